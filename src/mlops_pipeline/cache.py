@@ -1,0 +1,122 @@
+"""DVC as the one cache: what is stale and why, recording what ran, restoring what is stored."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+
+from mlops_pipeline.config import Settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.pipeline import STAGES, Stage
+from mlops_pipeline.render import code_of
+
+CauseKind = Literal["never run", "data", "settings", "code", "environment", "output missing", "output changed", "command", "forced", "registry"]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One reason why a stage is stale, and the file or key behind it."""
+
+    kind: CauseKind
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+
+class Cache:
+    """The DVC repository of one project, seen through one pipeline's stages."""
+
+    def __init__(self, settings: Settings, layout: Layout) -> None:
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        logging.getLogger("dvc").setLevel(logging.ERROR)
+        logging.getLogger("dvc_objects").setLevel(logging.CRITICAL)
+        self._settings, self._layout, self._error = settings, layout, DvcException
+        try:
+            self._repo = Repo(str(layout.project))
+        except DvcException as error:
+            raise PipelineError(f"{layout.project}: DVC cannot open this project ({error}): run `dvc init`") from error
+
+    def causes(self) -> dict[str, list[Cause]]:
+        """Why each stage is stale, by name; an empty list for a stage that is up to date."""
+        recorded = self._recorded()
+        current = yaml.safe_load(self._layout.config.read_text(encoding="utf-8"))
+        status = self._ask(lambda: self._repo.status(targets=[self._address(stage) for stage in STAGES]))
+        return {stage.name: self._explain(stage, status.get(self._address(stage), []), recorded, current) for stage in STAGES}
+
+    def commit(self, stage: Stage) -> None:
+        """Record in ``dvc.lock`` that the stage ran with what is on disk now."""
+        self._ask(lambda: self._repo.commit(self._address(stage), force=True))
+
+    def restore(self, stage: Stage) -> bool:
+        """Bring back outputs that are gone from disk but stored; False if they are not stored."""
+        try:
+            self._repo.checkout([self._address(stage)], force=True)
+        except self._error:
+            return False
+        return all(path.exists() for path in stage.outputs(self._layout))
+
+    def _address(self, stage: Stage) -> str:
+        file = self._layout.relative(self._layout.dvc_file)
+        return stage.name if file == "dvc.yaml" else f"{file}:{stage.name}"
+
+    def _ask(self, call: Any) -> Any:
+        import os
+
+        # DVC reads addresses relative to the working directory.
+        before = os.getcwd()
+        os.chdir(self._layout.project)
+        try:
+            return call()
+        except self._error as error:
+            raise PipelineError(f"{self._layout.dvc_file}: DVC says: {' '.join(str(error).split())}") from error
+        finally:
+            os.chdir(before)
+
+    def _recorded(self) -> dict[str, Any]:
+        path = self._layout.dvc_file.with_name("dvc.lock")
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return dict(content["stages"])
+        except FileNotFoundError:
+            return {}
+        except (yaml.YAMLError, TypeError, KeyError) as error:
+            raise PipelineError(f"{path}: is damaged: restore it with `git checkout`, or delete it to run everything") from error
+
+    def _explain(self, stage: Stage, status: list[Any], recorded: dict[str, Any], current: dict[str, Any]) -> list[Cause]:
+        causes: list[Cause] = []
+        if status and stage.name not in recorded:
+            return [Cause("never run")]
+        code = set(code_of(stage, self._layout))
+        config = self._layout.relative(self._layout.config)
+        for entry in status:
+            if not isinstance(entry, dict):
+                causes.append(Cause("command", str(entry)))
+                continue
+            for path, state in entry.get("changed deps", {}).items():
+                if isinstance(state, dict):
+                    old = recorded[stage.name].get("params", {}).get(config, {})
+                    causes += [Cause("settings", line) for key in state for line in _differences(key, old.get(key), current.get(key))]
+                elif path == self._layout.relative(self._layout.lock):
+                    causes.append(Cause("environment", path))
+                else:
+                    causes.append(Cause("code" if path in code else "data", path if state == "modified" else f"{path} ({state})"))
+            for path, state in entry.get("changed outs", {}).items():
+                causes.append(Cause("output missing" if state == "deleted" else "output changed", path))
+        return causes
+
+
+def _differences(key: str, old: Any, new: Any) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(k for k in new if k not in old)]
+        return [line for k in keys if old.get(k) != new.get(k) for line in _differences(f"{key}.{k}", old.get(k), new.get(k))]
+    return [f"{key}: {_shown(old)} → {_shown(new)}"]
+
+
+def _shown(value: Any) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,241 @@
+"""The command line: a face of the pipeline that holds no logic of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlops_pipeline import environment
+from mlops_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mlops_pipeline.config import Settings
+    from mlops_pipeline.layout import Layout
+    from mlops_pipeline.registry import Registry
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="From a table of data to a served model, and back round.")
+models = typer.Typer(no_args_is_help=True, help="Versions in the registry, and which one is champion.")
+app.add_typer(models, name="models")
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="the pipeline's settings")]
+CONFIG = Path("configs/training_config.yaml")
+
+
+def main() -> None:
+    """Run a command; what the user can mend is one line on standard error and exit code 2."""
+    environment.prepare()
+    try:
+        app()
+    except PipelineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the next run goes on from the last finished stage", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def run(
+    config: Config = CONFIG,
+    force: Annotated[bool, typer.Option("--force", help="run every stage, stale or not")] = False,
+    start: Annotated[str | None, typer.Option("--from", help="run this stage and all after it, stale or not")] = None,
+) -> None:
+    """Bring the pipeline up to date: run the stages that are stale, and say why each is."""
+    from mlops_pipeline import runner
+
+    settings, layout, console = _opened(config)
+    runner.run(settings, layout, console, force=force, start=start)
+
+
+@app.command()
+def status(config: Config = CONFIG) -> None:
+    """Say which stages are stale, and the cause of each: data, settings, code, environment or a missing output."""
+    from mlops_pipeline import runner
+    from mlops_pipeline.pipeline import STAGES
+
+    settings, layout, console = _opened(config)
+    causes = runner.prepare(settings, layout, console).causes()
+    if not any(causes.values()):
+        causes[STAGES[-1].name] = runner.registry_causes(settings, layout)
+    for stage in STAGES:
+        found = causes[stage.name]
+        console.print(f"[green]✓[/green] {stage.name:<9} up to date" if not found else f"[yellow]▸[/yellow] {stage.name:<9} stale")
+        for cause in found:
+            console.print(f"            {runner.escaped(str(cause))}", highlight=False)
+
+
+@app.command(hidden=True)
+def stage(name: str, config: Config = CONFIG) -> None:
+    """Run one stage without asking the cache; DVC calls this."""
+    from mlops_pipeline.pipeline import stage_named
+    from mlops_pipeline.render import is_current
+
+    settings, layout, console = _opened(config)
+    if not is_current(settings, layout):
+        raise PipelineError(f"{layout.relative(layout.dvc_file)}: is not what {layout.relative(layout.config)} asks for any more: run `mlops render`")
+    stage_named(name).run(settings, layout, console)
+
+
+@app.command()
+def render(
+    config: Config = CONFIG,
+    check: Annotated[bool, typer.Option("--check", help="write nothing; fail if a file is not current")] = False,
+) -> None:
+    """Write the files of other programs (dvc.yaml) from the one definition."""
+    from mlops_pipeline.files import write_text
+    from mlops_pipeline.render import dvc_yaml, is_current
+
+    settings, layout, console = _opened(config)
+    name = layout.relative(layout.dvc_file)
+    if is_current(settings, layout):
+        console.print(f"{name} is current")
+    elif check:
+        raise PipelineError(f"{name}: is not what the definition gives: run `mlops render` and commit it")
+    else:
+        write_text(layout.dvc_file, dvc_yaml(settings, layout))
+        console.print(f"{name} written")
+
+
+@app.command()
+def predict(
+    source: Annotated[Path, typer.Option("--input", help="CSV or Parquet file with the model's columns")],
+    target: Annotated[Path, typer.Option("--output", help="CSV or Parquet file to write")],
+    model: Annotated[Path | None, typer.Option(help="model folder; default: the champion")] = None,
+    config: Config = CONFIG,
+) -> None:
+    """Predict a table of any size with the champion; rows that break its schema are kept aside with the reason."""
+    from mlops_pipeline.prediction import predict_file
+
+    _, layout, console = _opened(config)
+    folder = model or layout.best_model
+    if not folder.exists():
+        raise PipelineError(f"{folder}: there is no champion yet: run `mlops run` first, or name a folder with --model")
+    done = predict_file(folder, source, target, console)
+    console.print(f"{done.rows:,} rows predicted into {target} in {done.seconds:.1f} s ({done.engine})")
+    if done.rejects:
+        console.print(f"[yellow]{done.rejected:,} rows rejected[/yellow], with reasons in {done.rejects}")
+
+
+@app.command("config")
+def show_config(
+    config: Config = CONFIG,
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema instead")] = False,
+) -> None:
+    """Print the resolved settings, every default filled in, or their JSON schema."""
+    from mlops_pipeline.config import json_schema, load_settings
+
+    print(json_schema() if schema else load_settings(config).model_dump_json(indent=2, by_alias=True))
+
+
+@app.command()
+def init(
+    source: Annotated[Path, typer.Option("--input", help="your CSV or Parquet table")],
+    target: Annotated[str, typer.Option("--target", help="the column to predict")],
+    output: Annotated[Path, typer.Option("--output", help="where to write the settings")],
+) -> None:
+    """Write a settings file for your own table: columns and kinds from its first rows, everything else to your taste."""
+    from mlops_pipeline.starter import starter_yaml
+
+    if output.exists():
+        raise PipelineError(f"--output {output}: exists already: name a new file")
+    text = starter_yaml(source, target, output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
+    _console().print(f"{output} written: read it, then `mlops run --config {output}`")
+
+
+@app.command()
+def doctor(config: Config = CONFIG) -> None:
+    """Say what of the environment works, what is missing, and how to mend it."""
+    from mlops_pipeline.doctor import examine
+
+    console = _console()
+    findings = examine(config)
+    for finding in findings:
+        mark = "[green]✓[/green]" if finding.works else "[yellow]–[/yellow]" if finding.optional else "[red]✗[/red]"
+        console.print(f"{mark} {finding.name:<18} {finding.seen}" + (f"  → {finding.remedy}" if not finding.works else ""), highlight=False)
+    if any(not finding.works and not finding.optional for finding in findings):
+        sys.exit(1)
+
+
+@models.command("list")
+def list_models(config: Config = CONFIG) -> None:
+    """Every version, newest first."""
+    import datetime
+
+    from rich.table import Table
+
+    registry, console = _registry(config)
+    table = Table("version", "alias", "gate", "weights", "registered", "run", title=registry.name, title_justify="left")
+    for version in registry.versions():
+        when = datetime.datetime.fromtimestamp(version.created, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        gate = "passed" if version.passed else "failed" if version.gate else "never judged"
+        table.add_row(str(version.number), "champion" if version.is_champion else "", gate, version.model_sha256[:12], when, version.run_id[:8])
+    console.print(table if table.row_count else f"{registry.name}: no version is registered yet: run `mlops run`")
+
+
+@models.command("show")
+def show_model(version: Annotated[int | None, typer.Argument(help="default: the champion")] = None, config: Config = CONFIG) -> None:
+    """One version: digest, run, held-out data and the gate's reasons."""
+    registry, console = _registry(config)
+    found = registry.get(version) if version is not None else registry.champion()
+    if found is None:
+        raise PipelineError(f"{registry.name}: has no champion yet: run `mlops run`, or name a version")
+    console.print(f"[bold]{registry.name} version {found.number}[/bold]" + (" (champion)" if found.is_champion else ""))
+    facts = {"content": found.content_sha256, "weights": found.model_sha256, "evaluated on": found.evaluated_on, "run": found.run_id, "rolled back": found.rolled_back}
+    for name, value in facts.items():
+        if value:
+            console.print(f"  {name:<13} {value}", highlight=False)
+    for rule in found.gate:
+        console.print(f"  {'[green]✓[/green]' if rule['passed'] else '[red]✗[/red]'} {rule['name']}: {rule['text']}", highlight=False)
+
+
+@models.command()
+def promote(
+    version: int,
+    override: Annotated[str | None, typer.Option(help="why, if the gate said no; kept with the version")] = None,
+    config: Config = CONFIG,
+) -> None:
+    """Make a version champion by hand."""
+    registry, console = _registry(config)
+    with registry.deciding():
+        promoted = registry.promote(version, override)
+        registry.publish()
+    console.print(f"{registry.name} version {promoted.number} is champion")
+
+
+@models.command()
+def rollback(config: Config = CONFIG) -> None:
+    """Make the former champion champion again."""
+    registry, console = _registry(config)
+    with registry.deciding():
+        gone, back = registry.rollback()
+        registry.publish()
+    console.print(f"{registry.name} version {back.number} is champion again; version {gone.number} stays out until it is promoted by hand")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _opened(config: Path) -> tuple[Settings, Layout, Console]:
+    from mlops_pipeline.config import load_settings
+    from mlops_pipeline.layout import find_project, layout_of
+
+    settings = load_settings(config)
+    return settings, layout_of(settings, config, find_project(config)), _console()
+
+
+def _registry(config: Path) -> tuple[Registry, Any]:
+    from mlops_pipeline.registry import Registry
+    from mlops_pipeline.tracking import Tracking
+
+    settings, layout, console = _opened(config)
+    return Registry(Tracking(settings, layout)), console

@@ -1,0 +1,8 @@
+"""The one error that a user is meant to read."""
+
+
+class PipelineError(Exception):
+    """Something the user can mend: its text is one line that names the file, the key, the value and the remedy.
+
+    The command line prints it without a traceback and ends with exit code 2.
+    """

@@ -1,0 +1,130 @@
+"""Where one pipeline's files lie: every path of the house is spelled here and nowhere else."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlops_pipeline.config import Settings
+from mlops_pipeline.errors import PipelineError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Absolute paths of one pipeline; ``project`` holds ``.dvc``, ``root`` is the project or a folder in it."""
+
+    project: Path
+    root: Path
+    name: str
+    config: Path
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "data/raw" / f"{self.name}.parquet"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "data/raw" / f"{self.name}.quarantine.csv"
+
+    @property
+    def ingest_report(self) -> Path:
+        return self.root / "data/raw" / f"{self.name}.ingest.json"
+
+    @property
+    def schema(self) -> Path:
+        return self.root / "data/validation" / f"{self.name}.schema.yaml"
+
+    @property
+    def validation_json(self) -> Path:
+        return self.root / "data/validation" / f"{self.name}.report.json"
+
+    @property
+    def validation_html(self) -> Path:
+        return self.root / "data/validation" / f"{self.name}.report.html"
+
+    @property
+    def train(self) -> Path:
+        return self.root / "data/processed" / f"{self.name}.train.parquet"
+
+    @property
+    def test(self) -> Path:
+        return self.root / "data/processed" / f"{self.name}.test.parquet"
+
+    @property
+    def split_report(self) -> Path:
+        return self.root / "data/processed" / f"{self.name}.split.json"
+
+    @property
+    def model(self) -> Path:
+        """A complete MLflow model folder."""
+        return self.root / "models/artifacts/model"
+
+    @property
+    def training(self) -> Path:
+        return self.root / "models/artifacts/training.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder with the held-out predictions, plots, the HTML report and the ONNX twin."""
+        return self.root / "models/artifacts/evaluation"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "models/artifacts/metrics.json"
+
+    @property
+    def registration(self) -> Path:
+        return self.root / "models/artifacts/registration.json"
+
+    @property
+    def best_model(self) -> Path:
+        """A link to the champion's folder in ``versions``, moved in one step."""
+        return self.root / "models/registry/best_model"
+
+    @property
+    def model_card(self) -> Path:
+        return self.root / "models/registry/MODEL_CARD.md"
+
+    @property
+    def versions(self) -> Path:
+        return self.root / "models/versions"
+
+    @property
+    def tuning(self) -> Path:
+        return self.root / "models/tuning"
+
+    @property
+    def mlflow(self) -> Path:
+        return self.project / "mlflow"
+
+    @property
+    def lock(self) -> Path:
+        return self.project / "requirements.txt"
+
+    @property
+    def dvc_file(self) -> Path:
+        return self.root / "dvc.yaml"
+
+    @property
+    def default_tracking_uri(self) -> str:
+        return f"sqlite:///{self.mlflow / 'mlflow.db'}"
+
+    def relative(self, path: Path) -> str:
+        """A path as the project's files spell it."""
+        return path.relative_to(self.project).as_posix()
+
+
+def layout_of(settings: Settings, config: Path, project: Path) -> Layout:
+    """The layout of a pipeline whose project folder is known."""
+    project = project.resolve()
+    return Layout(project=project, root=(project / settings.paths.root).resolve(), name=settings.name, config=config.resolve())
+
+
+def find_project(config: Path) -> Path:
+    """The nearest folder above the configuration that holds ``.dvc``.
+
+    Raises :class:`PipelineError` if there is none.
+    """
+    folder = config.resolve().parent
+    for candidate in (folder, *folder.parents):
+        if (candidate / ".dvc").is_dir():
+            return candidate
+    raise PipelineError(f"{config}: no folder above it holds .dvc: run `git init && dvc init` in your project first")

@@ -1,0 +1,1 @@
+"""Estimators, features, metrics, the promotion gate, conversion to ONNX, the model card."""

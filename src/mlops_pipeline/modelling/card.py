@@ -1,0 +1,22 @@
+"""The model card: what a person must know before trusting the version (after Mitchell et al. 2019)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlops_pipeline.config import Settings
+from mlops_pipeline.modelling.gate import Rule
+from mlops_pipeline.pages import text
+
+
+def model_card(settings: Settings, training: dict[str, Any], evaluation: dict[str, Any], rules: list[Rule], content_sha256: str) -> str:
+    """The card as Markdown."""
+    return text(
+        "model_card.md",
+        settings=settings,
+        training=training,
+        evaluation=evaluation,
+        rules=rules,
+        passed=all(rule.passed for rule in rules),
+        content_sha256=content_sha256,
+    )

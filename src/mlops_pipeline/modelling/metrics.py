@@ -1,0 +1,205 @@
+"""Metrics of held-out predictions, as functions of row weights, so that one code gives the value and its bootstrap.
+
+Predictions are class probabilities, shape (rows, classes), or values, shape (rows,). Weights have shape
+(resamples, rows); every metric returns shape (resamples,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlops_pipeline.config import CLASSIFICATION_METRICS, REGRESSION_METRICS, Task
+
+Array = npt.NDArray[np.float64]
+
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae"})
+CHUNK = 50
+"""Resamples held in memory at a time."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its bootstrap interval (percentile method, Efron and Tibshirani 1993, chapter 13)."""
+
+    value: float
+    low: float
+    high: float
+
+    def rounded(self, digits: int = 6) -> dict[str, float]:
+        return {"value": round(self.value, digits), "low": round(self.low, digits), "high": round(self.high, digits)}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Held-out truth and what a model says of it. ``y`` are class indices (int) or values (float)."""
+
+    task: Task
+    y: npt.NDArray[Any]
+    predicted: Array
+    positive: int = 1
+
+
+def names(task: Task) -> tuple[str, ...]:
+    """The metrics that a task has."""
+    return REGRESSION_METRICS if task == "regression" else CLASSIFICATION_METRICS
+
+
+def score(metric: str, task: Task, y: npt.NDArray[Any], predicted: Array, classes: list[Any], positive: int) -> float:
+    """One metric of raw labels; NaN where it is not defined (one class only)."""
+    made = Predictions(task, class_indices(y, classes) if task != "regression" else y, predicted, positive)
+    return float(weighted(metric, made, np.ones((1, len(y))))[0])
+
+
+def class_indices(y: npt.NDArray[Any], classes: list[Any]) -> npt.NDArray[np.int64]:
+    """Each label's place in ``classes``; -1 for a class that the model has never seen."""
+    places = {str(value): index for index, value in enumerate(classes)}
+    return np.array([places.get(str(value), -1) for value in y.tolist()], dtype=np.int64)
+
+
+def point(metric: str, made: Predictions) -> float:
+    """The metric's value on all rows."""
+    return float(weighted(metric, made, np.ones((1, len(made.y))))[0])
+
+
+def bootstrap(metric: str, made: Predictions, resamples: int, confidence: float, seed: int) -> Interval:
+    """The metric with its percentile interval over resampled rows; NaN bounds where it is never defined."""
+    values = np.concatenate([weighted(metric, made, w) for w in resampled_weights(len(made.y), resamples, seed)])
+    return _interval(point(metric, made), values, confidence)
+
+
+def paired_difference(
+    metric: str, ours: Predictions, theirs: Predictions, resamples: int, confidence: float, seed: int
+) -> tuple[Interval, npt.NDArray[np.float64]]:
+    """How much better (positive) ours is than theirs on the same resampled rows, and every resampled difference."""
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    parts = [sign * (weighted(metric, ours, w) - weighted(metric, theirs, w)) for w in resampled_weights(len(ours.y), resamples, seed)]
+    differences = np.concatenate(parts)
+    value = sign * (point(metric, ours) - point(metric, theirs))
+    return _interval(value, differences, confidence), differences
+
+
+def resampled_weights(rows: int, resamples: int, seed: int) -> Iterator[Array]:
+    """How often each row is drawn in each bootstrap resample, some resamples at a time."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, CHUNK):
+        count = min(CHUNK, resamples - start)
+        drawn = rng.integers(0, rows, size=(count, rows)) + (np.arange(count) * rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows).astype(np.float64)
+
+
+def weighted(metric: str, made: Predictions, w: Array) -> Array:
+    """The metric under each row of weights."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if made.task == "regression":
+            return _regression(metric, made.y.astype(np.float64), made.predicted, w)
+        if metric in ("roc_auc", "average_precision"):
+            ranked = _auc if metric == "roc_auc" else _average_precision
+            if made.task == "binary":
+                return ranked(made.predicted[:, made.positive], made.y == made.positive, w)
+            per_class = [ranked(made.predicted[:, k], made.y == k, w) for k in range(made.predicted.shape[1])]
+            return np.asarray(np.mean(per_class, axis=0))
+        return _classification(metric, made, w)
+
+
+def calibration_curve(made: Predictions, bins: int = 10) -> list[dict[str, float]]:
+    """Mean predicted against observed in bins of equally many rows.
+
+    Binary: the positive class's probability. Several classes: the probability of the most likely class. Regression:
+    the predicted value against the mean of the truth.
+    """
+    confidence, correct = _confidence(made)
+    order = np.argsort(confidence, kind="stable")
+    parts = [part for part in np.array_split(order, min(bins, len(order))) if len(part)]
+    return [
+        {"predicted": round(float(confidence[p].mean()), 6), "observed": round(float(correct[p].mean()), 6), "rows": len(p)} for p in parts
+    ]
+
+
+def calibration_error(made: Predictions) -> float | None:
+    """Expected calibration error over equal-count bins (Naeini et al. 2015); None for regression."""
+    if made.task == "regression":
+        return None
+    curve = calibration_curve(made)
+    rows = sum(point["rows"] for point in curve)
+    return round(sum(point["rows"] * abs(point["predicted"] - point["observed"]) for point in curve) / rows, 6)
+
+
+def _confidence(made: Predictions) -> tuple[Array, Array]:
+    if made.task == "regression":
+        return made.predicted, made.y.astype(np.float64)
+    if made.task == "binary":
+        return made.predicted[:, made.positive], (made.y == made.positive).astype(np.float64)
+    return made.predicted.max(axis=1), (made.predicted.argmax(axis=1) == made.y).astype(np.float64)
+
+
+def _auc(scores: Array, positive: npt.NDArray[np.bool_], w: Array) -> Array:
+    """Area under the ROC curve: the weighted share of pairs in the right order, ties counted half."""
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])
+    ordered = w[:, order]
+    ones = np.add.reduceat(ordered * positive[order], starts, axis=1)
+    zeros = np.add.reduceat(ordered * ~positive[order], starts, axis=1)
+    below = np.cumsum(zeros, axis=1) - zeros
+    return np.asarray((ones * (below + zeros / 2)).sum(axis=1) / (ones.sum(axis=1) * zeros.sum(axis=1)))
+
+
+def _average_precision(scores: Array, positive: npt.NDArray[np.bool_], w: Array) -> Array:
+    """Sum of precision at each threshold, weighted by the step in recall."""
+    order = np.argsort(-scores, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])
+    ordered = w[:, order]
+    ones = np.add.reduceat(ordered * positive[order], starts, axis=1)
+    rows = np.cumsum(np.add.reduceat(ordered, starts, axis=1), axis=1)
+    precision = np.divide(np.cumsum(ones, axis=1), rows, out=np.zeros_like(rows), where=rows > 0)
+    return np.asarray((ones * precision).sum(axis=1) / ones.sum(axis=1))
+
+
+def _classification(metric: str, made: Predictions, w: Array) -> Array:
+    rows, classes = made.predicted.shape
+    seen = made.y >= 0
+    if metric == "log_loss":
+        chosen = np.where(seen, made.predicted[np.arange(rows), np.where(seen, made.y, 0)], 0.0)
+        loss = -np.log(np.clip(chosen, np.finfo(np.float32).eps, 1))
+    elif metric == "brier":
+        if made.task == "binary":
+            loss = (made.predicted[:, made.positive] - (made.y == made.positive)) ** 2
+        else:
+            loss = ((made.predicted - (made.y[:, None] == np.arange(classes))) ** 2).sum(axis=1)
+    else:
+        said = made.predicted.argmax(axis=1)
+        if metric == "accuracy":
+            loss = (said == made.y).astype(np.float64)
+        else:
+            kinds = [made.positive] if made.task == "binary" else range(classes)
+            return np.asarray(np.mean([_f1(said == k, made.y == k, w) for k in kinds], axis=0))
+    return np.asarray(w @ loss / w.sum(axis=1))
+
+
+def _f1(said: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_], w: Array) -> Array:
+    both, either = w @ (said & true), w @ said.astype(np.float64) + w @ true.astype(np.float64)
+    return np.divide(2 * both, either, out=np.zeros_like(either), where=either > 0)
+
+
+def _regression(metric: str, y: Array, predicted: Array, w: Array) -> Array:
+    total = w.sum(axis=1)
+    if metric == "mae":
+        return np.asarray(w @ np.abs(y - predicted) / total)
+    squared = w @ (y - predicted) ** 2
+    if metric == "rmse":
+        return np.asarray(np.sqrt(squared / total))
+    mean = w @ y / total
+    spread = w @ y**2 - total * mean**2
+    return np.where(spread > 0, 1 - squared / spread, np.nan)
+
+
+def _interval(value: float, resampled: npt.NDArray[np.float64], confidence: float) -> Interval:
+    kept = resampled[np.isfinite(resampled)]
+    if not len(kept):
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(kept, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, float(low), float(high))

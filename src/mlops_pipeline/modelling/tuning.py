@@ -1,0 +1,122 @@
+"""Search for parameters on the training rows alone: pruned, bounded in time, resumed where it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.config import Settings, feature_columns
+from mlops_pipeline.files import sha256_of_file
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.modelling.estimators import ESTIMATORS, build_model, fit, predict
+from mlops_pipeline.modelling.frame import positive_index
+from mlops_pipeline.modelling.metrics import LOWER_IS_BETTER, score
+
+if TYPE_CHECKING:
+    import polars as pl
+    from optuna import Study, Trial
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The parameters found (none without a search), and what the search saw."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+def tune(settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any, console: Console) -> Tuned:
+    """Run ``tuning.trials`` trials, each scored on folds of the training rows, hopeless ones cut after a fold.
+
+    The sampler of every trial is seeded by the number of trials finished before it, so that a search that was killed
+    and resumed asks the same questions as one that was not. A ``time_budget_s`` gives that up: time is not a seed.
+    """
+    import optuna
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    if not settings.tuning.trials or settings.train.estimator == "dummy":
+        return Tuned()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = _study(settings, layout)
+    folds = _folds(settings, table, y)
+    deadline = time.monotonic() + (settings.tuning.time_budget_s or float("inf"))
+    columns = (TextColumn("            tuning"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[best]}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=settings.tuning.trials, best="")
+        while (done := _finished(study)) < settings.tuning.trials and time.monotonic() < deadline:
+            progress.update(bar, completed=done, best=_best(study))
+            study.sampler = optuna.samplers.TPESampler(seed=settings.seed + done)
+            study.optimize(lambda trial: _trial(trial, settings, x, y, folds), n_trials=1, catch=())
+    if not any(trial.state.name == "COMPLETE" for trial in study.trials):
+        return Tuned({}, {"trials": 0})
+    console.print(f"            {_finished(study)} trials, best cross-validated {settings.evaluate.metric} {study.best_value:.4f}")
+    return Tuned(
+        dict(study.best_params),
+        {"trials": _finished(study), "pruned": sum(t.state.name == "PRUNED" for t in study.trials), "best": round(study.best_value, 6)},
+    )
+
+
+def _study(settings: Settings, layout: Layout) -> Study:
+    """The study of exactly these rows and settings; trials that a kill left running are written off."""
+    import optuna
+
+    key = hashlib.sha256(
+        f"{sha256_of_file(layout.train)} {settings.train!r} {settings.tuning.folds} {settings.seed} {settings.evaluate.metric} {list(feature_columns(settings))}".encode()
+    ).hexdigest()[:16]
+    layout.tuning.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=settings.tuning.storage or f"sqlite:///{layout.tuning / f'{settings.name}.db'}",
+        study_name=f"{settings.name}-{key}",
+        direction="minimize" if settings.evaluate.metric in LOWER_IS_BETTER else "maximize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+        load_if_exists=True,
+    )
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    return study
+
+
+def _finished(study: Study) -> int:
+    return sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in study.trials)
+
+
+def _best(study: Study) -> str:
+    complete = [trial.value for trial in study.trials if trial.state.name == "COMPLETE" and trial.value is not None]
+    return f"best {(min if study.direction.name == 'MINIMIZE' else max)(complete):.4f}" if complete else ""
+
+
+def _folds(settings: Settings, table: pl.DataFrame, y: Any) -> list[tuple[Any, Any]]:
+    """Pairs of row indices. By time: train on what came before, score on what came after."""
+    import numpy as np
+    from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
+
+    count = settings.tuning.folds
+    if settings.split.kind == "time":
+        order = table[str(settings.dataset.time_column)].arg_sort().to_numpy()
+        return [(order[fitted], order[scored]) for fitted, scored in TimeSeriesSplit(count).split(order)]
+    rows = np.zeros(len(y))
+    if settings.dataset.task == "regression":
+        return list(KFold(count, shuffle=True, random_state=settings.seed).split(rows))
+    return list(StratifiedKFold(count, shuffle=True, random_state=settings.seed).split(rows, y))
+
+
+def _trial(trial: Trial, settings: Settings, x: Any, y: Any, folds: list[tuple[Any, Any]]) -> float:
+    import numpy as np
+    import optuna
+
+    data = settings.dataset
+    params = {**settings.train.params, **ESTIMATORS[settings.train.estimator].search(trial)}
+    scores: list[float] = []
+    for step, (fitted, scored) in enumerate(folds):
+        model = build_model(settings.train.estimator, data.task, feature_columns(settings), params, settings.seed)
+        fit(model, x.iloc[fitted], y[fitted], settings.train.threads)
+        classes = [] if data.task == "regression" else model.classes_.tolist()
+        predicted = predict(model, x.iloc[scored], data.task)
+        scores.append(score(settings.evaluate.metric, data.task, y[scored], predicted, classes, positive_index(classes, data)))
+        trial.report(float(np.mean(scores)), step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    return float(np.mean(scores))

@@ -1,0 +1,105 @@
+"""Walk the stages in one process: skip what DVC knows to be current, run the rest, record each as it ends."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Literal
+
+from mlops_pipeline.cache import Cache, Cause
+from mlops_pipeline.config import Settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import write_text
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.pipeline import STAGES, Stage, stage_named
+from mlops_pipeline.render import dvc_yaml, is_current
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Outcome = Literal["current", "restored", "ran"]
+
+
+def prepare(settings: Settings, layout: Layout, console: Console) -> Cache:
+    """Open the cache, after bringing ``dvc.yaml`` up to date with the definition and the configuration."""
+    if not layout.config.is_relative_to(layout.project):
+        raise PipelineError(f"{layout.config}: lies outside the project {layout.project}: move it inside")
+    if not is_current(settings, layout):
+        _refuse_another_pipelines_file(layout)
+        write_text(layout.dvc_file, dvc_yaml(settings, layout))
+        console.print(f"[dim]{layout.relative(layout.dvc_file)} rendered from {layout.relative(layout.config)}[/dim]")
+    return Cache(settings, layout)
+
+
+def run(settings: Settings, layout: Layout, console: Console, *, force: bool = False, start: str | None = None) -> dict[str, Outcome]:
+    """Bring every stage up to date and say for each what happened and why.
+
+    ``force`` runs all stages, ``start`` that one and all after it. Raises :class:`PipelineError`.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(layout.project / ".dvc/tmp/mlops-run.lock")
+    (layout.project / ".dvc/tmp").mkdir(exist_ok=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise PipelineError(f"{lock.lock_file}: another `mlops run` is at work in this project: wait for it to end") from error
+    try:
+        cache = prepare(settings, layout, console)
+        first_forced = STAGES.index(stage_named(start)) if start else 0 if force else len(STAGES)
+        outcomes: dict[str, Outcome] = {}
+        causes = cache.causes()
+        for index, stage in enumerate(STAGES):
+            because = [Cause("forced")] if index >= first_forced else causes[stage.name]
+            outcomes[stage.name] = bring_up_to_date(stage, because, cache, settings, layout, console)
+            if outcomes[stage.name] != "current":
+                causes = cache.causes()
+        return outcomes
+    finally:
+        lock.release()
+
+
+def bring_up_to_date(
+    stage: Stage, because: list[Cause], cache: Cache, settings: Settings, layout: Layout, console: Console
+) -> Outcome:
+    """Run one stage if there is a cause to, record it in the cache, and say what happened."""
+    if not because and stage is STAGES[-1]:
+        because = registry_causes(settings, layout)
+    if not because:
+        console.print(f"[green]✓[/green] {stage.name:<9} [dim]up to date[/dim]")
+        return "current"
+    console.print(f"[yellow]▸[/yellow] {stage.name:<9} [dim]{escaped('; '.join(map(str, because[:4])))}[/dim]")
+    if all(cause.kind == "output missing" for cause in because) and cache.restore(stage):
+        console.print("            restored from the DVC cache")
+        return "restored"
+    began = time.perf_counter()
+    stage.run(settings, layout, console)
+    cache.commit(stage)
+    console.print(f"            [dim]{time.perf_counter() - began:.1f} s[/dim]")
+    return "ran"
+
+
+def registry_causes(settings: Settings, layout: Layout) -> list[Cause]:
+    """Why the registration must be done again although DVC has it recorded."""
+    from mlops_pipeline.registry import missing_registration
+
+    missing = missing_registration(settings, layout)
+    return [Cause("registry", missing)] if missing else []
+
+
+def escaped(text: str) -> str:
+    """Text with Rich's markup switched off."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _refuse_another_pipelines_file(layout: Layout) -> None:
+    if not layout.dvc_file.exists():
+        return
+    head = layout.dvc_file.read_text(encoding="utf-8").splitlines()[:1]
+    mine = layout.relative(layout.config)
+    if head and head[0].startswith("# Rendered by") and f" {mine}:" not in head[0]:
+        raise PipelineError(
+            f"{mine}: paths.root: {layout.relative(layout.dvc_file)} belongs to another configuration: "
+            f"give this one a folder of its own, such as paths: {{root: pipelines/{layout.name}}}"
+        )

@@ -1,0 +1,39 @@
+"""One process at a time in what must not interleave: making a store, deciding on a champion."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from mlops_pipeline.layout import Layout
+
+
+@contextmanager
+def store_lock(uri: str, layout: Layout, purpose: str = "store") -> Iterator[None]:
+    """Hold the store's lock for a purpose: an advisory lock in PostgreSQL (across machines), else a file in the project's ``mlflow``.
+
+    Both are let go by the system when the process dies. Behind an ``http`` address only processes of this project
+    exclude each other, since MLflow's API has no lock.
+    """
+    if uri.startswith("postgresql"):
+        import psycopg
+
+        address = "postgresql://" + uri.split("://", 1)[1]
+        try:
+            connection = psycopg.connect(address, autocommit=True)
+        except psycopg.OperationalError as error:
+            raise PipelineError(f"PostgreSQL does not answer at the tracking address: {' '.join(str(error).split())[:160]}: check tracking.uri or MLFLOW_TRACKING_URI") from error
+        with connection:
+            connection.execute("select pg_advisory_lock(%s)", [int.from_bytes(hashlib.sha256(f"mlops-pipeline {purpose}".encode()).digest()[:7])])
+            yield
+        return
+    from filelock import FileLock
+
+    layout.mlflow.mkdir(parents=True, exist_ok=True)
+    with FileLock(layout.mlflow / f".{purpose}.lock"):
+        yield

@@ -1,0 +1,1 @@
+"""Tables: reading a source, giving it types, the schema it must keep, and what it may leak."""

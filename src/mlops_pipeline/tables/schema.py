@@ -1,0 +1,127 @@
+"""The schema a table must keep: inferred once as a Pandera schema in YAML, then enforced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.config import Column, Dataset, Validate
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import write_text
+
+if TYPE_CHECKING:
+    import pandera.polars as pa
+    import polars as pl
+
+
+NULL_SHARE = "max_null_share"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One rule that the table breaks: where, how often, and what was seen."""
+
+    column: str
+    rule: str
+    rows: int
+    seen: str
+
+
+def infer_schema(table: pl.DataFrame, data: Dataset, rules: Validate, name: str) -> pa.DataFrameSchema:
+    """Types from the description, ranges and categories and null shares from the rows, with the configured slack."""
+    import pandera.polars as pa
+
+    columns = {column: _infer_column(table[column], description, rules) for column, description in data.columns.items()}
+    return pa.DataFrameSchema(columns, strict=True, name=name)
+
+
+def write_schema(schema: pa.DataFrameSchema, path: Path) -> None:
+    """Write the schema as the YAML file that people read, edit and commit."""
+    import yaml
+    from pandera.io.polars_io import serialize_schema
+
+    content = serialize_schema(schema)
+    for name, column in schema.columns.items():
+        # Pandera's file format has no place for a null share, so it stands beside its keys and is taken out on reading.
+        if column.metadata:
+            content["columns"][name][NULL_SHARE] = column.metadata[NULL_SHARE]
+    head = "# The table's schema, inferred once. Edit it where the world is wider than the first table; commit it.\n"
+    write_text(path, head + yaml.safe_dump(content, sort_keys=False, width=120))
+
+
+def read_schema(path: Path) -> pa.DataFrameSchema:
+    """Read the committed schema. Raises :class:`PipelineError` if the file is no Pandera schema."""
+    import yaml
+    from pandera.io.polars_io import deserialize_schema
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        limits = {name: column.pop(NULL_SHARE, None) for name, column in content["columns"].items()}
+        schema: pa.DataFrameSchema = deserialize_schema(content)
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PipelineError(f"{path}: is no Pandera schema ({' '.join(str(error).split())[:120]}): mend it, or delete it to infer it anew") from error
+    for name, limit in limits.items():
+        if limit is not None:
+            schema.columns[name].metadata = {NULL_SHARE: limit}
+    return schema
+
+
+def failures(table: pl.DataFrame, schema: pa.DataFrameSchema) -> list[Failure]:
+    """Every rule of the schema that the table breaks, most rows first."""
+    import pandera.polars as pa
+
+    found: list[Failure] = []
+    try:
+        schema.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        found += _grouped(error.failure_cases)
+    for name, column in schema.columns.items():
+        limit = (column.metadata or {}).get(NULL_SHARE)
+        if limit is None or name not in table.columns:
+            continue
+        nulls = table[name].null_count()
+        if nulls > limit * table.height:
+            found.append(Failure(name, f"at most {limit:.1%} null", nulls, f"{nulls / table.height:.1%} null"))
+    return sorted(found, key=lambda failure: (-failure.rows, failure.column, failure.rule))
+
+
+def _infer_column(values: pl.Series, description: Column, rules: Validate) -> pa.Column:
+    import pandera.polars as pa
+
+    checks: list[Any] = []
+    present = values.drop_nulls()
+    if description.kind in ("number", "integer") and len(present):
+        checks.append(pa.Check.in_range(*_widened(present, description, rules.range_slack)))
+    elif description.kind == "boolean":
+        checks.append(pa.Check.isin([0, 1]))
+    elif description.kind == "category" and 0 < present.n_unique() <= rules.max_categories:
+        checks.append(pa.Check.isin(sorted(present.unique().to_list())))
+    share = values.null_count() / max(len(values), 1)
+    limit = round(min(1.0, share + rules.null_share_slack), 4)
+    nullable = description.nullable
+    return pa.Column(values.dtype, checks, nullable=nullable, metadata={NULL_SHARE: limit} if nullable else None)
+
+
+def _widened(present: pl.Series, description: Column, slack: float) -> tuple[float, float]:
+    """The seen range, widened by the slack but never past the described bounds nor, for what is never negative, zero."""
+    low, high = float(present.min()), float(present.max())  # type: ignore[arg-type]  # numeric by the caller's check
+    room = slack * (high - low)
+    wide_low = low - room if low < 0 else max(0.0, low - room)
+    wide_low = description.min if description.min is not None else wide_low
+    wide_high = description.max if description.max is not None else high + room
+    if description.kind == "integer":
+        return float(int(wide_low // 1)), float(int(-(-wide_high // 1)))
+    return float(f"{wide_low:.6g}"), float(f"{wide_high:.6g}")
+
+
+def _grouped(cases: pl.DataFrame) -> list[Failure]:
+    import polars as pl
+
+    grouped = cases.group_by("column", "check", maintain_order=True).agg(
+        pl.len(), pl.col("failure_case").cast(pl.String).drop_nulls().unique(maintain_order=True).head(3)
+    )
+    return [
+        Failure(column or "(table)", check, count, ", ".join(seen))
+        for column, check, count, seen in grouped.iter_rows()
+    ]

@@ -1,0 +1,170 @@
+"""Runs in MLflow: found by the model's digest or made anew, so that recording the same thing twice changes nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mlops_pipeline.config import Settings, registry_uri, tracking_uri
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import sha256_of_file
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.provenance import environment_facts
+from mlops_pipeline.store_lock import store_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+DIGEST_TAG = "mlops.model_sha256"
+EVALUATION_TAG = "mlops.evaluation_sha256"
+
+
+class Tracking:
+    """The tracking server of one pipeline, opened; raises :class:`PipelineError` if it does not answer."""
+
+    def __init__(self, settings: Settings, layout: Layout) -> None:
+        self.settings, self.layout = settings, layout
+        self.uri = tracking_uri(settings, layout.default_tracking_uri)
+        self.client = open_client(self.uri, registry_uri(settings, layout.default_tracking_uri), layout)
+        self.experiment_id = self._experiment()
+
+    def record_training(self, training: dict[str, Any], fit_seconds: float | None) -> str:
+        """The run of this model: the one already recorded, or a new one with parameters, settings and environment."""
+        found = self.find_run(training["model_sha256"])
+        if found is not None:
+            return str(found.info.run_id)
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(time.time() * 1000)
+        run = self.client.create_run(
+            self.experiment_id,
+            start_time=now - int(1000 * (fit_seconds or 0)),
+            run_name=f"{training['estimator']}-{training['model_sha256'][:8]}",
+            tags=self._facts(training),
+        )
+        run_id = str(run.info.run_id)
+        metrics = [Metric("fit_seconds", fit_seconds, now, 0)] if fit_seconds is not None else []
+        params = {"estimator": training["estimator"], **training["params"], **{f"tuning.{k}": v for k, v in training["tuning"].items()}}
+        self.client.log_batch(run_id, metrics, [Param(k, str(v)) for k, v in params.items()])
+        self.client.log_text(run_id, yaml.safe_dump(self.settings.model_dump(mode="json", by_alias=True), sort_keys=False), "settings.yaml")
+        if self.layout.lock.exists():
+            self.client.log_artifact(run_id, str(self.layout.lock), "environment")
+        # The digest comes last: a run without it was cut short, and is not found again.
+        self.client.log_batch(run_id, tags=[RunTag(DIGEST_TAG, training["model_sha256"])])
+        return run_id
+
+    def record_evaluation(self, run_id: str, metrics: dict[str, float], folder: Path, digest: str) -> None:
+        """Add metrics, plots and the report to a run, once per evaluation; then the run is finished."""
+        from mlflow.entities import Metric, RunTag
+
+        if self.client.get_run(run_id).data.tags.get(EVALUATION_TAG) == digest:
+            return
+        now = int(time.time() * 1000)
+        finite = {key: value for key, value in metrics.items() if value is not None and value == value}
+        for file in sorted(folder.iterdir()):
+            if file.suffix in (".html", ".json", ".png"):
+                self.client.log_artifact(run_id, str(file), "evaluation")
+        self.client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in finite.items()], tags=[RunTag(EVALUATION_TAG, digest)])
+        self.client.set_terminated(run_id)
+
+    def find_run(self, model_sha256: str) -> Run | None:
+        """The newest complete run of the model with this digest."""
+        runs = self.client.search_runs([self.experiment_id], f"tags.`{DIGEST_TAG}` = '{model_sha256}'", max_results=1)
+        return runs[0] if runs else None
+
+    def _experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        name = self.settings.tracking.experiment or self.settings.name
+        with store_lock(self.uri, self.layout):
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                return str(self.client.create_experiment(name, artifact_location=self._artifact_root()))
+        if found.lifecycle_stage != "active":
+            raise PipelineError(f"{self.layout.config}: tracking.experiment: '{name}' was deleted in MLflow: restore it there, or name another")
+        try:
+            return str(found.experiment_id)
+        except MlflowException as error:
+            raise PipelineError(f"{self.uri}: {error}") from error
+
+    def _artifact_root(self) -> str | None:
+        if self.settings.tracking.artifacts is not None:
+            return self.settings.tracking.artifacts
+        return None if self.uri.startswith("http") else (self.layout.mlflow / "artifacts").as_uri()
+
+    def _facts(self, training: dict[str, Any]) -> dict[str, str]:
+        facts = {
+            **environment_facts(self.layout.project, self.layout.lock),
+            "train_sha256": training["train_sha256"],
+            "seed": str(training["seed"]),
+            "pipeline": self.settings.name,
+        }
+        if self.layout.config.is_file():
+            facts["config_sha256"] = sha256_of_file(self.layout.config)
+        return {f"mlops.{key}": value for key, value in facts.items()}
+
+
+def open_client(uri: str, registry: str, layout: Layout) -> MlflowClient:
+    """An MLflow client that says nothing of itself to anyone; the store is made or migrated by one process at a time."""
+    _answers(uri)
+    for logger in ("mlflow", "alembic"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    from mlflow import set_registry_uri, set_tracking_uri
+
+    try:
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        # Downloads of artifacts look the addresses up in MLflow's own settings, whatever the client was given.
+        set_tracking_uri(uri)
+        set_registry_uri(registry)
+        with store_lock(uri, layout), _quiet():
+            client = MlflowClient(uri, registry_uri=registry)
+            client.search_experiments(max_results=1)
+            client.search_registered_models(max_results=1)
+    except MlflowException as error:
+        raise PipelineError(f"{hidden(uri)}: MLflow cannot open it: {' '.join(str(error).split())[:200]}: check tracking.uri or MLFLOW_TRACKING_URI") from error
+    return client
+
+
+def hidden(uri: str) -> str:
+    """The address without a password."""
+    head, at, tail = uri.rpartition("@")
+    return f"{head.split('://')[0]}://…@{tail}" if at and "://" in head else uri
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Alembic announces its migrations through a logging configuration of its own."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(previous)
+
+
+def _answers(uri: str) -> None:
+    """A server that is down is told at once, not after MLflow's minutes of retries."""
+    if not uri.startswith("http"):
+        return
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=float(os.environ.get("MLOPS_TRACKING_TIMEOUT_S", "10"))):  # noqa: S310  # scheme checked above
+            return
+    except urllib.error.HTTPError:
+        return
+    except OSError as error:
+        raise PipelineError(f"{hidden(uri)}: the tracking server does not answer ({error}): start `mlflow server`, or mend tracking.uri or MLFLOW_TRACKING_URI") from error
