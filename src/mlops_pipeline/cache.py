@@ -44,8 +44,8 @@ class Cache:
     def causes(self) -> dict[str, list[Cause]]:
         """Why each stage is stale, by name; an empty list for a stage that is up to date."""
         recorded = self._recorded()
-        current = yaml.safe_load(self._layout.config.read_text(encoding="utf-8"))
-        status = self._ask(lambda: self._repo.status(targets=[self._address(stage) for stage in STAGES]))
+        current = yaml.load(self._layout.config.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        status = self._ask(lambda: self._repo.status(targets=[self._layout.relative(self._layout.dvc_file)]))
         return {stage.name: self._explain(stage, status.get(self._address(stage), []), recorded, current) for stage in STAGES}
 
     def commit(self, stage: Stage) -> None:
@@ -80,7 +80,7 @@ class Cache:
     def _recorded(self) -> dict[str, Any]:
         path = self._layout.dvc_file.with_name("dvc.lock")
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
             return dict(content["stages"])
         except FileNotFoundError:
             return {}

@@ -26,11 +26,11 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="the pipeline's set
 CONFIG = Path("configs/training_config.yaml")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run a command; what the user can mend is one line on standard error and exit code 2."""
     environment.prepare()
     try:
-        app()
+        app(arguments)
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -44,12 +44,13 @@ def run(
     config: Config = CONFIG,
     force: Annotated[bool, typer.Option("--force", help="run every stage, stale or not")] = False,
     start: Annotated[str | None, typer.Option("--from", help="run this stage and all after it, stale or not")] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="stop after this stage")] = None,
 ) -> None:
     """Bring the pipeline up to date: run the stages that are stale, and say why each is."""
     from mlops_pipeline import runner
 
     settings, layout, console = _opened(config)
-    runner.run(settings, layout, console, force=force, start=start)
+    runner.run(settings, layout, console, force=force, start=start, stop=stop)
 
 
 @app.command()

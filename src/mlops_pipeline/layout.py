@@ -108,8 +108,8 @@ class Layout:
         return f"sqlite:///{self.mlflow / 'mlflow.db'}"
 
     def relative(self, path: Path) -> str:
-        """A path as the project's files spell it."""
-        return path.relative_to(self.project).as_posix()
+        """A path as the project's files spell it; absolute if it lies elsewhere."""
+        return path.relative_to(self.project).as_posix() if path.is_relative_to(self.project) else str(path)
 
 
 def layout_of(settings: Settings, config: Path, project: Path) -> Layout:

@@ -58,6 +58,16 @@ class Version:
     gate: tuple[dict[str, Any], ...]
 
 
+@dataclass(frozen=True)
+class Champion:
+    """The champion as a model folder on this machine, with its number in the registry."""
+
+    folder: Path
+    number: int
+    content_sha256: str
+    model_sha256: str
+
+
 class Registry:
     """The registered model of one pipeline."""
 
@@ -80,6 +90,13 @@ class Registry:
         """The version that the alias names."""
         number = self._champion_number()
         return None if number is None else self.get(number)
+
+    def champion_besides(self, model_sha256: str) -> Champion | None:
+        """The champion as a folder on this machine; None if there is none, or if it is this very model."""
+        version = self.champion()
+        if version is None or version.model_sha256 == model_sha256:
+            return None
+        return Champion(self.fetch(version), version.number, version.content_sha256, version.model_sha256)
 
     def get(self, number: int) -> Version:
         """One version; raises :class:`PipelineError` that names those there are."""

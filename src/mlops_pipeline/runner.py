@@ -30,10 +30,10 @@ def prepare(settings: Settings, layout: Layout, console: Console) -> Cache:
     return Cache(settings, layout)
 
 
-def run(settings: Settings, layout: Layout, console: Console, *, force: bool = False, start: str | None = None) -> dict[str, Outcome]:
-    """Bring every stage up to date and say for each what happened and why.
+def run(settings: Settings, layout: Layout, console: Console, *, force: bool = False, start: str | None = None, stop: str | None = None) -> dict[str, Outcome]:
+    """Bring every stage (up to ``stop``) up to date and say for each what happened and why.
 
-    ``force`` runs all stages, ``start`` that one and all after it. Raises :class:`PipelineError`.
+    ``force`` runs all stages, ``start`` that one and all after it, stale or not. Raises :class:`PipelineError`.
     """
     from filelock import FileLock, Timeout
 
@@ -48,7 +48,8 @@ def run(settings: Settings, layout: Layout, console: Console, *, force: bool = F
         first_forced = STAGES.index(stage_named(start)) if start else 0 if force else len(STAGES)
         outcomes: dict[str, Outcome] = {}
         causes = cache.causes()
-        for index, stage in enumerate(STAGES):
+        last = STAGES.index(stage_named(stop)) if stop else len(STAGES) - 1
+        for index, stage in enumerate(STAGES[: last + 1]):
             because = [Cause("forced")] if index >= first_forced else causes[stage.name]
             outcomes[stage.name] = bring_up_to_date(stage, because, cache, settings, layout, console)
             if outcomes[stage.name] != "current":

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config import Column, Evaluate
+from mlops_pipeline.config import LOWER_IS_BETTER, Column, Evaluate
 from mlops_pipeline.files import read_json
 from mlops_pipeline.modelling.estimators import predict
 from mlops_pipeline.modelling.frame import model_input
-from mlops_pipeline.modelling.metrics import LOWER_IS_BETTER, Predictions, paired_difference, point
+from mlops_pipeline.modelling.metrics import Predictions, paired_difference, point
 from mlops_pipeline.modelling.model_folder import load_model
 
 if TYPE_CHECKING:
     import polars as pl
 
-
-@dataclass(frozen=True)
-class Champion:
-    """The champion as a model folder on this machine, with its number in the registry."""
-
-    folder: Path
-    number: int
-    content_sha256: str
-    model_sha256: str
+    from mlops_pipeline.registry import Champion
 
 
 def compare(champion: Champion, ours: Predictions, classes: list[Any], test: pl.DataFrame, rules: Evaluate, seed: int) -> dict[str, Any]:

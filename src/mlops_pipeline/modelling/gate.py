@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mlops_pipeline.config import Gate
-from mlops_pipeline.modelling.metrics import LOWER_IS_BETTER
+from mlops_pipeline.config import LOWER_IS_BETTER, Gate
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlops_pipeline.config import CLASSIFICATION_METRICS, REGRESSION_METRICS, Task
+from mlops_pipeline.config import CLASSIFICATION_METRICS, LOWER_IS_BETTER, REGRESSION_METRICS, Task
 
 Array = npt.NDArray[np.float64]
 
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae"})
 CHUNK = 50
 """Resamples held in memory at a time."""
 

@@ -7,12 +7,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config import Settings, feature_columns
+from mlops_pipeline.config import LOWER_IS_BETTER, Settings, feature_columns
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import ESTIMATORS, build_model, fit, predict
 from mlops_pipeline.modelling.frame import positive_index
-from mlops_pipeline.modelling.metrics import LOWER_IS_BETTER, score
+from mlops_pipeline.modelling.metrics import score
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,11 +13,9 @@ from mlops_pipeline.config import Settings
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
-from mlops_pipeline.modelling.comparison import compare
 from mlops_pipeline.modelling.gate import Rule, decide
 from mlops_pipeline.modelling.scoring import Scorer, example_rows
 from mlops_pipeline.registry import CONTENT_TAG, EVALUATED_TAG, GATE_TAG, MODEL_TAG, PASSED_TAG, Registry, Version, content_digest, keep
-from mlops_pipeline.stages.evaluate import held_out, todays_champion
 from mlops_pipeline.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -96,7 +94,10 @@ def _against_todays_champion(
     tracking: Tracking, settings: Settings, layout: Layout, training: dict[str, Any], evaluation: dict[str, Any]
 ) -> dict[str, Any] | None:
     """The stored comparison if it is with today's champion; made again if another became champion since."""
-    champion = todays_champion(tracking, training["model_sha256"])
+    from mlops_pipeline.modelling.comparison import compare
+    from mlops_pipeline.modelling.evaluation import held_out
+
+    champion = Registry(tracking).champion_besides(training["model_sha256"])
     if champion is None:
         return None
     stored: dict[str, Any] | None = evaluation.get("champion")

@@ -13,7 +13,6 @@ from mlops_pipeline.modelling.estimators import build_model, fit
 from mlops_pipeline.modelling.frame import model_input, read_target
 from mlops_pipeline.modelling.model_folder import model_digest, save_model, size_in_bytes
 from mlops_pipeline.modelling.requirements import model_requirements
-from mlops_pipeline.modelling.tuning import tune
 from mlops_pipeline.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     reached (before anything is fitted).
     """
     import polars as pl
+
+    from mlops_pipeline.modelling.tuning import tune
 
     tracking = Tracking(settings, layout)
     data, features = settings.dataset, feature_columns(settings)

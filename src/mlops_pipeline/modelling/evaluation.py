@@ -1,0 +1,142 @@
+"""What held-out rows say of a model: metrics with intervals, baseline, slices, importance, and what a random split hides."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlops_pipeline.config import LOWER_IS_BETTER, Settings, feature_columns
+from mlops_pipeline.files import read_json
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.modelling.estimators import build_model, fit, predict
+from mlops_pipeline.modelling.frame import model_input, positive_index, read_target
+from mlops_pipeline.modelling.metrics import (
+    Predictions,
+    bootstrap,
+    calibration_curve,
+    calibration_error,
+    class_indices,
+    names,
+    paired_difference,
+    point,
+    score,
+)
+from mlops_pipeline.modelling.slices import slice_interval, slices
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def predictions_of(target: pl.Series, predicted: Any, classes: list[Any], settings: Settings) -> Predictions:
+    """Truth and predictions side by side, classes as indices."""
+    data = settings.dataset
+    y = target.to_numpy() if data.task == "regression" else class_indices(target.to_numpy(), classes)
+    return Predictions(data.task, y, predicted, positive_index(classes, data) if classes else 0)
+
+
+def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predictions, classes: list[Any]) -> dict[str, Any]:
+    """Everything that the truth and the predictions alone can tell, ready for JSON."""
+    rules = settings.evaluate
+    baseline = _baseline(layout, settings, ours, classes)
+    gain, _ = paired_difference(rules.metric, ours, baseline, rules.resamples, rules.confidence, settings.seed)
+    parts = slices(test, rules.slices, rules.metric, ours, rules.min_slice_rows)
+    worst = None
+    if parts:
+        interval = slice_interval(test, parts[0], rules.metric, ours, rules.resamples, rules.confidence, settings.seed)
+        worst = {**asdict(parts[0]), "low": round(interval.low, 6), "high": round(interval.high, 6)}
+    split = read_json(layout.split_report)
+    return {
+        "metric": rules.metric,
+        "confidence": rules.confidence,
+        "resamples": rules.resamples,
+        "test_rows": test.height,
+        "test_sha256": split["test_sha256"],
+        "test_span": split["test_span"],
+        "train_span": split["train_span"],
+        "split": split["kind"],
+        "warning": split["warning"],
+        "metrics": {
+            name: bootstrap(name, ours, rules.resamples, rules.confidence, settings.seed).rounded() for name in names(settings.dataset.task)
+        },
+        "baseline": {name: round(point(name, baseline), 6) for name in names(settings.dataset.task)},
+        "improvement_over_baseline": gain.rounded(),
+        "calibration": calibration_curve(ours),
+        "calibration_error": calibration_error(ours),
+        "slices": [asdict(part) for part in parts],
+        "worst_slice": worst,
+    }
+
+
+def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl.DataFrame, Predictions]:
+    """The held-out rows and what the evaluated model said of them, read back from the evaluation."""
+    import polars as pl
+
+    test = pl.read_parquet(layout.test)
+    stored = pl.read_parquet(layout.evaluation / "predictions.parquet")
+    columns = [name for name in stored.columns if name == "predicted" or name.startswith("probability_")]
+    predicted = stored.select(columns).to_numpy()
+    if settings.dataset.task == "regression":
+        predicted = predicted.ravel()
+    return test, predictions_of(test[settings.dataset.target], predicted, classes, settings)
+
+
+def importance(model: Any, x: Any, ours: Predictions, classes: list[Any], settings: Settings) -> list[dict[str, Any]]:
+    """How much of the metric is lost when a column is shuffled (Breiman 2001), three times, on some held-out rows."""
+    from sklearn.inspection import permutation_importance
+
+    if settings.train.estimator == "dummy" or len(x) < 10:
+        return []
+    rows = np.unique(np.linspace(0, len(x) - 1, min(settings.evaluate.importance_rows, len(x))).astype(int))
+    sign = -1.0 if settings.evaluate.metric in LOWER_IS_BETTER else 1.0
+
+    def scored(estimator: Any, part: Any, y: Any) -> float:
+        return sign * point(settings.evaluate.metric, Predictions(ours.task, y, predict(estimator, part, ours.task), ours.positive))
+
+    found = permutation_importance(model, x.iloc[rows], ours.y[rows], scoring=scored, n_repeats=3, random_state=settings.seed)
+    order = np.argsort(-found.importances_mean, kind="stable")
+    return [
+        {"feature": str(x.columns[i]), "drop": round(float(found.importances_mean[i]), 6), "spread": round(float(found.importances_std[i]), 6)}
+        for i in order
+    ]
+
+
+def random_split(settings: Settings, layout: Layout) -> float:
+    """The metric that a random split of the same rows would have reported: the flattery that a split by time avoids."""
+    import polars as pl
+
+    data, features = settings.dataset, feature_columns(settings)
+    train = pl.read_parquet(layout.train)
+    table = pl.concat([train, pl.read_parquet(layout.test)])
+    y = np.concatenate([read_target(layout.train, data), read_target(layout.test, data)])
+    held = np.zeros(len(y), dtype=bool)
+    held[np.random.default_rng(settings.seed).permutation(len(y))[: len(y) - train.height]] = True
+    x = model_input(table, features)
+    params = read_json(layout.training)["params"]
+    model = fit(build_model(settings.train.estimator, data.task, features, params, settings.seed), x[~held], y[~held], settings.train.threads)
+    classes = [] if data.task == "regression" else model.classes_.tolist()
+    return round(score(settings.evaluate.metric, data.task, y[held], predict(model, x[held], data.task), classes, positive_index(classes, data) if classes else 0), 6)
+
+
+def flat(evaluation: dict[str, Any]) -> dict[str, float]:
+    """The figures that DVC and MLflow compare from run to run."""
+    figures = {name: interval["value"] for name, interval in evaluation["metrics"].items()}
+    metric = evaluation["metric"]
+    figures |= {f"{metric}_low": evaluation["metrics"][metric]["low"], f"{metric}_high": evaluation["metrics"][metric]["high"]}
+    figures[f"baseline_{metric}"] = evaluation["baseline"][metric]
+    if evaluation["calibration_error"] is not None:
+        figures["calibration_error"] = evaluation["calibration_error"]
+    if evaluation["worst_slice"] is not None:
+        figures[f"worst_slice_{metric}"] = evaluation["worst_slice"]["metric"]
+    return figures
+
+
+def _baseline(layout: Layout, settings: Settings, ours: Predictions, classes: list[Any]) -> Predictions:
+    """What the dummy estimator says: the training rows' class shares, or their mean (scikit-learn's DummyClassifier)."""
+
+    y = read_target(layout.train, settings.dataset)
+    if ours.task == "regression":
+        return Predictions(ours.task, ours.y, np.full(len(ours.y), y.mean()), ours.positive)
+    shares = np.bincount(class_indices(y, classes), minlength=len(classes)) / len(y)
+    return Predictions(ours.task, ours.y, np.tile(shares, (len(ours.y), 1)), ours.positive)

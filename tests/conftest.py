@@ -1,0 +1,154 @@
+"""What tests share: a small project in a folder of its own, the command line as a user types it, free ports, parts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mlops_pipeline import environment
+
+environment.prepare()
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Project:
+    """A pipeline project on disk, and the commands a user types in it."""
+
+    folder: Path
+    config: Path
+
+    def mlops(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
+        return self.command(sys.executable, "-m", "mlops_pipeline", *arguments, check=check, **environ)
+
+    def run(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
+        return self.mlops("run", "--config", str(self.config), *arguments, check=check, **environ)
+
+    def command(self, *words: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(words, cwd=self.folder, env=process_environment(**environ), capture_output=True, text=True, timeout=600, check=False)
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def settings(self) -> dict[str, Any]:
+        return dict(yaml.safe_load(self.config.read_text()))
+
+    def change(self, **sections: Any) -> None:
+        """Replace keys of the settings; a mapping is merged into its section."""
+        content = self.settings()
+        for name, value in sections.items():
+            content[name] = {**content[name], **value} if isinstance(value, dict) else value
+        self.config.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def process_environment(**changes: str) -> dict[str, str]:
+    """The environment of a process started by a test: the package's source on the path, the environment's programs first."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_", "COV_", "DVC_"))}
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return {**kept, "PATH": path, "PYTHONPATH": str(REPOSITORY / "src"), **environment.QUIET, **changes}
+
+
+def write_table(path: Path, rows: int = 400, seed: int = 0) -> None:
+    """A small binary problem: two numbers with gaps, a category, a time, and a target they half explain."""
+    import numpy as np
+    import polars as pl
+
+    rng = np.random.default_rng(seed)
+    size, weight = rng.normal(size=rows), rng.normal(10, 3, size=rows)
+    kind = rng.choice(["a", "b", "c"], size=rows)
+    late = (size + (kind == "a") + rng.normal(size=rows) > 0.5).astype(int)
+    days = np.datetime64("2024-01-01") + np.arange(rows) // 4
+    frame = pl.DataFrame({"size": size.round(4), "weight": weight.round(3), "kind": kind, "day": days.astype(str), "late": late})
+    frame.with_columns(pl.when(pl.int_range(pl.len()) % 9 != 0).then(pl.col("weight"))).write_csv(path)
+
+
+SMALL_SETTINGS: dict[str, Any] = {
+    "name": "small",
+    "seed": 7,
+    "dataset": {
+        "source": {"path": "table.csv"},
+        "target": "late",
+        "task": "binary",
+        "time_column": "day",
+        "columns": {
+            "size": {"kind": "number"},
+            "weight": {"kind": "number", "min": 0},
+            "kind": {"kind": "category", "nullable": False},
+            "day": {"kind": "datetime", "nullable": False},
+            "late": {"kind": "boolean"},
+        },
+    },
+    "ingest": {},
+    "validate": {},
+    "split": {"kind": "time", "test_from": "2024-03-10"},
+    "features": {},
+    "train": {"estimator": "lightgbm", "params": {"n_estimators": 20}},
+    "tuning": {},
+    "evaluate": {"metric": "roc_auc", "slices": ["kind"], "resamples": 100, "min_slice_rows": 10},
+    "gate": {},
+    "onnx": {},
+    "tracking": {},
+    "registry": {},
+    "paths": {},
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A fresh project with Git, DVC, a table of 400 rows and settings for it."""
+    return make_project(tmp_path / "project")
+
+
+def make_project(folder: Path) -> Project:
+    folder.mkdir(parents=True)
+    write_table(folder / "table.csv")
+    config = folder / "pipeline.yaml"
+    config.write_text(yaml.safe_dump(SMALL_SETTINGS, sort_keys=False))
+    made = Project(folder, config)
+    made.command("git", "init", "--quiet")
+    made.command("dvc", "init", "--quiet")
+    return made
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port on loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait until a condition holds; the failure names what did not come about."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come about in {seconds:g} s")
+        pause.wait(0.1)
+
+
+def need_program(name: str, install: str) -> str:
+    """The program's path; without it the test is skipped with the line that installs it, or fails under MLOPS_TEST_STRICT=1."""
+    found = shutil.which(name)
+    if found:
+        return found
+    message = f"{name} is not installed: {install}"
+    if os.environ.get("MLOPS_TEST_STRICT") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
