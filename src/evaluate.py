@@ -1,6 +1,6 @@
 """Evaluate the trained model on the held-out rows, after bringing the stages before it up to date.
 
-    python src/evaluate.py --config configs/training_config.yaml
+python src/evaluate.py --config configs/training_config.yaml
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Predict a table with the champion.
 
-    python src/predict.py --config configs/training_config.yaml --input rows.csv --output predictions.csv
+python src/predict.py --config configs/training_config.yaml --input rows.csv --output predictions.csv
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Train outside any orchestrator, after bringing the stages before it up to date, and log to MLflow.
 
-    python src/train.py --config configs/training_config.yaml
+python src/train.py --config configs/training_config.yaml
 """
 
 import sys

@@ -40,7 +40,9 @@ class Project:
         return self.mlops("run", "--config", str(self.config), *arguments, check=check, **environ)
 
     def command(self, *words: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(words, cwd=self.folder, env=process_environment(**environ), capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run(
+            words, cwd=self.folder, env=process_environment(**environ), capture_output=True, text=True, timeout=600, check=False
+        )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done

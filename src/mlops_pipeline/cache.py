@@ -1,18 +1,23 @@
 """DVC as the one cache: what is stale and why, recording what ran, restoring what is stored."""
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from mlops_pipeline.config import Settings
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline import STAGES, Stage
 from mlops_pipeline.render import code_of
 
-CauseKind = Literal["never run", "data", "settings", "code", "environment", "output missing", "output changed", "command", "forced", "registry"]
+CauseKind = Literal[
+    "never run", "data", "settings", "code", "environment", "output missing", "output changed", "command", "forced", "registry"
+]
 
 
 @dataclass(frozen=True)
@@ -27,53 +32,57 @@ class Cause:
 
 
 class Cache:
-    """The DVC repository of one project, seen through one pipeline's stages."""
+    """The DVC repository of one project, seen through one pipeline's stages, read once."""
 
-    def __init__(self, settings: Settings, layout: Layout) -> None:
+    def __init__(self, layout: Layout) -> None:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
         logging.getLogger("dvc").setLevel(logging.ERROR)
         logging.getLogger("dvc_objects").setLevel(logging.CRITICAL)
-        self._settings, self._layout, self._error = settings, layout, DvcException
+        self._layout, self._error = layout, DvcException
         try:
             self._repo = Repo(str(layout.project))
+            path = str(layout.dvc_file)
+            self._stages = {stage.name: stage for stage in self._repo.index.stages if stage.path == path}
         except DvcException as error:
-            raise PipelineError(f"{layout.project}: DVC cannot open this project ({error}): run `dvc init`") from error
+            raise PipelineError(f"{layout.project}: DVC cannot open this project ({one_line(error)}): run `dvc init`") from error
 
     def causes(self) -> dict[str, list[Cause]]:
         """Why each stage is stale, by name; an empty list for a stage that is up to date."""
         recorded = self._recorded()
         current = yaml.load(self._layout.config.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-        status = self._ask(lambda: self._repo.status(targets=[self._layout.relative(self._layout.dvc_file)]))
-        return {stage.name: self._explain(stage, status.get(self._address(stage), []), recorded, current) for stage in STAGES}
+        with self._asking():
+            status: dict[str, list[Any]] = {stage.name: next(iter(self._stages[stage.name].status().values()), []) for stage in STAGES}
+        return {stage.name: self._explain(stage, status[stage.name], recorded, current) for stage in STAGES}
 
     def commit(self, stage: Stage) -> None:
-        """Record in ``dvc.lock`` that the stage ran with what is on disk now."""
-        self._ask(lambda: self._repo.commit(self._address(stage), force=True))
+        """Record in ``dvc.lock`` that the stage ran with what is on disk now, as ``dvc repro`` does after a stage."""
+        ran = self._stages[stage.name]
+        with self._asking():
+            ran.save()
+            ran.commit()
+            ran.dump(update_pipeline=False)
 
     def restore(self, stage: Stage) -> bool:
         """Bring back outputs that are gone from disk but stored; False if they are not stored."""
         try:
-            self._repo.checkout([self._address(stage)], force=True)
-        except self._error:
+            with self._asking():
+                self._stages[stage.name].checkout(force=True)
+        except PipelineError:
             return False
         return all(path.exists() for path in stage.outputs(self._layout))
 
-    def _address(self, stage: Stage) -> str:
-        file = self._layout.relative(self._layout.dvc_file)
-        return stage.name if file == "dvc.yaml" else f"{file}:{stage.name}"
-
-    def _ask(self, call: Any) -> Any:
-        import os
-
-        # DVC reads addresses relative to the working directory.
-        before = os.getcwd()
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Hold DVC's lock, in the project's folder, relative to which DVC spells paths."""
+        before = Path.cwd()
         os.chdir(self._layout.project)
         try:
-            return call()
+            with self._repo.lock:
+                yield
         except self._error as error:
-            raise PipelineError(f"{self._layout.dvc_file}: DVC says: {' '.join(str(error).split())}") from error
+            raise PipelineError(f"{self._layout.dvc_file}: DVC says: {one_line(error)}") from error
         finally:
             os.chdir(before)
 

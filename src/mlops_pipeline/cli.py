@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from mlops_pipeline.layout import Layout
     from mlops_pipeline.registry import Registry
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="From a table of data to a served model, and back round.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From a table of data to a served model, and back round.",
+)
 models = typer.Typer(no_args_is_help=True, help="Versions in the registry, and which one is champion.")
 app.add_typer(models, name="models")
 
@@ -78,7 +83,9 @@ def stage(name: str, config: Config = CONFIG) -> None:
 
     settings, layout, console = _opened(config)
     if not is_current(settings, layout):
-        raise PipelineError(f"{layout.relative(layout.dvc_file)}: is not what {layout.relative(layout.config)} asks for any more: run `mlops render`")
+        raise PipelineError(
+            f"{layout.relative(layout.dvc_file)}: is not what {layout.relative(layout.config)} asks for any more: run `mlops render`"
+        )
     stage_named(name).run(settings, layout, console)
 
 
@@ -176,7 +183,9 @@ def list_models(config: Config = CONFIG) -> None:
     for version in registry.versions():
         when = datetime.datetime.fromtimestamp(version.created, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         gate = "passed" if version.passed else "failed" if version.gate else "never judged"
-        table.add_row(str(version.number), "champion" if version.is_champion else "", gate, version.model_sha256[:12], when, version.run_id[:8])
+        table.add_row(
+            str(version.number), "champion" if version.is_champion else "", gate, version.model_sha256[:12], when, version.run_id[:8]
+        )
     console.print(table if table.row_count else f"{registry.name}: no version is registered yet: run `mlops run`")
 
 
@@ -188,7 +197,13 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
     if found is None:
         raise PipelineError(f"{registry.name}: has no champion yet: run `mlops run`, or name a version")
     console.print(f"[bold]{registry.name} version {found.number}[/bold]" + (" (champion)" if found.is_champion else ""))
-    facts = {"content": found.content_sha256, "weights": found.model_sha256, "evaluated on": found.evaluated_on, "run": found.run_id, "rolled back": found.rolled_back}
+    facts = {
+        "content": found.content_sha256,
+        "weights": found.model_sha256,
+        "evaluated on": found.evaluated_on,
+        "run": found.run_id,
+        "rolled back": found.rolled_back,
+    }
     for name, value in facts.items():
         if value:
             console.print(f"  {name:<13} {value}", highlight=False)

@@ -7,15 +7,16 @@ The file says *what* is done. The environment says only *where* services are (``
 import difflib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 
 Task = Literal["binary", "multiclass", "regression"]
 Kind = Literal["number", "integer", "boolean", "category", "datetime", "text"]
@@ -109,11 +110,13 @@ class Dataset(Frozen):
         known = set(self.columns)
         if self.target not in known:
             raise ValueError(f"target '{self.target}' is not among 'columns': describe it there")
-        if self.time_column is not None and (
-            self.time_column not in known or self.columns[self.time_column].kind != "datetime"
-        ):
+        if self.time_column is not None and (self.time_column not in known or self.columns[self.time_column].kind != "datetime"):
             raise ValueError(f"time_column '{self.time_column}' must be among 'columns' with kind 'datetime'")
-        for key, names in (("entity_key", self.entity_key), ("known_after_outcome", self.known_after_outcome)):
+        named = [("entity_key", self.entity_key), ("known_after_outcome", self.known_after_outcome)]
+        named += [("lookups", lookup.keys) for lookup in self.lookups]
+        named += [(f"counts.{name}", keys) for name, keys in self.counts.items()]
+        named += [(f"history.{name}", history.by) for name, history in self.history.items()]
+        for key, names in named:
             for name in names:
                 if name not in known:
                     raise ValueError(f"{key} names '{name}', which is not among 'columns'")
@@ -168,7 +171,7 @@ class Split(Frozen):
         if self.test_from is None:
             raise ValueError("kind 'time' needs 'test_from'")
         moments = [m for m in (self.train_from, self.test_from, self.test_until) if m is not None]
-        if any(later <= earlier for earlier, later in zip(moments, moments[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(moments)):
             raise ValueError("'train_from' < 'test_from' < 'test_until' must hold")
         return self
 
@@ -194,6 +197,7 @@ class Tuning(Frozen):
     trials: int = Field(0, ge=0, description="0: no search")
     time_budget_s: float | None = Field(None, gt=0)
     folds: int = Field(3, ge=2, le=20)
+    metric: str | None = Field(None, description="default: roc_auc, log_loss for several classes, rmse for regression")
     storage: str | None = Field(None, description="an Optuna storage address; default: a file under models/")
 
 
@@ -206,9 +210,7 @@ class Evaluate(Frozen):
     slices: tuple[str, ...] = ()
     min_slice_rows: int = Field(200, ge=1)
     importance_rows: int = Field(2000, ge=10)
-    random_split_check: bool = Field(
-        False, description="also fit on a random split, to show how much it would flatter the model"
-    )
+    random_split_check: bool = Field(False, description="also fit on a random split, to show how much it would flatter the model")
 
 
 class Gate(Frozen):
@@ -276,28 +278,35 @@ class Settings(Frozen):
     paths: Paths
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _features_exist(self) -> Self:
         data = self.dataset
-        if self.split.kind == "time" and data.time_column is None:
-            raise ValueError("split.kind is 'time', but dataset.time_column is not set: name it or use 'stratified'")
         barred = {data.target: "the target", **dict.fromkeys(data.known_after_outcome, "known only after the outcome")}
-        for key in ("include", "exclude"):
-            for name in getattr(self.features, key) or ():
+        for key, names in (("features.include", self.features.include or ()), ("features.exclude", self.features.exclude)):
+            for name in names:
                 if name not in data.columns:
-                    raise ValueError(f"features.{key} names '{name}', which is not among dataset.columns")
+                    raise ValueError(f"{key} names '{name}', which is not among dataset.columns")
         for name in self.features.include or ():
             if name in barred:
                 raise ValueError(f"features.include names '{name}', which is {barred[name]}: take it out")
-            if data.columns[name].kind in ("datetime", "text"):
-                raise ValueError(f"features.include names '{name}' of kind '{data.columns[name].kind}': derive a number from it")
+            kind = data.columns[name].kind
+            if kind in ("datetime", "text"):
+                raise ValueError(f"features.include names '{name}' of kind '{kind}': derive a number from it")
         if not feature_columns(self):
             raise ValueError("no column is left as a feature: check features.exclude and dataset.columns")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> Self:
+        data = self.dataset
+        if self.split.kind == "time" and data.time_column is None:
+            raise ValueError("split.kind is 'time', but dataset.time_column is not set: name it or use 'stratified'")
         for name in self.evaluate.slices:
             if name not in data.columns:
                 raise ValueError(f"evaluate.slices names '{name}', which is not among dataset.columns")
         allowed = REGRESSION_METRICS if data.task == "regression" else CLASSIFICATION_METRICS
-        if self.evaluate.metric not in allowed:
-            raise ValueError(f"evaluate.metric '{self.evaluate.metric}' does not fit a {data.task} task: use one of {', '.join(allowed)}")
+        for key, metric in (("evaluate", self.evaluate.metric), ("tuning", tuning_metric(self))):
+            if metric not in allowed:
+                raise ValueError(f"{key}.metric '{metric}' does not fit a {data.task} task: use one of {', '.join(allowed)}")
         if self.train.estimator == "logistic_regression" and data.task == "regression":
             raise ValueError("train.estimator 'logistic_regression' cannot do regression: use 'lightgbm' or 'random_forest'")
         return self
@@ -320,17 +329,23 @@ def feature_columns(settings: Settings) -> dict[str, Column]:
     }
 
 
+def tuning_metric(settings: Settings) -> str:
+    """What a search for parameters improves."""
+    usual = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
+    return settings.tuning.metric or usual[settings.dataset.task]
+
+
 def load_settings(path: Path) -> Settings:
     """Read a YAML file into the frozen tree.
 
     Raises :class:`PipelineError` in one line that names the file, the key, the value and the remedy.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506  # a safe loader, with one check more
     except OSError as error:
         raise PipelineError(f"{path}: cannot be read ({error.strerror}): name an existing file with --config") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+        raise PipelineError(f"{path}: is not valid YAML: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise PipelineError(f"{path}: holds no mapping: start from `mlops init`")
     for key, value in _bare_dates(content, ""):
@@ -368,10 +383,10 @@ class _UniqueKeyLoader(yaml.CSafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key}' is given twice", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -394,7 +409,9 @@ def _one_line(error: ValidationError, origin: str) -> str:
         close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(first["loc"][:-1]), n=1)
         what = f"unknown key: {f'did you mean {close[0]!r}?' if close else 'remove it'}"
     elif first["type"] == "missing":
-        what = "is missing: add it" + (" (an empty mapping {} takes every default)" if len(first["loc"]) == 1 and str(first["loc"][0]) in _SECTIONS else "")
+        what = "is missing: add it" + (
+            " (an empty mapping {} takes every default)" if len(first["loc"]) == 1 and str(first["loc"][0]) in _SECTIONS else ""
+        )
     else:
         what = first["msg"].removeprefix("Value error, ")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

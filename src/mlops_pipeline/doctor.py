@@ -39,7 +39,11 @@ def examine(config: Path) -> list[Finding]:
         settings = load_settings(config)
         findings.append(Finding("configuration", True, f"{config} is valid ({settings.name})"))
         layout = layout_of(settings, config, find_project(config))
-        findings += [Finding("project", True, str(layout.project)), _lock(layout), _store(tracking_uri(settings, layout.default_tracking_uri), layout)]
+        findings += [
+            Finding("project", True, str(layout.project)),
+            _lock(layout),
+            _store(tracking_uri(settings, layout.default_tracking_uri), layout),
+        ]
     except PipelineError as error:
         findings.append(Finding("configuration", False, str(error), "mend the line it names"))
     findings += [_program(name, *facts) for name, facts in PROGRAMS.items()]

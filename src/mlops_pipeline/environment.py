@@ -8,8 +8,9 @@ QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # Threads that spin while they wait make a fit many times slower on a machine that is shared.
-    "OMP_WAIT_POLICY": "PASSIVE",
+    # Threads that spin long while they wait make a fit 25 times slower where another process has the core; threads
+    # that never spin make it half as fast where none has (benchmarks/threads.py).
+    "GOMP_SPINCOUNT": "1000",
 }
 
 

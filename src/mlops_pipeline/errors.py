@@ -6,3 +6,8 @@ class PipelineError(Exception):
 
     The command line prints it without a traceback and ends with exit code 2.
     """
+
+
+def one_line(error: object, limit: int = 200) -> str:
+    """What another library says, folded into part of one line."""
+    return " ".join(str(error).split())[:limit]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config import Settings, registry_uri
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json, sha256_of_file, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.store_lock import store_lock
@@ -127,7 +127,11 @@ class Registry:
         self._client.log_model_artifacts(logged.model_id, str(folder))
         self._client.finalize_logged_model(logged.model_id, "READY")
         made = self._client.create_model_version(
-            self.name, source=f"models:/{logged.model_id}", run_id=run_id, tags={CONTENT_TAG: content_sha256, **tags}, model_id=logged.model_id
+            self.name,
+            source=f"models:/{logged.model_id}",
+            run_id=run_id,
+            tags={CONTENT_TAG: content_sha256, **tags},
+            model_id=logged.model_id,
         )
         return self.get(int(made.version))
 
@@ -156,7 +160,9 @@ class Registry:
             raise PipelineError(f"{self.name} version {number}: was never evaluated on held-out rows: register it with `mlops run` first")
         if not version.passed and not override:
             failed = "; ".join(rule["text"] for rule in version.gate if not rule["passed"]) or "no reason stored"
-            raise PipelineError(f"{self.name} version {number}: failed the gate ({failed}): give --override REASON to promote it all the same")
+            raise PipelineError(
+                f"{self.name} version {number}: failed the gate ({failed}): give --override REASON to promote it all the same"
+            )
         if not version.passed and override:
             self.retag(number, {OVERRIDE_TAG: override})
         self.retag(number, {ROLLED_BACK_TAG: ""})
@@ -190,11 +196,17 @@ class Registry:
         with tempfile.TemporaryDirectory(dir=self._layout.versions, prefix=".fetch-") as temporary:
             source = self._client.get_model_version_download_uri(self.name, str(version.number))
             try:
-                fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=temporary, tracking_uri=self._tracking.uri))
+                fetched = Path(
+                    mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=temporary, tracking_uri=self._tracking.uri)
+                )
             except Exception as error:  # MLflow passes on whatever the artifact store raises
-                raise PipelineError(f"{self.name} version {version.number}: its artifacts at {source} cannot be read ({' '.join(str(error).split())[:120]})") from error
+                raise PipelineError(
+                    f"{self.name} version {version.number}: its artifacts at {source} cannot be read ({one_line(error)})"
+                ) from error
             if not _holds(fetched, version):
-                raise PipelineError(f"{self.name} version {version.number}: its artifacts at {source} do not match its digest: promote another version")
+                raise PipelineError(
+                    f"{self.name} version {version.number}: its artifacts at {source} do not match its digest: promote another version"
+                )
             keep(fetched, folder)
         return folder
 
@@ -289,12 +301,12 @@ def _store_holds(uri: str, name: str, content_sha256: str) -> bool:
             import psycopg
 
             with psycopg.connect("postgresql://" + uri.split("://", 1)[1], connect_timeout=5) as database:
-                return database.execute(query.format("%s"), values).fetchone() is not None  # type: ignore[arg-type]  # a constant
+                return database.execute(query.format("%s"), values).fetchone() is not None
         if uri.startswith("http"):
             wanted = urllib.parse.urlencode({"filter": f"name='{name}' and tags.`{CONTENT_TAG}`='{content_sha256}'", "max_results": 1})
             with urllib.request.urlopen(f"{uri.rstrip('/')}/api/2.0/mlflow/model-versions/search?{wanted}", timeout=5) as answer:  # noqa: S310  # scheme checked above
                 return bool(json.load(answer).get("model_versions"))
-    except Exception:  # no clear yes, whatever the reason: the caller then asks through MLflow, which reports it
+    except Exception:  # noqa: BLE001  # no clear yes, whatever the reason: the caller then asks through MLflow, which reports it
         return False
     return False
 

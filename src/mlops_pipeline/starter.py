@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 FEW_CATEGORIES = 50
 """A text column with at most this many values, or half as many as rows, is a category; with more it is free text."""
 
+FEW_ROWS = 100
+
 
 def starter_yaml(source: Path, target: str, output: Path) -> str:
     """The YAML text for a table: its columns' kinds from the first chunk of rows, the task from the target's kind.
@@ -58,7 +60,8 @@ def described(source: Path, path: str, target: str, name: str, root: str) -> dic
             "columns": {column: {"kind": kind} for column, kind in kinds.items()},
         },
         "ingest": {},
-        "validate": {},
+        # In a table of a few rows, equal ones are chance and no mistake.
+        "validate": {"max_duplicate_share": 1.0} if table.height < FEW_ROWS else {},
         "split": {"kind": "stratified", "test_share": 0.25},
         "features": {},
         "train": {"estimator": "lightgbm"},
@@ -95,8 +98,6 @@ def _task(target: pl.Series, kind: Kind) -> tuple[str, Kind]:
     distinct = target.drop_nulls().n_unique()
     if kind in ("number", "integer") and distinct > 20:
         return "regression", kind
-    if kind == "number":
-        kind = "category"
-    elif kind in ("text", "datetime"):
+    if kind == "number" or kind in ("text", "datetime"):
         kind = "category"
     return ("binary" if distinct <= 2 else "multiclass"), kind

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 
 if TYPE_CHECKING:
     from mlops_pipeline.layout import Layout
@@ -27,9 +27,13 @@ def store_lock(uri: str, layout: Layout, purpose: str = "store") -> Iterator[Non
         try:
             connection = psycopg.connect(address, autocommit=True)
         except psycopg.OperationalError as error:
-            raise PipelineError(f"PostgreSQL does not answer at the tracking address: {' '.join(str(error).split())[:160]}: check tracking.uri or MLFLOW_TRACKING_URI") from error
+            raise PipelineError(
+                f"PostgreSQL does not answer at the tracking address ({one_line(error)}): check tracking.uri or MLFLOW_TRACKING_URI"
+            ) from error
         with connection:
-            connection.execute("select pg_advisory_lock(%s)", [int.from_bytes(hashlib.sha256(f"mlops-pipeline {purpose}".encode()).digest()[:7])])
+            connection.execute(
+                "select pg_advisory_lock(%s)", [int.from_bytes(hashlib.sha256(f"mlops-pipeline {purpose}".encode()).digest()[:7])]
+            )
             yield
         return
     from filelock import FileLock

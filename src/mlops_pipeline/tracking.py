@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 import urllib.error
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mlops_pipeline.config import Settings, registry_uri, tracking_uri
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.provenance import environment_facts
@@ -71,7 +72,7 @@ class Tracking:
         if self.client.get_run(run_id).data.tags.get(EVALUATION_TAG) == digest:
             return
         now = int(time.time() * 1000)
-        finite = {key: value for key, value in metrics.items() if value is not None and value == value}
+        finite = {key: value for key, value in metrics.items() if value is not None and math.isfinite(value)}
         for file in sorted(folder.iterdir()):
             if file.suffix in (".html", ".json", ".png"):
                 self.client.log_artifact(run_id, str(file), "evaluation")
@@ -92,7 +93,9 @@ class Tracking:
             if found is None:
                 return str(self.client.create_experiment(name, artifact_location=self._artifact_root()))
         if found.lifecycle_stage != "active":
-            raise PipelineError(f"{self.layout.config}: tracking.experiment: '{name}' was deleted in MLflow: restore it there, or name another")
+            raise PipelineError(
+                f"{self.layout.config}: tracking.experiment: '{name}' was deleted in MLflow: restore it there, or name another"
+            )
         try:
             return str(found.experiment_id)
         except MlflowException as error:
@@ -120,10 +123,8 @@ def open_client(uri: str, registry: str, layout: Layout) -> MlflowClient:
     _answers(uri)
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.ERROR)
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient, set_registry_uri, set_tracking_uri
     from mlflow.exceptions import MlflowException
-
-    from mlflow import set_registry_uri, set_tracking_uri
 
     try:
         if uri.startswith("sqlite:///"):
@@ -136,7 +137,9 @@ def open_client(uri: str, registry: str, layout: Layout) -> MlflowClient:
             client.search_experiments(max_results=1)
             client.search_registered_models(max_results=1)
     except MlflowException as error:
-        raise PipelineError(f"{hidden(uri)}: MLflow cannot open it: {' '.join(str(error).split())[:200]}: check tracking.uri or MLFLOW_TRACKING_URI") from error
+        raise PipelineError(
+            f"{hidden(uri)}: MLflow cannot open it: {one_line(error)}: check tracking.uri or MLFLOW_TRACKING_URI"
+        ) from error
     return client
 
 
@@ -162,9 +165,13 @@ def _answers(uri: str) -> None:
     if not uri.startswith("http"):
         return
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=float(os.environ.get("MLOPS_TRACKING_TIMEOUT_S", "10"))):  # noqa: S310  # scheme checked above
+        seconds = float(os.environ.get("MLOPS_TRACKING_TIMEOUT_S", "10"))
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=seconds):  # noqa: S310  # scheme checked above
             return
     except urllib.error.HTTPError:
         return
     except OSError as error:
-        raise PipelineError(f"{hidden(uri)}: the tracking server does not answer ({error}): start `mlflow server`, or mend tracking.uri or MLFLOW_TRACKING_URI") from error
+        raise PipelineError(
+            f"{hidden(uri)}: the tracking server does not answer ({error}): start `mlflow server`, "
+            "or mend tracking.uri or MLFLOW_TRACKING_URI"
+        ) from error

@@ -32,7 +32,7 @@ def _random_forest(task: Task, seed: int) -> Any:
     return kind(n_estimators=100, min_samples_leaf=5, random_state=seed)
 
 
-def _logistic_regression(task: Task, seed: int) -> Any:
+def _logistic_regression(_task: Task, seed: int) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(max_iter=1000, random_state=seed)
@@ -54,7 +54,7 @@ def _lightgbm(task: Task, seed: int) -> Any:
     return kind(n_estimators=200, random_state=seed, deterministic=True, force_row_wise=True, verbosity=-1, n_jobs=0)
 
 
-def _dummy(task: Task, seed: int) -> Any:
+def _dummy(task: Task, _seed: int) -> Any:
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     return DummyRegressor() if task == "regression" else DummyClassifier(strategy="prior")
@@ -69,9 +69,7 @@ ESTIMATORS: dict[str, Estimator] = {
             "max_features": trial.suggest_float("max_features", 0.2, 1.0),
         },
     ),
-    "logistic_regression": Estimator(
-        _logistic_regression, "linear", lambda trial: {"C": trial.suggest_float("C", 1e-3, 1e2, log=True)}
-    ),
+    "logistic_regression": Estimator(_logistic_regression, "linear", lambda trial: {"C": trial.suggest_float("C", 1e-3, 1e2, log=True)}),
     "hist_gradient_boosting": Estimator(
         _hist_gradient_boosting,
         "trees",
@@ -91,7 +89,7 @@ ESTIMATORS: dict[str, Estimator] = {
             "colsample_bytree": trial.suggest_float("colsample_bytree", 0.4, 1.0),
         },
     ),
-    "dummy": Estimator(_dummy, "trees", lambda trial: {}),
+    "dummy": Estimator(_dummy, "trees", lambda _trial: {}),
 }
 
 
@@ -105,10 +103,10 @@ def build_model(name: str, task: Task, features: dict[str, Column], params: dict
     spec = ESTIMATORS[name]
     estimator = spec.build(task, seed)
     known = estimator.get_params()
-    for key in params:
+    for key, value in params.items():
         if key not in known or key == "random_state":
             remedy = "set 'seed' instead" if key == "random_state" else f"use one of {', '.join(sorted(set(known) - {'random_state'}))}"
-            raise PipelineError(f"train.params.{key} = {params[key]!r}: {name} has no such parameter here: {remedy}")
+            raise PipelineError(f"train.params.{key} = {value!r}: {name} has no such parameter here: {remedy}")
     estimator.set_params(**params)
     return Pipeline([("columns", preprocessing(spec.preprocessing, features)), ("model", estimator)])
 

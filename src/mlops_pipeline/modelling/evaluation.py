@@ -14,7 +14,7 @@ from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.frame import model_input, positive_index, read_target
 from mlops_pipeline.modelling.metrics import (
     Predictions,
-    bootstrap,
+    bootstrap_all,
     calibration_curve,
     calibration_error,
     class_indices,
@@ -40,6 +40,7 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
     """Everything that the truth and the predictions alone can tell, ready for JSON."""
     rules = settings.evaluate
     baseline = _baseline(layout, settings, ours, classes)
+    intervals = bootstrap_all(names(settings.dataset.task), ours, rules.resamples, rules.confidence, settings.seed)
     gain, _ = paired_difference(rules.metric, ours, baseline, rules.resamples, rules.confidence, settings.seed)
     parts = slices(test, rules.slices, rules.metric, ours, rules.min_slice_rows)
     worst = None
@@ -57,9 +58,7 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
         "train_span": split["train_span"],
         "split": split["kind"],
         "warning": split["warning"],
-        "metrics": {
-            name: bootstrap(name, ours, rules.resamples, rules.confidence, settings.seed).rounded() for name in names(settings.dataset.task)
-        },
+        "metrics": {name: interval.rounded() for name, interval in intervals.items()},
         "baseline": {name: round(point(name, baseline), 6) for name in names(settings.dataset.task)},
         "improvement_over_baseline": gain.rounded(),
         "calibration": calibration_curve(ours),
@@ -82,7 +81,7 @@ def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl
     return test, predictions_of(test[settings.dataset.target], predicted, classes, settings)
 
 
-def importance(model: Any, x: Any, ours: Predictions, classes: list[Any], settings: Settings) -> list[dict[str, Any]]:
+def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> list[dict[str, Any]]:
     """How much of the metric is lost when a column is shuffled (Breiman 2001), three times, on some held-out rows."""
     from sklearn.inspection import permutation_importance
 
@@ -97,7 +96,11 @@ def importance(model: Any, x: Any, ours: Predictions, classes: list[Any], settin
     found = permutation_importance(model, x.iloc[rows], ours.y[rows], scoring=scored, n_repeats=3, random_state=settings.seed)
     order = np.argsort(-found.importances_mean, kind="stable")
     return [
-        {"feature": str(x.columns[i]), "drop": round(float(found.importances_mean[i]), 6), "spread": round(float(found.importances_std[i]), 6)}
+        {
+            "feature": str(x.columns[i]),
+            "drop": round(float(found.importances_mean[i]), 6),
+            "spread": round(float(found.importances_std[i]), 6),
+        }
         for i in order
     ]
 
@@ -113,10 +116,21 @@ def random_split(settings: Settings, layout: Layout) -> float:
     held = np.zeros(len(y), dtype=bool)
     held[np.random.default_rng(settings.seed).permutation(len(y))[: len(y) - train.height]] = True
     x = model_input(table, features)
-    params = read_json(layout.training)["params"]
-    model = fit(build_model(settings.train.estimator, data.task, features, params, settings.seed), x[~held], y[~held], settings.train.threads)
+    training = read_json(layout.training)
+    unfitted = build_model(training["estimator"], data.task, features, training["params"], settings.seed)
+    model = fit(unfitted, x[~held], y[~held], None)
     classes = [] if data.task == "regression" else model.classes_.tolist()
-    return round(score(settings.evaluate.metric, data.task, y[held], predict(model, x[held], data.task), classes, positive_index(classes, data) if classes else 0), 6)
+    return round(
+        score(
+            settings.evaluate.metric,
+            data.task,
+            y[held],
+            predict(model, x[held], data.task),
+            classes,
+            positive_index(classes, data) if classes else 0,
+        ),
+        6,
+    )
 
 
 def flat(evaluation: dict[str, Any]) -> dict[str, float]:

@@ -36,7 +36,11 @@ def _rules(gate: Gate, evaluation: dict[str, Any], latency_ms: float | None, siz
     if gate.beat_baseline_by is not None:
         gain = evaluation["improvement_over_baseline"]
         yield _at_least(
-            "baseline", gain["low"], gate.beat_baseline_by, f"{metric} better than the dummy baseline by at least {{}} with confidence {evaluation['confidence']:g}", strictly=True
+            "baseline",
+            gain["low"],
+            gate.beat_baseline_by,
+            f"{metric} better than the dummy baseline by at least {{}} with confidence {evaluation['confidence']:g}",
+            strictly=True,
         )
     if gate.champion_margin is not None:
         yield _champion_rule(evaluation.get("champion"), metric, gate.champion_margin, evaluation["confidence"])
@@ -67,7 +71,10 @@ def _champion_rule(champion: dict[str, Any] | None, metric: str, margin: float, 
     if not champion["comparable"]:
         return Rule("champion", False, f"cannot be compared with champion {champion['model_sha256'][:8]}: {champion['reason']}")
     return _at_least(
-        "champion", champion["improvement"]["low"], -margin, f"{metric} worse than champion {champion['model_sha256'][:8]} by at most {margin:g} with confidence {confidence:g}: gain of at least {{}}"
+        "champion",
+        champion["improvement"]["low"],
+        -margin,
+        f"{metric} against champion {champion['model_sha256'][:8]} with confidence {confidence:g}: gain of at least {{}}",
     )
 
 

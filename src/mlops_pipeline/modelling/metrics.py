@@ -6,7 +6,8 @@ Predictions are class probabilities, shape (rows, classes), or values, shape (ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from mlops_pipeline.config import CLASSIFICATION_METRICS, LOWER_IS_BETTER, REGRE
 
 Array = npt.NDArray[np.float64]
 
-CHUNK = 50
+CHUNK = 25
 """Resamples held in memory at a time."""
 
 
@@ -67,8 +68,13 @@ def point(metric: str, made: Predictions) -> float:
 
 def bootstrap(metric: str, made: Predictions, resamples: int, confidence: float, seed: int) -> Interval:
     """The metric with its percentile interval over resampled rows; NaN bounds where it is never defined."""
-    values = np.concatenate([weighted(metric, made, w) for w in resampled_weights(len(made.y), resamples, seed)])
-    return _interval(point(metric, made), values, confidence)
+    return bootstrap_all((metric,), made, resamples, confidence, seed)[metric]
+
+
+def bootstrap_all(metrics: Sequence[str], made: Predictions, resamples: int, confidence: float, seed: int) -> dict[str, Interval]:
+    """Several metrics on the same resampled rows, which cost more to draw than to score."""
+    values = _resampled(lambda w: np.stack([weighted(metric, made, w) for metric in metrics]), len(made.y), resamples, seed)
+    return {metric: _interval(point(metric, made), row, confidence) for metric, row in zip(metrics, values, strict=True)}
 
 
 def paired_difference(
@@ -76,19 +82,23 @@ def paired_difference(
 ) -> tuple[Interval, npt.NDArray[np.float64]]:
     """How much better (positive) ours is than theirs on the same resampled rows, and every resampled difference."""
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    parts = [sign * (weighted(metric, ours, w) - weighted(metric, theirs, w)) for w in resampled_weights(len(ours.y), resamples, seed)]
-    differences = np.concatenate(parts)
+    differences = _resampled(lambda w: sign * (weighted(metric, ours, w) - weighted(metric, theirs, w)), len(ours.y), resamples, seed)
     value = sign * (point(metric, ours) - point(metric, theirs))
     return _interval(value, differences, confidence), differences
 
 
-def resampled_weights(rows: int, resamples: int, seed: int) -> Iterator[Array]:
-    """How often each row is drawn in each bootstrap resample, some resamples at a time."""
-    rng = np.random.default_rng(seed)
-    for start in range(0, resamples, CHUNK):
-        count = min(CHUNK, resamples - start)
-        drawn = rng.integers(0, rows, size=(count, rows)) + (np.arange(count) * rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows).astype(np.float64)
+def resampled_weights(rows: int, count: int, seed: tuple[int, int]) -> Array:
+    """How often each row is drawn in each of ``count`` bootstrap resamples, shape (count, rows)."""
+    drawn = np.random.default_rng(seed).integers(0, rows, size=(count, rows)) + (np.arange(count) * rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows).astype(np.float64)
+
+
+def _resampled(function: Callable[[Array], Array], rows: int, resamples: int, seed: int) -> Array:
+    """The function of every resample's weights, some resamples at a time on every core; the result depends on the seed alone."""
+    with ThreadPoolExecutor() as pool:
+        sizes = [min(CHUNK, resamples - start) for start in range(0, resamples, CHUNK)]
+        parts = pool.map(lambda part: function(resampled_weights(rows, part[1], (seed, part[0]))), enumerate(sizes))
+        return np.concatenate(list(parts), axis=-1)
 
 
 def weighted(metric: str, made: Predictions, w: Array) -> Array:
@@ -191,6 +201,7 @@ def _regression(metric: str, y: Array, predicted: Array, w: Array) -> Array:
     squared = w @ (y - predicted) ** 2
     if metric == "rmse":
         return np.asarray(np.sqrt(squared / total))
+    y = y - np.median(y)  # far from zero the difference of squares below would lose every digit
     mean = w @ y / total
     spread = w @ y**2 - total * mean**2
     return np.where(spread > 0, 1 - squared / spread, np.nan)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config import Task
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 
 if TYPE_CHECKING:
@@ -50,9 +52,8 @@ def save_model(folder: Path, model: Pipeline, sample: pd.DataFrame, task: Task, 
     import mlflow.sklearn
     from mlflow.models import Model, infer_signature
 
-    import logging
-
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    python = ".".join(map(str, sys.version_info[:2]))
     outputs = model.predict(sample) if task == "regression" else model.predict_proba(sample)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -64,7 +65,7 @@ def save_model(folder: Path, model: Pipeline, sample: pd.DataFrame, task: Task, 
             skops_trusted_types=list(TRUSTED_TYPES),
             signature=infer_signature(sample, outputs),
             input_example=sample.head(3),
-            pip_requirements=requirements,
+            conda_env={"name": "model", "channels": ["conda-forge"], "dependencies": [f"python={python}", "pip", {"pip": requirements}]},
             pyfunc_predict_fn="predict" if task == "regression" else "predict_proba",
         )
     _canonical_skops(folder / SKOPS_FILE)
@@ -81,7 +82,7 @@ def load_model(folder: Path) -> Pipeline:
     try:
         model: Pipeline = skops.io.load(path, trusted=list(TRUSTED_TYPES))
     except UntrustedTypesFoundException as error:
-        raise PipelineError(f"{path}: {' '.join(str(error).split())[:200]}: it was not made by this pipeline") from error
+        raise PipelineError(f"{path}: {one_line(error)}: it was not made by this pipeline") from error
     return model
 
 

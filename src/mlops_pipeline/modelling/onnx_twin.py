@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_pipeline.config import Task
+from mlops_pipeline.errors import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +46,8 @@ def make_twin(model: Pipeline, kinds: dict[str, str], x: pd.DataFrame, predicted
     try:
         content = convert(model, kinds, task)
         said = run(session(content), x, kinds, task)
-    except Exception as error:  # whatever a converter cannot do is a reason to serve without it, not to stop the run
-        return Twin(False, None, f"not convertible: {type(error).__name__}: {' '.join(str(error).split())[:160]}")
+    except Exception as error:  # noqa: BLE001  # whatever a converter cannot do is a reason to serve without it, not to stop the run
+        return Twin(False, None, f"not convertible: {type(error).__name__}: {one_line(error)}")
     scale = float(np.std(predicted)) or 1.0 if task == "regression" else 1.0
     difference = float(np.max(np.abs(said - predicted)) / scale)
     if not difference <= tolerance:
@@ -64,8 +65,12 @@ def convert(model: Pipeline, kinds: dict[str, str], task: Task) -> bytes:
 
     logging.getLogger("skl2onnx").setLevel(logging.ERROR)
     classifier_options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
-    update_registered_converter(LGBMClassifier, "LightGbmLGBMClassifier", calculate_linear_classifier_output_shapes, convert_lightgbm, options=classifier_options)
-    update_registered_converter(LGBMRegressor, "LightGbmLGBMRegressor", calculate_linear_regressor_output_shapes, convert_lightgbm, options={"split": None})
+    update_registered_converter(
+        LGBMClassifier, "LightGbmLGBMClassifier", calculate_linear_classifier_output_shapes, convert_lightgbm, options=classifier_options
+    )
+    update_registered_converter(
+        LGBMRegressor, "LightGbmLGBMRegressor", calculate_linear_regressor_output_shapes, convert_lightgbm, options={"split": None}
+    )
     numbers, categories = _by_kind(kinds)
     columns = copy.copy(model.named_steps["columns"])
     places = {name: index for index, name in enumerate([*numbers, *categories])}

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#2563a8", "#d9772b", "#8a8f98"
 
 
-def draw_all(folder: Path, made: Predictions, classes: list[str], curve: list[dict[str, float]], importance: list[dict[str, Any]]) -> list[str]:
+def draw_all(
+    folder: Path, made: Predictions, classes: list[str], curve: list[dict[str, float]], importance: list[dict[str, Any]]
+) -> list[str]:
     """Write the PNG files that fit the task and give their names in reading order."""
     draw: dict[str, Callable[[Axes], None]] = {}
     if made.task == "binary":
@@ -90,7 +92,15 @@ def _confusion(ax: Axes, made: Predictions, classes: list[str]) -> None:
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if size <= 12:
         for i, j in np.ndindex(size, size):
-            ax.text(j, i, f"{counts[i, j]:,}\n{shares[i, j]:.0%}", ha="center", va="center", fontsize=9, color="white" if shares[i, j] > 0.5 else "black")
+            ax.text(
+                j,
+                i,
+                f"{counts[i, j]:,}\n{shares[i, j]:.0%}",
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if shares[i, j] > 0.5 else "black",
+            )
         ax.set_xticks(range(size), labels=classes)
         ax.set_yticks(range(size), labels=classes)
     ax.set(xlabel="predicted", ylabel="true", title="Confusion (share of the true class)")

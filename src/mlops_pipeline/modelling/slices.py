@@ -41,7 +41,9 @@ def slices(table: pl.DataFrame, columns: tuple[str, ...], metric: str, made: Pre
     return sorted(found, key=lambda part: (sign * part.metric, part.column, part.value))
 
 
-def slice_interval(table: pl.DataFrame, part: Slice, metric: str, made: Predictions, resamples: int, confidence: float, seed: int) -> Interval:
+def slice_interval(
+    table: pl.DataFrame, part: Slice, metric: str, made: Predictions, resamples: int, confidence: float, seed: int
+) -> Interval:
     """The bootstrap interval of the metric on one slice."""
     import polars as pl
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config import LOWER_IS_BETTER, Settings, feature_columns
+from mlops_pipeline.config import LOWER_IS_BETTER, Settings, feature_columns, tuning_metric
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import ESTIMATORS, build_model, fit, predict
@@ -52,7 +52,7 @@ def tune(settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any
             study.optimize(lambda trial: _trial(trial, settings, x, y, folds), n_trials=1, catch=())
     if not any(trial.state.name == "COMPLETE" for trial in study.trials):
         return Tuned({}, {"trials": 0})
-    console.print(f"            {_finished(study)} trials, best cross-validated {settings.evaluate.metric} {study.best_value:.4f}")
+    console.print(f"            {_finished(study)} trials, best cross-validated {tuning_metric(settings)} {study.best_value:.4f}")
     return Tuned(
         dict(study.best_params),
         {"trials": _finished(study), "pruned": sum(t.state.name == "PRUNED" for t in study.trials), "best": round(study.best_value, 6)},
@@ -63,14 +63,13 @@ def _study(settings: Settings, layout: Layout) -> Study:
     """The study of exactly these rows and settings; trials that a kill left running are written off."""
     import optuna
 
-    key = hashlib.sha256(
-        f"{sha256_of_file(layout.train)} {settings.train!r} {settings.tuning.folds} {settings.seed} {settings.evaluate.metric} {list(feature_columns(settings))}".encode()
-    ).hexdigest()[:16]
+    asked = (settings.train, settings.tuning.folds, settings.seed, tuning_metric(settings), list(feature_columns(settings)))
+    key = hashlib.sha256(f"{sha256_of_file(layout.train)} {asked!r}".encode()).hexdigest()[:16]
     layout.tuning.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=settings.tuning.storage or f"sqlite:///{layout.tuning / f'{settings.name}.db'}",
         study_name=f"{settings.name}-{key}",
-        direction="minimize" if settings.evaluate.metric in LOWER_IS_BETTER else "maximize",
+        direction="minimize" if tuning_metric(settings) in LOWER_IS_BETTER else "maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
         load_if_exists=True,
     )
@@ -115,7 +114,7 @@ def _trial(trial: Trial, settings: Settings, x: Any, y: Any, folds: list[tuple[A
         fit(model, x.iloc[fitted], y[fitted], settings.train.threads)
         classes = [] if data.task == "regression" else model.classes_.tolist()
         predicted = predict(model, x.iloc[scored], data.task)
-        scores.append(score(settings.evaluate.metric, data.task, y[scored], predicted, classes, positive_index(classes, data)))
+        scores.append(score(tuning_metric(settings), data.task, y[scored], predicted, classes, positive_index(classes, data)))
         trial.report(float(np.mean(scores)), step)
         if trial.should_prune():
             raise optuna.TrialPruned

@@ -1,5 +1,6 @@
 """Pages for people, from templates that lie beside this file: self-contained HTML and Markdown."""
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ def _environment(html: bool) -> Any:
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=html,
+        autoescape=html,  # noqa: S701  # off for Markdown only
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["figure"] = lambda value, digits=4: "–" if value is None or value != value else f"{value:.{digits}f}"
+    environment.filters["figure"] = lambda value, digits=4: "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
     environment.filters["count"] = lambda value: f"{value:,}"
     return environment

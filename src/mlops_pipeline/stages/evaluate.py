@@ -45,9 +45,13 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
         evaluation = measured(settings, layout, test, ours, classes)
         champion = Registry(tracking).champion_besides(training["model_sha256"])
         evaluation["champion"] = compare(champion, ours, classes, test, rules, settings.seed) if champion else None
-        evaluation["importance"] = importance(model, x, ours, classes, settings)
+        evaluation["importance"] = importance(model, x, ours, settings)
         evaluation["random_split"] = random_split(settings, layout) if rules.random_split_check else None
-        twin = make_twin(model, training["features"], x, predicted, data.task, settings.onnx.tolerance) if settings.onnx.enabled else Twin(False, None, "switched off")
+        twin = (
+            make_twin(model, training["features"], x, predicted, data.task, settings.onnx.tolerance)
+            if settings.onnx.enabled
+            else Twin(False, None, "switched off")
+        )
         evaluation["onnx"] = twin.as_json()
     with replacing_folder(layout.evaluation) as folder:
         if twin.content is not None:
@@ -81,10 +85,11 @@ def _write_report(folder: Path, plots: list[str], settings: Settings, training: 
 
 
 def _say(console: Console, evaluation: dict[str, Any]) -> None:
-    main = evaluation["metrics"][evaluation["metric"]]
+    metric = evaluation["metric"]
+    main, baseline = evaluation["metrics"][metric], evaluation["baseline"][metric]
     console.print(
-        f"            [bold]{evaluation['metric']} {main['value']:.4f}[/bold] ({evaluation['confidence']:.0%} interval {main['low']:.4f} to {main['high']:.4f}) "
-        f"on {evaluation['test_rows']:,} held-out rows; baseline {evaluation['baseline'][evaluation['metric']]:.4f}"
+        f"            [bold]{metric} {main['value']:.4f}[/bold] ({evaluation['confidence']:.0%} interval {main['low']:.4f} to "
+        f"{main['high']:.4f}) on {evaluation['test_rows']:,} held-out rows; baseline {baseline:.4f}"
     )
     worst = evaluation["worst_slice"]
     if worst:

@@ -45,7 +45,9 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
                     writer = writer or pq.ParquetWriter(table_file, arrow.schema, compression="zstd")
                     writer.write_table(arrow)
         if writer is None or read == broken + unlabelled:
-            raise PipelineError(f"{layout.config}: dataset.source: no usable row in {read} read ({_listed(reasons)}): check dataset.columns")
+            raise PipelineError(
+                f"{layout.config}: dataset.source: no usable row in {read} read ({_listed(reasons)}): check dataset.columns"
+            )
         writer.close()
         share = broken / read
         if share > settings.ingest.max_broken_share:
@@ -67,9 +69,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
             "sha256": sha256_of_file(table_file),
         }
     write_json(layout.ingest_report, report)
-    console.print(
-        f"            {report['rows_kept']:,} rows kept of {read:,} · {unlabelled:,} without target · {broken:,} broken"
-    )
+    console.print(f"            {report['rows_kept']:,} rows kept of {read:,} · {unlabelled:,} without target · {broken:,} broken")
 
 
 def _listed(reasons: dict[str, int]) -> str:

@@ -133,7 +133,10 @@ def _registered(
         return registry.get(version.number)
     run_id = tracking.record_training(training, None)
     tracking.record_evaluation(
-        run_id, read_json(tracking.layout.metrics), tracking.layout.evaluation, sha256_of_file(tracking.layout.evaluation / "evaluation.json")
+        run_id,
+        read_json(tracking.layout.metrics),
+        tracking.layout.evaluation,
+        sha256_of_file(tracking.layout.evaluation / "evaluation.json"),
     )
     return registry.add(folder, content, run_id, {CONTENT_TAG: content, **tags})
 

@@ -87,7 +87,7 @@ def _span(table: pl.DataFrame, settings: Settings) -> str:
     column = settings.dataset.time_column
     if column is None or not table.height:
         return f"{table.height} rows"
-    return f"{table[column].min()} to {table[column].max()}"
+    return f"{table[column].min()!s} to {table[column].max()!s}"
 
 
 def _warning(rows: int) -> str | None:

@@ -74,9 +74,13 @@ def _classes(y: Any, settings: Settings) -> list[Any]:
         return []
     classes = sorted(set(y.tolist()), key=lambda value: (str(type(value)), value))
     if len(classes) < 2:
-        raise PipelineError(f"dataset.target '{settings.dataset.target}': the training rows hold only {classes}: widen split, or check the target")
+        raise PipelineError(
+            f"dataset.target '{settings.dataset.target}': the training rows hold only {classes}: widen split, or check the target"
+        )
     if settings.dataset.task == "binary" and len(classes) != 2:
-        raise PipelineError(f"dataset.task 'binary': the target has {len(classes)} classes ({', '.join(map(str, classes[:5]))}): set task: multiclass")
+        raise PipelineError(
+            f"dataset.task 'binary': the target has {len(classes)} classes ({', '.join(map(str, classes[:5]))}): set task: multiclass"
+        )
     if settings.dataset.positive is not None and str(settings.dataset.positive) not in map(str, classes):
         raise PipelineError(f"dataset.positive = {settings.dataset.positive!r}: is not among the classes {classes}")
     return classes

@@ -30,8 +30,9 @@ def validate(settings: Settings, layout: Layout, console: Console) -> None:
     if inferred:
         write_schema(infer_schema(table, settings.dataset, settings.validate_, settings.name), layout.schema)
         console.print(f"            schema inferred: read and commit {layout.relative(layout.schema)}")
+    duplicates = table.height - table.hash_rows().n_unique()
     aucs = single_feature_aucs(table, list(feature_columns(settings)), settings.dataset)
-    found = [*failures(table, read_schema(layout.schema)), *_table_failures(table, settings, aucs)]
+    found = [*failures(table, read_schema(layout.schema)), *_table_failures(table, settings, aucs, duplicates)]
     report = {
         "dataset": settings.name,
         "rows": table.height,
@@ -40,7 +41,7 @@ def validate(settings: Settings, layout: Layout, console: Console) -> None:
         "columns": _column_facts(table),
         "single_feature_auc": {name: round(value, 4) for name, value in aucs.items()},
         "target": _target_facts(table, settings),
-        "duplicate_rows": _duplicates(table),
+        "duplicate_rows": duplicates,
     }
     write_json(layout.validation_json, report)
     write_text(layout.validation_html, page("validation.html", title=f"Validation of {settings.name}", report=report))
@@ -54,12 +55,13 @@ def validate(settings: Settings, layout: Layout, console: Console) -> None:
     console.print(f"            {table.height:,} rows × {table.width} columns keep the schema")
 
 
-def _table_failures(table: pl.DataFrame, settings: Settings, aucs: dict[str, float]) -> list[Failure]:
+def _table_failures(table: pl.DataFrame, settings: Settings, aucs: dict[str, float], duplicates: int) -> list[Failure]:
     rules, data = settings.validate_, settings.dataset
     found = []
-    duplicates = _duplicates(table)
     if duplicates > rules.max_duplicate_share * table.height:
-        found.append(Failure("(table)", f"at most {rules.max_duplicate_share:.1%} duplicate rows", duplicates, f"{duplicates / table.height:.1%}"))
+        found.append(
+            Failure("(table)", f"at most {rules.max_duplicate_share:.1%} duplicate rows", duplicates, f"{duplicates / table.height:.1%}")
+        )
     if data.entity_key:
         repeated = table.height - table.n_unique(list(data.entity_key))
         if repeated:
@@ -70,20 +72,28 @@ def _table_failures(table: pl.DataFrame, settings: Settings, aucs: dict[str, flo
             found.append(Failure(data.target, "at least two classes", table.height, str(shares[data.target].to_list())))
         for value, share in shares.iter_rows():
             if share < rules.min_class_share:
-                found.append(Failure(data.target, f"each class at least {rules.min_class_share:.1%}", round(share * table.height), f"{value}: {share:.2%}"))
+                found.append(
+                    Failure(
+                        data.target,
+                        f"each class at least {rules.min_class_share:.1%}",
+                        round(share * table.height),
+                        f"{value}: {share:.2%}",
+                    )
+                )
     elif table[data.target].n_unique() < 2:
         found.append(Failure(data.target, "target varies", table.height, "one value"))
     if table.height >= 100:
         found += [
-            Failure(name, f"no leakage: alone predicts the target with AUC of at most {rules.max_single_feature_auc}", table.height, f"AUC {value:.3f}")
+            Failure(
+                name,
+                f"no leakage: alone predicts the target with AUC of at most {rules.max_single_feature_auc}",
+                table.height,
+                f"AUC {value:.3f}",
+            )
             for name, value in aucs.items()
             if value > rules.max_single_feature_auc
         ]
     return found
-
-
-def _duplicates(table: pl.DataFrame) -> int:
-    return table.height - table.n_unique()
 
 
 def _column_facts(table: pl.DataFrame) -> list[dict[str, Any]]:

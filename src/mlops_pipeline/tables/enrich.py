@@ -46,6 +46,7 @@ def history_means(rows: pl.LazyFrame, data: Dataset, history: History, name: str
     target = pl.col(data.target).cast(pl.Float64)
     daily = (
         rows.with_columns(_day(data))
+        .drop_nulls("__day")
         .group_by(["__day", *history.by])
         .agg(target.sum().alias("__sum"), pl.len().cast(pl.Float64).alias("__count"))
         .collect(engine="streaming")
@@ -63,10 +64,9 @@ def _window(daily: pl.DataFrame, days: int, by: tuple[str, ...]) -> pl.DataFrame
     """Sums over the window [day - days, day), the day itself left out."""
     import polars as pl
 
-    sums = daily.rolling("__day", period=f"{days}d", offset=f"-{days}d", closed="left", group_by=list(by) or None).agg(
+    return daily.rolling("__day", period=f"{days}d", offset=f"-{days}d", closed="left", group_by=list(by) or None).agg(
         pl.col("__sum").sum().alias("__before_sum"), pl.col("__count").sum().alias("__before_count")
     )
-    return sums
 
 
 def _day(data: Dataset) -> pl.Expr:

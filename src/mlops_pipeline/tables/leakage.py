@@ -9,6 +9,9 @@ from mlops_pipeline.config import Dataset
 if TYPE_CHECKING:
     import polars as pl
 
+ROWS = 50_000
+"""Rows looked at, evenly spaced: enough to tell an AUC to the second digit."""
+
 BINS = 64
 """Quantile bins of a number; enough to see a dependence that is not monotone."""
 
@@ -20,6 +23,7 @@ def single_feature_aucs(table: pl.DataFrame, features: list[str], data: Dataset)
     row parity), so that a column with many values does not score on its own noise. Several classes: the best of one
     against the rest. Regression: whether the target is above its median.
     """
+    table = table.gather_every(max(1, table.height // ROWS))
     labels = _labels(table[data.target], data)
     return {name: max((_feature_auc(_bins(table[name]), label) for label in labels), default=0.5) for name in features}
 
@@ -30,8 +34,8 @@ def auc(scores: pl.Series, positive: pl.Series) -> float:
     zeros = len(positive) - ones
     if not ones or not zeros:
         return 0.5
-    ranks = scores.rank("average")
-    return float((ranks.filter(positive).sum() - ones * (ones + 1) / 2) / (ones * zeros))
+    ranks = scores.rank("average").to_numpy()[positive.to_numpy()]
+    return float((ranks.sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 
 def _labels(target: pl.Series, data: Dataset) -> list[pl.Series]:

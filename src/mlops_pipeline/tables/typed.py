@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config import Column, Dataset
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.tables.source import Broken, Chunk
 
 if TYPE_CHECKING:
@@ -34,19 +34,25 @@ def typed_rows(chunk: Chunk, data: Dataset, lookups: list[tuple[tuple[str, ...],
     """
     import polars as pl
 
-    given = {name: column for name, column in data.columns.items() if name in chunk.frame.columns}
     source = chunk.frame
+    late = [*data.counts, *data.history]
+    there = {*source.columns, *data.derive, *late}.union(*(table.columns for _, table in lookups))
+    absent = [name for name in data.columns if name not in there]
+    if absent:
+        uncut = source.width == 1 and any(mark in source.columns[0] for mark in ";\t|")
+        remedy = ": separate its fields with commas" if uncut else ""
+        raise PipelineError(f"dataset.columns: '{absent[0]}' is not in the source: it has {', '.join(source.columns)}{remedy}")
+    given = {name: column for name, column in data.columns.items() if name in source.columns}
     frame = cast_columns(source.select(list(given)), given)
     reason = first_reason(source, unparsed(frame, given))
     frame = frame.with_columns(reason.alias("__reason"))
     for keys, table in lookups:
+        gone = [key for key in keys if key not in frame.columns]
+        if gone:
+            raise PipelineError(f"dataset.lookups.keys: '{gone[0]}' is not in the source: it has {', '.join(source.columns)}")
         new = table.select([*keys, *(name for name in table.columns if name not in frame.columns)])
         frame = frame.join(new, on=list(keys), how="left", maintain_order="left")
     frame = derive(frame, data)
-    late = [*data.counts, *data.history]
-    absent = [name for name in data.columns if name not in frame.columns and name not in late]
-    if absent:
-        raise PipelineError(f"dataset.columns: '{absent[0]}' is not in the source: it has {', '.join(source.columns)}")
     ruled = {name: column for name, column in data.columns.items() if name not in late}
     ruled[data.target] = ruled[data.target].model_copy(update={"nullable": True})
     frame = frame.with_columns(first_reason(frame, [pl.col("__reason"), *outside(ruled)]).alias("__reason"))
@@ -74,15 +80,22 @@ def derive(frame: pl.DataFrame, data: Dataset) -> pl.DataFrame:
         try:
             made = frame.select(pl.sql_expr(sql).alias(name))
         except PolarsError as error:
-            raise PipelineError(f"dataset.derive.{name} = {sql!r}: {' '.join(str(error).split())[:200]}: columns are {', '.join(c for c in frame.columns if c[:2] != '__')}") from error
+            there = ", ".join(column for column in frame.columns if not column.startswith("__"))
+            raise PipelineError(f"dataset.derive.{name} = {sql!r}: {one_line(error)}: columns are {there}") from error
+        if made.height != frame.height:
+            raise PipelineError(
+                f"dataset.derive.{name} = {sql!r}: gives no value for each row: use columns, without SUM, COUNT and their like"
+            )
         frame = frame.with_columns(cast_columns(made, {name: data.columns[name]}))
     return frame
 
 
-def _cast(frame: pl.DataFrame, name: str, column: Column) -> pl.Expr:
+def _cast(frame: pl.DataFrame, name: str, column: Column) -> pl.Expr:  # noqa: PLR0911  # one return a kind
     import polars as pl
 
     value, held = pl.col(name), frame.schema[name]
+    if column.kind in ("number", "integer") and held == pl.String:
+        value = value.str.strip_chars()
     if column.kind == "number":
         number = value.cast(pl.Float64, strict=False)
         return pl.when(number.is_finite()).then(number)
@@ -98,7 +111,8 @@ def _cast(frame: pl.DataFrame, name: str, column: Column) -> pl.Expr:
         if held == pl.String:
             text = value.str.strip_chars().str.replace("T", " ", literal=True).str.strip_suffix("Z")
             forms = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-            return pl.coalesce([text.str.to_datetime(form, strict=False, time_unit="us") for form in forms])
+            zoned = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", strict=False, time_unit="us", time_zone="UTC").dt.replace_time_zone(None)
+            return pl.coalesce([*(text.str.to_datetime(form, strict=False, time_unit="us") for form in forms), zoned])
         if isinstance(held, pl.Datetime) and held.time_zone is not None:
             value = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         return value.cast(pl.Datetime("us"), strict=False)

@@ -1,0 +1,302 @@
+"""The pipeline as a Prefect flow: the same stages in the same order, with retries, timeouts, logs and an artifact."""
+
+import hashlib
+import importlib.util
+import inspect
+import io
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import Task, flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE, CachePolicy
+
+if importlib.util.find_spec("mlops_pipeline") is None:
+    sys.path.append(str(Path(__file__).resolve().parents[2] / "src"))
+
+from mlops_pipeline import environment, runner
+from mlops_pipeline.code_graph import source_files
+from mlops_pipeline.config import Settings, Source, load_settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_text
+from mlops_pipeline.layout import Layout, find_project, layout_of
+from mlops_pipeline.pipeline import STAGES, stage_named
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+environment.prepare()
+
+INDENT = " " * 12
+"""What stages put before a line to set it under their name in a terminal."""
+
+
+class LogLines(io.TextIOBase):
+    """A file for a stage's console whose lines become lines of a Prefect log."""
+
+    def __init__(self, logger: Any) -> None:
+        self._logger, self._unfinished = logger, ""
+
+    def write(self, text: str) -> int:
+        """Log every line that is complete; one that begins with ``warning:`` as a warning."""
+        *lines, self._unfinished = (self._unfinished + text).split("\n")
+        for line in filter(str.strip, lines):
+            level = logging.WARNING if line.lstrip().startswith("warning:") else logging.INFO
+            self._logger.log(level, line.rstrip().removeprefix(INDENT))
+        return len(text)
+
+
+def is_worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether trying again may help: it does not for what a person has to mend."""
+    return not isinstance(state.result(raise_on_failure=False), PipelineError)
+
+
+def input_digest(_context: Any, arguments: dict[str, Any]) -> str | None:
+    """What the ingested table depends on, as one digest: sources, settings, code and the lock; None if a source is missing."""
+    from mlops_pipeline.tables.source import locate
+
+    settings, layout = opened(arguments["config"], arguments["folder"])
+    stage = stage_named("ingest")
+    try:
+        sources = [locate(source, layout) for source in (settings.dataset.source, *settings.dataset.lookups)]
+    except PipelineError:
+        return None
+    code = source_files(inspect.getmodule(stage.run).__name__)  # type: ignore[union-attr]
+    files = [*sources, *code, *([layout.lock] if layout.lock.exists() else [])]
+    content = settings.model_dump(mode="json", by_alias=True)
+    named = {key: content[key] for key in stage.settings}
+    return hashlib.sha256(json.dumps([str(layout.raw), named, [sha256_of_file(file) for file in files]]).encode()).hexdigest()
+
+
+def stage_task(name: str, hours: float, **options: Any) -> Callable[[Callable[..., str]], Task[..., str]]:
+    """A decorator that makes a task for a stage: what fails for a passing reason is tried twice more."""
+    return task(
+        name=name,
+        retries=2,
+        retry_delay_seconds=10,
+        retry_condition_fn=is_worth_retrying,
+        timeout_seconds=hours * 3600,
+        **({"cache_policy": NO_CACHE, "persist_result": False} | options),
+    )
+
+
+@stage_task(
+    "load_data",
+    hours=2,
+    cache_policy=CachePolicy.from_cache_key_fn(input_digest),
+    cache_expiration=timedelta(hours=1),
+    persist_result=True,
+)
+def load_data(config: str, folder: str | None, _after: str = "") -> str:
+    """Read the source into a typed table; its path. Cached for an hour by the content of its input."""
+    return run_stage("ingest", config, folder)
+
+
+@stage_task("validate_data", hours=1)
+def validate_data(config: str, folder: str | None, _after: str = "") -> str:
+    """Hold the table against its schema; the report's path."""
+    return run_stage("validate", config, folder)
+
+
+@stage_task("preprocess_data", hours=1)
+def preprocess_data(config: str, folder: str | None, _after: str = "") -> str:
+    """Split the table; the training rows' path. What is fitted on rows is part of the model, so it is not done here."""
+    return run_stage("split", config, folder)
+
+
+@stage_task("train_model", hours=12)
+def train_model(config: str, folder: str | None, _after: str = "") -> str:
+    """Fit the model and log it to MLflow; the model folder's path."""
+    return run_stage("train", config, folder)
+
+
+@stage_task("evaluate_model", hours=2)
+def evaluate_model(config: str, folder: str | None, _after: str = "") -> str:
+    """Score the held-out rows and show the figures as an artifact of the run; the evaluation folder's path."""
+    made = run_stage("evaluate", config, folder)
+    show_evaluation(*opened(config, folder))
+    return made
+
+
+@stage_task("register_model", hours=1)
+def register_model(config: str, folder: str | None, _after: str = "") -> str:
+    """Register the version, and make it champion if it passes the gate; the registration's path."""
+    return run_stage("register", config, folder)
+
+
+TASKS: dict[str, Task[..., str]] = {
+    "ingest": load_data,
+    "validate": validate_data,
+    "split": preprocess_data,
+    "train": train_model,
+    "evaluate": evaluate_model,
+    "register": register_model,
+}
+
+
+@flow(
+    name="mlops-pipeline",
+    description="From a table of data to a registered model: ingest, validate, split, train, evaluate, register.",
+    log_prints=False,
+)
+def training_pipeline(
+    data_path: str | None = None,
+    model_output_path: str | None = None,
+    config_path: str = "configs/training_config.yaml",
+    target: str = "target",
+) -> str:
+    """Run the pipeline of a configuration, or with ``data_path`` on that table alone, and return the path of the model.
+
+    Without ``data_path`` the stages go through DVC's cache as with `mlops run`; the path is the champion's, or the
+    trained model's if there is no champion. With it they run beside ``model_output_path``, described by the
+    configuration if that fits the table, else from the table itself. ``model_output_path`` receives the trained model.
+    """
+    output = Path(model_output_path).absolute() if model_output_path else None
+    if output is not None:
+        refuse_to_overwrite(output)
+    if data_path is None:
+        config, folder = Path(config_path), None
+        lock = find_project(config) / ".dvc/tmp"
+    else:
+        output = output or enclosing_project(Path.cwd()) / "models/artifacts/trained_model"
+        folder = output.with_name(f".{output.name}-pipeline")
+        config, lock = folder / "pipeline.yaml", folder
+    with runner.alone(lock):
+        if folder is not None and data_path is not None:
+            describe(Path(data_path), Path(config_path), target, folder, config)
+        layout = walk(str(config), None if folder is None else str(folder))
+        if output is not None:
+            with replacing_folder(output) as copy:
+                shutil.copytree(layout.model, copy, dirs_exist_ok=True)
+            return str(output)
+    return str(layout.best_model if layout.best_model.exists() else layout.model)
+
+
+def walk(config: str, folder: str | None) -> Layout:
+    """Run the task of every stage in order, and say where the files lie."""
+    after = ""
+    for stage in STAGES:
+        work = TASKS[stage.name]
+        if stage.name == "ingest":
+            work = work.with_options(refresh_cache=not is_ingested(config, folder))
+        after = work(config, folder, after)
+    return opened(config, folder)[1]
+
+
+def run_stage(name: str, config: str, folder: str | None) -> str:
+    """Bring one stage up to date through DVC's cache, or just run it in a folder of its own; the path of what it made."""
+    settings, layout = opened(config, folder)
+    stage, console = stage_named(name), log_console()
+    if folder is None:
+        cache = runner.prepare(settings, layout, console)
+        runner.bring_up_to_date(stage, cache.causes()[name], cache, settings, layout, console)
+    else:
+        stage.run(settings, layout, console)
+    return str(stage.outputs(layout)[0])
+
+
+def opened(config: str, folder: str | None) -> tuple[Settings, Layout]:
+    """The settings and the layout that two references stand for; ``folder`` holds the files of a table by itself."""
+    path = Path(config)
+    settings = load_settings(path)
+    if folder is None:
+        return settings, layout_of(settings, path, find_project(path))
+    return settings, table_layout(settings.name, Path(folder), path)
+
+
+def table_layout(name: str, folder: Path, config: Path) -> Layout:
+    """Files in the folder; MLflow and the lock of the project that is being worked in, if it is one."""
+    return Layout(project=enclosing_project(Path.cwd(), otherwise=folder), root=folder, name=name, config=config)
+
+
+def enclosing_project(here: Path, otherwise: Path | None = None) -> Path:
+    """The DVC project around a folder; without one the other folder, or this one."""
+    try:
+        return find_project(here / "pipeline.yaml")
+    except PipelineError:
+        return otherwise or here
+
+
+def describe(table: Path, config: Path, target: str, folder: Path, output: Path) -> None:
+    """Write the settings for a table by itself: the configuration's if it fits, else what the table's first rows say."""
+    import yaml
+
+    from mlops_pipeline.starter import settings_for_table
+    from mlops_pipeline.tables.source import read_file
+
+    logger = get_run_logger()
+    chunk = next(iter(read_file(table, Source(path=str(table)), 1)), None)
+    columns = chunk.frame.columns if chunk is not None else []
+    settings = load_settings(config) if config.is_file() else None
+    if settings is not None:
+        lacking = lacking_columns(settings, columns, layout_of(settings, config, enclosing_project(Path.cwd(), otherwise=folder)))
+        if lacking:
+            logger.info("%s does not describe %s (no column %s): described from its first rows", config, table, ", ".join(lacking[:5]))
+            settings = None
+    if settings is not None:
+        source = settings.dataset.source.model_copy(update={"path": str(table.resolve()), "package": None, "member": None})
+        settings = settings.model_copy(update={"dataset": settings.dataset.model_copy(update={"source": source})})
+    else:
+        name = "".join(c if c.isalnum() and c.isascii() else "_" for c in table.stem).strip("_") or "table"
+        settings = settings_for_table(table, target, name)
+        # The schema inferred from another table says nothing of this one.
+        table_layout(name, folder, output).schema.unlink(missing_ok=True)
+    write_text(output, yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False))
+
+
+def lacking_columns(settings: Settings, columns: list[str], layout: Layout) -> list[str]:
+    """Columns the settings describe that are neither in the table nor made from it."""
+    from mlops_pipeline.tables.source import lookup_table
+
+    data = settings.dataset
+    made = {*data.derive, *data.counts, *data.history, *columns}
+    lacking = [name for name in data.columns if name not in made]
+    looked_up = {
+        name for lookup in data.lookups if lacking for name in lookup_table(lookup, data, layout).columns if name not in lookup.keys
+    }
+    return [name for name in lacking if name not in looked_up]
+
+
+def is_ingested(config: str, folder: str | None) -> bool:
+    """Whether what a cached ``load_data`` stands for is on disk as it was recorded, so that the cache may be believed."""
+    settings, layout = opened(config, folder)
+    if folder is None:
+        return not runner.prepare(settings, layout, log_console()).causes()["ingest"]
+    try:
+        return bool(read_json(layout.ingest_report)["sha256"] == sha256_of_file(layout.raw)) and layout.quarantine.is_file()
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def refuse_to_overwrite(output: Path) -> None:
+    """Raise :class:`PipelineError` if the model's place is taken by anything but a model folder."""
+    is_free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
+    if output.is_symlink() or not (is_free or (output / "MLmodel").is_file()):
+        raise PipelineError(f"model_output_path = {output}: is there and is no model folder: name another path, or remove it")
+
+
+def log_console() -> "Console":
+    """A console whose lines stand in the log of the run at work, and so in Prefect's UI."""
+    from rich.console import Console
+
+    return Console(file=LogLines(get_run_logger()), highlight=False, soft_wrap=True, width=160)  # type: ignore[arg-type]  # a text file
+
+
+def show_evaluation(settings: Settings, layout: Layout) -> None:
+    """Put the held-out figures beside the baseline's as a table into Prefect's UI."""
+    from prefect.artifacts import create_table_artifact
+
+    evaluation = read_json(layout.evaluation / "evaluation.json")
+    rows = [{"metric": name, **figures, "baseline": evaluation["baseline"][name]} for name, figures in evaluation["metrics"].items()]
+    words = [f"{settings.name} on {evaluation['test_rows']:,} held-out rows ({evaluation['split']} split)", evaluation["warning"]]
+    key = "".join(c if c.isalnum() and c.isascii() else "-" for c in settings.name.lower())
+    create_table_artifact(rows, key=f"evaluation-{key}", description=": ".join(filter(None, words)))
+
+
+if __name__ == "__main__":
+    training_pipeline()

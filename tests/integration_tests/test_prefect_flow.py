@@ -1,0 +1,184 @@
+"""The training flow under Prefect: five rows train, loading is cached, DVC agrees, what a person must mend is not retried."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from uuid import UUID
+
+import pytest
+import yaml
+
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.pipeline import STAGES
+from tests.conftest import Project, wait_for, write_table
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect"), pytest.mark.usefixtures("prefect_api")]
+
+FIVE_ROWS = "feature_1,feature_2,target\n1.0,10,0\n2.5,20,1\n3.0,30,0\n4.5,40,1\n5.0,50,0\n"
+
+
+@pytest.fixture
+def five_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table of five rows in a folder that belongs to no project, which is also the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    table = tmp_path / "five.csv"
+    table.write_text(FIVE_ROWS)
+    return table
+
+
+def task_runs(flow_run_id: UUID | None, tasks: int) -> dict[str, Any]:
+    """The task runs of a flow run by task name, once the server knows the end of all of them."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    assert flow_run_id is not None
+    wanted = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    found: list[Any] = []
+    with get_client(sync_client=True) as client:
+
+        def all_ended() -> bool:
+            found[:] = client.read_task_runs(flow_run_filter=wanted)
+            return len(found) == tasks and all(run.state is not None and run.state.is_final() for run in found)
+
+        wait_for(all_ended, 60, f"the end of {tasks} task runs on the server")
+    return {run.name.rsplit("-", 1)[0]: run for run in found}
+
+
+def states(flow_run_id: UUID | None) -> dict[str, str]:
+    return {name: run.state.name for name, run in task_runs(flow_run_id, len(STAGES)).items()}
+
+
+def test_every_stage_has_a_task_in_the_pipelines_order(flow_file: ModuleType) -> None:
+    assert list(flow_file.TASKS) == [stage.name for stage in STAGES]
+    assert flow_file.TASKS["ingest"] is flow_file.load_data
+    assert flow_file.TASKS["split"] is flow_file.preprocess_data
+    assert flow_file.TASKS["train"] is flow_file.train_model
+
+
+def test_five_rows_train_into_a_model_that_loads_with_a_warning_in_the_log(
+    flow_file: ModuleType, five_rows: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import mlflow.pyfunc
+    import pandas as pd
+
+    logger = logging.getLogger("prefect.task_runs")
+    logger.addHandler(caplog.handler)
+    try:
+        path = flow_file.training_pipeline(str(five_rows), str(five_rows.parent / "saved/model"))
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert path == str(five_rows.parent / "saved/model")
+    predicted = mlflow.pyfunc.load_model(path).predict(pd.read_csv(five_rows)[["feature_1", "feature_2"]].astype(float))
+    assert predicted.shape == (5, 2)
+    assert predicted.sum(axis=1) == pytest.approx(1)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [text for text in warnings if "no split of that size proves anything" in text]
+
+
+def test_five_rows_of_which_some_are_equal_train_too(flow_file: ModuleType, five_rows: Path) -> None:
+    five_rows.write_text("feature_1,feature_2,target\n1,0,0\n1,0,0\n0,1,1\n0,1,1\n1,1,0\n")
+    path = flow_file.training_pipeline(str(five_rows), str(five_rows.parent / "model"))
+    assert (Path(path) / "MLmodel").is_file()
+
+
+def test_load_data_is_cached_until_its_input_changes_or_its_output_is_gone(flow_file: ModuleType, five_rows: Path) -> None:
+    def run() -> str:
+        ended = flow_file.training_pipeline(str(five_rows), str(five_rows.parent / "model"), return_state=True)
+        found = states(ended.state_details.flow_run_id)
+        assert {name: state for name, state in found.items() if name != "load_data"} == dict.fromkeys(
+            ("validate_data", "preprocess_data", "train_model", "evaluate_model", "register_model"), "Completed"
+        )
+        return found["load_data"]
+
+    raw = five_rows.parent / ".model-pipeline/data/raw/five.parquet"
+    assert run() == "Completed"
+    assert run() == "Cached"
+    raw.unlink()
+    assert run() == "Completed"
+    assert run() == "Cached"
+    raw.write_bytes(b"not what was recorded")
+    assert run() == "Completed"
+    five_rows.write_text(FIVE_ROWS.replace("5.0,50,0", "6.0,60,1"))
+    assert run() == "Completed"
+    assert run() == "Cached"
+
+
+def test_after_a_flow_over_the_configuration_dvc_has_nothing_to_do(
+    flow_file: ModuleType, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    path = flow_file.training_pipeline(config_path="pipeline.yaml")
+    assert Path(path) == project.folder / "models/registry/best_model"
+    assert (Path(path) / "MLmodel").is_file()
+    repro = project.command("dvc", "repro")
+    assert "Running stage" not in repro.stdout
+    assert "up to date" in repro.stdout
+    again = project.run().stdout
+    assert again.count("up to date") == len(STAGES), again
+
+
+def test_a_flow_after_mlops_run_runs_only_what_is_stale(
+    flow_file: ModuleType, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(project.folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    project.run()
+    made = {path: path.stat().st_mtime_ns for path in (project.folder / "data").rglob("*.parquet")}
+    assert made
+    project.change(train={"params": {"n_estimators": 5}})
+    path = flow_file.training_pipeline(config_path="pipeline.yaml", model_output_path=str(tmp_path / "copy"))
+    assert path == str(tmp_path / "copy")
+    assert (Path(path) / "model.skops").read_bytes() == (project.folder / "models/artifacts/model/model.skops").read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert yaml.safe_load((project.folder / "models/artifacts/training.json").read_text())["params"] == {"n_estimators": 5}
+
+
+def test_a_table_that_the_configuration_describes_is_trained_with_its_settings(
+    flow_file: ModuleType, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(project.folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    write_table(tmp_path / "other.csv", seed=1)
+    flow_file.training_pipeline(str(tmp_path / "other.csv"), str(tmp_path / "model"), config_path="pipeline.yaml")
+    used = yaml.safe_load((tmp_path / ".model-pipeline/pipeline.yaml").read_text())
+    assert used["dataset"]["source"]["path"] == str(tmp_path / "other.csv")
+    assert (used["name"], used["train"]["params"], used["split"]["kind"]) == ("small", {"n_estimators": 20}, "time")
+    assert (project.folder / "mlflow/mlflow.db").is_file()
+    assert not (project.folder / "dvc.yaml").exists()
+
+
+def test_what_a_person_must_mend_fails_at_once_and_what_may_pass_is_tried_three_times(
+    flow_file: ModuleType, five_rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = five_rows.parent / "model"
+    five_rows.write_text(FIVE_ROWS.replace(",1\n", ",0\n"))
+    ended = flow_file.training_pipeline(str(five_rows), str(output), return_state=True)
+    assert ended.is_failed()
+    with pytest.raises(PipelineError, match="at least two classes"):
+        ended.result()
+    runs = task_runs(ended.state_details.flow_run_id, tasks=2)
+    assert (runs["validate_data"].state.name, runs["validate_data"].run_count) == ("Failed", 1)
+
+    raw = five_rows.parent / ".model-pipeline/data/raw/five.parquet"
+    raw.unlink()
+    raw.mkdir()
+    monkeypatch.setitem(flow_file.TASKS, "ingest", flow_file.load_data.with_options(retry_delay_seconds=0))
+    ended = flow_file.training_pipeline(str(five_rows), str(output), return_state=True)
+    assert ended.is_failed()
+    runs = task_runs(ended.state_details.flow_run_id, tasks=1)
+    assert (runs["load_data"].state.name, runs["load_data"].run_count) == ("Failed", 3)
+    assert not output.exists()
+
+
+def test_a_folder_that_is_no_model_is_never_overwritten(flow_file: ModuleType, five_rows: Path) -> None:
+    kept = five_rows.parent / "precious"
+    kept.mkdir()
+    (kept / "notes.txt").write_text("mine")
+    with pytest.raises(PipelineError, match="model_output_path"):
+        flow_file.training_pipeline(str(five_rows), str(kept))
+    assert (kept / "notes.txt").read_text() == "mine"

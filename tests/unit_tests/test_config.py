@@ -1,0 +1,215 @@
+"""What a settings file may say, and how a mistake in it is told: one line with file, key, value and remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from mlops_pipeline.config import Settings, feature_columns, json_schema, load_settings, settings_of, tracking_uri, tuning_metric
+from mlops_pipeline.errors import PipelineError
+from tests.conftest import REPOSITORY, SMALL_SETTINGS
+from tests.unit_tests.workshop import assert_one_line, content_with, settings_with
+
+
+def columns_with(**changes: dict[str, Any]) -> dict[str, Any]:
+    return {"columns": {**SMALL_SETTINGS["dataset"]["columns"], **changes}}
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "unknown key, near a known one": ({"train": {"estimater": "lightgbm"}}, ("train.estimater = 'lightgbm'", "did you mean 'estimator'?")),
+    "unknown key in a column": (
+        {"dataset": columns_with(size={"kind": "number", "nulable": True})},
+        ("dataset.columns.size.nulable = True", "did you mean 'nullable'?"),
+    ),
+    "unknown key like nothing": ({"gate": {"zzz": 1}}, ("gate.zzz = 1", "remove it")),
+    "unknown section": ({"vallidate": 3}, ("vallidate = 3", "did you mean 'validate'?")),
+    "wrong type": ({"seed": "seven"}, ("seed = 'seven'", "integer")),
+    "a number for a list": ({"evaluate": {"slices": 3}}, ("evaluate.slices = 3", "tuple")),
+    "share above one": ({"ingest": {"max_broken_share": 1.5}}, ("ingest.max_broken_share = 1.5", "less than or equal to 1")),
+    "infinity": ({"onnx": {"tolerance": float("inf")}}, ("onnx.tolerance = inf", "finite")),
+    "a name with a slash": ({"name": "../up"}, ("name = '../up'", "pattern")),
+    "unknown estimator": ({"train": {"estimator": "catboost"}}, ("train.estimator = 'catboost'", "lightgbm")),
+    "unknown task": ({"dataset": {"task": "ranking"}}, ("dataset.task = 'ranking'", "'binary'")),
+    "no source": ({"dataset": {"source": {}}}, ("dataset.source", "'path', or 'package'")),
+    "two sources": ({"dataset": {"source": {"path": "a.csv", "package": "p", "member": "m"}}}, ("dataset.source", "'path', or 'package'")),
+    "package without member": ({"dataset": {"source": {"package": "p"}}}, ("dataset.source", "'member'")),
+    "lookup without keys": ({"dataset": {"lookups": [{"path": "a.csv", "keys": []}]}}, ("dataset.lookups.0.keys",)),
+    "lookup key not described": (
+        {"dataset": {"lookups": [{"path": "a.csv", "keys": ["nowhere"]}]}},
+        ("lookups names 'nowhere'", "not among 'columns'"),
+    ),
+    "bounds of a category": ({"dataset": columns_with(kind={"kind": "category", "min": 1})}, ("dataset.columns.kind", "do not fit")),
+    "min above max": ({"dataset": columns_with(size={"kind": "number", "min": 2, "max": 1})}, ("dataset.columns.size", "above 'max'")),
+    "target not described": ({"dataset": {"target": "lates"}}, ("target 'lates'", "describe it")),
+    "time column of the wrong kind": ({"dataset": {"time_column": "kind"}}, ("time_column 'kind'", "'datetime'")),
+    "entity key not described": ({"dataset": {"entity_key": ["id"]}}, ("entity_key names 'id'",)),
+    "known after outcome not described": ({"dataset": {"known_after_outcome": ["gone"]}}, ("known_after_outcome names 'gone'",)),
+    "derived column not described": ({"dataset": {"derive": {"double": "size * 2"}}}, ("derive makes 'double'", "kind")),
+    "history without time": ({"dataset": {"time_column": None, "history": {"size": {"days": 3}}}}, ("history needs a time_column",)),
+    "history by a column not described": (
+        {"dataset": {"history": {"size": {"days": 3, "by": ["nowhere"]}}}},
+        ("history", "'nowhere'", "not among 'columns'"),
+    ),
+    "counts of a column not described": ({"dataset": {"counts": {"size": ["nowhere"]}}}, ("counts", "'nowhere'", "not among 'columns'")),
+    "history of several classes": (
+        {"dataset": {"task": "multiclass", "history": {"size": {"days": 3}}}},
+        ("history needs a binary or a regression target",),
+    ),
+    "target that is a time": ({"dataset": {"target": "day"}}, ("target 'day'", "'datetime'")),
+    "regression of words": ({"dataset": {"target": "kind", "task": "regression"}}, ("a regression target must be a number",)),
+    "time split without a moment": ({"split": {"test_from": None}}, ("split", "needs 'test_from'")),
+    "time split backwards": ({"split": {"test_until": "2024-03-01"}}, ("split", "'test_from' < 'test_until'")),
+    "random split with a moment": ({"split": {"kind": "stratified"}}, ("split", "belong to kind 'time'")),
+    "time split without a time column": ({"dataset": {"time_column": None}}, ("dataset.time_column is not set", "'stratified'")),
+    "feature that does not exist": ({"features": {"include": ["sise"]}}, ("features.include names 'sise'",)),
+    "excluded feature that does not exist": ({"features": {"exclude": ["sise"]}}, ("features.exclude names 'sise'",)),
+    "target as a feature": ({"features": {"include": ["late"]}}, ("features.include names 'late'", "the target", "take it out")),
+    "feature known only after the outcome": (
+        {"dataset": {"known_after_outcome": ["weight"]}, "features": {"include": ["weight"]}},
+        ("features.include names 'weight'", "known only after the outcome", "take it out"),
+    ),
+    "time as a feature": ({"features": {"include": ["day"]}}, ("'day' of kind 'datetime'", "derive a number")),
+    "no feature left": ({"features": {"exclude": ["size", "weight", "kind"]}}, ("no column is left", "features.exclude")),
+    "slice that does not exist": ({"evaluate": {"slices": ["sort"]}}, ("evaluate.slices names 'sort'",)),
+    "metric of another task": ({"evaluate": {"metric": "rmse"}}, ("evaluate.metric 'rmse'", "binary", "roc_auc")),
+    "tuning metric of another task": ({"tuning": {"metric": "mae"}}, ("tuning.metric 'mae'", "binary", "roc_auc")),
+    "root outside the project": ({"paths": {"root": "../elsewhere"}}, ("paths", "inside the project")),
+    "absolute root": ({"paths": {"root": "/tmp"}}, ("paths", "inside the project")),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_that_names_file_key_value_and_remedy(mistake: str, tmp_path: Path) -> None:
+    changes, words = MISTAKES[mistake]
+    config = tmp_path / "pipeline.yaml"
+    config.write_text(yaml.safe_dump(content_with(**changes)))
+    with pytest.raises(PipelineError) as caught:
+        load_settings(config)
+    assert_one_line(caught.value, str(config), *words)
+
+
+def test_logistic_regression_of_numbers_is_refused_with_what_to_use_instead() -> None:
+    with pytest.raises(PipelineError) as caught:
+        settings_with(
+            dataset={"target": "size", "task": "regression"}, evaluate={"metric": "rmse"}, train={"estimator": "logistic_regression"}
+        )
+    assert_one_line(caught.value, "'logistic_regression'", "cannot do regression", "'lightgbm'")
+
+
+@pytest.mark.parametrize("section", sorted(SMALL_SETTINGS))
+def test_a_missing_section_is_named(section: str) -> None:
+    content = content_with()
+    del content[section]
+    with pytest.raises(PipelineError) as caught:
+        settings_of(content, "pipeline.yaml")
+    assert_one_line(caught.value, f"pipeline.yaml: {section}: is missing: add it")
+
+
+@pytest.mark.parametrize("section", ["gate", "paths"])
+def test_a_missing_section_that_may_be_empty_says_so(section: str) -> None:
+    content = content_with()
+    del content[section]
+    with pytest.raises(PipelineError, match="an empty mapping {} takes every default"):
+        settings_of(content, "pipeline.yaml")
+
+
+def test_the_first_mistake_is_told_and_the_others_are_counted() -> None:
+    with pytest.raises(PipelineError) as caught:
+        settings_with(seed=-1, train={"threads": 0}, onnx={"tolerance": 0})
+    assert_one_line(caught.value, "seed = -1", "(and 2 more)")
+
+
+TEXTS = {
+    "bare date": ("name: x\nsplit: {kind: time, test_from: 2024-03-10}\n", ("split.test_from = 2024-03-10", "in quotes")),
+    "bare date in a list": ("a: [1, 2024-03-10]\n", ("a.1 = 2024-03-10", "in quotes")),
+    "key given twice": ("seed: 1\nname: x\nseed: 2\n", ("key 'seed' is given twice", "line 3")),
+    "nested key given twice": ("gate: {worst_slice: 1, worst_slice: 2}\n", ("key 'worst_slice' is given twice", "line 1")),
+    "not YAML": ("a: [1,\nb: {\n", ("is not valid YAML", "line")),
+    "a list": ("- 1\n- 2\n", ("holds no mapping", "mlops init")),
+    "empty": ("", ("holds no mapping", "mlops init")),
+    "code": ("!!python/object/apply:os.system ['true']\n", ("is not valid YAML",)),
+    "a mapping as a key": ("? {a: 1}\n: 2\n", ("is not valid YAML",)),
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_a_file_that_is_no_settings_tree_is_told_in_one_line(case: str, tmp_path: Path) -> None:
+    text, words = TEXTS[case]
+    config = tmp_path / "pipeline.yaml"
+    config.write_text(text)
+    with pytest.raises(PipelineError) as caught:
+        load_settings(config)
+    assert_one_line(caught.value, str(config), *words)
+
+
+def test_a_file_that_is_not_text_is_told_in_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "pipeline.yaml"
+    config.write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(PipelineError) as caught:
+        load_settings(config)
+    assert_one_line(caught.value, str(config), "is not valid YAML")
+
+
+def test_a_missing_file_is_told_with_the_option_that_names_another(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError) as caught:
+        load_settings(tmp_path / "nowhere.yaml")
+    assert_one_line(caught.value, "nowhere.yaml", "--config")
+
+
+def test_settings_cannot_be_changed_after_reading() -> None:
+    settings = settings_with()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.seed = 8  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.train.estimator = "dummy"  # type: ignore[misc]
+
+
+def test_reading_what_was_resolved_gives_the_same_settings() -> None:
+    settings = settings_with()
+    again = Settings.model_validate(json.loads(settings.model_dump_json(by_alias=True)))
+    assert again == settings
+
+
+def test_the_json_schema_accepts_our_own_file_and_refuses_an_unknown_key() -> None:
+    schema = json.loads(json_schema())
+    content = yaml.safe_load((REPOSITORY / "configs/training_config.yaml").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(content, schema)
+    content["train"]["estimater"] = "lightgbm"
+    with pytest.raises(jsonschema.ValidationError, match="estimater"):
+        jsonschema.validate(content, schema)
+
+
+def test_our_own_file_is_valid() -> None:
+    settings = load_settings(REPOSITORY / "configs/training_config.yaml")
+    assert settings.dataset.target == "late"
+
+
+def test_features_are_every_allowed_column_numbers_first() -> None:
+    settings = settings_with(dataset={"columns": {"kind": {"kind": "category"}, **SMALL_SETTINGS["dataset"]["columns"]}})
+    assert list(feature_columns(settings)) == ["size", "weight", "kind"]
+
+
+def test_what_is_known_only_after_the_outcome_is_never_a_feature() -> None:
+    settings = settings_with(dataset={"known_after_outcome": ["weight"], "entity_key": ["size"]})
+    assert list(feature_columns(settings)) == ["kind"]
+
+
+def test_the_environment_says_where_the_tracking_server_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_with(tracking={"uri": "http://file"})
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking_uri(settings_with(), "default") == "default"
+    assert tracking_uri(settings, "default") == "http://file"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment")
+    assert tracking_uri(settings, "default") == "http://environment"
+
+
+def test_a_search_improves_the_tasks_usual_metric_unless_told_otherwise() -> None:
+    assert tuning_metric(settings_with()) == "roc_auc"
+    assert tuning_metric(settings_with(tuning={"metric": "log_loss"})) == "log_loss"

@@ -1,0 +1,231 @@
+"""Every metric is scikit-learn's, under any weights; intervals and differences mean what they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics as reference
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mlops_pipeline.config import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from mlops_pipeline.modelling.metrics import (
+    Predictions,
+    bootstrap,
+    calibration_curve,
+    calibration_error,
+    class_indices,
+    names,
+    paired_difference,
+    point,
+    score,
+    weighted,
+)
+
+FEW = settings(max_examples=100, deadline=None)
+
+
+@st.composite
+def classified(draw: st.DrawFn, classes: int, coarse: bool = True) -> Predictions:
+    """Random probabilities from a coarse grid, so that ties are frequent, with every class among the truth."""
+    rows = draw(st.integers(classes + 1, 40))
+    y = draw(st.lists(st.integers(0, classes - 1), min_size=rows, max_size=rows))
+    assume(len(set(y)) == classes)
+    grid = st.integers(1, 5) if coarse else st.integers(1, 10_000)
+    raw = np.array(draw(st.lists(st.lists(grid, min_size=classes, max_size=classes), min_size=rows, max_size=rows)), dtype=float)
+    task = "binary" if classes == 2 else "multiclass"
+    return Predictions(task, np.array(y), raw / raw.sum(axis=1, keepdims=True), classes - 1)
+
+
+@st.composite
+def numbers(draw: st.DrawFn) -> Predictions:
+    rows = draw(st.integers(3, 40))
+    offset = draw(st.sampled_from([0.0, 1e3, -1e6, 1e9]))
+    value = st.floats(-100, 100).map(lambda x: round(x, 2))
+    y, said = (np.array(draw(st.lists(value, min_size=rows, max_size=rows))) for _ in range(2))
+    y[0] = y[1] + 1
+    return Predictions("regression", y + offset, said + offset)
+
+
+def by_sklearn(metric: str, made: Predictions, w: Any = None) -> float:
+    y, said, k = made.y, made.predicted, {"sample_weight": w}
+    if made.task == "regression":
+        functions = {"rmse": reference.root_mean_squared_error, "mae": reference.mean_absolute_error, "r2": reference.r2_score}
+        return float(functions[metric](y, said, **k))
+    labels, hard = list(range(said.shape[1])), said.argmax(axis=1)
+    if metric == "accuracy":
+        return float(reference.accuracy_score(y, hard, **k))
+    if metric == "log_loss":
+        return float(reference.log_loss(y, said, labels=labels, **k))
+    if made.task == "binary":
+        truth, scores = y == made.positive, said[:, made.positive]
+        if metric == "f1":
+            return float(reference.f1_score(truth, hard == made.positive, zero_division=0, **k))
+        functions = {
+            "roc_auc": reference.roc_auc_score,
+            "average_precision": reference.average_precision_score,
+            "brier": reference.brier_score_loss,
+        }
+        return float(functions[metric](truth, scores, **k))
+    one_hot = y[:, None] == np.arange(said.shape[1])
+    if metric == "f1":
+        return float(reference.f1_score(y, hard, labels=labels, average="macro", zero_division=0, **k))
+    if metric == "brier":
+        return float(np.average(((said - one_hot) ** 2).sum(axis=1), weights=w))
+    if metric == "roc_auc":
+        return float(np.mean([reference.roc_auc_score(one_hot[:, c], said[:, c], **k) for c in labels]))
+    return float(np.mean([reference.average_precision_score(one_hot[:, c], said[:, c], **k) for c in labels]))
+
+
+@pytest.mark.parametrize("metric", CLASSIFICATION_METRICS)
+@FEW
+@given(made=st.one_of(classified(2), classified(2, coarse=False), classified(3), classified(4)))
+def test_classification_metrics_are_scikit_learns(metric: str, made: Predictions) -> None:
+    assert point(metric, made) == pytest.approx(by_sklearn(metric, made), abs=1e-9)
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+@pytest.mark.parametrize("metric", CLASSIFICATION_METRICS)
+def test_either_class_can_be_the_positive_one(metric: str, positive: int) -> None:
+    rng = np.random.default_rng(1)
+    said = rng.dirichlet([1, 1], size=60)
+    made = Predictions("binary", rng.integers(0, 2, size=60), said, positive)
+    assert point(metric, made) == pytest.approx(by_sklearn(metric, made))
+
+
+@pytest.mark.parametrize("metric", REGRESSION_METRICS)
+@FEW
+@given(made=numbers())
+def test_regression_metrics_are_scikit_learns_wherever_the_numbers_lie(metric: str, made: Predictions) -> None:
+    assert point(metric, made) == pytest.approx(by_sklearn(metric, made), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", [*CLASSIFICATION_METRICS, *REGRESSION_METRICS])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_weight_is_as_good_as_repeating_the_row(metric: str, data: st.DataObject) -> None:
+    made = data.draw(numbers() if metric in REGRESSION_METRICS else st.one_of(classified(2), classified(3)))
+    w = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(made.y), max_size=len(made.y))), dtype=float)
+    w[0] = 1
+    often = np.repeat(np.arange(len(made.y)), w.astype(int))
+    repeated = Predictions(made.task, made.y[often], made.predicted[often], made.positive)
+    both = weighted(metric, made, np.stack([w, np.ones(len(w))]))
+    assert both[0] == pytest.approx(point(metric, repeated), rel=1e-6, abs=1e-9, nan_ok=True)
+    assert both[1] == pytest.approx(point(metric, made), rel=1e-9, nan_ok=True)
+
+
+def random_binary(rows: int, skill: float, seed: int = 0) -> Predictions:
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, size=rows)
+    ones = 1 / (1 + np.exp(-(skill * (y - 0.5) + rng.normal(size=rows))))
+    return Predictions("binary", y, np.column_stack([1 - ones, ones]))
+
+
+def random_numbers(rows: int, noise: float, seed: int = 0) -> Predictions:
+    rng = np.random.default_rng(seed)
+    y = rng.normal(size=rows)
+    return Predictions("regression", y, y + noise * np.random.default_rng(seed + 1).normal(size=rows))
+
+
+@pytest.mark.parametrize("metric", [*CLASSIFICATION_METRICS, *REGRESSION_METRICS])
+def test_an_interval_holds_the_value_and_narrows_with_more_rows(metric: str) -> None:
+    make = (lambda rows: random_numbers(rows, 0.5)) if metric in REGRESSION_METRICS else (lambda rows: random_binary(rows, 1.5))
+    few, many = (bootstrap(metric, make(rows), 300, 0.95, 3) for rows in (100, 2_000))
+    assert few.low < few.value < few.high
+    assert many.low < many.value < many.high
+    assert many.high - many.low < few.high - few.low
+
+
+def test_an_interval_of_higher_confidence_is_wider_and_the_seed_repeats_it() -> None:
+    made = random_binary(200, 1.5)
+    narrow, wide = bootstrap("roc_auc", made, 300, 0.8, 3), bootstrap("roc_auc", made, 300, 0.99, 3)
+    assert wide.low < narrow.low < narrow.high < wide.high
+    assert bootstrap("roc_auc", made, 300, 0.8, 3) == narrow
+    assert bootstrap("roc_auc", made, 300, 0.8, 4) != narrow
+
+
+def test_the_interval_of_a_share_is_as_wide_as_statistics_says() -> None:
+    rows, right = 900, 630
+    y = (np.arange(rows) < right).astype(int)
+    interval = bootstrap("accuracy", Predictions("binary", y, np.tile([0.1, 0.9], (rows, 1))), 2_000, 0.95, 0)
+    half = 1.96 * np.sqrt(0.7 * 0.3 / rows)
+    assert interval.value == 0.7
+    assert (interval.low, interval.high) == pytest.approx((0.7 - half, 0.7 + half), abs=0.1 * half)
+
+
+@pytest.mark.parametrize("metric", [*CLASSIFICATION_METRICS, *REGRESSION_METRICS])
+def test_the_difference_is_positive_where_ours_is_better_whatever_the_metrics_direction(metric: str) -> None:
+    if metric in REGRESSION_METRICS:
+        good, bad = random_numbers(500, 0.2), random_numbers(500, 1.0)
+    else:
+        good, bad = random_binary(500, 4), random_binary(500, 0)
+        bad = Predictions("binary", good.y, bad.predicted)
+    gain, differences = paired_difference(metric, good, bad, 200, 0.95, 0)
+    assert 0 < gain.low < gain.value < gain.high
+    assert differences.shape == (200,)
+    loss, _ = paired_difference(metric, bad, good, 200, 0.95, 0)
+    assert (loss.value, loss.low, loss.high) == pytest.approx((-gain.value, -gain.high, -gain.low))
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    made = random_binary(100, 1)
+    gain, differences = paired_difference("roc_auc", made, made, 100, 0.95, 0)
+    assert (gain.value, gain.low, gain.high) == (0, 0, 0)
+    assert not differences.any()
+
+
+def test_a_perfect_predictor_has_no_calibration_error_and_an_overconfident_one_has() -> None:
+    rng = np.random.default_rng(0)
+    ones = rng.uniform(size=50_000)
+    y = (rng.uniform(size=50_000) < ones).astype(int)
+    honest = calibration_error(Predictions("binary", y, np.column_stack([1 - ones, ones])))
+    loud = np.clip(2 * ones - 0.5, 0, 1)
+    overconfident = calibration_error(Predictions("binary", y, np.column_stack([1 - loud, loud])))
+    assert honest is not None and honest < 0.01
+    assert overconfident is not None and overconfident > 0.1
+    sure = np.eye(3)[y]
+    assert calibration_error(Predictions("multiclass", y, sure)) == 0
+    assert calibration_error(random_numbers(20, 1)) is None
+
+
+def test_the_calibration_curve_has_bins_of_equally_many_rows_in_order() -> None:
+    curve = calibration_curve(random_binary(1_003, 1))
+    assert sum(point["rows"] for point in curve) == 1_003
+    assert {point["rows"] for point in curve} == {100, 101}
+    assert [point["predicted"] for point in curve] == sorted(point["predicted"] for point in curve)
+    assert len(calibration_curve(random_binary(3, 1))) == 3
+
+
+def test_a_class_never_seen_in_training_counts_as_wrong() -> None:
+    said = np.array([[0.9, 0.1, 0.0], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.4, 0.3, 0.3]])
+    y = np.array(["a", "b", "c", "new"])
+    assert class_indices(y, ["a", "b", "c"]).tolist() == [0, 1, 2, -1]
+    assert score("accuracy", "multiclass", y, said, ["a", "b", "c"], 2) == 0.75
+    known = score("log_loss", "multiclass", y[:3], said[:3], ["a", "b", "c"], 2)
+    assert score("log_loss", "multiclass", y, said, ["a", "b", "c"], 2) > known + 3
+    for metric in CLASSIFICATION_METRICS:
+        assert np.isfinite(score(metric, "multiclass", y, said, ["a", "b", "c"], 2))
+
+
+def test_labels_of_any_type_find_their_class() -> None:
+    assert class_indices(np.array([1, 0, 1], dtype=np.int8), [0, 1]).tolist() == [1, 0, 1]
+    assert class_indices(np.array(["no", "yes"], dtype=object), ["no", "yes"]).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision"])
+def test_ranking_one_class_alone_is_undefined_and_not_wrong(metric: str) -> None:
+    made = Predictions("binary", np.zeros(10, dtype=int), np.full((10, 2), 0.5))
+    assert np.isnan(point(metric, made))
+    interval = bootstrap(metric, made, 60, 0.95, 0)
+    assert np.isnan(interval.low) and np.isnan(interval.high)
+
+
+def test_r2_of_a_target_that_never_varies_is_undefined() -> None:
+    assert np.isnan(point("r2", Predictions("regression", np.full(10, 0.1), np.arange(10.0))))
+
+
+def test_every_task_has_its_metrics() -> None:
+    assert names("regression") == REGRESSION_METRICS
+    assert names("binary") == names("multiclass") == CLASSIFICATION_METRICS

@@ -1,0 +1,259 @@
+"""The schema a table must keep, and the checks that find what would make a model lie."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from mlops_pipeline.config import Settings, Validate
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import read_json
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.stages.validate import validate
+from mlops_pipeline.tables.leakage import auc, single_feature_aucs
+from mlops_pipeline.tables.schema import Failure, failures, infer_schema, read_schema, write_schema
+from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, table_settings
+
+ROWS = 400
+COLUMNS: dict[str, Any] = {
+    "n": "number",
+    "i": {"kind": "integer", "min": 0},
+    "b": "boolean",
+    "c": {"kind": "category", "nullable": False},
+    "t": "datetime",
+    "y": "boolean",
+}
+
+
+def small_table(seed: int = 0) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    frame = pl.DataFrame(
+        {
+            "n": rng.normal(size=ROWS),
+            "i": rng.integers(0, 50, size=ROWS),
+            "b": pl.Series(rng.integers(0, 2, size=ROWS), dtype=pl.Int8),
+            "c": rng.choice(["a", "b", "c"], size=ROWS),
+            "t": [datetime(2024, 1, 1) + timedelta(hours=h) for h in range(ROWS)],
+            "y": pl.Series(rng.integers(0, 2, size=ROWS), dtype=pl.Int8),
+        }
+    )
+    some = pl.int_range(pl.len()) % 10 == 0
+    return frame.with_columns(pl.when(~some).then(pl.col("n")).alias("n"), pl.when(~some).then(pl.col("b")).alias("b"))
+
+
+def small_settings(**changes: Any) -> Settings:
+    return table_settings({**COLUMNS, **changes}, task="binary")
+
+
+def broken_rules(table: pl.DataFrame) -> list[Failure]:
+    """What a table breaks of the schema that was inferred from the small table."""
+    return failures(table, infer_schema(small_table(), small_settings().dataset, Validate(), "small"))
+
+
+def test_the_table_that_it_was_inferred_from_keeps_the_schema() -> None:
+    assert broken_rules(small_table()) == []
+
+
+def test_a_schema_is_the_same_after_its_yaml(tmp_path: Path) -> None:
+    schema = infer_schema(small_table(), small_settings().dataset, Validate(), "small")
+    path = tmp_path / "schema.yaml"
+    write_schema(schema, path)
+    again = read_schema(path)
+    assert again == schema
+    assert {name: column.metadata for name, column in again.columns.items()} == {n: c.metadata for n, c in schema.columns.items()}
+    write_schema(again, tmp_path / "again.yaml")
+    assert (tmp_path / "again.yaml").read_text() == path.read_text()
+
+
+def test_a_schema_read_back_finds_what_the_inferred_one_finds(tmp_path: Path) -> None:
+    schema = infer_schema(small_table(), small_settings().dataset, Validate(), "small")
+    write_schema(schema, tmp_path / "schema.yaml")
+    wrong = small_table().with_columns(n=pl.lit(1e6), c=pl.lit("z"), b=pl.lit(None, dtype=pl.Int8))
+    assert failures(wrong, read_schema(tmp_path / "schema.yaml")) == failures(wrong, schema)
+    assert len(failures(wrong, schema)) == 3
+
+
+FAILURES: dict[str, tuple[Any, str, str, int]] = {
+    "type": (lambda t: t.with_columns(pl.col("i").cast(pl.Float64)), "i", "Int64", 1),
+    "above the range": (lambda t: with_first(t, "n", 1e6), "n", "in_range", 1),
+    "below the described bound": (lambda t: with_first(t, "i", -1), "i", "in_range", 1),
+    "unknown category": (lambda t: with_first(t, "c", "z"), "c", "isin", 1),
+    "no boolean": (lambda t: with_first(t, "b", 2), "b", "isin", 1),
+    "null where none may be": (lambda t: with_first(t, "c", None), "c", "null", 1),
+    "too many nulls": (lambda t: t.with_columns(pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.col("n"))), "n", "at most 15.0% null", 240),
+    "missing column": (lambda t: t.drop("b"), "b", "column_in_dataframe", 1),
+    "extra column": (lambda t: t.with_columns(extra=1), "extra", "column_in_schema", 1),
+}
+
+
+def with_first(table: pl.DataFrame, column: str, value: Any) -> pl.DataFrame:
+    """The table with one value replaced in its second row."""
+    values = table[column].to_list()
+    values[1] = value
+    return table.with_columns(pl.Series(column, values, dtype=table.schema[column]))
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_every_kind_of_broken_rule_is_found_and_counted(case: str) -> None:
+    change, column, rule, rows = FAILURES[case]
+    found = broken_rules(change(small_table()))
+    assert len(found) == 1, found
+    assert (found[0].column, found[0].rows) == (column, rows), found
+    assert rule in found[0].rule, found
+
+
+def test_every_missing_column_is_named() -> None:
+    assert {failure.column for failure in broken_rules(small_table().drop("b", "n"))} == {"b", "n"}
+
+
+def test_failures_come_with_most_rows_first() -> None:
+    table = with_first(small_table(), "i", 999).with_columns(c=pl.lit("z"))
+    assert [failure.rows for failure in broken_rules(table)] == [ROWS, 1]
+
+
+def test_ranges_have_slack_but_what_was_never_negative_stays_so() -> None:
+    table = pl.DataFrame({"n": [2.0, 10.0], "m": [-1.0, 1.0], "i": [3, 10], "y": [0, 1]}, schema_overrides={"y": pl.Int8})
+    data = table_settings({"n": "number", "m": "number", "i": "integer", "y": "boolean"}, task="binary").dataset
+    schema = infer_schema(table, data, Validate(range_slack=0.5), "small")
+    bounds = {name: schema.columns[name].checks[0].statistics for name in ("n", "m", "i")}
+    assert (bounds["n"]["min_value"], bounds["n"]["max_value"]) == (0, 14)
+    assert (bounds["m"]["min_value"], bounds["m"]["max_value"]) == (-2, 2)
+    assert (bounds["i"]["min_value"], bounds["i"]["max_value"]) == (0, 14)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.floats(-1e12, 1e12, allow_subnormal=False) | st.none(), min_size=1, max_size=15),
+    st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=15),
+    st.floats(0, 1),
+)
+def test_every_table_keeps_the_schema_inferred_from_it(numbers: list[float | None], integers: list[int], slack: float) -> None:
+    rows = min(len(numbers), len(integers))
+    table = pl.DataFrame({"n": numbers[:rows], "i": integers[:rows]}, schema={"n": pl.Float64, "i": pl.Int64})
+    data = table_settings({"n": "number", "i": "integer"}, target="i").dataset
+    assert failures(table, infer_schema(table, data, Validate(range_slack=slack), "any")) == []
+
+
+def test_a_column_of_nulls_alone_has_no_range() -> None:
+    table = small_table().with_columns(n=pl.lit(None, dtype=pl.Float64))
+    schema = infer_schema(table, small_settings().dataset, Validate(), "small")
+    assert schema.columns["n"].checks == []
+
+
+@pytest.mark.parametrize("text", ["", "a: 1", "- 1", "columns: 3", "columns: {n: {dtype: nosuch}}", "{", "columns: {n: 5}"])
+def test_a_file_that_is_no_schema_is_told_in_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "schema.yaml"
+    path.write_text(text)
+    with pytest.raises(PipelineError) as caught:
+        read_schema(path)
+    assert_one_line(caught.value, str(path), "is no Pandera schema", "delete it")
+
+
+def run_validate(folder: Path, table: pl.DataFrame, settings: Settings) -> Layout:
+    layout = layout_in(folder, settings)
+    layout.raw.parent.mkdir(parents=True)
+    table.write_parquet(layout.raw)
+    validate(settings, layout, quiet())
+    return layout
+
+
+def test_a_good_table_passes_and_its_schema_is_written(tmp_path: Path) -> None:
+    layout = run_validate(tmp_path, small_table(), small_settings())
+    report = read_json(layout.validation_json)
+    assert report["passed"]
+    assert report["target"] == {str(k): v for k, v in sorted(small_table()["y"].value_counts().iter_rows())}
+    assert layout.schema.is_file()
+    assert "<html" in layout.validation_html.read_text()
+
+
+def test_a_committed_schema_is_kept_and_enforced(tmp_path: Path) -> None:
+    layout = layout_in(tmp_path, small_settings())
+    write_schema(infer_schema(small_table(), small_settings().dataset, Validate(), "small"), layout.schema)
+    before = layout.schema.read_bytes()
+    with pytest.raises(PipelineError) as caught:
+        run_validate(tmp_path, small_table().with_columns(c=pl.lit("z")), small_settings())
+    assert_one_line(caught.value, "1 checks failed", "c: ", "small.schema.yaml")
+    assert layout.schema.read_bytes() == before
+
+
+def noise(seed: int = 5) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=ROWS)
+
+
+CHECKS: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "a copy of the target": (lambda t: t.with_columns(n=pl.col("y").cast(pl.Float64)), {}, "n: no leakage"),
+    "the target behind noise": (lambda t: t.with_columns(n=pl.col("y") * 10.0 + noise()), {}, "n: no leakage"),
+    "a category that spells the target": (lambda t: t.with_columns(c=pl.when(pl.col("y") == 1).then(pl.lit("p")).otherwise(pl.lit("q"))), {}, "c: no leakage"),
+    "nulls that give the target away": (lambda t: t.with_columns(n=pl.when(pl.col("y") == 1).then(pl.lit(3.0))), {}, "n: no leakage"),
+    "duplicates": (lambda t: pl.concat([t, t.head(20)]), {}, "at most 1.0% duplicate rows"),
+    "one class": (lambda t: t.with_columns(y=pl.lit(1, dtype=pl.Int8)), {}, "y: at least two classes"),
+    "a rare class": (lambda t: t.with_columns(y=(pl.int_range(pl.len()) == 7).cast(pl.Int8)), {}, "y: each class at least 1.0%"),
+    "a repeated key": (lambda t: t.with_columns(i=pl.int_range(pl.len()) // 2), {"entity_key": ["i"]}, "i: entity_key is unique"),
+}
+
+
+@pytest.mark.parametrize("case", CHECKS)
+def test_what_would_make_a_model_lie_is_found_and_reported(case: str, tmp_path: Path) -> None:
+    change, dataset, words = CHECKS[case]
+    settings = table_settings(COLUMNS, task="binary", **dataset)
+    with pytest.raises(PipelineError) as caught:
+        run_validate(tmp_path, change(small_table()), settings)
+    assert_one_line(caught.value, words)
+    layout = layout_in(tmp_path, settings)
+    report = read_json(layout.validation_json)
+    assert not report["passed"]
+    rules = [f"{failure['column']}: {failure['rule']}" for failure in report["failures"]]
+    assert any(words in rule for rule in rules)
+    assert words.split(": ")[-1] in layout.validation_html.read_text()
+
+
+def test_a_regression_target_that_never_varies_is_found(tmp_path: Path) -> None:
+    table = pl.DataFrame({"x": noise(), "y": np.ones(ROWS)})
+    with pytest.raises(PipelineError, match="y: target varies"):
+        run_validate(tmp_path, table, table_settings({"x": "number", "y": "number"}))
+
+
+def test_a_regressions_leak_is_found(tmp_path: Path) -> None:
+    table = pl.DataFrame({"x": noise() * 2 + 1, "y": noise()})
+    with pytest.raises(PipelineError, match="x: no leakage"):
+        run_validate(tmp_path, table, table_settings({"x": "number", "y": "number"}))
+
+
+def feature_auc(feature: pl.Series, target: pl.Series, task: str = "binary") -> float:
+    kind = "category" if feature.dtype == pl.String else "number"
+    data = table_settings({"x": kind, "y": "category" if task == "multiclass" else "number"}, task=task).dataset
+    return single_feature_aucs(pl.DataFrame({"x": feature, "y": target}), ["x"], data)["x"]
+
+
+@pytest.mark.parametrize("values", [40, 4000], ids=["few values", "as many values as rows"])
+@pytest.mark.parametrize("kind", ["number", "category"])
+def test_noise_is_no_leak_however_many_values_it_has(kind: str, values: int) -> None:
+    rng = np.random.default_rng(3)
+    feature = pl.Series(rng.integers(0, values, size=4000)).cast(pl.String if kind == "category" else pl.Float64)
+    assert feature_auc(feature, pl.Series(rng.integers(0, 2, size=4000))) < 0.56
+
+
+def test_a_number_that_predicts_in_no_straight_line_is_seen() -> None:
+    x = np.random.default_rng(3).normal(size=4000)
+    assert feature_auc(pl.Series(x), pl.Series((np.abs(x) > 0.7).astype(int))) > 0.95
+
+
+def test_a_column_that_tells_one_of_several_classes_is_seen() -> None:
+    y = np.random.default_rng(3).choice(["a", "b", "c"], size=2000)
+    assert feature_auc(pl.Series((y == "b").astype(float)), pl.Series(y), "multiclass") == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
+def test_the_area_under_the_curve_is_scikit_learns(rows: list[tuple[int, bool]]) -> None:
+    scores, positive = [float(s) for s, _ in rows], [p for _, p in rows]
+    expected = roc_auc_score(positive, scores) if len(set(positive)) == 2 else 0.5
+    assert auc(pl.Series(scores), pl.Series(positive)) == pytest.approx(expected)

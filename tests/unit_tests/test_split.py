@@ -1,0 +1,123 @@
+"""What is held out: by a moment in time, or at random within each class."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlops_pipeline.config import Settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import read_json, write_json
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.stages.split import _stratified, split
+from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, settings_with, table_settings
+
+
+def run_split(folder: Path, table: pl.DataFrame, settings: Settings, *, passed: bool = True) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
+    layout = layout_in(folder, settings)
+    prepare(layout, table, passed)
+    split(settings, layout, quiet())
+    return pl.read_parquet(layout.train), pl.read_parquet(layout.test), read_json(layout.split_report)
+
+
+def prepare(layout: Layout, table: pl.DataFrame, passed: bool) -> None:
+    layout.raw.parent.mkdir(parents=True)
+    table.write_parquet(layout.raw)
+    write_json(layout.validation_json, {"passed": passed})
+
+
+def hours(count: int) -> pl.DataFrame:
+    start = datetime(2024, 1, 1)
+    return pl.DataFrame({"day": [start + timedelta(hours=h) for h in range(count)], "late": [h % 2 for h in range(count)]})
+
+
+def by_time(**moments: str) -> Settings:
+    return settings_with(split={"test_from": None, "kind": "time", **moments})
+
+
+def test_the_moment_itself_is_held_out_and_the_end_is_not(tmp_path: Path) -> None:
+    settings = by_time(train_from="2024-01-01T02:00", test_from="2024-01-01T05:00", test_until="2024-01-01T07:00")
+    train, test, report = run_split(tmp_path, hours(10), settings)
+    assert [moment.hour for moment in train["day"]] == [2, 3, 4]
+    assert [moment.hour for moment in test["day"]] == [5, 6]
+    assert (report["kind"], report["train_rows"], report["test_rows"]) == ("time", 3, 2)
+    assert report["test_span"] == "2024-01-01 05:00:00 to 2024-01-01 06:00:00"
+
+
+def test_without_bounds_every_row_is_in_one_part(tmp_path: Path) -> None:
+    train, test, _ = run_split(tmp_path, hours(10), by_time(test_from="2024-01-01T04:00"))
+    assert pl.concat([train, test]).equals(hours(10))
+
+
+@pytest.mark.parametrize(("moment", "part"), [("2023-01-01", "training"), ("2025-01-01", "held-out")])
+def test_an_empty_part_is_told_in_one_line_with_the_span_of_the_table(moment: str, part: str, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError) as caught:
+        run_split(tmp_path, hours(10), by_time(test_from=moment))
+    assert_one_line(caught.value, "split", f"no {part} row is left of 10", "2024-01-01 00:00:00 to 2024-01-01 09:00:00")
+    assert not layout_in(tmp_path, by_time(test_from=moment)).train.exists()
+
+
+def test_a_table_that_failed_validation_is_not_split(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="failed validation"):
+        run_split(tmp_path, hours(10), by_time(test_from="2024-01-01T04:00"), passed=False)
+
+
+def test_few_held_out_rows_are_warned_of(tmp_path: Path) -> None:
+    _, _, few = run_split(tmp_path / "few", hours(300), by_time(test_from="2024-01-12"))
+    _, _, enough = run_split(tmp_path / "enough", hours(300), by_time(test_from="2024-01-02"))
+    assert few["warning"] == "only 36 rows are held out: no split of that size proves anything about the model"
+    assert enough["warning"] is None
+
+
+def at_random(share: float, task: str = "multiclass", seed: int = 7) -> Settings:
+    settings = table_settings({"row": "number", "y": "category" if task == "multiclass" else "number"}, task=task)
+    return settings.model_copy(update={"seed": seed, "split": settings.split.model_copy(update={"test_share": share})})
+
+
+def test_every_class_has_the_same_share_held_out(tmp_path: Path) -> None:
+    table = pl.DataFrame({"row": range(1000), "y": ["a"] * 700 + ["b"] * 200 + ["c"] * 100})
+    _, test, _ = run_split(tmp_path, table, at_random(0.2))
+    assert dict(test["y"].value_counts().iter_rows()) == {"a": 140, "b": 40, "c": 20}
+
+
+def test_the_seed_decides_and_nothing_else(tmp_path: Path) -> None:
+    table = pl.DataFrame({"row": range(100), "y": ["a", "b"] * 50})
+    _, first, _ = run_split(tmp_path / "1", table, at_random(0.2))
+    _, second, _ = run_split(tmp_path / "2", table, at_random(0.2))
+    _, other, _ = run_split(tmp_path / "3", table, at_random(0.2, seed=8))
+    assert first.equals(second)
+    assert not first.equals(other)
+
+
+def test_a_class_of_one_row_is_trained_on(tmp_path: Path) -> None:
+    train, test, _ = run_split(tmp_path, pl.DataFrame({"row": range(5), "y": ["a", "a", "a", "a", "b"]}), at_random(0.5))
+    assert "b" in train["y"].to_list()
+    assert test.height == 2
+
+
+def test_one_row_cannot_be_split(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="no held-out row is left of 1"):
+        run_split(tmp_path, pl.DataFrame({"row": [1], "y": ["a"]}), at_random(0.5))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    labels=st.lists(st.sampled_from("abc"), min_size=2, max_size=40),
+    share=st.floats(0.01, 0.99),
+    seed=st.integers(0, 2**32 - 1),
+    task=st.sampled_from(["multiclass", "regression"]),
+)
+def test_the_parts_are_disjoint_together_complete_and_never_empty(labels: list[str], share: float, seed: int, task: str) -> None:
+    y: list[Any] = labels if task == "multiclass" else [float(ord(label)) for label in labels]
+    table = pl.DataFrame({"row": range(len(labels)), "y": y})
+    train, test = _stratified(table, at_random(share, task, seed))
+    assert sorted([*train["row"], *test["row"]]) == list(range(len(labels)))
+    assert train.height and test.height
+    if task == "multiclass" and len(set(y)) < len(y):
+        assert set(train["y"]) == set(y)
