@@ -57,6 +57,7 @@ system: ## install the system programs that some tests need (Debian, root)
 
 bench: setup-dev ## measure what the README states, beside a peer or a floor
 	python benchmarks/pipeline.py
+	python benchmarks/predict.py
 
 clean: ## remove the environment and caches, keep data and models
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -23,7 +23,12 @@ model.fit(x, y)
 print(time.perf_counter() - began)
 """
 BUSY = [sys.executable, "-c", "while True: pass"]
-SETTINGS = {"default": {}, "1000 (ours)": {"GOMP_SPINCOUNT": "1000"}, "30000": {"GOMP_SPINCOUNT": "30000"}, "never": {"OMP_WAIT_POLICY": "PASSIVE"}}
+SETTINGS = {
+    "default": {},
+    "1000 (ours)": {"GOMP_SPINCOUNT": "1000"},
+    "30000": {"GOMP_SPINCOUNT": "30000"},
+    "never": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
 
 
 def seconds(extra: dict[str, str], limit: float = 120) -> float:

@@ -50,14 +50,13 @@ def run(
         first_forced = STAGES.index(stage_named(start)) if start else 0 if force else len(STAGES)
         outcomes: dict[str, Outcome] = {}
         causes = cache.causes()
-        if first_forced < len(STAGES) or any(causes.values()):
-            threading.Thread(target=_import_ahead, name="import-ahead").start()
         last = STAGES.index(stage_named(stop)) if stop else len(STAGES) - 1
-        for index, stage in enumerate(STAGES[: last + 1]):
-            because = [Cause("forced")] if index >= first_forced else causes[stage.name]
-            outcomes[stage.name] = bring_up_to_date(stage, because, cache, settings, layout, console)
-            if outcomes[stage.name] != "current":
-                causes = cache.causes()
+        with importing_ahead(wanted=bool(first_forced < len(STAGES) or causes["train"] or causes["evaluate"])):
+            for index, stage in enumerate(STAGES[: last + 1]):
+                because = [Cause("forced")] if index >= first_forced else causes[stage.name]
+                outcomes[stage.name] = bring_up_to_date(stage, because, cache, settings, layout, console)
+                if outcomes[stage.name] != "current":
+                    causes = cache.causes()
         return outcomes
 
 
@@ -104,11 +103,27 @@ def registry_causes(settings: Settings, layout: Layout) -> list[Cause]:
     return [Cause("registry", missing)] if missing else []
 
 
-def _import_ahead() -> None:
-    """Import in the background what the stages will need; what fails here fails again, and is told, where it is needed."""
-    for name in HEAVY:
-        with suppress(ImportError):
-            importlib.import_module(name)
+@contextmanager
+def importing_ahead(*, wanted: bool) -> Iterator[None]:
+    """Import the heavy libraries in the background while the block runs; what fails here is told where it is needed."""
+    stop = threading.Event()
+
+    def work() -> None:
+        for name in HEAVY:
+            if stop.is_set():
+                return
+            with suppress(ImportError):
+                importlib.import_module(name)
+
+    thread = threading.Thread(target=work, name="importing-ahead")
+    if wanted:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        if wanted:
+            thread.join()
 
 
 def escaped(text: str) -> str:

@@ -130,8 +130,9 @@ def open_client(uri: str, registry: str, layout: Layout) -> MlflowClient:
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         # Downloads of artifacts look the addresses up in MLflow's own settings, whatever the client was given.
-        set_tracking_uri(uri)
-        set_registry_uri(registry)
+        with _environment_kept("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            set_tracking_uri(uri)
+            set_registry_uri(registry)
         with store_lock(uri, layout), _quiet():
             client = MlflowClient(uri, registry_uri=registry)
             client.search_experiments(max_results=1)
@@ -147,6 +148,18 @@ def hidden(uri: str) -> str:
     """The address without a password."""
     head, at, tail = uri.rpartition("@")
     return f"{head.split('://')[0]}://…@{tail}" if at and "://" in head else uri
+
+
+@contextmanager
+def _environment_kept(*names: str) -> Iterator[None]:
+    """MLflow writes addresses into the environment too, where the next pipeline of this process would read them as the user's."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config import LOWER_IS_BETTER, Settings, feature_columns, tuning_metric
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import ESTIMATORS, build_model, fit, predict
@@ -15,6 +16,8 @@ from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.modelling.metrics import score
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import polars as pl
     from optuna import Study, Trial
     from rich.console import Console
@@ -88,18 +91,34 @@ def _best(study: Study) -> str:
 
 
 def _folds(settings: Settings, table: pl.DataFrame, y: Any) -> list[tuple[Any, Any]]:
-    """Pairs of row indices. By time: train on what came before, score on what came after."""
+    """Pairs of row indices. By time: train on what came before, score on what came after.
+
+    Raises :class:`PipelineError` if no fold has two classes to train on.
+    """
+    count = settings.tuning.folds
+    try:
+        folds = list(_cut(settings, table, y))
+    except ValueError as error:
+        raise PipelineError(f"tuning.folds = {count}: {one_line(error)}: use fewer") from error
+    if settings.dataset.task != "regression":
+        folds = [fold for fold in folds if len(set(y[fold[0]].tolist())) > 1]
+    if not folds:
+        raise PipelineError(f"tuning.folds = {count}: no fold has two classes to train on: use fewer, or set tuning.trials to 0")
+    return folds
+
+
+def _cut(settings: Settings, table: pl.DataFrame, y: Any) -> Iterator[tuple[Any, Any]]:
     import numpy as np
     from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
 
     count = settings.tuning.folds
     if settings.split.kind == "time":
         order = table[str(settings.dataset.time_column)].arg_sort().to_numpy()
-        return [(order[fitted], order[scored]) for fitted, scored in TimeSeriesSplit(count).split(order)]
+        return ((order[fitted], order[scored]) for fitted, scored in TimeSeriesSplit(count).split(order))
     rows = np.zeros(len(y))
     if settings.dataset.task == "regression":
-        return list(KFold(count, shuffle=True, random_state=settings.seed).split(rows))
-    return list(StratifiedKFold(count, shuffle=True, random_state=settings.seed).split(rows, y))
+        return iter(KFold(count, shuffle=True, random_state=settings.seed).split(rows))
+    return iter(StratifiedKFold(count, shuffle=True, random_state=settings.seed).split(rows, y))
 
 
 def _trial(trial: Trial, settings: Settings, x: Any, y: Any, folds: list[tuple[Any, Any]]) -> float:
@@ -114,8 +133,13 @@ def _trial(trial: Trial, settings: Settings, x: Any, y: Any, folds: list[tuple[A
         fit(model, x.iloc[fitted], y[fitted], settings.train.threads)
         classes = [] if data.task == "regression" else model.classes_.tolist()
         predicted = predict(model, x.iloc[scored], data.task)
-        scores.append(score(tuning_metric(settings), data.task, y[scored], predicted, classes, positive_index(classes, data)))
-        trial.report(float(np.mean(scores)), step)
-        if trial.should_prune():
-            raise optuna.TrialPruned
+        seen = score(tuning_metric(settings), data.task, y[scored], predicted, classes, positive_index(classes, data))
+        if np.isfinite(seen):
+            scores.append(seen)
+            trial.report(float(np.mean(scores)), step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+    if not scores:
+        # Optuna would write the trial off, and the search would ask for ever.
+        raise PipelineError(f"tuning.metric '{tuning_metric(settings)}': is not defined on any fold, each has one class: use another")
     return float(np.mean(scores))

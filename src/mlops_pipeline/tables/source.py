@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -188,12 +189,11 @@ def _numbers(before: int, height: int, misshapen: list[Broken]) -> tuple[pl.Seri
     return numbers.filter(~numbers.is_in([row.row for row in aside])), aside
 
 
-class _CountingQuotes:
+class _CountingQuotes(io.RawIOBase):
     """A binary stream that counts the quotation marks read from it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self.closed = False
         self.quotes = 0
 
     def read(self, size: int = -1) -> bytes:
@@ -218,7 +218,6 @@ def _opened(path: Path, stack: ExitStack) -> IO[bytes]:
 
 def _header(path: Path) -> list[str]:
     import csv
-    import io
 
     with ExitStack() as stack:
         stream = stack.enter_context(_opened(path, stack))

@@ -1,0 +1,138 @@
+"""Killed at any moment and run again, the pipeline ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Project, make_project, process_environment
+
+pytestmark = pytest.mark.slow
+
+KILLER = """
+import os, signal, sys
+from mlops_pipeline import {module} as place
+original = place.{owner}{name}
+count = [0]
+def killed(*arguments, **named):
+    count[0] += 1
+    if {before} and count[0] == {call}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = original(*arguments, **named)
+    if not {before} and count[0] == {call}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(place{owner_path}, "{name}", killed)
+from mlops_pipeline.cli import main
+main(["run", "--config", sys.argv[1]])
+"""
+"""Runs the pipeline in a process that kills itself just before or just after a call of one of its own functions."""
+
+
+def killed_run(project: Project, module: str, name: str, *, owner: str = "", call: int = 1, before: bool) -> None:
+    script = KILLER.format(
+        module=module, name=name, owner=f"{owner}." if owner else "", owner_path=f".{owner}" if owner else "", call=call, before=before
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(project.config)],
+        cwd=project.folder, env=process_environment(), capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, f"was not killed in {module}.{owner}.{name}\n{done.stdout}\n{done.stderr}"
+
+
+def outcome(project: Project) -> dict[str, str]:
+    """The digest of every stage's output, from dvc.lock, and of the published model."""
+    stages = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
+    found = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+    found["best_model"] = os.readlink(project.folder / "models/registry/best_model")
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    project = make_project(tmp_path_factory.mktemp("undisturbed") / "project")
+    project.run()
+    return outcome(project)
+
+
+def test_two_fresh_folders_give_the_same_digests(project: Project, undisturbed: dict[str, str]) -> None:
+    project.run()
+    assert outcome(project) == undisturbed
+
+
+MOMENTS = [
+    ("stages.validate", "write_schema", "", 1, False),
+    ("stages.split", "write_json", "", 1, True),
+    ("stages.train", "save_model", "", 1, False),
+    ("stages.train", "write_json", "", 1, False),
+    ("tracking", "record_training", "Tracking", 1, False),
+    ("stages.evaluate", "write_json", "", 1, False),
+    ("tracking", "record_evaluation", "Tracking", 1, True),
+    ("tracking", "record_evaluation", "Tracking", 1, False),
+    ("cache", "commit", "Cache", 1, True),
+    ("cache", "commit", "Cache", 4, True),
+    ("cache", "commit", "Cache", 5, False),
+    ("registry", "add", "Registry", 1, True),
+    ("registry", "add", "Registry", 1, False),
+    ("registry", "make_champion", "Registry", 1, True),
+    ("registry", "make_champion", "Registry", 1, False),
+    ("registry", "publish", "Registry", 1, True),
+    ("registry", "publish", "Registry", 1, False),
+    ("cache", "commit", "Cache", 6, True),
+]
+"""Where the process dies: in every stage, between its writes, and around every step of registration."""
+
+
+@pytest.mark.parametrize(("module", "name", "owner", "call", "before"), MOMENTS)
+def test_a_kill_anywhere_leaves_nothing_that_the_next_run_does_not_mend(
+    project: Project, undisturbed: dict[str, str], module: str, name: str, owner: str, call: int, before: bool
+) -> None:
+    killed_run(project, module, name, owner=owner, call=call, before=before)
+    project.run()
+    assert outcome(project) == undisturbed
+    assert registered(project) == [("1", ["champion"])]
+    assert project.run().stdout.count("up to date") == 6
+
+
+def registered(project: Project) -> list[tuple[str, list[str]]]:
+    """Versions and their aliases, as MLflow's own client sees them in another process."""
+    script = (
+        "import json; from mlflow import MlflowClient; c = MlflowClient('sqlite:///mlflow/mlflow.db');"
+        "print(json.dumps([(str(v.version), list(c.get_model_version('small', v.version).aliases)) for v in c.search_model_versions(\"name='small'\")]))"
+    )
+    return [(number, aliases) for number, aliases in json.loads(project.command(sys.executable, "-c", script).stdout.splitlines()[-1])]
+
+
+def test_a_kill_while_a_challenger_replaces_a_champion_leaves_exactly_one(project: Project) -> None:
+    project.run()
+    project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 0.5})
+    for before in (True, False):
+        killed_run(project, "registry", "make_champion", owner="Registry", before=before)
+        assert sum(aliases.count("champion") for _, aliases in registered(project)) == 1
+        assert Path(project.folder / "models/registry/best_model/MLmodel").is_file()
+        project.run()
+        assert [aliases for number, aliases in sorted(registered(project)) if number == "2"] == [["champion"]]
+        project.command("rm", "-f", "models/artifacts/registration.json")
+        project.mlops("models", "promote", "1", "--config", str(project.config))
+
+
+@pytest.mark.parametrize("seconds", [1.5, 3.0, 4.5, 6.0])
+def test_a_kill_by_the_clock_is_mended_too(project: Project, undisturbed: dict[str, str], seconds: float) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlops_pipeline", "run", "--config", str(project.config)],
+        cwd=project.folder, env=process_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    project.run()
+    assert outcome(project) == undisturbed

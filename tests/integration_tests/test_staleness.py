@@ -1,0 +1,117 @@
+"""A stage runs again when, and only when, something it depends on changed; and the cause is named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, Project, make_project
+
+pytestmark = pytest.mark.slow
+
+STAGES = ("ingest", "validate", "split", "train", "evaluate", "register")
+
+
+@pytest.fixture
+def ran(tmp_path: Path) -> Project:
+    """A project that carries the package's own source, as a user's clone does, after one run."""
+    project = make_project(tmp_path / "project")
+    shutil.copytree(REPOSITORY / "src", project.folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(REPOSITORY / "requirements.txt", project.folder)
+    run(project)
+    return project
+
+
+def run(project: Project, *arguments: str, check: bool = True, **environ: str) -> str:
+    """``mlops run`` with the project's own copy of the package."""
+    done = project.run(*arguments, check=check, PYTHONPATH=str(project.folder / "src"), **environ)
+    return done.stdout + done.stderr
+
+
+def status(project: Project) -> str:
+    return project.mlops("status", "--config", str(project.config), PYTHONPATH=str(project.folder / "src")).stdout
+
+
+def stale(text: str) -> set[str]:
+    return {stage for stage in STAGES if f"▸ {stage}" in text}
+
+
+def test_nothing_changed_means_nothing_runs_here_or_under_dvc(ran: Project) -> None:
+    assert stale(status(ran)) == set()
+    assert stale(run(ran)) == set()
+    repro = ran.command("dvc", "repro", PYTHONPATH=str(ran.folder / "src"))
+    assert repro.stdout.count("didn't change, skipping") == len(STAGES)
+
+
+def test_dvc_repro_and_mlops_run_do_each_others_work(ran: Project) -> None:
+    ran.change(train={"params": {"n_estimators": 12}})
+    repro = ran.command("dvc", "repro", PYTHONPATH=str(ran.folder / "src"))
+    assert "Running stage 'train'" in repro.stdout
+    assert "Running stage 'ingest'" not in repro.stdout
+    assert stale(run(ran)) == set()
+
+
+def test_a_changed_setting_is_named_with_its_old_and_new_value(ran: Project) -> None:
+    ran.change(train={"params": {"n_estimators": 11}})
+    said = status(ran)
+    assert stale(said) == {"train"}
+    assert "settings: train.params.n_estimators: 20 → 11" in said
+    assert stale(run(ran)) == {"train", "evaluate", "register"}
+
+
+def test_changed_data_is_named_by_file(ran: Project) -> None:
+    table = ran.folder / "table.csv"
+    table.write_text(table.read_text() + "0.5,10.0,a,2024-03-01,1\n")
+    said = status(ran)
+    assert "data: table.csv" in said
+    assert {"ingest", "validate", "split"} <= stale(run(ran))
+
+
+def test_an_edit_in_a_shared_module_reruns_the_stages_that_use_it_and_no_others(ran: Project) -> None:
+    gate = ran.folder / "src/mlops_pipeline/modelling/gate.py"
+    gate.write_text(gate.read_text() + "\n# edited\n")
+    said = status(ran)
+    assert stale(said) == {"register"}
+    assert "code: src/mlops_pipeline/modelling/gate.py" in said
+    assert stale(run(ran)) == {"register"}
+    estimators = ran.folder / "src/mlops_pipeline/modelling/estimators.py"
+    estimators.write_text(estimators.read_text() + "\n# edited\n")
+    assert {"train", "evaluate"} <= stale(status(ran))
+    assert not stale(status(ran)) & {"ingest", "validate", "split"}
+
+
+def test_a_changed_lock_is_the_environment(ran: Project) -> None:
+    lock = ran.folder / "requirements.txt"
+    lock.write_text(lock.read_text() + "\n# another environment\n")
+    assert "environment: requirements.txt" in status(ran)
+
+
+def test_a_missing_output_is_noticed_and_restored_from_the_cache_or_made_again(ran: Project) -> None:
+    (ran.folder / "data/processed/small.train.parquet").unlink()
+    assert "output missing: data/processed/small.train.parquet" in status(ran)
+    assert "restored from the DVC cache" in run(ran)
+    (ran.folder / "data/processed/small.train.parquet").unlink()
+    shutil.rmtree(ran.folder / ".dvc/cache")
+    assert "split" in stale(run(ran))
+    assert (ran.folder / "data/processed/small.train.parquet").is_file()
+
+
+def test_a_registry_that_lost_the_model_gets_it_again_without_training(ran: Project) -> None:
+    shutil.rmtree(ran.folder / "mlflow")
+    said = run(ran)
+    assert stale(said) == {"register"}
+    assert "registry: small does not hold this model" in said
+    assert "small version 1: champion" in said
+    elsewhere = ran.folder / "elsewhere.db"
+    said = run(ran, MLFLOW_TRACKING_URI=f"sqlite:///{elsewhere}")
+    assert stale(said) == {"register"}
+    assert "small version 1: champion" in said
+    assert stale(run(ran, MLFLOW_TRACKING_URI=f"sqlite:///{elsewhere}")) == set()
+
+
+def test_a_deleted_best_model_comes_back(ran: Project) -> None:
+    (ran.folder / "models/registry/best_model").unlink()
+    assert stale(run(ran)) == {"register"}
+    assert (ran.folder / "models/registry/best_model/MLmodel").is_file()
