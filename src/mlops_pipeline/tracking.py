@@ -127,13 +127,13 @@ def open_client(uri: str, registry: str, layout: Layout) -> MlflowClient:
     from mlflow.exceptions import MlflowException
 
     try:
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         # Downloads of artifacts look the addresses up in MLflow's own settings, whatever the client was given.
         with _environment_kept("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
             set_tracking_uri(uri)
             set_registry_uri(registry)
         with store_lock(uri, layout), _quiet():
+            if uri.startswith("sqlite:///"):
+                _make_sqlite(Path(uri.removeprefix("sqlite:///")))
             client = MlflowClient(uri, registry_uri=registry)
             client.search_experiments(max_results=1)
             client.search_registered_models(max_results=1)
@@ -160,6 +160,20 @@ def _environment_kept(*names: str) -> Iterator[None]:
         for name, value in before.items():
             os.environ.pop(name, None)
             os.environ.update({} if value is None else {name: value})
+
+
+def _make_sqlite(path: Path) -> None:
+    """Make MLflow's tables in a file that appears whole: its migrations do not survive being killed half-way."""
+    if path.exists():
+        return
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.new")
+    for old in path.parent.glob(f"{unfinished.name}*"):
+        old.unlink()
+    MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
+    unfinished.replace(path)
 
 
 @contextmanager

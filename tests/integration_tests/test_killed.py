@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,8 +16,8 @@ from tests.conftest import Project, make_project, process_environment
 pytestmark = pytest.mark.slow
 
 KILLER = """
-import os, signal, sys
-from mlops_pipeline import {module} as place
+import importlib, os, signal, sys
+place = importlib.import_module('mlops_pipeline.{module}')
 original = place.{owner}{name}
 count = [0]
 def killed(*arguments, **named):
@@ -31,17 +30,17 @@ def killed(*arguments, **named):
     return result
 setattr(place{owner_path}, "{name}", killed)
 from mlops_pipeline.cli import main
-main(["run", "--config", sys.argv[1]])
+main(["run", "--config", *sys.argv[1:]])
 """
 """Runs the pipeline in a process that kills itself just before or just after a call of one of its own functions."""
 
 
-def killed_run(project: Project, module: str, name: str, *, owner: str = "", call: int = 1, before: bool) -> None:
+def killed_run(project: Project, module: str, name: str, *more: str, owner: str = "", call: int = 1, before: bool) -> None:
     script = KILLER.format(
         module=module, name=name, owner=f"{owner}." if owner else "", owner_path=f".{owner}" if owner else "", call=call, before=before
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(project.config)],
+        [sys.executable, "-c", script, str(project.config), *more],
         cwd=project.folder, env=process_environment(), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, f"was not killed in {module}.{owner}.{name}\n{done.stdout}\n{done.stderr}"
@@ -51,7 +50,7 @@ def outcome(project: Project) -> dict[str, str]:
     """The digest of every stage's output, from dvc.lock, and of the published model."""
     stages = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
     found = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
-    found["best_model"] = os.readlink(project.folder / "models/registry/best_model")
+    found["best_model"] = str((project.folder / "models/registry/best_model").readlink())
     return found
 
 
@@ -103,10 +102,13 @@ def test_a_kill_anywhere_leaves_nothing_that_the_next_run_does_not_mend(
 
 def registered(project: Project) -> list[tuple[str, list[str]]]:
     """Versions and their aliases, as MLflow's own client sees them in another process."""
-    script = (
-        "import json; from mlflow import MlflowClient; c = MlflowClient('sqlite:///mlflow/mlflow.db');"
-        "print(json.dumps([(str(v.version), list(c.get_model_version('small', v.version).aliases)) for v in c.search_model_versions(\"name='small'\")]))"
-    )
+    script = """
+import json
+from mlflow import MlflowClient
+client = MlflowClient("sqlite:///mlflow/mlflow.db")
+versions = [client.get_model_version("small", found.version) for found in client.search_model_versions("name='small'")]
+print(json.dumps([(str(version.version), list(version.aliases)) for version in versions]))
+"""
     return [(number, aliases) for number, aliases in json.loads(project.command(sys.executable, "-c", script).stdout.splitlines()[-1])]
 
 
@@ -114,12 +116,11 @@ def test_a_kill_while_a_challenger_replaces_a_champion_leaves_exactly_one(projec
     project.run()
     project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 0.5})
     for before in (True, False):
-        killed_run(project, "registry", "make_champion", owner="Registry", before=before)
+        killed_run(project, "registry", "make_champion", "--from", "register", owner="Registry", before=before)
         assert sum(aliases.count("champion") for _, aliases in registered(project)) == 1
         assert Path(project.folder / "models/registry/best_model/MLmodel").is_file()
         project.run()
         assert [aliases for number, aliases in sorted(registered(project)) if number == "2"] == [["champion"]]
-        project.command("rm", "-f", "models/artifacts/registration.json")
         project.mlops("models", "promote", "1", "--config", str(project.config))
 
 

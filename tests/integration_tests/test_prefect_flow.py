@@ -20,11 +20,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect"), pytest.mark.
 FIVE_ROWS = "feature_1,feature_2,target\n1.0,10,0\n2.5,20,1\n3.0,30,0\n4.5,40,1\n5.0,50,0\n"
 
 
+@pytest.fixture(autouse=True)
+def stores_of_the_project_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing goes to a server that the user's environment names."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def five_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table of five rows in a folder that belongs to no project, which is also the working directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     table = tmp_path / "five.csv"
     table.write_text(FIVE_ROWS)
     return table
@@ -111,7 +117,6 @@ def test_after_a_flow_over_the_configuration_dvc_has_nothing_to_do(
     flow_file: ModuleType, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project.folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     path = flow_file.training_pipeline(config_path="pipeline.yaml")
     assert Path(path) == project.folder / "models/registry/best_model"
     assert (Path(path) / "MLmodel").is_file()
@@ -126,7 +131,6 @@ def test_a_flow_after_mlops_run_runs_only_what_is_stale(
     flow_file: ModuleType, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(project.folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     project.run()
     made = {path: path.stat().st_mtime_ns for path in (project.folder / "data").rglob("*.parquet")}
     assert made
@@ -142,7 +146,6 @@ def test_a_table_that_the_configuration_describes_is_trained_with_its_settings(
     flow_file: ModuleType, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(project.folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     write_table(tmp_path / "other.csv", seed=1)
     flow_file.training_pipeline(str(tmp_path / "other.csv"), str(tmp_path / "model"), config_path="pipeline.yaml")
     used = yaml.safe_load((tmp_path / ".model-pipeline/pipeline.yaml").read_text())
@@ -173,6 +176,20 @@ def test_what_a_person_must_mend_fails_at_once_and_what_may_pass_is_tried_three_
     runs = task_runs(ended.state_details.flow_run_id, tasks=1)
     assert (runs["load_data"].state.name, runs["load_data"].run_count) == ("Failed", 3)
     assert not output.exists()
+
+
+def test_one_process_keeps_the_stores_of_two_projects_apart(
+    flow_file: ModuleType, five_rows: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    flow_file.training_pipeline(str(five_rows), str(five_rows.parent / "model"))
+    monkeypatch.chdir(project.folder)
+    flow_file.training_pipeline(config_path="pipeline.yaml")
+    for store, name in ((five_rows.parent / ".model-pipeline", "five"), (project.folder, "small")):
+        uri = f"sqlite:///{store / 'mlflow/mlflow.db'}"
+        client = MlflowClient(uri, registry_uri=uri)
+        assert [model.name for model in client.search_registered_models()] == [name]
 
 
 def test_a_folder_that_is_no_model_is_never_overwritten(flow_file: ModuleType, five_rows: Path) -> None:

@@ -50,9 +50,9 @@ def test_mlflow_prefect_dvc_and_evidently_work_in_one_process(tmp_path: Path) ->
     assert Repo(str(project.folder)).status() == {}
 
 
-def test_each_of_them_has_its_usage_statistics_switched_off(tmp_path: Path) -> None:
+def test_each_of_them_has_its_usage_statistics_switched_off() -> None:
     import dvc.analytics
-    from evidently.telemetry import DO_NOT_TRACK
+    from evidently.telemetry import event_logger
     from mlflow.telemetry.utils import is_telemetry_disabled
     from prefect._internal.analytics import is_telemetry_enabled
     from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED
@@ -61,4 +61,4 @@ def test_each_of_them_has_its_usage_statistics_switched_off(tmp_path: Path) -> N
     assert not is_telemetry_enabled()
     assert not PREFECT_SERVER_ANALYTICS_ENABLED.value()
     assert not dvc.analytics.is_enabled()
-    assert DO_NOT_TRACK
+    assert not event_logger.is_enabled()

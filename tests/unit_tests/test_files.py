@@ -74,7 +74,9 @@ def test_json_refuses_infinity_and_keeps_the_old_file(tmp_path: Path) -> None:
     assert read_json(path) == 1
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+)
 
 
 @given(JSON)

@@ -88,7 +88,9 @@ def test_row_numbers_are_right_with_rows_of_the_wrong_shape_over_many_chunks(tmp
     shapeless, wordy = {1, 2, 50_000, 100_001, rows}, {3, 49_999, 50_001, 119_999}
     lines = [str(n) if n in shapeless else f"{n},word" if n in wordy else f"{n},{'0' * 20}{n}" for n in range(1, rows + 1)]
     (tmp_path / "table.csv").write_text("\n".join(["x,y", *lines]) + "\n")
-    table, report, quarantine = ingested(tmp_path, table_settings({"x": "integer", "y": "number"}).model_copy(update={"ingest": one_megabyte()}))
+    table, report, quarantine = ingested(
+        tmp_path, table_settings({"x": "integer", "y": "number"}).model_copy(update={"ingest": one_megabyte()})
+    )
     assert (tmp_path / "table.csv").stat().st_size > 3 << 20
     assert set(map(int, quarantine["row"])) == shapeless | wordy
     assert all(row == content.split(",")[0] for row, _, content in quarantine.iter_rows())
@@ -246,7 +248,14 @@ def test_a_table_inside_an_installed_package_is_read(tmp_path: Path) -> None:
 def test_the_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
     lines = "".join(f"{n % 7},{n % 11 or ''},2024-01-{n % 28 + 1:02},{n % 2}\n" for n in range(3_000))
     settings = table_settings(
-        {"a": "integer", "x": "number", "day": {"kind": "datetime", "nullable": False}, "y": "boolean", "seen": "integer", "rate": "number"},
+        {
+            "a": "integer",
+            "x": "number",
+            "day": {"kind": "datetime", "nullable": False},
+            "y": "boolean",
+            "seen": "integer",
+            "rate": "number",
+        },
         task="binary",
         time_column="day",
         counts={"seen": ["a"]},
@@ -311,7 +320,11 @@ def test_a_column_can_be_derived_from_others_and_from_derived_ones(tmp_path: Pat
 @pytest.mark.parametrize("sql", ["x +", "nowhere * 2", "SELECT x FROM y", "nosuchfunction(x)", "", "x; x", "SUM(x)", "*"])
 def test_a_bad_derivation_is_told_in_one_line(sql: str, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("x,y\n1,1\n2,2\n")
-    refuses(tmp_path, table_settings({"x": "number", "double": "number", "y": "number"}, derive={"double": sql}), f"dataset.derive.double = {sql!r}")
+    refuses(
+        tmp_path,
+        table_settings({"x": "number", "double": "number", "y": "number"}, derive={"double": sql}),
+        f"dataset.derive.double = {sql!r}",
+    )
 
 
 def test_counts_are_over_the_whole_table_rows_without_target_included(tmp_path: Path) -> None:
@@ -324,7 +337,9 @@ def test_rows_without_a_time_have_no_history_and_are_in_nobodys(tmp_path: Path) 
     (tmp_path / "table.csv").write_text("day,y\n2024-01-01,1\n,50\n2024-01-02,3\n")
     table, _, _ = ingested(
         tmp_path,
-        table_settings({"day": "datetime", "y": "number", "rate": "number"}, time_column="day", history={"rate": {"days": 3, "prior_rows": 0}}),
+        table_settings(
+            {"day": "datetime", "y": "number", "rate": "number"}, time_column="day", history={"rate": {"days": 3, "prior_rows": 0}}
+        ),
     )
     assert table.select("y", "rate").rows() == [(1, None), (50, None), (3, 1)]
 

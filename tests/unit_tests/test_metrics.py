@@ -49,34 +49,26 @@ def numbers(draw: st.DrawFn) -> Predictions:
     return Predictions("regression", y + offset, said + offset)
 
 
-def by_sklearn(metric: str, made: Predictions, w: Any = None) -> float:
-    y, said, k = made.y, made.predicted, {"sample_weight": w}
+REGRESSION: dict[str, Any] = {"rmse": reference.root_mean_squared_error, "mae": reference.mean_absolute_error, "r2": reference.r2_score}
+RANKED: dict[str, Any] = {"roc_auc": reference.roc_auc_score, "average_precision": reference.average_precision_score}
+
+
+def by_sklearn(metric: str, made: Predictions) -> float:
+    """The metric as scikit-learn computes it; of several classes, the mean over one against the rest."""
+    y, said = made.y, made.predicted
     if made.task == "regression":
-        functions = {"rmse": reference.root_mean_squared_error, "mae": reference.mean_absolute_error, "r2": reference.r2_score}
-        return float(functions[metric](y, said, **k))
+        return float(REGRESSION[metric](y, said))
     labels, hard = list(range(said.shape[1])), said.argmax(axis=1)
-    if metric == "accuracy":
-        return float(reference.accuracy_score(y, hard, **k))
-    if metric == "log_loss":
-        return float(reference.log_loss(y, said, labels=labels, **k))
-    if made.task == "binary":
-        truth, scores = y == made.positive, said[:, made.positive]
-        if metric == "f1":
-            return float(reference.f1_score(truth, hard == made.positive, zero_division=0, **k))
-        functions = {
-            "roc_auc": reference.roc_auc_score,
-            "average_precision": reference.average_precision_score,
-            "brier": reference.brier_score_loss,
-        }
-        return float(functions[metric](truth, scores, **k))
-    one_hot = y[:, None] == np.arange(said.shape[1])
-    if metric == "f1":
-        return float(reference.f1_score(y, hard, labels=labels, average="macro", zero_division=0, **k))
-    if metric == "brier":
-        return float(np.average(((said - one_hot) ** 2).sum(axis=1), weights=w))
-    if metric == "roc_auc":
-        return float(np.mean([reference.roc_auc_score(one_hot[:, c], said[:, c], **k) for c in labels]))
-    return float(np.mean([reference.average_precision_score(one_hot[:, c], said[:, c], **k) for c in labels]))
+    kinds = [made.positive] if made.task == "binary" else labels
+    found = {
+        "accuracy": lambda: reference.accuracy_score(y, hard),
+        "log_loss": lambda: reference.log_loss(y, said, labels=labels),
+        "f1": lambda: reference.f1_score(y, hard, labels=kinds, average="macro", zero_division=0),
+        "brier": lambda: sum(reference.brier_score_loss(y == k, said[:, k]) for k in kinds),
+    }
+    if metric in RANKED:
+        return float(np.mean([RANKED[metric](y == k, said[:, k]) for k in kinds]))
+    return float(found[metric]())
 
 
 @pytest.mark.parametrize("metric", CLASSIFICATION_METRICS)

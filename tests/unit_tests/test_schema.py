@@ -88,7 +88,12 @@ FAILURES: dict[str, tuple[Any, str, str, int]] = {
     "unknown category": (lambda t: with_first(t, "c", "z"), "c", "isin", 1),
     "no boolean": (lambda t: with_first(t, "b", 2), "b", "isin", 1),
     "null where none may be": (lambda t: with_first(t, "c", None), "c", "null", 1),
-    "too many nulls": (lambda t: t.with_columns(pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.col("n"))), "n", "at most 15.0% null", 240),
+    "too many nulls": (
+        lambda t: t.with_columns(pl.when(pl.int_range(pl.len()) % 5 != 0).then(pl.col("n"))),
+        "n",
+        "at most 15.0% null",
+        80,
+    ),
     "missing column": (lambda t: t.drop("b"), "b", "column_in_dataframe", 1),
     "extra column": (lambda t: t.with_columns(extra=1), "extra", "column_in_schema", 1),
 }
@@ -191,7 +196,11 @@ def noise(seed: int = 5) -> np.ndarray:
 CHECKS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a copy of the target": (lambda t: t.with_columns(n=pl.col("y").cast(pl.Float64)), {}, "n: no leakage"),
     "the target behind noise": (lambda t: t.with_columns(n=pl.col("y") * 10.0 + noise()), {}, "n: no leakage"),
-    "a category that spells the target": (lambda t: t.with_columns(c=pl.when(pl.col("y") == 1).then(pl.lit("p")).otherwise(pl.lit("q"))), {}, "c: no leakage"),
+    "a category that spells the target": (
+        lambda t: t.with_columns(c=pl.when(pl.col("y") == 1).then(pl.lit("p")).otherwise(pl.lit("q"))),
+        {},
+        "c: no leakage",
+    ),
     "nulls that give the target away": (lambda t: t.with_columns(n=pl.when(pl.col("y") == 1).then(pl.lit(3.0))), {}, "n: no leakage"),
     "duplicates": (lambda t: pl.concat([t, t.head(20)]), {}, "at most 1.0% duplicate rows"),
     "one class": (lambda t: t.with_columns(y=pl.lit(1, dtype=pl.Int8)), {}, "y: at least two classes"),

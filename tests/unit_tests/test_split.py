@@ -19,7 +19,9 @@ from mlops_pipeline.stages.split import _stratified, split
 from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, settings_with, table_settings
 
 
-def run_split(folder: Path, table: pl.DataFrame, settings: Settings, *, passed: bool = True) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
+def run_split(
+    folder: Path, table: pl.DataFrame, settings: Settings, *, passed: bool = True
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
     layout = layout_in(folder, settings)
     prepare(layout, table, passed)
     split(settings, layout, quiet())

@@ -19,7 +19,11 @@ def cast(values: list[Any] | pl.Series, kind: str) -> list[Any]:
 
 
 WORDS = [
-    ("boolean", ["true", "False", " YES ", "n", "1", "0", "1.0", "0.0", "T", "f", "2", "", None], [1, 0, 1, 0, 1, 0, 1, 0, 1, 0, None, None, None]),
+    (
+        "boolean",
+        ["true", "False", " YES ", "n", "1", "0", "1.0", "0.0", "T", "f", "2", "", None],
+        [1, 0, 1, 0, 1, 0, 1, 0, 1, 0, None, None, None],
+    ),
     ("integer", ["3", "3.0", "-7", "1e3", "3.5", "x", " 4 ", None], [3, 3, -7, 1000, None, None, 4, None]),
     ("number", ["3", "-0.5", "1e-3", "1,5", "inf", "nan", " 4 ", None], [3.0, -0.5, 0.001, None, None, None, 4.0, None]),
     ("category", ["3", "a b", " ä ", None], ["3", "a b", " ä ", None]),

@@ -40,10 +40,14 @@ def quiet() -> Console:
     return Console(file=io.StringIO(), width=200)
 
 
-def table_settings(columns: dict[str, Any], target: str = "y", task: str = "regression", source: str = "table.csv", **dataset: Any) -> Settings:
+def table_settings(
+    columns: dict[str, Any], target: str = "y", task: str = "regression", source: str = "table.csv", **dataset: Any
+) -> Settings:
     """Settings for a table with these columns, each a kind or a description; any share of broken rows is accepted."""
     described = {name: {"kind": column} if isinstance(column, str) else column for name, column in columns.items()}
-    content = content_with(evaluate={"metric": "rmse" if task == "regression" else "accuracy", "slices": []}, ingest={"max_broken_share": 1})
+    content = content_with(
+        evaluate={"metric": "rmse" if task == "regression" else "accuracy", "slices": []}, ingest={"max_broken_share": 1}
+    )
     content["dataset"] = {"source": {"path": source}, "target": target, "task": task, "columns": described, **dataset}
     content["split"] = {"kind": "stratified"}
     return settings_of(content, "pipeline.yaml")

@@ -72,7 +72,10 @@ def save_model(folder: Path, model: Pipeline, sample: pd.DataFrame, task: Task, 
 
 
 def load_model(folder: Path) -> Pipeline:
-    """Load the scikit-learn pipeline of a model folder. Raises :class:`PipelineError` for any type not trusted here."""
+    """Load the scikit-learn pipeline of a model folder.
+
+    Raises :class:`PipelineError` if it is damaged, or for any type not trusted here.
+    """
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
@@ -83,6 +86,8 @@ def load_model(folder: Path) -> Pipeline:
         model: Pipeline = skops.io.load(path, trusted=list(TRUSTED_TYPES))
     except UntrustedTypesFoundException as error:
         raise PipelineError(f"{path}: {one_line(error)}: it was not made by this pipeline") from error
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise PipelineError(f"{path}: is no skops model ({one_line(error)}): fetch it anew, or train again") from error
     return model
 
 

@@ -83,7 +83,8 @@ def convert(model: Pipeline, kinds: dict[str, str], task: Task) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         converted = convert_sklearn(gathered, initial_types=inputs, options=options, target_opset=TARGET_OPSET, name="model")
-    converted.producer_version = ""
+    # skl2onnx lists the opsets in the order of a set, which is another in every process.
+    converted.opset_import.sort(key=lambda opset: opset.domain)
     content: bytes = converted.SerializeToString(deterministic=True)
     return content
 

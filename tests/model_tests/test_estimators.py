@@ -1,0 +1,182 @@
+"""One suite for every named estimator and every task it supports: what the pipeline relies on, whichever is named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlops_pipeline.config import Train
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.modelling.estimators import ESTIMATORS, build_model, predict
+from mlops_pipeline.modelling.frame import model_input
+from mlops_pipeline.modelling.metrics import score
+from mlops_pipeline.modelling.model_folder import load_model, model_digest
+from mlops_pipeline.modelling.onnx_twin import make_twin
+from tests.model_tests.workbench import CASES, FEATURES, KINDS, PROBLEMS, QUICK, Problem, fitted, raw_table, save, truth
+
+
+@dataclass(frozen=True)
+class Made:
+    """A fitted model and the folder it was saved in."""
+
+    name: str
+    problem: Problem
+    model: Any
+    x: Any
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}, {case[1]}")
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The same fitted model for every test of the suite, which none of them changes."""
+    name, problem = request.param[0], PROBLEMS[request.param[1]]
+    model, x, _ = fitted(name, problem)
+    folder = tmp_path_factory.mktemp("made") / "model"
+    save(folder, name, model, x, problem.task)
+    return Made(name, problem, model, x, folder)
+
+
+def assert_sound(predicted: Any, rows: int, problem: Problem) -> None:
+    assert predicted.dtype == np.float64
+    assert np.isfinite(predicted).all()
+    if problem.task == "regression":
+        assert predicted.shape == (rows,)
+    else:
+        assert predicted.shape == (rows, len(problem.labels))
+        assert (predicted >= 0).all()
+        assert np.allclose(predicted.sum(axis=1), 1)
+
+
+def test_raw_rows_with_gaps_and_categories_are_predicted(made: Made) -> None:
+    x = model_input(raw_table(100, seed=9), FEATURES)
+    assert x.isna().any().any()
+    assert_sound(predict(made.model, x, made.problem.task), 100, made.problem)
+
+
+def test_one_row_is_predicted_as_among_many(made: Made) -> None:
+    many = predict(made.model, made.x.head(20), made.problem.task)
+    one = np.concatenate([predict(made.model, made.x.iloc[[row]], made.problem.task) for row in range(20)])
+    assert np.allclose(one, many, atol=1e-12)
+
+
+def test_an_unseen_category_and_numbers_that_are_all_null_are_survived(made: Made) -> None:
+    x = made.x.head(30).assign(kind="never seen", place="nowhere", size=np.nan, weight=np.nan, count=np.nan, flag=np.nan)
+    assert_sound(predict(made.model, x, made.problem.task), 30, made.problem)
+
+
+def test_the_classes_are_the_targets_own(made: Made) -> None:
+    if made.problem.task == "regression":
+        assert not hasattr(made.model.named_steps["model"], "classes_")
+    else:
+        assert made.model.classes_.tolist() == list(made.problem.labels)
+
+
+def test_a_learnable_problem_is_learned(made: Made) -> None:
+    table = raw_table(300, seed=5)
+    y, x = truth(table, made.problem, seed=5), model_input(table, FEATURES)
+    metric = "r2" if made.problem.task == "regression" else "log_loss"
+    task, classes = made.problem.task, list(made.problem.labels)
+    ours = score(metric, task, y, predict(made.model, x, task), classes, 1)
+    dummy = score(metric, task, y, predict(fitted("dummy", made.problem)[0], x, task), classes, 1)
+    if made.name == "dummy":
+        assert ours == dummy
+    elif metric == "r2":
+        assert ours > 0.6
+        assert dummy < 0.1
+    else:
+        assert ours < 0.75 * dummy
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_the_same_seed_gives_the_same_folder_whatever_the_threads(made: Made, tmp_path: Path) -> None:
+    model, x, _ = fitted(made.name, made.problem, threads=2)
+    save(tmp_path / "again", made.name, model, x, made.problem.task)
+    first, again = contents(made.folder), contents(tmp_path / "again")
+    assert [name for name in first if first[name] != again.get(name)] == []
+    assert first.keys() == again.keys()
+    assert model_digest(made.folder) == model_digest(tmp_path / "again")
+
+
+@pytest.mark.parametrize(("name", "problem"), [case for case in CASES if case[0] != "dummy" and case[1] in ("binary", "regression")])
+def test_so_many_rows_that_threads_share_the_work_give_the_same_bytes(name: str, problem: str, tmp_path: Path) -> None:
+    for threads in (1, 2):
+        model, x, _ = fitted(name, PROBLEMS[problem], threads, rows=20_000)
+        save(tmp_path / str(threads), name, model, x, PROBLEMS[problem].task)
+    assert model_digest(tmp_path / "1") == model_digest(tmp_path / "2")
+
+
+def test_a_loaded_model_says_exactly_what_the_saved_one_said(made: Made) -> None:
+    loaded = load_model(made.folder)
+    assert np.array_equal(predict(loaded, made.x, made.problem.task), predict(made.model, made.x, made.problem.task))
+
+
+def test_the_folder_is_an_mlflow_model_that_anyone_can_load(made: Made) -> None:
+    import mlflow.pyfunc
+
+    loaded = mlflow.pyfunc.load_model(str(made.folder))
+    said = np.asarray(loaded.predict(made.x.head(25)), dtype=np.float64)
+    assert np.allclose(said, predict(made.model, made.x.head(25), made.problem.task), atol=1e-12)
+    signature = loaded.metadata.signature
+    assert signature.inputs.input_names() == list(FEATURES)
+    assert {column.name: column.required for column in signature.inputs} == {
+        name: not (column.nullable and column.kind != "category") for name, column in FEATURES.items()
+    }
+    assert signature.outputs is not None
+    example = json.loads((made.folder / "input_example.json").read_text())
+    assert example["columns"] == list(FEATURES)
+
+
+def test_no_pickle_lies_in_the_folder(made: Made) -> None:
+    files = contents(made.folder)
+    assert "model.skops" in files
+    assert not [name for name in files if name.endswith((".pkl", ".pickle", ".joblib", ".bin"))]
+    assert not [name for name, content in files.items() if content.startswith(b"\x80")]
+    assert "serialization_format: skops" in files["MLmodel"].decode()
+
+
+def test_the_onnx_twin_agrees(made: Made) -> None:
+    x = model_input(raw_table(500, seed=11), FEATURES)
+    x.loc[:10, "kind"] = "never seen"
+    twin = make_twin(made.model, KINDS, x, predict(made.model, x, made.problem.task), made.problem.task, 1e-4)
+    if made.name == "dummy":
+        assert twin.accepted or twin.reason.startswith("not convertible")
+        return
+    assert twin.accepted, twin.reason
+    assert twin.max_difference is not None and twin.max_difference < 1e-4
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_parameter_that_the_estimator_does_not_have_is_named_with_those_it_has(name: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        build_model(name, "binary", FEATURES, {**QUICK[name], "n_estimatorz": 5}, 0)
+    text = str(caught.value)
+    assert "train.params.n_estimatorz = 5" in text and name in text and "use one of" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_the_seed_is_not_a_parameter(name: str) -> None:
+    with pytest.raises(PipelineError, match=r"random_state.*set 'seed' instead"):
+        build_model(name, "binary", FEATURES, {"random_state": 5}, 0)
+
+
+@pytest.mark.parametrize("name", [name for name in ESTIMATORS if name in ("random_forest", "lightgbm")])
+def test_another_seed_gives_another_model(name: str) -> None:
+    params = {"n_estimators": 5, **({"colsample_bytree": 0.5} if name == "lightgbm" else {})}
+    table = raw_table()
+    x, y = model_input(table, FEATURES), truth(table, PROBLEMS["binary"])
+    one, two = (predict(build_model(name, "binary", FEATURES, params, seed).fit(x, y), x, "binary") for seed in (1, 2))
+    assert not np.array_equal(one, two)
+
+
+def test_every_estimator_can_be_named_in_the_settings() -> None:
+    assert set(ESTIMATORS) == set(Train.model_fields["estimator"].annotation.__args__)  # type: ignore[union-attr]
+    assert set(QUICK) == set(ESTIMATORS)

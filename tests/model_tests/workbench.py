@@ -1,0 +1,118 @@
+"""What model tests share: a learnable table with gaps, targets for every task, fitted models, and version folders made of them."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+
+from mlops_pipeline.config import Column, Task
+from mlops_pipeline.files import write_json
+from mlops_pipeline.modelling.estimators import ESTIMATORS, build_model, fit, predict
+from mlops_pipeline.modelling.frame import model_input
+from mlops_pipeline.modelling.model_folder import save_model
+from mlops_pipeline.modelling.onnx_twin import make_twin
+from mlops_pipeline.modelling.requirements import model_requirements
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+FEATURES = {
+    "size": Column(kind="number"),
+    "weight": Column(kind="number", min=0),
+    "count": Column(kind="integer", nullable=False),
+    "flag": Column(kind="boolean"),
+    "kind": Column(kind="category"),
+    "place": Column(kind="category", nullable=False),
+}
+KINDS: dict[str, str] = {name: column.kind for name, column in FEATURES.items()}
+
+QUICK: dict[str, dict[str, Any]] = {
+    "random_forest": {"n_estimators": 12},
+    "logistic_regression": {},
+    "hist_gradient_boosting": {"max_iter": 15},
+    "lightgbm": {"n_estimators": 15},
+    "dummy": {},
+}
+"""Parameters with which an estimator is fitted in a blink."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A task, and the labels it is told in."""
+
+    name: str
+    task: Task
+    labels: tuple[Any, ...] = ()
+
+
+PROBLEMS = {
+    "binary": Problem("binary", "binary", (0, 1)),
+    "binary words": Problem("binary words", "binary", ("no", "yes")),
+    "multiclass": Problem("multiclass", "multiclass", ("hail", "rain", "sun")),
+    "regression": Problem("regression", "regression"),
+}
+CASES = [(name, problem) for name in ESTIMATORS for problem in PROBLEMS if not (name == "logistic_regression" and problem == "regression")]
+
+
+def raw_table(rows: int = 400, seed: int = 0) -> pl.DataFrame:
+    """Numbers and categories, every ninth of most of them null."""
+    rng = np.random.default_rng(seed)
+    table = pl.DataFrame(
+        {
+            "size": rng.normal(size=rows).round(3),
+            "weight": rng.normal(10, 3, size=rows).clip(0).round(2),
+            "count": rng.integers(0, 9, size=rows),
+            "flag": pl.Series(rng.integers(0, 2, size=rows), dtype=pl.Int8),
+            "kind": rng.choice(["a", "b", "c"], size=rows),
+            "place": rng.choice(["here", "there"], size=rows),
+        }
+    )
+    gaps = [name for name, column in FEATURES.items() if column.nullable]
+    return table.with_columns(pl.when((pl.int_range(pl.len()) + 2 * k) % 9 != 0).then(pl.col(name)) for k, name in enumerate(gaps))
+
+
+def truth(table: pl.DataFrame, problem: Problem, seed: int = 0) -> Any:
+    """A target that the columns mostly explain."""
+    size, kind = table["size"].fill_null(0).to_numpy(), (table["kind"].fill_null("") == "a").to_numpy()
+    signal = size + 2 * kind + 0.3 * np.random.default_rng(seed + 1).normal(size=table.height)
+    if problem.task == "regression":
+        return signal
+    cuts = [0.5] if problem.task == "binary" else [0.0, 1.5]
+    return np.array(problem.labels, dtype=object if isinstance(problem.labels[0], str) else np.int8)[np.digitize(signal, cuts)]
+
+
+def fitted(name: str, problem: Problem, threads: int = 1, seed: int = 3, rows: int = 400) -> tuple[Pipeline, Any, Any]:
+    """A fitted model, with the rows and the target it was fitted on."""
+    table = raw_table(rows)
+    x, y = model_input(table, FEATURES), truth(table, problem)
+    model = build_model(name, problem.task, FEATURES, QUICK[name], seed)
+    return fit(model, x, y, threads), x, y
+
+
+def save(folder: Path, name: str, model: Pipeline, x: Any, task: Task) -> None:
+    save_model(folder, model, x.head(50), task, model_requirements(folder / "no lock", name))
+
+
+def version_folder(folder: Path, name: str, problem: Problem, *, onnx: bool) -> Pipeline:
+    """A folder as the registry keeps it: the model, its twin if asked for, and what it was trained on."""
+    model, x, _ = fitted(name, problem)
+    save(folder, name, model, x, problem.task)
+    if onnx:
+        twin = make_twin(model, KINDS, x, predict(model, x, problem.task), problem.task, 1e-4)
+        assert twin.content is not None, twin.reason
+        (folder / "onnx").mkdir()
+        (folder / "onnx/model.onnx").write_bytes(twin.content)
+    columns = {column: description.model_dump() for column, description in FEATURES.items()}
+    facts = {"features": KINDS, "classes": list(problem.labels), "task": problem.task, "columns": columns}
+    write_json(folder / "training.json", facts)
+    return model
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=200)

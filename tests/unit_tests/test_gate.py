@@ -1,0 +1,140 @@
+"""Each rule of the promotion gate lets pass what it should, and stops the rest; what was not measured never passes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.config import Gate
+from mlops_pipeline.modelling.gate import Rule, decide
+
+OFF = {"beat_baseline_by": None, "champion_margin": None}
+CHAMPION = {"comparable": True, "model_sha256": "0123456789abcdef", "improvement": {"value": 0.02, "low": -0.005, "high": 0.05}}
+
+
+def evaluation(**changes: Any) -> dict[str, Any]:
+    return {
+        "metric": "roc_auc",
+        "confidence": 0.95,
+        "test_rows": 1000,
+        "improvement_over_baseline": {"value": 0.2, "low": 0.15, "high": 0.25},
+        "champion": None,
+        "worst_slice": {"column": "kind", "value": "a", "metric": 0.62, "low": 0.5, "high": 0.7},
+        "calibration_error": 0.04,
+        **changes,
+    }
+
+
+def decided(
+    gate: dict[str, Any], latency_ms: float | None = 3.0, size_mb: float = 2.0, rolled_back: str = "", **changes: Any
+) -> dict[str, Rule]:
+    rules = decide(Gate(**{**OFF, **gate}), evaluation(**changes), latency_ms=latency_ms, size_mb=size_mb, rolled_back=rolled_back)
+    return {rule.name: rule for rule in rules}
+
+
+RULES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "held-out rows": ("held_out", {}, {}, {"test_rows": 0}),
+    "better than the baseline": (
+        "baseline",
+        {"beat_baseline_by": 0.1},
+        {},
+        {"improvement_over_baseline": {"value": 0.2, "low": 0.05, "high": 0.3}},
+    ),
+    "not as good as the baseline": (
+        "baseline",
+        {"beat_baseline_by": 0.0},
+        {},
+        {"improvement_over_baseline": {"value": 0, "low": 0.0, "high": 0}},
+    ),
+    "first champion": (
+        "champion",
+        {"champion_margin": 0.01},
+        {},
+        {"champion": {**CHAMPION, "comparable": False, "reason": "another target"}},
+    ),
+    "a little worse than the champion": (
+        "champion",
+        {"champion_margin": 0.01},
+        {"champion": CHAMPION},
+        {"champion": {**CHAMPION, "improvement": {"value": 0.02, "low": -0.011, "high": 0.05}}},
+    ),
+    "worst slice": ("worst_slice", {"worst_slice": 0.6}, {}, {"worst_slice": {"column": "k", "value": "b", "metric": 0.59}}),
+    "worst slice, where lower is better": (
+        "worst_slice",
+        {"worst_slice": 0.6},
+        {"metric": "log_loss", "worst_slice": {"column": "k", "value": "b", "metric": 0.59}},
+        {"metric": "log_loss"},
+    ),
+    "calibration": ("calibration", {"max_calibration_error": 0.05}, {}, {"calibration_error": 0.06}),
+    "latency": ("latency", {"max_latency_ms": 5}, {}, {"latency_ms": 5.1}),
+    "size": ("size", {"max_size_mb": 2}, {}, {"size_mb": 2.1}),
+}
+
+
+@pytest.mark.parametrize("case", RULES)
+def test_each_rule_passes_what_it_should_and_stops_the_rest(case: str) -> None:
+    name, gate, good, bad = RULES[case]
+    if case != "not as good as the baseline":
+        assert decided(gate, **good)[name].passed
+    assert not decided(gate, **bad)[name].passed
+    assert all(rule.passed for other, rule in decided(gate, **bad).items() if other != name)
+
+
+UNMEASURED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "baseline": ("baseline", {"beat_baseline_by": -1}, {"improvement_over_baseline": {"value": None, "low": None, "high": None}}),
+    "champion": ("champion", {"champion_margin": 1}, {"champion": {**CHAMPION, "improvement": {"value": None, "low": None, "high": None}}}),
+    "worst slice": ("worst_slice", {"worst_slice": 0}, {"worst_slice": {"column": "k", "value": "b", "metric": None}}),
+    "calibration": ("calibration", {"max_calibration_error": 1}, {"calibration_error": None}),
+    "latency": ("latency", {"max_latency_ms": 1e9}, {"latency_ms": None}),
+}
+
+
+@pytest.mark.parametrize("case", UNMEASURED)
+def test_what_was_not_measured_never_passes(case: str) -> None:
+    name, gate, changes = UNMEASURED[case]
+    assert not decided(gate, **changes)[name].passed
+
+
+def test_nan_is_not_measured_either() -> None:
+    nan = {"value": math.nan, "low": math.nan, "high": math.nan}
+    rules = decided({"beat_baseline_by": -1, "max_calibration_error": 1}, improvement_over_baseline=nan, calibration_error=math.nan)
+    assert not rules["baseline"].passed
+    assert not rules["calibration"].passed
+
+
+def test_slices_too_small_to_judge_do_not_stop_a_version_but_say_so() -> None:
+    rule = decided({"worst_slice": 0.99}, worst_slice=None)["worst_slice"]
+    assert rule.passed
+    assert "no slice" in rule.text
+
+
+def test_a_version_that_a_person_rolled_back_stays_out() -> None:
+    rules = decided({}, rolled_back="2024-05-01T00:00:00Z")
+    assert not rules["rolled_back"].passed
+    assert "2024-05-01" in rules["rolled_back"].text
+    assert "rolled_back" not in decided({})
+
+
+def test_a_rule_switched_off_is_not_among_the_reasons() -> None:
+    assert set(decided({})) == {"held_out"}
+    assert set(decided({"beat_baseline_by": 0.0, "champion_margin": 0.0, "max_size_mb": 5})) == {"held_out", "baseline", "champion", "size"}
+
+
+def test_every_reason_names_the_limit_and_what_was_seen() -> None:
+    rules = decided({"beat_baseline_by": 0.1, "worst_slice": 0.6, "max_calibration_error": 0.05, "max_size_mb": 5})
+    for name, limit, seen in [
+        ("baseline", "0.1", "0.15"),
+        ("worst_slice", "0.6", "0.62"),
+        ("calibration", "0.05", "0.04"),
+        ("size", "5", "2"),
+    ]:
+        assert limit in rules[name].text
+        assert rules[name].text.endswith(f": {seen}")
+    assert "kind = a" in rules["worst_slice"].text
+
+
+def test_latency_is_judged_but_not_quoted_so_that_equal_models_have_equal_reasons() -> None:
+    slow, fast = (decided({"max_latency_ms": 100}, latency_ms=latency)["latency"] for latency in (71.234, 3.987))
+    assert slow == fast
