@@ -194,7 +194,8 @@ def run_stage(name: str, config: str, folder: str | None) -> str:
     stage, console = stage_named(name), log_console()
     if folder is None:
         cache = runner.prepare(settings, layout, console)
-        runner.bring_up_to_date(stage, cache.causes()[name], cache, settings, layout, console)
+        runner.bring_up_to_date(stage, cache.causes([stage])[name], cache, settings, layout, console)
+        cache.write()
     else:
         stage.run(settings, layout, console)
     return str(stage.outputs(layout)[0])

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ class Cache:
         logging.getLogger("dvc").setLevel(logging.ERROR)
         logging.getLogger("dvc_objects").setLevel(logging.CRITICAL)
         self._layout, self._error = layout, DvcException
+        self._unwritten: list[Any] = []
         try:
             self._repo = Repo(str(layout.project))
             path = str(layout.dvc_file)
@@ -48,21 +49,27 @@ class Cache:
         except DvcException as error:
             raise PipelineError(f"{layout.project}: DVC cannot open this project ({one_line(error)}): run `dvc init`") from error
 
-    def causes(self) -> dict[str, list[Cause]]:
-        """Why each stage is stale, by name; an empty list for a stage that is up to date."""
+    def causes(self, stages: Sequence[Stage] = STAGES) -> dict[str, list[Cause]]:
+        """Why each of the stages is stale, by name; an empty list for a stage that is up to date."""
         recorded = self._recorded()
         current = yaml.load(self._layout.config.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
         with self._asking():
-            status: dict[str, list[Any]] = {stage.name: next(iter(self._stages[stage.name].status().values()), []) for stage in STAGES}
-        return {stage.name: self._explain(stage, status[stage.name], recorded, current) for stage in STAGES}
+            status: dict[str, list[Any]] = {stage.name: next(iter(self._stages[stage.name].status().values()), []) for stage in stages}
+        return {stage.name: self._explain(stage, status[stage.name], recorded, current) for stage in stages}
 
     def commit(self, stage: Stage) -> None:
-        """Record in ``dvc.lock`` that the stage ran with what is on disk now, as ``dvc repro`` does after a stage."""
-        ran = self._stages[stage.name]
+        """Take in what the stage has left on disk, as ``dvc repro`` does; :meth:`write` then puts it into ``dvc.lock``."""
         with self._asking():
-            ran.save()
-            ran.commit()
-            ran.dump(update_pipeline=False)
+            self._stages[stage.name].save()
+            self._stages[stage.name].commit()
+        self._unwritten.append(self._stages[stage.name])
+
+    def write(self) -> None:
+        """Write what was committed to ``dvc.lock``, which takes DVC a third of a second however much it is."""
+        if self._unwritten:
+            with self._asking():
+                self._unwritten[0].dvcfile.dump_stages(self._unwritten, update_pipeline=False)
+            self._unwritten = []
 
     def restore(self, stage: Stage) -> bool:
         """Bring back outputs that are gone from disk but stored; False if they are not stored."""

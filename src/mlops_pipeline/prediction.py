@@ -13,7 +13,7 @@ from mlops_pipeline.config import Source
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import replacing
 from mlops_pipeline.modelling.scoring import Scorer
-from mlops_pipeline.tables.source import Chunk, count_rows, read_file
+from mlops_pipeline.tables.source import Chunk, count_rows, one_ahead, read_file
 from mlops_pipeline.tables.typed import as_broken, cast_columns, first_reason, outside, unparsed
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def predict_file(model: Path, source: Path, target: Path, console: Console) -> P
     scorer = Scorer(model)
     began, rows, rejected = time.perf_counter(), 0, 0
     rejects = target.with_name(f"{target.stem}.rejected.csv")
-    chunks = read_file(source, Source(path=str(source)), CHUNK_MB)
+    chunks = one_ahead(read_file(source, Source(path=str(source)), CHUNK_MB))
     with ExitStack() as stack:
         write = stack.enter_context(_writing(target))
         aside = stack.enter_context(replacing(rejects)).open("w", encoding="utf-8")
@@ -66,20 +66,19 @@ def predict_file(model: Path, source: Path, target: Path, console: Console) -> P
 
 
 def _checked(chunk: Chunk, scorer: Scorer, source: Path) -> tuple[pl.DataFrame, list[Any]]:
+    import polars as pl
+
     absent = [name for name in scorer.columns if name not in chunk.frame.columns]
     if absent:
         raise PipelineError(f"{source}: column '{absent[0]}' is missing: the model needs {', '.join(scorer.columns)}")
+    taken = [name for name in chunk.frame.columns if name == "prediction" or name.startswith("probability_")]
+    if taken:
+        raise PipelineError(f"{source}: column '{taken[0]}' has the name of a prediction: rename it or leave it out")
     cast = cast_columns(chunk.frame.select(list(scorer.columns)), scorer.columns)
     reason = first_reason(chunk.frame, unparsed(cast, scorer.columns))
-    reason = first_reason(cast.with_columns(reason.alias("__reason")), [_named("__reason"), *outside(scorer.columns)])
+    reason = first_reason(cast.with_columns(reason.alias("__reason")), [pl.col("__reason"), *outside(scorer.columns)])
     kept = chunk.frame.with_columns(cast.get_columns()).filter(reason.is_null())
     return kept, [*chunk.broken, *as_broken(chunk.frame, chunk.row_numbers, reason)]
-
-
-def _named(name: str) -> pl.Expr:
-    import polars as pl
-
-    return pl.col(name)
 
 
 def _with_predictions(rows: pl.DataFrame, scorer: Scorer) -> pl.DataFrame:

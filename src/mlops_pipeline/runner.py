@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 HEAVY = ("sklearn.ensemble", "lightgbm", "mlflow.sklearn", "skops.io", "skl2onnx", "onnxmltools", "onnxruntime", "matplotlib.figure")
 """Libraries that training and evaluation import: four seconds of one core, while ingest leaves the other idle."""
+
+WORTH_WRITING_S = 3.0
+"""A stage quicker than this is written to ``dvc.lock`` with the next one; a kill in between costs no more than doing it again."""
 
 Outcome = Literal["current", "restored", "ran"]
 
@@ -55,8 +59,9 @@ def run(
             for index, stage in enumerate(STAGES[: last + 1]):
                 because = [Cause("forced")] if index >= first_forced else causes[stage.name]
                 outcomes[stage.name] = bring_up_to_date(stage, because, cache, settings, layout, console)
-                if outcomes[stage.name] != "current":
-                    causes = cache.causes()
+                if any(outcome != "current" for outcome in outcomes.values()):
+                    causes |= cache.causes(STAGES[index + 1 : index + 2])
+            cache.write()
         return outcomes
 
 
@@ -82,6 +87,7 @@ def bring_up_to_date(stage: Stage, because: list[Cause], cache: Cache, settings:
     if not because and stage is STAGES[-1]:
         because = registry_causes(settings, layout)
     if not because:
+        cache.write()
         console.print(f"[green]✓[/green] {stage.name:<9} [dim]up to date[/dim]")
         return "current"
     console.print(f"[yellow]▸[/yellow] {stage.name:<9} [dim]{escaped('; '.join(map(str, because[:4])))}[/dim]")
@@ -89,9 +95,16 @@ def bring_up_to_date(stage: Stage, because: list[Cause], cache: Cache, settings:
         console.print("            restored from the DVC cache")
         return "restored"
     began = time.perf_counter()
-    stage.run(settings, layout, console)
-    cache.commit(stage)
-    console.print(f"            [dim]{time.perf_counter() - began:.1f} s[/dim]")
+    try:
+        stage.run(settings, layout, console)
+        cache.commit(stage)
+    except BaseException:
+        cache.write()
+        raise
+    seconds = time.perf_counter() - began
+    if seconds > WORTH_WRITING_S or stage is STAGES[-1]:
+        cache.write()
+    console.print(f"            [dim]{seconds:.1f} s[/dim]")
     return "ran"
 
 
@@ -117,6 +130,8 @@ def importing_ahead(*, wanted: bool) -> Iterator[None]:
 
     thread = threading.Thread(target=work, name="importing-ahead")
     if wanted:
+        # The stages call into Polars a thousand times and would wait five milliseconds for the interpreter each time.
+        sys.setswitchinterval(0.0005)
         thread.start()
     try:
         yield

@@ -14,12 +14,11 @@ from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.frame import model_input, positive_index, read_target
 from mlops_pipeline.modelling.metrics import (
     Predictions,
-    bootstrap_all,
+    bootstrap_with_gain,
     calibration_curve,
     calibration_error,
     class_indices,
     names,
-    paired_difference,
     point,
     score,
 )
@@ -40,8 +39,8 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
     """Everything that the truth and the predictions alone can tell, ready for JSON."""
     rules = settings.evaluate
     baseline = _baseline(layout, settings, ours, classes)
-    intervals = bootstrap_all(names(settings.dataset.task), ours, rules.resamples, rules.confidence, settings.seed)
-    gain, _ = paired_difference(rules.metric, ours, baseline, rules.resamples, rules.confidence, settings.seed)
+    figures = names(settings.dataset.task)
+    intervals, gain = bootstrap_with_gain(figures, rules.metric, ours, baseline, rules.resamples, rules.confidence, settings.seed)
     parts = slices(test, rules.slices, rules.metric, ours, rules.min_slice_rows)
     worst = None
     if parts:
@@ -59,7 +58,7 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
         "split": split["kind"],
         "warning": split["warning"],
         "metrics": {name: interval.rounded() for name, interval in intervals.items()},
-        "baseline": {name: round(point(name, baseline), 6) for name in names(settings.dataset.task)},
+        "baseline": {name: round(point(name, baseline), 6) for name in figures},
         "improvement_over_baseline": gain.rounded(),
         "calibration": calibration_curve(ours),
         "calibration_error": calibration_error(ours),

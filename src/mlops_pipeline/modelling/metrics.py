@@ -77,6 +77,23 @@ def bootstrap_all(metrics: Sequence[str], made: Predictions, resamples: int, con
     return {metric: _interval(point(metric, made), row, confidence) for metric, row in zip(metrics, values, strict=True)}
 
 
+def bootstrap_with_gain(
+    metrics: Sequence[str], metric: str, ours: Predictions, theirs: Predictions, resamples: int, confidence: float, seed: int
+) -> tuple[dict[str, Interval], Interval]:
+    """:func:`bootstrap_all` of ours and :func:`paired_difference` over theirs, on one set of resampled rows."""
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    place = list(metrics).index(metric)
+
+    def both(w: Array) -> Array:
+        scores = [weighted(name, ours, w) for name in metrics]
+        return np.stack([*scores, sign * (scores[place] - weighted(metric, theirs, w))])
+
+    ours, theirs = _in_order_of_score(ours, theirs)
+    *values, differences = _resampled(both, len(ours.y), resamples, seed)
+    intervals = {name: _interval(point(name, ours), row, confidence) for name, row in zip(metrics, values, strict=True)}
+    return intervals, _interval(sign * (point(metric, ours) - point(metric, theirs)), differences, confidence)
+
+
 def paired_difference(
     metric: str, ours: Predictions, theirs: Predictions, resamples: int, confidence: float, seed: int
 ) -> tuple[Interval, npt.NDArray[np.float64]]:
@@ -85,6 +102,15 @@ def paired_difference(
     differences = _resampled(lambda w: sign * (weighted(metric, ours, w) - weighted(metric, theirs, w)), len(ours.y), resamples, seed)
     value = sign * (point(metric, ours) - point(metric, theirs))
     return _interval(value, differences, confidence), differences
+
+
+def _in_order_of_score(ours: Predictions, theirs: Predictions) -> tuple[Predictions, Predictions]:
+    """The same rows sorted by our score, so that what ranks them need not sort every resample's weights."""
+    if ours.task != "binary":
+        return ours, theirs
+    order = np.argsort(ours.predicted[:, ours.positive], kind="stable")
+    first, second = (Predictions(p.task, p.y[order], p.predicted[order], p.positive) for p in (ours, theirs))
+    return first, second
 
 
 def resampled_weights(rows: int, count: int, seed: tuple[int, int]) -> Array:
@@ -148,24 +174,32 @@ def _confidence(made: Predictions) -> tuple[Array, Array]:
 
 def _auc(scores: Array, positive: npt.NDArray[np.bool_], w: Array) -> Array:
     """Area under the ROC curve: the weighted share of pairs in the right order, ties counted half."""
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])
-    ordered = w[:, order]
-    ones = np.add.reduceat(ordered * positive[order], starts, axis=1)
-    zeros = np.add.reduceat(ordered * ~positive[order], starts, axis=1)
+    ones, rows = _by_threshold(scores, positive, w)
+    zeros = rows - ones
     below = np.cumsum(zeros, axis=1) - zeros
     return np.asarray((ones * (below + zeros / 2)).sum(axis=1) / (ones.sum(axis=1) * zeros.sum(axis=1)))
 
 
 def _average_precision(scores: Array, positive: npt.NDArray[np.bool_], w: Array) -> Array:
     """Sum of precision at each threshold, weighted by the step in recall."""
-    order = np.argsort(-scores, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])
-    ordered = w[:, order]
-    ones = np.add.reduceat(ordered * positive[order], starts, axis=1)
-    rows = np.cumsum(np.add.reduceat(ordered, starts, axis=1), axis=1)
-    precision = np.divide(np.cumsum(ones, axis=1), rows, out=np.zeros_like(rows), where=rows > 0)
+    ones, rows = (weights[:, ::-1] for weights in _by_threshold(scores, positive, w))
+    above = np.cumsum(rows, axis=1)
+    precision = np.divide(np.cumsum(ones, axis=1), above, out=np.zeros_like(above), where=above > 0)
     return np.asarray((ones * precision).sum(axis=1) / ones.sum(axis=1))
+
+
+def _by_threshold(scores: Array, positive: npt.NDArray[np.bool_], w: Array) -> tuple[Array, Array]:
+    """Weights of the positives, and of all rows, at each distinct score in rising order."""
+    order = np.argsort(scores, kind="stable")
+    if (order[:-1] < order[1:]).all():
+        ordered, hits = w, w * positive
+    else:
+        ordered = w[:, order]
+        hits = ordered * positive[order]
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])
+    if len(starts) == len(scores):
+        return hits, ordered
+    return np.add.reduceat(hits, starts, axis=1), np.add.reduceat(ordered, starts, axis=1)
 
 
 def _classification(metric: str, made: Predictions, w: Array) -> Array:

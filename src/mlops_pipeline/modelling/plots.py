@@ -44,11 +44,12 @@ def _figure(path: Path, draw: Callable[[Axes], None]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, 4.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(5.2, 4.2), dpi=110)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     draw(axes)
+    figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})
 
 

@@ -9,7 +9,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import replacing, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.tables.enrich import finish
-from mlops_pipeline.tables.source import lookup_table, read_source
+from mlops_pipeline.tables.source import lookup_table, one_ahead, read_source
 from mlops_pipeline.tables.typed import typed_rows
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         writer: pq.ParquetWriter | None = None
         with quarantine_file.open("w", encoding="utf-8") as quarantine:
             quarantine.write("row,reason,content\n")
-            for chunk in read_source(data.source, layout, settings.ingest.chunk_mb):
+            for chunk in one_ahead(read_source(data.source, layout, settings.ingest.chunk_mb)):
                 rows = typed_rows(chunk, data, lookups)
                 read += rows.read
                 broken += len(rows.broken)
@@ -42,7 +42,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
                     quarantine.write(row.as_csv())
                 if rows.table.height:
                     arrow = rows.table.to_arrow(compat_level=None)
-                    writer = writer or pq.ParquetWriter(table_file, arrow.schema, compression="zstd")
+                    writer = writer or pq.ParquetWriter(table_file, arrow.schema, compression="none")
                     writer.write_table(arrow)
         if writer is None or read == broken + unlabelled:
             raise PipelineError(

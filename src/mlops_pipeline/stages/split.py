@@ -36,6 +36,7 @@ def split(settings: Settings, layout: Layout, console: Console) -> None:
         with replacing(path) as temporary:
             part.write_parquet(temporary, compression="zstd")
     warning = _warning(test.height)
+    timeless = table[str(settings.dataset.time_column)].null_count() if rule.kind == "time" else 0
     write_json(
         layout.split_report,
         {
@@ -46,10 +47,13 @@ def split(settings: Settings, layout: Layout, console: Console) -> None:
             "test_sha256": sha256_of_file(layout.test),
             "train_span": _span(train, settings),
             "test_span": _span(test, settings),
+            "rows_without_time": timeless,
             "warning": warning,
         },
     )
     console.print(f"            {train.height:,} rows to train on, {test.height:,} held out ({rule.kind})")
+    if timeless:
+        console.print(f"            [bold yellow]warning:[/bold yellow] {timeless:,} rows have no time and are in neither part")
     if warning:
         console.print(f"            [bold yellow]warning:[/bold yellow] {warning}")
 
@@ -93,4 +97,4 @@ def _span(table: pl.DataFrame, settings: Settings) -> str:
 def _warning(rows: int) -> str | None:
     if rows >= FEW_ROWS:
         return None
-    return f"only {rows} rows are held out: no split of that size proves anything about the model"
+    return f"only {rows} {'row is' if rows == 1 else 'rows are'} held out: no split of that size proves anything about the model"

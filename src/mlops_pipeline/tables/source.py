@@ -6,6 +6,7 @@ import importlib.metadata
 import zipfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,15 @@ def read_file(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
         if "straddl" in what:
             what = f"a row is longer than {chunk_mb} MB: close the quote that it opens, or raise ingest.chunk_mb"
         raise PipelineError(f"{path}: cannot be read as a table: {what}") from error
+
+
+def one_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """The same chunks, the next one read in the background while the caller works on this one."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = reader.submit(next, chunks, None)
+            yield chunk
 
 
 def count_rows(path: Path) -> int | None:
