@@ -91,7 +91,9 @@ class Tracking:
         with store_lock(self.uri, self.layout):
             found = self.client.get_experiment_by_name(name)
             if found is None:
-                return str(self.client.create_experiment(name, artifact_location=self._artifact_root()))
+                # Without this tag MLflow's pages take a new experiment for one about language models.
+                kind = {"mlflow.experimentKind": "custom_model_development"}
+                return str(self.client.create_experiment(name, artifact_location=self._artifact_root(), tags=kind))
         if found.lifecycle_stage != "active":
             raise PipelineError(
                 f"{self.layout.config}: tracking.experiment: '{name}' was deleted in MLflow: restore it there, or name another"

@@ -32,7 +32,7 @@ def decide(gate: Gate, evaluation: dict[str, Any], *, latency_ms: float | None, 
 def _rules(gate: Gate, evaluation: dict[str, Any], latency_ms: float | None, size_mb: float, rolled_back: str) -> Iterator[Rule]:
     metric = evaluation["metric"]
     rows = evaluation["test_rows"]
-    yield Rule("held_out", rows > 0, f"evaluated on {rows} held-out rows")
+    yield Rule("held_out", rows > 0, f"evaluated on {rows:,} held-out rows")
     if gate.beat_baseline_by is not None:
         gain = evaluation["improvement_over_baseline"]
         yield _at_least(

@@ -52,7 +52,7 @@ def make_twin(model: Pipeline, kinds: dict[str, str], x: pd.DataFrame, predicted
     difference = float(np.max(np.abs(said - predicted)) / scale)
     if not difference <= tolerance:
         return Twin(False, round(difference, 9), f"differs by {difference:.2g} on a held-out row, more than {tolerance:g}")
-    return Twin(True, round(difference, 9), f"agrees within {difference:.1g} on all {len(x)} held-out rows", content)
+    return Twin(True, round(difference, 9), f"agrees within {difference:.1g} on all {len(x):,} held-out rows", content)
 
 
 def convert(model: Pipeline, kinds: dict[str, str], task: Task) -> bytes:

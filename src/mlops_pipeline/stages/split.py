@@ -91,7 +91,7 @@ def _span(table: pl.DataFrame, settings: Settings) -> str:
     column = settings.dataset.time_column
     if column is None or not table.height:
         return f"{table.height} rows"
-    return f"{table[column].min()!s} to {table[column].max()!s}"
+    return " to ".join(str(moment).removesuffix(" 00:00:00") for moment in (table[column].min(), table[column].max()))
 
 
 def _warning(rows: int) -> str | None:
