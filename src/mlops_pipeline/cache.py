@@ -121,8 +121,9 @@ class Cache:
                     causes.append(Cause("environment", path))
                 else:
                     causes.append(Cause("code" if path in code else "data", path if state == "modified" else f"{path} ({state})"))
-            for path, state in entry.get("changed outs", {}).items():
-                causes.append(Cause("output missing" if state == "deleted" else "output changed", path))
+            for path in entry.get("changed outs", {}):
+                there = (self._layout.project / path).exists()
+                causes.append(Cause("output changed" if there else "output missing", path))
         return causes
 
 
