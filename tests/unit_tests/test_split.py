@@ -61,7 +61,7 @@ def test_without_bounds_every_row_is_in_one_part(tmp_path: Path) -> None:
 def test_an_empty_part_is_told_in_one_line_with_the_span_of_the_table(moment: str, part: str, tmp_path: Path) -> None:
     with pytest.raises(PipelineError) as caught:
         run_split(tmp_path, hours(10), by_time(test_from=moment))
-    assert_one_line(caught.value, "split", f"no {part} row is left of 10", "2024-01-01 00:00:00 to 2024-01-01 09:00:00")
+    assert_one_line(caught.value, "split", f"no {part} row is left of 10", "2024-01-01 to 2024-01-01 09:00:00")
     assert not layout_in(tmp_path, by_time(test_from=moment)).train.exists()
 
 
