@@ -73,10 +73,13 @@ class Cache:
 
     def restore(self, stage: Stage) -> bool:
         """Bring back outputs that are gone from disk but stored; False if they are not stored."""
+        stored = self._stages[stage.name]
         try:
             with self._asking():
-                self._stages[stage.name].checkout(force=True)
-        except PipelineError:
+                if any(not out.use_cache or out.changed_cache() for out in stored.outs if not out.exists):
+                    return False
+                stored.checkout(force=True)
+        except (PipelineError, OSError):
             return False
         return all(path.exists() for path in stage.outputs(self._layout))
 

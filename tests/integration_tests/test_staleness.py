@@ -98,6 +98,18 @@ def test_a_missing_output_is_noticed_and_restored_from_the_cache_or_made_again(r
     assert (ran.folder / "data/processed/small.train.parquet").is_file()
 
 
+def test_a_fresh_clone_without_the_cache_runs_everything_to_the_same_lock(ran: Project) -> None:
+    lock = (ran.folder / "dvc.lock").read_text()
+    for place in ("data/raw", "data/processed", "models", ".dvc/cache", "mlflow"):
+        shutil.rmtree(ran.folder / place)
+    for report in (ran.folder / "data/validation").glob("*.report.*"):
+        report.unlink()
+    said = run(ran)
+    assert stale(said) == set(STAGES)
+    assert "output missing: data/raw/small.parquet" in said
+    assert (ran.folder / "dvc.lock").read_text() == lock
+
+
 def test_a_registry_that_lost_the_model_gets_it_again_without_training(ran: Project) -> None:
     shutil.rmtree(ran.folder / "mlflow")
     said = run(ran)
