@@ -22,7 +22,17 @@ from mlops_pipeline.render import dvc_yaml, is_current
 if TYPE_CHECKING:
     from rich.console import Console
 
-HEAVY = ("sklearn.ensemble", "lightgbm", "mlflow.sklearn", "skops.io", "skl2onnx", "onnxmltools", "onnxruntime", "matplotlib.figure")
+HEAVY = (
+    "pandera.polars",
+    "sklearn.ensemble",
+    "lightgbm",
+    "mlflow.sklearn",
+    "skops.io",
+    "skl2onnx",
+    "onnxmltools",
+    "onnxruntime",
+    "matplotlib.figure",
+)
 """Libraries that training and evaluation import: four seconds of one core, while ingest leaves the other idle."""
 
 WORTH_WRITING_S = 3.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlops_pipeline.modelling.metrics import Predictions
+    from mlops_pipeline.modelling.onnx_twin import Twin
 
 
 def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
@@ -29,7 +31,6 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     from mlops_pipeline.modelling.evaluation import flat, importance, measured, predictions_of, random_split
     from mlops_pipeline.modelling.frame import model_input
     from mlops_pipeline.modelling.model_folder import load_model
-    from mlops_pipeline.modelling.onnx_twin import Twin, make_twin
     from mlops_pipeline.modelling.plots import draw_all
 
     tracking = Tracking(settings, layout)
@@ -45,13 +46,12 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
         evaluation = measured(settings, layout, test, ours, classes)
         champion = Registry(tracking).champion_besides(training["model_sha256"])
         evaluation["champion"] = compare(champion, ours, classes, test, rules, settings.seed) if champion else None
-        evaluation["importance"] = importance(model, x, ours, settings)
+        with ThreadPoolExecutor(1) as aside:
+            # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
+            converting = aside.submit(_twin, settings, model, training["features"], x, predicted)
+            evaluation["importance"] = importance(model, x, ours, settings)
+            twin = converting.result()
         evaluation["random_split"] = random_split(settings, layout) if rules.random_split_check else None
-        twin = (
-            make_twin(model, training["features"], x, predicted, data.task, settings.onnx.tolerance)
-            if settings.onnx.enabled
-            else Twin(False, None, "switched off")
-        )
         evaluation["onnx"] = twin.as_json()
     with replacing_folder(layout.evaluation) as folder:
         if twin.content is not None:
@@ -65,6 +65,14 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     run_id = tracking.record_training(training, None)
     tracking.record_evaluation(run_id, flat(evaluation), layout.evaluation, sha256_of_file(layout.evaluation / "evaluation.json"))
     _say(console, evaluation)
+
+
+def _twin(settings: Settings, model: Any, kinds: dict[str, str], x: Any, predicted: Any) -> Twin:
+    from mlops_pipeline.modelling.onnx_twin import Twin, make_twin
+
+    if not settings.onnx.enabled:
+        return Twin(False, None, "switched off")
+    return make_twin(model, kinds, x, predicted, settings.dataset.task, settings.onnx.tolerance)
 
 
 def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classes: list[Any], settings: Settings) -> None:
