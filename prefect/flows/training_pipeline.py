@@ -241,7 +241,9 @@ def describe(table: Path, config: Path, target: str, folder: Path, output: Path)
             settings = None
     if settings is not None:
         source = settings.dataset.source.model_copy(update={"path": str(table.resolve()), "package": None, "member": None})
-        settings = settings.model_copy(update={"dataset": settings.dataset.model_copy(update={"source": source})})
+        # A table by itself is registered under a name of its own: it must not take the place of the project's champion.
+        apart = settings.registry.model_copy(update={"model": f"{settings.registry.model or settings.name}-by-itself"})
+        settings = settings.model_copy(update={"registry": apart, "dataset": settings.dataset.model_copy(update={"source": source})})
     else:
         name = "".join(c if c.isalnum() and c.isascii() else "_" for c in table.stem).strip("_") or "table"
         settings = settings_for_table(table, target, name)

@@ -57,6 +57,11 @@ class Cache:
             status: dict[str, list[Any]] = {stage.name: next(iter(self._stages[stage.name].status().values()), []) for stage in stages}
         return {stage.name: self._explain(stage, status[stage.name], recorded, current) for stage in stages}
 
+    def dependencies(self, stage: Stage) -> dict[str, tuple[int, int] | None]:
+        """The files that the stage depends on, with time and size, to tell whether one is edited while it runs."""
+        paths = sorted({Path(dep.fs_path) for dep in self._stages[stage.name].deps})
+        return {self._layout.relative(path): _time_and_size(path) for path in paths}
+
     def commit(self, stage: Stage) -> None:
         """Take in what the stage has left on disk, as ``dvc repro`` does; :meth:`write` then puts it into ``dvc.lock``."""
         with self._asking():
@@ -128,6 +133,14 @@ class Cache:
                 there = (self._layout.project / path).exists()
                 causes.append(Cause("output changed" if there else "output missing", path))
         return causes
+
+
+def _time_and_size(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _differences(key: str, old: Any, new: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,6 +42,11 @@ def main(arguments: list[str] | None = None) -> None:
         app(arguments)
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(
+            f"error: {error.filename or 'the system'}: {error.strerror or error}: check that it exists and may be written", file=sys.stderr
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped; the next run goes on from the last finished stage", file=sys.stderr)
@@ -141,9 +147,9 @@ def show_config(
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema instead")] = False,
 ) -> None:
     """Print the resolved settings, every default filled in, or their JSON schema."""
-    from mlops_pipeline.config import json_schema, load_settings
+    from mlops_pipeline.config import json_schema, load_settings, shown_settings
 
-    print(json_schema() if schema else load_settings(config).model_dump_json(indent=2, by_alias=True))
+    print(json_schema() if schema else json.dumps(shown_settings(load_settings(config)), indent=2))
 
 
 @app.command()

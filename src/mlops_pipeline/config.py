@@ -7,14 +7,15 @@ The file says *what* is done. The environment says only *where* services are (``
 import difflib
 import json
 import os
+import re
 from collections.abc import Hashable, Iterator
-from datetime import date, datetime
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime, ValidationError, model_validator
 
 from mlops_pipeline.errors import PipelineError, one_line
 
@@ -126,6 +127,7 @@ class Dataset(Frozen):
                     raise ValueError(f"{made} makes '{name}', which is not among 'columns': give it a kind there")
         if self.history and self.time_column is None:
             raise ValueError("history needs a time_column")
+        self._nothing_from_after_the_outcome()
         if self.history and self.task == "multiclass":
             raise ValueError("history needs a binary or a regression target")
         if self.columns[self.target].kind in ("datetime", "text"):
@@ -133,6 +135,18 @@ class Dataset(Frozen):
         if self.task == "regression" and self.columns[self.target].kind not in ("number", "integer"):
             raise ValueError(f"a regression target must be a number, '{self.target}' is not")
         return self
+
+    def _nothing_from_after_the_outcome(self) -> None:
+        late = {self.target, *self.known_after_outcome}
+        made = {name: (sql, set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", sql))) for name, sql in self.derive.items()}
+        made |= {name: (", ".join(keys), set(keys)) for name, keys in self.counts.items()}
+        made |= {name: (", ".join(history.by), set(history.by)) for name, history in self.history.items()}
+        for name, (shown, used) in made.items():
+            if name not in late and used & late:
+                raise ValueError(
+                    f"'{name}' is made from '{min(used & late)}' ({shown}), which is known only after the outcome: "
+                    f"take it out, or list '{name}' under known_after_outcome"
+                )
 
 
 class Ingest(Frozen):
@@ -157,9 +171,9 @@ class Split(Frozen):
     """What is held out: the rows from a moment on, or a share drawn at random within each class."""
 
     kind: Literal["time", "stratified"]
-    train_from: datetime | None = None
-    test_from: datetime | None = None
-    test_until: datetime | None = None
+    train_from: NaiveDatetime | None = None
+    test_from: NaiveDatetime | None = None
+    test_until: NaiveDatetime | None = None
     test_share: float = Field(0.25, gt=0, lt=1)
 
     @model_validator(mode="after")
@@ -300,6 +314,8 @@ class Settings(Frozen):
         data = self.dataset
         if self.split.kind == "time" and data.time_column is None:
             raise ValueError("split.kind is 'time', but dataset.time_column is not set: name it or use 'stratified'")
+        if data.history and self.split.kind != "time":
+            raise ValueError("dataset.history needs split.kind 'time': with another split it would carry held-out labels into training")
         for name in self.evaluate.slices:
             if name not in data.columns:
                 raise ValueError(f"evaluate.slices names '{name}', which is not among dataset.columns")
@@ -374,6 +390,21 @@ def tracking_uri(settings: Settings, default: str) -> str:
 def registry_uri(settings: Settings, default: str) -> str:
     """The registry address: environment, then file, then the tracking address."""
     return os.environ.get("MLFLOW_REGISTRY_URI") or settings.registry.uri or tracking_uri(settings, default)
+
+
+def hidden(address: str) -> str:
+    """An address without its user and password."""
+    head, at, tail = address.rpartition("@")
+    return f"{head.split('://')[0]}://…@{tail}" if at and "://" in head else address
+
+
+def shown_settings(settings: Settings) -> dict[str, Any]:
+    """The whole tree as plain values, without the passwords that addresses may hold."""
+    content = settings.model_dump(mode="json", by_alias=True)
+    for section, key in (("tracking", "uri"), ("tracking", "artifacts"), ("registry", "uri"), ("tuning", "storage")):
+        if content[section][key]:
+            content[section][key] = hidden(content[section][key])
+    return content
 
 
 class _UniqueKeyLoader(yaml.CSafeLoader):

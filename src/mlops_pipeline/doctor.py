@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_pipeline.config import load_settings, tracking_uri
+from mlops_pipeline.config import hidden, load_settings, registry_uri, tracking_uri
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import Layout, find_project, layout_of
 
@@ -39,11 +39,9 @@ def examine(config: Path) -> list[Finding]:
         settings = load_settings(config)
         findings.append(Finding("configuration", True, f"{config} is valid ({settings.name})"))
         layout = layout_of(settings, config, find_project(config))
-        findings += [
-            Finding("project", True, str(layout.project)),
-            _lock(layout),
-            _store(tracking_uri(settings, layout.default_tracking_uri), layout),
-        ]
+        default = layout.default_tracking_uri
+        store = _store(tracking_uri(settings, default), registry_uri(settings, default), layout)
+        findings += [Finding("project", True, str(layout.project)), _lock(layout), store]
     except PipelineError as error:
         findings.append(Finding("configuration", False, str(error), "mend the line it names"))
     findings += [_program(name, *facts) for name, facts in PROGRAMS.items()]
@@ -74,11 +72,11 @@ def _lock(layout: Layout) -> Finding:
     return Finding("libraries", True, f"{len(pins)} at the lock's versions")
 
 
-def _store(uri: str, layout: Layout) -> Finding:
-    from mlops_pipeline.tracking import hidden, open_client
+def _store(uri: str, registry: str, layout: Layout) -> Finding:
+    from mlops_pipeline.tracking import open_client
 
     try:
-        open_client(uri, uri, layout)
+        open_client(uri, registry, layout)
     except PipelineError as error:
         return Finding("tracking store", False, str(error), "start it, or mend tracking.uri")
     return Finding("tracking store", True, hidden(uri))
@@ -86,4 +84,4 @@ def _store(uri: str, layout: Layout) -> Finding:
 
 def _program(name: str, purpose: str, remedy: str) -> Finding:
     place = shutil.which(name)
-    return Finding(name, place is not None, place or f"not installed ({purpose})", f"make system, or {remedy}", optional=True)
+    return Finding(name, place is not None, place or f"not installed ({purpose})", remedy, optional=True)

@@ -27,6 +27,7 @@ class Stage:
     """One step: what it reads and writes (names of :class:`Layout` paths), the settings it names, and its function.
 
     ``owns`` are outputs that people edit too: they are kept in Git, and the stage reads them before it writes them.
+    A stage that ``acts`` changes something besides its files, so its outputs are never restored in place of running it.
     What else a stage depends on follows from this: the modules its function imports, and the lock file.
     """
 
@@ -38,6 +39,7 @@ class Stage:
     writes: tuple[str, ...] = ()
     owns: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    acts: bool = False
 
     def inputs(self, settings: Settings, layout: Layout) -> list[Path]:
         """Data files the stage reads; the first stage reads the configured sources."""
@@ -98,8 +100,9 @@ STAGES: tuple[Stage, ...] = (
         summary="Put the version in the registry; make it champion if it passes the gate",
         run=register,
         settings=("name", "seed", "dataset", "evaluate", "gate", "registry"),
-        reads=("model", "training", "evaluation", "metrics"),
+        reads=("test", "model", "training", "evaluation", "metrics"),
         writes=("registration",),
+        acts=True,
     ),
 )
 

@@ -165,6 +165,7 @@ class Registry:
             )
         if not version.passed and override:
             self.retag(number, {OVERRIDE_TAG: override})
+        self.fetch(version)
         self.retag(number, {ROLLED_BACK_TAG: ""})
         self.make_champion(number)
         return self.get(number)
@@ -174,12 +175,14 @@ class Registry:
         current = self.champion()
         if current is None:
             raise PipelineError(f"{self.name}: has no champion to roll back from")
+        there = {version.number for version in self.versions()}
         history = self._history()
-        while history and history[-1] == current.number:
+        while history and (history[-1] == current.number or history[-1] not in there):
             history.pop()
         if not history:
             raise PipelineError(f"{self.name}: version {current.number} is the first champion: there is none to roll back to")
         former = self.get(history[-1])
+        self.fetch(former)
         self.retag(current.number, {ROLLED_BACK_TAG: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
         self._client.set_registered_model_alias(self.name, CHAMPION, str(former.number))
         self._write_history(history[:-1])
@@ -247,20 +250,24 @@ class Registry:
 
 
 def content_digest(folder: Path) -> str:
-    """The identity of a version: the SHA-256 digests of its weights and of its ONNX twin, if any."""
+    """The identity of a version: the SHA-256 digests of all that decides what it predicts and what it refuses."""
     import hashlib
 
-    twin = folder / "onnx/model.onnx"
-    parts = (sha256_of_file(folder / "model.skops"), sha256_of_file(twin) if twin.exists() else "no twin")
+    files = (folder / name for name in ("model.skops", "MLmodel", "training.json", "onnx/model.onnx"))
+    parts = [sha256_of_file(file) if file.exists() else "none" for file in files]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def keep(folder: Path, place: Path) -> None:
-    """Move a complete folder to its place; what was there before is removed, unless it is there already."""
-    if place.exists():
-        shutil.rmtree(place)
+    """Copy a complete folder to its place in one step; one that holds the same content already stays untouched."""
+    if (place / "model.skops").is_file() and content_digest(place) == content_digest(folder):
+        return
     place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(folder, staging := place.with_name(f".{place.name}.{os.getpid()}"), dirs_exist_ok=True)
+    for old in place.parent.glob(f".{place.name}.*"):
+        shutil.rmtree(old, ignore_errors=True)
+    staging = place.with_name(f".{place.name}.{os.getpid()}")
+    shutil.copytree(folder, staging)
+    shutil.rmtree(place, ignore_errors=True)
     staging.rename(place)
 
 
@@ -276,17 +283,29 @@ def missing_registration(settings: Settings, layout: Layout) -> str:
         return "models/artifacts/registration.json is missing"
     uri = registry_uri(settings, layout.default_tracking_uri)
     name = settings.registry.model or settings.name
-    held = _store_holds(uri, name, recorded["content_sha256"])
-    if not held:
+    there = _contents_in_store(uri, name)
+    if there is None or recorded["content_sha256"] not in there:
         return f"{name} does not hold this model"
-    if not (layout.best_model / "MLmodel").is_file():
-        return f"{layout.relative(layout.best_model)} is missing"
+    champions = [content for content, is_champion in there.items() if is_champion]
+    if not champions:
+        return f"{name} has lost its champion" if recorded["passed"] else ""
+    if layout.best_model.resolve().name != champions[0][:16] or not (layout.best_model / "MLmodel").is_file():
+        return f"{layout.relative(layout.best_model)} is not the champion"
     return ""
 
 
-def _store_holds(uri: str, name: str, content_sha256: str) -> bool:
-    query = "select 1 from model_version_tags where name = {0} and key = {0} and value = {0} limit 1"
-    values = (name, CONTENT_TAG, content_sha256)
+CONTENTS = """
+select t.value, a.alias is not null from model_versions v
+join model_version_tags t on t.name = v.name and t.version = v.version and t.key = {0}
+left join registered_model_aliases a on a.name = v.name and a.version = v.version and a.alias = {0}
+where v.name = {0} and v.current_stage <> 'Deleted_Internal'
+"""
+"""MLflow keeps the tags of a deleted version; only its stage tells."""
+
+
+def _contents_in_store(uri: str, name: str) -> dict[str, bool] | None:
+    """The content digests that the registry holds, and whether each is the champion; None without a clear answer."""
+    values = (CONTENT_TAG, CHAMPION, name)
     try:
         if uri.startswith("sqlite:///"):
             import sqlite3
@@ -294,21 +313,31 @@ def _store_holds(uri: str, name: str, content_sha256: str) -> bool:
             path = Path(uri.removeprefix("sqlite:///"))
             connection = sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True)
             try:
-                return connection.execute(query.format("?"), values).fetchone() is not None
+                rows = connection.execute(CONTENTS.format("?"), values).fetchall()
             finally:
                 connection.close()
-        if uri.startswith("postgresql"):
+        elif uri.startswith("postgresql"):
             import psycopg
 
             with psycopg.connect("postgresql://" + uri.split("://", 1)[1], connect_timeout=5) as database:
-                return database.execute(query.format("%s"), values).fetchone() is not None
-        if uri.startswith("http"):
-            wanted = urllib.parse.urlencode({"filter": f"name='{name}' and tags.`{CONTENT_TAG}`='{content_sha256}'", "max_results": 1})
+                rows = database.execute(CONTENTS.format("%s"), values).fetchall()
+        elif uri.startswith("http"):
+            wanted = urllib.parse.urlencode({"filter": f"name='{name}'", "max_results": 1000})
             with urllib.request.urlopen(f"{uri.rstrip('/')}/api/2.0/mlflow/model-versions/search?{wanted}", timeout=5) as answer:  # noqa: S310  # scheme checked above
-                return bool(json.load(answer).get("model_versions"))
-    except Exception:  # noqa: BLE001  # no clear yes, whatever the reason: the caller then asks through MLflow, which reports it
-        return False
-    return False
+                found = json.load(answer).get("model_versions", [])
+            wanted = urllib.parse.urlencode({"name": name})
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/api/2.0/mlflow/registered-models/get?{wanted}", timeout=5) as answer:  # noqa: S310  # scheme checked above
+                aliases = json.load(answer)["registered_model"].get("aliases", [])
+            champion = [alias["version"] for alias in aliases if alias["alias"] == CHAMPION]
+            rows = [(tag["value"], v["version"] in champion) for v in found for tag in v.get("tags", []) if tag["key"] == CONTENT_TAG]
+        else:
+            return None
+    except Exception:  # noqa: BLE001  # no clear answer, whatever the reason: the caller then asks through MLflow, which reports it
+        return None
+    contents: dict[str, bool] = {}
+    for content, is_champion in rows:
+        contents[content] = contents.get(content, False) or bool(is_champion)
+    return contents
 
 
 def _holds(folder: Path, version: Version) -> bool:

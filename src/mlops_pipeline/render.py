@@ -24,7 +24,8 @@ def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) ->
     def spelled(names: tuple[str, ...]) -> list[str]:
         return [layout.relative(getattr(layout, name)) for name in names]
 
-    outs: list[Any] = [*spelled(stage.writes), *({p: {"cache": False, "persist": True}} for p in spelled(stage.owns))]
+    written: list[Any] = [{path: {"persist": True}} if stage.acts else path for path in spelled(stage.writes)]
+    outs: list[Any] = [*written, *({p: {"cache": False, "persist": True}} for p in spelled(stage.owns))]
     entry: dict[str, Any] = {"desc": stage.summary, "cmd": f"mlops stage {stage.name} --config {config}"}
     if layout.root != layout.project:
         entry["wdir"] = "/".join([".."] * len(layout.root.relative_to(layout.project).parts))

@@ -101,12 +101,18 @@ def bring_up_to_date(stage: Stage, because: list[Cause], cache: Cache, settings:
         console.print(f"[green]✓[/green] {stage.name:<9} [dim]up to date[/dim]")
         return "current"
     console.print(f"[yellow]▸[/yellow] {stage.name:<9} [dim]{escaped('; '.join(map(str, because[:4])))}[/dim]")
-    if all(cause.kind == "output missing" for cause in because) and cache.restore(stage):
+    if not stage.acts and all(cause.kind == "output missing" for cause in because) and cache.restore(stage):
         console.print("            restored from the DVC cache")
         return "restored"
     began = time.perf_counter()
+    before = cache.dependencies(stage)
     try:
         stage.run(settings, layout, console)
+        edited = [path for path, state in cache.dependencies(stage).items() if state != before.get(path)]
+        if edited:
+            meanwhile = f"{edited[0]} was edited meanwhile: not recorded, the next run does it again"
+            console.print(f"            [bold yellow]warning:[/bold yellow] {meanwhile}")
+            return "ran"
         cache.commit(stage)
     except BaseException:
         cache.write()

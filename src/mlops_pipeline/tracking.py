@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import math
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mlops_pipeline.config import Settings, registry_uri, tracking_uri
+from mlops_pipeline.config import Settings, hidden, registry_uri, shown_settings, tracking_uri
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout
@@ -58,15 +59,16 @@ class Tracking:
         metrics = [Metric("fit_seconds", fit_seconds, now, 0)] if fit_seconds is not None else []
         params = {"estimator": training["estimator"], **training["params"], **{f"tuning.{k}": v for k, v in training["tuning"].items()}}
         self.client.log_batch(run_id, metrics, [Param(k, str(v)) for k, v in params.items()])
-        self.client.log_text(run_id, yaml.safe_dump(self.settings.model_dump(mode="json", by_alias=True), sort_keys=False), "settings.yaml")
+        self.client.log_text(run_id, yaml.safe_dump(shown_settings(self.settings), sort_keys=False), "settings.yaml")
         if self.layout.lock.exists():
             self.client.log_artifact(run_id, str(self.layout.lock), "environment")
         # The digest comes last: a run without it was cut short, and is not found again.
         self.client.log_batch(run_id, tags=[RunTag(DIGEST_TAG, training["model_sha256"])])
+        self.client.set_terminated(run_id)
         return run_id
 
     def record_evaluation(self, run_id: str, metrics: dict[str, float], folder: Path, digest: str) -> None:
-        """Add metrics, plots and the report to a run, once per evaluation; then the run is finished."""
+        """Add metrics, plots and the report to a run, once per evaluation."""
         from mlflow.entities import Metric, RunTag
 
         if self.client.get_run(run_id).data.tags.get(EVALUATION_TAG) == digest:
@@ -77,7 +79,6 @@ class Tracking:
             if file.suffix in (".html", ".json", ".png"):
                 self.client.log_artifact(run_id, str(file), "evaluation")
         self.client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in finite.items()], tags=[RunTag(EVALUATION_TAG, digest)])
-        self.client.set_terminated(run_id)
 
     def find_run(self, model_sha256: str) -> Run | None:
         """The newest complete run of the model with this digest."""
@@ -85,8 +86,6 @@ class Tracking:
         return runs[0] if runs else None
 
     def _experiment(self) -> str:
-        from mlflow.exceptions import MlflowException
-
         name = self.settings.tracking.experiment or self.settings.name
         with store_lock(self.uri, self.layout):
             found = self.client.get_experiment_by_name(name)
@@ -98,10 +97,7 @@ class Tracking:
             raise PipelineError(
                 f"{self.layout.config}: tracking.experiment: '{name}' was deleted in MLflow: restore it there, or name another"
             )
-        try:
-            return str(found.experiment_id)
-        except MlflowException as error:
-            raise PipelineError(f"{self.uri}: {error}") from error
+        return str(found.experiment_id)
 
     def _artifact_root(self) -> str | None:
         if self.settings.tracking.artifacts is not None:
@@ -144,12 +140,6 @@ def open_client(uri: str, registry: str, layout: Layout) -> MlflowClient:
             f"{hidden(uri)}: MLflow cannot open it: {one_line(error)}: check tracking.uri or MLFLOW_TRACKING_URI"
         ) from error
     return client
-
-
-def hidden(uri: str) -> str:
-    """The address without a password."""
-    head, at, tail = uri.rpartition("@")
-    return f"{head.split('://')[0]}://…@{tail}" if at and "://" in head else uri
 
 
 @contextmanager
@@ -199,8 +189,8 @@ def _answers(uri: str) -> None:
             return
     except urllib.error.HTTPError:
         return
-    except OSError as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise PipelineError(
-            f"{hidden(uri)}: the tracking server does not answer ({error}): start `mlflow server`, "
+            f"{hidden(uri)}: the tracking server does not answer ({type(error).__name__}): start `mlflow server`, "
             "or mend tracking.uri or MLFLOW_TRACKING_URI"
         ) from error

@@ -284,7 +284,7 @@ def test_a_lookup_adds_its_described_columns_and_rows_without_a_match_get_null(t
 
 def test_a_key_repeated_in_the_lookup_multiplies_no_rows(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("id,y\n1,1\n2,2\n1,3\n")
-    (tmp_path / "lookup.csv").write_text("id,temperature\n1,10\n2,20\n1,11\n2,20\n")
+    (tmp_path / "lookup.csv").write_text("id,temperature\n1,10\n2,20\n1,10\n2,20\n")
     table, _, _ = ingested(tmp_path, table_settings({"id": "integer", "temperature": "number", "y": "number"}, **LOOKUP))
     assert table["y"].to_list() == [1, 2, 3]
     assert table["temperature"].to_list() == [10, 20, 10]

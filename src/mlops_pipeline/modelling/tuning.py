@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config import LOWER_IS_BETTER, Settings, feature_columns, tuning_metric
@@ -66,8 +67,20 @@ def _study(settings: Settings, layout: Layout) -> Study:
     """The study of exactly these rows and settings; trials that a kill left running are written off."""
     import optuna
 
-    asked = (settings.train, settings.tuning.folds, settings.seed, tuning_metric(settings), list(feature_columns(settings)))
-    key = hashlib.sha256(f"{sha256_of_file(layout.train)} {asked!r}".encode()).hexdigest()[:16]
+    asked = (
+        settings.train,
+        settings.tuning.folds,
+        settings.tuning.trials,
+        settings.seed,
+        tuning_metric(settings),
+        list(feature_columns(settings)),
+    )
+    made_with = [
+        sha256_of_file(path)
+        for path in (layout.train, layout.lock, Path(__file__), Path(__file__).with_name("estimators.py"))
+        if path.exists()
+    ]
+    key = hashlib.sha256(f"{made_with} {asked!r}".encode()).hexdigest()[:16]
     layout.tuning.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=settings.tuning.storage or f"sqlite:///{layout.tuning / f'{settings.name}.db'}",
@@ -76,7 +89,8 @@ def _study(settings: Settings, layout: Layout) -> Study:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
         load_if_exists=True,
     )
-    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+    # In a shared store a running trial may be another machine's.
+    for trial in () if settings.tuning.storage else study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     return study
 

@@ -15,7 +15,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule, decide
 from mlops_pipeline.modelling.scoring import Scorer, example_rows
-from mlops_pipeline.registry import CONTENT_TAG, EVALUATED_TAG, GATE_TAG, MODEL_TAG, PASSED_TAG, Registry, Version, content_digest, keep
+from mlops_pipeline.registry import EVALUATED_TAG, GATE_TAG, MODEL_TAG, PASSED_TAG, Registry, Version, content_digest, keep
 from mlops_pipeline.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ def register(settings: Settings, layout: Layout, console: Console) -> None:
             write_text(folder / "MODEL_CARD.md", model_card(settings, training, evaluation, rules, content))
             version = _registered(registry, tracking, version, folder, content, training, evaluation, rules, passed, latency_ms)
             if passed or version.is_champion:
-                keep(folder, layout.versions / content[:16])
+                place = layout.versions / content[:16]
+                keep(folder, place)
+                write_text(place / "MODEL_CARD.md", (folder / "MODEL_CARD.md").read_text(encoding="utf-8"))
                 registry.make_champion(version.number)
             registry.publish()
     write_json(
@@ -138,7 +140,7 @@ def _registered(
         tracking.layout.evaluation,
         sha256_of_file(tracking.layout.evaluation / "evaluation.json"),
     )
-    return registry.add(folder, content, run_id, {CONTENT_TAG: content, **tags})
+    return registry.add(folder, content, run_id, tags)
 
 
 def _say(console: Console, name: str, version: Version, rules: list[Rule], passed: bool) -> None:

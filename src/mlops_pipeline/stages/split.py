@@ -72,11 +72,15 @@ def _by_time(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, pl.
 
 
 def _stratified(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The same share of every class; a class of one row stays in training, and at least one row is held out."""
+    """The same share of every class; a class of one row stays in training, and at least one row is held out.
+
+    Rows are drawn by a hash of their entity key, or of their content, so that they keep their side as the table grows:
+    else a champion would be judged on rows that it was trained on.
+    """
     import numpy as np
 
-    rng = np.random.default_rng(settings.seed)
-    order = rng.permutation(table.height)
+    keys = table.select(list(settings.dataset.entity_key or settings.dataset.columns))
+    order = keys.hash_rows(settings.seed).to_numpy().argsort(kind="stable")
     held = np.zeros(table.height, dtype=bool)
     target = table[settings.dataset.target].to_numpy()
     groups = [order] if settings.dataset.task == "regression" else [order[target[order] == value] for value in np.unique(target)]

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config import Settings, feature_columns
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, fit
@@ -43,7 +43,10 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     model = build_model(settings.train.estimator, data.task, features, params, settings.seed)
     began = time.perf_counter()
     with console.status(f"fitting {settings.train.estimator} on {len(x):,} rows"):
-        fit(model, x, y, settings.train.threads)
+        try:
+            fit(model, x, y, settings.train.threads)
+        except Exception as error:  # the libraries raise types of their own for parameters out of range
+            raise PipelineError(f"train.params = {params}: {settings.train.estimator} refuses to fit: {one_line(error)}") from error
     fit_seconds = time.perf_counter() - began
     sample = _sample(x, features)
     with replacing_folder(layout.model) as folder:

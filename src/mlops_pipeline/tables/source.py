@@ -112,7 +112,7 @@ def count_rows(path: Path) -> int | None:
 def lookup_table(lookup: Lookup, data: Dataset, layout: Layout) -> pl.DataFrame:
     """The whole lookup table: its keys and those of its columns that the dataset describes, typed.
 
-    Raises :class:`PipelineError` if its keys are not unique, since a join would multiply rows.
+    Equal rows count once. Raises :class:`PipelineError` if a key stands for different values.
     """
     import polars as pl
 
@@ -131,10 +131,11 @@ def lookup_table(lookup: Lookup, data: Dataset, layout: Layout) -> pl.DataFrame:
     table = cast_columns(table.select(described), {name: data.columns[name] for name in described}).drop_nulls(lookup.keys)
     repeated = table.height - table.n_unique(lookup.keys)
     if repeated:
-        # The first of equal keys wins only where the whole row is equal; otherwise which one is right is not ours to say.
         table = table.unique(maintain_order=True)
-        if table.n_unique(lookup.keys) != table.height:
-            table = table.group_by(lookup.keys, maintain_order=True).first()
+        twice = table.filter(table.select(lookup.keys).is_duplicated())
+        if twice.height:
+            key = dict(zip(lookup.keys, twice.select(lookup.keys).row(0), strict=True))
+            raise PipelineError(f"{layout.config}: dataset.lookups.keys: {key} stands for different values: make the keys unique")
     return table
 
 
