@@ -16,7 +16,17 @@ from mlops_pipeline.pipeline import STAGES, Stage
 from mlops_pipeline.render import code_of
 
 CauseKind = Literal[
-    "never run", "data", "settings", "code", "environment", "output missing", "output changed", "command", "forced", "registry"
+    "never run",
+    "data",
+    "settings",
+    "code",
+    "environment",
+    "output missing",
+    "output changed",
+    "command",
+    "forced",
+    "best_model",
+    "registry",
 ]
 
 

@@ -43,7 +43,7 @@ def predict_file(model: Path, source: Path, target: Path, console: Console) -> P
     if target.suffix not in (".csv", ".parquet"):
         raise PipelineError(f"--output {target}: unknown format: end it in .csv or .parquet")
     scorer = Scorer(model)
-    began, rows, rejected, first = time.perf_counter(), 0, 0, ""
+    began, rows, rejected = time.perf_counter(), 0, 0
     rejects = target.with_name(f"{target.stem}.rejected.csv")
     if source.resolve() in (target.resolve(), rejects.resolve()):
         raise PipelineError(f"--output {target}: the input {source} would be overwritten: name another file")
@@ -56,16 +56,14 @@ def predict_file(model: Path, source: Path, target: Path, console: Console) -> P
         advance = stack.enter_context(_progress(console, count_rows(source)))
         for chunk in chunks:
             good, broken = _checked(chunk, scorer, source)
-            first = first or (broken[0].reason if broken else "")
             for row in broken:
                 aside.write(row.as_csv())
             if good.height:
                 write(_with_predictions(good, scorer))
             rows, rejected = rows + good.height, rejected + len(broken)
             advance(good.height + len(broken))
-        if not rows:
-            why = f"none of its {rejected} rows can be predicted, the first because {first}" if first else "holds no row"
-            raise PipelineError(f"{source}: {why}")
+        if not rows and not rejected:
+            raise PipelineError(f"{source}: holds no row: give a table with a header and rows")
     if not rejected:
         rejects.unlink()
     return Predicted(rows, rejected, time.perf_counter() - began, scorer.engine, rejects if rejected else None)

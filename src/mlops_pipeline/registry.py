@@ -289,9 +289,14 @@ def missing_registration(settings: Settings, layout: Layout) -> str:
     champions = [content for content, is_champion in there.items() if is_champion]
     if not champions:
         return f"{name} has lost its champion" if recorded["passed"] else ""
-    if layout.best_model.resolve().name != champions[0][:16] or not (layout.best_model / "MLmodel").is_file():
-        return f"{layout.relative(layout.best_model)} is not the champion"
     return ""
+
+
+def link_is_current(settings: Settings, layout: Layout) -> bool:
+    """Whether ``best_model`` is the registry's champion; True where there is none, or no clear answer."""
+    there = _contents_in_store(registry_uri(settings, layout.default_tracking_uri), settings.registry.model or settings.name) or {}
+    champion = next((content for content, is_champion in there.items() if is_champion), None)
+    return champion is None or (layout.best_model.resolve().name == champion[:16] and (layout.best_model / "MLmodel").is_file())
 
 
 CONTENTS = """

@@ -101,6 +101,10 @@ def bring_up_to_date(stage: Stage, because: list[Cause], cache: Cache, settings:
         console.print(f"[green]✓[/green] {stage.name:<9} [dim]up to date[/dim]")
         return "current"
     console.print(f"[yellow]▸[/yellow] {stage.name:<9} [dim]{escaped('; '.join(map(str, because[:4])))}[/dim]")
+    if all(cause.kind == "best_model" for cause in because):
+        publish(settings, layout)
+        cache.write()
+        return "restored"
     if not stage.acts and all(cause.kind == "output missing" for cause in because) and cache.restore(stage):
         console.print("            restored from the DVC cache")
         return "restored"
@@ -125,11 +129,21 @@ def bring_up_to_date(stage: Stage, because: list[Cause], cache: Cache, settings:
 
 
 def registry_causes(settings: Settings, layout: Layout) -> list[Cause]:
-    """Why the registration must be done again although DVC has it recorded."""
-    from mlops_pipeline.registry import missing_registration
+    """What the registry or the link to its champion lacks although DVC has the registration recorded."""
+    from mlops_pipeline.registry import link_is_current, missing_registration
 
     missing = missing_registration(settings, layout)
-    return [Cause("registry", missing)] if missing else []
+    if missing:
+        return [Cause("registry", missing)]
+    return [] if link_is_current(settings, layout) else [Cause("best_model", f"{layout.relative(layout.best_model)} is not the champion")]
+
+
+def publish(settings: Settings, layout: Layout) -> None:
+    """Point ``best_model`` at the champion, whoever it is; nothing is decided anew."""
+    from mlops_pipeline.registry import Registry
+    from mlops_pipeline.tracking import Tracking
+
+    Registry(Tracking(settings, layout)).publish()
 
 
 @contextmanager

@@ -54,13 +54,19 @@ def tune(settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any
             progress.update(bar, completed=done, best=_best(study))
             study.sampler = optuna.samplers.TPESampler(seed=settings.seed + done)
             study.optimize(lambda trial: _trial(trial, settings, x, y, folds), n_trials=1, catch=())
-    if not any(trial.state.name == "COMPLETE" for trial in study.trials):
+    return _result(study, settings, console)
+
+
+def _result(study: Study, settings: Settings, console: Console) -> Tuned:
+    """The best of the first ``tuning.trials`` trials: a study that has more does not change what fewer would have found."""
+    asked = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")][: settings.tuning.trials]
+    complete = [trial for trial in asked if trial.state.name == "COMPLETE"]
+    if not complete:
         return Tuned({}, {"trials": 0})
-    console.print(f"            {_finished(study)} trials, best cross-validated {tuning_metric(settings)} {study.best_value:.4f}")
-    return Tuned(
-        dict(study.best_params),
-        {"trials": _finished(study), "pruned": sum(t.state.name == "PRUNED" for t in study.trials), "best": round(study.best_value, 6)},
-    )
+    sign = -1 if study.direction.name == "MINIMIZE" else 1
+    best = max(complete, key=lambda trial: sign * float(trial.value or 0))
+    console.print(f"            {len(asked)} trials, best cross-validated {tuning_metric(settings)} {best.value:.4f}")
+    return Tuned(dict(best.params), {"trials": len(asked), "pruned": len(asked) - len(complete), "best": round(float(best.value or 0), 6)})
 
 
 def _study(settings: Settings, layout: Layout) -> Study:
@@ -70,7 +76,6 @@ def _study(settings: Settings, layout: Layout) -> Study:
     asked = (
         settings.train,
         settings.tuning.folds,
-        settings.tuning.trials,
         settings.seed,
         tuning_metric(settings),
         list(feature_columns(settings)),
