@@ -431,7 +431,8 @@ def _bare_dates(value: Any, key: str) -> Iterator[tuple[str, date]]:
 
 
 def _one_line(error: ValidationError, origin: str) -> str:
-    problems = error.errors(include_url=False)
+    # A misspelt key is also a missing one: the misspelling is what the user wants to hear of.
+    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
     value = first["input"]
