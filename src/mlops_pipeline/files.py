@@ -1,5 +1,6 @@
 """Files on disk: digests, and writes that leave either the old content or the new one, never half."""
 
+import ctypes
 import hashlib
 import json
 import math
@@ -48,6 +49,26 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def swap(new: Path, place: Path) -> None:
+    """Put a folder in the place of another in one step; the old one is then where the new one was.
+
+    Linux exchanges two names at once (renameat2(2), RENAME_EXCHANGE). Where that is not to be had, the place is empty
+    for the moment between two renames.
+    """
+    if not place.exists():
+        new.rename(place)
+        return
+    exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    here, at_once = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if exchange is not None and exchange(here, os.fsencode(new), here, os.fsencode(place), at_once) == 0:
+        return
+    aside = place.with_name(f".{place.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    place.rename(aside)
+    new.rename(place)
+    aside.rename(new)
 
 
 def write_text(path: Path, text: str) -> None:

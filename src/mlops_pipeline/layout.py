@@ -76,7 +76,7 @@ class Layout:
 
     @property
     def best_model(self) -> Path:
-        """A link to the champion's folder in ``versions``, moved in one step."""
+        """The champion as a self-contained MLflow model folder, replaced in one step."""
         return self.root / "models/registry/best_model"
 
     @property

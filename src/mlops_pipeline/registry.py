@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config import Settings, registry_uri
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.files import read_json, sha256_of_file, write_text
+from mlops_pipeline.files import read_json, sha256_of_file, swap, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.store_lock import store_lock
 
@@ -219,17 +219,18 @@ class Registry:
         if champion is None:
             return None
         folder = self.fetch(champion)
-        link = self._layout.best_model
-        if not (link.is_symlink() and link.resolve() == folder.resolve()):
-            link.parent.mkdir(parents=True, exist_ok=True)
-            new = link.with_name(f".{link.name}.{os.getpid()}")
-            new.unlink(missing_ok=True)
-            new.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
-            new.replace(link)
+        place = self._layout.best_model
+        if not _is(place, champion.content_sha256):
+            # A folder and no link, since MLflow refuses to read a model through one.
+            staging = place.with_name(f".{place.name}.{os.getpid()}")
+            shutil.rmtree(staging, ignore_errors=True)
+            shutil.copytree(folder, staging)
+            swap(staging, place)
+            shutil.rmtree(staging, ignore_errors=True)
         card = folder / "MODEL_CARD.md"
         if card.exists():
             write_text(self._layout.model_card, card.read_text(encoding="utf-8"))
-        return link
+        return place
 
     def _champion_number(self) -> int | None:
         from mlflow.exceptions import MlflowException
@@ -293,10 +294,10 @@ def missing_registration(settings: Settings, layout: Layout) -> str:
 
 
 def link_is_current(settings: Settings, layout: Layout) -> bool:
-    """Whether ``best_model`` is the registry's champion; True where there is none, or no clear answer."""
+    """Whether ``best_model`` holds the registry's champion; True where there is none, or no clear answer."""
     there = _contents_in_store(registry_uri(settings, layout.default_tracking_uri), settings.registry.model or settings.name) or {}
     champion = next((content for content, is_champion in there.items() if is_champion), None)
-    return champion is None or (layout.best_model.resolve().name == champion[:16] and (layout.best_model / "MLmodel").is_file())
+    return champion is None or _is(layout.best_model, champion)
 
 
 CONTENTS = """
@@ -343,6 +344,10 @@ def _contents_in_store(uri: str, name: str) -> dict[str, bool] | None:
     for content, is_champion in rows:
         contents[content] = contents.get(content, False) or bool(is_champion)
     return contents
+
+
+def _is(folder: Path, content_sha256: str) -> bool:
+    return (folder / "MLmodel").is_file() and content_digest(folder) == content_sha256
 
 
 def _holds(folder: Path, version: Version) -> bool:

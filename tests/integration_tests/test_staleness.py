@@ -124,6 +124,6 @@ def test_a_registry_that_lost_the_model_gets_it_again_without_training(ran: Proj
 
 
 def test_a_deleted_best_model_comes_back(ran: Project) -> None:
-    (ran.folder / "models/registry/best_model").unlink()
+    shutil.rmtree(ran.folder / "models/registry/best_model")
     assert stale(run(ran)) == {"register"}
     assert (ran.folder / "models/registry/best_model/MLmodel").is_file()
