@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check format setup setup-dev lock system bench clean help
+.PHONY: run test check format setup setup-dev lock system bench bench-serving clean help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -50,14 +50,20 @@ lock: | .venv/bin/uv ## resolve the newest versions within the bounds of pyproje
 		--extra monitoring --extra test pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 		--extra monitoring --extra test --extra servers --extra lint -c requirements.txt pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
+		--group serving -c requirements.txt -o requirements-serving.txt
 
 system: ## install the system programs that some tests need (Debian, root)
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends chromium
+	apt-get install -y -qq --no-install-recommends chromium openssl wrk
 
 bench: setup-dev ## measure what the README states, beside a peer or a floor
 	python benchmarks/pipeline.py
 	python benchmarks/predict.py
+
+bench-serving: setup-dev ## measure the model server beside its peers (their environments are made at first use), then its faults
+	python -m benchmarks.serving
+	python -m benchmarks.serving.faults
 
 clean: ## remove the environment and caches, keep data and models
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -129,6 +129,11 @@ def make_project(folder: Path) -> Project:
 @pytest.fixture
 def free_port() -> int:
     """A TCP port on loopback that nothing listens on."""
+    return unused_port()
+
+
+def unused_port() -> int:
+    """A TCP port on loopback that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,8 +30,17 @@ app = typer.Typer(
 models = typer.Typer(no_args_is_help=True, help="Versions in the registry, and which one is champion.")
 app.add_typer(models, name="models")
 
+records = typer.Typer(no_args_is_help=True, help="What the server predicted, read back as a table.")
+app.add_typer(records, name="records")
+
 Config = Annotated[Path, typer.Option("--config", "-c", help="the pipeline's settings")]
 CONFIG = Path("configs/training_config.yaml")
+ServingConfig = Annotated[Path, typer.Option("--config", "-c", help="the server's settings")]
+SERVING_CONFIG = Path("configs/serving_config.yaml")
+Since = Annotated[datetime | None, typer.Option(help="from this moment on (UTC)")]
+Until = Annotated[datetime | None, typer.Option(help="before this moment (UTC)")]
+ModelName = Annotated[str | None, typer.Option("--model", help="only this name in the URL")]
+Version = Annotated[str | None, typer.Option(help="only this version")]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -141,12 +151,46 @@ def predict(
         console.print(f"[yellow]{done.rejected:,} rows rejected[/yellow], with reasons in {done.rejects}")
 
 
+@app.command()
+def serve(
+    config: ServingConfig = SERVING_CONFIG,
+    model: Annotated[str | None, typer.Option(help="serve only this: an alias, a version number or a model folder")] = None,
+    port: Annotated[int | None, typer.Option(help="port; 0 takes a free one")] = None,
+    host: Annotated[str | None, typer.Option(help="address to listen on; beyond loopback only with API keys")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes that share the port")] = None,
+) -> None:
+    """Put the champion behind HTTP: MLflow's protocol, the Open Inference Protocol, and a page at /."""
+    from mlops_pipeline.serving.server import serve as serve_until_stopped
+    from mlops_pipeline.serving.settings import load_serving, only_model
+
+    settings = load_serving(config, host=host, port=port, workers=workers, **only_model(model))
+    serve_until_stopped(settings, config)
+
+
+@app.command()
+def key() -> None:
+    """Make an API key for the server: the key for the client, and the digest for the server's settings."""
+    import hashlib
+    import secrets
+
+    made = secrets.token_urlsafe(32)
+    print(f"key (give it to the client, it is shown only now): {made}")
+    print(f"digest (put it under api_keys):                    sha256:{hashlib.sha256(made.encode()).hexdigest()}")
+
+
 @app.command("config")
 def show_config(
     config: Config = CONFIG,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema instead")] = False,
+    serving: Annotated[bool, typer.Option("--serving", help="the server's settings, not the pipeline's")] = False,
 ) -> None:
     """Print the resolved settings, every default filled in, or their JSON schema."""
+    if serving:
+        from mlops_pipeline.serving.settings import load_serving, serving_schema, shown_serving
+
+        path = SERVING_CONFIG if config == CONFIG else config
+        print(serving_schema() if schema else json.dumps(shown_serving(load_serving(path)), indent=2))
+        return
     from mlops_pipeline.config import json_schema, load_settings, shown_settings
 
     print(json_schema() if schema else json.dumps(shown_settings(load_settings(config)), indent=2))
@@ -245,6 +289,45 @@ def rollback(config: Config = CONFIG) -> None:
         gone, back = registry.rollback()
         registry.publish()
     console.print(f"{registry.name} version {back.number} is champion again; version {gone.number} stays out until it is promoted by hand")
+
+
+@records.command("show")
+def show_records(
+    limit: Annotated[int, typer.Option(min=1, help="rows")] = 20,
+    since: Since = None,
+    until: Until = None,
+    model: ModelName = None,
+    version: Version = None,
+    config: ServingConfig = SERVING_CONFIG,
+) -> None:
+    """The newest predictions, the last one lowest."""
+    from mlops_pipeline.records.reading import show
+
+    _console().print(show(_records_of(config), limit=limit, since=since, until=until, model=model, version=version))
+
+
+@records.command("export")
+def export_records(
+    target: Annotated[Path, typer.Option("--output", help="Parquet or CSV file to write")],
+    since: Since = None,
+    until: Until = None,
+    model: ModelName = None,
+    version: Version = None,
+    config: ServingConfig = SERVING_CONFIG,
+) -> None:
+    """Every prediction with its features, a row each, as a table that any tool reads."""
+    from mlops_pipeline.records.reading import export
+
+    rows = export(_records_of(config), target, since=since, until=until, model=model, version=version)
+    _console().print(f"{rows:,} rows written into {target}")
+
+
+def _records_of(config: Path) -> str | Path:
+    from mlops_pipeline.serving.server import place_of
+    from mlops_pipeline.serving.settings import load_serving
+
+    settings = load_serving(config)
+    return settings.record.uri or place_of(settings, config).records
 
 
 def _console() -> Console:

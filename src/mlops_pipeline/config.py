@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterator
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime, ValidationError, model_validator
@@ -33,6 +33,9 @@ class Frozen(BaseModel):
     """Base of every settings class: unknown keys are refused and nothing changes after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+
+Tree = TypeVar("Tree", bound=Frozen)
 
 
 class Source(Frozen):
@@ -352,10 +355,18 @@ def tuning_metric(settings: Settings) -> str:
 
 
 def load_settings(path: Path) -> Settings:
-    """Read a YAML file into the frozen tree.
+    """Read a pipeline's YAML file into the frozen tree.
 
     Raises :class:`PipelineError` in one line that names the file, the key, the value and the remedy.
     """
+    content = read_yaml(path, "start from `mlops init`")
+    for key, value in _bare_dates(content, ""):
+        raise PipelineError(f"{path}: {key} = {value}: put the date in quotes, DVC cannot record a bare one")
+    return settings_of(content, str(path))
+
+
+def read_yaml(path: Path, remedy: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds; raises :class:`PipelineError` in one line."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506  # a safe loader, with one check more
     except OSError as error:
@@ -363,18 +374,21 @@ def load_settings(path: Path) -> Settings:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PipelineError(f"{path}: is not valid YAML: {one_line(error)}") from error
     if not isinstance(content, dict):
-        raise PipelineError(f"{path}: holds no mapping: start from `mlops init`")
-    for key, value in _bare_dates(content, ""):
-        raise PipelineError(f"{path}: {key} = {value}: put the date in quotes, DVC cannot record a bare one")
-    return settings_of(content, str(path))
+        raise PipelineError(f"{path}: holds no mapping: {remedy}")
+    return content
 
 
 def settings_of(content: dict[str, Any], origin: str) -> Settings:
     """Build the tree from a mapping; ``origin`` is named in errors."""
+    return tree_of(Settings, content, origin)
+
+
+def tree_of(tree: type[Tree], content: dict[str, Any], origin: str) -> Tree:
+    """Build any settings tree from a mapping; raises :class:`PipelineError` in one line."""
     try:
-        return Settings.model_validate(content)
+        return tree.model_validate(content)
     except ValidationError as error:
-        raise PipelineError(_one_line(error, origin)) from error
+        raise PipelineError(_one_line(error, origin, tree)) from error
 
 
 def json_schema() -> str:
@@ -430,15 +444,16 @@ def _bare_dates(value: Any, key: str) -> Iterator[tuple[str, date]]:
         yield from _bare_dates(item, f"{key}.{name}" if key else str(name))
 
 
-def _one_line(error: ValidationError, origin: str) -> str:
+def _one_line(error: ValidationError, origin: str, tree: type[Frozen]) -> str:
     # A misspelt key is also a missing one: the misspelling is what the user wants to hear of.
     problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
     value = first["input"]
-    shown = f" = {value!r}" if isinstance(value, str | int | float | bool | None) and first["type"] != "missing" else ""
+    tellable = isinstance(value, str | int | float | bool | None) and first["type"] != "missing" and first["loc"][:1] != ("api_keys",)
+    shown = f" = {(hidden(value) if isinstance(value, str) else value)!r}" if tellable else ""
     if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(first["loc"][:-1]), n=1)
+        close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(tree, first["loc"][:-1]), n=1)
         what = f"unknown key: {f'did you mean {close[0]!r}?' if close else 'remove it'}"
     elif first["type"] == "missing":
         what = "is missing: add it" + (
@@ -450,8 +465,8 @@ def _one_line(error: ValidationError, origin: str) -> str:
     return f"{origin}: {key}{shown}: {what}{more}"
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: Any = Settings
+def _known_keys(tree: type[Frozen], location: tuple[int | str, ...]) -> list[str]:
+    model: Any = tree
     for part in location:
         field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None) if _is_model(model) else None
         model = field.annotation if field else model

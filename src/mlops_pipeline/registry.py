@@ -12,16 +12,15 @@ import os
 import shutil
 import tempfile
 import time
-import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config import Settings, registry_uri
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.files import read_json, sha256_of_file, swap, write_text
+from mlops_pipeline.files import read_json, swap, write_text
 from mlops_pipeline.layout import Layout
+from mlops_pipeline.registry_store import CHAMPION, CONTENT_TAG, GATE_TAG, StoredVersion, content_digest, stored_versions
 from mlops_pipeline.store_lock import store_lock
 
 if TYPE_CHECKING:
@@ -31,11 +30,8 @@ if TYPE_CHECKING:
 
     from mlops_pipeline.tracking import Tracking
 
-CHAMPION = "champion"
-CONTENT_TAG = "mlops.content_sha256"
 MODEL_TAG = "mlops.model_sha256"
 EVALUATED_TAG = "mlops.evaluated_on"
-GATE_TAG = "mlops.gate"
 PASSED_TAG = "mlops.gate_passed"
 OVERRIDE_TAG = "mlops.promoted_in_spite_of_gate"
 ROLLED_BACK_TAG = "mlops.rolled_back"
@@ -250,15 +246,6 @@ class Registry:
         self._client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history))
 
 
-def content_digest(folder: Path) -> str:
-    """The identity of a version: the SHA-256 digests of all that decides what it predicts and what it refuses."""
-    import hashlib
-
-    files = (folder / name for name in ("model.skops", "MLmodel", "training.json", "onnx/model.onnx"))
-    parts = [sha256_of_file(file) if file.exists() else "none" for file in files]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
-
-
 def keep(folder: Path, place: Path) -> None:
     """Copy a complete folder to its place in one step; one that holds the same content already stays untouched."""
     if (place / "model.skops").is_file() and content_digest(place) == content_digest(folder):
@@ -282,68 +269,28 @@ def missing_registration(settings: Settings, layout: Layout) -> str:
         recorded = read_json(layout.registration)
     except (OSError, ValueError):
         return "models/artifacts/registration.json is missing"
-    uri = registry_uri(settings, layout.default_tracking_uri)
     name = settings.registry.model or settings.name
-    there = _contents_in_store(uri, name)
-    if there is None or recorded["content_sha256"] not in there:
+    there = _stored(settings, layout)
+    if recorded["content_sha256"] not in {version.content_sha256 for version in there}:
         return f"{name} does not hold this model"
-    champions = [content for content, is_champion in there.items() if is_champion]
-    if not champions:
+    if not any(CHAMPION in version.aliases for version in there):
         return f"{name} has lost its champion" if recorded["passed"] else ""
     return ""
 
 
-def link_is_current(settings: Settings, layout: Layout) -> bool:
+def best_model_is_current(settings: Settings, layout: Layout) -> bool:
     """Whether ``best_model`` holds the registry's champion; True where there is none, or no clear answer."""
-    there = _contents_in_store(registry_uri(settings, layout.default_tracking_uri), settings.registry.model or settings.name) or {}
-    champion = next((content for content, is_champion in there.items() if is_champion), None)
-    return champion is None or _is(layout.best_model, champion)
+    champion = next((version for version in _stored(settings, layout) if CHAMPION in version.aliases), None)
+    return champion is None or _is(layout.best_model, champion.content_sha256)
 
 
-CONTENTS = """
-select t.value, a.alias is not null from model_versions v
-join model_version_tags t on t.name = v.name and t.version = v.version and t.key = {0}
-left join registered_model_aliases a on a.name = v.name and a.version = v.version and a.alias = {0}
-where v.name = {0} and v.current_stage <> 'Deleted_Internal'
-"""
-"""MLflow keeps the tags of a deleted version; only its stage tells."""
-
-
-def _contents_in_store(uri: str, name: str) -> dict[str, bool] | None:
-    """The content digests that the registry holds, and whether each is the champion; None without a clear answer."""
-    values = (CONTENT_TAG, CHAMPION, name)
+def _stored(settings: Settings, layout: Layout) -> list[StoredVersion]:
+    """The versions of ours that the registry holds; none without a clear answer: the caller then asks through MLflow, which reports it."""
     try:
-        if uri.startswith("sqlite:///"):
-            import sqlite3
-
-            path = Path(uri.removeprefix("sqlite:///"))
-            connection = sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True)
-            try:
-                rows = connection.execute(CONTENTS.format("?"), values).fetchall()
-            finally:
-                connection.close()
-        elif uri.startswith("postgresql"):
-            import psycopg
-
-            with psycopg.connect("postgresql://" + uri.split("://", 1)[1], connect_timeout=5) as database:
-                rows = database.execute(CONTENTS.format("%s"), values).fetchall()
-        elif uri.startswith("http"):
-            wanted = urllib.parse.urlencode({"filter": f"name='{name}'", "max_results": 1000})
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/api/2.0/mlflow/model-versions/search?{wanted}", timeout=5) as answer:  # noqa: S310  # scheme checked above
-                found = json.load(answer).get("model_versions", [])
-            wanted = urllib.parse.urlencode({"name": name})
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/api/2.0/mlflow/registered-models/get?{wanted}", timeout=5) as answer:  # noqa: S310  # scheme checked above
-                aliases = json.load(answer)["registered_model"].get("aliases", [])
-            champion = [alias["version"] for alias in aliases if alias["alias"] == CHAMPION]
-            rows = [(tag["value"], v["version"] in champion) for v in found for tag in v.get("tags", []) if tag["key"] == CONTENT_TAG]
-        else:
-            return None
-    except Exception:  # noqa: BLE001  # no clear answer, whatever the reason: the caller then asks through MLflow, which reports it
-        return None
-    contents: dict[str, bool] = {}
-    for content, is_champion in rows:
-        contents[content] = contents.get(content, False) or bool(is_champion)
-    return contents
+        found = stored_versions(registry_uri(settings, layout.default_tracking_uri), settings.registry.model or settings.name)
+    except PipelineError:
+        return []
+    return [version for version in found if version.content_sha256]
 
 
 def _is(folder: Path, content_sha256: str) -> bool:

@@ -130,12 +130,14 @@ def bring_up_to_date(stage: Stage, because: list[Cause], cache: Cache, settings:
 
 def registry_causes(settings: Settings, layout: Layout) -> list[Cause]:
     """What the registry or the link to its champion lacks although DVC has the registration recorded."""
-    from mlops_pipeline.registry import link_is_current, missing_registration
+    from mlops_pipeline.registry import best_model_is_current, missing_registration
 
     missing = missing_registration(settings, layout)
     if missing:
         return [Cause("registry", missing)]
-    return [] if link_is_current(settings, layout) else [Cause("best_model", f"{layout.relative(layout.best_model)} is not the champion")]
+    if best_model_is_current(settings, layout):
+        return []
+    return [Cause("best_model", f"{layout.relative(layout.best_model)} is not the champion")]
 
 
 def publish(settings: Settings, layout: Layout) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -10,12 +11,15 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import yaml
 
-from tests.conftest import REPOSITORY, process_environment, wait_for
+from tests.conftest import REPOSITORY, Project, make_project, process_environment, unused_port, wait_for
 
 FLOW_FILE = REPOSITORY / "prefect/flows/training_pipeline.py"
 
@@ -95,3 +99,57 @@ def is_healthy(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+@dataclass(frozen=True)
+class Server:
+    """`mlops serve` at work: its address, one row that its model takes, what the model says of it, and where its log goes."""
+
+    url: str
+    folder: Path
+    example: dict[str, Any]
+    expected: list[float]
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def is_ready(self) -> bool:
+        return is_healthy(f"{self.url}/ready")
+
+
+@contextmanager
+def serving(
+    project: Project, folder: Path, environ: dict[str, str] | None = None, until: str = "/ready", **settings: Any
+) -> Iterator[Server]:
+    """The champion of a project behind HTTP, ready to answer, with keys of the server's settings; its files go to a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config, log, port = folder / "serving.yaml", folder / "serve.log", unused_port()
+    content = {"pipeline": str(project.config), "port": port, "record": {"folder": str(folder / "records")}, **settings}
+    content["record"] = {"folder": str(folder / "records"), **content["record"]}
+    content["registry"] = {"cache": str(folder / "cache"), "poll_s": 0.2, **settings.get("registry", {})}
+    config.write_text(yaml.safe_dump(content, sort_keys=False))
+    expected = json.loads((project.folder / "models/registry/best_model/expected.json").read_text())
+    with started("mlops", "serve", "--config", str(config), cwd=folder, log=log, **(environ or {})) as process:
+        scheme = "https" if "tls" in settings else "http"
+        server = Server(f"{scheme}://127.0.0.1:{port}", folder, expected["rows"][0], expected["outputs"][0], process, log)
+
+        def answers() -> bool:
+            assert process.poll() is None, log.read_text()
+            return is_healthy(f"{server.url}{until}")
+
+        wait_for(answers, 60, "an answer of the model server")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run once: it has a champion. Tests must leave it as it is."""
+    project = make_project(tmp_path_factory.mktemp("registered") / "project")
+    project.run()
+    return project
+
+
+@pytest.fixture(scope="module")
+def served(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A model server for the tests of one file."""
+    with serving(registered, tmp_path_factory.mktemp("served")) as server:
+        yield server

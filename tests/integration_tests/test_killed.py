@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlops_pipeline.registry import content_digest
+from mlops_pipeline.registry_store import content_digest
 from tests.conftest import Project, make_project, process_environment
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,8 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule, decide
 from mlops_pipeline.modelling.scoring import Scorer, example_rows
-from mlops_pipeline.registry import EVALUATED_TAG, GATE_TAG, MODEL_TAG, PASSED_TAG, Registry, Version, content_digest, keep
+from mlops_pipeline.registry import EVALUATED_TAG, MODEL_TAG, PASSED_TAG, Registry, Version, keep
+from mlops_pipeline.registry_store import GATE_TAG, content_digest
 from mlops_pipeline.tracking import Tracking
 
 if TYPE_CHECKING:

@@ -1,0 +1,89 @@
+"""The whole of what the fault tests do in small: `python -m benchmarks.serving.faults`.
+
+`--swaps 100 --kills 20 --malformed 10000 --soak 10000000` are the numbers without an argument; 0 leaves one out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.serving import load as wrk
+from tests.conftest import Project, wait_for
+from tests.integration_tests import faults
+from tests.integration_tests.clients import metric, post
+from tests.integration_tests.conftest import Server
+
+WARM = 200_000
+FLAT = 0.05
+
+
+def main() -> None:
+    """Run each with its whole number and print what was seen; exit status 1 if anything was lost, mixed, failed or grew."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, count in (("swaps", 100), ("kills", 20), ("malformed", 10_000), ("soak", 10_000_000)):
+        parser.add_argument(f"--{name}", type=int, default=count)
+    asked = parser.parse_args()
+    good = True
+    with tempfile.TemporaryDirectory(prefix="mlops-faults-") as temporary:
+        folder = Path(temporary)
+        project = faults.two_versions(folder / "project")
+        if asked.swaps:
+            with faults.served_for_faults(project, folder / "swaps") as server:
+                seen = faults.swap(project, server, asked.swaps)
+            good &= not seen["failed"] and not seen["mixed"]
+            print(
+                f"{asked.swaps} swaps under load: {seen['1']:,} answers of version 1, {seen['2']:,} of 2, "
+                f"{seen['failed']} failed, {seen['mixed']} mixed",
+                flush=True,
+            )
+        if asked.kills:
+            acknowledged, missing = faults.kill(project, folder / "kills", asked.kills)
+            good &= not missing
+            print(
+                f"{asked.kills} SIGKILLs under load, durable record: {acknowledged:,} acknowledged, {missing} of them missing", flush=True
+            )
+        if asked.malformed:
+            with faults.served_for_faults(project, folder / "malformed") as server:
+                statuses = faults.malform(server, asked.malformed)
+            good &= not any(status >= 500 for status in statuses)
+            print(f"{asked.malformed:,} malformed requests: {dict(sorted(statuses.items()))}", flush=True)
+        if asked.soak:
+            good &= soak(project, folder / "soak", asked.soak)
+    raise SystemExit(not good)
+
+
+def soak(project: Project, folder: Path, requests: int) -> bool:
+    """Steady load until so many requests are answered; whether memory stayed flat after the first ones."""
+    with faults.served_for_faults(project, folder) as server:
+        began, sizes = time.monotonic(), []
+        while (answered := int(metric(server.url, "mlops_requests_total", protocol="predict"))) < requests:
+            if answered >= WARM:
+                sizes.append(metric(server.url, "mlops_resident_bytes"))
+                print(f"  {answered:>12,} requests, {sizes[-1] / 1e6:.1f} MB", flush=True)
+            _press(server, folder, 60 if answered >= WARM else 10)
+        wait_for(lambda: metric(server.url, "mlops_record_pending") == 0, 60, "a record that is written")
+        grown = sizes[-1] / sizes[0] - 1
+        others = metric(server.url, "mlops_requests_total", protocol="predict") - metric(
+            server.url, "mlops_requests_total", protocol="predict", status="200"
+        )
+        rate = answered / (time.monotonic() - began)
+    print(
+        f"a soak of {answered:,} requests ({rate:,.0f} a second): memory {sizes[0] / 1e6:.1f} MB, then {sizes[-1] / 1e6:.1f} MB "
+        f"({grown:+.1%}), {others:.0f} answers other than 200",
+        flush=True,
+    )
+    return abs(grown) <= FLAT and not others
+
+
+def _press(server: Server, folder: Path, seconds: int) -> None:
+    body = json.dumps({"records": [server.example]}).encode()
+    assert post(f"{server.url}/predict", body)[0] == 200, "the soak's own request is refused"  # noqa: S101  # a wrong benchmark, not a finding
+    wrk.measure(f"{server.url}/predict", body, {"Content-Type": "application/json"}, rows=1, connections=16, seconds=seconds, folder=folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Load by wrk: one body posted over and over for some seconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPT = """
+local file = assert(io.open(BODY, "rb"))
+wrk.method = "POST"
+wrk.body = file:read("*a")
+file:close()
+for name, value in pairs(HEADERS) do wrk.headers[name] = value end
+
+function done(summary, latency)
+    local e = summary.errors
+    io.write(string.format(
+        '{"requests":%d,"seconds":%.6f,"p50":%.3f,"p99":%.3f,"status":%d,"connect":%d,"read":%d,"write":%d,"timeout":%d}',
+        summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+        e.status, e.connect, e.read, e.write, e.timeout))
+end
+"""
+PATIENCE = 30
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of wrk saw; the figures count only if nothing went wrong."""
+
+    rows: int
+    connections: int
+    requests_per_second: float
+    p50_ms: float
+    p99_ms: float
+    faults: str
+    elsewhere: float = 0.0
+    """Cores that other programs of the machine took meanwhile."""
+
+    @property
+    def valid(self) -> bool:
+        return not self.faults
+
+
+def measure(url: str, body: bytes, headers: Mapping[str, str], *, rows: int, connections: int, seconds: int, folder: Path) -> Load:
+    """Post ``body`` for some seconds over so many connections, from one thread."""
+    script = _script(body, headers, folder)
+    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{PATIENCE}s", "-s", str(script), url]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=seconds + 2 * PATIENCE)
+    except FileNotFoundError:
+        raise SystemExit("wrk is not installed: apt-get install wrk") from None
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        raise RuntimeError(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")
+    seen = json.loads(lines[-1])
+    return Load(rows, connections, seen["requests"] / seen["seconds"], seen["p50"], seen["p99"], _faults(seen))
+
+
+def _script(body: bytes, headers: Mapping[str, str], folder: Path) -> Path:
+    posted, script = folder / "body", folder / "post.lua"
+    posted.write_bytes(body)
+    pairs = ", ".join(f"[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items())
+    script.write_text(f"local BODY, HEADERS = {json.dumps(str(posted))}, {{{pairs}}}\n{SCRIPT}")
+    return script
+
+
+def _faults(seen: Mapping[str, float]) -> str:
+    """What makes the figures invalid, or nothing. A redirect would pass here; the one answer checked before would not."""
+    named = {"status": "answers not 2xx", "connect": "refused", "read": "broken off", "write": "not sent", "timeout": "timed out"}
+    told = [f"{seen[key]:.0f} {words}" for key, words in named.items() if seen[key]]
+    return ", ".join(told) if told or seen["requests"] else "no answer"

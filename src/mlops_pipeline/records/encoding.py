@@ -1,0 +1,165 @@
+"""An entry as bytes: what goes from the server to its writer, and what of it a store keeps as a blob.
+
+A row is a MessagePack list: time, request_id, model, version, rows, latency_us, error, layout number, and the blob. The blob
+is a list again: numbers as float32 bytes (little endian, row by row), categories as a flat list of text, outputs as float32
+bytes, and the client's ids. Private columns are left out here, in the server, before anything else sees them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mlops_pipeline.records.entry import Entry, Layout
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Row = tuple[float, str, str, str, int, int, str, int, msgspec.Raw]
+
+_encode = msgspec.msgpack.Encoder().encode
+_rows = msgspec.msgpack.Decoder(list[Row])
+
+
+class Blob(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An entry's arrays as they are stored; None where the entry has none."""
+
+    numbers: bytes | None
+    categories: list[Any] | None
+    outputs: bytes | None
+    ids: list[str] | None
+
+
+class Columns(msgspec.Struct, frozen=True):
+    """What a reader needs of a layout: the columns that are recorded, in order. Kept in the store as JSON."""
+
+    key: str
+    task: str
+    numbers: tuple[str, ...]
+    categories: tuple[str, ...]
+    classes: tuple[str | int | bool, ...]
+
+    def as_json(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    def digest(self) -> str:
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A layout as entries of it are encoded: its number among a recorder's, its widths, and the places to keep (None: all)."""
+
+    layout: Layout | None
+    number: int
+    width_of_numbers: int
+    width_of_categories: int
+    numbers: list[int] | None
+    categories: list[int] | None
+    float32: Any
+
+
+NO_FORM = Form(None, 0, 0, 0, None, None, None)
+"""A request that failed before a model was chosen."""
+
+
+def form_of(layout: Layout, number: int) -> Form:
+    """How entries of a layout are encoded, under the number that a recorder gave it."""
+
+    import numpy as np
+
+    def kept(names: tuple[str, ...]) -> list[int] | None:
+        left = [place for place, name in enumerate(names) if name not in layout.private]
+        return None if len(left) == len(names) else left
+
+    places = kept(layout.numbers), kept(layout.categories)
+    return Form(layout, number, len(layout.numbers), len(layout.categories), *places, np.dtype("<f4"))
+
+
+def recorded_columns(layout: Layout) -> Columns:
+    """The columns of a layout without the private ones."""
+    return Columns(
+        layout.key,
+        layout.task,
+        tuple(name for name in layout.numbers if name not in layout.private),
+        tuple(name for name in layout.categories if name not in layout.private),
+        tuple(layout.classes),
+    )
+
+
+def encode(entry: Entry, form: Form) -> bytes:
+    """An entry as a row.
+
+    What cannot be encoded (a lone surrogate in a text, arrays that do not fit the layout) is replaced or left out, and the
+    entry says so: it never stops the others.
+    """
+    try:
+        return _encode(
+            (
+                entry.time, entry.request_id, entry.model, entry.version, entry.rows, entry.latency_us, entry.error, form.number,
+                _blob(entry, form),
+            )
+        )  # fmt: skip
+    except (TypeError, ValueError):  # a UnicodeEncodeError is one
+        return _mended(entry, form)
+
+
+def _mended(entry: Entry, form: Form) -> bytes:
+    error = entry.error
+    try:
+        blob = _blob(entry, form)
+        _encode(blob)
+    except (TypeError, ValueError):
+        blob = (None, None, None, None)
+        error = f"{error} (features not recorded: they do not fit the layout)".lstrip()
+    texts = [_text(text) for text in (entry.request_id, entry.model, entry.version)]
+    return _encode((entry.time, *texts, entry.rows, entry.latency_us, _text(error), form.number, blob))
+
+
+def read_rows(count: int, rows: bytes | bytearray) -> list[Row]:
+    """The rows of a group, from one after another."""
+    return _rows.decode(b"\xdd" + struct.pack(">I", count) + rows)  # the head of a list of so many
+
+
+def read_blob(blob: bytes) -> Blob:
+    """An entry's arrays."""
+    return _from_blob(blob)
+
+
+_from_blob = msgspec.msgpack.Decoder(Blob).decode
+
+
+def _blob(entry: Entry, form: Form) -> tuple[Any, ...]:
+    numbers, categories, outputs, ids, rows = entry.numbers, entry.categories, entry.outputs, entry.ids, entry.rows
+    if form is NO_FORM:  # nobody knows which of its columns are private
+        return (None, None, None, ids)
+    number_bytes = category_texts = output_bytes = None
+    if numbers is not None:
+        _check(len(numbers) == rows and numbers.size == rows * form.width_of_numbers)
+        number_bytes = _bytes(numbers if form.numbers is None else numbers.take(form.numbers, axis=1), form)
+    if categories is not None:
+        _check(len(categories) == rows and categories.size == rows * form.width_of_categories)
+        category_texts = (categories if form.categories is None else categories.take(form.categories, axis=1)).ravel().tolist()
+    if outputs is not None:
+        _check(len(outputs) == rows)
+        output_bytes = _bytes(outputs, form)
+    if ids is not None:
+        _check(len(ids) == rows)
+    return (number_bytes, category_texts, output_bytes, ids)
+
+
+def _check(fits: bool) -> None:
+    if not fits:
+        raise ValueError("does not fit the layout")
+
+
+def _bytes(values: np.ndarray, form: Form) -> bytes:
+    return values.tobytes() if values.dtype is form.float32 else values.astype("<f4").tobytes()
+
+
+def _text(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

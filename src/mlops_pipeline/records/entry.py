@@ -1,0 +1,57 @@
+"""What is recorded of one answered request, and how its arrays are to be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MISSING = "(missing)"
+"""What a category's null is called inside a model (modelling.frame says the same)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One per loaded model: the columns of an entry's arrays, and what of them may be kept."""
+
+    key: str
+    """Content digest of the model: 64 hexadecimal digits."""
+    task: str
+    """binary, multiclass or regression."""
+    numbers: tuple[str, ...]
+    categories: tuple[str, ...]
+    private: frozenset[str]
+    """Columns that are never recorded, in whatever form."""
+    classes: tuple[Any, ...]
+    """Class labels (str, int or bool) in the order of the outputs; empty for regression."""
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One answered request. Out of the garbage collector's sight: it is made at every request, and holds no cycle."""
+
+    request_id: str
+    """The client's, or ours."""
+    time: float
+    """Arrival, in seconds since 1970 (UTC)."""
+    latency_us: int
+    model: str
+    """The name in the address, such as ``champion``."""
+    version: str
+    """The number in the registry; empty if unknown."""
+    layout: Layout | None
+    """None only where the request failed before a model was chosen."""
+    rows: int
+    numbers: np.ndarray | None = None
+    """float32, shape (rows, len(layout.numbers)), as the model saw them; NaN is null."""
+    categories: np.ndarray | None = None
+    """str objects, shape (rows, len(layout.categories)); ``(missing)`` is null."""
+    outputs: np.ndarray | None = None
+    """float32: class probabilities, shape (rows, classes), of the positive (last) class alone, or values, shape (rows,)."""
+    ids: list[str] | None = None
+    """The client's own row ids, for joining labels that come late."""
+    error: str = ""
+    """Why the request was refused; never holds a value of a column."""

@@ -1,0 +1,185 @@
+"""Records in PostgreSQL: one statement a group, which is one transaction and one way there and back.
+
+Its values are two: JSON of the small fields, and all blobs in one run of bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mlops_pipeline.errors import one_line
+from mlops_pipeline.records.store import SCHEMES, StoreError
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from mlops_pipeline.records.encoding import Columns, Row
+
+CONNECT_S = 5
+STATEMENT_MS = 30_000
+"""A commit that waits longer, for a lock or a standby, is given up and tried again."""
+
+_TABLES = """
+SELECT pg_advisory_xact_lock(7216450913);
+CREATE TABLE IF NOT EXISTS mlops_layouts (
+    number integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, digest text NOT NULL UNIQUE, columns text NOT NULL
+);
+CREATE TABLE IF NOT EXISTS mlops_predictions (
+    run bigint, count bigint, time timestamptz, request_id text, model text, version text, rows bigint, latency_us bigint,
+    error text, layout integer, blob bytea, worker integer, PRIMARY KEY (run, count)
+);
+CREATE INDEX IF NOT EXISTS mlops_predictions_time ON mlops_predictions (time);
+"""
+_INSERT = """
+INSERT INTO mlops_predictions
+SELECT %(run)s, %(first)s + place - 1, to_timestamp((value->>0)::float8), value->>1, value->>2, value->>3, (value->>4)::bigint,
+       (value->>5)::bigint, value->>6, (value->>7)::integer,
+       substring(%(blobs)b FROM (value->>8)::integer FOR (value->>9)::integer), %(worker)s
+FROM jsonb_array_elements(%(text)s::jsonb) WITH ORDINALITY AS each (value, place)
+ON CONFLICT DO NOTHING
+"""
+
+
+class PostgreSQLTable:
+    """A connection that is made again after any failure. A run's entries are told apart by its own number and their count."""
+
+    def __init__(self, address: str, worker: int, token: str) -> None:
+        self._address = address
+        self._worker = worker
+        self._run = int(token, 16) >> 65  # 63 bits, as a bigint holds
+        self._connection: psycopg.Connection[Any] | None = None
+        self._numbers: dict[int, int] = {}
+
+    def open(self) -> None:
+        """Connect, and make the tables if they are missing."""
+        self._connected()
+
+    def write(self, first: int, rows: Sequence[Row], layouts: Mapping[int, Columns]) -> None:
+        """Write a group."""
+        import psycopg
+
+        connection = self._connected()
+        try:
+            numbers = {number: self._number(connection, number, layouts) for number in {row[7] for row in rows}}
+            connection.execute(
+                _INSERT,
+                {
+                    "run": self._run,
+                    "first": first,
+                    "worker": self._worker,
+                    "text": _small_fields(rows, numbers),
+                    "blobs": b"".join(row[8] for row in rows),
+                },
+            )
+        except psycopg.Error as error:
+            self.close()
+            raise StoreError(described(self._address, error)) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        self._numbers.clear()
+        if connection is not None:
+            connection.close()
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        import psycopg
+
+        if self._connection is not None:
+            return self._connection
+        connection = connect(self._address)
+        try:
+            with connection.transaction():
+                connection.execute(_TABLES)
+            connection.execute(f"SET statement_timeout = {STATEMENT_MS}")
+            if connection.execute("SHOW synchronous_commit").fetchone() == ("off",):
+                connection.execute("SET synchronous_commit = on")
+        except psycopg.Error as error:
+            connection.close()
+            raise StoreError(described(self._address, error)) from error
+        self._connection = connection
+        return connection
+
+    def _number(self, connection: psycopg.Connection[Any], number: int, layouts: Mapping[int, Columns]) -> int | None:
+        """The number of a layout in this database; None for a request without one."""
+        columns = layouts.get(number)
+        if columns is None:
+            return None
+        if number not in self._numbers:
+            digest = columns.digest()
+            known = (digest, columns.as_json())
+            connection.execute("INSERT INTO mlops_layouts (digest, columns) VALUES (%s, %s) ON CONFLICT DO NOTHING", known)
+            [(self._numbers[number],)] = connection.execute("SELECT number FROM mlops_layouts WHERE digest = %s", (digest,)).fetchall()
+        return self._numbers[number]
+
+
+def _small_fields(rows: Sequence[Row], numbers: Mapping[int, int | None]) -> str:
+    """The rows as JSON: all but their blobs, and where those begin (from 1) and how long they are."""
+    fields, begin = [], 1
+    for *small, number, blob in rows:
+        length = len(memoryview(blob))
+        fields.append((*small, numbers[number], begin, length))
+        begin += length
+    text = msgspec.json.encode(fields)
+    if b"\\u0000" in text:  # PostgreSQL keeps no NUL in a text
+        text = msgspec.json.encode([[_without_nul(field) for field in row] for row in fields])
+    return text.decode()
+
+
+def _without_nul(field: Any) -> Any:
+    return field.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(field, str) else field
+
+
+def connect(address: str) -> psycopg.Connection[Any]:
+    """A connection that commits after every statement. Raises :class:`StoreError` without the password."""
+    import psycopg
+
+    if _parts(address) is None:
+        raise StoreError(
+            "record.uri = postgresql://…: is no PostgreSQL address: write postgresql://user:password@host:port/database, "
+            "with %40 for @, %2F for / and %3F for ? in the password"
+        )
+    try:
+        return psycopg.connect(
+            _plain(address),
+            autocommit=True,
+            prepare_threshold=None,  # poolers between us and the server may not carry prepared statements
+            connect_timeout=CONNECT_S,
+            application_name="mlops records",
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=STATEMENT_MS,
+        )
+    except psycopg.Error as error:
+        raise StoreError(described(address, error)) from None
+
+
+def described(address: str, error: Exception) -> str:
+    """What went wrong, in one line; the lines after its first may quote what was to be stored."""
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    parts = _parts(address) or {}
+    place = ":".join(str(parts[key]) for key in ("host", "port") if parts.get(key))
+    return f"postgresql://…@{place}/{parts.get('dbname', '')}: {one_line(said[0])}: check the address and the server"
+
+
+def _plain(address: str) -> str:
+    scheme = next(scheme for scheme in SCHEMES if address.startswith(scheme))
+    return f"postgresql://{address.removeprefix(scheme)}"
+
+
+def _parts(address: str) -> dict[str, Any] | None:
+    """Host, port, database and so on; None if it cannot be read, or was read wrongly: then one of them is part of the password."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        parts = conninfo_to_dict(_plain(address))
+    except psycopg.ProgrammingError:
+        return None
+    wrong = any("@" in str(parts.get(key, "")) for key in ("host", "dbname")) or not re.fullmatch(r"[\d,]*", str(parts.get("port", "")))
+    return None if wrong else parts

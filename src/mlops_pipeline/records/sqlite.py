@@ -1,0 +1,204 @@
+"""Records in SQLite: a folder with one file a worker and day (UTC), in WAL mode, so that workers never contend.
+
+A group is one transaction, and ``synchronous = FULL`` has its pages on disk when the commit returns.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.errors import one_line
+from mlops_pipeline.records.store import StoreError
+
+if TYPE_CHECKING:
+    from mlops_pipeline.records.encoding import Columns, Row
+
+VERSION = 1
+"""``PRAGMA user_version`` of the files."""
+DAY_S = 86_400
+LOCKED_S = 2.0
+"""How long a statement waits for another process that has the file locked."""
+SAME_FILE_S = 1.0
+"""How often to look whether the file was taken away."""
+
+_TABLES = """
+CREATE TABLE runs (number INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE, started REAL NOT NULL, pid INTEGER NOT NULL);
+CREATE TABLE layouts (number INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, columns TEXT NOT NULL);
+CREATE TABLE predictions (
+    key INTEGER PRIMARY KEY, -- run number * 2^40 + count: later is larger, so pages are only appended
+    time REAL, request_id TEXT, model TEXT, version TEXT, rows INTEGER, latency_us INTEGER, error TEXT, layout INTEGER, blob BLOB
+);
+"""
+_INSERT = "INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+
+
+class SQLiteFiles:
+    """One worker's file of the day. Made anew after any failure, and when the file is moved away."""
+
+    def __init__(self, folder: Path, worker: int, token: str) -> None:
+        self._folder = folder
+        self._worker = worker
+        self._token = token
+        self._connection: sqlite3.Connection | None = None
+        self._path = folder
+        self._day = -1
+        self._file = (0, 0)
+        self._looked = 0.0
+        self._base = 0
+        self._numbers: dict[int, int] = {}
+
+    def open(self) -> None:
+        """Open today's file."""
+        self._at(int(time.time()) // DAY_S)
+
+    def write(self, first: int, rows: Sequence[Row], layouts: Mapping[int, Columns]) -> None:
+        """Write a group; rows of several days go to their days' files, each in one transaction."""
+        for day, part in _by_day(rows):
+            try:
+                connection = self._at(day)
+                numbers = {number: self._number(connection, number, layouts) for number in {row[7] for row in part}}
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(
+                    _INSERT, ((self._base + first + count, *row[:7], numbers[row[7]], row[8]) for count, row in enumerate(part))
+                )
+                connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._drop()
+                raise StoreError(_described(self._path, error)) from error
+
+    def close(self) -> None:
+        """Close the file; SQLite then folds its write-ahead log into it."""
+        connection, self._connection, self._day = self._connection, None, -1
+        self._numbers.clear()
+        if connection is not None:
+            connection.close()
+
+    def _drop(self) -> None:
+        try:
+            self.close()
+        except sqlite3.Error:
+            self._connection = None
+
+    def _at(self, day: int) -> sqlite3.Connection:
+        now = time.monotonic()
+        if self._connection is not None and day == self._day:
+            if now - self._looked < SAME_FILE_S:
+                return self._connection
+            if _identity(self._path) == self._file:
+                self._looked = now
+                return self._connection
+        self._drop()
+        path = self._folder / f"{date(1970, 1, 1) + timedelta(days=day)}.w{self._worker}.sqlite"
+        self._path = path
+        try:
+            _make_folder(self._folder)
+            connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None, check_same_thread=False)
+            try:
+                self._base = _prepared(connection, path, self._token) << 40
+            except BaseException:
+                connection.close()
+                raise
+            self._file = _identity(path)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(_described(path, error)) from error
+        self._connection, self._day, self._looked = connection, day, now
+        return connection
+
+    def _number(self, connection: sqlite3.Connection, number: int, layouts: Mapping[int, Columns]) -> int | None:
+        """The number of a layout in this file; None for a request without one."""
+        columns = layouts.get(number)
+        if columns is None:
+            return None
+        if number not in self._numbers:
+            digest = columns.digest()
+            connection.execute("INSERT INTO layouts (digest, columns) VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, columns.as_json()))
+            (self._numbers[number],) = connection.execute("SELECT number FROM layouts WHERE digest = ?", (digest,)).fetchone()
+        return self._numbers[number]
+
+
+def files_of(folder: Path, since: datetime | None = None, until: datetime | None = None) -> list[Path]:
+    """The files of a folder that can hold entries of a span of time, by day and worker."""
+    found = []
+    for path in folder.glob("*.w*.sqlite"):
+        day, _, worker = path.stem.partition(".w")
+        try:
+            began = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
+            number = int(worker)
+        except ValueError:
+            continue
+        if (since is None or began + timedelta(days=1) > since) and (until is None or began < until):
+            found.append((began, number, path))
+    return [path for _, _, path in sorted(found)]
+
+
+def _by_day(rows: Sequence[Row]) -> Iterator[tuple[int, Sequence[Row]]]:
+    """The rows of each day, and the day's number; the same rows always come in the same order."""
+    times = [row[0] for row in rows]
+    if int(min(times) // DAY_S) == int(max(times) // DAY_S):
+        yield _day(rows[0]), rows
+        return
+    for day, part in groupby(sorted(rows, key=_day), key=_day):
+        yield day, list(part)
+
+
+def _day(row: Row) -> int:
+    return int(row[0] // DAY_S)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder, its name as durable as what will lie in it."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _prepared(connection: sqlite3.Connection, path: Path, token: str) -> int:
+    """Make the tables if they are missing and enter this run; its number."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        for statement in _TABLES.strip().removesuffix(";").split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    elif version != VERSION:
+        raise StoreError(f"{path}: holds records of version {version}, this program writes version {VERSION}: move the file away")
+    connection.execute("INSERT INTO runs (token, started, pid) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (token, time.time(), os.getpid()))
+    (number,) = connection.execute("SELECT number FROM runs WHERE token = ?", (token,)).fetchone()
+    connection.execute("COMMIT")
+    return int(number)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_dev, found.st_ino)
+
+
+def _described(path: Path, error: Exception) -> str:
+    said = one_line(error.strerror if isinstance(error, OSError) and error.strerror else error)
+    remedy = {
+        "SQLITE_FULL": "make room on the disk",
+        "SQLITE_CANTOPEN": "let the server write to the folder",
+        "SQLITE_READONLY": "let the server write to the folder",
+        "SQLITE_BUSY": "another process has it locked",
+        "SQLITE_CORRUPT": "move the file away, a new one is made",
+        "SQLITE_NOTADB": "move the file away, a new one is made",
+    }.get("_".join(getattr(error, "sqlite_errorname", "").split("_")[:2]), "let the server write to the folder")
+    return f"{path}: {said}: {remedy}"

@@ -1,0 +1,1 @@
+"""The model server: a registered version behind HTTP, without any training library."""

@@ -1,0 +1,95 @@
+"""What a request's line and headers say, read once."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import msgspec
+
+from mlops_pipeline.serving.problems import refused
+
+JSON, PROBLEM, TEXT, CSV = b"application/json", b"application/problem+json", b"text/plain; charset=utf-8", b"text/csv"
+OCTETS, NONE = b"application/octet-stream", b""
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_ID_LENGTH = 128
+
+
+class Asked(msgspec.Struct, gc=False):
+    """One request. Times are seconds: ``arrived`` since 1970, ``began`` of the clock that measures latency."""
+
+    request_id: str
+    protocol: str
+    model: str
+    path: str
+    began: float
+    arrived: float
+    content_type: bytes = NONE
+    length: int = 0
+    header_length: int | None = None
+    credentials: tuple[bytes, ...] = ()
+    traceparent: str = ""
+    compressed: bool = False
+
+    def must_be(self, *types: bytes) -> bytes:
+        """The content type without its parameters; raises :class:`Refused` (415) if it is none of those given."""
+        given = self.content_type
+        if given not in types:
+            given = given.split(b";")[0].strip().lower()
+            if given not in types:
+                shown, allowed = given.decode("latin-1")[:60] or "missing", " or ".join(kind.decode() for kind in types if kind)
+                raise refused(415, "content_type", f"the content type is {shown}: send {allowed}")
+        return given
+
+
+def asked_by(scope: Any, request_id: str, protocol: str, model: str) -> Asked:
+    """Read the headers of an ASGI scope; ``request_id`` holds unless the client gives a decent one of its own."""
+    asked = Asked(request_id, protocol, model, scope["path"], time.perf_counter(), time.time())
+    for key, value in scope["headers"]:
+        if key == b"content-type":
+            asked.content_type = value
+        elif key == b"content-length":
+            asked.length = int(value) if value.isdigit() else 0
+        elif key in _RARE:
+            _RARE[key](asked, value)
+    return asked
+
+
+def _request_id(asked: Asked, value: bytes) -> None:
+    text = value.decode("latin-1")
+    if text.isascii() and text.isprintable() and 0 < len(text) <= _ID_LENGTH:
+        asked.request_id = text
+
+
+def _bearer(asked: Asked, value: bytes) -> None:
+    if value[:7].lower() == b"bearer ":
+        asked.credentials += (value[7:].strip(),)
+
+
+def _api_key(asked: Asked, value: bytes) -> None:
+    asked.credentials += (value,)
+
+
+def _header_length(asked: Asked, value: bytes) -> None:
+    asked.header_length = int(value) if value.isdigit() and len(value) < 12 else -1
+
+
+def _traceparent(asked: Asked, value: bytes) -> None:
+    text = value.decode("latin-1")
+    asked.traceparent = text if _TRACEPARENT.fullmatch(text) else ""
+
+
+def _encoding(asked: Asked, value: bytes) -> None:
+    asked.compressed = value.lower() != b"identity"
+
+
+_RARE = {
+    b"x-request-id": _request_id,
+    b"authorization": _bearer,
+    b"x-api-key": _api_key,
+    b"inference-header-content-length": _header_length,
+    b"traceparent": _traceparent,
+    b"content-encoding": _encoding,
+}

@@ -1,0 +1,175 @@
+"""Micro-batches that make themselves: what has come while the last batch ran is the next one.
+
+At one connection a request waits for nothing but the end of the event loop's turn. Under load every request that came in
+the same turn, or while a long batch ran in its thread, shares one call of the engine. Everything is counted in rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+
+from mlops_pipeline.serving.problems import Refused, refused
+from mlops_pipeline.serving.signature import Rows
+
+INLINE_S = 0.001
+"""A batch that is expected to take less runs on the event loop itself; handing it to a thread would cost more than it frees."""
+
+Predict = Callable[[Any, Any], np.ndarray]
+Answer = asyncio.Future[np.ndarray]
+
+
+class Queue:
+    """What may wait in one worker, over all its models: rows, and for how long."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, rows: int, deadline_s: float) -> None:
+        self.loop, self.limit, self.deadline_s = loop, rows, deadline_s
+        self.rows = 0
+        self._watched: deque[tuple[float, Answer | asyncio.Future[None]]] = deque()
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def watch(self, future: Answer | asyncio.Future[None], now: float) -> None:
+        """Give up waiting for a future at its deadline.
+
+        One timer serves all, since all have the same time to wait and so expire in the order in which they came.
+        """
+        self._watched.append((now + self.deadline_s, future))
+        if self._sweeping is None:
+            self._sweeping = self.loop.call_later(self.deadline_s / 16, self._sweep)
+
+    def _sweep(self) -> None:
+        now = time.perf_counter()
+        while self._watched and (self._watched[0][1].done() or self._watched[0][0] <= now):
+            _, future = self._watched.popleft()
+            if not future.done():
+                future.set_exception(expired(self.deadline_s))
+        self._sweeping = self.loop.call_later(self.deadline_s / 16, self._sweep) if self._watched else None
+
+
+class Batcher:
+    """The queue in front of one model's engine."""
+
+    def __init__(self, predict: Predict, queue: Queue, pool: Executor, *, max_rows: int, seen: Callable[[int, int], None]) -> None:
+        """``seen`` is told the requests and rows of every batch."""
+        self._predict, self._queue, self._pool, self._max_rows, self._seen = predict, queue, pool, max_rows, seen
+        self._waiting: deque[tuple[Rows, Answer]] = deque()
+        self._due = self._busy = False
+        self._cost: dict[int, float] = {}
+
+    def submit(self, rows: Rows, now: float) -> Answer:
+        """The future outputs of these rows. Raises :class:`Refused` (429) when the queue is full."""
+        queue = self._queue
+        if queue.rows and queue.rows + rows.count > queue.limit:
+            seconds = max(1, round(self._expected_s(queue.rows)))
+            raise refused(
+                429,
+                "queue_full",
+                f"{queue.rows:,} rows are waiting already, of at most {queue.limit:,}: send again later",
+                ((b"retry-after", str(seconds).encode()),),
+            )
+        answer: Answer = queue.loop.create_future()
+        queue.rows += rows.count
+        self._waiting.append((rows, answer))
+        queue.watch(answer, now)
+        if not self._due and not self._busy:
+            self._due = True
+            queue.loop.call_soon(self._turn)
+        return answer
+
+    def _turn(self) -> None:
+        self._due = False
+        while self._waiting and not self._busy:
+            batch, count = self._next()
+            if not batch:
+                continue
+            if self._expected_s(count) <= INLINE_S:
+                began = time.perf_counter()
+                outputs = self._attempt(batch)
+                self._learn(count, time.perf_counter() - began)
+                self._hand_out(batch, count, outputs)
+            else:
+                self._busy = True
+                began = time.perf_counter()
+                running = self._queue.loop.run_in_executor(self._pool, self._attempt, batch)
+                running.add_done_callback(lambda done, b=batch, n=count, t=began: self._finished(b, n, t, done))  # type: ignore[misc]
+
+    def _finished(self, batch: list[tuple[Rows, Answer]], count: int, began: float, done: asyncio.Future[Any]) -> None:
+        self._busy = False
+        self._learn(count, time.perf_counter() - began)
+        self._hand_out(batch, count, done.result())
+        self._turn()
+
+    def _next(self) -> tuple[list[tuple[Rows, Answer]], int]:
+        """What fits into one batch, in the order of arrival; what has expired meanwhile is dropped."""
+        batch: list[tuple[Rows, Answer]] = []
+        count, waiting = 0, self._waiting
+        while waiting and (not batch or count + waiting[0][0].count <= self._max_rows):
+            rows, answer = waiting.popleft()
+            if answer.done():
+                self._queue.rows -= rows.count
+            else:
+                batch.append((rows, answer))
+                count += rows.count
+        return batch, count
+
+    def _attempt(self, batch: list[tuple[Rows, Answer]]) -> list[np.ndarray | Exception]:
+        """Outputs a request; one that makes the engine fail is found by running each alone, so that it harms no other."""
+        if len(batch) == 1:
+            rows = batch[0][0]
+            try:
+                return [self._predict(rows.numbers, rows.categories)]
+            except Exception as error:  # noqa: BLE001  # whatever an engine raises becomes that one request's answer
+                return [error]
+        first = batch[0][0]
+        numbers = None if first.numbers is None else np.concatenate([rows.numbers for rows, _ in batch])
+        categories = None if first.categories is None else np.concatenate([rows.categories for rows, _ in batch])
+        try:
+            outputs = self._predict(numbers, categories)
+        except Exception:  # noqa: BLE001  # as above
+            return [self._attempt([one])[0] for one in batch]
+        parts: list[np.ndarray | Exception] = []
+        start = 0
+        for rows, _ in batch:
+            parts.append(outputs[start : start + rows.count])
+            start += rows.count
+        return parts
+
+    def _hand_out(self, batch: list[tuple[Rows, Answer]], count: int, outputs: list[np.ndarray | Exception]) -> None:
+        self._queue.rows -= count
+        self._seen(len(batch), count)
+        for (_, answer), output in zip(batch, outputs, strict=True):
+            if answer.done():
+                continue
+            if isinstance(output, Exception):
+                answer.set_exception(output)
+            else:
+                answer.set_result(output)
+
+    def _learn(self, count: int, seconds: float) -> None:
+        size = count.bit_length()
+        self._cost[size] = 0.8 * self._cost.get(size, seconds) + 0.2 * seconds
+
+    def _expected_s(self, count: int) -> float:
+        """Seconds that a batch will take: what batches of about this size took lately, or more than any inline limit if none has run."""
+        size = count.bit_length()
+        known = self._cost.get(size)
+        if known is not None:
+            return known
+        smaller = max((s for s in self._cost if s < size), default=None)
+        return 10 * INLINE_S if smaller is None else self._cost[smaller] * 2 ** (size - smaller)
+
+
+def expired(deadline_s: float) -> Refused:
+    """The answer to a request that could not be answered in time."""
+    return refused(
+        503,
+        "deadline",
+        f"no answer within {deadline_s * 1000:.0f} ms, the server has too much to do: send again later",
+        ((b"retry-after", b"1"),),
+    )

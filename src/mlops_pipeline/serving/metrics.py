@@ -1,0 +1,137 @@
+"""What Prometheus reads, added up over the workers.
+
+The library keeps a worker's figures in files that every worker can read (its multiprocess mode, which is chosen by
+PROMETHEUS_MULTIPROC_DIR before it is imported), so that any worker answers for all.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
+
+
+class Metrics:
+    """The server's figures in one worker."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        self._own = CollectorRegistry()
+
+        def counter(name: str, what: str, *labels: str) -> Counter:
+            return Counter(f"mlops_{name}", what, labels, registry=self._own)
+
+        def gauge(name: str, what: str, mode: Any, *labels: str) -> Gauge:
+            return Gauge(f"mlops_{name}", what, labels, registry=self._own, multiprocess_mode=mode)
+
+        self._requests = counter("requests", "Requests answered", "protocol", "model", "status")
+        self._seconds = Histogram(
+            "mlops_request_seconds", "From the headers to the answer", ("protocol", "model"), buckets=SECONDS, registry=self._own
+        )
+        self._rejected = counter("rejected", "Requests refused, by reason", "protocol", "reason")
+        self._rows = counter("rows", "Rows predicted", "model")
+        self._unseen = counter("unseen_categories", "Values of category columns that training never saw", "model")
+        self._batch_rows = Histogram("mlops_batch_rows", "Rows in one call of the model", ("model",), buckets=ROWS, registry=self._own)
+        self._version = gauge("model_version", "Number of the version served, 0 for a folder", "livemostrecent", "model")
+        self._loads = counter("model_loads", "Versions that took traffic", "model")
+        self._load_failures = counter("model_load_failures", "Versions that were refused, by reason", "model", "reason")
+        self.queue_rows = gauge("queue_rows", "Rows waiting", "livesum")
+        self.resident = gauge("resident_bytes", "Memory of the workers", "livesum")
+        self.record_pending = gauge("record_pending", "Records not yet written", "livesum")
+        self.record_failing = gauge("record_failing", "1 where the record's store cannot be written", "livemax")
+        self.records_written = counter("records_written", "Records written")
+        self.started = gauge("started_seconds", "When the server started, in seconds since 1970", "min")
+
+    @cache  # noqa: B019  # one Metrics a worker, as long as the worker
+    def answered(self, protocol: str, model: str, status: int) -> tuple[Any, Any]:
+        """What to call for each answer: a counter's ``inc`` and a histogram's ``observe``."""
+        return self._requests.labels(protocol, model, str(status)).inc, self._seconds.labels(protocol, model).observe
+
+    def rejected(self, protocol: str, reason: str) -> None:
+        self._rejected.labels(protocol, reason).inc()
+
+    def unseen(self, model: str, count: int) -> None:
+        self._unseen.labels(model).inc(count)
+
+    def batches(self, model: str) -> Any:
+        """What a model's batcher tells of each batch."""
+        rows, sizes = self._rows.labels(model).inc, self._batch_rows.labels(model).observe
+
+        def seen(_: int, count: int) -> None:
+            rows(count)
+            sizes(count)
+
+        return seen
+
+    def loaded(self, model: str, version: str) -> None:
+        self._loads.labels(model).inc()
+        self._version.labels(model).set(int(version) if version.isdigit() else 0)
+
+    def load_failed(self, model: str, reason: str) -> None:
+        self._load_failures.labels(model, reason).inc()
+
+    def registry(self) -> Any:
+        """The registry that holds the figures of all workers."""
+        from prometheus_client import CollectorRegistry
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return self._own
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return registry
+
+    def text(self) -> bytes:
+        """The text format that Prometheus scrapes."""
+        from prometheus_client import generate_latest
+
+        return generate_latest(self.registry())
+
+    def totals(self) -> dict[str, Any]:
+        """The figures that the page draws: predictions over all models and workers, without the pages themselves."""
+        requests: dict[str, float] = {}
+        rejected: dict[str, float] = {}
+        buckets: dict[str, float] = {}
+        sums = {"mlops_rows_total": 0.0, "mlops_request_seconds_count": 0.0, "mlops_request_seconds_sum": 0.0, "mlops_started_seconds": 0.0}
+        for family in self.registry().collect():
+            for sample in family.samples:
+                name, labels, value = sample.name, sample.labels, sample.value
+                if labels.get("protocol") == "pages":
+                    continue
+                if name == "mlops_requests_total":
+                    requests[labels["status"]] = requests.get(labels["status"], 0) + value
+                elif name == "mlops_rejected_total":
+                    rejected[labels["reason"]] = rejected.get(labels["reason"], 0) + value
+                elif name == "mlops_request_seconds_bucket":
+                    buckets[labels["le"]] = buckets.get(labels["le"], 0) + value
+                elif name in sums:
+                    sums[name] += value
+        ordered = sorted(buckets.items(), key=lambda item: float(item[0]))
+        return {
+            "requests": requests,
+            "rejected": rejected,
+            "rows": sums["mlops_rows_total"],
+            "started": sums["mlops_started_seconds"],
+            "latency": {
+                "count": sums["mlops_request_seconds_count"],
+                "sum": sums["mlops_request_seconds_sum"],
+                "buckets": [[le if le == "+Inf" else float(le), count] for le, count in ordered],
+            },
+        }
+
+
+def forget_worker(pid: int) -> None:
+    """Take the gauges of a worker that has died out of the sum; its counts stay."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def resident_bytes() -> int:
+    """Memory of this process."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,334 @@
+"""The models that are served: loaded, proved against their expected outputs, and replaced when the registry says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+
+from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.registry_store import GATE_TAG, content_digest
+from mlops_pipeline.serving.engine import Engine, load_engine
+from mlops_pipeline.serving.problems import Refused
+from mlops_pipeline.serving.signature import Signature, Training
+from mlops_pipeline.serving.source import Found, Source, Unfit
+
+TOLERANCE = 1e-4
+"""Largest difference from an expected probability, or share of an expected value."""
+
+WARM_ROWS = (1, 64)
+WARM_CALLS = 3
+LONGEST_PAUSE_S = 60.0
+TASKS = ("binary", "multiclass", "regression")
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How models are loaded: threads of each engine, and the server's own policy on rows."""
+
+    threads: int = 1
+    reject_unseen: bool = False
+    max_rows: int = 10_000
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that can take traffic. ``name`` is its name in the URL; ``version`` is empty for a folder outside the registry."""
+
+    name: str
+    reference: str
+    version: str
+    content_sha256: str
+    folder: Path
+    signature: Signature = field(repr=False)
+    engine: Engine = field(repr=False)
+    training: Training = field(repr=False)
+    evaluation: dict[str, Any] = field(repr=False)
+    gate: tuple[dict[str, Any], ...] = field(repr=False)
+    example: dict[str, Any] = field(repr=False)
+    loaded_at: float
+
+    def is_what(self, found: Found) -> bool:
+        """Whether this is the very version that a reference means."""
+        return (self.content_sha256, self.version) == (found.content_sha256, found.number)
+
+
+class Failure(NamedTuple):
+    """Why a model could not be loaded or found; ``reason`` is a word for metrics."""
+
+    name: str
+    reason: str
+    detail: str
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """A version's ``expected.json``: a few rows, and what the model said of them where it was registered."""
+
+    rows: list[dict[str, Any]]
+    outputs: list[Any]
+
+
+def load(name: str, reference: str, found: Found, folder: Path, options: Options) -> Loaded:
+    """Check a folder, read it, warm it up, and compare what it predicts with what it is expected to.
+
+    Raises :class:`Unfit` in one line that names the file.
+    """
+    _check_digest(folder, found)
+    training = _decoded(folder / "training.json", Training)
+    if training.task not in TASKS or not training.columns:
+        raise Unfit("unreadable", f"{folder / 'training.json'}: names no column, or the unknown task '{training.task}': train again")
+    evaluation: dict[str, Any] = _decoded(folder / "evaluation.json", dict[str, Any])
+    expected = _decoded(folder / "expected.json", Expected)
+    if not expected.rows:
+        raise Unfit("missing", f"{folder / 'expected.json'}: holds no row: register the version anew with `mlops run`")
+    signature = Signature.of(training, reject_unseen=options.reject_unseen, max_rows=options.max_rows)
+    engine = _engine(folder, signature, options.threads)
+    _prove(folder, signature, engine, expected)
+    # A folder that is replaced while it is read would mix two versions.
+    _check_digest(folder, found)
+    return Loaded(
+        name=name,
+        reference=reference,
+        version=found.number,
+        content_sha256=found.content_sha256,
+        folder=folder,
+        signature=signature,
+        engine=engine,
+        training=training,
+        evaluation=evaluation,
+        gate=_gate(found),
+        example=expected.rows[0],
+        loaded_at=time.time(),
+    )
+
+
+class Watch:
+    """Follows the registry: a thread that replaces each model when its reference means another version.
+
+    ``models`` gives each name its reference. ``on_loaded`` takes a name and its new model, ``on_failed`` a name, a reason
+    and a detail, once for each distinct failure until the name is well again; both are called in the thread. ``pause``
+    waits some seconds and says whether to end.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        models: dict[str, str],
+        options: Options,
+        *,
+        on_loaded: Callable[[str, Loaded], None],
+        on_failed: Callable[[str, str, str], None],
+        poll_s: float = 5.0,
+        pause: Callable[[float], bool] | None = None,
+    ) -> None:
+        self._source, self._models, self._options = source, dict(models), options
+        self._on_loaded, self._on_failed, self._poll_s = on_loaded, on_failed, poll_s
+        self._stopped = threading.Event()
+        self._pause = pause or self._stopped.wait
+        self._served: dict[str, Loaded] = {}
+        self._told: dict[str, set[Failure]] = {name: set() for name in models}
+        self._retries: dict[str, _Retry] = {}
+        self._waited = 0.0
+        self._thread = threading.Thread(target=self._watch, name="models", daemon=True)
+
+    def first_load(self) -> tuple[dict[str, Loaded], list[Failure]]:
+        """Load every model now. One whose version is unfit is served as it last was, from this machine, and still counts as failed."""
+        failures: list[Failure] = []
+        self._look(_Listener(lambda _name, _loaded: None, failures.append))
+        return dict(self._served), failures
+
+    def start(self) -> None:
+        """Begin to follow the registry."""
+        self._thread.start()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """End the thread; a load that is under way gets some seconds to finish."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def _watch(self) -> None:
+        to = _Listener(self._on_loaded, lambda failure: self._on_failed(*failure))
+        seconds = self._poll_s
+        while not self._pause(seconds) and not self._stopped.is_set():
+            self._waited += seconds
+            try:
+                reachable = self._look(to)
+            except Exception:
+                logging.getLogger(__name__).exception("the watch on models goes on after an error of a listener")
+                reachable = False
+            seconds = self._poll_s if reachable else _longer(seconds, self._poll_s)
+
+    def _look(self, to: _Listener) -> bool:
+        """Bring every model up to date; whether the registry answered."""
+        try:
+            look = self._source.look(sorted(set(self._models.values())))
+        except Exception as error:  # noqa: BLE001  # the thread outlives whatever a registry says
+            for name in self._models:
+                self._tell(to, name, _fault(error))
+            return False
+        for name, reference in self._models.items():
+            fault = look.faults.get(reference)
+            if fault is not None:
+                self._tell(to, name, fault)
+                if name in self._served:
+                    continue
+            found = look.found.get(reference)
+            if found is not None and self._bring(name, reference, found, to) and fault is None:
+                self._told[name].clear()
+        return not look.unreachable
+
+    def _bring(self, name: str, reference: str, found: Found, to: _Listener) -> bool:
+        """Serve what a reference means; whether that is what is served now."""
+        served = self._served.get(name)
+        if served is not None and served.is_what(found):
+            self._retries.pop(name, None)
+            return True
+        retry = self._retries.get(name)
+        if retry is not None and retry.found != found:
+            retry = None
+        if retry is not None and self._waited < retry.due:
+            return False
+        try:
+            self._serve(name, reference, found, to, anew=retry is not None)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with a new version, the old one stays
+            pause = _longer(retry.pause, self._poll_s) if retry is not None else self._poll_s
+            self._retries[name] = _Retry(found, pause, self._waited + pause)
+            self._tell(to, name, _fault(error))
+            self._fall_back(name, reference, found, to)
+            return False
+        self._retries.pop(name, None)
+        return True
+
+    def _serve(self, name: str, reference: str, found: Found, to: _Listener, *, anew: bool = False) -> None:
+        served = self._served.get(name)
+        if served is not None and served.content_sha256 == found.content_sha256:
+            loaded = dataclasses.replace(served, version=found.number, gate=_gate(found))
+        else:
+            loaded = load(name, reference, found, self._source.folder(found, anew=anew), self._options)
+        to.loaded(name, loaded)
+        self._served[name] = loaded
+        try:
+            self._source.remember(reference, found)
+        except Unfit as fault:
+            self._tell(to, name, fault)
+
+    def _fall_back(self, name: str, reference: str, found: Found, to: _Listener) -> None:
+        """At a start, serve the version that a reference meant last instead of one that is unfit."""
+        last = self._source.remembered(reference)
+        if name in self._served or last is None or (last.content_sha256, last.number) == (found.content_sha256, found.number):
+            return
+        try:
+            self._serve(name, reference, last, to)
+        except Exception as error:  # noqa: BLE001  # as above
+            self._tell(to, name, _fault(error))
+
+    def _tell(self, to: _Listener, name: str, fault: Unfit) -> None:
+        failure = Failure(name, fault.reason, fault.detail)
+        if failure not in self._told[name]:
+            self._told[name].add(failure)
+            to.failed(failure)
+
+
+class _Listener(NamedTuple):
+    loaded: Callable[[str, Loaded], None]
+    failed: Callable[[Failure], None]
+
+
+class _Retry(NamedTuple):
+    found: Found
+    pause: float
+    due: float
+
+
+def _longer(pause: float, least: float) -> float:
+    return max(min(2 * pause, LONGEST_PAUSE_S), least)
+
+
+def _fault(error: Exception) -> Unfit:
+    if isinstance(error, Unfit):
+        return error
+    return Unfit("unreadable", str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {one_line(error)}")
+
+
+def _check_digest(folder: Path, found: Found) -> None:
+    try:
+        digest = content_digest(folder)
+    except OSError as error:
+        raise Unfit("unreadable", f"{folder}: cannot be read ({one_line(error)})") from error
+    if digest != found.content_sha256:
+        raise Unfit("checksum", f"{folder}: its files do not match their digest {found.content_sha256[:16]}: restore it, or remove it")
+
+
+def _decoded(path: Path, kind: type[Content]) -> Content:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError as error:
+        raise Unfit("missing", f"{path}: is missing: register the version anew with `mlops run`") from error
+    except (OSError, ValueError) as error:
+        raise Unfit("unreadable", f"{path}: is damaged ({one_line(error)}): restore it, or promote another version") from error
+
+
+def _engine(folder: Path, signature: Signature, threads: int) -> Engine:
+    try:
+        return load_engine(folder, signature.names, signature.task, threads)
+    except PipelineError as error:
+        raise Unfit("unreadable", str(error)) from error
+    except ImportError as error:
+        raise Unfit(
+            "unreadable", f"{folder}: has no ONNX twin, and its own model needs the training libraries ({one_line(error)}): install them"
+        ) from error
+    except Exception as error:
+        file = "onnx/model.onnx" if (folder / "onnx/model.onnx").exists() else "model.skops"
+        raise Unfit("unreadable", f"{folder / file}: cannot be loaded ({one_line(error)}): promote another version") from error
+
+
+def _prove(folder: Path, signature: Signature, engine: Engine, expected: Expected) -> None:
+    """Warm the engine up, then compare its outputs on the expected rows, by the path that requests take."""
+    place = folder / "expected.json"
+    # The rows may be more than one request's, and hold what the server's policy refuses: neither says anything of the model.
+    lenient = dataclasses.replace(signature, reject_unseen=False, max_rows=max(len(expected.rows), *WARM_ROWS))
+    try:
+        for count in WARM_ROWS:
+            some = [expected.rows[k % len(expected.rows)] for k in range(count)]
+            for _ in range(WARM_CALLS):
+                rows = lenient.from_records(some)
+                engine.predict(rows.numbers, rows.categories)
+        rows = lenient.from_records(expected.rows)
+        said = np.asarray(engine.predict(rows.numbers, rows.categories), dtype=np.float64)
+    except Refused as refusal:
+        raise Unfit("outputs", f"{place}: its rows do not fit training.json ({refusal.place}): register the version anew") from refusal
+    except Exception as error:
+        raise Unfit("outputs", f"{place}: the model fails on its own rows ({one_line(error)}): promote another version") from error
+    try:
+        wanted = np.array(expected.outputs, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise Unfit("unreadable", f"{place}: its outputs are no numbers ({one_line(error)}): register the version anew") from error
+    shape = (len(expected.rows),) if signature.task == "regression" else (len(expected.rows), len(signature.classes))
+    if said.shape != shape or wanted.shape != shape:
+        raise Unfit("outputs", f"{place}: outputs of shape {wanted.shape} are stored, {said.shape} are predicted, {shape} are due")
+    if not np.isfinite(said).all():
+        raise Unfit("outputs", f"{place}: the model says {said[~np.isfinite(said)][0]} on row {int(np.argwhere(~np.isfinite(said))[0][0])}")
+    off = np.abs(said - wanted)
+    allowed = TOLERANCE * np.maximum(np.abs(wanted), np.abs(wanted).max() / 100) if signature.task == "regression" else TOLERANCE
+    if not (off <= allowed).all():
+        raise Unfit("outputs", f"{place}: the model's outputs differ from the stored ones by up to {off.max():g}: promote another version")
+
+
+def _gate(found: Found) -> tuple[dict[str, Any], ...]:
+    try:
+        rules = json.loads(found.tags.get(GATE_TAG, "[]"))
+    except ValueError:
+        return ()
+    return tuple(rule for rule in rules if isinstance(rule, dict)) if isinstance(rules, list) else ()

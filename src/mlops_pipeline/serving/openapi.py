@@ -1,0 +1,655 @@
+"""The API as OpenAPI 3.1, derived from the signatures of the models served, and the two pages with their policies.
+
+What no schema can say (lists that must have equal lengths) stands in a description; all else is exact: what a schema takes
+the server takes, and what it refuses the server refuses.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlops_pipeline.serving.problems import SHOWN_FAULTS, TITLES
+from mlops_pipeline.serving.protocol import open_inference
+from mlops_pipeline.serving.signature import LARGEST, MISSING, Column, Signature, bounds
+
+REASONS = (
+    "malformed",
+    "wrong_type",
+    "null",
+    "not_finite",
+    "out_of_bounds",
+    "unseen_category",
+    "unknown_column",
+    "missing_column",
+    "no_rows",
+    "too_many_rows",
+    "body_too_large",
+    "content_type",
+    "not_found",
+    "method",
+    "unauthorized",
+    "queue_full",
+    "deadline",
+    "record_full",
+    "not_ready",
+    "timeout",
+    "internal",
+)
+"""Every word that a problem's ``type`` can end in; each has its paragraph in the page of the API."""
+
+_WHEN = {
+    400: "The body is not what the route takes: not JSON, or not of its form.",
+    401: "No API key, or an unknown one.",
+    404: "There is no such model or version.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large, or has too many rows.",
+    415: "The body has another content type than the route takes.",
+    422: "A value, a column or a row is wrong; `errors` names them.",
+    429: "Too many rows are waiting: ask again after `Retry-After` seconds.",
+    500: "The server failed; its log has the request's id.",
+    503: "Not ready, too slow, or the record of predictions is full: ask again after `Retry-After` seconds.",
+}
+_OF_BODY = (400, 408, 413, 415, 422, 429, 500, 503)
+_TAGS = {
+    "predict": "Named records in, labels with probabilities or values out.",
+    "mlflow": "What MLflow's own scoring server answers, for clients made for it.",
+    "open inference": "The Open Inference Protocol, version 2, as KServe, Triton and MLServer speak it.",
+    "service": "State, figures and pages.",
+}
+_OPEN = ("/", "/docs", "/live", "/ready", "/ping", "/health", "/v2/health/live", "/v2/health/ready")
+"""Routes that need no API key."""
+
+Json = dict[str, Any]
+_FURTHEST = int(LARGEST) + 2**74
+"""The largest integer that is read as what a 32-bit float holds at most, since it is rounded to a 64-bit one before."""
+
+
+def document(
+    models: Mapping[str, Signature],
+    default: str,
+    *,
+    version: str,
+    keys: bool,
+    max_rows: int,
+    open_metrics: bool = False,
+    examples: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Json:
+    """The OpenAPI document of all routes; ``examples`` gives a record by model, made up from the bounds where there is none."""
+    schemas: Json = {"Problem": _problem(), "OpenInferenceError": _object({"error": _TEXT}), "Status": _status()}
+    paths: Json = {}
+    for name in sorted(models, key=lambda name: name != default):
+        example = dict((examples or {}).get(name) or made_up(models[name]))
+        schemas |= _model_schemas(name, models[name], max_rows)
+        paths |= _model_paths(name, models[name], example, is_default=name == default)
+    paths |= _service_paths()
+    components: Json = {"schemas": schemas, "responses": _problem_responses()}
+    if keys:
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        open_paths = (*_OPEN, "/metrics") if open_metrics else _OPEN
+        for path, operation in ((path, operation) for path, item in paths.items() if path not in open_paths for operation in item.values()):
+            operation["security"] = [{"bearer": []}, {"key": []}]
+            operation["responses"] |= _problems((401,), open_inference=path.startswith("/v2"))
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "mlops serve",
+            "version": version,
+            "description": "Predictions of registered models, and what is served. An error is an RFC 9457 problem; under /v2 it has the "
+            "form of that protocol. A request may bring `X-Request-Id` (up to 128 printable characters) and `traceparent`.",
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "paths": paths,
+        "components": components,
+    }
+
+
+def made_up(signature: Signature) -> Json:
+    """A record that the model takes: the middle of a column's bounds, or the first category in the alphabet."""
+    values: Json = {}
+    for name, column in signature.columns.items():
+        low, high = bounds(column)
+        if column.kind == "category":
+            values[name] = min(signature.seen[name] - {MISSING}, default="text")
+        elif column.kind in ("integer", "boolean"):
+            values[name] = int(max(low, min(1, high)))
+        else:
+            values[name] = float(max(low, min(0.5, high)))
+    return values
+
+
+# What a model takes and gives
+
+
+def _model_schemas(name: str, signature: Signature, max_rows: int) -> Json:
+    values = {column: _value(signature, column) for column in signature.names}
+    record = _object(values, [column for column in signature.names if not signature.columns[column].nullable])
+    many = {"type": "array", "minItems": 1, "maxItems": max_rows}
+    rows = {
+        **many,
+        "items": {
+            "type": "array",
+            "prefixItems": list(values.values()),
+            "items": False,
+            "minItems": len(values),
+            "maxItems": len(values),
+        },
+        "description": f"Rows as lists of values in the order {', '.join(signature.names)}.",
+    }
+    records = {**many, "items": _of(name, "Record")}
+    split = _object(
+        {
+            "columns": {
+                "type": "array",
+                "const": list(signature.names),
+                "description": "Another order is taken too, if the values of `data` follow it; columns that may be null may be left out.",
+            },
+            "data": _of(name, "Rows"),
+            "index": {"description": "Not looked at."},
+        },
+        ["columns", "data"],
+    )
+    by_column = _object(
+        {column: {"anyOf": [{**many, "items": value}, {**many, "items": _row_of(value, 1)}, value]} for column, value in values.items()},
+        record["required"],
+        minProperties=1,
+        description="One list of values a column, all of the same length; a single value stands for a list of one.",
+    )
+    either = {"anyOf": [_of(name, "Records"), _of(name, "Rows")]}
+    forms = {
+        "dataframe_split": split,
+        "dataframe_records": _of(name, "Records"),
+        "instances": either,
+        "inputs": {"anyOf": [by_column, *either["anyOf"]]},
+    }
+    params = {"type": ["object", "null"], "maxProperties": 0, "description": "These models take none."}
+    ids = {"type": ["array", "null"], "items": _TEXT, "maxItems": max_rows, "description": "One a record; each comes back as `id`."}
+    bare = _VALUE if signature.task == "regression" else _row_of(_PROBABILITY, len(signature.classes))
+    answered = {"type": "array", "minItems": 1, "maxItems": max_rows}
+    schemas = {
+        "Record": record,
+        "Records": records,
+        "Rows": rows,
+        "PredictRequest": _object({"records": _of(name, "Records"), "ids": ids}, ["records"]),
+        "PredictAnswer": _object(
+            {
+                "request_id": _TEXT,
+                "model": _object({"name": {"const": name}, "version": _TEXT}),
+                "predictions": {**answered, "items": _of(name, "Prediction")},
+            }
+        ),
+        "Prediction": _prediction(signature),
+        "InvocationsRequest": {"oneOf": [_object({form: schema, "params": params}, [form]) for form, schema in forms.items()]},
+        "InvocationsAnswer": _object({"predictions": {**answered, "items": bare}}),
+        "InferRequest": _infer_request(signature, max_rows),
+        "InferAnswer": _infer_answer(name, signature),
+    }
+    return {f"{name}.{part}": schema for part, schema in schemas.items()}
+
+
+def _value(signature: Signature, name: str) -> Json:
+    """One value of a column."""
+    column = signature.columns[name]
+    if column.kind == "category":
+        return _category(signature, name, column)
+    low, high = bounds(column)
+    kinds = {"integer": ["integer"], "boolean": ["boolean", "integer"]}.get(column.kind, ["number"])
+    least, most = _plain(low), _plain(high)
+    if column.kind == "integer":
+        least, most = -_FURTHEST if low == -LARGEST else least, _FURTHEST if high == LARGEST else most
+    return {"type": _or_null(kinds, column), "minimum": least, "maximum": most}
+
+
+def _category(signature: Signature, name: str, column: Column) -> Json:
+    seen = sorted(signature.seen[name] - {MISSING})
+    schema: Json = {"type": _or_null(["string"], column)}
+    if signature.reject_unseen:
+        return {**schema, "enum": [*seen, *([None] if column.nullable else [])]}
+    return {**schema, "examples": seen[:8]} if seen else schema
+
+
+def _prediction(signature: Signature) -> Json:
+    key = {"id": _TEXT}
+    if signature.task == "regression":
+        return _object({**key, "value": _VALUE}, ["value"])
+    probabilities = _object({str(label): _PROBABILITY for label in signature.classes})
+    return _object({**key, "label": {"enum": list(signature.classes)}, "probabilities": probabilities}, ["label", "probabilities"])
+
+
+def _infer_request(signature: Signature, max_rows: int) -> Json:
+    datatypes = _datatypes(signature)
+    tensors = [_tensor(name, datatypes[name], _value(signature, name), max_rows) for name in signature.names]
+    columns = {
+        "type": "array",
+        "prefixItems": tensors,
+        "items": False,
+        "minItems": len(tensors),
+        "description": "One tensor a column, all of the same length, in any order; columns that may be null may be left out. All number "
+        "columns may come as one FP32 or FP64 tensor `numbers`, all categories as one BYTES tensor `categories`, of shape [rows, columns].",
+    }
+    output = {
+        "type": "object",
+        "properties": {
+            "name": {"enum": [name for name, _, _ in _outputs(signature)]},
+            "parameters": {"type": ["object", "null"], "properties": {"binary_data": {"type": ["boolean", "null"]}}, **_NOTHING_ELSE},
+        },
+        "required": ["name"],
+    }
+    return {
+        "type": "object",
+        "properties": {
+            "inputs": columns,
+            "id": {"type": ["string", "null"]},
+            "outputs": {"type": ["array", "null"], "items": output, "description": "Default: all. None twice."},
+            "parameters": {"type": ["object", "null"], "properties": {"binary_data_output": {"type": "boolean"}}, **_NOTHING_ELSE},
+        },
+        "required": ["inputs"],
+    }
+
+
+def _tensor(name: str, datatype: str, value: Json, max_rows: int) -> Json:
+    """One column's tensor, in the datatype that the model's metadata names."""
+    if datatype == "BOOL":
+        value = {"type": "boolean"}
+    elif "boolean" in value["type"]:
+        value = {**value, "type": ["integer", "null"]}
+    elif datatype == "INT64":
+        value |= {"minimum": max(value["minimum"], -(2**63)), "maximum": min(value["maximum"], 2**63 - 1)}
+    other = "" if datatype == "BYTES" else "Another datatype of numbers is taken too, if it holds the values."
+    return {
+        "type": "object",
+        "properties": {
+            "name": {"const": name},
+            "shape": {
+                "type": "array",
+                "prefixItems": [{"type": "integer", "minimum": 1, "maximum": max_rows}, {"const": 1}],
+                "items": False,
+                "minItems": 1,
+                "description": "[rows] or [rows, 1].",
+            },
+            "datatype": {"const": datatype, "description": other},
+            "data": {"type": "array", "items": value, "minItems": 1, "maxItems": max_rows, "description": "Its length is the shape."},
+            "parameters": {"type": ["object", "null"], **_NOTHING_ELSE},
+        },
+        "required": ["name", "shape", "datatype", "data"],
+    }
+
+
+def _infer_answer(name: str, signature: Signature) -> Json:
+    tensors = []
+    for output, datatype, width in _outputs(signature):
+        size = {"type": "integer", "minimum": 0}
+        properties = {
+            "name": {"const": output},
+            "shape": _row_of({"type": "integer", "minimum": 1}, 2 if width else 1),
+            "datatype": {"const": datatype},
+            "data": {"type": "array", "items": _output_value(signature, output, datatype), "minItems": 1},
+            "parameters": _object({"binary_data_size": size}),
+        }
+        tensors.append(_object(properties, ["name", "shape", "datatype"]))
+    outputs = {"type": "array", "items": {"anyOf": tensors}, "minItems": 1, "maxItems": len(tensors)}
+    properties = {"model_name": {"const": name}, "model_version": _TEXT, "id": _TEXT, "outputs": outputs}
+    return _object(properties, ["model_name", "model_version", "outputs"])
+
+
+def _output_value(signature: Signature, output: str, datatype: str) -> Json:
+    if output == "label":
+        return {"enum": [str(label) for label in signature.classes] if datatype == "BYTES" else list(signature.classes)}
+    return _VALUE if output == "prediction" else _PROBABILITY
+
+
+def _outputs(signature: Signature) -> list[tuple[str, str, int]]:
+    """Name, datatype and width (0: one value a row) of each tensor of an answer."""
+    tensors = _metadata(signature)["outputs"]
+    return [(tensor["name"], tensor["datatype"], tensor["shape"][1] if len(tensor["shape"]) == 2 else 0) for tensor in tensors]
+
+
+def _datatypes(signature: Signature) -> dict[str, str]:
+    return {tensor["name"]: tensor["datatype"] for tensor in _metadata(signature)["inputs"]}
+
+
+def _metadata(signature: Signature) -> Json:
+    return dict(msgspec.json.decode(open_inference.model_metadata("", "", signature)))
+
+
+# Routes
+
+
+def _model_paths(name: str, signature: Signature, example: Json, *, is_default: bool) -> Json:
+    split = {"dataframe_split": {"columns": list(signature.names), "data": [[example.get(column) for column in signature.names]]}}
+    invocations = {
+        "application/json": {
+            "schema": _of(name, "InvocationsRequest"),
+            "examples": {
+                "split": {"summary": "columns and data", "value": split},
+                "records": {"summary": "records", "value": {"dataframe_records": [example]}},
+            },
+        },
+        "text/csv": {
+            "schema": {"type": "string", "description": "A header of column names, then one line a row; an empty cell is null."},
+            "example": _csv(example),
+        },
+    }
+    paths: Json = {}
+    for prefix, suffix in (("", ""), (f"/models/{name}", f".{name}"))[0 if is_default else 1 :]:
+        whose = f"model {name}" if prefix else "the default model"
+        paths[f"{prefix}/predict"] = _post(
+            f"predict{suffix}",
+            "predict",
+            f"Predictions of {whose}",
+            _json(_of(name, "PredictAnswer"), "One prediction a record, in their order."),
+            {"application/json": {"schema": _of(name, "PredictRequest"), "example": {"records": [example], "ids": ["a"]}}},
+        )
+        paths[f"{prefix}/invocations"] = _post(
+            f"invocations{suffix}",
+            "mlflow",
+            f"Predictions of {whose}, as MLflow serves them",
+            _json(_of(name, "InvocationsAnswer"), "For each row its probabilities in the order of the classes, or its value."),
+            invocations,
+        )
+    infer = {
+        "application/json": {"schema": _of(name, "InferRequest"), "example": {"inputs": _example_tensors(signature, example)}},
+        "application/octet-stream": {
+            "schema": {
+                "description": "JSON, then the bytes of binary tensors; the header `Inference-Header-Content-Length` says how long "
+                "the JSON is."
+            }
+        },
+    }
+    infer_answer = _json(_of(name, "InferAnswer"), "Tensors; binary ones follow the JSON, if they were asked for.")
+    infer_answer["content"]["application/octet-stream"] = {"schema": {}}
+    infer_answer["headers"] = {"Inference-Header-Content-Length": {"description": "Length of the JSON.", "schema": _COUNT}}
+    metadata = _json(_model_metadata(name, signature), "Its versions and tensors.")
+    ready = _json(_object({"name": {"const": name}, "ready": {"const": True}}), "Yes.")
+    not_ready = {"description": "No.", "content": {"application/json": {"schema": {"anyOf": [_NOT_READY, _ref("OpenInferenceError")]}}}}
+    version = [{"name": "version", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}]
+    for place, suffix in (("", ""), ("/versions/{version}", ".version")):
+        whose = f"a version of model {name}" if place else f"model {name}"
+        prefix = f"/v2/models/{name}{place}"
+        more: Json = {"parameters": version, "unknown": True} if place else {}
+        paths[prefix] = _get(f"v2.model.{name}{suffix}", _V2, f"Tensors of {whose}", metadata, (503,), **more)
+        paths[f"{prefix}/ready"] = _get(f"v2.ready.{name}{suffix}", _V2, f"Whether {whose} answers", ready, more={"503": not_ready}, **more)
+        paths[f"{prefix}/infer"] = _post(
+            f"v2.infer.{name}{suffix}", _V2, f"Predictions of {whose}, as tensors", infer_answer, infer, **more
+        )
+    return paths
+
+
+def _model_metadata(name: str, signature: Signature) -> Json:
+    def tensors(names: list[str]) -> Json:
+        shape = {"type": "array", "items": {"type": "integer"}}
+        return _row_of(_object({"name": {"enum": names}, "datatype": _TEXT, "shape": shape}), len(names))
+
+    return _object(
+        {
+            "name": {"const": name},
+            "versions": {"type": "array", "items": _TEXT},
+            "platform": _TEXT,
+            "inputs": tensors(list(signature.names)),
+            "outputs": tensors([output for output, _, _ in _outputs(signature)]),
+            "parameters": _map({"type": ["string", "integer"]}),
+        }
+    )
+
+
+def _example_tensors(signature: Signature, example: Json) -> list[Json]:
+    tensors, datatypes = [], _datatypes(signature)
+    for name in signature.names:
+        datatype, value = datatypes[name], example.get(name)
+        said = (
+            bool(value)
+            if datatype == "BOOL"
+            else int(value)
+            if value is not None and (datatype == "INT64" or value is True or value is False)
+            else value
+        )
+        tensors.append({"name": name, "shape": [1], "datatype": datatype, "data": [said]})
+    return tensors
+
+
+def _service_paths() -> Json:
+    text, html = {"text/plain": {"schema": _TEXT}}, {"text/html": {"schema": _TEXT}}
+    ok = _json(_object({"status": {"const": "ok"}}), "Yes.")
+    reasons = {"type": "array", "items": _TEXT, "minItems": 1}
+    not_ready = {**_json(_object({"status": {"const": "not ready"}, "reasons": reasons}), "No, for these reasons."), "headers": _RETRY}
+    line = {"description": "An empty line.", "content": text}
+    no_line = {"503": {**line, "description": "Not ready: an empty line.", "headers": _RETRY}}
+    v2_ready = _json(_object({"ready": {"const": True}}), "Yes.")
+    v2_not_ready = {**_json(_object({"ready": {"const": False}}), "No."), "headers": _RETRY}
+    metadata = _object({"name": _TEXT, "version": _TEXT, "extensions": {"type": "array", "items": _TEXT}})
+    return {
+        "/v2": _get("v2.server", _V2, "Name and extensions of the server", _json(metadata, "The server.")),
+        "/v2/health/live": _get("v2.live", _V2, "Whether the process answers", _json(_object({"live": {"const": True}}), "Yes.")),
+        "/v2/health/ready": _get("v2.ready", _V2, "Whether requests are answered", v2_ready, more={"503": v2_not_ready}),
+        "/ping": _get("ping", "mlflow", "Whether requests are answered", line, more=no_line),
+        "/health": _get("health", "mlflow", "Whether requests are answered", line, more=no_line),
+        "/version": _get(
+            "version", "mlflow", "Version of MLflow that wrote the model", {"description": "A version.", "content": text}, (503,)
+        ),
+        "/status": _get("status", "service", "What is served, and totals since the start", _json(_ref("Status"), "The state.")),
+        "/metrics": _get("metrics", "service", "Figures for Prometheus", {"description": "Its text format.", "content": text}),
+        "/live": _get("live", "service", "Whether the process answers", ok),
+        "/ready": _get("ready", "service", "Whether requests are answered", ok, more={"503": not_ready}),
+        "/": _get("page", "service", "What is served, live, as a page", {"description": "A page.", "content": html}),
+        "/docs": _get("docs", "service", "This document, as a page", {"description": "A page.", "content": html}),
+        "/openapi.json": _get("openapi", "service", "This document", _json({"type": "object"}, "OpenAPI 3.1.")),
+    }
+
+
+def _get(name: str, tag: str, summary: str, answer: Json, problems: tuple[int, ...] = (), **more: Any) -> Json:
+    return {"get": _operation(name, tag, summary, answer, problems, **more)}
+
+
+def _post(name: str, tag: str, summary: str, answer: Json, body: Json, **more: Any) -> Json:
+    operation = _operation(name, tag, summary, answer, _OF_BODY, **more)
+    answer = operation["responses"]["200"]
+    served = {"Mlops-Model": {"schema": _TEXT}, "Mlops-Model-Version": {"schema": _TEXT}}
+    operation["responses"]["200"] = {**answer, "headers": {**answer["headers"], **served}}
+    return {"post": {**operation, "requestBody": {"required": True, "content": body}}}
+
+
+def _operation(
+    name: str,
+    tag: str,
+    summary: str,
+    answer: Json,
+    problems: tuple[int, ...],
+    *,
+    parameters: list[Json] | None = None,
+    unknown: bool = False,
+    more: Json | None = None,
+) -> Json:
+    """One operation; ``unknown`` if what its path names may not be there, ``more`` are answers that are no problems."""
+    responses = {
+        status: {**said, "headers": {**said.get("headers", {}), **_REQUEST_ID}} for status, said in {"200": answer, **(more or {})}.items()
+    }
+    responses |= _problems(((404,) if unknown else ()) + problems, open_inference=tag == _V2)
+    return {
+        "operationId": name,
+        "tags": [tag],
+        "summary": summary,
+        **({"parameters": parameters} if parameters else {}),
+        "responses": responses,
+    }
+
+
+def _problems(statuses: tuple[int, ...], *, open_inference: bool) -> Json:
+    kind = "OpenInference" if open_inference else "Problem"
+    return {str(status): {"$ref": f"#/components/responses/{kind}{status}"} for status in statuses}
+
+
+def _problem_responses() -> Json:
+    """Each error's answer, in both shapes."""
+    challenge = {"WWW-Authenticate": {"required": True, "schema": _TEXT}}
+    headers = {401: challenge, 429: _RETRY, 503: _RETRY}
+    responses: Json = {}
+    for status, when in _WHEN.items():
+        example = {"type": "/docs#malformed", "title": TITLES[status], "status": status, "detail": when, "request_id": "4f1c"}
+        problem = {"application/problem+json": {"schema": _ref("Problem"), "example": example}}
+        responses[f"Problem{status}"] = {"description": when, "headers": {**headers.get(status, {}), **_REQUEST_ID}, "content": problem}
+        error = {"application/json": {"schema": _ref("OpenInferenceError"), "example": {"error": when}}}
+        responses[f"OpenInference{status}"] = {"description": when, "headers": {**headers.get(status, {}), **_REQUEST_ID}, "content": error}
+    return responses
+
+
+# Shapes that no model changes
+
+
+def _problem() -> Json:
+    fault = _object(
+        {
+            "row": {"type": ["integer", "null"], "minimum": 0},
+            "column": {"type": ["string", "null"]},
+            "reason": {"enum": list(REASONS)},
+            "detail": _TEXT,
+        }
+    )
+    return _object(
+        {
+            "type": {"enum": [f"/docs#{reason}" for reason in REASONS], "description": "Where to read what to do."},
+            "title": {"enum": list(TITLES.values())},
+            "status": {"type": "integer", "enum": list(TITLES)},
+            "detail": _TEXT,
+            "request_id": _TEXT,
+            "errors": {"type": "array", "items": fault, "minItems": 1, "maxItems": SHOWN_FAULTS},
+        },
+        ["type", "title", "status", "detail", "request_id"],
+        description="A problem by RFC 9457.",
+    )
+
+
+def _status() -> Json:
+    number, count, flag = {"type": "number"}, {"type": "number", "minimum": 0}, {"type": "boolean"}
+    maybe = {"type": ["number", "null"]}
+    column = _object(
+        {
+            "name": _TEXT,
+            "kind": {"enum": ["number", "integer", "boolean", "category"]},
+            "min": maybe,
+            "max": maybe,
+            "nullable": flag,
+            "private": flag,
+            "categories": {"type": ["array", "null"], "items": _TEXT},
+        }
+    )
+    model = _object(
+        {
+            "reference": _TEXT,
+            "version": _TEXT,
+            "content_sha256": _TEXT,
+            "engine": {"enum": ["onnx", "skops"]},
+            "loaded": _TIME,
+            "task": {"enum": ["binary", "multiclass", "regression"]},
+            "target": _TEXT,
+            "classes": {"type": "array"},
+            "estimator": _TEXT,
+            "columns": {"type": "array", "items": column},
+            "example": {"type": "object"},
+            "metrics": _map(_object({"value": maybe, "low": maybe, "high": maybe})),
+            "gate": {"type": "array", "items": _object({"name": _TEXT, "passed": flag, "text": _TEXT})},
+        }
+    )
+    record = {"mode": {"enum": ["durable", "relaxed", "off"]}, "loss_ms": count, "pending": count, "written": count, "problem": _TEXT}
+    service = {
+        "version": _TEXT,
+        "started": _TIME,
+        "workers": {"type": "integer", "minimum": 1},
+        "default": _TEXT,
+        "record": _object(record),
+        "not_ready": {"type": "array", "items": _TEXT},
+    }
+    bucket = _row_of({"anyOf": [number, {"const": "+Inf"}]}, 2)
+    latency = {"count": count, "sum": count, "buckets": {"type": "array", "items": bucket, "description": "Upper bound in seconds, count."}}
+    totals = {"requests": _map(count), "rejected": _map(count), "rows": count, "latency": _object(latency)}
+    return _object({"service": _object(service), "models": _map(model), "totals": _object(totals)})
+
+
+_V2 = "open inference"
+_TEXT: Json = {"type": "string"}
+_COUNT: Json = {"type": "integer", "minimum": 0}
+_RETRY: Json = {"Retry-After": {"required": True, "description": "Seconds.", "schema": _COUNT}}
+_REQUEST_ID: Json = {"X-Request-Id": {"required": True, "description": "The request's own, or one made up.", "schema": _TEXT}}
+_NOT_READY: Json = {
+    "type": "object",
+    "properties": {"name": _TEXT, "ready": {"const": False}},
+    "required": ["name", "ready"],
+    "additionalProperties": False,
+}
+_TIME: Json = {"type": "string", "format": "date-time"}
+_PROBABILITY: Json = {"type": "number", "minimum": 0, "maximum": 1}
+_VALUE: Json = {"type": ["number", "null"], "description": "Null if the model gave no finite number."}
+_NOTHING_ELSE: Json = {"additionalProperties": False}
+
+
+def _object(properties: Json, required: list[str] | None = None, **more: Any) -> Json:
+    """An object of these properties and no others; all are required unless said otherwise."""
+    needed = list(properties) if required is None else required
+    return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False, **more}
+
+
+def _map(values: Json) -> Json:
+    return {"type": "object", "additionalProperties": values}
+
+
+def _row_of(items: Json, count: int) -> Json:
+    return {"type": "array", "items": items, "minItems": count, "maxItems": count}
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _of(model: str, part: str) -> Json:
+    return _ref(f"{model}.{part}")
+
+
+def _json(schema: Json, text: str) -> Json:
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+def _or_null(kinds: list[str], column: Column) -> str | list[str]:
+    return [*kinds, "null"] if column.nullable else kinds[0] if len(kinds) == 1 else kinds
+
+
+def _plain(value: float) -> float | int:
+    """A whole bound as an integer, where that is shorter to read."""
+    return int(value) if abs(value) < 1e15 and value == int(value) else value
+
+
+def _csv(record: Json) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([record.keys(), record.values()])
+    return text.getvalue()
+
+
+# Pages
+
+
+@cache
+def page(name: str) -> tuple[bytes, str]:
+    """The bytes of the page ``index`` or ``docs``, and the policy that lets nothing run or style it but what is in it."""
+    content = (Path(__file__).parent / "static" / f"{name}.html").read_bytes()
+
+    def hashes(tag: bytes) -> str:
+        found = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), content, re.DOTALL)
+        return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(part).digest()).decode()}'" for part in found)
+
+    policy = (
+        f"default-src 'none'; script-src {hashes(b'script')}; style-src {hashes(b'style')}; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return content, policy

@@ -1,0 +1,188 @@
+"""Everything that is not a prediction: the pages, health, metrics, and what is told of the models served."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mlops_pipeline.serving import openapi
+from mlops_pipeline.serving.asked import JSON, TEXT
+from mlops_pipeline.serving.problems import RETRY
+from mlops_pipeline.serving.protocol import Headers, open_inference
+
+if TYPE_CHECKING:
+    from mlops_pipeline.serving.application import Application, Served
+
+PAGES = {
+    "/": "index",
+    "/docs": "docs",
+    "/openapi.json": "openapi",
+    "/status": "status",
+    "/metrics": "metrics",
+    "/live": "live",
+    "/ready": "ready",
+    "/ping": "ping",
+    "/health": "ping",
+    "/v2": "v2",
+    "/v2/health/live": "v2-live",
+    "/v2/health/ready": "v2-ready",
+}
+OPEN = frozenset({"index", "docs", "live", "ready", "ping", "v2-live", "v2-ready"})
+"""Pages that need no key: they hold nothing of the model, and probes carry none."""
+
+Page = tuple[int, bytes, Headers]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What one worker knows of all: its own number, and when each one's loop last turned (seconds of the monotonic clock)."""
+
+    own: int
+    beats: Any
+    stuck_s: float
+
+
+class Operations:
+    """The pages of one worker's application."""
+
+    def __init__(self, application: Application, version: str) -> None:
+        self._application, self._version = application, version
+
+    def page(self, kind: str, served: Served | None) -> Page:
+        """Status, body and headers of a page; ``served`` is the model that its path names."""
+        if served is not None:
+            return self._of_model(kind, served)
+        if kind in ("index", "docs"):
+            content, policy = openapi.page(kind)
+            safe = [(b"content-security-policy", policy.encode()), (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-cache")]
+            return 200, content, [(b"content-type", b"text/html; charset=utf-8"), *safe]
+        if kind in ("ready", "v2-ready", "ping"):
+            return self._readiness(kind)
+        if kind == "metrics":
+            return 200, self._application.metrics.text(), [(b"content-type", b"text/plain; version=1.0.0; charset=utf-8")]
+        contents: dict[str, Callable[[], bytes]] = {
+            "live": lambda: b'{"status":"ok"}',
+            "v2-live": lambda: b'{"live":true}',
+            "v2": lambda: open_inference.server_metadata(self._version),
+            "status": lambda: msgspec.json.encode(self._status()),
+            "openapi": lambda: msgspec.json.encode(self._document()),
+        }
+        return 200, contents[kind](), [(b"content-type", JSON), (b"cache-control", b"no-store")]
+
+    def not_ready(self) -> list[str]:
+        """Why this server should get no traffic; empty if it should."""
+        application, reasons = self._application, []
+        default, recorder, workers = application.settings.default_model, application.recorder, application.workers
+        if application.draining:
+            reasons.append("stopping")
+        if default not in application.models:
+            reasons.append(f"model '{default}' is not loaded")
+        if recorder is not None and recorder.problem:
+            reasons.append(f"the record of predictions cannot be written: {recorder.problem}")
+        now = time.monotonic()
+        # A beat in the future is the time that a new worker has to start: it does not answer yet.
+        late = [k for k, beat in enumerate(workers.beats) if k != workers.own and (now - beat > workers.stuck_s or beat > now)]
+        if late:
+            reasons.append(f"{len(late)} of {len(workers.beats)} workers do not answer")
+        return reasons
+
+    def _of_model(self, kind: str, served: Served) -> Page:
+        if kind == "version":
+            return 200, _mlflow_version(served).encode(), [(b"content-type", TEXT)]
+        name, version, signature = served.loaded.name, served.version, served.signature
+        if kind == "v2-model-ready":
+            return 200, open_inference.model_ready(name), [(b"content-type", JSON)]
+        platform = "onnx_onnxv1" if served.loaded.engine.name == "onnx" else "sklearn_skops"
+        return 200, open_inference.model_metadata(name, version, signature, platform), [(b"content-type", JSON)]
+
+    def _readiness(self, kind: str) -> Page:
+        reasons = self.not_ready()
+        status, retry = (503, list(RETRY)) if reasons else (200, [])
+        if kind == "ping":
+            return status, b"\n", [(b"content-type", TEXT), *retry]
+        if kind == "v2-ready":
+            return status, b'{"ready":false}' if reasons else b'{"ready":true}', [(b"content-type", JSON), *retry]
+        content = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ok"}
+        return status, msgspec.json.encode(content), [(b"content-type", JSON), *retry]
+
+    def _status(self) -> dict[str, Any]:
+        application = self._application
+        settings, recorder, totals = application.settings, application.recorder, application.metrics.totals()
+        return {
+            "service": {
+                "version": self._version,
+                "started": _utc(totals.pop("started")),
+                "workers": settings.workers,
+                "default": settings.default_model,
+                "record": {
+                    "mode": settings.record.mode,
+                    "loss_ms": settings.record.loss_ms,
+                    "pending": recorder.pending if recorder else 0,
+                    "written": recorder.written if recorder else 0,
+                    "problem": recorder.problem if recorder else "",
+                },
+                "not_ready": self.not_ready(),
+            },
+            "models": {name: _described(served) for name, served in application.models.items()},
+            "totals": totals,
+        }
+
+    def _document(self) -> dict[str, Any]:
+        settings = self._application.settings
+        return openapi.document(
+            {name: served.signature for name, served in self._application.models.items()},
+            settings.default_model,
+            version=self._version,
+            keys=bool(settings.api_keys),
+            max_rows=settings.limits.max_rows,
+            open_metrics=settings.open_metrics,
+            examples={name: served.loaded.example for name, served in self._application.models.items()},
+        )
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _mlflow_version(served: Served) -> str:
+    """The version of MLflow that wrote the model, which its clients ask for."""
+    text = (served.loaded.folder / "MLmodel").read_text(encoding="utf-8")
+    found = re.search(r"^mlflow_version: (\S+)$", text, re.MULTILINE)
+    return found[1] if found else "unknown"
+
+
+def _described(served: Served) -> dict[str, Any]:
+    loaded, signature = served.loaded, served.signature
+    columns = [
+        {
+            "name": name,
+            "kind": column.kind,
+            "min": column.min,
+            "max": column.max,
+            "nullable": column.nullable,
+            "private": column.private,
+            "categories": sorted(signature.seen[name]) if name in signature.seen else None,
+        }
+        for name, column in signature.columns.items()
+    ]
+    return {
+        "reference": loaded.reference,
+        "version": loaded.version,
+        "content_sha256": loaded.content_sha256,
+        "engine": loaded.engine.name,
+        "loaded": _utc(loaded.loaded_at),
+        "task": signature.task,
+        "target": loaded.training.target,
+        "classes": list(signature.classes),
+        "estimator": loaded.training.estimator,
+        "columns": columns,
+        "example": loaded.example,
+        "metrics": loaded.evaluation.get("metrics", {}),
+        "gate": list(loaded.gate),
+    }

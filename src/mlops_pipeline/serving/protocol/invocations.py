@@ -1,0 +1,187 @@
+"""MLflow's ``/invocations``: four JSON forms and CSV, as MLflow's own scoring server takes them.
+
+Source: mlflow.org/docs/latest/ml/deployment/deploy-model-locally («Inference Server Specification») and
+``mlflow.pyfunc.scoring_server``. JSON may hold the words NaN and Infinity, since Python's own writer, which MLflow's
+client uses, writes them: NaN is taken for null, infinity is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET
+
+from mlops_pipeline.serving.asked import CSV, JSON, Asked
+from mlops_pipeline.serving.problems import Fault, Refused
+from mlops_pipeline.serving.protocol import Headers
+from mlops_pipeline.serving.protocol.lenient import python_json
+from mlops_pipeline.serving.protocol.predict import not_json
+from mlops_pipeline.serving.protocol.typed import array_type, record_type, values_of
+from mlops_pipeline.serving.signature import Column, Rows, Signature
+
+FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_FORM = "a JSON object with one of dataframe_split, dataframe_records, instances, inputs"
+_NULLS = frozenset({"", "NA", "NaN", "nan", "null", "None", "NULL", "N/A", "n/a", "<NA>", "#N/A"})
+"""Cells that pandas, through which MLflow reads CSV, takes for null."""
+
+
+class Invocations:
+    """The protocol for one model."""
+
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
+        self._names = list(signature.names)
+        row, record = array_type(signature), record_type(signature)
+        split = msgspec.defstruct("Split", [("columns", list[str]), ("data", list[row])], forbid_unknown_fields=True)  # type: ignore[valid-type]
+        body = msgspec.defstruct(
+            "Body",
+            [
+                ("dataframe_split", split | msgspec.UnsetType, UNSET),
+                ("dataframe_records", list[record] | msgspec.UnsetType, UNSET),  # type: ignore[valid-type]
+                ("instances", msgspec.Raw, msgspec.Raw()),
+                ("inputs", msgspec.Raw, msgspec.Raw()),
+            ],
+            forbid_unknown_fields=True,
+        )
+        self._typed: msgspec.json.Decoder[Any] = msgspec.json.Decoder(body)
+        self._rows: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
+
+    def read(self, asked: Asked, body: bytes) -> tuple[Rows, None]:
+        """Checked rows of JSON or CSV; raises :class:`Refused`."""
+        return (self.rows_of_csv(body) if asked.must_be(JSON, CSV) == CSV else self.rows(body)), None
+
+    def rows(self, body: bytes) -> Rows:
+        """Checked rows of a JSON body; raises :class:`Refused`."""
+        try:
+            given = self._typed.decode(body)
+            split, records, instances, inputs = given.dataframe_split, given.dataframe_records, given.instances, given.inputs
+            if split is not UNSET and records is UNSET and not instances and not inputs and split.columns == self._names:
+                return self._signature.rows(values_of(split.data))
+            if records is not UNSET and split is UNSET and not instances and not inputs:
+                return self._signature.rows(values_of(records))
+            if split is UNSET and records is UNSET and bool(instances) != bool(inputs):
+                return self._signature.rows(values_of(self._rows.decode(instances or inputs)))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass
+        return self._looked_at_closely(body)
+
+    def rows_of_csv(self, body: bytes) -> Rows:
+        """Checked rows of a CSV body with a header; raises :class:`Refused`."""
+        try:
+            lines = list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise Refused(400, [Fault("malformed", f"the body is not CSV in UTF-8: {error}")]) from error
+        lines = [line for line in lines if line]
+        if not lines:
+            raise Refused(400, [Fault("malformed", "the body is empty: give a header of column names and rows")])
+        header, rows = lines[0], lines[1:]
+        _check_names(header)
+        for index, row in enumerate(rows):
+            if len(row) != len(header):
+                raise Refused(422, [Fault("malformed", f"row {index} has {len(row)} cells under a header of {len(header)}", index)])
+        columns = self._signature.columns
+        return self._signature.from_columns({name: [_cell(row[k], columns.get(name)) for row in rows] for k, name in enumerate(header)})
+
+    def write(self, asked: Asked, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
+        """The answer's JSON: probabilities a row, or values."""
+        return msgspec.json.encode({"predictions": outputs.tolist()}), [(b"content-type", JSON)]
+
+    def _looked_at_closely(self, body: bytes) -> Rows:
+        try:
+            given = msgspec.json.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            given = _python_json(body, error)
+        if not isinstance(given, dict):
+            raise Refused(400, [Fault("malformed", f"the body is not {_FORM}")])
+        there = [form for form in FORMS if form in given]
+        unknown = sorted(given.keys() - {*FORMS, "params"})
+        if len(there) != 1 or unknown:
+            what = f"key '{unknown[0][:60]}' is unknown" if unknown else f"it holds {' and '.join(there) or 'none of them'}"
+            raise Refused(400, [Fault("malformed", f"the body is not {_FORM}: {what}")])
+        if given.get("params") is not None and given["params"] != {}:
+            raise Refused(422, [Fault("malformed", "this model takes no 'params': leave them out")])
+        value = given[there[0]]
+        read: dict[str, Callable[[Any], Rows]] = {
+            "dataframe_split": self._split,
+            "dataframe_records": self._records,
+            "instances": self._instances,
+            "inputs": self._inputs,
+        }
+        return read[there[0]](value)
+
+    def _split(self, value: Any) -> Rows:
+        if not isinstance(value, dict) or not {"columns", "data"} <= value.keys() <= {"columns", "data", "index"}:
+            raise Refused(422, [Fault("malformed", "'dataframe_split' needs 'columns' and 'data' (and may have 'index')")])
+        columns, data = value["columns"], value["data"]
+        if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns) or not isinstance(data, list):
+            raise Refused(422, [Fault("malformed", "'dataframe_split.columns' must be a list of names and 'data' a list of rows")])
+        _check_names(columns)
+        return self._table(columns, data)
+
+    def _records(self, value: Any) -> Rows:
+        if not isinstance(value, list):
+            raise Refused(422, [Fault("malformed", "'dataframe_records' must be a list of records")])
+        return self._signature.from_records(value)
+
+    def _instances(self, value: Any) -> Rows:
+        if not isinstance(value, list):
+            raise Refused(422, [Fault("malformed", "'instances' must be a list of records, or of rows in the model's order")])
+        if value and all(isinstance(row, list) for row in value):
+            return self._table(self._names, value)
+        return self._signature.from_records(value)
+
+    def _inputs(self, value: Any) -> Rows:
+        if isinstance(value, dict):
+            columns = {name: values if isinstance(values, list) else [values] for name, values in value.items()}
+            return self._signature.from_columns({name: _flat(values) for name, values in columns.items()})
+        if isinstance(value, list):
+            return self._instances(value)
+        raise Refused(422, [Fault("malformed", "'inputs' must map columns to lists of values, or be a list of rows")])
+
+    def _table(self, columns: list[str], data: list[Any]) -> Rows:
+        for index, row in enumerate(data):
+            if not isinstance(row, list) or len(row) != len(columns):
+                what = f"has {len(row)} values" if isinstance(row, list) else "is no list"
+                raise Refused(422, [Fault("malformed", f"row {index} {what}: give a list of {len(columns)} values", index)])
+        return self._signature.from_columns({name: [row[k] for row in data] for k, name in enumerate(columns)})
+
+
+def _check_names(names: list[str]) -> None:
+    twice = next((name for k, name in enumerate(names) if name in names[:k]), None)
+    if twice is not None:
+        raise Refused(422, [Fault("malformed", f"column '{twice[:60]}' is given twice", None, twice[:100])])
+
+
+def _flat(values: list[Any]) -> list[Any]:
+    """A column given as ``[[1], [2]]`` is the same as ``[1, 2]``."""
+    if values and all(isinstance(value, list) and len(value) == 1 for value in values):
+        return [value[0] for value in values]
+    return values
+
+
+def _cell(text: str, column: Column | None) -> Any:
+    if text in _NULLS:
+        return None
+    if column is None or column.kind == "category":
+        return text
+    if column.kind == "boolean" and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _python_json(body: bytes, error: Exception) -> Any:
+    """JSON as Python writes it, with NaN and Infinity."""
+    if b"NaN" not in body and b"Infinity" not in body:
+        raise not_json(error, _FORM) from error
+    try:
+        return python_json(body)
+    except (ValueError, RecursionError) as second:
+        raise not_json(second, _FORM) from second

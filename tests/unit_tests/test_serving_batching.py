@@ -1,0 +1,156 @@
+"""Micro-batches: who shares a call of the model, who waits, who is turned away, and that nobody harms another."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_pipeline.serving.batching import Batcher, Queue
+from mlops_pipeline.serving.problems import Refused
+from mlops_pipeline.serving.signature import Rows
+
+
+def rows(*values: float) -> Rows:
+    return Rows(len(values), np.array(values, dtype=np.float32).reshape(-1, 1), None)
+
+
+def double(numbers: Any, _: Any) -> np.ndarray:
+    if (numbers == 13).any():
+        raise ValueError("13")
+    return np.asarray(numbers[:, 0] * 2)
+
+
+def run(body: Callable[[Callable[..., Batcher]], Coroutine[Any, Any, Any]], predict: Any = double, **limits: Any) -> Any:
+    """Run a test's coroutine with a maker of batchers on its own loop."""
+
+    async def inside() -> Any:
+        loop = asyncio.get_running_loop()
+        queue = Queue(loop, rows=limits.get("rows", 100), deadline_s=limits.get("deadline_s", 10))
+        with ThreadPoolExecutor(1) as pool:
+            seen: list[int] = []
+
+            def made() -> Batcher:
+                batcher = Batcher(predict, queue, pool, max_rows=limits.get("max_rows", 10), seen=lambda requests, _: seen.append(requests))
+                batcher.sizes = seen  # type: ignore[attr-defined]
+                batcher.queue = queue  # type: ignore[attr-defined]
+                return batcher
+
+            return await body(made)
+
+    return asyncio.run(inside())
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=12), min_size=1, max_size=20))
+def test_everyone_gets_the_outputs_of_their_own_rows(requests: list[list[float]]) -> None:
+    async def body(made: Any) -> None:
+        batcher = made()
+        answers = [batcher.submit(rows(*values), 0.0) for values in requests]
+        for values, answer in zip(requests, await asyncio.gather(*answers), strict=True):
+            assert answer.tolist() == (np.array(values, dtype=np.float32) * 2).tolist()
+        assert batcher.queue.rows == 0
+
+    run(body, rows=10_000, deadline_s=1e9)
+
+
+def test_requests_of_one_turn_share_a_call() -> None:
+    async def body(made: Any) -> list[int]:
+        batcher = made()
+        await batcher.submit(rows(1), 0.0)
+        await asyncio.gather(*[batcher.submit(rows(k), 0.0) for k in range(8)])
+        return list(batcher.sizes)
+
+    assert run(body, deadline_s=1e9) == [1, 8]
+
+
+def test_a_batch_is_counted_in_rows() -> None:
+    async def body(made: Any) -> list[int]:
+        batcher = made()
+        await asyncio.gather(*[batcher.submit(rows(*range(4)), 0.0) for _ in range(5)], batcher.submit(rows(*[1] * 30), 0.0))
+        return list(batcher.sizes)
+
+    assert run(body, deadline_s=1e9, max_rows=10) == [2, 2, 1, 1]
+
+
+def test_a_row_that_breaks_the_model_fails_alone() -> None:
+    async def body(made: Any) -> list[Any]:
+        batcher = made()
+        return await asyncio.gather(*[batcher.submit(rows(value), 0.0) for value in (1, 13, 3)], return_exceptions=True)
+
+    good, bad, other = run(body, deadline_s=1e9)
+    assert (good.tolist(), other.tolist()) == ([2], [6])
+    assert isinstance(bad, ValueError)
+
+
+def test_while_a_long_batch_runs_the_next_one_gathers() -> None:
+    release, started = threading.Event(), threading.Event()
+
+    def slow(numbers: Any, categories: Any) -> np.ndarray:
+        started.set()
+        assert release.wait(10)
+        return double(numbers, categories)
+
+    async def body(made: Any) -> list[int]:
+        batcher = made()
+        first = batcher.submit(rows(1), 0.0)
+        await asyncio.to_thread(started.wait)
+        others = [batcher.submit(rows(k), 0.0) for k in range(5)]
+        await asyncio.sleep(0)
+        assert not any(other.done() for other in others)
+        release.set()
+        await asyncio.gather(first, *others)
+        return list(batcher.sizes)
+
+    assert run(body, slow, deadline_s=1e9) == [1, 5]
+
+
+def test_a_full_queue_turns_away_with_a_time_to_come_back() -> None:
+    async def body(made: Any) -> Refused:
+        batcher = made()
+        waiting = [batcher.submit(rows(*range(4)), 0.0) for _ in range(2)]
+        with pytest.raises(Refused) as refused:
+            batcher.submit(rows(1, 2, 3), 0.0)
+        await asyncio.gather(*waiting)
+        await batcher.submit(rows(1, 2, 3), 0.0)
+        return refused.value
+
+    refusal = run(body, deadline_s=1e9, rows=10)
+    assert refusal.status == 429
+    assert int(dict(refusal.headers)[b"retry-after"]) >= 1
+
+
+def test_a_single_request_larger_than_the_queue_is_taken_when_nothing_waits() -> None:
+    async def body(made: Any) -> int:
+        return len(await made().submit(rows(*[1] * 50), 0.0))
+
+    assert run(body, deadline_s=1e9, rows=10) == 50
+
+
+def test_a_request_past_its_deadline_is_told_so_and_not_run() -> None:
+    release = threading.Event()
+    ran: list[int] = []
+
+    def slow(numbers: Any, categories: Any) -> np.ndarray:
+        ran.append(len(numbers))
+        assert release.wait(10)
+        return double(numbers, categories)
+
+    async def body(made: Any) -> tuple[list[Any], float]:
+        batcher = made()
+        now = time.perf_counter()
+        said = await asyncio.gather(*[batcher.submit(rows(*[1] * count), now) for count in (1, 2)], return_exceptions=True)
+        release.set()
+        await batcher.submit(rows(1, 1, 1), time.perf_counter())
+        return said, batcher.queue.rows
+
+    said, left = run(body, slow, deadline_s=0.2, max_rows=1)
+    assert [(refusal.status, refusal.reason) for refusal in said] == [(503, "deadline")] * 2
+    assert (ran, left) == ([1, 3], 0)

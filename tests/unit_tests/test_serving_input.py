@@ -1,0 +1,257 @@
+"""What the server takes of a client: typed and careful reading agree, and every fault is told by row and column."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_pipeline.serving.problems import Refused
+from mlops_pipeline.serving.protocol.invocations import Invocations
+from mlops_pipeline.serving.protocol.predict import Predict
+from mlops_pipeline.serving.signature import Column, Rows, Signature, Training
+
+COLUMNS = {
+    "size (cm)": Column("number", min=-5, max=5, nullable=False),
+    "weight": Column("number"),
+    "count": Column("integer", min=0),
+    "round": Column("boolean"),
+    "kind": Column("category", nullable=False),
+    "colour": Column("category"),
+}
+SEEN = {"kind": ["a", "b"], "colour": ["red", "(missing)"]}
+GOOD = {"size (cm)": 1.5, "weight": None, "count": 3, "round": True, "kind": "a", "colour": "red"}
+
+
+def signature(*, reject_unseen: bool = True, max_rows: int = 5) -> Signature:
+    training = Training(task="binary", classes=[0, 1], columns=COLUMNS, categories=SEEN)
+    return Signature.of(training, reject_unseen=reject_unseen, max_rows=max_rows)
+
+
+def predicted(*records: Any, **policy: Any) -> Rows:
+    return Predict(signature(**policy), "m", "1").rows(json.dumps({"records": records}).encode())
+
+
+def refusal(body: bytes, form: str = "json", **policy: Any) -> Refused:
+    protocol = Invocations(signature(**policy))
+    with pytest.raises(Refused) as refused:
+        protocol.rows(body) if form == "json" else protocol.rows_of_csv(body)
+    return refused.value
+
+
+def same(one: Rows, other: Rows) -> None:
+    assert one.numbers is not None
+    assert one.categories is not None
+    np.testing.assert_array_equal(one.numbers, other.numbers)
+    assert one.categories.tolist() == other.categories.tolist()  # type: ignore[union-attr]
+
+
+values = st.fixed_dictionaries(
+    {
+        "size (cm)": st.floats(-5, 5),
+        "weight": st.none() | st.floats(-1e30, 1e30) | st.integers(-(10**12), 10**12),
+        "count": st.none() | st.integers(0, 2**40),
+        "round": st.none() | st.booleans() | st.sampled_from([0, 1]),
+        "kind": st.sampled_from(["a", "b"]),
+        "colour": st.none() | st.just("red"),
+    }
+)
+
+
+@given(st.lists(values, min_size=1, max_size=5))
+def test_every_form_gives_the_same_rows(records: list[dict[str, Any]]) -> None:
+    names = list(COLUMNS)
+    data = [[record[name] for name in names] for record in records]
+    reverse = {"columns": names[::-1], "data": [row[::-1] for row in data]}
+    bodies: list[dict[str, Any]] = [
+        {"dataframe_split": {"columns": names, "data": data}},
+        {"dataframe_split": reverse},
+        {"dataframe_split": {**reverse, "index": list(range(len(data)))}},
+        {"dataframe_records": records},
+        {"instances": records},
+        {"instances": data},
+        {"inputs": {name: [record[name] for record in records] for name in names}},
+        {"inputs": {name: [[record[name]] for record in records] for name in names}, "params": {}},
+        {"inputs": data},
+    ]
+    expected = predicted(*records)
+    protocol = Invocations(signature())
+    for body in bodies:
+        same(protocol.rows(json.dumps(body).encode()), expected)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(names)
+    writer.writerows([["" if value is None else repr(value) if isinstance(value, float) else value for value in row] for row in data])
+    same(protocol.rows_of_csv(text.getvalue().encode()), expected)
+    same(signature().from_records(records), expected)
+
+
+def test_null_is_nan_or_the_models_own_word() -> None:
+    rows = predicted({**GOOD, "colour": None}, {k: v for k, v in GOOD.items() if k not in ("weight", "colour")})
+    assert rows.numbers is not None
+    assert rows.categories is not None
+    assert np.isnan(rows.numbers[:, 1]).all()
+    assert rows.categories[:, 1].tolist() == ["(missing)", "(missing)"]
+    assert rows.numbers.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "said"),
+    [
+        ({"size (cm)": 5.5}, "out_of_bounds", "row 1, column 'size (cm)' is 5.5, outside -5 to 5"),
+        ({"size (cm)": None}, "null", "row 1, column 'size (cm)' is null, which the model does not take"),
+        ({"size (cm)": "1"}, "wrong_type", "row 1, column 'size (cm)' is '1', not a number"),
+        ({"size (cm)": True}, "wrong_type", "row 1, column 'size (cm)' is True, not a number"),
+        ({"size (cm)": [1]}, "wrong_type", "row 1, column 'size (cm)' is a list, not a number"),
+        ({"weight": 1e300}, "out_of_bounds", "row 1, column 'weight' is 1e+300, outside what a 32-bit float holds"),
+        ({"weight": 10**400}, "not_finite", "row 1, column 'weight' is inf, not a finite number"),
+        ({"count": -1}, "out_of_bounds", "row 1, column 'count' is -1, outside 0 and above"),
+        ({"count": 1.5}, "wrong_type", "row 1, column 'count' is 1.5, not a whole number"),
+        ({"round": 2}, "out_of_bounds", "row 1, column 'round' is 2, outside 0 to 1"),
+        ({"kind": 3}, "wrong_type", "row 1, column 'kind' is 3, not text"),
+        ({"kind": "z"}, "unseen_category", "row 1, column 'kind' is 'z', which the model was not trained on: use one of its 2 categories"),
+        ({"kind": None}, "null", "row 1, column 'kind' is null, which the model does not take"),
+        (
+            {"sise": 1},
+            "unknown_column",
+            "row 1: column 'sise' is none of the model's: size (cm), weight, count, round, kind, colour",
+        ),
+    ],
+)
+def test_a_fault_names_row_column_value_and_remedy(change: dict[str, Any], reason: str, said: str) -> None:
+    with pytest.raises(Refused) as refused:
+        predicted(GOOD, {**GOOD, **change}, GOOD)
+    fault = refused.value.faults[0]
+    assert (refused.value.status, fault.reason, fault.row, fault.column) == (422, reason, 1, next(iter(change)))
+    assert fault.detail == said
+    assert refused.value.place == f"{reason} (row 1, column '{next(iter(change))}')", "a log must not see values"
+
+
+def test_a_missing_column_is_named() -> None:
+    with pytest.raises(Refused, match=r"row 0: column 'kind' is missing"):
+        predicted({k: v for k, v in GOOD.items() if k != "kind"})
+
+
+def test_every_fault_is_listed_in_the_order_of_rows() -> None:
+    with pytest.raises(Refused) as refused:
+        predicted({**GOOD, "kind": "z", "count": -1}, GOOD, {**GOOD, "size (cm)": -9})
+    assert [(fault.row, fault.column) for fault in refused.value.faults] == [(0, "count"), (0, "kind"), (2, "size (cm)")]
+
+
+def test_a_float32_at_a_bound_is_inside() -> None:
+    columns = {"share": Column("number", min=0.1, max=0.7, nullable=False)}
+    made = Signature.of(Training("regression", [], columns, {}), reject_unseen=False, max_rows=9)
+    edges = np.array([[0.1], [0.7]], dtype=np.float32)
+    assert made.checked(edges, None).count == 2
+    with pytest.raises(Refused, match=r"row 1, column 'share' is 0\.7\d*, outside 0\.1 to 0\.7"):
+        made.checked(np.nextafter(edges, np.float32(1)), None)
+
+
+def test_unseen_categories_pass_and_are_counted_where_the_policy_says_so() -> None:
+    rows = predicted({**GOOD, "kind": "z", "colour": "blue"}, GOOD, reject_unseen=False)
+    assert rows.categories is not None
+    assert (rows.unseen, rows.categories[0].tolist()) == (2, ["z", "blue"])
+
+
+@pytest.mark.parametrize(("count", "status"), [(0, 422), (5, 200), (6, 413)])
+def test_rows_are_counted(count: int, status: int) -> None:
+    body = json.dumps({"records": [GOOD] * count}).encode()
+    if status == 200:
+        assert Predict(signature(), "m", "1").rows(body).count == count
+    else:
+        with pytest.raises(Refused) as refused:
+            Predict(signature(), "m", "1").rows(body)
+        assert refused.value.status == status
+
+
+def test_python_writes_nan_and_infinity_into_json() -> None:
+    row = [1.5, math.nan, 3, 1, "a", "red"]
+    body = json.dumps({"dataframe_split": {"columns": list(COLUMNS), "data": [row]}}).encode()
+    rows = Invocations(signature()).rows(body)
+    assert rows.numbers is not None
+    assert math.isnan(rows.numbers[0, 1])
+    infinite = json.dumps({"dataframe_split": {"columns": list(COLUMNS), "data": [[1.5, math.inf, *row[2:]]]}}).encode()
+    assert refusal(infinite).reason == "not_finite"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"", 400, "the body is not a JSON object with one of"),
+        (b"\xff\xfe", 400, "the body is not a JSON object"),
+        (b"[" * 100_000, 400, "the body is not a JSON object"),
+        (b"[1]", 400, "the body is not a JSON object"),
+        (b"{}", 400, "it holds none of them"),
+        (b'{"instances": [], "inputs": []}', 400, "it holds instances and inputs"),
+        (b'{"instances": [], "more": 1}', 400, "key 'more' is unknown"),
+        (b'{"instances": []}', 422, "holds no row"),
+        (b'{"instances": 3}', 422, "'instances' must be a list"),
+        (b'{"instances": [1]}', 422, "row 0: 1 is no record"),
+        (b'{"instances": [[1], 3]}', 422, "row 0: a list is no record"),
+        (b'{"inputs": 3}', 422, "'inputs' must map columns"),
+        (b'{"inputs": {"kind": ["a", "b"], "size (cm)": [1]}}', 422, "the columns have 1 to 2 values"),
+        (b'{"dataframe_records": {}}', 422, "'dataframe_records' must be a list"),
+        (b'{"dataframe_split": {"data": []}}', 422, "needs 'columns' and 'data'"),
+        (b'{"dataframe_split": {"columns": "x", "data": []}}', 422, "must be a list of names"),
+        (b'{"dataframe_split": {"columns": ["kind", "kind"], "data": [["a", "b"]]}}', 422, "column 'kind' is given twice"),
+        (b'{"dataframe_split": {"columns": ["kind"], "data": [["a", "b"]]}}', 422, "row 0 has 2 values: give a list of 1 values"),
+        (b'{"instances": [[1, 2]]}', 422, "row 0 has 2 values: give a list of 6 values"),
+        (b'{"instances": [[NaN]', 400, "the body is not"),
+        (b'{"instances": [{}], "params": {"x": 1}}', 422, "takes no 'params'"),
+    ],
+)
+def test_a_misshapen_body_is_told_what_is_wrong(body: bytes, status: int, said: str) -> None:
+    refused = refusal(body)
+    assert refused.status == status
+    assert said in str(refused)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "the body is empty"),
+        (b"\xff", "not CSV in UTF-8"),
+        (b"kind,size (cm)\n", "holds no row"),
+        (b"kind,kind\na,b\n", "given twice"),
+        (b"kind,size (cm)\na\n", "row 0 has 1 cells under a header of 2"),
+        (b'kind,size (cm)\n"a,1\n', "not CSV"),
+        (b"kind,size (cm)\na,long\n", "row 0, column 'size (cm)' is 'long', not a number"),
+    ],
+)
+def test_misshapen_csv_is_told_what_is_wrong(body: bytes, said: str) -> None:
+    assert said in str(refusal(body, "csv"))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["kind", "a", "red"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["records", "ids", "instances", "inputs", *COLUMNS]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(json_values | st.fixed_dictionaries({"records": st.lists(json_values)}) | st.fixed_dictionaries({"inputs": json_values}))
+def test_nothing_but_rows_or_a_refusal_comes_of_any_json(content: Any) -> None:
+    body = json.dumps(content).encode()
+    for read in (Predict(signature(), "m", "1").rows, Invocations(signature()).rows, Invocations(signature()).rows_of_csv):
+        try:
+            assert isinstance(read(body), Rows)
+        except Refused as refused:
+            assert 400 <= refused.status < 500
+            assert "\n" not in refused.faults[0].place
+
+
+@given(st.binary(max_size=200))
+def test_nothing_but_rows_or_a_refusal_comes_of_any_bytes(body: bytes) -> None:
+    for read in (Predict(signature(), "m", "1").rows, Invocations(signature()).rows, Invocations(signature()).rows_of_csv):
+        with pytest.raises(Refused):
+            read(body)
