@@ -57,7 +57,7 @@ class Load:
 
 
 @contextmanager
-def load(url: str, body: Any, clients: int = 4, *, reconnect: bool = False) -> Iterator[Load]:
+def load(url: str, body: Any, clients: int = 4, *, prefix: str = "") -> Iterator[Load]:
     """Clients that ask one after the other until the block ends, each request under an id of its own."""
     seen, stop = Load(), threading.Event()
     content = json.dumps(body).encode()
@@ -68,7 +68,7 @@ def load(url: str, body: Any, clients: int = 4, *, reconnect: bool = False) -> I
         count = 0
         while not stop.is_set():
             count += 1
-            name = f"{number}-{count}"
+            name = f"{prefix}{number}-{count}"
             try:
                 connection.request("POST", parts.path, content, {"Content-Type": "application/json", "X-Request-Id": name})
                 answer = connection.getresponse()
@@ -78,10 +78,7 @@ def load(url: str, body: Any, clients: int = 4, *, reconnect: bool = False) -> I
                     seen.acknowledged.append(name)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 seen.broken.append(error)
-                if not reconnect:
-                    return
-                connection.close()
-                stop.wait(0.05)
+                return
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
     for thread in threads:

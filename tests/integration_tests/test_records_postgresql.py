@@ -21,7 +21,9 @@ from mlops_pipeline.records.entry import Entry
 from mlops_pipeline.records.reading import export, read, show
 from mlops_pipeline.records.store import StoreError, open_store
 from mlops_pipeline.serving.record import Recorder
-from tests.conftest import lacking
+from tests.conftest import Project, lacking, wait_for
+from tests.integration_tests.clients import load
+from tests.integration_tests.conftest import serving
 from tests.unit_tests.test_records import BINARY, NOON, PRIVATE, database, entry, on_a_loop, until, write, written
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]
@@ -228,3 +230,25 @@ def test_the_recorder_says_what_is_wrong_before_the_first_request(server: Any, a
         await made.close()
 
     on_a_loop(work)
+
+
+def test_a_model_server_rides_out_a_database_that_is_killed(server: Any, address: str, registered: Project, tmp_path: Path) -> None:
+    """Requests wait for the database up to their deadline and are then refused; none that was answered is missing after."""
+    from pgserver import pg_ctl
+
+    record, limits = {"mode": "durable", "uri": address}, {"deadline_ms": 1000}
+    with serving(registered, tmp_path / "serve", record=record, limits=limits, log={"requests": "none"}) as model_server:
+        with load(f"{model_server.url}/predict", {"records": [model_server.example]}) as seen:
+            wait_for(lambda: len(seen.acknowledged) > 100, 30, "answers")
+            pg_ctl(["-w", "stop", "-m", "immediate"], pgdata=server.pgdata, user=server.system_user)
+            wait_for(lambda: 503 in seen.statuses(), 30, "a refusal")
+            assert not model_server.is_ready()
+            server.ensure_postgres_running()
+            wait_for(model_server.is_ready, 30, "a server that is ready again")
+            already = len(seen.acknowledged)
+            wait_for(lambda: len(seen.acknowledged) > already + 100, 30, "answers again")
+        assert seen.statuses() == {200, 503}
+        assert not seen.broken
+    answered = read(address).filter(pl.col("error") == "")["request_id"]
+    assert set(seen.acknowledged) <= set(answered)
+    assert answered.n_unique() == len(answered)

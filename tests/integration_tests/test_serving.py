@@ -6,19 +6,22 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Project, wait_for
+from tests.conftest import Project, make_project, wait_for
 from tests.integration_tests.clients import get, load, metric, post
 from tests.integration_tests.conftest import Server, is_healthy, serving
+from tests.integration_tests.faults import children
 
 KEY = "a-long-random-key"
 DIGEST = f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
@@ -69,7 +72,9 @@ def test_mlflows_own_client_needs_no_change(served: Server, registered: Project)
         ("/metrics", b"{}", "application/json", 405, "/metrics takes GET, HEAD, not POST"),
         ("/v2/models/champion/versions/99/infer", b"{}", "application/json", 404, "is served in version 1, not in 99"),
         ("/v2/models/champion/infer", b"{}", "text/csv", 415, "the content type is text/csv"),
-        ("/predict", b" " * 17_000_000, "application/json", 413, "the body is larger than 16 MB: send fewer rows"),
+        ("/predict", b" " * 9_000_000, "application/json", 413, "the body is larger than 8 MB: send fewer rows"),
+        ("/invocations", b'{"dataframe_split":{"columns":["\\ud800"],"data":[[NaN]]}}', "application/json", 400, "the body is not"),
+        ("/invocations", b'{"inputs":{"\\ud800":[NaN]}}', "application/json", 400, "the body is not"),
     ],
 )
 def test_bad_input_gets_a_clear_answer(served: Server, path: str, body: object, kind: str, status: int, said: str) -> None:
@@ -214,33 +219,19 @@ def test_workers_share_a_port_and_their_metrics_add_up(registered: Project, tmp_
             assert post(url, body)[0] == 200
         assert metric(server.url, "mlops_requests_total", protocol="predict", status="200") == 40
         assert metric(server.url, "mlops_rows_total") == 40
-        workers = children(server.process.pid)
+        workers = children(server.process.pid, b"spawn_main")
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
-        wait_for(lambda: len(alive := children(server.process.pid)) == 2 and workers[0] not in alive, 30, "a new worker")
+        wait_for(lambda: len(alive := children(server.process.pid, b"spawn_main")) == 2 and workers[0] not in alive, 30, "a new worker")
         wait_for(server.is_ready, 30, "a server that is ready again")
         assert metric(server.url, "mlops_requests_total", protocol="predict", status="200") == 40
         os.kill(workers[1], signal.SIGSTOP)
-        wait_for(lambda: workers[1] not in children(server.process.pid), 30, "a new worker for the stuck one")
+        wait_for(lambda: workers[1] not in children(server.process.pid, b"spawn_main"), 30, "a new worker for the stuck one")
         wait_for(server.is_ready, 30, "a server that is ready again")
         assert post(url, body)[0] == 200
         assert "stuck" in server.log.read_text()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 0
-
-
-def children(pid: int) -> list[int]:
-    """The model workers that a server started (multiprocessing has a process of its own besides)."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rsplit(")", 1)[1].split()
-            words = (status.parent / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if int(fields[1]) == pid and fields[0] != "Z" and b"spawn_main" in words:
-            found.append(int(status.parent.name))
-    return sorted(found)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +245,7 @@ def children(pid: int) -> list[int]:
         ("record: {uri: mysql://u:hush@h/d}", "record.uri must be a postgresql:// address"),
         ("api_keys: {me: plain-key}", "api_keys.me"),
         ("tls: {certificate: no.pem, key: no.pem}", "there is no such file"),
+        ("tls: {certificate: serving.yaml, key: serving.yaml}", "are no certificate with its key"),
         ("pipeline: nowhere.yaml", "nowhere.yaml: cannot be read"),
     ],
 )
@@ -283,8 +275,6 @@ def test_a_port_in_use_is_one_line(served: Server, registered: Project) -> None:
 
 def test_it_is_ready_within_seconds(registered: Project, tmp_path: Path) -> None:
     """The bound is loose: a machine under test runs is slow. The figure itself is the benchmark's."""
-    import time
-
     began = time.monotonic()
     with serving(registered, tmp_path / "serve"):
         assert time.monotonic() - began < 30
@@ -301,3 +291,136 @@ def test_python_runs_it_as_a_container_does(registered: Project, tmp_path: Path,
         wait_for(lambda: process.poll() is not None or is_healthy(f"http://127.0.0.1:{free_port}/ready"), 30, "an answer")
         assert process.poll() is None, (tmp_path / "log").read_text()
         assert get(f"http://127.0.0.1:{free_port}/v2/models/small")[1]["name"] == "small"
+
+
+@pytest.mark.slow
+def test_a_version_without_a_twin_is_served_by_its_skops_file(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    project.change(onnx={"enabled": False})
+    project.run()
+    with serving(project, tmp_path / "serve") as server:
+        with load(f"{server.url}/predict", {"records": [server.example]}) as seen:
+            wait_for(lambda: len(seen.answers) > 50, 60, "answers")
+            assert server.is_ready()
+        assert seen.statuses() == {200}
+        said = list(seen.answers[0][1]["predictions"][0]["probabilities"].values())
+        assert said == pytest.approx(server.expected, abs=1e-5)
+        assert get(f"{server.url}/status")[1]["models"]["champion"]["engine"] == "skops"
+        null = {**server.example, "weight": None}
+        assert post(f"{server.url}/predict", {"records": [null]})[0] == 200
+
+
+@pytest.mark.parametrize("names", [[f"c{k}" for k in range(200_000)], ["same"] * 200_000], ids=["different", "same"])
+def test_a_body_of_nothing_but_names_does_not_hold_the_server_up(served: Server, names: list[str]) -> None:
+    began = time.monotonic()
+    assert post(f"{served.url}/invocations", {"dataframe_split": {"columns": names, "data": []}})[0] == 422
+    assert post(f"{served.url}/invocations", ",".join(names).encode(), "text/csv")[0] == 422
+    assert time.monotonic() - began < 5, "it took minutes when every name was compared with every other"
+
+
+def raw(server: Server, *parts: bytes) -> bytes:
+    """What comes back on one connection until the server closes it."""
+    host, port = server.url.removeprefix("http://").split(":")
+    said = b""
+    with socket.create_connection((host, int(port)), timeout=40) as connection:
+        for part in parts:
+            connection.sendall(part)
+        while piece := connection.recv(65536):
+            said += piece
+    return said
+
+
+def test_an_upgrade_is_refused_so_that_no_body_is_read_as_a_request(served: Server) -> None:
+    inner = b"GET /ping HTTP/1.1\r\nHost: x\r\nX-Request-Id: SMUGGLED\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Type: application/json\r\n"
+    said = raw(served, head + b"Content-Length: %d\r\n\r\n" % len(inner), inner)
+    assert said.startswith(b"HTTP/1.1 400")
+    assert b"send no Upgrade header" in said
+    assert len(re.findall(rb"^HTTP/1.1 \d", said, re.MULTILINE)) == 1
+    assert b"SMUGGLED" not in said
+    assert served.is_ready()
+
+
+def test_a_head_without_end_is_refused(served: Server) -> None:
+    said = raw(served, b"GET /ping HTTP/1.1\r\nX-Long: " + b"x" * 70_000)
+    assert said.startswith(b"HTTP/1.1 431")
+    assert served.is_ready()
+
+
+@pytest.mark.slow
+def test_a_head_that_does_not_come_is_given_up(served: Server) -> None:
+    from mlops_pipeline.serving.connection import HEAD_S
+
+    began = time.monotonic()
+    assert raw(served).startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - began < HEAD_S + 10
+    good = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert len(re.findall(rb"^HTTP/1.1 \d", raw(served, good, b"GET /pi"), re.MULTILINE)) == 2, (
+        "half a second request on a connection is given up too"
+    )
+
+
+def test_a_client_can_choose_no_word_of_the_record_or_the_log(registered: Project, tmp_path: Path) -> None:
+    """A CSV without its header: values stand where names are looked for."""
+    with serving(registered, tmp_path / "serve") as server:
+        status, said, _ = post(f"{server.url}/invocations", b"SECRET-PERSON,2\n1,2\n", "text/csv", **{"X-Request-Id": "headless"})
+        assert (status, said["errors"][0]["column"]) == (422, "SECRET-PERSON")
+    assert "SECRET" not in server.log.read_text()
+    from mlops_pipeline.records.reading import read
+
+    recorded = read(server.folder / "records")
+    assert recorded.filter(recorded["request_id"] == "headless")["error"].to_list() == ["unknown_column"]
+
+
+def test_private_columns_are_told_nowhere(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    columns = project.settings()["dataset"]["columns"]
+    columns["kind"]["private"] = True
+    project.change(dataset={"columns": columns})
+    project.run()
+    with serving(project, tmp_path / "serve") as server:
+        assert post(f"{server.url}/predict", {"records": [server.example]})[0] == 200
+        described = get(f"{server.url}/status")[1]["models"]["champion"]
+        (column,) = [column for column in described["columns"] if column["name"] == "kind"]
+        assert column["categories"] is None
+        assert described["example"]["kind"] == "text"
+    from mlops_pipeline.records.reading import read
+
+    assert "kind" not in read(server.folder / "records").columns
+
+
+def test_a_writer_that_hangs_shows_in_readiness(registered: Project, tmp_path: Path) -> None:
+    record = {"mode": "durable"}
+    with serving(registered, tmp_path / "serve", record=record, limits={"deadline_ms": 1000}) as server:
+        (writer,) = children(server.process.pid, b"records.writer")
+        os.kill(writer, signal.SIGSTOP)
+        try:
+            assert post(f"{server.url}/predict", {"records": [server.example]})[0] == 503
+            wait_for(lambda: not server.is_ready(), 20, "a server that says it is not ready")
+            assert "has not committed" in get(f"{server.url}/ready")[1]["reasons"][0]
+        finally:
+            os.kill(writer, signal.SIGCONT)
+        wait_for(server.is_ready, 20, "a server that is ready again")
+        assert post(f"{server.url}/predict", {"records": [server.example]})[0] == 200
+
+
+@pytest.mark.slow
+def test_answers_that_cannot_be_put_on_record_at_the_end_are_said_aloud(registered: Project, tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where the folder should be")
+    record = {"mode": "relaxed", "folder": str(blocked), "loss_ms": 60_000}
+    with serving(registered, tmp_path / "serve", until="/live", record=record) as server:
+        assert post(f"{server.url}/predict", {"records": [server.example]})[0] == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 2
+    last = server.log.read_text().splitlines()[-1]
+    assert last.startswith("error: 1 answers are not on record")
+
+
+def test_a_version_is_told_when_its_folder_is_gone(registered: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(registered.folder / "models/registry/best_model", folder)
+    with serving(registered, tmp_path / "serve", models={"champion": str(folder)}) as server:
+        shutil.rmtree(folder)
+        assert get(f"{server.url}/version")[0] == 200
+        assert post(f"{server.url}/predict", {"records": [server.example]})[0] == 200

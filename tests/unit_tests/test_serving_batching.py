@@ -154,3 +154,15 @@ def test_a_request_past_its_deadline_is_told_so_and_not_run() -> None:
     said, left = run(body, slow, deadline_s=0.2, max_rows=1)
     assert [(refusal.status, refusal.reason) for refusal in said] == [(503, "deadline")] * 2
     assert (ran, left) == ([1, 3], 0)
+
+
+def test_a_failure_to_put_a_batch_together_leaves_nothing_in_the_queue() -> None:
+    async def body(made: Any) -> tuple[list[Any], int]:
+        batcher = made()
+        odd = Rows(1, np.zeros((1, 2), dtype=np.float32), None)
+        said = await asyncio.gather(*[batcher.submit(one, 0.0) for one in (rows(1), odd, rows(3))], return_exceptions=True)
+        return said, batcher.queue.rows
+
+    said, left = run(body, deadline_s=1e9)
+    assert [answer.tolist() for answer in said] == [[2], [0], [6]]
+    assert left == 0

@@ -83,7 +83,7 @@ class WriterProcess:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))}
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlops_pipeline.records.writer"],
+                [sys.executable, "-P", "-m", "mlops_pipeline.records.writer"],
                 env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True,
             )  # fmt: skip
         except OSError as error:

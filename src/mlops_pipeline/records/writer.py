@@ -67,6 +67,9 @@ class _Writer:
     def _until_it_works(self, call: Callable[[], None], *, give_way: bool = False) -> bool:
         """Try until it works, or the server is gone; with ``give_way`` only until there is something else to do."""
         pause, deadline = PAUSE_S, None
+        # The end of the input is always told; what there is to read, such as the layout of a new version, only if asked for.
+        ready = select.poll()
+        ready.register(self._source, select.POLLIN if give_way else 0)
         while True:
             try:
                 call()
@@ -78,8 +81,7 @@ class _Writer:
                     self._tell()
                 return True
             self._tell()
-            # The server sends nothing while it waits for a group: what there is to read is its end.
-            if deadline is None and select.select([self._source], [], [], pause)[0]:
+            if deadline is None and ready.poll(1000 * pause):
                 if give_way:
                     return False
                 deadline = time.monotonic() + ORPHAN_S

@@ -18,7 +18,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records.entry import Entry, Layout
+from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.asked import JSON, PROBLEM, Asked, asked_by
 from mlops_pipeline.serving.batching import Batcher, Queue
 from mlops_pipeline.serving.metrics import Metrics, resident_bytes
@@ -75,6 +77,8 @@ class Served:
             classes=signature.classes,
         )
         self.headers = [(b"mlops-model", name.encode()), (b"mlops-model-version", version.encode())]
+        # The example is a row of the training data: what is private in it is made up.
+        self.example = {**loaded.example, **{key: value for key, value in openapi.made_up(signature).items() if key in self.layout.private}}
 
 
 class Application:
@@ -93,6 +97,8 @@ class Application:
         self.settings, self.metrics, self.workers, self.tracing = settings, metrics, workers, tracing
         self.models: dict[str, Served] = {}
         self.draining = False
+        self.lost = ""
+        """What could not be put on record at the end, in one line."""
         self.on_start: list[Callable[[], None]] = []
         self.on_stop: list[Callable[[], None]] = []
         self.recorder: Recorder | None = None
@@ -101,7 +107,8 @@ class Application:
         self._queue: Queue
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._keys = [bytes.fromhex(digest.removeprefix("sha256:")) for digest in settings.api_keys.values()]
-        self._max_body = int(settings.limits.max_body_mb * 1e6)
+        self._max_body, self._all_bodies = int(settings.limits.max_body_mb * 1e6), int(settings.limits.bodies_mb * 1e6)
+        self._under_way = 0
         self._reading: dict[int, tuple[float, asyncio.Task[Any] | None]] = {}
         self._written = 0
         self._numbers = itertools.count()
@@ -145,7 +152,12 @@ class Application:
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001  # nothing may leave a client without an answer
-            status, content, headers = self._failed(error, asked, served)
+            status, content, headers, written = self._failed(error, asked, served)
+            if written is not None and status < 500:
+                try:
+                    await self._on_disk(written, time.perf_counter())
+                except Refused as late:
+                    status, content, headers, _ = self._failed(late, asked, None)
         await self._send(send, status, content, headers, asked)
         count, observe = self.metrics.answered(asked.protocol, asked.model, status)
         count()
@@ -188,14 +200,21 @@ class Application:
         """A body in several pieces. One that is too large is let pass unkept for a while, since a client that is cut off while
         it still sends sees a broken connection and not the answer."""
         parts, size, limit = [message.get("body", b"")], len(message.get("body", b"")), self._max_body
-        while message.get("more_body") and max(size, asked.length) <= limit + DISCARDED_BYTES:
-            message = await receive()
-            part = message.get("body", b"")
-            size += len(part)
-            if size <= limit and asked.length <= limit:
-                parts.append(part)
-            else:
-                parts.clear()
+        if self._under_way + min(asked.length, limit) > self._all_bodies:
+            raise refused(429, "queue_full", "too much is being received already: send again later", (*RETRY, (b"connection", b"close")))
+        held = max(asked.length, size)
+        self._under_way += held
+        try:
+            while message.get("more_body") and max(size, asked.length) <= limit + DISCARDED_BYTES:
+                message = await receive()
+                part = message.get("body", b"")
+                size += len(part)
+                if size <= limit and asked.length <= limit:
+                    parts.append(part)
+                else:
+                    parts.clear()
+        finally:
+            self._under_way -= held
         if message["type"] == "http.disconnect":
             raise ClientGone
         if max(size, asked.length) > limit:
@@ -218,18 +237,22 @@ class Application:
         self._queue.watch(own, began)
         await own
 
-    async def _send(self, send: Send, status: int, content: bytes, headers: Headers, asked: Asked) -> None:
+    async def _send(self, send: Send, status: int, content: bytes, headers: Headers, asked: Asked, *, bodiless: bool = False) -> None:
         headers.append((b"content-length", b"%d" % len(content)))
         headers.append((b"x-request-id", asked.request_id.encode()))
         if self.draining:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+        await send({"type": "http.response.body", "body": b"" if bodiless else content})
 
     # ------------------------------------------------------------------------------------------------- what goes wrong
 
-    def _failed(self, error: Exception, asked: Asked, served: Served | None) -> tuple[int, bytes, Headers]:
-        """The answer to a request that fails; it is counted, logged and put on record by its reason, row and column, never by a value."""
+    def _failed(self, error: Exception, asked: Asked, served: Served | None) -> tuple[int, bytes, Headers, asyncio.Future[None] | None]:
+        """The answer to a request that fails, and what it has to wait for.
+
+        It is counted, logged and put on record by its reason, row and column, never by a value.
+        """
+        written = None
         if isinstance(error, Refused):
             refusal = error
         elif isinstance(error, RecordFull):
@@ -242,12 +265,12 @@ class Application:
             self._log(logging.WARNING, "refused", asked, refusal.status, reason=refusal.place)
         if served is not None and self.recorder is not None and refusal.status in RECORDED and not isinstance(error, RecordFull):
             try:
-                self.recorder.add(_entry(asked, served, 0, error=refusal.place))
+                written = self.recorder.add(_entry(asked, served, 0, error=refusal.place))
             except RecordFull:
                 log.warning("a refusal could not be put on record", extra={"request_id": asked.request_id})
         if asked.protocol == "v2":
-            return refusal.status, open_inference.error(str(refusal)), [(b"content-type", JSON), *refusal.headers]
-        return refusal.status, problem_details(refusal, asked.request_id), [(b"content-type", PROBLEM), *refusal.headers]
+            return refusal.status, open_inference.error(str(refusal)), [(b"content-type", JSON), *refusal.headers], written
+        return refusal.status, problem_details(refusal, asked.request_id), [(b"content-type", PROBLEM), *refusal.headers], written
 
     def _log(self, level: int, event: str, asked: Asked, status: int, **more: Any) -> None:
         facts = {
@@ -269,19 +292,22 @@ class Application:
         protocol = "v2" if path == "/v2" or path.startswith("/v2/") else "pages"
         asked = asked_by(scope, f"{self._prefix}{next(self._numbers):x}", protocol, "")
         try:
+            if self._keys and (route is None or route.kind not in OPEN) and not self._is_open_metrics(route):
+                self._authorise(asked.credentials)
             if route is None:
                 raise refused(404, "not_found", f"there is nothing at {path[:100]}: see /docs")
             if method != route.method and not (method == "HEAD" and route.method == "GET"):
                 allowed = b"POST" if route.method == "POST" else b"GET, HEAD"
                 raise refused(405, "method", f"{path[:100]} takes {allowed.decode()}, not {method[:20]}", ((b"allow", allowed),))
-            if self._keys and route.kind not in OPEN and not (route.kind == "metrics" and self.settings.open_metrics):
-                self._authorise(asked.credentials)
             served = self._served(route.model, version) if route.model else None
             status, content, headers = self._operations.page(route.kind, served)
         except Exception as error:  # noqa: BLE001  # nothing may leave a client without an answer
-            status, content, headers = self._failed(error, asked, None)
-        await self._send(send, status, b"" if method == "HEAD" else content, headers, asked)
-        self.metrics.answered(protocol, "", status)[0]()
+            status, content, headers, _ = self._failed(error, asked, None)
+        await self._send(send, status, content, headers, asked, bodiless=method == "HEAD")
+        self.metrics.answered("pages", "", status)[0]()
+
+    def _is_open_metrics(self, route: Route | None) -> bool:
+        return route is not None and route.kind == "metrics" and self.settings.open_metrics
 
     def _versioned(self, path: str) -> tuple[Route | None, str | None]:
         found = re.fullmatch(r"/v2/models/([^/]+)/versions/([^/]+)(/ready|/infer)?", path)
@@ -289,15 +315,20 @@ class Application:
 
     # ---------------------------------------------------------------------------------------------------- life of it
 
-    def take(self, loaded: Loaded) -> None:
-        """Let a version answer from the next request on; on the loop's own thread."""
+    def prepared(self, loaded: Loaded) -> Served:
+        """A version with all that it needs to answer; in any thread, once the application has started."""
         before = self.models.get(loaded.name)
         if before is not None and before.loaded.engine is loaded.engine:
             batcher = before.batcher
         else:
             seen = self.metrics.batches(loaded.name)
             batcher = Batcher(loaded.engine.predict, self._queue, self._pool, max_rows=self.settings.batching.max_rows, seen=seen)
-        self.models[loaded.name] = Served(loaded, batcher)
+        return Served(loaded, batcher)
+
+    def take(self, served: Served) -> None:
+        """Let a version answer from the next request on; on the loop's own thread."""
+        loaded = served.loaded
+        self.models[loaded.name] = served
         self.metrics.loaded(loaded.name, loaded.version)
         facts = {"model": loaded.name, "version": loaded.version, "content": loaded.content_sha256[:16], "engine": loaded.engine.name}
         log.info("serves", extra=facts)
@@ -317,10 +348,13 @@ class Application:
     async def stop(self) -> None:
         """After the last request: stop looking for models, write what is to be recorded."""
         self._beating.cancel()
+        if self.recorder is not None:
+            try:
+                await self.recorder.close()
+            except PipelineError as error:
+                self.lost = str(error)
         for call in self.on_stop:
             await asyncio.to_thread(call)
-        if self.recorder is not None:
-            await self.recorder.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _beat(self) -> None:

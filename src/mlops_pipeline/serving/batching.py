@@ -126,10 +126,10 @@ class Batcher:
                 return [self._predict(rows.numbers, rows.categories)]
             except Exception as error:  # noqa: BLE001  # whatever an engine raises becomes that one request's answer
                 return [error]
-        first = batch[0][0]
-        numbers = None if first.numbers is None else np.concatenate([rows.numbers for rows, _ in batch])
-        categories = None if first.categories is None else np.concatenate([rows.categories for rows, _ in batch])
         try:
+            first = batch[0][0]
+            numbers = None if first.numbers is None else np.concatenate([rows.numbers for rows, _ in batch])
+            categories = None if first.categories is None else np.concatenate([rows.categories for rows, _ in batch])
             outputs = self._predict(numbers, categories)
         except Exception:  # noqa: BLE001  # as above
             return [self._attempt([one])[0] for one in batch]

@@ -37,7 +37,7 @@ class Text(logging.Formatter):
     """Time, event and facts as ``name=value``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        shown = " ".join(f"{key}={value}" for key, value in facts(record).items())
+        shown = " ".join(f"{key}={_printable(value)}" for key, value in facts(record).items())
         line = f"{_time(record)} {record.levelname.lower():<7} {record.getMessage()}{f'  {shown}' if shown else ''}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
@@ -45,6 +45,12 @@ class Text(logging.Formatter):
 def facts(record: logging.LogRecord) -> dict[str, Any]:
     """What a call added to its line by ``extra``."""
     return {key: value for key, value in vars(record).items() if key not in _USUAL}
+
+
+def _printable(value: Any) -> str:
+    """A client's words must not write lines of their own, nor move a terminal's cursor."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -57,6 +58,8 @@ class Loaded:
     evaluation: dict[str, Any] = field(repr=False)
     gate: tuple[dict[str, Any], ...] = field(repr=False)
     example: dict[str, Any] = field(repr=False)
+    mlflow_version: str
+    """Of the MLflow that wrote the model, which MLflow's clients ask for."""
     loaded_at: float
 
     def is_what(self, found: Found) -> bool:
@@ -109,6 +112,7 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
         evaluation=evaluation,
         gate=_gate(found),
         example=expected.rows[0],
+        mlflow_version=_mlflow_version(folder),
         loaded_at=time.time(),
     )
 
@@ -260,6 +264,11 @@ def _fault(error: Exception) -> Unfit:
     if isinstance(error, Unfit):
         return error
     return Unfit("unreadable", str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {one_line(error)}")
+
+
+def _mlflow_version(folder: Path) -> str:
+    found = re.search(r"^mlflow_version: (\S+)$", (folder / "MLmodel").read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else "unknown"
 
 
 def _check_digest(folder: Path, found: Found) -> None:

@@ -18,9 +18,10 @@ from typing import Any
 
 import msgspec
 
+from mlops_pipeline.records.entry import MISSING
 from mlops_pipeline.serving.problems import SHOWN_FAULTS, TITLES
 from mlops_pipeline.serving.protocol import open_inference
-from mlops_pipeline.serving.signature import LARGEST, MISSING, Column, Signature, bounds
+from mlops_pipeline.serving.signature import LARGEST, Column, Signature, bounds
 
 REASONS = (
     "malformed",
@@ -123,7 +124,7 @@ def made_up(signature: Signature) -> Json:
     for name, column in signature.columns.items():
         low, high = bounds(column)
         if column.kind == "category":
-            values[name] = min(signature.seen[name] - {MISSING}, default="text")
+            values[name] = "text" if column.private else min(signature.seen[name] - {MISSING}, default="text")
         elif column.kind in ("integer", "boolean"):
             values[name] = int(max(low, min(1, high)))
         else:

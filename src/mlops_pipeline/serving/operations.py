@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ class Operations:
 
     def _of_model(self, kind: str, served: Served) -> Page:
         if kind == "version":
-            return 200, _mlflow_version(served).encode(), [(b"content-type", TEXT)]
+            return 200, served.loaded.mlflow_version.encode(), [(b"content-type", TEXT)]
         name, version, signature = served.loaded.name, served.version, served.signature
         if kind == "v2-model-ready":
             return 200, open_inference.model_ready(name), [(b"content-type", JSON)]
@@ -142,19 +141,12 @@ class Operations:
             keys=bool(settings.api_keys),
             max_rows=settings.limits.max_rows,
             open_metrics=settings.open_metrics,
-            examples={name: served.loaded.example for name, served in self._application.models.items()},
+            examples={name: served.example for name, served in self._application.models.items()},
         )
 
 
 def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _mlflow_version(served: Served) -> str:
-    """The version of MLflow that wrote the model, which its clients ask for."""
-    text = (served.loaded.folder / "MLmodel").read_text(encoding="utf-8")
-    found = re.search(r"^mlflow_version: (\S+)$", text, re.MULTILINE)
-    return found[1] if found else "unknown"
 
 
 def _described(served: Served) -> dict[str, Any]:
@@ -167,7 +159,7 @@ def _described(served: Served) -> dict[str, Any]:
             "max": column.max,
             "nullable": column.nullable,
             "private": column.private,
-            "categories": sorted(signature.seen[name]) if name in signature.seen else None,
+            "categories": sorted(signature.seen[name]) if name in signature.seen and not column.private else None,
         }
         for name, column in signature.columns.items()
     ]
@@ -182,7 +174,7 @@ def _described(served: Served) -> dict[str, Any]:
         "classes": list(signature.classes),
         "estimator": loaded.training.estimator,
         "columns": columns,
-        "example": loaded.example,
+        "example": served.example,
         "metrics": loaded.evaluation.get("metrics", {}),
         "gate": list(loaded.gate),
     }

@@ -16,6 +16,7 @@ TITLES = {
     405: "Method not allowed",
     408: "Request timeout",
     413: "Too large",
+    431: "Headers too large",
     415: "Unsupported content type",
     422: "Invalid input",
     429: "Too many requests",
@@ -37,9 +38,9 @@ class Fault(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Reason, row and column, without any value."""
+        """Reason, row and column, without any value; a name that is none of the model's is a client's word, and may be a value."""
         where = [f"row {self.row}"] if self.row is not None else []
-        where += [f"column '{self.column}'"] if self.column is not None else []
+        where += [f"column '{self.column}'"] if self.column is not None and self.reason not in ("unknown_column", "malformed") else []
         return f"{self.reason} ({', '.join(where)})" if where else self.reason
 
 

@@ -26,6 +26,8 @@ GROUP_BYTES = 1 << 20
 EARLY_ENTRIES = 500
 """Relaxed: so many entries are written before their time."""
 EARLY_BYTES = 1 << 18
+SILENT_S = 5.0
+"""A group that is not committed after so long is a problem, whatever the writer says or does not."""
 COUNTED_BYTES = 64
 """What an entry counts beyond its own bytes, so that empty ones count too."""
 
@@ -69,14 +71,21 @@ class Recorder:
         self._scheduled: asyncio.Handle | None = None
         self._started = False
         self._closed: asyncio.Future[None] | None = None
-        self.problem = ""
-        """Why the store cannot be written now; empty if it can."""
+        self._problem = ""
+        self._sent = 0.0
         self.written = 0
 
     @property
     def pending(self) -> int:
         """Entries that are not committed yet."""
         return self._gathering.first + len(self._gathering.rows) - self.written
+
+    @property
+    def problem(self) -> str:
+        """Why the store cannot be written now; empty if it can."""
+        if not self._problem and self._writing is not None and time.monotonic() - self._sent > SILENT_S:
+            return f"the writer has not committed what it was given for more than {SILENT_S:g} s"
+        return self._problem
 
     def start(self) -> None:
         """Start the writer; it opens the store, so that ``problem`` says soon what is wrong with it."""
@@ -173,10 +182,11 @@ class Recorder:
             self._seal()
         if self._ready:
             group = self._writing = self._ready.popleft()
+            self._sent = time.monotonic()
             self._store.send(group.first, group.rows)
 
     def _heard(self, committed: int, problem: str) -> None:
-        self.problem = problem
+        self._problem = problem
         group = self._writing
         if group is None or committed < group.first + len(group.rows):
             return

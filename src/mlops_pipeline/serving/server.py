@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import ipaddress
 import logging
 import multiprocessing
 import os
+import resource
+import shutil
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -21,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import environment
 from mlops_pipeline.config import load_settings, registry_uri, tracking_uri
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import find_project, layout_of
 from mlops_pipeline.serving import logs
 from mlops_pipeline.serving.settings import Serving
@@ -83,14 +88,16 @@ def place_of(settings: Serving, config: Path) -> Place:
 def serve(settings: Serving, config: Path) -> None:
     """Serve until SIGTERM or Ctrl+C; raises :class:`PipelineError` if the port, the models or the record are not to be had."""
     place = place_of(settings, config)
+    _check_tls(settings, config)
     listener = _listener(settings)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if settings.workers == 1:
-        beats = multiprocessing.get_context("spawn").Array("d", [time.monotonic()], lock=False)
-        with tempfile.TemporaryDirectory(prefix="mlops-metrics-") as folder:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-            work(settings, config, place, 0, listener, beats)
-        return
-    _supervise(settings, config, place, listener)
+        # Alone, a worker keeps its figures in memory: files would only cost time, and need a disk with room.
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+        work(settings, config, place, 0, listener, [time.monotonic()])
+    else:
+        _supervise(settings, config, place, listener)
 
 
 def work(settings: Serving, config: Path, place: Place, number: int, listener: socket.socket, beats: Any) -> None:
@@ -106,6 +113,8 @@ def work(settings: Serving, config: Path, place: Place, number: int, listener: s
     if number == 0:
         _announce(settings, listener, first)
     _run(settings, config, application, listener)
+    if application.lost:
+        raise PipelineError(application.lost)
 
 
 def assembled(settings: Serving, config: Path, place: Place, number: int, beats: Any) -> tuple[Application, dict[str, Loaded]]:
@@ -134,7 +143,7 @@ def assembled(settings: Serving, config: Path, place: Place, number: int, beats:
 
 def _begin(application: Application, first: dict[str, Loaded], watch: Watch) -> None:
     for loaded in first.values():
-        application.take(loaded)
+        application.take(application.prepared(loaded))
     first.clear()  # else the first versions would outlive their service
     watch.start()
 
@@ -155,7 +164,7 @@ def _models(settings: Serving, config: Path, place: Place, application: Applicat
 
     def on_loaded(_: str, loaded: Loaded) -> None:
         if loop is not None:
-            loop.call_soon_threadsafe(application.take, loaded)
+            loop.call_soon_threadsafe(application.take, application.prepared(loaded))
 
     def on_failed(name: str, reason: str, detail: str) -> None:
         application.metrics.load_failed(name, reason)
@@ -189,6 +198,8 @@ def _recorder(settings: Serving, place: Place, number: int) -> Callable[[Any], A
 def _run(settings: Serving, config: Path, application: Application, listener: socket.socket) -> None:
     import uvicorn
 
+    from mlops_pipeline.serving.connection import Connection
+
     class Server(uvicorn.Server):
         """uvicorn's server, which at SIGTERM first says that it is not ready, and takes requests for a while still."""
 
@@ -207,14 +218,13 @@ def _run(settings: Serving, config: Path, application: Application, listener: so
                 self.should_exit = True
             return await super().on_tick(counter)
 
-    tls = {}
-    if settings.tls is not None:
-        tls = {"ssl_certfile": str(config.parent / settings.tls.certificate), "ssl_keyfile": str(config.parent / settings.tls.key)}
+    certificate, key = _tls_files(settings, config)
     Server(
         uvicorn.Config(
             application,
             loop="uvloop",
-            http="httptools",
+            http=Connection,
+            limit_concurrency=settings.limits.connections,
             ws="none",
             lifespan="on",
             interface="asgi3",
@@ -224,9 +234,26 @@ def _run(settings: Serving, config: Path, application: Application, listener: so
             proxy_headers=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=max(1, round(settings.stop_s)),
-            **tls,  # type: ignore[arg-type]
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
         )
     ).run(sockets=[listener])
+
+
+def _tls_files(settings: Serving, config: Path) -> tuple[Path, Path] | tuple[None, None]:
+    return (None, None) if settings.tls is None else (config.parent / settings.tls.certificate, config.parent / settings.tls.key)
+
+
+def _check_tls(settings: Serving, config: Path) -> None:
+    certificate, key = _tls_files(settings, config)
+    if certificate is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except (ssl.SSLError, OSError) as error:
+        raise PipelineError(
+            f"{config}: tls: {certificate} and {key} are no certificate with its key ({one_line(error)}): give PEM files"
+        ) from error
 
 
 def _listener(settings: Serving) -> socket.socket:
@@ -241,6 +268,10 @@ def _listener(settings: Serving) -> socket.socket:
         raise PipelineError(
             f"{settings.host}:{settings.port}: cannot listen there ({error.strerror}): stop what does, or give another --port"
         ) from error
+    address = listener.getsockname()[0]
+    if not settings.api_keys and not ipaddress.ip_address(address).is_loopback:
+        listener.close()
+        raise PipelineError(f"host '{settings.host}' is {address}, which other machines reach, and no API key is set: listen on 127.0.0.1")
     return listener
 
 
@@ -262,7 +293,7 @@ def _supervise(settings: Serving, config: Path, place: Place, listener: socket.s
     stopping = threading.Event()
     for end in (signal.SIGTERM, signal.SIGINT):
         signal.signal(end, lambda *_: stopping.set())
-    with tempfile.TemporaryDirectory(prefix="mlops-metrics-") as folder:
+    with _metrics_folder() as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
 
         def start(number: int) -> SpawnProcess:
@@ -272,26 +303,47 @@ def _supervise(settings: Serving, config: Path, place: Place, listener: socket.s
             return process
 
         workers = [start(number) for number in range(settings.workers)]
-        never_ready = True
-        while not stopping.wait(0.2):
-            never_ready = never_ready and not any(beat and beat < time.monotonic() for beat in beats)
+        ever_ready, pause = False, 0.2
+        while not stopping.wait(pause):
+            ever_ready = ever_ready or any(beat < time.monotonic() for beat in beats)
+            pause = 0.2
             for number, process in enumerate(workers):
                 stuck = time.monotonic() - beats[number] > settings.stuck_s
                 if process.is_alive() and not stuck:
                     continue
-                if never_ready and process.exitcode == USER_ERROR:
+                if not ever_ready and process.exitcode:
                     _end(workers, settings)
-                    sys.exit(USER_ERROR)
-                log.error(
-                    "replaces a worker", extra={"worker": number, "cause": "stuck" if process.is_alive() else f"exit {process.exitcode}"}
-                )
+                    sys.exit(process.exitcode)
+                cause = "stuck" if process.is_alive() else f"exit {process.exitcode}"
+                log.error("replaces a worker", extra={"worker": number, "cause": cause})
                 process.kill()
                 process.join()
                 _forget(process.pid)
+                # One that dies before it serves would be started again and again.
+                pause = RESTART_S if beats[number] > time.monotonic() else 0.2
                 workers[number] = start(number)
         _end(workers, settings)
 
 
+@contextmanager
+def _metrics_folder() -> Iterator[str]:
+    """Where workers share their figures: in memory where there is such a place, since a full disk would end them.
+
+    Folders of servers that were killed are removed.
+    """
+    memory = Path("/dev/shm")  # noqa: S108  # its folders are made for their owner alone
+    place = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    for left in place.glob("mlops-metrics-*-*"):
+        pid = left.name.split("-")[2]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"mlops-metrics-{os.getpid()}-", dir=place) as folder:
+        yield folder
+
+
+RESTART_S = 5.0
+RECORD_S = 25.0
+"""What a worker may need to write the last records and to send the last spans."""
 USER_ERROR = 2
 
 
@@ -316,7 +368,7 @@ def _die_with(parent: int) -> None:
 def _end(workers: list[SpawnProcess], settings: Serving) -> None:
     for process in workers:
         process.terminate()
-    deadline = time.monotonic() + settings.drain_s + settings.stop_s + 5
+    deadline = time.monotonic() + settings.drain_s + settings.stop_s + RECORD_S
     for process in workers:
         process.join(max(0.1, deadline - time.monotonic()))
         if process.is_alive():

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mlops_pipeline.config import Frozen, Name, hidden, read_yaml, tree_of
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.serving.source import is_folder
 
 
 def _digest(value: str) -> str:
@@ -34,7 +35,9 @@ class Registry(Frozen):
 class Limits(Frozen):
     """What one request may ask for, and what may wait."""
 
-    max_body_mb: float = Field(16, gt=0)
+    max_body_mb: float = Field(8, gt=0)
+    bodies_mb: float = Field(256, gt=0, description="bodies in several pieces that one worker receives at once; above that 429")
+    connections: int = Field(1000, ge=1, description="connections to one worker; above that 503")
     max_rows: int = Field(10_000, ge=1, description="rows of one request")
     queue_rows: int = Field(20_000, ge=1, description="rows that may wait in one worker; above that 429")
     deadline_ms: int = Field(10_000, ge=1, description="a request not answered by then gets 503")
@@ -100,7 +103,7 @@ class Serving(Frozen):
     log: Log = Log()
     drain_s: float = Field(0, ge=0, description="after SIGTERM: seconds of not being ready, while requests are still taken")
     stop_s: float = Field(20, gt=0, description="after that: seconds for requests under way")
-    stuck_s: float = Field(10, gt=0, description="a worker whose loop does not turn for so long is replaced")
+    stuck_s: float = Field(10, gt=0, description="with several workers: one whose loop does not turn for so long is replaced")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -143,7 +146,7 @@ def load_serving(path: Path, **changes: Any) -> Serving:
 
 def _beside(path: Path, reference: str) -> str:
     """A model folder as the file that names it means it; anything else as it stands."""
-    return str(path.resolve().parent / reference) if "/" in reference else reference
+    return str(path.resolve().parent / reference) if is_folder(reference) else reference
 
 
 def only_model(reference: str | None) -> dict[str, Any]:

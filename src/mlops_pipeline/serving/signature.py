@@ -10,15 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from mlops_pipeline.records.entry import MISSING
 from mlops_pipeline.serving.problems import SHOWN_FAULTS, Fault, Refused
-
-MISSING = "(missing)"
-"""What a category's null is called inside a model (the same word as in training)."""
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -164,15 +163,14 @@ class Signature:
 
     def from_columns(self, columns: dict[str, Sequence[Any]], ids: list[str] | None = None) -> Rows:
         """Rows given as one sequence a column; an optional column may be left out. Raises :class:`Refused`."""
-        faults = self._faults_of_names(columns, None)
-        if faults:
-            raise Refused(422, faults)
+        self.check_names(columns)
         lengths = {len(values) for values in columns.values()} or {0}
         if len(lengths) > 1:
             raise Refused(422, [Fault("malformed", f"the columns have {min(lengths)} to {max(lengths)} values: give each the same number")])
         count = lengths.pop()
         self._check_count(count)
         gaps: Sequence[Any] = [None] * count
+        faults: list[Fault] = []
         numbers = [_numbers(name, columns.get(name, gaps), self.columns[name], faults) for name in self.numbers]
         texts = [_texts(name, columns.get(name, gaps), faults) for name in self.categories]
         if faults:
@@ -183,6 +181,12 @@ class Signature:
             assert categories is not None  # noqa: S101  # made above, where there are texts
             categories[:, k] = values
         return self.checked(np.stack(numbers, axis=1) if numbers else None, categories, ids)
+
+    def check_names(self, given: Iterable[str]) -> None:
+        """Refuse unknown columns and missing ones that have to be there."""
+        faults = self._faults_of_names(given, None)
+        if faults:
+            raise Refused(422, faults)
 
     def _check_count(self, count: int) -> None:
         if not count:
@@ -235,8 +239,8 @@ class Signature:
 
     def _faults_of_names(self, given: Iterable[str], row: int | None) -> list[Fault]:
         where = "" if row is None else f"row {row}: "
-        names = set(given)
-        unknown = sorted(map(str, names - self.columns.keys()))
+        names = given if isinstance(given, dict) else set(given)
+        unknown = list(islice((str(name) for name in given if name not in self.columns), SHOWN_FAULTS))
         absent = [name for name, column in self.columns.items() if name not in names and not column.nullable]
         faults = [
             Fault("unknown_column", f"{where}column {_shown(name)} is none of the model's: {', '.join(self.names)}", row, name[:100])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -26,8 +27,9 @@ from mlops_pipeline.serving.signature import Column, Rows, Signature
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _FORM = "a JSON object with one of dataframe_split, dataframe_records, instances, inputs"
-_NULLS = frozenset({"", "NA", "NaN", "nan", "null", "None", "NULL", "N/A", "n/a", "<NA>", "#N/A"})
-"""Cells that pandas, through which MLflow reads CSV, takes for null."""
+_NULLS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
+_NULLS |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+"""Cells that pandas, through which MLflow reads CSV, takes for null (pandas.read_csv, ``na_values``)."""
 
 
 class Invocations:
@@ -73,14 +75,15 @@ class Invocations:
     def rows_of_csv(self, body: bytes) -> Rows:
         """Checked rows of a CSV body with a header; raises :class:`Refused`."""
         try:
-            lines = list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
+            reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
+            lines = list(islice((line for line in reader if line), self._signature.max_rows + 2))
         except (UnicodeDecodeError, csv.Error) as error:
             raise Refused(400, [Fault("malformed", f"the body is not CSV in UTF-8: {error}")]) from error
-        lines = [line for line in lines if line]
         if not lines:
             raise Refused(400, [Fault("malformed", "the body is empty: give a header of column names and rows")])
         header, rows = lines[0], lines[1:]
         _check_names(header)
+        self._signature.check_names(header)
         for index, row in enumerate(rows):
             if len(row) != len(header):
                 raise Refused(422, [Fault("malformed", f"row {index} has {len(row)} cells under a header of {len(header)}", index)])
@@ -121,6 +124,7 @@ class Invocations:
         if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns) or not isinstance(data, list):
             raise Refused(422, [Fault("malformed", "'dataframe_split.columns' must be a list of names and 'data' a list of rows")])
         _check_names(columns)
+        self._signature.check_names(columns)
         return self._table(columns, data)
 
     def _records(self, value: Any) -> Rows:
@@ -152,7 +156,8 @@ class Invocations:
 
 
 def _check_names(names: list[str]) -> None:
-    twice = next((name for k, name in enumerate(names) if name in names[:k]), None)
+    seen: set[str] = set()
+    twice = next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
     if twice is not None:
         raise Refused(422, [Fault("malformed", f"column '{twice[:60]}' is given twice", None, twice[:100])])
 
@@ -172,7 +177,7 @@ def _cell(text: str, column: Column | None) -> Any:
     if column.kind == "boolean" and text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
-        return float(text)
+        return float(text) if text.isascii() and "_" not in text else text
     except ValueError:
         return text
 

@@ -11,8 +11,10 @@ import msgspec
 
 
 def python_json(body: bytes) -> Any:
-    """JSON with NaN read as null and Infinity kept; raises ValueError or RecursionError."""
-    return _changed(json.loads(body), lambda number: None if math.isnan(number) else number)
+    """JSON with NaN read as null and Infinity kept; raises ValueError (also for halves of characters) or RecursionError."""
+    read = json.loads(body)
+    json.dumps(read, ensure_ascii=False).encode()  # Python reads "\\ud800" as text that no encoding can write
+    return _changed(read, lambda number: None if math.isnan(number) else number)
 
 
 def without_nan(body: bytes) -> bytes:
