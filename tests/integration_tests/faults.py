@@ -47,7 +47,8 @@ def promote(project: Project, version: str) -> None:
 def _client(project: Project) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(f"sqlite:///{project.folder / 'mlflow/mlflow.db'}")
+    uri = f"sqlite:///{project.folder / 'mlflow/mlflow.db'}"
+    return MlflowClient(uri, registry_uri=uri)  # else it would take what another test of this process has set
 
 
 def swap(project: Project, server: Server, times: int, clients: int = 4) -> Counter[str]:
