@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import warnings
 import zipfile
@@ -69,6 +70,7 @@ def save_model(folder: Path, model: Pipeline, sample: pd.DataFrame, task: Task, 
             pyfunc_predict_fn="predict" if task == "regression" else "predict_proba",
         )
     _canonical_skops(folder / SKOPS_FILE)
+    _true_size(folder)
 
 
 def load_model(folder: Path) -> Pipeline:
@@ -131,6 +133,14 @@ def _canonical_skops(path: Path) -> None:
         for old, new in renamed.items():
             archive.writestr(_member(new), members[old])
         archive.writestr(_member("schema.json"), json.dumps(schema))
+
+
+def _true_size(folder: Path) -> None:
+    """MLflow noted the folder's size before the skops file was made canonical, when it differs by a byte from one time to the next."""
+    described = folder / "MLmodel"
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file != described)
+    text = re.sub(r"^model_size_bytes: \d+$", f"model_size_bytes: {size}", described.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    described.write_text(text, encoding="utf-8")
 
 
 def _member(name: str) -> zipfile.ZipInfo:
