@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving.problems import Refused, refused
+from mlops_pipeline.serving.problems import RETRY, Refused, refused
 from mlops_pipeline.serving.signature import Rows
 
 INLINE_S = 0.001
@@ -171,5 +171,5 @@ def expired(deadline_s: float) -> Refused:
         503,
         "deadline",
         f"no answer within {deadline_s * 1000:.0f} ms, the server has too much to do: send again later",
-        ((b"retry-after", b"1"),),
+        RETRY,
     )

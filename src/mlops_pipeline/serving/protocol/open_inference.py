@@ -146,6 +146,7 @@ _DATATYPES = {
 _OF_NUMBERS = {name: how for name, how in _DATATYPES.items() if name not in ("BOOL", "BYTES")}
 _OF_BOOLEANS = {name: how for name, how in _DATATYPES.items() if name != "BYTES"}
 _OF_CATEGORIES = {"BYTES": _DATATYPES["BYTES"]}
+_OF_KIND = {"boolean": _OF_BOOLEANS, "category": _OF_CATEGORIES}
 _OF_GATHERED_NUMBERS = {"FP32": _DATATYPES["FP32"], "FP64": _DATATYPES["FP64"]}
 
 _REQUEST = msgspec.json.Decoder(_Request)
@@ -346,20 +347,8 @@ def _numbers(signature: Signature, given: dict[str, _Input], count: int, blocks:
         _refuse_both(NUMBERS, names, given)
         values = _values(given[NUMBERS], _OF_GATHERED_NUMBERS, ([count, len(names)],), blocks)
         return _array(values).reshape(count, len(names)), 1
-    shapes, arrays, used = ([count], [count, 1]), 0, 0
-    columns: list[list[Any] | np.ndarray] = []
-    for name in names:
-        tensor = given.get(name)
-        if tensor is None:
-            if not signature.columns[name].nullable:
-                _refuse_names(signature, given)
-            columns.append([None] * count)
-            continue
-        values = _values(tensor, _OF_BOOLEANS if signature.columns[name].kind == "boolean" else _OF_NUMBERS, shapes, blocks)
-        columns.append(values)
-        used += 1
-        arrays += type(values) is np.ndarray
-    if not arrays:
+    columns, used = _one_by_one(signature, names, given, count, blocks)
+    if not any(type(values) is np.ndarray for values in columns):
         return np.array(columns, dtype=np.float64).T, used
     together = np.empty((count, len(names)), np.float32 if all(_is_float32(values) for values in columns) else np.float64)
     for place, values in enumerate(columns):
@@ -374,6 +363,14 @@ def _categories(signature: Signature, given: dict[str, _Input], count: int, bloc
         _refuse_both(CATEGORIES, names, given)
         values = _values(given[CATEGORIES], _OF_CATEGORIES, ([count, len(names)],), blocks)
         return np.array(values, dtype=object).reshape(count, len(names)), 1
+    columns, used = _one_by_one(signature, names, given, count, blocks)
+    return np.ascontiguousarray(np.array(columns, dtype=object).T), used
+
+
+def _one_by_one(
+    signature: Signature, names: tuple[str, ...], given: dict[str, _Input], count: int, blocks: dict[str, memoryview]
+) -> tuple[list[list[Any] | np.ndarray], int]:
+    """Columns that came as a tensor each, nulls for the optional ones that did not, and how many tensors there were."""
     shapes, used = ([count], [count, 1]), 0
     columns: list[list[Any] | np.ndarray] = []
     for name in names:
@@ -383,9 +380,9 @@ def _categories(signature: Signature, given: dict[str, _Input], count: int, bloc
                 _refuse_names(signature, given)
             columns.append([None] * count)
             continue
-        columns.append(_values(tensor, _OF_CATEGORIES, shapes, blocks))
+        columns.append(_values(tensor, _OF_KIND.get(signature.columns[name].kind, _OF_NUMBERS), shapes, blocks))
         used += 1
-    return np.ascontiguousarray(np.array(columns, dtype=object).T), used
+    return columns, used
 
 
 def _values(
