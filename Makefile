@@ -1,10 +1,14 @@
 # Everything here sets up what it needs by itself: `make run`, `make test`.
 PYTHON ?= python3
+TESTS ?= tests/
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BUILD = docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) --build-arg VERSION=$(VERSION) \
+	--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check format setup setup-dev lock system bench bench-serving clean help
+.PHONY: run test check format setup setup-dev lock relock system images compose manifests act jenkins orchestrators bench bench-images bench-serving clean help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -13,7 +17,7 @@ run: setup ## set up, then run the pipeline on the flights of 2013
 	@mlops run
 
 test: setup-dev ## set up, then run every test that this machine can run
-	pytest tests/ -n auto --dist loadgroup
+	pytest $(TESTS) -n auto --dist loadgroup
 
 check: setup-dev ## lint, types, layers, dependencies, dead code
 	ruff format --check .
@@ -45,21 +49,48 @@ setup-dev: .venv/.dev ## the same, with what tests and checks need
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
 	@touch $@
 
-lock: | .venv/bin/uv ## resolve the newest versions within the bounds of pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
-		--extra monitoring --extra test pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
-		--extra monitoring --extra test --extra servers --extra lint -c requirements.txt pyproject.toml -o requirements-dev.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
-		--group serving -c requirements.txt -o requirements-serving.txt
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header $(UPGRADE)
+
+lock: UPGRADE = --upgrade
+lock: relock ## resolve the newest versions within the bounds of pyproject.toml
+relock: | .venv/bin/uv ## resolve again after a change of pyproject.toml, moving no version that need not move
+	$(COMPILE) --extra monitoring --extra test --extra deploy pyproject.toml -o requirements.txt
+	$(COMPILE) --extra monitoring --extra test --extra deploy --extra servers --extra lint -c requirements.txt pyproject.toml -o requirements-dev.txt
+	$(COMPILE) --group serving -c requirements.txt -o requirements-serving.txt
+	$(COMPILE) --extra monitoring --extra s3 -c requirements.txt pyproject.toml -o requirements-training.txt
+	$(COMPILE) --group image -c requirements-dev.txt -o docker/requirements-build.txt
+
+images: ## build the training and the serving image (BASE_IMAGE names another base)
+	$(BUILD) -f docker/Dockerfile.serve -t mlops-pipeline-serve:$(VERSION) .
+	$(BUILD) -f docker/Dockerfile -t mlops-pipeline:$(VERSION) .
 
 system: ## install the system programs that some tests need (Debian, root)
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends chromium openssl wrk
+	apt-get install -y -qq --no-install-recommends openssl wrk $$(command -v chromium >/dev/null || echo chromium) \
+		$$(command -v npx >/dev/null || echo npm) $$(command -v java >/dev/null || echo default-jre-headless)
 
 bench: setup-dev ## measure what the README states, beside a peer or a floor
 	python benchmarks/pipeline.py
 	python benchmarks/predict.py
+	python benchmarks/monitoring.py
+
+compose: setup-dev ## bring up the whole platform in containers and train once (docker/README.md)
+	docker/compose
+
+manifests: setup-dev ## write k8s/model-deployment.yaml from k8s/overlays/local
+	k8s/render
+
+act: setup-dev ## run the training job of GitHub Actions on this machine, in a fresh clone of HEAD
+	cicd/act/run
+
+jenkins: setup-dev ## lint the Jenkinsfile and run its shell lines in a fresh clone of HEAD
+	pytest --no-cov tests/integration_tests/test_jenkins.py
+
+orchestrators: setup-dev ## run the rendered Argo, Airflow and Kubeflow pipelines with the real programs
+	pytest --no-cov tests/integration_tests/test_orchestrators.py
+
+bench-images: ## sizes, build times and start of the images
+	$(PYTHON) benchmarks/images.py
 
 bench-serving: setup-dev ## measure the model server beside its peers (their environments are made at first use), then its faults
 	python -m benchmarks.serving

@@ -33,6 +33,9 @@ app.add_typer(models, name="models")
 records = typer.Typer(no_args_is_help=True, help="What the server predicted, read back as a table.")
 app.add_typer(records, name="records")
 
+monitor = typer.Typer(no_args_is_help=True, help="What rows seen now are beside those the model was made from.")
+app.add_typer(monitor, name="monitor")
+
 Config = Annotated[Path, typer.Option("--config", "-c", help="the pipeline's settings")]
 CONFIG = Path("configs/training_config.yaml")
 ServingConfig = Annotated[Path, typer.Option("--config", "-c", help="the server's settings")]
@@ -98,37 +101,45 @@ def status(config: Config = CONFIG) -> None:
 
 
 @app.command(hidden=True)
-def stage(name: str, config: Config = CONFIG) -> None:
-    """Run one stage without asking the cache; DVC calls this."""
+def stage(
+    name: str,
+    config: Config = CONFIG,
+    inputs: Annotated[list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="where one of its inputs lies")] = None,
+    outputs: Annotated[list[str] | None, typer.Option("--output", metavar="NAME=PATH", help="where a copy of an output goes")] = None,
+) -> None:
+    """Run one stage without asking the cache; DVC calls this, and orchestrators whose tasks share no folder."""
+    from mlops_pipeline.artifacts import run_stage
     from mlops_pipeline.pipeline import stage_named
-    from mlops_pipeline.render import is_current
+    from mlops_pipeline.render import refuse_an_old_definition
 
     settings, layout, console = _opened(config)
-    if not is_current(settings, layout):
-        raise PipelineError(
-            f"{layout.relative(layout.dvc_file)}: is not what {layout.relative(layout.config)} asks for any more: run `mlops render`"
-        )
-    stage_named(name).run(settings, layout, console)
+    refuse_an_old_definition(settings, layout)
+    run_stage(stage_named(name), settings, layout, console, inputs=inputs or (), outputs=outputs or ())
 
 
 @app.command()
 def render(
     config: Config = CONFIG,
+    target: Annotated[str | None, typer.Option(help="dvc, argo, airflow or kubeflow; default: what the project keeps")] = None,
+    output: Annotated[Path | None, typer.Option(help="file to write, for argo the folder; default: standard output, or its place")] = None,
     check: Annotated[bool, typer.Option("--check", help="write nothing; fail if a file is not current")] = False,
 ) -> None:
-    """Write the files of other programs (dvc.yaml) from the one definition."""
-    from mlops_pipeline.files import write_text
-    from mlops_pipeline.render import dvc_yaml, is_current
+    """Write the files of other programs (dvc.yaml, Argo, Airflow, Kubeflow) from the one definition."""
+    from mlops_pipeline.render import rendered
 
     settings, layout, console = _opened(config)
-    name = layout.relative(layout.dvc_file)
-    if is_current(settings, layout):
-        console.print(f"{name} is current")
-    elif check:
-        raise PipelineError(f"{name}: is not what the definition gives: run `mlops render` and commit it")
-    else:
-        write_text(layout.dvc_file, dvc_yaml(settings, layout))
-        console.print(f"{name} written")
+    for file in rendered(settings, layout, target, output):
+        if file.path is None:
+            print(file.text, end="")
+            continue
+        name = layout.relative(file.path)
+        if file.is_current():
+            console.print(f"{name} is current")
+        elif check:
+            raise PipelineError(f"{name}: is not what the definition gives: run `mlops render` and commit it")
+        else:
+            file.write()
+            console.print(f"{name} written")
 
 
 @app.command()
@@ -165,6 +176,29 @@ def serve(
 
     settings = load_serving(config, host=host, port=port, workers=workers, **only_model(model))
     serve_until_stopped(settings, config)
+
+
+@app.command()
+def deploy(
+    manifests: Annotated[Path, typer.Option(help="Kubernetes objects, one of them the Deployment")] = Path("k8s/model-deployment.yaml"),
+    image: Annotated[str | None, typer.Option(help="image of the serving container, instead of the file's")] = None,
+    context: Annotated[str | None, typer.Option(help="kubeconfig context; default: the current one, or the pod's own cluster")] = None,
+    namespace: Annotated[str | None, typer.Option(help="default: the context's")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="change nothing; the cluster says what would change")] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="seconds to wait for the rollout, and again for the way back")] = 600,
+    force_conflicts: Annotated[bool, typer.Option("--force-conflicts", help="take over fields that others manage")] = False,
+) -> None:
+    """Apply the manifests to a Kubernetes cluster, wait for the rollout, and go back to the version before if it fails."""
+    from mlops_pipeline.rollout.cluster import connect, printable
+    from mlops_pipeline.rollout.deploy import Order, read_order
+    from mlops_pipeline.rollout.deploy import deploy as roll_out
+
+    def say(text: str) -> None:
+        print(printable(text), flush=True)
+
+    order = Order(manifests, image, dry_run, force_conflicts, timeout)
+    objects = read_order(order)
+    sys.exit(roll_out(connect(context, namespace, say), order, objects, namespace_is_given=namespace is not None, say=say))
 
 
 @app.command()
@@ -320,6 +354,45 @@ def export_records(
 
     rows = export(_records_of(config), target, since=since, until=until, model=model, version=version)
     _console().print(f"{rows:,} rows written into {target}")
+
+
+@monitor.command("report")
+def monitor_report(
+    reference: Annotated[str | None, typer.Option(help="CSV or Parquet file, or a period; default: the champion's training window")] = None,
+    current: Annotated[
+        str | None, typer.Option(help="CSV or Parquet file, or a period of the table: 2013-10, 2013-10-01..2013-10-14")
+    ] = None,
+    since: Annotated[datetime | None, typer.Option("--from", help="instead of --current: the table's rows from this moment on")] = None,
+    until: Annotated[datetime | None, typer.Option(help="and before this moment")] = None,
+    output: Annotated[Path | None, typer.Option(help="folder for report.html and report.json; default: data/monitoring")] = None,
+    target: Annotated[str | None, typer.Option(help="column with what came of it; default: the pipeline's, else target")] = None,
+    prediction: Annotated[
+        str, typer.Option(help="column with what the model said; where it is missing the champion predicts")
+    ] = "prediction",
+    quantile_column: Annotated[str | None, typer.Option(help="column whose median is compared")] = None,
+    drift_share: Annotated[float, typer.Option(help="the dataset has drifted when this share of its columns has")] = 0.5,
+    fail_on_drift: Annotated[bool, typer.Option("--fail-on-drift", help="end with 1 if the dataset has drifted")] = False,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help=f"the pipeline's settings; default: {CONFIG} if there")] = None,
+) -> None:
+    """Compare two tables: missing values, drift, the model's quality, a median; a page and JSON."""
+    from mlops_pipeline.monitoring.command import report
+
+    made = report(
+        _console(),
+        reference=reference,
+        current=current,
+        since=since,
+        until=until,
+        output=output,
+        config=config,
+        default_config=CONFIG,
+        target=target,
+        prediction=prediction,
+        quantile_column=quantile_column,
+        drift_share=drift_share,
+    )
+    if fail_on_drift and made.has_drifted:
+        sys.exit(1)
 
 
 def _records_of(config: Path) -> str | Path:

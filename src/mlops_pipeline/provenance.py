@@ -22,6 +22,8 @@ def environment_facts(project: Path, lock: Path) -> dict[str, str]:
     if commit is not None:
         facts["git_commit"] = commit
         facts["git_dirty"] = str(bool(_git(project, "status", "--porcelain", "--untracked-files=no"))).lower()
+    elif os.environ.get("MLOPS_GIT_COMMIT"):  # an image knows what it was built from, and holds no repository
+        facts["git_commit"] = os.environ["MLOPS_GIT_COMMIT"]
     return facts
 
 

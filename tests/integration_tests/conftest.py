@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +20,9 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
-from tests.conftest import REPOSITORY, Project, make_project, process_environment, unused_port, wait_for
+from tests.conftest import REPOSITORY, Project, lacking, make_project, process_environment, unused_port, wait_for
 
 FLOW_FILE = REPOSITORY / "prefect/flows/training_pipeline.py"
 
@@ -138,6 +141,36 @@ def serving(
 
         wait_for(answers, 60, "an answer of the model server")
         yield server
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A container engine that the `docker` client reaches."""
+    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+        lacking("a container engine that the docker client reaches", "see CONTRIBUTING.md, «Containers»")
+
+
+@pytest.fixture(scope="session")
+def serving_image(engine: None) -> str:
+    """The model server's image, built from this tree."""
+    return built("docker/Dockerfile.serve", "mlops-pipeline-serve:tests")
+
+
+@pytest.fixture(scope="session")
+def training_image(engine: None) -> str:
+    """The pipeline's image, built from this tree."""
+    return built("docker/Dockerfile", "mlops-pipeline:tests")
+
+
+def built(dockerfile: str, tag: str, *options: str, context: Path = REPOSITORY) -> str:
+    """Build an image as `make images` does, one test process at a time; its tag."""
+    base = os.environ.get("BASE_IMAGE")
+    words = ["docker", "build", "--file", str(context / dockerfile), "--tag", tag, *options]
+    words += ["--build-arg", f"BASE_IMAGE={base}"] if base else []
+    with FileLock(Path(tempfile.gettempdir()) / "mlops-image-build.lock"):
+        done = subprocess.run([*words, str(context)], capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return tag
 
 
 @pytest.fixture(scope="session")

@@ -234,6 +234,27 @@ def test_workers_share_a_port_and_their_metrics_add_up(registered: Project, tmp_
         assert server.process.wait(30) == 0
 
 
+def test_keys_and_the_record_s_address_may_lie_in_files_of_their_own(registered: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "serve"
+    folder.mkdir()
+    (folder / "keys").write_text(f"team: {DIGEST}\n")
+    with serving(registered, folder, api_keys_file="keys", host="0.0.0.0") as server:
+        body = {"records": [server.example]}
+        assert post(f"{server.url}/predict", body)[0] == 401
+        assert post(f"{server.url}/predict", body, Authorization=f"Bearer {KEY}")[0] == 200
+    (folder / "uri").write_text("postgresql://me:hush@127.0.0.1:1/records\n")
+    config = folder / "serving.yaml"
+    config.write_text(f"pipeline: {registered.config}\nrecord: {{uri_file: uri}}\n")
+    shown = registered.mlops("config", "--serving", "--config", str(config)).stdout
+    assert "127.0.0.1:1/records" in shown
+    assert "hush" not in shown
+
+
+def test_no_key_is_needed_only_where_the_settings_say_so(registered: Project, tmp_path: Path) -> None:
+    with serving(registered, tmp_path / "serve", anonymous=True, host="0.0.0.0") as server:
+        assert post(f"{server.url}/predict", {"records": [server.example]})[0] == 200
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -244,6 +265,10 @@ def test_workers_share_a_port_and_their_metrics_add_up(registered: Project, tmp_
         ("pord: 1", "unknown key: did you mean 'port'?"),
         ("record: {uri: mysql://u:hush@h/d}", "record.uri must be a postgresql:// address"),
         ("api_keys: {me: plain-key}", "api_keys.me"),
+        ("api_keys_file: nowhere", "api_keys_file = 'nowhere': there is no such file: write a line for each key there"),
+        ("api_keys_file: serving.yaml", "api_keys.pipeline: must be sha256:"),
+        (f"{{anonymous: true, api_keys: {{me: '{DIGEST}'}}}}", "anonymous: true and API keys exclude each other"),
+        ("record: {uri_file: serving.yaml}", "record.uri_file = 'serving.yaml': holds no postgresql:// address"),
         ("tls: {certificate: no.pem, key: no.pem}", "there is no such file"),
         ("tls: {certificate: serving.yaml, key: serving.yaml}", "are no certificate with its key"),
         ("pipeline: nowhere.yaml", "nowhere.yaml: cannot be read"),
@@ -251,7 +276,7 @@ def test_workers_share_a_port_and_their_metrics_add_up(registered: Project, tmp_
 )
 def test_a_wrong_setting_is_one_line(registered: Project, tmp_path: Path, settings: str, said: str) -> None:
     config = tmp_path / "serving.yaml"
-    first = "" if settings.startswith("pipeline") else f"pipeline: {registered.config}\n"
+    first = "" if settings.startswith(("pipeline", "{")) else f"pipeline: {registered.config}\n"
     config.write_text(f"{first}{settings}\n")
     done = (
         registered.mlops("serve", "--config", str(config), "--port", "0", check=False)

@@ -60,13 +60,20 @@ class Record(Frozen):
     loss_ms: int = Field(200, ge=1, description="relaxed: answers of the last so many milliseconds may be lost by a kill")
     folder: str = Field("data/records", description="SQLite files, one a worker and day; relative to the project")
     uri: str | None = Field(None, description="a PostgreSQL address instead of the folder")
+    uri_file: str | None = Field(None, description="a file that holds this address, so that no password stands here; relative to this file")
     max_mb: float = Field(64, gt=0, description="memory for what is not yet written, a worker; above that 503")
 
     @model_validator(mode="after")
     def _known_store(self) -> Self:
-        if self.uri is not None and not re.match(r"^postgres(ql)?(\+psycopg)?://", self.uri):
+        if self.uri is not None and self.uri_file is not None:
+            raise ValueError("give either record.uri or record.uri_file")
+        if self.uri is not None and not _is_postgresql(self.uri):
             raise ValueError("record.uri must be a postgresql:// address: leave it out to write SQLite files")
         return self
+
+
+def _is_postgresql(uri: str) -> bool:
+    return bool(re.match(r"^postgres(ql)?(\+psycopg)?://", uri))
 
 
 class Tls(Frozen):
@@ -81,6 +88,15 @@ class Log(Frozen):
 
     requests: Literal["all", "errors", "none"] = "errors"
     format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
+
+
+KEYS_REMEDY = "write a line for each key there, 'name: digest', as `mlops key` prints it"
+
+
+class Keys(Frozen):
+    """The file that ``api_keys_file`` names: names and digests, nothing around them."""
+
+    api_keys: dict[Name, Digest] = Field(min_length=1)
 
 
 class Serving(Frozen):
@@ -98,6 +114,8 @@ class Serving(Frozen):
     batching: Batching = Batching()
     record: Record = Record()
     api_keys: dict[Name, Digest] = Field(default_factory=dict, description="who may ask: name and the key's digest")
+    api_keys_file: str | None = Field(None, description="a YAML file with more of them, such as a mounted secret; relative to this file")
+    anonymous: bool = Field(False, description="answer whoever can reach the address, with no key: only where a network keeps others out")
     open_metrics: bool = Field(False, description="with API keys: /metrics needs none")
     tls: Tls | None = None
     log: Log = Log()
@@ -109,10 +127,12 @@ class Serving(Frozen):
     def _consistent(self) -> Self:
         if self.default is not None and self.default not in self.models:
             raise ValueError(f"default '{self.default}' is not among 'models': use one of {', '.join(self.models)}")
-        if not self.api_keys and not is_loopback(self.host):
+        if self.anonymous and (self.api_keys or self.api_keys_file):
+            raise ValueError("anonymous: true and API keys exclude each other: take one of them out")
+        if not (self.api_keys or self.api_keys_file or self.anonymous or is_loopback(self.host)):
             raise ValueError(
                 f"host '{self.host}' can be reached from other machines and no API key is set: make one with `mlops key` and put its "
-                "digest under api_keys, or listen on 127.0.0.1"
+                "digest under api_keys, or listen on 127.0.0.1, or say anonymous: true where a network keeps others out"
             )
         return self
 
@@ -138,9 +158,27 @@ def load_serving(path: Path, **changes: Any) -> Serving:
     if "models" not in given:
         models = {name: _beside(path, reference) for name, reference in settings.models.items()}
         settings = settings.model_copy(update={"models": models})
+    settings = _with_secrets(settings, path)
     for key, name in (("tls.certificate", settings.tls.certificate), ("tls.key", settings.tls.key)) if settings.tls else ():
         if not (path.parent / name).is_file():
             raise PipelineError(f"{path}: {key} = '{name}': there is no such file beside it: give a PEM file")
+    return settings
+
+
+def _with_secrets(settings: Serving, path: Path) -> Serving:
+    """The settings with what lies in files of its own, so that it need not stand in this one."""
+    if settings.api_keys_file is not None:
+        file = path.parent / settings.api_keys_file
+        if not file.is_file():
+            raise PipelineError(f"{path}: api_keys_file = '{settings.api_keys_file}': there is no such file: {KEYS_REMEDY}")
+        more = tree_of(Keys, {"api_keys": read_yaml(file, KEYS_REMEDY)}, str(file))
+        settings = settings.model_copy(update={"api_keys": {**settings.api_keys, **more.api_keys}})
+    if settings.record.uri_file is not None:
+        file = path.parent / settings.record.uri_file
+        uri = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+        if not _is_postgresql(uri):
+            raise PipelineError(f"{path}: record.uri_file = '{settings.record.uri_file}': holds no postgresql:// address: put it there")
+        settings = settings.model_copy(update={"record": settings.record.model_copy(update={"uri": uri})})
     return settings
 
 

@@ -1,6 +1,7 @@
-"""The pipeline written out for other programs, from the one definition."""
+"""The pipeline as ``dvc.yaml``, which the cache runs by."""
 
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 
 from mlops_pipeline.code_graph import source_files
 from mlops_pipeline.config import Settings
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline import STAGES, Stage
 
@@ -51,3 +53,11 @@ def is_current(settings: Settings, layout: Layout) -> bool:
     """Whether the ``dvc.yaml`` on disk is the one that would be rendered now."""
     path: Path = layout.dvc_file
     return path.exists() and path.read_text(encoding="utf-8") == dvc_yaml(settings, layout)
+
+
+def refuse_an_old_definition(settings: Settings, layout: Layout) -> None:
+    """Raise :class:`PipelineError` if DVC is at work by a ``dvc.yaml`` that is not what would be rendered now."""
+    if "DVC_STAGE" in os.environ and not is_current(settings, layout):
+        raise PipelineError(
+            f"{layout.relative(layout.dvc_file)}: is not what {layout.relative(layout.config)} asks for any more: run `mlops render`"
+        )

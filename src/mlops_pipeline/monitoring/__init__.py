@@ -1,0 +1,1 @@
+"""Monitoring: what rows seen now are beside the rows a model was made from."""

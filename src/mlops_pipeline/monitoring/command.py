@@ -1,0 +1,134 @@
+"""`mlops monitor report`: find the rows, compare them, write the page and the JSON, say the main figures."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.monitoring.comparison import listed
+from mlops_pipeline.monitoring.report import QUANTILE_COLUMN, MonitoringReport, create_model_monitoring_report
+from mlops_pipeline.monitoring.window import (
+    Pipeline,
+    Rows,
+    current_rows,
+    judged_rows,
+    only_what_the_model_sees,
+    open_pipeline,
+    reference_rows,
+    with_predictions,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+USUAL_PLACE = Path("data/monitoring")
+MOST_LINES = 20
+
+
+def report(
+    console: Console,
+    *,
+    reference: str | None,
+    current: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    output: Path | None,
+    config: Path | None,
+    default_config: Path,
+    target: str | None,
+    prediction: str,
+    quantile_column: str | None,
+    drift_share: float,
+) -> MonitoringReport:
+    """Write ``report.html`` and ``report.json`` into the output folder and return what they say."""
+    pipeline = open_pipeline(config, default_config)
+    folder = output or (pipeline.layout.root if pipeline else Path()) / USUAL_PLACE
+    if folder.exists() and not folder.is_dir():
+        raise PipelineError(f"--output {folder}: is a file: name a folder")
+    with console.status("reading"):
+        now = current_rows(current, since, until, pipeline)
+        before = reference_rows(reference, pipeline)
+    settings: dict[str, Any] = {}
+    if pipeline is not None:
+        before, now, settings = _as_the_pipeline_sees(
+            before, now, pipeline, reference is None, target, prediction, quantile_column, console
+        )
+    _told_rows(console, before, now)
+    made = create_model_monitoring_report(
+        before.table,
+        now.table,
+        target=settings.pop("target", target or "target"),
+        prediction=prediction,
+        quantile_column=quantile_column or QUANTILE_COLUMN,
+        drift_share=drift_share,
+        judged_data=before.judged,
+        origins=(before.origin, now.origin),
+        console=console,
+        **settings,
+    )
+    page, data = folder / "report.html", folder / "report.json"
+    made.save_html(page)
+    made.save_json(data)
+    _tell(console, made)
+    console.print(f"report     {page} ({page.stat().st_size / 1e6:.1f} MB, opens offline) and {data.name}", highlight=False)
+    return made
+
+
+def _as_the_pipeline_sees(
+    before: Rows,
+    now: Rows,
+    pipeline: Pipeline,
+    by_default: bool,
+    target: str | None,
+    prediction: str,
+    quantile: str | None,
+    console: Console,
+) -> tuple[Rows, Rows, dict[str, Any]]:
+    """Both sides with the champion's predictions and without what it does not see, and what the settings say of the target."""
+    data = pipeline.settings.dataset
+    chosen = target or (data.target if data.target in (*before.table.columns, *now.table.columns) else "target")
+    if by_default:
+        before = Rows(before.table, before.origin, judged_rows(pipeline, prediction, console))
+    else:
+        before = with_predictions(before, pipeline, prediction, console)
+    now = with_predictions(now, pipeline, prediction, console)
+    besides = (chosen, prediction, *([quantile] if quantile else []))
+    before, now = (only_what_the_model_sees(rows, pipeline, besides) for rows in (before, now))
+    return before, now, {"target": chosen, **({"task": data.task, "positive": data.positive} if chosen == data.target else {})}
+
+
+def _told_rows(console: Console, before: Rows, now: Rows) -> None:
+    for name, rows in (("reference", before), ("current", now)):
+        console.print(f"{name:<10} {rows.table.height:,} rows, {rows.table.width} columns: {rows.origin}", highlight=False, markup=False)
+
+
+def _tell(console: Console, made: MonitoringReport) -> None:
+    from rich.markup import escape
+
+    figures = made.figures
+    drifted, scored = len(figures.drifted), len(figures.scored)
+    verdict = "[red]dataset drift[/red]" if made.has_drifted else "[green]no dataset drift[/green]"
+    console.print(f"drift      {verdict}: {drifted} of {scored} columns (the limit is {figures.drift_share:.0%} of them)", highlight=False)
+    for column in figures.drifted[:MOST_LINES]:
+        if column.drift is not None:
+            sign = "<" if column.drift.is_p_value else "≥"
+            text = f"{column.pair.name:<24} {column.drift.score:.3g} {sign} {column.drift.threshold:g} ({column.drift.method})"
+            console.print(f"           {escape(text)}", highlight=False)
+    if drifted > MOST_LINES:
+        console.print(f"           {escape(listed([c.pair.name for c in figures.drifted[MOST_LINES:]]))}", highlight=False)
+    changed = sorted(
+        (c for c in figures.columns if len(set(c.missing_shares)) > 1), key=lambda c: -abs(c.missing_shares[1] - c.missing_shares[0])
+    )
+    console.print(f"missing    {len(changed)} of {len(figures.columns)} columns changed" if changed else "missing    no share changed")
+    for column in changed[:MOST_LINES]:
+        before, now = column.missing_shares
+        console.print(f"           {escape(column.pair.name):<24} {before:.2%} → {now:.2%}", highlight=False)
+    for name, value in made.quality.items():
+        head = "quality" if name == next(iter(made.quality)) else ""
+        console.print(f"{head:<10} {name:<24} {value['reference']:.4f} → {value['current']:.4f}", highlight=False)
+    if figures.quantile is not None:
+        found = figures.quantile
+        sides = " → ".join("none" if value is None else f"{value:.6g}" for value in (found.reference, found.current))
+        console.print(f"quantile   {found.quantile:g} of {escape(found.column)}: {sides}", highlight=False)

@@ -1,0 +1,141 @@
+"""The figures of a report: counts and scores, from every row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.monitoring.comparison import Pair, listed
+from mlops_pipeline.monitoring.drift import Drift, drift_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class ColumnFigures:
+    """One column: how many values each side lacks, and its drift (None where there is nothing to compare)."""
+
+    pair: Pair
+    drift: Drift | None
+
+    @property
+    def missing(self) -> tuple[int, int]:
+        return self.pair.reference.null_count(), self.pair.current.null_count()
+
+    @property
+    def missing_shares(self) -> tuple[float, float]:
+        reference, current = self.missing
+        return reference / len(self.pair.reference), current / len(self.pair.current)
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """One quantile of one column, by linear interpolation; None on a side without a value."""
+
+    column: str
+    quantile: float
+    reference: float | None
+    current: float | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All columns, and whether the dataset has drifted: when at least ``drift_share`` of those that were scored have."""
+
+    columns: tuple[ColumnFigures, ...]
+    rows: tuple[int, int]
+    drift_share: float
+    quantile: Quantile | None
+
+    @property
+    def scored(self) -> list[ColumnFigures]:
+        return [column for column in self.columns if column.drift is not None]
+
+    @property
+    def drifted(self) -> list[ColumnFigures]:
+        """The columns that drifted, the strongest first."""
+        return sorted((c for c in self.columns if c.drift is not None and c.drift.detected), key=_strength)
+
+    @property
+    def share_drifted(self) -> float:
+        return len(self.drifted) / len(self.scored) if self.scored else 0.0
+
+    @property
+    def has_drifted(self) -> bool:
+        return bool(self.scored) and self.share_drifted >= self.drift_share
+
+    def summary(self) -> dict[str, Any]:
+        """The figures as plain values, reference beside current."""
+        return {
+            "rows": {"reference": self.rows[0], "current": self.rows[1]},
+            "dataset_drift": self.has_drifted,
+            "drifted_columns": [column.pair.name for column in self.drifted],
+            "share_of_drifted_columns": self.share_drifted,
+            "drift_share": self.drift_share,
+            "columns": {column.pair.name: _column(column) for column in self.columns},
+            "quantile": None
+            if self.quantile is None
+            else {
+                "column": self.quantile.column,
+                "quantile": self.quantile.quantile,
+                "reference": self.quantile.reference,
+                "current": self.quantile.current,
+            },
+        }
+
+
+def figures_of(
+    pairs: list[Pair], rows: tuple[int, int], drift_share: float, quantile: Quantile | None, advance: Callable[[], object]
+) -> Figures:
+    """Score every column, calling ``advance`` after each."""
+    columns = []
+    for pair in pairs:
+        columns.append(ColumnFigures(pair, drift_of(pair)))
+        advance()
+    return Figures(tuple(columns), rows, drift_share, quantile)
+
+
+def quantile_of(
+    pairs: list[Pair], column: str, quantile: float, default: str, besides: tuple[str, ...], said: list[str]
+) -> Quantile | None:
+    """A quantile of the named column; where the default is named and absent, of the first column of numbers, said aloud."""
+    numbers = [pair for pair in pairs if pair.kind == "number"]
+    named = next((pair for pair in pairs if pair.name == column), None)
+    if column == default and (named is None or named.kind != "number"):
+        named = next((pair for pair in numbers if pair.name not in besides), None)
+        if named is None:
+            said.append(f"no column '{column}' of numbers, and no other: no quantile")
+            return None
+        said.append(f"no column '{column}' of numbers: the quantile is that of '{named.name}', the first column that has some")
+    if named is None:
+        raise PipelineError(f"quantile_column '{column}' is not in both tables: they share {listed([pair.name for pair in pairs], 40)}")
+    if named.kind != "number":
+        choices = listed([pair.name for pair in numbers], 40)
+        raise PipelineError(
+            f"quantile_column '{column}' holds no numbers: " + (f"choose one of {choices}" if choices else "no column does")
+        )
+    return Quantile(named.name, quantile, _quantile(named.reference, quantile), _quantile(named.current, quantile))
+
+
+def _quantile(values: pl.Series, quantile: float) -> float | None:
+    found = values.quantile(quantile, interpolation="linear")
+    return None if found is None else float(found)
+
+
+def _strength(column: ColumnFigures) -> float:
+    return -column.drift.strength if column.drift is not None else 0.0
+
+
+def _column(column: ColumnFigures) -> dict[str, Any]:
+    counts, shares, drift = column.missing, column.missing_shares, column.drift
+    return {
+        "kind": column.pair.kind,
+        "missing": {"reference": counts[0], "current": counts[1]},
+        "missing_share": {"reference": shares[0], "current": shares[1]},
+        "drift": None
+        if drift is None
+        else {"method": drift.method, "score": drift.score, "threshold": drift.threshold, "detected": drift.detected},
+    }

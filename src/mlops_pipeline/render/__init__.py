@@ -1,0 +1,60 @@
+"""The pipeline written out for other programs, from the one definition."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlops_pipeline.config import Settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import write_text
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.render.airflow import airflow_dag
+from mlops_pipeline.render.argo import FOLDER, argo_files
+from mlops_pipeline.render.dvc import code_of, dvc_yaml, is_current, refuse_an_old_definition
+from mlops_pipeline.render.kubeflow import kubeflow_pipeline
+
+__all__ = ["TARGETS", "Rendered", "code_of", "dvc_yaml", "is_current", "refuse_an_old_definition", "rendered"]
+
+TARGETS = ("dvc", "argo", "airflow", "kubeflow")
+
+_SINGLE: dict[str, Callable[[Settings, Layout], str]] = {"airflow": airflow_dag, "kubeflow": kubeflow_pipeline}
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A file as the definition gives it now; without a path it is for the reader of standard output."""
+
+    path: Path | None
+    text: str
+
+    def is_current(self) -> bool:
+        """Whether the file on disk is this one."""
+        return self.path is not None and self.path.is_file() and self.path.read_text(encoding="utf-8") == self.text
+
+    def write(self) -> None:
+        """Put it on disk."""
+        if self.path is not None:
+            write_text(self.path, self.text)
+
+
+def rendered(settings: Settings, layout: Layout, target: str | None = None, output: Path | None = None) -> list[Rendered]:
+    """The files of a target; without one, those that the project keeps: ``dvc.yaml``, and Argo's if it has their folder.
+
+    ``output`` is the file to write, for Argo the folder. Raises :class:`PipelineError` if they do not go together.
+    """
+    folder = layout.project / FOLDER
+    if target is None:
+        if output is not None:
+            raise PipelineError(f"--output {output}: name a --target too: {', '.join(TARGETS[1:])}")
+        # The folder belongs to the pipeline at the project's root; others name theirs with --output.
+        keeps_argo = folder.is_dir() and layout.root == layout.project
+        return [*rendered(settings, layout, "dvc"), *(rendered(settings, layout, "argo") if keeps_argo else [])]
+    if target == "dvc":
+        if output is not None:
+            raise PipelineError(f"--output {output}: {layout.relative(layout.dvc_file)} has its place already: leave --output out")
+        return [Rendered(layout.dvc_file, dvc_yaml(settings, layout))]
+    if target == "argo":
+        return [Rendered((output or folder).resolve() / name, text) for name, text in argo_files(settings, layout).items()]
+    if target not in _SINGLE:
+        raise PipelineError(f"--target {target}: use one of {', '.join(TARGETS)}")
+    return [Rendered(output.resolve() if output else None, _SINGLE[target](settings, layout))]

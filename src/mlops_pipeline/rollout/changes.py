@@ -1,0 +1,61 @@
+"""What an apply changed in an object, without what only the server keeps there and without the content of Secrets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+# The server's own bookkeeping, and kubectl's copy of the whole object (which would repeat a Secret's content).
+_BOOKKEEPING = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
+_COPY = "kubectl.kubernetes.io/last-applied-configuration"
+_MISSING = object()
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Each field that differs, a line each; nothing of a Secret's content is in them."""
+    secret = "Secret" in (before.get("kind"), after.get("kind"))
+    return list(_differences(_plain(before), _plain(after), "", secret))
+
+
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    metadata = {key: value for key, value in (content.get("metadata") or {}).items() if key not in _BOOKKEEPING}
+    annotations = {key: value for key, value in (metadata.pop("annotations", None) or {}).items() if key != _COPY}
+    if annotations:
+        metadata["annotations"] = annotations
+    return {**{key: value for key, value in content.items() if key != "status"}, "metadata": metadata}
+
+
+def _differences(before: Any, after: Any, path: str, secret: bool) -> Iterator[str]:
+    # A Boolean equals a number in Python, and is another value for Kubernetes.
+    if before == after and isinstance(before, bool) == isinstance(after, bool):
+        return
+    hidden = secret and path.split(".", maxsplit=1)[0] in ("data", "stringData")
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in [*before, *(key for key in after if key not in before)]:
+            yield from _differences(before.get(key, _MISSING), after.get(key, _MISSING), f"{path}.{key}" if path else str(key), secret)
+    elif isinstance(before, list) and isinstance(after, list):
+        old, new = _keyed(before), _keyed(after)
+        found = [
+            line
+            for key in [*old, *(key for key in new if key not in old)]
+            for line in _differences(old.get(key, _MISSING), new.get(key, _MISSING), f"{path}[{key}]", secret)
+        ]
+        yield from found or [f"{path}: another order"]
+    elif before is _MISSING:
+        yield f"{path}: added" if hidden else f"{path}: added {_shown(after)}"
+    elif after is _MISSING:
+        yield f"{path}: removed" if hidden else f"{path}: removed {_shown(before)}"
+    else:
+        yield f"{path}: changed" if hidden else f"{path}: {_shown(before)} → {_shown(after)}"
+
+
+def _keyed(items: list[Any]) -> dict[Any, Any]:
+    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    named = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    return dict(zip(names if named else range(len(items)), items, strict=True))
+
+
+def _shown(value: Any, limit: int = 80) -> str:
+    text = value if isinstance(value, str) and value and value.isprintable() else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,216 @@
+"""The two images, built and run by the ordinary `docker` client: what a user of them relies on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY, SMALL_SETTINGS, Project, make_project, unused_port, wait_for, write_table
+from tests.integration_tests.clients import post
+from tests.integration_tests.conftest import built, is_healthy
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("images")]
+
+HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")  # noqa: S108  # in the container
+KEY = "a-key-of-these-tests"
+DIGEST = f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
+DEPENDENCY_LAYERS = 2
+"""The layers that our own code adds to a serving image after the dependencies: the package and the SBOM."""
+
+
+def docker(*words: str, check: bool = True) -> str:
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=600, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"docker {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done.stdout + (done.stderr if words[0] == "logs" else "")
+
+
+def ran(*words: str, code: int = 0) -> str:
+    """What a container said that ran to its end with that exit code. (With --rm, podman's socket may forget the code.)"""
+    name = f"mlops-test-{uuid.uuid4().hex[:10]}"
+    done = subprocess.run(["docker", "run", "--name", name, *words], capture_output=True, text=True, timeout=600, check=False)
+    docker("rm", "--force", "--volumes", name)
+    assert done.returncode == code, f"{' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def volume(engine: None) -> Iterator[str]:
+    name = f"mlops-test-{uuid.uuid4().hex[:10]}"
+    docker("volume", "create", name)
+    yield name
+    docker("volume", "rm", "--force", name)
+
+
+@contextmanager
+def running(image: str, folder: Path, *options: str) -> Iterator[tuple[str, str]]:
+    """A hardened serving container with one key; its name and address."""
+    name, port = f"mlops-test-{uuid.uuid4().hex[:10]}", unused_port()
+    (folder / "api_keys").write_text(f"tests: {DIGEST}\n")
+    keys = f"{folder / 'api_keys'}:/run/secrets/api_keys:ro"
+    docker("run", "--detach", "--name", name, *HARDENED, "--publish", f"127.0.0.1:{port}:8000", "--volume", keys, *options, image)
+    try:
+        wait_for(lambda: is_healthy(f"http://127.0.0.1:{port}/ready"), 60, f"an answer of the container: {docker('logs', name)}")
+        yield name, f"http://127.0.0.1:{port}"
+    finally:
+        docker("rm", "--force", "--volumes", name)
+
+
+def example_of(project: Project) -> tuple[dict[str, Any], list[float]]:
+    expected = json.loads((project.folder / "models/registry/best_model/expected.json").read_text())
+    return expected["rows"][0], expected["outputs"][0]
+
+
+def layers(image: str) -> list[str]:
+    return list(json.loads(docker("inspect", "--format", "{{json .RootFS.Layers}}", image)))
+
+
+def size(image: str) -> int:
+    return int(docker("image", "inspect", "--format", "{{.Size}}", image))
+
+
+def context(folder: Path) -> Path:
+    """A copy of what a build reads, to change."""
+    kept = [*REPOSITORY.glob("requirements*.txt"), *(REPOSITORY / name for name in (".dockerignore", "pyproject.toml", "README.md"))]
+    folder.mkdir()
+    for file in kept:
+        shutil.copy2(file, folder / file.name)
+    for name in ("docker", "src", "configs"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "secrets", ".env"))
+    return folder
+
+
+def test_the_serving_image_answers_without_root_and_capabilities_from_a_read_only_disk(
+    serving_image: str, registered: Project, tmp_path: Path
+) -> None:
+    row, expected = example_of(registered)
+    model = f"{registered.folder / 'models/registry/best_model'}:/models/champion:ro"
+    with running(serving_image, tmp_path, "--volume", model) as (name, url):
+        assert post(f"{url}/predict", {"records": [row]})[0] == 401
+        status, said, _ = post(f"{url}/predict", {"records": [row]}, Authorization=f"Bearer {KEY}")
+        assert (status, list(said["predictions"][0]["probabilities"].values())) == (200, pytest.approx(expected, abs=1e-5))
+        assert docker("exec", name, "id", "-u").strip() == "10001"
+        assert "CapEff:\t0000000000000000" in docker("exec", name, "cat", "/proc/1/status")
+        assert "Read-only file system" in subprocess.run(
+            ["docker", "exec", name, "touch", "/opt/x"], capture_output=True, text=True, check=False
+        ).stderr.replace("read-only", "Read-only")
+        check = json.loads(docker("inspect", "--format", "{{json .Config.Healthcheck.Test}}", name))
+        docker("exec", name, *check[1:])
+
+
+def test_a_stopped_container_answers_what_it_was_asked_and_ends_well(serving_image: str, registered: Project, tmp_path: Path) -> None:
+    row, _ = example_of(registered)
+    model = f"{registered.folder / 'models/registry/best_model'}:/models/champion:ro"
+    answers: list[int] = []
+    with running(serving_image, tmp_path, "--volume", model) as (name, url):
+        stopping = threading.Thread(target=docker, args=("stop", "--time", "30", name))
+        stopping.start()
+        # It says that it is not ready, so that nobody sends it more, and takes what still comes.
+        wait_for(lambda: not is_healthy(f"{url}/ready"), 20, "the container to say that it is not ready")
+        answers = [post(f"{url}/predict", {"records": [row]}, Authorization=f"Bearer {KEY}")[0] for _ in range(20)]
+        stopping.join()
+        assert docker("inspect", "--format", "{{.State.ExitCode}}", name).strip() == "0"
+    assert answers == [200] * 20
+
+
+def test_a_model_may_be_part_of_the_image(registered: Project, tmp_path: Path, serving_image: str) -> None:
+    there = context(tmp_path / "context")
+    shutil.copytree(registered.folder / "models/registry/best_model", there / "models/registry/best_model")
+    image = built("docker/Dockerfile.serve", "mlops-pipeline-serve:tests-model", "--target", "with-model", context=there)
+    row, _ = example_of(registered)
+    with running(image, tmp_path) as (_, url):
+        assert post(f"{url}/predict", {"records": [row]}, Authorization=f"Bearer {KEY}")[0] == 200
+
+
+def test_without_keys_the_container_says_what_it_lacks(serving_image: str) -> None:
+    said = ran(serving_image, code=2)
+    assert "api_keys_file = '/run/secrets/api_keys': there is no such file: write a line for each key there" in said
+
+
+def test_the_serving_image_is_small_and_names_all_that_is_in_it(serving_image: str) -> None:
+    files = ran(serving_image, "cat", "/usr/share/sbom/mlops-pipeline-serve.cdx.json")
+    sbom = json.loads(files)
+    assert sbom["bomFormat"] == "CycloneDX"
+    listed = {component["name"].lower().replace("_", "-") for component in sbom["components"]}
+    code = "import importlib.metadata as m, json; print(json.dumps([d.name.lower().replace('_', '-') for d in m.distributions()]))"
+    installed = set(json.loads(ran(serving_image, "/opt/venv/bin/python", "-c", code))) - {"pip", "setuptools"}
+    assert installed - {"mlops-pipeline"} <= listed
+    assert {"onnxruntime", "uvicorn", "mlops-pipeline"} <= installed
+    assert not installed & {"scikit-learn", "pandas", "mlflow", "polars", "dvc", "prefect", "uv", "hatchling"}
+    base = json.loads(docker("inspect", "--format", "{{json .RootFS.Layers}}", serving_image))[0]
+    own = ran(serving_image, "du", "-sm", "/opt/venv", "/etc/mlops", "/usr/share/sbom")
+    assert base
+    assert sum(int(line.split()[0]) for line in own.splitlines()) <= 250
+
+
+def test_a_changed_source_file_makes_no_dependency_anew(serving_image: str, tmp_path: Path) -> None:
+    there = context(tmp_path / "context")
+    tag = "mlops-pipeline-serve:tests-changed"
+    before = layers(built("docker/Dockerfile.serve", tag, context=there))
+    assert layers(built("docker/Dockerfile.serve", tag, context=there)) == before
+    file = there / "src/mlops_pipeline/serving/settings.py"
+    file.write_text(file.read_text() + "\nCHANGED = True\n")
+    after = layers(built("docker/Dockerfile.serve", tag, context=there))
+    assert after != before
+    assert after[:-DEPENDENCY_LAYERS] == before[:-DEPENDENCY_LAYERS]
+    docker("rmi", "--force", tag)
+
+
+def test_no_secret_of_the_working_tree_gets_into_an_image(tmp_path: Path, engine: None) -> None:
+    there = context(tmp_path / "context")
+    secret = uuid.uuid4().hex
+    for place in ("src/mlops_pipeline/.env", "src/mlops_pipeline/secrets/key", "docker/secrets/key"):
+        (there / place).parent.mkdir(exist_ok=True)
+        (there / place).write_text(secret)
+    image = built("docker/Dockerfile.serve", "mlops-pipeline-serve:tests-secret", context=there)
+    places = ("/opt/venv/lib", "/etc/mlops")
+    assert "settings.py" in ran(image, "grep", "-rl", "class Serving", *places)
+    assert ran(image, "grep", "-r", secret, *places, code=1) == ""
+    docker("rmi", "--force", image)
+
+
+def test_the_pipeline_runs_in_its_image_and_keeps_its_state_on_a_volume(training_image: str, volume: str, tmp_path: Path) -> None:
+    write_table(tmp_path / "table.csv")
+    tmp_path.chmod(0o755)
+    settings = {**SMALL_SETTINGS, "dataset": {**SMALL_SETTINGS["dataset"], "source": {"path": "data/table.csv"}}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**settings, "paths": {"root": "pipelines/small"}}, sort_keys=False))
+    place = ("--volume", f"{volume}:/work")
+    words = (*HARDENED, *place)
+    bring = "mkdir -p pipelines/small data && cp /given/table.csv data/ && cp /given/small.yaml configs/"
+    ran(*words, "--volume", f"{tmp_path}:/given:ro", training_image, "sh", "-c", bring)
+    said = ran(*words, training_image, "mlops", "run", "--config", "configs/small.yaml")
+    assert "small version 1: champion" in said
+    again = ran(*words, training_image, "mlops", "run", "--config", "configs/small.yaml")
+    assert again.count("up to date") == 6
+    assert "small" in ran(*words, training_image, "mlops", "models", "list", "--config", "configs/small.yaml")
+
+
+def test_a_project_of_ones_own_is_mounted_and_stays_as_it_is(training_image: str, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    before = {path.name for path in project.folder.iterdir()}
+    place = f"{project.folder}:/work"
+    said = ran(*HARDENED, "--user", "0:0", "--volume", place, training_image, "mlops", "run", "--config", "pipeline.yaml")
+    assert "small version 1: champion" in said
+    made = {path.name for path in project.folder.iterdir()} - before
+    assert made == {"data", "models", "mlflow", "dvc.yaml", "dvc.lock"}
+
+
+def test_servers_that_the_compose_file_takes_from_the_training_image_are_there(training_image: str) -> None:
+    for program in ("mlops", "mlflow", "prefect", "dvc"):
+        assert ran(*HARDENED, training_image, program, "--help")
+    code = "import boto3, psycopg, lightgbm, evidently; print('ok')"
+    assert ran(training_image, "python3", "-c", code).strip().endswith("ok")
+    labels = json.loads(docker("inspect", "--format", "{{json .Config.Labels}}", training_image))
+    assert labels["org.opencontainers.image.title"] == "mlops-pipeline"
+    assert json.loads(ran(training_image, "cat", "/usr/share/sbom/mlops-pipeline.cdx.json"))["components"]

@@ -1,0 +1,347 @@
+"""What the monitoring report rests on: which columns are compared, what quality is measured on, which rows are meant."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.monitoring.comparison import Pair, as_table, labels, pairs
+from mlops_pipeline.monitoring.drawing import MAX_BARS, Sample, bars_of
+from mlops_pipeline.monitoring.drift import Drift, drift_of
+from mlops_pipeline.monitoring.figures import ColumnFigures, Figures, quantile_of
+from mlops_pipeline.monitoring.outcomes import Outcomes, outcomes
+from mlops_pipeline.monitoring.report import create_model_monitoring_report
+from mlops_pipeline.monitoring.window import current_rows, open_pipeline, read_table, reference_rows
+
+NUMBERS = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6), st.just(float("inf"))), min_size=1, max_size=200)
+WORDS = st.lists(st.one_of(st.none(), st.sampled_from("abcdefghij")), min_size=1, max_size=200)
+
+
+def pair_of(name: str, reference: pl.Series, current: pl.Series) -> Pair:
+    return pairs(pl.DataFrame({name: reference}), pl.DataFrame({name: current}), [])[0]
+
+
+def judged(reference: dict[str, Any], current: dict[str, Any], **changes: Any) -> tuple[Outcomes | None, list[str]]:
+    said: list[str] = []
+    asked = {"target": "target", "prediction": "prediction", "task": None, "positive": None, **changes}
+    return outcomes(pl.DataFrame(reference), pl.DataFrame(current), said, **asked), said
+
+
+GOOD = {"feature_1": [1.0, 2.5, 3.0], "target": [0, 1, 1], "prediction": [0, 1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("reference", "current", "options", "line"),
+    [
+        ({"a": 1}, GOOD, {}, "the reference is a dict: give a pandas or Polars data frame"),
+        (pd.Series([1]), GOOD, {}, "the reference is a Series: give a pandas or Polars data frame"),
+        (GOOD, {name: [] for name in GOOD}, {}, "the current data is empty (0 rows, 3 columns): give at least one row"),
+        (pd.DataFrame(), GOOD, {}, "the reference is empty (0 rows, 0 columns): give at least one row"),
+        (
+            GOOD,
+            {"x": [1], "y": [2]},
+            {},
+            (
+                "the reference and the current data have no column in common: "
+                "the reference has feature_1, target, prediction; the current data has x, y"
+            ),
+        ),
+        (
+            GOOD,
+            {**GOOD, "feature_1": ["x", "y", "z"]},
+            {},
+            "column 'feature_1' is of type Float64 in the reference and String in the current data: give both the same type",
+        ),
+        (GOOD, {"feature_1": [1, "x"]}, {}, "the current data: cannot be read as a table: .* give each column values of one type"),
+        (
+            pd.DataFrame([[1, 2]], columns=["a", "a"]),
+            GOOD,
+            {},
+            "the reference: column 'a' stands twice: rename one",
+        ),
+        (GOOD, GOOD, {"quantile_column": "size"}, "quantile_column 'size' is not in both tables: they share feature_1, target, prediction"),
+        (GOOD, GOOD, {"quantile_column": "target"}, "quantile_column 'target' holds no numbers: choose one of feature_1"),
+        (GOOD, GOOD, {"target": "prediction"}, "target and prediction are both 'prediction': name two columns"),
+        (GOOD, GOOD, {"positive": "late"}, "positive 'late' is no class of 'target': it holds 0, 1"),
+        (GOOD, GOOD, {"task": "ranking"}, "task 'ranking': use binary, multiclass or regression"),
+        (GOOD, GOOD, {"quantile": 1.5}, "quantile 1.5: must lie between 0 and 1"),
+        (GOOD, GOOD, {"drift_share": 0}, "drift_share 0: must lie above 0 and at most at 1"),
+        (GOOD, GOOD, {"draw_rows": 0}, "draw_rows 0: must be at least 1"),
+        (
+            {**GOOD, "prediction": [0.1, 0.2, 0.3], "target": [0, 1, 2]},
+            GOOD,
+            {},
+            re.escape("'prediction' holds fractions, but 'target' holds classes (0, 1, 2): give predicted classes, or task=\"regression\""),
+        ),
+        (
+            {**GOOD, "prediction": ["a", "b", "c"]},
+            GOOD,
+            {"task": "regression"},
+            "column 'prediction' is of type .*, and a regression needs numbers: name another column",
+        ),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line(reference: Any, current: Any, options: dict[str, Any], line: str) -> None:
+    def frame(data: Any) -> Any:
+        return pd.DataFrame(data) if data is GOOD or (isinstance(data, dict) and "a" not in data) else data
+
+    with pytest.raises(PipelineError) as raised:
+        create_model_monitoring_report(frame(reference), frame(current), **options)
+    assert re.fullmatch(line if "\\" in line or ".*" in line else re.escape(line), str(raised.value))
+
+
+def test_without_a_prediction_column_the_report_says_that_it_has_no_section_on_quality() -> None:
+    frame = pd.DataFrame(GOOD).drop(columns="prediction")
+    with pytest.warns(UserWarning, match="the reference has no prediction column 'prediction': no section on the model's quality"):
+        report = create_model_monitoring_report(frame, frame)
+    assert report.summary["quality"] is None
+
+
+def test_the_same_frames_give_no_warning_and_no_drift() -> None:
+    frame = pl.DataFrame(GOOD)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = create_model_monitoring_report(frame, frame)
+    assert not report.has_drifted
+    assert report.summary["drifted_columns"] == []
+
+
+def test_pandas_and_polars_lack_the_same_values() -> None:
+    from_pandas = as_table(pd.DataFrame({"a": [1.0, None, 3.0], "b": ["x", None, "y"]}), "it")
+    from_polars = as_table(pl.DataFrame({"a": [1.0, float("nan"), 3.0], "b": ["x", None, "y"]}).lazy(), "it")
+    assert from_pandas["a"].null_count() == from_polars["a"].null_count() == 1
+    assert from_pandas["b"].to_list() == from_polars["b"].to_list() == ["x", None, "y"]
+
+
+def test_columns_are_compared_by_what_they_hold() -> None:
+    said: list[str] = []
+    rows = 200
+    table = pl.DataFrame(
+        {
+            "whole": range(rows),
+            "flag": [True, False] * (rows // 2),
+            "word": ["a", "b"] * (rows // 2),
+            "identifier": [f"row {i}" for i in range(rows)],
+            "moment": [datetime(2024, 1, 1)] * rows,
+            "list": [[1]] * rows,
+            "nothing": pl.Series([None] * rows, dtype=pl.Null),
+        }
+    )
+    found = {pair.name: pair.kind for pair in pairs(table.with_columns(alone=1), table, said)}
+    assert found == {
+        "whole": "number",
+        "flag": "category",
+        "word": "category",
+        "identifier": "text",
+        "moment": "time",
+        "list": "other",
+        "nothing": "other",
+    }
+    assert said == [
+        "only the reference has alone: not compared",
+        "identifier: free text or identifiers; only missing values are compared",
+        "moment: moments, which always move on; only missing values are compared",
+        "list, nothing: no values, or values without an order; only missing values are compared",
+    ]
+
+
+def test_a_column_without_values_on_one_side_is_compared_as_the_other_side_has_it() -> None:
+    empty = pl.Series([None, None], dtype=pl.String)
+    assert pair_of("a", pl.Series([1.0, 2.0]), empty).kind == "number"
+    assert drift_of(pair_of("a", pl.Series([1.0, 2.0]), empty)) is None
+
+
+def test_infinite_values_have_no_part_in_the_score() -> None:
+    values, infinity = [float(i) for i in range(2000)], [float("inf"), float("-inf"), None]
+    with_infinity = drift_of(pair_of("a", pl.Series(values + infinity), pl.Series(values[:1500] + infinity)))
+    assert with_infinity is not None
+    assert with_infinity == drift_of(pair_of("a", pl.Series(values), pl.Series(values[:1500])))
+    assert with_infinity.detected
+
+
+def test_truth_values_and_zeros_and_ones_are_the_same() -> None:
+    pair = pair_of("a", pl.Series([True, False]), pl.Series([1, 0]))
+    assert pair.reference.to_list() == pair.current.to_list() == [1.0, 0.0]
+
+
+@given(st.lists(st.integers(-5, 5), min_size=1), st.sampled_from([pl.Int8, pl.Int64, pl.Float64]))
+def test_labels_compare_equal_whatever_type_of_number_they_have(values: list[int], dtype: type[pl.DataType]) -> None:
+    left, right = labels([pl.Series(values), pl.Series(values).cast(dtype)])
+    assert left.to_list() == right.to_list() == values
+    texts = labels([pl.Series(values).cast(dtype), pl.Series([str(value) for value in values])])
+    assert texts[0].to_list() == texts[1].to_list()
+
+
+@given(NUMBERS, NUMBERS)
+def test_a_column_of_numbers_loses_nothing_in_its_picture(reference: list[float | None], current: list[float | None]) -> None:
+    pair = Pair("a", "number", pl.Series(reference, dtype=pl.Float64), pl.Series(current, dtype=pl.Float64))
+    bars = bars_of(pair, Sample(1000, 0))
+    assert len(bars.labels) == len(bars.reference) == len(bars.current) <= MAX_BARS
+    for values, shares in ((reference, bars.reference), (current, bars.current)):
+        there = any(value is not None and value != float("inf") for value in values)
+        assert sum(shares) == pytest.approx(1.0 if there else 0.0)
+
+
+@given(WORDS, WORDS)
+def test_the_bars_of_a_category_are_its_shares(reference: list[str | None], current: list[str | None]) -> None:
+    pair = Pair("a", "category", pl.Series(reference, dtype=pl.String), pl.Series(current, dtype=pl.String))
+    bars = bars_of(pair, Sample(1000, 0))
+    for values, shares in ((reference, bars.reference), (current, bars.current)):
+        present = [value for value in values if value is not None]
+        for label, share in zip(bars.labels, shares, strict=True):
+            assert share == pytest.approx(present.count(label) / len(present) if present else 0.0)
+
+
+def test_many_categories_end_in_one_bar_for_the_rest() -> None:
+    words = pl.Series([f"w{i:03}" for i in range(100) for _ in range(100 - i)])
+    bars = bars_of(Pair("a", "category", words, words), Sample(10_000, 0))
+    assert len(bars.labels) == MAX_BARS
+    assert bars.labels[:2] == ["w000", "w001"]
+    assert bars.labels[-1] == f"{100 - MAX_BARS + 1} others"
+    assert sum(bars.reference) == pytest.approx(1.0)
+
+
+def test_a_picture_of_many_rows_is_drawn_from_the_same_sample_each_time() -> None:
+    values = pl.Series(range(1000))
+    drawn = [Sample(100, seed).of(values).to_list() for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(set(drawn[0])) == 100
+    assert drawn[0] == sorted(drawn[0])
+    assert Sample(1000, 1).of(values).to_list() == values.to_list()
+
+
+def figures_with(*detected: bool | None, share: float = 0.5) -> Figures:
+    pair = Pair("a", "number", pl.Series([1.0]), pl.Series([1.0]))
+    drifts = [None if found is None else Drift("Wasserstein distance (normed)", 0.3 if found else 0.0, 0.1, found) for found in detected]
+    return Figures(tuple(ColumnFigures(pair, drift) for drift in drifts), (1, 1), share, None)
+
+
+def test_the_dataset_has_drifted_when_the_share_of_scored_columns_reaches_the_limit() -> None:
+    assert figures_with(True, False).has_drifted
+    assert not figures_with(True, False, False).has_drifted
+    assert figures_with(True, False, None).has_drifted, "a column without a score does not count"
+    assert not figures_with(None, None).has_drifted
+    assert not figures_with(True, False, share=0.6).has_drifted
+
+
+def test_a_small_p_value_and_a_large_distance_are_both_strong() -> None:
+    weak, strong = Drift("K-S p_value", 0.04, 0.05, True), Drift("K-S p_value", 1e-9, 0.05, True)
+    distance = Drift("Wasserstein distance (normed)", 0.5, 0.1, True)
+    assert sorted([distance, weak, strong], key=lambda drift: -drift.strength) == [strong, distance, weak]
+
+
+def test_the_quantile_falls_back_to_the_first_numbers_and_says_so() -> None:
+    found = pairs(pl.DataFrame({"w": ["a", "b"], "late": [0, 1], "x": [1.0, 2.0]}), pl.DataFrame({"w": ["a"], "late": [0], "x": [4.0]}), [])
+    said: list[str] = []
+    quantile = quantile_of(found, "feature_1", 0.5, "feature_1", ("late", "prediction"), said)
+    assert quantile is not None
+    assert (quantile.column, quantile.reference, quantile.current) == ("x", 1.5, 4.0)
+    assert said == ["no column 'feature_1' of numbers: the quantile is that of 'x', the first column that has some"]
+    assert quantile_of(found[:1], "feature_1", 0.5, "feature_1", (), said) is None
+    assert said[-1] == "no column 'feature_1' of numbers, and no other: no quantile"
+
+
+def test_quality_is_measured_where_target_and_prediction_are_known() -> None:
+    reference = {"target": [0, 1, None], "prediction": [0, 1, 1]}
+    found, said = judged(reference, {"target": [0, 1], "prediction": [1, 0]})
+    assert found is not None
+    assert found.task == "binary"
+    assert found.reference.height == 2
+    assert said == ["quality of the reference: 2 of 3 rows, those with 'target' and 'prediction'"]
+    found, said = judged({"target": [None, None], "prediction": [0, 1]}, reference)
+    assert found is None
+    assert said == ["the reference has no row with both 'target' and 'prediction': no section on the model's quality"]
+
+
+def test_the_task_follows_from_the_target() -> None:
+    few = {"target": ["a", "b", "c"], "prediction": ["a", "b", "c"]}
+    assert judged(few, few)[0].task == "multiclass"  # type: ignore[union-attr]
+    many = {"target": list(range(40)), "prediction": list(range(40))}
+    assert judged(many, many)[0].task == "regression"  # type: ignore[union-attr]
+    halves = {"target": [0.5, 1.0], "prediction": [1.0, 2.0]}
+    assert judged(halves, halves)[0].task == "regression"  # type: ignore[union-attr]
+
+
+def test_probabilities_are_used_where_they_are_what_the_prediction_was_made_from() -> None:
+    side = {"target": [0, 1, 1], "prediction": [0, 1, 0], "probability_0": [0.8, 0.3, 0.6], "probability_1": [0.2, 0.7, 0.4]}
+    found, _ = judged(side, side)
+    assert found is not None
+    assert (found.positive, found.probability) == (1, "probability_1")
+    found, said = judged(side, {**side, "prediction": [1, 1, 1]})
+    assert found is not None
+    assert found.probability is None
+    assert said == ["'prediction' is not 'probability_1' cut at one half: no ROC AUC, no log loss"]
+
+
+def test_fractions_beside_two_classes_are_probabilities() -> None:
+    side = {"target": ["no", "yes"], "prediction": [0.2, 0.9]}
+    found, _ = judged(side, side)
+    assert found is not None
+    assert (found.positive, found.probability) == ("yes", "probability_yes")
+    assert found.current["prediction"].to_list() == ["no", "yes"]
+    other, _ = judged(side, side, positive="no")
+    assert other is not None
+    assert other.current["prediction"].to_list() == ["yes", "no"]
+
+
+def test_a_class_that_one_side_lacks_is_said() -> None:
+    found, said = judged({"target": [0, 1], "prediction": [0, 1]}, {"target": [0, 2], "prediction": [0, 1]})
+    assert found is not None
+    assert found.task == "multiclass"
+    assert said == [
+        "the reference has no 'target' of class 2: precision, recall and F1 count a class without rows as 0",
+        "the current data has no 'target' of class 1: precision, recall and F1 count a class without rows as 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("absent.csv", None, "does not exist: name a CSV or Parquet file"),
+        ("empty.csv", "", "is empty: give a table with a header and rows"),
+        ("table.xlsx", "x", "unknown format: give a .csv, .csv.gz or .parquet file"),
+        ("broken.parquet", "x", "cannot be read as a table: .*"),
+        ("ragged.csv", "a,b\n1,2,3\n", "cannot be read as a table: .*"),
+    ],
+)
+def test_a_file_that_is_no_table_is_one_line(tmp_path: Path, name: str, content: str | None, line: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(PipelineError, match=f"^{re.escape(str(path))}: {line}$") as raised:
+        read_table(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_csv_file_is_read_with_types_and_gaps(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("day,size,word\n2024-01-01,1.5,a\n2024-01-02,NA,\n")
+    table = read_table(path)
+    assert table.schema == {"day": pl.Date, "size": pl.Float64, "word": pl.String}
+    assert table.null_count().row(0) == (0, 1, 1)
+
+
+def test_without_a_pipeline_the_missing_names_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert open_pipeline(None, Path("configs/training_config.yaml")) is None
+    for call, line in (
+        (lambda: current_rows(None, None, None, None), "--current is missing: name a CSV or Parquet file, or a period such as 2013-10"),
+        (lambda: current_rows("x.csv", None, None, None), "--current x.csv: does not exist: .*"),
+        (lambda: current_rows("2013-10", None, None, None), "--current 2013-10: a period is one of the pipeline's table.*"),
+        (lambda: current_rows("2013-13", None, None, None), "--current 2013-13: is no date: .*"),
+        (lambda: current_rows("2013-10..2013-09", None, None, None), "--current .*: ends before it begins: turn the two round"),
+        (lambda: current_rows("a.csv", datetime(2013, 1, 1), None, None), "--current a.csv: give either --current, or --from and --until"),
+        (lambda: reference_rows(None, None), "--reference is missing: name a CSV or Parquet file, .*"),
+    ):
+        with pytest.raises(PipelineError, match=f"^{line}$"):
+            call()
