@@ -176,6 +176,8 @@ def run_workflow(
                 pod.put(artifact, repository[f"{maker}.{made}"])
         done = pod.run()
         assert done.returncode == 0, f"{name} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        # The image brings the committed schema: one made from the table itself would let every table pass.
+        assert "schema inferred" not in done.stdout
         for artifact in template["outputs"]["artifacts"]:
             kept = folder / "repository" / name / artifact["name"]
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -204,8 +206,6 @@ def test_each_task_of_the_argo_workflow_runs_in_the_image_on_the_artifacts_it_de
     assert version.tags["mlops.model_sha256"] == registration["model_sha256"]
     assert json.loads(made["evaluate.metrics"].read_text())["roc_auc"] > 0.7
     assert (made["evaluate.evaluation"] / "onnx/model.onnx").is_file()
-    # The committed schema is what the table was held against, not one made from the table itself.
-    assert made["validate.schema"].read_bytes() == (REPOSITORY / "data/validation/flights.schema.yaml").read_bytes()
 
 
 def test_a_task_that_is_not_handed_what_it_declares_fails_in_its_fresh_container(

@@ -165,6 +165,12 @@ def test_a_source_of_the_projects_own_comes_from_the_artifact_repository(tmp_pat
     assert keeps_schema(WorkflowTemplate, yaml.safe_load(text))
 
 
+def test_a_source_outside_the_project_is_put_where_the_settings_say(tmp_path: Path) -> None:
+    settings = settings_with(dataset={"source": {"path": "/data/table.csv"}})
+    taken = yaml.safe_load(rendered(settings, layout_in(tmp_path, settings), "argo")[0].text)["spec"]["templates"][1]["inputs"]["artifacts"]
+    assert taken[0]["path"] == "/data/table.csv"
+
+
 # The definition
 
 

@@ -98,7 +98,8 @@ def _task(stage: Stage) -> dict[str, Any]:
 
 def _template(stage: Stage, settings: Settings, layout: Layout) -> dict[str, Any]:
     def path_of(path: Path) -> str:
-        return f"{terms.WORK}/{path.relative_to(layout.project).as_posix()}"
+        inside = path.is_relative_to(layout.project)
+        return f"{terms.WORK}/{layout.relative(path)}" if inside else str(path)
 
     inputs = [
         # A source is no other stage's: it lies in the artifact repository, under a key that is a parameter.
