@@ -368,13 +368,22 @@ def load_settings(path: Path) -> Settings:
 def read_yaml(path: Path, remedy: str) -> dict[str, Any]:
     """The mapping that a YAML file holds; raises :class:`PipelineError` in one line."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506  # a safe loader, with one check more
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise PipelineError(f"{path}: cannot be read ({error.strerror}): name an existing file with --config") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise PipelineError(f"{path}: is not valid YAML: {one_line(error)}") from error
+    return mapping_of(text, str(path), remedy)
+
+
+def mapping_of(text: str, origin: str, remedy: str) -> dict[str, Any]:
+    """The mapping that YAML text holds; raises :class:`PipelineError` in one line that names ``origin``."""
+    try:
+        content = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  # a safe loader, with one check more
+    except yaml.YAMLError as error:
+        raise PipelineError(f"{origin}: is not valid YAML: {one_line(error)}") from error
     if not isinstance(content, dict):
-        raise PipelineError(f"{path}: holds no mapping: {remedy}")
+        raise PipelineError(f"{origin}: holds no mapping: {remedy}")
     return content
 
 

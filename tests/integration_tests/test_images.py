@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -80,14 +81,22 @@ def size(image: str) -> int:
     return int(docker("image", "inspect", "--format", "{{.Size}}", image))
 
 
+def base_image(dockerfile: str) -> str:
+    pinned = next(line for line in (REPOSITORY / dockerfile).read_text().splitlines() if line.startswith("ARG BASE_IMAGE="))
+    return os.environ.get("BASE_IMAGE") or pinned.split("=", 1)[1]
+
+
 def context(folder: Path) -> Path:
     """A copy of what a build reads, to change."""
-    kept = [*REPOSITORY.glob("requirements*.txt"), *(REPOSITORY / name for name in (".dockerignore", "pyproject.toml", "README.md"))]
+    kept = [
+        *REPOSITORY.glob("requirements*.txt"),
+        *(REPOSITORY / name for name in (".dockerignore", ".dvcignore", "pyproject.toml", "README.md", "dvc.yaml", "environment.yml")),
+    ]
     folder.mkdir()
     for file in kept:
         shutil.copy2(file, folder / file.name)
-    for name in ("docker", "src", "configs"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "secrets", ".env"))
+    for name in ("docker", "src", "configs", "prefect", ".dvc", "data/validation"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "secrets", ".env", "cache", "tmp"))
     return folder
 
 
@@ -148,10 +157,7 @@ def test_the_serving_image_is_small_and_names_all_that_is_in_it(serving_image: s
     assert installed - {"mlops-pipeline"} <= listed
     assert {"onnxruntime", "uvicorn", "mlops-pipeline"} <= installed
     assert not installed & {"scikit-learn", "pandas", "mlflow", "polars", "dvc", "prefect", "uv", "hatchling"}
-    base = json.loads(docker("inspect", "--format", "{{json .RootFS.Layers}}", serving_image))[0]
-    own = ran(serving_image, "du", "-sm", "/opt/venv", "/etc/mlops", "/usr/share/sbom")
-    assert base
-    assert sum(int(line.split()[0]) for line in own.splitlines()) <= 250
+    assert size(serving_image) - size(base_image("docker/Dockerfile.serve")) <= 250e6
 
 
 def test_a_changed_source_file_makes_no_dependency_anew(serving_image: str, tmp_path: Path) -> None:
@@ -167,16 +173,27 @@ def test_a_changed_source_file_makes_no_dependency_anew(serving_image: str, tmp_
     docker("rmi", "--force", tag)
 
 
-def test_no_secret_of_the_working_tree_gets_into_an_image(tmp_path: Path, engine: None) -> None:
+@pytest.mark.parametrize("dockerfile", ["docker/Dockerfile.serve", "docker/Dockerfile"])
+def test_no_secret_of_the_working_tree_gets_into_an_image(dockerfile: str, serving_image: str, training_image: str, tmp_path: Path) -> None:
     there = context(tmp_path / "context")
     secret = uuid.uuid4().hex
-    for place in ("src/mlops_pipeline/.env", "src/mlops_pipeline/secrets/key", "docker/secrets/key"):
-        (there / place).parent.mkdir(exist_ok=True)
+    places = (
+        "src/mlops_pipeline/.env",
+        "src/mlops_pipeline/secrets/key",
+        "configs/.env",
+        "configs/secrets/key",
+        "prefect/.env",
+        "data/raw/rows",
+    )
+    for place in places:
+        (there / place).parent.mkdir(exist_ok=True, parents=True)
         (there / place).write_text(secret)
-    image = built("docker/Dockerfile.serve", "mlops-pipeline-serve:tests-secret", context=there)
-    places = ("/opt/venv/lib", "/etc/mlops")
-    assert "settings.py" in ran(image, "grep", "-rl", "class Serving", *places)
-    assert ran(image, "grep", "-r", secret, *places, code=1) == ""
+    image = built(dockerfile, "mlops-pipeline:tests-secret", context=there)
+    copied = ("/opt/venv/lib/python3.11/site-packages/mlops_pipeline", "/etc/mlops", "/opt/project")
+    searched = [place for place in copied if place != "/opt/project" or dockerfile == "docker/Dockerfile"]
+    searched = [place for place in searched if place != "/etc/mlops" or dockerfile == "docker/Dockerfile.serve"]
+    assert "settings.py" in ran("--entrypoint", "grep", image, "-rl", "class Serving", *searched)
+    assert ran("--entrypoint", "grep", image, "-r", secret, *searched, code=1) == ""
     docker("rmi", "--force", image)
 
 
@@ -194,6 +211,31 @@ def test_the_pipeline_runs_in_its_image_and_keeps_its_state_on_a_volume(training
     again = ran(*words, training_image, "mlops", "run", "--config", "configs/small.yaml")
     assert again.count("up to date") == 6
     assert "small" in ran(*words, training_image, "mlops", "models", "list", "--config", "configs/small.yaml")
+
+
+def test_settings_on_the_volume_are_the_user_s_and_stay(training_image: str, volume: str) -> None:
+    place = ("--volume", f"{volume}:/work")
+    ran(
+        *HARDENED,
+        *place,
+        training_image,
+        "sh",
+        "-c",
+        "echo '# mine' >>configs/training_config.yaml; echo '# mine' >>dvc.yaml; echo x >.from-image",
+    )
+    said = ran(*HARDENED, *place, training_image, "sh", "-c", "tail -n 1 configs/training_config.yaml; tail -n 1 dvc.yaml")
+    assert "/work/configs/training_config.yaml stays as it is; the image's own is /opt/project/configs/training_config.yaml" in said
+    assert said.count("# mine") == 1
+    assert "stays" not in ran(*HARDENED, *place, training_image, "true")
+
+
+def test_a_folder_that_is_no_project_is_not_written_into(training_image: str, tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    said = ran("--user", "0:0", "--volume", f"{tmp_path}:/work", training_image, "mlops", "status", code=2)
+    assert (
+        said.strip() == "error: /work: holds src, but no .dvc: run 'git init && dvc init' in your project first, or mount an empty folder"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["src"]
 
 
 def test_a_project_of_ones_own_is_mounted_and_stays_as_it_is(training_image: str, tmp_path: Path) -> None:

@@ -242,6 +242,10 @@ def test_keys_and_the_record_s_address_may_lie_in_files_of_their_own(registered:
         body = {"records": [server.example]}
         assert post(f"{server.url}/predict", body)[0] == 401
         assert post(f"{server.url}/predict", body, Authorization=f"Bearer {KEY}")[0] == 200
+    twice = folder / "twice.yaml"
+    twice.write_text(f"pipeline: {registered.config}\napi_keys_file: keys\napi_keys: {{team: '{DIGEST}'}}\n")
+    said = registered.mlops("serve", "--config", str(twice), check=False).stderr
+    assert "api_keys.team: stands in api_keys_file = 'keys' too: take one of them out" in said
     (folder / "uri").write_text("postgresql://me:hush@127.0.0.1:1/records\n")
     config = folder / "serving.yaml"
     config.write_text(f"pipeline: {registered.config}\nrecord: {{uri_file: uri}}\n")
@@ -267,6 +271,8 @@ def test_no_key_is_needed_only_where_the_settings_say_so(registered: Project, tm
         ("api_keys: {me: plain-key}", "api_keys.me"),
         ("api_keys_file: nowhere", "api_keys_file = 'nowhere': there is no such file: write a line for each key there"),
         ("api_keys_file: serving.yaml", "api_keys.pipeline: must be sha256:"),
+        ("api_keys_file: .", "api_keys_file = '.': Is a directory: make it a file that this user may read"),
+        ("record: {uri_file: latin}", "record.uri_file = 'latin': is no UTF-8 text: put the postgresql:// address there"),
         (f"{{anonymous: true, api_keys: {{me: '{DIGEST}'}}}}", "anonymous: true and API keys exclude each other"),
         ("record: {uri_file: serving.yaml}", "record.uri_file = 'serving.yaml': holds no postgresql:// address"),
         ("tls: {certificate: no.pem, key: no.pem}", "there is no such file"),
@@ -277,6 +283,7 @@ def test_no_key_is_needed_only_where_the_settings_say_so(registered: Project, tm
 def test_a_wrong_setting_is_one_line(registered: Project, tmp_path: Path, settings: str, said: str) -> None:
     config = tmp_path / "serving.yaml"
     first = "" if settings.startswith(("pipeline", "{")) else f"pipeline: {registered.config}\n"
+    (tmp_path / "latin").write_bytes(b"\xe9")
     config.write_text(f"{first}{settings}\n")
     done = (
         registered.mlops("serve", "--config", str(config), "--port", "0", check=False)

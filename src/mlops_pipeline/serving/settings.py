@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mlops_pipeline.config import Frozen, Name, hidden, read_yaml, tree_of
+from mlops_pipeline.config import Frozen, Name, hidden, mapping_of, read_yaml, tree_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.serving.source import is_folder
 
@@ -168,18 +168,32 @@ def load_serving(path: Path, **changes: Any) -> Serving:
 def _with_secrets(settings: Serving, path: Path) -> Serving:
     """The settings with what lies in files of its own, so that it need not stand in this one."""
     if settings.api_keys_file is not None:
-        file = path.parent / settings.api_keys_file
-        if not file.is_file():
-            raise PipelineError(f"{path}: api_keys_file = '{settings.api_keys_file}': there is no such file: {KEYS_REMEDY}")
-        more = tree_of(Keys, {"api_keys": read_yaml(file, KEYS_REMEDY)}, str(file))
-        settings = settings.model_copy(update={"api_keys": {**settings.api_keys, **more.api_keys}})
+        content = mapping_of(
+            _secret(path, "api_keys_file", settings.api_keys_file, KEYS_REMEDY), str(path.parent / settings.api_keys_file), KEYS_REMEDY
+        )
+        more = tree_of(Keys, {"api_keys": content}, str(path.parent / settings.api_keys_file)).api_keys
+        for name in sorted(more.keys() & settings.api_keys.keys()):
+            raise PipelineError(f"{path}: api_keys.{name}: stands in api_keys_file = '{settings.api_keys_file}' too: take one of them out")
+        settings = settings.model_copy(update={"api_keys": {**settings.api_keys, **more}})
     if settings.record.uri_file is not None:
-        file = path.parent / settings.record.uri_file
-        uri = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+        remedy = "put the postgresql:// address there"
+        uri = _secret(path, "record.uri_file", settings.record.uri_file, remedy).strip()
         if not _is_postgresql(uri):
             raise PipelineError(f"{path}: record.uri_file = '{settings.record.uri_file}': holds no postgresql:// address: put it there")
         settings = settings.model_copy(update={"record": settings.record.model_copy(update={"uri": uri})})
     return settings
+
+
+def _secret(path: Path, key: str, name: str, remedy: str) -> str:
+    """The text of a file that the settings name."""
+    try:
+        return (path.parent / name).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise PipelineError(f"{path}: {key} = '{name}': there is no such file: {remedy}") from error
+    except OSError as error:
+        raise PipelineError(f"{path}: {key} = '{name}': {error.strerror}: make it a file that this user may read") from error
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path}: {key} = '{name}': is no UTF-8 text: {remedy}") from error
 
 
 def _beside(path: Path, reference: str) -> str:
