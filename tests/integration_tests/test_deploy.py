@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import random
@@ -130,11 +131,12 @@ class Desk:
         assert self.api.emulator.version == before
         return line
 
-    def first(self) -> None:
-        """Version 1 at work, deployed by the command itself."""
-        with self.deploying() as at_work:
-            wait_for(lambda: self.api.image() is not None, 20, "a Deployment")
-            self.api.control(1)
+    def first(self, revision: int = 1) -> None:
+        """A version at work, deployed by the command itself."""
+        image = f"mlops-pipeline-serve:{revision}"
+        with self.deploying("--image", image) as at_work:
+            comes_up(self.api, image)
+            self.api.control(revision, reason="NewReplicaSetAvailable")
             at_work.ends(0)
 
 
@@ -356,6 +358,8 @@ def test_an_old_version_that_does_not_come_back_is_said_in_plain_words(desk: Des
         comes_up(api, "mlops-pipeline-serve:2")
         api.control(2, updated=1, available=0, reason="ProgressDeadlineExceeded")
         comes_up(api, "mlops-pipeline-serve:1")
+        api.control(3, updated=1, available=0, reason="ReplicaSetUpdated")
+        at_work.says("1 of 2 updated, 0 ready, 0 available")
         api.control(3, updated=1, available=0, reason="ProgressDeadlineExceeded")
         said = at_work.ends(1)
     assert "is rolled back to mlops-pipeline-serve:1, and that does not become healthy either" in said
@@ -385,6 +389,185 @@ def test_the_same_broken_version_deployed_again_goes_back_to_the_revision_before
     assert "deployment/flights: unchanged" in said
     assert "is rolled back: it serves mlops-pipeline-serve:1 again" in said
     assert "pod-template-hash" not in api.deployment()["spec"]["template"]["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("what", ["nothing", "replicas"])
+def test_a_version_that_had_come_up_is_not_replaced_by_an_older_one_when_the_apply_did_not_change_it(
+    desk: Desk, api: Api, what: str
+) -> None:
+    desk.first()
+    desk.first(2)
+    api.control(2, available=1, reason="NewReplicaSetAvailable")  # one pod is away, with its node
+    if what == "replicas":
+        desk.change("replicas: 2", "replicas: 20")
+    desk.change("level: info", "level: debug")
+    with desk.deploying("--image", "mlops-pipeline-serve:2", "--timeout", "3") as at_work:
+        if what == "replicas":
+            wait_for(lambda: api.deployment()["spec"]["replicas"] == 20, 20, "twenty replicas")
+            api.control(2, updated=20, available=9, reason="NewReplicaSetAvailable")
+        wait_for(lambda: at_work.process.poll() is not None or api.image() != "mlops-pipeline-serve:2", 30, "an end")
+        said = at_work.ends(1)
+    assert api.image() == "mlops-pipeline-serve:2"
+    assert "failed: not done within 3 s" in said
+    assert "`kubectl --context here --namespace serving rollout undo deployment/flights`; not taken back: configmap/settings" in said
+    assert said.endswith("deployment/flights spec.replicas\n" if what == "replicas" else "configmap/settings\n")
+
+
+def crashing(api: Api, revision: int) -> None:
+    last = {"terminated": {"reason": "Error", "exitCode": 3, "message": f"version {revision} is broken"}}
+    container = {"name": "server", "restartCount": 9, "lastState": last, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    api.pod(revision, f"flights-h{revision}-a", containerStatuses=[container])
+
+
+def two_looks(api: Api) -> None:
+    watches = len(api.watches())
+    wait_for(lambda: len(api.watches()) >= watches + 3, 20, "two more looks")
+
+
+def test_the_crash_loop_of_the_version_before_is_not_the_new_ones_while_the_controller_is_late(desk: Desk, api: Api) -> None:
+    desk.first()
+    crashing(api, 1)
+    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
+        comes_up(api, "mlops-pipeline-serve:2")
+        two_looks(api)
+        api.control(2)
+        assert "broken" not in at_work.ends(0)
+
+
+def test_the_crash_loop_of_the_failed_version_is_not_the_old_ones_while_the_controller_is_late(desk: Desk, api: Api) -> None:
+    desk.first()
+    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
+        comes_up(api, "mlops-pipeline-serve:2")
+        api.control(2, updated=1, available=0, old=2)
+        crashing(api, 2)
+        comes_up(api, "mlops-pipeline-serve:1")
+        two_looks(api)
+        api.control(3)
+        said = at_work.ends(1)
+    assert "version 2 is broken" in said
+    assert "is rolled back: it serves mlops-pipeline-serve:1 again" in said
+
+
+def test_a_controller_that_is_late_to_the_end_is_not_blamed_on_the_pods_of_the_version_before(desk: Desk, api: Api) -> None:
+    desk.first()
+    crashing(api, 1)
+    with desk.deploying("--image", "mlops-pipeline-serve:2", "--timeout", "3") as at_work:
+        comes_up(api, "mlops-pipeline-serve:2")
+        comes_up(api, "mlops-pipeline-serve:1")
+        api.control(3)
+        assert "failed: not done within 3 s\n" in at_work.ends(1)
+
+
+def by_somebody(api: Api) -> dict[str, Any]:
+    """The Deployment with an image that somebody else has put there."""
+    live = api.deployment()
+    live["spec"]["template"]["spec"]["containers"][0]["image"] = "theirs:3"
+    return live
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_what_somebody_else_rolls_out_meanwhile_is_neither_claimed_nor_overwritten(desk: Desk, api: Api, well: bool) -> None:
+    from tests.integration_tests.kubernetes_api import DEPLOYMENTS
+
+    desk.first()
+    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
+        comes_up(api, "mlops-pipeline-serve:2")
+        api.wait(api.emulator.store((DEPLOYMENTS, "serving", "flights"), by_somebody(api)))
+        api.control(3) if well else api.control(3, updated=1, available=0, old=2, reason="ProgressDeadlineExceeded")
+        said = at_work.ends(1)
+    assert "changed by somebody else meanwhile" in said
+    assert "spec.template.spec.containers[server].image: mlops-pipeline-serve:2 → theirs:3" in said
+    assert "serves" not in said
+    assert api.image() == "theirs:3"
+    assert len(api.applies()) == 8, "two deployments, four objects each, and no way back"
+
+
+def test_what_somebody_else_puts_there_after_the_failure_is_not_overwritten(desk: Desk, api: Api) -> None:
+    from tests.integration_tests.kubernetes_api import DEPLOYMENTS
+
+    async def meddle(_: Any) -> dict[str, Any]:
+        await api.emulator.store((DEPLOYMENTS, "serving", "flights"), by_somebody(api))
+        return {"kind": "ReplicaSetList", "items": []}
+
+    desk.first()
+    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
+        comes_up(api, "mlops-pipeline-serve:2")
+        api.react("get", "replicasets", meddle, times=1)  # asked for the cause, when the failure is known
+        api.control(2, updated=1, available=0, old=2, reason="ProgressDeadlineExceeded")
+        said = at_work.ends(1)
+    assert "failed: exceeded its progress deadline" in said
+    assert "changed by somebody else meanwhile" in said
+    assert api.image() == "theirs:3"
+
+
+def broken_with_another_spec(desk: Desk) -> None:
+    desk.change("replicas: 2", "replicas: 9\n  progressDeadlineSeconds: 1\n  strategy: {type: Recreate}")
+    desk.change("serve:1", "serve:2")
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_rollback_takes_back_what_the_file_says_beside_the_template_but_not_an_autoscalers_replicas(
+    desk: Desk, api: Api, scaled: bool
+) -> None:
+    from tests.integration_tests.kubernetes_api import DEPLOYMENTS
+
+    desk.first()
+    before = api.deployment()["spec"]
+    broken_with_another_spec(desk)
+    with desk.deploying() as at_work:
+        comes_up(api, "mlops-pipeline-serve:2")
+        if scaled:
+            api.write(DEPLOYMENTS, "flights", {"spec": {"replicas": 12}})
+        api.control(2, updated=1, available=0, reason="ProgressDeadlineExceeded")
+        comes_up(api, "mlops-pipeline-serve:1")
+        api.control(3, updated=12, available=12)
+        said = at_work.ends(1)
+    assert api.deployment()["spec"] == {**before, "replicas": 12 if scaled else 2}
+    assert ("not taken back: deployment/flights spec.replicas" in said) is scaled
+
+
+def test_a_rollback_whose_spec_the_cluster_refuses_brings_back_the_template_and_names_the_rest(desk: Desk, api: Api) -> None:
+    desk.first()
+    broken_with_another_spec(desk)
+    with desk.deploying() as at_work:
+        comes_up(api, "mlops-pipeline-serve:2")
+        without = api.emulator["patch", re.compile(".*/deployments/flights")][lambda request: "strategy" not in request.data["spec"]]
+        without << 422 << api.refusal(422, "Invalid", "spec.strategy.rollingUpdate: Forbidden")
+        api.control(2, updated=1, available=0, reason="ProgressDeadlineExceeded")
+        comes_up(api, "mlops-pipeline-serve:1")
+        api.control(3, updated=9, available=9)
+        said = at_work.ends(1)
+    kept = ", ".join(f"deployment/flights spec.{key}" for key in ("replicas", "progressDeadlineSeconds", "strategy"))
+    assert f"serves mlops-pipeline-serve:1 again; not taken back: {kept}\n" in said
+
+
+@pytest.mark.parametrize("then", [{"reason": "NewReplicaSetAvailable"}, {"old": 1, "lastUpdateTime": "2026-01-01T00:09:00Z"}])
+def test_the_deadline_that_the_failed_version_exceeded_is_not_the_old_ones(desk: Desk, api: Api, then: dict[str, Any]) -> None:
+    exceeded = {"reason": "ProgressDeadlineExceeded", "lastUpdateTime": "2026-01-01T00:00:00Z"}
+    desk.first()
+    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
+        comes_up(api, "mlops-pipeline-serve:2")
+        api.control(2, updated=1, available=1, old=1, **exceeded)
+        comes_up(api, "mlops-pipeline-serve:1")
+        api.control(3, updated=1, available=1, old=1, **exceeded)  # the controller keeps it until a pod makes progress
+        wait_for(lambda: at_work.text().count("1 of 2 updated") == 2 or at_work.process.poll() is not None, 20, "the way back")
+        api.control(3, **{**exceeded, **then})
+        said = at_work.ends(1)
+    assert ("is rolled back: it serves mlops-pipeline-serve:1 again" in said) is ("old" not in then)
+    assert ("does not become healthy either: exceeded its progress deadline" in said) is ("old" in then)
+
+
+def test_a_version_of_before_that_is_deployed_again_is_not_failed_by_a_stale_deadline(desk: Desk, api: Api) -> None:
+    exceeded = {"reason": "ProgressDeadlineExceeded", "lastUpdateTime": "2026-01-01T00:00:00Z"}
+    desk.first()
+    desk.first(2)
+    api.control(2, updated=1, available=1, old=1, **exceeded)
+    with desk.deploying("--image", "mlops-pipeline-serve:1") as at_work:
+        comes_up(api, "mlops-pipeline-serve:1")
+        api.control(3, updated=1, available=1, old=1, **exceeded)
+        at_work.says("1 of 2 updated")
+        api.control(3, reason="NewReplicaSetAvailable")
+        at_work.ends(0)
 
 
 def test_a_deployment_that_somebody_deletes_meanwhile_is_no_success(desk: Desk, api: Api) -> None:
@@ -442,6 +625,19 @@ def test_the_content_of_a_secret_is_never_printed(desk: Desk, api: Api) -> None:
     assert "new-token" not in said
     api.refuse("patch", "secrets", 422, "Invalid", 'Secret "keys" is invalid: data[token]: Invalid value: "new-token"')
     assert "new-token" not in desk.deploy(code=2)
+
+
+@pytest.mark.parametrize("verb", ["get", "patch"])
+def test_the_content_of_a_secret_is_in_no_line_about_a_repeated_request(
+    desk: Desk, api: Api, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    desk.file.write_text(f"apiVersion: v1\nkind: Secret\nmetadata: {{name: keys}}\nstringData: {{token: hunter2}}\n---{MANIFESTS}")
+    api.refuse(verb, "secrets", 500, "InternalError", "failed calling webhook: bad value hunter2")
+    run, said, _ = in_process(desk, monkeypatch, dry_run=True)
+    with pytest.raises(PipelineError, match="InternalError") as refusal:
+        run()
+    assert any(line.startswith("500: InternalError: again in") for line in said)
+    assert "hunter2" not in "".join([*said, str(refusal.value)])
 
 
 def test_being_forbidden_is_one_line_with_the_role_to_ask_for(desk: Desk, api: Api) -> None:
@@ -518,6 +714,27 @@ def test_kinds_that_are_not_installed_are_left_out_in_one_line_and_a_typo_is_ref
     assert "document 2: kind = 'Servce': v1 has no such kind: did you mean 'Service'?" in desk.refused()
 
 
+@pytest.mark.parametrize(
+    ("version", "kind", "line"),
+    [
+        ("networking.k8s.io/v1", "NetworkPolcy", "networking.k8s.io/v1 has no such kind: did you mean 'NetworkPolicy'?"),
+        ("networking.k8s.io/v9", "NetworkPolicy", "apiVersion = 'networking.k8s.io/v9': the cluster does not serve it"),
+        ("polcy/v1", "PodDisruptionBudget", "apiVersion = 'polcy/v1': the cluster does not serve it"),
+    ],
+)
+def test_a_typo_in_what_is_kubernetes_own_is_refused(desk: Desk, version: str, kind: str, line: str) -> None:
+    desk.file.write_text(f"{MANIFESTS}---\napiVersion: {version}\nkind: {kind}\nmetadata: {{name: deny}}\n")
+    assert f"document 5: {line}" in desk.refused().replace(f"kind = '{kind}': ", "")
+
+
+def test_a_kind_that_an_installed_group_lacks_is_refused(desk: Desk, api: Api) -> None:
+    served = {"kind": "APIResourceList", "groupVersion": "monitoring.coreos.com/v1"}
+    served["resources"] = [{"name": "servicemonitors", "kind": "ServiceMonitor", "namespaced": True}]  # type: ignore[assignment]
+    api.emulator["get", "/apis/monitoring.coreos.com/v1"] << served
+    desk.file.write_text(f"{MANIFESTS}---\napiVersion: monitoring.coreos.com/v1\nkind: ServiceMontor\nmetadata: {{name: a}}\n")
+    assert "did you mean 'ServiceMonitor'?" in desk.refused()
+
+
 def test_a_paused_deployment_is_refused(desk: Desk, api: Api) -> None:
     from tests.integration_tests.kubernetes_api import DEPLOYMENTS
 
@@ -538,7 +755,8 @@ def in_process(desk: Desk, monkeypatch: pytest.MonkeyPatch, **order: Any) -> tup
     said: list[str] = []
     slept: list[float] = []
     backoff = Backoff(random=random.Random(7))  # noqa: S311  # pauses are no secret
-    cluster = connect(None, None, said.append, clock=Clock(time.monotonic, slept.append), backoff=backoff)
+    clock = Clock(lambda: time.monotonic() + sum(slept), slept.append)
+    cluster = connect(None, None, said.append, clock=clock, backoff=backoff)
     given = Order(desk.file, **order)
     return lambda: deploy(cluster, given, read_order(given), namespace_is_given=False, say=said.append), said, slept
 
@@ -582,6 +800,70 @@ def test_a_connection_that_breaks_is_made_again(desk: Desk, api: Api, monkeypatc
     assert run() == 0
     assert len(slept) == 2
     assert sum("again in" in line for line in said) == 2
+
+
+PAGE = b"<html>Please log in</html>"
+
+
+def test_the_page_of_a_proxy_in_place_of_an_answer_is_asked_again_and_then_named(
+    desk: Desk, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.react("patch", "configmaps", PAGE, times=2)
+    run, said, slept = in_process(desk, monkeypatch, dry_run=True)
+    assert run() == 0
+    assert len(slept) == 2
+    assert {str(request.data["kind"]) for request in api.requests("patch", "/configmaps")} == {"ConfigMap"}
+    api.react("get", "configmaps", PAGE)
+    with pytest.raises(PipelineError, match=r"is not that of a Kubernetes API \(is there a proxy between\?\).*\(nothing was changed\)"):
+        run()
+    assert "log in" not in "".join(said)
+
+
+def test_the_page_of_a_proxy_in_the_middle_of_a_rollout_is_waited_out(desk: Desk, api: Api) -> None:
+    from tests.integration_tests.kubernetes_api import DEPLOYMENTS
+
+    api.write(DEPLOYMENTS, "other", {"kind": "Deployment"})
+    api.react("watch", "deployments", (PAGE,), (b"[]\n",), times=1)
+    with desk.deploying() as at_work:
+        comes_up(api, "mlops-pipeline-serve:1")
+        api.react("get", "replicasets", PAGE, times=1)
+        wait_for(lambda: len(api.watches()) >= 3, 20, "a third watch")
+        api.control(1)
+        at_work.ends(0)
+
+
+def test_the_timeout_bounds_what_is_waited_for_within_one_request_too(desk: Desk, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.first()
+    api.control(1, updated=1, available=0, reason="NewReplicaSetAvailable")
+    api.react("get", "replicasets", 503, {"Retry-After": "50"}, {"kind": "Status", "message": "overloaded"})
+    run, said, slept = in_process(desk, monkeypatch, timeout_s=3)
+    began = time.monotonic()
+    assert run() == 1
+    assert any("not done within 3 s" in line for line in said)
+    assert sum(slept) + time.monotonic() - began < 3 + 15
+
+
+def test_a_request_that_is_never_answered_does_not_outlast_the_timeout(desk: Desk, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = asyncio.Event()
+
+    async def hang(_: Any) -> dict[str, Any]:
+        await end.wait()
+        return {}
+
+    async def release() -> None:
+        end.set()
+
+    desk.first()
+    api.control(1, updated=1, available=0, reason="NewReplicaSetAvailable")
+    api.react("get", "replicasets", hang)
+    run, said, slept = in_process(desk, monkeypatch, timeout_s=3)
+    began = time.monotonic()
+    try:
+        assert run() == 1
+    finally:
+        api.wait(release())
+    assert any("not done within 3 s" in line for line in said)
+    assert sum(slept) + time.monotonic() - began < 3 + 15
 
 
 @pytest.mark.parametrize("how", ["closed", "broken"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sklearn import metrics
 
 from mlops_pipeline.monitoring.report import MonitoringReport, create_model_monitoring_report
+from mlops_pipeline.monitoring.window import current_rows, open_pipeline
 from tests.conftest import REPOSITORY, Project, lacking, process_environment
 
 ROWS = 1500
@@ -56,6 +58,12 @@ def quietly(*frames: Any, **options: Any) -> MonitoringReport:
         return create_model_monitoring_report(*frames, **options)
 
 
+def regression(reference: pl.DataFrame, current: pl.DataFrame) -> MonitoringReport:
+    """The report on targets of which some are below zero, which it says."""
+    with pytest.warns(UserWarning, match="no MAPE"):
+        return create_model_monitoring_report(reference, current)
+
+
 def by_name(report: MonitoringReport) -> dict[str, Any]:
     return {metric["metric_name"].partition("(")[0]: metric["value"] for metric in json.loads(report.json())["metrics"]}
 
@@ -86,13 +94,40 @@ def test_classification_quality_is_what_scikit_learn_says(task: str, average: st
 
 def test_regression_quality_is_what_scikit_learn_says() -> None:
     reference, current = both("regression")
-    quality = json.loads(quietly(reference, current).json())["summary"]["quality"]
+    quality = json.loads(regression(reference, current).json())["summary"]["quality"]
     for name, side in (("reference", reference), ("current", current)):
         truth, said = side["target"].to_numpy(), side["prediction"].to_numpy()
         assert quality["mae"][name] == pytest.approx(metrics.mean_absolute_error(truth, said))
         assert quality["rmse"][name] == pytest.approx(metrics.root_mean_squared_error(truth, said))
         assert quality["r2"][name] == pytest.approx(metrics.r2_score(truth, said))
         assert quality["mean_error"][name] == pytest.approx(float((said - truth).mean()))
+
+
+def test_an_error_in_percent_is_what_scikit_learn_says_where_every_target_is_above_zero() -> None:
+    reference, current = (side.with_columns(pl.col("target", "prediction").exp()) for side in both("regression"))
+    report = quietly(reference, current)
+    for name, side in (("reference", reference), ("current", current)):
+        expected = 100 * metrics.mean_absolute_percentage_error(side["target"].to_numpy(), side["prediction"].to_numpy())
+        assert report.quality["mape"][name] == pytest.approx(expected)
+    assert by_name(report)["MAPE"]["mean"] == pytest.approx(report.quality["mape"]["current"])
+
+
+@pytest.mark.parametrize("lowest", [0.0, -3.0])
+@pytest.mark.parametrize("where", ["reference", "current"])
+def test_no_error_in_percent_is_told_where_a_target_is_not_above_zero(lowest: float, where: str) -> None:
+    positive = frame(0, 0.0, "regression").with_columns(pl.col("target", "prediction").exp())
+    first = pl.int_range(pl.len()) == 0
+    other = positive.with_columns(target=pl.when(first).then(lowest).otherwise(pl.col("target")))
+    reference, current = (other, positive) if where == "reference" else (positive, other)
+    with pytest.warns(UserWarning, match="'target' has values of zero or below, .*: no MAPE"):
+        report = create_model_monitoring_report(reference, current)
+    assert set(report.quality) == {"mean_error", "mae", "rmse", "r2", "max_error"}
+    assert set(by_name(report)) >= {"MeanError", "MAE", "RMSE", "R2Score", "AbsMaxError"}
+    assert "MAPE" not in by_name(report)
+    page = report.get_html_str()
+    assert "Mean Absolute Error" in page
+    assert "Absolute Percentage Error" not in page
+    assert '"MAPE"' not in page
 
 
 def test_probabilities_add_what_only_they_can_tell() -> None:
@@ -177,11 +212,12 @@ def test_pandas_frames_say_what_polars_frames_say() -> None:
 
 def test_no_number_that_json_lacks_gets_into_it() -> None:
     reference, current = both("regression")
-    current = current.with_columns(feature_1=pl.lit(float("inf")), prediction=pl.lit(0.0))
-    report = quietly(reference, current)
-    assert json.loads(report.json())["summary"]["quantile"]["current"] is None
-    assert report.figures.quantile is not None
-    assert report.figures.quantile.current == float("inf")
+    current = current.with_columns(feature_1=pl.lit(float("inf")), target=pl.lit(1.0), prediction=pl.lit(0.0)).head(1)
+    report = regression(reference, current)
+    told = json.loads(report.json())
+    assert told["summary"]["quantile"]["current"] is None
+    assert math.isnan(report.quality["r2"]["current"])
+    assert told["summary"]["quality"]["r2"]["current"] is None
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +249,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 def test_the_page_opens_without_a_network(page: Page, tmp_path: Path, task: str) -> None:
-    report = quietly(*both(task))
+    report = (regression if task == "regression" else quietly)(*both(task))
     report.save_html(tmp_path / "report.html")
     page.goto((tmp_path / "report.html").as_uri())
     expect(page).to_have_title("Model monitoring report")
@@ -338,6 +374,20 @@ def test_a_period_without_rows_names_what_there_is(registered: Project) -> None:
     assert done.stderr == (
         "error: --current 2019-10: no row of data/raw/small.parquet is of that time (the table covers 2024-01-01 to 2024-04-09)\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("named", "first", "last"),
+    [
+        ("2024-03-05", "2024-03-05", "2024-03-05"),
+        ("2024-02-27..2024-03", "2024-02-27", "2024-03-31"),
+        ("2024-2", "2024-02-01", "2024-02-29"),
+    ],
+)
+def test_a_period_begins_with_its_first_day_and_ends_with_its_last(registered: Project, named: str, first: str, last: str) -> None:
+    rows = current_rows(named, None, None, open_pipeline(registered.config, registered.config))
+    days = rows.table["day"].dt.strftime("%Y-%m-%d")
+    assert (days.min(), days.max()) == (first, last)
 
 
 def test_a_training_window_that_is_not_the_champions_is_no_reference(registered: Project, tmp_path: Path) -> None:

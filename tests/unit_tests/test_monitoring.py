@@ -23,7 +23,7 @@ from mlops_pipeline.monitoring.outcomes import Outcomes, outcomes
 from mlops_pipeline.monitoring.report import create_model_monitoring_report
 from mlops_pipeline.monitoring.window import current_rows, open_pipeline, read_table, reference_rows
 
-NUMBERS = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6), st.just(float("inf"))), min_size=1, max_size=200)
+NUMBERS = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=1, max_size=200)
 WORDS = st.lists(st.one_of(st.none(), st.sampled_from("abcdefghij")), min_size=1, max_size=200)
 
 
@@ -89,6 +89,30 @@ GOOD = {"feature_1": [1.0, 2.5, 3.0], "target": [0, 1, 1], "prediction": [0, 1, 
             {"task": "regression"},
             "column 'prediction' is of type .*, and a regression needs numbers: name another column",
         ),
+        (
+            GOOD,
+            {**GOOD, "target": [[0], [1], [1]]},
+            {},
+            re.escape("column 'target' is of type List(Int64), which holds no classes: name another column"),
+        ),
+        (
+            {**GOOD, "probability_1": [0.1, 0.9, 0.2]},
+            {**GOOD, "probability_1": [0.1, 7.0, 0.2]},
+            {},
+            "column 'probability_1' of the current data holds 7: give probabilities between 0 and 1, or drop the column",
+        ),
+        (
+            pl.LazyFrame(GOOD).select("absent"),
+            GOOD,
+            {},
+            'the reference: the lazy frame cannot be collected: unable to find column "absent".*: mend its query',
+        ),
+        (
+            GOOD,
+            pl.scan_parquet("there is no such file.parquet"),
+            {},
+            "the current data: the lazy frame cannot be collected: .*there is no such file.*: mend its query",
+        ),
     ],
 )
 def test_what_the_user_can_mend_is_one_line(reference: Any, current: Any, options: dict[str, Any], line: str) -> None:
@@ -117,8 +141,10 @@ def test_the_same_frames_give_no_warning_and_no_drift() -> None:
 
 
 def test_pandas_and_polars_lack_the_same_values() -> None:
-    from_pandas = as_table(pd.DataFrame({"a": [1.0, None, 3.0], "b": ["x", None, "y"]}), "it")
-    from_polars = as_table(pl.DataFrame({"a": [1.0, float("nan"), 3.0], "b": ["x", None, "y"]}).lazy(), "it")
+    said: list[str] = []
+    from_pandas = as_table(pd.DataFrame({"a": [1.0, None, 3.0], "b": ["x", None, "y"]}), "it", said)
+    from_polars = as_table(pl.DataFrame({"a": [1.0, float("nan"), 3.0], "b": ["x", None, "y"]}).lazy(), "it", said)
+    assert said == []
     assert from_pandas["a"].null_count() == from_polars["a"].null_count() == 1
     assert from_pandas["b"].to_list() == from_polars["b"].to_list() == ["x", None, "y"]
 
@@ -158,15 +184,85 @@ def test_columns_are_compared_by_what_they_hold() -> None:
 def test_a_column_without_values_on_one_side_is_compared_as_the_other_side_has_it() -> None:
     empty = pl.Series([None, None], dtype=pl.String)
     assert pair_of("a", pl.Series([1.0, 2.0]), empty).kind == "number"
-    assert drift_of(pair_of("a", pl.Series([1.0, 2.0]), empty)) is None
+    assert pair_of("a", empty, pl.Series([1.0, 2.0])).kind == "number"
+    assert drift_of(pair_of("a", empty, pl.Series([1.0, 2.0]))) is None
 
 
-def test_infinite_values_have_no_part_in_the_score() -> None:
-    values, infinity = [float(i) for i in range(2000)], [float("inf"), float("-inf"), None]
-    with_infinity = drift_of(pair_of("a", pl.Series(values + infinity), pl.Series(values[:1500] + infinity)))
-    assert with_infinity is not None
-    assert with_infinity == drift_of(pair_of("a", pl.Series(values), pl.Series(values[:1500])))
-    assert with_infinity.detected
+@pytest.mark.parametrize("rows", [500, 5000])
+def test_a_category_whose_values_are_all_new_has_drifted_however_many_they_are(rows: int) -> None:
+    few, identifiers = pl.Series(["a", "b", "c", "d", "e"] * (rows // 5)), pl.Series([f"id {i}" for i in range(rows)])
+    exploded = pair_of("a", few, identifiers)
+    assert exploded.kind == "category"
+    drift = drift_of(exploded)
+    assert drift is not None
+    assert drift.detected
+    assert pair_of("a", identifiers, few).kind == "text", "what the reference cannot tell is not compared"
+
+
+@pytest.mark.parametrize("values", [[1.5, 2.5, 3.5, 1.5], ["a", "b", "a", "b"], [True, False, True, False]])
+@pytest.mark.parametrize("dtype", [pl.Null, pl.String])
+def test_a_column_that_lost_every_value_counts_as_drifted(values: list[Any], dtype: type[pl.DataType]) -> None:
+    reference = pl.DataFrame({"steady": [1.0, 2.0, 3.0, 4.0], "lost": values})
+    with pytest.warns(UserWarning, match="^lost: no value in the current data: counts as drifted$"):
+        report = create_model_monitoring_report(reference, reference.with_columns(lost=pl.lit(None, dtype)))
+    assert report.summary["drifted_columns"] == ["lost"]
+    assert report.summary["share_of_drifted_columns"] == 0.5
+    assert report.has_drifted
+    assert "share of values lost" in report.get_html_str()
+
+
+def test_a_lost_column_stands_before_all_others() -> None:
+    lost, far = drift_of(pair_of("a", pl.Series([1.0, 2.0]), pl.Series([None, None]))), Drift("K-S p_value", 0.0, 0.05, True)
+    assert lost is not None
+    assert sorted([far, lost], key=lambda drift: -drift.strength) == [lost, far]
+
+
+def test_a_target_that_is_not_known_yet_has_not_drifted() -> None:
+    reference = pl.DataFrame(GOOD)
+    with pytest.warns(UserWarning, match="^target: no value in the current data yet: not counted in the drift$"):
+        report = create_model_monitoring_report(reference, reference.with_columns(target=None))
+    assert [column.pair.name for column in report.figures.scored] == ["feature_1", "prediction"]
+
+
+def test_a_column_without_a_value_in_the_reference_is_said_to_be_out_of_the_count() -> None:
+    current = pl.DataFrame(GOOD)
+    with pytest.warns(UserWarning, match="^feature_1: no value in the reference: not counted in the drift$"):
+        report = create_model_monitoring_report(current.with_columns(feature_1=None), current)
+    assert [column.pair.name for column in report.figures.scored] == ["target", "prediction"]
+    assert len(report.notes) == 1
+
+
+@pytest.mark.parametrize("dtype", [pl.Float64, pl.Float32])
+@pytest.mark.parametrize("infinite", [float("inf"), float("-inf"), 1.7e308, -1e200])
+def test_infinite_numbers_are_counted_and_are_missing(infinite: float, dtype: type[pl.DataType]) -> None:
+    values, unusable = [float(i) for i in range(2000)], [infinite] * 3000
+    reference = pl.DataFrame({"feature_1": pl.Series(values, dtype=dtype)})
+    broken = pl.DataFrame({"feature_1": pl.Series(values[:1500] + unusable, dtype=dtype)})
+    lacking = pl.DataFrame({"feature_1": pl.Series(values[:1500] + [None] * 3000, dtype=dtype)})
+    with pytest.warns(
+        UserWarning, match=r"^the current data: infinite numbers, .* count as missing: 3,000 of 4,500 in 'feature_1' \(66.7%\)$"
+    ):
+        report = create_model_monitoring_report(reference, broken)
+    with pytest.warns(UserWarning, match="no target column"):
+        expected = create_model_monitoring_report(reference, lacking)
+    assert report.summary["columns"] == expected.summary["columns"]
+    assert report.summary["columns"]["feature_1"]["missing_share"]["current"] == pytest.approx(2 / 3)
+    assert report.summary["quantile"] == expected.summary["quantile"]
+    assert report.summary["quantile"]["current"] == 749.5
+    assert not any("infinite" in note for note in expected.notes)
+    report.get_html_str()
+
+
+def test_the_quality_of_a_regression_is_that_of_its_finite_predictions() -> None:
+    truth = [0.5 + i for i in range(40)]
+    reference = pl.DataFrame({"feature_1": truth, "target": truth, "prediction": truth})
+    some = reference.with_columns(prediction=pl.when(pl.col("target") > 30).then(float("inf")).otherwise(pl.col("prediction") + 1))
+    with pytest.warns(UserWarning, match="^quality of the current data: 30 of 40 rows, those with 'target' and 'prediction'$"):
+        assert create_model_monitoring_report(reference, some).quality["mae"] == {"reference": 0.0, "current": 1.0}
+    with pytest.warns(UserWarning, match="^the current data has no row with both 'target' and 'prediction'"):
+        report = create_model_monitoring_report(reference, reference.with_columns(prediction=float("inf")))
+    assert report.summary["quality"] is None
+    assert report.summary["drifted_columns"] == ["prediction"]
 
 
 def test_truth_values_and_zeros_and_ones_are_the_same() -> None:
@@ -182,13 +278,22 @@ def test_labels_compare_equal_whatever_type_of_number_they_have(values: list[int
     assert texts[0].to_list() == texts[1].to_list()
 
 
+@pytest.mark.parametrize("large", [pl.Series([0, 2**64 - 1], dtype=pl.UInt64), pl.Series([0.0, 1e300])])
+def test_classes_beyond_64_bits_with_a_sign_are_classes(large: pl.Series) -> None:
+    found, _ = judged({"target": large, "prediction": large}, {"target": large, "prediction": large.reverse()})
+    assert found is not None
+    assert found.task == "binary"
+    assert (found.reference["target"] == found.reference["prediction"]).to_list() == [True, True]
+    assert (found.current["target"] == found.current["prediction"]).to_list() == [False, False]
+
+
 @given(NUMBERS, NUMBERS)
 def test_a_column_of_numbers_loses_nothing_in_its_picture(reference: list[float | None], current: list[float | None]) -> None:
     pair = Pair("a", "number", pl.Series(reference, dtype=pl.Float64), pl.Series(current, dtype=pl.Float64))
     bars = bars_of(pair, Sample(1000, 0))
     assert len(bars.labels) == len(bars.reference) == len(bars.current) <= MAX_BARS
     for values, shares in ((reference, bars.reference), (current, bars.current)):
-        there = any(value is not None and value != float("inf") for value in values)
+        there = any(value is not None for value in values)
         assert sum(shares) == pytest.approx(1.0 if there else 0.0)
 
 
@@ -339,6 +444,12 @@ def test_without_a_pipeline_the_missing_names_are_asked_for(tmp_path: Path, monk
         (lambda: current_rows("x.csv", None, None, None), "--current x.csv: does not exist: .*"),
         (lambda: current_rows("2013-10", None, None, None), "--current 2013-10: a period is one of the pipeline's table.*"),
         (lambda: current_rows("2013-13", None, None, None), "--current 2013-13: is no date: .*"),
+        (lambda: current_rows("2013-00", None, None, None), "--current 2013-00: is no date: .*"),
+        (lambda: current_rows("2013-10-0", None, None, None), "--current 2013-10-0: is no date: .*"),
+        (lambda: current_rows("2013-10-0..2013-10-05", None, None, None), "--current 2013-10-0..2013-10-05: is no date: .*"),
+        (lambda: current_rows("2013-01..2013-00", None, None, None), "--current 2013-01..2013-00: is no date: .*"),
+        (lambda: current_rows("9999", None, None, None), "--current 9999: is no date: .*"),
+        (lambda: current_rows("0000", None, None, None), "--current 0000: is no date: .*"),
         (lambda: current_rows("2013-10..2013-09", None, None, None), "--current .*: ends before it begins: turn the two round"),
         (lambda: current_rows("a.csv", datetime(2013, 1, 1), None, None), "--current a.csv: give either --current, or --from and --until"),
         (lambda: reference_rows(None, None), "--reference is missing: name a CSV or Parquet file, .*"),

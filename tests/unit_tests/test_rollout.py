@@ -26,11 +26,14 @@ from mlops_pipeline.rollout.manifests import (
     the_deployment,
     with_image,
 )
-from mlops_pipeline.rollout.progress import pods_of, previous_template, progress_of, replica_set_of, trouble_of
+from mlops_pipeline.rollout.progress import came_up, pods_of, previous_template, progress_of, replica_set_of, trouble_of
 
 WORDS = st.from_regex(r"[a-z]{1,6}", fullmatch=True)
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | WORDS
 TREES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3), max_leaves=8)
+
+
+DEPLOYMENT = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}"
 
 
 def deployment(*containers: dict[str, Any], annotations: dict[str, str] | None = None, **pod: Any) -> Manifest:
@@ -80,6 +83,13 @@ def test_a_list_is_taken_apart_and_empty_documents_are_nothing(tmp_path: Path) -
         ("- 1", "m.yaml: document 1: holds no mapping"),
         ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}}", "document 1: spec.template is missing"),
         ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {template: {spec: {}}}}", "containers is missing"),
+        ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: [1]}", "document 1: spec = [1]: must be a mapping"),
+        (f"{DEPLOYMENT}, spec: {{template: {{spec: [x]}}}}}}", "document 1: spec = ['x']: must be a mapping"),
+        (
+            f"{DEPLOYMENT}, spec: {{template: {{metadata: [x], spec: {{containers: [{{name: a}}]}}}}}}}}",
+            "metadata = ['x']: must be a mapping",
+        ),
+        ("{apiVersion: v1, kind: A, metadata: [x]}", "document 1: metadata.name is missing"),
         ("{apiVersion: v1, kind: A, metadata: {name: a}}\n---\n{apiVersion: v1, kind: A, metadata: {name: a}}", "a/a stands in"),
     ],
 )
@@ -90,6 +100,42 @@ def test_a_file_that_cannot_be_applied_is_refused_in_one_line(tmp_path: Path, te
         read_manifests(file)
     assert line in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("pod", "line"),
+    [
+        ({"volumes": [3]}, "volumes = [3]: must be a list of mappings"),
+        ({"volumes": {"a": "b"}}, "volumes = {'a': 'b'}: must be a list of mappings"),
+        ({"volumes": [{"secret": "a"}]}, "secret = a: must be a mapping"),
+        ({"volumes": [{"secret": {"secretName": "a", "items": ["b"]}}]}, "items = ['b']: must be a list of mappings"),
+        ({"volumes": [{"projected": {"sources": [1]}}]}, "sources = [1]: must be a list of mappings"),
+        ({"imagePullSecrets": ["reg"]}, "imagePullSecrets = ['reg']: must be a list of mappings"),
+        ({"initContainers": ["a"]}, "initContainers = ['a']: must be a list of mappings"),
+        ({"containers": [{"name": "a", "env": {"A": "b"}}]}, "env = {'A': 'b'}: must be a list of mappings"),
+        ({"containers": [{"name": "a", "env": [{"name": "A", "valueFrom": "b"}]}]}, "valueFrom = b: must be a mapping"),
+        ({"containers": [{"name": "a", "envFrom": [{"secretRef": "b"}]}]}, "secretRef = b: must be a mapping"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["Deployment", "Pod", "CronJob"])
+def test_a_pod_that_is_written_wrongly_is_refused_in_one_line(kind: str, pod: dict[str, Any], line: str) -> None:
+    spec: dict[str, Any] = {"containers": [], **pod}
+    spec = {"Pod": spec, "CronJob": {"jobTemplate": {"spec": {"template": {"spec": spec}}}}}.get(kind, {"template": {"spec": spec}})
+    with pytest.raises(PipelineError) as refusal:
+        needed_secrets(Manifest({"kind": kind, "metadata": {"name": "a"}, "spec": spec}, "m.yaml: document 1"))
+    assert str(refusal.value) == f"m.yaml: document 1: {line}"
+
+
+@given(st.dictionaries(st.sampled_from(["spec", "template", "jobTemplate", "volumes"]), TREES, max_size=4), WORDS)
+def test_an_object_of_somebody_elses_kind_may_have_any_shape(content: dict[str, Any], kind: str) -> None:
+    assert needed_secrets(Manifest({"kind": kind, "metadata": {"name": "a"}, **content}, "")) == []
+
+
+def test_annotations_that_are_no_mapping_are_refused_in_one_line() -> None:
+    manifest = deployment({"name": "server", "image": "old"})
+    manifest.content["spec"]["template"]["metadata"]["annotations"] = ["x"]
+    with pytest.raises(PipelineError, match="annotations = "):
+        with_image(manifest, "new:1")
 
 
 def test_a_file_without_a_deployment_is_refused() -> None:
@@ -207,6 +253,35 @@ def test_what_only_the_server_keeps_is_no_difference_and_containers_go_by_name()
     assert changes({"c": [1, 2]}, {"c": [1]}) == ["c[1]: removed 2"]
 
 
+@pytest.mark.parametrize("name", ["DB_PASSWORD", "api_token", "CLIENT_SECRET", "AWS_ACCESS_KEY_ID", "GOOGLE_CREDENTIALS", "Authorization"])
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_value_under_a_telling_name_is_in_no_difference(name: str, twice: bool) -> None:
+    def container(*values: str) -> dict[str, Any]:
+        # Names that are there twice are told apart by their number.
+        return {"c": [{"name": "server", "env": [{"name": name, "value": v} for v in [*values, *values[: len(values) * twice]]]}]}
+
+    for before, after in [
+        (container("hunter1"), container("hunter2")),
+        (container(), container("hunter1")),
+        (container("hunter1"), container()),
+        ({}, container("hunter1")),
+        (container("hunter1"), {}),
+    ]:
+        lines = changes(before, after)
+        assert lines
+        assert not any("hunter" in line for line in lines)
+    plain = [{"name": "LEVEL", "value": "info"}, {"name": "LEVEL", "value": "debug"}]
+    assert changes({"env": plain[:1]}, {"env": plain[1:]}) == ["env[LEVEL].value: info → debug"]
+
+
+def test_a_login_in_an_address_is_in_no_difference() -> None:
+    old, new = "postgresql://me:hunter1@db/flights", "two: postgresql://me:hun/ter@2@db and s3://other:hunter3@host/x"
+    expected = "a: postgresql://…@db/flights → two: postgresql://…@db and s3://…@host/x"
+    assert changes({"a": old}, {"a": new}) == [expected]
+    assert changes({}, {"a": [old, {"b": old}]}) == ['a: added ["postgresql://…@db/flights", {"b": "postgresql://…@db/flights"}]']
+    assert changes({}, {"a": "mail me@example.org, see http://host/x"}) == ["a: added mail me@example.org, see http://host/x"]
+
+
 # Progress.
 
 
@@ -231,6 +306,27 @@ def test_a_rollout_is_done_only_when_every_wanted_pod_is_new_and_available() -> 
         assert (found.failed is not None) == late
         assert late or found.done == (updated >= wanted and replicas <= updated and available >= updated)
         assert f"{updated} of {wanted} updated, 3 ready, {available} available" in found.text
+
+
+@pytest.mark.parametrize(
+    ("expected", "observed", "reason", "counts"),
+    [
+        (True, 2, "NewReplicaSetAvailable", (2, 2, 0)),
+        (False, 1, "NewReplicaSetAvailable", (2, 2, 2)),  # that is the version before
+        (False, 2, "ReplicaSetUpdated", (2, 2, 2)),
+        (False, 2, "ProgressDeadlineExceeded", (2, 2, 1)),
+        (True, 2, None, (2, 2, 1)),
+        (False, 2, None, (2, 2, 0)),
+        (False, 2, None, (3, 2, 3)),
+    ],
+)
+def test_a_version_had_come_up_when_its_rollout_was_once_complete(
+    expected: bool, observed: int, reason: str | None, counts: tuple[int, int, int]
+) -> None:
+    replicas, updated, available = counts
+    status = {"observedGeneration": observed, "replicas": replicas, "updatedReplicas": updated, "availableReplicas": available}
+    conditions = [{"type": "Progressing", "reason": reason}] if reason else []
+    assert came_up({"metadata": {"generation": 2}, "spec": {}, "status": {**status, "conditions": conditions}}) is expected
 
 
 def test_a_deployment_without_a_status_is_waited_for() -> None:

@@ -18,6 +18,9 @@ MAX_CATEGORIES = 1000
 
 FEW_ROWS = 100
 
+LARGEST = 1e150
+"""Numbers beyond this count as infinite: their squares, which a standard deviation adds up, are."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -32,16 +35,20 @@ class Pair:
     def is_comparable(self) -> bool:
         return self.kind in ("number", "category")
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the reference has values and the current data has none."""
+        return self.current.null_count() == len(self.current) and self.reference.null_count() < len(self.reference)
 
-def as_table(data: Any, name: str) -> pl.DataFrame:
-    """A pandas or Polars frame as a Polars frame whose NaN are null; ``name`` is what errors call it.
+
+def as_table(data: Any, name: str, said: list[str]) -> pl.DataFrame:
+    """A pandas or Polars frame as a Polars frame; NaN and infinite numbers are null, the latter said. ``name``: what messages call it.
 
     Raises :class:`PipelineError` if it is no frame, cannot be read, or is empty.
     """
     import polars as pl
-    import polars.selectors as cs
 
-    frame = data.collect() if isinstance(data, pl.LazyFrame) else data
+    frame = _collected(data, name) if isinstance(data, pl.LazyFrame) else data
     if not isinstance(frame, pl.DataFrame):
         if type(frame).__module__.partition(".")[0] != "pandas" or type(frame).__name__ != "DataFrame":
             raise PipelineError(f"{name} is a {type(data).__name__}: give a pandas or Polars data frame")
@@ -51,7 +58,7 @@ def as_table(data: Any, name: str) -> pl.DataFrame:
         frame = _from_pandas(frame, name)
     if not frame.width or not frame.height:
         raise PipelineError(f"{name} is empty ({frame.height} rows, {frame.width} columns): give at least one row")
-    return frame.with_columns(cs.float().fill_nan(None))
+    return _finite(frame, name, said)
 
 
 def pairs(reference: pl.DataFrame, current: pl.DataFrame, said: list[str]) -> list[Pair]:
@@ -93,17 +100,29 @@ def labels(columns: Iterable[pl.Series]) -> list[pl.Series]:
     whole = [_as_whole(column) for column in columns]
     if all(column.dtype == pl.Int64 for column in whole):
         return whole
-    return [column.cast(pl.String) for column in whole]
+    return [_as_text(column) for column in whole]
+
+
+def _as_text(labels: pl.Series) -> pl.Series:
+    import polars as pl
+
+    try:
+        return labels.cast(pl.String)
+    except pl.exceptions.PolarsError as error:
+        raise PipelineError(f"column '{labels.name}' is of type {labels.dtype}, which holds no classes: name another column") from error
 
 
 def _as_whole(values: pl.Series) -> pl.Series:
     import polars as pl
 
     if values.dtype in (pl.Boolean, pl.Null) or values.dtype.is_integer():
-        return values.cast(pl.Int64)
-    if values.dtype.is_numeric() and is_whole(values):
-        return values.cast(pl.Float64).cast(pl.Int64)
-    return values
+        whole = values.cast(pl.Int64, strict=False)
+    elif values.dtype.is_numeric() and is_whole(values):
+        whole = values.cast(pl.Float64).cast(pl.Int64, strict=False)
+    else:
+        return values
+    # A number that 64 bits with a sign do not hold has become null.
+    return whole if whole.null_count() == values.null_count() else values
 
 
 def is_whole(values: pl.Series) -> bool:
@@ -112,6 +131,35 @@ def is_whole(values: pl.Series) -> bool:
 
     number = values.drop_nulls().cast(pl.Float64)
     return bool((number.is_finite() & (number == number.round())).all())
+
+
+def _collected(data: pl.LazyFrame, name: str) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        return data.collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise PipelineError(f"{name}: the lazy frame cannot be collected: {one_line(error)}: mend its query") from error
+
+
+def _finite(frame: pl.DataFrame, name: str, said: list[str]) -> pl.DataFrame:
+    """The frame with null for numbers that no sum and no distance can take; those that are not NaN are counted in ``said``."""
+    import polars as pl
+
+    floats = [column for column, dtype in frame.schema.items() if dtype.is_float()]
+    if not floats:
+        return frame
+    # Both, as the bound itself is infinite for numbers of 32 bits.
+    usable = pl.col(floats).is_finite() & (pl.col(floats).abs() <= LARGEST)
+    counts = frame.select((~usable & pl.col(floats).is_not_nan()).sum()).row(0)
+    infinite = [
+        f"{count:,} of {frame.height:,} in '{column}' ({count / frame.height:.1%})"
+        for column, count in zip(floats, counts, strict=True)
+        if count
+    ]
+    if infinite:
+        said.append(f"{name}: infinite numbers, or beyond {LARGEST:g}, count as missing: {listed(infinite)}")
+    return frame.with_columns(pl.when(usable).then(pl.col(floats)))
 
 
 def _from_pandas(frame: Any, name: str) -> pl.DataFrame:
@@ -142,7 +190,8 @@ def _pair(name: str, reference: pl.Series, current: pl.Series) -> Pair:
         return Pair(name, "category", reference.cast(pl.String), current.cast(pl.String))
     if kind == "text":
         reference, current = reference.cast(pl.String), current.cast(pl.String)
-        return Pair(name, "category" if _has_few_values(reference, current) else "text", reference, current)
+        # By the reference alone: values that are new in the current data are drift, however many they are.
+        return Pair(name, "category" if _has_few_values(reference) else "text", reference, current)
     return Pair(name, "time" if kind == "time" else "other", reference, current)
 
 
@@ -166,9 +215,6 @@ def _as_number(values: pl.Series) -> pl.Series:
     return values.cast(pl.Int8) if values.dtype == pl.Boolean else values
 
 
-def _has_few_values(reference: pl.Series, current: pl.Series) -> bool:
-    for values in (reference, current):
-        distinct, rows = values.drop_nulls().n_unique(), len(values) - values.null_count()
-        if distinct > MAX_CATEGORIES or (rows >= FEW_ROWS and distinct * 2 > rows):
-            return False
-    return True
+def _has_few_values(values: pl.Series) -> bool:
+    distinct, rows = values.drop_nulls().n_unique(), len(values) - values.null_count()
+    return distinct <= MAX_CATEGORIES and (rows < FEW_ROWS or distinct * 2 <= rows)

@@ -43,8 +43,6 @@ class Sample:
 def bars_of(pair: Pair, sample: Sample) -> Bars:
     """The distribution of a column of numbers or categories on both sides."""
     reference, current = (sample.of(side).drop_nulls() for side in (pair.reference, pair.current))
-    if pair.kind == "number":
-        reference, current = (side.filter(side.is_finite()) for side in (reference, current))
     return _histogram(reference, current) if pair.kind == "number" else _counts(reference, current)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_pipeline.monitoring.comparison import Pair
 
-if TYPE_CHECKING:
-    import polars as pl
+LOST = "share of values lost"
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,8 @@ class Drift:
     @property
     def strength(self) -> float:
         """How far beyond its threshold the score is, as a factor: what columns are ordered by."""
+        if self.method == LOST:
+            return math.inf
         if self.is_p_value:
             return self.threshold / max(self.score, 1e-300)
         return self.score / self.threshold
@@ -34,30 +35,28 @@ class Drift:
 
 
 def drift_of(pair: Pair) -> Drift | None:
-    """Score a column with the test that Evidently chooses for its kind and length; None where one side has no value."""
+    """Score a column with the test that Evidently chooses for its kind and length; None where the reference has no value."""
     from evidently.legacy.calculations.stattests import get_stattest
     from evidently.legacy.core import ColumnType
 
     if not pair.is_comparable:
         return None
+    if pair.is_lost:
+        # No test takes an empty side, yet no column has moved further than one that is gone: it counts.
+        return Drift(LOST, 1.0, 1.0, detected=True)
     kind = ColumnType.Numerical if pair.kind == "number" else ColumnType.Categorical
     reference, current = _numbers(pair) if pair.kind == "number" else _codes(pair)
-    if not len(reference) or not len(current):
+    if not len(reference):
         return None
     test = get_stattest(reference, current, kind, None)
     said = test(reference, current, kind, None)
-    score = float(said.drift_score)
-    return Drift(test.display_name, score, float(said.actual_threshold), bool(said.drifted)) if math.isfinite(score) else None
+    return Drift(test.display_name, float(said.drift_score), float(said.actual_threshold), bool(said.drifted))
 
 
 def _numbers(pair: Pair) -> tuple[Any, Any]:
     import pandas as pd
 
-    return pd.Series(_finite(pair.reference).to_numpy()), pd.Series(_finite(pair.current).to_numpy())
-
-
-def _finite(values: pl.Series) -> pl.Series:
-    return values.filter(values.is_finite())
+    return pd.Series(pair.reference.drop_nulls().to_numpy()), pd.Series(pair.current.drop_nulls().to_numpy())
 
 
 def _codes(pair: Pair) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.comparison import Pair, listed
-from mlops_pipeline.monitoring.drift import Drift, drift_of
+from mlops_pipeline.monitoring.drift import LOST, Drift, drift_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -88,14 +88,33 @@ class Figures:
 
 
 def figures_of(
-    pairs: list[Pair], rows: tuple[int, int], drift_share: float, quantile: Quantile | None, advance: Callable[[], object]
+    pairs: list[Pair],
+    rows: tuple[int, int],
+    drift_share: float,
+    quantile: Quantile | None,
+    target: str,
+    said: list[str],
+    advance: Callable[[], object],
 ) -> Figures:
-    """Score every column, calling ``advance`` after each."""
+    """Score every column, calling ``advance`` after each; which ones have no usual score is added to ``said``."""
     columns = []
     for pair in pairs:
-        columns.append(ColumnFigures(pair, drift_of(pair)))
+        # What came of a prediction is known later than the prediction: a target that is not there yet has not drifted.
+        awaited = pair.name == target and pair.is_lost
+        columns.append(ColumnFigures(pair, None if awaited else drift_of(pair)))
         advance()
+    said += _unusual(columns)
     return Figures(tuple(columns), rows, drift_share, quantile)
+
+
+def _unusual(columns: list[ColumnFigures]) -> list[str]:
+    unscored = [column for column in columns if column.pair.is_comparable and column.drift is None]
+    found = {
+        "no value in the current data: counts as drifted": [c for c in columns if c.drift is not None and c.drift.method == LOST],
+        "no value in the current data yet: not counted in the drift": [c for c in unscored if c.pair.is_lost],
+        "no value in the reference: not counted in the drift": [c for c in unscored if not c.pair.is_lost],
+    }
+    return [f"{listed([column.pair.name for column in those])}: {why}" for why, those in found.items() if those]
 
 
 def quantile_of(

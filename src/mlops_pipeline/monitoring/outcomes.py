@@ -31,6 +31,11 @@ class Outcomes:
     probability: str | None = None
 
     @property
+    def has_percentages(self) -> bool:
+        """Whether an error can be told in percent of the target: whether every target is above zero."""
+        return bool((self.reference[self.target] > 0).all() and (self.current[self.target] > 0).all())
+
+    @property
     def classes(self) -> list[int | str]:
         """Every class that targets or predictions hold, in order."""
         import polars as pl
@@ -76,7 +81,7 @@ def outcomes(
             said.append(f"quality of {name}: {known.height:,} of {table.height:,} rows, those with '{target}' and '{prediction}'")
         sides.append(known)
     if (task or _task_of([side[target] for side in sides])) == "regression":
-        return _values(sides, target, prediction)
+        return _values(sides, said, target, prediction)
     return _classes(sides, said, target, prediction, positive)
 
 
@@ -85,7 +90,7 @@ def _task_of(targets: list[pl.Series]) -> Task:
     return "regression" if numbers and any(not is_whole(v) or v.n_unique() > MANY_VALUES for v in targets) else "binary"
 
 
-def _values(sides: list[pl.DataFrame], target: str, prediction: str) -> Outcomes:
+def _values(sides: list[pl.DataFrame], said: list[str], target: str, prediction: str) -> Outcomes:
     import polars as pl
 
     for side in sides:
@@ -93,7 +98,10 @@ def _values(sides: list[pl.DataFrame], target: str, prediction: str) -> Outcomes
             if not side[name].dtype.is_numeric():
                 raise PipelineError(f"column '{name}' is of type {side[name].dtype}, and a regression needs numbers: name another column")
     reference, current = (side.select(pl.col(target, prediction).cast(pl.Float64)) for side in sides)
-    return Outcomes("regression", target, prediction, reference, current)
+    made = Outcomes("regression", target, prediction, reference, current)
+    if not made.has_percentages:
+        said.append(f"'{target}' has values of zero or below, of which an error in percent says nothing: no MAPE")
+    return made
 
 
 def _classes(sides: list[pl.DataFrame], said: list[str], target: str, prediction: str, positive: int | str | None) -> Outcomes | None:
@@ -122,6 +130,10 @@ def _classes(sides: list[pl.DataFrame], said: list[str], target: str, prediction
 
 def _with_probability(made: Outcomes, probability: list[pl.Series], said: list[str]) -> Outcomes:
     """The same with probabilities, if the predictions are those at one half and both classes occur; else labels alone."""
+    for values, name in zip(probability, ("the reference", "the current data"), strict=True):
+        if not values.is_between(0, 1).all():
+            wrong = values.filter(~values.is_between(0, 1))[0]
+            raise PipelineError(f"column '{values.name}' of {name} holds {wrong:g}: give probabilities between 0 and 1, or drop the column")
     for side, values in zip((made.reference, made.current), probability, strict=True):
         if made.absent(side):
             return made

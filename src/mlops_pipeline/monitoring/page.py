@@ -31,7 +31,21 @@ from evidently.legacy.renderers.html_widgets import (
     table_data,
     text_widget,
 )
-from evidently.metrics import Accuracy, DriftedColumnsCount, F1Score, MissingValueCount, Precision, QuantileValue, Recall, ValueDrift
+from evidently.metrics import (
+    MAE,
+    RMSE,
+    AbsMaxError,
+    Accuracy,
+    DriftedColumnsCount,
+    F1Score,
+    MeanError,
+    MissingValueCount,
+    Precision,
+    QuantileValue,
+    R2Score,
+    Recall,
+    ValueDrift,
+)
 from evidently.presets import ClassificationPreset, RegressionPreset
 
 from mlops_pipeline.monitoring.comparison import Pair
@@ -73,7 +87,10 @@ def quality_of(outcomes: Outcomes) -> Quality:
     if outcomes.task != "regression" and (outcomes.absent(outcomes.reference) or outcomes.absent(outcomes.current)):
         return _with_absent_classes(outcomes)
     snapshot = _measured(outcomes)
-    return Quality(_both_sides(snapshot), _metrics_of_quality(snapshot), list(snapshot._widgets))
+    widgets = list(snapshot._widgets)
+    if outcomes.task == "regression" and not outcomes.has_percentages:
+        widgets.insert(0, header_text(label=f"Regression Model Performance. Target: '{outcomes.target}'"))
+    return Quality(_both_sides(snapshot), _metrics_of_quality(snapshot), widgets)
 
 
 def _with_absent_classes(outcomes: Outcomes) -> Quality:
@@ -115,7 +132,10 @@ def _measured(outcomes: Outcomes) -> Snapshot:
     target, prediction = outcomes.target, outcomes.prediction
     if outcomes.task == "regression":
         definition = DataDefinition(numerical_columns=[target, prediction], regression=[Regression(target=target, prediction=prediction)])
-        report = Report([RegressionPreset()])
+        # Evidently divides by the larger of the target and the smallest number above zero: of targets below, its MAPE is absurd.
+        # The preset cannot leave it out; these are its other metrics, and the mean absolute error would draw the RMSE's picture again.
+        without_mape = [MeanError(), RMSE(), MAE(error_distr=False), R2Score(), AbsMaxError()]
+        report = Report([RegressionPreset()] if outcomes.has_percentages else without_mape)
     else:
         kind: Any
         if outcomes.task == "multiclass":

@@ -102,8 +102,8 @@ def create_model_monitoring_report(
     """
     _check(quantile, drift_share, draw_rows, task)
     said: list[str] = []
-    reference, current = as_table(reference_data, "the reference"), as_table(current_data, "the current data")
-    judged = reference if judged_data is None else as_table(judged_data, "the judged data")
+    reference, current = as_table(reference_data, "the reference", said), as_table(current_data, "the current data", said)
+    judged = reference if judged_data is None else as_table(judged_data, "the judged data", said)
     with _progress(console) as (step, advance), warnings.catch_warnings():
         # Of the libraries that Evidently imports, and of SciPy and scikit-learn about a column or a class without variety.
         warnings.simplefilter("ignore")
@@ -114,7 +114,7 @@ def create_model_monitoring_report(
         shared = _shared(seen[0], seen[1], seen[2], said)
         median = quantile_of(shared, quantile_column, quantile, QUANTILE_COLUMN, (target, prediction), said)
         step("comparing columns", len(shared))
-        figures = figures_of(shared, (reference.height, current.height), drift_share, median, advance)
+        figures = figures_of(shared, (reference.height, current.height), drift_share, median, target, said, advance)
         step("measuring the model", 1)
         made = _assembled(figures, found, [*said, *_sampled(figures, draw_rows, seed)], Sample(draw_rows, seed), origins)
         advance()

@@ -133,7 +133,7 @@ def _period(option: str, named: str) -> tuple[datetime, datetime] | None:
         return None
     try:
         moments = _bounds(begin)[0], _bounds(end)[1]
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise PipelineError(f"{option} {named}: is no date: {error}") from error
     if moments[0] >= moments[1]:
         raise PipelineError(f"{option} {named}: ends before it begins: turn the two round")
@@ -141,9 +141,11 @@ def _period(option: str, named: str) -> tuple[datetime, datetime] | None:
 
 
 def _bounds(match: re.Match[str]) -> tuple[datetime, datetime]:
-    year, month, day = (int(part) if part else None for part in match.groups())
-    first = datetime(year or 1, month or 1, day or 1)
-    last = datetime(first.year, month or 12, day or monthrange(first.year, month or 12)[1])
+    # What is not named is None, and what is named 0 is the text "0", which is no month and no day.
+    year, month, day = match.groups()
+    first = datetime(int(year), int(month or 1), int(day or 1))
+    last_month = int(month or 12)
+    last = datetime(first.year, last_month, int(day or monthrange(first.year, last_month)[1]))
     return first, last + timedelta(days=1)
 
 

@@ -1,8 +1,9 @@
-"""What an apply changed in an object, without what only the server keeps there and without the content of Secrets."""
+"""What an apply changed in an object, without what only the server keeps there and without what is confidential."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +12,13 @@ _BOOKKEEPING = ("managedFields", "resourceVersion", "generation", "uid", "creati
 _COPY = "kubectl.kubernetes.io/last-applied-configuration"
 _MISSING = object()
 
+_TELLING = re.compile(r"PASS|TOKEN|SECRET|KEY|CREDENTIAL|AUTHORIZATION", re.IGNORECASE)
+_LOGIN = re.compile(r"://\S*@")
+
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Each field that differs, a line each; nothing of a Secret's content is in them."""
-    secret = "Secret" in (before.get("kind"), after.get("kind"))
-    return list(_differences(_plain(before), _plain(after), "", secret))
+    """Each field that differs, a line each, without confidential values."""
+    return list(_differences(_plain(before), _plain(after), "", hidden=False))
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:
@@ -26,20 +29,21 @@ def _plain(content: dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in content.items() if key != "status"}, "metadata": metadata}
 
 
-def _differences(before: Any, after: Any, path: str, secret: bool) -> Iterator[str]:
+def _differences(before: Any, after: Any, path: str, hidden: bool) -> Iterator[str]:
     # A Boolean equals a number in Python, and is another value for Kubernetes.
     if before == after and isinstance(before, bool) == isinstance(after, bool):
         return
-    hidden = secret and path.split(".", maxsplit=1)[0] in ("data", "stringData")
     if isinstance(before, dict) and isinstance(after, dict):
+        confidential = _confidential(before) | _confidential(after)
         for key in [*before, *(key for key in after if key not in before)]:
-            yield from _differences(before.get(key, _MISSING), after.get(key, _MISSING), f"{path}.{key}" if path else str(key), secret)
+            within = f"{path}.{key}" if path else str(key)
+            yield from _differences(before.get(key, _MISSING), after.get(key, _MISSING), within, hidden or key in confidential)
     elif isinstance(before, list) and isinstance(after, list):
         old, new = _keyed(before), _keyed(after)
         found = [
             line
             for key in [*old, *(key for key in new if key not in old)]
-            for line in _differences(old.get(key, _MISSING), new.get(key, _MISSING), f"{path}[{key}]", secret)
+            for line in _differences(old.get(key, _MISSING), new.get(key, _MISSING), f"{path}[{key}]", hidden)
         ]
         yield from found or [f"{path}: another order"]
     elif before is _MISSING:
@@ -56,6 +60,22 @@ def _keyed(items: list[Any]) -> dict[Any, Any]:
     return dict(zip(names if named else range(len(items)), items, strict=True))
 
 
+def _confidential(content: dict[str, Any]) -> set[str]:
+    """The keys whose values are nobody's to read: a Secret's content, and the value of an `env` or HTTP header with a telling name."""
+    found = {"data", "stringData"} if content.get("kind") == "Secret" else set()
+    return found | ({"value"} if _TELLING.search(str(content.get("name"))) else set())
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        confidential = _confidential(value)
+        return {key: "…" if key in confidential else _redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_redacted(inner) for inner in value]
+    return _LOGIN.sub("://…@", value) if isinstance(value, str) else value
+
+
 def _shown(value: Any, limit: int = 80) -> str:
-    text = value if isinstance(value, str) and value and value.isprintable() else json.dumps(value, ensure_ascii=False)
+    value = _redacted(value)
+    text = value if isinstance(value, str) and value and value.isprintable() else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -9,6 +9,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -33,10 +34,12 @@ def printable(text: str) -> str:
 class Refused(Exception):
     """The cluster answered a request with an error."""
 
-    def __init__(self, status: int, body: dict[str, Any], retry_after: float | None = None) -> None:
+    def __init__(self, status: int, body: dict[str, Any], retry_after: float | None = None, *, secret: bool = False) -> None:
         self.status = status
-        self.reason = str(body.get("reason") or "")
-        self.message = printable(one_line(body.get("message") or self.reason or f"HTTP {status}", limit=600))
+        reason, message = body.get("reason"), body.get("message")
+        self.no_dry_run = "does not support dry run" in str(message)
+        # What the cluster says of a Secret may repeat its content.
+        self.message = printable(one_line((not secret and message) or reason or f"HTTP {status}", limit=600))
         self.causes: list[dict[str, Any]] = list((body.get("details") or {}).get("causes") or ())
         self.retry_after = retry_after
         super().__init__(f"{status}: {self.message}")
@@ -118,14 +121,24 @@ class Cluster:
         self.clock, self.backoff = clock or Clock(), backoff or Backoff()
         self._client, self._say = client, say
         self._kinds: dict[str, list[dict[str, Any]] | None] = {}
+        self._until = math.inf
 
     @property
     def address(self) -> str:
         return str(self._client.configuration.host)
 
+    @contextmanager
+    def until(self, deadline: float) -> Iterator[None]:
+        """Within this, no request and none of its repetitions is waited for past a moment of the clock."""
+        before, self._until = self._until, deadline
+        try:
+            yield
+        finally:
+            self._until = before
+
     def get(self, path: str, query: Sequence[tuple[str, str]] = (), accept: str = "application/json") -> dict[str, Any]:
         """An object or a list."""
-        return dict(json.loads(self._request("GET", path, query, accept=accept)))
+        return self._object(self._request("GET", path, query, accept=accept))
 
     def find(self, path: str, accept: str = "application/json") -> dict[str, Any] | None:
         """An object, or nothing where it does not exist."""
@@ -144,7 +157,7 @@ class Cluster:
         """Server-side apply; the object as the cluster has it then, or would have it."""
         query = [("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict"), ("force", str(force).lower())]
         query += [("dryRun", "All")] if dry_run else []
-        return dict(json.loads(self._request("PATCH", path, query, content)))
+        return self._object(self._request("PATCH", path, query, content))
 
     def resource(self, api_version: str, kind: str) -> Resource | None:
         """Where a kind lies, or nothing where the cluster does not know it."""
@@ -169,12 +182,12 @@ class Cluster:
         answer = self._open("GET", path, query, None, "application/json", (_TIMEOUT_S[0], seconds))
         try:
             for line in iter_resp_lines(answer.response):
-                event = json.loads(line) if line.strip() else {}
+                event = self._object(line) if line.strip() else {}
                 if event.get("type") == "ERROR":
                     raise Refused(int(event["object"].get("code") or 500), event["object"])
                 if event:
                     yield event
-        except (HTTPError, OSError, ValueError):
+        except (HTTPError, OSError, ValueError, Unreachable):
             return  # nothing came for that long, or the connection broke: the caller goes on from the last version
         finally:
             answer.response.close()
@@ -191,11 +204,14 @@ class Cluster:
         for failures in itertools.count(1):
             try:
                 answer = self._open(method, path, query, body, accept, _TIMEOUT_S)
-                return self._read(answer)
+                content = self._read(answer)
+                if "json" in accept:
+                    self._object(content)  # the page of a proxy may be another one a moment later
+                return content
             except (Refused, Unreachable) as error:
-                if not error.passes or failures >= self.backoff.attempts:
-                    raise
                 pause = self.backoff.pause(failures, error.retry_after)
+                if not error.passes or failures >= self.backoff.attempts or self.clock.now() + pause >= self._until:
+                    raise
                 self._say(f"{one_line(error, 160)}: again in {pause:.1f} s")
                 self.clock.sleep(pause)
         raise AssertionError("unreachable")
@@ -207,14 +223,25 @@ class Cluster:
         asked = self._client.param_serialize(
             method, path, query_params=list(query), header_params=headers, body=body, auth_settings=["BearerToken"]
         )
+        left = max(0.1, self._until - self.clock.now())
         try:
-            answer = self._client.call_api(*asked, _request_timeout=timeout)
+            answer = self._client.call_api(*asked, _request_timeout=(min(timeout[0], left), min(timeout[1], left)))
         except (HTTPError, OSError) as error:
             certain = isinstance(error, SSLError | LocationParseError)
             raise Unreachable(f"no answer from {self.address} ({one_line(error)})", passes=not certain) from error
         if not 200 <= answer.status <= 299:
-            raise Refused(answer.status, _status_of(self._read(answer)), _seconds(answer.headers.get("Retry-After")))
+            secret = path.split("/")[-2] == SECRETS.plural
+            raise Refused(answer.status, _status_of(self._read(answer)), _seconds(answer.headers.get("Retry-After")), secret=secret)
         return answer
+
+    def _object(self, body: bytes | str) -> dict[str, Any]:
+        try:
+            content = json.loads(body)
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise Unreachable(f"the answer of {self.address} is not that of a Kubernetes API (is there a proxy between?)", passes=True)
+        return content
 
     def _read(self, answer: Any) -> bytes:
         from urllib3.exceptions import HTTPError

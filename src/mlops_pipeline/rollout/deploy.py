@@ -27,8 +27,11 @@ from mlops_pipeline.rollout.progress import (
     HASH,
     Progress,
     Trouble,
+    came_up,
+    observed,
     pods_of,
     previous_template,
+    progress_condition,
     progress_of,
     refusal_of_pods,
     replica_set_of,
@@ -39,6 +42,7 @@ from mlops_pipeline.rollout.progress import (
 SUCCEEDED, FAILED, STOPPED = 0, 1, 130
 
 LOOK_S = 2.0  # how often the pods are looked at while the Deployment says nothing new
+_LAST_LOOK_S = 5.0  # what a look at the pods and the log may take when the time for the rollout is over
 _DIFF_LINES = 12
 _LOG_LINES = 5
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -74,6 +78,10 @@ class Target:
         return self.manifest.label
 
 
+class _Overtaken(Exception):
+    """Somebody else changed the pod template after the apply: the rollout is theirs now."""
+
+
 def read_order(order: Order) -> list[Manifest]:
     """The objects of the file, with the image that was asked for."""
     manifests = read_manifests(order.path)
@@ -94,6 +102,9 @@ def deploy(cluster: Cluster, order: Order, manifests: list[Manifest], *, namespa
     except KeyboardInterrupt:
         say(f"stopped: {rollout.state}")
         return STOPPED
+    except _Overtaken as error:
+        say(str(error))
+        return FAILED
     except Refused as error:
         raise PipelineError(f"{cluster.address}: {error.message} ({rollout.state})") from error
     except Unreachable as error:
@@ -121,7 +132,7 @@ class _Rollout:
         for number, target in enumerate(targets):
             left = ", ".join(t.label for t in targets[number:])
             self.state = f"applied: {', '.join(t.label for t in targets[:number]) or 'nothing'}; not yet: {left}"
-            applied = self._applied(target, target.manifest.content)
+            applied = self._applied(target)
             self._tell(target, applied)
             if target.before is None or changes(target.before, applied):
                 self.changed.append(target.label)
@@ -148,10 +159,11 @@ class _Rollout:
         return targets
 
     def _refuse_typo(self, manifest: Manifest) -> None:
-        """A kind of Kubernetes' own that is not there is a mistake; one of somebody else's may just not be installed."""
-        if "." in manifest.api_version:
-            return
+        """What is not there is a mistake, but for the group of somebody else, which may just not be installed."""
         kinds = self.cluster.kinds(manifest.api_version)
+        group = manifest.api_version.rpartition("/")[0]
+        if kinds is None and "." in group and not group.endswith(".k8s.io"):
+            return
         if kinds is None:
             raise PipelineError(f"{manifest.place}: apiVersion = {manifest.api_version!r}: the cluster does not serve it: use a newer one")
         close = difflib.get_close_matches(manifest.kind, kinds, n=1)
@@ -203,7 +215,7 @@ class _Rollout:
             after = self.cluster.apply(target.path, target.manifest.content, force=self.order.force_conflicts, dry_run=True)
         except Refused as error:
             absent = error.status == 404 and target.namespace and not self._exists(NAMESPACES.path(None, target.namespace))
-            if not absent and "does not support dry run" not in error.message:
+            if not absent and not error.no_dry_run:
                 raise self._mendable(target, error, "patch") from error
             target, after = replace(target, known=False), target.manifest.content
         if (after.get("spec") or {}).get("paused") and target.manifest.is_deployment():
@@ -215,17 +227,16 @@ class _Rollout:
             self._tell(target, after)
         return target
 
-    def _applied(self, target: Target, content: dict[str, Any], *, force: bool = False) -> dict[str, Any]:
+    def _applied(self, target: Target) -> dict[str, Any]:
         try:
-            return self.cluster.apply(target.path, content, force=force or self.order.force_conflicts)
+            return self.cluster.apply(target.path, target.manifest.content, force=self.order.force_conflicts)
         except Refused as error:
             raise self._mendable(target, error, "patch") from error
 
     def _mendable(self, target: Target, error: Refused, verb: str) -> PipelineError:
         what = f"{target.manifest.place}: {target.label}"
         fields = ", ".join(str(cause.get("field")) for cause in error.causes[:5] if cause.get("field"))
-        # What the cluster says of a Secret may repeat its content.
-        message = error.reason or f"HTTP {error.status}" if target.resource == SECRETS else error.message
+        message = error.message
         if error.status == 401:
             text = f"context {self.cluster.context}: the cluster does not accept the credentials: log in again"
         elif error.status == 403:
@@ -263,56 +274,103 @@ class _Rollout:
     def _follow(self, target: Target, applied: dict[str, Any]) -> int:
         kubectl = self._kubectl(target)
         leaving = f"follow it with `{kubectl} rollout status {target.label}`, take it back with `{kubectl} rollout undo {target.label}`"
-        failure = self._wait(target, f"the rollout goes on in the cluster: {leaving}")
+        replaced = target.before is None or not _same_template(target.before, applied)
+        # A version that was tried before has said what it says now: only of another one may the condition be stale.
+        stale = progress_condition(applied) if replaced else None
+        failure = self._wait(target, applied, stale, f"the rollout goes on in the cluster: {leaving}")
         if failure is None:
             self.say(f"{target.label} serves {images_of(applied['spec']['template'])}")
             return SUCCEEDED
         self.say(f"{target.label} failed: {failure}")
         self.state = f"{target.label} has failed and was not rolled back: {leaving}"
         try:
-            return self._roll_back(target)
+            return self._roll_back(target, applied, replaced)
         except (Refused, Unreachable, PipelineError) as error:
             self.say(f"{target.label} could not be rolled back: {one_line(error, 600)}: run `{kubectl} rollout undo {target.label}`")
             return FAILED
 
-    def _roll_back(self, target: Target) -> int:
+    def _roll_back(self, target: Target, applied: dict[str, Any], replaced: bool) -> int:
         live = self.cluster.find(target.path)
         if live is None:
             self.say(f"{target.label} was deleted meanwhile: there is nothing to roll back")
             return FAILED
-        former = without_hash(target.before["spec"]["template"]) if target.before is not None else None
-        if former is None or former == without_hash(live["spec"]["template"]):
+        self._check_ours(target, live, applied)
+        if target.before is not None and not replaced and came_up(target.before):
+            self.say(
+                f"{target.label} is not rolled back, because this apply did not change its version, which had come up before: "
+                f"for an older one run `{self._kubectl(target)} rollout undo {target.label}`{self._left(target, applied)}"
+            )
+            return FAILED
+        former = without_hash(target.before["spec"]["template"]) if target.before is not None and replaced else None
+        if former is None:
             former = previous_template(live, self._list(REPLICA_SETS, target, live))
         if former is None:
             self.say(f"{target.label} has no version before this one to go back to: it stays as it is, and does not serve")
             return FAILED
-        # An apply like the one before, so that the next one finds no fields of another manager (kubernetes#107417).
-        content = target.manifest.content
-        self._applied(target, {**content, "spec": {**content["spec"], "template": former}}, force=True)
+        back = self._applied_again(target, former, live, applied)
         self.say(f"rolling back to {images_of(former)}")
         failure = self._wait(
-            target, f"the pod template before ({images_of(former)}) is applied again and its rollout goes on in the cluster"
+            target,
+            back,
+            progress_condition(back),
+            f"the pod template before ({images_of(former)}) is applied again and its rollout goes on in the cluster",
         )
+        left = self._left(target, back)
         if failure is not None:
-            self.say(f"{target.label} is rolled back to {images_of(former)}, and that does not become healthy either: {failure}")
+            self.say(f"{target.label} is rolled back to {images_of(former)}, and that does not become healthy either: {failure}{left}")
             return FAILED
-        others = ", ".join(label for label in self.changed if label != target.label)
-        left = f"; not taken back: {others}" if others else ""
         self.say(f"{target.label} is rolled back: it serves {images_of(former)} again{left}")
         return FAILED
 
-    def _wait(self, target: Target, state: str) -> str | None:
+    def _applied_again(self, target: Target, template: dict[str, Any], live: dict[str, Any], applied: dict[str, Any]) -> dict[str, Any]:
+        """An apply like the one before, so that the next one finds no fields of another manager (kubernetes#107417)."""
+        content = target.manifest.content
+        before, after, now = (target.before or applied)["spec"], applied["spec"], live["spec"]
+        # What somebody changed meanwhile, such as an autoscaler the replicas, stays as it is.
+        spec = {key: (before if now.get(key) == after.get(key) else now).get(key) for key in content["spec"]}
+        spec = {key: value for key, value in spec.items() if value is not None} | {"template": template}
+        try:
+            return self.cluster.apply(target.path, {**content, "spec": spec}, force=True)
+        except Refused as error:
+            if error.status not in (400, 422):
+                raise
+        # No apply leads from a strategy RollingUpdate to Recreate, for instance: then the template alone.
+        return self.cluster.apply(target.path, {**content, "spec": {**content["spec"], "template": template}}, force=True)
+
+    def _left(self, target: Target, now: dict[str, Any]) -> str:
+        """What this run changed and has not taken back, for the end of a line."""
+        before = (target.before or now)["spec"]
+        keys = [key for key in {**before, **now["spec"]} if key != "template" and before.get(key) != now["spec"].get(key)]
+        others = [label for label in self.changed if label != target.label]
+        left = ", ".join([*others, *(f"{target.label} spec.{key}" for key in keys)])
+        return f"; not taken back: {left}" if left else ""
+
+    def _check_ours(self, target: Target, live: dict[str, Any], applied: dict[str, Any]) -> None:
+        if not _same_template(live, applied):
+            ours, theirs = ({"spec": {"template": without_hash(found["spec"]["template"])}} for found in (applied, live))
+            raise _Overtaken(
+                f"{target.label} was changed by somebody else meanwhile and is left as it is ({changes(ours, theirs)[0]}): "
+                f"look at it with `{self._kubectl(target)} rollout history {target.label}`"
+            )
+
+    def _wait(self, target: Target, applied: dict[str, Any], stale: dict[str, Any] | None, state: str) -> str | None:
         """Wait until the rollout is done; why it failed, if it did."""
         self.state = state
+        deadline = self.cluster.clock.now() + self.order.timeout_s
+        with self.cluster.until(deadline):
+            return self._outcome(target, applied, stale, deadline)
+
+    def _outcome(self, target: Target, applied: dict[str, Any], stale: dict[str, Any] | None, deadline: float) -> str | None:
         said: set[str] = set()
         last: Progress | None = None
         live: dict[str, Any] | None = None
-        looked = self.cluster.clock.now()
-        deadline = looked + self.order.timeout_s
+        looked, state = self.cluster.clock.now(), self.state
         for seen in self._events(target, deadline):
             live = seen or live
             if seen is not None:
-                now = progress_of(seen)
+                self._check_ours(target, seen, applied)
+                stale = stale if progress_condition(seen) == stale else None
+                now = progress_of(seen, stale)
                 if last is None or now.text != last.text:
                     self.say(f"  {target.label}: {now.text}")
                 last = now
@@ -336,9 +394,10 @@ class _Rollout:
         return self._cause(f"not done within {self.order.timeout_s:g} s", target, live, said)
 
     def _cause(self, failure: str, target: Target, live: dict[str, Any] | None, said: set[str]) -> str:
-        found = self._troubles(target, live, late=True) if live is not None else []
-        if found and found[0].log and found[0].text not in said:
-            self._say_log(target, found[0])
+        with self.cluster.until(self.cluster.clock.now() + _LAST_LOOK_S):
+            found = self._troubles(target, live, late=True) if live is not None else []
+            if found and found[0].log and found[0].text not in said:
+                self._say_log(target, found[0])
         return failure + (f": {found[0].text}" if found else "")
 
     def _events(self, target: Target, deadline: float) -> Iterator[dict[str, Any] | None]:
@@ -385,6 +444,8 @@ class _Rollout:
                 yield str(metadata["resourceVersion"]), event["object"]
 
     def _troubles(self, target: Target, live: dict[str, Any], late: bool = False) -> list[Trouble]:
+        if not observed(live):
+            return []
         refusal = refusal_of_pods(live)
         try:
             replica_set = replica_set_of(live, self._list(REPLICA_SETS, target, live))
@@ -416,6 +477,10 @@ class _Rollout:
 
     def _kubectl(self, target: Target) -> str:
         return "kubectl" + (f" --context {self.cluster.context}" if self.cluster.context else "") + f" --namespace {target.namespace}"
+
+
+def _same_template(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return without_hash(one["spec"]["template"]) == without_hash(other["spec"]["template"])
 
 
 def _owner(cause: dict[str, Any]) -> str:

@@ -127,7 +127,8 @@ def with_image(deployment: Manifest, image: str) -> Manifest:
     content = copy.deepcopy(deployment.content)
     template = _template_of(content)
     containers = _containers(template)
-    default = ((template.get("metadata") or {}).get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
+    annotations = _mapping(_mapping(template, "metadata", deployment.place), "annotations", deployment.place)
+    default = annotations.get("kubectl.kubernetes.io/default-container")
     same = [c for c in containers if repository_of(str(c.get("image", ""))) == asked["repository"]]
     marked = [c for c in containers if c.get("name") == default]
     fitting = containers if len(containers) == 1 else marked or same
@@ -154,16 +155,16 @@ def images_of(template: dict[str, Any]) -> str:
 
 def needed_secrets(manifest: Manifest) -> list[SecretReference]:
     """The Secrets that the pods of an object refer to and cannot start without."""
-    pod = _pod_of(manifest.content)
+    pod, place = _pod_of(manifest.content), manifest.place
     if pod is None:
         return []
     keys: dict[str, set[str]] = {}
-    for name, key in _references(pod):
+    for name, key in _references(pod, place):
         keys.setdefault(name, set()).update([key] if key else [])
-    pulling = [str(item["name"]) for item in pod.get("imagePullSecrets") or () if item.get("name") and item["name"] not in keys]
+    named = [str(item["name"]) for item in _mappings(pod, "imagePullSecrets", place) if item.get("name")]
     return [
         *(SecretReference(name, tuple(sorted(found))) for name, found in keys.items()),
-        *(SecretReference(name, (), for_images=True) for name in pulling),
+        *(SecretReference(name, (), for_images=True) for name in named if name not in keys),
     ]
 
 
@@ -189,7 +190,9 @@ def _checked(content: Any, place: str) -> Manifest:
         raise PipelineError(f"{place}: metadata.name is missing: add it ({content['kind']} is applied by its name)")
     manifest = Manifest(content, place)
     if manifest.is_deployment():
-        _containers(_template_of(content, place), place)
+        template = _template_of(content, place)
+        _mapping(template, "metadata", place)
+        _containers(template, place)
     return manifest
 
 
@@ -200,41 +203,61 @@ def _rank(manifest: Manifest) -> int:
 
 
 def _template_of(content: dict[str, Any], place: str = "") -> dict[str, Any]:
-    template = (content.get("spec") or {}).get("template")
+    template = _mapping(content, "spec", place).get("template")
     if not isinstance(template, dict):
         raise PipelineError(f"{place}: spec.template is missing: a Deployment needs a pod template")
     return template
 
 
 def _containers(template: dict[str, Any], place: str = "") -> list[dict[str, Any]]:
-    containers = (template.get("spec") or {}).get("containers")
+    containers = _mapping(template, "spec", place).get("containers")
     if not isinstance(containers, list) or not containers or not all(isinstance(c, dict) for c in containers):
         raise PipelineError(f"{place}: spec.template.spec.containers is missing: a Deployment needs at least one container")
     return containers
 
 
+def _mapping(content: dict[str, Any], key: str, place: str) -> dict[str, Any]:
+    found = content.get(key)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise PipelineError(f"{place}: {key} = {one_line(found, 60)}: must be a mapping")
+    return found
+
+
+def _mappings(content: dict[str, Any], key: str, place: str) -> list[dict[str, Any]]:
+    found = content.get(key)
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise PipelineError(f"{place}: {key} = {one_line(found, 60)}: must be a list of mappings")
+    return found
+
+
 def _pod_of(content: dict[str, Any]) -> dict[str, Any] | None:
-    spec: Any = content.get("spec")
-    if content["kind"] == "CronJob":
-        spec = ((spec or {}).get("jobTemplate") or {}).get("spec")
-    pod = spec if content["kind"] == "Pod" else ((spec or {}).get("template") or {}).get("spec") if isinstance(spec, dict) else None
-    return pod if isinstance(pod, dict) else None
+    """What is a pod's specification in an object of any kind, also of one that is not Kubernetes' own."""
+    path = {"Pod": ("spec",), "CronJob": ("spec", "jobTemplate", "spec", "template", "spec")}
+    found: Any = content
+    for key in path.get(content["kind"], ("spec", "template", "spec")):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) and isinstance(found.get("containers"), list) else None
 
 
-def _references(pod: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
-    for container in [*(pod.get("initContainers") or ()), *(pod.get("containers") or ())]:
-        for variable in container.get("env") or ():
-            yield from _reference((variable.get("valueFrom") or {}).get("secretKeyRef"), "name")
-        for source in container.get("envFrom") or ():
-            yield from _reference(source.get("secretRef"), "name")
-    for volume in pod.get("volumes") or ():
-        yield from _reference(volume.get("secret"), "secretName")
-        for source in (volume.get("projected") or {}).get("sources") or ():
-            yield from _reference(source.get("secret"), "name")
+def _references(pod: dict[str, Any], place: str) -> Iterator[tuple[str, str | None]]:
+    for container in [*_mappings(pod, "initContainers", place), *_mappings(pod, "containers", place)]:
+        for variable in _mappings(container, "env", place):
+            yield from _reference(_mapping(variable, "valueFrom", place), "secretKeyRef", "name", place)
+        for source in _mappings(container, "envFrom", place):
+            yield from _reference(source, "secretRef", "name", place)
+    for volume in _mappings(pod, "volumes", place):
+        yield from _reference(volume, "secret", "secretName", place)
+        for source in _mappings(_mapping(volume, "projected", place), "sources", place):
+            yield from _reference(source, "secret", "name", place)
 
 
-def _reference(reference: dict[str, Any] | None, name: str) -> Iterator[tuple[str, str | None]]:
-    if not reference or not reference.get(name) or reference.get("optional"):
+def _reference(source: dict[str, Any], kind: str, name: str, place: str) -> Iterator[tuple[str, str | None]]:
+    reference = _mapping(source, kind, place)
+    if not reference.get(name) or reference.get("optional"):
         return
-    keys = [item.get("key") for item in reference.get("items") or ()] or [reference.get("key")]
-    yield from ((str(reference[name]), key) for key in keys)
+    keys = [item.get("key") for item in _mappings(reference, "items", place)] or [reference.get("key")]
+    yield from ((str(reference[name]), str(key) if key else None) for key in keys)

@@ -33,14 +33,14 @@ class Trouble:
     log: str | None = None
 
 
-def progress_of(deployment: dict[str, Any]) -> Progress:
+def progress_of(deployment: dict[str, Any], stale: dict[str, Any] | None = None) -> Progress:
     """The state of a Deployment's rollout by the rules of ``kubectl rollout status``.
 
     They are in kubectl's pkg/polymorphichelpers/rollout_status.go, ``DeploymentStatusViewer.Status``.
+    A condition that is still the ``stale`` one tells of the rollout before: the controller keeps it until a pod makes progress.
     """
     spec, status = deployment.get("spec") or {}, deployment.get("status") or {}
-    generation = int((deployment.get("metadata") or {}).get("generation") or 0)
-    if generation > int(status.get("observedGeneration") or 0):
+    if not observed(deployment):
         return Progress("waiting for the cluster to take notice of the change")
     updated, available, ready, replicas = (
         int(status.get(key) or 0) for key in ("updatedReplicas", "availableReplicas", "readyReplicas", "replicas")
@@ -50,9 +50,32 @@ def progress_of(deployment: dict[str, Any]) -> Progress:
     text = f"{updated} of {of} updated, {ready} ready, {available} available"
     old = replicas - updated
     text += f", {old} old still there" if old > 0 else ""
-    if _condition(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded":
+    condition = progress_condition(deployment)
+    if condition.get("reason") == "ProgressDeadlineExceeded" and condition != stale:
         return Progress(text, failed="exceeded its progress deadline")
     return Progress(text, done=updated >= of and replicas <= updated and available >= updated)
+
+
+def observed(deployment: dict[str, Any]) -> bool:
+    """Whether the controller knows the Deployment as it is now; until then its status and revision are those of the one before."""
+    generation = int((deployment.get("metadata") or {}).get("generation") or 0)
+    return generation <= int((deployment.get("status") or {}).get("observedGeneration") or 0)
+
+
+def came_up(deployment: dict[str, Any]) -> bool:
+    """Whether the present version was once rolled out in full, however many of its pods are away or missing now."""
+    if not observed(deployment):
+        return False
+    reason, status = progress_condition(deployment).get("reason"), deployment.get("status") or {}
+    if reason:
+        return bool(reason == "NewReplicaSetAvailable")
+    # Without a progress deadline the controller writes no condition: no older pod is left, and one of these serves.
+    return int(status.get("replicas") or 0) == int(status.get("updatedReplicas") or 0) and bool(status.get("availableReplicas"))
+
+
+def progress_condition(deployment: dict[str, Any]) -> dict[str, Any]:
+    """The condition in which the controller says how its rollout goes."""
+    return _condition(deployment, "Progressing")
 
 
 def refusal_of_pods(deployment: dict[str, Any]) -> Trouble | None:
