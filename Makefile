@@ -75,7 +75,7 @@ bench: setup-dev ## measure what the README states, beside a peer or a floor
 	python benchmarks/monitoring.py
 
 compose: setup-dev ## bring up the whole platform in containers and train once (docker/README.md)
-	docker/compose
+	VERSION=$(VERSION) docker/compose
 
 manifests: setup-dev ## write k8s/model-deployment.yaml from k8s/overlays/local
 	k8s/render

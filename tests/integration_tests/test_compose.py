@@ -49,12 +49,14 @@ class Platform:
         done = subprocess.run(
             [str(DOCKER / "compose"), *words], env=self.environ, capture_output=True, text=True, timeout=timeout, check=False
         )
-        print(f"docker/compose {' '.join(words)[:60]!r}: {time.monotonic() - begun:.1f} s")
+        print(f"docker/compose {' '.join(words[:4])}: {time.monotonic() - begun:.1f} s")
         assert done.returncode == 0 or not check, f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
         return done
 
     def inside(self, service: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.compose("exec", "-T", service, *words, check=check)
+        done = subprocess.run(["podman", "exec", self.container(service), *words], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0 or not check, f"{service}: {done.stdout}\n{done.stderr}"
+        return done
 
     def url(self, part: str) -> str:
         return f"http://127.0.0.1:{self.environ[f'{part}_PORT']}"
@@ -90,7 +92,7 @@ class Platform:
 
 
 @pytest.fixture(scope="module")
-def platform(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def platform(training_image: str, serving_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """Everything up, trained once and served; gone afterwards, with its volumes."""
     if not shutil.which("podman-compose") or not shutil.which("podman"):
         lacking("podman with podman-compose", "apt-get install podman; pip install podman-compose")
@@ -99,7 +101,12 @@ def platform(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     secrets = tmp_path_factory.mktemp("compose") / "secrets"
     ports = {f"{part}_PORT": str(unused_port()) for part in ("MLFLOW", "PREFECT", "MODEL_SERVER", "PROMETHEUS", "GRAFANA")}
     environ = process_environment(
-        COMPOSE_PROJECT_NAME=f"mlopstest{uuid.uuid4().hex[:8]}", SECRETS_FOLDER=str(secrets), LOCAL_IMAGES="1", VERSION="compose", **ports
+        ENGINE="podman",
+        COMPOSE_PROJECT_NAME=f"mlopstest{uuid.uuid4().hex[:8]}",
+        SECRETS_FOLDER=str(secrets),
+        LOCAL_IMAGES="1",
+        VERSION="tests",
+        **ports,
     )
     made = Platform(environ, secrets)
     try:
@@ -107,6 +114,10 @@ def platform(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield made
     finally:
         made.compose("down", "--volumes", check=False)
+        # podman-compose leaves the volumes of a container that was just being started again.
+        left = subprocess.run(["podman", "volume", "ls", "--quiet"], capture_output=True, text=True, check=False).stdout.split()
+        for name in (volume for volume in left if volume.startswith(environ["COMPOSE_PROJECT_NAME"])):
+            subprocess.run(["podman", "volume", "rm", "--force", name], capture_output=True, check=False)
 
 
 def test_a_deployment_run_on_the_worker_becomes_a_champion_that_is_served(platform: Platform) -> None:
@@ -136,7 +147,7 @@ def test_each_role_reaches_its_own_database_and_no_other(platform: Platform) -> 
     own = platform.secret("records_uri").replace("@postgresql:", "@127.0.0.1:")
     assert platform.inside("postgresql", "psql", own, "-Atc", "SELECT current_user").stdout.strip() == "records"
     for other in ("mlflow", "prefect", "postgres"):
-        refused = platform.inside("postgresql", "psql", own.replace("/records", f"/{other}"), "-c", "SELECT 1", check=False)
+        refused = platform.inside("postgresql", "psql", own.removesuffix("records") + other, "-c", "SELECT 1", check=False)
         assert "permission denied for database" in refused.stdout + refused.stderr
 
 

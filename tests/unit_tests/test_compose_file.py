@@ -20,7 +20,7 @@ DOCKER = REPOSITORY / "docker"
 FILE = yaml.safe_load((DOCKER / "docker-compose.yml").read_text())
 LOCAL = yaml.safe_load((DOCKER / "docker-compose.local.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
-EXAMPLE = dict(re.findall(r"^([A-Z_]+)=(.*)$", (DOCKER / ".env.example").read_text(), re.MULTILINE))
+EXAMPLE = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", (DOCKER / ".env.example").read_text(), re.MULTILINE))
 VERSION = re.findall(r'^version = "(.+)"', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)[0]
 
 
@@ -138,6 +138,15 @@ def test_secrets_are_made_once_and_only_the_user_can_reach_them(tmp_path: Path) 
     again = make()
     assert again.pop("grafana_password") != made.pop("grafana_password")
     assert again == made
+
+
+def test_scripts_and_dockerfiles_are_clean() -> None:
+    scripts = [DOCKER / "compose", DOCKER / "s3/start", DOCKER / "worker/start", DOCKER / "postgresql/docker-entrypoint"]
+    dockerfiles = sorted(DOCKER.glob("*/Dockerfile"))
+    assert len(dockerfiles) == 3
+    for words in (["shellcheck", *scripts], ["hadolint", *dockerfiles], ["ruff", "check", DOCKER / "await"]):
+        done = subprocess.run(words, env=process_environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_dashboard_asks_for_metrics_that_the_server_has() -> None:
