@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,30 @@ environment.prepare()
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 BIN = Path(sys.executable).parent
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep tests of one ``xdist_group`` on one worker; the group is read from the file, since pytest 9.2 took away how xdist did it.
+
+    https://github.com/pytest-dev/pytest-xdist/issues/1386
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class ByFile(LoadGroupScheduling):  # type: ignore[misc]  # xdist's own types are partial
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid.partition("::")[0]) or nodeid
+
+    return ByFile(config, log)
+
+
+@cache
+def group_of(file: str) -> str | None:
+    """The first ``xdist_group`` that a test file names."""
+    found = re.search(r'xdist_group\("([^"]+)"\)', (REPOSITORY / file).read_text(encoding="utf-8"))
+    return found.group(1) if found else None
 
 
 @dataclass(frozen=True)
