@@ -555,7 +555,12 @@ def test_policies_let_nothing_out_but_what_they_name(target: str) -> None:
         assert not unnamed or policy["metadata"]["name"] == "prefect-worker"
     if target == "overlays/production":
         chosen = [policy["spec"] for policy in policies if policy["metadata"]["name"] == "default-deny"]
-        assert chosen == [{"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}]
+        # Our own pods alone: what else lives in the namespace (MLflow, PostgreSQL) must stay reachable.
+        ours = {"app.kubernetes.io/part-of": "mlops-pipeline"}
+        assert chosen == [{"podSelector": {"matchLabels": ours}, "policyTypes": ["Ingress", "Egress"]}]
+        labels = [pod["metadata"]["labels"] for name, pod in pods().items() if name.startswith(f"{target}:")]
+        assert labels
+        assert all(ours.items() <= found.items() for found in labels)
 
 
 # ------------------------------------------------------------------------------------------------ true of our own programs
