@@ -16,13 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from filelock import FileLock
 
 from tests.conftest import REPOSITORY, Project, lacking, make_project, process_environment, unused_port, wait_for
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 FLOW_FILE = REPOSITORY / "prefect/flows/training_pipeline.py"
 
@@ -171,6 +174,20 @@ def built(dockerfile: str, tag: str, *options: str, context: Path = REPOSITORY) 
         done = subprocess.run([*words, str(context)], capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return tag
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, for the tests of one file."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium")
+    if program is None:
+        lacking("chromium", "make system")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -202,7 +202,7 @@ def test_the_pipeline_runs_in_its_image_and_keeps_its_state_on_a_volume(training
     tmp_path.chmod(0o755)
     settings = {**SMALL_SETTINGS, "dataset": {**SMALL_SETTINGS["dataset"], "source": {"path": "data/table.csv"}}}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump({**settings, "paths": {"root": "pipelines/small"}}, sort_keys=False))
-    place = ("--volume", f"{volume}:/work")
+    place = ("--volume", f"{volume}:/project")
     words = (*HARDENED, *place)
     bring = "mkdir -p pipelines/small data && cp /given/table.csv data/ && cp /given/small.yaml configs/"
     ran(*words, "--volume", f"{tmp_path}:/given:ro", training_image, "sh", "-c", bring)
@@ -214,7 +214,7 @@ def test_the_pipeline_runs_in_its_image_and_keeps_its_state_on_a_volume(training
 
 
 def test_settings_on_the_volume_are_the_user_s_and_stay(training_image: str, volume: str) -> None:
-    place = ("--volume", f"{volume}:/work")
+    place = ("--volume", f"{volume}:/project")
     ran(
         *HARDENED,
         *place,
@@ -224,16 +224,17 @@ def test_settings_on_the_volume_are_the_user_s_and_stay(training_image: str, vol
         "echo '# mine' >>configs/training_config.yaml; echo '# mine' >>dvc.yaml; echo x >.from-image",
     )
     said = ran(*HARDENED, *place, training_image, "sh", "-c", "tail -n 1 configs/training_config.yaml; tail -n 1 dvc.yaml")
-    assert "/work/configs/training_config.yaml stays as it is; the image's own is /opt/project/configs/training_config.yaml" in said
+    assert "/project/configs/training_config.yaml stays as it is; the image's own is /opt/project/configs/training_config.yaml" in said
     assert said.count("# mine") == 1
     assert "stays" not in ran(*HARDENED, *place, training_image, "true")
 
 
 def test_a_folder_that_is_no_project_is_not_written_into(training_image: str, tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
-    said = ran("--user", "0:0", "--volume", f"{tmp_path}:/work", training_image, "mlops", "status", code=2)
+    said = ran("--user", "0:0", "--volume", f"{tmp_path}:/project", training_image, "mlops", "status", code=2)
     assert (
-        said.strip() == "error: /work: holds src, but no .dvc: run 'git init && dvc init' in your project first, or mount an empty folder"
+        said.strip()
+        == "error: /project: holds src, but no .dvc: run 'git init && dvc init' in your project first, or mount an empty folder"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["src"]
 
@@ -241,7 +242,7 @@ def test_a_folder_that_is_no_project_is_not_written_into(training_image: str, tm
 def test_a_project_of_ones_own_is_mounted_and_stays_as_it_is(training_image: str, tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     before = {path.name for path in project.folder.iterdir()}
-    place = f"{project.folder}:/work"
+    place = f"{project.folder}:/project"
     said = ran(*HARDENED, "--user", "0:0", "--volume", place, training_image, "mlops", "run", "--config", "pipeline.yaml")
     assert "small version 1: champion" in said
     made = {path.name for path in project.folder.iterdir()} - before

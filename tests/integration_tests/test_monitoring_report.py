@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from sklearn import metrics
 
 from mlops_pipeline.monitoring.report import MonitoringReport, create_model_monitoring_report
 from mlops_pipeline.monitoring.window import current_rows, open_pipeline
-from tests.conftest import REPOSITORY, Project, lacking, process_environment
+from tests.conftest import REPOSITORY, Project, process_environment
 
 ROWS = 1500
 TWO, THREE = ["no", "yes"], ["left", "middle", "right"]
@@ -218,17 +218,6 @@ def test_no_number_that_json_lacks_gets_into_it() -> None:
     assert told["summary"]["quantile"]["current"] is None
     assert math.isnan(report.quality["r2"]["current"])
     assert told["summary"]["quality"]["r2"]["current"] is None
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        lacking("chromium", "make system")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,27 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from mlops_pipeline.serving.openapi import REASONS
-from tests.conftest import Project, lacking
+from tests.conftest import Project
 from tests.integration_tests.conftest import serving
 
 if TYPE_CHECKING:
     from tests.integration_tests.conftest import Server
 
 KEY = "a key of the tests"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        lacking("chromium", "make system")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

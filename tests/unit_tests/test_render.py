@@ -161,7 +161,7 @@ def test_a_source_of_the_projects_own_comes_from_the_artifact_repository(tmp_pat
     spec = yaml.safe_load(text)["spec"]
     assert {"name": "source", "value": "table.csv", "description": "key in the artifact repository"} in spec["arguments"]["parameters"]
     taken = spec["templates"][1]["inputs"]["artifacts"]
-    assert taken == [{"name": "source", "path": "/work/table.csv", "s3": {"key": "{{workflow.parameters.source}}"}}]
+    assert taken == [{"name": "source", "path": "/project/table.csv", "s3": {"key": "{{workflow.parameters.source}}"}}]
     assert keeps_schema(WorkflowTemplate, yaml.safe_load(text))
 
 

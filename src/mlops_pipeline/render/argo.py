@@ -1,6 +1,6 @@
 """The pipeline for Argo Workflows: a template whose tasks hand each other artifacts, and its nightly run.
 
-Each stage runs in a fresh container: the entrypoint puts the image's project under ``/work``, Argo puts the declared inputs at
+Each stage runs in a fresh container: the entrypoint puts the image's project under ``/project``, Argo puts the declared inputs at
 their places in it before, and takes the declared outputs from their places afterwards.
 """
 
@@ -99,7 +99,7 @@ def _task(stage: Stage) -> dict[str, Any]:
 def _template(stage: Stage, settings: Settings, layout: Layout) -> dict[str, Any]:
     def path_of(path: Path) -> str:
         inside = path.is_relative_to(layout.project)
-        return f"{terms.WORK}/{layout.relative(path)}" if inside else str(path)
+        return f"{terms.PROJECT}/{layout.relative(path)}" if inside else str(path)
 
     inputs = [
         # A source is no other stage's: it lies in the artifact repository, under a key that is a parameter.
@@ -140,7 +140,7 @@ def _container(stage: Stage, layout: Layout) -> dict[str, Any]:
         # Argo runs a command of its own before this one, so the image's entrypoint has to be named.
         "command": [terms.ENTRYPOINT],
         "args": ["mlops", "stage", stage.name, "--config", layout.relative(layout.config)],
-        "workingDir": terms.WORK,
+        "workingDir": terms.PROJECT,
         "env": [
             {"name": "MLFLOW_TRACKING_URI", "value": "{{workflow.parameters.mlflow-tracking-uri}}"},
             # Else a thread starts for every core of the node, and all wait for the share that the limit leaves them.
@@ -153,7 +153,7 @@ def _container(stage: Stage, layout: Layout) -> dict[str, Any]:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "work", "mountPath": terms.WORK}, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  # the container's own
+        "volumeMounts": [{"name": "work", "mountPath": terms.PROJECT}, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  # the container's own
     }
 
 

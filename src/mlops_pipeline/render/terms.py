@@ -17,7 +17,7 @@ BACKOFF_FACTOR = 2
 LONGEST_BACKOFF_S = 600
 NIGHTLY = "0 3 * * *"
 
-WORK = "/work"
+PROJECT = "/project"
 """Where the training image keeps its project."""
 ENTRYPOINT = "docker-entrypoint"
 """Fills an empty working folder with the image's project, then runs what it is told."""
