@@ -55,7 +55,7 @@ lock: UPGRADE = --upgrade
 lock: relock ## resolve the newest versions within the bounds of pyproject.toml
 relock: | .venv/bin/uv ## resolve again after a change of pyproject.toml, moving no version that need not move
 	$(COMPILE) --extra monitoring --extra test --extra deploy pyproject.toml -o requirements.txt
-	$(COMPILE) --extra monitoring --extra test --extra deploy --extra servers --extra lint -c requirements.txt pyproject.toml -o requirements-dev.txt
+	$(COMPILE) --extra monitoring --extra test --extra deploy --extra servers --extra lint --extra notebooks -c requirements.txt pyproject.toml -o requirements-dev.txt
 	$(COMPILE) --group serving -c requirements.txt -o requirements-serving.txt
 	$(COMPILE) --extra monitoring --extra s3 -c requirements.txt pyproject.toml -o requirements-training.txt
 	$(COMPILE) --group image -c requirements-dev.txt -o docker/requirements-build.txt

@@ -83,7 +83,7 @@ def tracking(tmp_path: Path) -> Iterator[str]:
 def champion_at(uri: str, name: str) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(uri).get_model_version_by_alias(name, "champion")
+    return MlflowClient(uri, registry_uri=uri).get_model_version_by_alias(name, "champion")
 
 
 # Argo

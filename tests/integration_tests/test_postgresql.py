@@ -52,6 +52,8 @@ def test_runs_at_once_on_one_registry_leave_every_run_version_and_alias_right(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
     check_stores(projects[0])
+    projects[0].run(MLFLOW_TRACKING_URI=uri)  # takes the champion there, if another project's was promoted after its own
+    check_stores(projects[0])
     again = projects[0].run(MLFLOW_TRACKING_URI=uri).stdout
     assert again.count("up to date") == 6, again
 

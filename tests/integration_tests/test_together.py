@@ -22,7 +22,7 @@ def test_mlflow_prefect_dvc_and_evidently_work_in_one_process(tmp_path: Path) ->
     from prefect import flow, task
 
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = MlflowClient(uri := f"sqlite:///{tmp_path / 'mlflow.db'}", registry_uri=uri)
     run_id = client.create_run(client.create_experiment("together", (tmp_path / "artifacts").as_uri())).info.run_id
 
     @task

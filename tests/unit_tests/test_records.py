@@ -758,7 +758,7 @@ def test_the_writer_ends_with_its_recorder_whatever_the_signals(tmp_path: Path) 
 
     on_a_loop(work)
     assert read(tmp_path)["request_id"].to_list() == ["one", "two"]
-    assert [path.suffix for path in tmp_path.iterdir()] == [".sqlite"]
+    assert {path.suffix for path in tmp_path.iterdir()} == {".sqlite"}
 
 
 def test_closing_ends_a_writer_that_cannot_write(tmp_path: Path) -> None:
@@ -842,7 +842,7 @@ def test_a_locked_file_holds_answers_back_and_is_waited_for(tmp_path: Path) -> N
     async def work(loop: asyncio.AbstractEventLoop) -> None:
         made = recorder(open_store(tmp_path, 0), loop)
         await made.add(entry("one"))  # type: ignore[misc]
-        (path,) = tmp_path.glob("*.sqlite")
+        (path,) = tmp_path.glob("2026-11-24.*.sqlite")
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         waiting = made.add(entry("two"))
@@ -871,7 +871,7 @@ def test_two_workers_write_at_once_into_files_of_their_own(tmp_path: Path) -> No
     on_a_loop(work)
     table = read(tmp_path)
     assert table.height == table["request_id"].n_unique() == 6000
-    assert len(list(tmp_path.glob("*.sqlite"))) == 2
+    assert len(list(tmp_path.glob("2026-11-24.*.sqlite"))) == 2
 
 
 def test_entries_of_the_next_day_go_to_the_next_days_file(tmp_path: Path) -> None:
