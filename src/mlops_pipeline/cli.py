@@ -120,11 +120,11 @@ def stage(
 @app.command()
 def render(
     config: Config = CONFIG,
-    target: Annotated[str | None, typer.Option(help="dvc, argo, airflow or kubeflow; default: what the project keeps")] = None,
+    target: Annotated[str | None, typer.Option(help="dvc, argo, metadata, airflow or kubeflow; default: what the project keeps")] = None,
     output: Annotated[Path | None, typer.Option(help="file to write, for argo the folder; default: standard output, or its place")] = None,
     check: Annotated[bool, typer.Option("--check", help="write nothing; fail if a file is not current")] = False,
 ) -> None:
-    """Write the files of other programs (dvc.yaml, Argo, Airflow, Kubeflow) from the one definition."""
+    """Write the files of other programs (dvc.yaml, Argo, Airflow, Kubeflow) and metadata.json from the one definition."""
     from mlops_pipeline.render import rendered
 
     settings, layout, console = _opened(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from sklearn.preprocessing import FunctionTransformer
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.model_folder import SKOPS_FILE, _canonical_skops, load_model, model_digest, save_model, size_in_bytes
-from mlops_pipeline.modelling.requirements import model_requirements
 from tests.model_tests.workbench import PROBLEMS, fitted, save
 
 
@@ -115,10 +115,12 @@ def test_the_digest_is_of_the_weights(tmp_path: Path) -> None:
     assert size_in_bytes(tmp_path / "a") == (tmp_path / "a" / SKOPS_FILE).stat().st_size > 0
 
 
-def test_requirements_come_from_the_lock_and_lightgbm_only_where_it_is_needed(tmp_path: Path) -> None:
-    lock = tmp_path / "requirements.txt"
-    lock.write_text("numpy==9.9.9 \\\n    --hash=sha256:00\nlightgbm==8.8.8 ; python_version > '3'\n")
-    wanted = model_requirements(lock, "lightgbm")
-    assert {"numpy==9.9.9", "lightgbm==8.8.8"} <= set(wanted)
-    assert not any(line.startswith("lightgbm") for line in model_requirements(lock, "random_forest"))
-    assert all("==" in line for line in model_requirements(tmp_path / "none", "lightgbm"))
+@pytest.mark.parametrize("name", ["lightgbm", "random_forest"])
+def test_a_model_asks_for_the_libraries_it_was_fitted_with_and_for_no_other_estimators(name: str, tmp_path: Path) -> None:
+    problem = PROBLEMS["binary"]
+    model, x, _ = fitted(name, problem)
+    save(tmp_path / "model", name, model, x, problem.task)
+    wanted = dict(line.split("==") for line in (tmp_path / "model/requirements.txt").read_text().split())
+    assert {"numpy", "scikit-learn", "skops"} < set(wanted)
+    assert ("lightgbm" in wanted) == (name == "lightgbm")
+    assert {library: version(library) for library in wanted} == wanted

@@ -96,7 +96,7 @@ def fitted(name: str, problem: Problem, threads: int = 1, seed: int = 3, rows: i
 
 
 def save(folder: Path, name: str, model: Pipeline, x: Any, task: Task) -> None:
-    save_model(folder, model, x.head(50), task, model_requirements(folder / "no lock", name))
+    save_model(folder, model, x.head(50), task, model_requirements(name))
 
 
 def version_folder(folder: Path, name: str, problem: Problem, *, onnx: bool) -> Pipeline:

@@ -57,7 +57,8 @@ def paths(artifacts: list[dict[str, Any]]) -> dict[str, str]:
 def test_the_committed_files_are_what_the_definition_gives() -> None:
     settings = load_settings(CONFIG)
     files = rendered(settings, layout_of(settings, CONFIG, REPOSITORY))
-    assert [file.path for file in files] == [REPOSITORY / "dvc.yaml", FOLDER / "workflow-template.yaml", FOLDER / "cron-workflow.yaml"]
+    argo = [FOLDER / "workflow-template.yaml", FOLDER / "cron-workflow.yaml"]
+    assert [file.path for file in files] == [REPOSITORY / "dvc.yaml", *argo, REPOSITORY / "metadata.json"]
     assert [file.path for file in files if not file.is_current()] == []
 
 
@@ -278,7 +279,7 @@ def test_dvc_is_refused_when_it_works_by_an_old_definition_and_others_are_not(pr
 @pytest.mark.parametrize(
     ("target", "output", "words"),
     [
-        ("jenkins", None, ["--target jenkins: use one of dvc, argo, airflow, kubeflow"]),
+        ("jenkins", None, ["--target jenkins: use one of dvc, metadata, argo, airflow, kubeflow"]),
         (None, "x.py", ["--output x.py: name a --target too: argo, airflow, kubeflow"]),
         ("dvc", "x.yaml", ["--output x.yaml: dvc.yaml has its place already"]),
     ],

@@ -1,16 +1,13 @@
-"""What a logged model needs to be loaded elsewhere, at the versions of the lock."""
+"""What a logged model needs to be loaded elsewhere: the libraries it was fitted with, at their versions."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
-from pathlib import Path
+from importlib.metadata import version
 
 COMMON = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 
 
-def model_requirements(lock: Path, estimator: str) -> list[str]:
-    """Pinned requirements of a model, from the lock file where there is one, else as installed."""
+def model_requirements(estimator: str) -> list[str]:
+    """Pinned requirements of a model, as installed: a lock may hold other versions for another Python."""
     wanted = (*COMMON, "lightgbm") if estimator == "lightgbm" else COMMON
-    pinned = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE)) if lock.exists() else {}
-    return [f"{name}=={pinned.get(name) or importlib.metadata.version(name)}" for name in wanted]
+    return [f"{name}=={version(name)}" for name in wanted]

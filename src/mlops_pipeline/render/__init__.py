@@ -12,10 +12,12 @@ from mlops_pipeline.render.airflow import airflow_dag
 from mlops_pipeline.render.argo import FOLDER, argo_files
 from mlops_pipeline.render.dvc import code_of, dvc_yaml, is_current, refuse_an_old_definition
 from mlops_pipeline.render.kubeflow import kubeflow_pipeline
+from mlops_pipeline.render.metadata import FILE as METADATA
+from mlops_pipeline.render.metadata import metadata
 
 __all__ = ["TARGETS", "Rendered", "code_of", "dvc_yaml", "is_current", "refuse_an_old_definition", "rendered"]
 
-TARGETS = ("dvc", "argo", "airflow", "kubeflow")
+TARGETS = ("dvc", "metadata", "argo", "airflow", "kubeflow")
 
 _SINGLE: dict[str, Callable[[Settings, Layout], str]] = {"airflow": airflow_dag, "kubeflow": kubeflow_pipeline}
 
@@ -38,21 +40,28 @@ class Rendered:
 
 
 def rendered(settings: Settings, layout: Layout, target: str | None = None, output: Path | None = None) -> list[Rendered]:
-    """The files of a target; without one, those that the project keeps: ``dvc.yaml``, and Argo's if it has their folder.
+    """The files of a target; without one, those that the project keeps: ``dvc.yaml``, Argo's if it has
+    their folder, and ``metadata.json`` if it has one beside a ``pyproject.toml``.
 
     ``output`` is the file to write, for Argo the folder. Raises :class:`PipelineError` if they do not go together.
     """
     folder = layout.project / FOLDER
     if target is None:
         if output is not None:
-            raise PipelineError(f"--output {output}: name a --target too: {', '.join(TARGETS[1:])}")
-        # The folder belongs to the pipeline at the project's root; others name theirs with --output.
-        keeps_argo = folder.is_dir() and layout.root == layout.project
-        return [*rendered(settings, layout, "dvc"), *(rendered(settings, layout, "argo") if keeps_argo else [])]
-    if target == "dvc":
+            raise PipelineError(f"--output {output}: name a --target too: {', '.join(TARGETS[2:])}")
+        # Both belong to the pipeline at the project's root; others name theirs with --output.
+        at_root = layout.root == layout.project
+        keeps = {
+            "dvc": True,
+            "argo": at_root and folder.is_dir(),
+            "metadata": at_root and all((layout.project / name).is_file() for name in (METADATA, "pyproject.toml")),
+        }
+        return [file for each, kept in keeps.items() if kept for file in rendered(settings, layout, each)]
+    if target in {"dvc", "metadata"}:
+        path = layout.dvc_file if target == "dvc" else layout.project / METADATA
         if output is not None:
-            raise PipelineError(f"--output {output}: {layout.relative(layout.dvc_file)} has its place already: leave --output out")
-        return [Rendered(layout.dvc_file, dvc_yaml(settings, layout))]
+            raise PipelineError(f"--output {output}: {layout.relative(path)} has its place already: leave --output out")
+        return [Rendered(path, dvc_yaml(settings, layout) if target == "dvc" else metadata(settings, layout))]
     if target == "argo":
         return [Rendered((output or folder).resolve() / name, text) for name, text in argo_files(settings, layout).items()]
     if target not in _SINGLE:

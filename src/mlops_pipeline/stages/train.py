@@ -50,7 +50,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     fit_seconds = time.perf_counter() - began
     sample = _sample(x, features)
     with replacing_folder(layout.model) as folder:
-        save_model(folder, model, sample, data.task, model_requirements(layout.lock, settings.train.estimator))
+        save_model(folder, model, sample, data.task, model_requirements(settings.train.estimator))
     training = {
         "model_sha256": model_digest(layout.model),
         "model_bytes": size_in_bytes(layout.model),
