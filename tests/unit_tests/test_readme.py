@@ -28,7 +28,7 @@ def commands(section: str) -> list[str]:
 
 
 def prose(section: str) -> str:
-    return re.sub(r"^    .*$|^```.*?^```", "", section, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^    [^\n]*$|^```.*?^```", "", section, flags=re.MULTILINE | re.DOTALL)
 
 
 def spans(section: str) -> Counter[str]:
@@ -37,8 +37,8 @@ def spans(section: str) -> Counter[str]:
 
 
 def figures(section: str) -> Counter[str]:
-    """Every number outside of code, as it is written."""
-    return Counter(re.findall(r"\d[\d,.]*\d|\d", re.sub(r"`[^`]+`", "", prose(section))))
+    """Every number outside of code, as it is written; months have names in English and numbers in Chinese."""
+    return Counter(re.findall(r"\d[\d,.]*\d|\d", re.sub(r"`[^`]+`|\d+ 月", "", prose(section))))
 
 
 def references(section: str) -> list[str]:
