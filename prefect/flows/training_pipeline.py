@@ -22,7 +22,7 @@ if importlib.util.find_spec("mlops_pipeline") is None:
 from mlops_pipeline import environment, runner
 from mlops_pipeline.code_graph import source_files
 from mlops_pipeline.config import Settings, Source, load_settings
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, ServiceAway
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_text
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.pipeline import STAGES, stage_named
@@ -53,7 +53,8 @@ class LogLines(io.TextIOBase):
 
 def is_worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
     """Whether trying again may help: it does not for what a person has to mend."""
-    return not isinstance(state.result(raise_on_failure=False), PipelineError)
+    failure = state.result(raise_on_failure=False)
+    return isinstance(failure, ServiceAway) or not isinstance(failure, PipelineError)
 
 
 def input_digest(_context: Any, arguments: dict[str, Any]) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlops_pipeline import environment
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +59,14 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         print(
             f"error: {error.filename or 'the system'}: {error.strerror or error}: check that it exists and may be written", file=sys.stderr
+        )
+        sys.exit(2)
+    except Exception as error:
+        if not type(error).__module__.startswith("mlflow."):  # by name, since importing MLflow takes a second
+            raise
+        print(
+            f"error: MLflow: {one_line(error)}: look after its server or database, then run again: nothing half-made counts",
+            file=sys.stderr,
         )
         sys.exit(2)
     except KeyboardInterrupt:

@@ -8,6 +8,10 @@ class PipelineError(Exception):
     """
 
 
+class ServiceAway(PipelineError):
+    """A server that does not answer now: trying again may help."""
+
+
 def one_line(error: object, limit: int = 200) -> str:
     """What another library says, folded into part of one line."""
     return " ".join(str(error).split())[:limit]

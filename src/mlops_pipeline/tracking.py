@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mlops_pipeline.config import Settings, hidden, registry_uri, shown_settings, tracking_uri
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.provenance import environment_facts
@@ -190,7 +190,7 @@ def _answers(uri: str) -> None:
     except urllib.error.HTTPError:
         return
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise PipelineError(
+        raise ServiceAway(
             f"{hidden(uri)}: the tracking server does not answer ({type(error).__name__}): start `mlflow server`, "
             "or mend tracking.uri or MLFLOW_TRACKING_URI"
         ) from error
