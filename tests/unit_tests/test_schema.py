@@ -185,7 +185,7 @@ def test_a_committed_schema_is_kept_and_enforced(tmp_path: Path) -> None:
     before = layout.schema.read_bytes()
     with pytest.raises(PipelineError) as caught:
         run_validate(tmp_path, small_table().with_columns(c=pl.lit("z")), small_settings())
-    assert_one_line(caught.value, "1 checks failed", "c: ", "small.schema.yaml")
+    assert_one_line(caught.value, "1 check failed", "c: ", "small.schema.yaml")
     assert layout.schema.read_bytes() == before
 
 

@@ -41,16 +41,18 @@ def draw_all(
 
 
 def _figure(path: Path, draw: Callable[[Axes], None]) -> None:
+    from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, 4.2), dpi=110)
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    draw(axes)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Software": None})
+    with style.context("default"):  # whatever style the caller's notebook has
+        figure = Figure(figsize=(5.2, 4.2), dpi=110)
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        draw(axes)
+        figure.tight_layout()
+        figure.savefig(path, metadata={"Software": None})
 
 
 def _roc(ax: Axes, curves: list[tuple[Any, Any, str]]) -> None:

@@ -48,8 +48,9 @@ def validate(settings: Settings, layout: Layout, console: Console) -> None:
     if found:
         console.print(_failure_table(found))
         first = found[0]
+        failed = f"{len(found)} check{'s' if len(found) > 1 else ''} failed"
         raise PipelineError(
-            f"{layout.relative(layout.raw)}: {len(found)} checks failed, first {first.column}: {first.rule} ({first.seen}): mend the "
+            f"{layout.relative(layout.raw)}: {failed}, first {first.column}: {first.rule} ({first.seen}): mend the "
             f"data, or widen {layout.relative(layout.schema)}; all failures in {layout.relative(layout.validation_html)}"
         )
     console.print(f"            {table.height:,} rows × {table.width} columns keep the schema")
