@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check format setup setup-dev lock relock system images compose manifests act jenkins orchestrators bench bench-images bench-serving clean help
+.PHONY: run test check format setup setup-dev lock relock system images compose manifests act jenkins orchestrators acceptance notebooks bench bench-images bench-serving clean help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -49,16 +49,16 @@ setup-dev: .venv/.dev ## the same, with what tests and checks need
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
 	@touch $@
 
-COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header $(UPGRADE)
+LOCK = $(BIN)/python cicd/lock.py
 
 lock: UPGRADE = --upgrade
 lock: relock ## resolve the newest versions within the bounds of pyproject.toml
 relock: | .venv/bin/uv ## resolve again after a change of pyproject.toml, moving no version that need not move
-	$(COMPILE) --extra monitoring --extra test --extra deploy pyproject.toml -o requirements.txt
-	$(COMPILE) --extra monitoring --extra test --extra deploy --extra servers --extra lint --extra notebooks -c requirements.txt pyproject.toml -o requirements-dev.txt
-	$(COMPILE) --group serving -c requirements.txt -o requirements-serving.txt
-	$(COMPILE) --extra monitoring --extra s3 -c requirements.txt pyproject.toml -o requirements-training.txt
-	$(COMPILE) --group image -c requirements-dev.txt -o docker/requirements-build.txt
+	$(LOCK) requirements.txt --extra monitoring --extra test --extra deploy pyproject.toml $(UPGRADE)
+	$(LOCK) requirements-dev.txt --extra monitoring --extra test --extra deploy --extra servers --extra lint --extra notebooks -c requirements.txt pyproject.toml $(UPGRADE)
+	$(LOCK) requirements-serving.txt --group serving -c requirements.txt $(UPGRADE)
+	$(LOCK) requirements-training.txt --extra monitoring --extra s3 -c requirements.txt pyproject.toml $(UPGRADE)
+	$(LOCK) docker/requirements-build.txt --group image -c requirements-dev.txt $(UPGRADE)
 
 images: ## build the training and the serving image (BASE_IMAGE names another base)
 	$(BUILD) -f docker/Dockerfile.serve -t mlops-pipeline-serve:$(VERSION) .
@@ -88,6 +88,13 @@ jenkins: setup-dev ## lint the Jenkinsfile and run its shell lines in a fresh cl
 
 orchestrators: setup-dev ## run the rendered Argo, Airflow and Kubeflow pipelines with the real programs
 	pytest --no-cov tests/integration_tests/test_orchestrators.py
+
+notebooks: setup-dev ## run the notebooks from top to bottom and store what they show
+	python notebooks/execute.py
+
+acceptance: SUITE ?= tests/
+acceptance: ## type every row of the contract in a fresh clone of HEAD, as a user would (SUITE: what pytest gets)
+	$(PYTHON) -m acceptance --suite='$(SUITE)'
 
 bench-images: ## sizes, build times and start of the images
 	$(PYTHON) benchmarks/images.py

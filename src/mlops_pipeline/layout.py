@@ -96,6 +96,11 @@ class Layout:
         return self.project / "mlflow"
 
     @property
+    def experiments(self) -> Path:
+        """What MLflow says of each experiment."""
+        return self.mlflow / "experiments.yaml"
+
+    @property
     def lock(self) -> Path:
         return self.project / "requirements.txt"
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import Field
 
-from mlops_pipeline.config import Settings, hidden, registry_uri, shown_settings, tracking_uri
+from mlops_pipeline.config import Frozen, Settings, hidden, read_yaml, registry_uri, shown_settings, tracking_uri, tree_of
 from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout
@@ -87,16 +88,20 @@ class Tracking:
 
     def _experiment(self) -> str:
         name = self.settings.tracking.experiment or self.settings.name
+        described = experiment_tags(self.layout.experiments, name)
         with store_lock(self.uri, self.layout):
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 # Without this tag MLflow's pages take a new experiment for one about language models.
-                kind = {"mlflow.experimentKind": "custom_model_development"}
-                return str(self.client.create_experiment(name, artifact_location=self._artifact_root(), tags=kind))
+                tags = {"mlflow.experimentKind": "custom_model_development", **described}
+                return str(self.client.create_experiment(name, artifact_location=self._artifact_root(), tags=tags))
         if found.lifecycle_stage != "active":
             raise PipelineError(
                 f"{self.layout.config}: tracking.experiment: '{name}' was deleted in MLflow: restore it there, or name another"
             )
+        for key, value in described.items():
+            if found.tags.get(key) != value:
+                self.client.set_experiment_tag(found.experiment_id, key, value)
         return str(found.experiment_id)
 
     def _artifact_root(self) -> str | None:
@@ -114,6 +119,27 @@ class Tracking:
         if self.layout.config.is_file():
             facts["config_sha256"] = sha256_of_file(self.layout.config)
         return {f"mlops.{key}": value for key, value in facts.items()}
+
+
+class ExperimentDefinition(Frozen):
+    """What an experiment bears in MLflow."""
+
+    description: str = ""
+    tags: dict[str, str] = Field(default_factory=dict)
+
+
+def experiment_tags(file: Path, name: str) -> dict[str, str]:
+    """The tags that a project's file defines for an experiment; none without the file or without its name there.
+
+    Raises :class:`PipelineError` in one line if the file is not what it should be.
+    """
+    if not file.is_file():
+        return {}
+    content = read_yaml(file, "write `NAME: {description: …}`")
+    if name not in content:
+        return {}
+    experiment = tree_of(ExperimentDefinition, content[name], f"{file}: {name}")
+    return {**experiment.tags, **({"mlflow.note.content": experiment.description} if experiment.description else {})}
 
 
 def open_client(uri: str, registry: str, layout: Layout) -> MlflowClient:

@@ -479,7 +479,7 @@ def _unpacked(tensor: _Input, how: _Datatype, count: int, block: memoryview) -> 
         )
     values = np.frombuffer(block, how.dtype)
     if tensor.datatype == "BOOL" and (values > 1).any():
-        raise _refusal(tensor.name, "wrong_type", "is not 0 or 1, as BOOL asks", int((values > 1).argmax()))
+        raise _refusal(tensor.name, "wrong_type", "is not 0 or 1, as BOOL asks", int(np.argmax(values > 1)))
     # Array operations on elements that lie across their boundaries are slower than one copy, and compiled engines need them aligned.
     return values if values.flags.aligned else values.copy()
 

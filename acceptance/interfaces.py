@@ -1,0 +1,219 @@
+"""The contract's «Python interfaces», called from a few lines of Python as a user writes them."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import statistics
+from pathlib import Path
+
+from acceptance.commands import summary
+from acceptance.desk import Desk
+from acceptance.rows import Row, expect
+
+SECTION = "Interfaces"
+FIVE_ROWS = "feature_1,feature_2,target\n1.0,10,0\n2.5,20,1\n3.0,30,0\n4.5,40,1\n5.0,50,0\n"
+
+TASKS = """\
+import os
+from pathlib import Path
+from prefect import flow
+from training_pipeline import load_data, preprocess_data, train_model, validate_data
+
+config, table = "configs/by_hand.yaml", Path(os.environ["SCRATCH"], "by_hand.csv")
+
+@flow
+def by_hand():
+    states = [load_data(config, None, return_state=True) for _ in range(2)]
+    table.write_text(table.read_text() + "9.5,9.5,1\\n")
+    states += [load_data(config, None, return_state=True) for _ in range(2)]
+    print("LOADED", *(state.name for state in states))
+    validate_data(config, None)
+    print("SPLIT", preprocess_data(config, None))
+    print("TRAINED", train_model(config, None))
+
+by_hand()
+"""
+
+REPORT = """\
+import os, sys
+sys.path.append("src")
+import pandas as pd
+from monitoring import create_model_monitoring_report
+
+there = os.environ["SCRATCH"]
+reference, current = (pd.read_csv(f"{there}/{name}.csv") for name in ("reference", "current"))
+report = create_model_monitoring_report(reference, current)
+report.save_html(f"{there}/report.html")
+report.save_json(f"{there}/report.json")
+"""
+
+
+def with_a_table(at: Desk, line: str, look: str) -> str:
+    at.settings["PREFECT_HOME"] = str(at.scratch / "prefect-interfaces")
+    (at.scratch / "five.csv").write_text(FIVE_ROWS, encoding="utf-8")
+    done = at.type(line)
+    path = Path(done.out.splitlines()[-1])
+    expect(path == at.scratch / "saved/model" and (path / "MLmodel").is_file(), f"it returned {path}, where no model is")
+    warning = re.search(r"[^|\n]*no split of that size proves anything[^|\n]*", done.said)
+    expect(warning, "it does not warn of five rows")
+    logged = json.loads(at.type(look).out.splitlines()[-1])
+    expect(logged and logged[0][0] > 0 and logged[0][1] > 0, f"MLflow holds parameters and metrics {logged}")
+    counts = f"{logged[0][0]} parameters and {logged[0][1]} metrics"
+    return f"returned saved/model, which holds an MLmodel; {counts} in MLflow; it warns of five rows"
+
+
+def with_nothing(at: Desk, line: str, load: str) -> str:
+    at.settings["PREFECT_HOME"] = str(at.scratch / "prefect-interfaces")
+    path = at.type(line).out.splitlines()[-1]
+    expect(path == str(at.folder / "models/registry/best_model"), f"it returned {path}")
+    classes = at.type(load).out.splitlines()[-1]
+    expect(classes == "(3, 2)", f"the model at that path answers in the shape {classes}")
+    return "returned models/registry/best_model; mlflow.pyfunc loads it and it predicts 3 rows in 2 classes"
+
+
+def tasks(at: Desk, init: str, line: str) -> str:
+    at.settings["PREFECT_HOME"] = str(at.scratch / "prefect-interfaces")
+    numbers = random.Random(0)  # noqa: S311  # a table for a test
+    lines = ["size,weight,target"]
+    for _ in range(200):
+        size = round(numbers.gauss(0, 1), 4)
+        lines.append(f"{size},{round(numbers.gauss(10, 3), 4)},{int(size + numbers.gauss(0, 1) > 0)}")
+    (at.folder / "configs/by_hand.yaml").unlink(missing_ok=True)
+    (at.scratch / "by_hand.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (at.scratch / "tasks.py").write_text(TASKS, encoding="utf-8")
+    at.type(init)
+    said = dict(re.findall(r"^(LOADED|SPLIT|TRAINED) (.+)$", at.type(line).out, re.MULTILINE))
+    expect(said["LOADED"] == "Completed Cached Completed Cached", f"load_data ended as {said['LOADED']}")
+    for name in ("SPLIT", "TRAINED"):
+        expect(Path(said[name]).exists(), f"{said[name]} is not there")
+    expect((Path(said["TRAINED"]) / "MLmodel").is_file(), "train_model made no model")
+    # It stopped half-way on purpose, which `dvc pull` would take amiss.
+    shutil.rmtree(at.folder / "pipelines/by_hand")
+    return (
+        "load_data: Completed, Cached, with one row more Completed, then Cached; "
+        f"preprocess_data made {Path(said['SPLIT']).name}, train_model a model folder"
+    )
+
+
+def report(at: Desk, line: str) -> str:
+    numbers = random.Random(1)  # noqa: S311  # a table for a test
+    medians = {}
+    for name, shift in (("reference", 0.0), ("current", 0.8)):
+        columns = [(round(numbers.gauss(shift, 1), 4), round(numbers.gauss(5, 1), 4)) for _ in range(801)]
+        lines = ["feature_1,feature_2,target,prediction"]
+        lines += [f"{a},{b if i % 10 else ''},{int(a + numbers.gauss(0, 0.7) > 0)},{int(a > 0)}" for i, (a, b) in enumerate(columns)]
+        (at.scratch / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        medians[name] = statistics.median(a for a, _ in columns)
+    (at.scratch / "report.py").write_text(REPORT, encoding="utf-8")
+    at.type(line)
+    page = (at.scratch / "report.html").read_text(encoding="utf-8")
+    expect("<html" in page.lower() and len(page) > 10_000, "the page is none")
+    content = json.loads((at.scratch / "report.json").read_text(encoding="utf-8"))
+    summary = content["summary"]
+    quantile = summary["quantile"]
+    expect(quantile["column"] == "feature_1", f"the quantile is of {quantile['column']}")
+    for side, median in medians.items():
+        expect(abs(quantile[side] - median) < 1e-9, f"the median of the {side} is {quantile[side]}, not {median}")
+    names = " ".join(metric["metric_name"] for metric in content["metrics"])
+    for metric in ("DriftedColumnsCount", "MissingValue", "Accuracy", "QuantileValue"):
+        expect(metric in names, f"the report has no {metric}: {names[:300]}")
+    quality = summary["quality"]["accuracy"]
+    sides = f"{quantile['reference']:.4f} and {quantile['current']:.4f}"
+    return (
+        f"HTML of {len(page) / 1e6:.1f} MB and JSON; medians of feature_1 {sides}, as computed here; "
+        f"missing values, drift, accuracy {quality['reference']:.2f} → {quality['current']:.2f}"
+    )
+
+
+def one_test(at: Desk, line: str) -> str:
+    counts, _ = summary(at.type(line).out)
+    expect(counts == {"passed": 1}, f"it is not one test that passed: {counts}")
+    return "1 passed"
+
+
+def rows() -> list[Row]:
+    """The section's rows in the contract's order."""
+    called = "PYTHONPATH=prefect/flows python -c 'from training_pipeline import training_pipeline;"
+    needs = ("dvc repro",)
+    return [
+        Row(
+            "training_pipeline(data_path, …)",
+            SECTION,
+            "load, clean, split, train, evaluate, log parameters and metrics to MLflow, save the model, return its path",
+            (
+                (
+                    f'{called} import os; there = os.environ["SCRATCH"];'
+                    ' print(training_pipeline(f"{there}/five.csv", f"{there}/saved/model"))\''
+                ),
+                (
+                    'python -c \'import json, mlflow; mlflow.set_tracking_uri("sqlite:///mlflow/mlflow.db");'
+                    ' runs = mlflow.search_runs(experiment_names=["five"], output_format="list");'
+                    " print(json.dumps([[len(run.data.params), len(run.data.metrics)] for run in runs]))'"
+                ),
+            ),
+            with_a_table,
+            needs,
+        ),
+        Row(
+            "training_pipeline()",
+            SECTION,
+            "both arguments optional beyond the configuration file",
+            (
+                f"{called} print(training_pipeline())'",
+                (
+                    'python -c \'import mlflow.pyfunc as m; p = "models/registry/best_model"; model = m.load_model(p);'
+                    " print(model.predict(model.input_example).shape)'"
+                ),
+            ),
+            with_nothing,
+            needs,
+        ),
+        Row(
+            "load_data, preprocess_data, train_model",
+            SECTION,
+            "tasks; load_data cached by the content of its input for an hour",
+            (
+                'mlops init --input "$SCRATCH"/by_hand.csv --target target --output configs/by_hand.yaml',
+                'PYTHONPATH=prefect/flows python "$SCRATCH"/tasks.py',
+            ),
+            tasks,
+            needs,
+        ),
+        Row(
+            "create_model_monitoring_report",
+            SECTION,
+            "missing values, drift, classification quality, the 0.5 quantile of feature_1; saves as HTML and JSON",
+            ('python "$SCRATCH"/report.py',),
+            report,
+            ("pip install -r requirements.txt",),
+        ),
+        Row(
+            "a pipeline test",
+            SECTION,
+            "five rows through training_pipeline under prefect_test_harness, the model's path back",
+            (
+                (
+                    "pytest --no-cov tests/integration_tests/test_prefect_flow.py"
+                    "::test_five_rows_train_into_a_model_that_loads_with_a_warning_in_the_log"
+                ),
+            ),
+            one_test,
+            ("pip install -r requirements.txt",),
+        ),
+        Row(
+            "a registration test",
+            SECTION,
+            'a scikit-learn model with registered_model_name="example-model" comes back by its URI and predicts',
+            (
+                (
+                    "pytest --no-cov tests/integration_tests/test_registration.py"
+                    "::test_a_registered_scikit_learn_model_loads_by_its_address_and_predicts"
+                ),
+            ),
+            one_test,
+            ("pip install -r requirements.txt",),
+        ),
+    ]
