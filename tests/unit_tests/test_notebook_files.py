@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from importlib.util import find_spec
 from itertools import pairwise
@@ -47,6 +48,11 @@ def shown_text(output: Any) -> str:
 
 def test_there_are_the_three_stories_and_no_other() -> None:
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == sorted(STORIES)
+
+
+def test_the_readmes_picture_is_one_that_the_first_story_shows() -> None:
+    pictures = [output.data["image/png"] for output in outputs(STORIES[0]) if "image/png" in output.get("data", {})]
+    assert base64.b64encode((REPOSITORY / "docs/images/random_split.png").read_bytes()).decode() in pictures
 
 
 @pytest.mark.parametrize("name", STORIES)
