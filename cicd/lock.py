@@ -37,4 +37,6 @@ def main(output: Path, options: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("error: cicd/lock.py: say which file to write, and what to resolve: python cicd/lock.py requirements.txt pyproject.toml")
     main(Path(sys.argv[1]), sys.argv[2:])

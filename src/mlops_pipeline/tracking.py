@@ -125,7 +125,7 @@ class ExperimentDefinition(Frozen):
     """What an experiment bears in MLflow."""
 
     description: str = ""
-    tags: dict[str, str] = Field(default_factory=dict)
+    tags: dict[str, str | int | float | bool] = Field(default_factory=dict)
 
 
 def experiment_tags(file: Path, name: str) -> dict[str, str]:
@@ -138,8 +138,14 @@ def experiment_tags(file: Path, name: str) -> dict[str, str]:
     content = read_yaml(file, "write `NAME: {description: …}`")
     if name not in content:
         return {}
-    experiment = tree_of(ExperimentDefinition, content[name], f"{file}: {name}")
-    return {**experiment.tags, **({"mlflow.note.content": experiment.description} if experiment.description else {})}
+    definition = content[name] or {}
+    if not isinstance(definition, dict):
+        raise PipelineError(f"{file}: {name} = {definition!r}: is no mapping: write description or tags under it")
+    experiment = tree_of(ExperimentDefinition, definition, f"{file}: {name}")
+    return {
+        **{key: str(value) for key, value in experiment.tags.items()},
+        **({"mlflow.note.content": experiment.description} if experiment.description else {}),
+    }
 
 
 def open_client(uri: str, registry: str, layout: Layout) -> MlflowClient:

@@ -37,7 +37,7 @@ def test_an_experiment_bears_what_its_definition_says_and_follows_its_changes(tm
     [
         ("small: {descripton: x}", "small: descripton = 'x': unknown key: did you mean 'description'?"),
         ("small: {tags: {n: [1]}}", "small: tags.n"),
-        ("small: text", "small: "),
+        ("small: text", "small = 'text': is no mapping: write description or tags under it"),
         ("- small", "holds no mapping"),
         ("small: {", "is not valid YAML"),
     ],
@@ -55,5 +55,12 @@ def test_a_definition_that_is_none_is_told_in_one_line(content: str, words: str,
 def test_without_a_definition_there_are_no_tags(tmp_path: Path) -> None:
     file = tmp_path / "experiments.yaml"
     assert experiment_tags(file, "small") == {}
-    file.write_text("other: {description: x}")
-    assert experiment_tags(file, "small") == {}
+    for content in ("other: {description: x}", "small:", "small: {}"):
+        file.write_text(content)
+        assert experiment_tags(file, "small") == {}
+
+
+def test_tags_are_texts_whatever_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "experiments.yaml"
+    file.write_text("small: {tags: {year: 2013, open: true, share: 0.5, of: us}}")
+    assert experiment_tags(file, "small") == {"year": "2013", "open": "True", "share": "0.5", "of": "us"}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mlops_pipeline.environment import QUIET
+from tests.conftest import REPOSITORY
 
 ASK = "import json, os; print(json.dumps(dict(os.environ)))"
 MLFLOW = "from mlflow.telemetry.utils import is_telemetry_disabled; print(is_telemetry_disabled())"
@@ -24,6 +27,14 @@ def said(code: str, **environ: str) -> str:
 def test_a_python_that_nobody_prepared_has_the_settings_and_keeps_the_users() -> None:
     assert json.loads(said(ASK)).items() >= QUIET.items()
     assert json.loads(said(ASK, DO_NOT_TRACK="false"))["DO_NOT_TRACK"] == "false"
+
+
+def test_an_environment_that_has_lost_the_package_starts_without_a_word(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path)], check=True)
+    (site,) = tmp_path.glob("lib/python*/site-packages")
+    shutil.copy(REPOSITORY / "src/mlops_pipeline/environment.pth", site / "mlops_pipeline.pth")
+    done = subprocess.run([str(tmp_path / "bin/python"), "-c", "print('here')"], env={}, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("here\n", "")
 
 
 @pytest.mark.parametrize(("code", "answer"), [(MLFLOW, "True"), (PREFECT, "False")], ids=["mlflow", "prefect"])

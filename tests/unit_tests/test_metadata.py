@@ -106,6 +106,14 @@ def test_render_keeps_what_people_wrote_and_refuses_what_it_cannot_read(tmp_path
     made.write()
     assert rendered(settings, layout, "metadata")[0].is_current()
 
+    (folder / "configs").mkdir()
+    other = layout_of(settings, folder / "configs/other.yaml", folder)
+    assert [each.path for each in rendered(settings, other)] == [other.dvc_file]
+    with pytest.raises(
+        PipelineError, match=r"metadata.json: pipeline.configuration = \S+: tells of another pipeline than configs/other.yaml"
+    ):
+        rendered(settings, other, "metadata")
+
     for path, content, words in (
         (about, "[project]\nname = 'ours'\n", "pyproject.toml: project.version is missing"),
         (about, "project", "pyproject.toml: is no TOML"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from calendar import month_name
 from collections import Counter
 from pathlib import Path
 
@@ -36,9 +37,19 @@ def spans(section: str) -> Counter[str]:
     return Counter(re.findall(r"`([^`\n]+(?:\n[^`\n]+)?)`", prose(section)))
 
 
+MONTHS = {name: f"{number} 月" for number, name in enumerate(month_name) if name not in {"", "May"}}
+
+
 def figures(section: str) -> Counter[str]:
     """Every number outside of code, as it is written; months have names in English and numbers in Chinese."""
-    return Counter(re.findall(r"\d[\d,.]*\d|\d", re.sub(r"`[^`]+`|\d+ 月", "", prose(section))))
+    text = re.sub(r"`[^`]+`", "", prose(section))
+    text = re.sub(rf"\b({'|'.join(MONTHS)})\b", lambda found: MONTHS[found[0]], text)
+    return Counter(re.findall(r"\d[\d,.]*\d|\d+ 月|\d", text))
+
+
+def tables(section: str) -> list[int]:
+    """How many cells each line of a table has, line by line."""
+    return [line.count("|") for line in prose(section).splitlines() if line.startswith("|")]
 
 
 def references(section: str) -> list[str]:
@@ -53,7 +64,7 @@ def test_both_have_the_same_sections() -> None:
     assert len(sections(ENGLISH)) == len(sections(CHINESE))
 
 
-@pytest.mark.parametrize("part", [commands, spans, figures, references])
+@pytest.mark.parametrize("part", [commands, spans, figures, references, tables])
 @pytest.mark.parametrize("number", range(len(PAIRS)))
 def test_both_say_the_same(part: object, number: int) -> None:
     english, chinese = PAIRS[number]

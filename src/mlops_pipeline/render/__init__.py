@@ -13,7 +13,7 @@ from mlops_pipeline.render.argo import FOLDER, argo_files
 from mlops_pipeline.render.dvc import code_of, dvc_yaml, is_current, refuse_an_old_definition
 from mlops_pipeline.render.kubeflow import kubeflow_pipeline
 from mlops_pipeline.render.metadata import FILE as METADATA
-from mlops_pipeline.render.metadata import metadata
+from mlops_pipeline.render.metadata import metadata, tells_of
 
 __all__ = ["TARGETS", "Rendered", "code_of", "dvc_yaml", "is_current", "refuse_an_old_definition", "rendered"]
 
@@ -51,11 +51,7 @@ def rendered(settings: Settings, layout: Layout, target: str | None = None, outp
             raise PipelineError(f"--output {output}: name a --target too: {', '.join(TARGETS[2:])}")
         # Both belong to the pipeline at the project's root; others name theirs with --output.
         at_root = layout.root == layout.project
-        keeps = {
-            "dvc": True,
-            "argo": at_root and folder.is_dir(),
-            "metadata": at_root and all((layout.project / name).is_file() for name in (METADATA, "pyproject.toml")),
-        }
+        keeps = {"dvc": True, "argo": at_root and folder.is_dir(), "metadata": at_root and tells_of(layout)}
         return [file for each, kept in keeps.items() if kept for file in rendered(settings, layout, each)]
     if target in {"dvc", "metadata"}:
         path = layout.dvc_file if target == "dvc" else layout.project / METADATA

@@ -20,6 +20,10 @@ def metadata(settings: Settings, layout: Layout) -> str:
     Raises :class:`PipelineError` if it or ``pyproject.toml`` is not readable.
     """
     kept, about = _kept(layout.project / FILE), _about(layout.project / "pyproject.toml")
+    config, other = layout.relative(layout.config), configuration_in(kept)
+    if other not in {None, config}:
+        tells = f"pipeline.configuration = {other}: tells of another pipeline than {config}"
+        raise PipelineError(f"{layout.project / FILE}: {tells}: render it with --config {other}")
     described = {
         "name": about["name"],
         "version": about["version"],
@@ -28,7 +32,7 @@ def metadata(settings: Settings, layout: Layout) -> str:
         "requires_python": about.get("requires-python", ""),
         "pipeline": {
             "name": settings.name,
-            "configuration": layout.relative(layout.config),
+            "configuration": config,
             "stages": [
                 {
                     "name": stage.name,
@@ -45,6 +49,19 @@ def metadata(settings: Settings, layout: Layout) -> str:
     return json.dumps({**kept, **described}, indent=2, ensure_ascii=False) + "\n"
 
 
+def tells_of(layout: Layout) -> bool:
+    """Whether the project keeps the file, and for this pipeline if it has been rendered before."""
+    if not all((layout.project / name).is_file() for name in (FILE, "pyproject.toml")):
+        return False
+    return configuration_in(_kept(layout.project / FILE)) in {None, layout.relative(layout.config)}
+
+
+def configuration_in(content: dict[str, Any]) -> str | None:
+    """Which pipeline the file tells of; None before it was rendered."""
+    named = content.get("pipeline", {}).get("configuration")
+    return None if named is None else str(named)
+
+
 def _kept(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -52,8 +69,8 @@ def _kept(path: Path) -> dict[str, Any]:
         raise PipelineError(f"{path}: cannot be read ({error.strerror}): begin with one that holds {{}}") from None
     except ValueError as error:
         raise PipelineError(f"{path}: is no JSON ({error}): mend it, or restore it with git checkout") from None
-    if not isinstance(found, dict) or not all(isinstance(found.get(key, {}), dict) for key in ("tasks", "tested_with")):
-        raise PipelineError(f"{path}: has to be an object, and so have its tasks and tested_with: restore it with git checkout")
+    if not isinstance(found, dict) or not all(isinstance(found.get(key, {}), dict) for key in ("pipeline", "tasks", "tested_with")):
+        raise PipelineError(f"{path}: has to be an object, and so have its pipeline, tasks and tested_with: restore it with git checkout")
     return found
 
 
