@@ -9,7 +9,11 @@ QUIET = {
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-"""What every Python of the environment is told at its start too (environment.pth), for tools that are typed by hand."""
+
+PATIENT = {
+    # The server that lives as long as a flow's run makes its database first; on a busy machine that takes longer than Prefect's 20 s.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
 
 THREADS = {
     # Threads that spin long while they wait make a fit 25 times slower where another process has the core; threads
@@ -18,14 +22,17 @@ THREADS = {
 }
 
 
-def keep_quiet() -> None:
-    """Switch usage statistics off, unless the user has set otherwise."""
-    for name, value in QUIET.items():
+def at_start() -> None:
+    """What every Python of the environment does at its start (environment.pth), so that tools typed by hand are quiet and patient too.
+
+    Whatever the user has set stays.
+    """
+    for name, value in {**QUIET, **PATIENT}.items():
         os.environ.setdefault(name, value)
 
 
 def prepare() -> None:
-    """Switch usage statistics off, and waiting threads to sleep, unless the user has set otherwise."""
-    keep_quiet()
+    """The same in a process of ours, and threads that wait are sent to sleep."""
+    at_start()
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
