@@ -7,19 +7,25 @@ python3 -m acceptance --output acceptance.md   the table as Markdown too
 
 from __future__ import annotations
 
+import sys
+
+if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+    # Here, as what is imported next is not there before 3.11.
+    print(f"error: {sys.executable} is not Python 3.11, 3.12 or 3.13: name one, e.g. make acceptance PYTHON=python3.12", file=sys.stderr)
+    sys.exit(2)
+
 import argparse
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import textwrap
 import time
 from pathlib import Path
 
 from acceptance import commands, interfaces, tree
-from acceptance.desk import Desk, base_python, environment
+from acceptance.desk import Desk, base_python, environment, package_access
 from acceptance.rows import Result, Row, Unmet, as_markdown, as_text, chosen, closing_line, missing_need
 
 
@@ -30,13 +36,17 @@ def main() -> int:
     began = time.monotonic()
     rows = chosen([*commands.rows(asked.suite, asked.full), *tree.rows(), *interfaces.rows()], asked.only, again=asked.again is not None)
     if not rows:
-        print(f"error: --only {', '.join(asked.only)}: no row contains it: leave it out to see all", file=sys.stderr)
-        return 2
-    folder = asked.again or Path(tempfile.mkdtemp(prefix="acceptance-"))
+        return refused(f"--only {', '.join(asked.only)}: no row contains it: leave it out to see all")
+    if asked.again and not (asked.again / "clone/.git").exists():
+        return refused(f"--again {asked.again}: holds no clone: name a folder that --keep left")
+    if asked.output and not asked.output.absolute().parent.is_dir():
+        return refused(f"--output {asked.output}: its folder is not there: make it, or name another")
+    folder = asked.again.absolute() if asked.again else Path(tempfile.mkdtemp(prefix="acceptance-"))
     try:
         head = cloned(asked.repository, folder, again=asked.again is not None)
         print(head, flush=True)
-        results = typed(rows, desk_in(folder))
+        desk = desk_in(folder)
+        results = typed(rows, desk)
     finally:
         if asked.keep or asked.again:
             print(f"kept: {folder} (go on there with --again {folder})")
@@ -45,8 +55,14 @@ def main() -> int:
     closing = closing_line(results, time.monotonic() - began)
     print(f"\n{as_text(results, shutil.get_terminal_size((150, 50)).columns)}\n\n{closing}")
     if asked.output:
-        asked.output.write_text(as_markdown(results, head, closing), encoding="utf-8")
+        asked.output.write_text(as_markdown(results, desk.public(head), closing), encoding="utf-8")
     return 0 if all(result.passed for result in results) else 1
+
+
+def refused(why: str) -> int:
+    """Say in one line why nothing is typed; the exit code."""
+    print(f"error: {why}", file=sys.stderr)
+    return 2
 
 
 def arguments() -> argparse.Namespace:
@@ -72,11 +88,11 @@ def cloned(repository: Path, folder: Path, *, again: bool) -> str:
     def git(where: Path, *words: str) -> str:
         done = subprocess.run(["git", "-C", str(where), *words], capture_output=True, text=True, check=False)
         if done.returncode:
-            sys.exit(f"error: {where}: {done.stderr.strip()}: name a Git repository with --repository")
+            sys.exit(refused(f"{where}: {' '.join(done.stderr.split())}: name a Git repository with --repository"))
         return done.stdout.strip()
 
     place = folder / "clone"
-    if again and place.is_dir():
+    if again:
         return f"again the clone of {git(place, 'log', '-1', '--format=%h %s')} in {folder}"
     git(repository, "clone", "--quiet", "--no-hardlinks", git(repository, "rev-parse", "--show-toplevel"), str(place))
     changed = git(repository, "status", "--porcelain").splitlines()
@@ -90,7 +106,7 @@ def desk_in(folder: Path) -> Desk:
     shutil.rmtree(scratch, ignore_errors=True)
     for place in (home, scratch):
         place.mkdir(exist_ok=True)
-    return Desk(folder / "clone", scratch, environment(os.environ, home, base_python()))
+    return Desk(folder / "clone", scratch, environment(os.environ, home, base_python()), package_access(os.environ))
 
 
 def typed(rows: list[Row], desk: Desk) -> list[Result]:
@@ -110,7 +126,7 @@ def typed(rows: list[Row], desk: Desk) -> list[Result]:
 
 def one(row: Row, desk: Desk) -> Result:
     """Type a row's lines and look at what they did."""
-    desk.begin(row.within)
+    desk.begin(row.within, installs=row.installs)
     began = time.monotonic()
     try:
         seen, passed = row.check(desk, *row.types), True
@@ -118,7 +134,8 @@ def one(row: Row, desk: Desk) -> Result:
         seen, passed = str(unmet), False
     except Exception as error:  # noqa: BLE001  # whatever an answer lacks, the row fails and the others go on
         seen, passed = f"what it answered is not what was expected: {type(error).__name__}: {error}", False
-    return Result(row, passed, seen, time.monotonic() - began, "" if passed else desk.detail())
+    seconds, detail = time.monotonic() - began, "" if passed else desk.public(desk.detail())
+    return Result(row, passed, type(seen)(desk.public(seen)), seconds, detail)
 
 
 if __name__ == "__main__":

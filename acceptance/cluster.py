@@ -8,7 +8,7 @@ import shutil
 from typing import Any
 
 from acceptance.desk import Answer, Desk, answers, ask
-from acceptance.rows import Unmet, expect
+from acceptance.rows import InPart, expect
 
 API = """\
 import sys, threading
@@ -48,13 +48,20 @@ def kubectl_apply(at: Desk, server: str, schema: str, apply: str, again: str, bu
         f"no cluster here: {len(objects)} objects valid against the schemas, created by kubectl in an emulated API (kmock) that runs no "
         f"pods, none created twice; the Deployment there names {container['image']}"
     )
-    if not has_engine(at):
-        return f"{seen}; the pod was not run: no container engine"
+    lacking = no_engine(at)
+    if lacking:
+        expect(at.environ.get("MLOPS_TEST_STRICT") != "1", f"the pod was not run: {lacking}")
+        return InPart(f"{seen}; the pod was not run: {lacking}")
     return f"{seen}; {pod_in_a_container(at, objects, container, build, run)}"
 
 
-def has_engine(at: Desk) -> bool:
-    return bool(shutil.which("docker", path=at.environ["PATH"])) and at.type("docker info", code=None).code == 0
+def no_engine(at: Desk) -> str:
+    """Why no container can be run here; empty if one can."""
+    if not shutil.which("docker", path=at.environ["PATH"]):
+        return "there is no `docker` client, by which podman is reached too"
+    if at.type("docker info", code=None).code:
+        return "no container engine answers `docker info` (podman: its socket in DOCKER_HOST)"
+    return ""
 
 
 def pod_in_a_container(at: Desk, objects: list[Any], container: dict[str, Any], build: str, run: str) -> str:
@@ -80,8 +87,8 @@ def pod_in_a_container(at: Desk, objects: list[Any], container: dict[str, Any], 
     }
     for file in (folder, folder / "api_keys", folder / "serving_config.yaml"):
         file.chmod(0o755 if file.is_dir() else 0o644)
-    at.type(build)
     try:
+        at.type(build)
         at.type(run)
         url = f"http://127.0.0.1:{port}"
         at.wait_for(lambda: answers(f"{url}{container['readinessProbe']['httpGet']['path']}"), "a ready container")
@@ -92,12 +99,12 @@ def pod_in_a_container(at: Desk, objects: list[Any], container: dict[str, Any], 
         probability = said.json()["predictions"][0]["probabilities"]["1"]
         expect(abs(probability - example["outputs"][0][1]) < 1e-4, f"{probability} is not the champion's {example['outputs'][0][1]}")
         expect(ask(f"{url}/predict", asked).status == 401, "the container answers without a key")
-    except Unmet:
-        at.type(f"docker logs {name}", code=None)
+    except Exception:
+        at.words.append(at.tidy(f"docker logs {name}"))
         raise
     finally:
-        at.type(f"docker rm --force --volumes {name}", code=None)
-        at.type(f"docker rmi --force {name}", code=None)
+        at.tidy(f"docker rm --force --volumes {name}")
+        at.tidy(f"docker rmi --force {name}")
     return (
         f"its container under docker with the Deployment's user, command, limits and ConfigMap (registry: this clone's): HTTP 200, "
         f"probability {probability:.4f} as the champion's; 401 without a key"

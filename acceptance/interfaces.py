@@ -7,7 +7,9 @@ import random
 import re
 import shutil
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from acceptance.commands import summary
 from acceptance.desk import Desk
@@ -84,47 +86,108 @@ def tasks(at: Desk, init: str, line: str) -> str:
     (at.folder / "configs/by_hand.yaml").unlink(missing_ok=True)
     (at.scratch / "by_hand.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (at.scratch / "tasks.py").write_text(TASKS, encoding="utf-8")
-    at.type(init)
-    said = dict(re.findall(r"^(LOADED|SPLIT|TRAINED) (.+)$", at.type(line).out, re.MULTILINE))
-    expect(said["LOADED"] == "Completed Cached Completed Cached", f"load_data ended as {said['LOADED']}")
-    for name in ("SPLIT", "TRAINED"):
-        expect(Path(said[name]).exists(), f"{said[name]} is not there")
-    expect((Path(said["TRAINED"]) / "MLmodel").is_file(), "train_model made no model")
-    # It stopped half-way on purpose, which `dvc pull` would take amiss.
-    shutil.rmtree(at.folder / "pipelines/by_hand")
+    try:
+        at.type(init)
+        said = dict(re.findall(r"^(LOADED|SPLIT|TRAINED) (.+)$", at.type(line).out, re.MULTILINE))
+        expect(said["LOADED"] == "Completed Cached Completed Cached", f"load_data ended as {said['LOADED']}")
+        for name in ("SPLIT", "TRAINED"):
+            expect(Path(said[name]).exists(), f"{said[name]} is not there")
+        expect((Path(said["TRAINED"]) / "MLmodel").is_file(), "train_model made no model")
+    finally:
+        # It stopped half-way on purpose, which `dvc pull` would take amiss.
+        shutil.rmtree(at.folder / "pipelines/by_hand", ignore_errors=True)
     return (
         "load_data: Completed, Cached, with one row more Completed, then Cached; "
         f"preprocess_data made {Path(said['SPLIT']).name}, train_model a model folder"
     )
 
 
-def report(at: Desk, line: str) -> str:
+@dataclass(frozen=True)
+class Side:
+    """What a report has to say of one of two tables."""
+
+    rows: int
+    median: float
+    missing: int
+    accuracy: float
+
+
+def two_tables(at: Desk) -> dict[str, Side]:
+    """Write reference.csv and current.csv; what a report of them has to say, computed here."""
     numbers = random.Random(1)  # noqa: S311  # a table for a test
-    medians = {}
+    sides = {}
     for name, shift in (("reference", 0.0), ("current", 0.8)):
         columns = [(round(numbers.gauss(shift, 1), 4), round(numbers.gauss(5, 1), 4)) for _ in range(801)]
+        came, said = [int(a + numbers.gauss(0, 0.7) > 0) for a, _ in columns], [int(a > 0) for a, _ in columns]
         lines = ["feature_1,feature_2,target,prediction"]
-        lines += [f"{a},{b if i % 10 else ''},{int(a + numbers.gauss(0, 0.7) > 0)},{int(a > 0)}" for i, (a, b) in enumerate(columns)]
+        lines += [f"{a},{b if i % 10 else ''},{came[i]},{said[i]}" for i, (a, b) in enumerate(columns)]
         (at.scratch / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        medians[name] = statistics.median(a for a, _ in columns)
+        right = statistics.mean(a == b for a, b in zip(came, said, strict=True))
+        sides[name] = Side(len(columns), statistics.median(a for a, _ in columns), len(range(0, len(columns), 10)), right)
+    return sides
+
+
+def as_computed(summary: Any, sides: dict[str, Side]) -> str:
+    """That a report's summary says what was computed here, in words."""
+    quantile, accuracy, missing = summary["quantile"], summary["quality"]["accuracy"], summary["columns"]["feature_2"]["missing"]
+    expect(quantile["column"] == "feature_1" and quantile["quantile"] == 0.5, f"the quantile is {quantile}")
+    for name, side in sides.items():
+        for what, found, own in (
+            ("number of rows", summary["rows"][name], side.rows),
+            ("median", quantile[name], side.median),
+            ("count of missing values", missing[name], side.missing),
+            ("accuracy", accuracy[name], side.accuracy),
+        ):
+            expect(abs(found - own) < 1e-9, f"the {what} of the {name} is {found}, not {own}")
+    one, two = sides["reference"], sides["current"]
+    return (
+        f"as computed here: medians of feature_1 {one.median:.4f} and {two.median:.4f}, accuracy {one.accuracy:.3f} and "
+        f"{two.accuracy:.3f}, {one.missing} values of feature_2 missing"
+    )
+
+
+def report(at: Desk, line: str) -> str:
+    sides = two_tables(at)
     (at.scratch / "report.py").write_text(REPORT, encoding="utf-8")
     at.type(line)
     page = (at.scratch / "report.html").read_text(encoding="utf-8")
     expect("<html" in page.lower() and len(page) > 10_000, "the page is none")
     content = json.loads((at.scratch / "report.json").read_text(encoding="utf-8"))
-    summary = content["summary"]
-    quantile = summary["quantile"]
-    expect(quantile["column"] == "feature_1", f"the quantile is of {quantile['column']}")
-    for side, median in medians.items():
-        expect(abs(quantile[side] - median) < 1e-9, f"the median of the {side} is {quantile[side]}, not {median}")
     names = " ".join(metric["metric_name"] for metric in content["metrics"])
     for metric in ("DriftedColumnsCount", "MissingValue", "Accuracy", "QuantileValue"):
         expect(metric in names, f"the report has no {metric}: {names[:300]}")
-    quality = summary["quality"]["accuracy"]
-    sides = f"{quantile['reference']:.4f} and {quantile['current']:.4f}"
+    return f"HTML of {len(page) / 1e6:.1f} MB and JSON with drift; {as_computed(content['summary'], sides)}"
+
+
+def report_of(folder: Path) -> tuple[int, Any]:
+    """The length of a report's page and the summary in its JSON, both there."""
+    page, content = folder / "report.html", folder / "report.json"
+    expect(page.is_file() and content.is_file(), f"{folder.name}/ lacks report.html or report.json")
+    text = page.read_text(encoding="utf-8")
+    expect("<html" in text.lower() and len(text) > 10_000, "the page is none")
+    return len(text), json.loads(content.read_text(encoding="utf-8"))["summary"]
+
+
+def front_door_of_monitoring(at: Desk, line: str) -> str:
+    sides = two_tables(at)
+    at.type(line)
+    length, found = report_of(at.scratch / "monitoring")
+    return f"HTML of {length / 1e6:.1f} MB and JSON; {as_computed(found, sides)}; drifted: {', '.join(found['drifted_columns'])}"
+
+
+def a_month(at: Desk, line: str, look: str) -> str:
+    folder = at.folder / "data/monitoring"
+    shutil.rmtree(folder, ignore_errors=True)
+    at.type(line)
+    length, found = report_of(folder)
+    rows, median = json.loads(at.type(look).out.splitlines()[-1])
+    expect(found["rows"]["current"] == rows, f"it compares {found['rows']['current']} rows, the month has {rows}")
+    expect(found["quantile"]["column"] == "distance", f"the quantile is of {found['quantile']['column']}")
+    expect(abs(found["quantile"]["current"] - median) < 1e-9, f"the median is {found['quantile']['current']}, the month's {median}")
+    drifted, quality = found["drifted_columns"], found["quality"]["roc_auc"]
     return (
-        f"HTML of {len(page) / 1e6:.1f} MB and JSON; medians of feature_1 {sides}, as computed here; "
-        f"missing values, drift, accuracy {quality['reference']:.2f} → {quality['current']:.2f}"
+        f"HTML of {length / 1e6:.1f} MB and JSON; {rows:,} flights with median distance {median:g}, as the table has; {len(drifted)} of "
+        f"{len(found['columns'])} columns drifted; roc_auc {quality['reference']:.4f} → {quality['current']:.4f}"
     )
 
 
@@ -189,6 +252,33 @@ def rows() -> list[Row]:
             ('python "$SCRATCH"/report.py',),
             report,
             ("pip install -r requirements.txt",),
+        ),
+        Row(
+            "python src/monitoring.py",
+            "README",
+            "any two tables compared: a page and JSON",
+            (
+                (
+                    'python src/monitoring.py --reference "$SCRATCH"/reference.csv --current "$SCRATCH"/current.csv'
+                    ' --output "$SCRATCH"/monitoring'
+                ),
+            ),
+            front_door_of_monitoring,
+            ("pip install -r requirements.txt",),
+        ),
+        Row(
+            "mlops monitor report",
+            "README",
+            "drift, missing values and quality of new rows beside the old",
+            (
+                "mlops monitor report --current 2013-10",
+                (
+                    'python -c \'import json, polars as pl; d = pl.read_parquet("data/raw/flights.parquet").filter(pl.col("month") == 10);'
+                    ' print(json.dumps([d.height, d["distance"].median()]))\''
+                ),
+            ),
+            a_month,
+            needs,
         ),
         Row(
             "a pipeline test",

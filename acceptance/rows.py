@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MARKS = {True: "✓", False: "✗"}
+CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+@")
 
 
 class Unmet(Exception):
@@ -20,11 +21,23 @@ def expect(holds: object, otherwise: str) -> None:
         raise Unmet(otherwise)
 
 
+class InPart(str):
+    """What a check saw that could not do all that its row is for, for want of something on this machine."""
+
+    __slots__ = ()
+
+
+def without_credentials(text: str) -> str:
+    """The text without what stands for user and password in its addresses."""
+    return CREDENTIALS.sub("***@", text)
+
+
 @dataclass(frozen=True)
 class Row:
     """One promise: the lines that a user types for it, and a function that types them and says what it saw.
 
     The function is called with the desk and the lines, and raises :class:`Unmet`. ``needs`` are names of rows that come before.
+    A row that ``installs`` is given the caller's way to package indexes, passwords included; the others are not.
     """
 
     name: str
@@ -33,7 +46,8 @@ class Row:
     types: tuple[str, ...]
     check: Callable[..., str]
     needs: tuple[str, ...] = ()
-    within: float = 300
+    within: float = 600
+    installs: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,9 +60,19 @@ class Result:
     seconds: float
     detail: str = ""
 
+    @property
+    def in_part(self) -> bool:
+        """Whether nothing failed, and not all was done."""
+        return self.passed and isinstance(self.seen, InPart)
+
+    @property
+    def mark(self) -> str:
+        """One sign for how it went."""
+        return "–" if self.in_part else "✓" if self.passed else "✗"
+
     def line(self) -> str:
         """One line for the terminal, as soon as it is known."""
-        return f"{MARKS[self.passed]} {self.row.section:<10} {self.row.name:<34} {self.seconds:6.1f} s  {self.seen}"
+        return f"{self.mark} {self.row.section:<10} {self.row.name:<34} {self.seconds:6.1f} s  {self.seen}"
 
 
 def chosen(rows: Sequence[Row], only: Sequence[str], *, again: bool = False) -> list[Row]:
@@ -85,7 +109,7 @@ def as_text(results: Iterable[Result], width: int = 150) -> str:
         ]
         seen = textwrap.wrap(result.seen, right) or [""]
         for i in range(max(len(typed), len(seen))):
-            head = f"{MARKS[result.passed]} {result.row.section:<12}" if i == 0 else " " * 14
+            head = f"{result.mark} {result.row.section:<12}" if i == 0 else " " * 14
             seconds = f"{result.seconds:8.1f}" if i == 0 else " " * 8
             cells = [column[i] if i < len(column) else "" for column in (typed, seen)]
             lines.append(f"{head}{cells[0]:<{left}}{seconds}  {cells[1]}".rstrip())
@@ -110,17 +134,18 @@ def as_markdown(results: Iterable[Result], head: str, closing: str) -> str:
         "|---|---|---|---|---|--:|",
     ]
     for r in results:
-        cells: list[Any] = [MARKS[r.passed], r.row.section, cell(r.row.promise), code(r.row.types), cell(r.seen), f"{r.seconds:.1f}"]
+        cells: list[Any] = [r.mark, r.row.section, cell(r.row.promise), code(r.row.types), cell(r.seen), f"{r.seconds:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     failures = [r for r in results if not r.passed]
     for r in failures:
         lines += ["", f"## ✗ {r.row.name}", "", "```text", r.detail, "```"]
-    return "\n".join(lines) + "\n"
+    return without_credentials("\n".join(lines)) + "\n"
 
 
 def closing_line(results: Sequence[Result], seconds: float) -> str:
-    """How many rows pass, and in what time."""
-    passed = sum(result.passed for result in results)
+    """How many rows pass, how many of the others did a part, and in what time."""
+    in_part = sum(result.in_part for result in results)
+    passed = sum(result.passed for result in results) - in_part
     minutes, rest = divmod(round(seconds), 60)
     took = f"{minutes} min {rest} s" if minutes else f"{rest} s"
-    return f"{passed} of {len(results)} rows pass in {took}"
+    return f"{passed} of {len(results)} rows pass{f', {in_part} in part,' if in_part else ''} in {took}"

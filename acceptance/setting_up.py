@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from acceptance.desk import Desk
-from acceptance.rows import Unmet, expect
+from acceptance.rows import InPart, Unmet, expect
 
 STAGES = ["ingest", "validate", "split", "train", "evaluate", "register"]
 MINORS = (11, 12, 13)
@@ -95,7 +95,11 @@ def other_versions(full: bool) -> Any:
                 seen.append(f"3.{minor}: {count} packages installed by hash, `pip check` and the imports pass")
                 shutil.rmtree(at.scratch / "other")
             absent = [f"3.{minor}" for minor in MINORS if minor != own and minor not in there]
-            return "; ".join(seen + ([f"not on this machine: {', '.join(absent)}"] if absent else []))
+            if not absent:
+                return "; ".join(seen)
+            lacking = f"not installed, as not on this machine: {', '.join(absent)}"
+            expect(at.environ.get("MLOPS_TEST_STRICT") != "1", lacking)
+            return InPart("; ".join([*seen, lacking]))
         at.type(lines[0])
         for minor in MINORS:
             if minor == own:

@@ -10,7 +10,7 @@ from typing import Any
 from acceptance.commands import one_line
 from acceptance.desk import Desk, ask
 from acceptance.rows import Row, expect
-from acceptance.setting_up import STAGES, locked, normalised
+from acceptance.setting_up import LOCKED_ON, STAGES, locked, normalised
 
 SECTION = "Tree"
 BASE = ("pip install -r requirements.txt",)
@@ -220,6 +220,16 @@ def notebook(name: str) -> Callable[..., str]:
     return check
 
 
+def run_again(at: Desk, run: str, status: str) -> str:
+    with at.undone_by("git checkout --quiet notebooks"):
+        done = at.type(run)
+        changed = at.type(status).out.splitlines()
+    minor = int(at.type("python -c 'import sys; print(sys.version_info[1])'").out)
+    expect(not changed or minor != LOCKED_ON, f"what they show differs from what is committed: {changed}")
+    differ = f"on Python 3.{minor} {len(changed)} of them differ from those committed, which are of 3.{LOCKED_ON}"
+    return f"run anew in {done.seconds:.0f} s; {differ if changed else 'what they show is what is committed, to the byte'}"
+
+
 def rows() -> list[Row]:
     """The section's rows in the contract's order."""
 
@@ -312,5 +322,15 @@ def rows() -> list[Row]:
                 notebook(name),
             )
             for name in notebooks
+        ),
+        Row(
+            "make notebooks",
+            "README",
+            "the notebooks run from top to bottom, and show what is committed",
+            ("make notebooks", "git status --porcelain notebooks"),
+            run_again,
+            needs=("dvc repro", "pip install -r requirements-dev.txt"),
+            within=600,
+            installs=True,
         ),
     ]

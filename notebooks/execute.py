@@ -9,9 +9,12 @@ from __future__ import annotations
 import base64
 import copy
 import io
+import json
 import os
 import sys
 import tempfile
+import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +29,32 @@ OURS = ("MLFLOW_", "PREFECT_", "DVC_", "IPYTHON", "JUPYTER_", "MPL")
 
 
 class UnsoundNotebook(Exception):
-    """What a notebook gave is not fit to be kept."""
+    """A notebook cannot be read, or what it gave is not fit to be kept."""
+
+
+def read(path: Path) -> Any:
+    """The notebook as it is stored; raises :class:`UnsoundNotebook` if there is none."""
+    import nbformat
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+        with warnings.catch_warnings(action="ignore"):  # cells without an id get one
+            nbformat.validate(content, version=4)
+            return nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
+    except FileNotFoundError as error:
+        raise UnsoundNotebook("no such file: name a notebook, or none for all of notebooks/") from error
+    except (ValueError, nbformat.ValidationError) as error:
+        reason = textwrap.shorten(str(error).strip().splitlines()[0], 100)
+        raise UnsoundNotebook(f"not a notebook of format 4 ({reason}): save it anew from Jupyter, or take it back from Git") from error
 
 
 def execute(path: Path) -> Any:
     """The notebook with the outputs of a fresh kernel of this environment, whose working folder is that of the notebooks.
 
-    Raises :class:`UnsoundNotebook` if a cell fails.
+    Raises :class:`UnsoundNotebook` if it cannot be read, or a cell fails.
     """
     import nbformat
     from jupyter_client.kernelspec import KernelSpecManager
@@ -40,7 +62,7 @@ def execute(path: Path) -> Any:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read(path)
     with tempfile.TemporaryDirectory() as home:
         # No kernel of another environment, no server and no start-up file of the user's changes what comes out.
         environ = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
@@ -59,7 +81,7 @@ def execute(path: Path) -> Any:
         except CellExecutionError as error:
             failed = next(n for n, cell in enumerate(notebook.cells, 1) if any(o.output_type == "error" for o in cell.get("outputs", [])))
             raise UnsoundNotebook(f"cell {failed} failed: {error.ename}: {' '.join(error.evalue.split())}") from error
-    notebook.metadata = nbformat.from_dict(copy.deepcopy(METADATA))
+    notebook.metadata = nbformat.from_dict(copy.deepcopy(METADATA))  # type: ignore[no-untyped-call]
     for cell in notebook.cells:
         cell.metadata.clear()
         _plain(cell)
@@ -74,7 +96,7 @@ def text_of(notebook: Any) -> str:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 raise UnsoundNotebook(f"cell {number} wrote to stderr: {output.text.strip().splitlines()[0]}")
-    text = nbformat.writes(notebook) + "\n"
+    text: str = nbformat.writes(notebook) + "\n"  # type: ignore[no-untyped-call]
     if len(text.encode()) > MAX_BYTES:
         raise UnsoundNotebook(f"{len(text.encode()):,} bytes, more than {MAX_BYTES:,}: fewer or smaller pictures")
     return text

@@ -22,7 +22,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("notebooks")]
 
 ELSEWHERE = {"kernelspec": {"name": "of-another-machine", "display_name": "Theirs", "language": "python"}}
 PIECES = "import time\nfor number in range(3):\n    print(number, flush=True)\n    time.sleep(0.3)"
-NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
+DIGEST = re.compile(r"(?<![\w.])[0-9a-f]{8,}(?!\w)")
+FINEST = 0.0005  # what another machine's arithmetic may make of a figure, however many digits are printed
 THE_PROJECTS_OWN = ("data", "models", "mlflow", "notebooks", "configs", "dvc.lock", "dvc.yaml")
 
 
@@ -50,11 +52,23 @@ def shown(notebook: Any) -> Iterator[tuple[str, str]]:
                 yield " ".join(sorted(output.data)), output.data.get("text/plain", "")
 
 
+def is_the_figure(now: str, stored: str) -> bool:
+    """Whether two printed numbers differ by no more than another machine's arithmetic makes of one: whole numbers not at all."""
+    a, b = (float(number.replace(",", "")) for number in (now, stored))
+    if "e" in now + stored:
+        return a == b or abs(math.log10(a / b)) <= 1
+    if "." not in now or "." not in stored:
+        return a == b
+    last_digit = 10.0 ** -len(stored.partition(".")[2])
+    return abs(a - b) <= max(2 * last_digit, FINEST) + 1e-9
+
+
 def says_the_same(now: str, stored: str) -> bool:
-    """Equal words, and numbers that differ by no more than another machine's arithmetic, or its padding, makes of them."""
-    words = ["".join(NUMBER.sub("#", re.sub(r"[─┬┴]+", "─", text)).split()) for text in (now, stored)]
-    numbers = [[float(number.replace(",", "")) for number in NUMBER.findall(text)] for text in (now, stored)]
-    return words[0] == words[1] and all(math.isclose(a, b, rel_tol=0.02, abs_tol=0.01) for a, b in zip(*numbers, strict=True))
+    """Equal words, whatever the padding and the digests of what was made, and the same figures in the same places."""
+    texts = [DIGEST.sub("digest", re.sub(r"[─┬┴]+", "─", text)) for text in (now, stored)]
+    words = ["".join(NUMBER.sub("#", text).split()) for text in texts]
+    numbers = [NUMBER.findall(text) for text in texts]
+    return words[0] == words[1] and all(map(is_the_figure, *numbers))
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
@@ -74,11 +88,43 @@ def test_it_runs_and_says_what_it_is_stored_with(path: Path, tmp_path: Path) -> 
     assert state(REPOSITORY) == before
 
 
-def test_stale_figures_and_words_are_told_from_another_machines_rounding() -> None:
-    assert says_the_same("┌──────┐\n│ auc ┆ 0.7725 ┆ 28,293 │", "┌───────┐\n│ auc ┆ 0.772 ┆ 28,293 │")
-    assert not says_the_same("auc 0.772", "auc 0.801")
-    assert not says_the_same("auc 0.772", "brier 0.772")
-    assert not says_the_same("1,000 rows", "1,100 rows")
+@pytest.mark.parametrize(
+    ("now", "stored"),
+    [
+        ("┌──────┐\n│ auc ┆ 0.7725 ┆ 28,293 │", "┌───────┐\n│ auc ┆ 0.772 ┆ 28,293 │"),
+        ("roc_auc 0.7722 (0.7667 to 0.7792)", "roc_auc 0.7725 (0.7670 to 0.7790)"),
+        ("late, % 12.8", "late, % 12.6"),
+        ("agrees within 2e-07", "agrees within 3e-07"),
+        ("agrees within 9e-08", "agrees within 1e-07"),
+        ("against champion 0b1c2d3e", "against champion fa4d562b"),
+    ],
+)
+def test_another_machines_rounding_and_digests_are_no_staleness(now: str, stored: str) -> None:
+    assert says_the_same(now, stored)
+
+
+@pytest.mark.parametrize(
+    ("now", "stored"),
+    [
+        ("auc 0.772", "auc 0.801"),
+        ("auc 0.772", "brier 0.772"),
+        ("auc -0.003", "auc 0.003"),
+        ("1,000 rows", "1,001 rows"),
+        ("12 of 19 columns", "13 of 19 columns"),
+        ("version 1", "version 1.01"),
+        ("version 1.01", "version 1"),
+        ("gain 0.008", "gain 0.001"),
+        ("July 0.772 shuffled 0.785", "July 0.785 shuffled 0.772"),
+        ("lightgbm 0.772 random_forest 0.769", "lightgbm 0.769 random_forest 0.772"),
+        ("roc_auc 0.7725", "roc_auc 0.7735"),
+        ("late, % 12.8", "late, % 13.1"),
+        ("agrees within 3e-02", "agrees within 3e-07"),
+        ("against champion fa4d562b", "against champion none"),
+        ("0.772", "0.772 0.785"),
+    ],
+)
+def test_stale_figures_and_words_are_told(now: str, stored: str) -> None:
+    assert not says_the_same(now, stored)
 
 
 def write(path: Path, *sources: str) -> Path:
@@ -117,7 +163,7 @@ def test_a_second_execution_changes_no_byte(tmp_path: Path) -> None:
     [
         ("1 / 0", "cell 2 failed: ZeroDivisionError: division by zero"),
         ("import warnings\nwarnings.warn('old')", "cell 2 wrote to stderr"),
-        ("print('x' * 500_000)", "more than 400,000"),
+        ("print(('x' * 99 + '\\n') * 5_000)", "more than 400,000"),
     ],
     ids=["fails", "warns", "grows"],
 )
@@ -130,3 +176,23 @@ def test_an_unsound_notebook_is_refused_in_one_line_and_left_as_it_was(tmp_path:
     assert done.stderr.startswith(f"error: {path}: ")
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "not a notebook of format 4 (Expecting property name"),
+        ("[]", "not a notebook of format 4 (no JSON object)"),
+        ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{}]}', "not a notebook of format 4 ("),
+        (None, "no such file: name a notebook, or none for all of notebooks/"),
+    ],
+    ids=["cut off", "a list", "no cell", "missing"],
+)
+def test_what_is_no_notebook_is_refused_in_one_line(tmp_path: Path, content: str | None, words: str) -> None:
+    path = tmp_path / "n.ipynb"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    done = run_script(path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {path}: {words}"), done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from acceptance import commands, interfaces, tree
-from acceptance.commands import auc, summary
-from acceptance.desk import Desk, environment
-from acceptance.rows import Result, Row, Unmet, as_markdown, as_text, chosen, closing_line
+from acceptance import cluster, commands, interfaces, setting_up, tree
+from acceptance.__main__ import one
+from acceptance.cluster import no_engine
+from acceptance.commands import auc, promised, summary, without_a_model
+from acceptance.desk import Desk, environment, package_access
+from acceptance.rows import InPart, Result, Row, Unmet, as_markdown, as_text, chosen, closing_line
 from acceptance.setting_up import locked
 
-from tests.conftest import wait_for
+from tests.conftest import REPOSITORY, wait_for
 
 
 def says(text: str) -> Callable[..., str]:
@@ -71,16 +74,50 @@ def test_nothing_of_the_caller_goes_along_but_the_way_to_packages(tmp_path: Path
         "PYTHONPATH": "/elsewhere",
         "MLFLOW_TRACKING_URI": "http://elsewhere",
         "PREFECT_API_URL": "http://elsewhere",
-        "PIP_INDEX_URL": "http://packages",
+        "PIP_INDEX_URL": "http://somebody:secret@packages",
         "https_proxy": "http://proxy",
+        "SSL_CERT_FILE": "/certificates",
+        "UV_INDEX_PRIVATE_PASSWORD": "secret",
+        "NPM_CONFIG__AUTHTOKEN": "secret",
+        "DOCKER_AUTH_CONFIG": "secret",
+        "DOCKER_HOST": "unix:///engine",
+        "PIP_TARGET": "/elsewhere",
+        "PIP_NO_DEPS": "1",
+        "UV_PYTHON": "3.12",
     }
     made = environment(caller, tmp_path / "home", Path("/usr/bin/python3"))
     assert made["PATH"] == "/usr/bin"
     assert (made["HOME"], made["PYTHON"]) == (str(tmp_path / "home"), "/usr/bin/python3")
-    assert (made["PIP_INDEX_URL"], made["https_proxy"], made["PIP_CACHE_DIR"]) == (
-        "http://packages", "http://proxy", "/home/somebody/.cache/pip",
+    assert (made["SSL_CERT_FILE"], made["DOCKER_HOST"], made["PIP_CACHE_DIR"]) == (
+        "/certificates", "unix:///engine", "/home/somebody/.cache/pip",
     )  # fmt: skip
-    assert not made.keys() & {"PYTHONPATH", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "VIRTUAL_ENV"}
+    left_out = {"PYTHONPATH", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "VIRTUAL_ENV", "PIP_TARGET", "PIP_NO_DEPS", "UV_PYTHON"}
+    access = package_access(caller)
+    assert not made.keys() & (left_out | access.keys())
+    assert access == {name: caller[name] for name in ("PIP_INDEX_URL", "https_proxy", "UV_INDEX_PRIVATE_PASSWORD", "DOCKER_AUTH_CONFIG")}
+
+
+def test_only_rows_that_install_are_given_what_may_hold_a_password(desk: Desk) -> None:
+    desk.access = {"PIP_INDEX_URL": "http://somebody:secret@packages"}
+    assert desk.type("echo :$PIP_INDEX_URL").out == ":\n"
+    desk.begin(30, installs=True)
+    assert desk.type("echo :$PIP_INDEX_URL").out == ":http://somebody:secret@packages\n"
+
+
+def test_neither_passwords_nor_folders_of_this_machine_are_shown(desk: Desk) -> None:
+    desk.access = {"UV_INDEX_PRIVATE_PASSWORD": "s3cret"}
+
+    def leaks(at: Desk, line: str) -> str:
+        at.type(line)
+        raise Unmet(f"{at.folder}/models and {at.scratch} at http://me:s3cret@packages/simple")
+
+    line = "echo 'Looking in indexes: http://packages'; echo http://me:other@packages $UV_INDEX_PRIVATE_PASSWORD $PWD"
+    result = one(Row("leaks", "One", "nothing", (line,), leaks, installs=True), desk)
+    page = as_markdown([result], "head", "closing")
+    assert "$CLONE/models and $SCRATCH at http://***@packages/simple" in page
+    assert "Looking in indexes: ***\nhttp://***@packages *** $CLONE\n" in page
+    assert not [text for text in ("s3cret", "other@", str(desk.folder), str(desk.scratch)) if text in page.split("## ✗")[1]]
+    assert "other@" not in page
 
 
 @pytest.mark.parametrize(
@@ -139,3 +176,132 @@ def test_a_server_ends_with_its_block_and_all_that_it_started(desk: Desk) -> Non
     ):
         pass
     assert "why" in desk.detail()
+
+
+def test_a_servers_own_error_is_shown_not_what_it_says_as_it_shuts_down(desk: Desk) -> None:
+    line = "trap 'seq 100; exit' TERM; echo why >&2; touch $SCRATCH/up; while :; do sleep 0.1; done"
+    with pytest.raises(Unmet, match="asked in vain"), desk.serving(line, (desk.scratch / "up").is_file):
+        raise Unmet("asked in vain")
+    assert desk.detail().endswith("\nwhy")
+
+
+def test_cleaning_up_has_a_clock_of_its_own_and_hides_nothing(desk: Desk) -> None:
+    desk.begin(0.5)
+    with pytest.raises(Unmet, match="`sleep 60` had not ended"):
+        try:
+            desk.type("sleep 60")
+        finally:
+            assert "[exit code 7 " in desk.tidy("sleep 1; touch $SCRATCH/tidy; exit 7")
+    assert (desk.scratch / "tidy").is_file()
+    assert desk.detail().startswith("$ sleep 60\n")
+
+
+def test_a_container_is_removed_when_the_rows_time_is_up(desk: Desk, tmp_path: Path) -> None:
+    """A `docker` that hangs in `run` and takes a second to remove: what counts is what is typed at it, and when."""
+    (tmp_path / "bin").mkdir()
+    docker = tmp_path / "bin/docker"
+    docker.write_text(
+        f'#!/bin/sh\ncase $1 in run) sleep 60;; rm|logs) sleep 1;; esac\necho "$1" >>{tmp_path}/asked\necho "said by $1"\n',
+        encoding="utf-8",
+    )
+    mlops = tmp_path / "bin/mlops"
+    mlops.write_text("#!/bin/sh\necho 'key: a'\necho 'digest: b'\n", encoding="utf-8")
+    for program in (docker, mlops):
+        program.chmod(0o755)
+    desk.environ["PATH"] = f"{tmp_path}/bin:{desk.environ['PATH']}"
+    desk.begin(2)
+    security = {"readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False}
+    container = {"securityContext": security, "command": ["serve"], "resources": {"limits": {"memory": "1Gi"}}}
+    spec = {"template": {"spec": {"securityContext": {"runAsUser": 1, "runAsGroup": 1, "runAsNonRoot": True}}}}
+    objects = [{"kind": "Deployment", "spec": spec}, {"kind": "ConfigMap", "data": {"serving_config.yaml": "uri: http://registry"}}]
+    with pytest.raises(Unmet, match="`docker run` had not ended"):
+        cluster.pod_in_a_container(desk, objects, container, "docker build", "docker run")
+    assert (tmp_path / "asked").read_text().split() == ["build", "logs", "rm", "rmi"]
+    assert "said by logs" in desk.detail()
+
+
+def test_a_row_that_fails_leaves_the_clone_as_it_was(desk: Desk) -> None:
+    (desk.folder / "settings").write_text("before", encoding="utf-8")
+    back = "cp before settings"
+    (desk.folder / "before").write_text("before", encoding="utf-8")
+    for line, told in (("echo after >settings; false", "exit code 1"), ("echo after >settings; sleep 60", "had not ended")):
+        desk.begin(0.5)
+        with pytest.raises(Unmet, match=told), desk.undone_by(back):
+            desk.type(line)
+        assert (desk.folder / "settings").read_text() == "before"
+    desk.begin(30)
+    with pytest.raises(Unmet, match="`false` ended"), desk.undone_by("false", back):
+        desk.type("echo after >settings")
+    assert (desk.folder / "settings").read_text() == "before"
+
+
+@pytest.mark.parametrize("flow", ["", "mkdir -p models/artifacts/model/half"], ids=["nothing", "a half"])
+def test_a_flow_that_brings_no_model_back_leaves_the_one_before(desk: Desk, flow: str) -> None:
+    model = desk.folder / "models/artifacts/model"
+    model.mkdir(parents=True)
+    (model / "MLmodel").write_text("before", encoding="utf-8")
+    with pytest.raises(Unmet, match="did not bring the missing model back"), without_a_model(desk):
+        assert not model.exists()
+        desk.type(flow)
+    assert [file.name for file in model.iterdir()] == ["MLmodel"]
+
+
+def test_a_row_done_in_part_is_no_row_that_passes() -> None:
+    results = [Result(A, True, "a", 1.0), Result(B, True, InPart("b, not c"), 1.0), Result(C, False, "c", 1.0)]
+    assert [result.mark for result in results] == ["✓", "–", "✗"]
+    assert closing_line(results, 2) == "1 of 3 rows pass, 1 in part, in 2 s"
+    assert "| – | One | second | `echo b` | b, not c | 1.0 |" in as_markdown(results, "", "")
+
+
+def test_what_is_seen_in_part_stays_so_and_fails_where_all_is_asked_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setting_up, "other_pythons", lambda *_: {})
+    row = Row("others", "One", "others", (), setting_up.other_versions(full=True))
+    desk.environ["PATH"] = f"{Path(sys.executable).parent}:{desk.environ['PATH']}"
+    result = one(row, desk)
+    assert result.mark == "–"
+    assert "not installed, as not on this machine: 3.1" in result.seen
+    desk.environ["MLOPS_TEST_STRICT"] = "1"
+    assert one(row, desk).mark == "✗"
+
+
+def test_an_engine_that_is_not_there_is_told_with_the_remedy(desk: Desk, tmp_path: Path) -> None:
+    desk.environ["PATH"] = str(tmp_path / "none")
+    assert no_engine(desk) == "there is no `docker` client, by which podman is reached too"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/docker").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    (tmp_path / "bin/docker").chmod(0o755)
+    desk.environ["PATH"] = f"{tmp_path}/bin:/usr/bin:/bin"
+    assert "podman: its socket in DOCKER_HOST" in no_engine(desk)
+
+
+def test_what_pytest_is_given_is_what_its_row_promises() -> None:
+    assert promised("tests/") == "all tests, with coverage"
+    assert promised('-m "not slow" tests/') == "the fast tests, with coverage"
+    assert promised("tests/unit_tests") == "the tests of `tests/unit_tests`, with coverage"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--again", "nowhere"], "error: --again nowhere: holds no clone: name a folder that --keep left\n"),
+        (["--only", "no such row"], "error: --only no such row: no row contains it: leave it out to see all\n"),
+        (["--output", "nowhere/a.md"], "error: --output nowhere/a.md: its folder is not there: make it, or name another\n"),
+        (["--repository", "/"], "error: /: fatal: not a git repository"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_a_line(words: list[str], told: str, tmp_path: Path) -> None:
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "acceptance", *words], env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(told)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_python_that_is_too_old_is_refused_in_a_line() -> None:
+    """The version is looked at before anything is imported that it lacks."""
+    code = "import sys, runpy; sys.version_info = (3, 10, 1, 'final', 0); sys.modules['tomllib'] = None; runpy.run_module('acceptance')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {sys.executable} is not Python 3.11, 3.12 or 3.13: name one, e.g. make acceptance PYTHON=python3.12\n"
