@@ -514,7 +514,7 @@ def rows(suite: str, full: bool) -> list[Row]:
             ),
             deployment_run,
             needs=("dvc repro",),
-            within=300,
+            within=600,
         ),
         Row(
             "python src/train.py",

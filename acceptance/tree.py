@@ -330,7 +330,7 @@ def rows() -> list[Row]:
             ("make notebooks", "git status --porcelain notebooks"),
             run_again,
             needs=("dvc repro", "pip install -r requirements-dev.txt"),
-            within=600,
+            within=1200,
             installs=True,
         ),
     ]
