@@ -10,8 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMPILE = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"]
-PLAIN = ["--no-annotate", "--no-header"]
+OPTIONS = ["--quiet", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header"]
 
 
 def blocks(text: str) -> dict[str, str]:
@@ -23,7 +22,7 @@ def blocks(text: str) -> dict[str, str]:
 def resolved(words: list[str], output: Path | None = None) -> dict[str, str]:
     """What uv resolves; with a file, moving no version in it that need not move."""
     to = ["--output-file", str(output)] if output else []
-    said = subprocess.run([*COMPILE, *PLAIN, *words, *to], stdout=subprocess.PIPE, text=True, check=True).stdout
+    said = subprocess.run(["uv", "pip", "compile", *OPTIONS, *words, *to], stdout=subprocess.PIPE, text=True, check=True).stdout
     return blocks(output.read_text(encoding="utf-8") if output else said)
 
 
