@@ -72,6 +72,8 @@ def execute(path: Path) -> Any:
             notebook,
             km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs, transport_encryption="auto"),
             timeout=CELL_TIMEOUT_S,
+            startup_timeout=300,
+            iopub_timeout=60,  # else outputs of a busy machine are dropped with no more than a warning
             record_timing=False,
             coalesce_streams=True,  # else what is printed lies in as many pieces as it came in
             resources={"metadata": {"path": str(FOLDER)}},

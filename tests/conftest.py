@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import socket
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,10 +19,16 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from mlops_pipeline import environment
 
 environment.prepare()
+
+# Property tests ask the same questions on every run, on a machine of any speed. Not quite the same: constants of the modules
+# that are loaded are among them.
+settings.register_profile("same everywhere", derandomize=True, deadline=None, database=None)
+settings.load_profile("same everywhere")
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
@@ -158,11 +166,17 @@ def free_port() -> int:
     return unused_port()
 
 
+_ports = itertools.count(os.getpid())
+
+
 def unused_port() -> int:
-    """A TCP port on loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on loopback that nothing listens on: none that the system gives to clients, none that another test process asks for."""
+    first = 20_000 + 1_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 12)
+    while True:
+        port = first + next(_ports) % 1_000
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:

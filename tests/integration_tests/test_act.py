@@ -27,7 +27,7 @@ def test_the_training_job_goes_green_in_a_fresh_clone(tmp_path: Path) -> None:
         env={**os.environ, "ACT_TESTS": "tests/unit_tests/test_gate.py", "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=2400,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

@@ -140,7 +140,7 @@ def test_artifacts_lie_in_the_bucket_and_clients_need_no_keys(platform: Platform
 def test_predictions_are_on_record_in_postgresql(platform: Platform) -> None:
     assert platform.predict(request="asked-by-the-test")[0] == 200
     asked = "SELECT model, version, rows FROM mlops_predictions WHERE request_id = 'asked-by-the-test'"
-    wait_for(lambda: platform.sql(asked) == "champion|1|1", 20, "the record in PostgreSQL")
+    wait_for(lambda: platform.sql(asked) == "champion|1|1", 120, "the record in PostgreSQL")
 
 
 def test_each_role_reaches_its_own_database_and_no_other(platform: Platform) -> None:
@@ -181,14 +181,14 @@ def test_containers_have_no_rights_and_show_no_secrets(platform: Platform) -> No
 def test_prometheus_scrapes_the_server_and_the_dashboard_finds_its_figures(platform: Platform) -> None:
     assert platform.predict(carrier="never seen")[0] == 200
     assert platform.predict(distance="far")[0] == 422
-    wait_for(lambda: [r["value"][1] for r in platform.query('up{job="model-server"}')] == ["1"], 60, "a scrape")
+    wait_for(lambda: [r["value"][1] for r in platform.query('up{job="model-server"}')] == ["1"], 120, "a scrape")
     counted = 'sum(mlops_requests_total{protocol="predict", status="200"})'
-    wait_for(lambda: [float(r["value"][1]) >= 2 for r in platform.query(counted)] == [True], 60, "the counted requests")
+    wait_for(lambda: [float(r["value"][1]) >= 2 for r in platform.query(counted)] == [True], 120, "the counted requests")
     dashboard = json.loads((DOCKER / "grafana/dashboards/model-server.json").read_text())
     expressions = [target["expr"].replace("$__rate_interval", "1m") for panel in dashboard["panels"] for target in panel["targets"]]
     assert len(expressions) >= 15
     for expression in expressions:
-        wait_for(lambda expression=expression: platform.query(expression), 60, f"a figure for {expression}")
+        wait_for(lambda expression=expression: platform.query(expression), 120, f"a figure for {expression}")
 
 
 def test_prometheus_evaluates_every_rule_on_metrics_that_exist(platform: Platform) -> None:
@@ -199,7 +199,7 @@ def test_prometheus_evaluates_every_rule_on_metrics_that_exist(platform: Platfor
         with urllib.request.urlopen(f"{platform.url('PROMETHEUS')}/api/v1/rules", timeout=10) as answer:
             return {rule["name"]: rule["health"] for group in json.load(answer)["data"]["groups"] for rule in group["rules"]}
 
-    wait_for(lambda: rules() == dict.fromkeys(expected, "ok"), 60, f"good health of {expected}")
+    wait_for(lambda: rules() == dict.fromkeys(expected, "ok"), 120, f"good health of {expected}")
     with urllib.request.urlopen(f"{platform.url('MODEL_SERVER')}/metrics", timeout=10) as answer:
         families = set(re.findall(r"^# TYPE (\w+)", answer.read().decode(), re.MULTILINE))
     used = {name for group in written for rule in group["rules"] for name in re.findall(r"\bmlops_\w+", rule["expr"])}
@@ -221,7 +221,7 @@ def test_alerts_fire_when_they_should_and_only_then(platform: Platform) -> None:
 def test_everything_is_still_there_after_down_and_up(platform: Platform) -> None:
     assert platform.predict(request="before-it-went-down")[0] == 200
     kept = "SELECT count(*) FROM mlops_predictions WHERE request_id = 'before-it-went-down'"
-    wait_for(lambda: platform.sql(kept) == "1", 20, "the record in PostgreSQL")
+    wait_for(lambda: platform.sql(kept) == "1", 120, "the record in PostgreSQL")
     scraped = platform.query("time()")[1]
     platform.compose("down")
     assert not is_healthy(f"{platform.url('MODEL_SERVER')}/live")
@@ -236,5 +236,5 @@ def test_everything_is_still_there_after_down_and_up(platform: Platform) -> None
     filtered = urllib.request.Request(f"{platform.url('PREFECT')}/api/flow_runs/filter", b"{}", {"Content-Type": "application/json"})
     with urllib.request.urlopen(filtered, timeout=10) as found:
         assert [run["state_type"] for run in json.load(found)] == ["COMPLETED"]
-    wait_for(lambda: is_healthy(f"{platform.url('PROMETHEUS')}/-/ready"), 60, "Prometheus")
+    wait_for(lambda: is_healthy(f"{platform.url('PROMETHEUS')}/-/ready"), 120, "Prometheus")
     assert platform.query(f'up{{job="model-server"}} @ {scraped}') != []

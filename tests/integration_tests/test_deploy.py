@@ -85,12 +85,12 @@ class Deploying:
         return self.log.read_text()
 
     def says(self, words: str) -> None:
-        wait_for(lambda: words in self.text() or self.process.poll() is not None, 20, words)
+        wait_for(lambda: words in self.text() or self.process.poll() is not None, 120, words)
         assert words in self.text(), self.text()
 
     def ends(self, code: int) -> str:
         """What it has said when it has ended with a code."""
-        assert self.process.wait(40) == code, self.text()
+        assert self.process.wait(120) == code, self.text()
         assert "Traceback" not in self.text(), self.text()
         return self.text()
 
@@ -149,7 +149,7 @@ def desk(api: Api, tmp_path: Path) -> Desk:
 
 
 def comes_up(api: Api, image: str) -> None:
-    wait_for(lambda: api.image() == image, 20, f"a Deployment with {image}")
+    wait_for(lambda: api.image() == image, 120, f"a Deployment with {image}")
 
 
 # What it does when all is well.
@@ -247,7 +247,7 @@ def test_the_manifests_of_this_repository_deploy(desk: Desk, api: Api) -> None:
         api.write("v1/secrets", asked[2], {"apiVersion": "v1", "kind": "Secret", "data": {}}, namespace=asked[1])
     with desk.deploying(*options) as at_work:
         key = (DEPLOYMENTS, namespace, name)
-        wait_for(lambda: key in api.emulator.objects or at_work.process.poll() is not None, 30, "the Deployment")
+        wait_for(lambda: key in api.emulator.objects or at_work.process.poll() is not None, 120, "the Deployment")
         wanted = deployment["spec"].get("replicas", 1)
         counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), wanted)
         api.write(DEPLOYMENTS, name, {"status": {"observedGeneration": 1, **counts}}, namespace=namespace)
@@ -294,7 +294,7 @@ def test_a_rollback_removes_what_the_failed_version_had_added(desk: Desk, api: A
     before = api.deployment()["spec"]["template"]
     desk.change("metadata: {labels: {app: flights}}\n    spec:", "metadata: {labels: {app: flights}, annotations: {new: 'yes'}}\n    spec:")
     with desk.deploying() as at_work:
-        wait_for(lambda: "annotations" in api.deployment()["spec"]["template"]["metadata"], 20, "the new template")
+        wait_for(lambda: "annotations" in api.deployment()["spec"]["template"]["metadata"], 120, "the new template")
         api.control(2, updated=0, available=0, reason="ProgressDeadlineExceeded")
         at_work.says("rolling back")
         api.control(3)
@@ -332,7 +332,7 @@ def test_a_pod_that_cannot_be_pulled_or_placed_is_named_while_it_waits(desk: Des
         at_work.says("pod flights-h2-a, container server: ImagePullBackOff: Back-off pulling image")
         at_work.says("pod flights-h2-b is not placed on a node: 0/3 nodes: no memory")
         looks = len(api.requests("get", "/pods"))
-        wait_for(lambda: len(api.requests("get", "/pods")) >= looks + 2, 20, "two more looks at the pods")
+        wait_for(lambda: len(api.requests("get", "/pods")) >= looks + 2, 120, "two more looks at the pods")
         api.control(2)  # it comes up after all
         said = at_work.ends(0)
     assert said.count("ImagePullBackOff") == 1, "said once, not every two seconds"
@@ -340,7 +340,7 @@ def test_a_pod_that_cannot_be_pulled_or_placed_is_named_while_it_waits(desk: Des
 
 def test_a_rollout_that_takes_too_long_is_rolled_back(desk: Desk, api: Api) -> None:
     desk.first()
-    with desk.deploying("--image", "mlops-pipeline-serve:2", "--timeout", "3") as at_work:
+    with desk.deploying("--image", "mlops-pipeline-serve:2", "--timeout", "6") as at_work:
         comes_up(api, "mlops-pipeline-serve:2")
         api.control(2, updated=1, available=0, old=2)
         running = {"name": "server", "restartCount": 0, "ready": False, "state": {"running": {}}}
@@ -348,7 +348,7 @@ def test_a_rollout_that_takes_too_long_is_rolled_back(desk: Desk, api: Api) -> N
         comes_up(api, "mlops-pipeline-serve:1")
         api.control(3)
         said = at_work.ends(1)
-    assert "failed: not done within 3 s: pod flights-h2-a, container server: runs, but its readiness probe has not passed" in said
+    assert "failed: not done within 6 s: pod flights-h2-a, container server: runs, but its readiness probe has not passed" in said
     assert "is rolled back: it serves mlops-pipeline-serve:1 again" in said
 
 
@@ -401,14 +401,14 @@ def test_a_version_that_had_come_up_is_not_replaced_by_an_older_one_when_the_app
     if what == "replicas":
         desk.change("replicas: 2", "replicas: 20")
     desk.change("level: info", "level: debug")
-    with desk.deploying("--image", "mlops-pipeline-serve:2", "--timeout", "3") as at_work:
+    with desk.deploying("--image", "mlops-pipeline-serve:2", "--timeout", "6") as at_work:
         if what == "replicas":
-            wait_for(lambda: api.deployment()["spec"]["replicas"] == 20, 20, "twenty replicas")
+            wait_for(lambda: api.deployment()["spec"]["replicas"] == 20, 120, "twenty replicas")
             api.control(2, updated=20, available=9, reason="NewReplicaSetAvailable")
-        wait_for(lambda: at_work.process.poll() is not None or api.image() != "mlops-pipeline-serve:2", 30, "an end")
+        wait_for(lambda: at_work.process.poll() is not None or api.image() != "mlops-pipeline-serve:2", 120, "an end")
         said = at_work.ends(1)
     assert api.image() == "mlops-pipeline-serve:2"
-    assert "failed: not done within 3 s" in said
+    assert "failed: not done within 6 s" in said
     assert "`kubectl --context here --namespace serving rollout undo deployment/flights`; not taken back: configmap/settings" in said
     assert said.endswith("deployment/flights spec.replicas\n" if what == "replicas" else "configmap/settings\n")
 
@@ -421,7 +421,7 @@ def crashing(api: Api, revision: int) -> None:
 
 def two_looks(api: Api) -> None:
     watches = len(api.watches())
-    wait_for(lambda: len(api.watches()) >= watches + 3, 20, "two more looks")
+    wait_for(lambda: len(api.watches()) >= watches + 3, 120, "two more looks")
 
 
 def test_the_crash_loop_of_the_version_before_is_not_the_new_ones_while_the_controller_is_late(desk: Desk, api: Api) -> None:
@@ -451,11 +451,11 @@ def test_the_crash_loop_of_the_failed_version_is_not_the_old_ones_while_the_cont
 def test_a_controller_that_is_late_to_the_end_is_not_blamed_on_the_pods_of_the_version_before(desk: Desk, api: Api) -> None:
     desk.first()
     crashing(api, 1)
-    with desk.deploying("--image", "mlops-pipeline-serve:2", "--timeout", "3") as at_work:
+    with desk.deploying("--image", "mlops-pipeline-serve:2", "--timeout", "6") as at_work:
         comes_up(api, "mlops-pipeline-serve:2")
         comes_up(api, "mlops-pipeline-serve:1")
         api.control(3)
-        assert "failed: not done within 3 s\n" in at_work.ends(1)
+        assert "failed: not done within 6 s\n" in at_work.ends(1)
 
 
 def by_somebody(api: Api) -> dict[str, Any]:
@@ -550,7 +550,7 @@ def test_the_deadline_that_the_failed_version_exceeded_is_not_the_old_ones(desk:
         api.control(2, updated=1, available=1, old=1, **exceeded)
         comes_up(api, "mlops-pipeline-serve:1")
         api.control(3, updated=1, available=1, old=1, **exceeded)  # the controller keeps it until a pod makes progress
-        wait_for(lambda: at_work.text().count("1 of 2 updated") == 2 or at_work.process.poll() is not None, 20, "the way back")
+        wait_for(lambda: at_work.text().count("1 of 2 updated") == 2 or at_work.process.poll() is not None, 120, "the way back")
         api.control(3, **{**exceeded, **then})
         said = at_work.ends(1)
     assert ("is rolled back: it serves mlops-pipeline-serve:1 again" in said) is ("old" not in then)
@@ -827,7 +827,7 @@ def test_the_page_of_a_proxy_in_the_middle_of_a_rollout_is_waited_out(desk: Desk
     with desk.deploying() as at_work:
         comes_up(api, "mlops-pipeline-serve:1")
         api.react("get", "replicasets", PAGE, times=1)
-        wait_for(lambda: len(api.watches()) >= 3, 20, "a third watch")
+        wait_for(lambda: len(api.watches()) >= 3, 120, "a third watch")
         api.control(1)
         at_work.ends(0)
 
@@ -871,7 +871,7 @@ def test_a_watch_that_is_dropped_goes_on_from_the_last_version(desk: Desk, api: 
     api.react("watch", "deployments", (b"",) if how == "closed" else api.breaks, times=1)
     with desk.deploying() as at_work:
         comes_up(api, "mlops-pipeline-serve:1")
-        wait_for(lambda: len(api.watches()) >= 2, 20, "a second watch")
+        wait_for(lambda: len(api.watches()) >= 2, 120, "a second watch")
         api.control(1)
         at_work.ends(0)
     first, second = api.watches()[:2]
@@ -889,7 +889,7 @@ def test_a_version_that_the_cluster_has_forgotten_leads_to_a_fresh_look(desk: De
         api.refuse("watch", "deployments", 410, "Expired", "too old resource version", times=1)
     with desk.deploying() as at_work:
         comes_up(api, "mlops-pipeline-serve:1")
-        wait_for(lambda: len(api.watches()) >= 2, 20, "a second watch")
+        wait_for(lambda: len(api.watches()) >= 2, 120, "a second watch")
         api.control(1)
         at_work.ends(0)
     first, second = api.watches()[:2]
@@ -901,7 +901,7 @@ def test_a_cluster_that_is_away_for_a_while_during_the_wait_is_waited_for(desk: 
     api.refuse("watch", "deployments", 503, "ServiceUnavailable", "apiserver is shutting down", times=3)
     with desk.deploying() as at_work:
         comes_up(api, "mlops-pipeline-serve:1")
-        wait_for(lambda: len(api.watches()) >= 4, 20, "a fourth watch")
+        wait_for(lambda: len(api.watches()) >= 4, 120, "a fourth watch")
         api.control(1)
         at_work.ends(0)
 

@@ -62,7 +62,7 @@ def running(image: str, folder: Path, *options: str) -> Iterator[tuple[str, str]
     keys = f"{folder / 'api_keys'}:/run/secrets/api_keys:ro"
     docker("run", "--detach", "--name", name, *HARDENED, "--publish", f"127.0.0.1:{port}:8000", "--volume", keys, *options, image)
     try:
-        wait_for(lambda: is_healthy(f"http://127.0.0.1:{port}/ready"), 60, f"an answer of the container: {docker('logs', name)}")
+        wait_for(lambda: is_healthy(f"http://127.0.0.1:{port}/ready"), 120, f"an answer of the container: {docker('logs', name)}")
         yield name, f"http://127.0.0.1:{port}"
     finally:
         docker("rm", "--force", "--volumes", name)
@@ -126,7 +126,7 @@ def test_a_stopped_container_answers_what_it_was_asked_and_ends_well(serving_ima
         stopping = threading.Thread(target=docker, args=("stop", "--time", "30", name))
         stopping.start()
         # It says that it is not ready, so that nobody sends it more, and takes what still comes.
-        wait_for(lambda: not is_healthy(f"{url}/ready"), 20, "the container to say that it is not ready")
+        wait_for(lambda: not is_healthy(f"{url}/ready"), 120, "the container to say that it is not ready")
         answers = [post(f"{url}/predict", {"records": [row]}, Authorization=f"Bearer {KEY}")[0] for _ in range(20)]
         stopping.join()
         assert docker("inspect", "--format", "{{.State.ExitCode}}", name).strip() == "0"

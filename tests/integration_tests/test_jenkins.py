@@ -41,14 +41,19 @@ def found_by_the_linter(text: str, folder: Path, npm: Path) -> list[str]:
         lacking("java", "apt-get install default-jre-headless")
     folder.mkdir()
     (folder / "Jenkinsfile").write_text(text)
-    quiet = {"npm_config_update_notifier": "false", "npm_config_fund": "false", "npm_config_audit": "false"}
+    quiet = {
+        "npm_config_update_notifier": "false",
+        "npm_config_fund": "false",
+        "npm_config_audit": "false",
+        "npm_config_fetch_retries": "5",
+    }
     words = ("--path", str(folder), "--files", "**/Jenkinsfile", "--config", "recommended-jenkinsfile", "--noserver", "--output", "json")
     done = subprocess.run(
         [*LINTER, *words],
         env={**os.environ, **quiet, "npm_config_cache": str(npm)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.stdout.startswith("{"), done.stdout + done.stderr
@@ -70,7 +75,7 @@ def test_the_shell_lines_pass_in_order_in_a_fresh_clone(tmp_path: Path) -> None:
     environ = {**outside(), **dict(re.findall(r"^ +([A-Z_]+) = '(.+)'$", text, re.MULTILINE)), "TESTS": "tests/unit_tests/test_gate.py"}
     outputs = []
     for line in lines:
-        done = subprocess.run(["sh", "-xe", "-c", line], cwd=clone, env=environ, capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run(["sh", "-xe", "-c", line], cwd=clone, env=environ, capture_output=True, text=True, timeout=1800, check=False)
         assert done.returncode == 0, f"{line}\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}"
         outputs.append(done.stdout)
     trained, again = (output for line, output in zip(lines, outputs, strict=True) if line == "make run")

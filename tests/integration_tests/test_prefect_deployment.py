@@ -41,7 +41,7 @@ def test_the_deployment_runs_to_completion_on_a_worker(deployable: Project, free
             SyncPrefectClient(api=server["PREFECT_API_URL"]) as client,
         ):
             try:
-                deployable.command("prefect", "deployment", "run", DEPLOYMENT, "--watch", "--watch-timeout", "240", **server)
+                deployable.command("prefect", "deployment", "run", DEPLOYMENT, "--watch", "--watch-timeout", "590", **server)
             except AssertionError as error:
                 raise AssertionError(f"{error}\n{(tmp_path / 'worker.log').read_text()}") from error
             check_deployment(client)
@@ -70,7 +70,7 @@ def check_run(client: Any) -> None:
         )
         return len(tasks) == len(STAGES)
 
-    wait_for(recorded, 60, "the end of every task run on the server")
+    wait_for(recorded, 120, "the end of every task run on the server")
     assert [task.name.rsplit("-", 1)[0] for task in tasks] == [
         "load_data",
         "validate_data",
@@ -85,7 +85,7 @@ def check_run(client: Any) -> None:
         logs = client.request("POST", "/logs/filter", json={"logs": {"task_run_id": {"any_": [str(tasks[-1].id)]}}}).json()
         return any("small version 1: champion" in line["message"] for line in logs)
 
-    wait_for(said, 60, "the registration's words in the server's log")
+    wait_for(said, 120, "the registration's words in the server's log")
     (artifact,) = client.request("POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": ["evaluation-small"]}}}).json()
     assert (artifact["type"], artifact["flow_run_id"]) == ("table", str(run.id))
     assert "roc_auc" in artifact["data"]

@@ -50,7 +50,7 @@ def task_runs(flow_run_id: UUID | None, tasks: int) -> dict[str, Any]:
             found[:] = client.read_task_runs(flow_run_filter=wanted)
             return len(found) == tasks and all(run.state is not None and run.state.is_final() for run in found)
 
-        wait_for(all_ended, 60, f"the end of {tasks} task runs on the server")
+        wait_for(all_ended, 120, f"the end of {tasks} task runs on the server")
     return {run.name.rsplit("-", 1)[0]: run for run in found}
 
 

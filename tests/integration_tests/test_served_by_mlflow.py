@@ -19,7 +19,7 @@ def test_mlflow_models_serve_answers_with_the_champion(project: Project, tmp_pat
     project.run()
     words = ("mlflow", "models", "serve", "-m", "models/registry/best_model", "-p", str(free_port), "--env-manager", "local")
     with started(*words, cwd=project.folder, log=tmp_path / "serve.log"):
-        wait_for(lambda: answered(f"http://127.0.0.1:{free_port}/ping"), 90, "an answer from mlflow models serve")
+        wait_for(lambda: answered(f"http://127.0.0.1:{free_port}/ping"), 120, "an answer from mlflow models serve")
         body = (project.folder / "models/registry/best_model/serving_input_example.json").read_bytes()
         request = urllib.request.Request(
             f"http://127.0.0.1:{free_port}/invocations", body, {"Content-Type": "application/json"}

@@ -57,7 +57,7 @@ def test_a_prediction_is_a_span_under_the_clients_trace(registered: Project, tmp
             headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-Id": "traced"}
             post(f"{server.url}/predict", {"records": [server.example]}, **headers)
             post(f"{server.url}/predict", {"records": [{}]})
-            wait_for(lambda: len(spans) == 2, 20, "two spans")
+            wait_for(lambda: len(spans) >= 2, 120, "two spans")
     by_status = {attribute(span, "http.response.status_code"): span for span in spans}
     assert set(by_status) == {200, 422}
     assert by_status[200].trace_id.hex() == TRACE

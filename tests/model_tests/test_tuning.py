@@ -86,7 +86,7 @@ def test_a_search_killed_in_the_middle_and_resumed_asks_the_same_questions(tmp_p
     environment = process_environment(PYTHONPATH=f"{root / 'src'}:{root}")
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], env=environment)
     try:
-        wait_for(lambda: process.poll() is not None or trials_begun(tmp_path) >= 3, 60, "three trials")
+        wait_for(lambda: process.poll() is not None or trials_begun(tmp_path) >= 3, 120, "three trials")
     finally:
         process.kill()
         process.wait()

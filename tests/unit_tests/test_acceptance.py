@@ -209,7 +209,7 @@ def test_a_container_is_removed_when_the_rows_time_is_up(desk: Desk, tmp_path: P
     for program in (docker, mlops):
         program.chmod(0o755)
     desk.environ["PATH"] = f"{tmp_path}/bin:{desk.environ['PATH']}"
-    desk.begin(2)
+    desk.begin(5)
     security = {"readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False}
     container = {"securityContext": security, "command": ["serve"], "resources": {"limits": {"memory": "1Gi"}}}
     spec = {"template": {"spec": {"securityContext": {"runAsUser": 1, "runAsGroup": 1, "runAsNonRoot": True}}}}
@@ -224,8 +224,8 @@ def test_a_row_that_fails_leaves_the_clone_as_it_was(desk: Desk) -> None:
     (desk.folder / "settings").write_text("before", encoding="utf-8")
     back = "cp before settings"
     (desk.folder / "before").write_text("before", encoding="utf-8")
-    for line, told in (("echo after >settings; false", "exit code 1"), ("echo after >settings; sleep 60", "had not ended")):
-        desk.begin(0.5)
+    for line, told, within in (("echo after >settings; false", "exit code 1", 30), ("echo after >settings; sleep 60", "had not ended", 1)):
+        desk.begin(within)
         with pytest.raises(Unmet, match=told), desk.undone_by(back):
             desk.type(line)
         assert (desk.folder / "settings").read_text() == "before"

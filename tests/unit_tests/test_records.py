@@ -70,7 +70,7 @@ def written(where: Path | str, entries: Sequence[Entry], worker: int = 0) -> Non
     store.close()
 
 
-def on_a_loop(work: Any, seconds: float = 30) -> None:
+def on_a_loop(work: Any, seconds: float = 120) -> None:
     """Run ``work(loop)`` with a bound on its time, so that a promise that is not kept fails instead of hanging."""
 
     async def bounded() -> None:
@@ -87,13 +87,15 @@ async def until(condition: Any) -> None:
 # ------------------------------------------------------------------------------------------------------- reading back
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+RESERVED = {"time", "row", "id", "model", "version", "error"}
+"""Names that the record takes for itself: a column called so is told by another test."""
 clean = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 floats = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
 @st.composite
 def layouts(draw: st.DrawFn) -> Layout:
-    names = draw(st.lists(clean.filter(bool), max_size=5, unique=True))
+    names = draw(st.lists(clean.filter(lambda name: name and name not in RESERVED), max_size=5, unique=True))
     cut = draw(st.integers(0, len(names)))
     task, classes = draw(
         st.sampled_from([("binary", ("no", "yes")), ("binary", (False, True)), ("multiclass", (3, 5, 9)), ("regression", ())])
@@ -481,7 +483,8 @@ def test_durable_answers_wait_for_their_own_group_and_groups_gather_during_a_com
 def test_relaxed_answers_go_out_at_once_until_the_oldest_is_older_than_the_bound() -> None:
     async def work(loop: asyncio.AbstractEventLoop) -> None:
         store = Gate()
-        made = recorder(store, loop, durable=False, loss_ms=200)
+        made = recorder(store, loop, durable=False, loss_ms=1000)
+        before = time.monotonic()
         assert made.add(entry("0")) is None
         added = time.monotonic()
         await until(lambda: len(store.sent) == 1)  # within half of the bound, without another answer
@@ -491,10 +494,10 @@ def test_relaxed_answers_go_out_at_once_until_the_oldest_is_older_than_the_bound
             held = made.add(entry("more"))
             if held is not None:
                 break
-            assert now - added <= 0.2
+            assert now - added <= 1
             free += 1
             await asyncio.sleep(0.001)
-        assert time.monotonic() - added > 0.199
+        assert time.monotonic() - before > 1
         assert free
         await asyncio.sleep(0)
         assert not held.done()
@@ -702,7 +705,7 @@ def test_a_writer_that_is_killed_is_started_again_and_nothing_is_lost_or_doubled
         assert sorted(table["request_id"]) == sorted(answered)
         assert set(table.select("size", "kind").rows()) == {(1, "x")}
 
-    on_a_loop(work, 60)
+    on_a_loop(work)
 
 
 def test_a_writer_that_hangs_holds_answers_back_and_memory_stays_bounded(tmp_path: Path) -> None:
@@ -730,7 +733,7 @@ def test_a_writer_that_hangs_holds_answers_back_and_memory_stays_bounded(tmp_pat
 def test_a_group_larger_than_the_pipe_arrives_whole(tmp_path: Path) -> None:
     async def work(loop: asyncio.AbstractEventLoop) -> None:
         made = recorder(open_store(tmp_path, 0), loop, max_bytes=1 << 27)
-        numbers = np.arange(4_000_000, dtype=np.float32).reshape(-1, 2)
+        numbers = np.arange(400_000, dtype=np.float32).reshape(-1, 2)
         for number in range(3):
             made.add(entry(str(number), rows=len(numbers), numbers=numbers + number, categories=None, outputs=None))
             await asyncio.sleep(0)
@@ -740,7 +743,7 @@ def test_a_group_larger_than_the_pipe_arrives_whole(tmp_path: Path) -> None:
         for number in range(3):
             assert np.array_equal(table.filter(request_id=str(number))["weight"].to_numpy(), numbers[:, 1] + np.float32(number))
 
-    on_a_loop(work, 60)
+    on_a_loop(work)
 
 
 def test_the_writer_ends_with_its_recorder_whatever_the_signals(tmp_path: Path) -> None:

@@ -371,10 +371,10 @@ class _Rollout:
                 self._check_ours(target, seen, applied)
                 stale = stale if progress_condition(seen) == stale else None
                 now = progress_of(seen, stale)
+                self.state = f"{target.label}: {now.text}; {state}"
                 if last is None or now.text != last.text:
                     self.say(f"  {target.label}: {now.text}")
                 last = now
-                self.state = f"{target.label}: {now.text}; {state}"
                 if now.done and now.failed is None:
                     return None
                 if now.failed is not None:
