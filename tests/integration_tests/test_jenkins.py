@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, lacking
+from tests.integration_tests.conftest import TYPES_AS_CHECKED
 
 JENKINSFILE = "cicd/jenkins/Jenkinsfile"
 LINTER = ("npx", "--yes", "--package=node@22", "--package=npm-groovy-lint@18.0.0", "--", "npm-groovy-lint")
@@ -72,7 +73,12 @@ def test_the_shell_lines_pass_in_order_in_a_fresh_clone(tmp_path: Path) -> None:
     lines = re.findall(r"\bsh '(.+)'$", text, re.MULTILINE)
     assert lines[0] == "make setup-dev"
     assert lines[-1].startswith("make test")
-    environ = {**outside(), **dict(re.findall(r"^ +([A-Z_]+) = '(.+)'$", text, re.MULTILINE)), "TESTS": "tests/unit_tests/test_gate.py"}
+    environ = {
+        **outside(),
+        **TYPES_AS_CHECKED,
+        **dict(re.findall(r"^ +([A-Z_]+) = '(.+)'$", text, re.MULTILINE)),
+        "TESTS": "tests/unit_tests/test_gate.py",
+    }
     outputs = []
     for line in lines:
         done = subprocess.run(["sh", "-xe", "-c", line], cwd=clone, env=environ, capture_output=True, text=True, timeout=1800, check=False)

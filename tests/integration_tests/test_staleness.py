@@ -9,19 +9,27 @@ import pytest
 
 from tests.conftest import REPOSITORY, Project, make_project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("staleness")]
 
 STAGES = ("ingest", "validate", "split", "train", "evaluate", "register")
 
 
-@pytest.fixture
-def ran(tmp_path: Path) -> Project:
+@pytest.fixture(scope="module")
+def ran_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that carries the package's own source, as a user's clone does, after one run."""
-    project = make_project(tmp_path / "project")
+    project = make_project(tmp_path_factory.mktemp("ran") / "project")
     shutil.copytree(REPOSITORY / "src", project.folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copy(REPOSITORY / "requirements.txt", project.folder)
     run(project)
     return project
+
+
+@pytest.fixture
+def ran(ran_once: Project, tmp_path: Path) -> Project:
+    """The same in a folder of the test's own. What a new run logs goes to the first one's artifacts, whose address MLflow keeps."""
+    folder = tmp_path / "project"
+    shutil.copytree(ran_once.folder, folder)
+    return Project(folder, folder / ran_once.config.name)
 
 
 def run(project: Project, *arguments: str, check: bool = True, **environ: str) -> str:
