@@ -56,6 +56,7 @@ def execute(path: Path) -> Any:
 
     Raises :class:`UnsoundNotebook` if it cannot be read, or a cell fails.
     """
+    import matplotlib.font_manager  # noqa: F401  # makes its list of fonts where there is none, of which a kernel would speak on stderr
     import nbformat
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
