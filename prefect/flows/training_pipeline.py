@@ -246,11 +246,17 @@ def describe(table: Path, config: Path, target: str, folder: Path, output: Path)
         apart = settings.registry.model_copy(update={"model": f"{settings.registry.model or settings.name}-by-itself"})
         settings = settings.model_copy(update={"registry": apart, "dataset": settings.dataset.model_copy(update={"source": source})})
     else:
+        if columns and target not in columns:
+            raise PipelineError(f'{table}: has no column {target!r}: pass target="NAME", one of {", ".join(columns)}')
         name = "".join(c if c.isalnum() and c.isascii() else "_" for c in table.stem).strip("_") or "table"
         settings = settings_for_table(table, target, name)
+        times = [column for column, described in settings.dataset.columns.items() if described.kind == "datetime"]
+        if times:
+            words = "rows are held out at random: to split by time (%s), pass config_path with what `mlops init --input %s` writes"
+            logger.info(words, ", ".join(times), table)
         # The schema inferred from another table says nothing of this one.
         table_layout(name, folder, output).schema.unlink(missing_ok=True)
-    write_text(output, yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False))
+    write_text(output, yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True))
 
 
 def lacking_columns(settings: Settings, columns: list[str], layout: Layout) -> list[str]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.files import replacing
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline import STAGES, Stage
 from mlops_pipeline.render import code_of
@@ -45,7 +47,7 @@ class Cache:
     """The DVC repository of one project, seen through one pipeline's stages, read once."""
 
     def __init__(self, layout: Layout) -> None:
-        from dvc.exceptions import DvcException
+        from dvc.exceptions import DvcException, NotDvcRepoError
         from dvc.repo import Repo
 
         logging.getLogger("dvc").setLevel(logging.ERROR)
@@ -56,8 +58,10 @@ class Cache:
             self._repo = Repo(str(layout.project))
             path = str(layout.dvc_file)
             self._stages = {stage.name: stage for stage in self._repo.index.stages if stage.path == path}
+        except NotDvcRepoError as error:
+            raise PipelineError(f"{layout.project}: is no project of DVC's: run `dvc init`") from error
         except DvcException as error:
-            raise PipelineError(f"{layout.project}: DVC cannot open this project ({one_line(error)}): run `dvc init`") from error
+            raise PipelineError(f"{layout.project}: DVC cannot read this project ({one_line(error)}): {_remedy(error)}") from error
 
     def causes(self, stages: Sequence[Stage] = STAGES) -> dict[str, list[Cause]]:
         """Why each of the stages is stale, by name; an empty list for a stage that is up to date."""
@@ -80,10 +84,18 @@ class Cache:
         self._unwritten.append(self._stages[stage.name])
 
     def write(self) -> None:
-        """Write what was committed to ``dvc.lock``, which takes DVC a third of a second however much it is."""
+        """Write what was committed to ``dvc.lock``, which takes DVC a third of a second however much it is.
+
+        DVC empties the file first and a kill would leave it so; here it writes another one, which takes its place when it is whole.
+        """
+        from dvc.dvcfile import Lockfile
+
         if self._unwritten:
-            with self._asking():
-                self._unwritten[0].dvcfile.dump_stages(self._unwritten, update_pipeline=False)
+            lock = self._lock
+            with self._asking(), replacing(lock) as temporary:
+                if lock.exists():
+                    shutil.copyfile(lock, temporary)
+                Lockfile(self._repo, str(temporary)).dump_stages(self._unwritten)
             self._unwritten = []
 
     def restore(self, stage: Stage) -> bool:
@@ -111,8 +123,12 @@ class Cache:
         finally:
             os.chdir(before)
 
+    @property
+    def _lock(self) -> Path:
+        return self._layout.dvc_file.with_name("dvc.lock")
+
     def _recorded(self) -> dict[str, Any]:
-        path = self._layout.dvc_file.with_name("dvc.lock")
+        path = self._lock
         try:
             content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
             return dict(content["stages"])
@@ -143,6 +159,15 @@ class Cache:
                 there = (self._layout.project / path).exists()
                 causes.append(Cause("output changed" if there else "output missing", path))
         return causes
+
+
+def _remedy(error: Exception) -> str:
+    """What to do about a file that DVC cannot read."""
+    path = os.path.normpath(getattr(error, "path", ""))
+    if path == ".":
+        return "mend what it names"
+    effect = "runs every stage of its pipeline" if path.endswith(".lock") else "writes it anew"
+    return f"restore it with `git checkout {path}`, or delete it and `mlops run` {effect}"
 
 
 def _time_and_size(path: Path) -> tuple[int, int] | None:

@@ -101,9 +101,16 @@ def status(config: Config = CONFIG) -> None:
     causes = runner.prepare(settings, layout, console).causes()
     if not any(causes.values()):
         causes[STAGES[-1].name] = runner.registry_causes(settings, layout)
+    waits_for = ""
     for stage in STAGES:
         found = causes[stage.name]
-        console.print(f"[green]✓[/green] {stage.name:<9} up to date" if not found else f"[yellow]▸[/yellow] {stage.name:<9} stale")
+        if found:
+            console.print(f"[yellow]▸[/yellow] {stage.name:<9} stale")
+        elif waits_for:
+            console.print(f"· {stage.name:<9} [dim]runs if {waits_for} makes something new[/dim]")
+        else:
+            console.print(f"[green]✓[/green] {stage.name:<9} up to date")
+        waits_for = waits_for or (stage.name if found else "")
         for cause in found:
             console.print(f"            {runner.escaped(str(cause))}", highlight=False)
 
@@ -216,8 +223,13 @@ def key() -> None:
     import secrets
 
     made = secrets.token_urlsafe(32)
+    digest = f"sha256:{hashlib.sha256(made.encode()).hexdigest()}"
     print(f"key (give it to the client, it is shown only now): {made}")
-    print(f"digest (put it under api_keys):                    sha256:{hashlib.sha256(made.encode()).hexdigest()}")
+    print(f"digest (the server knows the key by it):           {digest}")
+    print("\nInto the server's settings, with the client's name in place of client:\n")
+    print(f'  api_keys: {{client: "{digest}"}}')
+    print("\nor as a line of the file that its api_keys_file names:\n")
+    print(f"  client: {digest}")
 
 
 @app.command("config")
@@ -245,14 +257,16 @@ def init(
     output: Annotated[Path, typer.Option("--output", help="where to write the settings")],
 ) -> None:
     """Write a settings file for your own table: columns and kinds from its first rows, everything else to your taste."""
-    from mlops_pipeline.starter import starter_yaml
+    from mlops_pipeline.starter import starter
 
     if output.exists():
         raise PipelineError(f"--output {output}: exists already: name a new file")
-    text = starter_yaml(source, target, output)
+    made = starter(source, target, output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf-8")
-    _console().print(f"{output} written: read it, then `mlops run --config {output}`")
+    output.write_text(made.text, encoding="utf-8")
+    console = _console()
+    console.print(made.split, highlight=False, markup=False)
+    console.print(f"{output} written: read it, then `mlops run --config {output}`")
 
 
 @app.command()
@@ -377,7 +391,9 @@ def monitor_report(
     prediction: Annotated[
         str, typer.Option(help="column with what the model said; where it is missing the champion predicts")
     ] = "prediction",
-    quantile_column: Annotated[str | None, typer.Option(help="column whose median is compared")] = None,
+    quantile_column: Annotated[
+        str | None, typer.Option(help="column whose median is compared; default: feature_1, else the first of numbers")
+    ] = None,
     drift_share: Annotated[float, typer.Option(help="the dataset has drifted when this share of its columns has")] = 0.5,
     fail_on_drift: Annotated[bool, typer.Option("--fail-on-drift", help="end with 1 if the dataset has drifted")] = False,
     config: Annotated[Path | None, typer.Option("--config", "-c", help=f"the pipeline's settings; default: {CONFIG} if there")] = None,

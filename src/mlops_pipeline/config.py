@@ -22,7 +22,8 @@ from mlops_pipeline.errors import PipelineError, one_line
 Task = Literal["binary", "multiclass", "regression"]
 Kind = Literal["number", "integer", "boolean", "category", "datetime", "text"]
 Share = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "accuracy", "f1")
 REGRESSION_METRICS = ("rmse", "mae", "r2")
@@ -331,6 +332,11 @@ class Settings(Frozen):
         return self
 
 
+PIPELINES_KEYS = frozenset({"dataset", "train"})
+"""Keys by which a file is known to hold a pipeline's settings."""
+
+_SERVERS_KEYS = frozenset({"pipeline", "models", "record"})
+
 _SECTIONS = ("ingest", "validate", "features", "tuning", "evaluate", "gate", "onnx", "tracking", "registry", "paths")
 
 
@@ -360,6 +366,10 @@ def load_settings(path: Path) -> Settings:
     Raises :class:`PipelineError` in one line that names the file, the key, the value and the remedy.
     """
     content = read_yaml(path, "start from `mlops init`")
+    if content.keys() & _SERVERS_KEYS and not content.keys() & PIPELINES_KEYS:
+        pipeline = content.get("pipeline")
+        other = f"name its pipeline's, {path.parent / pipeline}," if isinstance(pipeline, str) else "name the pipeline's file"
+        raise PipelineError(f"{path}: holds a server's settings, not a pipeline's: {other} with --config")
     for key, value in _bare_dates(content, ""):
         raise PipelineError(f"{path}: {key} = {value}: put the date in quotes, DVC cannot record a bare one")
     return settings_of(content, str(path))
@@ -465,13 +475,41 @@ def _one_line(error: ValidationError, origin: str, tree: type[Frozen]) -> str:
         close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(tree, first["loc"][:-1]), n=1)
         what = f"unknown key: {f'did you mean {close[0]!r}?' if close else 'remove it'}"
     elif first["type"] == "missing":
-        what = "is missing: add it" + (
-            " (an empty mapping {} takes every default)" if len(first["loc"]) == 1 and str(first["loc"][0]) in _SECTIONS else ""
-        )
+        what = "is missing: add it"
     else:
-        what = first["msg"].removeprefix("Value error, ")
+        what = _mistake(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("missing", "model_type") and len(first["loc"]) == 1 and str(first["loc"][0]) in _SECTIONS:
+        what += " (an empty mapping {} takes every default)"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"{origin}: {key}{shown}: {what}{more}"
+
+
+def _mistake(kind: str, given: dict[str, Any]) -> str | None:
+    """What to write instead, for the commonest of pydantic's error types."""
+    told = {
+        "less_than": "give a number below {lt}",
+        "less_than_equal": "give a number of at most {le}",
+        "greater_than": "give a number above {gt}",
+        "greater_than_equal": "give a number of at least {ge}",
+        "finite_number": "give a finite number",
+        "int_parsing": "give a whole number",
+        "int_type": "give a whole number",
+        "int_from_float": "give a whole number",
+        "float_parsing": "give a number",
+        "float_type": "give a number",
+        "bool_parsing": "give true or false",
+        "bool_type": "give true or false",
+        "string_type": "give text, a number in quotes",
+        "literal_error": "give one of {expected}",
+        "list_type": "give a list: [A, B]",
+        "tuple_type": "give a list: [A, B]",
+        "dict_type": "give a mapping: KEY: VALUE, indented below it",
+        "model_type": "give a mapping: KEY: VALUE, indented below it",
+        "too_short": "name at least {min_length}",
+    }
+    if kind == "string_pattern_mismatch" and given["pattern"] == NAME_PATTERN:
+        return "use letters, digits, '.', '_' and '-', a letter or digit first"
+    return told[kind].format_map(given) if kind in told else None
 
 
 def _known_keys(tree: type[Frozen], location: tuple[int | str, ...]) -> list[str]:

@@ -59,6 +59,8 @@ def run(
 
     ``force`` runs all stages, ``start`` that one and all after it, stale or not. Raises :class:`PipelineError`.
     """
+    if start and stop and STAGES.index(stage_named(stop)) < STAGES.index(stage_named(start)):
+        raise PipelineError(f"--to {stop}: comes before --from {start}: name {start} or a stage after it")
     with alone(layout.project / ".dvc/tmp"):
         cache = prepare(settings, layout, console)
         first_forced = STAGES.index(stage_named(start)) if start else 0 if force else len(STAGES)

@@ -60,7 +60,7 @@ class Tracking:
         metrics = [Metric("fit_seconds", fit_seconds, now, 0)] if fit_seconds is not None else []
         params = {"estimator": training["estimator"], **training["params"], **{f"tuning.{k}": v for k, v in training["tuning"].items()}}
         self.client.log_batch(run_id, metrics, [Param(k, str(v)) for k, v in params.items()])
-        self.client.log_text(run_id, yaml.safe_dump(shown_settings(self.settings), sort_keys=False), "settings.yaml")
+        self.client.log_text(run_id, yaml.safe_dump(shown_settings(self.settings), sort_keys=False, allow_unicode=True), "settings.yaml")
         if self.layout.lock.exists():
             self.client.log_artifact(run_id, str(self.layout.lock), "environment")
         # The digest comes last: a run without it was cut short, and is not found again.

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 KILLER = """
 import importlib, os, signal, sys
-place = importlib.import_module('mlops_pipeline.{module}')
+place = importlib.import_module('{module}')
 original = place.{owner}{name}
 count = [0]
 def killed(*arguments, **named):
@@ -37,7 +37,12 @@ main(["run", "--config", *sys.argv[1:]])
 
 def killed_run(project: Project, module: str, name: str, *more: str, owner: str = "", call: int = 1, before: bool) -> None:
     script = KILLER.format(
-        module=module, name=name, owner=f"{owner}." if owner else "", owner_path=f".{owner}" if owner else "", call=call, before=before
+        module=module if module.startswith("dvc.") else f"mlops_pipeline.{module}",
+        name=name,
+        owner=f"{owner}." if owner else "",
+        owner_path=f".{owner}" if owner else "",
+        call=call,
+        before=before,
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(project.config), *more],
@@ -85,8 +90,10 @@ MOMENTS = [
     ("registry", "publish", "Registry", 1, True),
     ("registry", "publish", "Registry", 1, False),
     ("cache", "commit", "Cache", 6, True),
+    ("dvc.utils.serialize._yaml", "_dump", "", 1, True),
+    ("dvc.utils.serialize._yaml", "_dump", "", 2, True),
 ]
-"""Where the process dies: in every stage, between its writes, and around every step of registration."""
+"""Where the process dies: in every stage, between its writes, around every step of registration, while DVC writes ``dvc.lock``."""
 
 
 @pytest.mark.parametrize(("module", "name", "owner", "call", "before"), MOMENTS)

@@ -338,6 +338,8 @@ def test_the_champion_predicts_a_period_and_its_training_window_is_the_reference
     held_out = json.loads((registered.folder / "models/registry/best_model/evaluation.json").read_text())["metrics"]
     for figure in ("accuracy", "roc_auc", "log_loss", "f1"):
         assert summary["quality"][figure]["reference"] == pytest.approx(held_out[figure]["value"], abs=1e-4), figure
+    assert summary["quantile"]["column"] == "size"
+    assert "feature_1" not in done.stdout, "nobody named it"
     assert f"predicted  {march.height} rows" in done.stdout
     by_moments = ("--from", "2024-03-01", "--until", "2024-04-01", "--config", str(registered.config), "--output", str(tmp_path / "again"))
     assert monitor(registered.folder, *by_moments).returncode == 0

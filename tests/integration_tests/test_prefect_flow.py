@@ -178,6 +178,34 @@ def test_what_a_person_must_mend_fails_at_once_and_what_may_pass_is_tried_three_
     assert not output.exists()
 
 
+def test_a_table_without_the_target_is_told_with_the_parameter_that_names_another(flow_file: ModuleType, five_rows: Path) -> None:
+    five_rows.write_text(FIVE_ROWS.replace("target", "churned"))
+    with pytest.raises(PipelineError) as caught:
+        flow_file.training_pipeline(str(five_rows), str(five_rows.parent / "model"))
+    words = "has no column 'target': pass target=\"NAME\", one of feature_1, feature_2, churned"
+    assert str(caught.value) == f"{five_rows}: {words}"
+    flow_file.training_pipeline(str(five_rows), str(five_rows.parent / "model"), target="churned")
+    assert (five_rows.parent / "model/MLmodel").is_file()
+
+
+def test_a_table_with_a_time_is_said_to_be_split_at_random(
+    flow_file: ModuleType, five_rows: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    header, *rows = five_rows.read_text().splitlines()
+    dated = [f"2024-01-0{day},{row}" for day, row in enumerate(rows, 1)]
+    five_rows.write_text("\n".join([f"sold,{header}", *dated]) + "\n")
+    logger = logging.getLogger("prefect.flow_runs")
+    logger.addHandler(caplog.handler)
+    try:
+        flow_file.training_pipeline(str(five_rows), str(five_rows.parent / "model"))
+    finally:
+        logger.removeHandler(caplog.handler)
+    said = {record.getMessage() for record in caplog.records if "at random" in record.getMessage()}
+    assert said == {
+        f"rows are held out at random: to split by time (sold), pass config_path with what `mlops init --input {five_rows}` writes"
+    }
+
+
 def test_one_process_keeps_the_stores_of_two_projects_apart(
     flow_file: ModuleType, five_rows: Path, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

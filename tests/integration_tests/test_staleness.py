@@ -135,3 +135,29 @@ def test_a_deleted_best_model_comes_back(ran: Project) -> None:
     shutil.rmtree(ran.folder / "models/registry/best_model")
     assert stale(run(ran)) == {"register"}
     assert (ran.folder / "models/registry/best_model/MLmodel").is_file()
+
+
+@pytest.mark.parametrize("size", [0, 700])
+def test_a_broken_lock_is_told_with_what_mends_it(ran: Project, size: int) -> None:
+    lock = ran.folder / "dvc.lock"
+    lock.write_bytes(lock.read_bytes()[:size] + b": [" * (size > 0))
+    refused = run(ran, check=False)
+    assert "dvc.lock" in refused
+    assert "restore it with `git checkout dvc.lock`, or delete it and `mlops run` runs every stage" in refused
+    assert "dvc init" not in refused
+    assert refused.count("\n") == 1
+    lock.unlink()
+    assert stale(run(ran)) == set(STAGES)
+
+
+def test_a_stage_to_stop_at_before_the_one_to_begin_with_is_refused(ran: Project) -> None:
+    said = run(ran, "--from", "register", "--to", "train", check=False)
+    assert said == "error: --to train: comes before --from register: name register or a stage after it\n"
+
+
+def test_status_ticks_no_stage_that_waits_for_a_stale_one(ran: Project) -> None:
+    ran.change(train={"params": {"n_estimators": 11}})
+    said = status(ran)
+    assert "✓ split" in said
+    assert "· evaluate  runs if train makes something new" in said
+    assert "✓ evaluate" not in said

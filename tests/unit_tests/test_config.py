@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from mlops_pipeline.config import Settings, feature_columns, json_schema, load_settings, settings_of, tracking_uri, tuning_metric
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.serving.settings import load_serving
 from tests.conftest import REPOSITORY, SMALL_SETTINGS
 from tests.unit_tests.workshop import assert_one_line, content_with, settings_with
 
@@ -29,17 +30,30 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "unknown key like nothing": ({"gate": {"zzz": 1}}, ("gate.zzz = 1", "remove it")),
     "unknown section": ({"vallidate": 3}, ("vallidate = 3", "did you mean 'validate'?")),
-    "wrong type": ({"seed": "seven"}, ("seed = 'seven'", "integer")),
-    "a number for a list": ({"evaluate": {"slices": 3}}, ("evaluate.slices = 3", "tuple")),
-    "share above one": ({"ingest": {"max_broken_share": 1.5}}, ("ingest.max_broken_share = 1.5", "less than or equal to 1")),
-    "infinity": ({"onnx": {"tolerance": float("inf")}}, ("onnx.tolerance = inf", "finite")),
-    "a name with a slash": ({"name": "../up"}, ("name = '../up'", "pattern")),
-    "unknown estimator": ({"train": {"estimator": "catboost"}}, ("train.estimator = 'catboost'", "lightgbm")),
+    "wrong type": ({"seed": "seven"}, ("seed = 'seven'", "give a whole number")),
+    "a number for a list": ({"evaluate": {"slices": 3}}, ("evaluate.slices = 3", "give a list: [A, B]")),
+    "share above one": ({"ingest": {"max_broken_share": 1.5}}, ("ingest.max_broken_share = 1.5", "give a number of at most 1")),
+    "infinity": ({"onnx": {"tolerance": float("inf")}}, ("onnx.tolerance = inf", "give a finite number")),
+    "a name with a slash": ({"name": "../up"}, ("name = '../up'", "use letters, digits, '.', '_' and '-'")),
+    "unknown estimator": (
+        {"train": {"estimator": "catboost"}},
+        ("train.estimator = 'catboost'", "give one of 'random_forest', ", "'lightgbm'"),
+    ),
     "unknown task": ({"dataset": {"task": "ranking"}}, ("dataset.task = 'ranking'", "'binary'")),
+    "share of one": ({"split": {"test_share": 1}}, ("split.test_share = 1", "give a number below 1")),
+    "number too small": ({"tuning": {"folds": 1}}, ("tuning.folds = 1", "give a number of at least 2")),
+    "nothing above zero": ({"gate": {"max_size_mb": 0}}, ("gate.max_size_mb = 0", "give a number above 0")),
+    "a word for a number": ({"evaluate": {"confidence": "high"}}, ("evaluate.confidence = 'high'", "give a number")),
+    "a fraction of a seed": ({"seed": 1.5}, ("seed = 1.5", "give a whole number")),
+    "a word for yes or no": ({"onnx": {"enabled": "maybe"}}, ("onnx.enabled = 'maybe'", "give true or false")),
+    "a number for a text": ({"dataset": {"target": 3}}, ("dataset.target = 3", "in quotes")),
+    "a list of columns": ({"dataset": {"columns": ["size", "late"]}}, ("dataset.columns", "give a mapping: KEY: VALUE")),
+    "an empty section": ({"dataset": None}, ("dataset = None", "give a mapping: KEY: VALUE")),
+    "an empty section that may be left so": ({"gate": None}, ("gate = None", "give a mapping", "{} takes every default")),
     "no source": ({"dataset": {"source": {}}}, ("dataset.source", "'path', or 'package'")),
     "two sources": ({"dataset": {"source": {"path": "a.csv", "package": "p", "member": "m"}}}, ("dataset.source", "'path', or 'package'")),
     "package without member": ({"dataset": {"source": {"package": "p"}}}, ("dataset.source", "'member'")),
-    "lookup without keys": ({"dataset": {"lookups": [{"path": "a.csv", "keys": []}]}}, ("dataset.lookups.0.keys",)),
+    "lookup without keys": ({"dataset": {"lookups": [{"path": "a.csv", "keys": []}]}}, ("dataset.lookups.0.keys", "name at least 1")),
     "lookup key not described": (
         {"dataset": {"lookups": [{"path": "a.csv", "keys": ["nowhere"]}]}},
         ("lookups names 'nowhere'", "not among 'columns'"),
@@ -213,3 +227,39 @@ def test_the_environment_says_where_the_tracking_server_is(monkeypatch: pytest.M
 def test_a_search_improves_the_tasks_usual_metric_unless_told_otherwise() -> None:
     assert tuning_metric(settings_with()) == "roc_auc"
     assert tuning_metric(settings_with(tuning={"metric": "log_loss"})) == "log_loss"
+
+
+def test_a_servers_file_given_for_a_pipelines_is_told_with_the_one_it_names() -> None:
+    file = REPOSITORY / "configs/serving_config.yaml"
+    with pytest.raises(PipelineError) as caught:
+        load_settings(file)
+    pipeline = REPOSITORY / "configs/training_config.yaml"
+    assert_one_line(caught.value, f"{file}: holds a server's settings, not a pipeline's: name its pipeline's, {pipeline}, with --config")
+
+
+def test_a_servers_file_without_a_pipeline_is_told_too(tmp_path: Path) -> None:
+    file = tmp_path / "serving.yaml"
+    file.write_text("models: {main: ./model}\n")
+    with pytest.raises(PipelineError) as caught:
+        load_settings(file)
+    assert_one_line(caught.value, str(file), "name the pipeline's file with --config")
+
+
+def test_a_pipelines_file_given_for_a_servers_is_told_with_the_file_to_write(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(content_with()))
+    with pytest.raises(PipelineError) as caught:
+        load_serving(file)
+    assert_one_line(caught.value, f"{file}: holds a pipeline's settings, not a server's", "with the line `pipeline: mine.yaml`", "--config")
+    (tmp_path / "serving.yaml").write_text("pipeline: mine.yaml\n")
+    assert load_serving(tmp_path / "serving.yaml").pipeline == "mine.yaml"
+
+
+@pytest.mark.parametrize("keys", ["[hush]", "hush", "[{me: hush}]"])
+def test_keys_that_are_no_mapping_are_told_how_to_write_without_showing_them(keys: str, tmp_path: Path) -> None:
+    file = tmp_path / "serving.yaml"
+    file.write_text(f"api_keys: {keys}\n")
+    with pytest.raises(PipelineError) as caught:
+        load_serving(file)
+    assert_one_line(caught.value, f"{file}: api_keys: must be a mapping: write NAME: sha256:…")
+    assert "hush" not in str(caught.value)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlops_pipeline.config import Gate
-from mlops_pipeline.modelling.gate import Rule, decide
+from mlops_pipeline.modelling.gate import Rule, decide, decide_again
 
 OFF = {"beat_baseline_by": None, "champion_margin": None}
 CHAMPION = {"comparable": True, "model_sha256": "0123456789abcdef", "improvement": {"value": 0.02, "low": -0.005, "high": 0.05}}
@@ -138,3 +138,32 @@ def test_every_reason_names_the_limit_and_what_was_seen() -> None:
 def test_latency_is_judged_but_not_quoted_so_that_equal_models_have_equal_reasons() -> None:
     slow, fast = (decided({"max_latency_ms": 100}, latency_ms=latency)["latency"] for latency in (71.234, 3.987))
     assert slow == fast
+
+
+def test_a_gain_says_that_its_figure_is_the_lower_bound_of_an_interval() -> None:
+    rules = decided({"beat_baseline_by": 0.1, "champion_margin": 0.01}, champion=CHAMPION)
+    assert rules["baseline"].text == "roc_auc better than the dummy baseline by more than 0.1 (95 % lower bound): 0.15"
+    assert rules["champion"].text == "roc_auc against champion 01234567: gain of at least -0.01 (95 % lower bound): -0.005"
+
+
+def again(gate: dict[str, Any], then: list[Rule], **changes: Any) -> dict[str, Rule]:
+    rules = decide_again(Gate(**{**OFF, **gate}), evaluation(**changes), then, latency_ms=3.0, size_mb=2.0)
+    return {rule.name: rule for rule in rules}
+
+
+def test_the_sitting_champion_is_judged_by_todays_gate() -> None:
+    then = list(decided({"beat_baseline_by": 0.0}).values())
+    assert again({"beat_baseline_by": 0.0}, then)["baseline"].passed
+    assert not again({"beat_baseline_by": 0.5}, then)["baseline"].passed
+    assert not again({"max_size_mb": 1}, then)["size"].passed
+    assert "baseline" not in again({}, then)
+
+
+def test_the_sitting_champion_is_compared_with_its_predecessor_and_never_with_itself() -> None:
+    then = list(decided({"champion_margin": 0.01}, champion=CHAMPION).values())
+    assert not again({"champion_margin": 0.001}, then, champion=CHAMPION)["champion"].passed, "today's margin, while the figures are there"
+    stored = {rule.name: rule for rule in then}["champion"]
+    another = {**CHAMPION, "model_sha256": "f" * 64, "improvement": {"value": -1, "low": -1, "high": -1}}
+    for champion in (None, another):
+        assert again({"champion_margin": 0.001}, then, champion=champion)["champion"] == stored
+    assert "champion" not in again({}, then)

@@ -176,7 +176,7 @@ def test_columns_are_compared_by_what_they_hold() -> None:
     assert said == [
         "only the reference has alone: not compared",
         "identifier: free text or identifiers; only missing values are compared",
-        "moment: moments, which always move on; only missing values are compared",
+        "moment: dates or times, always later in newer data; only missing values are compared",
         "list, nothing: no values, or values without an order; only missing values are compared",
     ]
 
@@ -354,6 +354,18 @@ def test_the_quantile_falls_back_to_the_first_numbers_and_says_so() -> None:
     assert said == ["no column 'feature_1' of numbers: the quantile is that of 'x', the first column that has some"]
     assert quantile_of(found[:1], "feature_1", 0.5, "feature_1", (), said) is None
     assert said[-1] == "no column 'feature_1' of numbers, and no other: no quantile"
+
+
+def test_a_quantile_column_that_nobody_named_is_chosen_without_a_word() -> None:
+    table = pl.DataFrame({"w": ["a", "b"], "late": [0, 1], "x": [1.0, 2.0], "feature_1": [5.0, 5.0]})
+    said: list[str] = []
+    for found, column in ((pairs(table, table, []), "feature_1"), (pairs(table[:, :3], table[:, :3], []), "x")):
+        quantile = quantile_of(found, None, 0.5, "feature_1", ("late", "prediction"), said)
+        assert quantile is not None
+        assert quantile.column == column
+    assert said == []
+    assert quantile_of(pairs(table[:, :1], table[:, :1], []), None, 0.5, "feature_1", (), said) is None
+    assert said == ["no column of numbers: no quantile"]
 
 
 def test_quality_is_measured_where_target_and_prediction_are_known() -> None:

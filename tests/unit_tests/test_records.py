@@ -13,6 +13,7 @@ import sqlite3
 import stat
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -245,6 +246,13 @@ def test_versions_with_other_columns_are_joined(tmp_path: Path) -> None:
     assert read(tmp_path, model="champion", version="4").height == 0
 
 
+def test_no_name_of_a_feature_is_taken_by_the_reader(tmp_path: Path) -> None:
+    """A name that the reader had used for a column of its own."""
+    layout = replace(BINARY, numbers=("_place", "of"), categories=("kind",))
+    written(tmp_path, [entry(layout=layout)])
+    assert read(tmp_path).select("_place", "of", "kind").rows() == [(1, 2, "x")]
+
+
 def test_the_probability_of_the_positive_class_alone_is_enough(tmp_path: Path) -> None:
     written(tmp_path, [entry(outputs=np.array([0.25], np.float32))])
     assert read(tmp_path).select("prediction", "probability_no", "probability_yes").row(0) == ("no", 0.75, 0.25)
@@ -297,9 +305,42 @@ def test_the_terminal_shows_the_newest_rows_and_no_control_codes(tmp_path: Path)
     console = Console(width=200, record=True, file=(tmp_path / "shown").open("w"))
     console.print(show(tmp_path, limit=3))
     text = console.export_text()
-    assert [line.split()[4][:4] for line in text.splitlines() if "champion" in line] == ["r27[", "r28[", "r29["]
+    assert [line.split()[1][:4] for line in text.splitlines() if "champion" in line] == ["r27[", "r28[", "r29["]
     assert "\x1b" not in text
     assert "0.7500" in text
+
+
+def shown(folder: Path, width: int) -> list[str]:
+    """What `mlops records show` prints on a terminal of this width."""
+    from rich.console import Console
+
+    console = Console(width=width, record=True, file=(folder / "shown").open("w"))
+    console.print(show(folder))
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+def test_a_narrow_terminal_shows_every_figure_whole(tmp_path: Path) -> None:
+    request, error = str(uuid.UUID(int=7**40)), "missing_column (row 0, column 'kind')"
+    refused = entry(request, time=NOON + 1, rows=0, numbers=None, categories=None, outputs=None, error=error)
+    written(tmp_path, [entry(request), refused])
+    assert shown(tmp_path, 80) == [
+        "2026-11-24 (UTC)",
+        "time          request    model         ms  prediction or error",
+        f"12:00:00.000  {request[:8]}…  champion 3  1.50  yes  0.7500",
+        f"12:00:01.000  {request[:8]}…  champion 3  1.50  missing_column (row 0, column",
+        " " * 43 + "'kind')",
+    ]
+    assert [line for line in shown(tmp_path, 120) if line.endswith(f"  {request}  champion 3  1.50  {error}")]
+    two = {"rows": 2, "numbers": np.ones((2, 2)), "categories": np.array([["x"], ["x"]], object), "outputs": np.array([[0, 1], [1, 0.0]])}
+    written(tmp_path, [entry("two", time=NOON + 86400, ids=["a", "b"], **two)], worker=1)
+    assert [line.split() for line in shown(tmp_path, 80) if "two" in line] == [
+        ["11-25", "12:00:00.000", "two", "0", "a", "champion", "3", "1.50", "yes", "1.0000"],
+        ["11-25", "12:00:00.000", "two", "1", "b", "champion", "3", "1.50", "no", "1.0000"],
+    ]
+
+
+def test_no_records_are_told_in_words(tmp_path: Path) -> None:
+    assert shown(tmp_path, 80) == ["no records"]
 
 
 def test_damage_is_told_in_one_line(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -105,16 +106,20 @@ def test_null_is_nan_or_the_models_own_word() -> None:
 @pytest.mark.parametrize(
     ("change", "reason", "said"),
     [
-        ({"size (cm)": 5.5}, "out_of_bounds", "row 1, column 'size (cm)' is 5.5, outside -5 to 5"),
+        ({"size (cm)": 5.5}, "out_of_bounds", "row 1, column 'size (cm)' is 5.5, outside -5 to 5: give a value within"),
         ({"size (cm)": None}, "null", "row 1, column 'size (cm)' is null, which the model does not take"),
         ({"size (cm)": "1"}, "wrong_type", "row 1, column 'size (cm)' is '1', not a number"),
         ({"size (cm)": True}, "wrong_type", "row 1, column 'size (cm)' is True, not a number"),
         ({"size (cm)": [1]}, "wrong_type", "row 1, column 'size (cm)' is a list, not a number"),
-        ({"weight": 1e300}, "out_of_bounds", "row 1, column 'weight' is 1e+300, outside what a 32-bit float holds"),
+        (
+            {"weight": 1e300},
+            "out_of_bounds",
+            "row 1, column 'weight' is 1e+300, outside what a 32-bit float holds: give a number nearer to 0",
+        ),
         ({"weight": 10**400}, "not_finite", "row 1, column 'weight' is inf, not a finite number"),
-        ({"count": -1}, "out_of_bounds", "row 1, column 'count' is -1, outside 0 and above"),
+        ({"count": -1}, "out_of_bounds", "row 1, column 'count' is -1, below 0: give 0 or more"),
         ({"count": 1.5}, "wrong_type", "row 1, column 'count' is 1.5, not a whole number"),
-        ({"round": 2}, "out_of_bounds", "row 1, column 'round' is 2, outside 0 to 1"),
+        ({"round": 2}, "out_of_bounds", "row 1, column 'round' is 2, outside 0 to 1: give a value within"),
         ({"kind": 3}, "wrong_type", "row 1, column 'kind' is 3, not text"),
         ({"kind": "z"}, "unseen_category", "row 1, column 'kind' is 'z', which the model was not trained on: use one of its 2 categories"),
         ({"kind": None}, "null", "row 1, column 'kind' is null, which the model does not take"),
@@ -136,7 +141,7 @@ def test_a_fault_names_row_column_value_and_remedy(change: dict[str, Any], reaso
 
 
 def test_a_missing_column_is_named() -> None:
-    with pytest.raises(Refused, match=r"row 0: column 'kind' is missing"):
+    with pytest.raises(Refused, match=r"row 0: column 'kind' is missing: give it a value"):
         predicted({k: v for k, v in GOOD.items() if k != "kind"})
 
 
@@ -153,6 +158,14 @@ def test_a_float32_at_a_bound_is_inside() -> None:
     assert made.checked(edges, None).count == 2
     with pytest.raises(Refused, match=r"row 1, column 'share' is 0\.7\d*, outside 0\.1 to 0\.7"):
         made.checked(np.nextafter(edges, np.float32(1)), None)
+
+
+def test_a_number_above_the_only_bound_is_told_which() -> None:
+    made = Signature.of(Training("regression", [], {"depth": Column("number", max=0)}, {}), reject_unseen=False, max_rows=9)
+    assert made.checked(np.array([[-1e30]]), None).count == 1
+    for value, said in ((0.5, "is 0.5, above 0: give 0 or less"), (-1e300, "is -1e+300, outside what a 32-bit float holds")):
+        with pytest.raises(Refused, match=rf"row 0, column 'depth' {re.escape(said)}"):
+            made.checked(np.array([[value]]), None)
 
 
 def test_unseen_categories_pass_and_are_counted_where_the_policy_says_so() -> None:

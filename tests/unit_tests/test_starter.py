@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ import yaml
 
 from mlops_pipeline.config import load_settings, settings_of
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.starter import starter_yaml
-from tests.unit_tests.workshop import assert_one_line, ingested
+from mlops_pipeline.files import read_json
+from mlops_pipeline.stages.split import split
+from mlops_pipeline.stages.validate import validate
+from mlops_pipeline.starter import starter
+from tests.unit_tests.workshop import assert_one_line, ingested, layout_in, quiet
 
 ROWS = 120
 TABLE = pl.DataFrame(
@@ -50,7 +55,7 @@ KINDS = {
 def described(folder: Path, target: str, table: pl.DataFrame = TABLE) -> dict[str, Any]:
     source = folder / "table.csv"
     table.write_csv(source)
-    return dict(yaml.safe_load(starter_yaml(source, target, folder / "new.yaml")))
+    return dict(yaml.safe_load(starter(source, target, folder / "new.yaml").text))
 
 
 def test_every_columns_kind_is_read_off_its_rows(tmp_path: Path) -> None:
@@ -82,7 +87,7 @@ def test_the_description_is_valid_and_no_row_of_its_table_is_broken(target: str,
     source = tmp_path / "table.csv"
     TABLE.write_csv(source)
     config = tmp_path / "new.yaml"
-    config.write_text(starter_yaml(source, target, config))
+    config.write_text(starter(source, target, config).text)
     settings = load_settings(config)
     assert settings.dataset.source.path == source.as_posix()
     table, report, _ = ingested(tmp_path, settings)
@@ -96,7 +101,7 @@ def test_a_typed_table_is_described_too(tmp_path: Path) -> None:
         pl.col("whole").cast(pl.Int32), pl.col("real").cast(pl.Float32), pl.col("flag") == "yes", pl.col("date").str.to_date()
     )
     table.with_columns(pl.Series("colour", TABLE["colour"], dtype=pl.Categorical)).write_parquet(source)
-    content = yaml.safe_load(starter_yaml(source, "flag", tmp_path / "new.yaml"))
+    content = yaml.safe_load(starter(source, "flag", tmp_path / "new.yaml").text)
     kinds = {name: column["kind"] for name, column in content["dataset"]["columns"].items()}
     assert kinds == {"whole": "integer", "real": "number", "flag": "boolean", "date": "datetime", "colour": "category"}
 
@@ -104,7 +109,7 @@ def test_a_typed_table_is_described_too(tmp_path: Path) -> None:
 def test_the_pipelines_name_comes_from_the_file_and_its_files_lie_apart(tmp_path: Path) -> None:
     source = tmp_path / "table.csv"
     TABLE.write_csv(source)
-    content = yaml.safe_load(starter_yaml(source, "flag", tmp_path / "my table (2).yaml"))
+    content = yaml.safe_load(starter(source, "flag", tmp_path / "my table (2).yaml").text)
     settings_of(content, "new.yaml")
     assert content["name"] == "my_table__2"
     assert content["paths"]["root"] == "pipelines/my_table__2"
@@ -126,3 +131,84 @@ def test_a_table_of_one_column_leaves_no_feature_and_says_so(tmp_path: Path) -> 
     with pytest.raises(PipelineError) as caught:
         described(tmp_path, "verdict", TABLE.select("verdict"))
     assert_one_line(caught.value, "no column is left as a feature")
+
+
+DAYS = 40
+SALES = pl.DataFrame(
+    {
+        "sold": [(date(2024, 1, 1) + timedelta(days=n // 5)).isoformat() for n in range(5 * DAYS)],
+        "Fläche (m²)": [n * 37 % 101 for n in range(5 * DAYS)],
+        "returned": [["no", "yes"][n % 2] for n in range(5 * DAYS)],
+    }
+)
+
+
+def test_names_stand_in_the_file_and_in_the_schema_as_in_the_table(tmp_path: Path) -> None:
+    source, config = tmp_path / "table.csv", tmp_path / "größe.yaml"
+    SALES.write_csv(source)
+    config.write_text(starter(source, "returned", config).text, encoding="utf-8")
+    assert "    Fläche (m²):\n" in config.read_text(encoding="utf-8")
+    settings = load_settings(config)
+    ingested(tmp_path, settings)
+    layout = layout_in(tmp_path, settings)
+    validate(settings, layout, quiet())
+    assert "  Fläche (m²):\n" in layout.schema.read_text(encoding="utf-8")
+
+
+def test_a_table_with_one_time_column_is_split_by_it_at_the_last_fifth(tmp_path: Path) -> None:
+    source, config = tmp_path / "table.csv", tmp_path / "sales.yaml"
+    SALES.sample(fraction=1, shuffle=True, seed=0).write_csv(source)
+    made = starter(source, "returned", config)
+    config.write_text(made.text, encoding="utf-8")
+    settings = load_settings(config)
+    assert settings.dataset.time_column == "sold"
+    ingested(tmp_path, settings)
+    layout = layout_in(tmp_path, settings)
+    validate(settings, layout, quiet())
+    split(settings, layout, quiet())
+    report = read_json(layout.split_report)
+    assert (report["kind"], report["train_rows"], report["test_rows"]) == ("time", 160, 40)
+    assert report["test_span"] == "2024-02-02 to 2024-02-09"
+    for words in (made.split, " ".join(made.text.replace("\n# ", " ").split())):
+        assert "Rows from 2024-02-02 on (20% of those with a target) are held out" in words
+        assert "If 'sold' does not order the rows, take time_column out and write split: {kind: stratified}." in words
+
+
+def test_the_day_is_found_in_the_whole_table_not_in_its_first_chunk(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    wide = pl.concat([SALES.with_columns(pl.lit("x" * 50_000).alias("note"))] * 2).sort("sold", maintain_order=True)
+    wide.write_csv(source)
+    assert source.stat().st_size > 2 * (8 << 20)
+    assert starter(source, "returned", tmp_path / "new.yaml").split.startswith("Rows from 2024-02-02 on (20%")
+
+
+AT_RANDOM: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], str]] = {
+    "no time": (lambda t: t.drop("sold"), "no column is a datetime"),
+    "two times": (lambda t: t.with_columns(paid="sold"), "of 'sold', 'paid' put the one that orders them under dataset.time_column"),
+    "a few days": (lambda t: t.head(20), "'sold' has only 4 distinct days"),
+    "often without": (
+        lambda t: t.with_columns(pl.when(pl.int_range(pl.len()) % 10 != 0).then("sold").alias("sold")),
+        "10% of the rows have no 'sold'",
+    ),
+    "most rows on the last day": (
+        lambda t: pl.concat([t, *[t.tail(2)] * 200]),
+        "the last day of 'sold' has",
+    ),
+    "a class that comes late": (
+        lambda t: t.with_columns(returned=pl.when(pl.int_range(pl.len()) < 170).then(pl.lit("no")).otherwise(pl.col("returned"))),
+        "before 2024-02-02, or from then on, a class of 'returned' is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", AT_RANDOM)
+def test_where_no_split_by_time_fits_rows_are_drawn_at_random_and_the_file_says_why(case: str, tmp_path: Path) -> None:
+    change, why = AT_RANDOM[case]
+    source = tmp_path / "table.csv"
+    change(SALES).write_csv(source)
+    made = starter(source, "returned", tmp_path / "new.yaml")
+    content = yaml.safe_load(made.text)
+    assert (content["split"]["kind"], "time_column" in content["dataset"]) == ("stratified", False)
+    assert made.split.startswith("Rows are held out at random")
+    assert why in made.split
+    assert why in " ".join(made.text.replace("\n# ", " ").split())

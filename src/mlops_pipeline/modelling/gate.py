@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +29,20 @@ def decide(gate: Gate, evaluation: dict[str, Any], *, latency_ms: float | None, 
     return list(_rules(gate, evaluation, latency_ms, size_mb, rolled_back))
 
 
+def decide_again(gate: Gate, evaluation: dict[str, Any], then: Iterable[Rule], *, latency_ms: float | None, size_mb: float) -> list[Rule]:
+    """The gate as it is now, for the version that is champion already; whoever made it champion settled an earlier rollback.
+
+    No version is compared with itself: what was found against the champion before it (among the rules of ``then``) stands,
+    unless that very comparison is in ``evaluation`` still and can be judged by today's margin.
+    """
+    stands = next((rule for rule in then if rule.name == "champion"), None)
+    former = evaluation.get("champion")
+    if stands is None or (former is not None and _called(former) in stands.text):
+        return decide(gate, evaluation, latency_ms=latency_ms, size_mb=size_mb)
+    alone = decide(gate, {**evaluation, "champion": None}, latency_ms=latency_ms, size_mb=size_mb)
+    return [stands if rule.name == "champion" else rule for rule in alone]
+
+
 def _rules(gate: Gate, evaluation: dict[str, Any], latency_ms: float | None, size_mb: float, rolled_back: str) -> Iterator[Rule]:
     metric = evaluation["metric"]
     rows = evaluation["test_rows"]
@@ -39,7 +53,7 @@ def _rules(gate: Gate, evaluation: dict[str, Any], latency_ms: float | None, siz
             "baseline",
             gain["low"],
             gate.beat_baseline_by,
-            f"{metric} better than the dummy baseline by at least {{}} with confidence {evaluation['confidence']:g}",
+            f"{metric} better than the dummy baseline by more than {{}} ({_bound(evaluation['confidence'])})",
             strictly=True,
         )
     if gate.champion_margin is not None:
@@ -69,13 +83,22 @@ def _champion_rule(champion: dict[str, Any] | None, metric: str, margin: float, 
     if champion is None:
         return Rule("champion", True, "there is no other champion to compare with")
     if not champion["comparable"]:
-        return Rule("champion", False, f"cannot be compared with champion {champion['model_sha256'][:8]}: {champion['reason']}")
+        return Rule("champion", False, f"cannot be compared with {_called(champion)}: {champion['reason']}")
     return _at_least(
         "champion",
         champion["improvement"]["low"],
         -margin,
-        f"{metric} against champion {champion['model_sha256'][:8]} with confidence {confidence:g}: gain of at least {{}}",
+        f"{metric} against {_called(champion)}: gain of at least {{}} ({_bound(confidence)})",
     )
+
+
+def _called(champion: dict[str, Any]) -> str:
+    return f"champion {champion['model_sha256'][:8]}"
+
+
+def _bound(confidence: float) -> str:
+    """What the figure after it is: not the measured gain, but the least that the interval allows."""
+    return f"{confidence * 100:.4g} % lower bound"
 
 
 def _at_least(name: str, value: float | None, limit: float, text: str, *, strictly: bool = False) -> Rule:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.comparison import listed
-from mlops_pipeline.monitoring.report import QUANTILE_COLUMN, MonitoringReport, create_model_monitoring_report
+from mlops_pipeline.monitoring.report import MonitoringReport, create_model_monitoring_report
 from mlops_pipeline.monitoring.window import (
     Pipeline,
     Rows,
@@ -61,7 +61,7 @@ def report(
         now.table,
         target=settings.pop("target", target or "target"),
         prediction=prediction,
-        quantile_column=quantile_column or QUANTILE_COLUMN,
+        quantile_column=quantile_column,
         drift_share=drift_share,
         judged_data=before.judged,
         origins=(before.origin, now.origin),

@@ -79,7 +79,7 @@ def pairs(reference: pl.DataFrame, current: pl.DataFrame, said: list[str]) -> li
     made = [_pair(name, reference[name], current[name]) for name in common]
     for kind, why in (
         ("text", "free text or identifiers"),
-        ("time", "moments, which always move on"),
+        ("time", "dates or times, always later in newer data"),
         ("other", "no values, or values without an order"),
     ):
         names = [pair.name for pair in made if pair.kind == kind]

@@ -118,17 +118,18 @@ def _unusual(columns: list[ColumnFigures]) -> list[str]:
 
 
 def quantile_of(
-    pairs: list[Pair], column: str, quantile: float, default: str, besides: tuple[str, ...], said: list[str]
+    pairs: list[Pair], column: str | None, quantile: float, default: str, besides: tuple[str, ...], said: list[str]
 ) -> Quantile | None:
-    """A quantile of the named column; where the default is named and absent, of the first column of numbers, said aloud."""
+    """A quantile of the named column; where the default is absent, of the first column of numbers, said aloud if it was named."""
     numbers = [pair for pair in pairs if pair.kind == "number"]
-    named = next((pair for pair in pairs if pair.name == column), None)
-    if column == default and (named is None or named.kind != "number"):
+    named = next((pair for pair in pairs if pair.name == (column or default)), None)
+    if column in (None, default) and (named is None or named.kind != "number"):
         named = next((pair for pair in numbers if pair.name not in besides), None)
         if named is None:
-            said.append(f"no column '{column}' of numbers, and no other: no quantile")
+            said.append(f"no column '{column}' of numbers, and no other: no quantile" if column else "no column of numbers: no quantile")
             return None
-        said.append(f"no column '{column}' of numbers: the quantile is that of '{named.name}', the first column that has some")
+        if column:
+            said.append(f"no column '{column}' of numbers: the quantile is that of '{named.name}', the first column that has some")
     if named is None:
         raise PipelineError(f"quantile_column '{column}' is not in both tables: they share {listed([pair.name for pair in pairs], 40)}")
     if named.kind != "number":

@@ -82,7 +82,7 @@ def create_model_monitoring_report(
     *,
     target: str = "target",
     prediction: str = "prediction",
-    quantile_column: str = QUANTILE_COLUMN,
+    quantile_column: str | None = QUANTILE_COLUMN,
     quantile: float = 0.5,
     task: Task | None = None,
     positive: int | str | None = None,
@@ -96,6 +96,7 @@ def create_model_monitoring_report(
     """Compare current rows with reference rows: missing values, drift, the model's quality, a quantile of one column.
 
     Takes pandas or Polars frames. Every figure is from all rows; pictures are drawn from at most ``draw_rows`` of each side.
+    ``quantile_column``: None takes ``feature_1`` or else the first column of numbers, and says nothing of it.
     ``judged_data``: rows whose predictions stand for the reference's, where the model was fitted on the reference itself.
     ``origins``: where the two sides come from, as the page and the JSON shall say it.
     What is left out is said on the console, or as a warning without one. Raises :class:`PipelineError`.

@@ -28,6 +28,7 @@ from mlops_pipeline.records.store import StoreError, is_address
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
 
 CHUNK_ROWS = 50_000
@@ -35,6 +36,10 @@ CHUNK_BYTES = 32 << 20
 _FIELDS = "time, request_id, model, version, rows, latency_us, error, layout, blob"
 FETCH = 256
 """Requests taken from the store at a time."""
+SHORT_ID = 8
+"""Characters of a request's id on a narrow terminal: enough to tell it from its neighbours."""
+WIDE = 120
+"""Columns of a terminal from which on ids are shown in full."""
 
 
 @dataclass(frozen=True)
@@ -152,27 +157,65 @@ def show(
     until: datetime | None = None,
     model: str | None = None,
     version: str | None = None,
-) -> Table:
+) -> Shown:
     """The newest rows for the terminal, the last one lowest; the features are left to :func:`export`."""
-    from rich.table import Table
+    return Shown(read(where, since=since, until=until, model=model, version=version, limit=limit))
 
-    table = Table("time (UTC)", "request", "row", "id", "model", "version", "prediction", "probability", "ms", "error")
-    for row in read(where, since=since, until=until, model=model, version=version, limit=limit).iter_rows(named=True):
-        said = row["prediction"]
-        probability = row.get(f"probability_{said}")
-        table.add_row(
-            f"{row['time']:%Y-%m-%d %H:%M:%S.%f}"[:-3] if row["time"] is not None else "",
-            _plain(row["request_id"]),
-            _plain(row["row"]),
-            _plain(row["id"]),
-            _plain(row["model"]),
-            _plain(row["version"]),
-            f"{said:.6g}" if isinstance(said, float) else _plain(said),
-            "" if probability is None else f"{probability:.4f}",
-            "" if row["latency_ms"] is None else f"{row['latency_ms']:.2f}",
-            _plain(row["error"]),
-        )
-    return table
+
+@dataclass(frozen=True)
+class Shown:
+    """Records as a terminal of any width shows them: on a narrow one with the time alone if all are of one day, and short ids."""
+
+    table: pl.DataFrame
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Table | str]:
+        if not self.table.height:
+            yield "no records"
+            return
+        yield self._drawn(wide=options.max_width >= WIDE)
+
+    def _drawn(self, *, wide: bool) -> Table:
+        from rich.table import Table
+
+        days = self.table["time"].drop_nulls().dt.date().unique().to_list()
+        of_one_day = len(days) == 1
+        clock = "%H:%M:%S" if of_one_day else "%Y-%m-%d %H:%M:%S" if wide else "%m-%d %H:%M:%S"
+        has_many_rows, has_ids = bool((self.table["row"] > 0).any()), self.table["id"].null_count() < self.table.height
+        title = f"{days[0]:%Y-%m-%d} (UTC)" if of_one_day else None
+        drawn = Table(box=None, title=title, title_justify="left", padding=(0, 2, 0, 0))
+        drawn.add_column("time" if of_one_day else "time (UTC)", no_wrap=True)
+        drawn.add_column("request", no_wrap=True)
+        if has_many_rows:
+            drawn.add_column("row", justify="right", no_wrap=True)
+        if has_ids:
+            drawn.add_column("id", overflow="fold")
+        drawn.add_column("model", overflow="fold")
+        drawn.add_column("ms", justify="right", no_wrap=True)
+        drawn.add_column("prediction or error", overflow="fold")
+        for row in self.table.iter_rows(named=True):
+            request = _plain(row["request_id"] if wide else _short(row["request_id"]))
+            drawn.add_row(
+                f"{row['time']:{clock}}.{row['time'].microsecond // 1000:03}" if row["time"] is not None else "",
+                request,
+                *([_plain(row["row"])] if has_many_rows else []),
+                *([_plain(row["id"])] if has_ids else []),
+                " ".join(filter(None, (_plain(row["model"]), _plain(row["version"])))),
+                "" if row["latency_ms"] is None else f"{row['latency_ms']:.2f}",
+                _outcome(row),
+            )
+        return drawn
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    if row["error"]:
+        return f"[red]{_plain(row['error'])}[/red]"
+    said = row["prediction"]
+    probability = row.get(f"probability_{said}")
+    return (f"{said:.6g}" if isinstance(said, float) else _plain(said)) + ("" if probability is None else f"  {probability:.4f}")
+
+
+def _short(text: str | None) -> str:
+    return "" if text is None else text if len(text) <= SHORT_ID + 1 else f"{text[:SHORT_ID]}…"
 
 
 def _plain(value: Any) -> str:
@@ -409,6 +452,7 @@ def _chunks(requests: Iterator[Request]) -> Iterator[list[Request]]:
 
 def _frame(requests: list[Request], schema: _Schema) -> pl.DataFrame:
     """The table of a chunk, in the order of its requests."""
+    import numpy as np
     import polars as pl
 
     alike: dict[Any, tuple[list[int], list[Blob]]] = {}
@@ -426,14 +470,20 @@ def _frame(requests: list[Request], schema: _Schema) -> pl.DataFrame:
         blobs.append(blob)
     own = {"time", "request_id", "row", "id", "model", "version", "latency_ms", "error", "prediction"}
     own |= {name for name in schema if name.startswith("probability_")}
-    parts = [_part([requests[place] for place in places], places, blobs, shape[3], own, schema) for shape, (places, blobs) in alike.items()]
+    parts, order = [], []
+    for shape, (places, blobs) in alike.items():
+        part, of = _part([requests[place] for place in places], blobs, shape[3], own, schema)
+        parts.append(part)
+        order.append(np.array(places)[of])
     if not parts:
         return pl.DataFrame(schema=schema)
-    return pl.concat(parts).sort("_place", maintain_order=True).drop("_place")
+    return pl.concat(parts)[np.argsort(np.concatenate(order), kind="stable")]
 
 
-def _part(requests: list[Request], places: list[int], blobs: list[Blob], width: int, own: set[str], schema: _Schema) -> pl.DataFrame:
-    """The rows of requests whose blobs hold the same things."""
+def _part(
+    requests: list[Request], blobs: list[Blob], width: int, own: set[str], schema: _Schema
+) -> tuple[pl.DataFrame, np.ndarray[Any, Any]]:
+    """The rows of requests whose blobs hold the same things, and which of the requests each row is of."""
     import numpy as np
     import polars as pl
 
@@ -443,7 +493,6 @@ def _part(requests: list[Request], places: list[int], blobs: list[Blob], width: 
     of = np.repeat(np.arange(len(requests)), heights)
     begins = np.cumsum(heights) - heights
     columns: dict[str, Any] = {
-        "_place": pl.Series(places, dtype=pl.Int64),
         "time": pl.Series([None if r.time is None else round(r.time * 1e6) for r in requests], dtype=pl.Int64),
         "request_id": pl.Series([r.request_id for r in requests], dtype=pl.String),
         "model": pl.Series([r.model for r in requests], dtype=pl.String),
@@ -462,13 +511,13 @@ def _part(requests: list[Request], places: list[int], blobs: list[Blob], width: 
             columns[_feature(name, own)] = series
         if width:
             columns |= _outputs(layout, np.frombuffer(b"".join(blob.outputs or b"" for blob in blobs), "<f4").reshape(len(of), -1))
-    ordered = {"_place": pl.Int64, **schema}
-    return pl.DataFrame(
+    frame = pl.DataFrame(
         [
             columns[name].cast(kind).alias(name) if name in columns else pl.Series(name, [None], dtype=kind).new_from_index(0, len(of))
-            for name, kind in ordered.items()
+            for name, kind in schema.items()
         ]
     )
+    return frame, of
 
 
 def _features(layout: Columns, blobs: list[Blob], rows: int) -> Iterator[tuple[str, pl.Series]]:

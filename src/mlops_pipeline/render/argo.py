@@ -184,4 +184,4 @@ def _labels(settings: Settings) -> dict[str, str]:
 
 
 def _dumped(content: dict[str, Any]) -> str:
-    return yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False, width=120)
+    return yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)

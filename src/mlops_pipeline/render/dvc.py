@@ -19,7 +19,7 @@ def dvc_yaml(settings: Settings, layout: Layout) -> str:
     config = layout.relative(layout.config)
     stages = {stage.name: _dvc_stage(stage, settings, layout, config) for stage in STAGES}
     head = f"# Rendered by `mlops render` from pipeline.py and {config}: edit those, not this file.\n"
-    return head + yaml.dump({"stages": stages}, Dumper=yaml.CSafeDumper, sort_keys=False, width=120)
+    return head + yaml.dump({"stages": stages}, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) -> dict[str, Any]:

@@ -206,7 +206,7 @@ class Signature:
             elif math.isinf(value):
                 reason, what = "not_finite", f"is {value}, not a finite number"
             elif not low <= value <= high:
-                reason, what = "out_of_bounds", f"is {value:g}, outside {_range(low, high)}"
+                reason, what = "out_of_bounds", f"is {value:g}, {_outside(value, low, high)}"
             else:
                 reason, what = "wrong_type", f"is {value:g}, not a whole number"
             faults.append(Fault(reason, f"row {row}, column '{name}' {what}", int(row), name))
@@ -246,7 +246,7 @@ class Signature:
             Fault("unknown_column", f"{where}column {_shown(name)} is none of the model's: {', '.join(self.names)}", row, name[:100])
             for name in unknown
         ]
-        faults += [Fault("missing_column", f"{where}column '{name}' is missing", row, name) for name in absent]
+        faults += [Fault("missing_column", f"{where}column '{name}' is missing: give it a value", row, name) for name in absent]
         return faults[:SHOWN_FAULTS]
 
 
@@ -304,7 +304,12 @@ def _shown(value: Any, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
-def _range(low: float, high: float) -> str:
-    if high >= LARGEST:
-        return f"{low:g} and above" if low > -LARGEST else "what a 32-bit float holds"
-    return f"{low:g} to {high:g}" if low > -LARGEST else f"{high:g} and below"
+def _outside(value: float, low: float, high: float) -> str:
+    """What a number breaks, and what to give instead."""
+    if low > -LARGEST and high < LARGEST:
+        return f"outside {low:g} to {high:g}: give a value within"
+    if low > -LARGEST and value < low:
+        return f"below {low:g}: give {low:g} or more"
+    if high < LARGEST and value > high:
+        return f"above {high:g}: give {high:g} or less"
+    return "outside what a 32-bit float holds: give a number nearer to 0"

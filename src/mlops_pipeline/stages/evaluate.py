@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     write_json(layout.metrics, flat(evaluation))
     run_id = tracking.record_training(training, None)
     tracking.record_evaluation(run_id, flat(evaluation), layout.evaluation, sha256_of_file(layout.evaluation / "evaluation.json"))
-    _say(console, evaluation)
+    _say(console, evaluation, ours, len(classes))
 
 
 def _twin(settings: Settings, model: Any, kinds: dict[str, str], x: Any, predicted: Any) -> Twin:
@@ -92,16 +93,28 @@ def _write_report(folder: Path, plots: list[str], settings: Settings, training: 
     write_text(folder / "report.html", page("evaluation.html", title=title, training=training, evaluation=evaluation, pictures=pictures))
 
 
-def _say(console: Console, evaluation: dict[str, Any]) -> None:
+def _say(console: Console, evaluation: dict[str, Any], ours: Predictions, classes: int) -> None:
     metric = evaluation["metric"]
     main, baseline = evaluation["metrics"][metric], evaluation["baseline"][metric]
-    console.print(
-        f"            [bold]{metric} {main['value']:.4f}[/bold] ({evaluation['confidence']:.0%} interval {main['low']:.4f} to "
-        f"{main['high']:.4f}) on {evaluation['test_rows']:,} held-out rows; baseline {baseline:.4f}"
-    )
+    rows = f"{evaluation['test_rows']:,} held-out row{'' if evaluation['test_rows'] == 1 else 's'}"
+    if math.isnan(main["value"]):
+        console.print(f"            [bold]{metric} could not be measured[/bold]: {_only(ours, classes)} among {rows}")
+    else:
+        console.print(
+            f"            [bold]{metric} {main['value']:.4f}[/bold] ({evaluation['confidence']:.0%} interval {main['low']:.4f} to "
+            f"{main['high']:.4f}) on {rows}; baseline {baseline:.4f}"
+        )
     worst = evaluation["worst_slice"]
     if worst:
         console.print(f"            worst slice: {worst['column']} = {worst['value']} with {worst['metric']:.4f} on {worst['rows']:,} rows")
-    if evaluation["random_split"] is not None:
+    if evaluation["random_split"] is not None and not math.isnan(evaluation["random_split"]):
         console.print(f"            a random split would have said {evaluation['random_split']:.4f}, which is no promise for the future")
     console.print(f"            ONNX twin: {evaluation['onnx']['reason']}")
+
+
+def _only(ours: Predictions, classes: int) -> str:
+    """What the held-out rows lack for a metric."""
+    seen = len(set(ours.y.tolist()))
+    if ours.task == "regression":
+        return "only one value"
+    return "only one class" if seen == 1 else f"only {seen} of {classes} classes"

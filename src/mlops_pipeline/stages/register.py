@@ -13,7 +13,7 @@ from mlops_pipeline.config import Settings
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
-from mlops_pipeline.modelling.gate import Rule, decide
+from mlops_pipeline.modelling.gate import Rule, decide, decide_again
 from mlops_pipeline.modelling.scoring import Scorer, example_rows
 from mlops_pipeline.registry import EVALUATED_TAG, MODEL_TAG, PASSED_TAG, Registry, Version, keep
 from mlops_pipeline.registry_store import GATE_TAG, content_digest
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LATENCY_CALLS = 20
+LATENCY_TAG = "mlops.latency_ms"
 
 
 def register(settings: Settings, layout: Layout, console: Console) -> None:
     """Register the version whatever the gate says; move the alias only if it passed; publish ``best_model``.
 
-    Doing it again changes nothing: the version is found by its content's digest.
+    Doing it again changes nothing: the version is found by its content's digest. The champion is judged by today's gate
+    like any other version, and stays champion if it fails: only a version that passed, or a person, takes its place.
     """
     tracking = Tracking(settings, layout)
     registry = Registry(tracking)
@@ -37,14 +39,17 @@ def register(settings: Settings, layout: Layout, console: Console) -> None:
         folder = _assembled(layout, Path(temporary) / "model")
         content = content_digest(folder)
         latency_ms = _latency_ms(Scorer(folder), folder)
+        size_mb = training["model_bytes"] / 1e6
         with registry.deciding():
             version = registry.find(content)
             if version is not None and version.is_champion:
-                rules = [Rule(**rule) for rule in version.gate]
+                then = [Rule(**rule) for rule in version.gate]
+                # The time that was measured when it was registered: a busy machine says nothing new of the sitting champion.
+                latency_ms = _stored_latency_ms(tracking, registry, version) or latency_ms
+                rules = decide_again(settings.gate, evaluation, then, latency_ms=latency_ms, size_mb=size_mb)
             else:
-                evaluation["champion"] = _against_todays_champion(tracking, settings, layout, training, evaluation)
-                size_mb = training["model_bytes"] / 1e6
                 rolled_back = version.rolled_back if version else ""
+                evaluation["champion"] = _against_todays_champion(tracking, settings, layout, training, evaluation)
                 rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=rolled_back)
             passed = all(rule.passed for rule in rules)
             write_text(folder / "MODEL_CARD.md", model_card(settings, training, evaluation, rules, content))
@@ -93,6 +98,11 @@ def _latency_ms(scorer: Scorer, folder: Path) -> float:
     return sorted(seconds[1:])[LATENCY_CALLS // 2] * 1000
 
 
+def _stored_latency_ms(tracking: Tracking, registry: Registry, version: Version) -> float | None:
+    stored = tracking.client.get_model_version(registry.name, str(version.number)).tags.get(LATENCY_TAG)
+    return float(stored) if stored else None
+
+
 def _against_todays_champion(
     tracking: Tracking, settings: Settings, layout: Layout, training: dict[str, Any], evaluation: dict[str, Any]
 ) -> dict[str, Any] | None:
@@ -127,11 +137,11 @@ def _registered(
         EVALUATED_TAG: evaluation["test_sha256"],
         GATE_TAG: json.dumps([rule.as_json() for rule in rules]),
         PASSED_TAG: str(passed).lower(),
-        "mlops.latency_ms": f"{latency_ms:.3f}",
+        LATENCY_TAG: f"{latency_ms:.3f}",
         f"mlops.{evaluation['metric']}": str(evaluation["metrics"][evaluation["metric"]]["value"]),
     }
     if version is not None:
-        if not version.is_champion:
+        if not version.is_champion or list(version.gate) != [rule.as_json() for rule in rules] or version.passed != passed:
             registry.retag(version.number, tags)
         return registry.get(version.number)
     run_id = tracking.record_training(training, None)
@@ -147,5 +157,13 @@ def _registered(
 def _say(console: Console, name: str, version: Version, rules: list[Rule], passed: bool) -> None:
     for rule in rules:
         console.print(f"            {'[green]✓[/green]' if rule.passed else '[red]✗[/red]'} {rule.name}: {rule.text}", highlight=False)
-    verdict = "[bold green]champion[/bold green]" if passed else "[bold yellow]not promoted[/bold yellow]"
-    console.print(f"            {name} version {version.number}: {verdict}")
+    if passed:
+        verdict = "[bold green]champion[/bold green]"
+    elif version.is_champion:
+        verdict = (
+            "[bold yellow]stays champion, but does not pass today's gate[/bold yellow]: "
+            "promote another version by hand, or train one that passes"
+        )
+    else:
+        verdict = "[bold yellow]not promoted[/bold yellow]"
+    console.print(f"            {name} version {version.number}: {verdict}", highlight=False)

@@ -49,9 +49,15 @@ def validate(settings: Settings, layout: Layout, console: Console) -> None:
         console.print(_failure_table(found))
         first = found[0]
         failed = f"{len(found)} check{'s' if len(found) > 1 else ''} failed"
+        # The file is named once, here: rules of the configuration know only its key.
+        remedy = (
+            f"{first.remedy} in {layout.relative(layout.config)}"
+            if first.remedy
+            else f"mend the data, or widen {layout.relative(layout.schema)}"
+        )
         raise PipelineError(
-            f"{layout.relative(layout.raw)}: {failed}, first {first.column}: {first.rule} ({first.seen}): mend the "
-            f"data, or widen {layout.relative(layout.schema)}; all failures in {layout.relative(layout.validation_html)}"
+            f"{layout.relative(layout.raw)}: {failed}, first {first.column}: {first.rule} ({first.seen}): {remedy}; "
+            f"all failures in {layout.relative(layout.validation_html)}"
         )
     console.print(f"            {table.height:,} rows × {table.width} columns keep the schema")
 
@@ -61,16 +67,24 @@ def _table_failures(table: pl.DataFrame, settings: Settings, aucs: dict[str, flo
     found = []
     if duplicates > rules.max_duplicate_share * table.height:
         found.append(
-            Failure("(table)", f"at most {rules.max_duplicate_share:.1%} duplicate rows", duplicates, f"{duplicates / table.height:.1%}")
+            Failure(
+                "(table)",
+                f"at most {rules.max_duplicate_share:.1%} duplicate rows",
+                duplicates,
+                f"{duplicates / table.height:.1%}",
+                "take the repeated rows out, or raise validate.max_duplicate_share",
+            )
         )
     if data.entity_key:
         repeated = table.height - table.n_unique(list(data.entity_key))
         if repeated:
-            found.append(Failure(", ".join(data.entity_key), "entity_key is unique", repeated, f"{repeated} repeated"))
+            remedy = "mend the data, or name more columns under dataset.entity_key"
+            found.append(Failure(", ".join(data.entity_key), "entity_key is unique", repeated, f"{repeated} repeated", remedy))
+    another = "add rows with other values, or name another dataset.target"
     if data.task != "regression":
         shares = table[data.target].value_counts(normalize=True, sort=True)
         if shares.height < 2:
-            found.append(Failure(data.target, "at least two classes", table.height, str(shares[data.target].to_list())))
+            found.append(Failure(data.target, "at least two classes", table.height, str(shares[data.target].to_list()), another))
         for value, share in shares.iter_rows():
             if share < rules.min_class_share:
                 found.append(
@@ -79,10 +93,11 @@ def _table_failures(table: pl.DataFrame, settings: Settings, aucs: dict[str, flo
                         f"each class at least {rules.min_class_share:.1%}",
                         round(share * table.height),
                         f"{value}: {share:.2%}",
+                        f"add rows of class {value}, or lower validate.min_class_share",
                     )
                 )
     elif table[data.target].n_unique() < 2:
-        found.append(Failure(data.target, "target varies", table.height, "one value"))
+        found.append(Failure(data.target, "target varies", table.height, "one value", another))
     if table.height >= 100:
         found += [
             Failure(
@@ -90,6 +105,7 @@ def _table_failures(table: pl.DataFrame, settings: Settings, aucs: dict[str, flo
                 f"no leakage: alone predicts the target with AUC of at most {rules.max_single_feature_auc}",
                 table.height,
                 f"AUC {value:.3f}",
+                f"put {name} under dataset.known_after_outcome if only the outcome tells it, or raise validate.max_single_feature_auc",
             )
             for name, value in aucs.items()
             if value > rules.max_single_feature_auc

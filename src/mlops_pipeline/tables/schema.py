@@ -26,6 +26,8 @@ class Failure:
     rule: str
     rows: int
     seen: str
+    remedy: str = ""
+    """What to do where that is not to mend the data or to widen the schema."""
 
 
 def infer_schema(table: pl.DataFrame, data: Dataset, rules: Validate, name: str) -> pa.DataFrameSchema:
@@ -47,7 +49,7 @@ def write_schema(schema: pa.DataFrameSchema, path: Path) -> None:
         if column.metadata:
             content["columns"][name][NULL_SHARE] = column.metadata[NULL_SHARE]
     head = "# The table's schema, inferred once. Edit it where the world is wider than the first table; commit it.\n"
-    write_text(path, head + yaml.safe_dump(content, sort_keys=False, width=120))
+    write_text(path, head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
 
 
 def read_schema(path: Path) -> pa.DataFrameSchema:

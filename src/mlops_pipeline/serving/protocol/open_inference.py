@@ -572,7 +572,7 @@ def _refuse_names(signature: Signature, given: dict[str, _Input]) -> NoReturn:
         for name in islice(unknown, SHOWN_FAULTS)
     ]
     faults += [
-        Fault("missing_column", f"tensor '{name}' is missing", None, name)
+        Fault("missing_column", f"tensor '{name}' is missing: give it a value", None, name)
         for name, column in signature.columns.items()
         if name not in given and name not in within and not column.nullable
     ]
