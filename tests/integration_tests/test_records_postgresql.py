@@ -78,7 +78,7 @@ def test_what_is_written_reads_back_equal_and_as_from_sqlite(address: str, tmp_p
     assert read(address, limit=3).equals(table.tail(3))
     assert export(address, tmp_path / "out.parquet") == 1004
     assert pl.read_parquet(tmp_path / "out.parquet").equals(table)
-    assert show(address, limit=2).row_count == 2
+    assert show(address, limit=2).table.height == 2
 
 
 def test_a_private_value_is_nowhere_in_the_database(server: Any, address: str) -> None:
