@@ -332,10 +332,10 @@ class Settings(Frozen):
         return self
 
 
-PIPELINES_KEYS = frozenset({"dataset", "train"})
+PIPELINE_KEYS = frozenset({"dataset", "train"})
 """Keys by which a file is known to hold a pipeline's settings."""
 
-_SERVERS_KEYS = frozenset({"pipeline", "models", "record"})
+_SERVER_KEYS = frozenset({"pipeline", "models", "record"})
 
 _SECTIONS = ("ingest", "validate", "features", "tuning", "evaluate", "gate", "onnx", "tracking", "registry", "paths")
 
@@ -366,7 +366,7 @@ def load_settings(path: Path) -> Settings:
     Raises :class:`PipelineError` in one line that names the file, the key, the value and the remedy.
     """
     content = read_yaml(path, "start from `mlops init`")
-    if content.keys() & _SERVERS_KEYS and not content.keys() & PIPELINES_KEYS:
+    if content.keys() & _SERVER_KEYS and not content.keys() & PIPELINE_KEYS:
         pipeline = content.get("pipeline")
         other = f"name its pipeline's, {path.parent / pipeline}," if isinstance(pipeline, str) else "name the pipeline's file"
         raise PipelineError(f"{path}: holds a server's settings, not a pipeline's: {other} with --config")
@@ -477,14 +477,14 @@ def _one_line(error: ValidationError, origin: str, tree: type[Frozen]) -> str:
     elif first["type"] == "missing":
         what = "is missing: add it"
     else:
-        what = _mistake(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
+        what = _remedy(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
     if first["type"] in ("missing", "model_type") and len(first["loc"]) == 1 and str(first["loc"][0]) in _SECTIONS:
         what += " (an empty mapping {} takes every default)"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"{origin}: {key}{shown}: {what}{more}"
 
 
-def _mistake(kind: str, given: dict[str, Any]) -> str | None:
+def _remedy(kind: str, given: dict[str, Any]) -> str | None:
     """What to write instead, for the commonest of pydantic's error types."""
     told = {
         "less_than": "give a number below {lt}",

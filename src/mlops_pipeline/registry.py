@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MODEL_TAG = "mlops.model_sha256"
 EVALUATED_TAG = "mlops.evaluated_on"
 PASSED_TAG = "mlops.gate_passed"
+LATENCY_TAG = "mlops.latency_ms"
 OVERRIDE_TAG = "mlops.promoted_in_spite_of_gate"
 ROLLED_BACK_TAG = "mlops.rolled_back"
 HISTORY_TAG = "mlops.former_champions"
@@ -52,6 +53,7 @@ class Version:
     evaluated_on: str
     rolled_back: str
     gate: tuple[dict[str, Any], ...]
+    latency_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -316,4 +318,5 @@ def _version(found: ModelVersion, champion: int | None) -> Version:
         evaluated_on=tags.get(EVALUATED_TAG, ""),
         rolled_back=tags.get(ROLLED_BACK_TAG, ""),
         gate=tuple(json.loads(tags.get(GATE_TAG, "[]"))),
+        latency_ms=float(tags[LATENCY_TAG]) if tags.get(LATENCY_TAG) else None,
     )

@@ -27,7 +27,7 @@ from tests.conftest import REPOSITORY, Project, lacking, make_project, process_e
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-TYPES_AS_CHECKED = {"MYPY_CACHE_DIR": str(REPOSITORY / ".mypy_cache")}
+SHARED_MYPY_CACHE = {"MYPY_CACHE_DIR": str(REPOSITORY / ".mypy_cache")}
 """mypy in a fresh clone takes what it knows of files with the same content from here; it checks the others."""
 FLOW_FILE = REPOSITORY / "prefect/flows/training_pipeline.py"
 
@@ -82,6 +82,14 @@ def stop(process: subprocess.Popen[bytes]) -> None:
             process.wait(15)
         except subprocess.TimeoutExpired:
             continue
+
+
+def mlflow_client(project: Project) -> Any:
+    """MLflow's own client on a project's own store."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{project.folder / 'mlflow/mlflow.db'}"
+    return MlflowClient(uri, registry_uri=uri)  # else it would take what another test of this process has set
 
 
 @contextmanager

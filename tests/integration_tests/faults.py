@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from tests.conftest import Project, make_project, wait_for
 from tests.integration_tests.clients import get, load
-from tests.integration_tests.conftest import Server, serving
+from tests.integration_tests.conftest import Server, mlflow_client, serving
 
 
 def two_versions(folder: Path) -> Project:
@@ -32,7 +32,7 @@ def two_versions(folder: Path) -> Project:
 def expected_of(project: Project) -> dict[str, list[float]]:
     """The first expected output of each version, by its number."""
     found = {}
-    for version in _client(project).search_model_versions("name = 'small'"):
+    for version in mlflow_client(project).search_model_versions("name = 'small'"):
         content = version.tags["mlops.content_sha256"]
         folder = project.folder / "models/versions" / content[:16]
         found[str(version.version)] = json.loads((folder / "expected.json").read_text())["outputs"][0]
@@ -41,14 +41,7 @@ def expected_of(project: Project) -> dict[str, list[float]]:
 
 def promote(project: Project, version: str) -> None:
     """Move the champion's alias, as MLflow's own client does."""
-    _client(project).set_registered_model_alias("small", "champion", version)
-
-
-def _client(project: Project) -> Any:
-    from mlflow import MlflowClient
-
-    uri = f"sqlite:///{project.folder / 'mlflow/mlflow.db'}"
-    return MlflowClient(uri, registry_uri=uri)  # else it would take what another test of this process has set
+    mlflow_client(project).set_registered_model_alias("small", "champion", version)
 
 
 def swap(project: Project, server: Server, times: int, clients: int = 4) -> Counter[str]:

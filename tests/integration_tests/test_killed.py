@@ -12,6 +12,7 @@ import yaml
 
 from mlops_pipeline.registry_store import content_digest
 from tests.conftest import Project, make_project, process_environment
+from tests.integration_tests.conftest import mlflow_client
 
 pytestmark = pytest.mark.slow
 
@@ -109,10 +110,7 @@ def test_a_kill_anywhere_leaves_nothing_that_the_next_run_does_not_mend(
 
 def registered(project: Project) -> list[tuple[str, list[str]]]:
     """Versions and their aliases, as MLflow's own client sees them, which is none of the processes that wrote them."""
-    from mlflow import MlflowClient
-
-    uri = f"sqlite:///{project.folder / 'mlflow/mlflow.db'}"
-    client = MlflowClient(uri, registry_uri=uri)  # else it would take what another test of this process has set
+    client = mlflow_client(project)
     versions = [client.get_model_version("small", found.version) for found in client.search_model_versions("name='small'")]
     return [(str(version.version), list(version.aliases)) for version in versions]
 

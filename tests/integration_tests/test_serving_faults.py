@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Project, wait_for
 from tests.integration_tests import faults
 from tests.integration_tests.clients import get, load, metric, post
-from tests.integration_tests.conftest import serving
+from tests.integration_tests.conftest import mlflow_client, serving
 
 pytestmark = pytest.mark.xdist_group("serving_faults")
 
@@ -34,7 +34,7 @@ def test_swaps_under_load_drop_nothing_and_mix_nothing(twice: Project, tmp_path:
 def test_a_damaged_version_never_takes_traffic(twice: Project, tmp_path: Path) -> None:
     faults.promote(twice, "1")
     with serving(twice, tmp_path / "serve") as server:
-        (other,) = [v for v in faults._client(twice).search_model_versions("name = 'small'") if str(v.version) == "2"]
+        (other,) = [v for v in mlflow_client(twice).search_model_versions("name = 'small'") if str(v.version) == "2"]
         folder = twice.folder / "models/versions" / other.tags["mlops.content_sha256"][:16]
         model = folder / "onnx/model.onnx"
         whole = model.read_bytes()
@@ -128,7 +128,7 @@ def test_too_much_at_once_is_turned_away_with_a_time_to_come_back(twice: Project
 
 
 def test_two_models_at_once_and_a_name_that_appears_later(twice: Project, tmp_path: Path) -> None:
-    client = faults._client(twice)
+    client = mlflow_client(twice)
     faults.promote(twice, "1")
     models = {"champion": "champion", "challenger": "challenger", "second": "2"}
     with serving(twice, tmp_path / "serve", models=models) as server:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mlops_pipeline.config import PIPELINES_KEYS, Frozen, Name, hidden, mapping_of, read_yaml, tree_of
+from mlops_pipeline.config import PIPELINE_KEYS, Frozen, Name, hidden, mapping_of, read_yaml, tree_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.serving.source import is_folder
 
@@ -153,7 +153,7 @@ def load_serving(path: Path, **changes: Any) -> Serving:
     Raises :class:`PipelineError` in one line that names the file, the key, the value and the remedy.
     """
     content = read_yaml(path, "start from configs/serving_config.yaml")
-    if content.keys() & PIPELINES_KEYS and not content.keys() & {"pipeline", "models"}:
+    if content.keys() & PIPELINE_KEYS and not content.keys() & {"pipeline", "models"}:
         raise PipelineError(
             f"{path}: holds a pipeline's settings, not a server's: write a file beside it with the line `pipeline: {path.name}` "
             "and name that one with --config"

@@ -15,7 +15,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule, decide, decide_again
 from mlops_pipeline.modelling.scoring import Scorer, example_rows
-from mlops_pipeline.registry import EVALUATED_TAG, MODEL_TAG, PASSED_TAG, Registry, Version, keep
+from mlops_pipeline.registry import EVALUATED_TAG, LATENCY_TAG, MODEL_TAG, PASSED_TAG, Registry, Version, keep
 from mlops_pipeline.registry_store import GATE_TAG, content_digest
 from mlops_pipeline.tracking import Tracking
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LATENCY_CALLS = 20
-LATENCY_TAG = "mlops.latency_ms"
 
 
 def register(settings: Settings, layout: Layout, console: Console) -> None:
@@ -45,11 +44,11 @@ def register(settings: Settings, layout: Layout, console: Console) -> None:
             if version is not None and version.is_champion:
                 then = [Rule(**rule) for rule in version.gate]
                 # The time that was measured when it was registered: a busy machine says nothing new of the sitting champion.
-                latency_ms = _stored_latency_ms(tracking, registry, version) or latency_ms
+                latency_ms = version.latency_ms or latency_ms
                 rules = decide_again(settings.gate, evaluation, then, latency_ms=latency_ms, size_mb=size_mb)
             else:
-                rolled_back = version.rolled_back if version else ""
                 evaluation["champion"] = _against_todays_champion(tracking, settings, layout, training, evaluation)
+                rolled_back = version.rolled_back if version else ""
                 rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=rolled_back)
             passed = all(rule.passed for rule in rules)
             write_text(folder / "MODEL_CARD.md", model_card(settings, training, evaluation, rules, content))
@@ -98,11 +97,6 @@ def _latency_ms(scorer: Scorer, folder: Path) -> float:
     return sorted(seconds[1:])[LATENCY_CALLS // 2] * 1000
 
 
-def _stored_latency_ms(tracking: Tracking, registry: Registry, version: Version) -> float | None:
-    stored = tracking.client.get_model_version(registry.name, str(version.number)).tags.get(LATENCY_TAG)
-    return float(stored) if stored else None
-
-
 def _against_todays_champion(
     tracking: Tracking, settings: Settings, layout: Layout, training: dict[str, Any], evaluation: dict[str, Any]
 ) -> dict[str, Any] | None:
@@ -141,7 +135,7 @@ def _registered(
         f"mlops.{evaluation['metric']}": str(evaluation["metrics"][evaluation["metric"]]["value"]),
     }
     if version is not None:
-        if not version.is_champion or list(version.gate) != [rule.as_json() for rule in rules] or version.passed != passed:
+        if not version.is_champion or list(version.gate) != [rule.as_json() for rule in rules]:
             registry.retag(version.number, tags)
         return registry.get(version.number)
     run_id = tracking.record_training(training, None)
