@@ -3,11 +3,13 @@
 import os
 
 QUIET = {
-    # Nobody is told how the tools are used: MLflow, Prefect's client and Evidently; Prefect's server; DVC.
+    # Nobody is told how the tools are used: MLflow, Prefect's client and Evidently; Prefect's server; DVC; ONNX Runtime.
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # ONNX Runtime would look its maker's host up with the first session.
+    "ORT_DISABLE_TELEMETRY": "1",
 }
 
 PATIENT = {
