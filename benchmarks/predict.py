@@ -37,9 +37,9 @@ def floor_rate() -> float:
     """Rows a second of ONNX Runtime on arrays already in memory, in one call."""
     import polars as pl
 
+    from mlops_pipeline.inference.scorer import Scorer
+    from mlops_pipeline.modelling.formats.onnx import run, session
     from mlops_pipeline.modelling.frame import model_input
-    from mlops_pipeline.modelling.onnx_twin import run, session
-    from mlops_pipeline.modelling.scoring import Scorer
 
     folder = REPOSITORY / "models/registry/best_model"
     scorer = Scorer(folder)

@@ -126,8 +126,9 @@ def _write_ours(forest: Any, table: Any, model: Model) -> None:
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline
 
-    from mlops_pipeline.config import Column
-    from mlops_pipeline.modelling import model_folder, onnx_twin
+    from mlops_pipeline.config.dataset import Column
+    from mlops_pipeline.modelling.formats import onnx as onnx_twin
+    from mlops_pipeline.modelling.formats import skops as model_folder
 
     names = list(model.columns)
     columns = ColumnTransformer([("numbers", "passthrough", names)], verbose_feature_names_out=False).fit(table)

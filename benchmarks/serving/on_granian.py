@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlops_pipeline.serving import server
-from mlops_pipeline.serving.settings import load_serving
+from mlops_pipeline.config.serving import load_serving
+from mlops_pipeline.serving import worker as server
 
 config = Path(os.environ["BENCH_SERVING"])
 settings = load_serving(config)

@@ -19,13 +19,15 @@ from prefect.cache_policies import NO_CACHE, CachePolicy
 if importlib.util.find_spec("mlops_pipeline") is None:
     sys.path.append(str(Path(__file__).resolve().parents[2] / "src"))
 
-from mlops_pipeline import environment, runner
-from mlops_pipeline.code_graph import source_files
-from mlops_pipeline.config import Settings, Source, load_settings
+from mlops_pipeline import environment
+from mlops_pipeline.config.dataset import Source
+from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.errors import PipelineError, ServiceAway
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_text
 from mlops_pipeline.layout import Layout, find_project, layout_of
-from mlops_pipeline.pipeline import STAGES, stage_named
+from mlops_pipeline.pipeline import runner
+from mlops_pipeline.pipeline.code_graph import source_files
+from mlops_pipeline.pipeline.definition import STAGES, stage_named
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -228,7 +230,7 @@ def describe(table: Path, config: Path, target: str, folder: Path, output: Path)
     """Write the settings for a table by itself: the configuration's if it fits, else what the table's first rows say."""
     import yaml
 
-    from mlops_pipeline.starter import settings_for_table
+    from mlops_pipeline.scaffold import settings_for_table
     from mlops_pipeline.tables.source import read_file
 
     logger = get_run_logger()
@@ -261,7 +263,7 @@ def describe(table: Path, config: Path, target: str, folder: Path, output: Path)
 
 def lacking_columns(settings: Settings, columns: list[str], layout: Layout) -> list[str]:
     """Columns the settings describe that are neither in the table nor made from it."""
-    from mlops_pipeline.tables.source import lookup_table
+    from mlops_pipeline.tables.lookups import lookup_table
 
     data = settings.dataset
     made = {*data.derive, *data.counts, *data.history, *columns}

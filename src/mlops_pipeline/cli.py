@@ -17,9 +17,9 @@ from mlops_pipeline.errors import PipelineError, one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlops_pipeline.config import Settings
+    from mlops_pipeline.config.pipeline import Settings
     from mlops_pipeline.layout import Layout
-    from mlops_pipeline.registry import Registry
+    from mlops_pipeline.registry.champion import Registry
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -85,7 +85,7 @@ def run(
     stop: Annotated[str | None, typer.Option("--to", help="stop after this stage")] = None,
 ) -> None:
     """Bring the pipeline up to date: run the stages that are stale, and say why each is."""
-    from mlops_pipeline import runner
+    from mlops_pipeline.pipeline import runner
 
     settings, layout, console = _opened(config)
     runner.run(settings, layout, console, force=force, start=start, stop=stop)
@@ -94,8 +94,8 @@ def run(
 @app.command()
 def status(config: Config = CONFIG) -> None:
     """Say which stages are stale, and the cause of each: data, settings, code, environment or a missing output."""
-    from mlops_pipeline import runner
-    from mlops_pipeline.pipeline import STAGES
+    from mlops_pipeline.pipeline import runner
+    from mlops_pipeline.pipeline.definition import STAGES
 
     settings, layout, console = _opened(config)
     causes = runner.prepare(settings, layout, console).causes()
@@ -123,9 +123,9 @@ def stage(
     outputs: Annotated[list[str] | None, typer.Option("--output", metavar="NAME=PATH", help="where a copy of an output goes")] = None,
 ) -> None:
     """Run one stage without asking the cache; DVC calls this, and orchestrators whose tasks share no folder."""
-    from mlops_pipeline.artifacts import run_stage
-    from mlops_pipeline.pipeline import stage_named
-    from mlops_pipeline.render import refuse_an_old_definition
+    from mlops_pipeline.pipeline.artifacts import run_stage
+    from mlops_pipeline.pipeline.definition import stage_named
+    from mlops_pipeline.pipeline.render import refuse_an_old_definition
 
     settings, layout, console = _opened(config)
     refuse_an_old_definition(settings, layout)
@@ -140,7 +140,7 @@ def render(
     check: Annotated[bool, typer.Option("--check", help="write nothing; fail if a file is not current")] = False,
 ) -> None:
     """Write the files of other programs (dvc.yaml, Argo, Airflow, Kubeflow) and metadata.json from the one definition."""
-    from mlops_pipeline.render import rendered
+    from mlops_pipeline.pipeline.render import rendered
 
     settings, layout, console = _opened(config)
     for file in rendered(settings, layout, target, output):
@@ -165,7 +165,7 @@ def predict(
     config: Config = CONFIG,
 ) -> None:
     """Predict a table of any size with the champion; rows that break its schema are kept aside with the reason."""
-    from mlops_pipeline.prediction import predict_file
+    from mlops_pipeline.inference.batch import predict_file
 
     _, layout, console = _opened(config)
     folder = model or layout.best_model
@@ -186,8 +186,8 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="processes that share the port")] = None,
 ) -> None:
     """Put the champion behind HTTP: MLflow's protocol, the Open Inference Protocol, and a page at /."""
-    from mlops_pipeline.serving.server import serve as serve_until_stopped
-    from mlops_pipeline.serving.settings import load_serving, only_model
+    from mlops_pipeline.config.serving import load_serving, only_model
+    from mlops_pipeline.serving.worker import serve as serve_until_stopped
 
     settings = load_serving(config, host=host, port=port, workers=workers, **only_model(model))
     serve_until_stopped(settings, config)
@@ -240,12 +240,12 @@ def show_config(
 ) -> None:
     """Print the resolved settings, every default filled in, or their JSON schema."""
     if serving:
-        from mlops_pipeline.serving.settings import load_serving, serving_schema, shown_serving
+        from mlops_pipeline.config.serving import load_serving, serving_schema, shown_serving
 
         path = SERVING_CONFIG if config == CONFIG else config
         print(serving_schema() if schema else json.dumps(shown_serving(load_serving(path)), indent=2))
         return
-    from mlops_pipeline.config import json_schema, load_settings, shown_settings
+    from mlops_pipeline.config.pipeline import json_schema, load_settings, shown_settings
 
     print(json_schema() if schema else json.dumps(shown_settings(load_settings(config)), indent=2))
 
@@ -257,7 +257,7 @@ def init(
     output: Annotated[Path, typer.Option("--output", help="where to write the settings")],
 ) -> None:
     """Write a settings file for your own table: columns and kinds from its first rows, everything else to your taste."""
-    from mlops_pipeline.starter import starter
+    from mlops_pipeline.scaffold import starter
 
     if output.exists():
         raise PipelineError(f"--output {output}: exists already: name a new file")
@@ -420,8 +420,8 @@ def monitor_report(
 
 
 def _records_of(config: Path) -> str | Path:
-    from mlops_pipeline.serving.server import place_of
-    from mlops_pipeline.serving.settings import load_serving
+    from mlops_pipeline.config.serving import load_serving
+    from mlops_pipeline.serving.worker import place_of
 
     settings = load_serving(config)
     return settings.record.uri or place_of(settings, config).records
@@ -434,7 +434,7 @@ def _console() -> Console:
 
 
 def _opened(config: Path) -> tuple[Settings, Layout, Console]:
-    from mlops_pipeline.config import load_settings
+    from mlops_pipeline.config.pipeline import load_settings
     from mlops_pipeline.layout import find_project, layout_of
 
     settings = load_settings(config)
@@ -442,8 +442,8 @@ def _opened(config: Path) -> tuple[Settings, Layout, Console]:
 
 
 def _registry(config: Path) -> tuple[Registry, Any]:
-    from mlops_pipeline.registry import Registry
-    from mlops_pipeline.tracking import Tracking
+    from mlops_pipeline.registry.champion import Registry
+    from mlops_pipeline.registry.runs import Tracking
 
     settings, layout, console = _opened(config)
     return Registry(Tracking(settings, layout)), console

@@ -9,7 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_pipeline.config import hidden, load_settings, registry_uri, tracking_uri
+from mlops_pipeline.config.pipeline import load_settings, registry_uri, tracking_uri
+from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import Layout, find_project, layout_of
 
@@ -73,7 +74,7 @@ def _lock(layout: Layout) -> Finding:
 
 
 def _store(uri: str, registry: str, layout: Layout) -> Finding:
-    from mlops_pipeline.tracking import open_client
+    from mlops_pipeline.registry.runs import open_client
 
     try:
         open_client(uri, registry, layout)

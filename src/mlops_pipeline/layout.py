@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_pipeline.config import Settings
+from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.tracking import experiment_tags
+from mlops_pipeline.registry.runs import experiment_tags
 from tests.conftest import make_project
 
 

@@ -165,7 +165,7 @@ def test_a_changed_source_file_makes_no_dependency_anew(serving_image: str, tmp_
     tag = "mlops-pipeline-serve:tests-changed"
     before = layers(built("docker/Dockerfile.serve", tag, context=there))
     assert layers(built("docker/Dockerfile.serve", tag, context=there)) == before
-    file = there / "src/mlops_pipeline/serving/settings.py"
+    file = there / "src/mlops_pipeline/config/serving.py"
     file.write_text(file.read_text() + "\nCHANGED = True\n")
     after = layers(built("docker/Dockerfile.serve", tag, context=there))
     assert after != before

@@ -221,10 +221,10 @@ def test_a_task_that_is_not_handed_what_it_declares_fails_in_its_fresh_container
 
 
 def test_stages_with_a_folder_each_hand_on_what_they_name(tmp_path: Path) -> None:
-    from mlops_pipeline.artifacts import inputs_of, outputs_of
-    from mlops_pipeline.config import load_settings
+    from mlops_pipeline.config.pipeline import load_settings
     from mlops_pipeline.layout import layout_of
-    from mlops_pipeline.pipeline import STAGES as DEFINED
+    from mlops_pipeline.pipeline.artifacts import inputs_of, outputs_of
+    from mlops_pipeline.pipeline.definition import STAGES as DEFINED
 
     whole, store = make_project(tmp_path / "whole"), tmp_path / "store"
     whole.run()

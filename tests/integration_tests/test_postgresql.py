@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlops_pipeline.config import load_settings
+from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.layout import layout_of
 from tests.conftest import Project, make_project
 from tests.integration_tests.conftest import postgresql_server, prefect_server
@@ -57,9 +57,9 @@ def seeded(folder: Path, seed: int) -> Project:
 
 
 def check_stores(project: Project) -> None:
-    from mlops_pipeline.modelling.model_folder import load_model, model_digest
-    from mlops_pipeline.registry import Registry
-    from mlops_pipeline.tracking import DIGEST_TAG, EVALUATION_TAG, Tracking
+    from mlops_pipeline.modelling.formats.skops import load_model, model_digest
+    from mlops_pipeline.registry.champion import Registry
+    from mlops_pipeline.registry.runs import DIGEST_TAG, EVALUATION_TAG, Tracking
 
     settings = load_settings(project.config)
     tracking = Tracking(settings, layout_of(settings, project.config, project.folder))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlops_pipeline.pipeline import STAGES
+from mlops_pipeline.pipeline.definition import STAGES
 from tests.conftest import REPOSITORY, Project, make_project, wait_for
 from tests.integration_tests.conftest import prefect_server, started
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.pipeline import STAGES
+from mlops_pipeline.pipeline.definition import STAGES
 from tests.conftest import Project, wait_for, write_table
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect"), pytest.mark.usefixtures("prefect_api")]

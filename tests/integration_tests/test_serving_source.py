@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from mlops_pipeline import registry_store
-from mlops_pipeline.registry_store import CHAMPION, RegistryUnreachable, StoredVersion, content_digest, stored_versions
+from mlops_pipeline.registry import reader as registry_store
+from mlops_pipeline.registry.reader import CHAMPION, RegistryUnreachable, StoredVersion, content_digest, stored_versions
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch
 from mlops_pipeline.serving.source import Found, Source, Unfit
 from tests.conftest import Project, make_project, wait_for

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlops_pipeline.config import Train
+from mlops_pipeline.config.pipeline import Train
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.estimators import ESTIMATORS, build_model, predict
+from mlops_pipeline.modelling.formats.onnx import make_twin
+from mlops_pipeline.modelling.formats.skops import load_model, model_digest
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.metrics import score
-from mlops_pipeline.modelling.model_folder import load_model, model_digest
-from mlops_pipeline.modelling.onnx_twin import make_twin
 from tests.model_tests.workbench import CASES, FEATURES, KINDS, PROBLEMS, QUICK, Problem, fitted, raw_table, save, truth
 
 

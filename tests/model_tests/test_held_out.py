@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlops_pipeline.config import load_settings
+from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout, layout_of
-from mlops_pipeline.stages.ingest import ingest
-from mlops_pipeline.stages.split import split
-from mlops_pipeline.stages.validate import validate
+from mlops_pipeline.pipeline.stages.ingest import ingest
+from mlops_pipeline.pipeline.stages.split import split
+from mlops_pipeline.pipeline.stages.validate import validate
 from tests.conftest import SMALL_SETTINGS, process_environment, write_table
 from tests.model_tests.workbench import quiet
 
@@ -31,9 +31,9 @@ from pathlib import Path
 opened = []
 sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
 from rich.console import Console
-from mlops_pipeline.config import load_settings
+from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.layout import layout_of
-from mlops_pipeline.stages.train import train
+from mlops_pipeline.pipeline.stages.train import train
 config = Path(sys.argv[1])
 settings = load_settings(config)
 train(settings, layout_of(settings, config, config.parent), Console(file=io.StringIO()))

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.modelling.model_folder import SKOPS_FILE, _canonical_skops, load_model, model_digest, save_model, size_in_bytes
+from mlops_pipeline.modelling.formats.skops import SKOPS_FILE, _canonical_skops, load_model, model_digest, save_model, size_in_bytes
 from tests.model_tests.workbench import PROBLEMS, fitted, save
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlops_pipeline.config import Column
+from mlops_pipeline.config.dataset import Column
+from mlops_pipeline.inference.scorer import Scorer, example_rows
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
+from mlops_pipeline.modelling.formats.onnx import make_twin, run, session
 from mlops_pipeline.modelling.frame import model_input
-from mlops_pipeline.modelling.onnx_twin import make_twin, run, session
-from mlops_pipeline.modelling.scoring import Scorer, example_rows
 from tests.model_tests.workbench import FEATURES, KINDS, PROBLEMS, fitted, raw_table, truth, version_folder
 
 

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.batch import Predicted, predict_file
 from mlops_pipeline.modelling.estimators import predict
 from mlops_pipeline.modelling.frame import model_input
-from mlops_pipeline.prediction import Predicted, predict_file
 from tests.model_tests.workbench import FEATURES, PROBLEMS, quiet, raw_table, version_folder
 
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import layout_of
-from mlops_pipeline.pipeline import STAGES
-from mlops_pipeline.stages.validate import validate
-from mlops_pipeline.starter import settings_for_table
+from mlops_pipeline.pipeline.definition import STAGES
+from mlops_pipeline.pipeline.stages.validate import validate
+from mlops_pipeline.scaffold import settings_for_table
 from tests.model_tests.workbench import quiet
 
 ROWS = 200

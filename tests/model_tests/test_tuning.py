@@ -13,7 +13,7 @@ import optuna
 import polars as pl
 import pytest
 
-from mlops_pipeline.config import Settings, feature_columns, settings_of
+from mlops_pipeline.config.pipeline import Settings, feature_columns, settings_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import Layout, layout_of
 from mlops_pipeline.modelling.estimators import build_model

@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
-from mlops_pipeline.config import Column, Task
+from mlops_pipeline.config.dataset import Column, Task
 from mlops_pipeline.files import write_json
 from mlops_pipeline.modelling.estimators import ESTIMATORS, build_model, fit, predict
+from mlops_pipeline.modelling.formats.onnx import make_twin
+from mlops_pipeline.modelling.formats.skops import save_model
 from mlops_pipeline.modelling.frame import model_input
-from mlops_pipeline.modelling.model_folder import save_model
-from mlops_pipeline.modelling.onnx_twin import make_twin
 from mlops_pipeline.modelling.requirements import model_requirements
 
 if TYPE_CHECKING:

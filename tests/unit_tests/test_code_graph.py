@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline import code_graph
-from mlops_pipeline.pipeline import STAGES
+from mlops_pipeline.pipeline import code_graph
+from mlops_pipeline.pipeline.definition import STAGES
 
 HOME = Path(code_graph.__file__).parent
 

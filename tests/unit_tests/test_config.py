@@ -11,9 +11,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from mlops_pipeline.config import Settings, feature_columns, json_schema, load_settings, settings_of, tracking_uri, tuning_metric
+from mlops_pipeline.config.pipeline import Settings, feature_columns, json_schema, load_settings, settings_of, tracking_uri, tuning_metric
+from mlops_pipeline.config.serving import load_serving
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.serving.settings import load_serving
 from tests.conftest import REPOSITORY, SMALL_SETTINGS
 from tests.unit_tests.workshop import assert_one_line, content_with, settings_with
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlops_pipeline.config import Gate
+from mlops_pipeline.config.pipeline import Gate
 from mlops_pipeline.modelling.gate import Rule, decide, decide_again
 
 OFF = {"beat_baseline_by": None, "champion_margin": None}

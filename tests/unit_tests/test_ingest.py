@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_pipeline.config import Settings
+from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import sha256_of_file
-from mlops_pipeline.stages.ingest import ingest
+from mlops_pipeline.pipeline.stages.ingest import ingest
 from mlops_pipeline.tables.enrich import history_means
 from tests.unit_tests.workshop import assert_one_line, ingested, layout_in, quiet, table_settings
 

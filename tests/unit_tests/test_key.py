@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.cli import key
-from mlops_pipeline.serving.settings import load_serving
+from mlops_pipeline.config.serving import load_serving
 
 
 def test_what_mlops_key_prints_can_be_pasted_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from mlops_pipeline.config.serving import Serving, load_serving
 from mlops_pipeline.serving.operations import PAGES
-from mlops_pipeline.serving.server import RECORD_S
-from mlops_pipeline.serving.settings import Serving, load_serving
+from mlops_pipeline.serving.worker import RECORD_S
 from tests.conftest import BIN, REPOSITORY, lacking
 
 MANIFESTS = REPOSITORY / "k8s"

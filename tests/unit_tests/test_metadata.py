@@ -11,11 +11,12 @@ from typing import Any, get_args
 
 import pytest
 
-from mlops_pipeline.config import Task, load_settings
+from mlops_pipeline.config.dataset import Task
+from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import layout_of
-from mlops_pipeline.pipeline import STAGES
-from mlops_pipeline.render import rendered
+from mlops_pipeline.pipeline.definition import STAGES
+from mlops_pipeline.pipeline.render import rendered
 from tests.conftest import BIN, REPOSITORY, make_project
 
 SCHEMA = REPOSITORY / "configs/metadata.schema.json"

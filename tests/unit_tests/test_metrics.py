@@ -10,7 +10,7 @@ import sklearn.metrics as reference
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mlops_pipeline.config import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from mlops_pipeline.config.pipeline import CLASSIFICATION_METRICS, REGRESSION_METRICS
 from mlops_pipeline.modelling.metrics import (
     Predictions,
     bootstrap,

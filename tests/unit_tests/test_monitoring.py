@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.monitoring.comparison import Pair, as_table, labels, pairs
 from mlops_pipeline.monitoring.drawing import MAX_BARS, Sample, bars_of
 from mlops_pipeline.monitoring.drift import Drift, drift_of
 from mlops_pipeline.monitoring.figures import ColumnFigures, Figures, quantile_of
-from mlops_pipeline.monitoring.outcomes import Outcomes, outcomes
+from mlops_pipeline.monitoring.labelled import Outcomes, outcomes
+from mlops_pipeline.monitoring.pairs import Pair, as_table, labels, pairs
 from mlops_pipeline.monitoring.report import create_model_monitoring_report
 from mlops_pipeline.monitoring.window import current_rows, open_pipeline, read_table, reference_rows
 

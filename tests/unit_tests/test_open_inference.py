@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
-from mlops_pipeline.serving.problems import Refused
+from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.signature import MISSING, Column, Signature, Training
 from mlops_pipeline.serving.protocol import open_inference as protocol
 from mlops_pipeline.serving.protocol.open_inference import Parsed, Wanted
-from mlops_pipeline.serving.signature import MISSING, Column, Signature, Training
 
 
 def signature_of(

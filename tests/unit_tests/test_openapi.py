@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.signature import LARGEST, Column, Signature, Training
 from mlops_pipeline.serving import openapi
-from mlops_pipeline.serving.problems import Refused, problem_details, refused
+from mlops_pipeline.serving.problems import problem_details, refused
 from mlops_pipeline.serving.protocol import open_inference
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.serving.protocol.predict import Predict
-from mlops_pipeline.serving.signature import LARGEST, Column, Signature, Training
 
 COLUMNS = {
     "share": Column("number", min=0, max=1, nullable=False),

@@ -14,13 +14,14 @@ import pytest
 import yaml
 from hera.workflows.models import CronWorkflow, WorkflowTemplate
 
-from mlops_pipeline import artifacts, pipeline
-from mlops_pipeline.artifacts import is_folder, needs, outputs_of, run_stage
-from mlops_pipeline.config import load_settings
+from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import layout_of
-from mlops_pipeline.pipeline import STAGES, Stage, stage_named
-from mlops_pipeline.render import rendered, terms
+from mlops_pipeline.pipeline import artifacts
+from mlops_pipeline.pipeline import definition as pipeline
+from mlops_pipeline.pipeline.artifacts import is_folder, needs, outputs_of, run_stage
+from mlops_pipeline.pipeline.definition import STAGES, Stage, stage_named
+from mlops_pipeline.pipeline.render import rendered, terms
 from tests.conftest import REPOSITORY, Project
 from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, settings_with
 
@@ -176,7 +177,7 @@ def test_a_source_outside_the_project_is_put_where_the_settings_say(tmp_path: Pa
 
 
 def with_stages(monkeypatch: pytest.MonkeyPatch, stages: tuple[Stage, ...]) -> None:
-    from mlops_pipeline.render import airflow, argo, dvc, kubeflow
+    from mlops_pipeline.pipeline.render import airflow, argo, dvc, kubeflow
 
     for module in (pipeline, artifacts, argo, airflow, dvc, kubeflow):
         monkeypatch.setattr(module, "STAGES", stages)

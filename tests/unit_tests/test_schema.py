@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from mlops_pipeline.config import Settings, Validate
+from mlops_pipeline.config.pipeline import Settings, Validate
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.stages.validate import validate
+from mlops_pipeline.pipeline.stages.validate import validate
 from mlops_pipeline.tables.leakage import auc, single_feature_aucs
 from mlops_pipeline.tables.schema import Failure, failures, infer_schema, read_schema, write_schema
 from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, table_settings

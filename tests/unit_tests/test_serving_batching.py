@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.signature import Rows
 from mlops_pipeline.serving.batching import Batcher, Queue
-from mlops_pipeline.serving.problems import Refused
-from mlops_pipeline.serving.signature import Rows
 
 
 def rows(*values: float) -> Rows:

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_pipeline.serving.problems import Refused
+from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.signature import Column, Rows, Signature, Training
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.serving.protocol.predict import Predict
-from mlops_pipeline.serving.signature import Column, Rows, Signature, Training
 
 COLUMNS = {
     "size (cm)": Column("number", min=-5, max=5, nullable=False),

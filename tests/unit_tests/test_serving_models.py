@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlops_pipeline.registry_store import CONTENT_TAG, content_digest, stored_versions
-from mlops_pipeline.serving.engine import load_engine
+from mlops_pipeline.config.serving import is_folder
+from mlops_pipeline.inference.engine import load_engine
+from mlops_pipeline.registry.reader import CONTENT_TAG, content_digest, stored_versions
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch, load
-from mlops_pipeline.serving.source import KEPT, Found, Source, Unfit, is_folder
+from mlops_pipeline.serving.source import KEPT, Found, Source, Unfit
 from tests.conftest import make_project, process_environment
 
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_pipeline.config import Settings
+from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json, write_json
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.stages.split import _stratified, split
+from mlops_pipeline.pipeline.stages.split import _stratified, split
 from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, settings_with, table_settings
 
 

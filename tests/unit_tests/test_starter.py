@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 import yaml
 
-from mlops_pipeline.config import load_settings, settings_of
+from mlops_pipeline.config.pipeline import load_settings, settings_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json
-from mlops_pipeline.stages.split import split
-from mlops_pipeline.stages.validate import validate
-from mlops_pipeline.starter import starter
+from mlops_pipeline.pipeline.stages.split import split
+from mlops_pipeline.pipeline.stages.validate import validate
+from mlops_pipeline.scaffold import starter
 from tests.unit_tests.workshop import assert_one_line, ingested, layout_in, quiet
 
 ROWS = 120

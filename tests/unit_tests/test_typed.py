@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_pipeline.config import Column
-from mlops_pipeline.tables.typed import cast_columns, first_reason, outside, unparsed
+from mlops_pipeline.config.dataset import Column
+from mlops_pipeline.tables.cast import cast_columns, first_reason, outside, unparsed
 
 
 def cast(values: list[Any] | pl.Series, kind: str) -> list[Any]:

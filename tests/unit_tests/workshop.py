@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from mlops_pipeline.config import Settings, settings_of
+from mlops_pipeline.config.pipeline import Settings, settings_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout, layout_of
-from mlops_pipeline.stages.ingest import ingest
+from mlops_pipeline.pipeline.stages.ingest import ingest
 from tests.conftest import SMALL_SETTINGS
 
 if TYPE_CHECKING:

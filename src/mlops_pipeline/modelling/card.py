@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlops_pipeline.config import Settings
+from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.modelling.gate import Rule
 from mlops_pipeline.pages import text
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlops_pipeline.config import Column, Task
+from mlops_pipeline.config.dataset import Column, Task
 from mlops_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops_pipeline.config import LOWER_IS_BETTER, Settings, feature_columns
+from mlops_pipeline.config.pipeline import LOWER_IS_BETTER, Settings, feature_columns
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, fit, predict

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.config import Column, Dataset
+from mlops_pipeline.config.dataset import Column, Dataset
 
 if TYPE_CHECKING:
     import numpy as np

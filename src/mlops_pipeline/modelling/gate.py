@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mlops_pipeline.config import LOWER_IS_BETTER, Gate
+from mlops_pipeline.config.pipeline import LOWER_IS_BETTER, Gate
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlops_pipeline.config import CLASSIFICATION_METRICS, LOWER_IS_BETTER, REGRESSION_METRICS, Task
+from mlops_pipeline.config.dataset import Task
+from mlops_pipeline.config.pipeline import CLASSIFICATION_METRICS, LOWER_IS_BETTER, REGRESSION_METRICS
 
 Array = npt.NDArray[np.float64]
 

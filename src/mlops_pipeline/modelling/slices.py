@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlops_pipeline.config import LOWER_IS_BETTER
+from mlops_pipeline.config.pipeline import LOWER_IS_BETTER
 from mlops_pipeline.modelling.metrics import Interval, Predictions, bootstrap, point
 
 if TYPE_CHECKING:

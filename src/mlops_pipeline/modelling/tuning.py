@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config import LOWER_IS_BETTER, Settings, feature_columns, tuning_metric
+from mlops_pipeline.config.pipeline import LOWER_IS_BETTER, Settings, feature_columns, tuning_metric
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout

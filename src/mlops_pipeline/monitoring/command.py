@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.monitoring.comparison import listed
+from mlops_pipeline.monitoring.pairs import listed
 from mlops_pipeline.monitoring.report import MonitoringReport, create_model_monitoring_report
 from mlops_pipeline.monitoring.window import (
     Pipeline,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.monitoring.comparison import Pair
+from mlops_pipeline.monitoring.pairs import Pair
 
 if TYPE_CHECKING:
     import polars as pl

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_pipeline.monitoring.comparison import Pair
+from mlops_pipeline.monitoring.pairs import Pair
 
 LOST = "share of values lost"
 

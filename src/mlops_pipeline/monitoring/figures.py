@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.monitoring.comparison import Pair, listed
 from mlops_pipeline.monitoring.drift import LOST, Drift, drift_of
+from mlops_pipeline.monitoring.pairs import Pair, listed
 
 if TYPE_CHECKING:
     import polars as pl

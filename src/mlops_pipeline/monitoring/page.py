@@ -48,10 +48,10 @@ from evidently.metrics import (
 )
 from evidently.presets import ClassificationPreset, RegressionPreset
 
-from mlops_pipeline.monitoring.comparison import Pair
 from mlops_pipeline.monitoring.drawing import CURRENT_COLOR, REFERENCE_COLOR, Bars, Sample, bars_of
 from mlops_pipeline.monitoring.figures import ColumnFigures, Figures, Quantile
-from mlops_pipeline.monitoring.outcomes import Outcomes
+from mlops_pipeline.monitoring.labelled import Outcomes
+from mlops_pipeline.monitoring.pairs import Pair
 
 MAX_DRAWN = 200
 """Columns with a picture, the strongest drift first; a table names the others."""

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import environment
-from mlops_pipeline.config import Task
+from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import write_text
-from mlops_pipeline.monitoring.comparison import Pair, as_table, labels, listed, pairs
 from mlops_pipeline.monitoring.drawing import Sample
 from mlops_pipeline.monitoring.figures import Figures, figures_of, quantile_of
-from mlops_pipeline.monitoring.outcomes import PROBABILITY, Outcomes, outcomes
+from mlops_pipeline.monitoring.labelled import PROBABILITY, Outcomes, outcomes
+from mlops_pipeline.monitoring.pairs import Pair, as_table, labels, listed, pairs
 
 if TYPE_CHECKING:
     import polars as pl

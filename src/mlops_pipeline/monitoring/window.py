@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.config import Settings, Source, load_settings
+from mlops_pipeline.config.dataset import Source
+from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout, find_project, layout_of
@@ -199,7 +200,7 @@ def _predicted(table: pl.DataFrame, pipeline: Pipeline, origin: str, prediction:
     import polars as pl
     from rich.console import Console
 
-    from mlops_pipeline.prediction import predict_file
+    from mlops_pipeline.inference.batch import predict_file
 
     with tempfile.TemporaryDirectory(prefix="mlops-monitor-") as folder:
         source, target = Path(folder) / "rows.parquet", Path(folder) / "predicted.parquet"

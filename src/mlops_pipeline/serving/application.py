@@ -19,21 +19,22 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.records.entry import Entry, Layout
 from mlops_pipeline.serving import openapi
-from mlops_pipeline.serving.asked import JSON, PROBLEM, Asked, asked_by
 from mlops_pipeline.serving.batching import Batcher, Queue
 from mlops_pipeline.serving.metrics import Metrics, resident_bytes
 from mlops_pipeline.serving.operations import OPEN, PAGES, Operations, Workers
-from mlops_pipeline.serving.problems import RETRY, Refused, problem_details, refused
+from mlops_pipeline.serving.problems import RETRY, problem_details, refused
 from mlops_pipeline.serving.protocol import Headers, Spoken, open_inference
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.serving.protocol.predict import Predict
 from mlops_pipeline.serving.record import Recorder, RecordFull
+from mlops_pipeline.serving.request import JSON, PROBLEM, Asked, asked_by
 
 if TYPE_CHECKING:
+    from mlops_pipeline.config.serving import Serving
     from mlops_pipeline.serving.models import Loaded
-    from mlops_pipeline.serving.settings import Serving
     from mlops_pipeline.serving.tracing import Tracing
 
 Scope = Mapping[str, Any]

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.serving.problems import RETRY, Refused, refused
-from mlops_pipeline.serving.signature import Rows
+from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.signature import Rows
+from mlops_pipeline.serving.problems import RETRY, refused
 
 INLINE_S = 0.001
 """A batch that is expected to take less runs on the event loop itself; handing it to a thread would cost more than it frees."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from mlops_pipeline.serving.problems import Refused, problem_details, refused
+from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.serving.problems import problem_details, refused
 
 HEAD_BYTES = 65_536
 HEAD_S = 10.0

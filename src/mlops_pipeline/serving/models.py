@@ -17,10 +17,10 @@ import msgspec
 import numpy as np
 
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.registry_store import GATE_TAG, content_digest
-from mlops_pipeline.serving.engine import Engine, load_engine
-from mlops_pipeline.serving.problems import Refused
-from mlops_pipeline.serving.signature import Signature, Training
+from mlops_pipeline.inference.engine import Engine, load_engine
+from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.signature import Signature, Training
+from mlops_pipeline.registry.reader import GATE_TAG, content_digest
 from mlops_pipeline.serving.source import Found, Source, Unfit
 
 TOLERANCE = 1e-4

@@ -18,10 +18,11 @@ from typing import Any
 
 import msgspec
 
+from mlops_pipeline.inference.faults import SHOWN_FAULTS
+from mlops_pipeline.inference.signature import LARGEST, Column, Signature, bounds
 from mlops_pipeline.records.entry import MISSING
-from mlops_pipeline.serving.problems import SHOWN_FAULTS, TITLES
+from mlops_pipeline.serving.problems import TITLES
 from mlops_pipeline.serving.protocol import open_inference
-from mlops_pipeline.serving.signature import LARGEST, Column, Signature, bounds
 
 REASONS = (
     "malformed",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlops_pipeline.serving import openapi
-from mlops_pipeline.serving.asked import JSON, TEXT
 from mlops_pipeline.serving.problems import RETRY
 from mlops_pipeline.serving.protocol import Headers, open_inference
+from mlops_pipeline.serving.request import JSON, TEXT
 
 if TYPE_CHECKING:
     from mlops_pipeline.serving.application import Application, Served

@@ -17,10 +17,11 @@ from typing import Annotated, Any, BinaryIO
 
 import msgspec
 
-from mlops_pipeline.config import hidden
+from mlops_pipeline.config.serving import is_folder
+from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json, swap, write_json
-from mlops_pipeline.registry_store import (
+from mlops_pipeline.registry.reader import (
     RegistryUnreachable,
     StoredVersion,
     content_digest,
@@ -286,11 +287,6 @@ class Source:
             near = urllib.parse.urlsplit(server)
             server = urllib.parse.urlunsplit((near.scheme, parts.netloc, near.path, "", ""))
         return server, parts.path.lstrip("/")
-
-
-def is_folder(reference: str) -> bool:
-    """Whether a reference is a folder's path: MLflow's aliases are made of letters, digits, ``_`` and ``-`` alone."""
-    return re.fullmatch(r"[\w-]+", reference) is None
 
 
 def _complete(folder: Path, content_sha256: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlops_pipeline.serving.asked import Asked
+    from mlops_pipeline.serving.request import Asked
 
 Finish = Callable[[int], None]
 

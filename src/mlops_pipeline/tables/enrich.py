@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.config import Dataset, History
+from mlops_pipeline.config.dataset import Dataset, History
 from mlops_pipeline.files import replacing
 
 if TYPE_CHECKING:

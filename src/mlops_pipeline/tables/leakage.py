@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.config import Dataset
+from mlops_pipeline.config.dataset import Dataset
 
 if TYPE_CHECKING:
     import polars as pl

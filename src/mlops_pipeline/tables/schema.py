@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config import Column, Dataset, Validate
+from mlops_pipeline.config.dataset import Column, Dataset
+from mlops_pipeline.config.pipeline import Validate
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import write_text
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from mlops_pipeline.config import Dataset, Lookup, Source
+from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
 
@@ -107,36 +107,6 @@ def count_rows(path: Path) -> int | None:
         return int(pq.read_metadata(path).num_rows)
     except pa.ArrowInvalid:
         return None
-
-
-def lookup_table(lookup: Lookup, data: Dataset, layout: Layout) -> pl.DataFrame:
-    """The whole lookup table: its keys and those of its columns that the dataset describes, typed.
-
-    Equal rows count once. Raises :class:`PipelineError` if a key stands for different values.
-    """
-    import polars as pl
-
-    from mlops_pipeline.tables.typed import cast_columns
-
-    frames = [chunk.frame for chunk in read_source(lookup, layout, chunk_mb=64)]
-    if not frames:
-        raise PipelineError(f"{layout.config}: dataset.lookups: '{locate(lookup, layout)}' holds no row: give one with a header and rows")
-    table = pl.concat(frames)
-    missing = [name for name in lookup.keys if name not in table.columns]
-    if missing:
-        raise PipelineError(
-            f"{layout.config}: dataset.lookups.keys: '{missing[0]}' is not in the lookup table: its columns are {', '.join(table.columns)}"
-        )
-    described = [name for name in table.columns if name in data.columns]
-    table = cast_columns(table.select(described), {name: data.columns[name] for name in described}).drop_nulls(lookup.keys)
-    repeated = table.height - table.n_unique(lookup.keys)
-    if repeated:
-        table = table.unique(maintain_order=True)
-        twice = table.filter(table.select(lookup.keys).is_duplicated())
-        if twice.height:
-            key = dict(zip(lookup.keys, twice.select(lookup.keys).row(0), strict=True))
-            raise PipelineError(f"{layout.config}: dataset.lookups.keys: {key} stands for different values: make the keys unique")
-    return table
 
 
 def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-    from mlops_pipeline.serving.asked import Asked
-    from mlops_pipeline.serving.signature import Rows
+    from mlops_pipeline.inference.signature import Rows
+    from mlops_pipeline.serving.request import Asked
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -17,13 +17,13 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from mlops_pipeline.serving.asked import CSV, JSON, Asked
-from mlops_pipeline.serving.problems import Fault, Refused
+from mlops_pipeline.inference.faults import Fault, Refused
+from mlops_pipeline.inference.signature import Column, Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
-from mlops_pipeline.serving.protocol.lenient import python_json
+from mlops_pipeline.serving.protocol.decoders import array_type, record_type, values_of
 from mlops_pipeline.serving.protocol.predict import not_json
-from mlops_pipeline.serving.protocol.typed import array_type, record_type, values_of
-from mlops_pipeline.serving.signature import Column, Rows, Signature
+from mlops_pipeline.serving.protocol.python_json import python_json
+from mlops_pipeline.serving.request import CSV, JSON, Asked
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _FORM = "a JSON object with one of dataframe_split, dataframe_records, instances, inputs"

@@ -19,11 +19,12 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 import msgspec
 import numpy as np
 
-from mlops_pipeline.serving.asked import JSON, NONE, OCTETS, Asked
-from mlops_pipeline.serving.problems import SHOWN_FAULTS, Fault, Refused, refused
+from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Refused
+from mlops_pipeline.inference.signature import Rows, Signature
+from mlops_pipeline.serving.problems import refused
 from mlops_pipeline.serving.protocol import Headers
-from mlops_pipeline.serving.protocol.lenient import whole_as_integers, without_nan
-from mlops_pipeline.serving.signature import Rows, Signature
+from mlops_pipeline.serving.protocol.python_json import whole_as_integers, without_nan
+from mlops_pipeline.serving.request import JSON, NONE, OCTETS, Asked
 
 EXTENSIONS = ("binary_tensor_data",)
 NUMBERS, CATEGORIES = "numbers", "categories"

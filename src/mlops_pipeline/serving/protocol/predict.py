@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mlops_pipeline.serving.asked import JSON, Asked
-from mlops_pipeline.serving.problems import Fault, Refused
+from mlops_pipeline.inference.faults import Fault, Refused
+from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
-from mlops_pipeline.serving.protocol.typed import records_decoder, values_of
-from mlops_pipeline.serving.signature import Rows, Signature
+from mlops_pipeline.serving.protocol.decoders import records_decoder, values_of
+from mlops_pipeline.serving.request import JSON, Asked
 
 
 class _Loose(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,0 +1,130 @@
+"""The table that a pipeline learns from: described once, for every stage, the server and the monitors."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mlops_pipeline.config.tree import Frozen
+
+Task = Literal["binary", "multiclass", "regression"]
+
+
+Kind = Literal["number", "integer", "boolean", "category", "datetime", "text"]
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Source(Frozen):
+    """Where rows come from: a CSV or Parquet file, or such a file inside an installed Python package."""
+
+    path: str | None = Field(None, description="CSV (also .zip, .gz) or Parquet file, relative to the project")
+    package: str | None = Field(None, description="installed package that ships the file; it is never imported")
+    member: str | None = Field(None, description="the file's path inside the package")
+    null_values: tuple[str, ...] = ("", "NA", "NaN", "null", "None")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.package is None):
+            raise ValueError("give either 'path', or 'package' with 'member'")
+        if (self.package is None) != (self.member is None):
+            raise ValueError("'package' and 'member' go together")
+        return self
+
+
+class Lookup(Source):
+    """A small table joined to every row by equal keys; its keys must be unique."""
+
+    keys: tuple[str, ...] = Field(min_length=1)
+
+
+class Column(Frozen):
+    """One column: its kind, and what a row may hold there."""
+
+    kind: Kind
+    min: float | None = None
+    max: float | None = None
+    nullable: bool = True
+    private: bool = Field(False, description="never recorded by the server")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.kind in ("category", "text", "datetime", "boolean") and (self.min is not None or self.max is not None):
+            raise ValueError(f"'min' and 'max' do not fit kind '{self.kind}'")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"'min' {self.min} is above 'max' {self.max}")
+        return self
+
+
+class History(Frozen):
+    """A column with the target's mean over the given number of *earlier* days, of rows with the same key.
+
+    The row's own day never counts, so that nothing known only after the outcome gets in. With fewer than
+    ``prior_rows`` rows behind it the mean is drawn towards the mean over all rows of those days.
+    """
+
+    by: tuple[str, ...] = ()
+    days: int = Field(ge=1, le=366)
+    prior_rows: int = Field(20, ge=0)
+
+
+class Dataset(Frozen):
+    """The table: described once, for every stage, the server and the monitors."""
+
+    source: Source
+    lookups: tuple[Lookup, ...] = ()
+    target: str
+    task: Task
+    positive: str | int | None = Field(None, description="binary: the class counted as positive (default: the last)")
+    time_column: str | None = None
+    entity_key: tuple[str, ...] = Field((), description="columns that join labels that come late")
+    columns: dict[str, Column] = Field(min_length=1)
+    derive: dict[str, str] = Field(default_factory=dict, description="new columns as SQL expressions over a row")
+    counts: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="new columns: how many rows of the table share these columns"
+    )
+    history: dict[str, History] = Field(default_factory=dict)
+    known_after_outcome: tuple[str, ...] = Field((), description="never features: known only after the outcome")
+
+    @model_validator(mode="after")
+    def _columns_exist(self) -> Self:
+        known = set(self.columns)
+        if self.target not in known:
+            raise ValueError(f"target '{self.target}' is not among 'columns': describe it there")
+        if self.time_column is not None and (self.time_column not in known or self.columns[self.time_column].kind != "datetime"):
+            raise ValueError(f"time_column '{self.time_column}' must be among 'columns' with kind 'datetime'")
+        named = [("entity_key", self.entity_key), ("known_after_outcome", self.known_after_outcome)]
+        named += [("lookups", lookup.keys) for lookup in self.lookups]
+        named += [(f"counts.{name}", keys) for name, keys in self.counts.items()]
+        named += [(f"history.{name}", history.by) for name, history in self.history.items()]
+        for key, names in named:
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{key} names '{name}', which is not among 'columns'")
+        for made in ("derive", "counts", "history"):
+            for name in getattr(self, made):
+                if name not in known:
+                    raise ValueError(f"{made} makes '{name}', which is not among 'columns': give it a kind there")
+        if self.history and self.time_column is None:
+            raise ValueError("history needs a time_column")
+        self._nothing_from_after_the_outcome()
+        if self.history and self.task == "multiclass":
+            raise ValueError("history needs a binary or a regression target")
+        if self.columns[self.target].kind in ("datetime", "text"):
+            raise ValueError(f"target '{self.target}' cannot be of kind '{self.columns[self.target].kind}'")
+        if self.task == "regression" and self.columns[self.target].kind not in ("number", "integer"):
+            raise ValueError(f"a regression target must be a number, '{self.target}' is not")
+        return self
+
+    def _nothing_from_after_the_outcome(self) -> None:
+        late = {self.target, *self.known_after_outcome}
+        made = {name: (sql, set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", sql))) for name, sql in self.derive.items()}
+        made |= {name: (", ".join(keys), set(keys)) for name, keys in self.counts.items()}
+        made |= {name: (", ".join(history.by), set(history.by)) for name, history in self.history.items()}
+        for name, (shown, used) in made.items():
+            if name not in late and used & late:
+                raise ValueError(
+                    f"'{name}' is made from '{min(used & late)}' ({shown}), which is known only after the outcome: "
+                    f"take it out, or list '{name}' under known_after_outcome"
+                )

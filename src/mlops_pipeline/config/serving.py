@@ -1,0 +1,237 @@
+"""What the server is told: one YAML file, frozen and checked, like a pipeline's."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from mlops_pipeline.config.pipeline import PIPELINE_KEYS
+from mlops_pipeline.config.tree import Frozen, Name, hidden, mapping_of, read_yaml, tree_of
+from mlops_pipeline.errors import PipelineError
+
+
+def _digest(value: str) -> str:
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
+        raise ValueError("must be sha256: and 64 hexadecimal digits, never the key itself: `mlops key` prints both")
+    return value
+
+
+Digest = Annotated[str, AfterValidator(_digest)]
+
+
+class Registry(Frozen):
+    """Where versions come from; what the pipeline's own settings say is the default."""
+
+    uri: str | None = Field(None, description="default: the pipeline's; MLFLOW_REGISTRY_URI and MLFLOW_TRACKING_URI win")
+    model: Name | None = Field(None, description="registered name; default: the pipeline's")
+    poll_s: float = Field(2.0, gt=0, description="seconds between looks at the registry")
+    cache: str = Field("models/served", description="folder for fetched versions and what was served last; relative to the project")
+
+
+class Limits(Frozen):
+    """What one request may ask for, and what may wait."""
+
+    max_body_mb: float = Field(8, gt=0)
+    bodies_mb: float = Field(256, gt=0, description="bodies in several pieces that one worker receives at once; above that 429")
+    connections: int = Field(1000, ge=1, description="connections to one worker; above that 503")
+    max_rows: int = Field(10_000, ge=1, description="rows of one request")
+    queue_rows: int = Field(20_000, ge=1, description="rows that may wait in one worker; above that 429")
+    deadline_ms: int = Field(10_000, ge=1, description="a request not answered by then gets 503")
+    body_timeout_s: float = Field(20, gt=0, description="a body not received by then gets 408")
+
+
+class Batching(Frozen):
+    """How requests share a call of the model."""
+
+    max_rows: int = Field(1024, ge=1, description="rows of one batch; a single larger request is a batch of its own")
+    threads: int = Field(1, ge=1, description="the model's threads in each worker: one answers small requests fastest, several large ones")
+
+
+class Record(Frozen):
+    """The record of predictions. Columns marked private in the dataset never enter it."""
+
+    mode: Literal["durable", "relaxed", "off"] = Field(
+        "relaxed", description="durable: an answer goes out when its record is on disk; relaxed: a kill loses at most the last loss_ms"
+    )
+    loss_ms: int = Field(200, ge=1, description="relaxed: answers of the last so many milliseconds may be lost by a kill")
+    folder: str = Field("data/records", description="SQLite files, one a worker and day; relative to the project")
+    uri: str | None = Field(None, description="a PostgreSQL address instead of the folder")
+    uri_file: str | None = Field(None, description="a file that holds this address, so that no password stands here; relative to this file")
+    max_mb: float = Field(64, gt=0, description="memory for what is not yet written, a worker; above that 503")
+
+    @model_validator(mode="after")
+    def _known_store(self) -> Self:
+        if self.uri is not None and self.uri_file is not None:
+            raise ValueError("give either record.uri or record.uri_file")
+        if self.uri is not None and not _is_postgresql(self.uri):
+            raise ValueError("record.uri must be a postgresql:// address: leave it out to write SQLite files")
+        return self
+
+
+def _is_postgresql(uri: str) -> bool:
+    return bool(re.match(r"^postgres(ql)?(\+psycopg)?://", uri))
+
+
+class Tls(Frozen):
+    """Certificate and key, as PEM files."""
+
+    certificate: str
+    key: str
+
+
+class Log(Frozen):
+    """Log lines on standard error."""
+
+    requests: Literal["all", "errors", "none"] = "errors"
+    format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
+
+
+KEYS_REMEDY = "write a line for each key there, 'name: digest', as `mlops key` prints it"
+
+
+class Keys(Frozen):
+    """The file that ``api_keys_file`` names: names and digests, nothing around them."""
+
+    api_keys: dict[Name, Digest] = Field(min_length=1)
+
+
+class Serving(Frozen):
+    """One server."""
+
+    SECRET: ClassVar[tuple[str, ...]] = ("api_keys",)
+
+    pipeline: str | None = Field(None, description="the pipeline's settings, relative to this file: registry and name come from there")
+    models: dict[Name, str] = Field({"champion": "champion"}, min_length=1, description="name in the URL: alias, version or model folder")
+    default: Name | None = Field(None, description="the model of the routes without a name; default: the first")
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    workers: int = Field(1, ge=1, le=256)
+    unseen_categories: Literal["reject", "pass"] = Field("pass", description="pass: predicted as an unknown category, and counted")
+    registry: Registry = Registry()
+    limits: Limits = Limits()
+    batching: Batching = Batching()
+    record: Record = Record()
+    api_keys: dict[Name, Digest] = Field(default_factory=dict, description="who may ask: name and the key's digest")
+    api_keys_file: str | None = Field(None, description="a YAML file with more of them, such as a mounted secret; relative to this file")
+    anonymous: bool = Field(False, description="answer whoever can reach the address, with no key: only where a network keeps others out")
+    open_metrics: bool = Field(False, description="with API keys: /metrics needs none")
+    tls: Tls | None = None
+    log: Log = Log()
+    drain_s: float = Field(0, ge=0, description="after SIGTERM: seconds of not being ready, while requests are still taken")
+    stop_s: float = Field(20, gt=0, description="after that: seconds for requests under way")
+    stuck_s: float = Field(10, gt=0, description="with several workers: one whose loop does not turn for so long is replaced")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.default is not None and self.default not in self.models:
+            raise ValueError(f"default '{self.default}' is not among 'models': use one of {', '.join(self.models)}")
+        if self.anonymous and (self.api_keys or self.api_keys_file):
+            raise ValueError("anonymous: true and API keys exclude each other: take one of them out")
+        if not (self.api_keys or self.api_keys_file or self.anonymous or is_loopback(self.host)):
+            raise ValueError(
+                f"host '{self.host}' can be reached from other machines and no API key is set: make one with `mlops key` and put its "
+                "digest under api_keys, or listen on 127.0.0.1, or say anonymous: true where a network keeps others out"
+            )
+        return self
+
+    @property
+    def default_model(self) -> str:
+        """The model of the routes that name none."""
+        return self.default or next(iter(self.models))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    return host in {"localhost", "::1"} or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
+
+
+def load_serving(path: Path, **changes: Any) -> Serving:
+    """Read the server's YAML file; ``changes`` (from the command line) replace keys unless None.
+
+    Raises :class:`PipelineError` in one line that names the file, the key, the value and the remedy.
+    """
+    content = read_yaml(path, "start from configs/serving_config.yaml")
+    if content.keys() & PIPELINE_KEYS and not content.keys() & {"pipeline", "models"}:
+        raise PipelineError(
+            f"{path}: holds a pipeline's settings, not a server's: write a file beside it with the line `pipeline: {path.name}` "
+            "and name that one with --config"
+        )
+    if not isinstance(content.get("api_keys", {}), dict):
+        raise PipelineError(f"{path}: api_keys: must be a mapping: write NAME: sha256:… below it, as `mlops key` prints it")
+    given = {key: value for key, value in changes.items() if value is not None}
+    settings = tree_of(Serving, {**content, **given}, str(path))
+    if "models" not in given:
+        models = {name: _beside(path, reference) for name, reference in settings.models.items()}
+        settings = settings.model_copy(update={"models": models})
+    settings = _with_secrets(settings, path)
+    for key, name in (("tls.certificate", settings.tls.certificate), ("tls.key", settings.tls.key)) if settings.tls else ():
+        if not (path.parent / name).is_file():
+            raise PipelineError(f"{path}: {key} = '{name}': there is no such file beside it: give a PEM file")
+    return settings
+
+
+def _with_secrets(settings: Serving, path: Path) -> Serving:
+    """The settings with what lies in files of its own, so that it need not stand in this one."""
+    if settings.api_keys_file is not None:
+        content = mapping_of(
+            _secret(path, "api_keys_file", settings.api_keys_file, KEYS_REMEDY), str(path.parent / settings.api_keys_file), KEYS_REMEDY
+        )
+        more = tree_of(Keys, {"api_keys": content}, str(path.parent / settings.api_keys_file)).api_keys
+        for name in sorted(more.keys() & settings.api_keys.keys()):
+            raise PipelineError(f"{path}: api_keys.{name}: stands in api_keys_file = '{settings.api_keys_file}' too: take one of them out")
+        settings = settings.model_copy(update={"api_keys": {**settings.api_keys, **more}})
+    if settings.record.uri_file is not None:
+        remedy = "put the postgresql:// address there"
+        uri = _secret(path, "record.uri_file", settings.record.uri_file, remedy).strip()
+        if not _is_postgresql(uri):
+            raise PipelineError(f"{path}: record.uri_file = '{settings.record.uri_file}': holds no postgresql:// address: put it there")
+        settings = settings.model_copy(update={"record": settings.record.model_copy(update={"uri": uri})})
+    return settings
+
+
+def _secret(path: Path, key: str, name: str, remedy: str) -> str:
+    """The text of a file that the settings name."""
+    try:
+        return (path.parent / name).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise PipelineError(f"{path}: {key} = '{name}': there is no such file: {remedy}") from error
+    except OSError as error:
+        raise PipelineError(f"{path}: {key} = '{name}': {error.strerror}: make it a file that this user may read") from error
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path}: {key} = '{name}': is no UTF-8 text: {remedy}") from error
+
+
+def _beside(path: Path, reference: str) -> str:
+    """A model folder as the file that names it means it; anything else as it stands."""
+    return str(path.resolve().parent / reference) if is_folder(reference) else reference
+
+
+def only_model(reference: str | None) -> dict[str, Any]:
+    """The keys that serve one model under a name made from its reference; none for None."""
+    if reference is None:
+        return {}
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(reference).name).strip("-.") or "model"
+    return {"models": {name: reference}, "default": name}
+
+
+def serving_schema() -> str:
+    """The JSON schema that editors check the YAML file with."""
+    return json.dumps(Serving.model_json_schema(), indent=2)
+
+
+def shown_serving(settings: Serving) -> dict[str, Any]:
+    """Every setting as plain values, without the passwords that addresses may hold."""
+    content = settings.model_dump(mode="json")
+    for section in ("registry", "record"):
+        if content[section]["uri"]:
+            content[section]["uri"] = hidden(content[section]["uri"])
+    return content
+
+
+def is_folder(reference: str) -> bool:
+    """Whether a reference is a folder's path: MLflow's aliases are made of letters, digits, ``_`` and ``-`` alone."""
+    return re.fullmatch(r"[\w-]+", reference) is None

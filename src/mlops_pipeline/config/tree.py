@@ -1,0 +1,151 @@
+"""Any settings tree: a frozen model of Pydantic's, read from a YAML file; what is wrong is told in one line."""
+
+import difflib
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mlops_pipeline.errors import PipelineError, one_line
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+class Frozen(BaseModel):
+    """Base of every settings class: unknown keys are refused and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+    SECRET: ClassVar[tuple[str, ...]] = ()
+    """Keys whose values no message shows."""
+
+
+Tree = TypeVar("Tree", bound=Frozen)
+
+
+def read_yaml(path: Path, remedy: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds; raises :class:`PipelineError` in one line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PipelineError(f"{path}: cannot be read ({error.strerror}): name an existing file with --config") from error
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path}: is not valid YAML: {one_line(error)}") from error
+    return mapping_of(text, str(path), remedy)
+
+
+def mapping_of(text: str, origin: str, remedy: str) -> dict[str, Any]:
+    """The mapping that YAML text holds; raises :class:`PipelineError` in one line that names ``origin``."""
+    try:
+        content = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  # a safe loader, with one check more
+    except yaml.YAMLError as error:
+        raise PipelineError(f"{origin}: is not valid YAML: {one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise PipelineError(f"{origin}: holds no mapping: {remedy}")
+    return content
+
+
+def tree_of(tree: type[Tree], content: dict[str, Any], origin: str) -> Tree:
+    """Build any settings tree from a mapping; raises :class:`PipelineError` in one line."""
+    try:
+        return tree.model_validate(content)
+    except ValidationError as error:
+        raise PipelineError(_one_line(error, origin, tree)) from error
+
+
+def hidden(address: str) -> str:
+    """An address without its user and password."""
+    head, at, tail = address.rpartition("@")
+    return f"{head.split('://')[0]}://…@{tail}" if at and "://" in head else address
+
+
+class _UniqueKeyLoader(yaml.CSafeLoader):
+    """Refuses a key given twice, which YAML would silently settle for the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _one_line(error: ValidationError, origin: str, tree: type[Frozen]) -> str:
+    # A misspelt key is also a missing one: the misspelling is what the user wants to hear of.
+    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+    value = first["input"]
+    # What stands under an unknown key may be meant for a secret one.
+    untold = first["type"] in ("missing", "extra_forbidden") or first["loc"][:1] in [(key,) for key in tree.SECRET]
+    tellable = isinstance(value, str | int | float | bool | None) and not untold
+    shown = f" = {(hidden(value) if isinstance(value, str) else value)!r}" if tellable else ""
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(tree, first["loc"][:-1]), n=1)
+        what = f"unknown key: {f'did you mean {close[0]!r}?' if close else 'remove it'}"
+    elif first["type"] == "missing":
+        what = "is missing: add it"
+    else:
+        what = _remedy(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("missing", "model_type") and len(first["loc"]) == 1 and _has_defaults(tree, str(first["loc"][0])):
+        what += " (an empty mapping {} takes every default)"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{origin}: {key}{shown}: {what}{more}"
+
+
+def _remedy(kind: str, given: dict[str, Any]) -> str | None:
+    """What to write instead, for the commonest of pydantic's error types."""
+    told = {
+        "less_than": "give a number below {lt}",
+        "less_than_equal": "give a number of at most {le}",
+        "greater_than": "give a number above {gt}",
+        "greater_than_equal": "give a number of at least {ge}",
+        "finite_number": "give a finite number",
+        "int_parsing": "give a whole number",
+        "int_type": "give a whole number",
+        "int_from_float": "give a whole number",
+        "float_parsing": "give a number",
+        "float_type": "give a number",
+        "bool_parsing": "give true or false",
+        "bool_type": "give true or false",
+        "string_type": "give text, a number in quotes",
+        "literal_error": "give one of {expected}",
+        "list_type": "give a list: [A, B]",
+        "tuple_type": "give a list: [A, B]",
+        "dict_type": "give a mapping: KEY: VALUE, indented below it",
+        "model_type": "give a mapping: KEY: VALUE, indented below it",
+        "too_short": "name at least {min_length}",
+    }
+    if kind == "string_pattern_mismatch" and given["pattern"] == NAME_PATTERN:
+        return "use letters, digits, '.', '_' and '-', a letter or digit first"
+    return told[kind].format_map(given) if kind in told else None
+
+
+def _known_keys(tree: type[Frozen], location: tuple[int | str, ...]) -> list[str]:
+    model: Any = tree
+    for part in location:
+        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None) if _is_model(model) else None
+        model = field.annotation if field else model
+        arguments = getattr(model, "__args__", ())
+        model = next((a for a in arguments if _is_model(a)), model)
+    return [f.alias or n for n, f in model.model_fields.items()] if _is_model(model) else []
+
+
+def _has_defaults(tree: type[Frozen], name: str) -> bool:
+    """Whether a section takes every default when it is given empty."""
+    field = next((f for n, f in tree.model_fields.items() if name in (n, f.alias)), None)
+    section: Any = field.annotation if field else None
+    return _is_model(section) and not any(f.is_required() for f in section.model_fields.values())
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)

@@ -1,0 +1,40 @@
+"""What is wrong with rows: which row, which column, why, in one line each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SHOWN_FAULTS = 20
+"""Faults listed in one answer; a body of thousands of bad rows is told of its first ones."""
+
+
+class Fault(NamedTuple):
+    """One thing wrong with the input. ``reason`` is a word for metrics; ``detail`` may show the value, so it is never logged."""
+
+    reason: str
+    detail: str
+    row: int | None = None
+    column: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Reason, row and column, without any value; a name that is none of the model's is a client's word, and may be a value."""
+        where = [f"row {self.row}"] if self.row is not None else []
+        where += [f"column '{self.column}'"] if self.column is not None and self.reason not in ("unknown_column", "malformed") else []
+        return f"{self.reason} ({', '.join(where)})" if where else self.reason
+
+
+class Refused(Exception):
+    """A request that gets an error as its answer; nothing of it was predicted."""
+
+    def __init__(self, status: int, faults: list[Fault], headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(faults[0].detail)
+        self.status, self.faults, self.headers = status, faults, headers
+
+    @property
+    def reason(self) -> str:
+        return self.faults[0].reason
+
+    @property
+    def place(self) -> str:
+        return self.faults[0].place

@@ -1,0 +1,1 @@
+"""How a fitted model lies on disk, a file a format."""

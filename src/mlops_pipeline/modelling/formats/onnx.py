@@ -1,0 +1,115 @@
+"""The ONNX twin of a fitted pipeline: the same predictions without scikit-learn, or no twin at all."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlops_pipeline.config.dataset import Task
+from mlops_pipeline.errors import one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+TARGET_OPSET = {"": 21, "ai.onnx.ml": 3}
+"""onnxmltools' LightGBM converter writes trees of ai.onnx.ml 3."""
+
+NUMBERS, CATEGORIES = "numbers", "categories"
+"""The two inputs: float32 (rows, numbers) and string (rows, categories); one is absent if there are no such columns."""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """What became of the conversion. ``content`` is the file's bytes if the twin was accepted."""
+
+    accepted: bool
+    max_difference: float | None
+    reason: str
+    content: bytes | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"accepted": self.accepted, "max_difference": self.max_difference, "reason": self.reason}
+
+
+def make_twin(model: Pipeline, kinds: dict[str, str], x: pd.DataFrame, predicted: Any, task: Task, tolerance: float) -> Twin:
+    """Convert the model and compare it with ``predicted``, what the model itself said of the rows ``x``.
+
+    Differences are absolute for probabilities, and in standard deviations of the predictions for regression.
+    Accepted only if no row differs by more than ``tolerance``.
+    """
+    try:
+        content = convert(model, kinds, task)
+        said = run(session(content), x, kinds, task)
+    except Exception as error:  # noqa: BLE001  # whatever a converter cannot do is a reason to serve without it, not to stop the run
+        return Twin(False, None, f"not convertible: {type(error).__name__}: {one_line(error)}")
+    scale = float(np.std(predicted)) or 1.0 if task == "regression" else 1.0
+    difference = float(np.max(np.abs(said - predicted)) / scale)
+    if not difference <= tolerance:
+        return Twin(False, round(difference, 9), f"differs by {difference:.2g} on a held-out row, more than {tolerance:g}")
+    return Twin(True, round(difference, 9), f"agrees within {difference:.1g} on all {len(x):,} held-out rows", content)
+
+
+def convert(model: Pipeline, kinds: dict[str, str], task: Task) -> bytes:
+    """The ONNX file's bytes of a fitted pipeline, its many named columns gathered into two inputs."""
+    from lightgbm import LGBMClassifier, LGBMRegressor
+    from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+    from skl2onnx import convert_sklearn, update_registered_converter
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+    from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes, calculate_linear_regressor_output_shapes
+
+    logging.getLogger("skl2onnx").setLevel(logging.ERROR)
+    classifier_options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
+    update_registered_converter(
+        LGBMClassifier, "LightGbmLGBMClassifier", calculate_linear_classifier_output_shapes, convert_lightgbm, options=classifier_options
+    )
+    update_registered_converter(
+        LGBMRegressor, "LightGbmLGBMRegressor", calculate_linear_regressor_output_shapes, convert_lightgbm, options={"split": None}
+    )
+    numbers, categories = _by_kind(kinds)
+    columns = copy.copy(model.named_steps["columns"])
+    places = {name: index for index, name in enumerate([*numbers, *categories])}
+    columns.transformers_ = [(name, step, [places[c] for c in names]) for name, step, names in columns.transformers_ if name != "remainder"]
+    gathered = copy.copy(model)
+    gathered.steps = [("columns", columns), model.steps[1]]
+    inputs = [(NUMBERS, FloatTensorType([None, len(numbers)]))] if numbers else []
+    inputs += [(CATEGORIES, StringTensorType([None, len(categories)]))] if categories else []
+    options = {} if task == "regression" else {id(model.steps[1][1]): {"zipmap": False}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        converted = convert_sklearn(gathered, initial_types=inputs, options=options, target_opset=TARGET_OPSET, name="model")
+    # skl2onnx lists the opsets in the order of a set, which is another in every process.
+    converted.opset_import.sort(key=lambda opset: opset.domain)
+    content: bytes = converted.SerializeToString(deterministic=True)
+    return content
+
+
+def session(content: bytes | str, threads: int = 0) -> Any:
+    """An ONNX Runtime session on the CPU; ``threads`` 0 leaves their number to the runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def run(twin: Any, x: pd.DataFrame, kinds: dict[str, str], task: Task) -> Any:
+    """Predict raw rows with a session: probabilities, shape (rows, classes), or values, shape (rows,); float64."""
+    numbers, categories = _by_kind(kinds)
+    feeds: dict[str, Any] = {}
+    if numbers:
+        feeds[NUMBERS] = x[numbers].to_numpy(dtype=np.float32)
+    if categories:
+        feeds[CATEGORIES] = x[categories].to_numpy(dtype=object)
+    outputs = twin.run(None, feeds)
+    return np.asarray(outputs[0].ravel() if task == "regression" else outputs[1], dtype=np.float64)
+
+
+def _by_kind(kinds: dict[str, str]) -> tuple[list[str], list[str]]:
+    return [n for n, kind in kinds.items() if kind != "category"], [n for n, kind in kinds.items() if kind == "category"]

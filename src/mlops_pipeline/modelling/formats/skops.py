@@ -1,0 +1,150 @@
+"""A model on disk: a complete MLflow model folder, without pickle, the same bytes for the same model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.config.dataset import Task
+from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.files import sha256_of_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+SKOPS_FILE = "model.skops"
+
+TRUSTED_TYPES = (
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
+    "numpy.dtype",
+    "sklearn._loss.link.HalfLogitLink",
+    "sklearn._loss.link.IdentityLink",
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.link.LogitLink",
+    "sklearn._loss.link.MultinomialLogit",
+    "sklearn._loss.loss.HalfBinomialLoss",
+    "sklearn._loss.loss.HalfMultinomialLoss",
+    "sklearn._loss.loss.HalfSquaredError",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+)
+"""Types beyond skops's own list that our estimators are made of. Fixed here: a file never says what it may load."""
+
+_EPOCH = "1970-01-01 00:00:00.000000"
+
+
+def save_model(folder: Path, model: Pipeline, sample: pd.DataFrame, task: Task, requirements: list[str]) -> None:
+    """Write an MLflow model (scikit-learn flavour in skops format) with signature and input example.
+
+    ``sample`` is a few raw rows; every null in it makes its column optional. Times and identifiers that MLflow would
+    draw anew are fixed, so that equal models are equal folders.
+    """
+    import mlflow.sklearn
+    from mlflow.models import Model, infer_signature
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    python = ".".join(map(str, sys.version_info[:2]))
+    outputs = model.predict(sample) if task == "regression" else model.predict_proba(sample)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.sklearn.save_model(
+            model,
+            str(folder),
+            mlflow_model=Model(utc_time_created=_EPOCH, model_uuid="0" * 32),
+            serialization_format="skops",
+            skops_trusted_types=list(TRUSTED_TYPES),
+            signature=infer_signature(sample, outputs),
+            input_example=sample.head(3),
+            conda_env={"name": "model", "channels": ["conda-forge"], "dependencies": [f"python={python}", "pip", {"pip": requirements}]},
+            pyfunc_predict_fn="predict" if task == "regression" else "predict_proba",
+        )
+    _canonical_skops(folder / SKOPS_FILE)
+    _true_size(folder)
+
+
+def load_model(folder: Path) -> Pipeline:
+    """Load the scikit-learn pipeline of a model folder.
+
+    Raises :class:`PipelineError` if it is damaged, or for any type not trusted here.
+    """
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    path = folder / SKOPS_FILE
+    if not path.is_file():
+        raise PipelineError(f"{folder}: holds no {SKOPS_FILE}: only models of this pipeline are loaded, never a pickle")
+    try:
+        model: Pipeline = skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    except UntrustedTypesFoundException as error:
+        raise PipelineError(f"{path}: {one_line(error)}: it was not made by this pipeline") from error
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise PipelineError(f"{path}: is no skops model ({one_line(error)}): fetch it anew, or train again") from error
+    return model
+
+
+def model_digest(folder: Path) -> str:
+    """The model's identity: SHA-256 of its weights file."""
+    return sha256_of_file(folder / SKOPS_FILE)
+
+
+def size_in_bytes(folder: Path) -> int:
+    """Bytes of the weights file."""
+    return (folder / SKOPS_FILE).stat().st_size
+
+
+def _canonical_skops(path: Path) -> None:
+    """Rewrite a skops file so that equal models have equal bytes.
+
+    skops numbers objects by their memory address and stamps the archive with the time (skops.io._utils.SaveContext);
+    here they are numbered in the order in which they appear, and the time is fixed.
+    """
+    with zipfile.ZipFile(path) as archive:
+        schema = json.loads(archive.read("schema.json"))
+        members = {name: archive.read(name) for name in archive.namelist() if name != "schema.json"}
+    numbers: dict[int, int] = {}
+    renamed: dict[str, str] = {}
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if isinstance(node.get("__id__"), int):
+                node["__id__"] = numbers.setdefault(node["__id__"], len(numbers))
+            file = node.get("file")
+            if isinstance(file, str) and file in members:
+                node["file"] = renamed.setdefault(file, f"{len(renamed)}{Path(file).suffix}")
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(schema)
+    with zipfile.ZipFile(path, "w", compression=zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for old, new in renamed.items():
+            archive.writestr(_member(new), members[old])
+        archive.writestr(_member("schema.json"), json.dumps(schema))
+
+
+def _true_size(folder: Path) -> None:
+    """MLflow noted the folder's size before the skops file was made canonical, when it differs by a byte from one time to the next."""
+    described = folder / "MLmodel"
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file != described)
+    text = re.sub(r"^model_size_bytes: \d+$", f"model_size_bytes: {size}", described.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    described.write_text(text, encoding="utf-8")
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = 0o644 << 16
+    return info

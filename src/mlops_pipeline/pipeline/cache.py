@@ -1,0 +1,190 @@
+"""DVC as the one cache: what is stale and why, recording what ran, restoring what is stored."""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.files import replacing
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.pipeline.definition import STAGES, Stage
+from mlops_pipeline.pipeline.render import code_of
+
+CauseKind = Literal[
+    "never run",
+    "data",
+    "settings",
+    "code",
+    "environment",
+    "output missing",
+    "output changed",
+    "command",
+    "forced",
+    "best_model",
+    "registry",
+]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One reason why a stage is stale, and the file or key behind it."""
+
+    kind: CauseKind
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+
+class Cache:
+    """The DVC repository of one project, seen through one pipeline's stages, read once."""
+
+    def __init__(self, layout: Layout) -> None:
+        from dvc.exceptions import DvcException, NotDvcRepoError
+        from dvc.repo import Repo
+
+        logging.getLogger("dvc").setLevel(logging.ERROR)
+        logging.getLogger("dvc_objects").setLevel(logging.CRITICAL)
+        self._layout, self._error = layout, DvcException
+        self._unwritten: list[Any] = []
+        try:
+            self._repo = Repo(str(layout.project))
+            path = str(layout.dvc_file)
+            self._stages = {stage.name: stage for stage in self._repo.index.stages if stage.path == path}
+        except NotDvcRepoError as error:
+            raise PipelineError(f"{layout.project}: is no project of DVC's: run `dvc init`") from error
+        except DvcException as error:
+            raise PipelineError(f"{layout.project}: DVC cannot read this project ({one_line(error)}): {_remedy(error)}") from error
+
+    def causes(self, stages: Sequence[Stage] = STAGES) -> dict[str, list[Cause]]:
+        """Why each of the stages is stale, by name; an empty list for a stage that is up to date."""
+        recorded = self._recorded()
+        current = yaml.load(self._layout.config.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        with self._asking():
+            status: dict[str, list[Any]] = {stage.name: next(iter(self._stages[stage.name].status().values()), []) for stage in stages}
+        return {stage.name: self._explain(stage, status[stage.name], recorded, current) for stage in stages}
+
+    def dependencies(self, stage: Stage) -> dict[str, tuple[int, int] | None]:
+        """The files that the stage depends on, with time and size, to tell whether one is edited while it runs."""
+        paths = sorted({Path(dep.fs_path) for dep in self._stages[stage.name].deps})
+        return {self._layout.relative(path): _time_and_size(path) for path in paths}
+
+    def commit(self, stage: Stage) -> None:
+        """Take in what the stage has left on disk, as ``dvc repro`` does; :meth:`write` then puts it into ``dvc.lock``."""
+        with self._asking():
+            self._stages[stage.name].save()
+            self._stages[stage.name].commit()
+        self._unwritten.append(self._stages[stage.name])
+
+    def write(self) -> None:
+        """Write what was committed to ``dvc.lock``, which takes DVC a third of a second however much it is.
+
+        DVC empties the file first and a kill would leave it so; here it writes another one, which takes its place when it is whole.
+        """
+        from dvc.dvcfile import Lockfile
+
+        if self._unwritten:
+            lock = self._lock
+            with self._asking(), replacing(lock) as temporary:
+                if lock.exists():
+                    shutil.copyfile(lock, temporary)
+                Lockfile(self._repo, str(temporary)).dump_stages(self._unwritten)
+            self._unwritten = []
+
+    def restore(self, stage: Stage) -> bool:
+        """Bring back outputs that are gone from disk but stored; False if they are not stored."""
+        stored = self._stages[stage.name]
+        try:
+            with self._asking():
+                if any(not out.use_cache or out.changed_cache() for out in stored.outs if not out.exists):
+                    return False
+                stored.checkout(force=True)
+        except (PipelineError, OSError):
+            return False
+        return all(path.exists() for path in stage.outputs(self._layout))
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Hold DVC's lock, in the project's folder, relative to which DVC spells paths."""
+        before = Path.cwd()
+        os.chdir(self._layout.project)
+        try:
+            with self._repo.lock:
+                yield
+        except self._error as error:
+            raise PipelineError(f"{self._layout.dvc_file}: DVC says: {one_line(error)}") from error
+        finally:
+            os.chdir(before)
+
+    @property
+    def _lock(self) -> Path:
+        return self._layout.dvc_file.with_name("dvc.lock")
+
+    def _recorded(self) -> dict[str, Any]:
+        path = self._lock
+        try:
+            content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+            return dict(content["stages"])
+        except FileNotFoundError:
+            return {}
+        except (yaml.YAMLError, TypeError, KeyError) as error:
+            raise PipelineError(f"{path}: is damaged: restore it with `git checkout`, or delete it to run everything") from error
+
+    def _explain(self, stage: Stage, status: list[Any], recorded: dict[str, Any], current: dict[str, Any]) -> list[Cause]:
+        causes: list[Cause] = []
+        if status and stage.name not in recorded:
+            return [Cause("never run")]
+        code = set(code_of(stage, self._layout))
+        config = self._layout.relative(self._layout.config)
+        for entry in status:
+            if not isinstance(entry, dict):
+                causes.append(Cause("command", str(entry)))
+                continue
+            for path, state in entry.get("changed deps", {}).items():
+                if isinstance(state, dict):
+                    old = recorded[stage.name].get("params", {}).get(config, {})
+                    causes += [Cause("settings", line) for key in state for line in _differences(key, old.get(key), current.get(key))]
+                elif path == self._layout.relative(self._layout.lock):
+                    causes.append(Cause("environment", path))
+                else:
+                    causes.append(Cause("code" if path in code else "data", path if state == "modified" else f"{path} ({state})"))
+            for path in entry.get("changed outs", {}):
+                there = (self._layout.project / path).exists()
+                causes.append(Cause("output changed" if there else "output missing", path))
+        return causes
+
+
+def _remedy(error: Exception) -> str:
+    """What to do about a file that DVC cannot read."""
+    path = os.path.normpath(getattr(error, "path", ""))
+    if path == ".":
+        return "mend what it names"
+    effect = "runs every stage of its pipeline" if path.endswith(".lock") else "writes it anew"
+    return f"restore it with `git checkout {path}`, or delete it and `mlops run` {effect}"
+
+
+def _time_and_size(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def _differences(key: str, old: Any, new: Any) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(k for k in new if k not in old)]
+        return [line for k in keys if old.get(k) != new.get(k) for line in _differences(f"{key}.{k}", old.get(k), new.get(k))]
+    return [f"{key}: {_shown(old)} → {_shown(new)}"]
+
+
+def _shown(value: Any) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"

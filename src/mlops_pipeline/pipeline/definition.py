@@ -1,0 +1,115 @@
+"""The pipeline: its stages and their order, and nothing else.
+
+This list is the only place where they stand. The command line, DVC, Prefect and CI are faces of it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.pipeline.stages.evaluate import evaluate
+from mlops_pipeline.pipeline.stages.ingest import ingest
+from mlops_pipeline.pipeline.stages.register import register
+from mlops_pipeline.pipeline.stages.split import split
+from mlops_pipeline.pipeline.stages.train import train
+from mlops_pipeline.pipeline.stages.validate import validate
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step: what it reads and writes (names of :class:`Layout` paths), the settings it names, and its function.
+
+    ``owns`` are outputs that people edit too: they are kept in Git, and the stage reads them before it writes them.
+    A stage that ``acts`` changes something besides its files, so its outputs are never restored in place of running it.
+    What else a stage depends on follows from this: the modules its function imports, and the lock file.
+    """
+
+    name: str
+    summary: str
+    run: Callable[[Settings, Layout, "Console"], None]
+    settings: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    owns: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    acts: bool = False
+
+    def inputs(self, settings: Settings, layout: Layout) -> list[Path]:
+        """Data files the stage reads; the first stage reads the configured sources."""
+        if self.reads:
+            return [getattr(layout, name) for name in self.reads]
+        sources = (settings.dataset.source, *settings.dataset.lookups)
+        return [layout.project / source.path for source in sources if source.path is not None]
+
+    def outputs(self, layout: Layout) -> list[Path]:
+        """Every file or folder the stage writes."""
+        return [getattr(layout, name) for name in (*self.writes, *self.owns, *self.metrics)]
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        name="ingest",
+        summary="Read the source into typed Parquet; keep broken rows aside with the reason",
+        run=ingest,
+        settings=("name", "dataset", "ingest"),
+        writes=("raw", "quarantine", "ingest_report"),
+    ),
+    Stage(
+        name="validate",
+        summary="Enforce the committed schema; look for leakage, duplicates and imbalance",
+        run=validate,
+        settings=("name", "seed", "dataset", "features", "validate"),
+        reads=("raw",),
+        writes=("validation_json", "validation_html"),
+        owns=("schema",),
+    ),
+    Stage(
+        name="split",
+        summary="Hold rows out, by time or at random within each class",
+        run=split,
+        settings=("name", "seed", "dataset", "split"),
+        reads=("raw", "validation_json"),
+        writes=("train", "test", "split_report"),
+    ),
+    Stage(
+        name="train",
+        summary="Fit the estimator, with its preprocessing inside, on the training rows alone",
+        run=train,
+        settings=("name", "seed", "dataset", "features", "split", "train", "tuning"),
+        reads=("train",),
+        writes=("model", "training"),
+    ),
+    Stage(
+        name="evaluate",
+        summary="Score the held-out rows against the baseline and today's champion",
+        run=evaluate,
+        settings=("name", "seed", "dataset", "features", "evaluate", "onnx"),
+        reads=("train", "test", "split_report", "model", "training"),
+        writes=("evaluation",),
+        metrics=("metrics",),
+    ),
+    Stage(
+        name="register",
+        summary="Put the version in the registry; make it champion if it passes the gate",
+        run=register,
+        settings=("name", "seed", "dataset", "evaluate", "gate", "registry"),
+        reads=("test", "model", "training", "evaluation", "metrics"),
+        writes=("registration",),
+        acts=True,
+    ),
+)
+
+
+def stage_named(name: str) -> Stage:
+    """The stage of that name; :class:`PipelineError` names the choices if there is none."""
+    for stage in STAGES:
+        if stage.name == name:
+            return stage
+    raise PipelineError(f"unknown stage '{name}': use one of {', '.join(stage.name for stage in STAGES)}")

@@ -1,0 +1,79 @@
+"""The pipeline as a DAG for Airflow 3.
+
+A task runs `mlops run --to STAGE` and not `mlops stage`: all tasks share the project's folder and so DVC's cache. A second
+try of a stage that ended does nothing, a night on which nothing changed does nothing, and the shell sees what Airflow did.
+"""
+
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.environment import QUIET
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.pipeline.artifacts import needs
+from mlops_pipeline.pipeline.definition import STAGES
+from mlops_pipeline.pipeline.render import terms
+
+_FILE = '''{head}"""{name} as an Airflow DAG: put this file into your DAGs folder.
+
+The worker finds the project by the Airflow Variable `mlops_project`, or AIRFLOW_VAR_MLOPS_PROJECT in its environment; `mlops`
+is the one in the project's .venv, or else on the worker's path. MLFLOW_TRACKING_URI in its environment says where MLflow is.
+"""
+
+from datetime import datetime, timedelta, timezone
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG
+
+QUIET = {quiet}
+
+
+def stage(name: str, summary: str, hours: int) -> BashOperator:
+    """Bring the pipeline up to date as far as one stage."""
+    return BashOperator(
+        task_id=name,
+        doc_md=summary,
+        cwd="{{{{ var.value.mlops_project }}}}",
+        bash_command=f'export PATH="$PWD/.venv/bin:$PATH" && exec mlops run --to {{name}} --config {config}',
+        env=QUIET,
+        append_env=True,
+        execution_timeout=timedelta(hours=hours),
+    )
+
+
+with DAG(
+    dag_id="{name}",
+    description="From the source to the champion",
+    schedule="{nightly}",
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+    max_active_runs=1,
+    # The tasks share one folder.
+    max_active_tasks=1,
+    dagrun_timeout=timedelta(hours=24),
+    default_args={{
+        "retries": {retries},
+        "retry_delay": timedelta(seconds={backoff}),
+        "retry_exponential_backoff": {factor},
+        "max_retry_delay": timedelta(seconds={longest}),
+    }},
+    tags=["mlops-pipeline"],
+):
+{stages}
+
+{edges}
+'''
+
+
+def airflow_dag(settings: Settings, layout: Layout) -> str:
+    """The text of a Python file for Airflow's DAGs folder."""
+    return _FILE.format(
+        head=terms.head(layout, " --target airflow"),
+        name=terms.pipeline_name(settings),
+        config=layout.relative(layout.config),
+        quiet="{\n" + "".join(f'    "{key}": "{value}",\n' for key, value in QUIET.items()) + "}",
+        nightly=terms.NIGHTLY,
+        retries=terms.RETRIES,
+        backoff=terms.BACKOFF_S,
+        factor=terms.BACKOFF_FACTOR,
+        longest=terms.LONGEST_BACKOFF_S,
+        stages="\n".join(f'    {stage.name} = stage("{stage.name}", "{stage.summary}", hours={terms.hours(stage)})' for stage in STAGES),
+        edges="\n".join(f"    [{', '.join(needs(stage))}] >> {stage.name}" for stage in STAGES if stage.reads),
+    )

@@ -1,0 +1,63 @@
+"""The pipeline as ``dvc.yaml``, which the cache runs by."""
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.pipeline.code_graph import source_files
+from mlops_pipeline.pipeline.definition import STAGES, Stage
+
+
+def dvc_yaml(settings: Settings, layout: Layout) -> str:
+    """The text of ``dvc.yaml``: each stage with its data, settings, code and the lock as dependencies."""
+    config = layout.relative(layout.config)
+    stages = {stage.name: _dvc_stage(stage, settings, layout, config) for stage in STAGES}
+    head = f"# Rendered by `mlops render` from pipeline.py and {config}: edit those, not this file.\n"
+    return head + yaml.dump({"stages": stages}, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) -> dict[str, Any]:
+    def spelled(names: tuple[str, ...]) -> list[str]:
+        return [layout.relative(getattr(layout, name)) for name in names]
+
+    written: list[Any] = [{path: {"persist": True}} if stage.acts else path for path in spelled(stage.writes)]
+    outs: list[Any] = [*written, *({p: {"cache": False, "persist": True}} for p in spelled(stage.owns))]
+    entry: dict[str, Any] = {"desc": stage.summary, "cmd": f"mlops stage {stage.name} --config {config}"}
+    if layout.root != layout.project:
+        entry["wdir"] = "/".join([".."] * len(layout.root.relative_to(layout.project).parts))
+    entry["deps"] = [*map(layout.relative, stage.inputs(settings, layout)), *code_of(stage, layout), *_lock(layout)]
+    entry["params"] = [{config: list(stage.settings)}]
+    entry["outs"] = outs
+    if stage.metrics:
+        entry["metrics"] = [{path: {"cache": False}} for path in spelled(stage.metrics)]
+    return entry
+
+
+def code_of(stage: Stage, layout: Layout) -> list[str]:
+    """Source files of ours that the stage's function imports; none where the package lies outside the project."""
+    files = source_files(inspect.getmodule(stage.run).__name__)  # type: ignore[union-attr]
+    return [layout.relative(path) for path in files if path.is_relative_to(layout.project)]
+
+
+def _lock(layout: Layout) -> list[str]:
+    return [layout.relative(layout.lock)] if layout.lock.exists() else []
+
+
+def is_current(settings: Settings, layout: Layout) -> bool:
+    """Whether the ``dvc.yaml`` on disk is the one that would be rendered now."""
+    path: Path = layout.dvc_file
+    return path.exists() and path.read_text(encoding="utf-8") == dvc_yaml(settings, layout)
+
+
+def refuse_an_old_definition(settings: Settings, layout: Layout) -> None:
+    """Raise :class:`PipelineError` if DVC is at work by a ``dvc.yaml`` that is not what would be rendered now."""
+    if "DVC_STAGE" in os.environ and not is_current(settings, layout):
+        raise PipelineError(
+            f"{layout.relative(layout.dvc_file)}: is not what {layout.relative(layout.config)} asks for any more: run `mlops render`"
+        )

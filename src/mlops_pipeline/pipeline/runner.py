@@ -1,0 +1,194 @@
+"""Walk the stages in one process: skip what DVC knows to be current, run the rest, record each as it ends."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import write_text
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.pipeline.cache import Cache, Cause
+from mlops_pipeline.pipeline.definition import STAGES, Stage, stage_named
+from mlops_pipeline.pipeline.render import dvc_yaml, is_current
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+HEAVY = (
+    "pandera.polars",
+    "sklearn.ensemble",
+    "lightgbm",
+    "mlflow.sklearn",
+    "skops.io",
+    "skl2onnx",
+    "onnxmltools",
+    "onnxruntime",
+    "matplotlib.figure",
+)
+"""Libraries that training and evaluation import: four seconds of one core, while ingest leaves the other idle."""
+
+WORTH_WRITING_S = 3.0
+"""A stage quicker than this is written to ``dvc.lock`` with the next one; a kill in between costs no more than doing it again."""
+
+Outcome = Literal["current", "restored", "ran"]
+
+
+def prepare(settings: Settings, layout: Layout, console: Console) -> Cache:
+    """Open the cache, after bringing ``dvc.yaml`` up to date with the definition and the configuration."""
+    if not layout.config.is_relative_to(layout.project):
+        raise PipelineError(f"{layout.config}: lies outside the project {layout.project}: move it inside")
+    if not is_current(settings, layout):
+        _refuse_another_pipelines_file(layout)
+        write_text(layout.dvc_file, dvc_yaml(settings, layout))
+        console.print(f"[dim]{layout.relative(layout.dvc_file)} rendered from {layout.relative(layout.config)}[/dim]")
+    return Cache(layout)
+
+
+def run(
+    settings: Settings, layout: Layout, console: Console, *, force: bool = False, start: str | None = None, stop: str | None = None
+) -> dict[str, Outcome]:
+    """Bring every stage (up to ``stop``) up to date and say for each what happened and why.
+
+    ``force`` runs all stages, ``start`` that one and all after it, stale or not. Raises :class:`PipelineError`.
+    """
+    if start and stop and STAGES.index(stage_named(stop)) < STAGES.index(stage_named(start)):
+        raise PipelineError(f"--to {stop}: comes before --from {start}: name {start} or a stage after it")
+    with alone(layout.project / ".dvc/tmp"):
+        cache = prepare(settings, layout, console)
+        first_forced = STAGES.index(stage_named(start)) if start else 0 if force else len(STAGES)
+        outcomes: dict[str, Outcome] = {}
+        causes = cache.causes()
+        last = STAGES.index(stage_named(stop)) if stop else len(STAGES) - 1
+        with importing_ahead(wanted=bool(first_forced < len(STAGES) or causes["train"] or causes["evaluate"])):
+            for index, stage in enumerate(STAGES[: last + 1]):
+                because = [Cause("forced")] if index >= first_forced else causes[stage.name]
+                outcomes[stage.name] = bring_up_to_date(stage, because, cache, settings, layout, console)
+                if any(outcome != "current" for outcome in outcomes.values()):
+                    causes |= cache.causes(STAGES[index + 1 : index + 2])
+            cache.write()
+        return outcomes
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep every other run out of what the folder stands for; raises :class:`PipelineError` if one is at work."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "mlops-run.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise PipelineError(f"{lock.lock_file}: another run is at work in this project: wait for it to end") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def bring_up_to_date(stage: Stage, because: list[Cause], cache: Cache, settings: Settings, layout: Layout, console: Console) -> Outcome:
+    """Run one stage if there is a cause to, record it in the cache, and say what happened."""
+    if not because and stage is STAGES[-1]:
+        because = registry_causes(settings, layout)
+    if not because:
+        cache.write()
+        console.print(f"[green]✓[/green] {stage.name:<9} [dim]up to date[/dim]")
+        return "current"
+    console.print(f"[yellow]▸[/yellow] {stage.name:<9} [dim]{escaped('; '.join(map(str, because[:4])))}[/dim]")
+    if all(cause.kind == "best_model" for cause in because):
+        publish(settings, layout)
+        cache.write()
+        return "restored"
+    if not stage.acts and all(cause.kind == "output missing" for cause in because) and cache.restore(stage):
+        console.print("            restored from the DVC cache")
+        return "restored"
+    began = time.perf_counter()
+    before = cache.dependencies(stage)
+    try:
+        stage.run(settings, layout, console)
+        edited = [path for path, state in cache.dependencies(stage).items() if state != before.get(path)]
+        if edited:
+            meanwhile = f"{edited[0]} was edited meanwhile: not recorded, the next run does it again"
+            console.print(f"            [bold yellow]warning:[/bold yellow] {meanwhile}")
+            return "ran"
+        cache.commit(stage)
+    except BaseException:
+        cache.write()
+        raise
+    seconds = time.perf_counter() - began
+    if seconds > WORTH_WRITING_S or stage is STAGES[-1]:
+        cache.write()
+    console.print(f"            [dim]{seconds:.1f} s[/dim]")
+    return "ran"
+
+
+def registry_causes(settings: Settings, layout: Layout) -> list[Cause]:
+    """What the registry or the link to its champion lacks although DVC has the registration recorded."""
+    from mlops_pipeline.registry.champion import best_model_is_current, missing_registration
+
+    missing = missing_registration(settings, layout)
+    if missing:
+        return [Cause("registry", missing)]
+    if best_model_is_current(settings, layout):
+        return []
+    return [Cause("best_model", f"{layout.relative(layout.best_model)} is not the champion")]
+
+
+def publish(settings: Settings, layout: Layout) -> None:
+    """Point ``best_model`` at the champion, whoever it is; nothing is decided anew."""
+    from mlops_pipeline.registry.champion import Registry
+    from mlops_pipeline.registry.runs import Tracking
+
+    Registry(Tracking(settings, layout)).publish()
+
+
+@contextmanager
+def importing_ahead(*, wanted: bool) -> Iterator[None]:
+    """Import the heavy libraries in the background while the block runs; what fails here is told where it is needed."""
+    stop = threading.Event()
+
+    def work() -> None:
+        for name in HEAVY:
+            if stop.is_set():
+                return
+            with suppress(ImportError):
+                importlib.import_module(name)
+
+    thread = threading.Thread(target=work, name="importing-ahead")
+    if wanted:
+        # The stages call into Polars a thousand times and would wait five milliseconds for the interpreter each time.
+        sys.setswitchinterval(0.0005)
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        if wanted:
+            thread.join()
+
+
+def escaped(text: str) -> str:
+    """Text with Rich's markup switched off."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _refuse_another_pipelines_file(layout: Layout) -> None:
+    if not layout.dvc_file.exists():
+        return
+    head = layout.dvc_file.read_text(encoding="utf-8").splitlines()[:1]
+    mine = layout.relative(layout.config)
+    if head and head[0].startswith("# Rendered by") and f" {mine}:" not in head[0]:
+        raise PipelineError(
+            f"{mine}: paths.root: {layout.relative(layout.dvc_file)} belongs to another configuration: "
+            f"give this one a folder of its own, such as paths: {{root: pipelines/{layout.name}}}"
+        )

@@ -1,0 +1,120 @@
+"""Evaluate: score the held-out rows, with intervals, slices, calibration, the baseline, the champion and the ONNX twin."""
+
+from __future__ import annotations
+
+import base64
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json, write_text
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.pages import page
+from mlops_pipeline.registry.champion import Registry
+from mlops_pipeline.registry.runs import Tracking
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+    from mlops_pipeline.modelling.formats.onnx import Twin
+    from mlops_pipeline.modelling.metrics import Predictions
+
+
+def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
+    """Write ``models/artifacts/evaluation`` (predictions, plots, report, ONNX twin) and ``metrics.json``; add them to the run."""
+    import polars as pl
+
+    from mlops_pipeline.modelling.against_champion import compare
+    from mlops_pipeline.modelling.estimators import predict
+    from mlops_pipeline.modelling.evaluation import flat, importance, measured, predictions_of, random_split
+    from mlops_pipeline.modelling.formats.skops import load_model
+    from mlops_pipeline.modelling.frame import model_input
+    from mlops_pipeline.modelling.plots import draw_all
+
+    tracking = Tracking(settings, layout)
+    data, rules = settings.dataset, settings.evaluate
+    training = read_json(layout.training)
+    classes = training["classes"]
+    test = pl.read_parquet(layout.test)
+    x = model_input(test, feature_columns(settings))
+    model = load_model(layout.model)
+    with console.status(f"scoring {test.height:,} held-out rows"):
+        predicted = predict(model, x, data.task)
+        ours = predictions_of(test[data.target], predicted, classes, settings)
+        evaluation = measured(settings, layout, test, ours, classes)
+        champion = Registry(tracking).champion_besides(training["model_sha256"])
+        evaluation["champion"] = compare(champion, ours, classes, test, rules, settings.seed) if champion else None
+        with ThreadPoolExecutor(1) as aside:
+            # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
+            converting = aside.submit(_twin, settings, model, training["features"], x, predicted)
+            evaluation["importance"] = importance(model, x, ours, settings)
+            twin = converting.result()
+        evaluation["random_split"] = random_split(settings, layout) if rules.random_split_check else None
+        evaluation["onnx"] = twin.as_json()
+    with replacing_folder(layout.evaluation) as folder:
+        if twin.content is not None:
+            (folder / "onnx").mkdir()
+            (folder / "onnx/model.onnx").write_bytes(twin.content)
+        _write_predictions(folder / "predictions.parquet", test, ours, classes, settings)
+        plots = draw_all(folder, ours, [str(c) for c in classes], evaluation["calibration"], evaluation["importance"])
+        write_json(folder / "evaluation.json", evaluation)
+        _write_report(folder, plots, settings, training, evaluation)
+    write_json(layout.metrics, flat(evaluation))
+    run_id = tracking.record_training(training, None)
+    tracking.record_evaluation(run_id, flat(evaluation), layout.evaluation, sha256_of_file(layout.evaluation / "evaluation.json"))
+    _say(console, evaluation, ours, len(classes))
+
+
+def _twin(settings: Settings, model: Any, kinds: dict[str, str], x: Any, predicted: Any) -> Twin:
+    from mlops_pipeline.modelling.formats.onnx import Twin, make_twin
+
+    if not settings.onnx.enabled:
+        return Twin(False, None, "switched off")
+    return make_twin(model, kinds, x, predicted, settings.dataset.task, settings.onnx.tolerance)
+
+
+def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classes: list[Any], settings: Settings) -> None:
+    import polars as pl
+
+    columns: dict[str, Any] = {settings.dataset.target: test[settings.dataset.target]}
+    if ours.task == "regression":
+        columns["predicted"] = ours.predicted
+    else:
+        columns |= {f"probability_{name}": ours.predicted[:, k] for k, name in enumerate(classes)}
+    pl.DataFrame(columns).write_parquet(path, compression="zstd")
+
+
+def _write_report(folder: Path, plots: list[str], settings: Settings, training: dict[str, Any], evaluation: dict[str, Any]) -> None:
+    pictures = [(name.removesuffix(".png").replace("_", " "), base64.b64encode((folder / name).read_bytes()).decode()) for name in plots]
+    title = f"Evaluation of {settings.name}"
+    write_text(folder / "report.html", page("evaluation.html", title=title, training=training, evaluation=evaluation, pictures=pictures))
+
+
+def _say(console: Console, evaluation: dict[str, Any], ours: Predictions, classes: int) -> None:
+    metric = evaluation["metric"]
+    main, baseline = evaluation["metrics"][metric], evaluation["baseline"][metric]
+    rows = f"{evaluation['test_rows']:,} held-out row{'' if evaluation['test_rows'] == 1 else 's'}"
+    if math.isnan(main["value"]):
+        console.print(f"            [bold]{metric} could not be measured[/bold]: {_only(ours, classes)} among {rows}")
+    else:
+        console.print(
+            f"            [bold]{metric} {main['value']:.4f}[/bold] ({evaluation['confidence']:.0%} interval {main['low']:.4f} to "
+            f"{main['high']:.4f}) on {rows}; baseline {baseline:.4f}"
+        )
+    worst = evaluation["worst_slice"]
+    if worst:
+        console.print(f"            worst slice: {worst['column']} = {worst['value']} with {worst['metric']:.4f} on {worst['rows']:,} rows")
+    if evaluation["random_split"] is not None and not math.isnan(evaluation["random_split"]):
+        console.print(f"            a random split would have said {evaluation['random_split']:.4f}, which is no promise for the future")
+    console.print(f"            ONNX twin: {evaluation['onnx']['reason']}")
+
+
+def _only(ours: Predictions, classes: int) -> str:
+    """What the held-out rows lack for a metric."""
+    seen = len(set(ours.y.tolist()))
+    if ours.task == "regression":
+        return "only one value"
+    return "only one class" if seen == 1 else f"only {seen} of {classes} classes"

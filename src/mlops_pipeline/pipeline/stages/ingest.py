@@ -1,0 +1,78 @@
+"""Ingest: from the source to typed Parquet, streamed; broken rows are kept aside with the reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import replacing, sha256_of_file, write_json
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.tables.cast import typed_rows
+from mlops_pipeline.tables.enrich import finish
+from mlops_pipeline.tables.lookups import lookup_table
+from mlops_pipeline.tables.source import one_ahead, read_source
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def ingest(settings: Settings, layout: Layout, console: Console) -> None:
+    """Write ``data/raw``: the typed table, the quarantine and a report with counts and the table's SHA-256.
+
+    Memory is bounded by ``ingest.chunk_mb`` and the lookup tables. Raises :class:`PipelineError` if the source
+    cannot be read or more than ``ingest.max_broken_share`` of its rows are broken.
+    """
+    import pyarrow.parquet as pq
+
+    data = settings.dataset
+    lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
+    read = broken = unlabelled = 0
+    reasons: dict[str, int] = {}
+    with replacing(layout.raw) as table_file, replacing(layout.quarantine) as quarantine_file:
+        writer: pq.ParquetWriter | None = None
+        with quarantine_file.open("w", encoding="utf-8") as quarantine:
+            quarantine.write("row,reason,content\n")
+            for chunk in one_ahead(read_source(data.source, layout, settings.ingest.chunk_mb)):
+                rows = typed_rows(chunk, data, lookups)
+                read += rows.read
+                broken += len(rows.broken)
+                unlabelled += rows.unlabelled
+                for row in rows.broken:
+                    reasons[row.reason_kind] = reasons.get(row.reason_kind, 0) + 1
+                    quarantine.write(row.as_csv())
+                if rows.table.height:
+                    arrow = rows.table.to_arrow(compat_level=None)
+                    writer = writer or pq.ParquetWriter(table_file, arrow.schema, compression="none")
+                    writer.write_table(arrow)
+        if writer is None or read == broken + unlabelled:
+            raise PipelineError(
+                f"{layout.config}: dataset.source: no usable row in {read} read ({_listed(reasons)}): check dataset.columns"
+            )
+        writer.close()
+        share = broken / read
+        if share > settings.ingest.max_broken_share:
+            kept = layout.quarantine.with_suffix(".rejected.csv")
+            quarantine_file.replace(kept)
+            quarantine_file.touch()
+            raise PipelineError(
+                f"{layout.config}: ingest.max_broken_share = {settings.ingest.max_broken_share}: {broken} of {read} rows "
+                f"are broken ({_listed(reasons)}): mend the source, see {kept}, or raise the share"
+            )
+        finish(table_file, data)
+        report = {
+            "dataset": settings.name,
+            "rows_read": read,
+            "rows_kept": read - broken - unlabelled,
+            "rows_without_target": unlabelled,
+            "rows_broken": broken,
+            "broken_reasons": reasons,
+            "sha256": sha256_of_file(table_file),
+        }
+    write_json(layout.ingest_report, report)
+    console.print(f"            {report['rows_kept']:,} rows kept of {read:,} · {unlabelled:,} without target · {broken:,} broken")
+
+
+def _listed(reasons: dict[str, int]) -> str:
+    top = sorted(reasons.items(), key=lambda item: -item[1])[:3]
+    return ", ".join(f"{count} × {reason}" for reason, count in top) or "none was read"

@@ -1,0 +1,163 @@
+"""Register: put the evaluated model in the registry, and make it champion if the gate lets it pass."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
+from mlops_pipeline.inference.scorer import Scorer, example_rows
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.modelling.card import model_card
+from mlops_pipeline.modelling.gate import Rule, decide, decide_again
+from mlops_pipeline.registry.champion import EVALUATED_TAG, LATENCY_TAG, MODEL_TAG, PASSED_TAG, Registry, Version, keep
+from mlops_pipeline.registry.reader import GATE_TAG, content_digest
+from mlops_pipeline.registry.runs import Tracking
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LATENCY_CALLS = 20
+
+
+def register(settings: Settings, layout: Layout, console: Console) -> None:
+    """Register the version whatever the gate says; move the alias only if it passed; publish ``best_model``.
+
+    Doing it again changes nothing: the version is found by its content's digest. The champion is judged by today's gate
+    like any other version, and stays champion if it fails: only a version that passed, or a person, takes its place.
+    """
+    tracking = Tracking(settings, layout)
+    registry = Registry(tracking)
+    training, evaluation = read_json(layout.training), read_json(layout.evaluation / "evaluation.json")
+    with tempfile.TemporaryDirectory(prefix="mlops-register-") as temporary:
+        folder = _assembled(layout, Path(temporary) / "model")
+        content = content_digest(folder)
+        latency_ms = _latency_ms(Scorer(folder), folder)
+        size_mb = training["model_bytes"] / 1e6
+        with registry.deciding():
+            version = registry.find(content)
+            if version is not None and version.is_champion:
+                then = [Rule(**rule) for rule in version.gate]
+                # The time that was measured when it was registered: a busy machine says nothing new of the sitting champion.
+                latency_ms = version.latency_ms or latency_ms
+                rules = decide_again(settings.gate, evaluation, then, latency_ms=latency_ms, size_mb=size_mb)
+            else:
+                evaluation["champion"] = _against_todays_champion(tracking, settings, layout, training, evaluation)
+                rolled_back = version.rolled_back if version else ""
+                rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=rolled_back)
+            passed = all(rule.passed for rule in rules)
+            write_text(folder / "MODEL_CARD.md", model_card(settings, training, evaluation, rules, content))
+            version = _registered(registry, tracking, version, folder, content, training, evaluation, rules, passed, latency_ms)
+            if passed or version.is_champion:
+                place = layout.versions / content[:16]
+                keep(folder, place)
+                write_text(place / "MODEL_CARD.md", (folder / "MODEL_CARD.md").read_text(encoding="utf-8"))
+                registry.make_champion(version.number)
+            registry.publish()
+    write_json(
+        layout.registration,
+        {
+            "model": registry.name,
+            "content_sha256": content,
+            "model_sha256": training["model_sha256"],
+            "passed": passed,
+            "rules": [rule.as_json() for rule in rules],
+        },
+    )
+    _say(console, registry.name, version, rules, passed)
+
+
+def _assembled(layout: Layout, folder: Path) -> Path:
+    """The version's own folder: the MLflow model, its twin, what it was trained and judged on, and expected outputs."""
+    shutil.copytree(layout.model, folder)
+    twin = layout.evaluation / "onnx/model.onnx"
+    if twin.exists():
+        (folder / "onnx").mkdir()
+        shutil.copy(twin, folder / "onnx/model.onnx")
+    shutil.copy(layout.training, folder / "training.json")
+    shutil.copy(layout.evaluation / "evaluation.json", folder / "evaluation.json")
+    rows = example_rows(folder)
+    write_json(folder / "expected.json", {"rows": rows.to_dicts(), "outputs": Scorer(folder).predict(rows).tolist()})
+    return folder
+
+
+def _latency_ms(scorer: Scorer, folder: Path) -> float:
+    """Median milliseconds to predict one row, after a first call that warms up."""
+    row = example_rows(folder).head(1)
+    seconds = []
+    for _ in range(LATENCY_CALLS + 1):
+        began = time.perf_counter()
+        scorer.predict(row)
+        seconds.append(time.perf_counter() - began)
+    return sorted(seconds[1:])[LATENCY_CALLS // 2] * 1000
+
+
+def _against_todays_champion(
+    tracking: Tracking, settings: Settings, layout: Layout, training: dict[str, Any], evaluation: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The stored comparison if it is with today's champion; made again if another became champion since."""
+    from mlops_pipeline.modelling.against_champion import compare
+    from mlops_pipeline.modelling.evaluation import held_out
+
+    champion = Registry(tracking).champion_besides(training["model_sha256"])
+    if champion is None:
+        return None
+    stored: dict[str, Any] | None = evaluation.get("champion")
+    if stored is not None and stored["content_sha256"] == champion.content_sha256:
+        return stored
+    test, ours = held_out(settings, layout, training["classes"])
+    return compare(champion, ours, training["classes"], test, settings.evaluate, settings.seed)
+
+
+def _registered(
+    registry: Registry,
+    tracking: Tracking,
+    version: Version | None,
+    folder: Path,
+    content: str,
+    training: dict[str, Any],
+    evaluation: dict[str, Any],
+    rules: list[Rule],
+    passed: bool,
+    latency_ms: float,
+) -> Version:
+    tags = {
+        MODEL_TAG: training["model_sha256"],
+        EVALUATED_TAG: evaluation["test_sha256"],
+        GATE_TAG: json.dumps([rule.as_json() for rule in rules]),
+        PASSED_TAG: str(passed).lower(),
+        LATENCY_TAG: f"{latency_ms:.3f}",
+        f"mlops.{evaluation['metric']}": str(evaluation["metrics"][evaluation["metric"]]["value"]),
+    }
+    if version is not None:
+        if not version.is_champion or list(version.gate) != [rule.as_json() for rule in rules]:
+            registry.retag(version.number, tags)
+        return registry.get(version.number)
+    run_id = tracking.record_training(training, None)
+    tracking.record_evaluation(
+        run_id,
+        read_json(tracking.layout.metrics),
+        tracking.layout.evaluation,
+        sha256_of_file(tracking.layout.evaluation / "evaluation.json"),
+    )
+    return registry.add(folder, content, run_id, tags)
+
+
+def _say(console: Console, name: str, version: Version, rules: list[Rule], passed: bool) -> None:
+    for rule in rules:
+        console.print(f"            {'[green]✓[/green]' if rule.passed else '[red]✗[/red]'} {rule.name}: {rule.text}", highlight=False)
+    if passed:
+        verdict = "[bold green]champion[/bold green]"
+    elif version.is_champion:
+        verdict = (
+            "[bold yellow]stays champion, but does not pass today's gate[/bold yellow]: "
+            "promote another version by hand, or train one that passes"
+        )
+    else:
+        verdict = "[bold yellow]not promoted[/bold yellow]"
+    console.print(f"            {name} version {version.number}: {verdict}", highlight=False)

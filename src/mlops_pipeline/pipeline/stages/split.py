@@ -1,0 +1,104 @@
+"""Split: hold rows out, by time or at random within each class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import read_json, replacing, sha256_of_file, write_json
+from mlops_pipeline.layout import Layout
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+FEW_ROWS = 200
+"""Below this many held-out rows, intervals are so wide that a warning is due."""
+
+
+def split(settings: Settings, layout: Layout, console: Console) -> None:
+    """Write the training and the held-out rows to separate files, so that training cannot read what is held out.
+
+    Raises :class:`PipelineError` if either part would be empty.
+    """
+    import polars as pl
+
+    if not read_json(layout.validation_json)["passed"]:
+        raise PipelineError(f"{layout.relative(layout.validation_json)}: the table failed validation: mend it first")
+    table = pl.read_parquet(layout.raw)
+    rule = settings.split
+    train, test = _by_time(table, settings) if rule.kind == "time" else _stratified(table, settings)
+    for part, name in ((train, "training"), (test, "held-out")):
+        if not part.height:
+            raise PipelineError(f"{layout.config}: split: no {name} row is left of {table.height}: {_span(table, settings)}")
+    for part, path in ((train, layout.train), (test, layout.test)):
+        with replacing(path) as temporary:
+            part.write_parquet(temporary, compression="zstd")
+    warning = _warning(test.height)
+    timeless = table[str(settings.dataset.time_column)].null_count() if rule.kind == "time" else 0
+    write_json(
+        layout.split_report,
+        {
+            "kind": rule.kind,
+            "train_rows": train.height,
+            "test_rows": test.height,
+            "train_sha256": sha256_of_file(layout.train),
+            "test_sha256": sha256_of_file(layout.test),
+            "train_span": _span(train, settings),
+            "test_span": _span(test, settings),
+            "rows_without_time": timeless,
+            "warning": warning,
+        },
+    )
+    console.print(f"            {train.height:,} rows to train on, {test.height:,} held out ({rule.kind})")
+    if timeless:
+        console.print(f"            [bold yellow]warning:[/bold yellow] {timeless:,} rows have no time and are in neither part")
+    if warning:
+        console.print(f"            [bold yellow]warning:[/bold yellow] {warning}")
+
+
+def _by_time(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, pl.DataFrame]:
+    import polars as pl
+
+    rule, time = settings.split, pl.col(str(settings.dataset.time_column))
+    before = time < rule.test_from
+    if rule.train_from is not None:
+        before &= time >= rule.train_from
+    after = time >= rule.test_from
+    if rule.test_until is not None:
+        after &= time < rule.test_until
+    return table.filter(before), table.filter(after)
+
+
+def _stratified(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The same share of every class; a class of one row stays in training, and at least one row is held out.
+
+    Rows are drawn by a hash of their entity key, or of their content, so that they keep their side as the table grows:
+    else a champion would be judged on rows that it was trained on.
+    """
+    import numpy as np
+
+    keys = table.select(list(settings.dataset.entity_key or settings.dataset.columns))
+    order = keys.hash_rows(settings.seed).to_numpy().argsort(kind="stable")
+    held = np.zeros(table.height, dtype=bool)
+    target = table[settings.dataset.target].to_numpy()
+    groups = [order] if settings.dataset.task == "regression" else [order[target[order] == value] for value in np.unique(target)]
+    for group in groups:
+        held[group[: min(round(settings.split.test_share * len(group)), len(group) - 1)]] = True
+    if not held.any() and table.height > 1:
+        held[max(groups, key=len)[0]] = True
+    return table.filter(~held), table.filter(held)
+
+
+def _span(table: pl.DataFrame, settings: Settings) -> str:
+    column = settings.dataset.time_column
+    if column is None or not table.height:
+        return f"{table.height} rows"
+    return " to ".join(str(moment).removesuffix(" 00:00:00") for moment in (table[column].min(), table[column].max()))
+
+
+def _warning(rows: int) -> str | None:
+    if rows >= FEW_ROWS:
+        return None
+    return f"only {rows} {'row is' if rows == 1 else 'rows are'} held out: no split of that size proves anything about the model"

@@ -1,0 +1,1 @@
+"""Versions, their files and the champion; runs and what they record."""

@@ -1,0 +1,229 @@
+"""Runs in MLflow: found by the model's digest or made anew, so that recording the same thing twice changes nothing."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import math
+import os
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import Field
+
+from mlops_pipeline.config.pipeline import Settings, registry_uri, shown_settings, tracking_uri
+from mlops_pipeline.config.tree import Frozen, hidden, read_yaml, tree_of
+from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
+from mlops_pipeline.files import sha256_of_file
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.registry.lock import store_lock
+from mlops_pipeline.registry.provenance import environment_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+DIGEST_TAG = "mlops.model_sha256"
+EVALUATION_TAG = "mlops.evaluation_sha256"
+
+
+class Tracking:
+    """The tracking server of one pipeline, opened; raises :class:`PipelineError` if it does not answer."""
+
+    def __init__(self, settings: Settings, layout: Layout) -> None:
+        self.settings, self.layout = settings, layout
+        self.uri = tracking_uri(settings, layout.default_tracking_uri)
+        self.client = open_client(self.uri, registry_uri(settings, layout.default_tracking_uri), layout)
+        self.experiment_id = self._experiment()
+
+    def record_training(self, training: dict[str, Any], fit_seconds: float | None) -> str:
+        """The run of this model: the one already recorded, or a new one with parameters, settings and environment."""
+        found = self.find_run(training["model_sha256"])
+        if found is not None:
+            return str(found.info.run_id)
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(time.time() * 1000)
+        run = self.client.create_run(
+            self.experiment_id,
+            start_time=now - int(1000 * (fit_seconds or 0)),
+            run_name=f"{training['estimator']}-{training['model_sha256'][:8]}",
+            tags=self._facts(training),
+        )
+        run_id = str(run.info.run_id)
+        metrics = [Metric("fit_seconds", fit_seconds, now, 0)] if fit_seconds is not None else []
+        params = {"estimator": training["estimator"], **training["params"], **{f"tuning.{k}": v for k, v in training["tuning"].items()}}
+        self.client.log_batch(run_id, metrics, [Param(k, str(v)) for k, v in params.items()])
+        self.client.log_text(run_id, yaml.safe_dump(shown_settings(self.settings), sort_keys=False, allow_unicode=True), "settings.yaml")
+        if self.layout.lock.exists():
+            self.client.log_artifact(run_id, str(self.layout.lock), "environment")
+        # The digest comes last: a run without it was cut short, and is not found again.
+        self.client.log_batch(run_id, tags=[RunTag(DIGEST_TAG, training["model_sha256"])])
+        self.client.set_terminated(run_id)
+        return run_id
+
+    def record_evaluation(self, run_id: str, metrics: dict[str, float], folder: Path, digest: str) -> None:
+        """Add metrics, plots and the report to a run, once per evaluation."""
+        from mlflow.entities import Metric, RunTag
+
+        if self.client.get_run(run_id).data.tags.get(EVALUATION_TAG) == digest:
+            return
+        now = int(time.time() * 1000)
+        finite = {key: value for key, value in metrics.items() if value is not None and math.isfinite(value)}
+        for file in sorted(folder.iterdir()):
+            if file.suffix in (".html", ".json", ".png"):
+                self.client.log_artifact(run_id, str(file), "evaluation")
+        self.client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in finite.items()], tags=[RunTag(EVALUATION_TAG, digest)])
+
+    def find_run(self, model_sha256: str) -> Run | None:
+        """The newest complete run of the model with this digest."""
+        runs = self.client.search_runs([self.experiment_id], f"tags.`{DIGEST_TAG}` = '{model_sha256}'", max_results=1)
+        return runs[0] if runs else None
+
+    def _experiment(self) -> str:
+        name = self.settings.tracking.experiment or self.settings.name
+        described = experiment_tags(self.layout.experiments, name)
+        with store_lock(self.uri, self.layout):
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                # Without this tag MLflow's pages take a new experiment for one about language models.
+                tags = {"mlflow.experimentKind": "custom_model_development", **described}
+                return str(self.client.create_experiment(name, artifact_location=self._artifact_root(), tags=tags))
+        if found.lifecycle_stage != "active":
+            raise PipelineError(
+                f"{self.layout.config}: tracking.experiment: '{name}' was deleted in MLflow: restore it there, or name another"
+            )
+        for key, value in described.items():
+            if found.tags.get(key) != value:
+                self.client.set_experiment_tag(found.experiment_id, key, value)
+        return str(found.experiment_id)
+
+    def _artifact_root(self) -> str | None:
+        if self.settings.tracking.artifacts is not None:
+            return self.settings.tracking.artifacts
+        return None if self.uri.startswith("http") else (self.layout.mlflow / "artifacts").as_uri()
+
+    def _facts(self, training: dict[str, Any]) -> dict[str, str]:
+        facts = {
+            **environment_facts(self.layout.project, self.layout.lock),
+            "train_sha256": training["train_sha256"],
+            "seed": str(training["seed"]),
+            "pipeline": self.settings.name,
+        }
+        if self.layout.config.is_file():
+            facts["config_sha256"] = sha256_of_file(self.layout.config)
+        return {f"mlops.{key}": value for key, value in facts.items()}
+
+
+class ExperimentDefinition(Frozen):
+    """What an experiment bears in MLflow."""
+
+    description: str = ""
+    tags: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+
+def experiment_tags(file: Path, name: str) -> dict[str, str]:
+    """The tags that a project's file defines for an experiment; none without the file or without its name there.
+
+    Raises :class:`PipelineError` in one line if the file is not what it should be.
+    """
+    if not file.is_file():
+        return {}
+    content = read_yaml(file, "write `NAME: {description: …}`")
+    if name not in content:
+        return {}
+    definition = content[name] or {}
+    if not isinstance(definition, dict):
+        raise PipelineError(f"{file}: {name} = {definition!r}: is no mapping: write description or tags under it")
+    experiment = tree_of(ExperimentDefinition, definition, f"{file}: {name}")
+    return {
+        **{key: str(value) for key, value in experiment.tags.items()},
+        **({"mlflow.note.content": experiment.description} if experiment.description else {}),
+    }
+
+
+def open_client(uri: str, registry: str, layout: Layout) -> MlflowClient:
+    """An MLflow client that says nothing of itself to anyone; the store is made or migrated by one process at a time."""
+    _answers(uri)
+    for logger in ("mlflow", "alembic"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    from mlflow import MlflowClient, set_registry_uri, set_tracking_uri
+    from mlflow.exceptions import MlflowException
+
+    try:
+        # Downloads of artifacts look the addresses up in MLflow's own settings, whatever the client was given.
+        with _environment_kept("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            set_tracking_uri(uri)
+            set_registry_uri(registry)
+        with store_lock(uri, layout), _quiet():
+            if uri.startswith("sqlite:///"):
+                _make_sqlite(Path(uri.removeprefix("sqlite:///")))
+            client = MlflowClient(uri, registry_uri=registry)
+            client.search_experiments(max_results=1)
+            client.search_registered_models(max_results=1)
+    except MlflowException as error:
+        raise PipelineError(
+            f"{hidden(uri)}: MLflow cannot open it: {one_line(error)}: check tracking.uri or MLFLOW_TRACKING_URI"
+        ) from error
+    return client
+
+
+@contextmanager
+def _environment_kept(*names: str) -> Iterator[None]:
+    """MLflow writes addresses into the environment too, where the next pipeline of this process would read them as the user's."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
+
+
+def _make_sqlite(path: Path) -> None:
+    """Make MLflow's tables in a file that appears whole: its migrations do not survive being killed half-way."""
+    if path.exists():
+        return
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.new")
+    for old in path.parent.glob(f"{unfinished.name}*"):
+        old.unlink()
+    MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
+    unfinished.replace(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Alembic announces its migrations through a logging configuration of its own."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(previous)
+
+
+def _answers(uri: str) -> None:
+    """A server that is down is told at once, not after MLflow's minutes of retries."""
+    if not uri.startswith("http"):
+        return
+    try:
+        seconds = float(os.environ.get("MLOPS_TRACKING_TIMEOUT_S", "10"))
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=seconds):  # noqa: S310  # scheme checked above
+            return
+    except urllib.error.HTTPError:
+        return
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ServiceAway(
+            f"{hidden(uri)}: the tracking server does not answer ({type(error).__name__}): start `mlflow server`, "
+            "or mend tracking.uri or MLFLOW_TRACKING_URI"
+        ) from error

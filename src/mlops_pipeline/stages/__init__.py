@@ -1,1 +1,0 @@
-"""The stages, a file each; :mod:`mlops_pipeline.pipeline` lists them in order."""
