@@ -23,13 +23,13 @@ def columns_with(**changes: dict[str, Any]) -> dict[str, Any]:
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "unknown key, near a known one": ({"train": {"estimater": "lightgbm"}}, ("train.estimater = 'lightgbm'", "did you mean 'estimator'?")),
+    "unknown key, near a known one": ({"train": {"estimater": "lightgbm"}}, ("train.estimater: unknown key", "did you mean 'estimator'?")),
     "unknown key in a column": (
         {"dataset": columns_with(size={"kind": "number", "nulable": True})},
-        ("dataset.columns.size.nulable = True", "did you mean 'nullable'?"),
+        ("dataset.columns.size.nulable: unknown key", "did you mean 'nullable'?"),
     ),
-    "unknown key like nothing": ({"gate": {"zzz": 1}}, ("gate.zzz = 1", "remove it")),
-    "unknown section": ({"vallidate": 3}, ("vallidate = 3", "did you mean 'validate'?")),
+    "unknown key like nothing": ({"gate": {"zzz": 1}}, ("gate.zzz: unknown key", "remove it")),
+    "unknown section": ({"vallidate": 3}, ("vallidate: unknown key", "did you mean 'validate'?")),
     "wrong type": ({"seed": "seven"}, ("seed = 'seven'", "give a whole number")),
     "a number for a list": ({"evaluate": {"slices": 3}}, ("evaluate.slices = 3", "give a list: [A, B]")),
     "share above one": ({"ingest": {"max_broken_share": 1.5}}, ("ingest.max_broken_share = 1.5", "give a number of at most 1")),

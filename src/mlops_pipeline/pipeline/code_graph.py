@@ -1,5 +1,6 @@
 """Which of our source files a function's module needs, read from the import graph."""
 
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def source_files(module: str) -> tuple[Path, ...]:
     graph = _graph()
     modules = {module, *graph.find_upstream_modules(module)}
     packages = {".".join(name.split(".")[:n]) for name in modules for n in range(1, name.count(".") + 1)}
-    home = Path(__file__).parents[1]
+    home = Path(str(sys.modules[PACKAGE].__file__)).parent
     files = {_file(home, name) for name in modules | packages}
     return tuple(sorted(files | {data for file in files if file.name == "__init__.py" for data in _data_beside(file)}))
 
