@@ -17,7 +17,7 @@ run: setup ## set up, then run the pipeline on the flights of 2013
 	@mlops run
 
 test: setup-dev ## set up, then run every test that this machine can run
-	pytest $(TESTS) -n auto --dist loadgroup
+	python -m pytest -p tests.second_try $(TESTS) -n auto --dist loadgroup --durations=20
 
 check: setup-dev ## lint, types, layers, dependencies, dead code
 	ruff format --check .

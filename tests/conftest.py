@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import yaml
 from hypothesis import settings
 
 from mlops_pipeline import environment
+from tests.scheduling import pytest_xdist_make_scheduler  # noqa: F401 - pytest asks for it here
 
 environment.prepare()
 
@@ -33,30 +32,6 @@ settings.load_profile("same everywhere")
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 BIN = Path(sys.executable).parent
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep tests of one ``xdist_group`` on one worker; the group is read from the file, since pytest 9.2 took away how xdist did it.
-
-    https://github.com/pytest-dev/pytest-xdist/issues/1386
-    """
-    if config.getvalue("dist") != "loadgroup":
-        return None
-    from xdist.scheduler import LoadGroupScheduling
-
-    class ByFile(LoadGroupScheduling):  # type: ignore[misc]  # xdist's own types are partial
-        def _split_scope(self, nodeid: str) -> str:
-            return group_of(nodeid.partition("::")[0]) or nodeid
-
-    return ByFile(config, log)
-
-
-@cache
-def group_of(file: str) -> str | None:
-    """The first ``xdist_group`` that a test file names."""
-    found = re.search(r'xdist_group\("([^"]+)"\)', (REPOSITORY / file).read_text(encoding="utf-8"))
-    return found.group(1) if found else None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,44 @@
+"""Which of xdist's workers runs which test."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep tests of one ``xdist_group`` on one worker; the group is read from the file, since pytest 9.2 took away how xdist did it.
+
+    https://github.com/pytest-dev/pytest-xdist/issues/1386
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class ByFile(LoadGroupScheduling):  # type: ignore[misc]  # xdist's own types are partial
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(config.rootpath / nodeid.partition("::")[0]) or nodeid
+
+        def remove_node(self, node: Any) -> str | None:
+            """The test that a worker died of has failed; xdist alone would hand it to the next worker, until none is left."""
+            for unit in self.assigned_work[node].values():
+                for test, done in unit.items():
+                    if not done:
+                        unit[test] = True
+                        super().remove_node(node)
+                        return str(test)
+            return super().remove_node(node)
+
+    return ByFile(config, log)
+
+
+@cache
+def group_of(file: Path) -> str | None:
+    """The first ``xdist_group`` that a test file names."""
+    found = re.search(r'xdist_group\("([^"]+)"\)', file.read_text(encoding="utf-8"))
+    return found.group(1) if found else None
