@@ -192,7 +192,7 @@ def test_no_secret_of_the_working_tree_gets_into_an_image(dockerfile: str, servi
     copied = ("/opt/venv/lib/python3.11/site-packages/mlops_pipeline", "/etc/mlops", "/opt/project")
     searched = [place for place in copied if place != "/opt/project" or dockerfile == "docker/Dockerfile"]
     searched = [place for place in searched if place != "/etc/mlops" or dockerfile == "docker/Dockerfile.serve"]
-    assert "settings.py" in ran("--entrypoint", "grep", image, "-rl", "class Serving", *searched)
+    assert "config/serving.py" in ran("--entrypoint", "grep", image, "-rl", "class Serving", *searched)
     assert ran("--entrypoint", "grep", image, "-r", secret, *searched, code=1) == ""
     docker("rmi", "--force", image)
 

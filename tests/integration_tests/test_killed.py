@@ -73,24 +73,24 @@ def test_two_fresh_folders_give_the_same_digests(project: Project, undisturbed: 
 
 
 MOMENTS = [
-    ("stages.validate", "write_schema", "", 1, False),
-    ("stages.split", "write_json", "", 1, True),
-    ("stages.train", "save_model", "", 1, False),
-    ("stages.train", "write_json", "", 1, False),
-    ("tracking", "record_training", "Tracking", 1, False),
-    ("stages.evaluate", "write_json", "", 1, False),
-    ("tracking", "record_evaluation", "Tracking", 1, True),
-    ("tracking", "record_evaluation", "Tracking", 1, False),
-    ("cache", "commit", "Cache", 1, True),
-    ("cache", "commit", "Cache", 4, True),
-    ("cache", "commit", "Cache", 5, False),
-    ("registry", "add", "Registry", 1, True),
-    ("registry", "add", "Registry", 1, False),
-    ("registry", "make_champion", "Registry", 1, True),
-    ("registry", "make_champion", "Registry", 1, False),
-    ("registry", "publish", "Registry", 1, True),
-    ("registry", "publish", "Registry", 1, False),
-    ("cache", "commit", "Cache", 6, True),
+    ("pipeline.stages.validate", "write_schema", "", 1, False),
+    ("pipeline.stages.split", "write_json", "", 1, True),
+    ("pipeline.stages.train", "save_model", "", 1, False),
+    ("pipeline.stages.train", "write_json", "", 1, False),
+    ("registry.runs", "record_training", "Tracking", 1, False),
+    ("pipeline.stages.evaluate", "write_json", "", 1, False),
+    ("registry.runs", "record_evaluation", "Tracking", 1, True),
+    ("registry.runs", "record_evaluation", "Tracking", 1, False),
+    ("pipeline.cache", "commit", "Cache", 1, True),
+    ("pipeline.cache", "commit", "Cache", 4, True),
+    ("pipeline.cache", "commit", "Cache", 5, False),
+    ("registry.champion", "add", "Registry", 1, True),
+    ("registry.champion", "add", "Registry", 1, False),
+    ("registry.champion", "make_champion", "Registry", 1, True),
+    ("registry.champion", "make_champion", "Registry", 1, False),
+    ("registry.champion", "publish", "Registry", 1, True),
+    ("registry.champion", "publish", "Registry", 1, False),
+    ("pipeline.cache", "commit", "Cache", 6, True),
     ("dvc.utils.serialize._yaml", "_dump", "", 1, True),
     ("dvc.utils.serialize._yaml", "_dump", "", 2, True),
 ]
@@ -119,7 +119,7 @@ def test_a_kill_while_a_challenger_replaces_a_champion_leaves_exactly_one(projec
     project.run()
     project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 0.5})
     for before in (True, False):
-        killed_run(project, "registry", "make_champion", "--from", "register", owner="Registry", before=before)
+        killed_run(project, "registry.champion", "make_champion", "--from", "register", owner="Registry", before=before)
         assert sum(aliases.count("champion") for _, aliases in registered(project)) == 1
         assert Path(project.folder / "models/registry/best_model/MLmodel").is_file()
         project.run()
