@@ -35,7 +35,7 @@ def test_an_experiment_bears_what_its_definition_says_and_follows_its_changes(tm
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("small: {descripton: x}", "small: descripton = 'x': unknown key: did you mean 'description'?"),
+        ("small: {descripton: x}", "small: descripton: unknown key: did you mean 'description'?"),
         ("small: {tags: {n: [1]}}", "small: tags.n"),
         ("small: text", "small = 'text': is no mapping: write description or tags under it"),
         ("- small", "holds no mapping"),

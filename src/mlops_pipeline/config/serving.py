@@ -96,6 +96,8 @@ KEYS_REMEDY = "write a line for each key there, 'name: digest', as `mlops key` p
 class Keys(Frozen):
     """The file that ``api_keys_file`` names: names and digests, nothing around them."""
 
+    SECRET: ClassVar[tuple[str, ...]] = ("api_keys",)
+
     api_keys: dict[Name, Digest] = Field(min_length=1)
 
 
