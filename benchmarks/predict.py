@@ -37,18 +37,15 @@ def floor_rate() -> float:
     """Rows a second of ONNX Runtime on arrays already in memory, in one call."""
     import polars as pl
 
-    from mlops_pipeline.inference.scorer import Scorer
-    from mlops_pipeline.modelling.formats.onnx import run, session
-    from mlops_pipeline.modelling.frame import model_input
+    from mlops_pipeline.inference.frames import judged
+    from mlops_pipeline.inference.scorer import load_scorer
 
-    folder = REPOSITORY / "models/registry/best_model"
-    scorer = Scorer(folder)
+    scorer = load_scorer(REPOSITORY / "models/registry/best_model")
     table = pl.read_parquet(REPOSITORY / "data/processed/flights.test.parquet")
-    x = model_input(pl.concat([table] * (FLOOR_ROWS // table.height + 1)).head(FLOOR_ROWS), scorer.columns)
-    twin = session(str(folder / "onnx/model.onnx"))
-    run(twin, x.head(1000), scorer.kinds, scorer.task)
+    rows = judged(pl.concat([table] * (FLOOR_ROWS // table.height + 1)).head(FLOOR_ROWS), scorer.signature).rows
+    scorer.engine.predict(rows.numbers, rows.categories)
     began = time.perf_counter()
-    run(twin, x, scorer.kinds, scorer.task)
+    scorer.engine.predict(rows.numbers, rows.categories)
     return FLOOR_ROWS / (time.perf_counter() - began)
 
 

@@ -165,6 +165,8 @@ def predict(
     config: Config = CONFIG,
 ) -> None:
     """Predict a table of any size with the champion; rows that break its schema are kept aside with the reason."""
+    from rich.markup import escape
+
     from mlops_pipeline.inference.batch import predict_file
 
     _, layout, console = _opened(config)
@@ -173,6 +175,8 @@ def predict(
         raise PipelineError(f"{folder}: there is no champion yet: run `mlops run` first, or name a folder with --model")
     done = predict_file(folder, source, target, console)
     console.print(f"{done.rows:,} rows predicted into {target} in {done.seconds:.1f} s ({done.engine})")
+    for note in done.notes:
+        console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False)
     if done.rejects:
         console.print(f"[yellow]{done.rejected:,} rows rejected[/yellow], with reasons in {done.rejects}")
 

@@ -12,8 +12,9 @@ import yaml
 
 from mlops_pipeline.config.dataset import Column, Kind, Source
 from mlops_pipeline.config.pipeline import Settings, settings_of
+from mlops_pipeline.contract.values import FALSE_WORDS, TRUE_WORDS
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.tables.cast import FALSE_WORDS, TRUE_WORDS, cast_columns
+from mlops_pipeline.tables.cast import cast_columns
 from mlops_pipeline.tables.source import read_file
 
 if TYPE_CHECKING:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mlops_pipeline.config.dataset import Column
-from mlops_pipeline.inference.scorer import Scorer, example_rows
+from mlops_pipeline.inference.engine import OnnxEngine
+from mlops_pipeline.inference.scorer import example_rows, load_scorer
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
-from mlops_pipeline.modelling.formats.onnx import make_twin, run, session
+from mlops_pipeline.modelling.formats.onnx import make_twin
+from mlops_pipeline.modelling.formats.onnx import predict as by_engine
 from mlops_pipeline.modelling.frame import model_input
 from tests.model_tests.workbench import FEATURES, KINDS, PROBLEMS, fitted, raw_table, truth, version_folder
 
@@ -83,25 +86,31 @@ def test_columns_of_one_sort_alone_have_a_twin_too(estimator: str, names: list[s
 def test_a_scorer_says_the_same_with_the_twin_as_without(problem: str, tmp_path: Path) -> None:
     version_folder(tmp_path / "onnx", "lightgbm", PROBLEMS[problem], onnx=True)
     model = version_folder(tmp_path / "skops", "lightgbm", PROBLEMS[problem], onnx=False)
-    twin, plain = Scorer(tmp_path / "onnx"), Scorer(tmp_path / "skops")
-    assert (twin.engine, plain.engine) == ("onnx", "skops")
+    twin, plain = load_scorer(tmp_path / "onnx"), load_scorer(tmp_path / "skops")
+    assert (twin.engine.name, plain.engine.name) == ("onnx", "skops")
     rows = raw_table(200, seed=4)
     expected = predict(model, model_input(rows, FEATURES), PROBLEMS[problem].task)
-    assert np.array_equal(plain.predict(rows), expected)
+    assert np.array_equal(plain.predict(rows), expected.astype(np.float32))
     assert np.allclose(twin.predict(rows), expected, atol=1e-5)
-    assert twin.classes == plain.classes == list(PROBLEMS[problem].labels)
+    assert twin.contract.classes == plain.contract.classes == list(PROBLEMS[problem].labels)
 
 
 def test_the_input_example_can_be_scored(tmp_path: Path) -> None:
     version_folder(tmp_path / "model", "lightgbm", PROBLEMS["binary"], onnx=True)
     rows = example_rows(tmp_path / "model")
     assert rows.height == 3
-    assert Scorer(tmp_path / "model").predict(rows).shape == (3, 2)
+    assert load_scorer(tmp_path / "model").predict(rows).shape == (3, 2)
 
 
-def test_the_number_of_threads_moves_a_twin_by_rounding_alone() -> None:
-    model, x, _ = fitted("random_forest", PROBLEMS["binary"])
+@pytest.mark.parametrize("estimator", ["random_forest", "logistic_regression", "lightgbm"])
+def test_neither_threads_nor_neighbours_move_a_bit_of_a_row(estimator: str) -> None:
+    model, x, _ = fitted(estimator, PROBLEMS["binary"])
     content = make_twin(model, KINDS, x, predict(model, x, "binary"), "binary", 1e-4).content
     assert content is not None
-    one, two = (run(session(content, threads), x, KINDS, "binary") for threads in (1, 2))
-    assert np.allclose(one, two, rtol=0, atol=1e-6)
+    one, two = (OnnxEngine(content, has_classes=True, threads=threads) for threads in (1, 2))
+    many = pd.concat([x] * (1 + 600 // len(x)), ignore_index=True)
+    expected = by_engine(one, many, KINDS)
+    assert by_engine(two, many, KINDS).tobytes() == expected.tobytes()
+    for row in range(20):
+        for engine in (one, two):
+            assert by_engine(engine, x.iloc[row : row + 1], KINDS).tobytes() == expected[row : row + 1].tobytes()

@@ -109,7 +109,8 @@ def version_folder(folder: Path, name: str, problem: Problem, *, onnx: bool) -> 
         (folder / "onnx").mkdir()
         (folder / "onnx/model.onnx").write_bytes(twin.content)
     columns = {column: description.model_dump() for column, description in FEATURES.items()}
-    facts = {"features": KINDS, "classes": list(problem.labels), "task": problem.task, "columns": columns}
+    seen = {name: sorted(x[name].unique()) for name, kind in KINDS.items() if kind == "category"}
+    facts = {"classes": list(problem.labels), "task": problem.task, "columns": columns, "categories": seen}
     write_json(folder / "training.json", facts)
     return model
 

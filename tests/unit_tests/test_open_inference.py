@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
+from mlops_pipeline.contract.spec import Column, Contract
+from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.inference.faults import Refused
-from mlops_pipeline.inference.signature import MISSING, Column, Signature, Training
+from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.serving.protocol import open_inference as protocol
 from mlops_pipeline.serving.protocol.open_inference import Parsed, Wanted
 
@@ -24,7 +26,11 @@ def signature_of(
     task: str = "classification", classes: tuple[Any, ...] = ("no", "yes"), max_rows: int = 1000, **columns: Column
 ) -> Signature:
     categories = {name: ["Bern", "Genève", "Zürich", "a", "b"] for name, column in columns.items() if column.kind == "category"}
-    return Signature.of(Training(task, list(classes), columns, categories), reject_unseen=False, max_rows=max_rows)
+    return Signature.of(
+        Contract(task=task, classes=list(classes), columns=columns, categories=categories, null_values=()),
+        reject_unseen=False,
+        max_rows=max_rows,
+    )
 
 
 PEOPLE = signature_of(
@@ -112,7 +118,7 @@ def test_every_form_gives_the_same_rows(form: str) -> None:
     assert rows.categories.flags.c_contiguous
     np.testing.assert_array_equal(rows.numbers, NUMBERS.astype(np.float32))
     assert rows.categories.tolist() == CATEGORIES.tolist()
-    assert rows.unseen == 1  # the empty string is a category like another
+    assert rows.unseen == 1
 
 
 def test_null_in_json_is_null_and_an_optional_column_may_be_left_out() -> None:

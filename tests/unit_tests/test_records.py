@@ -26,10 +26,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records import sqlite
 from mlops_pipeline.records.encoding import NO_FORM, Columns, Row, encode, form_of, read_rows, recorded_columns
-from mlops_pipeline.records.entry import MISSING, Entry, Layout
+from mlops_pipeline.records.entry import Entry, Layout
 from mlops_pipeline.records.reading import export, read, show
 from mlops_pipeline.records.store import Database, Store, StoreError, open_database, open_store
 from mlops_pipeline.serving import record

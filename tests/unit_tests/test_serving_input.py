@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.inference.faults import Refused
-from mlops_pipeline.inference.signature import Column, Rows, Signature, Training
+from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.serving.protocol.predict import Predict
 
@@ -32,7 +33,7 @@ GOOD = {"size (cm)": 1.5, "weight": None, "count": 3, "round": True, "kind": "a"
 
 
 def signature(*, reject_unseen: bool = True, max_rows: int = 5) -> Signature:
-    training = Training(task="binary", classes=[0, 1], columns=COLUMNS, categories=SEEN)
+    training = Contract(task="binary", classes=[0, 1], columns=COLUMNS, categories=SEEN)
     return Signature.of(training, reject_unseen=reject_unseen, max_rows=max_rows)
 
 
@@ -108,7 +109,10 @@ def test_null_is_nan_or_the_models_own_word() -> None:
     [
         ({"size (cm)": 5.5}, "out_of_bounds", "row 1, column 'size (cm)' is 5.5, outside -5 to 5: give a value within"),
         ({"size (cm)": None}, "null", "row 1, column 'size (cm)' is null, which the model does not take"),
-        ({"size (cm)": "1"}, "wrong_type", "row 1, column 'size (cm)' is '1', not a number"),
+        ({"size (cm)": "big"}, "wrong_type", "row 1, column 'size (cm)' is 'big', not a number"),
+        ({"size (cm)": "7"}, "out_of_bounds", "row 1, column 'size (cm)' is 7, outside -5 to 5: give a value within"),
+        ({"round": "maybe"}, "wrong_type", "row 1, column 'round' is 'maybe', neither true nor false"),
+        ({"kind": "NA"}, "null", "row 1, column 'kind' is null, which the model does not take"),
         ({"size (cm)": True}, "wrong_type", "row 1, column 'size (cm)' is True, not a number"),
         ({"size (cm)": [1]}, "wrong_type", "row 1, column 'size (cm)' is a list, not a number"),
         (
@@ -120,7 +124,8 @@ def test_null_is_nan_or_the_models_own_word() -> None:
         ({"count": -1}, "out_of_bounds", "row 1, column 'count' is -1, below 0: give 0 or more"),
         ({"count": 1.5}, "wrong_type", "row 1, column 'count' is 1.5, not a whole number"),
         ({"round": 2}, "out_of_bounds", "row 1, column 'round' is 2, outside 0 to 1: give a value within"),
-        ({"kind": 3}, "wrong_type", "row 1, column 'kind' is 3, not text"),
+        ({"kind": 3}, "unseen_category", "row 1, column 'kind' is '3', which the model was not trained on: use one of its 2 categories"),
+        ({"kind": [3]}, "wrong_type", "row 1, column 'kind' is a list, not text"),
         ({"kind": "z"}, "unseen_category", "row 1, column 'kind' is 'z', which the model was not trained on: use one of its 2 categories"),
         ({"kind": None}, "null", "row 1, column 'kind' is null, which the model does not take"),
         (
@@ -153,7 +158,7 @@ def test_every_fault_is_listed_in_the_order_of_rows() -> None:
 
 def test_a_float32_at_a_bound_is_inside() -> None:
     columns = {"share": Column("number", min=0.1, max=0.7, nullable=False)}
-    made = Signature.of(Training("regression", [], columns, {}), reject_unseen=False, max_rows=9)
+    made = Signature.of(Contract(task="regression", columns=columns), reject_unseen=False, max_rows=9)
     edges = np.array([[0.1], [0.7]], dtype=np.float32)
     assert made.checked(edges, None).count == 2
     with pytest.raises(Refused, match=r"row 1, column 'share' is 0\.7\d*, outside 0\.1 to 0\.7"):
@@ -161,7 +166,7 @@ def test_a_float32_at_a_bound_is_inside() -> None:
 
 
 def test_a_number_above_the_only_bound_is_told_which() -> None:
-    made = Signature.of(Training("regression", [], {"depth": Column("number", max=0)}, {}), reject_unseen=False, max_rows=9)
+    made = Signature.of(Contract(task="regression", columns={"depth": Column("number", max=0)}), reject_unseen=False, max_rows=9)
     assert made.checked(np.array([[-1e30]]), None).count == 1
     for value, said in ((0.5, "is 0.5, above 0: give 0 or less"), (-1e300, "is -1e+300, outside what a 32-bit float holds")):
         with pytest.raises(Refused, match=rf"row 0, column 'depth' {re.escape(said)}"):

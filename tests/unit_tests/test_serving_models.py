@@ -226,7 +226,7 @@ def test_a_version_is_loaded_with_all_that_is_told_of_it(store: Store) -> None:
     assert loaded.example == expected["rows"][0]
     assert loaded.evaluation["metric"] == "roc_auc"
     assert {rule["name"] for rule in loaded.gate} >= {"held_out", "baseline"}
-    assert (loaded.training.task, loaded.training.classes, loaded.signature.max_rows) == ("binary", [0, 1], 2)
+    assert (loaded.contract.task, loaded.contract.classes, loaded.signature.max_rows) == ("binary", [0, 1], 2)
     rows = loaded.signature.from_records(expected["rows"][:2])
     np.testing.assert_allclose(loaded.engine.predict(rows.numbers, rows.categories), expected["outputs"][:2], atol=1e-6)
 

@@ -41,7 +41,10 @@ TYPED = [
     ("boolean", [1, 0, 2], [1, 0, None]),
     ("boolean", [1.0, 0.0, 0.5], [1, 0, None]),
     ("integer", [3.0, 3.5, float("nan")], [3, None, None]),
-    ("integer", [True, False], [1, 0]),
+    ("integer", [True, False], [None, None]),
+    ("category", [1.0, 2.5, float("nan"), None], ["1", "2.5", None, None]),
+    ("category", pl.Series([0.1, 1.0], dtype=pl.Float32), ["0.1", "1"]),
+    ("number", [date(2024, 2, 29)], [None]),
     ("number", [1, 2, None], [1.0, 2.0, None]),
     ("number", [float("inf"), float("nan"), 1.0], [None, None, 1.0]),
     ("category", [1, 2, None], ["1", "2", None]),
@@ -112,11 +115,11 @@ def test_a_null_has_no_reason_for_not_parsing_but_one_for_not_being_allowed() ->
     columns = {"v": Column(kind="number", nullable=False, min=0, max=10)}
     source = pl.DataFrame({"v": [None, "x", "-1", "11", "5"]})
     typed = cast_columns(source, columns)
-    assert first_reason(source, unparsed(typed, columns)).to_list() == [None, "v: not a number", None, None, None]
-    assert first_reason(typed, outside(columns)).to_list() == ["v: is null", "v: is null", "v: below 0", "v: above 10", None]
+    assert first_reason(unparsed(typed, source, columns), 5).to_list() == [None, "v: not a number", None, None, None]
+    assert first_reason(outside(typed, columns), 5).to_list() == ["v: is null", "v: is null", "v: below 0", "v: above 10", None]
 
 
 def test_the_first_reason_is_told() -> None:
     columns = {"a": Column(kind="number", min=0), "b": Column(kind="number", min=0)}
     frame = pl.DataFrame({"a": [-1.0, 1.0], "b": [-1.0, -1.0]})
-    assert first_reason(frame, outside(columns)).to_list() == ["a: below 0", "b: below 0"]
+    assert first_reason(outside(frame, columns), 2).to_list() == ["a: below 0", "b: below 0"]

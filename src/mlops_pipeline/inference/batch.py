@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Source
+from mlops_pipeline.contract.task import PREDICTION, free_names
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import replacing
-from mlops_pipeline.inference.scorer import Scorer
-from mlops_pipeline.tables.cast import as_broken, cast_columns, first_reason, outside, unparsed
+from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.frames import Unseen
+from mlops_pipeline.inference.scorer import Scored, Scorer, load_scorer
+from mlops_pipeline.tables.cast import as_broken
 from mlops_pipeline.tables.source import Chunk, count_rows, one_ahead, read_file
 
 if TYPE_CHECKING:
@@ -32,22 +35,27 @@ class Predicted:
     seconds: float
     engine: str
     rejects: Path | None
+    notes: tuple[str, ...] = ()
+    """What the user has to know of the columns: unseen categories, columns that are not there, names that were taken."""
 
 
 def predict_file(model: Path, source: Path, target: Path, console: Console) -> Predicted:
-    """Predict every row of a CSV or Parquet file that keeps the model's schema; keep the others aside.
+    """Predict every row of a CSV or Parquet file that keeps the model's signature; keep the others aside.
 
-    The output has the input's columns, then ``prediction`` and, for classes, one ``probability_`` column a class.
-    It appears whole or not at all. Raises :class:`PipelineError` if a column is missing or nothing could be read.
+    The output has the input's columns as they came, then ``prediction`` and, for classes, one ``probability_`` column a class, by
+    other names where the input has these. It appears whole or not at all. Raises :class:`PipelineError` if a column is missing or
+    nothing could be read.
     """
     if target.suffix not in (".csv", ".parquet"):
         raise PipelineError(f"--output {target}: unknown format: end it in .csv or .parquet")
-    scorer = Scorer(model)
+    scorer = load_scorer(model)
     began, rows, rejected = time.perf_counter(), 0, 0
     rejects = target.with_name(f"{target.stem}.rejected.csv")
     if source.resolve() in (target.resolve(), rejects.resolve()):
         raise PipelineError(f"--output {target}: the input {source} would be overwritten: name another file")
-    chunks = one_ahead(read_file(source, Source(path=str(source)), CHUNK_MB))
+    notes = _Notes(scorer)
+    # Words for null are the model's to read; an empty cell alone is nothing in any file.
+    chunks = one_ahead(read_file(source, Source(path=str(source), null_values=("",)), CHUNK_MB))
     with ExitStack() as stack:
         write = stack.enter_context(_writing(target))
         aside = stack.enter_context(replacing(rejects)).open("w", encoding="utf-8")
@@ -55,44 +63,77 @@ def predict_file(model: Path, source: Path, target: Path, console: Console) -> P
         aside.write("row,reason,content\n")
         advance = stack.enter_context(_progress(console, count_rows(source)))
         for chunk in chunks:
-            good, broken = _checked(chunk, scorer, source)
+            scored = _scored(chunk, scorer, source)
+            names = notes.names_beside(chunk.frame.columns)
+            notes.add(scored)
+            broken = [*chunk.broken, *as_broken(chunk.frame, chunk.row_numbers, _reasons(scored))]
             for row in broken:
                 aside.write(row.as_csv())
+            good = chunk.frame.filter(scored.taken)
             if good.height:
-                write(_with_predictions(good, scorer))
+                write(good.with_columns(scorer.columns_of(scored.outputs, names)))
             rows, rejected = rows + good.height, rejected + len(broken)
             advance(good.height + len(broken))
         if not rows and not rejected:
             raise PipelineError(f"{source}: holds no row: give a table with a header and rows")
     if not rejected:
         rejects.unlink()
-    return Predicted(rows, rejected, time.perf_counter() - began, scorer.engine, rejects if rejected else None)
+    seconds = time.perf_counter() - began
+    return Predicted(rows, rejected, seconds, scorer.engine.name, rejects if rejected else None, notes.lines())
 
 
-def _checked(chunk: Chunk, scorer: Scorer, source: Path) -> tuple[pl.DataFrame, list[Any]]:
+def _scored(chunk: Chunk, scorer: Scorer, source: Path) -> Scored:
     import polars as pl
 
-    absent = [name for name in scorer.columns if name not in chunk.frame.columns]
-    if absent:
-        raise PipelineError(f"{source}: column '{absent[0]}' is missing: the model needs {', '.join(scorer.columns)}")
-    taken = [name for name in chunk.frame.columns if name == "prediction" or name.startswith("probability_")]
-    if taken:
-        raise PipelineError(f"{source}: column '{taken[0]}' has the name of a prediction: rename it or leave it out")
-    cast = cast_columns(chunk.frame.select(list(scorer.columns)), scorer.columns)
-    reason = first_reason(chunk.frame, unparsed(cast, scorer.columns))
-    reason = first_reason(cast.with_columns(reason.alias("__reason")), [pl.col("__reason"), *outside(scorer.columns)])
-    kept = chunk.frame.with_columns(cast.get_columns()).filter(reason.is_null())
-    return kept, [*chunk.broken, *as_broken(chunk.frame, chunk.row_numbers, reason)]
+    table = chunk.frame.select([name for name in scorer.signature.names if name in chunk.frame.columns])
+    if source.suffix != ".parquet" and "" not in scorer.contract.null_values:
+        # The model was trained where an empty cell is an empty text.
+        table = table.with_columns(pl.col(pl.String).fill_null(""))
+    try:
+        return scorer.score(table)
+    except Refused as refusal:
+        raise PipelineError(f"{source}: {refusal.faults[0].detail}") from refusal
 
 
-def _with_predictions(rows: pl.DataFrame, scorer: Scorer) -> pl.DataFrame:
+def _reasons(scored: Scored) -> pl.Series:
+    """Why each row is not predicted, null where it is."""
     import polars as pl
 
-    said = scorer.predict(rows)
-    if scorer.task == "regression":
-        return rows.with_columns(pl.Series("prediction", said))
-    labels = pl.Series("prediction", scorer.classes)[said.argmax(axis=1)]
-    return rows.with_columns(labels, *(pl.Series(f"probability_{name}", said[:, k]) for k, name in enumerate(scorer.classes)))
+    reasons: list[str | None] = [None] * len(scored.taken)
+    for fault in scored.faults:
+        reasons[fault.row or 0] = f"{fault.reason}: {fault.detail.partition(', ')[2] if fault.column else fault.detail.partition(': ')[2]}"
+    return pl.Series(reasons, dtype=pl.String)
+
+
+class _Notes:
+    """What is said of a file's columns when it is done."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._unseen: dict[str, Unseen] = {}
+        self._absent: tuple[str, ...] = ()
+        self._names: list[str] = []
+
+    def names_beside(self, columns: list[str]) -> list[str]:
+        """The names of the columns that are added."""
+        self._names = self._names or free_names(self._scorer.contract.kind.output_names(self._scorer.contract.answers), columns)
+        return self._names
+
+    def add(self, scored: Scored) -> None:
+        self._absent = scored.absent
+        for name, unseen in scored.unseen.items():
+            self._unseen.setdefault(name, Unseen()).add(unseen)
+
+    def lines(self) -> tuple[str, ...]:
+        """One line a thing."""
+        told = [f"column '{name}' is not in the file: null in every row" for name in self._absent]
+        for name, unseen in self._unseen.items():
+            private = self._scorer.signature.columns[name].private
+            examples = "" if private else f", such as {', '.join(map(repr, unseen.examples))}"
+            told.append(f"column '{name}': {unseen.count:,} values that training has not seen{examples}")
+        if self._names and self._names[0] != PREDICTION:
+            told.append(f"the file has columns called like predictions: ours are {', '.join(self._names)}")
+        return tuple(told)
 
 
 @contextmanager

@@ -1,74 +1,129 @@
-"""Arrays in, arrays out: a loaded model, by ONNX Runtime where the version has a twin, else by its skops file."""
+"""Arrays in, arrays out: a loaded model, and the one function that predicts with it."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS, Contract
+from mlops_pipeline.contract.values import MISSING
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.formats import FORMATS, Engine
 
-class Engine(Protocol):
-    """A loaded model; called from one thread at a time."""
+PART = 256
+"""Rows that one thread takes at a time."""
 
-    name: str
+PROBES = 32
 
-    def predict(self, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:
-        """Class probabilities, float32 (rows, classes), or values, float32 (rows,)."""
-        ...
+
+class NotFinite(Exception):
+    """A model said NaN or infinity. ``rows`` are the places of the rows it said it of."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        super().__init__(
+            f"the model's output is not finite on row {int(rows[0])}" + (f" and {len(rows) - 1} more" if len(rows) > 1 else "")
+        )
+        self.rows = rows
+
+
+def score(engine: Engine, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:
+    """What a model says of checked rows: the one way from a row to a prediction, whoever asks.
+
+    Class probabilities, float32 (rows, classes), or values, float32 (rows,). Raises :class:`NotFinite`, and what the engine raises.
+    """
+    outputs = engine.predict(numbers, categories)
+    # A sum is finite if all of its parts are, short of an overflow, and takes half the time of a look at each.
+    if not np.isfinite(np.add.reduce(outputs, axis=None)):
+        bad = ~np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1)
+        if bad.any():
+            raise NotFinite(np.flatnonzero(bad))
+    return outputs
+
+
+def load_engine(folder: Path, contract: Contract, threads: int = 0, only: str | None = None) -> Engine:
+    """The fastest engine that this version has, or the one of the format named ``only``; ``threads`` 0: every core of ours.
+
+    Raises :class:`PipelineError` if the folder holds no format that is known here.
+    """
+    for form in FORMATS:
+        if (folder / form.file).is_file() and only in (None, form.name):
+            return form.load(folder, contract, threads or len(os.sched_getaffinity(0)))
+    known = ", ".join(form.file for form in FORMATS if only in (None, form.name))
+    raise PipelineError(f"{folder}: holds no model in a format known here ({known}): fetch it anew, or train again")
 
 
 class OnnxEngine:
-    """The ONNX twin. ``threads`` is what this worker owns of the machine."""
+    """The ONNX twin. ``threads`` is what this worker owns of the machine.
+
+    ONNX Runtime adds up trees in another order when several threads share one row, and a lone row of a linear model goes through
+    another routine than several: the last bits would depend on a row's neighbours. So each session keeps to one thread, rows are
+    shared out among threads here, and a lone row is doubled where that is seen to matter.
+    """
 
     name = "onnx"
+    precision = np.float32
 
-    def __init__(self, content: bytes, task: str, threads: int) -> None:
+    def __init__(self, content: bytes, *, has_classes: bool, threads: int = 1) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        # Threads that spin while they wait would take the core from the event loop.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self._run = session.run
-        self._regression = task == "regression"
-        self._outputs = [session.get_outputs()[0 if self._regression else 1].name]
-        self._inputs = {given.name for given in session.get_inputs()}
+        self._classes = has_classes
+        self._outputs = [session.get_outputs()[1 if self._classes else 0].name]
+        self._pool = ThreadPoolExecutor(threads, "onnx") if threads > 1 else None
+        self._doubled = False
+        self._doubled = self._depends_on_neighbours({given.name: given.shape[1] for given in session.get_inputs()})
 
     def predict(self, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:
+        """Class probabilities, float32 (rows, classes), or values, float32 (rows,)."""
         feeds: dict[str, np.ndarray] = {}
         if numbers is not None:
-            feeds["numbers"] = numbers
+            feeds[NUMBERS] = numbers
         if categories is not None:
-            feeds["categories"] = categories
-        said: np.ndarray = self._run(self._outputs, feeds)[0]
-        return said.reshape(-1) if self._regression else said
+            feeds[CATEGORIES] = categories
+        count = len(numbers) if numbers is not None else len(categories) if categories is not None else 0
+        if count == 1 and self._doubled:
+            outputs = self._said({name: values.repeat(2, axis=0) for name, values in feeds.items()})[:1]
+        elif self._pool is None or count < 2 * PART:
+            outputs = self._said(feeds)
+        else:
+            outputs = np.concatenate(list(self._pool.map(self._said, _parts(feeds, count))))
+        return outputs if self._classes else outputs.reshape(-1)
+
+    def _said(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        outputs: np.ndarray = self._run(self._outputs, feeds)[0]
+        return outputs
+
+    def _depends_on_neighbours(self, widths: dict[str, int]) -> bool:
+        """Whether a row alone gets other bits than the same row twice."""
+        draw = np.random.default_rng(0)
+        numbers = draw.normal(scale=10, size=(PROBES, widths[NUMBERS])).astype(np.float32) if NUMBERS in widths else None
+        categories = np.full((PROBES, widths[CATEGORIES]), MISSING, dtype=object) if CATEGORIES in widths else None
+        together = self.predict(numbers, categories)
+        for row in range(PROBES):
+            alone = self.predict(*(None if part is None else part[row : row + 1] for part in (numbers, categories)))
+            if alone.tobytes() != together[row : row + 1].tobytes():
+                return True
+        return False
 
 
-class SkopsEngine:
-    """The scikit-learn pipeline itself, for a version whose twin was not accepted; needs the training libraries."""
-
-    name = "skops"
-
-    def __init__(self, folder: Path, names: tuple[str, ...], task: str) -> None:
-        from mlops_pipeline.modelling.formats.skops import load_model
-
-        self._model: Any = load_model(folder)
-        self._names, self._task = names, task
-
-    def predict(self, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:
-        import pandas as pd
-
-        columns = [part[:, k] for part in (numbers, categories) if part is not None for k in range(part.shape[1])]
-        frame = pd.DataFrame(dict(zip(self._names, columns, strict=True)))
-        said = self._model.predict(frame) if self._task == "regression" else self._model.predict_proba(frame)
-        return np.ascontiguousarray(said, dtype=np.float32)
+def onnx_engine(folder: Path, contract: Contract, threads: int) -> OnnxEngine:
+    """The engine of a folder's ONNX twin."""
+    return OnnxEngine((folder / "onnx/model.onnx").read_bytes(), has_classes=contract.kind.has_classes, threads=threads)
 
 
-def load_engine(folder: Path, names: tuple[str, ...], task: str, threads: int) -> Engine:
-    """The faster engine that this version has."""
-    twin = folder / "onnx/model.onnx"
-    return OnnxEngine(twin.read_bytes(), task, threads) if twin.is_file() else SkopsEngine(folder, names, task)
+def _parts(feeds: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
+    # Two rows at least in each: a lone one may go another way.
+    starts = [*range(0, count - 1, PART), count]
+    for start, end in pairwise(starts):
+        yield {name: values[start:end] for name, values in feeds.items()}

@@ -1,57 +1,115 @@
-"""Predict with a registered version's folder: by its ONNX twin where it has one, else by its skops file."""
+"""A registered version's folder, loaded: tables in, predictions out, by the same rows and the same engine as the server's."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config.dataset import Column
-from mlops_pipeline.errors import PipelineError
+import numpy as np
+
+from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json
-from mlops_pipeline.modelling.frame import model_input
+from mlops_pipeline.inference.engine import NotFinite, load_engine, score
+from mlops_pipeline.inference.faults import Fault, Refused
+from mlops_pipeline.inference.formats import Engine
+from mlops_pipeline.inference.frames import Unseen, judged
+from mlops_pipeline.inference.signature import Signature
 
 if TYPE_CHECKING:
     import polars as pl
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a model says of a table: outputs of the rows it takes, which these are of all (bool), why not the others, by row."""
+
+    outputs: np.ndarray
+    taken: np.ndarray
+    faults: list[Fault]
+    unseen: dict[str, Unseen]
+    absent: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Scorer:
-    """A loaded version. ``columns`` are its inputs in order, ``kinds`` their kinds, ``classes`` its labels (none for regression)."""
+    """A loaded version: its contract, its signature and its engine."""
 
-    def __init__(self, folder: Path, threads: int = 0) -> None:
-        facts = folder / "training.json"
-        if not facts.is_file():
-            raise PipelineError(f"{folder}: is no model of this pipeline (training.json is missing): run `mlops run` first")
-        training = read_json(facts)
-        self.kinds: dict[str, str] = training["features"]
-        self.classes: list[Any] = training["classes"]
-        self.task = training["task"]
-        self.columns = {name: Column.model_validate(column) for name, column in training["columns"].items()}
-        twin = folder / "onnx/model.onnx"
-        self.engine = "onnx" if twin.exists() else "skops"
-        if twin.exists():
-            from mlops_pipeline.modelling.formats.onnx import session
+    contract: Contract
+    signature: Signature
+    engine: Engine
 
-            self._model = session(str(twin), threads)
-        else:
-            from mlops_pipeline.modelling.formats.skops import load_model
+    def score(self, table: pl.DataFrame) -> Scored:
+        """Predict every row that keeps the signature.
 
-            self._model = load_model(folder)
+        Outputs are class probabilities, float32 (rows, classes), or values, float32 (rows,). Raises :class:`Refused` if a column is
+        missing; a row of which the model says no finite number is not taken, as ``output_not_finite``.
+        """
+        found = judged(table, self.signature)
+        if not found.rows.count:
+            outputs = np.zeros((0, *self.contract.kind.width(self.contract.classes)), dtype=np.float32)
+            return Scored(outputs, found.taken, found.faults, found.unseen, found.absent)
+        try:
+            outputs = score(self.engine, found.rows.numbers, found.rows.categories)
+        except NotFinite as error:
+            outputs = self.engine.predict(found.rows.numbers, found.rows.categories)
+            places = np.flatnonzero(found.taken)[error.rows]
+            faults = [Fault("output_not_finite", f"row {row}: the model says no finite number of it", int(row)) for row in places]
+            taken = found.taken.copy()
+            taken[places] = False
+            merged = sorted([*found.faults, *faults], key=lambda fault: fault.row or 0)
+            return Scored(np.delete(outputs, error.rows, axis=0), taken, merged, found.unseen, found.absent)
+        return Scored(outputs, found.taken, found.faults, found.unseen, found.absent)
 
-    def predict(self, table: pl.DataFrame) -> Any:
-        """Class probabilities, shape (rows, classes), or values, shape (rows,); float64."""
-        x = model_input(table, self.columns)
-        if self.engine == "onnx":
-            from mlops_pipeline.modelling.formats.onnx import run
+    def predict(self, table: pl.DataFrame) -> np.ndarray:
+        """Predict rows all of which the model has to take: class probabilities, (rows, classes), or values, (rows,); float64.
 
-            return run(self._model, x, self.kinds, self.task)
-        from mlops_pipeline.modelling.estimators import predict
+        Raises :class:`PipelineError` that names the first row it does not take.
+        """
+        try:
+            done = self.score(table)
+        except Refused as refusal:
+            raise PipelineError(refusal.faults[0].detail) from refusal
+        if done.faults:
+            raise PipelineError(f"{done.faults[0].detail}: {len(done.faults)} of {table.height} rows cannot be predicted")
+        return done.outputs.astype(np.float64)
 
-        return predict(self._model, x, self.task)
+    def columns_of(self, outputs: np.ndarray, names: list[str]) -> list[pl.Series]:
+        """The columns that are added to a table, named so: the class or value, then each class's probability; float64."""
+        import polars as pl
+
+        answers = self.contract.answers
+        if not self.contract.kind.has_classes:
+            return [pl.Series(names[0], outputs.astype(np.float64))]
+        said = pl.Series(names[0], answers if len({type(one) for one in answers}) == 1 else list(map(str, answers)))
+        return [said[outputs.argmax(axis=1)], *(pl.Series(name, outputs[:, k].astype(np.float64)) for k, name in enumerate(names[1:]))]
+
+
+def load_scorer(folder: Path, threads: int = 0, only: str | None = None) -> Scorer:
+    """Load a version from its folder, by its fastest format or the one named; raises :class:`PipelineError`."""
+    if not (folder / FILE).is_file():
+        raise PipelineError(f"{folder}: is no model of this pipeline ({FILE} is missing): run `mlops run` first")
+    contract = contract_at(folder / FILE)
+    return scorer_of(contract, load_engine(folder, contract, threads, only))
+
+
+def scorer_of(contract: Contract, engine: Engine) -> Scorer:
+    """A scorer with an engine that is loaded already."""
+    return Scorer(contract, Signature.of(contract, precision=engine.precision), engine)
+
+
+def contract_at(path: Path) -> Contract:
+    """The contract in a file; raises :class:`PipelineError`."""
+    try:
+        return contract_of(path.read_bytes())
+    except (Unreadable, OSError) as error:
+        raise PipelineError(f"{path}: {one_line(error)}") from error
 
 
 def example_rows(folder: Path) -> pl.DataFrame:
     """The model's input example as a table: a few rows of the training data."""
     import polars as pl
 
-    example = read_json(folder / "input_example.json")
+    example: dict[str, Any] = read_json(folder / "input_example.json")
     return pl.DataFrame(example["data"], schema=example["columns"], orient="row", infer_schema_length=None)

@@ -16,41 +16,23 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from mlops_pipeline.contract.spec import Column, Contract
+from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.contract.values import LARGEST, LARGEST_INTEGER, MISSING, bounds, category_of, number_of, spelled, truth_of
 from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Refused
-from mlops_pipeline.records.entry import MISSING
-
-LARGEST = float(np.finfo(np.float32).max)
 
 
 class Rows(msgspec.Struct, gc=False):
-    """Checked rows. ``numbers`` float32 (count, numbers), ``categories`` object (count, categories); None if there are no such columns."""
+    """Checked rows. ``numbers`` (count, numbers), float32 or float64 as the engine takes them; ``categories`` object (count, categories).
+
+    Either is None if there are no such columns.
+    """
 
     count: int
     numbers: np.ndarray | None
     categories: np.ndarray | None
     unseen: int = 0
     ids: list[str] | None = None
-
-
-class Column(msgspec.Struct, frozen=True):
-    """One column as training described it."""
-
-    kind: str
-    min: float | None = None
-    max: float | None = None
-    nullable: bool = True
-    private: bool = False
-
-
-class Training(msgspec.Struct, frozen=True):
-    """What the server reads of a version's ``training.json``."""
-
-    task: str
-    classes: list[Any]
-    columns: dict[str, Column]
-    categories: dict[str, list[str]]
-    target: str = ""
-    estimator: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +45,7 @@ class Signature:
     seen: dict[str, frozenset[str]]
     task: str
     classes: tuple[Any, ...]
+    null_words: frozenset[str]
     reject_unseen: bool
     max_rows: int
     bounds64: tuple[np.ndarray, np.ndarray]
@@ -70,29 +53,33 @@ class Signature:
     whole: np.ndarray | None
     required: np.ndarray | None
     no_null_categories: tuple[int, ...]
+    precision: Any = np.float32
+    """What the engine takes numbers as: float32, or float64."""
 
     @staticmethod
-    def of(training: Training, *, reject_unseen: bool, max_rows: int) -> Signature:
+    def of(contract: Contract, *, reject_unseen: bool = False, max_rows: int = 2**62, precision: Any = np.float32) -> Signature:
         """The signature of a trained model, with the server's own policy."""
-        columns = training.columns
+        columns = contract.columns
         numbers = tuple(name for name, column in columns.items() if column.kind != "category")
         categories = tuple(name for name, column in columns.items() if column.kind == "category")
         whole = np.array([columns[name].kind in ("integer", "boolean") for name in numbers], dtype=bool)
-        low, high = (np.array([bounds(columns[name])[k] for name in numbers]) for k in (0, 1))
+        low, high = (np.array([bounds(columns[name])[k] for name in numbers], dtype=np.float64) for k in (0, 1))
         required = np.array([not columns[name].nullable for name in numbers], dtype=bool)
         return Signature(
             numbers=numbers,
             categories=categories,
             columns={name: columns[name] for name in (*numbers, *categories)},
-            seen={name: frozenset(training.categories.get(name, ())) for name in categories},
-            task=training.task,
-            classes=tuple(training.classes),
+            seen={name: frozenset(contract.categories.get(name, ())) for name in categories},
+            task=contract.task,
+            classes=tuple(contract.answers),
+            null_words=frozenset(contract.null_values),
             reject_unseen=reject_unseen,
             max_rows=max_rows,
             bounds64=(low, high),
-            bounds32=(low.astype(np.float32), high.astype(np.float32)),
+            bounds32=(_float32_bounds(low, whole, 1.0), _float32_bounds(high, whole, -1.0)),
             whole=whole if whole.any() else None,
             required=required if required.any() else None,
+            precision=precision,
             no_null_categories=tuple(k for k, name in enumerate(categories) if not columns[name].nullable),
         )
 
@@ -100,6 +87,11 @@ class Signature:
     def names(self) -> tuple[str, ...]:
         """Every column in the model's order."""
         return (*self.numbers, *self.categories)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the model says a probability for each class, or a value."""
+        return has_classes(self.task)
 
     def rows(self, values: Sequence[tuple[Any, ...]], ids: list[str] | None = None) -> Rows:
         """Rows in the order of :attr:`names`, None for null, whose types and bounds a typed decoder has checked.
@@ -110,7 +102,7 @@ class Signature:
         split = len(self.numbers)
         numbers, categories, unseen = None, None, 0
         if split:
-            numbers = np.array([row[:split] for row in values] if self.categories else values, dtype=np.float32)
+            numbers = np.array([row[:split] for row in values] if self.categories else values, dtype=self.precision)
         if self.categories:
             faults: list[Fault] = []
             categories = np.array([row[split:] for row in values] if split else values, dtype=object)
@@ -126,15 +118,9 @@ class Signature:
         """
         faults: list[Fault] = []
         if numbers is not None:
-            # Comparisons with NaN are false, so that a null passes here and is judged by itself.
-            low, high = self.bounds32 if numbers.dtype == np.float32 else self.bounds64
-            bad, null = (numbers < low) | (numbers > high), np.isnan(numbers)
-            if self.required is not None:
-                bad |= null & self.required
-            if self.whole is not None:
-                bad |= (np.rint(numbers) != numbers) & self.whole & ~null
+            bad = self.broken(numbers)
             if bad.any():
-                faults += self._faults_of_numbers(numbers, bad)
+                faults += [self.fault(int(row), int(place), numbers[row, place]) for row, place in np.argwhere(bad)[:SHOWN_FAULTS]]
         unseen = 0
         if categories is not None:
             unseen = self._check_categories(categories, faults)
@@ -142,7 +128,7 @@ class Signature:
             faults.sort(key=lambda fault: -1 if fault.row is None else fault.row)
             raise Refused(422, faults)
         if numbers is not None:
-            numbers = numbers.astype(np.float32, order="C", copy=False)
+            numbers = numbers.astype(self.precision, order="C", copy=False)
         count = len(numbers) if numbers is not None else len(categories) if categories is not None else 0
         return Rows(count, numbers, categories, unseen, ids)
 
@@ -152,7 +138,7 @@ class Signature:
         faults: list[Fault] = []
         for index, record in enumerate(records):
             if not isinstance(record, dict):
-                faults.append(Fault("wrong_type", f"row {index}: {_shown(record)} is no record: give column names and values", index))
+                faults.append(Fault("wrong_type", f"row {index}: {shown(record)} is no record: give column names and values", index))
             elif record.keys() != self.columns.keys():
                 faults += self._faults_of_names(record, index)
             if len(faults) >= SHOWN_FAULTS:
@@ -171,7 +157,7 @@ class Signature:
         self._check_count(count)
         gaps: Sequence[Any] = [None] * count
         faults: list[Fault] = []
-        numbers = [_numbers(name, columns.get(name, gaps), self.columns[name], faults) for name in self.numbers]
+        numbers = [_numbers(name, columns.get(name, gaps), self.columns[name], self.null_words, faults) for name in self.numbers]
         texts = [_texts(name, columns.get(name, gaps), faults) for name in self.categories]
         if faults:
             faults.sort(key=lambda fault: -1 if fault.row is None else fault.row)
@@ -196,21 +182,36 @@ class Signature:
                 413, [Fault("too_many_rows", f"holds {count:,} rows, more than the {self.max_rows:,} of one request: send several")]
             )
 
-    def _faults_of_numbers(self, numbers: np.ndarray, bad: np.ndarray) -> list[Fault]:
-        faults = []
-        for row, place in np.argwhere(bad)[:SHOWN_FAULTS]:
-            name, value = self.numbers[place], float(numbers[row, place])
-            low, high = bounds(self.columns[name])
-            if math.isnan(value):
-                reason, what = "null", "is null, which the model does not take"
-            elif math.isinf(value):
-                reason, what = "not_finite", f"is {value}, not a finite number"
-            elif not low <= value <= high:
-                reason, what = "out_of_bounds", f"is {value:g}, {_outside(value, low, high)}"
-            else:
-                reason, what = "wrong_type", f"is {value:g}, not a whole number"
-            faults.append(Fault(reason, f"row {row}, column '{name}' {what}", int(row), name))
-        return faults
+    def broken(self, numbers: np.ndarray) -> np.ndarray:
+        """Which numbers, float32 or float64 (rows, numbers) with NaN for null, the model does not take."""
+        # Comparisons with NaN are false, so that a null passes here and is judged by itself.
+        low, high = self.bounds32 if numbers.dtype == np.float32 else self.bounds64
+        bad: np.ndarray = (numbers < low) | (numbers > high)
+        if self.required is not None or self.whole is not None:
+            null = np.isnan(numbers)
+            if self.required is not None:
+                bad |= null & self.required
+            if self.whole is not None:
+                bad |= (np.rint(numbers) != numbers) & self.whole & ~null
+        return bad
+
+    def fault(self, row: int, place: int, number: float) -> Fault:
+        """Why the model does not take a number of the column at ``place``."""
+        name, value = self.numbers[place], float(number)
+        column = self.columns[name]
+        low, high = bounds(column)
+        if math.isnan(value):
+            reason, what = "null", "is null, which the model does not take"
+        elif math.isinf(value):
+            reason, what = "not_finite", f"is {value}, not a finite number"
+        elif not low <= value <= high:
+            reason, what = (
+                "out_of_bounds",
+                f"is {value:g}, {_outside(value, low, high, column.kind)}",
+            )
+        else:
+            reason, what = "wrong_type", f"is {value:g}, not a whole number"
+        return Fault(reason, f"row {row}, column '{name}' {what}", row, name)
 
     def _check_categories(self, categories: np.ndarray, faults: list[Fault]) -> int:
         unseen = 0
@@ -221,17 +222,20 @@ class Signature:
         return unseen
 
     def _look_closer(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> int:
-        unseen = 0
+        unseen, seen = 0, self.seen[name]
         for row, value in enumerate(values):
-            if value is None:
+            meant = None if value is None else category_of(value, seen, self.null_words)
+            if meant is None:
                 if nullable:
                     values[row] = MISSING
                 else:
-                    faults.append(Fault("null", f"row {row}, column '{name}' is null, which the model does not take", row, name))
-            elif value not in self.seen[name]:
+                    faults.append(null_fault(row, name))
+            elif meant in seen:
+                values[row] = meant
+            else:
                 unseen += 1
                 if self.reject_unseen:
-                    what = f"is {_shown(value)}, which the model was not trained on: use one of its {len(self.seen[name])} categories"
+                    what = f"is {shown(value)}, which the model was not trained on: use one of its {len(seen)} categories"
                     faults.append(Fault("unseen_category", f"row {row}, column '{name}' {what}", row, name))
             if len(faults) >= SHOWN_FAULTS:
                 break
@@ -243,40 +247,61 @@ class Signature:
         unknown = list(islice((str(name) for name in given if name not in self.columns), SHOWN_FAULTS))
         absent = [name for name, column in self.columns.items() if name not in names and not column.nullable]
         faults = [
-            Fault("unknown_column", f"{where}column {_shown(name)} is none of the model's: {', '.join(self.names)}", row, name[:100])
+            Fault("unknown_column", f"{where}column {shown(name)} is none of the model's: {', '.join(self.names)}", row, name[:100])
             for name in unknown
         ]
         faults += [Fault("missing_column", f"{where}column '{name}' is missing: give it a value", row, name) for name in absent]
         return faults[:SHOWN_FAULTS]
 
 
-def bounds(column: Column) -> tuple[float, float]:
-    """Least and largest value of a number column; what a float32 can hold where nothing else is said."""
-    if column.kind == "boolean":
-        return 0.0, 1.0
-    return (
-        -LARGEST if column.min is None else max(column.min, -LARGEST),
-        LARGEST if column.max is None else min(column.max, LARGEST),
-    )
-
-
 _PLAIN = frozenset({int, float, type(None)})
+_NOT_A = {"boolean": "neither true nor false", "category": "not text"}
 
 
-def _numbers(name: str, values: Sequence[Any], column: Column, faults: list[Fault]) -> np.ndarray:
-    """One column as float64, NaN for null; faults name each value of another type."""
-    kinds = set(map(type, values))
-    if not kinds <= _PLAIN and not (column.kind == "boolean" and kinds <= _PLAIN | {bool}):
+def wrong_type(row: int, name: str, value: Any, kind: str) -> Fault:
+    """The fault of a value that is none of its column's kind."""
+    return Fault("wrong_type", f"row {row}, column '{name}' is {shown(value)}, {_NOT_A.get(kind, 'not a number')}", row, name)
+
+
+def null_fault(row: int, name: str) -> Fault:
+    """The fault of a null in a column that must have a value."""
+    return Fault("null", f"row {row}, column '{name}' is null, which the model does not take", row, name)
+
+
+def _numbers(name: str, values: Sequence[Any], column: Column, null_words: frozenset[str], faults: list[Fault]) -> np.ndarray:
+    """One column as float64, NaN for null; faults name each value that is none of its kind."""
+    if not _PLAIN.issuperset(map(type, values)):
+        read: list[float | None] = []
         for row, value in enumerate(values):
-            if type(value) not in _PLAIN and not (column.kind == "boolean" and type(value) is bool):
-                faults.append(Fault("wrong_type", f"row {row}, column '{name}' is {_shown(value)}, not a number", row, name))
+            number = value if type(value) in _PLAIN else _read(value, column.kind, null_words)
+            if number is _NOTHING:
+                faults.append(wrong_type(row, name, value, column.kind))
                 if len(faults) >= SHOWN_FAULTS:
                     break
-        return np.zeros(len(values))
+            read.append(number)
+        if faults:
+            return np.zeros(len(values))
+        values = read
     try:
         return np.array(values, dtype=np.float64)
     except OverflowError:
         return np.array([_float(value) for value in values], dtype=np.float64)
+
+
+_NOTHING: Any = object()
+
+
+def _read(value: Any, kind: str, null_words: frozenset[str]) -> Any:
+    """A truth or a text as a number, None for a word for null; ``_NOTHING`` if it is no value of the kind."""
+    if isinstance(value, bool):
+        return float(value) if kind == "boolean" else _NOTHING
+    if not isinstance(value, str):
+        return _NOTHING
+    text = value.strip()
+    if text in null_words or value in null_words:
+        return None
+    number = truth_of(text) if kind == "boolean" else number_of(text)
+    return _NOTHING if number is None else number
 
 
 def _float(value: Any) -> float:
@@ -288,28 +313,42 @@ def _float(value: Any) -> float:
 
 
 def _texts(name: str, values: Sequence[Any], faults: list[Fault]) -> Sequence[Any]:
-    """One column of text, None for null; faults name each value of another type."""
-    if not set(map(type, values)) <= {str, type(None)}:
-        for row, value in enumerate(values):
-            if not isinstance(value, str) and value is not None:
-                faults.append(Fault("wrong_type", f"row {row}, column '{name}' is {_shown(value)}, not text", row, name))
-                if len(faults) >= SHOWN_FAULTS:
-                    break
-    return values
+    """One column of text, None for null; faults name each value that cannot be spelled."""
+    if _TEXT.issuperset(map(type, values)):
+        return values
+    for row, value in enumerate(values):
+        if isinstance(value, dict | list):
+            faults.append(Fault("wrong_type", f"row {row}, column '{name}' is {shown(value)}, not text", row, name))
+            if len(faults) >= SHOWN_FAULTS:
+                break
+    return [value if isinstance(value, dict | list) else spelled(value) for value in values]
 
 
-def _shown(value: Any, limit: int = 60) -> str:
+_TEXT = frozenset({str, type(None)})
+
+
+def shown(value: Any, limit: int = 60) -> str:
     """A client's value in an error: short, on one line."""
     text = repr(value) if not isinstance(value, dict | list) else f"a{' mapping' if isinstance(value, dict) else ' list'}"
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
-def _outside(value: float, low: float, high: float) -> str:
-    """What a number breaks, and what to give instead."""
-    if low > -LARGEST and high < LARGEST:
+def _outside(value: float, low: float, high: float, kind: str) -> str:
+    """What a number breaks, and what to give instead; the widest bounds were named by nobody."""
+    widest = LARGEST_INTEGER if kind == "integer" else LARGEST
+    if low > -widest and high < widest:
         return f"outside {low:g} to {high:g}: give a value within"
-    if low > -LARGEST and value < low:
+    if low > -widest and value < low:
         return f"below {low:g}: give {low:g} or more"
-    if high < LARGEST and value > high:
+    if high < widest and value > high:
         return f"above {high:g}: give {high:g} or less"
+    if widest == LARGEST_INTEGER and abs(value) <= LARGEST:
+        return "beyond the integers that a 64-bit float tells apart: give a number nearer to 0, or train the column as a category"
     return "outside what a 32-bit float holds: give a number nearer to 0"
+
+
+def _float32_bounds(bounds64: np.ndarray, whole: np.ndarray, inward: float) -> np.ndarray:
+    """Bounds for float32 values: the nearest ones, for a client's 0.1 is what float32 makes of it; for integers the next ones inward."""
+    nearest = bounds64.astype(np.float32)
+    past = (nearest.astype(np.float64) - bounds64) * inward < 0
+    return np.where(past & whole, np.nextafter(nearest, np.float32(inward * np.inf), dtype=np.float32), nearest)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config.dataset import Column
+import numpy as np
+
 from mlops_pipeline.config.pipeline import LOWER_IS_BETTER, Evaluate
-from mlops_pipeline.files import read_json
-from mlops_pipeline.modelling.estimators import predict
-from mlops_pipeline.modelling.formats.skops import load_model
-from mlops_pipeline.modelling.frame import model_input
+from mlops_pipeline.contract.spec import FILE
+from mlops_pipeline.inference.scorer import load_scorer
 from mlops_pipeline.modelling.metrics import Predictions, paired_difference, point
 
 if TYPE_CHECKING:
@@ -24,17 +23,23 @@ def compare(champion: Champion, ours: Predictions, classes: list[Any], test: pl.
     Not comparable if the champion wants columns that the table has no more, or predicts other classes.
     """
     facts = {"version": champion.number, "content_sha256": champion.content_sha256, "model_sha256": champion.model_sha256}
-    card = champion.folder / "training.json"
-    if not card.is_file():
+    if not (champion.folder / FILE).is_file():
         return {**facts, "comparable": False, "reason": "it was not registered by this pipeline"}
-    training = read_json(card)
-    absent = [name for name in training["features"] if name not in test.columns]
+    scorer = load_scorer(champion.folder, only="skops")
+    contract = scorer.contract
+    absent = [name for name in contract.columns if name not in test.columns]
     if absent:
         return {**facts, "comparable": False, "reason": f"the table has no column '{absent[0]}' any more"}
-    if training["task"] != ours.task or list(map(str, training["classes"])) != list(map(str, classes)):
+    if contract.task != ours.task or list(map(str, contract.classes)) != list(map(str, classes)):
         return {**facts, "comparable": False, "reason": "it predicts another target"}
-    x = model_input(test, {name: Column(kind=kind) for name, kind in training["features"].items()})
-    theirs = Predictions(ours.task, ours.y, predict(load_model(champion.folder), x, ours.task), ours.positive)
+    scored = scorer.score(test)
+    if scored.faults:
+        return {
+            **facts,
+            "comparable": False,
+            "reason": f"it does not take {len(scored.faults)} held-out rows, as {scored.faults[0].detail}",
+        }
+    theirs = Predictions(ours.task, ours.y, scored.outputs.astype(np.float64), ours.positive)
     gain, differences = paired_difference(rules.metric, ours, theirs, rules.resamples, rules.confidence, seed)
     return {
         **facts,

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlops_pipeline.config.pipeline import LOWER_IS_BETTER, Settings, feature_columns
 from mlops_pipeline.files import read_json
+from mlops_pipeline.inference.scorer import contract_at
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.frame import model_input, positive_index, read_target
@@ -73,8 +74,8 @@ def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl
 
     test = pl.read_parquet(layout.test)
     stored = pl.read_parquet(layout.evaluation / "predictions.parquet")
-    columns = [name for name in stored.columns if name == "predicted" or name.startswith("probability_")]
-    predicted = stored.select(columns).to_numpy()
+    # The target stands first, whatever it is called.
+    predicted = stored.select(stored.columns[1:]).to_numpy()
     if settings.dataset.task == "regression":
         predicted = predicted.ravel()
     return test, predictions_of(test[settings.dataset.target], predicted, classes, settings)
@@ -115,8 +116,8 @@ def random_split(settings: Settings, layout: Layout) -> float:
     held = np.zeros(len(y), dtype=bool)
     held[np.random.default_rng(settings.seed).permutation(len(y))[: len(y) - train.height]] = True
     x = model_input(table, features)
-    training = read_json(layout.training)
-    unfitted = build_model(training["estimator"], data.task, features, training["params"], settings.seed)
+    contract = contract_at(layout.training)
+    unfitted = build_model(contract.estimator, data.task, features, contract.params, settings.seed)
     model = fit(unfitted, x[~held], y[~held], None)
     classes = [] if data.task == "regression" else model.classes_.tolist()
     return round(

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Column, Dataset
+from mlops_pipeline.contract.values import MISSING, truth_of
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import polars as pl
-
-MISSING = "(missing)"
-"""What a category's null is called inside a model."""
 
 
 def model_input(table: pl.DataFrame, features: dict[str, Column]) -> pd.DataFrame:
@@ -38,5 +36,14 @@ def read_target(path: Path, data: Dataset) -> np.ndarray:
 
 def positive_index(classes: list[object], data: Dataset) -> int:
     """Which class counts as positive: the configured one, else the last."""
+    place = None if data.positive is None else class_named(data.positive, classes, data)
+    return len(classes) - 1 if place is None else place
+
+
+def class_named(name: str | int, classes: list[object], data: Dataset) -> int | None:
+    """Where the class of that name stands, which for a target of true and false may be any word for one; None if there is none."""
     named = [str(value) for value in classes]
-    return named.index(str(data.positive)) if data.positive is not None and str(data.positive) in named else len(classes) - 1
+    if str(name) in named:
+        return named.index(str(name))
+    truth = truth_of(str(name)) if data.columns[data.target].kind == "boolean" else None
+    return named.index(f"{truth:.0f}") if truth is not None and f"{truth:.0f}" in named else None

@@ -12,10 +12,12 @@ from mlops_pipeline.monitoring.report import MonitoringReport, create_model_moni
 from mlops_pipeline.monitoring.window import (
     Pipeline,
     Rows,
+    as_described,
     current_rows,
     judged_rows,
     only_what_the_model_sees,
     open_pipeline,
+    positive_of,
     reference_rows,
     with_predictions,
 )
@@ -88,6 +90,7 @@ def _as_the_pipeline_sees(
 ) -> tuple[Rows, Rows, dict[str, Any]]:
     """Both sides with the champion's predictions and without what it does not see, and what the settings say of the target."""
     data = pipeline.settings.dataset
+    before, now = (as_described(rows, pipeline, prediction, console) for rows in (before, now))
     chosen = target or (data.target if data.target in (*before.table.columns, *now.table.columns) else "target")
     if by_default:
         before = Rows(before.table, before.origin, judged_rows(pipeline, prediction, console))
@@ -96,7 +99,7 @@ def _as_the_pipeline_sees(
     now = with_predictions(now, pipeline, prediction, console)
     besides = (chosen, prediction, *([quantile] if quantile else []))
     before, now = (only_what_the_model_sees(rows, pipeline, besides) for rows in (before, now))
-    return before, now, {"target": chosen, **({"task": data.task, "positive": data.positive} if chosen == data.target else {})}
+    return before, now, {"target": chosen, **({"task": data.task, "positive": positive_of(pipeline)} if chosen == data.target else {})}
 
 
 def _told_rows(console: Console, before: Rows, now: Rows) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Task
+from mlops_pipeline.contract.task import PROBABILITY
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.pairs import is_whole, labels, listed
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 MANY_VALUES = 20
 """A target of numbers with more values than this is measured as a regression."""
-
-PROBABILITY = "probability_"
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import environment
 from mlops_pipeline.config.dataset import Task
+from mlops_pipeline.contract.task import PROBABILITY
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import write_text
 from mlops_pipeline.monitoring.drawing import Sample
 from mlops_pipeline.monitoring.figures import Figures, figures_of, quantile_of
-from mlops_pipeline.monitoring.labelled import PROBABILITY, Outcomes, outcomes
+from mlops_pipeline.monitoring.labelled import Outcomes, outcomes
 from mlops_pipeline.monitoring.pairs import Pair, as_table, labels, listed, pairs
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _mirrored(table: pl.DataFrame, found: Outcomes | None) -> list[str]:
     """Of two probabilities that add up to one, the other class's: it would count the same drift twice."""
     if found is None or found.probability is None:
         return []
-    others = [name for name in table.columns if name.startswith(PROBABILITY) and name != found.probability]
+    others = [name for name in table.columns if name != found.probability and name in {f"{PROBABILITY}{label}" for label in found.classes}]
     return others if found.probability in table.columns and len(others) == 1 else []
 
 

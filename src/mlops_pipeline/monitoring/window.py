@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from calendar import monthrange
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -12,25 +11,34 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.pipeline import Settings, load_settings
+from mlops_pipeline.contract.spec import FILE, Contract
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json
+from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.scorer import contract_at, load_scorer
 from mlops_pipeline.layout import Layout, find_project, layout_of
+from mlops_pipeline.modelling.frame import positive_index
+from mlops_pipeline.tables.cast import are_there, as_numbers, cast_columns
 
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
 PERIOD = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?")
-ROW = "__row"
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A pipeline on disk: its settings, its files, and the columns its champion takes (None without a champion)."""
+    """A pipeline on disk: its settings, its files, and its champion's contract (None without a champion)."""
 
     settings: Settings
     layout: Layout
-    features: tuple[str, ...] | None
+    champion: Contract | None
+
+    @property
+    def features(self) -> tuple[str, ...] | None:
+        """The columns that the champion takes."""
+        return None if self.champion is None else tuple(self.champion.columns)
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,8 @@ def open_pipeline(config: Path | None, default: Path) -> Pipeline | None:
         return None
     settings = load_settings(path)
     layout = layout_of(settings, path, find_project(path))
-    facts = layout.best_model / "training.json"
-    return Pipeline(settings, layout, tuple(read_json(facts)["columns"]) if facts.is_file() else None)
+    facts = layout.best_model / FILE
+    return Pipeline(settings, layout, contract_at(facts) if facts.is_file() else None)
 
 
 def current_rows(named: str | None, since: datetime | None, until: datetime | None, pipeline: Pipeline | None) -> Rows:
@@ -69,23 +77,75 @@ def reference_rows(named: str | None, pipeline: Pipeline | None) -> Rows:
     return _champion_window(pipeline) if named is None else _named_rows("--reference", named, pipeline)
 
 
-def read_table(path: Path) -> pl.DataFrame:
-    """A whole CSV or Parquet file with typed columns; raises :class:`PipelineError`."""
+def read_table(path: Path, pipeline: Pipeline | None = None) -> pl.DataFrame:
+    """A whole CSV or Parquet file with typed columns: of the kinds that the pipeline describes, else of what their values are.
+
+    Raises :class:`PipelineError`.
+    """
     import polars as pl
 
     if not path.is_file():
         raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
+    if not path.name.endswith((".parquet", ".csv", ".csv.gz")):
+        raise PipelineError(f"{path}: unknown format: give a .csv, .csv.gz or .parquet file")
+    described = {} if pipeline is None else pipeline.settings.dataset.columns
+    null_words = Source(path=str(path)).null_values if pipeline is None else pipeline.settings.dataset.source.null_values
     try:
         if path.suffix == ".parquet":
-            return pl.read_parquet(path)
-        if path.name.endswith((".csv", ".csv.gz")):
-            nulls = list(Source(path=str(path)).null_values)
-            return pl.read_csv(path, null_values=nulls, infer_schema_length=None, try_parse_dates=True)
+            table = pl.read_parquet(path, glob=False, hive_partitioning=False)
+        else:
+            # A described column is read as text, so that 0200 stays 0200 and the words for null are the pipeline's.
+            held = dict.fromkeys(described, pl.String)
+            names = pl.read_csv(path, n_rows=0, glob=False).columns
+            overrides = {name: kind for name, kind in held.items() if name in names}
+            table = pl.read_csv(
+                path, null_values=list(null_words), infer_schema_length=None, try_parse_dates=True, schema_overrides=overrides, glob=False
+            )
     except pl.exceptions.NoDataError as error:
         raise PipelineError(f"{path}: is empty: give a table with a header and rows") from error
     except (pl.exceptions.PolarsError, OSError) as error:
         raise PipelineError(f"{path}: cannot be read as a table: {one_line(error)}") from error
-    raise PipelineError(f"{path}: unknown format: give a .csv, .csv.gz or .parquet file")
+    return table
+
+
+def as_described(rows: Rows, pipeline: Pipeline, prediction: str, console: Console) -> Rows:
+    """The same rows, each column of the kind that the pipeline describes; values that are none of it are null, and are told."""
+    data = pipeline.settings.dataset
+    there = {name: column for name, column in data.columns.items() if name in rows.table.columns}
+    cast = cast_columns(rows.table, there, data.source.null_values)
+    for name, column in there.items():
+        lost = int((are_there(rows.table[name], column.kind, data.source.null_values) & cast[name].is_null()).sum())
+        if lost:
+            console.print(
+                f"note       {lost:,} values of {name} are not of kind {column.kind}: counted as missing", highlight=False, markup=False
+            )
+    return replace(rows, table=_in_words(cast, rows.table, pipeline, prediction))
+
+
+def _in_words(cast: pl.DataFrame, given: pl.DataFrame, pipeline: Pipeline, prediction: str) -> pl.DataFrame:
+    """A yes/no target, and what was predicted of it, in the words of its owner, however a file spells them."""
+    import polars as pl
+
+    data, champion = pipeline.settings.dataset, pipeline.champion
+    if data.columns[data.target].kind != "boolean":
+        return cast
+    words = champion.answers if champion is not None and champion.target == data.target else [0, 1]
+    for name in (data.target, prediction):
+        if name in given.columns and (name == data.target or not given[name].dtype.is_float()):
+            truths = as_numbers(given[name], "boolean", data.source.null_values)
+            if not (are_there(given[name], "boolean", data.source.null_values) & truths.is_null()).any():
+                said = pl.Series(words)
+                cast = cast.with_columns(said.gather(truths.cast(pl.UInt32)).alias(name))
+    return cast
+
+
+def positive_of(pipeline: Pipeline) -> int | str | None:
+    """The class that counts as positive, in its owner's words."""
+    data, champion = pipeline.settings.dataset, pipeline.champion
+    if champion is None or not champion.classes:
+        return data.positive
+    answer: int | str = champion.answers[positive_index(champion.classes, data)]
+    return answer
 
 
 def with_predictions(rows: Rows, pipeline: Pipeline, prediction: str, console: Console) -> Rows:
@@ -100,8 +160,9 @@ def only_what_the_model_sees(rows: Rows, pipeline: Pipeline, besides: tuple[str,
     """The rows with the champion's columns, target and predictions alone; private columns go in any case."""
     columns = pipeline.settings.dataset.columns
     kept = [name for name in rows.table.columns if name not in columns or not columns[name].private]
+    probabilities = _probabilities(pipeline)
     if pipeline.features is not None and set(pipeline.features) <= set(kept):
-        kept = [name for name in kept if name in pipeline.features or name in besides or name.startswith("probability_")]
+        kept = [name for name in kept if name in pipeline.features or name in besides or name in probabilities]
     return replace(rows, table=rows.table.select(kept))
 
 
@@ -113,14 +174,20 @@ def judged_rows(pipeline: Pipeline, prediction: str, console: Console) -> pl.Dat
     evaluated = layout.best_model / "evaluation.json"
     if not evaluated.is_file() or read_json(evaluated).get("test_sha256") != read_json(layout.split_report)["test_sha256"]:
         return None
-    predicted = _predicted(read_table(layout.test), pipeline, layout.relative(layout.test), prediction, console)
+    held_out = as_described(Rows(read_table(layout.test), ""), pipeline, prediction, console)
+    predicted = _predicted(held_out.table, pipeline, layout.relative(layout.test), prediction, console)
     target = pipeline.settings.dataset.target
-    return predicted.select([c for c in predicted.columns if c in (target, prediction) or c.startswith("probability_")])
+    return predicted.select([c for c in predicted.columns if c in (target, prediction, *_probabilities(pipeline))])
+
+
+def _probabilities(pipeline: Pipeline) -> list[str]:
+    """The columns of the champion's probabilities."""
+    return [] if pipeline.champion is None else pipeline.champion.kind.output_names(pipeline.champion.answers)[1:]
 
 
 def _named_rows(option: str, named: str, pipeline: Pipeline | None) -> Rows:
     if Path(named).is_file():
-        return Rows(read_table(Path(named)), named)
+        return Rows(read_table(Path(named), pipeline), named)
     if (moments := _period(option, named)) is not None:
         return _table_rows(f"{option} {named}", *moments, pipeline)
     raise PipelineError(f"{option} {named}: does not exist: name a CSV or Parquet file, or a period such as 2013-10{_span(pipeline)}")
@@ -187,7 +254,7 @@ def _champion_window(pipeline: Pipeline | None) -> Rows:
     if not (layout.train.is_file() and layout.split_report.is_file()):
         raise PipelineError(f"{layout.relative(layout.train)}: does not exist: run `mlops run` first, or name --reference")
     split = read_json(layout.split_report)
-    if read_json(layout.best_model / "training.json").get("train_sha256") != split["train_sha256"]:
+    if pipeline.champion is not None and pipeline.champion.train_sha256 != split["train_sha256"]:
         raise PipelineError(
             f"{layout.relative(layout.train)}: is not what the champion was trained on: name its rows with --reference, or run `mlops run`"
         )
@@ -197,21 +264,19 @@ def _champion_window(pipeline: Pipeline | None) -> Rows:
 
 def _predicted(table: pl.DataFrame, pipeline: Pipeline, origin: str, prediction: str, console: Console) -> pl.DataFrame:
     """The table with predictions beside its rows, null where a row breaks the champion's schema."""
+    import numpy as np
     import polars as pl
-    from rich.console import Console
 
-    from mlops_pipeline.inference.batch import predict_file
-
-    with tempfile.TemporaryDirectory(prefix="mlops-monitor-") as folder:
-        source, target = Path(folder) / "rows.parquet", Path(folder) / "predicted.parquet"
-        table.select(pipeline.features or ()).with_row_index(ROW).write_parquet(source)
-        try:
-            done = predict_file(pipeline.layout.best_model, source, target, console if console.is_terminal else Console(quiet=True))
-        except PipelineError as error:
-            why = str(error).replace(str(source), origin)
-            raise PipelineError(f"{origin}: no row keeps the champion's schema" if str(target) in why else why) from error
-        said = pl.read_parquet(target).select(ROW, pl.col("prediction").alias(prediction), pl.selectors.starts_with("probability_"))
-    broken = f"; {done.rejected:,} break its schema and have no prediction" if done.rejected else ""
-    console.print(f"predicted  {done.rows:,} rows of {origin} with the champion{broken}", highlight=False)
-    fresh = table.drop([c for c in table.columns if c in said.columns and c != ROW])
-    return fresh.with_row_index(ROW).join(said, on=ROW, how="left", maintain_order="left").drop(ROW)
+    scorer = load_scorer(pipeline.layout.best_model)
+    try:
+        scored = scorer.score(table.select([name for name in scorer.signature.names if name in table.columns]))
+    except Refused as refusal:
+        raise PipelineError(f"{origin}: {refusal.faults[0].detail}") from refusal
+    if not scored.taken.any():
+        raise PipelineError(f"{origin}: no row keeps the champion's schema: {scored.faults[0].detail}")
+    broken = f"; {len(scored.faults):,} break its schema and have no prediction" if scored.faults else ""
+    console.print(f"predicted  {int(scored.taken.sum()):,} rows of {origin} with the champion{broken}", highlight=False, markup=False)
+    names = [prediction, *scorer.contract.kind.output_names(scorer.contract.answers)[1:]]
+    places = pl.Series(np.where(scored.taken, np.cumsum(scored.taken) - 1, 0)).set(pl.Series(~scored.taken), None)
+    said = [column.gather(places).alias(column.name) for column in scorer.columns_of(scored.outputs, names)]
+    return table.drop([name for name in names if name in table.columns]).with_columns(said)

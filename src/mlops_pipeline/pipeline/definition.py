@@ -83,7 +83,7 @@ STAGES: tuple[Stage, ...] = (
         summary="Fit the estimator, with its preprocessing inside, on the training rows alone",
         run=train,
         settings=("name", "seed", "dataset", "features", "split", "train", "tuning"),
-        reads=("train",),
+        reads=("train", "ingest_report"),
         writes=("model", "training"),
     ),
     Stage(

@@ -10,9 +10,6 @@ import msgspec
 if TYPE_CHECKING:
     import numpy as np
 
-MISSING = "(missing)"
-"""What a category's null is called inside a model (modelling.frame says the same)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Layout:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import replacing
 from mlops_pipeline.records.encoding import Blob, Columns, read_blob
-from mlops_pipeline.records.entry import MISSING
 from mlops_pipeline.records.sqlite import VERSION, files_of
 from mlops_pipeline.records.store import StoreError, is_address
 

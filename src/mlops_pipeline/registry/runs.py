@@ -11,13 +11,14 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from pydantic import Field
 
 from mlops_pipeline.config.pipeline import Settings, registry_uri, shown_settings, tracking_uri
 from mlops_pipeline.config.tree import Frozen, hidden, read_yaml, tree_of
+from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout
@@ -43,9 +44,9 @@ class Tracking:
         self.client = open_client(self.uri, registry_uri(settings, layout.default_tracking_uri), layout)
         self.experiment_id = self._experiment()
 
-    def record_training(self, training: dict[str, Any], fit_seconds: float | None) -> str:
+    def record_training(self, training: Contract, fit_seconds: float | None) -> str:
         """The run of this model: the one already recorded, or a new one with parameters, settings and environment."""
-        found = self.find_run(training["model_sha256"])
+        found = self.find_run(training.model_sha256)
         if found is not None:
             return str(found.info.run_id)
         from mlflow.entities import Metric, Param, RunTag
@@ -54,18 +55,18 @@ class Tracking:
         run = self.client.create_run(
             self.experiment_id,
             start_time=now - int(1000 * (fit_seconds or 0)),
-            run_name=f"{training['estimator']}-{training['model_sha256'][:8]}",
+            run_name=f"{training.estimator}-{training.model_sha256[:8]}",
             tags=self._facts(training),
         )
         run_id = str(run.info.run_id)
         metrics = [Metric("fit_seconds", fit_seconds, now, 0)] if fit_seconds is not None else []
-        params = {"estimator": training["estimator"], **training["params"], **{f"tuning.{k}": v for k, v in training["tuning"].items()}}
+        params = {"estimator": training.estimator, **training.params, **{f"tuning.{k}": v for k, v in training.tuning.items()}}
         self.client.log_batch(run_id, metrics, [Param(k, str(v)) for k, v in params.items()])
         self.client.log_text(run_id, yaml.safe_dump(shown_settings(self.settings), sort_keys=False, allow_unicode=True), "settings.yaml")
         if self.layout.lock.exists():
             self.client.log_artifact(run_id, str(self.layout.lock), "environment")
         # The digest comes last: a run without it was cut short, and is not found again.
-        self.client.log_batch(run_id, tags=[RunTag(DIGEST_TAG, training["model_sha256"])])
+        self.client.log_batch(run_id, tags=[RunTag(DIGEST_TAG, training.model_sha256)])
         self.client.set_terminated(run_id)
         return run_id
 
@@ -110,11 +111,11 @@ class Tracking:
             return self.settings.tracking.artifacts
         return None if self.uri.startswith("http") else (self.layout.mlflow / "artifacts").as_uri()
 
-    def _facts(self, training: dict[str, Any]) -> dict[str, str]:
+    def _facts(self, training: Contract) -> dict[str, str]:
         facts = {
             **environment_facts(self.layout.project, self.layout.lock),
-            "train_sha256": training["train_sha256"],
-            "seed": str(training["seed"]),
+            "train_sha256": training.train_sha256,
+            "seed": str(training.seed),
             "pipeline": self.settings.name,
         }
         if self.layout.config.is_file():

@@ -16,10 +16,12 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.engine import NotFinite, score
+from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.records.entry import Entry, Layout
 from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.batching import Batcher, Queue
@@ -258,6 +260,10 @@ class Application:
             refusal = error
         elif isinstance(error, RecordFull):
             refusal = refused(503, "record_full", "the record of predictions cannot be written at present: send again later", RETRY)
+        elif isinstance(error, NotFinite):
+            log.error("output_not_finite", extra={"request_id": asked.request_id, "path": asked.path[:200]})
+            what = f"{error}: nothing was predicted"
+            refusal = Refused(500, [Fault("output_not_finite", what, int(error.rows[0]))])
         else:
             log.error("failed", exc_info=error, extra={"request_id": asked.request_id, "path": asked.path[:200]})
             refusal = refused(500, "internal", f"the server failed; its log says more under {asked.request_id}")
@@ -323,7 +329,7 @@ class Application:
             batcher = before.batcher
         else:
             seen = self.metrics.batches(loaded.name)
-            batcher = Batcher(loaded.engine.predict, self._queue, self._pool, max_rows=self.settings.batching.max_rows, seen=seen)
+            batcher = Batcher(partial(score, loaded.engine), self._queue, self._pool, max_rows=self.settings.batching.max_rows, seen=seen)
         return Served(loaded, batcher)
 
     def take(self, served: Served) -> None:

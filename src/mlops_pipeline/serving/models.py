@@ -16,10 +16,13 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
+from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
+from mlops_pipeline.contract.task import TASKS
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.inference.engine import Engine, load_engine
+from mlops_pipeline.inference.engine import NotFinite, load_engine, score
 from mlops_pipeline.inference.faults import Refused
-from mlops_pipeline.inference.signature import Signature, Training
+from mlops_pipeline.inference.formats import Engine
+from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.registry.reader import GATE_TAG, content_digest
 from mlops_pipeline.serving.source import Found, Source, Unfit
 
@@ -29,7 +32,6 @@ TOLERANCE = 1e-4
 WARM_ROWS = (1, 64)
 WARM_CALLS = 3
 LONGEST_PAUSE_S = 60.0
-TASKS = ("binary", "multiclass", "regression")
 
 Content = TypeVar("Content")
 
@@ -54,7 +56,7 @@ class Loaded:
     folder: Path
     signature: Signature = field(repr=False)
     engine: Engine = field(repr=False)
-    training: Training = field(repr=False)
+    contract: Contract = field(repr=False)
     evaluation: dict[str, Any] = field(repr=False)
     gate: tuple[dict[str, Any], ...] = field(repr=False)
     example: dict[str, Any] = field(repr=False)
@@ -88,15 +90,13 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
     Raises :class:`Unfit` in one line that names the file.
     """
     _check_digest(folder, found)
-    training = _decoded(folder / "training.json", Training)
-    if training.task not in TASKS or not training.columns:
-        raise Unfit("unreadable", f"{folder / 'training.json'}: names no column, or the unknown task '{training.task}': train again")
+    contract = _contract(folder / FILE)
     evaluation: dict[str, Any] = _decoded(folder / "evaluation.json", dict[str, Any])
     expected = _decoded(folder / "expected.json", Expected)
     if not expected.rows:
         raise Unfit("missing", f"{folder / 'expected.json'}: holds no row: register the version anew with `mlops run`")
-    signature = Signature.of(training, reject_unseen=options.reject_unseen, max_rows=options.max_rows)
-    engine = _engine(folder, signature, options.threads)
+    engine = _engine(folder, contract, options.threads)
+    signature = Signature.of(contract, reject_unseen=options.reject_unseen, max_rows=options.max_rows, precision=engine.precision)
     _prove(folder, signature, engine, expected)
     # A folder that is replaced while it is read would mix two versions.
     _check_digest(folder, found)
@@ -108,7 +108,7 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
         folder=folder,
         signature=signature,
         engine=engine,
-        training=training,
+        contract=contract,
         evaluation=evaluation,
         gate=_gate(found),
         example=expected.rows[0],
@@ -289,9 +289,18 @@ def _decoded(path: Path, kind: type[Content]) -> Content:
         raise Unfit("unreadable", f"{path}: is damaged ({one_line(error)}): restore it, or promote another version") from error
 
 
-def _engine(folder: Path, signature: Signature, threads: int) -> Engine:
+def _contract(path: Path) -> Contract:
     try:
-        return load_engine(folder, signature.names, signature.task, threads)
+        return contract_of(path.read_bytes())
+    except FileNotFoundError as error:
+        raise Unfit("missing", f"{path}: is missing: register the version anew with `mlops run`") from error
+    except (Unreadable, OSError) as error:
+        raise Unfit("unreadable", f"{path}: {one_line(error)}") from error
+
+
+def _engine(folder: Path, contract: Contract, threads: int) -> Engine:
+    try:
+        return load_engine(folder, contract, threads)
     except PipelineError as error:
         raise Unfit("unreadable", str(error)) from error
     except ImportError as error:
@@ -313,24 +322,24 @@ def _prove(folder: Path, signature: Signature, engine: Engine, expected: Expecte
             some = [expected.rows[k % len(expected.rows)] for k in range(count)]
             for _ in range(WARM_CALLS):
                 rows = lenient.from_records(some)
-                engine.predict(rows.numbers, rows.categories)
+                score(engine, rows.numbers, rows.categories)
         rows = lenient.from_records(expected.rows)
-        said = np.asarray(engine.predict(rows.numbers, rows.categories), dtype=np.float64)
+        said = np.asarray(score(engine, rows.numbers, rows.categories), dtype=np.float64)
     except Refused as refusal:
         raise Unfit("outputs", f"{place}: its rows do not fit training.json ({refusal.place}): register the version anew") from refusal
+    except NotFinite as error:
+        raise Unfit("outputs", f"{place}: {error}: promote another version") from error
     except Exception as error:
         raise Unfit("outputs", f"{place}: the model fails on its own rows ({one_line(error)}): promote another version") from error
     try:
         wanted = np.array(expected.outputs, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise Unfit("unreadable", f"{place}: its outputs are no numbers ({one_line(error)}): register the version anew") from error
-    shape = (len(expected.rows),) if signature.task == "regression" else (len(expected.rows), len(signature.classes))
+    shape = (len(expected.rows), *TASKS[signature.task].width(signature.classes))
     if said.shape != shape or wanted.shape != shape:
         raise Unfit("outputs", f"{place}: outputs of shape {wanted.shape} are stored, {said.shape} are predicted, {shape} are due")
-    if not np.isfinite(said).all():
-        raise Unfit("outputs", f"{place}: the model says {said[~np.isfinite(said)][0]} on row {int(np.argwhere(~np.isfinite(said))[0][0])}")
     off = np.abs(said - wanted)
-    allowed = TOLERANCE * np.maximum(np.abs(wanted), np.abs(wanted).max() / 100) if signature.task == "regression" else TOLERANCE
+    allowed = TOLERANCE * np.maximum(np.abs(wanted), np.abs(wanted).max() / 100) if not signature.has_classes else TOLERANCE
     if not (off <= allowed).all():
         raise Unfit("outputs", f"{place}: the model's outputs differ from the stored ones by up to {off.max():g}: promote another version")
 

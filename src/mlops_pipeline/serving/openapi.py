@@ -18,9 +18,10 @@ from typing import Any
 
 import msgspec
 
+from mlops_pipeline.contract.spec import Column
+from mlops_pipeline.contract.values import MISSING, bounds
 from mlops_pipeline.inference.faults import SHOWN_FAULTS
-from mlops_pipeline.inference.signature import LARGEST, Column, Signature, bounds
-from mlops_pipeline.records.entry import MISSING
+from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.serving.problems import TITLES
 from mlops_pipeline.serving.protocol import open_inference
 
@@ -72,8 +73,6 @@ _OPEN = ("/", "/docs", "/live", "/ready", "/ping", "/health", "/v2/health/live",
 """Routes that need no API key."""
 
 Json = dict[str, Any]
-_FURTHEST = int(LARGEST) + 2**74
-"""The largest integer that is read as what a 32-bit float holds at most, since it is rounded to a 64-bit one before."""
 
 
 def document(
@@ -137,7 +136,7 @@ def made_up(signature: Signature) -> Json:
 
 
 def _model_schemas(name: str, signature: Signature, max_rows: int) -> Json:
-    values = {column: _value(signature, column) for column in signature.names}
+    values = {column: _named_value(signature, column) for column in signature.names}
     record = _object(values, [column for column in signature.names if not signature.columns[column].nullable])
     many = {"type": "array", "minItems": 1, "maxItems": max_rows}
     rows = {
@@ -202,6 +201,12 @@ def _model_schemas(name: str, signature: Signature, max_rows: int) -> Json:
     return {f"{name}.{part}": schema for part, schema in schemas.items()}
 
 
+def _named_value(signature: Signature, name: str) -> Json:
+    """One value of a column in a record, where a category may be stored as a number or a truth."""
+    value, column = _value(signature, name), signature.columns[name]
+    return value if column.kind != "category" or "enum" in value else {**value, "type": _or_null(["string", "number", "boolean"], column)}
+
+
 def _value(signature: Signature, name: str) -> Json:
     """One value of a column."""
     column = signature.columns[name]
@@ -210,8 +215,6 @@ def _value(signature: Signature, name: str) -> Json:
     low, high = bounds(column)
     kinds = {"integer": ["integer"], "boolean": ["boolean", "integer"]}.get(column.kind, ["number"])
     least, most = _plain(low), _plain(high)
-    if column.kind == "integer":
-        least, most = -_FURTHEST if low == -LARGEST else least, _FURTHEST if high == LARGEST else most
     return {"type": _or_null(kinds, column), "minimum": least, "maximum": most}
 
 
@@ -220,6 +223,10 @@ def _category(signature: Signature, name: str, column: Column) -> Json:
     schema: Json = {"type": _or_null(["string"], column)}
     if signature.reject_unseen:
         return {**schema, "enum": [*seen, *([None] if column.nullable else [])]}
+    nothing = sorted(signature.null_words - signature.seen[name])
+    if nothing and not column.nullable:
+        # Each stands for null, as in a table.
+        schema["not"] = {"enum": nothing}
     return {**schema, "examples": seen[:8]} if seen else schema
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
+from mlops_pipeline.contract.values import FALSE_WORDS, LARGEST_INTEGER, TRUE_WORDS, bounds, spelled, truth_of
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.tables.source import Broken, Chunk
 
 if TYPE_CHECKING:
     import polars as pl
-
-TRUE_WORDS = ("true", "t", "yes", "y", "1", "1.0")
-FALSE_WORDS = ("false", "f", "no", "n", "0", "0.0")
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,6 @@ def typed_rows(chunk: Chunk, data: Dataset, lookups: list[tuple[tuple[str, ...],
     A row is broken if a value does not parse as its column's kind, if it lies outside the column's bounds, or if it
     is null where null is not allowed. A row whose target is null is counted apart: it is unlabelled, not broken.
     """
-    import polars as pl
 
     source = chunk.frame
     late = [*data.counts, *data.history]
@@ -43,9 +41,9 @@ def typed_rows(chunk: Chunk, data: Dataset, lookups: list[tuple[tuple[str, ...],
         remedy = ": separate its fields with commas" if uncut else ""
         raise PipelineError(f"dataset.columns: '{absent[0]}' is not in the source: it has {', '.join(source.columns)}{remedy}")
     given = {name: column for name, column in data.columns.items() if name in source.columns}
-    frame = cast_columns(source.select(list(given)), given)
-    reason = first_reason(source, unparsed(frame, given))
-    frame = frame.with_columns(reason.alias("__reason"))
+    null_words = data.source.null_values
+    frame = cast_columns(source.select(list(given)), given, null_words)
+    reasons = unparsed(frame, source, given, null_words)
     for keys, table in lookups:
         gone = [key for key in keys if key not in frame.columns]
         if gone:
@@ -55,20 +53,50 @@ def typed_rows(chunk: Chunk, data: Dataset, lookups: list[tuple[tuple[str, ...],
     frame = derive(frame, data)
     ruled = {name: column for name, column in data.columns.items() if name not in late}
     ruled[data.target] = ruled[data.target].model_copy(update={"nullable": True})
-    frame = frame.with_columns(first_reason(frame, [pl.col("__reason"), *outside(ruled)]).alias("__reason"))
-    good = frame.filter(pl.col("__reason").is_null())
+    reason = first_reason([*reasons, *outside(frame, ruled)], frame.height)
+    good = frame.filter(reason.is_null())
     columns = [name for name in data.columns if name not in late]
-    broken = [*chunk.broken, *as_broken(source, chunk.row_numbers, frame["__reason"])]
+    broken = [*chunk.broken, *as_broken(source, chunk.row_numbers, reason)]
     return TypedRows(good.select(columns), broken, good[data.target].null_count(), source.height + len(chunk.broken))
 
 
-def cast_columns(frame: pl.DataFrame, columns: dict[str, Column]) -> pl.DataFrame:
-    """Cast each column to its kind's type; a value that does not parse becomes null.
+class Spelling:
+    """How a target of true and false is written in its source: counted as chunks go by."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[bool, Any], int] = {}
+
+    def look(self, source: pl.DataFrame, data: Dataset) -> None:
+        """Count the spellings of one chunk."""
+        if data.columns[data.target].kind != "boolean" or data.target not in source.columns or data.target in data.derive:
+            return
+        for value, count in source[data.target].value_counts().iter_rows():
+            truth = value if isinstance(value, bool) else truth_of(value.strip()) if isinstance(value, str) else None
+            if truth is not None:
+                word = value if isinstance(value, bool) else value.strip()
+                self._counts[bool(truth), word] = self._counts.get((bool(truth), word), 0) + count
+
+    def words(self) -> list[str | bool]:
+        """The usual word for false and the one for true; none if one of them never occurs, or if they are 0 and 1."""
+        usual: list[str | bool] = []
+        for truth in (False, True):
+            known = sorted(
+                ((count, str(word), word) for (said, word), count in self._counts.items() if said is truth),
+                key=lambda one: (-one[0], one[1]),
+            )
+            if not known:
+                return []
+            usual.append(known[0][2])
+        return [] if [str(word).removesuffix(".0") for word in usual] == ["0", "1"] else usual
+
+
+def cast_columns(frame: pl.DataFrame, columns: Mapping[str, Column], null_words: Collection[str] = ()) -> pl.DataFrame:
+    """Cast each column to its kind's type; a value that is none of its kind, and a text that stands for null, becomes null.
 
     number → Float64, integer → Int64, boolean → Int8 (0 or 1), datetime → Datetime[µs] (UTC, no zone),
     category and text → String.
     """
-    return frame.with_columns([_cast(frame, name, column).alias(name) for name, column in columns.items()])
+    return frame.with_columns([_cast(frame, name, column, null_words).alias(name) for name, column in columns.items()])
 
 
 def derive(frame: pl.DataFrame, data: Dataset) -> pl.DataFrame:
@@ -80,56 +108,131 @@ def derive(frame: pl.DataFrame, data: Dataset) -> pl.DataFrame:
         try:
             made = frame.select(pl.sql_expr(sql).alias(name))
         except PolarsError as error:
-            there = ", ".join(column for column in frame.columns if not column.startswith("__"))
+            there = ", ".join(frame.columns)
             raise PipelineError(f"dataset.derive.{name} = {sql!r}: {one_line(error)}: columns are {there}") from error
         if made.height != frame.height:
             raise PipelineError(
                 f"dataset.derive.{name} = {sql!r}: gives no value for each row: use columns, without SUM, COUNT and their like"
             )
+        if made[name].dtype == pl.Boolean and data.columns[name].kind in ("number", "integer"):
+            # What SQL calls true is 1 where its owner wants a number of it.
+            made = made.cast(pl.Int8)
         frame = frame.with_columns(cast_columns(made, {name: data.columns[name]}))
     return frame
 
 
-def _cast(frame: pl.DataFrame, name: str, column: Column) -> pl.Expr:  # noqa: PLR0911  # one return a kind
+def as_numbers(values: pl.Series, kind: str, null_words: Collection[str] = ()) -> pl.Series:
+    """A column of numbers or truths as Float64, infinity among them; null for NaN, for a word for null and for what is none of the kind."""
     import polars as pl
 
-    value, held = pl.col(name), frame.schema[name]
-    if column.kind in ("number", "integer") and held == pl.String:
-        value = value.str.strip_chars()
-    if column.kind == "number":
-        number = value.cast(pl.Float64, strict=False)
-        return pl.when(number.is_finite()).then(number)
-    if column.kind == "integer":
-        number = value.cast(pl.Float64, strict=False)
-        return pl.when(number.is_finite() & (number == number.round()) & (number.abs() < 2.0**53)).then(number).cast(pl.Int64, strict=False)
-    if column.kind == "boolean":
-        if held == pl.Boolean:
-            return value.cast(pl.Int8)
-        word = value.cast(pl.String).str.strip_chars().str.to_lowercase()
-        return pl.when(word.is_in(TRUE_WORDS)).then(1).when(word.is_in(FALSE_WORDS)).then(0).cast(pl.Int8)
+    held = values.dtype
+    if held == pl.Boolean:
+        return values.cast(pl.Float64) if kind == "boolean" else _nulls(values, pl.Float64())
+    if _is_text(held):
+        text = values.cast(pl.String).str.strip_chars()
+        text = text.set(text.is_in(list(null_words)), None) if null_words else text
+        number = text.cast(pl.Float64, strict=False)
+        if kind == "boolean":
+            word = text.str.to_lowercase()
+            yes, no = word.is_in(TRUE_WORDS), word.is_in(FALSE_WORDS)
+            number = pl.select(pl.when(yes).then(1.0).when(no).then(0.0).otherwise(number).alias(values.name)).to_series()
+    elif held.is_numeric():
+        number = values.cast(pl.Float64, strict=False)
+    else:
+        return _nulls(values, pl.Float64())
+    return number.fill_nan(None)
+
+
+def as_text(values: pl.Series) -> pl.Series:
+    """A column as text, whatever type it is stored in; NaN is null."""
+    import polars as pl
+
+    if _is_text(values.dtype):
+        return values.cast(pl.String)
+    if values.dtype.is_integer():
+        return values.cast(pl.String)
+    known = values.drop_nulls().unique()
+    if known.dtype == pl.Float32:
+        # The shortest text of a 32-bit float is what its owner wrote, not its digits as a 64-bit one.
+        new = [spelled(float(text)) for text in known.cast(pl.String)]
+    else:
+        new = [spelled(value) for value in known.to_list()]
+    return values.replace_strict(known, pl.Series(new, dtype=pl.String), default=None, return_dtype=pl.String)
+
+
+def are_there(values: pl.Series, kind: str, null_words: Collection[str] = ()) -> pl.Series:
+    """Where a column of a kind has a value: not null, not NaN and no word for null."""
+    import polars as pl
+
+    there = values.is_not_null()
+    if values.dtype.is_float():
+        return there & values.is_not_nan().fill_null(value=False)
+    if _is_text(values.dtype):
+        text = values.cast(pl.String)
+        if kind in ("category", "text"):
+            return there & ~text.is_in(list(null_words)).fill_null(value=True)
+        text = text.str.strip_chars()
+        nothing = text.is_in(list(null_words)) | text.str.contains("(?i)^[+-]?nan$")
+        return there & ~nothing.fill_null(value=True)
+    return there
+
+
+def _is_text(held: pl.DataType) -> bool:
+    import polars as pl
+
+    return held == pl.String or held == pl.Categorical or held == pl.Enum  # noqa: PLR1714  # a type compares with a class, and hashes as none
+
+
+def _nulls(values: pl.Series, held: pl.DataType) -> pl.Series:
+    import polars as pl
+
+    return pl.Series(values.name, [None], dtype=held).new_from_index(0, len(values))
+
+
+def _cast(frame: pl.DataFrame, name: str, column: Column, null_words: Collection[str]) -> pl.Expr | pl.Series:
+    import polars as pl
+
+    values = frame[name]
     if column.kind == "datetime":
-        if held == pl.String:
-            text = value.str.strip_chars().str.replace("T", " ", literal=True).str.strip_suffix("Z")
-            forms = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-            zoned = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", strict=False, time_unit="us", time_zone="UTC").dt.replace_time_zone(None)
-            return pl.coalesce([*(text.str.to_datetime(form, strict=False, time_unit="us") for form in forms), zoned])
-        if isinstance(held, pl.Datetime) and held.time_zone is not None:
-            value = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        return value.cast(pl.Datetime("us"), strict=False)
-    return value.cast(pl.String, strict=False)
+        return _as_moment(pl.col(name), values.dtype)
+    if column.kind == "text":
+        return values.cast(pl.String, strict=False)
+    if column.kind == "category":
+        return as_text(values)
+    number = as_numbers(values, column.kind, null_words)
+    if column.kind == "number":
+        return number.set(~number.is_finite(), None)
+    low, high = (0.0, 1.0) if column.kind == "boolean" else (-LARGEST_INTEGER, LARGEST_INTEGER)
+    usable = (number == number.round()) & number.is_between(low, high)
+    return number.set(~usable, None).cast(pl.Int8 if column.kind == "boolean" else pl.Int64)
 
 
-def unparsed(frame: pl.DataFrame, columns: dict[str, Column]) -> list[pl.Expr]:
-    """Over the *source* rows of a cast frame: a reason where a value is there but did not become its column's kind."""
+def _as_moment(value: pl.Expr, held: pl.DataType) -> pl.Expr:
+    import polars as pl
+
+    if held == pl.String:
+        text = value.str.strip_chars().str.replace("T", " ", literal=True).str.strip_suffix("Z")
+        forms = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+        zoned = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", strict=False, time_unit="us", time_zone="UTC").dt.replace_time_zone(None)
+        return pl.coalesce([*(text.str.to_datetime(form, strict=False, time_unit="us") for form in forms), zoned])
+    if isinstance(held, pl.Datetime) and held.time_zone is not None:
+        value = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    return value.cast(pl.Datetime("us"), strict=False)
+
+
+def unparsed(frame: pl.DataFrame, source: pl.DataFrame, columns: Mapping[str, Column], null_words: Collection[str] = ()) -> list[pl.Series]:
+    """For each column of a cast frame: a reason where its source has a value that did not become one of its kind."""
     import polars as pl
 
     return [
-        pl.when(pl.col(name).is_not_null() & frame[name].is_null()).then(pl.lit(f"{name}: not a {column.kind}"))
+        pl.select(
+            pl.when(are_there(source[name], column.kind, null_words) & frame[name].is_null()).then(pl.lit(f"{name}: not a {column.kind}"))
+        ).to_series()
         for name, column in columns.items()
     ]
 
 
-def outside(columns: dict[str, Column]) -> list[pl.Expr]:
+def outside(frame: pl.DataFrame, columns: Mapping[str, Column]) -> list[pl.Series]:
     """Over cast rows: a reason where a value is null or out of bounds against its column's description."""
     import polars as pl
 
@@ -137,19 +240,23 @@ def outside(columns: dict[str, Column]) -> list[pl.Expr]:
     for name, column in columns.items():
         value = pl.col(name)
         if not column.nullable:
-            rules.append(pl.when(value.is_null()).then(pl.lit(f"{name}: is null")))
-        if column.min is not None:
-            rules.append(pl.when(value < column.min).then(pl.lit(f"{name}: below {column.min:g}")))
-        if column.max is not None:
-            rules.append(pl.when(value > column.max).then(pl.lit(f"{name}: above {column.max:g}")))
-    return rules
+            rules.append(pl.when(value.is_null()).then(pl.lit(f"{name}: is null")).alias(f"{len(rules)}"))
+        if column.kind not in ("number", "integer"):
+            continue
+        low, high = bounds(column)
+        below = f"below {low:g}" if column.min is not None else "outside what a 32-bit float holds"
+        above = f"above {high:g}" if column.max is not None else "outside what a 32-bit float holds"
+        broken = pl.when(value < low).then(pl.lit(f"{name}: {below}")).when(value > high).then(pl.lit(f"{name}: {above}"))
+        rules.append(broken.alias(f"{len(rules)}"))
+    return frame.select(rules).get_columns()
 
 
-def first_reason(frame: pl.DataFrame, reasons: list[pl.Expr]) -> pl.Series:
-    """The first reason that applies to each row, null where none does."""
+def first_reason(reasons: Sequence[pl.Series], height: int) -> pl.Series:
+    """The first reason that applies to each of ``height`` rows, null where none does."""
     import polars as pl
 
-    return frame.select(pl.coalesce([*reasons, pl.lit(None, dtype=pl.String)]).alias("reason"))["reason"]
+    nothing = pl.Series("reason", [None], dtype=pl.String).new_from_index(0, height)
+    return pl.select(pl.coalesce([*reasons, nothing]).alias("reason")).to_series()
 
 
 def as_broken(source: pl.DataFrame, numbers: pl.Series, reason: pl.Series) -> list[Broken]:

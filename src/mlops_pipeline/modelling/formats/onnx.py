@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_pipeline.config.dataset import Task
+from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import one_line
+from mlops_pipeline.inference.engine import OnnxEngine, score
+from mlops_pipeline.inference.formats import Engine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,9 +23,6 @@ if TYPE_CHECKING:
 
 TARGET_OPSET = {"": 21, "ai.onnx.ml": 3}
 """onnxmltools' LightGBM converter writes trees of ai.onnx.ml 3."""
-
-NUMBERS, CATEGORIES = "numbers", "categories"
-"""The two inputs: float32 (rows, numbers) and string (rows, categories); one is absent if there are no such columns."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def make_twin(model: Pipeline, kinds: dict[str, str], x: pd.DataFrame, predicted
     """
     try:
         content = convert(model, kinds, task)
-        said = run(session(content), x, kinds, task)
+        said = predict(OnnxEngine(content, has_classes=has_classes(task)), x, kinds)
     except Exception as error:  # noqa: BLE001  # whatever a converter cannot do is a reason to serve without it, not to stop the run
         return Twin(False, None, f"not convertible: {type(error).__name__}: {one_line(error)}")
     scale = float(np.std(predicted)) or 1.0 if task == "regression" else 1.0
@@ -53,6 +54,17 @@ def make_twin(model: Pipeline, kinds: dict[str, str], x: pd.DataFrame, predicted
     if not difference <= tolerance:
         return Twin(False, round(difference, 9), f"differs by {difference:.2g} on a held-out row, more than {tolerance:g}")
     return Twin(True, round(difference, 9), f"agrees within {difference:.1g} on all {len(x):,} held-out rows", content)
+
+
+def predict(engine: Engine, x: pd.DataFrame, kinds: dict[str, str]) -> np.ndarray:
+    """What an engine says of a model's raw columns: class probabilities, (rows, classes), or values, (rows,); float64."""
+    numbers, categories = _by_kind(kinds)
+    outputs = score(
+        engine,
+        x[numbers].to_numpy(dtype=engine.precision) if numbers else None,
+        x[categories].to_numpy(dtype=object) if categories else None,
+    )
+    return outputs.astype(np.float64)
 
 
 def convert(model: Pipeline, kinds: dict[str, str], task: Task) -> bytes:
@@ -87,28 +99,6 @@ def convert(model: Pipeline, kinds: dict[str, str], task: Task) -> bytes:
     converted.opset_import.sort(key=lambda opset: opset.domain)
     content: bytes = converted.SerializeToString(deterministic=True)
     return content
-
-
-def session(content: bytes | str, threads: int = 0) -> Any:
-    """An ONNX Runtime session on the CPU; ``threads`` 0 leaves their number to the runtime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
-def run(twin: Any, x: pd.DataFrame, kinds: dict[str, str], task: Task) -> Any:
-    """Predict raw rows with a session: probabilities, shape (rows, classes), or values, shape (rows,); float64."""
-    numbers, categories = _by_kind(kinds)
-    feeds: dict[str, Any] = {}
-    if numbers:
-        feeds[NUMBERS] = x[numbers].to_numpy(dtype=np.float32)
-    if categories:
-        feeds[CATEGORIES] = x[categories].to_numpy(dtype=object)
-    outputs = twin.run(None, feeds)
-    return np.asarray(outputs[0].ravel() if task == "regression" else outputs[1], dtype=np.float64)
 
 
 def _by_kind(kinds: dict[str, str]) -> tuple[list[str], list[str]]:

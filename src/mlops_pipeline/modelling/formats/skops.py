@@ -11,7 +11,10 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mlops_pipeline.config.dataset import Task
+from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 
@@ -91,6 +94,32 @@ def load_model(folder: Path) -> Pipeline:
     except (OSError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise PipelineError(f"{path}: is no skops model ({one_line(error)}): fetch it anew, or train again") from error
     return model
+
+
+class SkopsEngine:
+    """The scikit-learn pipeline itself, for a version whose twin was not accepted; needs the training libraries."""
+
+    name = "skops"
+    precision = np.float64
+
+    def __init__(self, model: Pipeline, contract: Contract) -> None:
+        self._model: Any = model
+        names = sorted(contract.columns, key=lambda name: contract.columns[name].kind == "category")
+        self._names, self._classes = names, contract.kind.has_classes
+
+    def predict(self, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:
+        """Class probabilities, float32 (rows, classes), or values, float32 (rows,)."""
+        import pandas as pd
+
+        columns = [part[:, k] for part in (numbers, categories) if part is not None for k in range(part.shape[1])]
+        frame = pd.DataFrame(dict(zip(self._names, columns, strict=True)))
+        said = self._model.predict_proba(frame) if self._classes else self._model.predict(frame)
+        return np.ascontiguousarray(said, dtype=np.float32)
+
+
+def skops_engine(folder: Path, contract: Contract, threads: int) -> SkopsEngine:  # noqa: ARG001  # scikit-learn takes every core by itself
+    """The engine of a folder's scikit-learn pipeline."""
+    return SkopsEngine(load_model(folder), contract)
 
 
 def model_digest(folder: Path) -> str:

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.pipeline import Settings, feature_columns
-from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json, write_text
+from mlops_pipeline.contract.spec import Contract
+from mlops_pipeline.contract.task import PROBABILITY, free_names
+from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json, write_text
+from mlops_pipeline.inference.scorer import contract_at, scorer_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pages import page
 from mlops_pipeline.registry.champion import Registry
@@ -28,28 +31,27 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     import polars as pl
 
     from mlops_pipeline.modelling.against_champion import compare
-    from mlops_pipeline.modelling.estimators import predict
     from mlops_pipeline.modelling.evaluation import flat, importance, measured, predictions_of, random_split
-    from mlops_pipeline.modelling.formats.skops import load_model
+    from mlops_pipeline.modelling.formats.skops import SkopsEngine, load_model
     from mlops_pipeline.modelling.frame import model_input
     from mlops_pipeline.modelling.plots import draw_all
 
     tracking = Tracking(settings, layout)
     data, rules = settings.dataset, settings.evaluate
-    training = read_json(layout.training)
-    classes = training["classes"]
+    contract = contract_at(layout.training)
+    classes = contract.classes
     test = pl.read_parquet(layout.test)
     x = model_input(test, feature_columns(settings))
     model = load_model(layout.model)
     with console.status(f"scoring {test.height:,} held-out rows"):
-        predicted = predict(model, x, data.task)
+        predicted = scorer_of(contract, SkopsEngine(model, contract)).predict(test)
         ours = predictions_of(test[data.target], predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
-        champion = Registry(tracking).champion_besides(training["model_sha256"])
+        champion = Registry(tracking).champion_besides(contract.model_sha256)
         evaluation["champion"] = compare(champion, ours, classes, test, rules, settings.seed) if champion else None
         with ThreadPoolExecutor(1) as aside:
             # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
-            converting = aside.submit(_twin, settings, model, training["features"], x, predicted)
+            converting = aside.submit(_twin, settings, model, contract.features, x, predicted)
             evaluation["importance"] = importance(model, x, ours, settings)
             twin = converting.result()
         evaluation["random_split"] = random_split(settings, layout) if rules.random_split_check else None
@@ -59,11 +61,11 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
             (folder / "onnx").mkdir()
             (folder / "onnx/model.onnx").write_bytes(twin.content)
         _write_predictions(folder / "predictions.parquet", test, ours, classes, settings)
-        plots = draw_all(folder, ours, [str(c) for c in classes], evaluation["calibration"], evaluation["importance"])
+        plots = draw_all(folder, ours, [str(c) for c in contract.answers], evaluation["calibration"], evaluation["importance"])
         write_json(folder / "evaluation.json", evaluation)
-        _write_report(folder, plots, settings, training, evaluation)
+        _write_report(folder, plots, settings, contract, evaluation)
     write_json(layout.metrics, flat(evaluation))
-    run_id = tracking.record_training(training, None)
+    run_id = tracking.record_training(contract, None)
     tracking.record_evaluation(run_id, flat(evaluation), layout.evaluation, sha256_of_file(layout.evaluation / "evaluation.json"))
     _say(console, evaluation, ours, len(classes))
 
@@ -79,15 +81,14 @@ def _twin(settings: Settings, model: Any, kinds: dict[str, str], x: Any, predict
 def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classes: list[Any], settings: Settings) -> None:
     import polars as pl
 
-    columns: dict[str, Any] = {settings.dataset.target: test[settings.dataset.target]}
-    if ours.task == "regression":
-        columns["predicted"] = ours.predicted
-    else:
-        columns |= {f"probability_{name}": ours.predicted[:, k] for k, name in enumerate(classes)}
+    outputs = ours.predicted.reshape(len(ours.predicted), -1)
+    wanted = [f"{PROBABILITY}{name}" for name in classes] or ["predicted"]
+    names = free_names(wanted, [settings.dataset.target])
+    columns = [test[settings.dataset.target], *(pl.Series(name, outputs[:, k]) for k, name in enumerate(names))]
     pl.DataFrame(columns).write_parquet(path, compression="zstd")
 
 
-def _write_report(folder: Path, plots: list[str], settings: Settings, training: dict[str, Any], evaluation: dict[str, Any]) -> None:
+def _write_report(folder: Path, plots: list[str], settings: Settings, training: Contract, evaluation: dict[str, Any]) -> None:
     pictures = [(name.removesuffix(".png").replace("_", " "), base64.b64encode((folder / name).read_bytes()).decode()) for name in plots]
     title = f"Evaluation of {settings.name}"
     write_text(folder / "report.html", page("evaluation.html", title=title, training=training, evaluation=evaluation, pictures=pictures))

@@ -8,7 +8,7 @@ from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import replacing, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.tables.cast import typed_rows
+from mlops_pipeline.tables.cast import Spelling, typed_rows
 from mlops_pipeline.tables.enrich import finish
 from mlops_pipeline.tables.lookups import lookup_table
 from mlops_pipeline.tables.source import one_ahead, read_source
@@ -29,12 +29,14 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     read = broken = unlabelled = 0
     reasons: dict[str, int] = {}
+    spelling = Spelling()
     with replacing(layout.raw) as table_file, replacing(layout.quarantine) as quarantine_file:
         writer: pq.ParquetWriter | None = None
         with quarantine_file.open("w", encoding="utf-8") as quarantine:
             quarantine.write("row,reason,content\n")
             for chunk in one_ahead(read_source(data.source, layout, settings.ingest.chunk_mb)):
                 rows = typed_rows(chunk, data, lookups)
+                spelling.look(chunk.frame, data)
                 read += rows.read
                 broken += len(rows.broken)
                 unlabelled += rows.unlabelled
@@ -67,6 +69,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
             "rows_without_target": unlabelled,
             "rows_broken": broken,
             "broken_reasons": reasons,
+            "target_words": spelling.words(),
             "sha256": sha256_of_file(table_file),
         }
     write_json(layout.ingest_report, report)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
-from mlops_pipeline.inference.scorer import Scorer, example_rows
+from mlops_pipeline.inference.engine import score
+from mlops_pipeline.inference.scorer import Scorer, contract_at, example_rows, load_scorer
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule, decide, decide_again
@@ -33,12 +35,12 @@ def register(settings: Settings, layout: Layout, console: Console) -> None:
     """
     tracking = Tracking(settings, layout)
     registry = Registry(tracking)
-    training, evaluation = read_json(layout.training), read_json(layout.evaluation / "evaluation.json")
+    training, evaluation = contract_at(layout.training), read_json(layout.evaluation / "evaluation.json")
     with tempfile.TemporaryDirectory(prefix="mlops-register-") as temporary:
         folder = _assembled(layout, Path(temporary) / "model")
         content = content_digest(folder)
-        latency_ms = _latency_ms(Scorer(folder), folder)
-        size_mb = training["model_bytes"] / 1e6
+        latency_ms = _latency_ms(load_scorer(folder, threads=1), folder)
+        size_mb = training.model_bytes / 1e6
         with registry.deciding():
             version = registry.find(content)
             if version is not None and version.is_champion:
@@ -64,7 +66,7 @@ def register(settings: Settings, layout: Layout, console: Console) -> None:
         {
             "model": registry.name,
             "content_sha256": content,
-            "model_sha256": training["model_sha256"],
+            "model_sha256": training.model_sha256,
             "passed": passed,
             "rules": [rule.as_json() for rule in rules],
         },
@@ -82,36 +84,37 @@ def _assembled(layout: Layout, folder: Path) -> Path:
     shutil.copy(layout.training, folder / "training.json")
     shutil.copy(layout.evaluation / "evaluation.json", folder / "evaluation.json")
     rows = example_rows(folder)
-    write_json(folder / "expected.json", {"rows": rows.to_dicts(), "outputs": Scorer(folder).predict(rows).tolist()})
+    write_json(folder / "expected.json", {"rows": rows.to_dicts(), "outputs": load_scorer(folder).predict(rows).tolist()})
     return folder
 
 
 def _latency_ms(scorer: Scorer, folder: Path) -> float:
     """Median milliseconds to predict one row, after a first call that warms up."""
-    row = example_rows(folder).head(1)
+    row = example_rows(folder).head(1).to_dicts()
     seconds = []
     for _ in range(LATENCY_CALLS + 1):
         began = time.perf_counter()
-        scorer.predict(row)
+        rows = scorer.signature.from_records(row)
+        score(scorer.engine, rows.numbers, rows.categories)
         seconds.append(time.perf_counter() - began)
     return sorted(seconds[1:])[LATENCY_CALLS // 2] * 1000
 
 
 def _against_todays_champion(
-    tracking: Tracking, settings: Settings, layout: Layout, training: dict[str, Any], evaluation: dict[str, Any]
+    tracking: Tracking, settings: Settings, layout: Layout, training: Contract, evaluation: dict[str, Any]
 ) -> dict[str, Any] | None:
     """The stored comparison if it is with today's champion; made again if another became champion since."""
     from mlops_pipeline.modelling.against_champion import compare
     from mlops_pipeline.modelling.evaluation import held_out
 
-    champion = Registry(tracking).champion_besides(training["model_sha256"])
+    champion = Registry(tracking).champion_besides(training.model_sha256)
     if champion is None:
         return None
     stored: dict[str, Any] | None = evaluation.get("champion")
     if stored is not None and stored["content_sha256"] == champion.content_sha256:
         return stored
-    test, ours = held_out(settings, layout, training["classes"])
-    return compare(champion, ours, training["classes"], test, settings.evaluate, settings.seed)
+    test, ours = held_out(settings, layout, training.classes)
+    return compare(champion, ours, training.classes, test, settings.evaluate, settings.seed)
 
 
 def _registered(
@@ -120,14 +123,14 @@ def _registered(
     version: Version | None,
     folder: Path,
     content: str,
-    training: dict[str, Any],
+    training: Contract,
     evaluation: dict[str, Any],
     rules: list[Rule],
     passed: bool,
     latency_ms: float,
 ) -> Version:
     tags = {
-        MODEL_TAG: training["model_sha256"],
+        MODEL_TAG: training.model_sha256,
         EVALUATED_TAG: evaluation["test_sha256"],
         GATE_TAG: json.dumps([rule.as_json() for rule in rules]),
         PASSED_TAG: str(passed).lower(),

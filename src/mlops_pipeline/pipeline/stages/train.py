@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.config.dataset import Dataset
 from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline.contract.spec import FORMAT, Column, Contract, Recipe
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json
+from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, fit
 from mlops_pipeline.modelling.formats.skops import model_digest, save_model, size_in_bytes
-from mlops_pipeline.modelling.frame import model_input, read_target
+from mlops_pipeline.modelling.frame import class_named, model_input, read_target
 from mlops_pipeline.modelling.requirements import model_requirements
 from mlops_pipeline.registry.runs import Tracking
 
@@ -51,24 +53,27 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     sample = _sample(x, features)
     with replacing_folder(layout.model) as folder:
         save_model(folder, model, sample, data.task, model_requirements(settings.train.estimator))
-    training = {
-        "model_sha256": model_digest(layout.model),
-        "model_bytes": size_in_bytes(layout.model),
-        "estimator": settings.train.estimator,
-        "params": params,
-        "tuning": tuned.summary,
-        "task": data.task,
-        "target": data.target,
-        "classes": classes,
-        "features": {name: column.kind for name, column in features.items()},
-        "columns": {name: column.model_dump() for name, column in features.items()},
-        "categories": {name: sorted(x[name].unique().tolist()) for name, column in features.items() if column.kind == "category"},
-        "train_rows": len(x),
-        "train_sha256": sha256_of_file(layout.train),
-        "seed": settings.seed,
-    }
-    write_json(layout.training, training)
-    tracking.record_training(training, fit_seconds)
+    contract = Contract(
+        format=FORMAT,
+        task=data.task,
+        target=data.target,
+        classes=classes,
+        labels=_labels(classes, read_json(layout.ingest_report).get("target_words", [])),
+        columns={name: Column(**column.model_dump()) for name, column in features.items()},
+        categories={name: sorted(x[name].unique().tolist()) for name, column in features.items() if column.kind == "category"},
+        null_values=data.source.null_values,
+        recipe=_recipe(data),
+        estimator=settings.train.estimator,
+        params=params,
+        tuning=tuned.summary,
+        seed=settings.seed,
+        model_sha256=model_digest(layout.model),
+        model_bytes=size_in_bytes(layout.model),
+        train_rows=len(x),
+        train_sha256=sha256_of_file(layout.train),
+    )
+    write_json(layout.training, contract.as_json())
+    tracking.record_training(contract, fit_seconds)
     console.print(f"            {settings.train.estimator} fitted on {len(x):,} × {len(features)} in {fit_seconds:.1f} s")
 
 
@@ -84,9 +89,23 @@ def _classes(y: Any, settings: Settings) -> list[Any]:
         raise PipelineError(
             f"dataset.task 'binary': the target has {len(classes)} classes ({', '.join(map(str, classes[:5]))}): set task: multiclass"
         )
-    if settings.dataset.positive is not None and str(settings.dataset.positive) not in map(str, classes):
+    if settings.dataset.positive is not None and class_named(settings.dataset.positive, classes, settings.dataset) is None:
         raise PipelineError(f"dataset.positive = {settings.dataset.positive!r}: is not among the classes {classes}")
     return classes
+
+
+def _labels(classes: list[Any], words: list[Any]) -> list[Any]:
+    """The classes 0 and 1 of a target of words, as its owner wrote them; none if that is how they stand."""
+    return [words[int(truth)] for truth in classes] if words and set(classes) <= {0, 1} else []
+
+
+def _recipe(data: Dataset) -> Recipe:
+    return Recipe(
+        lookups=tuple(lookup.model_dump() for lookup in data.lookups),
+        derive=dict(data.derive),
+        counts=dict(data.counts),
+        history={name: history.model_dump() for name, history in data.history.items()},
+    )
 
 
 def _sample(x: Any, features: dict[str, Any]) -> Any:

@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from mlops_pipeline.inference.signature import Column, Signature, bounds
+from mlops_pipeline.contract.spec import Column
+from mlops_pipeline.contract.values import bounds
+from mlops_pipeline.inference.signature import Signature
 
 INT64 = 2**63 - 1
 

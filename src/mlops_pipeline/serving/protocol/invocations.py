@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import UNSET
 
 from mlops_pipeline.inference.faults import Fault, Refused
-from mlops_pipeline.inference.signature import Column, Rows, Signature
+from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
 from mlops_pipeline.serving.protocol.decoders import array_type, record_type, values_of
 from mlops_pipeline.serving.protocol.predict import not_json
@@ -27,9 +27,6 @@ from mlops_pipeline.serving.request import CSV, JSON, Asked
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _FORM = "a JSON object with one of dataframe_split, dataframe_records, instances, inputs"
-_NULLS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
-_NULLS |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
-"""Cells that pandas, through which MLflow reads CSV, takes for null (pandas.read_csv, ``na_values``)."""
 
 
 class Invocations:
@@ -87,8 +84,8 @@ class Invocations:
         for index, row in enumerate(rows):
             if len(row) != len(header):
                 raise Refused(422, [Fault("malformed", f"row {index} has {len(row)} cells under a header of {len(header)}", index)])
-        columns = self._signature.columns
-        return self._signature.from_columns({name: [_cell(row[k], columns.get(name)) for row in rows] for k, name in enumerate(header)})
+        empty = "" if "" not in self._signature.null_words else None
+        return self._signature.from_columns({name: [row[k] or empty for row in rows] for k, name in enumerate(header)})
 
     def write(self, asked: Asked, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
         """The answer's JSON: probabilities a row, or values."""
@@ -167,19 +164,6 @@ def _flat(values: list[Any]) -> list[Any]:
     if values and all(isinstance(value, list) and len(value) == 1 for value in values):
         return [value[0] for value in values]
     return values
-
-
-def _cell(text: str, column: Column | None) -> Any:
-    if text in _NULLS:
-        return None
-    if column is None or column.kind == "category":
-        return text
-    if column.kind == "boolean" and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return float(text) if text.isascii() and "_" not in text else text
-    except ValueError:
-        return text
 
 
 def _python_json(body: bytes, error: Exception) -> Any:

@@ -11,6 +11,7 @@ from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
 from mlops_pipeline.serving.protocol.decoders import records_decoder, values_of
+from mlops_pipeline.serving.protocol.python_json import python_json
 from mlops_pipeline.serving.request import JSON, Asked
 
 
@@ -51,7 +52,7 @@ class Predict:
         try:
             given = _loose.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise not_json(error, '{"records": [{column: value, …}, …]}') from error
+            given = _python_json(body, error)
         _check_ids(given.ids, len(given.records))
         return self._signature.from_records(given.records, given.ids)
 
@@ -71,6 +72,17 @@ class Predict:
             predictions = [{"id": key, **prediction} for key, prediction in zip(rows.ids, predictions, strict=True)]
         answer = {"request_id": asked.request_id, "model": self._model, "predictions": predictions}
         return msgspec.json.encode(answer), [(b"content-type", JSON)]
+
+
+def _python_json(body: bytes, error: Exception) -> _Loose:
+    """The body as Python writes JSON, with NaN and Infinity."""
+    form = '{"records": [{column: value, …}, …]}'
+    if isinstance(error, msgspec.ValidationError) or (b"NaN" not in body and b"Infinity" not in body):
+        raise not_json(error, form) from error
+    try:
+        return msgspec.convert(python_json(body), _Loose)
+    except (ValueError, RecursionError, msgspec.ValidationError) as second:
+        raise not_json(second, form) from second
 
 
 def not_json(error: Exception, form: str) -> Refused:

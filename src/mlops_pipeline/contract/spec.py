@@ -1,0 +1,109 @@
+"""A model's contract: written by training as ``training.json``, read by whatever predicts, serves, watches or judges the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from mlops_pipeline.contract.task import TASKS, Task
+from mlops_pipeline.contract.values import NULL_WORDS
+
+FORMAT = 1
+"""The contract's version. Files of before there was one have 0: no null words, no labels, no recipe."""
+
+FILE = "training.json"
+NUMBERS, CATEGORIES = "numbers", "categories"
+"""The two inputs of every engine: float32 (rows, numbers) and text (rows, categories); one is None if there are no such columns."""
+
+
+class Unreadable(Exception):
+    """A contract that cannot be read; the message is one line without the file's name."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One input column: its kind, and what a row may hold there."""
+
+    kind: str
+    min: float | None = None
+    max: float | None = None
+    nullable: bool = True
+    private: bool = False
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """How columns of the table were made from those of its source, in the order of the fields."""
+
+    lookups: tuple[dict[str, Any], ...] = ()
+    """Tables joined by equal keys: where each lies, and its keys."""
+    derive: dict[str, str] = {}
+    """SQL expressions over a row."""
+    counts: dict[str, tuple[str, ...]] = {}
+    """How many rows of the table share these columns."""
+    history: dict[str, dict[str, Any]] = {}
+    """The target's mean over earlier days."""
+
+
+class Contract(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model takes and says, and what it was made of."""
+
+    format: int = 0
+    task: str
+    target: str = ""
+    classes: list[Any] = []
+    """The target's values in the model's order, as the table holds them; empty for regression."""
+    labels: list[Any] = []
+    """The same as their owner wrote them; empty where that is the same."""
+    columns: dict[str, Column]
+    categories: dict[str, list[str]] = {}
+    """For each category column, the values that training saw."""
+    null_values: tuple[str, ...] = NULL_WORDS
+    """Texts that stand for null."""
+    recipe: Recipe = Recipe()
+    estimator: str = ""
+    params: dict[str, Any] = {}
+    tuning: dict[str, Any] = {}
+    parts: list[dict[str, str]] = []
+    """Parts of others that the model needs: kind, name and owner of each."""
+    seed: int = 0
+    model_sha256: str = ""
+    model_bytes: int = 0
+    train_rows: int = 0
+    train_sha256: str = ""
+
+    @property
+    def kind(self) -> Task:
+        """What its task is."""
+        return TASKS[self.task]
+
+    @property
+    def answers(self) -> list[Any]:
+        """The classes as every way of prediction says them."""
+        return self.labels or self.classes
+
+    @property
+    def features(self) -> dict[str, str]:
+        """The kinds of its columns."""
+        return {name: column.kind for name, column in self.columns.items()}
+
+    def as_json(self) -> dict[str, Any]:
+        """Ready for ``training.json``."""
+        content: dict[str, Any] = msgspec.to_builtins(self)
+        return content
+
+
+def contract_of(content: bytes) -> Contract:
+    """Read a contract, also one of an earlier version; raises :class:`Unreadable`."""
+    try:
+        contract = msgspec.json.decode(content, type=Contract)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(f"is no contract of a model ({error})") from error
+    if contract.format > FORMAT:
+        raise Unreadable(f"has the format {contract.format}, newer than {FORMAT}: install a newer mlops-pipeline")
+    if contract.task not in TASKS:
+        raise Unreadable(f"names the unknown task '{contract.task}': train again, or install the version that knows it")
+    if contract.kind.has_classes and not contract.classes:
+        raise Unreadable("names no `classes`: train again")
+    if not contract.columns:
+        raise Unreadable("names no column: train again")
+    return contract

@@ -1,0 +1,97 @@
+"""What a value means in a column of a kind: one rule, whether it came as text, as JSON or out of a typed table.
+
+Tables read whole columns at a time by the same words and bounds (``tables.cast``); a property test holds the two together.
+"""
+
+from __future__ import annotations
+
+import decimal
+import math
+import re
+from collections.abc import Collection
+from typing import Any, Protocol
+
+NULL_WORDS = ("", "NA", "NaN", "null", "None")
+"""Texts that stand for null where the dataset names none of its own."""
+
+TRUE_WORDS = ("true", "t", "yes", "y", "1", "1.0")
+FALSE_WORDS = ("false", "f", "no", "n", "0", "0.0")
+
+MISSING = "(missing)"
+"""What a category's null is called inside a model."""
+
+LARGEST = (2.0 - 2.0**-23) * 2.0**127
+"""The largest number that a 32-bit float holds, as models take them (IEEE 754 binary32)."""
+
+LARGEST_INTEGER = 2.0**53 - 1
+"""The largest integer up to which a 64-bit float tells every one from the next (IEEE 754 binary64)."""
+
+_NUMBER = re.compile(r"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|inf|infinity|nan)", re.ASCII | re.IGNORECASE)
+_WHOLE = re.compile(r"(-?\d+)\.0+", re.ASCII)
+_INTEGER = re.compile(r"-?\d+", re.ASCII)
+
+
+class Described(Protocol):
+    """A column's description, in a configuration or in a contract."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def min(self) -> float | None: ...
+    @property
+    def max(self) -> float | None: ...
+
+
+def bounds(column: Described) -> tuple[float, float]:
+    """Least and largest value of a number column; what a model can tell apart where nothing else is said."""
+    if column.kind == "boolean":
+        return 0.0, 1.0
+    widest = LARGEST_INTEGER if column.kind == "integer" else LARGEST
+    return (
+        -widest if column.min is None else max(column.min, -widest),
+        widest if column.max is None else min(column.max, widest),
+    )
+
+
+def number_of(text: str) -> float | None:
+    """A text as a number, which may be infinite or NaN; None if it is none."""
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def truth_of(text: str) -> float | None:
+    """A word for true (1) or false (0), or any number; None if it is none of them."""
+    word = text.lower()
+    return 1.0 if word in TRUE_WORDS else 0.0 if word in FALSE_WORDS else number_of(text)
+
+
+def spelled(value: Any) -> str | None:
+    """A category's value as text: whole numbers without a point, so that 1, 1.0 and a Parquet column of either are one; NaN is null."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float | decimal.Decimal):
+        if math.isnan(value):
+            return None
+        return str(int(value)) if math.isfinite(value) and value == int(value) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def category_of(text: str, seen: Collection[str], null_words: Collection[str]) -> str | None:
+    """The category that a text means: one that was seen, by other blanks, as 1 for 1.0, as True for true; None for a word for null.
+
+    A text that means none of them is a category of its own, which training has not seen.
+    """
+    if text in seen:
+        return text
+    bare = text.strip()
+    if bare in seen:
+        return bare
+    if text in null_words:
+        return None
+    others: tuple[str, ...] = ()
+    if match := _WHOLE.fullmatch(bare):
+        others = (match[1],)
+    elif _INTEGER.fullmatch(bare):
+        others = (f"{bare}.0",)
+    elif bare.lower() in ("true", "false"):
+        others = (bare.lower(), bare.capitalize(), bare.upper())
+    return next((other for other in others if other in seen), text)

@@ -1,0 +1,463 @@
+"""The same row is the same prediction to the bit, or refused for the same reason, whatever way it comes in.
+
+Every row of :data:`ROWS` is told with what it means: another row in plain values, or the reason of its refusal.
+The model was made by the version before the contract had a number, and is read as it stands.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_pipeline.contract.spec import Column, Contract
+from mlops_pipeline.inference.batch import predict_file
+from mlops_pipeline.inference.engine import score
+from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.frames import judged
+from mlops_pipeline.inference.scorer import Scorer, load_scorer
+from mlops_pipeline.inference.signature import Rows, Signature
+from mlops_pipeline.serving.protocol import open_inference
+from mlops_pipeline.serving.protocol.invocations import Invocations
+from mlops_pipeline.serving.protocol.predict import Predict
+from tests.conftest import HERE
+from tests.unit_tests.workshop import quiet
+
+MODEL = HERE / "models_made_before/stays/model"
+KINDS = {"age": "integer", "score": "number", "member": "boolean", "plan": "category", "floor": "category"}
+PLAIN: dict[str, Any] = {"age": 41, "score": 0.25, "member": True, "plan": "pro", "floor": "2"}
+ABSENT: Any = object()
+NAN, INFINITY = math.nan, math.inf
+
+Row = dict[str, Any]
+Outcome = str | bytes
+"""The bytes of the outputs, or the reason of the refusal."""
+
+ROWS: dict[str, tuple[Row, Row | str]] = {
+    # name: what is changed of a plain row; what it means, as plain values, or why it is refused
+    "plain": ({}, {}),
+    **{
+        f"true as {word!r}": ({"member": word}, {"member": True})
+        for word in (1, 1.0, "true", "TRUE", "t", "yes", "Yes", "Y", "1", "1.0", " yes ")
+    },
+    **{f"false as {word!r}": ({"member": word}, {"member": False}) for word in (False, 0, 0.0, -0.0, "false", "F", "no", "N", "0", "0.0")},
+    **{f"no truth, {word!r}": ({"member": word}, "wrong_type") for word in ("maybe", "on", "ja")},
+    "a truth of 2 as text": ({"member": "2"}, "out_of_bounds"),
+    "a truth of 2": ({"member": 2}, "out_of_bounds"),
+    "a truth of a half": ({"member": 0.5}, "wrong_type"),
+    **{f"a null number as {word!r}": ({"score": word}, {"score": None}) for word in (None, "", "NA", "NaN", "null", "None", NAN, " NA ")},
+    **{f"a null category as {word!r}": ({"plan": word}, {"plan": None}) for word in (None, "", "NA", "null")},
+    **{f"a null truth as {word!r}": ({"member": word}, {"member": None}) for word in (None, "None", NAN)},
+    **{f"null where none may be, {word!r}": ({"age": word}, "null") for word in (None, "", "NA", NAN)},
+    "a whole number as a float": ({"age": 41.0}, {"age": 41}),
+    "a whole number as text": ({"age": "41"}, {"age": 41}),
+    "a whole float as text": ({"age": "41.0"}, {"age": 41}),
+    "a whole number with blanks": ({"age": " 41 "}, {"age": 41}),
+    "leading zeros of a number": ({"age": "0041"}, {"age": 41}),
+    "an exponent": ({"age": "4.1e1"}, {"age": 41}),
+    "a plus": ({"score": "+.25"}, {"score": 0.25}),
+    "half a year": ({"age": 41.5}, "wrong_type"),
+    "half a year as text": ({"age": "41.5"}, "wrong_type"),
+    "no number": ({"score": "high"}, "wrong_type"),
+    "a comma": ({"score": "0,25"}, "wrong_type"),
+    "an underscore": ({"age": "4_1"}, "wrong_type"),
+    "a truth for a number": ({"score": True}, "wrong_type"),
+    "a truth for an integer": ({"age": True}, "wrong_type"),
+    "too young": ({"age": 17}, "out_of_bounds"),
+    "too old as text": ({"age": "121"}, "out_of_bounds"),
+    "2^53 - 1": ({"age": 2**53 - 1}, "out_of_bounds"),
+    "2^53 + 1": ({"age": 2**53 + 1}, "out_of_bounds"),
+    "2^60": ({"age": 2**60}, "out_of_bounds"),
+    "2^53 - 1 where any number may be": ({"score": 2**53 - 1}, {"score": float(2**53)}),
+    "2^53 + 1 where any number may be": ({"score": 2**53 + 1}, {"score": float(2**53)}),
+    "2^60 where any number may be": ({"score": 2**60}, {"score": float(2**60)}),
+    "10^23": ({"score": 1e23}, {"score": 1e23}),
+    "10^23 as text": ({"score": "1e23"}, {"score": 1e23}),
+    "1e39, more than a 32-bit float": ({"score": 1e39}, "out_of_bounds"),
+    "-1e39 as text": ({"score": "-1e39"}, "out_of_bounds"),
+    "1e400 as text": ({"score": "1e400"}, "not_finite"),
+    "infinity": ({"score": INFINITY}, "not_finite"),
+    "minus infinity as text": ({"score": "-inf"}, "not_finite"),
+    "minus zero": ({"score": -0.0}, {"score": 0.0}),
+    "subnormal": ({"score": 5e-324}, {"score": 0.0}),
+    "a 32-bit subnormal": ({"score": 1e-45}, {"score": 1e-45}),
+    "seventeen digits": ({"score": 0.1 + 0.2}, {"score": 0.30000000000000004}),
+    "a category stored as an integer": ({"floor": 2}, {"floor": "2"}),
+    "a category stored as a float": ({"floor": 2.0}, {"floor": "2"}),
+    "a category written as a float": ({"floor": "2.0"}, {"floor": "2"}),
+    "a category with blanks": ({"plan": " pro "}, {"plan": "pro"}),
+    "a category with leading zeros": ({"floor": "02"}, {"floor": "unseen"}),
+    "a category of a fraction": ({"floor": 2.5}, {"floor": "unseen"}),
+    "a category of another case": ({"plan": "Pro"}, {"plan": "unseen"}),
+    "an unseen category": ({"plan": "gold"}, {"plan": "unseen"}),
+    "an unseen integer": ({"floor": 77}, {"floor": "unseen"}),
+    "a category of a truth": ({"plan": True}, {"plan": "unseen"}),
+    "a date as a category": ({"plan": "2013-01-31"}, {"plan": "unseen"}),
+    "a moment with its zone as a category": ({"plan": "2013-01-31T10:00:00+02:00"}, {"plan": "unseen"}),
+    "a category that is a word of Python": ({"plan": "nan"}, {"plan": "unseen"}),
+    "umlauts and an emoji": ({"plan": "Größe 😀"}, {"plan": "unseen"}),
+    "a quote, a comma and a line": ({"plan": 'a "b", c\nd'}, {"plan": "unseen"}),
+    "a column that may be null is missing": ({"score": ABSENT}, {"score": None}),
+    "a category that may be null is missing": ({"plan": ABSENT}, {"plan": None}),
+    "a column that must be there is missing": ({"age": ABSENT}, "missing_column"),
+}
+
+
+def row_of(changes: Row) -> Row:
+    return {name: value for name, value in {**PLAIN, **changes}.items() if value is not ABSENT}
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return load_scorer(MODEL)
+
+
+def requested(scorer: Scorer, read: Callable[[], Rows]) -> Outcome:
+    try:
+        rows = read()
+    except Refused as refusal:
+        return refusal.reason
+    return score(scorer.engine, rows.numbers, rows.categories).tobytes()
+
+
+def of_frame(scorer: Scorer, table: pl.DataFrame) -> Outcome:
+    try:
+        done = scorer.score(table)
+    except Refused as refusal:
+        return refusal.reason
+    return done.faults[0].reason if done.faults else done.outputs.tobytes()
+
+
+def of_file(scorer: Scorer, folder: Path, name: str, write: Callable[[Path], Any]) -> Outcome:
+    """What `mlops predict` makes of a file of one row."""
+    from mlops_pipeline.errors import PipelineError
+
+    write(folder / name)
+    out = folder / "out.parquet"
+    try:
+        predict_file(MODEL, folder / name, out, quiet())
+    except PipelineError as error:
+        if "is missing" in str(error):
+            return "missing_column"
+        return pl.read_csv(folder / "out.rejected.csv", infer_schema=False)["reason"][0].partition(":")[0]
+    made = pl.read_parquet(out)
+    return made.select("probability_0", "probability_1").cast(pl.Float32).to_numpy().tobytes()
+
+
+def as_cell(value: Any) -> str:
+    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return f'"{text.replace(chr(34), chr(34) * 2)}"' if set(text) & set('",\n') else text
+
+
+def as_csv(row: Row) -> str:
+    return ",".join(row) + "\n" + ",".join(map(as_cell, row.values())) + "\n"
+
+
+def as_table(row: Row) -> pl.DataFrame:
+    types = {str: pl.String, bool: pl.Boolean, int: pl.Int64, float: pl.Float64}
+    nothing = {"category": pl.String, "boolean": pl.Boolean}
+    return pl.DataFrame(
+        {
+            name: pl.Series([value], dtype=types.get(type(value), nothing.get(KINDS[name], pl.Float64)), strict=False)
+            for name, value in row.items()
+        }
+    )
+
+
+def stored(row: Row, changed: Row, into: pl.DataType | type[pl.DataType]) -> pl.DataFrame | None:
+    """The table with what was changed stored in another type; None if that type cannot hold it exactly."""
+    table = as_table(row)
+    for name in changed:
+        if name not in table.columns or table[name].null_count():
+            return None
+        try:
+            other = table[name].cast(into)
+        except pl.exceptions.PolarsError:
+            return None
+        if table[name].dtype == pl.Boolean or other.cast(table[name].dtype).to_list() != table[name].to_list():
+            return None
+        table = table.with_columns(other)
+    return table if changed else None
+
+
+def infer(row: Row, *, binary: bool) -> tuple[bytes, int | None] | None:
+    """A request of the open inference protocol; None where its typed tensors cannot say a value."""
+    inputs, blocks = [], []
+    for name, value in row.items():
+        kind, many = KINDS[name], np.array([value]) if not isinstance(value, str) else None
+        if kind == "category":
+            if value is not None and not isinstance(value, str):
+                return None
+            datatype = "BYTES"
+            block = None if value is None else struct.pack("<I", len(value.encode())) + value.encode()
+        elif isinstance(value, str):
+            return None
+        elif isinstance(value, bool):
+            datatype, block = "BOOL", bytes([value])
+        elif isinstance(value, int) and kind != "boolean":
+            datatype, block = "INT64", struct.pack("<q", value)
+        else:
+            datatype, block = "FP64", struct.pack("<d", NAN if value is None else value)
+        assert many is None or len(many) == 1
+        tensor: dict[str, Any] = {"name": name, "shape": [1], "datatype": datatype}
+        if binary and block is not None:
+            tensor["parameters"] = {"binary_data_size": len(block)}
+            blocks.append(block)
+        elif isinstance(value, float) and math.isinf(value):
+            return None
+        else:
+            tensor["data"] = [None if isinstance(value, float) and math.isnan(value) else value]
+        inputs.append(tensor)
+    header = json.dumps({"inputs": inputs}).encode()
+    return (header + b"".join(blocks), len(header)) if binary else (header, None)
+
+
+def split(row: Row) -> dict[str, Any]:
+    return {"columns": list(row), "data": [list(row.values())]}
+
+
+Way = Callable[[Scorer, Row, Row, Path], Outcome | None]
+"""From a row, and what of it was changed, to its outcome; None where the way cannot say the row."""
+
+
+def by_invocations(form: Callable[[Row], dict[str, Any]]) -> Way:
+    return lambda scorer, row, _changed, _folder: requested(
+        scorer, lambda: Invocations(scorer.signature).rows(json.dumps(form(row)).encode())
+    )
+
+
+def by_protocol(*, binary: bool) -> Way:
+    def way(scorer: Scorer, row: Row, _changed: Row, _folder: Path) -> Outcome | None:
+        body = infer(row, binary=binary)
+        return None if body is None else requested(scorer, lambda: open_inference.parse(scorer.signature, *body).rows)
+
+    return way
+
+
+def by_storage(into: Any, *, file: bool) -> Way:
+    def way(scorer: Scorer, row: Row, changed: Row, folder: Path) -> Outcome | None:
+        table = stored(row, changed, into)
+        if table is None:
+            return None
+        return of_file(scorer, folder, "in.parquet", table.write_parquet) if file else of_frame(scorer, table)
+
+    return way
+
+
+def as_rows(row: Row) -> dict[str, Any]:
+    # Rows without names have the model's order, and every column.
+    return {"instances": [[row.get(name) for name in ("age", "score", "member", "plan", "floor")]]}
+
+
+STORED = {
+    "Int16": pl.Int16,
+    "Int32": pl.Int32,
+    "UInt8": pl.UInt8,
+    "UInt64": pl.UInt64,
+    "Float32": pl.Float32,
+    "Float64": pl.Float64,
+    "Decimal": pl.Decimal(38, 6),
+    "Categorical": pl.Categorical,
+    "String": pl.String,
+}
+
+WAYS: dict[str, Way] = {
+    "records": lambda scorer, row, _changed, _folder: requested(
+        scorer, lambda: Predict(scorer.signature, "m", "1").rows(json.dumps({"records": [row]}).encode())
+    ),
+    "records, reordered": lambda scorer, row, _changed, _folder: (
+        requested(scorer, lambda: Predict(scorer.signature, "m", "1").rows(json.dumps({"records": [dict(reversed(row.items()))]}).encode()))
+        if all(not isinstance(value, float) or math.isfinite(value) for value in row.values())
+        else None
+    ),
+    "dataframe_split": by_invocations(lambda row: {"dataframe_split": split(row)}),
+    "dataframe_records": by_invocations(lambda row: {"dataframe_records": [row]}),
+    "instances": by_invocations(lambda row: {"instances": [row]}),
+    "rows": by_invocations(as_rows),
+    "inputs": by_invocations(lambda row: {"inputs": {name: [value] for name, value in row.items()}}),
+    "a request's CSV": lambda scorer, row, _changed, _folder: requested(
+        scorer, lambda: Invocations(scorer.signature).rows_of_csv(as_csv(row).encode())
+    ),
+    "OIP": by_protocol(binary=False),
+    "OIP, binary": by_protocol(binary=True),
+    "a CSV file": lambda scorer, row, _changed, folder: of_file(scorer, folder, "in.csv", lambda path: path.write_text(as_csv(row))),
+    "a Parquet file": lambda scorer, row, _changed, folder: of_file(scorer, folder, "in.parquet", as_table(row).write_parquet),
+    **{f"Parquet, {name}": by_storage(into, file=True) for name, into in STORED.items()},
+    "a Polars frame": lambda scorer, row, _changed, _folder: of_frame(scorer, as_table(row)),
+    "a frame with an Enum": lambda scorer, row, changed, folder: by_storage(
+        pl.Enum(sorted({value for value in changed.values() if isinstance(value, str)})), file=False
+    )(scorer, row, changed, folder),
+    "a pandas frame": lambda scorer, row, _changed, _folder: of_frame(scorer, pl.from_pandas(pd.DataFrame([row]))),
+}
+
+
+def expected(scorer: Scorer, meaning: Row | str) -> Outcome:
+    """What plain values say, by the engine itself."""
+    if isinstance(meaning, str):
+        return meaning
+    row = {**PLAIN, **meaning}
+    numbers = np.array([[NAN if row[name] is None else float(row[name]) for name in ("age", "score", "member")]], dtype=np.float32)
+    categories = np.array([["(missing)" if row[name] is None else row[name] for name in ("plan", "floor")]], dtype=object)
+    return score(scorer.engine, numbers, categories).tobytes()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_row_means_the_same_by_every_way(way: str, scorer: Scorer, tmp_path: Path) -> None:
+    wrong = {}
+    said = 0
+    for name, (changes, meaning) in ROWS.items():
+        if way == "rows" and ABSENT in changes.values():
+            continue  # rows without names have every column
+        made = WAYS[way](scorer, row_of(changes), {key: value for key, value in changes.items() if value is not ABSENT}, tmp_path)
+        if made is None:
+            continue
+        said += 1
+        if made != expected(scorer, meaning):
+            wrong[name] = (made, expected(scorer, meaning))
+    assert not wrong
+    assert said >= 3, "a way that says next to nothing proves nothing"
+
+
+def test_a_row_means_the_same_in_company(scorer: Scorer) -> None:
+    rows = [row_of(changes) for changes, meaning in ROWS.values() if not isinstance(meaning, str)]
+    together = Predict(scorer.signature, "m", "1").rows(json.dumps({"records": rows}).encode())
+    outputs = score(scorer.engine, together.numbers, together.categories)
+    alone = [expected(scorer, meaning) for _, meaning in ROWS.values() if not isinstance(meaning, str)]
+    assert [outputs[row : row + 1].tobytes() for row in range(len(rows))] == alone
+
+
+texts = st.one_of(
+    st.text("0123456789+-.eE ", max_size=8),
+    st.sampled_from(["inf", "-Infinity", "nan", "+NaN", "1_000", "１", "٣", "0x10", "1d5", "1,5", "yes", "F", "NA", "1e999", "5e-324"]),
+    st.floats().map(repr),
+    st.integers(-(10**25), 10**25).map(str),
+)
+
+
+@pytest.mark.parametrize("kind", ["number", "integer", "boolean"])
+@given(st.lists(texts, min_size=1, max_size=30))
+def test_a_text_is_read_alike_by_a_request_and_by_a_table(kind: str, values: list[str]) -> None:
+    contract = Contract(task="regression", columns={"v": Column(kind)})
+    signature = Signature.of(contract)
+    found = judged(pl.DataFrame({"v": values}, schema={"v": pl.String}), signature)
+    reasons = {fault.row: fault.reason for fault in found.faults}
+    kept = iter([] if found.rows.numbers is None else found.rows.numbers[:, 0])
+    for row, value in enumerate(values):
+        try:
+            numbers = signature.from_columns({"v": [value]}).numbers
+        except Refused as refusal:
+            assert reasons[row] == refusal.reason, value
+            continue
+        assert row not in reasons, value
+        assert numbers is not None
+        assert numbers[0, 0].tobytes() == next(kept).tobytes(), value
+
+
+def test_the_table_is_as_awkward_as_it_says() -> None:
+    assert len(ROWS) >= 60
+    assert len(WAYS) >= 20
+
+
+def test_other_columns_stay_beside_the_predictions_of_a_file_and_are_refused_in_a_request(scorer: Scorer, tmp_path: Path) -> None:
+    """The one difference there is: a request has no place where what it says beside the model's columns would come back."""
+    row = {"id": "007", **PLAIN, "note": "x"}
+    (tmp_path / "in.csv").write_text(as_csv(row))
+    predict_file(MODEL, tmp_path / "in.csv", tmp_path / "out.csv", quiet())
+    kept = pl.read_csv(tmp_path / "out.csv", infer_schema=False)
+    assert kept.row(0, named=True) == {**kept.row(0, named=True), "id": "007", "note": "x"}
+    with pytest.raises(Refused, match="none of the model's"):
+        Predict(scorer.signature, "m", "1").rows(json.dumps({"records": [row]}).encode())
+
+
+def test_predictions_of_the_version_before_are_the_same(tmp_path: Path) -> None:
+    source = MODEL.parent / "predicted.csv"
+    before = pl.read_csv(source, infer_schema=False)
+    given = before.drop("prediction", "probability_0", "probability_1")
+    given.write_csv(tmp_path / "in.csv")
+    predict_file(MODEL, tmp_path / "in.csv", tmp_path / "out.csv", quiet())
+    made = pl.read_csv(tmp_path / "out.csv", infer_schema=False)
+    assert made.columns == before.columns
+    assert made["prediction"].equals(before["prediction"])
+    names = ["probability_0", "probability_1"]
+    assert np.array_equal(made.select(names).cast(pl.Float64).to_numpy(), before.select(names).cast(pl.Float64).to_numpy())
+
+
+def test_what_came_in_comes_back_as_it_came_in(tmp_path: Path) -> None:
+    given = pl.DataFrame(
+        {"zip": ["0200", "NA"], "age": ["041", " 42"], "member": ["Yes", "t"], "plan": [" pro", "NA"], "floor": ["2.0", "3"]}
+    )
+    given.write_csv(tmp_path / "in.csv")
+    predict_file(MODEL, tmp_path / "in.csv", tmp_path / "out.csv", quiet())
+    made = pl.read_csv(tmp_path / "out.csv", infer_schema=False)
+    assert made.select(given.columns).equals(given)
+
+
+def test_names_of_the_users_mean_nothing_to_us(tmp_path: Path) -> None:
+    given = pl.DataFrame(
+        {**{name: [value] for name, value in PLAIN.items()}, "prediction": ["mine"], "probability_of_rain": [0.5], "__reason": ["r"]}
+    )
+    given.write_csv(tmp_path / "in.csv")
+    done = predict_file(MODEL, tmp_path / "in.csv", tmp_path / "out.csv", quiet())
+    made = pl.read_csv(tmp_path / "out.csv")
+    assert made.columns == [*given.columns, "prediction_2", "probability_0_2", "probability_1_2"]
+    assert made.select(given.columns).cast(pl.String).equals(given.cast(pl.String))
+    assert done.rows == 1
+    assert "prediction_2" in " ".join(done.notes)
+
+
+def test_values_that_training_has_not_seen_are_counted_aloud(tmp_path: Path) -> None:
+    given = pl.DataFrame({name: [value] * 4 for name, value in PLAIN.items()}).with_columns(plan=pl.Series(["gold", "pro", "tin", "gold"]))
+    given.write_parquet(tmp_path / "in.parquet")
+    done = predict_file(MODEL, tmp_path / "in.parquet", tmp_path / "out.csv", quiet())
+    assert done.notes == ("column 'plan': 3 values that training has not seen, such as 'gold', 'tin'",)
+
+
+class Mad:
+    """An engine that says NaN of whoever is 42."""
+
+    name = "mad"
+    precision = np.float32
+
+    def predict(self, numbers: np.ndarray | None, _categories: np.ndarray | None) -> np.ndarray:
+        assert numbers is not None
+        outputs = np.full((len(numbers), 2), 0.5, dtype=np.float32)
+        outputs[numbers[:, 0] == 42] = np.nan
+        return outputs
+
+
+def test_an_output_that_is_not_finite_is_never_a_label(scorer: Scorer) -> None:
+    mad = Scorer(scorer.contract, scorer.signature, Mad())
+    done = mad.score(pl.DataFrame([{**PLAIN, "age": age} for age in (41, 42, 17, 43)]))
+    assert done.taken.tolist() == [True, False, False, True]
+    assert [(fault.row, fault.reason) for fault in done.faults] == [(1, "output_not_finite"), (2, "out_of_bounds")]
+    assert done.outputs.shape == (2, 2)
+    rows = Predict(scorer.signature, "m", "1").rows(msgspec.json.encode({"records": [{**PLAIN, "age": 42}]}))
+    with pytest.raises(Exception, match="not finite on row 0"):
+        score(mad.engine, rows.numbers, rows.categories)
+
+
+def test_a_csv_of_every_row_has_the_same_answers(scorer: Scorer, tmp_path: Path) -> None:
+    """All rows in one file: what is refused goes aside, the others keep their order."""
+    rows = {name: row_of(changes) for name, (changes, _) in ROWS.items() if ABSENT not in changes.values()}
+    text = io.StringIO()
+    text.write(",".join(PLAIN) + "\n")
+    text.writelines(",".join(as_cell(row[name]) for name in PLAIN) + "\n" for row in rows.values())
+    (tmp_path / "in.csv").write_text(text.getvalue())
+    predict_file(MODEL, tmp_path / "in.csv", tmp_path / "out.parquet", quiet())
+    made = pl.read_parquet(tmp_path / "out.parquet").select("probability_0", "probability_1").cast(pl.Float32).to_numpy()
+    kept = [expected(scorer, ROWS[name][1]) for name in rows if not isinstance(ROWS[name][1], str)]
+    assert [made[place : place + 1].tobytes() for place in range(len(made))] == kept
+    aside = pl.read_csv(tmp_path / "out.rejected.csv", infer_schema=False)
+    assert [reason.partition(":")[0] for reason in aside["reason"]] == [ROWS[name][1] for name in rows if isinstance(ROWS[name][1], str)]
