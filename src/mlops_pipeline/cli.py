@@ -357,7 +357,7 @@ def show_records(
     config: ServingConfig = SERVING_CONFIG,
 ) -> None:
     """The newest predictions, the last one lowest."""
-    from mlops_pipeline.records.reading import show
+    from mlops_pipeline.records.show import show
 
     _console().print(show(_records_of(config), limit=limit, since=since, until=until, model=model, version=version))
 

@@ -187,7 +187,7 @@ def _recorder(settings: Serving, place: Place, number: int) -> Callable[[Any], A
     record = settings.record
     if record.mode == "off":
         return None
-    from mlops_pipeline.records.store import open_store
+    from mlops_pipeline.records.process import open_store
     from mlops_pipeline.serving.record import Recorder
 
     store = open_store(record.uri or place.records, number)
