@@ -23,7 +23,7 @@ from mlops_pipeline.serving.protocol import Headers
 from mlops_pipeline.serving.protocol.decoders import array_type, record_type, values_of
 from mlops_pipeline.serving.protocol.predict import not_json
 from mlops_pipeline.serving.protocol.python_json import python_json
-from mlops_pipeline.serving.request import CSV, JSON, Asked
+from mlops_pipeline.serving.request import CSV, JSON, Request
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _FORM = "a JSON object with one of dataframe_split, dataframe_records, instances, inputs"
@@ -53,9 +53,9 @@ class Invocations:
         self._typed: msgspec.json.Decoder[Any] = msgspec.json.Decoder(body)
         self._rows: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
 
-    def read(self, asked: Asked, body: bytes) -> tuple[Rows, None]:
+    def read(self, request: Request, body: bytes) -> tuple[Rows, None]:
         """Checked rows of JSON or CSV; raises :class:`Refused`."""
-        return (self.rows_of_csv(body) if asked.must_be(JSON, CSV) == CSV else self.rows(body)), None
+        return (self.rows_of_csv(body) if request.must_be(JSON, CSV) == CSV else self.rows(body)), None
 
     def rows(self, body: bytes) -> Rows:
         """Checked rows of a JSON body; raises :class:`Refused`."""
@@ -90,7 +90,7 @@ class Invocations:
         columns = self._signature.columns
         return self._signature.from_columns({name: [_cell(row[k], columns.get(name)) for row in rows] for k, name in enumerate(header)})
 
-    def write(self, asked: Asked, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
+    def write(self, request: Request, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
         """The answer's JSON: probabilities a row, or values."""
         return msgspec.json.encode({"predictions": outputs.tolist()}), [(b"content-type", JSON)]
 

@@ -24,7 +24,7 @@ from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.problems import refused
 from mlops_pipeline.serving.protocol import Headers
 from mlops_pipeline.serving.protocol.python_json import whole_as_integers, without_nan
-from mlops_pipeline.serving.request import JSON, NONE, OCTETS, Asked
+from mlops_pipeline.serving.request import JSON, NONE, OCTETS, Request
 
 EXTENSIONS = ("binary_tensor_data",)
 NUMBERS, CATEGORIES = "numbers", "categories"
@@ -51,13 +51,13 @@ class OpenInference:
     def __init__(self, signature: Signature, name: str, version: str) -> None:
         self._signature, self._name, self._version = signature, name, version
 
-    def read(self, asked: Asked, body: bytes) -> tuple[Rows, Parsed]:
+    def read(self, request: Request, body: bytes) -> tuple[Rows, Parsed]:
         """Checked rows, and which outputs are wanted in what form; raises :class:`Refused`."""
-        asked.must_be(JSON, OCTETS, NONE)
-        parsed = parse(self._signature, body, asked.header_length)
+        request.must_be(JSON, OCTETS, NONE)
+        parsed = parse(self._signature, body, request.header_length)
         return parsed.rows, parsed
 
-    def write(self, asked: Asked, rows: Rows, wanted: Parsed, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
+    def write(self, request: Request, rows: Rows, wanted: Parsed, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
         """The answer: JSON, or JSON and binary tensors with the length of the JSON in a header."""
         content, header_length = answer(self._name, self._version, self._signature, wanted, outputs)
         if header_length is None:

@@ -11,7 +11,7 @@ from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
 from mlops_pipeline.serving.protocol.decoders import records_decoder, values_of
-from mlops_pipeline.serving.request import JSON, Asked
+from mlops_pipeline.serving.request import JSON, Request
 
 
 class _Loose(msgspec.Struct, forbid_unknown_fields=True):
@@ -33,9 +33,9 @@ class Predict:
         self._typed = records_decoder(signature)
         self._label = [str(name) for name in signature.classes]
 
-    def read(self, asked: Asked, body: bytes) -> tuple[Rows, None]:
+    def read(self, request: Request, body: bytes) -> tuple[Rows, None]:
         """Checked rows; raises :class:`Refused`."""
-        asked.must_be(JSON)
+        request.must_be(JSON)
         return self.rows(body), None
 
     def rows(self, body: bytes) -> Rows:
@@ -55,7 +55,7 @@ class Predict:
         _check_ids(given.ids, len(given.records))
         return self._signature.from_records(given.records, given.ids)
 
-    def write(self, asked: Asked, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
+    def write(self, request: Request, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
         """The answer's JSON."""
         predictions: list[dict[str, Any]]
         if self._signature.task == "regression":
@@ -69,7 +69,7 @@ class Predict:
             ]
         if rows.ids is not None:
             predictions = [{"id": key, **prediction} for key, prediction in zip(rows.ids, predictions, strict=True)]
-        answer = {"request_id": asked.request_id, "model": self._model, "predictions": predictions}
+        answer = {"request_id": request.request_id, "model": self._model, "predictions": predictions}
         return msgspec.json.encode(answer), [(b"content-type", JSON)]
 
 
