@@ -10,7 +10,8 @@ import numpy as np
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
-from mlops_pipeline.serving.protocol.decoders import records_decoder, values_of
+from mlops_pipeline.serving.protocol.decoders import are_whole, records_decoder, values_of
+from mlops_pipeline.serving.protocol.python_json import null_for_nan, without_nan
 from mlops_pipeline.serving.request import JSON, Request
 
 
@@ -30,7 +31,7 @@ class Predict:
     def __init__(self, signature: Signature, name: str, version: str) -> None:
         self._signature = signature
         self._model = {"name": name, "version": version}
-        self._typed = records_decoder(signature)
+        self._strict, self._lenient = records_decoder(signature), records_decoder(signature, lenient=True)
         self._label = [str(name) for name in signature.classes]
 
     def read(self, request: Request, body: bytes) -> tuple[Rows, None]:
@@ -41,15 +42,26 @@ class Predict:
     def rows(self, body: bytes) -> Rows:
         """Checked rows of a JSON body; raises :class:`Refused`."""
         try:
-            given = self._typed.decode(body)
+            given = self._strict.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return self._looked_at_closely(body)
+            return self._looked_at_again(body)
         _check_ids(given.ids, len(given.records))
         return self._signature.rows(values_of(given.records), given.ids)
 
+    def _looked_at_again(self, body: bytes) -> Rows:
+        try:
+            given = self._lenient.decode(null_for_nan(body))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return self._looked_at_closely(body)
+        values = values_of(given.records)
+        if not are_whole(self._signature, values):
+            return self._looked_at_closely(body)
+        _check_ids(given.ids, len(values))
+        return self._signature.rows(values, given.ids)
+
     def _looked_at_closely(self, body: bytes) -> Rows:
         try:
-            given = _loose.decode(body)
+            given = _loosely(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise not_json(error, '{"records": [{column: value, …}, …]}') from error
         _check_ids(given.ids, len(given.records))
@@ -71,6 +83,20 @@ class Predict:
             predictions = [{"id": key, **prediction} for key, prediction in zip(rows.ids, predictions, strict=True)]
         answer = {"request_id": request.request_id, "model": self._model, "predictions": predictions}
         return msgspec.json.encode(answer), [(b"content-type", JSON)]
+
+
+def _loosely(body: bytes) -> _Loose:
+    """The body with NaN read as null, as MLflow's route and the Open Inference Protocol's read it."""
+    try:
+        return _loose.decode(body)
+    except msgspec.DecodeError:
+        if b"NaN" not in body:
+            raise
+        try:
+            strict = without_nan(body)
+        except (ValueError, RecursionError):
+            strict = body  # whose own error is the one to show
+        return _loose.decode(strict)
 
 
 def not_json(error: Exception, form: str) -> Refused:
