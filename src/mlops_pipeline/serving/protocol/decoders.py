@@ -8,7 +8,8 @@ clients write them; :func:`are_whole` must say yes then. Whatever both refuse is
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -74,12 +75,21 @@ def values_of(records: Sequence[msgspec.Struct]) -> list[tuple[Any, ...]]:
     return [_astuple(record) for record in records]
 
 
-def are_whole(signature: Signature, values: list[tuple[Any, ...]]) -> bool:
-    """Whether every value of an integer or boolean column is a whole number or null, as a strict decoder would have it."""
-    for place, name in enumerate(signature.numbers):
-        if signature.columns[name].kind != "number":
-            for row in values:
-                value = row[place]
-                if value and value % 1:
-                    return False
+Values = Callable[[tuple[Any, ...]], Any]
+
+
+def whole_columns(signature: Signature) -> tuple[Values, ...]:
+    """For each integer and boolean column, what takes its value out of a row."""
+    return tuple(itemgetter(place) for place, name in enumerate(signature.numbers) if signature.columns[name].kind != "number")
+
+
+def are_whole(columns: tuple[Values, ...], values: list[tuple[Any, ...]]) -> bool:
+    """Whether every value of these columns is a whole number or null, as a strict decoder would have it."""
+    for column in columns:
+        try:
+            if not all(map(float.is_integer, map(column, values))):
+                return False
+        except TypeError:  # nulls or booleans among them
+            if any(value and value % 1 for value in map(column, values)):
+                return False
     return True

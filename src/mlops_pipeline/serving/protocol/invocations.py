@@ -20,7 +20,7 @@ from msgspec import UNSET
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Column, Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
-from mlops_pipeline.serving.protocol.decoders import are_whole, array_type, record_type, values_of
+from mlops_pipeline.serving.protocol.decoders import are_whole, array_type, record_type, values_of, whole_columns
 from mlops_pipeline.serving.protocol.predict import not_json
 from mlops_pipeline.serving.protocol.python_json import null_for_nan, python_json
 from mlops_pipeline.serving.request import CSV, JSON, Request
@@ -78,6 +78,7 @@ class Invocations:
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
         self._names = list(signature.names)
+        self._whole = whole_columns(signature)
         self._strict, self._lenient = _Forms(signature), _Forms(signature, lenient=True)
 
     def read(self, request: Request, body: bytes) -> tuple[Rows, None]:
@@ -88,7 +89,7 @@ class Invocations:
         """Checked rows of a JSON body; raises :class:`Refused`."""
         if (values := self._strict.values(body)) is not None:
             return self._signature.rows(values)
-        if (values := self._lenient.values(null_for_nan(body))) is not None and are_whole(self._signature, values):
+        if (values := self._lenient.values(null_for_nan(body))) is not None and are_whole(self._whole, values):
             return self._signature.rows(values)
         return self._looked_at_closely(body)
 

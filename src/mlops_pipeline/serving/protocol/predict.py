@@ -10,7 +10,7 @@ import numpy as np
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
-from mlops_pipeline.serving.protocol.decoders import are_whole, records_decoder, values_of
+from mlops_pipeline.serving.protocol.decoders import are_whole, records_decoder, values_of, whole_columns
 from mlops_pipeline.serving.protocol.python_json import null_for_nan, without_nan
 from mlops_pipeline.serving.request import JSON, Request
 
@@ -31,6 +31,7 @@ class Predict:
     def __init__(self, signature: Signature, name: str, version: str) -> None:
         self._signature = signature
         self._model = {"name": name, "version": version}
+        self._whole = whole_columns(signature)
         self._strict, self._lenient = records_decoder(signature), records_decoder(signature, lenient=True)
         self._label = [str(name) for name in signature.classes]
 
@@ -54,7 +55,7 @@ class Predict:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return self._looked_at_closely(body)
         values = values_of(given.records)
-        if not are_whole(self._signature, values):
+        if not are_whole(self._whole, values):
             return self._looked_at_closely(body)
         _check_ids(given.ids, len(values))
         return self._signature.rows(values, given.ids)
