@@ -101,6 +101,7 @@ bench-images: ## sizes, build times and start of the images
 
 bench-serving: setup-dev ## measure the model server beside its peers (their environments are made at first use), then its faults
 	python -m benchmarks.serving
+	python -m benchmarks.serving.flights
 	python -m benchmarks.serving.faults
 
 clean: ## remove the environment and caches, keep data and models

@@ -29,8 +29,8 @@ from measure import REPOSITORY
 
 from mlops_pipeline.records.encoding import encode, form_of, read_rows, recorded_columns
 from mlops_pipeline.records.entry import Entry, Layout
+from mlops_pipeline.records.process import open_store
 from mlops_pipeline.records.sqlite import SQLiteFiles
-from mlops_pipeline.records.store import open_store
 from mlops_pipeline.serving.record import Recorder
 
 ROUNDS = 3

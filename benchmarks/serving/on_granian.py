@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from mlops_pipeline.config.serving import load_serving
-from mlops_pipeline.serving import worker as server
+from mlops_pipeline.server_layout import place_of
+from mlops_pipeline.serving.worker import assembled
 
 config = Path(os.environ["BENCH_SERVING"])
 settings = load_serving(config)
 beats = multiprocessing.get_context("spawn").Array("d", [time.monotonic()], lock=False)
-asgi, _ = server.assembled(settings, config, server.place_of(settings, config), 0, beats)
+asgi, _ = assembled(settings, config, place_of(settings, config), 0, beats)
 
 
 class Rsgi:
     """The ASGI application through Granian's own interface (github.com/emmett-framework/granian, docs/spec/RSGI.md)."""
 
     def __rsgi_init__(self, loop: Any) -> None:
-        loop.run_until_complete(asgi.start())
+        loop.run_until_complete(asgi.service.start())
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in scope.headers.items()]

@@ -33,7 +33,7 @@ class Server:
     answers: Callable[[Any], list[float]] | None
     headers: Callable[[Model, np.ndarray], Mapping[str, str]] = lambda _model, _rows: JSON
     batches: bool = True
-    """Asked for many rows at once too."""
+    """Request for many rows at once too."""
 
 
 def _mlflow(form: str) -> Callable[[Model, Path, int], Command]:

@@ -76,21 +76,22 @@ def input_digest(_context: Any, arguments: dict[str, Any]) -> str | None:
     return hashlib.sha256(json.dumps([str(layout.raw), named, [sha256_of_file(file) for file in files]]).encode()).hexdigest()
 
 
-def stage_task(name: str, hours: float, **options: Any) -> Callable[[Callable[..., str]], Task[..., str]]:
-    """A decorator that makes a task for a stage: what fails for a passing reason is tried twice more."""
+def stage_task(name: str, stage: str, **options: Any) -> Callable[[Callable[..., str]], Task[..., str]]:
+    """A decorator that makes a task for a stage: what fails for a passing reason is tried again, as often as the stage says."""
+    terms = stage_named(stage)
     return task(
         name=name,
-        retries=2,
-        retry_delay_seconds=10,
+        retries=terms.retries,
+        retry_delay_seconds=[terms.retry_delay_s * terms.retry_factor**attempt for attempt in range(terms.retries)],
         retry_condition_fn=is_worth_retrying,
-        timeout_seconds=hours * 3600,
+        timeout_seconds=terms.hours * 3600,
         **({"cache_policy": NO_CACHE, "persist_result": False} | options),
     )
 
 
 @stage_task(
     "load_data",
-    hours=2,
+    "ingest",
     cache_policy=CachePolicy.from_cache_key_fn(input_digest),
     cache_expiration=timedelta(hours=1),
     persist_result=True,
@@ -100,25 +101,25 @@ def load_data(config: str, folder: str | None, _after: str = "") -> str:
     return run_stage("ingest", config, folder)
 
 
-@stage_task("validate_data", hours=1)
+@stage_task("validate_data", "validate")
 def validate_data(config: str, folder: str | None, _after: str = "") -> str:
     """Hold the table against its schema; the report's path."""
     return run_stage("validate", config, folder)
 
 
-@stage_task("preprocess_data", hours=1)
+@stage_task("preprocess_data", "split")
 def preprocess_data(config: str, folder: str | None, _after: str = "") -> str:
     """Split the table; the training rows' path. What is fitted on rows is part of the model, so it is not done here."""
     return run_stage("split", config, folder)
 
 
-@stage_task("train_model", hours=12)
+@stage_task("train_model", "train")
 def train_model(config: str, folder: str | None, _after: str = "") -> str:
     """Fit the model and log it to MLflow; the model folder's path."""
     return run_stage("train", config, folder)
 
 
-@stage_task("evaluate_model", hours=2)
+@stage_task("evaluate_model", "evaluate")
 def evaluate_model(config: str, folder: str | None, _after: str = "") -> str:
     """Score the held-out rows and show the figures as an artifact of the run; the evaluation folder's path."""
     made = run_stage("evaluate", config, folder)
@@ -126,7 +127,7 @@ def evaluate_model(config: str, folder: str | None, _after: str = "") -> str:
     return made
 
 
-@stage_task("register_model", hours=1)
+@stage_task("register_model", "register")
 def register_model(config: str, folder: str | None, _after: str = "") -> str:
     """Register the version, and make it champion if it passes the gate; the registration's path."""
     return run_stage("register", config, folder)

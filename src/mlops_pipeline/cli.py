@@ -191,7 +191,7 @@ def serve(
 ) -> None:
     """Put the champion behind HTTP: MLflow's protocol, the Open Inference Protocol, and a page at /."""
     from mlops_pipeline.config.serving import load_serving, only_model
-    from mlops_pipeline.serving.worker import serve as serve_until_stopped
+    from mlops_pipeline.serving.supervisor import serve as serve_until_stopped
 
     settings = load_serving(config, host=host, port=port, workers=workers, **only_model(model))
     serve_until_stopped(settings, config)
@@ -361,7 +361,7 @@ def show_records(
     config: ServingConfig = SERVING_CONFIG,
 ) -> None:
     """The newest predictions, the last one lowest."""
-    from mlops_pipeline.records.reading import show
+    from mlops_pipeline.records.show import show
 
     _console().print(show(_records_of(config), limit=limit, since=since, until=until, model=model, version=version))
 
@@ -425,7 +425,7 @@ def monitor_report(
 
 def _records_of(config: Path) -> str | Path:
     from mlops_pipeline.config.serving import load_serving
-    from mlops_pipeline.serving.worker import place_of
+    from mlops_pipeline.server_layout import place_of
 
     settings = load_serving(config)
     return settings.record.uri or place_of(settings, config).records

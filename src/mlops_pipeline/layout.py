@@ -1,4 +1,4 @@
-"""Where one pipeline's files lie: every path of the house is spelled here and nowhere else."""
+"""Where one pipeline's files lie: every path of it is spelled here and nowhere else."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -65,6 +65,13 @@ def test_every_stage_has_a_task_in_the_pipelines_order(flow_file: ModuleType) ->
     assert flow_file.TASKS["train"] is flow_file.train_model
 
 
+def test_every_task_has_the_time_and_the_tries_of_its_stage(flow_file: ModuleType) -> None:
+    for stage in STAGES:
+        task = flow_file.TASKS[stage.name]
+        assert (task.timeout_seconds, task.retries) == (stage.hours * 3600, stage.retries), stage.name
+        assert task.retry_delay_seconds == [30, 60]
+
+
 def test_five_rows_train_into_a_model_that_loads_with_a_warning_in_the_log(
     flow_file: ModuleType, five_rows: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -24,7 +24,7 @@ SERVICE = """
 import asyncio, os, signal, sys, time
 import numpy as np
 from mlops_pipeline.records.entry import Entry, Layout
-from mlops_pipeline.records.store import open_store
+from mlops_pipeline.records.process import open_store
 from mlops_pipeline.serving.record import Recorder
 
 folder, worker, mode, loss_ms, boot, rows = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5], int(sys.argv[6])

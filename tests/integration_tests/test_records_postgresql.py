@@ -17,8 +17,10 @@ import pytest
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records import postgresql as store_module
 from mlops_pipeline.records.entry import Entry
-from mlops_pipeline.records.reading import export, read, show
-from mlops_pipeline.records.store import StoreError, open_store
+from mlops_pipeline.records.process import open_store
+from mlops_pipeline.records.reading import export, read
+from mlops_pipeline.records.show import show
+from mlops_pipeline.records.store import StoreError
 from mlops_pipeline.serving.record import Recorder
 from tests.conftest import Project, wait_for
 from tests.integration_tests.clients import load

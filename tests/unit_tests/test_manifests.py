@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from mlops_pipeline.config.serving import Serving, load_serving
-from mlops_pipeline.serving.operations import PAGES
-from mlops_pipeline.serving.worker import RECORD_S
+from mlops_pipeline.serving.routes import PAGES
+from mlops_pipeline.serving.supervisor import RECORD_S
 from tests.conftest import BIN, REPOSITORY, lacking
 
 MANIFESTS = REPOSITORY / "k8s"

@@ -185,6 +185,23 @@ def test_integers_keep_their_limits_in_json_and_binary(datatype: str) -> None:
         assert (refusal.value.status, refusal.value.faults[0].row, refusal.value.faults[0].column) == (422, 1, "n")
 
 
+@pytest.mark.parametrize("datatype", ["INT8", "UINT8", "INT64", "UINT64"])
+def test_whole_numbers_written_as_floats_are_integers_within_the_same_limits(datatype: str) -> None:
+    one = [as_json("age", "FP32", [1]), as_json("plan", "BYTES", ["a"])]
+    for value in (0, 3, 127, 128, 255, 256, -1, 2**53, 2**62, 2**63, 2**64):
+        body, as_float = (encoded(*one, as_json("visits", datatype, [value])) for _ in (0, 1))
+        as_float = as_float.replace(b'"data": [%d]' % value, b'"data": [%d.0]' % value)
+        said = []
+        for each in (body, as_float):
+            try:
+                said.append(repr(protocol.parse(PEOPLE, each).rows.numbers))
+            except Refused as refused:
+                said.append(f"{refused.status} {refused.reason}")
+        assert said[0] == said[1], value
+    with pytest.raises(Refused, match="'visits'"):
+        protocol.parse(PEOPLE, encoded(*one, as_json("visits", datatype, [3.5])))
+
+
 def test_bool_tensors_are_for_boolean_columns() -> None:
     signature = signature_of(a=Column("boolean"), n=Column("number"))
     good, other = np.array([True, False]), np.array([1.0, 2.0])

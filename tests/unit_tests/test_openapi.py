@@ -15,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from mlops_pipeline.config.serving import Serving
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.values import LARGEST
 from mlops_pipeline.inference.faults import Refused
@@ -24,6 +25,7 @@ from mlops_pipeline.serving.problems import problem_details, refused
 from mlops_pipeline.serving.protocol import open_inference
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.serving.protocol.predict import Predict
+from mlops_pipeline.serving.routes import routes_of, without_version
 
 COLUMNS = {
     "share": Column("number", min=0, max=1, nullable=False),
@@ -189,6 +191,15 @@ def test_with_keys_all_but_probes_and_pages_ask_for_one() -> None:
     assert unlocked == {"/", "/docs", "/live", "/ready", "/ping", "/health", "/v2/health/live", "/v2/health/ready"}
     assert all("401" in operation["responses"] for path in paths.keys() - unlocked for operation in paths[path].values())
     assert "securitySchemes" not in document()["components"]
+
+
+def test_it_describes_every_route_and_no_other() -> None:
+    routes = {path: route.method.lower() for path, route in routes_of(Serving(models={"m": "champion"})).items()}
+    described = {path: set(item) for path, item in document()["paths"].items() if "{version}" not in path}
+    assert described == {path: {method} for path, method in routes.items()}
+    for path in (path for path in document()["paths"] if "{version}" in path):
+        unversioned, version = without_version(path.replace("{version}", "7")) or ("", "")
+        assert (version, unversioned in routes) == ("7", True), path
 
 
 def test_a_problem_has_the_shape_that_the_document_says() -> None:

@@ -31,8 +31,11 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records import sqlite
 from mlops_pipeline.records.encoding import NO_FORM, Columns, Row, encode, form_of, read_rows, recorded_columns
 from mlops_pipeline.records.entry import Entry, Layout
-from mlops_pipeline.records.reading import export, read, show
-from mlops_pipeline.records.store import Database, Store, StoreError, open_database, open_store
+from mlops_pipeline.records.process import open_store
+from mlops_pipeline.records.reading import export, read
+from mlops_pipeline.records.show import show
+from mlops_pipeline.records.store import Database, Store, StoreError
+from mlops_pipeline.records.writer import open_database
 from mlops_pipeline.serving import record
 from mlops_pipeline.serving.record import Recorder, RecordFull
 

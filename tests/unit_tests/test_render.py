@@ -21,7 +21,7 @@ from mlops_pipeline.pipeline import artifacts
 from mlops_pipeline.pipeline import definition as pipeline
 from mlops_pipeline.pipeline.artifacts import is_folder, needs, outputs_of, run_stage
 from mlops_pipeline.pipeline.definition import STAGES, Stage, stage_named
-from mlops_pipeline.pipeline.render import rendered, terms
+from mlops_pipeline.pipeline.render import rendered
 from tests.conftest import REPOSITORY, Project
 from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, settings_with
 
@@ -213,10 +213,6 @@ def test_a_stage_more_is_in_every_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert 'compress(\n            tracking_uri=tracking_uri,\n            model=train_task.outputs["model"],' in (
         rendered(settings, layout, "kubeflow")[0].text
     )
-
-
-def test_terms_are_for_stages_that_there_are() -> None:
-    assert set(terms.HOURS) <= {stage.name for stage in STAGES}
 
 
 # Airflow and Kubeflow

@@ -274,3 +274,63 @@ def test_nothing_but_rows_or_a_refusal_comes_of_any_bytes(body: bytes) -> None:
     for read in (Predict(signature(), "m", "1").rows, Invocations(signature()).rows, Invocations(signature()).rows_of_csv):
         with pytest.raises(Refused):
             read(body)
+
+
+AWKWARD: list[tuple[str, str]] = [
+    *(("count", number) for number in ("3", "3.0", "3e0", "3.5", "0", "-0.0", "-1.0", "1e40", "9007199254740993", "9007199254740993.0")),
+    *(
+        ("count", number)
+        for number in ("16777216.5", "18446744073709551616", "1" + "0" * 400, "true", '"3"', "null", "NaN", "Infinity", "-NaN")
+    ),
+    *(("round", flag) for flag in ("1", "1.0", "0.0", "0.5", "2.0", "true", "null", "NaN", '"yes"')),
+    *(("weight", number) for number in ("1", "1e39", "-0.0", "5e-324", "null", "NaN", "-Infinity", "false")),
+    *(("size (cm)", number) for number in ("5", "5.0", "5.0000001", "null", "NaN")),
+    *(("kind", text) for text in ('"a"', '"NaN"', '"x: NaN, y"', r'"\"NaN"', r'"\u0061"', "NaN", "null", "1", '"c"')),
+    *(("colour", text) for text in ('"red"', "null", "NaN", '""')),
+]
+
+
+def bodies_with(column: str, written: str) -> list[bytes]:
+    """One row as each JSON form says it, whole numbers as pandas writes them, with one value exactly as given."""
+    cells = {"size (cm)": "1.5", "weight": "NaN", "count": "3.0", "round": "1.0", "kind": '"a"', "colour": '"red"'} | {column: written}
+    record = ",".join(f'"{name}": {cell}' for name, cell in cells.items())
+    row, names = ", ".join(cells.values()), json.dumps(list(cells))
+    return [
+        f'{{"dataframe_records": [{{{record}}}]}}'.encode(),
+        f'{{"dataframe_split": {{"index": [0], "columns": {names}, "data": [[{row}]]}}}}'.encode(),
+        f'{{"instances": [[{row}]]}}'.encode(),
+        f'{{"inputs": [[{row}]]}}'.encode(),
+        f'{{"records": [{{{record}}}]}}'.encode(),
+    ]
+
+
+def outcome(read: Any, body: bytes) -> tuple[Any, ...]:
+    try:
+        rows = read(body)
+    except Refused as refused:
+        return refused.status, [(fault.reason, fault.row, fault.column) for fault in refused.faults]
+    return rows.numbers.tobytes(), rows.categories.tolist(), rows.unseen
+
+
+@pytest.mark.parametrize(("column", "written"), AWKWARD)
+@pytest.mark.parametrize("reject_unseen", [True, False])
+def test_what_is_read_fast_is_what_careful_reading_says(column: str, written: str, reject_unseen: bool) -> None:
+    served = signature(reject_unseen=reject_unseen)
+    invocations, predict = Invocations(served), Predict(served, "m", "1")
+    *forms, records = bodies_with(column, written)
+    careful = [outcome(invocations._looked_at_closely, body) for body in forms] + [outcome(predict._looked_at_closely, records)]
+    assert [outcome(invocations.rows, body) for body in forms] + [outcome(predict.rows, records)] == careful
+
+
+@pytest.mark.parametrize("reads", ["invocations", "predict"])
+def test_floats_for_integers_nan_and_null_take_the_fast_road(monkeypatch: pytest.MonkeyPatch, reads: str) -> None:
+    def too_slow(*_: Any) -> None:
+        raise AssertionError("looked at value by value")
+
+    monkeypatch.setattr(Invocations, "_looked_at_closely", too_slow)
+    monkeypatch.setattr(Predict, "_looked_at_closely", too_slow)
+    for column, written in (("count", "315"), ("count", "315.0"), ("count", "NaN"), ("count", "null"), ("colour", "NaN"), ("round", "0.0")):
+        *forms, records = bodies_with(column, written)
+        for body in forms if reads == "invocations" else [records]:
+            rows = Invocations(signature()).rows(body) if reads == "invocations" else Predict(signature(), "m", "1").rows(body)
+            assert rows.count == 1

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from calendar import monthrange
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +16,12 @@ from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.scorer import contract_at, load_scorer
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.modelling.frame import positive_index
+from mlops_pipeline.monitoring.period import period_of
 from mlops_pipeline.tables.cast import are_there, as_numbers, cast_columns
 
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
-
-PERIOD = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?")
 
 
 @dataclass(frozen=True)
@@ -188,33 +185,9 @@ def _probabilities(pipeline: Pipeline) -> list[str]:
 def _named_rows(option: str, named: str, pipeline: Pipeline | None) -> Rows:
     if Path(named).is_file():
         return Rows(read_table(Path(named), pipeline), named)
-    if (moments := _period(option, named)) is not None:
+    if (moments := period_of(option, named)) is not None:
         return _table_rows(f"{option} {named}", *moments, pipeline)
     raise PipelineError(f"{option} {named}: does not exist: name a CSV or Parquet file, or a period such as 2013-10{_span(pipeline)}")
-
-
-def _period(option: str, named: str) -> tuple[datetime, datetime] | None:
-    """From 2013, 2013-10, 2013-10-05 or two of them with .. between: the first moment, and the first one after."""
-    first, _, last = named.partition("..")
-    begin, end = PERIOD.fullmatch(first), PERIOD.fullmatch(last or first)
-    if begin is None or end is None:
-        return None
-    try:
-        moments = _bounds(begin)[0], _bounds(end)[1]
-    except (ValueError, OverflowError) as error:
-        raise PipelineError(f"{option} {named}: is no date: {error}") from error
-    if moments[0] >= moments[1]:
-        raise PipelineError(f"{option} {named}: ends before it begins: turn the two round")
-    return moments
-
-
-def _bounds(match: re.Match[str]) -> tuple[datetime, datetime]:
-    # What is not named is None, and what is named 0 is the text "0", which is no month and no day.
-    year, month, day = match.groups()
-    first = datetime(int(year), int(month or 1), int(day or 1))
-    last_month = int(month or 12)
-    last = datetime(first.year, last_month, int(day or monthrange(first.year, last_month)[1]))
-    return first, last + timedelta(days=1)
 
 
 def _table_rows(asked: str, since: datetime, until: datetime, pipeline: Pipeline | None) -> Rows:

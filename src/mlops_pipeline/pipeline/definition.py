@@ -6,7 +6,7 @@ This list is the only place where they stand. The command line, DVC, Prefect and
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
@@ -29,6 +29,8 @@ class Stage:
     ``owns`` are outputs that people edit too: they are kept in Git, and the stage reads them before it writes them.
     A stage that ``acts`` changes something besides its files, so its outputs are never restored in place of running it.
     What else a stage depends on follows from this: the modules its function imports, and the lock file.
+
+    Every orchestrator gives one try ``hours``, and after a failure waits ``retry_delay_s`` seconds, then ``retry_factor`` times as long.
     """
 
     name: str
@@ -40,6 +42,11 @@ class Stage:
     owns: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     acts: bool = False
+    hours: int = 2
+
+    retries: ClassVar[int] = 2
+    retry_delay_s: ClassVar[int] = 30
+    retry_factor: ClassVar[int] = 2
 
     def inputs(self, settings: Settings, layout: Layout) -> list[Path]:
         """Data files the stage reads; the first stage reads the configured sources."""
@@ -85,6 +92,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("name", "seed", "dataset", "features", "split", "train", "tuning"),
         reads=("train", "ingest_report"),
         writes=("model", "training"),
+        hours=12,
     ),
     Stage(
         name="evaluate",

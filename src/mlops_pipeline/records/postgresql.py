@@ -6,12 +6,14 @@ Its values are two: JSON of the small fields, and all blobs in one run of bytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlops_pipeline.errors import one_line
+from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.records.query import FETCH, FIELDS, Filter, Recorded, columns_of, recorded
 from mlops_pipeline.records.store import SCHEMES, StoreError
 
 if TYPE_CHECKING:
@@ -183,3 +185,50 @@ def _parts(address: str) -> dict[str, Any] | None:
         return None
     wrong = any("@" in str(parts.get(key, "")) for key in ("host", "dbname")) or not re.fullmatch(r"[\d,]*", str(parts.get("port", "")))
     return None if wrong else parts
+
+
+class RecordedTable:
+    """Requests in PostgreSQL."""
+
+    def __init__(self, connection: Any, wanted: Filter) -> None:
+        self._connection = connection
+        self._where, self._values = wanted.where("to_timestamp(%s)", "%s")
+        self._known = {number: columns_of(text) for number, text in connection.execute("SELECT number, columns FROM mlops_layouts")}
+        used = connection.execute(f"SELECT DISTINCT layout FROM mlops_predictions WHERE {self._where}", self._values)  # noqa: S608  # our own words
+        self.layouts = [self._known[number] for (number,) in sorted(used, key=str) if number in self._known]
+
+    def requests(self, limit: int | None) -> Iterator[Recorded]:
+        """All requests in order of time; or the newest, until they have so many rows."""
+        held = 0
+        with self._connection.cursor(name="records", binary=True) as cursor:
+            cursor.itersize = FETCH
+            fields = FIELDS.replace("time", "extract(epoch FROM time)::float8", 1)
+            newest_first = "" if limit is None else "DESC"
+            cursor.execute(
+                f"SELECT {fields} FROM mlops_predictions WHERE {self._where} ORDER BY time {newest_first}",  # noqa: S608  # our own words
+                self._values,
+            )
+            for *values, layout, blob in cursor:
+                request = recorded(values, self._known.get(layout), blob)
+                yield request
+                held += max(1, request.rows)
+                if limit is not None and held >= limit:
+                    return
+
+
+@contextmanager
+def recorded_table(address: str, wanted: Filter) -> Iterator[RecordedTable]:
+    """What is recorded at an address, seen as of one moment. Raises :class:`PipelineError` without the password."""
+    import psycopg
+
+    try:
+        with closing(connect(address)) as connection:
+            # One view of the table for the layouts and the rows.
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield RecordedTable(connection, wanted)
+    except psycopg.errors.UndefinedTable as error:
+        raise PipelineError(f"{described(address, error)}: no server has recorded there") from error
+    except psycopg.Error as error:
+        raise PipelineError(described(address, error)) from error
+    except StoreError as error:
+        raise PipelineError(str(error)) from error

@@ -20,7 +20,9 @@ from pathlib import Path
 
 import msgspec
 
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records.encoding import Columns
+from mlops_pipeline.records.store import Store, is_address
 
 HEAD = struct.Struct("<cQQQ")
 """Before every message to the writer: its kind, the count of its first row, the number of rows, the bytes that follow."""
@@ -188,3 +190,14 @@ def _widen(pipe: int) -> None:
 
     with contextlib.suppress(OSError, AttributeError):
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def open_store(where: str | Path, worker: int) -> Store:
+    """The store at a PostgreSQL address, or in a folder (made if missing), for one worker of a server.
+
+    Raises :class:`PipelineError` if it is neither.
+    """
+    if not is_address(where) and "://" in str(where):
+        scheme = str(where).split("://", maxsplit=1)[0]
+        raise PipelineError(f"record.uri = {scheme}://…: is neither a folder nor a PostgreSQL address: write postgresql://…")
+    return WriterProcess(where, worker)

@@ -5,16 +5,20 @@ A group is one transaction, and ``synchronous = FULL`` has its pages on disk whe
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.errors import one_line
+import msgspec
+
+from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.records.query import FETCH, FIELDS, Filter, Recorded, columns_of, recorded
 from mlops_pipeline.records.store import StoreError
 
 if TYPE_CHECKING:
@@ -144,7 +148,7 @@ def _by_day(rows: Sequence[Row]) -> Iterator[tuple[int, Sequence[Row]]]:
     if int(min(times) // DAY_S) == int(max(times) // DAY_S):
         yield _day(rows[0]), rows
         return
-    for day, part in groupby(sorted(rows, key=_day), key=_day):
+    for day, part in itertools.groupby(sorted(rows, key=_day), key=_day):
         yield day, list(part)
 
 
@@ -202,3 +206,94 @@ def _described(path: Path, error: Exception) -> str:
         "SQLITE_NOTADB": "move the file away, a new one is made",
     }.get("_".join(getattr(error, "sqlite_errorname", "").split("_")[:2]), "let the server write to the folder")
     return f"{path}: {said}: {remedy}"
+
+
+class RecordedFiles:
+    """Requests in SQLite files."""
+
+    def __init__(self, folder: Path, wanted: Filter) -> None:
+        if not folder.is_dir():
+            raise PipelineError(f"{folder}: there is no such folder of records: name the one that the server writes to (record.folder)")
+        self._files: list[Path] = []
+        self._where, self._values = wanted.where("?", "?")
+        self._last: dict[Path, int] = {}
+        self.layouts: list[Columns] = []
+        for path in files_of(folder, wanted.since, wanted.until):
+            with _readable(path) as connection:
+                if not _has_tables(connection, path):
+                    continue
+                self._files.append(path)
+                # What comes in from now on may have other columns.
+                (self._last[path],) = connection.execute("SELECT coalesce(max(key), 0) FROM predictions").fetchone()
+                used = f"SELECT DISTINCT layout FROM predictions WHERE key <= ? AND {self._where}"  # noqa: S608  # our own words
+                found = connection.execute(
+                    f"SELECT columns FROM layouts WHERE number IN ({used})",  # noqa: S608  # our own words
+                    [self._last[path], *self._values],
+                )
+                self.layouts += [columns_of(text) for (text,) in found]
+
+    def requests(self, limit: int | None) -> Iterator[Recorded]:
+        """All requests, by day and worker; or the newest, until they have so many rows."""
+        if limit is None:
+            for path in self._files:
+                yield from self._of(path, "key")
+            return
+        for _, files in itertools.groupby(reversed(self._files), key=lambda path: path.name.partition(".")[0]):
+            rows = 0
+            for path in files:
+                held = 0
+                for request in self._of(path, "key DESC"):
+                    yield request
+                    held += max(1, request.rows)
+                    if held >= limit:
+                        break
+                rows += held
+            if rows >= limit:
+                return
+
+    def _of(self, path: Path, order: str) -> Iterator[Recorded]:
+        with _readable(path) as connection:
+            layouts = {number: columns_of(text) for number, text in connection.execute("SELECT number, columns FROM layouts")}
+            cursor = connection.execute(
+                f"SELECT {FIELDS} FROM predictions WHERE key <= ? AND {self._where} ORDER BY {order}",  # noqa: S608  # our own words
+                [self._last[path], *self._values],
+            )
+            while found := cursor.fetchmany(FETCH):
+                for *fields, layout, blob in found:
+                    yield recorded(fields, layouts.get(layout), blob)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[sqlite3.Connection]:
+    """A file that its server may be writing to. What a killed server left is folded in, which needs the right to write."""
+    try:
+        with closing(_read_only(path)) as connection:
+            yield connection
+    except (sqlite3.Error, msgspec.MsgspecError) as error:
+        raise PipelineError(
+            f"{path}: cannot be read ({one_line(error)}): move it out of the folder if it is damaged, or get the right to write"
+        ) from error
+
+
+def _has_tables(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether anything can be recorded: a server may be making the file, or have been killed while it did."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if version != VERSION and (version or tables):
+        raise PipelineError(f"{path}: holds no records of version {VERSION} (but {version}): move the file out of the folder")
+    return bool(tables)
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    for mode in ("rw", "ro"):
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=10)
+        try:
+            connection.execute("PRAGMA query_only = 1")
+            connection.execute("PRAGMA user_version").fetchone()
+        except sqlite3.Error:
+            connection.close()
+            if mode == "ro":
+                raise
+        else:
+            break
+    return connection

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mlops_pipeline.errors import PipelineError
-
 if TYPE_CHECKING:
     from mlops_pipeline.records.encoding import Columns, Row
 
@@ -57,27 +55,3 @@ class Store(Protocol):
 def is_address(where: str | Path) -> bool:
     """Whether this is a PostgreSQL address and no folder."""
     return str(where).startswith(SCHEMES)
-
-
-def open_store(where: str | Path, worker: int) -> Store:
-    """The store at a PostgreSQL address, or in a folder (made if missing), for one worker of a server.
-
-    Raises :class:`PipelineError` if it is neither.
-    """
-    if not is_address(where) and "://" in str(where):
-        scheme = str(where).split("://", maxsplit=1)[0]
-        raise PipelineError(f"record.uri = {scheme}://…: is neither a folder nor a PostgreSQL address: write postgresql://…")
-    from mlops_pipeline.records.process import WriterProcess
-
-    return WriterProcess(where, worker)
-
-
-def open_database(where: str | Path, worker: int, token: str) -> Database:
-    """The database behind a store; ``token`` (32 hexadecimal digits) tells this run of the server from all others."""
-    if is_address(where):
-        from mlops_pipeline.records.postgresql import PostgreSQLTable
-
-        return PostgreSQLTable(str(where), worker, token)
-    from mlops_pipeline.records.sqlite import SQLiteFiles
-
-    return SQLiteFiles(Path(where), worker, token)

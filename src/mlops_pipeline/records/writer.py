@@ -12,13 +12,14 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
 from mlops_pipeline.errors import one_line
 from mlops_pipeline.records.encoding import Columns, read_rows
 from mlops_pipeline.records.process import HEAD, LAYOUT, ROWS, Opening
-from mlops_pipeline.records.store import Database, open_database
+from mlops_pipeline.records.store import Database, is_address
 
 PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
@@ -120,6 +121,17 @@ def _exactly(source: io.FileIO, length: int) -> bytearray | None:
             return None
         done += read
     return content
+
+
+def open_database(where: str | Path, worker: int, token: str) -> Database:
+    """The database behind a store; ``token`` (32 hexadecimal digits) tells this run of the server from all others."""
+    if is_address(where):
+        from mlops_pipeline.records.postgresql import PostgreSQLTable
+
+        return PostgreSQLTable(str(where), worker, token)
+    from mlops_pipeline.records.sqlite import SQLiteFiles
+
+    return SQLiteFiles(Path(where), worker, token)
 
 
 if __name__ == "__main__":

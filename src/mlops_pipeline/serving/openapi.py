@@ -24,6 +24,7 @@ from mlops_pipeline.inference.faults import SHOWN_FAULTS
 from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.serving.problems import TITLES
 from mlops_pipeline.serving.protocol import open_inference
+from mlops_pipeline.serving.routes import OPEN_PATHS, model_prefix, open_inference_prefix
 
 REASONS = (
     "malformed",
@@ -69,8 +70,6 @@ _TAGS = {
     "open inference": "The Open Inference Protocol, version 2, as KServe, Triton and MLServer speak it.",
     "service": "State, figures and pages.",
 }
-_OPEN = ("/", "/docs", "/live", "/ready", "/ping", "/health", "/v2/health/live", "/v2/health/ready")
-"""Routes that need no API key."""
 
 Json = dict[str, Any]
 
@@ -99,7 +98,7 @@ def document(
             "bearer": {"type": "http", "scheme": "bearer"},
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
-        open_paths = (*_OPEN, "/metrics") if open_metrics else _OPEN
+        open_paths = (*OPEN_PATHS, "/metrics") if open_metrics else OPEN_PATHS
         for path, operation in ((path, operation) for path, item in paths.items() if path not in open_paths for operation in item.values()):
             operation["security"] = [{"bearer": []}, {"key": []}]
             operation["responses"] |= _problems((401,), open_inference=path.startswith("/v2"))
@@ -353,7 +352,7 @@ def _model_paths(name: str, signature: Signature, example: Json, *, is_default: 
         },
     }
     paths: Json = {}
-    for prefix, suffix in (("", ""), (f"/models/{name}", f".{name}"))[0 if is_default else 1 :]:
+    for prefix, suffix in (("", ""), (model_prefix(name), f".{name}"))[0 if is_default else 1 :]:
         whose = f"model {name}" if prefix else "the default model"
         paths[f"{prefix}/predict"] = _post(
             f"predict{suffix}",
@@ -387,7 +386,7 @@ def _model_paths(name: str, signature: Signature, example: Json, *, is_default: 
     version = [{"name": "version", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}]
     for place, suffix in (("", ""), ("/versions/{version}", ".version")):
         whose = f"a version of model {name}" if place else f"model {name}"
-        prefix = f"/v2/models/{name}{place}"
+        prefix = f"{open_inference_prefix(name)}{place}"
         more: Json = {"parameters": version, "unknown": True} if place else {}
         paths[prefix] = _get(f"v2.model.{name}{suffix}", _V2, f"Tensors of {whose}", metadata, (503,), **more)
         paths[f"{prefix}/ready"] = _get(f"v2.ready.{name}{suffix}", _V2, f"Whether {whose} answers", ready, more={"503": not_ready}, **more)

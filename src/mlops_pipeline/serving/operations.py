@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,42 +15,18 @@ from mlops_pipeline.serving.protocol import Headers, open_inference
 from mlops_pipeline.serving.request import JSON, TEXT
 
 if TYPE_CHECKING:
-    from mlops_pipeline.serving.application import Application, Served
+    from mlops_pipeline.serving.answer import Service
+    from mlops_pipeline.serving.served import Served
 
-PAGES = {
-    "/": "index",
-    "/docs": "docs",
-    "/openapi.json": "openapi",
-    "/status": "status",
-    "/metrics": "metrics",
-    "/live": "live",
-    "/ready": "ready",
-    "/ping": "ping",
-    "/health": "ping",
-    "/v2": "v2",
-    "/v2/health/live": "v2-live",
-    "/v2/health/ready": "v2-ready",
-}
-OPEN = frozenset({"index", "docs", "live", "ready", "ping", "v2-live", "v2-ready"})
-"""Pages that need no key: they hold nothing of the model, and probes carry none."""
 
 Page = tuple[int, bytes, Headers]
 
 
-@dataclass(frozen=True)
-class Workers:
-    """What one worker knows of all: its own number, and when each one's loop last turned (seconds of the monotonic clock)."""
-
-    own: int
-    beats: Any
-    stuck_s: float
-
-
 class Operations:
-    """The pages of one worker's application."""
+    """The pages of one worker's service."""
 
-    def __init__(self, application: Application, version: str) -> None:
-        self._application, self._version = application, version
+    def __init__(self, service: Service, version: str) -> None:
+        self._service, self._version = service, version
 
     def page(self, kind: str, served: Served | None) -> Page:
         """Status, body and headers of a page; ``served`` is the model that its path names."""
@@ -64,7 +39,7 @@ class Operations:
         if kind in ("ready", "v2-ready", "ping"):
             return self._readiness(kind)
         if kind == "metrics":
-            return 200, self._application.metrics.text(), [(b"content-type", b"text/plain; version=1.0.0; charset=utf-8")]
+            return 200, self._service.metrics.text(), [(b"content-type", b"text/plain; version=1.0.0; charset=utf-8")]
         contents: dict[str, Callable[[], bytes]] = {
             "live": lambda: b'{"status":"ok"}',
             "v2-live": lambda: b'{"live":true}',
@@ -76,11 +51,11 @@ class Operations:
 
     def not_ready(self) -> list[str]:
         """Why this server should get no traffic; empty if it should."""
-        application, reasons = self._application, []
-        default, recorder, workers = application.settings.default_model, application.recorder, application.workers
-        if application.draining:
+        service, reasons = self._service, []
+        default, recorder, workers = service.settings.default_model, service.recorder, service.workers
+        if service.draining:
             reasons.append("stopping")
-        if default not in application.models:
+        if default not in service.models:
             reasons.append(f"model '{default}' is not loaded")
         if recorder is not None and recorder.problem:
             reasons.append(f"the record of predictions cannot be written: {recorder.problem}")
@@ -111,8 +86,8 @@ class Operations:
         return status, msgspec.json.encode(content), [(b"content-type", JSON), *retry]
 
     def _status(self) -> dict[str, Any]:
-        application = self._application
-        settings, recorder, totals = application.settings, application.recorder, application.metrics.totals()
+        service = self._service
+        settings, recorder, totals = service.settings, service.recorder, service.metrics.totals()
         return {
             "service": {
                 "version": self._version,
@@ -128,20 +103,20 @@ class Operations:
                 },
                 "not_ready": self.not_ready(),
             },
-            "models": {name: _described(served) for name, served in application.models.items()},
+            "models": {name: _described(served) for name, served in service.models.items()},
             "totals": totals,
         }
 
     def _document(self) -> dict[str, Any]:
-        settings = self._application.settings
+        settings = self._service.settings
         return openapi.document(
-            {name: served.signature for name, served in self._application.models.items()},
+            {name: served.signature for name, served in self._service.models.items()},
             settings.default_model,
             version=self._version,
             keys=bool(settings.api_keys),
             max_rows=settings.limits.max_rows,
             open_metrics=settings.open_metrics,
-            examples={name: served.example for name, served in self._application.models.items()},
+            examples={name: served.example for name, served in self._service.models.items()},
         )
 
 

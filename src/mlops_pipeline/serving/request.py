@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from mlops_pipeline.serving.problems import refused
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 JSON, PROBLEM, TEXT, CSV = b"application/json", b"application/problem+json", b"text/plain; charset=utf-8", b"text/csv"
 OCTETS, NONE = b"application/octet-stream", b""
@@ -17,7 +22,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _ID_LENGTH = 128
 
 
-class Asked(msgspec.Struct, gc=False):
+class Request(msgspec.Struct, gc=False):
     """One request. Times are seconds: ``arrived`` since 1970, ``began`` of the clock that measures latency."""
 
     request_id: str
@@ -44,45 +49,45 @@ class Asked(msgspec.Struct, gc=False):
         return given
 
 
-def asked_by(scope: Any, request_id: str, protocol: str, model: str) -> Asked:
+def request_of(scope: Scope, request_id: str, protocol: str, model: str) -> Request:
     """Read the headers of an ASGI scope; ``request_id`` holds unless the client gives a decent one of its own."""
-    asked = Asked(request_id, protocol, model, scope["path"], time.perf_counter(), time.time())
+    request = Request(request_id, protocol, model, scope["path"], time.perf_counter(), time.time())
     for key, value in scope["headers"]:
         if key == b"content-type":
-            asked.content_type = value
+            request.content_type = value
         elif key == b"content-length":
-            asked.length = int(value) if value.isdigit() else 0
+            request.length = int(value) if value.isdigit() else 0
         elif key in _RARE:
-            _RARE[key](asked, value)
-    return asked
+            _RARE[key](request, value)
+    return request
 
 
-def _request_id(asked: Asked, value: bytes) -> None:
+def _request_id(request: Request, value: bytes) -> None:
     text = value.decode("latin-1")
     if text.isascii() and text.isprintable() and 0 < len(text) <= _ID_LENGTH:
-        asked.request_id = text
+        request.request_id = text
 
 
-def _bearer(asked: Asked, value: bytes) -> None:
+def _bearer(request: Request, value: bytes) -> None:
     if value[:7].lower() == b"bearer ":
-        asked.credentials += (value[7:].strip(),)
+        request.credentials += (value[7:].strip(),)
 
 
-def _api_key(asked: Asked, value: bytes) -> None:
-    asked.credentials += (value,)
+def _api_key(request: Request, value: bytes) -> None:
+    request.credentials += (value,)
 
 
-def _header_length(asked: Asked, value: bytes) -> None:
-    asked.header_length = int(value) if value.isdigit() and len(value) < 12 else -1
+def _header_length(request: Request, value: bytes) -> None:
+    request.header_length = int(value) if value.isdigit() and len(value) < 12 else -1
 
 
-def _traceparent(asked: Asked, value: bytes) -> None:
+def _traceparent(request: Request, value: bytes) -> None:
     text = value.decode("latin-1")
-    asked.traceparent = text if _TRACEPARENT.fullmatch(text) else ""
+    request.traceparent = text if _TRACEPARENT.fullmatch(text) else ""
 
 
-def _encoding(asked: Asked, value: bytes) -> None:
-    asked.compressed = value.lower() != b"identity"
+def _encoding(request: Request, value: bytes) -> None:
+    request.compressed = value.lower() != b"identity"
 
 
 _RARE = {

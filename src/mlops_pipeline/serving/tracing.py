@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlops_pipeline.serving.request import Asked
+    from mlops_pipeline.serving.request import Request
 
 Finish = Callable[[int], None]
 
@@ -27,13 +27,13 @@ class Tracing:
         self._tracer = self._provider.get_tracer("mlops_pipeline.serving")
         self._context = TraceContextTextMapPropagator()
 
-    def begin(self, asked: Asked) -> Finish:
+    def begin(self, request: Request) -> Finish:
         """Start a span; what is returned ends it with the answer's status."""
-        parent = self._context.extract({"traceparent": asked.traceparent}) if asked.traceparent else None
+        parent = self._context.extract({"traceparent": request.traceparent}) if request.traceparent else None
         span = self._tracer.start_span(
-            f"predict {asked.model}",
+            f"predict {request.model}",
             context=parent,
-            attributes={"mlops.protocol": asked.protocol, "mlops.model": asked.model, "mlops.request_id": asked.request_id},
+            attributes={"mlops.protocol": request.protocol, "mlops.model": request.model, "mlops.request_id": request.request_id},
         )
 
         def finish(status: int) -> None:
@@ -49,5 +49,5 @@ class Tracing:
 
 def tracing() -> Tracing | None:
     """Tracing if an endpoint is set."""
-    asked = any(os.environ.get(name) for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
-    return Tracing() if asked else None
+    wanted = any(os.environ.get(name) for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
+    return Tracing() if wanted else None

@@ -8,7 +8,7 @@ from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.environment import QUIET
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.artifacts import needs
-from mlops_pipeline.pipeline.definition import STAGES
+from mlops_pipeline.pipeline.definition import STAGES, Stage
 from mlops_pipeline.pipeline.render import terms
 
 _FILE = '''{head}"""{name} as an Airflow DAG: put this file into your DAGs folder.
@@ -70,10 +70,10 @@ def airflow_dag(settings: Settings, layout: Layout) -> str:
         config=layout.relative(layout.config),
         quiet="{\n" + "".join(f'    "{key}": "{value}",\n' for key, value in QUIET.items()) + "}",
         nightly=terms.NIGHTLY,
-        retries=terms.RETRIES,
-        backoff=terms.BACKOFF_S,
-        factor=terms.BACKOFF_FACTOR,
+        retries=Stage.retries,
+        backoff=Stage.retry_delay_s,
+        factor=Stage.retry_factor,
         longest=terms.LONGEST_BACKOFF_S,
-        stages="\n".join(f'    {stage.name} = stage("{stage.name}", "{stage.summary}", hours={terms.hours(stage)})' for stage in STAGES),
+        stages="\n".join(f'    {stage.name} = stage("{stage.name}", "{stage.summary}", hours={stage.hours})' for stage in STAGES),
         edges="\n".join(f"    [{', '.join(needs(stage))}] >> {stage.name}" for stage in STAGES if stage.reads),
     )

@@ -119,11 +119,11 @@ def _template(stage: Stage, settings: Settings, layout: Layout) -> dict[str, Any
         "metadata": {"annotations": {"workflows.argoproj.io/description": stage.summary}},
         **({"inputs": {"artifacts": inputs}} if inputs else {}),
         "outputs": outputs,
-        "activeDeadlineSeconds": str(terms.hours(stage) * 3600),
+        "activeDeadlineSeconds": str(stage.hours * 3600),
         "retryStrategy": {
-            "limit": str(terms.RETRIES),
+            "limit": str(stage.retries),
             "retryPolicy": "Always",
-            "backoff": {"duration": f"{terms.BACKOFF_S}s", "factor": str(terms.BACKOFF_FACTOR), "maxDuration": f"{DAY_S}s"},
+            "backoff": {"duration": f"{stage.retry_delay_s}s", "factor": str(stage.retry_factor), "maxDuration": f"{DAY_S}s"},
         },
         "container": _container(stage, layout),
         "volumes": [

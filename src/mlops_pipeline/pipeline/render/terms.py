@@ -1,5 +1,6 @@
-"""What every orchestrator is told of a run: where it works, how long a stage may take, how often it is tried again, and when it starts.
+"""What every orchestrator is told of a run: where it works and when it starts.
 
+How long a stage may take and how often it is tried again stands on :class:`~mlops_pipeline.pipeline.definition.Stage`.
 A stage that fails is tried again whatever its exit code: 2 is also a tracking server that is down for a moment, and a stage
 that a person has to mend fails again before it has done any work.
 """
@@ -9,11 +10,7 @@ from importlib.metadata import version
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.pipeline.definition import Stage
 
-RETRIES = 2
-BACKOFF_S = 30
-BACKOFF_FACTOR = 2
 LONGEST_BACKOFF_S = 600
 NIGHTLY = "0 3 * * *"
 
@@ -23,14 +20,6 @@ ENTRYPOINT = "docker-entrypoint"
 """Fills an empty working folder with the image's project, then runs what it is told."""
 TRACKING_URI = "http://mlflow:5000"
 """Where MLflow is unless the run is told otherwise."""
-
-HOURS = {"train": 12}
-OTHER_HOURS = 2
-
-
-def hours(stage: Stage) -> int:
-    """How long one try of a stage may take."""
-    return HOURS.get(stage.name, OTHER_HOURS)
 
 
 def image() -> str:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mlops_pipeline.inference.signature import Rows
-    from mlops_pipeline.serving.request import Asked
+    from mlops_pipeline.serving.request import Request
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -16,10 +16,10 @@ Headers = list[tuple[bytes, bytes]]
 class Spoken(Protocol):
     """A protocol for one model: pure, without the network."""
 
-    def read(self, asked: Asked, body: bytes) -> tuple[Rows, Any]:
+    def read(self, request: Request, body: bytes) -> tuple[Rows, Any]:
         """Checked rows, and what :meth:`write` needs to know of the request; raises :class:`Refused` and nothing else."""
         ...
 
-    def write(self, asked: Asked, rows: Rows, wanted: Any, outputs: np.ndarray) -> tuple[bytes, Headers]:
+    def write(self, request: Request, rows: Rows, wanted: Any, outputs: np.ndarray) -> tuple[bytes, Headers]:
         """The answer's body and its content headers."""
         ...

@@ -1,13 +1,15 @@
 """Decoders typed by a model's columns: types and bounds are checked while JSON is read, in C.
 
-They are narrower than what the server takes (a whole number written as 5.0 is no ``int`` to them), never wider: whatever they
-refuse is looked at again with care, and whatever they let pass needs no other check of its numbers.
+There are two of each. The strict one is narrower than what the server takes (a whole number written as 5.0 is no ``int`` to it),
+never wider: what it lets pass needs no other check of its numbers. The lenient one takes floats for integers too, as pandas and its
+clients write them; :func:`are_whole` must say yes then. Whatever both refuse is looked at again with care.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -19,25 +21,26 @@ from mlops_pipeline.inference.signature import Signature
 INT64 = 2**63 - 1
 
 
-def value_type(column: Column) -> Any:
-    """The type of one value of a column, bounds and all."""
+def value_type(column: Column, *, lenient: bool = False) -> Any:
+    """The type of one value of a column: bounds and all; a float for an integer too, if lenient."""
     low, high = bounds(column)
     kind: Any = Annotated[float, msgspec.Meta(ge=low, le=high)]
     if column.kind == "category":
         kind = str
     elif column.kind == "boolean":
-        kind = bool | Literal[0, 1]
-    elif column.kind == "integer":
+        kind = bool | kind if lenient else bool | Literal[0, 1]
+    elif column.kind == "integer" and not lenient:
         kind = Annotated[int, msgspec.Meta(ge=max(math.ceil(low), -INT64), le=min(math.floor(high), INT64))]
     return kind | None if column.nullable else kind
 
 
-def record_type(signature: Signature) -> type[msgspec.Struct]:
+def record_type(signature: Signature, *, lenient: bool = False) -> type[msgspec.Struct]:
     """A record by column names, none unknown; optional columns may be left out."""
     fields: list[Any] = []
     for place, name in enumerate(signature.names):
         column = signature.columns[name]
-        fields.append((f"c{place}", value_type(column), None) if column.nullable else (f"c{place}", value_type(column)))
+        kind = value_type(column, lenient=lenient)
+        fields.append((f"c{place}", kind, None) if column.nullable else (f"c{place}", kind))
     return msgspec.defstruct(
         "Record",
         fields,
@@ -48,17 +51,18 @@ def record_type(signature: Signature) -> type[msgspec.Struct]:
     )
 
 
-def array_type(signature: Signature) -> type[msgspec.Struct]:
+def array_type(signature: Signature, *, lenient: bool = False) -> type[msgspec.Struct]:
     """A row as a list of values in the model's order."""
-    fields = [(f"c{place}", value_type(signature.columns[name])) for place, name in enumerate(signature.names)]
+    fields = [(f"c{place}", value_type(signature.columns[name], lenient=lenient)) for place, name in enumerate(signature.names)]
     return msgspec.defstruct("Row", fields, array_like=True, forbid_unknown_fields=True, gc=False)
 
 
-def records_decoder(signature: Signature) -> msgspec.json.Decoder[Any]:
+def records_decoder(signature: Signature, *, lenient: bool = False) -> msgspec.json.Decoder[Any]:
     """Of ``{"records": […], "ids": […]}``."""
+    record = record_type(signature, lenient=lenient)
     body = msgspec.defstruct(
         "Body",
-        [("records", list[record_type(signature)]), ("ids", list[str] | None, None)],  # type: ignore[misc]  # a type made at run time
+        [("records", list[record]), ("ids", list[str] | None, None)],  # type: ignore[valid-type]  # made at run time
         forbid_unknown_fields=True,
         gc=False,
     )
@@ -71,3 +75,23 @@ _astuple = msgspec.structs.astuple
 def values_of(records: Sequence[msgspec.Struct]) -> list[tuple[Any, ...]]:
     """The rows' values in the model's order."""
     return [_astuple(record) for record in records]
+
+
+Values = Callable[[tuple[Any, ...]], Any]
+
+
+def whole_columns(signature: Signature) -> tuple[Values, ...]:
+    """For each integer and boolean column, what takes its value out of a row."""
+    return tuple(itemgetter(place) for place, name in enumerate(signature.numbers) if signature.columns[name].kind != "number")
+
+
+def are_whole(columns: tuple[Values, ...], values: list[tuple[Any, ...]]) -> bool:
+    """Whether every value of these columns is a whole number or null, as a strict decoder would have it."""
+    for column in columns:
+        try:
+            if not all(map(float.is_integer, map(column, values))):
+                return False
+        except TypeError:  # nulls or booleans among them
+            if any(value and value % 1 for value in map(column, values)):
+                return False
+    return True

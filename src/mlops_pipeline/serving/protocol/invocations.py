@@ -20,23 +20,26 @@ from msgspec import UNSET
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
-from mlops_pipeline.serving.protocol.decoders import array_type, record_type, values_of
+from mlops_pipeline.serving.protocol.decoders import are_whole, array_type, record_type, values_of, whole_columns
 from mlops_pipeline.serving.protocol.predict import not_json
-from mlops_pipeline.serving.protocol.python_json import python_json
-from mlops_pipeline.serving.request import CSV, JSON, Asked
+from mlops_pipeline.serving.protocol.python_json import null_for_nan, python_json
+from mlops_pipeline.serving.request import CSV, JSON, Request
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _FORM = "a JSON object with one of dataframe_split, dataframe_records, instances, inputs"
 
 
-class Invocations:
-    """The protocol for one model."""
+class _Forms:
+    """The JSON forms whose values one decoder reads as it is told their columns."""
 
-    def __init__(self, signature: Signature) -> None:
-        self._signature = signature
+    def __init__(self, signature: Signature, *, lenient: bool = False) -> None:
         self._names = list(signature.names)
-        row, record = array_type(signature), record_type(signature)
-        split = msgspec.defstruct("Split", [("columns", list[str]), ("data", list[row])], forbid_unknown_fields=True)  # type: ignore[valid-type]
+        row, record = array_type(signature, lenient=lenient), record_type(signature, lenient=lenient)
+        split = msgspec.defstruct(
+            "Split",
+            [("columns", list[str]), ("data", list[row]), ("index", msgspec.Raw, msgspec.Raw())],  # type: ignore[valid-type]
+            forbid_unknown_fields=True,
+        )
         body = msgspec.defstruct(
             "Body",
             [
@@ -47,26 +50,44 @@ class Invocations:
             ],
             forbid_unknown_fields=True,
         )
-        self._typed: msgspec.json.Decoder[Any] = msgspec.json.Decoder(body)
+        self._body: msgspec.json.Decoder[Any] = msgspec.json.Decoder(body)
         self._rows: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
 
-    def read(self, asked: Asked, body: bytes) -> tuple[Rows, None]:
+    def values(self, body: bytes) -> list[tuple[Any, ...]] | None:
+        """The rows' values in the model's order; None if the body is not of a form, a type or an order that can be read so."""
+        try:
+            given = self._body.decode(body)
+            split, records, instances, inputs = given.dataframe_split, given.dataframe_records, given.instances, given.inputs
+            if split is not UNSET and records is UNSET and not instances and not inputs and split.columns == self._names:
+                return values_of(split.data)
+            if records is not UNSET and split is UNSET and not instances and not inputs:
+                return values_of(records)
+            if split is UNSET and records is UNSET and bool(instances) != bool(inputs):
+                return values_of(self._rows.decode(instances or inputs))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass
+        return None
+
+
+class Invocations:
+    """The protocol for one model."""
+
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
+        self._names = list(signature.names)
+        self._whole = whole_columns(signature)
+        self._strict, self._lenient = _Forms(signature), _Forms(signature, lenient=True)
+
+    def read(self, request: Request, body: bytes) -> tuple[Rows, None]:
         """Checked rows of JSON or CSV; raises :class:`Refused`."""
-        return (self.rows_of_csv(body) if asked.must_be(JSON, CSV) == CSV else self.rows(body)), None
+        return (self.rows_of_csv(body) if request.must_be(JSON, CSV) == CSV else self.rows(body)), None
 
     def rows(self, body: bytes) -> Rows:
         """Checked rows of a JSON body; raises :class:`Refused`."""
-        try:
-            given = self._typed.decode(body)
-            split, records, instances, inputs = given.dataframe_split, given.dataframe_records, given.instances, given.inputs
-            if split is not UNSET and records is UNSET and not instances and not inputs and split.columns == self._names:
-                return self._signature.rows(values_of(split.data))
-            if records is not UNSET and split is UNSET and not instances and not inputs:
-                return self._signature.rows(values_of(records))
-            if split is UNSET and records is UNSET and bool(instances) != bool(inputs):
-                return self._signature.rows(values_of(self._rows.decode(instances or inputs)))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            pass
+        if (values := self._strict.values(body)) is not None:
+            return self._signature.rows(values)
+        if (values := self._lenient.values(null_for_nan(body))) is not None and are_whole(self._whole, values):
+            return self._signature.rows(values)
         return self._looked_at_closely(body)
 
     def rows_of_csv(self, body: bytes) -> Rows:
@@ -87,7 +108,7 @@ class Invocations:
         empty = "" if "" not in self._signature.null_words else None
         return self._signature.from_columns({name: [row[k] or empty for row in rows] for k, name in enumerate(header)})
 
-    def write(self, asked: Asked, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
+    def write(self, request: Request, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
         """The answer's JSON: probabilities a row, or values."""
         return msgspec.json.encode({"predictions": outputs.tolist()}), [(b"content-type", JSON)]
 

@@ -23,8 +23,8 @@ from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.problems import refused
 from mlops_pipeline.serving.protocol import Headers
-from mlops_pipeline.serving.protocol.python_json import whole_as_integers, without_nan
-from mlops_pipeline.serving.request import JSON, NONE, OCTETS, Asked
+from mlops_pipeline.serving.protocol.python_json import null_for_nan, whole_as_integers, without_nan
+from mlops_pipeline.serving.request import JSON, NONE, OCTETS, Request
 
 EXTENSIONS = ("binary_tensor_data",)
 NUMBERS, CATEGORIES = "numbers", "categories"
@@ -51,13 +51,13 @@ class OpenInference:
     def __init__(self, signature: Signature, name: str, version: str) -> None:
         self._signature, self._name, self._version = signature, name, version
 
-    def read(self, asked: Asked, body: bytes) -> tuple[Rows, Parsed]:
+    def read(self, request: Request, body: bytes) -> tuple[Rows, Parsed]:
         """Checked rows, and which outputs are wanted in what form; raises :class:`Refused`."""
-        asked.must_be(JSON, OCTETS, NONE)
-        parsed = parse(self._signature, body, asked.header_length)
+        request.must_be(JSON, OCTETS, NONE)
+        parsed = parse(self._signature, body, request.header_length)
         return parsed.rows, parsed
 
-    def write(self, asked: Asked, rows: Rows, wanted: Parsed, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
+    def write(self, request: Request, rows: Rows, wanted: Parsed, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
         """The answer: JSON, or JSON and binary tensors with the length of the JSON in a header."""
         content, header_length = answer(self._name, self._version, self._signature, wanted, outputs)
         if header_length is None:
@@ -122,6 +122,8 @@ class _Datatype(NamedTuple):
     flat: msgspec.json.Decoder[list[Any]]
     nested: msgspec.json.Decoder[list[list[Any]]]
     words: str
+    low: int = 0
+    high: int = 0
 
 
 def _datatype(dtype: str | None, element: Any, words: str) -> _Datatype:
@@ -133,7 +135,8 @@ def _integer(bits: int, *, signed: bool) -> _Datatype:
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     # msgspec takes no bound above int64; what exceeds a UINT64 is found in _listed.
     meta = msgspec.Meta(ge=low, le=high) if high < 2**63 else msgspec.Meta(ge=low)
-    return _datatype(f"<{'i' if signed else 'u'}{bits // 8}", Annotated[int, meta], f"an integer from {low} to {high}")
+    made = _datatype(f"<{'i' if signed else 'u'}{bits // 8}", Annotated[int, meta], f"an integer from {low} to {high}")
+    return made._replace(low=low, high=high)
 
 
 _DATATYPES = {
@@ -150,6 +153,7 @@ _OF_CATEGORIES = {"BYTES": _DATATYPES["BYTES"]}
 _OF_KIND = {"boolean": _OF_BOOLEANS, "category": _OF_CATEGORIES}
 _OF_GATHERED_NUMBERS = {"FP32": _DATATYPES["FP32"], "FP64": _DATATYPES["FP64"]}
 
+_FLOATS = msgspec.json.Decoder(list[float])
 _REQUEST = msgspec.json.Decoder(_Request)
 _ENCODE = msgspec.json.Encoder().encode
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -255,6 +259,8 @@ def _decoded(body: bytes, header_length: int | None) -> _Request:
         return _REQUEST.decode(header)
     except _NOT_JSON as wrong:
         if not isinstance(wrong, msgspec.ValidationError) and b"NaN" in bytes(header):
+            with contextlib.suppress(*_NOT_JSON):
+                return _REQUEST.decode(null_for_nan(bytes(header)))
             with contextlib.suppress(ValueError, RecursionError, *_NOT_JSON):
                 return _REQUEST.decode(without_nan(bytes(header)))
         raise _unreadable(bytes(header), wrong) from None
@@ -402,6 +408,8 @@ def _values(
         return _unpacked(tensor, how, count, blocks[tensor.name])
     if len(shape) == 2 and bytes(memoryview(tensor.data)[:2]) == b"[[":
         return _nested(tensor, how)
+    if how.high and b"." in bytes(tensor.data) and (floats := _whole_floats(tensor, how)) is not None and len(floats) == count:
+        return floats
     try:
         values = how.flat.decode(tensor.data)
     except _NOT_JSON as wrong:
@@ -434,6 +442,15 @@ def _nested(tensor: _Input, how: _Datatype) -> list[Any]:
         if len(values) != width:
             raise _refusal(tensor.name, "malformed", f"has {len(values):,} values, not the {width:,} of its shape", row)
     return _listed(tensor, list(chain.from_iterable(rows)))
+
+
+def _whole_floats(tensor: _Input, how: _Datatype) -> list[Any] | None:
+    """The data of an integer tensor in which every value is a whole number of the datatype, some written as 5.0; else None."""
+    try:
+        values = _FLOATS.decode(tensor.data)
+    except _NOT_JSON:
+        return None
+    return values if values and all(map(float.is_integer, values)) and how.low <= min(values) and max(values) <= how.high else None
 
 
 def _whole(tensor: _Input, decoder: msgspec.json.Decoder[list[Any]]) -> list[Any] | None:

@@ -10,9 +10,9 @@ import numpy as np
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
-from mlops_pipeline.serving.protocol.decoders import records_decoder, values_of
-from mlops_pipeline.serving.protocol.python_json import python_json
-from mlops_pipeline.serving.request import JSON, Asked
+from mlops_pipeline.serving.protocol.decoders import are_whole, records_decoder, values_of, whole_columns
+from mlops_pipeline.serving.protocol.python_json import null_for_nan, python_json
+from mlops_pipeline.serving.request import JSON, Request
 
 
 class _Loose(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,32 +31,44 @@ class Predict:
     def __init__(self, signature: Signature, name: str, version: str) -> None:
         self._signature = signature
         self._model = {"name": name, "version": version}
-        self._typed = records_decoder(signature)
+        self._whole = whole_columns(signature)
+        self._strict, self._lenient = records_decoder(signature), records_decoder(signature, lenient=True)
         self._label = [str(name) for name in signature.classes]
 
-    def read(self, asked: Asked, body: bytes) -> tuple[Rows, None]:
+    def read(self, request: Request, body: bytes) -> tuple[Rows, None]:
         """Checked rows; raises :class:`Refused`."""
-        asked.must_be(JSON)
+        request.must_be(JSON)
         return self.rows(body), None
 
     def rows(self, body: bytes) -> Rows:
         """Checked rows of a JSON body; raises :class:`Refused`."""
         try:
-            given = self._typed.decode(body)
+            given = self._strict.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return self._looked_at_closely(body)
+            return self._looked_at_again(body)
         _check_ids(given.ids, len(given.records))
         return self._signature.rows(values_of(given.records), given.ids)
 
+    def _looked_at_again(self, body: bytes) -> Rows:
+        try:
+            given = self._lenient.decode(null_for_nan(body))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return self._looked_at_closely(body)
+        values = values_of(given.records)
+        if not are_whole(self._whole, values):
+            return self._looked_at_closely(body)
+        _check_ids(given.ids, len(values))
+        return self._signature.rows(values, given.ids)
+
     def _looked_at_closely(self, body: bytes) -> Rows:
         try:
-            given = _loose.decode(body)
+            given = _loosely(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            given = _python_json(body, error)
+            raise not_json(error, '{"records": [{column: value, …}, …]}') from error
         _check_ids(given.ids, len(given.records))
         return self._signature.from_records(given.records, given.ids)
 
-    def write(self, asked: Asked, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
+    def write(self, request: Request, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
         """The answer's JSON."""
         predictions: list[dict[str, Any]]
         if self._signature.task == "regression":
@@ -70,19 +82,21 @@ class Predict:
             ]
         if rows.ids is not None:
             predictions = [{"id": key, **prediction} for key, prediction in zip(rows.ids, predictions, strict=True)]
-        answer = {"request_id": asked.request_id, "model": self._model, "predictions": predictions}
+        answer = {"request_id": request.request_id, "model": self._model, "predictions": predictions}
         return msgspec.json.encode(answer), [(b"content-type", JSON)]
 
 
-def _python_json(body: bytes, error: Exception) -> _Loose:
-    """The body as Python writes JSON, with NaN and Infinity."""
-    form = '{"records": [{column: value, …}, …]}'
-    if isinstance(error, msgspec.ValidationError) or (b"NaN" not in body and b"Infinity" not in body):
-        raise not_json(error, form) from error
+def _loosely(body: bytes) -> _Loose:
+    """The body with NaN read as null, as MLflow's route and the Open Inference Protocol's read it, and infinity as what it is."""
     try:
-        return msgspec.convert(python_json(body), _Loose)
-    except (ValueError, RecursionError, msgspec.ValidationError) as second:
-        raise not_json(second, form) from second
+        return _loose.decode(body)
+    except msgspec.DecodeError as error:
+        if isinstance(error, msgspec.ValidationError) or (b"NaN" not in body and b"Infinity" not in body):
+            raise
+        try:
+            return msgspec.convert(python_json(body), _Loose)
+        except (ValueError, RecursionError):
+            raise error from None
 
 
 def not_json(error: Exception, form: str) -> Refused:

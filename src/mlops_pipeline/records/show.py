@@ -1,0 +1,96 @@
+"""The newest records as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.records.reading import read
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console, ConsoleOptions
+    from rich.table import Table
+
+SHORT_ID = 8
+"""Characters of a request's id on a narrow terminal: enough to tell it from its neighbours."""
+WIDE = 120
+"""Columns of a terminal from which on ids are shown in full."""
+
+
+def show(
+    where: str | Path,
+    *,
+    limit: int = 20,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model: str | None = None,
+    version: str | None = None,
+) -> Shown:
+    """The newest rows for the terminal, the last one lowest; the features are left to :func:`~mlops_pipeline.records.reading.export`."""
+    return Shown(read(where, since=since, until=until, model=model, version=version, limit=limit))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Records as a terminal of any width shows them: on a narrow one with the time alone if all are of one day, and short ids."""
+
+    table: pl.DataFrame
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Table | str]:
+        if not self.table.height:
+            yield "no records"
+            return
+        yield self._drawn(wide=options.max_width >= WIDE)
+
+    def _drawn(self, *, wide: bool) -> Table:
+        from rich.table import Table
+
+        days = self.table["time"].drop_nulls().dt.date().unique().to_list()
+        of_one_day = len(days) == 1
+        clock = "%H:%M:%S" if of_one_day else "%Y-%m-%d %H:%M:%S" if wide else "%m-%d %H:%M:%S"
+        has_many_rows, has_ids = bool((self.table["row"] > 0).any()), self.table["id"].null_count() < self.table.height
+        title = f"{days[0]:%Y-%m-%d} (UTC)" if of_one_day else None
+        drawn = Table(box=None, title=title, title_justify="left", padding=(0, 2, 0, 0))
+        drawn.add_column("time" if of_one_day else "time (UTC)", no_wrap=True)
+        drawn.add_column("request", no_wrap=True)
+        if has_many_rows:
+            drawn.add_column("row", justify="right", no_wrap=True)
+        if has_ids:
+            drawn.add_column("id", overflow="fold")
+        drawn.add_column("model", overflow="fold")
+        drawn.add_column("ms", justify="right", no_wrap=True)
+        drawn.add_column("prediction or error", overflow="fold")
+        for row in self.table.iter_rows(named=True):
+            request = _plain(row["request_id"] if wide else _short(row["request_id"]))
+            drawn.add_row(
+                f"{row['time']:{clock}}.{row['time'].microsecond // 1000:03}" if row["time"] is not None else "",
+                request,
+                *([_plain(row["row"])] if has_many_rows else []),
+                *([_plain(row["id"])] if has_ids else []),
+                " ".join(filter(None, (_plain(row["model"]), _plain(row["version"])))),
+                "" if row["latency_ms"] is None else f"{row['latency_ms']:.2f}",
+                _outcome(row),
+            )
+        return drawn
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    if row["error"]:
+        return f"[red]{_plain(row['error'])}[/red]"
+    said = row["prediction"]
+    probability = row.get(f"probability_{said}")
+    return (f"{said:.6g}" if isinstance(said, float) else _plain(said)) + ("" if probability is None else f"  {probability:.4f}")
+
+
+def _short(text: str | None) -> str:
+    return "" if text is None else text if len(text) <= SHORT_ID + 1 else f"{text[:SHORT_ID]}…"
+
+
+def _plain(value: Any) -> str:
+    from rich.markup import escape
+
+    return "" if value is None else escape("".join(letter if letter.isprintable() else "�" for letter in str(value)))

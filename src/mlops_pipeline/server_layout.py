@@ -1,0 +1,55 @@
+"""Where a server's files lie: its models, its cache and its record.
+
+Apart from :mod:`~mlops_pipeline.layout`, which every stage imports: an edit of the server's settings must make no stage stale.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlops_pipeline.config.pipeline import load_settings, registry_uri, tracking_uri
+from mlops_pipeline.config.serving import Serving, is_folder
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.layout import find_project, layout_of
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this server finds its models and writes its record; ``artifacts`` is the MLflow server that hands out files, or empty."""
+
+    registry: str
+    artifacts: str
+    model: str
+    versions: Path
+    cache: Path
+    records: Path
+
+
+def place_of(settings: Serving, config: Path) -> Place:
+    """Paths and addresses, with what the pipeline's own settings say as defaults."""
+    given = settings.registry
+    stated = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI") or given.uri
+    if settings.pipeline is not None:
+        path = config.parent / settings.pipeline
+        pipeline = load_settings(path)
+        layout = layout_of(pipeline, path, find_project(path))
+        base, versions = layout.root, layout.versions
+        registry = stated or registry_uri(pipeline, layout.default_tracking_uri)
+        artifacts = tracking_uri(pipeline, layout.default_tracking_uri)
+        name = given.model or pipeline.registry.model or pipeline.name
+    else:
+        base = config.resolve().parent
+        versions = base / given.cache
+        registry, name = stated or "", given.model or ""
+        artifacts = os.environ.get("MLFLOW_TRACKING_URI") or registry
+        named = [reference for reference in settings.models.values() if not is_folder(reference)]
+        missing = "registry.uri" if not registry else "registry.model" if not name else ""
+        if named and missing:
+            raise PipelineError(
+                f"{config}: {missing} is missing, which says where '{named[0]}' is: add it, or the pipeline's settings under 'pipeline'"
+            )
+    return Place(
+        registry, artifacts if artifacts.startswith("http") else "", name, versions, base / given.cache, base / settings.record.folder
+    )

@@ -1,0 +1,251 @@
+"""A request answered, whatever carried it: from its key and its body's bytes to outputs, record, figures and log.
+
+One :class:`Service` serves one worker and is used from one event loop only. Models come and go by :meth:`Service.activate`; a
+request keeps the version that it began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.engine import NotFinite, score
+from mlops_pipeline.inference.faults import Fault, Refused
+from mlops_pipeline.records.entry import Entry
+from mlops_pipeline.serving.batching import Batcher, Queue
+from mlops_pipeline.serving.metrics import Metrics, resident_bytes
+from mlops_pipeline.serving.problems import RETRY, refused
+from mlops_pipeline.serving.record import Recorder, RecordFull
+from mlops_pipeline.serving.served import Served
+
+if TYPE_CHECKING:
+    from mlops_pipeline.config.serving import Serving
+    from mlops_pipeline.serving.models import Loaded
+    from mlops_pipeline.serving.protocol import Headers
+    from mlops_pipeline.serving.request import Request
+
+BEAT_S = 0.5
+RECORDED = frozenset({422, 500, 503})
+"""Refusals that go on record: those of input that was read, and our own failures."""
+
+log = logging.getLogger("mlops.serving")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What one worker knows of all: its own number, and when each one's loop last turned (seconds of the monotonic clock)."""
+
+    own: int
+    beats: Any
+    stuck_s: float
+
+
+class Service:
+    """What answers in one worker: its models, their queue, the record and the figures."""
+
+    def __init__(
+        self,
+        settings: Serving,
+        metrics: Metrics,
+        workers: Workers,
+        recorder: Callable[[asyncio.AbstractEventLoop], Recorder] | None,
+    ) -> None:
+        self.settings, self.metrics, self.workers = settings, metrics, workers
+        self.models: dict[str, Served] = {}
+        self.draining = False
+        self.lost = ""
+        """What could not be put on record at the end, in one line."""
+        self.on_start: list[Callable[[], None]] = []
+        self.on_beat: list[Callable[[], None]] = []
+        self.on_stop: list[Callable[[], None]] = []
+        self.recorder: Recorder | None = None
+        self.keys = [bytes.fromhex(digest.removeprefix("sha256:")) for digest in settings.api_keys.values()]
+        self._make_recorder = recorder
+        self._queue: Queue
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._written = 0
+
+    # ------------------------------------------------------------------------------------------------ a prediction
+
+    def authorise(self, credentials: tuple[bytes, ...]) -> None:
+        """Every key is compared, in constant time, so that the time taken tells nothing of them. Raises :class:`Refused` (401)."""
+        digests = [hashlib.sha256(credential).digest() for credential in credentials]
+        if not any([hmac.compare_digest(digest, key) for digest in digests for key in self.keys]):  # noqa: C419  # a list: all are compared
+            what = "the API key is not one of this server's" if credentials else "an API key is needed: send Authorization: Bearer KEY"
+            raise refused(401, "unauthorized", what, ((b"www-authenticate", b"Bearer"),))
+
+    def served(self, name: str, version: str | None) -> Served:
+        """The version of a model that answers now; raises :class:`Refused` if there is none, or not the one that is asked for."""
+        served = self.models.get(name)
+        if served is None:
+            raise refused(503, "not_ready", f"model '{name}' is not loaded: see /ready", RETRY)
+        if version is not None and version != served.version:
+            raise refused(404, "not_found", f"model '{name}' is served in version {served.version or '(none)'}, not in {version[:40]}")
+        return served
+
+    async def predict(self, request: Request, served: Served, body: bytes) -> tuple[bytes, Headers]:
+        """The answer's body and headers, once the prediction is on record as the settings promise. Raises what went wrong."""
+        protocol = served.protocols[request.protocol]
+        rows, wanted = protocol.read(request, body)
+        outputs = await served.batcher.submit(rows, request.began)
+        content, headers = protocol.write(request, rows, wanted, outputs)
+        headers += served.headers
+        if rows.unseen:
+            self.metrics.unseen(request.model, rows.unseen)
+        if self.recorder is not None:
+            written = self.recorder.add(_entry(request, served, rows.count, rows.numbers, rows.categories, outputs, rows.ids))
+            if written is not None:
+                await self._on_disk(written, request.began)
+        return content, headers
+
+    async def refusal(self, error: Exception, request: Request, served: Served | None) -> Refused:
+        """What is answered to a request that failed, once that is on record too."""
+        refusal, written = self._failed(error, request, served)
+        if written is not None and refusal.status < 500:
+            try:
+                await self._on_disk(written, time.perf_counter())
+            except Refused as late:
+                refusal, _ = self._failed(late, request, None)
+        return refusal
+
+    def answered(self, request: Request, status: int) -> None:
+        """Count a prediction's request whose answer has been sent."""
+        count, observe = self.metrics.answered(request.protocol, request.model, status)
+        count()
+        observe(time.perf_counter() - request.began)
+        if status == 200 and self.settings.log.requests == "all":
+            _log(logging.INFO, "answered", request, status)
+
+    async def _on_disk(self, written: asyncio.Future[None], began: float) -> None:
+        """Wait for a group's commit. The future is the whole group's, so this request has one of its own to give up on."""
+        own = self._queue.loop.create_future()
+        written.add_done_callback(lambda _: None if own.done() else own.set_result(None))
+        self._queue.watch(own, began)
+        await own
+
+    def _failed(self, error: Exception, request: Request, served: Served | None) -> tuple[Refused, asyncio.Future[None] | None]:
+        """The refusal of a request that fails, and what it has to wait for.
+
+        It is counted, logged and put on record by its reason, row and column, never by a value.
+        """
+        written = None
+        if isinstance(error, Refused):
+            refusal = error
+        elif isinstance(error, RecordFull):
+            refusal = refused(503, "record_full", "the record of predictions cannot be written at present: send again later", RETRY)
+        elif isinstance(error, NotFinite):
+            log.error("output_not_finite", extra={"request_id": request.request_id, "path": request.path[:200]})
+            refusal = Refused(500, [Fault("output_not_finite", f"{error}: nothing was predicted", int(error.rows[0]))])
+        else:
+            log.error("failed", exc_info=error, extra={"request_id": request.request_id, "path": request.path[:200]})
+            refusal = refused(500, "internal", f"the server failed; its log says more under {request.request_id}")
+        self.metrics.rejected(request.protocol, refusal.reason)
+        if self.settings.log.requests != "none":
+            _log(logging.WARNING, "refused", request, refusal.status, reason=refusal.place)
+        if served is not None and self.recorder is not None and refusal.status in RECORDED and not isinstance(error, RecordFull):
+            try:
+                written = self.recorder.add(_entry(request, served, 0, error=refusal.place))
+            except RecordFull:
+                log.warning("a refusal could not be put on record", extra={"request_id": request.request_id})
+        return refusal, written
+
+    # ---------------------------------------------------------------------------------------------------- life of it
+
+    def prepared(self, loaded: Loaded) -> Served:
+        """A version with all that it needs to answer; in any thread, once the service has started."""
+        before = self.models.get(loaded.name)
+        if before is not None and before.loaded.engine is loaded.engine:
+            batcher = before.batcher
+        else:
+            seen = self.metrics.batches(loaded.name)
+            batcher = Batcher(partial(score, loaded.engine), self._queue, self._pool, max_rows=self.settings.batching.max_rows, seen=seen)
+        return Served(loaded, batcher)
+
+    def activate(self, served: Served) -> None:
+        """Let a version answer from the next request on; on the loop's own thread."""
+        loaded = served.loaded
+        self.models[loaded.name] = served
+        self.metrics.loaded(loaded.name, loaded.version)
+        facts = {"model": loaded.name, "version": loaded.version, "content": loaded.content_sha256[:16], "engine": loaded.engine.name}
+        log.info("serves", extra=facts)
+
+    async def start(self) -> None:
+        """Make what belongs to the loop, before the first request."""
+        loop = asyncio.get_running_loop()
+        limits = self.settings.limits
+        self._queue = Queue(loop, rows=limits.queue_rows, deadline_s=limits.deadline_ms / 1000)
+        if self._make_recorder is not None:
+            self.recorder = self._make_recorder(loop)
+            self.recorder.start()
+        for call in self.on_start:
+            call()
+        self._beating = loop.create_task(self._beat())
+
+    async def stop(self) -> None:
+        """After the last request: stop looking for models, write what is to be recorded."""
+        self._beating.cancel()
+        if self.recorder is not None:
+            try:
+                await self.recorder.close()
+            except PipelineError as error:
+                self.lost = str(error)
+        for call in self.on_stop:
+            await asyncio.to_thread(call)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _beat(self) -> None:
+        while True:
+            self.workers.beats[self.workers.own] = time.monotonic()
+            metrics, recorder = self.metrics, self.recorder
+            metrics.queue_rows.set(self._queue.rows)
+            metrics.resident.set(resident_bytes())
+            if recorder is not None:
+                metrics.record_pending.set(recorder.pending)
+                metrics.record_failing.set(1 if recorder.problem else 0)
+                metrics.records_written.inc(recorder.written - self._written)
+                self._written = recorder.written
+            for call in self.on_beat:
+                call()
+            await asyncio.sleep(BEAT_S)
+
+
+def _log(level: int, event: str, request: Request, status: int, **more: Any) -> None:
+    facts = {
+        "request_id": request.request_id,
+        "protocol": request.protocol,
+        "path": request.path[:200],
+        "status": status,
+        "ms": round((time.perf_counter() - request.began) * 1000, 3),
+        **more,
+    }
+    if request.traceparent:
+        facts["traceparent"] = request.traceparent
+    log.log(level, event, extra=facts)
+
+
+def _entry(request: Request, served: Served, rows: int, *arrays: Any, error: str = "") -> Entry:
+    latency_us = int((time.perf_counter() - request.began) * 1e6)
+    numbers, categories, outputs, ids = arrays or (None, None, None, None)
+    return Entry(
+        request.request_id,
+        request.arrived,
+        latency_us,
+        request.model,
+        served.version,
+        served.layout,
+        rows,
+        numbers,
+        categories,
+        outputs,
+        ids,
+        error,
+    )
