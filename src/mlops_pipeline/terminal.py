@@ -47,4 +47,4 @@ def _plain(letter: str) -> str:
         return "*"
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
-    return _PLAIN.get(letter) or letter.encode("ascii", "backslashreplace").decode()
+    return _PLAIN.get(letter) or (f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}")

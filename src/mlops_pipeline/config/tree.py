@@ -60,7 +60,8 @@ def tree_of(tree: type[Tree], content: dict[str, Any], origin: str) -> Tree:
         raise PipelineError(_one_line(error, origin, tree)) from error
 
 
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://\S*@")
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{1,2}\S*@")
+"""With one slash where an address was taken for a path."""
 _PARAMETER = re.compile(r"([?&;])([^=&;?\s]+)=([^&;\s]+)")
 _PASSWORD = re.compile(r"\b((?:ssl)?password|passwd|pwd)=[^&;\s]+", re.IGNORECASE)
 _SECRET_WORDS = ("pass", "pwd", "secret", "token", "sig", "key", "credential", "auth")

@@ -15,6 +15,7 @@ from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout, find_project, layout_of
+from mlops_pipeline.tables.source import header
 
 if TYPE_CHECKING:
     import polars as pl
@@ -77,13 +78,14 @@ def read_table(path: Path) -> pl.DataFrame:
         raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
     try:
         if path.suffix == ".parquet":
-            return pl.read_parquet(path)
+            return pl.read_parquet(path, glob=False)
         if path.name.endswith((".csv", ".csv.gz")):
             nulls = list(Source(path=str(path)).null_values)
-            return pl.read_csv(path, null_values=nulls, infer_schema_length=None, try_parse_dates=True)
+            header(path)  # says what is wrong with it; Polars would rename a column that stands twice
+            return pl.read_csv(path, null_values=nulls, infer_schema_length=None, try_parse_dates=True, glob=False)
     except pl.exceptions.NoDataError as error:
         raise PipelineError(f"{path}: is empty: give a table with a header and rows") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise PipelineError(f"{path}: cannot be read as a table: {one_line(error)}") from error
     raise PipelineError(f"{path}: unknown format: give a .csv, .csv.gz or .parquet file")
 
@@ -160,7 +162,7 @@ def _table_rows(asked: str, since: datetime, until: datetime, pipeline: Pipeline
         raise PipelineError(f"{asked}: {layout.relative(layout.config)} names no dataset.time_column: name a file instead")
     if not layout.raw.is_file():
         raise PipelineError(f"{layout.relative(layout.raw)}: does not exist: run `mlops run` first, or name a file")
-    table = pl.scan_parquet(layout.raw).filter((pl.col(column) >= since) & (pl.col(column) < until)).collect()
+    table = pl.scan_parquet(layout.raw, glob=False).filter((pl.col(column) >= since) & (pl.col(column) < until)).collect()
     if not table.height:
         raise PipelineError(f"{asked}: no row of {layout.relative(layout.raw)} is of that time{_span(pipeline)}")
     first, last = table.select(pl.col(column).min().alias("first"), pl.col(column).max().alias("last")).row(0)
@@ -174,7 +176,9 @@ def _span(pipeline: Pipeline | None) -> str:
     if pipeline is None or pipeline.settings.dataset.time_column is None or not pipeline.layout.raw.is_file():
         return ""
     column = pl.col(pipeline.settings.dataset.time_column)
-    first, last = pl.scan_parquet(pipeline.layout.raw).select(column.min().alias("first"), column.max().alias("last")).collect().row(0)
+    first, last = (
+        pl.scan_parquet(pipeline.layout.raw, glob=False).select(column.min().alias("first"), column.max().alias("last")).collect().row(0)
+    )
     return f" (the table covers {first:%Y-%m-%d} to {last:%Y-%m-%d})" if first is not None else ""
 
 
@@ -210,7 +214,9 @@ def _predicted(table: pl.DataFrame, pipeline: Pipeline, origin: str, prediction:
         except PipelineError as error:
             why = str(error).replace(str(source), origin)
             raise PipelineError(f"{origin}: no row keeps the champion's schema" if str(target) in why else why) from error
-        said = pl.read_parquet(target).select(ROW, pl.col("prediction").alias(prediction), pl.selectors.starts_with("probability_"))
+        said = pl.read_parquet(target, glob=False).select(
+            ROW, pl.col("prediction").alias(prediction), pl.selectors.starts_with("probability_")
+        )
     broken = f"; {done.rejected:,} break its schema and have no prediction" if done.rejected else ""
     console.print(f"predicted  {done.rows:,} rows of {origin} with the champion{broken}", highlight=False)
     fresh = table.drop([c for c in table.columns if c in said.columns and c != ROW])

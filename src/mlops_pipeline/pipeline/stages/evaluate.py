@@ -38,7 +38,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     data, rules = settings.dataset, settings.evaluate
     training = read_json(layout.training)
     classes = training["classes"]
-    test = pl.read_parquet(layout.test)
+    test = pl.read_parquet(layout.test, glob=False)
     x = model_input(test, feature_columns(settings))
     model = load_model(layout.model)
     with console.status(f"scoring {test.height:,} held-out rows"):
