@@ -5,7 +5,6 @@ import importlib.util
 import inspect
 import io
 import json
-import logging
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,12 +18,14 @@ from prefect.cache_policies import NO_CACHE, CachePolicy
 if importlib.util.find_spec("mlops_pipeline") is None:
     sys.path.append(str(Path(__file__).resolve().parents[2] / "src"))
 
-from mlops_pipeline import environment
+from mlops_pipeline import environment, terminal
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.errors import PipelineError, ServiceAway
+from mlops_pipeline.events import Event, Listener, Warned, kept_for
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_text
 from mlops_pipeline.layout import Layout, find_project, layout_of
+from mlops_pipeline.lines import INDENT, words
 from mlops_pipeline.pipeline import runner
 from mlops_pipeline.pipeline.code_graph import source_files
 from mlops_pipeline.pipeline.definition import STAGES, stage_named
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 environment.prepare()
 
-INDENT = " " * 12
-"""What stages put before a line to set it under their name in a terminal."""
-
 
 class LogLines(io.TextIOBase):
     """A file for a stage's console whose lines become lines of a Prefect log."""
@@ -45,12 +43,23 @@ class LogLines(io.TextIOBase):
         self._logger, self._unfinished = logger, ""
 
     def write(self, text: str) -> int:
-        """Log every line that is complete; one that begins with ``warning:`` as a warning."""
+        """Log every line that is complete."""
         *lines, self._unfinished = (self._unfinished + text).split("\n")
         for line in filter(str.strip, lines):
-            level = logging.WARNING if line.lstrip().startswith("warning:") else logging.INFO
-            self._logger.log(level, line.rstrip().removeprefix(INDENT))
+            self._logger.info("%s", line.rstrip().removeprefix(INDENT))
         return len(text)
+
+
+def logged_to(logger: Any) -> Listener:
+    """A listener that logs what happens, a warning as a warning."""
+
+    def log(event: Event) -> None:
+        if isinstance(event, Warned):
+            logger.warning("%s", event.text)
+        elif line := "".join(word.text for word in words(event)):
+            logger.info("%s", line.removeprefix(INDENT))
+
+    return log
 
 
 def is_worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
@@ -196,12 +205,13 @@ def run_stage(name: str, config: str, folder: str | None) -> str:
     """Bring one stage up to date through DVC's cache, or just run it in a folder of its own; the path of what it made."""
     settings, layout = opened(config, folder)
     stage, console = stage_named(name), log_console()
+    tell = kept_for(settings, layout, logged_to(get_run_logger()))
     if folder is None:
         cache = runner.prepare(settings, layout, console)
-        runner.bring_up_to_date(stage, cache.causes([stage])[name], cache, settings, layout, console)
+        runner.bring_up_to_date(stage, cache.causes([stage])[name], cache, settings, layout, console, tell)
         cache.write()
     else:
-        stage.run(settings, layout, console)
+        stage.carry_out(settings, layout, console, tell)
     return str(stage.outputs(layout)[0])
 
 
@@ -295,9 +305,7 @@ def refuse_to_overwrite(output: Path) -> None:
 
 def log_console() -> "Console":
     """A console whose lines stand in the log of the run at work, and so in Prefect's UI."""
-    from rich.console import Console
-
-    return Console(file=LogLines(get_run_logger()), highlight=False, soft_wrap=True, width=160)  # type: ignore[arg-type]  # a text file
+    return terminal.opened(LogLines(get_run_logger()), width=160)  # type: ignore[arg-type]  # a text file
 
 
 def show_evaluation(settings: Settings, layout: Layout) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from mlops_pipeline import environment
+from mlops_pipeline import environment, terminal
 from mlops_pipeline.errors import PipelineError, one_line
 
 if TYPE_CHECKING:
@@ -49,32 +50,32 @@ Version = Annotated[str | None, typer.Option(help="only this version")]
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; what the user can mend is one line on standard error and exit code 2."""
     environment.prepare()
+    terminal.make_readable()
     # Importing and parsing make millions of objects that stay; looking for garbage among them takes a tenth of a run.
     gc.set_threshold(100_000, 50, 50)
     try:
         app(arguments)
     except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end_with(str(error))
     except OSError as error:
-        print(
-            f"error: {error.filename or 'the system'}: {error.strerror or error}: check that it exists and may be written", file=sys.stderr
-        )
-        sys.exit(2)
+        _end_with(f"{error.filename or 'the system'}: {error.strerror or error}: check that it exists and may be written")
     except Exception as error:
         if not type(error).__module__.startswith("mlflow."):  # by name, since importing MLflow takes a second
             raise
-        print(
-            f"error: MLflow: {one_line(error)}: look after its server or database, then run again: nothing half-made counts",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+        _end_with(f"MLflow: {one_line(error)}: look after its server or database, then run again: nothing half-made counts")
     except KeyboardInterrupt:
         print("stopped; the next run goes on from the last finished stage", file=sys.stderr)
         sys.exit(130)
     finally:
         # Else the interpreter looks through all of them once more before it ends, for up to a second.
         gc.freeze()
+
+
+def _end_with(error: str) -> NoReturn:
+    from mlops_pipeline.config.tree import without_secrets
+
+    print(f"error: {without_secrets(error)}", file=sys.stderr)
+    sys.exit(2)
 
 
 @app.command()
@@ -105,14 +106,14 @@ def status(config: Config = CONFIG) -> None:
     for stage in STAGES:
         found = causes[stage.name]
         if found:
-            console.print(f"[yellow]▸[/yellow] {stage.name:<9} stale")
+            console.print(f"[yellow]▸[/yellow] {stage.name:<9} stale", markup=True)
         elif waits_for:
-            console.print(f"· {stage.name:<9} [dim]runs if {waits_for} makes something new[/dim]")
+            console.print(f"· {stage.name:<9} [dim]runs if {waits_for} makes something new[/dim]", markup=True)
         else:
-            console.print(f"[green]✓[/green] {stage.name:<9} up to date")
+            console.print(f"[green]✓[/green] {stage.name:<9} up to date", markup=True)
         waits_for = waits_for or (stage.name if found else "")
         for cause in found:
-            console.print(f"            {runner.escaped(str(cause))}", highlight=False)
+            console.print(f"            {cause}")
 
 
 @app.command(hidden=True)
@@ -123,13 +124,16 @@ def stage(
     outputs: Annotated[list[str] | None, typer.Option("--output", metavar="NAME=PATH", help="where a copy of an output goes")] = None,
 ) -> None:
     """Run one stage without asking the cache; DVC calls this, and orchestrators whose tasks share no folder."""
+    from mlops_pipeline.events import kept_for
+    from mlops_pipeline.lines import shown_on
     from mlops_pipeline.pipeline.artifacts import run_stage
     from mlops_pipeline.pipeline.definition import stage_named
     from mlops_pipeline.pipeline.render import refuse_an_old_definition
 
     settings, layout, console = _opened(config)
     refuse_an_old_definition(settings, layout)
-    run_stage(stage_named(name), settings, layout, console, inputs=inputs or (), outputs=outputs or ())
+    tell = kept_for(settings, layout, shown_on(console))
+    run_stage(stage_named(name), settings, layout, console, tell, inputs=inputs or (), outputs=outputs or ())
 
 
 @app.command()
@@ -145,7 +149,8 @@ def render(
     settings, layout, console = _opened(config)
     for file in rendered(settings, layout, target, output):
         if file.path is None:
-            print(file.text, end="")
+            sys.stdout.flush()
+            sys.stdout.buffer.write(file.text.encode())  # a file's content, whatever the terminal can show
             continue
         name = layout.relative(file.path)
         if file.is_current():
@@ -165,8 +170,6 @@ def predict(
     config: Config = CONFIG,
 ) -> None:
     """Predict a table of any size with the champion; rows that break its schema are kept aside with the reason."""
-    from rich.markup import escape
-
     from mlops_pipeline.inference.batch import predict_file
 
     _, layout, console = _opened(config)
@@ -176,9 +179,9 @@ def predict(
     done = predict_file(folder, source, target, console)
     console.print(f"{done.rows:,} rows predicted into {target} in {done.seconds:.1f} s ({done.engine})")
     for note in done.notes:
-        console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False)
+        console.print(_line(("note", "yellow"), f" {note}"))
     if done.rejects:
-        console.print(f"[yellow]{done.rejected:,} rows rejected[/yellow], with reasons in {done.rejects}")
+        console.print(_line((f"{done.rejected:,} rows rejected", "yellow"), f", with reasons in {done.rejects}"))
 
 
 @app.command()
@@ -268,9 +271,9 @@ def init(
     made = starter(source, target, output)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(made.text, encoding="utf-8")
-    console = _console()
-    console.print(made.split, highlight=False, markup=False)
-    console.print(f"{output} written: read it, then `mlops run --config {output}`")
+    console = terminal.opened()
+    console.print(made.split)
+    console.print(f"{output} written: read it, then `mlops run --config {shlex.quote(str(output))}`")
 
 
 @app.command()
@@ -278,11 +281,11 @@ def doctor(config: Config = CONFIG) -> None:
     """Say what of the environment works, what is missing, and how to mend it."""
     from mlops_pipeline.doctor import examine
 
-    console = _console()
+    console = terminal.opened()
     findings = examine(config)
     for finding in findings:
-        mark = "[green]✓[/green]" if finding.works else "[yellow]–[/yellow]" if finding.optional else "[red]✗[/red]"
-        console.print(f"{mark} {finding.name:<18} {finding.seen}" + (f"  → {finding.remedy}" if not finding.works else ""), highlight=False)
+        mark = ("✓", "green") if finding.works else ("–", "yellow") if finding.optional else ("✗", "red")
+        console.print(_line(mark, f" {finding.name:<18} {finding.seen}" + (f"  → {finding.remedy}" if not finding.works else "")))
     if any(not finding.works and not finding.optional for finding in findings):
         sys.exit(1)
 
@@ -312,7 +315,7 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
     found = registry.get(version) if version is not None else registry.champion()
     if found is None:
         raise PipelineError(f"{registry.name}: has no champion yet: run `mlops run`, or name a version")
-    console.print(f"[bold]{registry.name} version {found.number}[/bold]" + (" (champion)" if found.is_champion else ""))
+    console.print(_line((f"{registry.name} version {found.number}", "bold"), " (champion)" if found.is_champion else ""))
     facts = {
         "content": found.content_sha256,
         "weights": found.model_sha256,
@@ -322,9 +325,9 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
     }
     for name, value in facts.items():
         if value:
-            console.print(f"  {name:<13} {value}", highlight=False)
+            console.print(f"  {name:<13} {value}")
     for rule in found.gate:
-        console.print(f"  {'[green]✓[/green]' if rule['passed'] else '[red]✗[/red]'} {rule['name']}: {rule['text']}", highlight=False)
+        console.print(_line(("  ✓", "green") if rule["passed"] else ("  ✗", "red"), f" {rule['name']}: {rule['text']}"))
 
 
 @models.command()
@@ -334,9 +337,27 @@ def promote(
     config: Config = CONFIG,
 ) -> None:
     """Make a version champion by hand."""
-    registry, console = _registry(config)
+    from mlops_pipeline.events import ChampionChanged, kept_for
+    from mlops_pipeline.lines import shown_on
+
+    settings, layout, console = _opened(config)
+    registry = _registry_of(settings, layout)
     with registry.deciding():
+        former = registry.champion()
         promoted = registry.promote(version, override)
+        if former is None or former.number != promoted.number:
+            kept_for(settings, layout, shown_on(console))(
+                ChampionChanged(
+                    pipeline=settings.name,
+                    model=registry.name,
+                    version=promoted.number,
+                    former=former.number if former else None,
+                    content_sha256=promoted.content_sha256,
+                    run_id=promoted.run_id,
+                    how="promoted by hand",
+                    reason=override or "",
+                )
+            )
         registry.publish()
     console.print(f"{registry.name} version {promoted.number} is champion")
 
@@ -344,9 +365,24 @@ def promote(
 @models.command()
 def rollback(config: Config = CONFIG) -> None:
     """Make the former champion champion again."""
-    registry, console = _registry(config)
+    from mlops_pipeline.events import ChampionChanged, kept_for
+    from mlops_pipeline.lines import shown_on
+
+    settings, layout, console = _opened(config)
+    registry = _registry_of(settings, layout)
     with registry.deciding():
         gone, back = registry.rollback()
+        kept_for(settings, layout, shown_on(console))(
+            ChampionChanged(
+                pipeline=settings.name,
+                model=registry.name,
+                version=back.number,
+                former=gone.number,
+                content_sha256=back.content_sha256,
+                run_id=back.run_id,
+                how="rolled back",
+            )
+        )
         registry.publish()
     console.print(f"{registry.name} version {back.number} is champion again; version {gone.number} stays out until it is promoted by hand")
 
@@ -363,7 +399,7 @@ def show_records(
     """The newest predictions, the last one lowest."""
     from mlops_pipeline.records.show import show
 
-    _console().print(show(_records_of(config), limit=limit, since=since, until=until, model=model, version=version))
+    terminal.opened().print(show(_records_of(config), limit=limit, since=since, until=until, model=model, version=version))
 
 
 @records.command("export")
@@ -379,7 +415,7 @@ def export_records(
     from mlops_pipeline.records.reading import export
 
     rows = export(_records_of(config), target, since=since, until=until, model=model, version=version)
-    _console().print(f"{rows:,} rows written into {target}")
+    terminal.opened().print(f"{rows:,} rows written into {target}")
 
 
 @monitor.command("report")
@@ -406,7 +442,7 @@ def monitor_report(
     from mlops_pipeline.monitoring.command import report
 
     made = report(
-        _console(),
+        terminal.opened(),
         reference=reference,
         current=current,
         since=since,
@@ -431,10 +467,11 @@ def _records_of(config: Path) -> str | Path:
     return settings.record.uri or place_of(settings, config).records
 
 
-def _console() -> Console:
-    from rich.console import Console
+def _line(*parts: str | tuple[str, str]) -> Any:
+    """A line for the console, parts of it with a style; nothing in it is markup."""
+    from rich.text import Text
 
-    return Console(highlight=False, soft_wrap=True)
+    return Text.assemble(*parts)
 
 
 def _opened(config: Path) -> tuple[Settings, Layout, Console]:
@@ -442,12 +479,16 @@ def _opened(config: Path) -> tuple[Settings, Layout, Console]:
     from mlops_pipeline.layout import find_project, layout_of
 
     settings = load_settings(config)
-    return settings, layout_of(settings, config, find_project(config)), _console()
+    return settings, layout_of(settings, config, find_project(config)), terminal.opened()
 
 
 def _registry(config: Path) -> tuple[Registry, Any]:
+    settings, layout, console = _opened(config)
+    return _registry_of(settings, layout), console
+
+
+def _registry_of(settings: Settings, layout: Layout) -> Registry:
     from mlops_pipeline.registry.champion import Registry
     from mlops_pipeline.registry.runs import Tracking
 
-    settings, layout, console = _opened(config)
-    return Registry(Tracking(settings, layout)), console
+    return Registry(Tracking(settings, layout))

@@ -6,6 +6,9 @@ from pathlib import Path
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 
+EVENTS = "events.jsonl"
+"""What happened, a line each: in a pipeline's ``data`` folder, and beside a server's record, which by default is the same file."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -82,6 +85,10 @@ class Layout:
     @property
     def model_card(self) -> Path:
         return self.root / "models/registry/MODEL_CARD.md"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "data" / EVENTS
 
     @property
     def versions(self) -> Path:

@@ -48,7 +48,7 @@ def rows(count: int, seed: int) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that is trained on such a table."""
-    made = make_project(tmp_path_factory.mktemp("own words") / "Größe a")
+    made = make_project(tmp_path_factory.mktemp("own words [x]") / "Größe a")
     folder = made.folder
     rows(900, 1).write_csv(folder / "table.csv")
     content = {
@@ -75,11 +75,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def predicted(project: Project) -> pl.DataFrame:
     done = project.mlops("predict", "--config", str(project.config), "--input", "new.csv", "--output", "out.csv")
     assert "300 rows predicted" in done.stdout, done.stdout
-    return pl.read_csv(project.folder / "out.csv", infer_schema=False)
+    return pl.read_csv(project.folder / "out.csv", infer_schema=False, glob=False)
 
 
 def test_what_came_in_comes_back_and_beside_it_the_owners_words(project: Project, predicted: pl.DataFrame) -> None:
-    given = pl.read_csv(project.folder / "new.csv", infer_schema=False)
+    given = pl.read_csv(project.folder / "new.csv", infer_schema=False, glob=False)
     assert predicted.columns == [*given.columns, "prediction", "probability_No", "probability_Yes"]
     assert predicted.select(given.columns).equals(given)
     assert set(predicted["prediction"]) == {"Yes", "No"}
@@ -100,18 +100,18 @@ def test_the_report_measures_what_predict_said(project: Project, predicted: pl.D
 
 
 def test_a_float_parquet_of_codes_is_the_same_table(project: Project, predicted: pl.DataFrame) -> None:
-    given = pl.read_csv(project.folder / "new.csv", infer_schema=False)
+    given = pl.read_csv(project.folder / "new.csv", infer_schema=False, glob=False)
     table = given.with_columns(pl.col("grade", "probability_of_rain").cast(pl.Float64), pl.col("country").replace("-", None))
     table.write_parquet(project.folder / "new.parquet")
     done = project.mlops("predict", "--config", str(project.config), "--input", "new.parquet", "--output", "out.parquet")
     assert "not seen" not in done.stdout
-    made = pl.read_parquet(project.folder / "out.parquet")
+    made = pl.read_parquet(project.folder / "out.parquet", glob=False)
     assert made["probability_Yes"].to_list() == predicted["probability_Yes"].cast(pl.Float64).to_list()
     assert made.select(table.columns).equals(table)
 
 
 def test_the_server_answers_in_the_owners_words(project: Project, predicted: pl.DataFrame, tmp_path: Path) -> None:
-    given = pl.read_csv(project.folder / "new.csv", infer_schema=False).select(FEATURES)
+    given = pl.read_csv(project.folder / "new.csv", infer_schema=False, glob=False).select(FEATURES)
     with serving(project, tmp_path) as server:
         url = server.url
         status, answer, _ = post(f"{url}/predict", {"records": given.to_dicts()})
@@ -130,7 +130,7 @@ def test_a_model_of_the_version_before_is_served(tmp_path: Path) -> None:
     from tests.conftest import HERE
 
     folder, port = HERE / "models_made_before/stays", unused_port()
-    before = pl.read_csv(folder / "predicted.csv", infer_schema=False)
+    before = pl.read_csv(folder / "predicted.csv", infer_schema=False, glob=False)
     (tmp_path / "serving.yaml").write_text(yaml.safe_dump({"port": port, "record": {"folder": str(tmp_path / "records")}}))
     words = ("mlops", "serve", "--config", "serving.yaml", "--model", str(folder / "model"))
     with started(*words, cwd=tmp_path, log=tmp_path / "server.log") as process:

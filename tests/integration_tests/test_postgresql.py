@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from mlops_pipeline.config.pipeline import load_settings
@@ -47,6 +49,7 @@ def test_runs_at_once_on_one_registry_leave_every_run_version_and_alias_right(
     check_stores(projects[0])
     again = projects[0].run(MLFLOW_TRACKING_URI=uri).stdout
     assert again.count("up to date") == 6, again
+    check_events(str(postgresql.get_uri("mlflow")), projects)
 
 
 def seeded(folder: Path, seed: int) -> Project:
@@ -54,6 +57,15 @@ def seeded(folder: Path, seed: int) -> Project:
     project = make_project(folder)
     project.change(seed=seed, train={"params": {"n_estimators": 20, "colsample_bytree": 0.5}})
     return project
+
+
+def check_events(address: str, projects: list[Project]) -> None:
+    """The table holds what every project's own file holds."""
+    with psycopg.connect(address) as connection:
+        stored = [json.dumps(content, sort_keys=True) for (content,) in connection.execute("select content from mlops_events").fetchall()]
+    lines = [json.loads(line) for project in projects for line in (project.folder / "data/events.jsonl").read_text().splitlines()]
+    assert sorted(stored) == sorted(json.dumps(line, sort_keys=True) for line in lines)
+    assert sum(line["event"] == "gate_decided" for line in lines) >= AT_ONCE
 
 
 def check_stores(project: Project) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -338,3 +339,24 @@ def test_folders_are_told_from_files_by_their_ending(stage: Stage, tmp_path: Pat
     settings = settings_with()
     folders = {name for name, path in outputs_of(stage, layout_in(tmp_path, settings)).items() if is_folder(path)}
     assert folders == {"model", "evaluation"} & {*stage.writes}
+
+
+AWKWARD = """my cfgs [1]/it's "{a}" & $x ü.yaml"""
+
+
+def test_a_configuration_of_any_name_is_named_as_it_is(tmp_path: Path) -> None:
+    settings = settings_with()
+    layout = layout_of(settings, tmp_path / AWKWARD, tmp_path)
+    dvc = yaml.safe_load(rendered(settings, layout, "dvc")[0].text)["stages"]
+    for stage in STAGES:
+        assert shlex.split(dvc[stage.name]["cmd"]) == ["mlops", "stage", stage.name, "--config", AWKWARD]
+        assert list(dvc[stage.name]["params"][0]) == [AWKWARD]
+    airflow = ast.parse(rendered(settings, layout, "airflow")[0].text)
+    (command,) = (each.value for each in ast.walk(airflow) if isinstance(each, ast.keyword) and each.arg == "bash_command")
+    said = eval(compile(ast.Expression(command), "bash_command", "eval"), {"name": "train"})  # noqa: S307  # our own words
+    assert shlex.split(said.partition("exec ")[2]) == ["mlops", "run", "--to", "train", "--config", AWKWARD]
+    kubeflow = ast.parse(rendered(settings, layout, "kubeflow")[0].text)
+    assert AWKWARD in [each.value for each in ast.walk(kubeflow) if isinstance(each, ast.Constant)]
+    argo = yaml.safe_load(rendered(settings, layout, "argo")[0].text)
+    commands = [each["container"]["args"] for each in argo["spec"]["templates"] if "container" in each]
+    assert [words[-2:] for words in commands] == [["--config", AWKWARD]] * len(STAGES)

@@ -19,7 +19,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Source(Frozen):
     """Where rows come from: a CSV or Parquet file, or such a file inside an installed Python package."""
 
-    path: str | None = Field(None, description="CSV (also .zip, .gz) or Parquet file, relative to the project")
+    path: str | None = Field(
+        None,
+        description="one file, relative to the project: CSV (also .zip, .gz; blank lines are no rows) or Parquet (one value a cell)",
+    )
     package: str | None = Field(None, description="installed package that ships the file; it is never imported")
     member: str | None = Field(None, description="the file's path inside the package")
     null_values: tuple[str, ...] = ("", "NA", "NaN", "null", "None")

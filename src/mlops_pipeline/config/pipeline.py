@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, NaiveDatetime, model_validator
 
 from mlops_pipeline.config.dataset import Column, Dataset, Share
-from mlops_pipeline.config.tree import Frozen, Name, hidden, read_yaml, tree_of
+from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.errors import PipelineError
 
 CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "accuracy", "f1")
@@ -265,11 +265,7 @@ def registry_uri(settings: Settings, default: str) -> str:
 
 def shown_settings(settings: Settings) -> dict[str, Any]:
     """The whole tree as plain values, without the passwords that addresses may hold."""
-    content = settings.model_dump(mode="json", by_alias=True)
-    for section, key in (("tracking", "uri"), ("tracking", "artifacts"), ("registry", "uri"), ("tuning", "storage")):
-        if content[section][key]:
-            content[section][key] = hidden(content[section][key])
-    return content
+    return dict(shown(settings.model_dump(mode="json", by_alias=True)))
 
 
 def _bare_dates(value: Any, key: str) -> Iterator[tuple[str, date]]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mlops_pipeline.config.pipeline import PIPELINE_KEYS
-from mlops_pipeline.config.tree import Frozen, Name, hidden, mapping_of, read_yaml, tree_of
+from mlops_pipeline.config.tree import Frozen, Name, mapping_of, read_yaml, shown, tree_of
 from mlops_pipeline.errors import PipelineError
 
 
@@ -227,11 +227,7 @@ def serving_schema() -> str:
 
 def shown_serving(settings: Serving) -> dict[str, Any]:
     """Every setting as plain values, without the passwords that addresses may hold."""
-    content = settings.model_dump(mode="json")
-    for section in ("registry", "record"):
-        if content[section]["uri"]:
-            content[section]["uri"] = hidden(content[section]["uri"])
-    return content
+    return dict(shown(settings.model_dump(mode="json")))
 
 
 def is_folder(reference: str) -> bool:

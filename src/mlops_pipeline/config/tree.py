@@ -1,9 +1,11 @@
 """Any settings tree: a frozen model of Pydantic's, read from a YAML file; what is wrong is told in one line."""
 
 import difflib
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
+from urllib.parse import unquote
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -58,10 +60,36 @@ def tree_of(tree: type[Tree], content: dict[str, Any], origin: str) -> Tree:
         raise PipelineError(_one_line(error, origin, tree)) from error
 
 
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{1,2}\S*@")
+"""With one slash where an address was taken for a path."""
+_PARAMETER = re.compile(r"([?&;])([^=&;?\s]+)=([^&;\s]+)")
+_PASSWORD = re.compile(r"\b((?:ssl)?password|passwd|pwd)=[^&;\s]+", re.IGNORECASE)
+_SECRET_WORDS = ("pass", "pwd", "secret", "token", "sig", "key", "credential", "auth")
+
+
 def hidden(address: str) -> str:
-    """An address without its user and password."""
+    """An address without its user, password and tokens, whatever signs they are made of."""
     head, at, tail = address.rpartition("@")
-    return f"{head.split('://')[0]}://…@{tail}" if at and "://" in head else address
+    return without_secrets(f"{head.split('://')[0]}://…@{tail}" if at and "://" in head else address)
+
+
+def without_secrets(text: str) -> str:
+    """A message without the users, passwords and tokens of the addresses in it."""
+
+    def parameter(found: re.Match[str]) -> str:
+        name = unquote(found[2]).lower()
+        return f"{found[1]}{found[2]}=…" if any(word in name for word in _SECRET_WORDS) else found[0]
+
+    return _PASSWORD.sub(r"\1=…", _PARAMETER.sub(parameter, _USER.sub(r"\1://…@", text)))
+
+
+def shown(value: Any) -> Any:
+    """A plain value, such as a settings tree's, with every text in it :func:`hidden`."""
+    if isinstance(value, dict):
+        return {key: shown(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shown(item) for item in value]
+    return hidden(value) if isinstance(value, str) else value
 
 
 class _UniqueKeyLoader(yaml.CSafeLoader):

@@ -72,8 +72,8 @@ def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl
     """The held-out rows and what the evaluated model said of them, read back from the evaluation."""
     import polars as pl
 
-    test = pl.read_parquet(layout.test)
-    stored = pl.read_parquet(layout.evaluation / "predictions.parquet")
+    test = pl.read_parquet(layout.test, glob=False)
+    stored = pl.read_parquet(layout.evaluation / "predictions.parquet", glob=False)
     # The target stands first, whatever it is called.
     predicted = stored.select(stored.columns[1:]).to_numpy()
     if settings.dataset.task == "regression":
@@ -110,8 +110,8 @@ def random_split(settings: Settings, layout: Layout) -> float:
     import polars as pl
 
     data, features = settings.dataset, feature_columns(settings)
-    train = pl.read_parquet(layout.train)
-    table = pl.concat([train, pl.read_parquet(layout.test)])
+    train = pl.read_parquet(layout.train, glob=False)
+    table = pl.concat([train, pl.read_parquet(layout.test, glob=False)])
     y = np.concatenate([read_target(layout.train, data), read_target(layout.test, data)])
     held = np.zeros(len(y), dtype=bool)
     held[np.random.default_rng(settings.seed).permutation(len(y))[: len(y) - train.height]] = True

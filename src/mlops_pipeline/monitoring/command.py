@@ -108,30 +108,28 @@ def _told_rows(console: Console, before: Rows, now: Rows) -> None:
 
 
 def _tell(console: Console, made: MonitoringReport) -> None:
-    from rich.markup import escape
-
     figures = made.figures
     drifted, scored = len(figures.drifted), len(figures.scored)
     verdict = "[red]dataset drift[/red]" if made.has_drifted else "[green]no dataset drift[/green]"
-    console.print(f"drift      {verdict}: {drifted} of {scored} columns (the limit is {figures.drift_share:.0%} of them)", highlight=False)
+    console.print(f"drift      {verdict}: {drifted} of {scored} columns (the limit is {figures.drift_share:.0%} of them)", markup=True)
     for column in figures.drifted[:MOST_LINES]:
         if column.drift is not None:
             sign = "<" if column.drift.is_p_value else "≥"
             text = f"{column.pair.name:<24} {column.drift.score:.3g} {sign} {column.drift.threshold:g} ({column.drift.method})"
-            console.print(f"           {escape(text)}", highlight=False)
+            console.print(f"           {text}", highlight=False)
     if drifted > MOST_LINES:
-        console.print(f"           {escape(listed([c.pair.name for c in figures.drifted[MOST_LINES:]]))}", highlight=False)
+        console.print(f"           {listed([c.pair.name for c in figures.drifted[MOST_LINES:]])}", highlight=False)
     changed = sorted(
         (c for c in figures.columns if len(set(c.missing_shares)) > 1), key=lambda c: -abs(c.missing_shares[1] - c.missing_shares[0])
     )
     console.print(f"missing    {len(changed)} of {len(figures.columns)} columns changed" if changed else "missing    no share changed")
     for column in changed[:MOST_LINES]:
         before, now = column.missing_shares
-        console.print(f"           {escape(column.pair.name):<24} {before:.2%} → {now:.2%}", highlight=False)
+        console.print(f"           {column.pair.name:<24} {before:.2%} → {now:.2%}", highlight=False)
     for name, value in made.quality.items():
         head = "quality" if name == next(iter(made.quality)) else ""
         console.print(f"{head:<10} {name:<24} {value['reference']:.4f} → {value['current']:.4f}", highlight=False)
     if figures.quantile is not None:
         found = figures.quantile
         sides = " → ".join("none" if value is None else f"{value:.6g}" for value in (found.reference, found.current))
-        console.print(f"quantile   {found.quantile:g} of {escape(found.column)}: {sides}", highlight=False)
+        console.print(f"quantile   {found.quantile:g} of {found.column}: {sides}", highlight=False)

@@ -125,7 +125,7 @@ def create_model_monitoring_report(
             warnings.warn(line, stacklevel=2)
     else:
         for line in made.notes:
-            console.print(f"[yellow]note[/yellow]       {_escaped(line)}", highlight=False)
+            console.print(f"[yellow]note[/yellow]       {_escaped(line)}", highlight=False, markup=True, emoji=False)
     return made
 
 

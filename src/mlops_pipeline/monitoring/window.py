@@ -18,6 +18,7 @@ from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.monitoring.period import period_of
 from mlops_pipeline.tables.cast import are_there, as_numbers, cast_columns
+from mlops_pipeline.tables.source import header
 
 if TYPE_CHECKING:
     import polars as pl
@@ -91,16 +92,15 @@ def read_table(path: Path, pipeline: Pipeline | None = None) -> pl.DataFrame:
         if path.suffix == ".parquet":
             table = pl.read_parquet(path, glob=False, hive_partitioning=False)
         else:
+            names = header(path)  # says what is wrong with it; Polars would rename a column that stands twice
             # A described column is read as text, so that 0200 stays 0200 and the words for null are the pipeline's.
-            held = dict.fromkeys(described, pl.String)
-            names = pl.read_csv(path, n_rows=0, glob=False).columns
-            overrides = {name: kind for name, kind in held.items() if name in names}
+            overrides = dict.fromkeys((name for name in names if name in described), pl.String)
             table = pl.read_csv(
                 path, null_values=list(null_words), infer_schema_length=None, try_parse_dates=True, schema_overrides=overrides, glob=False
             )
     except pl.exceptions.NoDataError as error:
         raise PipelineError(f"{path}: is empty: give a table with a header and rows") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise PipelineError(f"{path}: cannot be read as a table: {one_line(error)}") from error
     return table
 
@@ -200,7 +200,7 @@ def _table_rows(asked: str, since: datetime, until: datetime, pipeline: Pipeline
         raise PipelineError(f"{asked}: {layout.relative(layout.config)} names no dataset.time_column: name a file instead")
     if not layout.raw.is_file():
         raise PipelineError(f"{layout.relative(layout.raw)}: does not exist: run `mlops run` first, or name a file")
-    table = pl.scan_parquet(layout.raw).filter((pl.col(column) >= since) & (pl.col(column) < until)).collect()
+    table = pl.scan_parquet(layout.raw, glob=False).filter((pl.col(column) >= since) & (pl.col(column) < until)).collect()
     if not table.height:
         raise PipelineError(f"{asked}: no row of {layout.relative(layout.raw)} is of that time{_span(pipeline)}")
     first, last = table.select(pl.col(column).min().alias("first"), pl.col(column).max().alias("last")).row(0)
@@ -214,7 +214,9 @@ def _span(pipeline: Pipeline | None) -> str:
     if pipeline is None or pipeline.settings.dataset.time_column is None or not pipeline.layout.raw.is_file():
         return ""
     column = pl.col(pipeline.settings.dataset.time_column)
-    first, last = pl.scan_parquet(pipeline.layout.raw).select(column.min().alias("first"), column.max().alias("last")).collect().row(0)
+    first, last = (
+        pl.scan_parquet(pipeline.layout.raw, glob=False).select(column.min().alias("first"), column.max().alias("last")).collect().row(0)
+    )
     return f" (the table covers {first:%Y-%m-%d} to {last:%Y-%m-%d})" if first is not None else ""
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import Listener, ignored
 from mlops_pipeline.files import replacing, replacing_folder
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.definition import STAGES, Stage
@@ -56,7 +57,14 @@ def is_folder(path: Path) -> bool:
 
 
 def run_stage(
-    stage: Stage, settings: Settings, layout: Layout, console: Console, *, inputs: Sequence[str] = (), outputs: Sequence[str] = ()
+    stage: Stage,
+    settings: Settings,
+    layout: Layout,
+    console: Console,
+    tell: Listener = ignored,
+    *,
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
 ) -> None:
     """Run a stage on files that lie elsewhere, and leave a copy of what it makes elsewhere, each given as ``NAME=PATH``.
 
@@ -78,7 +86,7 @@ def run_stage(
     for _, path, place in given:
         if path != place:
             _put(path, place)
-    stage.run(settings, layout, console)
+    stage.carry_out(settings, layout, console, tell)
     for _, path, place in wanted:
         if path != place:
             _copy(place, path)

@@ -5,42 +5,17 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.events import Cause
 from mlops_pipeline.files import replacing
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.definition import STAGES, Stage
 from mlops_pipeline.pipeline.render import code_of
-
-CauseKind = Literal[
-    "never run",
-    "data",
-    "settings",
-    "code",
-    "environment",
-    "output missing",
-    "output changed",
-    "command",
-    "forced",
-    "best_model",
-    "registry",
-]
-
-
-@dataclass(frozen=True)
-class Cause:
-    """One reason why a stage is stale, and the file or key behind it."""
-
-    kind: CauseKind
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.detail}" if self.detail else self.kind
 
 
 class Cache:

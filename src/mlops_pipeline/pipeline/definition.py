@@ -3,13 +3,14 @@
 This list is the only place where they stand. The command line, DVC, Prefect and CI are faces of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import Cause, Listener, stage_told
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.stages.evaluate import evaluate
 from mlops_pipeline.pipeline.stages.ingest import ingest
@@ -28,6 +29,7 @@ class Stage:
 
     ``owns`` are outputs that people edit too: they are kept in Git, and the stage reads them before it writes them.
     A stage that ``acts`` changes something besides its files, so its outputs are never restored in place of running it.
+    The function of one that ``tells`` takes a listener too, for what happens within it.
     What else a stage depends on follows from this: the modules its function imports, and the lock file.
 
     Every orchestrator gives one try ``hours``, and after a failure waits ``retry_delay_s`` seconds, then ``retry_factor`` times as long.
@@ -35,7 +37,7 @@ class Stage:
 
     name: str
     summary: str
-    run: Callable[[Settings, Layout, "Console"], None]
+    run: Callable[..., None]
     settings: tuple[str, ...]
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
@@ -43,10 +45,25 @@ class Stage:
     metrics: tuple[str, ...] = ()
     acts: bool = False
     hours: int = 2
+    tells: bool = False
 
     retries: ClassVar[int] = 2
     retry_delay_s: ClassVar[int] = 30
     retry_factor: ClassVar[int] = 2
+
+    def carry_out(
+        self,
+        settings: Settings,
+        layout: Layout,
+        console: "Console",
+        tell: Listener,
+        causes: Sequence[Cause] = (),
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Run the stage and what belongs to it, and tell of it: that it begins, why, and how it ended."""
+        with stage_told(settings.name, self.name, tuple(causes), tell):
+            self.run(settings, layout, console, *([tell] if self.tells else []))
+            then()
 
     def inputs(self, settings: Settings, layout: Layout) -> list[Path]:
         """Data files the stage reads; the first stage reads the configured sources."""
@@ -84,6 +101,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("name", "seed", "dataset", "split"),
         reads=("raw", "validation_json"),
         writes=("train", "test", "split_report"),
+        tells=True,
     ),
     Stage(
         name="train",
@@ -111,6 +129,7 @@ STAGES: tuple[Stage, ...] = (
         reads=("test", "model", "training", "evaluation", "metrics"),
         writes=("registration",),
         acts=True,
+        tells=True,
     ),
 )
 

@@ -6,16 +6,18 @@ import importlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import Cause, Listener, StageBegan, StageRestored, StageSkipped, Warned, kept_for
 from mlops_pipeline.files import write_text
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.pipeline.cache import Cache, Cause
+from mlops_pipeline.lines import shown_on
+from mlops_pipeline.pipeline.cache import Cache
 from mlops_pipeline.pipeline.definition import STAGES, Stage, stage_named
 from mlops_pipeline.pipeline.render import dvc_yaml, is_current
 
@@ -48,17 +50,25 @@ def prepare(settings: Settings, layout: Layout, console: Console) -> Cache:
     if not is_current(settings, layout):
         _refuse_another_pipelines_file(layout)
         write_text(layout.dvc_file, dvc_yaml(settings, layout))
-        console.print(f"[dim]{layout.relative(layout.dvc_file)} rendered from {layout.relative(layout.config)}[/dim]")
+        console.print(f"{layout.relative(layout.dvc_file)} rendered from {layout.relative(layout.config)}", style="dim", markup=False)
     return Cache(layout)
 
 
 def run(
-    settings: Settings, layout: Layout, console: Console, *, force: bool = False, start: str | None = None, stop: str | None = None
+    settings: Settings,
+    layout: Layout,
+    console: Console,
+    *,
+    force: bool = False,
+    start: str | None = None,
+    stop: str | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> dict[str, Outcome]:
-    """Bring every stage (up to ``stop``) up to date and say for each what happened and why.
+    """Bring every stage (up to ``stop``) up to date and say for each what happened and why, to other listeners too.
 
     ``force`` runs all stages, ``start`` that one and all after it, stale or not. Raises :class:`PipelineError`.
     """
+    tell = kept_for(settings, layout, shown_on(console), *listeners)
     if start and stop and STAGES.index(stage_named(stop)) < STAGES.index(stage_named(start)):
         raise PipelineError(f"--to {stop}: comes before --from {start}: name {start} or a stage after it")
     with alone(layout.project / ".dvc/tmp"):
@@ -70,7 +80,7 @@ def run(
         with importing_ahead(wanted=bool(first_forced < len(STAGES) or causes["train"] or causes["evaluate"])):
             for index, stage in enumerate(STAGES[: last + 1]):
                 because = [Cause("forced")] if index >= first_forced else causes[stage.name]
-                outcomes[stage.name] = bring_up_to_date(stage, because, cache, settings, layout, console)
+                outcomes[stage.name] = bring_up_to_date(stage, because, cache, settings, layout, console, tell)
                 if any(outcome != "current" for outcome in outcomes.values()):
                     causes |= cache.causes(STAGES[index + 1 : index + 2])
             cache.write()
@@ -94,39 +104,44 @@ def alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def bring_up_to_date(stage: Stage, because: list[Cause], cache: Cache, settings: Settings, layout: Layout, console: Console) -> Outcome:
-    """Run one stage if there is a cause to, record it in the cache, and say what happened."""
+def bring_up_to_date(
+    stage: Stage, because: list[Cause], cache: Cache, settings: Settings, layout: Layout, console: Console, tell: Listener
+) -> Outcome:
+    """Run one stage if there is a cause to, record it in the cache, and tell what happened."""
+    name: dict[str, Any] = {"pipeline": settings.name, "stage": stage.name}
     if not because and stage is STAGES[-1]:
         because = registry_causes(settings, layout)
     if not because:
         cache.write()
-        console.print(f"[green]✓[/green] {stage.name:<9} [dim]up to date[/dim]")
+        tell(StageSkipped(**name))
         return "current"
-    console.print(f"[yellow]▸[/yellow] {stage.name:<9} [dim]{escaped('; '.join(map(str, because[:4])))}[/dim]")
     if all(cause.kind == "best_model" for cause in because):
+        tell(StageBegan(**name, causes=tuple(because)))
         publish(settings, layout)
         cache.write()
+        tell(StageRestored(**name, source="registry"))
         return "restored"
     if not stage.acts and all(cause.kind == "output missing" for cause in because) and cache.restore(stage):
-        console.print("            restored from the DVC cache")
+        tell(StageBegan(**name, causes=tuple(because)))
+        tell(StageRestored(**name, source="DVC cache"))
         return "restored"
-    began = time.perf_counter()
     before = cache.dependencies(stage)
-    try:
-        stage.run(settings, layout, console)
+
+    def record() -> None:
         edited = [path for path, state in cache.dependencies(stage).items() if state != before.get(path)]
         if edited:
-            meanwhile = f"{edited[0]} was edited meanwhile: not recorded, the next run does it again"
-            console.print(f"            [bold yellow]warning:[/bold yellow] {meanwhile}")
-            return "ran"
-        cache.commit(stage)
+            tell(Warned(**name, text=f"{edited[0]} was edited meanwhile: not recorded, the next run does it again"))
+        else:
+            cache.commit(stage)
+
+    began = time.perf_counter()
+    try:
+        stage.carry_out(settings, layout, console, tell, because, then=record)
     except BaseException:
         cache.write()
         raise
-    seconds = time.perf_counter() - began
-    if seconds > WORTH_WRITING_S or stage is STAGES[-1]:
+    if time.perf_counter() - began > WORTH_WRITING_S or stage is STAGES[-1]:
         cache.write()
-    console.print(f"            [dim]{seconds:.1f} s[/dim]")
     return "ran"
 
 
@@ -173,13 +188,6 @@ def importing_ahead(*, wanted: bool) -> Iterator[None]:
         stop.set()
         if wanted:
             thread.join()
-
-
-def escaped(text: str) -> str:
-    """Text with Rich's markup switched off."""
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def _refuse_another_pipelines_file(layout: Layout) -> None:

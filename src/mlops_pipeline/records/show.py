@@ -48,6 +48,7 @@ class Shown:
 
     def _drawn(self, *, wide: bool) -> Table:
         from rich.table import Table
+        from rich.text import Text
 
         days = self.table["time"].drop_nulls().dt.date().unique().to_list()
         of_one_day = len(days) == 1
@@ -66,7 +67,7 @@ class Shown:
         drawn.add_column("prediction or error", overflow="fold")
         for row in self.table.iter_rows(named=True):
             request = _plain(row["request_id"] if wide else _short(row["request_id"]))
-            drawn.add_row(
+            cells = (
                 f"{row['time']:{clock}}.{row['time'].microsecond // 1000:03}" if row["time"] is not None else "",
                 request,
                 *([_plain(row["row"])] if has_many_rows else []),
@@ -75,6 +76,7 @@ class Shown:
                 "" if row["latency_ms"] is None else f"{row['latency_ms']:.2f}",
                 _outcome(row),
             )
+            drawn.add_row(*(Text.from_markup(cell, emoji=False) for cell in cells))
         return drawn
 
 

@@ -20,6 +20,7 @@ from mlops_pipeline.config.pipeline import Settings, registry_uri, shown_setting
 from mlops_pipeline.config.tree import Frozen, hidden, read_yaml, tree_of
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
+from mlops_pipeline.events import current_user
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.lock import store_lock
@@ -56,7 +57,7 @@ class Tracking:
             self.experiment_id,
             start_time=now - int(1000 * (fit_seconds or 0)),
             run_name=f"{training.estimator}-{training.model_sha256[:8]}",
-            tags=self._facts(training),
+            tags={**self._facts(training), "mlflow.user": current_user()},
         )
         run_id = str(run.info.run_id)
         metrics = [Metric("fit_seconds", fit_seconds, now, 0)] if fit_seconds is not None else []

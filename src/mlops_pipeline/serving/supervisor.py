@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_pipeline.config.serving import Serving
+from mlops_pipeline.config.tree import without_secrets
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.server_layout import Place, place_of
 from mlops_pipeline.serving import logs
@@ -144,7 +145,7 @@ def _worker(settings: Serving, config: Path, place: Place, number: int, listener
     try:
         work(settings, config, place, number, listener, beats)
     except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
         sys.exit(USER_ERROR)
 
 

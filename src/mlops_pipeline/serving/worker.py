@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline import environment
 from mlops_pipeline.config.serving import Serving
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.layout import EVENTS
 from mlops_pipeline.server_layout import Place
 from mlops_pipeline.serving import logs
 
 if TYPE_CHECKING:
+    from mlops_pipeline.events import Listener
     from mlops_pipeline.serving.answer import Service
     from mlops_pipeline.serving.application import Application
     from mlops_pipeline.serving.models import Loaded, Watch
@@ -62,7 +64,7 @@ def assembled(settings: Serving, config: Path, place: Place, number: int, beats:
     metrics.started.set(time.time())
     workers, recorder = Workers(number, beats, settings.stuck_s), _recorder(settings, place, number)
     service = Service(settings, metrics, workers, recorder)
-    first, watch = _models(settings, config, place, service)
+    first, watch = _models(settings, config, place, number, service)
     service.on_start.append(lambda: _begin(service, first, watch))
     service.on_stop.append(watch.stop)
     if spans is not None:
@@ -77,9 +79,10 @@ def _begin(service: Service, first: dict[str, Loaded], watch: Watch) -> None:
     watch.start()
 
 
-def _models(settings: Serving, config: Path, place: Place, service: Service) -> tuple[dict[str, Loaded], Watch]:
+def _models(settings: Serving, config: Path, place: Place, number: int, service: Service) -> tuple[dict[str, Loaded], Watch]:
     import asyncio
 
+    from mlops_pipeline.events import ModelLoaded, ModelRefused
     from mlops_pipeline.serving.models import Options, Watch
     from mlops_pipeline.serving.source import Source
 
@@ -91,11 +94,29 @@ def _models(settings: Serving, config: Path, place: Place, service: Service) -> 
 
     service.on_start.append(remember_loop)
 
-    def on_loaded(_: str, loaded: Loaded) -> None:
+    tell = _teller(settings, place)
+
+    def loaded_told(name: str, loaded: Loaded) -> None:
+        tell(
+            ModelLoaded(
+                name=name,
+                reference=loaded.reference,
+                version=loaded.version,
+                content_sha256=loaded.content_sha256,
+                worker=number,
+            )
+        )
+
+    def refused_told(name: str, reason: str, detail: str) -> None:
+        tell(ModelRefused(name=name, reference=settings.models[name], reason=reason, detail=detail, worker=number))
+
+    def on_loaded(name: str, loaded: Loaded) -> None:
         if loop is not None:
             loop.call_soon_threadsafe(service.activate, service.prepared(loaded))
+        loaded_told(name, loaded)
 
     def on_failed(name: str, reason: str, detail: str) -> None:
+        refused_told(name, reason, detail)
         service.metrics.load_failed(name, reason)
         log.warning("keeps its version", extra={"model": name, "reason": reason, "detail": detail})
 
@@ -105,12 +126,27 @@ def _models(settings: Serving, config: Path, place: Place, service: Service) -> 
     )
     watch = Watch(source, settings.models, options, poll_s=settings.registry.poll_s, on_loaded=on_loaded, on_failed=on_failed)
     first, failures = watch.first_load()
+    for name, loaded in first.items():
+        loaded_told(name, loaded)
     if settings.default_model not in first:
+        for failure in failures:
+            refused_told(*failure)
         why = next((detail for name, _, detail in failures if name == settings.default_model), "it was not found")
         raise PipelineError(f"{config}: models.{settings.default_model} = '{settings.models[settings.default_model]}': {why}")
     for failure in failures:
         on_failed(*failure)
     return first, watch
+
+
+def _teller(settings: Serving, place: Place) -> Listener:
+    """Events are kept where the record is: in its database, or beside its folder, which is where a server may write."""
+    from mlops_pipeline.events import Event, Warned, kept
+
+    def logged(event: Event) -> None:
+        if isinstance(event, Warned):
+            log.warning("warned", extra={"detail": event.text})
+
+    return kept(None if settings.record.uri else place.records.with_name(EVENTS), settings.record.uri or "", logged)
 
 
 def _recorder(settings: Serving, place: Place, number: int) -> Callable[[Any], Any] | None:

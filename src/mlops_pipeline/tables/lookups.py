@@ -21,7 +21,7 @@ def lookup_table(lookup: Lookup, data: Dataset, layout: Layout) -> pl.DataFrame:
     """
     import polars as pl
 
-    frames = [chunk.frame for chunk in read_source(lookup, layout, chunk_mb=64)]
+    frames = [chunk.frame for chunk in read_source(lookup, layout, chunk_mb=64, used=data.columns)]
     if not frames:
         raise PipelineError(f"{layout.config}: dataset.lookups: '{locate(lookup, layout)}' holds no row: give one with a header and rows")
     table = pl.concat(frames)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -66,18 +66,22 @@ def locate(source: Source, layout: Layout) -> Path:
     return path
 
 
-def read_source(source: Source, layout: Layout, chunk_mb: int) -> Iterator[Chunk]:
-    """Yield the configured source's rows in order, about ``chunk_mb`` megabytes at a time."""
-    return read_file(locate(source, layout), source, chunk_mb)
+def read_source(source: Source, layout: Layout, chunk_mb: int, used: Collection[str]) -> Iterator[Chunk]:
+    """Yield the configured source's rows in order, about ``chunk_mb`` megabytes at a time; ``used`` as in :func:`read_file`."""
+    return read_file(locate(source, layout), source, chunk_mb, used)
 
 
-def read_file(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
-    """Yield a file's rows in order; ``source`` says what counts as null. Raises :class:`PipelineError`."""
+def read_file(path: Path, source: Source, chunk_mb: int, used: Collection[str] | None = None) -> Iterator[Chunk]:
+    """Yield a file's rows in order; ``source`` says what counts as null. Blank lines of a CSV are no rows, and no header.
+
+    ``used`` names the columns that somebody asks for: one of Parquet's that holds lists, bytes and the like is refused if it
+    is among them (None: all are), else left out. Raises :class:`PipelineError`.
+    """
     if not path.is_file():
         raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
     try:
         if path.suffix == ".parquet":
-            yield from _parquet_chunks(path)
+            yield from _parquet_chunks(path, used)
         else:
             yield from _csv_chunks(path, source, chunk_mb)
     except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
@@ -125,7 +129,7 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
 
     with ExitStack() as stack:
         stream = stack.enter_context(_opened(path, stack))
-        names = _header(path)
+        names = header(path)
         reader = csv.open_csv(
             pa.PythonFile(stream, mode="r"),
             read_options=csv.ReadOptions(block_size=chunk_mb << 20, use_threads=False, encoding="utf8"),
@@ -190,25 +194,53 @@ def _opened(path: Path, stack: ExitStack) -> IO[bytes]:
     return path.open("rb")
 
 
-def _header(path: Path) -> list[str]:
+def header(path: Path) -> list[str]:
+    """The names in a CSV's first line that is not blank; raises :class:`ValueError` for one that stands twice, or for none."""
     import csv
     import io
 
     with ExitStack() as stack:
         stream = stack.enter_context(_opened(path, stack))
-        line = next(csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")), [])
-    twice = {name for name in line if line.count(name) > 1}
+        lines = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
+        names = next((line for line in lines if line), [])
+    if names and not any(name.strip() for name in names):
+        raise ValueError("its first line names no column: take it out, or write the names there")
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"column '{twice.pop()}' stands twice in the header")
-    return line
+        raise ValueError(f"column '{twice[0]}' stands twice in the header")
+    return names
 
 
-def _parquet_chunks(path: Path) -> Iterator[Chunk]:
+def _parquet_chunks(path: Path, used: Collection[str] | None) -> Iterator[Chunk]:
     import polars as pl
     import pyarrow.parquet as pq
 
+    file = pq.ParquetFile(path)
+    names = file.schema_arrow.names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise PipelineError(f"{path}: column '{twice[0]}' stands twice: rename one")
+    plain = [column.name for column in file.schema_arrow if _is_plain(column.type)]
+    for column in file.schema_arrow:
+        if column.name not in plain and (used is None or column.name in used):
+            raise PipelineError(
+                f"{path}: column '{column.name}' holds {one_line(column.type, 60)}, which is no number, text, time or truth value: "
+                "take it out, or store one value a row"
+            )
     row = 0
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=65_536):
+    for batch in file.iter_batches(batch_size=65_536, columns=plain if len(plain) < len(names) else None):
         frame = pl.DataFrame(batch)
         yield Chunk(frame, pl.int_range(row + 1, row + frame.height + 1, eager=True))
         row += frame.height
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether a type of Arrow's is a number, text, time or truth value: what a column of a table can be here."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _is_plain(kind.value_type)
+    is_number = types.is_integer(kind) or types.is_floating(kind) or (types.is_decimal(kind) and kind.bit_width <= 128)
+    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    is_time = types.is_date(kind) or types.is_timestamp(kind) or types.is_time(kind)
+    return bool(is_number or is_text or is_time or types.is_boolean(kind) or types.is_null(kind))

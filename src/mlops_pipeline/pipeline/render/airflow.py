@@ -4,6 +4,8 @@ A task runs `mlops run --to STAGE` and not `mlops stage`: all tasks share the pr
 try of a stage that ended does nothing, a night on which nothing changed does nothing, and the shell sees what Airflow did.
 """
 
+import shlex
+
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.environment import QUIET
 from mlops_pipeline.layout import Layout
@@ -62,12 +64,17 @@ with DAG(
 '''
 
 
+def _in_f_string(text: str) -> str:
+    """Text as it has to stand in a Python f-string in single quotes."""
+    return text.replace("\\", "\\\\").replace("'", "\\'").replace("{", "{{").replace("}", "}}")
+
+
 def airflow_dag(settings: Settings, layout: Layout) -> str:
     """The text of a Python file for Airflow's DAGs folder."""
     return _FILE.format(
         head=terms.head(layout, " --target airflow"),
         name=terms.pipeline_name(settings),
-        config=layout.relative(layout.config),
+        config=_in_f_string(shlex.quote(layout.relative(layout.config))),
         quiet="{\n" + "".join(f'    "{key}": "{value}",\n' for key, value in QUIET.items()) + "}",
         nightly=terms.NIGHTLY,
         retries=Stage.retries,

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) ->
 
     written: list[Any] = [{path: {"persist": True}} if stage.acts else path for path in spelled(stage.writes)]
     outs: list[Any] = [*written, *({p: {"cache": False, "persist": True}} for p in spelled(stage.owns))]
-    entry: dict[str, Any] = {"desc": stage.summary, "cmd": f"mlops stage {stage.name} --config {config}"}
+    entry: dict[str, Any] = {"desc": stage.summary, "cmd": f"mlops stage {stage.name} --config {shlex.quote(config)}"}
     if layout.root != layout.project:
         entry["wdir"] = "/".join([".."] * len(layout.root.relative_to(layout.project).parts))
     entry["deps"] = [*map(layout.relative, stage.inputs(settings, layout)), *code_of(stage, layout), *_lock(layout)]

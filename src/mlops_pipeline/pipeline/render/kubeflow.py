@@ -3,6 +3,8 @@
 The components share no folder: `mlops stage --input … --output …` takes and leaves each artifact at the path that Kubeflow gives it.
 """
 
+import json
+
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.artifacts import inputs_of, is_folder, makers, outputs_of, sources
@@ -26,7 +28,7 @@ IMAGE = os.environ.get("MLOPS_IMAGE", "{image}")
 def stage(name: str, tracking_uri: str, *artifacts: str) -> dsl.ContainerSpec:
     """A stage in a fresh container, on the artifacts that it is handed."""
     where = f"MLFLOW_TRACKING_URI={{tracking_uri}}"
-    command = ["{entrypoint}", "env", where, "mlops", "stage", name, "--config", "{config}"]
+    command = ["{entrypoint}", "env", where, "mlops", "stage", name, "--config", {config}]
     return dsl.ContainerSpec(image=IMAGE, command=command, args=list(artifacts))
 
 
@@ -71,7 +73,7 @@ def kubeflow_pipeline(settings: Settings, layout: Layout) -> str:
         name=terms.pipeline_name(settings),
         image=terms.image(),
         entrypoint=terms.ENTRYPOINT,
-        config=layout.relative(layout.config),
+        config=json.dumps(layout.relative(layout.config), ensure_ascii=False),
         retries=Stage.retries,
         backoff=Stage.retry_delay_s,
         factor=float(Stage.retry_factor),

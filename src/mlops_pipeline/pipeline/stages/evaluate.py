@@ -40,7 +40,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     data, rules = settings.dataset, settings.evaluate
     contract = contract_at(layout.training)
     classes = contract.classes
-    test = pl.read_parquet(layout.test)
+    test = pl.read_parquet(layout.test, glob=False)
     x = model_input(test, feature_columns(settings))
     model = load_model(layout.model)
     with console.status(f"scoring {test.height:,} held-out rows"):
@@ -99,11 +99,12 @@ def _say(console: Console, evaluation: dict[str, Any], ours: Predictions, classe
     main, baseline = evaluation["metrics"][metric], evaluation["baseline"][metric]
     rows = f"{evaluation['test_rows']:,} held-out row{'' if evaluation['test_rows'] == 1 else 's'}"
     if math.isnan(main["value"]):
-        console.print(f"            [bold]{metric} could not be measured[/bold]: {_only(ours, classes)} among {rows}")
+        console.print(f"            [bold]{metric} could not be measured[/bold]: {_only(ours, classes)} among {rows}", markup=True)
     else:
         console.print(
             f"            [bold]{metric} {main['value']:.4f}[/bold] ({evaluation['confidence']:.0%} interval {main['low']:.4f} to "
-            f"{main['high']:.4f}) on {rows}; baseline {baseline:.4f}"
+            f"{main['high']:.4f}) on {rows}; baseline {baseline:.4f}",
+            markup=True,
         )
     worst = evaluation["worst_slice"]
     if worst:

@@ -34,7 +34,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         writer: pq.ParquetWriter | None = None
         with quarantine_file.open("w", encoding="utf-8") as quarantine:
             quarantine.write("row,reason,content\n")
-            for chunk in one_ahead(read_source(data.source, layout, settings.ingest.chunk_mb)):
+            for chunk in one_ahead(read_source(data.source, layout, settings.ingest.chunk_mb, data.columns)):
                 rows = typed_rows(chunk, data, lookups)
                 spelling.look(chunk.frame, data)
                 read += rows.read

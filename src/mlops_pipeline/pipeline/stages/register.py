@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.spec import Contract
+from mlops_pipeline.events import ChampionChanged, GateDecided, Judged, Listener, ignored
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.engine import score
 from mlops_pipeline.inference.scorer import Scorer, contract_at, example_rows, load_scorer
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 LATENCY_CALLS = 20
 
 
-def register(settings: Settings, layout: Layout, console: Console) -> None:
+def register(settings: Settings, layout: Layout, console: Console, tell: Listener = ignored) -> None:
     """Register the version whatever the gate says; move the alias only if it passed; publish ``best_model``.
 
     Doing it again changes nothing: the version is found by its content's digest. The champion is judged by today's gate
@@ -55,11 +56,23 @@ def register(settings: Settings, layout: Layout, console: Console) -> None:
             passed = all(rule.passed for rule in rules)
             write_text(folder / "MODEL_CARD.md", model_card(settings, training, evaluation, rules, content))
             version = _registered(registry, tracking, version, folder, content, training, evaluation, rules, passed, latency_ms)
+            judged = tuple(Judged(rule.name, rule.passed, rule.text) for rule in rules)
+            which: dict[str, Any] = {
+                "pipeline": settings.name,
+                "model": registry.name,
+                "version": version.number,
+                "content_sha256": content,
+            }
+            which["run_id"] = version.run_id
+            tell(GateDecided(**which, passed=passed, rules=judged))
             if passed or version.is_champion:
                 place = layout.versions / content[:16]
                 keep(folder, place)
                 write_text(place / "MODEL_CARD.md", (folder / "MODEL_CARD.md").read_text(encoding="utf-8"))
+                former = None if version.is_champion else registry.champion()
                 registry.make_champion(version.number)
+                if not version.is_champion:
+                    tell(ChampionChanged(**which, former=former.number if former else None, how="passed the gate"))
             registry.publish()
     write_json(
         layout.registration,
@@ -152,15 +165,16 @@ def _registered(
 
 
 def _say(console: Console, name: str, version: Version, rules: list[Rule], passed: bool) -> None:
+    from rich.text import Text
+
     for rule in rules:
-        console.print(f"            {'[green]✓[/green]' if rule.passed else '[red]✗[/red]'} {rule.name}: {rule.text}", highlight=False)
+        mark = ("✓", "green") if rule.passed else ("✗", "red")
+        console.print(Text.assemble(" " * 12, mark, f" {rule.name}: {rule.text}"))
     if passed:
-        verdict = "[bold green]champion[/bold green]"
+        verdict = [("champion", "bold green")]
     elif version.is_champion:
-        verdict = (
-            "[bold yellow]stays champion, but does not pass today's gate[/bold yellow]: "
-            "promote another version by hand, or train one that passes"
-        )
+        then = "promote another version by hand, or train one that passes"
+        verdict = [("stays champion, but does not pass today's gate", "bold yellow"), (f": {then}", "")]
     else:
-        verdict = "[bold yellow]not promoted[/bold yellow]"
-    console.print(f"            {name} version {version.number}: {verdict}", highlight=False)
+        verdict = [("not promoted", "bold yellow")]
+    console.print(Text.assemble(f"            {name} version {version.number}: ", *verdict))

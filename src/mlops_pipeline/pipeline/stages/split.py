@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import Listener, Warned, ignored
 from mlops_pipeline.files import read_json, replacing, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 
@@ -17,7 +18,7 @@ FEW_ROWS = 200
 """Below this many held-out rows, intervals are so wide that a warning is due."""
 
 
-def split(settings: Settings, layout: Layout, console: Console) -> None:
+def split(settings: Settings, layout: Layout, console: Console, tell: Listener = ignored) -> None:
     """Write the training and the held-out rows to separate files, so that training cannot read what is held out.
 
     Raises :class:`PipelineError` if either part would be empty.
@@ -26,7 +27,7 @@ def split(settings: Settings, layout: Layout, console: Console) -> None:
 
     if not read_json(layout.validation_json)["passed"]:
         raise PipelineError(f"{layout.relative(layout.validation_json)}: the table failed validation: mend it first")
-    table = pl.read_parquet(layout.raw)
+    table = pl.read_parquet(layout.raw, glob=False)
     rule = settings.split
     train, test = _by_time(table, settings) if rule.kind == "time" else _stratified(table, settings)
     for part, name in ((train, "training"), (test, "held-out")):
@@ -53,9 +54,9 @@ def split(settings: Settings, layout: Layout, console: Console) -> None:
     )
     console.print(f"            {train.height:,} rows to train on, {test.height:,} held out ({rule.kind})")
     if timeless:
-        console.print(f"            [bold yellow]warning:[/bold yellow] {timeless:,} rows have no time and are in neither part")
+        tell(Warned(pipeline=settings.name, stage="split", text=f"{timeless:,} rows have no time and are in neither part"))
     if warning:
-        console.print(f"            [bold yellow]warning:[/bold yellow] {warning}")
+        tell(Warned(pipeline=settings.name, stage="split", text=warning))
 
 
 def _by_time(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, pl.DataFrame]:

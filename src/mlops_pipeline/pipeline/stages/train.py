@@ -36,7 +36,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
 
     tracking = Tracking(settings, layout)
     data, features = settings.dataset, feature_columns(settings)
-    table = pl.read_parquet(layout.train)
+    table = pl.read_parquet(layout.train, glob=False)
     y = read_target(layout.train, data)
     classes = _classes(y, settings)
     x = model_input(table, features)

@@ -1,0 +1,81 @@
+"""No password, token or key of an address is printed, whatever way it is spelled; what is no secret stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mlops_pipeline.cli import main
+from mlops_pipeline.config.tree import hidden, without_secrets
+from tests.unit_tests.workshop import content_with
+
+SECRET = "s3same"
+ADDRESSES = {
+    f"postgresql://anna:{SECRET}@host:5432/db": "postgresql://…@host:5432/db",
+    f"postgresql://anna:a@b/{SECRET}?x@host/db": "postgresql://…@host/db",
+    f"postgresql://anna:two words {SECRET}@host/db": "postgresql://…@host/db",
+    f"postgresql://host/db?user=anna&password={SECRET}": "postgresql://host/db?user=anna&password=…",
+    f"postgresql://host/db?sslpassword={SECRET}&sslmode=require": "postgresql://host/db?sslpassword=…&sslmode=require",
+    f"postgresql://host/db?PASSWORD={SECRET}": "postgresql://host/db?PASSWORD=…",
+    f"postgresql://host/db?p%61ssword={SECRET}": "postgresql://host/db?p%61ssword=…",
+    f"https://{SECRET}@host/mlflow": "https://…@host/mlflow",
+    f"https://host/mlflow?token={SECRET}": "https://host/mlflow?token=…",
+    f"https://host/a?x=1;access_token={SECRET}": "https://host/a?x=1;access_token=…",
+    f"https://account.blob.core.windows.net/c?sv=2024&sig={SECRET}": "https://account.blob.core.windows.net/c?sv=2024&sig=…",
+    f"s3://bucket/key?X-Amz-Signature={SECRET}&X-Amz-Credential={SECRET}": "s3://bucket/key?X-Amz-Signature=…&X-Amz-Credential=…",
+    f"redis://:{SECRET}@host": "redis://…@host",
+    f"mssql+pyodbc://host/db?driver=ODBC&pwd={SECRET}": "mssql+pyodbc://host/db?driver=ODBC&pwd=…",
+    f"host=host user=anna password={SECRET} dbname=db": "host=host user=anna password=… dbname=db",
+    "postgresql://host:5432/db?sslmode=require": "postgresql://host:5432/db?sslmode=require",
+    "sqlite:////a folder/mlflow.db": "sqlite:////a folder/mlflow.db",
+    "s3://bucket/artifacts": "s3://bucket/artifacts",
+    "mlflow/artifacts": "mlflow/artifacts",
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_is_shown_without_its_secrets(address: str) -> None:
+    assert hidden(address) == ADDRESSES[address]
+    assert hidden(hidden(address)) == hidden(address)
+
+
+@pytest.mark.parametrize("address", [address for address in ADDRESSES if "two words" not in address])
+def test_so_is_one_within_a_message(address: str) -> None:
+    said = without_secrets(f"pipeline.yaml: '{address} ' and {address} : cannot be read by root@host: mend it")
+    assert SECRET not in said
+    assert said.startswith("pipeline.yaml: '")
+    assert said.endswith(" : cannot be read by root@host: mend it")
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_mlops_config_prints_none(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sections: dict[str, Any] = {"tracking": {"uri": address, "artifacts": address}, "registry": {"uri": address}}
+    content = content_with(**sections, tuning={"storage": address})
+    content["dataset"]["source"] = {"path": address}
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(content))
+    main_ended_with(0, ["config", "--config", str(tmp_path / "pipeline.yaml")])
+    server = {"models": {"main": address.replace("two words ", "")}, "registry": {"uri": address, "model": "small"}}
+    (tmp_path / "serving.yaml").write_text(yaml.safe_dump(server))
+    main_ended_with(0, ["config", "--serving", "--config", str(tmp_path / "serving.yaml")])
+    said = capsys.readouterr()
+    assert '"uri": "' in said.out
+    assert SECRET not in said.out + said.err
+
+
+@pytest.mark.parametrize("key", ["seed", "split", "tracking", "nmae"])
+def test_a_fault_of_the_settings_tells_none(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "pipeline.yaml"
+    config.write_text(yaml.safe_dump({**content_with(), key: f"postgresql://host/db?password={SECRET}"}))
+    main_ended_with(2, ["config", "--config", str(config)])
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {config}: {key}")
+    assert SECRET not in said
+
+
+def main_ended_with(code: int, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert (ended.value.code or 0) == code

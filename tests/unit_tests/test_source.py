@@ -1,0 +1,125 @@
+"""A table is read by its name alone, whatever is in it; what cannot be a column is told in one line with file and column."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlops_pipeline.config.dataset import Source
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.monitoring.window import read_table
+from mlops_pipeline.tables.source import read_file
+from tests.conftest import REPOSITORY
+
+NO_COLUMN: dict[str, Any] = {
+    "list": pa.array([[1], [2]]),
+    "struct": pa.array([{"x": 1}, {"x": 2}]),
+    "map": pa.array([[("a", 1)], [("b", 2)]], pa.map_(pa.string(), pa.int64())),
+    "duration": pa.array([1, 2], pa.duration("s")),
+    "binary": pa.array([b"\xff", b"b"]),
+    "large_binary": pa.array([b"\xff", b"b"], pa.large_binary()),
+    "fixed_size_binary": pa.array([b"ab", b"cd"], pa.binary(2)),
+    "decimal256": pa.array([1, 2], pa.decimal256(50, 2)),
+    "extension": pa.array([b"0" * 16, b"1" * 16], pa.uuid()),
+}
+COLUMN: dict[str, Any] = {
+    "decimal": pa.array([1, 2], pa.decimal128(5, 2)),
+    "time": pa.array([1, 2], pa.time32("s")),
+    "null": pa.nulls(2),
+    "half": pa.array([1.0, 2.0], pa.float16()),
+    "dictionary": pa.array(["a", "b"]).dictionary_encode(),
+    "view": pa.array(["a", "b"], pa.string_view()),
+    "boolean": pa.array([True, False]),
+    "moment": pa.array([1, 2], pa.timestamp("ns", "Europe/Berlin")),
+}
+
+
+def read(path: Path, used: Collection[str] | None = None) -> pl.DataFrame:
+    return pl.concat([chunk.frame for chunk in read_file(path, Source(path=str(path)), 1, used)])
+
+
+def told(path: Path, used: Collection[str] | None = None) -> str:
+    with pytest.raises(PipelineError) as caught:
+        read(path, used)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: ")
+    assert "\n" not in said
+    return said.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize("name", ["rep[1].csv", "rep*.csv", "rep?.csv", "{rep,x}.csv"])
+def test_a_name_is_no_pattern(name: str, tmp_path: Path) -> None:
+    for other in ("rep1.csv", "rep2.csv", "rep.csv", "x.csv"):
+        (tmp_path / other).write_text("a,b\n1,1\n")
+    (tmp_path / name).write_text("a,b\n9,9\n")
+    assert read(tmp_path / name).rows() == [("9", "9")]
+    assert read_table(tmp_path / name).rows() == [(9, 9)]
+    table = (tmp_path / name).with_suffix(".parquet")
+    pq.write_table(pa.table({"a": [9]}), table)
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "rep1.parquet")
+    assert read(table).rows() == read_table(table).rows() == [(9,)]
+
+
+def test_no_source_of_ours_reads_by_a_pattern() -> None:
+    calls = re.compile(r"pl\.(?:read|scan)_(?:csv|parquet|ndjson|ipc)\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)")
+    found = [(path.name, call) for path in (REPOSITORY / "src").rglob("*.py") for call in calls.findall(path.read_text())]
+    assert len(found) > 10
+    assert [each for each in found if "glob=False" not in each[1]] == []
+
+
+@pytest.mark.parametrize("before", ["", "\n", "\r\n\n", "\ufeff", "\ufeff\n"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_blank_lines_before_the_header_are_skipped_and_change_no_value(before: str, packed: bool, tmp_path: Path) -> None:
+    content = f"{before}zip,b\n0200,1\n\n3\n0300,NA\n".encode()
+    path = tmp_path / ("table.csv.gz" if packed else "table.csv")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    chunks = list(read_file(path, Source(path=str(path)), 1))
+    assert pl.concat([chunk.frame for chunk in chunks]).rows() == [("0200", "1"), ("0300", None)]
+    assert [(broken.row, broken.content) for chunk in chunks for broken in chunk.broken] == [(2, "3")]
+
+
+@pytest.mark.parametrize("first", ["   ", ",,", ' ," "'])
+def test_a_first_line_that_names_no_column_is_told(first: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(f"{first}\na,b\n1,2\n")
+    assert told(path) == "cannot be read as a table: its first line names no column: take it out, or write the names there"
+    with pytest.raises(PipelineError, match="its first line names no column"):
+        read_table(path)
+
+
+def test_a_name_that_stands_twice_is_told_and_not_renamed(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("b,a,a,b\n1,2,3,4\n")
+    assert told(path) == "cannot be read as a table: column 'a' stands twice in the header"
+    with pytest.raises(PipelineError, match="column 'a' stands twice"):
+        read_table(path)
+    table = tmp_path / "table.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array([1])] * 3, names=["x", "a", "a"]), table)
+    assert told(table, used=["x"]) == "column 'a' stands twice: rename one"
+    with pytest.raises(PipelineError, match=r"table\.parquet.*'a'"):
+        read_table(table)
+
+
+@pytest.mark.parametrize("kind", NO_COLUMN)
+def test_a_parquet_column_of_lists_bytes_and_the_like_is_told_where_it_is_used(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"ok": [1, 2], "odd [x]": NO_COLUMN[kind]}), path)
+    for used in (None, ["odd [x]"]):
+        said = told(path, used)
+        assert re.match(r"column 'odd \[x\]' holds \S.*, which is no number, text, time or truth value: take it out, or store", said), said
+    assert read(path, used=["ok"]).rows() == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("kind", COLUMN)
+def test_other_parquet_columns_are_read(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"ok": [1, 2], "c": COLUMN[kind]}), path)
+    assert read(path).columns == ["ok", "c"]
