@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from mlops_pipeline import environment
 from tests.scheduling import pytest_xdist_make_scheduler  # noqa: F401 - pytest asks for it here
 
 environment.prepare()
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job: its children would not hear Ctrl-C either
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Property tests ask the same questions on every run, on a machine of any speed. Not quite the same: constants of the modules
 # that are loaded are among them.
