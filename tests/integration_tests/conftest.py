@@ -22,7 +22,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from tests.conftest import REPOSITORY, Project, lacking, make_project, process_environment, unused_port, wait_for
+from tests.conftest import REPOSITORY, Project, lacking, made_once, process_environment, trained, unused_port, wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -223,9 +223,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose pipeline has run once: it has a champion. Tests must leave it as it is."""
-    project = make_project(tmp_path_factory.mktemp("registered") / "project")
-    project.run()
-    return project
+    return made_once(tmp_path_factory, "registered", trained)
 
 
 @pytest.fixture(scope="module")
