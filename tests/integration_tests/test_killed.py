@@ -137,8 +137,9 @@ MOMENTS = [
     ("pipeline.cache", "commit", "Cache", 6, True),
     ("dvc.utils.serialize._yaml", "_dump", "", 1, True),
     ("dvc.utils.serialize._yaml", "_dump", "", 2, True),
+    ("dvc.rwlock", "dump", "json", 1, True),
 ]
-"""Where the process dies: in every stage, between its writes, around every step of registration, while DVC writes ``dvc.lock``."""
+"""Where the process dies: in every stage, between its writes, around every step of registration, while DVC writes its files."""
 
 
 @pytest.mark.parametrize(("module", "name", "owner", "call", "before"), MOMENTS)
