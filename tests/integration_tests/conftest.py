@@ -27,8 +27,9 @@ from tests.conftest import REPOSITORY, Project, lacking, made_once, process_envi
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-SHARED_MYPY_CACHE = {"MYPY_CACHE_DIR": str(REPOSITORY / ".mypy_cache")}
-"""mypy in a fresh clone takes what it knows of files with the same content from here; it checks the others."""
+FOR_A_CLONE = {"MYPY_CACHE_DIR": str(REPOSITORY / ".mypy_cache"), "BYTECODE": ""}
+"""mypy in a fresh clone takes what it knows of files with the same content from here and checks the others; of the packages
+there only those that are used are compiled."""
 FLOW_FILE = REPOSITORY / "prefect/flows/training_pipeline.py"
 
 
