@@ -5,6 +5,8 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILD = docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) --build-arg VERSION=$(VERSION) \
 	--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 UV_VERSION := 0.13.9
+# Half a minute once, that every start afterwards is spared; empty for an environment that is used once.
+BYTECODE ?= --compile-bytecode
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -41,12 +43,12 @@ setup-dev: .venv/.dev ## the same, with what tests and checks need
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/.base: requirements.txt pyproject.toml | .venv/bin/uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.txt
+	$(BIN)/uv pip install --quiet $(BYTECODE) --python $(BIN)/python -r requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
 .venv/.dev: requirements-dev.txt .venv/.base
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
+	$(BIN)/uv pip install --quiet $(BYTECODE) --python $(BIN)/python -r requirements-dev.txt
 	@touch $@
 
 LOCK = $(BIN)/python cicd/lock.py

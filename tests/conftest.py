@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 from hypothesis import settings
 
 from mlops_pipeline import environment
 from tests.scheduling import pytest_xdist_make_scheduler  # noqa: F401 - pytest asks for it here
 
 environment.prepare()
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job: its children would not hear Ctrl-C either
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # each worker has its share of the cores: more threads would only wait for each other
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
 
 # Property tests ask the same questions on every run, on a machine of any speed. Not quite the same: constants of the modules
 # that are loaded are among them.
@@ -125,14 +136,42 @@ def project(tmp_path: Path) -> Project:
 
 
 def make_project(folder: Path) -> Project:
-    folder.mkdir(parents=True)
+    shutil.copytree(_new_project(), folder)
+    return Project(folder, folder / "pipeline.yaml")
+
+
+@cache
+def _new_project() -> Path:
+    """The project that each test gets a copy of: made once a process, since Git and DVC take half a second."""
+    folder = Path(tempfile.mkdtemp(prefix="mlops-project-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write_table(folder / "table.csv")
-    config = folder / "pipeline.yaml"
-    config.write_text(yaml.safe_dump(SMALL_SETTINGS, sort_keys=False))
-    made = Project(folder, config)
+    made = Project(folder, folder / "pipeline.yaml")
+    made.config.write_text(yaml.safe_dump(SMALL_SETTINGS, sort_keys=False))
     made.command("git", "init", "--quiet")
     made.command("dvc", "init", "--quiet")
-    return made
+    return folder
+
+
+def made_once(folders: pytest.TempPathFactory, name: str, make: Callable[[Path], Project]) -> Project:
+    """A project that all of xdist's workers share: the first that asks makes it, and all leave it as it is."""
+    base = folders.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    place.mkdir(exist_ok=True)
+    done = place / f"{name}.done"
+    with FileLock(place / f"{name}.lock"):
+        if not done.exists():
+            shutil.rmtree(place / name, ignore_errors=True)  # what a worker that failed has left
+            make(place / name)
+            done.touch()
+    return Project(place / name, place / name / "pipeline.yaml")
+
+
+def trained(folder: Path) -> Project:
+    """A project whose pipeline has run once: it has a champion."""
+    project = make_project(folder)
+    project.run()
+    return project
 
 
 @pytest.fixture

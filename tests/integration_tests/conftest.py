@@ -22,13 +22,14 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from tests.conftest import REPOSITORY, Project, lacking, make_project, process_environment, unused_port, wait_for
+from tests.conftest import REPOSITORY, Project, lacking, made_once, process_environment, trained, unused_port, wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-SHARED_MYPY_CACHE = {"MYPY_CACHE_DIR": str(REPOSITORY / ".mypy_cache")}
-"""mypy in a fresh clone takes what it knows of files with the same content from here; it checks the others."""
+FOR_A_CLONE = {"MYPY_CACHE_DIR": str(REPOSITORY / ".mypy_cache"), "BYTECODE": ""}
+"""mypy in a fresh clone takes what it knows of files with the same content from here and checks the others; of the packages
+there only those that are used are compiled."""
 FLOW_FILE = REPOSITORY / "prefect/flows/training_pipeline.py"
 
 
@@ -223,9 +224,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose pipeline has run once: it has a champion. Tests must leave it as it is."""
-    project = make_project(tmp_path_factory.mktemp("registered") / "project")
-    project.run()
-    return project
+    return made_once(tmp_path_factory, "registered", trained)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import BIN, REPOSITORY, lacking
-from tests.integration_tests.conftest import SHARED_MYPY_CACHE
+from tests.integration_tests.conftest import FOR_A_CLONE
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def test_the_training_job_goes_green_in_a_fresh_clone(tmp_path: Path) -> None:
     results = tmp_path / "results"
     done = subprocess.run(
         [REPOSITORY / "cicd/act/run", results],
-        env={**os.environ, "ACT_TESTS": "tests/unit_tests/test_gate.py", "TMPDIR": str(tmp_path), **SHARED_MYPY_CACHE},
+        env={**os.environ, "ACT_TESTS": "tests/unit_tests/test_gate.py", "TMPDIR": str(tmp_path), **FOR_A_CLONE},
         capture_output=True,
         text=True,
         timeout=2400,

@@ -84,9 +84,9 @@ class Deploying:
     def text(self) -> str:
         return self.log.read_text()
 
-    def says(self, words: str) -> None:
-        wait_for(lambda: words in self.text() or self.process.poll() is not None, 120, words)
-        assert words in self.text(), self.text()
+    def says(self, words: str, times: int = 1) -> None:
+        wait_for(lambda: self.text().count(words) >= times or self.process.poll() is not None, 120, words)
+        assert self.text().count(words) >= times, self.text()
 
     def ends(self, code: int) -> str:
         """What it has said when it has ended with a code."""
@@ -359,7 +359,7 @@ def test_an_old_version_that_does_not_come_back_is_said_in_plain_words(desk: Des
         api.control(2, updated=1, available=0, reason="ProgressDeadlineExceeded")
         comes_up(api, "mlops-pipeline-serve:1")
         api.control(3, updated=1, available=0, reason="ReplicaSetUpdated")
-        at_work.says("1 of 2 updated, 0 ready, 0 available")
+        at_work.says("1 of 2 updated, 0 ready, 0 available", times=2)  # of the new version, then of the old one
         api.control(3, updated=1, available=0, reason="ProgressDeadlineExceeded")
         said = at_work.ends(1)
     assert "is rolled back to mlops-pipeline-serve:1, and that does not become healthy either" in said

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, lacking
-from tests.integration_tests.conftest import SHARED_MYPY_CACHE
+from tests.integration_tests.conftest import FOR_A_CLONE
 
 JENKINSFILE = "cicd/jenkins/Jenkinsfile"
 LINTER = ("npx", "--yes", "--package=node@22", "--package=npm-groovy-lint@18.0.0", "--", "npm-groovy-lint")
@@ -75,7 +75,7 @@ def test_the_shell_lines_pass_in_order_in_a_fresh_clone(tmp_path: Path) -> None:
     assert lines[-1].startswith("make test")
     environ = {
         **outside(),
-        **SHARED_MYPY_CACHE,
+        **FOR_A_CLONE,
         **dict(re.findall(r"^ +([A-Z_]+) = '(.+)'$", text, re.MULTILINE)),
         "TESTS": "tests/unit_tests/test_gate.py",
     }

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from mlops_pipeline.registry.reader import content_digest
-from tests.conftest import Project, make_project, process_environment
+from tests.conftest import Project, made_once, process_environment, trained
 from tests.integration_tests.conftest import mlflow_client
 
 pytestmark = pytest.mark.slow
@@ -36,7 +38,55 @@ main(["run", "--config", *sys.argv[1:]])
 """Runs the pipeline in a process that kills itself just before or just after a call of one of its own functions."""
 
 
-def killed_run(project: Project, module: str, name: str, *more: str, owner: str = "", call: int = 1, before: bool) -> None:
+PLAINLY = "import sys; from mlops_pipeline.cli import main; main(['run', '--config', *sys.argv[1:]])"
+IMPORTED = (
+    *("mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
+    *("mlops_pipeline.cli", "mlops_pipeline.pipeline.runner", "mlops_pipeline.registry.champion", "mlops_pipeline.inference.scorer"),
+    *("mlops_pipeline.modelling.evaluation", "mlops_pipeline.modelling.plots", "mlops_pipeline.modelling.tuning"),
+    *("mlflow.pyfunc", "pandera.io", "pyarrow.csv", "pyarrow.parquet", "scmrepo.git", "sqlalchemy.dialects.sqlite"),
+    *(
+        "dvc.repo",
+        "lightgbm",
+        "sklearn.ensemble",
+        "skops.io",
+        "skl2onnx",
+        "onnxmltools.convert.lightgbm",
+        "onnxruntime",
+        "optuna",
+        "pandera.polars",
+    ),
+    *("matplotlib.figure", "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "matplotlib.style"),
+)
+
+
+class Runs:
+    """Runs of the pipeline, each in a process that has been forked where the imports of all of them are done."""
+
+    def __init__(self, process: subprocess.Popen[str], output: Path) -> None:
+        self.process, self.output = process, output
+
+    def __call__(self, project: Project, text: str = PLAINLY, *more: str, code: int = 0) -> str:
+        """What a run says that ends with a code."""
+        program = {"folder": str(project.folder), "text": text, "output": str(self.output), "arguments": [str(project.config), *more]}
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(program) + "\n")
+        self.process.stdin.flush()
+        ended = self.process.stdout.readline().strip()
+        said = self.output.read_text()
+        assert ended == str(code), f"ended with {ended}\n{text}\n{said}"
+        return said
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    words = [sys.executable, str(Path(__file__).with_name("forked.py")), *IMPORTED]
+    with subprocess.Popen(words, env=process_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield Runs(process, tmp_path_factory.mktemp("runs") / "said")
+        process.communicate(timeout=60)
+
+
+def killed_run(run: Runs, project: Project, module: str, name: str, *more: str, owner: str = "", call: int = 1, before: bool) -> None:
     script = KILLER.format(
         module=module if module.startswith("dvc.") else f"mlops_pipeline.{module}",
         name=name,
@@ -45,11 +95,7 @@ def killed_run(project: Project, module: str, name: str, *more: str, owner: str 
         call=call,
         before=before,
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(project.config), *more],
-        cwd=project.folder, env=process_environment(), capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, f"was not killed in {module}.{owner}.{name}\n{done.stdout}\n{done.stderr}"
+    run(project, script, *more, code=-signal.SIGKILL)
 
 
 def outcome(project: Project) -> dict[str, str]:
@@ -62,9 +108,7 @@ def outcome(project: Project) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    project = make_project(tmp_path_factory.mktemp("undisturbed") / "project")
-    project.run()
-    return outcome(project)
+    return outcome(made_once(tmp_path_factory, "registered", trained))
 
 
 def test_two_fresh_folders_give_the_same_digests(project: Project, undisturbed: dict[str, str]) -> None:
@@ -93,16 +137,17 @@ MOMENTS = [
     ("pipeline.cache", "commit", "Cache", 6, True),
     ("dvc.utils.serialize._yaml", "_dump", "", 1, True),
     ("dvc.utils.serialize._yaml", "_dump", "", 2, True),
+    ("dvc.rwlock", "dump", "json", 1, True),
 ]
-"""Where the process dies: in every stage, between its writes, around every step of registration, while DVC writes ``dvc.lock``."""
+"""Where the process dies: in every stage, between its writes, around every step of registration, while DVC writes its files."""
 
 
 @pytest.mark.parametrize(("module", "name", "owner", "call", "before"), MOMENTS)
 def test_a_kill_anywhere_leaves_nothing_that_the_next_run_does_not_mend(
-    project: Project, undisturbed: dict[str, str], module: str, name: str, owner: str, call: int, before: bool
+    run: Runs, project: Project, undisturbed: dict[str, str], module: str, name: str, owner: str, call: int, before: bool
 ) -> None:
-    killed_run(project, module, name, owner=owner, call=call, before=before)
-    project.run()
+    killed_run(run, project, module, name, owner=owner, call=call, before=before)
+    run(project)
     assert outcome(project) == undisturbed
     assert registered(project) == [("1", ["champion"])]
     assert project.run().stdout.count("up to date") == 6
@@ -115,20 +160,20 @@ def registered(project: Project) -> list[tuple[str, list[str]]]:
     return [(str(version.version), list(version.aliases)) for version in versions]
 
 
-def test_a_kill_while_a_challenger_replaces_a_champion_leaves_exactly_one(project: Project) -> None:
-    project.run()
+def test_a_kill_while_a_challenger_replaces_a_champion_leaves_exactly_one(run: Runs, project: Project) -> None:
+    run(project)
     project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 0.5})
     for before in (True, False):
-        killed_run(project, "registry.champion", "make_champion", "--from", "register", owner="Registry", before=before)
+        killed_run(run, project, "registry.champion", "make_champion", "--from", "register", owner="Registry", before=before)
         assert sum(aliases.count("champion") for _, aliases in registered(project)) == 1
         assert Path(project.folder / "models/registry/best_model/MLmodel").is_file()
-        project.run()
+        run(project)
         assert [aliases for number, aliases in sorted(registered(project)) if number == "2"] == [["champion"]]
         project.mlops("models", "promote", "1", "--config", str(project.config))
 
 
 @pytest.mark.parametrize("seconds", [1.5, 3.0, 4.5, 6.0])
-def test_a_kill_by_the_clock_is_mended_too(project: Project, undisturbed: dict[str, str], seconds: float) -> None:
+def test_a_kill_by_the_clock_is_mended_too(run: Runs, project: Project, undisturbed: dict[str, str], seconds: float) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mlops_pipeline", "run", "--config", str(project.config)],
         cwd=project.folder, env=process_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -138,5 +183,5 @@ def test_a_kill_by_the_clock_is_mended_too(project: Project, undisturbed: dict[s
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    project.run()
+    run(project)
     assert outcome(project) == undisturbed

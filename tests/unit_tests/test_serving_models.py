@@ -25,17 +25,20 @@ from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.registry.reader import CONTENT_TAG, content_digest, stored_versions
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch, load
 from mlops_pipeline.serving.source import KEPT, Found, Source, Unfit
-from tests.conftest import make_project, process_environment
+from tests.conftest import Project, made_once, process_environment, trained
 
 
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a project with two versions in its registry; the second is champion."""
-    project = make_project(tmp_path_factory.mktemp("served") / "project")
-    project.run()
-    project.change(train={"params": {"n_estimators": 25}})
-    project.run()
-    return project.folder
+
+    def twice(folder: Path) -> Project:
+        project = trained(folder)
+        project.change(train={"params": {"n_estimators": 25}})
+        project.run()
+        return project
+
+    return made_once(tmp_path_factory, "of_two_versions", twice).folder
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """DVC as the one cache: what is stale and why, recording what ran, restoring what is stored."""
 
+import json
 import logging
 import os
 import shutil
@@ -31,6 +32,7 @@ class Cache:
         self._unwritten: list[Any] = []
         try:
             self._repo = Repo(str(layout.project))
+            self._mend_locks()
             path = str(layout.dvc_file)
             self._stages = {stage.name: stage for stage in self._repo.index.stages if stage.path == path}
         except NotDvcRepoError as error:
@@ -97,6 +99,24 @@ class Cache:
             raise PipelineError(f"{self._layout.dvc_file}: DVC says: {one_line(error)}") from error
         finally:
             os.chdir(before)
+
+    def _mend_locks(self) -> None:
+        """DVC empties the file of its locks before it writes it: one that a kill has left so is taken away, or nothing would run again."""
+        from dvc.lock import make_lock
+        from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+
+        folder = str(self._repo.tmp_dir)
+        path = Path(folder, RWLOCK_FILE)
+        if not path.exists():
+            return
+        # As DVC does when it changes that file, so that none is taken away that another process is just writing.
+        with make_lock(str(Path(folder, RWLOCK_LOCK)), tmp_dir=folder, hardlink_lock=self._repo.config["core"].get("hardlink_lock", False)):
+            try:
+                json.loads(path.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                return
+            except ValueError:
+                path.unlink()
 
     @property
     def _lock(self) -> Path:
