@@ -25,14 +25,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return group_of(config.rootpath / nodeid.partition("::")[0]) or nodeid
 
         def remove_node(self, node: Any) -> str | None:
-            """The test that a worker died of has failed; xdist alone would hand it to the next worker, until none is left."""
-            for unit in self.assigned_work[node].values():
-                for test, done in unit.items():
-                    if not done:
-                        unit[test] = True
-                        super().remove_node(node)
-                        return str(test)
-            return super().remove_node(node)
+            """The test that a worker died of has failed; xdist alone would hand it to the next worker, until none is left.
+
+            What that worker had done goes too: a worker that is handed nothing but what is done asks for no more, and waits for ever.
+            """
+            work = self.assigned_work[node]
+            died_of = next((test for unit in work.values() for test, done in unit.items() if not done), None)
+            left = {scope: {test: done or test == died_of for test, done in unit.items()} for scope, unit in work.items()}
+            self.assigned_work[node] = {scope: unit for scope, unit in left.items() if not all(unit.values())}
+            super().remove_node(node)
+            return died_of
 
     return ByFile(config, log)
 
@@ -40,5 +42,5 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @cache
 def group_of(file: Path) -> str | None:
     """The first ``xdist_group`` that a test file names."""
-    found = re.search(r'xdist_group\("([^"]+)"\)', file.read_text(encoding="utf-8"))
+    found = re.search(r"xdist_group\([\"']([^\"']+)[\"']\)", file.read_text(encoding="utf-8"))
     return found.group(1) if found else None

@@ -111,13 +111,14 @@ def test_a_run_in_which_nothing_fails_says_nothing_of_it(tmp_path: Path) -> None
     assert not re.search("second try|FLAKY|TWICE", seen.out)
 
 
+@pytest.mark.parametrize("group", ["pytestmark = pytest.mark.xdist_group('together')\n", ""], ids=["in a group", "each by itself"])
 @pytest.mark.parametrize("once", [True, False], ids=["once", "always"])
-def test_a_test_that_takes_its_worker_with_it_has_failed(once: bool, tmp_path: Path) -> None:
-    """The next worker does not get it, but all the others of its group."""
+def test_a_test_that_takes_its_worker_with_it_has_failed(once: bool, group: str, tmp_path: Path) -> None:
+    """The next worker does not get it, but all the others that the dead one had."""
     condition = "attempt('killed') == 1" if once else "attempt('killed')"
     killed = f"\ndef test_dies():\n    if {condition}:\n        os.kill(os.getpid(), signal.SIGKILL)\n"
     others = "".join(f"\ndef test_after_{n}():\n    attempt('after')\n" for n in range(6))
-    write(tmp_path, "pytestmark = pytest.mark.xdist_group('together')\n", PASSES, killed, others)
+    write(tmp_path, group, PASSES, killed, others)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = xdist_group: together\n")
     seen = ran(tmp_path, *WORDS)
     assert seen.code == (0 if once else 1), seen.out
