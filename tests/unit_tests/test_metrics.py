@@ -10,19 +10,24 @@ import sklearn.metrics as reference
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mlops_pipeline.config.pipeline import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from mlops_pipeline import plugins
+from mlops_pipeline.config.pipeline import metrics_of
 from mlops_pipeline.modelling.metrics import (
     Predictions,
     bootstrap,
     calibration_curve,
     calibration_error,
     class_indices,
-    names,
     paired_difference,
     point,
     score,
     weighted,
 )
+from tests.unit_tests.workshop import settings_with
+
+OURS = {name: part for name, part in plugins.parts(plugins.Metric).items() if plugins.is_ours(part)}
+CLASSIFICATION_METRICS = tuple(name for name, part in OURS.items() if "binary" in part.tasks)
+REGRESSION_METRICS = tuple(name for name, part in OURS.items() if "regression" in part.tasks)
 
 FEW = settings(max_examples=100, deadline=None)
 
@@ -219,5 +224,6 @@ def test_r2_of_a_target_that_never_varies_is_undefined() -> None:
 
 
 def test_every_task_has_its_metrics() -> None:
-    assert names("regression") == REGRESSION_METRICS
-    assert names("binary") == names("multiclass") == CLASSIFICATION_METRICS
+    assert CLASSIFICATION_METRICS == ("roc_auc", "average_precision", "log_loss", "brier", "accuracy", "f1")
+    assert REGRESSION_METRICS == ("rmse", "mae", "r2")
+    assert metrics_of(settings_with()) == CLASSIFICATION_METRICS

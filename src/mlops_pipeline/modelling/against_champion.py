@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column
-from mlops_pipeline.config.pipeline import LOWER_IS_BETTER, Evaluate
+from mlops_pipeline.config.pipeline import Evaluate
 from mlops_pipeline.files import read_json
 from mlops_pipeline.modelling.estimators import predict
 from mlops_pipeline.modelling.formats.skops import load_model
 from mlops_pipeline.modelling.frame import model_input
-from mlops_pipeline.modelling.metrics import Predictions, paired_difference, point
+from mlops_pipeline.modelling.metrics import Predictions, direction, paired_difference, point
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,6 +29,9 @@ def compare(champion: Champion, ours: Predictions, classes: list[Any], test: pl.
     if not card.is_file():
         return {**facts, "comparable": False, "reason": "it was not registered by this pipeline"}
     training = read_json(card)
+    lacking = plugins.lacking(training.get("parts", ()))
+    if lacking:
+        return {**facts, "comparable": False, "reason": f"it needs {lacking}, which is not here: name its file under plugins:"}
     absent = [name for name in training["features"] if name not in test.columns]
     if absent:
         return {**facts, "comparable": False, "reason": f"the table has no column '{absent[0]}' any more"}
@@ -42,5 +46,5 @@ def compare(champion: Champion, ours: Predictions, classes: list[Any], test: pl.
         "metric": round(point(rules.metric, theirs), 6),
         "improvement": gain.rounded(),
         "share_of_resamples_worse": round(float((differences < 0).mean()), 4),
-        "lower_is_better": rules.metric in LOWER_IS_BETTER,
+        "lower_is_better": direction(rules.metric) < 0,
     }

@@ -28,6 +28,7 @@ class Stage:
 
     ``owns`` are outputs that people edit too: they are kept in Git, and the stage reads them before it writes them.
     A stage that ``acts`` changes something besides its files, so its outputs are never restored in place of running it.
+    ``parts`` says for what it uses parts (names of :func:`parts_used`): the files of a project's own are code of the stage.
     What else a stage depends on follows from this: the modules its function imports, and the lock file.
     """
 
@@ -39,6 +40,7 @@ class Stage:
     writes: tuple[str, ...] = ()
     owns: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     acts: bool = False
 
     def inputs(self, settings: Settings, layout: Layout) -> list[Path]:
@@ -69,6 +71,7 @@ STAGES: tuple[Stage, ...] = (
         reads=("raw",),
         writes=("validation_json", "validation_html"),
         owns=("schema",),
+        parts=("checks",),
     ),
     Stage(
         name="split",
@@ -85,6 +88,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("name", "seed", "dataset", "features", "split", "train", "tuning"),
         reads=("train",),
         writes=("model", "training"),
+        parts=("model", "search"),
     ),
     Stage(
         name="evaluate",
@@ -94,6 +98,7 @@ STAGES: tuple[Stage, ...] = (
         reads=("train", "test", "split_report", "model", "training"),
         writes=("evaluation",),
         metrics=("metrics",),
+        parts=("model", "metrics"),
     ),
     Stage(
         name="register",
@@ -102,6 +107,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("name", "seed", "dataset", "evaluate", "gate", "registry"),
         reads=("test", "model", "training", "evaluation", "metrics"),
         writes=("registration",),
+        parts=("model", "metrics", "gate"),
         acts=True,
     ),
 )

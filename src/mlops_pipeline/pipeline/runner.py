@@ -49,7 +49,7 @@ def prepare(settings: Settings, layout: Layout, console: Console) -> Cache:
         _refuse_another_pipelines_file(layout)
         write_text(layout.dvc_file, dvc_yaml(settings, layout))
         console.print(f"[dim]{layout.relative(layout.dvc_file)} rendered from {layout.relative(layout.config)}[/dim]")
-    return Cache(layout)
+    return Cache(settings, layout)
 
 
 def run(

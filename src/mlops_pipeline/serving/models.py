@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
+from mlops_pipeline import plugins
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.inference.engine import Engine, load_engine
 from mlops_pipeline.inference.faults import Refused
@@ -82,6 +83,12 @@ class Expected(msgspec.Struct, frozen=True):
     outputs: list[Any]
 
 
+class _Needs(msgspec.Struct, frozen=True):
+    """What of ``training.json`` tells the parts that the model was made by; none in one of before there were parts."""
+
+    parts: list[dict[str, str]] = []
+
+
 def load(name: str, reference: str, found: Found, folder: Path, options: Options) -> Loaded:
     """Check a folder, read it, warm it up, and compare what it predicts with what it is expected to.
 
@@ -91,6 +98,7 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
     training = _decoded(folder / "training.json", Training)
     if training.task not in TASKS or not training.columns:
         raise Unfit("unreadable", f"{folder / 'training.json'}: names no column, or the unknown task '{training.task}': train again")
+    _check_parts(folder)
     evaluation: dict[str, Any] = _decoded(folder / "evaluation.json", dict[str, Any])
     expected = _decoded(folder / "expected.json", Expected)
     if not expected.rows:
@@ -287,6 +295,15 @@ def _decoded(path: Path, kind: type[Content]) -> Content:
         raise Unfit("missing", f"{path}: is missing: register the version anew with `mlops run`") from error
     except (OSError, ValueError) as error:
         raise Unfit("unreadable", f"{path}: is damaged ({one_line(error)}): restore it, or promote another version") from error
+
+
+def _check_parts(folder: Path) -> None:
+    """A twin holds all that the model is made of; the model itself needs the parts that it was made by."""
+    if (folder / "onnx/model.onnx").is_file():
+        return
+    lacking = plugins.lacking(_decoded(folder / "training.json", _Needs).parts)
+    if lacking:
+        raise Unfit("unreadable", f"{folder}: needs {lacking}, which this server does not have: name its file under plugins:")
 
 
 def _engine(folder: Path, signature: Signature, threads: int) -> Engine:

@@ -24,7 +24,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline import environment
+from mlops_pipeline import environment, plugins
 from mlops_pipeline.config.pipeline import load_settings, registry_uri, tracking_uri
 from mlops_pipeline.config.serving import Serving, is_folder
 from mlops_pipeline.errors import PipelineError, one_line
@@ -54,6 +54,8 @@ class Place:
     versions: Path
     cache: Path
     records: Path
+    parts: plugins.Source = plugins.Source()
+    """What the pipeline's settings add to ours, for models that need them."""
 
 
 def place_of(settings: Serving, config: Path) -> Place:
@@ -62,14 +64,14 @@ def place_of(settings: Serving, config: Path) -> Place:
     stated = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI") or given.uri
     if settings.pipeline is not None:
         path = config.parent / settings.pipeline
-        pipeline = load_settings(path)
+        pipeline = load_settings(path, with_parts=False)
         layout = layout_of(pipeline, path, find_project(path))
-        base, versions = layout.root, layout.versions
+        base, versions, parts = layout.root, layout.versions, plugins.source()
         registry = stated or registry_uri(pipeline, layout.default_tracking_uri)
         artifacts = tracking_uri(pipeline, layout.default_tracking_uri)
         name = given.model or pipeline.registry.model or pipeline.name
     else:
-        base = config.resolve().parent
+        base, parts = config.resolve().parent, plugins.Source()
         versions = base / given.cache
         registry, name = stated or "", given.model or ""
         artifacts = os.environ.get("MLFLOW_TRACKING_URI") or registry
@@ -80,7 +82,13 @@ def place_of(settings: Serving, config: Path) -> Place:
                 f"{config}: {missing} is missing, which says where '{named[0]}' is: add it, or the pipeline's settings under 'pipeline'"
             )
     return Place(
-        registry, artifacts if artifacts.startswith("http") else "", name, versions, base / given.cache, base / settings.record.folder
+        registry,
+        artifacts if artifacts.startswith("http") else "",
+        name,
+        versions,
+        base / given.cache,
+        base / settings.record.folder,
+        parts,
     )
 
 
@@ -102,6 +110,7 @@ def serve(settings: Serving, config: Path) -> None:
 def work(settings: Serving, config: Path, place: Place, number: int, listener: socket.socket, beats: Any) -> None:
     """One worker, from its models to its last answer."""
     environment.prepare()
+    plugins.use(place.parts)
     logs.set_up(settings.log.format)
     sys.setswitchinterval(SWITCH_S)
     application, first = assembled(settings, config, place, number, beats)
