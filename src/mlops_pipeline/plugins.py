@@ -34,6 +34,16 @@ Place = Function | str
 """A function, or where it is: ``"module:function"``."""
 
 
+class Module:
+    """A module whose functions are named here (``Module("mine").fit`` is ``"mine:fit"``) and imported when they are used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, function: str) -> str:
+        return f"{self._name}:{function}"
+
+
 @dataclass(frozen=True)
 class Part:
     """One part: its name in the configuration, its function, a line for people, and the model of its settings if it has any."""
@@ -188,8 +198,10 @@ class _State:
     source: Source = Source()
     table: Table | None = None
     digest: str = ""
-    files: dict[str, Path] = field(default_factory=dict)
-    """Modules that were made of a project's files, by name."""
+    files: set[Path] = field(default_factory=set)
+    """The project's files that were imported."""
+    folders: list[str] = field(default_factory=list)
+    """What was put on the path to import them."""
 
 
 _state = _State()
@@ -339,6 +351,7 @@ def _table() -> Table:
 
 def _read(source: Source) -> Table:
     """Every part that is there. Raises :class:`PipelineError` for what cannot be read, and for a name that two have."""
+    _leave()
     table: dict[tuple[type[Part], str], tuple[Part, Owner]] = {}
     for module, who in _modules(source):
         for part in _parts_in(module):
@@ -379,25 +392,23 @@ def _of_project(plugin: str, source: Source, where: str) -> tuple[ModuleType, Ow
     name = path.stem
     if not name.isidentifier():
         raise PipelineError(f"{where}: '{name}' is no module's name: rename the file, with letters, digits and _ alone")
-    _forget_others(project)
-    if _state.files.get(name) != path and not _is(name, path):
+    if not _is(name, path):
         raise PipelineError(f"{where}: another module is called '{name}': rename the file")
-    for folder in (str(path.parent), str(project)):
-        if folder not in sys.path:
-            # At the end: no file of the project takes the place of a library.
-            sys.path.append(folder)
+    _enter(path.parent)
+    _enter(project)
+    files = _local_files(path, project)
+    _state.files |= {*files}
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PipelineError(f"{where}: cannot be loaded as Python: name a .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    _state.files[name] = path
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         sys.modules.pop(name, None)
         raise _not_loaded(where, error, path) from error
-    return module, Owner(path.relative_to(project).as_posix(), _local_files(path, project))
+    return module, Owner(path.relative_to(project).as_posix(), files)
 
 
 def _of_path(plugin: str, source: Source, where: str) -> tuple[ModuleType, Owner]:
@@ -405,27 +416,35 @@ def _of_path(plugin: str, source: Source, where: str) -> tuple[ModuleType, Owner
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", plugin):
         raise PipelineError(f"{where}: is neither a .py file nor a dotted module: write src/mine.py or package.module")
     project = Path(source.project).resolve() if source.project else None
-    if project is not None and str(project) not in sys.path:
-        sys.path.append(str(project))
+    if project is not None:
+        _enter(project)
     try:
         module = importlib.import_module(plugin)
     except Exception as error:
         raise _not_loaded(where, error, None) from error
     path = Path(str(module.__file__)).resolve() if module.__file__ else None
     if project is not None and path is not None and path.is_relative_to(project) and "site-packages" not in path.parts:
-        return module, Owner(path.relative_to(project).as_posix(), _local_files(path, project))
+        files = _local_files(path, project)
+        _state.files |= {*files}
+        return module, Owner(path.relative_to(project).as_posix(), files)
     return module, Owner(plugin)
 
 
-def _forget_others(project: Path) -> None:
-    """Leave another project's files: two may well have a ``mine.py`` each."""
-    for name, path in list(_state.files.items()):
-        if not path.is_relative_to(project):
-            sys.modules.pop(name, None)
-            del _state.files[name]
-            for folder in {str(path.parent), str(path.parent.parent)} & set(sys.path):
-                if not Path(folder).is_relative_to(project) and not project.is_relative_to(folder):
-                    sys.path.remove(folder)
+def _leave() -> None:
+    """Forget the files that were imported last: they may have been edited, and another project may have a ``mine.py`` too."""
+    for name, module in list(sys.modules.items()) if _state.files else ():
+        if getattr(module, "__file__", None) and Path(str(module.__file__)) in _state.files:
+            del sys.modules[name]
+    sys.path[:] = [folder for folder in sys.path if folder not in _state.folders]
+    _state.files, _state.folders = set(), []
+    importlib.invalidate_caches()
+
+
+def _enter(folder: Path) -> None:
+    """Let modules of a folder be imported; it comes last, so that none takes the place of a library."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+        _state.folders.append(str(folder))
 
 
 def _is(name: str, path: Path) -> bool:

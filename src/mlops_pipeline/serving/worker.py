@@ -54,7 +54,7 @@ class Place:
     versions: Path
     cache: Path
     records: Path
-    parts: plugins.Source = plugins.Source()
+    parts: plugins.Source
     """What the pipeline's settings add to ours, for models that need them."""
 
 
