@@ -10,20 +10,33 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.pipeline import Settings, checks_of, gate_rules_of, json_schema, load_settings, metrics_of, parts_listed
+from mlops_pipeline.config.pipeline import (
+    Gate,
+    Settings,
+    checks_of,
+    gate_rules_of,
+    json_schema,
+    load_settings,
+    metrics_of,
+    part_settings,
+    parts_listed,
+)
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import layout_of
 from mlops_pipeline.modelling.estimators import build_model
-from mlops_pipeline.modelling.gate import decide
+from mlops_pipeline.modelling.gate import Judged, decide
 from mlops_pipeline.modelling.metrics import Predictions, point
 from mlops_pipeline.pipeline.definition import STAGES
 from mlops_pipeline.pipeline.render import code_of
+from mlops_pipeline.tables.checks import Examined
+from mlops_pipeline.tables.schema import Failure, infer_schema
 from tests.conftest import REPOSITORY, Project
-from tests.unit_tests.workshop import assert_one_line, content_with
+from tests.unit_tests.workshop import assert_one_line, content_with, table_settings
 
 EXAMPLES = REPOSITORY / "docs/parts"
 
@@ -336,6 +349,40 @@ def test_what_a_model_needs_and_is_not_here_is_named(folder: Path) -> None:
     assert plugins.lacking(needed) == ""
     plugins.use(plugins.Source())
     assert plugins.lacking(needed) == "the estimator 'extra_trees' of mine.py"
+
+
+COMPLETE: dict[str, Any] = {
+    **evaluation(0.1),
+    "improvement_over_baseline": {"low": 0.1},
+    "champion": None,
+    "worst_slice": {"column": "kind", "value": "a", "metric": 0.6},
+    "calibration_error": 0.1,
+}
+EVERY_LIMIT = Gate(worst_slice=0.5, max_calibration_error=0.2, max_latency_ms=10, max_size_mb=10)
+
+
+@pytest.mark.parametrize("name", plugins.parts(plugins.GateRule))
+def test_every_rule_gives_a_verdict_in_words_or_none(name: str) -> None:
+    rule = plugins.part(plugins.GateRule, name)
+    own = EVERY_LIMIT if plugins.is_ours(rule) else part_settings(rule, {}, "gate", "rules")
+    for judged in (Judged(COMPLETE, 1.0, 1.0), Judged(COMPLETE, 1.0, 1.0, "2026-01-01 by Ann")):
+        verdict = plugins.run(rule, judged, own)
+        assert verdict is None or (isinstance(verdict[0], bool) and verdict[1] and "\n" not in verdict[1])
+
+
+@pytest.mark.parametrize("name", plugins.parts(plugins.Check))
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_every_check_passes_a_sound_table_or_names_what_it_found(name: str, task: str) -> None:
+    check = plugins.part(plugins.Check, name)
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({"n": rng.normal(size=300), "y": rng.integers(0, 2, size=300).astype(float if task == "regression" else int)})
+    settings = table_settings({"n": "number", "y": "number" if task == "regression" else "integer"}, task=task)
+    schema = infer_schema(frame, settings.dataset, settings.validate_, "small")
+    examined = Examined(frame, settings.dataset, ("n",), schema, 0, {"n": 0.5})
+    ours = plugins.is_ours(check)
+    found = list(plugins.run(check, examined, settings.validate_ if ours else part_settings(check, {}, "validate", "checks")) or ())
+    assert all(isinstance(failure, Failure) for failure in found)
+    assert not (ours and found)
 
 
 def test_every_function_that_ours_name_is_there() -> None:
