@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -205,6 +206,8 @@ class _State:
 
 
 _state = _State()
+_reading = threading.RLock()
+"""Files are run by one thread, whoever asks first."""
 
 
 def use(source: Source) -> None:
@@ -344,9 +347,11 @@ def _line_in(part: Part, error: object) -> str:
 
 
 def _table() -> Table:
-    if _state.table is None:
-        _state.table = _read(_state.source)
-    return _state.table
+    table = _state.table
+    if table is None:
+        with _reading:
+            table = _state.table = _state.table or _read(_state.source)
+    return table
 
 
 def _read(source: Source) -> Table:

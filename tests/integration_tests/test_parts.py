@@ -156,9 +156,6 @@ def test_a_type_of_ones_own_is_trusted_where_it_is_declared_and_nowhere_else(ran
     assert pl.read_csv(written).height > 300
     served = copied_model(champion, tmp_path)
     found = Found("", content_digest(served), str(served))
-    project.change(plugins=[])
-    listed = project.mlops("predict", "--input", str(table), "--output", str(written), "--model", str(served), check=False)
-    assert listed.returncode == 2
     with pytest.raises(Unfit) as caught:
         load("main", str(served), found, served, Options())
     assert (
@@ -169,6 +166,12 @@ def test_a_type_of_ones_own_is_trusted_where_it_is_declared_and_nowhere_else(ran
         assert load("main", str(served), found, served, Options()).engine.name == "skops"
     finally:
         plugins.use(plugins.Source())
+    # The champion's part is gone: the next version cannot be compared with it, and the run says why.
+    ours = {"train": {"estimator": "lightgbm", "params": {"n_estimators": 5}}, "gate": {}, "plugins": ["src/mine.py"]}
+    project.config.write_text(yaml.safe_dump({**project.settings(), **ours}))
+    said = project.run().stdout
+    assert "it needs the estimator 'cut' of own.py, which is not here" in said
+    assert "not promoted" in said
 
 
 def copied(ran: Project, folder: Path) -> Project:
