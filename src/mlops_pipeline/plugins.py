@@ -383,6 +383,8 @@ def _modules(source: Source) -> Iterator[tuple[ModuleType, Owner]]:
             ) from error
     for place, plugin in enumerate(source.plugins):
         where = f"{source.origin}: plugins.{place} = '{plugin}'"
+        if plugin in source.plugins[:place]:
+            raise PipelineError(f"{where}: is named twice: take one of them out")
         yield _of_project(plugin, source, where) if source.project and plugin.endswith(".py") else _of_path(plugin, source, where)
 
 
@@ -403,6 +405,9 @@ def _of_project(plugin: str, source: Source, where: str) -> tuple[ModuleType, Ow
     _enter(project)
     files = _local_files(path, project)
     _state.files |= {*files}
+    who = Owner(path.relative_to(project).as_posix(), files)
+    if name in sys.modules:  # another of the files has just imported it
+        return sys.modules[name], who
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PipelineError(f"{where}: cannot be loaded as Python: name a .py file")
@@ -413,7 +418,7 @@ def _of_project(plugin: str, source: Source, where: str) -> tuple[ModuleType, Ow
     except Exception as error:
         sys.modules.pop(name, None)
         raise _not_loaded(where, error, path) from error
-    return module, Owner(path.relative_to(project).as_posix(), files)
+    return module, who
 
 
 def _of_path(plugin: str, source: Source, where: str) -> tuple[ModuleType, Owner]:

@@ -179,6 +179,7 @@ FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
         "mine.py",
         ("metric 'accuracy'", "mlops-pipeline and mine.py", "rename"),
     ),
+    "named twice": (example("metric"), ("mine.py", "mine.py"), "mine.py", ("plugins.1 = 'mine.py'", "named twice")),
     "no such file": ("", ("theirs.py",), "mine.py", ("plugins.0 = 'theirs.py'", "there is no such file")),
     "outside": ("", ("../mine.py",), "mine.py", ("plugins.0 = '../mine.py'", "outside the project", "move it inside")),
     "a library's name": ("", ("json.py",), "json.py", ("plugins.0 = 'json.py'", "another module is called 'json'", "rename")),
@@ -228,6 +229,13 @@ def test_two_projects_may_each_have_a_file_of_that_name(tmp_path: Path) -> None:
     assert str(two) not in sys.path
 
 
+def test_a_file_may_import_another_that_is_named_too(tmp_path: Path) -> None:
+    folder = made(tmp_path / "p", "import mine\n", ("first.py", "mine.py"), "first.py", evaluate={"metrics": ["cost"]})
+    (folder / "mine.py").write_text(example("metric"))
+    settings = load_settings(folder / "pipeline.yaml")
+    assert code(folder, settings)["evaluate"] == ["mine.py"]
+
+
 def test_an_edit_is_seen_by_a_process_that_goes_on(folder: Path) -> None:
     settings_in(folder, **OWN)
     (folder / "mine.py").write_text((folder / "mine.py").read_text().replace('"cost"', '"costs"'))
@@ -237,6 +245,7 @@ def test_an_edit_is_seen_by_a_process_that_goes_on(folder: Path) -> None:
 BROKEN: dict[str, tuple[str, tuple[str, ...]]] = {
     "raises": ("return 1 / 0", ("mine.py: metric 'mine' fails: ZeroDivisionError", "(line 5)")),
     "wrong shape": ("return weights", ("mine.py: metric 'mine' fails", "shape (1, 2)", "not (1,)")),
+    "infinite": ("return weights.sum(axis=1) * float('inf')", ("mine.py: metric 'mine' fails", "infinite", "NaN where it is undefined")),
     "no number": ("return ['many']", ("mine.py: metric 'mine' fails: ValueError",)),
 }
 

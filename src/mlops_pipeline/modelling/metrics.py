@@ -139,6 +139,8 @@ def weighted(metric: str, made: Predictions, w: Array) -> Array:
         raise plugins.broken(part, error) from error
     if found.shape != (len(w),):
         raise plugins.broken(part, f"it gives shape {found.shape} for weights of shape {w.shape}, not {(len(w),)}")
+    if np.isinf(found).any() and not plugins.is_ours(part):
+        raise plugins.broken(part, "it gives an infinite value: give NaN where it is undefined")
     return found
 
 

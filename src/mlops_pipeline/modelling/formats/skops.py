@@ -92,7 +92,7 @@ def _types_named() -> Iterator[None]:
         if not isinstance(cause, UntrustedTypesFoundException):
             raise
         raise PipelineError(
-            f"train.estimator: {one_line(cause)}: name them where the part is declared, trusted=(...), if they may be loaded"
+            f"train.estimator: {one_line(cause).rstrip('.')}: name them where the part is declared, trusted=(...), if they may be loaded"
         ) from error
 
 
