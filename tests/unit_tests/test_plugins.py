@@ -28,7 +28,7 @@ from mlops_pipeline.config.pipeline import (
 )
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import layout_of
-from mlops_pipeline.modelling.estimators import build_model
+from mlops_pipeline.modelling.estimators import build_model, check_answers
 from mlops_pipeline.modelling.gate import Judged, decide
 from mlops_pipeline.modelling.metrics import Predictions, point
 from mlops_pipeline.pipeline.definition import STAGES
@@ -266,6 +266,34 @@ def test_an_estimator_that_makes_none_is_named(tmp_path: Path, made_by: str, wor
     with pytest.raises(PipelineError) as caught:
         build_model("mine", "binary", {}, {}, 0)
     assert_one_line(caught.value, "mine.py: estimator 'mine' fails", words.replace("no fit", "no estimator of scikit-learn's"))
+
+
+ANSWERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "raises": ("1 / 0", ("ZeroDivisionError", "line 9")),
+    "too narrow": ("np.ones(len(x))", ("shape (2,) for 2 rows, not (2, 2)",)),
+    "not finite": ("np.full((len(x), 2), np.nan)", ("not finite",)),
+    "no probabilities": ("np.ones((len(x), 2))", ("do not sum to 1",)),
+    "sound": ("np.full((len(x), 2), 0.5)", ()),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_an_estimator_whose_answers_are_none_is_named(tmp_path: Path, case: str) -> None:
+    answer, words = ANSWERS[case]
+    text = (
+        "import numpy as np\nfrom mlops_pipeline.plugins import estimator\n\nclass Mine:\n    classes_ = [0, 1]\n    def fit(self, x, y):\n"
+        f"        return self\n    def predict_proba(self, x):\n        return {answer}\n\n@estimator('mine')\ndef mine(task, seed):\n"
+        "    return Mine()\n"
+    )
+    load_settings(made(tmp_path / "p", text) / "pipeline.yaml")
+    part = plugins.part(plugins.Estimator, "mine")
+    x = np.zeros((2, 1))
+    if case == "sound":
+        check_answers(part, plugins.run(part, "binary", 0), x, "binary", [0, 1])
+        return
+    with pytest.raises(PipelineError) as caught:
+        check_answers(part, plugins.run(part, "binary", 0), x, "binary", [0, 1])
+    assert_one_line(caught.value, "mine.py: estimator 'mine' fails", *words)
 
 
 def evaluation(width: float) -> dict[str, Any]:

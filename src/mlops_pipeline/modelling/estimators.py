@@ -178,6 +178,28 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None) -> Pipeline:
     return model
 
 
+def check_answers(part: plugins.Estimator, model: Pipeline, x: Any, task: Task, classes: list[Any]) -> None:
+    """Raise :class:`PipelineError` if what another's estimator says of some rows is not what the house works with."""
+    import numpy as np
+
+    if plugins.is_ours(part):
+        return
+    try:
+        said = predict(model, x, task)
+        known = [] if task == "regression" else list(model.classes_)
+    except Exception as error:
+        raise plugins.broken(part, error) from error
+    shape = (len(x),) if task == "regression" else (len(x), len(classes))
+    if said.shape != shape:
+        raise plugins.broken(part, f"it predicts shape {said.shape} for {len(x)} rows, not {shape}")
+    if known != classes:
+        raise plugins.broken(part, f"its classes_ are {known}, the target's {classes}")
+    if not np.isfinite(said).all():
+        raise plugins.broken(part, "it predicts what is not finite")
+    if task != "regression" and not ((said >= 0).all() and np.allclose(said.sum(axis=1), 1, atol=1e-4)):
+        raise plugins.broken(part, "its probabilities are below 0, or do not sum to 1")
+
+
 def predict(model: Pipeline, x: Any, task: Task) -> Any:
     """Class probabilities, shape (rows, classes), or the regression's values, shape (rows,); float64."""
     import numpy as np

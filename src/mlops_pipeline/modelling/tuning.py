@@ -13,7 +13,7 @@ from mlops_pipeline.config.pipeline import Settings, feature_columns, tuning_met
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.modelling.estimators import build_model, fit, parts_of_model, predict
+from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, predict
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.modelling.metrics import direction, score
 
@@ -156,8 +156,12 @@ def _trial(trial: Trial, settings: Settings, x: Any, y: Any, folds: list[tuple[A
     scores: list[float] = []
     for step, (fitted, scored) in enumerate(folds):
         model = build_model(settings.train.estimator, data.task, feature_columns(settings), params, settings.seed, settings.train.encoder)
-        fit(model, x.iloc[fitted], y[fitted], settings.train.threads)
-        classes = [] if data.task == "regression" else model.classes_.tolist()
+        try:
+            fit(model, x.iloc[fitted], y[fitted], settings.train.threads)
+        except Exception as error:  # the libraries raise types of their own for parameters out of range
+            raise PipelineError(f"train.params = {params}: {estimator.name} refuses to fit: {one_line(error)}") from error
+        classes = [] if data.task == "regression" else sorted(set(y[fitted].tolist()), key=lambda value: (str(type(value)), value))
+        check_answers(estimator, model, x.iloc[scored].head(5), data.task, classes)
         predicted = predict(model, x.iloc[scored], data.task)
         seen = score(tuning_metric(settings), data.task, y[scored], predicted, classes, positive_index(classes, data))
         if np.isfinite(seen):

@@ -10,7 +10,7 @@ from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.modelling.estimators import build_model, fit, parts_of_model
+from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model
 from mlops_pipeline.modelling.formats.skops import model_digest, save_model, size_in_bytes
 from mlops_pipeline.modelling.frame import model_input, read_target
 from mlops_pipeline.modelling.requirements import model_requirements
@@ -53,6 +53,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
             raise PipelineError(f"train.params = {params}: {settings.train.estimator} refuses to fit: {one_line(error)}") from error
     fit_seconds = time.perf_counter() - began
     sample = _sample(x, features)
+    check_answers(parts[0], model, sample, data.task, classes)
     requirements = [each for part in parts for each in part.requirements]
     trusted = [each for part in parts for each in part.trusted]
     with replacing_folder(layout.model) as folder:
