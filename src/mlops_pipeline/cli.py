@@ -239,6 +239,29 @@ def key() -> None:
     print(f"  client: {digest}")
 
 
+@app.command()
+def parts(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help=f"the pipeline's settings; default: {CONFIG} if there")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print it for a program")] = False,
+) -> None:
+    """Say what estimators, encoders, metrics, checks, gate rules, formats and stores there are, whose, and which are used here."""
+    from mlops_pipeline.config.pipeline import load_settings, parts_listed
+
+    path = config or (CONFIG if CONFIG.is_file() else None)
+    listed = parts_listed(load_settings(path) if path else None)
+    if as_json:
+        print(json.dumps(listed, indent=2))
+        return
+    marks = {True: "✓", False: " ", None: "–"}
+    names, owners = (max(len(part[key]) for part in listed) for key in ("name", "owner"))
+    lines: dict[str, list[str]] = {}
+    for part in listed:
+        line = f"  {marks[part['used']]} {part['name']:<{names}}  {part['owner']:<{owners}}  {part['summary']}"
+        lines.setdefault(part["kind"], []).append(line.rstrip())
+    for kind, of_kind in lines.items():
+        print("\n".join([kind, *of_kind]))
+
+
 @app.command("config")
 def show_config(
     config: Config = CONFIG,
@@ -254,7 +277,7 @@ def show_config(
         return
     from mlops_pipeline.config.pipeline import json_schema, load_settings, shown_settings
 
-    print(json_schema() if schema else json.dumps(shown_settings(load_settings(config)), indent=2))
+    print(json_schema(config) if schema else json.dumps(shown_settings(load_settings(config)), indent=2))
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.config.pipeline import Settings, project_of
 from mlops_pipeline.errors import PipelineError
 
 EVENTS = "events.jsonl"
@@ -135,8 +135,7 @@ def find_project(config: Path) -> Path:
 
     Raises :class:`PipelineError` if there is none.
     """
-    folder = config.resolve().parent
-    for candidate in (folder, *folder.parents):
-        if (candidate / ".dvc").is_dir():
-            return candidate
+    folder = project_of(config)
+    if (folder / ".dvc").is_dir():
+        return folder
     raise PipelineError(f"{config}: no folder above it holds .dvc: run `git init && dvc init` in your project first")

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import load_settings, registry_uri, tracking_uri
 from mlops_pipeline.config.serving import Serving, is_folder
 from mlops_pipeline.errors import PipelineError
@@ -25,6 +26,8 @@ class Place:
     versions: Path
     cache: Path
     records: Path
+    parts: plugins.Source
+    """What the pipeline's settings add to ours, for models that need them."""
 
 
 def place_of(settings: Serving, config: Path) -> Place:
@@ -33,14 +36,14 @@ def place_of(settings: Serving, config: Path) -> Place:
     stated = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI") or given.uri
     if settings.pipeline is not None:
         path = config.parent / settings.pipeline
-        pipeline = load_settings(path)
+        pipeline = load_settings(path, with_parts=False)
         layout = layout_of(pipeline, path, find_project(path))
-        base, versions = layout.root, layout.versions
+        base, versions, parts = layout.root, layout.versions, plugins.source()
         registry = stated or registry_uri(pipeline, layout.default_tracking_uri)
         artifacts = tracking_uri(pipeline, layout.default_tracking_uri)
         name = given.model or pipeline.registry.model or pipeline.name
     else:
-        base = config.resolve().parent
+        base, parts = config.resolve().parent, plugins.Source()
         versions = base / given.cache
         registry, name = stated or "", given.model or ""
         artifacts = os.environ.get("MLFLOW_TRACKING_URI") or registry
@@ -51,5 +54,11 @@ def place_of(settings: Serving, config: Path) -> Place:
                 f"{config}: {missing} is missing, which says where '{named[0]}' is: add it, or the pipeline's settings under 'pipeline'"
             )
     return Place(
-        registry, artifacts if artifacts.startswith("http") else "", name, versions, base / given.cache, base / settings.record.folder
+        registry,
+        artifacts if artifacts.startswith("http") else "",
+        name,
+        versions,
+        base / given.cache,
+        base / settings.record.folder,
+        parts,
     )

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlops_pipeline.config.pipeline import Train
+from mlops_pipeline import plugins
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.modelling.estimators import ESTIMATORS, build_model, predict
+from mlops_pipeline.modelling.estimators import build_model, predict
 from mlops_pipeline.modelling.formats.onnx import make_twin
 from mlops_pipeline.modelling.formats.skops import load_model, model_digest
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.metrics import score
-from tests.model_tests.workbench import CASES, FEATURES, KINDS, PROBLEMS, QUICK, Problem, fitted, raw_table, save, truth
+from tests.model_tests.workbench import CASES, ESTIMATORS, FEATURES, KINDS, PROBLEMS, QUICK, Problem, fitted, raw_table, save, truth
+from tests.unit_tests.workshop import settings_with
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,8 @@ def test_the_onnx_twin_agrees(made: Made) -> None:
     x = model_input(raw_table(500, seed=11), FEATURES)
     x.loc[:10, "kind"] = "never seen"
     twin = make_twin(made.model, KINDS, x, predict(made.model, x, made.problem.task), made.problem.task, 1e-4)
-    if made.name == "dummy":
-        assert twin.accepted or twin.reason.startswith("not convertible")
+    if made.name == "dummy" or not plugins.is_ours(ESTIMATORS[made.name]):
+        assert twin.accepted or twin.reason
         return
     assert twin.accepted, twin.reason
     assert twin.max_difference is not None and twin.max_difference < 1e-4
@@ -162,7 +163,7 @@ def test_the_onnx_twin_agrees(made: Made) -> None:
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_parameter_that_the_estimator_does_not_have_is_named_with_those_it_has(name: str) -> None:
     with pytest.raises(PipelineError) as caught:
-        build_model(name, "binary", FEATURES, {**QUICK[name], "n_estimatorz": 5}, 0)
+        build_model(name, "binary", FEATURES, {**QUICK.get(name, {}), "n_estimatorz": 5}, 0)
     text = str(caught.value)
     assert "train.params.n_estimatorz = 5" in text and name in text and "use one of" in text
     assert "\n" not in text
@@ -184,5 +185,7 @@ def test_another_seed_gives_another_model(name: str) -> None:
 
 
 def test_every_estimator_can_be_named_in_the_settings() -> None:
-    assert set(ESTIMATORS) == set(Train.model_fields["estimator"].annotation.__args__)  # type: ignore[union-attr]
-    assert set(QUICK) == set(ESTIMATORS)
+    for name, part in ESTIMATORS.items():
+        assert settings_with(train={"estimator": name, "params": {}}).train.estimator == name
+        assert part.summary
+    assert set(QUICK) <= set(ESTIMATORS)

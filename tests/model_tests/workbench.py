@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Task
 from mlops_pipeline.files import write_json
-from mlops_pipeline.modelling.estimators import ESTIMATORS, build_model, fit, predict
+from mlops_pipeline.modelling.estimators import build_model, fit, parts_of_model, predict
 from mlops_pipeline.modelling.formats.onnx import make_twin
 from mlops_pipeline.modelling.formats.skops import save_model
 from mlops_pipeline.modelling.frame import model_input
@@ -57,7 +58,8 @@ PROBLEMS = {
     "multiclass": Problem("multiclass", "multiclass", ("hail", "rain", "sun")),
     "regression": Problem("regression", "regression"),
 }
-CASES = [(name, problem) for name in ESTIMATORS for problem in PROBLEMS if not (name == "logistic_regression" and problem == "regression")]
+ESTIMATORS = plugins.parts(plugins.Estimator)
+CASES = [(name, problem) for name, part in ESTIMATORS.items() for problem, of in PROBLEMS.items() if of.task in part.tasks]
 
 
 def raw_table(rows: int = 400, seed: int = 0) -> pl.DataFrame:
@@ -91,12 +93,17 @@ def fitted(name: str, problem: Problem, threads: int = 1, seed: int = 3, rows: i
     """A fitted model, with the rows and the target it was fitted on."""
     table = raw_table(rows)
     x, y = model_input(table, FEATURES), truth(table, problem)
-    model = build_model(name, problem.task, FEATURES, QUICK[name], seed)
+    model = build_model(name, problem.task, FEATURES, QUICK.get(name, {}), seed)
     return fit(model, x, y, threads), x, y
 
 
 def save(folder: Path, name: str, model: Pipeline, x: Any, task: Task) -> None:
-    save_model(folder, model, x.head(50), task, model_requirements(name))
+    save_model(folder, model, x.head(50), task, model_requirements(of_parts(name, "requirements")), trusted=of_parts(name, "trusted"))
+
+
+def of_parts(name: str, what: str) -> list[str]:
+    """What the parts of a model say that it needs."""
+    return [each for part in parts_of_model(name, None) for each in getattr(part, what)]
 
 
 def version_folder(folder: Path, name: str, problem: Problem, *, onnx: bool) -> Pipeline:

@@ -37,7 +37,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a name with a slash": ({"name": "../up"}, ("name = '../up'", "use letters, digits, '.', '_' and '-'")),
     "unknown estimator": (
         {"train": {"estimator": "catboost"}},
-        ("train.estimator = 'catboost'", "give one of 'random_forest', ", "'lightgbm'"),
+        ("train.estimator = 'catboost'", "use one of random_forest, ", "lightgbm", "plugins:"),
     ),
     "unknown task": ({"dataset": {"task": "ranking"}}, ("dataset.task = 'ranking'", "'binary'")),
     "share of one": ({"split": {"test_share": 1}}, ("split.test_share = 1", "give a number below 1")),
@@ -91,8 +91,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "time as a feature": ({"features": {"include": ["day"]}}, ("'day' of kind 'datetime'", "derive a number")),
     "no feature left": ({"features": {"exclude": ["size", "weight", "kind"]}}, ("no column is left", "features.exclude")),
     "slice that does not exist": ({"evaluate": {"slices": ["sort"]}}, ("evaluate.slices names 'sort'",)),
-    "metric of another task": ({"evaluate": {"metric": "rmse"}}, ("evaluate.metric 'rmse'", "binary", "roc_auc")),
-    "tuning metric of another task": ({"tuning": {"metric": "mae"}}, ("tuning.metric 'mae'", "binary", "roc_auc")),
+    "metric of another task": ({"evaluate": {"metric": "rmse"}}, ("evaluate.metric = 'rmse'", "binary", "roc_auc")),
+    "tuning metric of another task": ({"tuning": {"metric": "mae"}}, ("tuning.metric = 'mae'", "binary", "roc_auc")),
     "root outside the project": ({"paths": {"root": "../elsewhere"}}, ("paths", "inside the project")),
     "absolute root": ({"paths": {"root": "/data"}}, ("paths", "inside the project")),
 }

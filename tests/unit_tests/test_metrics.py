@@ -10,19 +10,25 @@ import sklearn.metrics as reference
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mlops_pipeline.config.pipeline import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from mlops_pipeline import plugins
+from mlops_pipeline.config.pipeline import metrics_of
 from mlops_pipeline.modelling.metrics import (
     Predictions,
     bootstrap,
     calibration_curve,
     calibration_error,
     class_indices,
-    names,
     paired_difference,
     point,
     score,
     weighted,
 )
+from tests.unit_tests.workshop import settings_with
+
+EVERY = plugins.parts(plugins.Metric)
+OURS = {name: part for name, part in EVERY.items() if plugins.is_ours(part)}
+CLASSIFICATION_METRICS = tuple(name for name, part in OURS.items() if "binary" in part.tasks)
+REGRESSION_METRICS = tuple(name for name, part in OURS.items() if "regression" in part.tasks)
 
 FEW = settings(max_examples=100, deadline=None)
 
@@ -48,6 +54,8 @@ def numbers(draw: st.DrawFn) -> Predictions:
     y[0] = y[1] + 1
     return Predictions("regression", y + offset, said + offset)
 
+
+MAKES = {"binary": classified(2), "multiclass": classified(3), "regression": numbers()}
 
 REGRESSION: dict[str, Any] = {"rmse": reference.root_mean_squared_error, "mae": reference.mean_absolute_error, "r2": reference.r2_score}
 RANKED: dict[str, Any] = {"roc_auc": reference.roc_auc_score, "average_precision": reference.average_precision_score}
@@ -94,11 +102,11 @@ def test_regression_metrics_are_scikit_learns_wherever_the_numbers_lie(metric: s
     assert point(metric, made) == pytest.approx(by_sklearn(metric, made), rel=1e-6, abs=1e-6)
 
 
-@pytest.mark.parametrize("metric", [*CLASSIFICATION_METRICS, *REGRESSION_METRICS])
+@pytest.mark.parametrize("metric", EVERY)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_weight_is_as_good_as_repeating_the_row(metric: str, data: st.DataObject) -> None:
-    made = data.draw(numbers() if metric in REGRESSION_METRICS else st.one_of(classified(2), classified(3)))
+    made = data.draw(st.one_of([MAKES[task] for task in EVERY[metric].tasks]))
     w = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(made.y), max_size=len(made.y))), dtype=float)
     w[0] = 1
     often = np.repeat(np.arange(len(made.y)), w.astype(int))
@@ -121,9 +129,9 @@ def random_numbers(rows: int, noise: float, seed: int = 0) -> Predictions:
     return Predictions("regression", y, y + noise * np.random.default_rng(seed + 1).normal(size=rows))
 
 
-@pytest.mark.parametrize("metric", [*CLASSIFICATION_METRICS, *REGRESSION_METRICS])
+@pytest.mark.parametrize("metric", EVERY)
 def test_an_interval_holds_the_value_and_narrows_with_more_rows(metric: str) -> None:
-    make = (lambda rows: random_numbers(rows, 0.5)) if metric in REGRESSION_METRICS else (lambda rows: random_binary(rows, 1.5))
+    make = (lambda rows: random_numbers(rows, 0.5)) if "binary" not in EVERY[metric].tasks else (lambda rows: random_binary(rows, 1.5))
     few, many = (bootstrap(metric, make(rows), 300, 0.95, 3) for rows in (100, 2_000))
     assert few.low < few.value < few.high
     assert many.low < many.value < many.high
@@ -147,9 +155,9 @@ def test_the_interval_of_a_share_is_as_wide_as_statistics_says() -> None:
     assert (interval.low, interval.high) == pytest.approx((0.7 - half, 0.7 + half), abs=0.1 * half)
 
 
-@pytest.mark.parametrize("metric", [*CLASSIFICATION_METRICS, *REGRESSION_METRICS])
+@pytest.mark.parametrize("metric", EVERY)
 def test_the_difference_is_positive_where_ours_is_better_whatever_the_metrics_direction(metric: str) -> None:
-    if metric in REGRESSION_METRICS:
+    if "binary" not in EVERY[metric].tasks:
         good, bad = random_numbers(500, 0.2), random_numbers(500, 1.0)
     else:
         good, bad = random_binary(500, 4), random_binary(500, 0)
@@ -219,5 +227,6 @@ def test_r2_of_a_target_that_never_varies_is_undefined() -> None:
 
 
 def test_every_task_has_its_metrics() -> None:
-    assert names("regression") == REGRESSION_METRICS
-    assert names("binary") == names("multiclass") == CLASSIFICATION_METRICS
+    assert CLASSIFICATION_METRICS == ("roc_auc", "average_precision", "log_loss", "brier", "accuracy", "f1")
+    assert REGRESSION_METRICS == ("rmse", "mae", "r2")
+    assert metrics_of(settings_with()) == CLASSIFICATION_METRICS

@@ -6,21 +6,27 @@ The file says *what* is done. The environment says only *where* services are (``
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, NaiveDatetime, model_validator
+from pydantic import BeforeValidator, Field, NaiveDatetime, model_validator
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Dataset, Share
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.errors import PipelineError
 
-CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "accuracy", "f1")
-REGRESSION_METRICS = ("rmse", "mae", "r2")
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae"})
+
+def _mapping(value: Any) -> Any:
+    """Nothing below a name is as good as an empty mapping."""
+    return {name: {} if below is None else below for name, below in value.items()} if isinstance(value, dict) else value
+
+
+Named = Annotated[dict[Name, dict[str, Any]], BeforeValidator(_mapping)]
+"""Parts by name, each with settings of its own."""
 
 
 class Ingest(Frozen):
@@ -39,6 +45,7 @@ class Validate(Frozen):
     max_duplicate_share: Share = 0.01
     min_class_share: Share = 0.01
     max_single_feature_auc: float = Field(0.95, gt=0.5, le=1)
+    checks: Named = Field(default_factory=dict, description="checks beside ours, by name, each with its own settings below it")
 
 
 class Split(Frozen):
@@ -74,7 +81,8 @@ class Features(Frozen):
 class Train(Frozen):
     """The estimator by name, and its parameters as the library spells them."""
 
-    estimator: Literal["random_forest", "logistic_regression", "hist_gradient_boosting", "lightgbm", "dummy"]
+    estimator: Name
+    encoder: Name | None = Field(None, description="how columns become numbers; default: the estimator's own")
     params: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
     threads: int | None = Field(None, ge=1, description="default: every core of the machine")
 
@@ -85,14 +93,15 @@ class Tuning(Frozen):
     trials: int = Field(0, ge=0, description="0: no search")
     time_budget_s: float | None = Field(None, gt=0)
     folds: int = Field(3, ge=2, le=20)
-    metric: str | None = Field(None, description="default: roc_auc, log_loss for several classes, rmse for regression")
+    metric: Name | None = Field(None, description="default: roc_auc, log_loss for several classes, rmse for regression")
     storage: str | None = Field(None, description="an Optuna storage address; default: a file under models/")
 
 
 class Evaluate(Frozen):
     """How the held-out rows are scored."""
 
-    metric: str = "roc_auc"
+    metric: Name = Field("roc_auc", description="what versions are compared by")
+    metrics: tuple[Name, ...] = Field((), description="metrics beside ours, by name")
     confidence: float = Field(0.95, gt=0.5, lt=1)
     resamples: int = Field(500, ge=50)
     slices: tuple[str, ...] = ()
@@ -110,6 +119,7 @@ class Gate(Frozen):
     max_calibration_error: Share | None = None
     max_latency_ms: float | None = Field(None, gt=0, description="median time to predict one row")
     max_size_mb: float | None = Field(None, gt=0)
+    rules: Named = Field(default_factory=dict, description="rules beside ours, by name, each with its own settings below it")
 
 
 class Onnx(Frozen):
@@ -146,6 +156,9 @@ class Paths(Frozen):
         return self
 
 
+Part = TypeVar("Part", bound=plugins.Part)
+
+
 class Settings(Frozen):
     """One pipeline."""
 
@@ -164,6 +177,7 @@ class Settings(Frozen):
     tracking: Tracking
     registry: Registry
     paths: Paths
+    plugins: tuple[str, ...] = Field((), description="files (src/mine.py, relative to the project) and modules that declare parts")
 
     @model_validator(mode="after")
     def _features_exist(self) -> Self:
@@ -193,12 +207,6 @@ class Settings(Frozen):
         for name in self.evaluate.slices:
             if name not in data.columns:
                 raise ValueError(f"evaluate.slices names '{name}', which is not among dataset.columns")
-        allowed = REGRESSION_METRICS if data.task == "regression" else CLASSIFICATION_METRICS
-        for key, metric in (("evaluate", self.evaluate.metric), ("tuning", tuning_metric(self))):
-            if metric not in allowed:
-                raise ValueError(f"{key}.metric '{metric}' does not fit a {data.task} task: use one of {', '.join(allowed)}")
-        if self.train.estimator == "logistic_regression" and data.task == "regression":
-            raise ValueError("train.estimator 'logistic_regression' cannot do regression: use 'lightgbm' or 'random_forest'")
         return self
 
 
@@ -228,10 +236,11 @@ def tuning_metric(settings: Settings) -> str:
     return settings.tuning.metric or usual[settings.dataset.task]
 
 
-def load_settings(path: Path) -> Settings:
-    """Read a pipeline's YAML file into the frozen tree.
+def load_settings(path: Path, *, with_parts: bool = True) -> Settings:
+    """Read a pipeline's YAML file into the frozen tree; from then on this process works with the parts that it names.
 
-    Raises :class:`PipelineError` in one line that names the file, the key, the value and the remedy.
+    Without parts their files are not read and no name of one is checked, for who only asks where things are. Raises
+    :class:`PipelineError` in one line that names the file, the key, the value and the remedy.
     """
     content = read_yaml(path, "start from `mlops init`")
     if content.keys() & _SERVER_KEYS and not content.keys() & PIPELINE_KEYS:
@@ -240,17 +249,166 @@ def load_settings(path: Path) -> Settings:
         raise PipelineError(f"{path}: holds a server's settings, not a pipeline's: {other} with --config")
     for key, value in _bare_dates(content, ""):
         raise PipelineError(f"{path}: {key} = {value}: put the date in quotes, DVC cannot record a bare one")
-    return settings_of(content, str(path))
+    settings = tree_of(Settings, content, str(path))
+    plugins.use(plugins.Source(project_of(path), settings.plugins, str(path)))
+    return with_known_parts(settings, str(path)) if with_parts else settings
 
 
 def settings_of(content: dict[str, Any], origin: str) -> Settings:
     """Build the tree from a mapping; ``origin`` is named in errors."""
-    return tree_of(Settings, content, origin)
+    return with_known_parts(tree_of(Settings, content, origin), origin)
 
 
-def json_schema() -> str:
-    """The JSON schema that editors check the YAML file with."""
-    return json.dumps(Settings.model_json_schema(by_alias=True), indent=2)
+def project_of(path: Path) -> Path:
+    """The nearest folder above a file that holds ``.dvc``; else the file's own."""
+    folder = path.resolve().parent
+    return next((each for each in (folder, *folder.parents) if (each / ".dvc").is_dir()), folder)
+
+
+def with_known_parts(settings: Settings, origin: str) -> Settings:
+    """The settings, once every part that they name is known and fits the task, with every default of the parts' own settings.
+
+    Raises :class:`PipelineError` in one line.
+    """
+    task, train = settings.dataset.task, settings.train
+    estimator = plugins.part(plugins.Estimator, train.estimator, f"{origin}: train.estimator")
+    if task not in estimator.tasks:
+        others = ", ".join(f"'{name}'" for name, part in plugins.parts(plugins.Estimator).items() if task in part.tasks)
+        raise PipelineError(f"{origin}: train.estimator = '{train.estimator}': cannot do {task}: use one of {others}")
+    plugins.part(plugins.Encoder, train.encoder or estimator.encoder, f"{origin}: train.encoder")
+    fitting = [name for name, part in plugins.parts(plugins.Metric).items() if task in part.tasks]
+    named = [("evaluate.metric", settings.evaluate.metric), ("tuning.metric", tuning_metric(settings))]
+    for key, metric in (*named, *((f"evaluate.metrics.{place}", name) for place, name in enumerate(settings.evaluate.metrics))):
+        if task not in plugins.part(plugins.Metric, metric, f"{origin}: {key}").tasks:
+            raise PipelineError(f"{origin}: {key} = '{metric}': does not fit a {task} task: use one of {', '.join(fitting)}")
+    # Parameters of a library's own stay as they are: the estimator knows them when it is made.
+    params = train.params if estimator.settings is None else _completed(estimator, train.params, origin, "train", "params")
+    checks = {
+        name: _of_named(plugins.Check, name, given, origin, "validate", "checks") for name, given in settings.validate_.checks.items()
+    }
+    rules = {name: _of_named(plugins.GateRule, name, given, origin, "gate", "rules") for name, given in settings.gate.rules.items()}
+    return settings.model_copy(
+        update={
+            "train": train.model_copy(update={"params": params}),
+            "validate_": settings.validate_.model_copy(update={"checks": checks}),
+            "gate": settings.gate.model_copy(update={"rules": rules}),
+        }
+    )
+
+
+def _of_named(kind: type[Part], name: str, given: dict[str, Any], origin: str, *at: str) -> dict[str, Any]:
+    part = plugins.part(kind, name, f"{origin}: {'.'.join(at)}")
+    if plugins.is_ours(part):
+        raise PipelineError(f"{origin}: {'.'.join((*at, name))}: is ours and always asked: set its limit under {at[0]}, and take this out")
+    return _completed(part, given, origin, *at, name)
+
+
+def _completed(part: plugins.Part, given: dict[str, Any], origin: str, *at: str) -> dict[str, Any]:
+    """A part's own settings with its defaults, as plain values."""
+    made: dict[str, Any] = tree_of(part.settings or Frozen, given, origin, at).model_dump(mode="json")
+    return made
+
+
+def part_settings(part: plugins.Part, given: dict[str, Any], *at: str) -> Frozen:
+    """A part's own settings as the model that it declares."""
+    made: Frozen = tree_of(part.settings or Frozen, given, plugins.owner(part).name, (*at, part.name))
+    return made
+
+
+def metrics_of(settings: Settings) -> tuple[str, ...]:
+    """The metrics that a version is evaluated by: ours that fit the task, and those that the settings name."""
+    ours = (name for name, part in plugins.parts(plugins.Metric).items() if plugins.is_ours(part) and settings.dataset.task in part.tasks)
+    return tuple(dict.fromkeys((*ours, settings.evaluate.metric, *settings.evaluate.metrics)))
+
+
+def checks_of(settings: Settings) -> tuple[plugins.Check, ...]:
+    """The checks that a table has to stand: ours, and those that the settings name."""
+    return _ours_and(plugins.Check, settings.validate_.checks)
+
+
+def gate_rules_of(gate: Gate) -> tuple[plugins.GateRule, ...]:
+    """The rules that a version has to pass: ours that are not switched off, and those that the settings name."""
+    return tuple(rule for rule in _ours_and(plugins.GateRule, gate.rules) if not rule.limit or getattr(gate, rule.limit) is not None)
+
+
+def _ours_and(kind: type[Part], names: Iterable[str]) -> tuple[Part, ...]:
+    known = plugins.parts(kind)
+    return (*(part for part in known.values() if plugins.is_ours(part)), *(plugins.part(kind, name) for name in names))
+
+
+def parts_used(settings: Settings) -> dict[str, tuple[plugins.Part, ...]]:
+    """The parts that the settings use, by what for: ``model``, ``search``, ``metrics``, ``checks`` and ``gate``."""
+    estimator = plugins.part(plugins.Estimator, settings.train.estimator)
+    return {
+        "model": (estimator, plugins.part(plugins.Encoder, settings.train.encoder or estimator.encoder)),
+        "search": (plugins.part(plugins.Metric, tuning_metric(settings)),) if settings.tuning.trials else (),
+        "metrics": tuple(plugins.part(plugins.Metric, name) for name in metrics_of(settings)),
+        "checks": checks_of(settings),
+        "gate": gate_rules_of(settings.gate),
+    }
+
+
+def parts_listed(settings: Settings | None) -> list[dict[str, Any]]:
+    """Every part that there is: kind, name, owner, a line on it, and whether the settings use it (None where they do not say)."""
+    used: set[int] = set()
+    if settings is not None:
+        used = {id(part) for parts in parts_used(settings).values() for part in parts}
+        formats = plugins.parts(plugins.Format)
+        used |= {id(formats[name]) for name in ("skops", *(("onnx",) if settings.onnx.enabled else ()))}
+    return [
+        {
+            "kind": kind.KIND,
+            "name": name,
+            "owner": plugins.owner(part).name,
+            # Stores are named in the server's settings, not in a pipeline's.
+            "used": None if settings is None or kind in (plugins.Store, plugins.Channel) else id(part) in used,
+            "summary": part.summary,
+        }
+        for kind in plugins.KINDS
+        for name, part in plugins.parts(kind).items()
+    ]
+
+
+def json_schema(path: Path | None = None) -> str:
+    """The JSON schema that editors check the YAML file with, with the parts that the file at ``path``, if there is one, names."""
+    if path is not None and path.is_file():
+        named = read_yaml(path, "start from `mlops init`").get("plugins", ())
+        plugins.use(plugins.Source(project_of(path), tuple(map(str, named)) if isinstance(named, list) else (), str(path)))
+    schema = Settings.model_json_schema(by_alias=True)
+    sections: dict[str, Any] = schema["$defs"]
+    train = sections["Train"]["properties"]
+    estimators, metrics = plugins.parts(plugins.Estimator), list(plugins.parts(plugins.Metric))
+    train["estimator"]["enum"] = list(estimators)
+    train["encoder"]["anyOf"][0]["enum"] = list(plugins.parts(plugins.Encoder))
+    sections["Evaluate"]["properties"]["metric"]["enum"] = metrics
+    sections["Evaluate"]["properties"]["metrics"]["items"]["enum"] = metrics
+    sections["Tuning"]["properties"]["metric"]["anyOf"][0]["enum"] = metrics
+    with_own = {name: _own_schema(part, sections) for name, part in estimators.items() if part.settings is not None}
+    if with_own:
+        sections["Train"]["allOf"] = [
+            {"if": {"properties": {"estimator": {"const": name}}}, "then": {"properties": {"params": own}}}
+            for name, own in with_own.items()
+        ]
+    for section, key, kind in (("Validate", "checks", plugins.Check), ("Gate", "rules", plugins.GateRule)):
+        theirs = {
+            part.name: {"anyOf": [_own_schema(part, sections), {"type": "null"}]} for part in plugins.not_ours(plugins.parts(kind).values())
+        }
+        described = sections[section]["properties"][key]
+        sections[section]["properties"][key] = {
+            **{word: described[word] for word in ("title", "description") if word in described},
+            "type": "object",
+            "properties": theirs,
+            "additionalProperties": False,
+        }
+    return json.dumps(schema, indent=2)
+
+
+def _own_schema(part: plugins.Part, sections: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a part's own settings; what it refers to is put among the sections."""
+    place = f"{part.KIND} {part.name}".replace(" ", "_")
+    schema: dict[str, Any] = (part.settings or Frozen).model_json_schema(ref_template=f"#/$defs/{place}.{{model}}")
+    sections |= {f"{place}.{name}": inner for name, inner in schema.pop("$defs", {}).items()}
+    return {**schema, "description": part.summary} if part.summary else schema
 
 
 def tracking_uri(settings: Settings, default: str) -> str:

@@ -52,12 +52,12 @@ def mapping_of(text: str, origin: str, remedy: str) -> dict[str, Any]:
     return content
 
 
-def tree_of(tree: type[Tree], content: dict[str, Any], origin: str) -> Tree:
-    """Build any settings tree from a mapping; raises :class:`PipelineError` in one line."""
+def tree_of(tree: type[Tree], content: dict[str, Any], origin: str, at: tuple[str, ...] = ()) -> Tree:
+    """Build any settings tree from a mapping, which stands ``at`` some key; raises :class:`PipelineError` in one line."""
     try:
         return tree.model_validate(content)
     except ValidationError as error:
-        raise PipelineError(_one_line(error, origin, tree)) from error
+        raise PipelineError(_one_line(error, origin, tree, at)) from error
 
 
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{1,2}\S*@")
@@ -107,11 +107,11 @@ class _UniqueKeyLoader(yaml.CSafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _one_line(error: ValidationError, origin: str, tree: type[Frozen]) -> str:
+def _one_line(error: ValidationError, origin: str, tree: type[Frozen], at: tuple[str, ...]) -> str:
     # A misspelt key is also a missing one: the misspelling is what the user wants to hear of.
     problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
-    key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+    key = ".".join(str(part) for part in (*at, *first["loc"])) or "(whole file)"
     value = first["input"]
     # What stands under an unknown key may be meant for a secret one.
     untold = first["type"] in ("missing", "extra_forbidden") or first["loc"][:1] in [(key,) for key in tree.SECRET]

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops_pipeline.config.pipeline import LOWER_IS_BETTER, Evaluate
+from mlops_pipeline import plugins
+from mlops_pipeline.config.pipeline import Evaluate
 from mlops_pipeline.contract.spec import FILE
-from mlops_pipeline.inference.scorer import load_scorer
-from mlops_pipeline.modelling.metrics import Predictions, paired_difference, point
+from mlops_pipeline.inference.scorer import contract_at, load_scorer
+from mlops_pipeline.modelling.metrics import Predictions, direction, paired_difference, point
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,14 +26,15 @@ def compare(champion: Champion, ours: Predictions, classes: list[Any], test: pl.
     facts = {"version": champion.number, "content_sha256": champion.content_sha256, "model_sha256": champion.model_sha256}
     if not (champion.folder / FILE).is_file():
         return {**facts, "comparable": False, "reason": "it was not registered by this pipeline"}
-    scorer = load_scorer(champion.folder, only="skops")
-    contract = scorer.contract
+    contract = contract_at(champion.folder / FILE)
+    if lacking := plugins.lacking(contract.parts):
+        return {**facts, "comparable": False, "reason": f"it needs {lacking}, which is not here: name its file under plugins:"}
     absent = [name for name in contract.columns if name not in test.columns]
     if absent:
         return {**facts, "comparable": False, "reason": f"the table has no column '{absent[0]}' any more"}
     if contract.task != ours.task or list(map(str, contract.classes)) != list(map(str, classes)):
         return {**facts, "comparable": False, "reason": "it predicts another target"}
-    scored = scorer.score(test)
+    scored = load_scorer(champion.folder, only="skops").score(test)
     if scored.faults:
         return {
             **facts,
@@ -47,5 +49,5 @@ def compare(champion: Champion, ours: Predictions, classes: list[Any], test: pl.
         "metric": round(point(rules.metric, theirs), 6),
         "improvement": gain.rounded(),
         "share_of_resamples_worse": round(float((differences < 0).mean()), 4),
-        "lower_is_better": rules.metric in LOWER_IS_BETTER,
+        "lower_is_better": direction(rules.metric) < 0,
     }

@@ -1,51 +1,59 @@
-"""The named estimators. To add one: a builder here, its name in ``config.Train``; the common tests then run on it."""
+"""Our estimators and feature encoders by name (declared in ``parts``), and a model of either, whoever's they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Task
+from mlops_pipeline.config.tree import Frozen, tree_of
 from mlops_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from optuna import Trial
     from sklearn.pipeline import Pipeline
 
-Preprocessing = Literal["trees", "imputed trees", "linear"]
 
-
-@dataclass(frozen=True)
-class Estimator:
-    """How to build one estimator for a task, what its inputs need, and where to look for better parameters."""
-
-    build: Callable[[Task, int], Any]
-    preprocessing: Preprocessing
-    search: Callable[[Trial], dict[str, Any]]
-
-
-def _random_forest(task: Task, seed: int) -> Any:
+def random_forest(task: Task, seed: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     kind = RandomForestRegressor if task == "regression" else RandomForestClassifier
     return kind(n_estimators=100, min_samples_leaf=5, random_state=seed)
 
 
-def _logistic_regression(_task: Task, seed: int) -> Any:
+def search_random_forest(trial: Trial) -> dict[str, Any]:
+    return {
+        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 1, 100, log=True),
+        "max_features": trial.suggest_float("max_features", 0.2, 1.0),
+    }
+
+
+def logistic_regression(_task: Task, seed: int) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(max_iter=1000, random_state=seed)
 
 
-def _hist_gradient_boosting(task: Task, seed: int) -> Any:
+def search_logistic_regression(trial: Trial) -> dict[str, Any]:
+    return {"C": trial.suggest_float("C", 1e-3, 1e2, log=True)}
+
+
+def hist_gradient_boosting(task: Task, seed: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     kind = HistGradientBoostingRegressor if task == "regression" else HistGradientBoostingClassifier
     return kind(random_state=seed)
 
 
-def _lightgbm(task: Task, seed: int) -> Any:
+def search_hist_gradient_boosting(trial: Trial) -> dict[str, Any]:
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.3, log=True),
+        "max_leaf_nodes": trial.suggest_int("max_leaf_nodes", 7, 127, log=True),
+        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 5, 200, log=True),
+    }
+
+
+def lightgbm(task: Task, seed: int) -> Any:
     from lightgbm import LGBMClassifier, LGBMRegressor
 
     kind = LGBMRegressor if task == "regression" else LGBMClassifier
@@ -54,86 +62,100 @@ def _lightgbm(task: Task, seed: int) -> Any:
     return kind(n_estimators=200, random_state=seed, deterministic=True, force_row_wise=True, verbosity=-1, n_jobs=0)
 
 
-def _dummy(task: Task, _seed: int) -> Any:
+def search_lightgbm(trial: Trial) -> dict[str, Any]:
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.3, log=True),
+        "num_leaves": trial.suggest_int("num_leaves", 7, 255, log=True),
+        "min_child_samples": trial.suggest_int("min_child_samples", 5, 500, log=True),
+        "colsample_bytree": trial.suggest_float("colsample_bytree", 0.4, 1.0),
+    }
+
+
+def dummy(task: Task, _seed: int) -> Any:
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     return DummyRegressor() if task == "regression" else DummyClassifier(strategy="prior")
 
 
-ESTIMATORS: dict[str, Estimator] = {
-    "random_forest": Estimator(
-        _random_forest,
-        "imputed trees",
-        lambda trial: {
-            "min_samples_leaf": trial.suggest_int("min_samples_leaf", 1, 100, log=True),
-            "max_features": trial.suggest_float("max_features", 0.2, 1.0),
-        },
-    ),
-    "logistic_regression": Estimator(_logistic_regression, "linear", lambda trial: {"C": trial.suggest_float("C", 1e-3, 1e2, log=True)}),
-    "hist_gradient_boosting": Estimator(
-        _hist_gradient_boosting,
-        "trees",
-        lambda trial: {
-            "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.3, log=True),
-            "max_leaf_nodes": trial.suggest_int("max_leaf_nodes", 7, 127, log=True),
-            "min_samples_leaf": trial.suggest_int("min_samples_leaf", 5, 200, log=True),
-        },
-    ),
-    "lightgbm": Estimator(
-        _lightgbm,
-        "trees",
-        lambda trial: {
-            "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.3, log=True),
-            "num_leaves": trial.suggest_int("num_leaves", 7, 255, log=True),
-            "min_child_samples": trial.suggest_int("min_child_samples", 5, 500, log=True),
-            "colsample_bytree": trial.suggest_float("colsample_bytree", 0.4, 1.0),
-        },
-    ),
-    "dummy": Estimator(_dummy, "trees", lambda _trial: {}),
-}
+def parts_of_model(name: str, encoder: str | None) -> tuple[plugins.Estimator, plugins.Encoder]:
+    """The estimator, and the encoder that is named or else is the estimator's own."""
+    estimator = plugins.part(plugins.Estimator, name, "train.estimator")
+    return estimator, plugins.part(plugins.Encoder, encoder or estimator.encoder, "train.encoder")
 
 
-def build_model(name: str, task: Task, features: dict[str, Column], params: dict[str, Any], seed: int) -> Pipeline:
-    """An unfitted scikit-learn pipeline that takes raw columns: preprocessing, then the named estimator.
+def build_model(
+    name: str, task: Task, features: dict[str, Column], params: dict[str, Any], seed: int, encoder: str | None = None
+) -> Pipeline:
+    """An unfitted scikit-learn pipeline that takes raw columns: the encoder, then the named estimator.
 
-    Raises :class:`PipelineError` for a parameter the estimator does not have.
+    Raises :class:`PipelineError` for a parameter the estimator does not have, and for what another's part does wrong.
     """
     from sklearn.pipeline import Pipeline
 
-    spec = ESTIMATORS[name]
-    estimator = spec.build(task, seed)
+    part, encodes = parts_of_model(name, encoder)
+    estimator = (
+        _with_params(part, plugins.run(part, task, seed), params) if part.settings is None else _with_settings(part, task, seed, params)
+    )
+    for need in ("fit", "predict", *(() if task == "regression" else ("predict_proba",))):
+        if not hasattr(estimator, need):
+            raise plugins.broken(part, f"it made a {type(estimator).__name__}, which has no {need}, as a {task} task needs")
+    return Pipeline([("columns", plugins.run(encodes, features)), ("model", estimator)])
+
+
+def _with_params(part: plugins.Estimator, estimator: Any, params: dict[str, Any]) -> Any:
+    """The estimator with its own parameters set."""
+    if not hasattr(estimator, "get_params"):
+        raise plugins.broken(part, f"it made a {type(estimator).__name__}, which is no estimator of scikit-learn's")
     known = estimator.get_params()
     for key, value in params.items():
         if key not in known or key == "random_state":
             remedy = "set 'seed' instead" if key == "random_state" else f"use one of {', '.join(sorted(set(known) - {'random_state'}))}"
-            raise PipelineError(f"train.params.{key} = {value!r}: {name} has no such parameter here: {remedy}")
-    estimator.set_params(**params)
-    return Pipeline([("columns", preprocessing(spec.preprocessing, features)), ("model", estimator)])
+            raise PipelineError(f"train.params.{key} = {value!r}: {part.name} has no such parameter here: {remedy}")
+    return estimator.set_params(**params)
 
 
-def preprocessing(kind: Preprocessing, features: dict[str, Column]) -> Any:
-    """Raw columns to a float matrix, as the estimator needs it.
+def _with_settings(part: plugins.Estimator, task: Task, seed: int, params: dict[str, Any]) -> Any:
+    """The estimator made from settings of its own, which a search may have changed."""
+    return plugins.run(part, task, seed, tree_of(part.settings or Frozen, params, part.name, ("train", "params")))
 
-    Trees get numbers as they are: scaling before trees moves split thresholds in float32, and with it the ONNX twin.
-    """
-    from sklearn.compose import ColumnTransformer
-    from sklearn.impute import SimpleImputer
+
+def ordinal(features: dict[str, Column]) -> Any:
+    """Numbers as they are: scaling before trees moves split thresholds in float32, and with it the ONNX twin."""
+    return _columns(features, "passthrough", _numbered())
+
+
+def ordinal_imputed(features: dict[str, Column]) -> Any:
+    """For trees that take no missing number."""
+    return _columns(features, _imputed(), _numbered())
+
+
+def one_hot(features: dict[str, Column]) -> Any:
+    """For linear models."""
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    return _columns(features, make_pipeline(_imputed(), StandardScaler()), OneHotEncoder(handle_unknown="ignore", sparse_output=False))
+
+
+def _numbered() -> Any:
+    from sklearn.preprocessing import OrdinalEncoder
+
+    return OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+
+
+def _imputed() -> Any:
+    from sklearn.impute import SimpleImputer
+
+    return SimpleImputer(strategy="median", keep_empty_features=True)
+
+
+def _columns(features: dict[str, Column], on_numbers: Any, on_categories: Any) -> Any:
+    """Raw columns to a float matrix: one step for the numbers, one for the categories."""
+    from sklearn.compose import ColumnTransformer
 
     numbers = [name for name, column in features.items() if column.kind != "category"]
     categories = [name for name, column in features.items() if column.kind == "category"]
-    on_numbers: Any = "passthrough"
-    if kind == "imputed trees":
-        on_numbers = SimpleImputer(strategy="median", keep_empty_features=True)
-    elif kind == "linear":
-        on_numbers = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
-    encode = (
-        OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-        if kind == "linear"
-        else OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    )
-    steps = [("numbers", on_numbers, numbers), ("categories", encode, categories)]
+    steps = [("numbers", on_numbers, numbers), ("categories", on_categories, categories)]
     return ColumnTransformer([step for step in steps if step[2]], verbose_feature_names_out=False)
 
 
@@ -154,6 +176,28 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None) -> Pipeline:
         # HistGradientBoosting keeps the thread count of its binning, which prediction never uses.
         estimator._bin_mapper.n_threads = 1
     return model
+
+
+def check_answers(part: plugins.Estimator, model: Pipeline, x: Any, task: Task, classes: list[Any]) -> None:
+    """Raise :class:`PipelineError` if what another's estimator says of some rows is not what the house works with."""
+    import numpy as np
+
+    if plugins.is_ours(part):
+        return
+    try:
+        said = predict(model, x, task)
+        known = [] if task == "regression" else list(model.classes_)
+    except Exception as error:
+        raise plugins.broken(part, error) from error
+    shape = (len(x),) if task == "regression" else (len(x), len(classes))
+    if said.shape != shape:
+        raise plugins.broken(part, f"it predicts shape {said.shape} for {len(x)} rows, not {shape}")
+    if known != classes:
+        raise plugins.broken(part, f"its classes_ are {known}, the target's {classes}")
+    if not np.isfinite(said).all():
+        raise plugins.broken(part, "it predicts what is not finite")
+    if task != "regression" and not ((said >= 0).all() and np.allclose(said.sum(axis=1), 1, atol=1e-4)):
+        raise plugins.broken(part, "its probabilities are below 0, or do not sum to 1")
 
 
 def predict(model: Pipeline, x: Any, task: Task) -> Any:

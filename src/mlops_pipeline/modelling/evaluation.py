@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops_pipeline.config.pipeline import LOWER_IS_BETTER, Settings, feature_columns
+from mlops_pipeline.config.pipeline import Settings, feature_columns, metrics_of
 from mlops_pipeline.files import read_json
 from mlops_pipeline.inference.scorer import contract_at
 from mlops_pipeline.layout import Layout
@@ -19,7 +19,7 @@ from mlops_pipeline.modelling.metrics import (
     calibration_curve,
     calibration_error,
     class_indices,
-    names,
+    direction,
     point,
     score,
 )
@@ -40,7 +40,7 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
     """Everything that the truth and the predictions alone can tell, ready for JSON."""
     rules = settings.evaluate
     baseline = _baseline(layout, settings, ours, classes)
-    figures = names(settings.dataset.task)
+    figures = metrics_of(settings)
     intervals, gain = bootstrap_with_gain(figures, rules.metric, ours, baseline, rules.resamples, rules.confidence, settings.seed)
     parts = slices(test, rules.slices, rules.metric, ours, rules.min_slice_rows)
     worst = None
@@ -88,7 +88,7 @@ def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> lis
     if type(model.named_steps["model"]).__name__.startswith("Dummy") or len(x) < 10:
         return []
     rows = np.unique(np.linspace(0, len(x) - 1, min(settings.evaluate.importance_rows, len(x))).astype(int))
-    sign = -1.0 if settings.evaluate.metric in LOWER_IS_BETTER else 1.0
+    sign = direction(settings.evaluate.metric)
 
     def scored(estimator: Any, part: Any, y: Any) -> float:
         return sign * point(settings.evaluate.metric, Predictions(ours.task, y, predict(estimator, part, ours.task), ours.positive))
@@ -117,7 +117,8 @@ def random_split(settings: Settings, layout: Layout) -> float:
     held[np.random.default_rng(settings.seed).permutation(len(y))[: len(y) - train.height]] = True
     x = model_input(table, features)
     contract = contract_at(layout.training)
-    unfitted = build_model(contract.estimator, data.task, features, contract.params, settings.seed)
+    encoder = next((part["name"] for part in contract.parts if part["kind"] == "encoder"), None)
+    unfitted = build_model(contract.estimator, data.task, features, contract.params, settings.seed, encoder)
     model = fit(unfitted, x[~held], y[~held], None)
     classes = [] if data.task == "regression" else model.classes_.tolist()
     return round(

@@ -6,7 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mlops_pipeline.config.pipeline import LOWER_IS_BETTER, Gate
+from mlops_pipeline import plugins
+from mlops_pipeline.config.pipeline import Gate, gate_rules_of, part_settings
+
+Verdict = tuple[bool, str]
+"""Whether a version passes, and why in words."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,27 @@ class Rule:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What a rule judges: the evaluation (as ``evaluation.json`` holds it), milliseconds for one row, megabytes, and who took it back."""
+
+    evaluation: dict[str, Any]
+    latency_ms: float | None
+    size_mb: float
+    rolled_back: str = ""
+
+    @property
+    def metric(self) -> str:
+        """The metric that versions are compared by."""
+        return str(self.evaluation["metric"])
+
+
 def decide(gate: Gate, evaluation: dict[str, Any], *, latency_ms: float | None, size_mb: float, rolled_back: str = "") -> list[Rule]:
     """Every configured rule, passed or not; what could not be measured does not pass.
 
     ``latency_ms`` is compared and not quoted, since it differs from run to run; None skips nothing: the rule fails.
     """
-    return list(_rules(gate, evaluation, latency_ms, size_mb, rolled_back))
+    return list(_rules(gate, Judged(evaluation, latency_ms, size_mb, rolled_back)))
 
 
 def decide_again(gate: Gate, evaluation: dict[str, Any], then: Iterable[Rule], *, latency_ms: float | None, size_mb: float) -> list[Rule]:
@@ -43,53 +62,80 @@ def decide_again(gate: Gate, evaluation: dict[str, Any], then: Iterable[Rule], *
     return [stands if rule.name == "champion" else rule for rule in alone]
 
 
-def _rules(gate: Gate, evaluation: dict[str, Any], latency_ms: float | None, size_mb: float, rolled_back: str) -> Iterator[Rule]:
-    metric = evaluation["metric"]
-    rows = evaluation["test_rows"]
-    yield Rule("held_out", rows > 0, f"evaluated on {rows:,} held-out rows")
-    if gate.beat_baseline_by is not None:
-        gain = evaluation["improvement_over_baseline"]
-        yield _at_least(
-            "baseline",
-            gain["low"],
-            gate.beat_baseline_by,
-            f"{metric} better than the dummy baseline by more than {{}} ({_bound(evaluation['confidence'])})",
-            strictly=True,
-        )
-    if gate.champion_margin is not None:
-        yield _champion_rule(evaluation.get("champion"), metric, gate.champion_margin, evaluation["confidence"])
-    if gate.worst_slice is not None:
-        worst = evaluation.get("worst_slice")
-        if worst is None:
-            yield Rule("worst_slice", True, "no slice has enough rows")
-        else:
-            where = f"{metric} in the worst slice ({worst['column']} = {worst['value']})"
-            if metric in LOWER_IS_BETTER:
-                yield _at_most("worst_slice", worst["metric"], gate.worst_slice, f"{where} at most {{}}")
-            else:
-                yield _at_least("worst_slice", worst["metric"], gate.worst_slice, f"{where} at least {{}}")
-    if gate.max_calibration_error is not None:
-        yield _at_most("calibration", evaluation["calibration_error"], gate.max_calibration_error, "calibration error at most {}")
-    if gate.max_latency_ms is not None:
-        passed = latency_ms is not None and latency_ms <= gate.max_latency_ms
-        yield Rule("latency", passed, f"median time for one row {'within' if passed else 'over'} {gate.max_latency_ms:g} ms")
-    if gate.max_size_mb is not None:
-        yield _at_most("size", round(size_mb, 2), gate.max_size_mb, "size in MB at most {}")
-    if rolled_back:
-        yield Rule("rolled_back", False, f"rolled back by a person at {rolled_back}: promote it by hand")
+def _rules(gate: Gate, judged: Judged) -> Iterator[Rule]:
+    for part in gate_rules_of(gate):
+        own = part_settings(part, gate.rules.get(part.name, {}), "gate", "rules")
+        verdict = plugins.run(part, judged, own if part.name in gate.rules else gate)
+        if verdict is not None:
+            yield Rule(part.name, *_sound(part, verdict))
 
 
-def _champion_rule(champion: dict[str, Any] | None, metric: str, margin: float, confidence: float) -> Rule:
+def _sound(part: plugins.GateRule, verdict: Any) -> Verdict:
+    """A verdict that says yes or no, and why."""
+    if not (isinstance(verdict, tuple) and len(verdict) == 2 and isinstance(verdict[1], str) and verdict[1]):
+        raise plugins.broken(part, f"it gives {verdict!r}, not whether the version passes and why in words")
+    return bool(verdict[0]), " ".join(verdict[1].split())
+
+
+def held_out(judged: Judged, _gate: Gate) -> Verdict:
+    rows = judged.evaluation["test_rows"]
+    return rows > 0, f"evaluated on {rows:,} held-out rows"
+
+
+def beats_baseline(judged: Judged, gate: Gate) -> Verdict | None:
+    if gate.beat_baseline_by is None:
+        return None
+    text = f"{judged.metric} better than the dummy baseline by more than {{}} ({_bound(judged.evaluation['confidence'])})"
+    return _at_least(judged.evaluation["improvement_over_baseline"]["low"], gate.beat_baseline_by, text, strictly=True)
+
+
+def not_worse_than_champion(judged: Judged, gate: Gate) -> Verdict | None:
+    if gate.champion_margin is None:
+        return None
+    champion = judged.evaluation.get("champion")
     if champion is None:
-        return Rule("champion", True, "there is no other champion to compare with")
+        return True, "there is no other champion to compare with"
     if not champion["comparable"]:
-        return Rule("champion", False, f"cannot be compared with {_called(champion)}: {champion['reason']}")
-    return _at_least(
-        "champion",
-        champion["improvement"]["low"],
-        -margin,
-        f"{metric} against {_called(champion)}: gain of at least {{}} ({_bound(confidence)})",
-    )
+        return False, f"cannot be compared with {_called(champion)}: {champion['reason']}"
+    text = f"{judged.metric} against {_called(champion)}: gain of at least {{}} ({_bound(judged.evaluation['confidence'])})"
+    return _at_least(champion["improvement"]["low"], -gate.champion_margin, text)
+
+
+def worst_slice(judged: Judged, gate: Gate) -> Verdict | None:
+    if gate.worst_slice is None:
+        return None
+    worst = judged.evaluation.get("worst_slice")
+    if worst is None:
+        return True, "no slice has enough rows"
+    where = f"{judged.metric} in the worst slice ({worst['column']} = {worst['value']})"
+    if plugins.part(plugins.Metric, judged.metric).lower_is_better:
+        return _at_most(worst["metric"], gate.worst_slice, f"{where} at most {{}}")
+    return _at_least(worst["metric"], gate.worst_slice, f"{where} at least {{}}")
+
+
+def calibrated(judged: Judged, gate: Gate) -> Verdict | None:
+    if gate.max_calibration_error is None:
+        return None
+    return _at_most(judged.evaluation["calibration_error"], gate.max_calibration_error, "calibration error at most {}")
+
+
+def quick(judged: Judged, gate: Gate) -> Verdict | None:
+    if gate.max_latency_ms is None:
+        return None
+    passed = judged.latency_ms is not None and judged.latency_ms <= gate.max_latency_ms
+    return passed, f"median time for one row {'within' if passed else 'over'} {gate.max_latency_ms:g} ms"
+
+
+def small(judged: Judged, gate: Gate) -> Verdict | None:
+    if gate.max_size_mb is None:
+        return None
+    return _at_most(round(judged.size_mb, 2), gate.max_size_mb, "size in MB at most {}")
+
+
+def not_rolled_back(judged: Judged, _gate: Gate) -> Verdict | None:
+    if not judged.rolled_back:
+        return None
+    return False, f"rolled back by a person at {judged.rolled_back}: promote it by hand"
 
 
 def _called(champion: dict[str, Any]) -> str:
@@ -101,13 +147,13 @@ def _bound(confidence: float) -> str:
     return f"{confidence * 100:.4g} % lower bound"
 
 
-def _at_least(name: str, value: float | None, limit: float, text: str, *, strictly: bool = False) -> Rule:
+def _at_least(value: float | None, limit: float, text: str, *, strictly: bool = False) -> Verdict:
     passed = value is not None and (value > limit if strictly else value >= limit)
-    return Rule(name, passed, f"{text.format(f'{limit:g}')}: {_seen(value)}")
+    return passed, f"{text.format(f'{limit:g}')}: {_seen(value)}"
 
 
-def _at_most(name: str, value: float | None, limit: float, text: str) -> Rule:
-    return Rule(name, value is not None and value <= limit, f"{text.format(f'{limit:g}')}: {_seen(value)}")
+def _at_most(value: float | None, limit: float, text: str) -> Verdict:
+    return value is not None and value <= limit, f"{text.format(f'{limit:g}')}: {_seen(value)}"
 
 
 def _seen(value: float | None) -> str:

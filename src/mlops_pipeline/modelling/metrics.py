@@ -1,7 +1,7 @@
 """Metrics of held-out predictions, as functions of row weights, so that one code gives the value and its bootstrap.
 
 Predictions are class probabilities, shape (rows, classes), or values, shape (rows,). Weights have shape
-(resamples, rows); every metric returns shape (resamples,).
+(resamples, rows); every metric returns shape (resamples,). Ours are declared in ``parts``; others' are called the same way.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Task
-from mlops_pipeline.config.pipeline import CLASSIFICATION_METRICS, LOWER_IS_BETTER, REGRESSION_METRICS
 
 Array = npt.NDArray[np.float64]
 
@@ -45,9 +45,9 @@ class Predictions:
     positive: int = 1
 
 
-def names(task: Task) -> tuple[str, ...]:
-    """The metrics that a task has."""
-    return REGRESSION_METRICS if task == "regression" else CLASSIFICATION_METRICS
+def direction(metric: str) -> float:
+    """1 where more of the metric is better, -1 where less is."""
+    return -1.0 if plugins.part(plugins.Metric, metric).lower_is_better else 1.0
 
 
 def score(metric: str, task: Task, y: npt.NDArray[Any], predicted: Array, classes: list[Any], positive: int) -> float:
@@ -82,7 +82,7 @@ def bootstrap_with_gain(
     metrics: Sequence[str], metric: str, ours: Predictions, theirs: Predictions, resamples: int, confidence: float, seed: int
 ) -> tuple[dict[str, Interval], Interval]:
     """:func:`bootstrap_all` of ours and :func:`paired_difference` over theirs, on one set of resampled rows."""
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    sign = direction(metric)
     place = list(metrics).index(metric)
 
     def both(w: Array) -> Array:
@@ -99,7 +99,7 @@ def paired_difference(
     metric: str, ours: Predictions, theirs: Predictions, resamples: int, confidence: float, seed: int
 ) -> tuple[Interval, npt.NDArray[np.float64]]:
     """How much better (positive) ours is than theirs on the same resampled rows, and every resampled difference."""
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    sign = direction(metric)
     differences = _resampled(lambda w: sign * (weighted(metric, ours, w) - weighted(metric, theirs, w)), len(ours.y), resamples, seed)
     value = sign * (point(metric, ours) - point(metric, theirs))
     return _interval(value, differences, confidence), differences
@@ -129,17 +129,19 @@ def _resampled(function: Callable[[Array], Array], rows: int, resamples: int, se
 
 
 def weighted(metric: str, made: Predictions, w: Array) -> Array:
-    """The metric under each row of weights."""
+    """The metric under each row of weights. Raises :class:`PipelineError` if another's part does not give numbers of this shape."""
+    part = plugins.part(plugins.Metric, metric)
     with np.errstate(invalid="ignore", divide="ignore"):
-        if made.task == "regression":
-            return _regression(metric, made.y.astype(np.float64), made.predicted, w)
-        if metric in ("roc_auc", "average_precision"):
-            ranked = _auc if metric == "roc_auc" else _average_precision
-            if made.task == "binary":
-                return ranked(made.predicted[:, made.positive], made.y == made.positive, w)
-            per_class = [ranked(made.predicted[:, k], made.y == k, w) for k in range(made.predicted.shape[1])]
-            return np.asarray(np.mean(per_class, axis=0))
-        return _classification(metric, made, w)
+        values = plugins.run(part, made, w)
+    try:
+        found: Array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise plugins.broken(part, error) from error
+    if found.shape != (len(w),):
+        raise plugins.broken(part, f"it gives shape {found.shape} for weights of shape {w.shape}, not {(len(w),)}")
+    if np.isinf(found).any() and not plugins.is_ours(part):
+        raise plugins.broken(part, "it gives an infinite value: give NaN where it is undefined")
+    return found
 
 
 def calibration_curve(made: Predictions, bins: int = 10) -> list[dict[str, float]]:
@@ -173,6 +175,23 @@ def _confidence(made: Predictions) -> tuple[Array, Array]:
     return made.predicted.max(axis=1), (made.predicted.argmax(axis=1) == made.y).astype(np.float64)
 
 
+def roc_auc(made: Predictions, w: Array) -> Array:
+    """Area under the ROC curve; of several classes, the mean over one against the rest."""
+    return _ranked(_auc, made, w)
+
+
+def average_precision(made: Predictions, w: Array) -> Array:
+    """Average precision; of several classes, the mean over one against the rest."""
+    return _ranked(_average_precision, made, w)
+
+
+def _ranked(ranked: Callable[[Array, npt.NDArray[np.bool_], Array], Array], made: Predictions, w: Array) -> Array:
+    if made.task == "binary":
+        return ranked(made.predicted[:, made.positive], made.y == made.positive, w)
+    per_class = [ranked(made.predicted[:, k], made.y == k, w) for k in range(made.predicted.shape[1])]
+    return np.asarray(np.mean(per_class, axis=0))
+
+
 def _auc(scores: Array, positive: npt.NDArray[np.bool_], w: Array) -> Array:
     """Area under the ROC curve: the weighted share of pairs in the right order, ties counted half."""
     ones, rows = _by_threshold(scores, positive, w)
@@ -203,24 +222,30 @@ def _by_threshold(scores: Array, positive: npt.NDArray[np.bool_], w: Array) -> t
     return np.add.reduceat(hits, starts, axis=1), np.add.reduceat(ordered, starts, axis=1)
 
 
-def _classification(metric: str, made: Predictions, w: Array) -> Array:
-    rows, classes = made.predicted.shape
+def log_loss(made: Predictions, w: Array) -> Array:
     seen = made.y >= 0
-    if metric == "log_loss":
-        chosen = np.where(seen, made.predicted[np.arange(rows), np.where(seen, made.y, 0)], 0.0)
-        loss = -np.log(np.clip(chosen, np.finfo(np.float32).eps, 1))
-    elif metric == "brier":
-        if made.task == "binary":
-            loss = (made.predicted[:, made.positive] - (made.y == made.positive)) ** 2
-        else:
-            loss = ((made.predicted - (made.y[:, None] == np.arange(classes))) ** 2).sum(axis=1)
-    else:
-        said = made.predicted.argmax(axis=1)
-        if metric == "accuracy":
-            loss = (said == made.y).astype(np.float64)
-        else:
-            kinds = [made.positive] if made.task == "binary" else range(classes)
-            return np.asarray(np.mean([_f1(said == k, made.y == k, w) for k in kinds], axis=0))
+    chosen = np.where(seen, made.predicted[np.arange(len(seen)), np.where(seen, made.y, 0)], 0.0)
+    return _mean(-np.log(np.clip(chosen, np.finfo(np.float32).eps, 1)), w)
+
+
+def brier(made: Predictions, w: Array) -> Array:
+    if made.task == "binary":
+        return _mean((made.predicted[:, made.positive] - (made.y == made.positive)) ** 2, w)
+    return _mean(((made.predicted - (made.y[:, None] == np.arange(made.predicted.shape[1]))) ** 2).sum(axis=1), w)
+
+
+def accuracy(made: Predictions, w: Array) -> Array:
+    return _mean((made.predicted.argmax(axis=1) == made.y).astype(np.float64), w)
+
+
+def f1(made: Predictions, w: Array) -> Array:
+    """The positive class's; of several classes, their mean."""
+    said = made.predicted.argmax(axis=1)
+    kinds = [made.positive] if made.task == "binary" else range(made.predicted.shape[1])
+    return np.asarray(np.mean([_f1(said == k, made.y == k, w) for k in kinds], axis=0))
+
+
+def _mean(loss: Array, w: Array) -> Array:
     return np.asarray(w @ loss / w.sum(axis=1))
 
 
@@ -229,13 +254,18 @@ def _f1(said: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_], w: Array) -> A
     return np.divide(2 * both, either, out=np.zeros_like(either), where=either > 0)
 
 
-def _regression(metric: str, y: Array, predicted: Array, w: Array) -> Array:
-    total = w.sum(axis=1)
-    if metric == "mae":
-        return np.asarray(w @ np.abs(y - predicted) / total)
-    squared = w @ (y - predicted) ** 2
-    if metric == "rmse":
-        return np.asarray(np.sqrt(squared / total))
+def mae(made: Predictions, w: Array) -> Array:
+    return _mean(np.abs(made.y.astype(np.float64) - made.predicted), w)
+
+
+def rmse(made: Predictions, w: Array) -> Array:
+    return np.sqrt(_mean((made.y.astype(np.float64) - made.predicted) ** 2, w))
+
+
+def r2(made: Predictions, w: Array) -> Array:
+    """NaN where the target does not vary."""
+    total, y = w.sum(axis=1), made.y.astype(np.float64)
+    squared = w @ (y - made.predicted) ** 2
     y = y - np.median(y)  # far from zero the difference of squares below would lose every digit
     mean = w @ y / total
     spread = w @ y**2 - total * mean**2

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlops_pipeline.config.pipeline import LOWER_IS_BETTER
-from mlops_pipeline.modelling.metrics import Interval, Predictions, bootstrap, point
+from mlops_pipeline.modelling.metrics import Interval, Predictions, bootstrap, direction, point
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,8 +36,7 @@ def slices(table: pl.DataFrame, columns: tuple[str, ...], metric: str, made: Pre
                 result = point(metric, _part(made, rows))
                 if np.isfinite(result):
                     found.append(Slice(column, value, int(rows.sum()), round(result, 6)))
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    return sorted(found, key=lambda part: (sign * part.metric, part.column, part.value))
+    return sorted(found, key=lambda part: (direction(metric) * part.metric, part.column, part.value))
 
 
 def slice_interval(

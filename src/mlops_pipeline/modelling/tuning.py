@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config.pipeline import LOWER_IS_BETTER, Settings, feature_columns, tuning_metric
+from mlops_pipeline import plugins
+from mlops_pipeline.config.pipeline import Settings, feature_columns, tuning_metric
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.modelling.estimators import ESTIMATORS, build_model, fit, predict
+from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, predict
 from mlops_pipeline.modelling.frame import positive_index
-from mlops_pipeline.modelling.metrics import score
+from mlops_pipeline.modelling.metrics import direction, score
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,11 @@ def tune(settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any
     import optuna
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    if not settings.tuning.trials or settings.train.estimator == "dummy":
+    estimator, _ = parts_of_model(settings.train.estimator, settings.train.encoder)
+    if not settings.tuning.trials:
+        return Tuned()
+    if estimator.search is None:
+        console.print(f"            nothing to search for: {estimator.name} names no search")
         return Tuned()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = _study(settings, layout)
@@ -80,9 +85,10 @@ def _study(settings: Settings, layout: Layout) -> Study:
         tuning_metric(settings),
         list(feature_columns(settings)),
     )
+    parts = (*parts_of_model(settings.train.estimator, settings.train.encoder), plugins.part(plugins.Metric, tuning_metric(settings)))
     made_with = [
         sha256_of_file(path)
-        for path in (layout.train, layout.lock, Path(__file__), Path(__file__).with_name("estimators.py"))
+        for path in (layout.train, layout.lock, Path(__file__), Path(__file__).with_name("estimators.py"), *plugins.files(parts))
         if path.exists()
     ]
     key = hashlib.sha256(f"{made_with} {asked!r}".encode()).hexdigest()[:16]
@@ -90,7 +96,7 @@ def _study(settings: Settings, layout: Layout) -> Study:
     study = optuna.create_study(
         storage=settings.tuning.storage or f"sqlite:///{layout.tuning / f'{settings.name}.db'}",
         study_name=f"{settings.name}-{key}",
-        direction="minimize" if tuning_metric(settings) in LOWER_IS_BETTER else "maximize",
+        direction="minimize" if direction(tuning_metric(settings)) < 0 else "maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
         load_if_exists=True,
     )
@@ -145,12 +151,17 @@ def _trial(trial: Trial, settings: Settings, x: Any, y: Any, folds: list[tuple[A
     import optuna
 
     data = settings.dataset
-    params = {**settings.train.params, **ESTIMATORS[settings.train.estimator].search(trial)}
+    estimator, _ = parts_of_model(settings.train.estimator, settings.train.encoder)
+    params = {**settings.train.params, **plugins.sought(estimator, trial)}
     scores: list[float] = []
     for step, (fitted, scored) in enumerate(folds):
-        model = build_model(settings.train.estimator, data.task, feature_columns(settings), params, settings.seed)
-        fit(model, x.iloc[fitted], y[fitted], settings.train.threads)
-        classes = [] if data.task == "regression" else model.classes_.tolist()
+        model = build_model(settings.train.estimator, data.task, feature_columns(settings), params, settings.seed, settings.train.encoder)
+        try:
+            fit(model, x.iloc[fitted], y[fitted], settings.train.threads)
+        except Exception as error:  # the libraries raise types of their own for parameters out of range
+            raise PipelineError(f"train.params = {params}: {estimator.name} refuses to fit: {one_line(error)}") from error
+        classes = [] if data.task == "regression" else sorted(set(y[fitted].tolist()), key=lambda value: (str(type(value)), value))
+        check_answers(estimator, model, x.iloc[scored].head(5), data.task, classes)
         predicted = predict(model, x.iloc[scored], data.task)
         seen = score(tuning_metric(settings), data.task, y[scored], predicted, classes, positive_index(classes, data))
         if np.isfinite(seen):

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.events import Cause
 from mlops_pipeline.files import replacing
@@ -22,13 +23,13 @@ from mlops_pipeline.pipeline.render import code_of
 class Cache:
     """The DVC repository of one project, seen through one pipeline's stages, read once."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, settings: Settings, layout: Layout) -> None:
         from dvc.exceptions import DvcException, NotDvcRepoError
         from dvc.repo import Repo
 
         logging.getLogger("dvc").setLevel(logging.ERROR)
         logging.getLogger("dvc_objects").setLevel(logging.CRITICAL)
-        self._layout, self._error = layout, DvcException
+        self._settings, self._layout, self._error = settings, layout, DvcException
         self._unwritten: list[Any] = []
         try:
             self._repo = Repo(str(layout.project))
@@ -136,7 +137,7 @@ class Cache:
         causes: list[Cause] = []
         if status and stage.name not in recorded:
             return [Cause("never run")]
-        code = set(code_of(stage, self._layout))
+        code = set(code_of(stage, self._settings, self._layout))
         config = self._layout.relative(self._layout.config)
         for entry in status:
             if not isinstance(entry, dict):

@@ -26,7 +26,11 @@ def source_files(module: str) -> tuple[Path, ...]:
 def _graph():  # type: ignore[no-untyped-def]  # grimp ships no public name for its graph's type
     import grimp
 
-    return grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
+    graph = grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
+    if {f"{PACKAGE}.plugins", f"{PACKAGE}.parts"} <= graph.modules:
+        # Imported by its name, as any module of parts is.
+        graph.add_import(importer=f"{PACKAGE}.plugins", imported=f"{PACKAGE}.parts")
+    return graph
 
 
 def _file(home: Path, module: str) -> Path:

@@ -30,6 +30,7 @@ class Stage:
     ``owns`` are outputs that people edit too: they are kept in Git, and the stage reads them before it writes them.
     A stage that ``acts`` changes something besides its files, so its outputs are never restored in place of running it.
     The function of one that ``tells`` takes a listener too, for what happens within it.
+    ``parts`` says for what it uses parts (names of :func:`parts_used`): the files of a project's own are code of the stage.
     What else a stage depends on follows from this: the modules its function imports, and the lock file.
 
     Every orchestrator gives one try ``hours``, and after a failure waits ``retry_delay_s`` seconds, then ``retry_factor`` times as long.
@@ -43,6 +44,7 @@ class Stage:
     writes: tuple[str, ...] = ()
     owns: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     acts: bool = False
     hours: int = 2
     tells: bool = False
@@ -93,6 +95,7 @@ STAGES: tuple[Stage, ...] = (
         reads=("raw",),
         writes=("validation_json", "validation_html"),
         owns=("schema",),
+        parts=("checks",),
     ),
     Stage(
         name="split",
@@ -111,6 +114,7 @@ STAGES: tuple[Stage, ...] = (
         reads=("train", "ingest_report"),
         writes=("model", "training"),
         hours=12,
+        parts=("model", "search"),
     ),
     Stage(
         name="evaluate",
@@ -120,6 +124,7 @@ STAGES: tuple[Stage, ...] = (
         reads=("train", "test", "split_report", "model", "training"),
         writes=("evaluation",),
         metrics=("metrics",),
+        parts=("model", "metrics"),
     ),
     Stage(
         name="register",
@@ -128,6 +133,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("name", "seed", "dataset", "evaluate", "gate", "registry"),
         reads=("test", "model", "training", "evaluation", "metrics"),
         writes=("registration",),
+        parts=("model", "metrics", "gate"),
         acts=True,
         tells=True,
     ),

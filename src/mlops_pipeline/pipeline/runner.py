@@ -51,7 +51,7 @@ def prepare(settings: Settings, layout: Layout, console: Console) -> Cache:
         _refuse_another_pipelines_file(layout)
         write_text(layout.dvc_file, dvc_yaml(settings, layout))
         console.print(f"{layout.relative(layout.dvc_file)} rendered from {layout.relative(layout.config)}", style="dim", markup=False)
-    return Cache(layout)
+    return Cache(settings, layout)
 
 
 def run(

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
+from mlops_pipeline import plugins
 from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
 from mlops_pipeline.contract.task import TASKS
 from mlops_pipeline.errors import PipelineError, one_line
@@ -91,6 +92,7 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
     """
     _check_digest(folder, found)
     contract = _contract(folder / FILE)
+    _check_parts(folder, contract)
     evaluation: dict[str, Any] = _decoded(folder / "evaluation.json", dict[str, Any])
     expected = _decoded(folder / "expected.json", Expected)
     if not expected.rows:
@@ -287,6 +289,15 @@ def _decoded(path: Path, kind: type[Content]) -> Content:
         raise Unfit("missing", f"{path}: is missing: register the version anew with `mlops run`") from error
     except (OSError, ValueError) as error:
         raise Unfit("unreadable", f"{path}: is damaged ({one_line(error)}): restore it, or promote another version") from error
+
+
+def _check_parts(folder: Path, contract: Contract) -> None:
+    """A twin holds all that the model is made of; the model itself needs the parts that it was made by."""
+    if (folder / "onnx/model.onnx").is_file():
+        return
+    lacking = plugins.lacking(contract.parts)
+    if lacking:
+        raise Unfit("unreadable", f"{folder}: needs {lacking}, which this server does not have: name its file under plugins:")
 
 
 def _contract(path: Path) -> Contract:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline import environment
+from mlops_pipeline import environment, plugins
 from mlops_pipeline.config.serving import Serving
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import EVENTS
@@ -34,6 +34,7 @@ SWITCH_S = 0.0005
 def work(settings: Serving, config: Path, place: Place, number: int, listener: socket.socket, beats: Any) -> None:
     """One worker, from its models to its last answer."""
     environment.prepare()
+    plugins.use(place.parts)
     logs.set_up(settings.log.format)
     sys.setswitchinterval(SWITCH_S)
     application, first = assembled(settings, config, place, number, beats)

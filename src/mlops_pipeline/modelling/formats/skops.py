@@ -8,11 +8,14 @@ import re
 import sys
 import warnings
 import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError, one_line
@@ -42,16 +45,19 @@ TRUSTED_TYPES = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 )
-"""Types beyond skops's own list that our estimators are made of. Fixed here: a file never says what it may load."""
+"""Types beyond skops's own list that our estimators are made of. Fixed here and in plugins: a file never says what it may load."""
 
 _EPOCH = "1970-01-01 00:00:00.000000"
 
 
-def save_model(folder: Path, model: Pipeline, sample: pd.DataFrame, task: Task, requirements: list[str]) -> None:
+def save_model(
+    folder: Path, model: Pipeline, sample: pd.DataFrame, task: Task, requirements: list[str], trusted: Sequence[str] = ()
+) -> None:
     """Write an MLflow model (scikit-learn flavour in skops format) with signature and input example.
 
     ``sample`` is a few raw rows; every null in it makes its column optional. Times and identifiers that MLflow would
-    draw anew are fixed, so that equal models are equal folders.
+    draw anew are fixed, so that equal models are equal folders. ``trusted`` are types that the model's parts name beyond ours.
+    Raises :class:`PipelineError` for a type that nobody trusts.
     """
     import mlflow.sklearn
     from mlflow.models import Model, infer_signature
@@ -59,14 +65,14 @@ def save_model(folder: Path, model: Pipeline, sample: pd.DataFrame, task: Task, 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     python = ".".join(map(str, sys.version_info[:2]))
     outputs = model.predict(sample) if task == "regression" else model.predict_proba(sample)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _types_named():
         warnings.simplefilter("ignore")
         mlflow.sklearn.save_model(
             model,
             str(folder),
             mlflow_model=Model(utc_time_created=_EPOCH, model_uuid="0" * 32),
             serialization_format="skops",
-            skops_trusted_types=list(TRUSTED_TYPES),
+            skops_trusted_types=[*TRUSTED_TYPES, *trusted],
             signature=infer_signature(sample, outputs),
             input_example=sample.head(3),
             conda_env={"name": "model", "channels": ["conda-forge"], "dependencies": [f"python={python}", "pip", {"pip": requirements}]},
@@ -74,6 +80,23 @@ def save_model(folder: Path, model: Pipeline, sample: pd.DataFrame, task: Task, 
         )
     _canonical_skops(folder / SKOPS_FILE)
     _true_size(folder)
+
+
+@contextmanager
+def _types_named() -> Iterator[None]:
+    """Say of a type that nobody trusts where to name it."""
+    from mlflow.exceptions import MlflowException
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        yield
+    except MlflowException as error:
+        cause = error.__cause__ or error.__context__
+        if not isinstance(cause, UntrustedTypesFoundException):
+            raise
+        raise PipelineError(
+            f"train.estimator: {one_line(cause).rstrip('.')}: name them where the part is declared, trusted=(...), if they may be loaded"
+        ) from error
 
 
 def load_model(folder: Path) -> Pipeline:
@@ -88,9 +111,11 @@ def load_model(folder: Path) -> Pipeline:
     if not path.is_file():
         raise PipelineError(f"{folder}: holds no {SKOPS_FILE}: only models of this pipeline are loaded, never a pickle")
     try:
-        model: Pipeline = skops.io.load(path, trusted=list(TRUSTED_TYPES))
+        model: Pipeline = skops.io.load(path, trusted=[*TRUSTED_TYPES, *plugins.trusted_types()])
     except UntrustedTypesFoundException as error:
-        raise PipelineError(f"{path}: {one_line(error)}: it was not made by this pipeline") from error
+        raise PipelineError(
+            f"{path}: {one_line(error)}: it was not made by this pipeline, or by a part whose file plugins: does not name"
+        ) from error
     except (OSError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise PipelineError(f"{path}: is no skops model ({one_line(error)}): fetch it anew, or train again") from error
     return model

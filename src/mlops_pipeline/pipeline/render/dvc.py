@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline import plugins
+from mlops_pipeline.config.pipeline import Settings, parts_used
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.code_graph import source_files
@@ -32,7 +33,7 @@ def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) ->
     entry: dict[str, Any] = {"desc": stage.summary, "cmd": f"mlops stage {stage.name} --config {shlex.quote(config)}"}
     if layout.root != layout.project:
         entry["wdir"] = "/".join([".."] * len(layout.root.relative_to(layout.project).parts))
-    entry["deps"] = [*map(layout.relative, stage.inputs(settings, layout)), *code_of(stage, layout), *_lock(layout)]
+    entry["deps"] = [*map(layout.relative, stage.inputs(settings, layout)), *code_of(stage, settings, layout), *_lock(layout)]
     entry["params"] = [{config: list(stage.settings)}]
     entry["outs"] = outs
     if stage.metrics:
@@ -40,10 +41,13 @@ def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) ->
     return entry
 
 
-def code_of(stage: Stage, layout: Layout) -> list[str]:
-    """Source files of ours that the stage's function imports; none where the package lies outside the project."""
-    files = source_files(inspect.getmodule(stage.run).__name__)  # type: ignore[union-attr]
-    return [layout.relative(path) for path in files if path.is_relative_to(layout.project)]
+def code_of(stage: Stage, settings: Settings, layout: Layout) -> list[str]:
+    """Source files in the project that the stage runs: of ours, what its function imports; of others, the parts that it uses."""
+    used = parts_used(settings) if stage.parts else {}
+    parts = [part for purpose in stage.parts for part in used[purpose]]
+    modules = {inspect.getmodule(stage.run).__name__, *plugins.our_modules(parts)}  # type: ignore[union-attr]
+    ours = sorted({file for module in modules for file in source_files(module)})
+    return [layout.relative(path) for path in dict.fromkeys((*ours, *plugins.files(parts))) if path.is_relative_to(layout.project)]
 
 
 def _lock(layout: Layout) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Dataset
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.contract.spec import FORMAT, Column, Contract, Recipe
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.modelling.estimators import build_model, fit
+from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model
 from mlops_pipeline.modelling.formats.skops import model_digest, save_model, size_in_bytes
 from mlops_pipeline.modelling.frame import class_named, model_input, read_target
 from mlops_pipeline.modelling.requirements import model_requirements
@@ -40,19 +41,25 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     y = read_target(layout.train, data)
     classes = _classes(y, settings)
     x = model_input(table, features)
+    parts = parts_of_model(settings.train.estimator, settings.train.encoder)
     tuned = tune(settings, layout, table, x, y, console)
     params = {**settings.train.params, **tuned.params}
-    model = build_model(settings.train.estimator, data.task, features, params, settings.seed)
+    model = build_model(settings.train.estimator, data.task, features, params, settings.seed, settings.train.encoder)
     began = time.perf_counter()
     with console.status(f"fitting {settings.train.estimator} on {len(x):,} rows"):
         try:
             fit(model, x, y, settings.train.threads)
+        except PipelineError:
+            raise
         except Exception as error:  # the libraries raise types of their own for parameters out of range
             raise PipelineError(f"train.params = {params}: {settings.train.estimator} refuses to fit: {one_line(error)}") from error
     fit_seconds = time.perf_counter() - began
     sample = _sample(x, features)
+    check_answers(parts[0], model, sample, data.task, classes)
+    requirements = [each for part in parts for each in part.requirements]
+    trusted = [each for part in parts for each in part.trusted]
     with replacing_folder(layout.model) as folder:
-        save_model(folder, model, sample, data.task, model_requirements(settings.train.estimator))
+        save_model(folder, model, sample, data.task, model_requirements(requirements), trusted=trusted)
     contract = Contract(
         format=FORMAT,
         task=data.task,
@@ -66,6 +73,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         estimator=settings.train.estimator,
         params=params,
         tuning=tuned.summary,
+        parts=plugins.described(parts),
         seed=settings.seed,
         model_sha256=model_digest(layout.model),
         model_bytes=size_in_bytes(layout.model),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline import plugins
+from mlops_pipeline.config.pipeline import Settings, checks_of, feature_columns, part_settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import write_json, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pages import page
+from mlops_pipeline.tables.checks import Examined
 from mlops_pipeline.tables.leakage import single_feature_aucs
-from mlops_pipeline.tables.schema import Failure, failures, infer_schema, read_schema, write_schema
+from mlops_pipeline.tables.schema import Failure, infer_schema, read_schema, write_schema
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,12 +33,18 @@ def validate(settings: Settings, layout: Layout, console: Console) -> None:
         write_schema(infer_schema(table, settings.dataset, settings.validate_, settings.name), layout.schema)
         console.print(f"            schema inferred: read and commit {layout.relative(layout.schema)}")
     duplicates = table.height - table.hash_rows().n_unique()
-    aucs = single_feature_aucs(table, list(feature_columns(settings)), settings.dataset)
-    found = [*failures(table, read_schema(layout.schema)), *_table_failures(table, settings, aucs, duplicates)]
+    features = tuple(feature_columns(settings))
+    aucs = single_feature_aucs(table, list(features), settings.dataset)
+    by_check = _failures(settings, Examined(table, settings.dataset, features, read_schema(layout.schema), duplicates, aucs))
+    found = [failure for failures in by_check.values() for failure in failures]
     report = {
         "dataset": settings.name,
         "rows": table.height,
         "passed": not found,
+        "checks": [
+            {"name": check.name, "owner": plugins.owner(check).name, "summary": check.summary, "failures": len(by_check[check.name])}
+            for check in checks_of(settings)
+        ],
         "failures": [asdict(failure) for failure in found],
         "columns": _column_facts(table),
         "single_feature_auc": {name: round(value, 4) for name, value in aucs.items()},
@@ -45,6 +53,9 @@ def validate(settings: Settings, layout: Layout, console: Console) -> None:
     }
     write_json(layout.validation_json, report)
     write_text(layout.validation_html, page("validation.html", title=f"Validation of {settings.name}", report=report))
+    for check in plugins.not_ours(checks_of(settings)):
+        broken = len(by_check[check.name])
+        console.print(f"            check {check.name}: {f'{broken} failed' if broken else 'passed'}", highlight=False, markup=False)
     if found:
         console.print(_failure_table(found))
         first = found[0]
@@ -62,55 +73,24 @@ def validate(settings: Settings, layout: Layout, console: Console) -> None:
     console.print(f"            {table.height:,} rows × {table.width} columns keep the schema")
 
 
-def _table_failures(table: pl.DataFrame, settings: Settings, aucs: dict[str, float], duplicates: int) -> list[Failure]:
-    rules, data = settings.validate_, settings.dataset
-    found = []
-    if duplicates > rules.max_duplicate_share * table.height:
-        found.append(
-            Failure(
-                "(table)",
-                f"at most {rules.max_duplicate_share:.1%} duplicate rows",
-                duplicates,
-                f"{duplicates / table.height:.1%}",
-                "take the repeated rows out, or raise validate.max_duplicate_share",
-            )
-        )
-    if data.entity_key:
-        repeated = table.height - table.n_unique(list(data.entity_key))
-        if repeated:
-            remedy = "mend the data, or name more columns under dataset.entity_key"
-            found.append(Failure(", ".join(data.entity_key), "entity_key is unique", repeated, f"{repeated} repeated", remedy))
-    another = "add rows with other values, or name another dataset.target"
-    if data.task != "regression":
-        shares = table[data.target].value_counts(normalize=True, sort=True)
-        if shares.height < 2:
-            found.append(Failure(data.target, "at least two classes", table.height, str(shares[data.target].to_list()), another))
-        for value, share in shares.iter_rows():
-            if share < rules.min_class_share:
-                found.append(
-                    Failure(
-                        data.target,
-                        f"each class at least {rules.min_class_share:.1%}",
-                        round(share * table.height),
-                        f"{value}: {share:.2%}",
-                        f"add rows of class {value}, or lower validate.min_class_share",
-                    )
-                )
-    elif table[data.target].n_unique() < 2:
-        found.append(Failure(data.target, "target varies", table.height, "one value", another))
-    if table.height >= 100:
-        found += [
-            Failure(
-                name,
-                f"no leakage: alone predicts the target with AUC of at most {rules.max_single_feature_auc}",
-                table.height,
-                f"AUC {value:.3f}",
-                f"put {name} under dataset.known_after_outcome if only the outcome tells it, or raise validate.max_single_feature_auc",
-            )
-            for name, value in aucs.items()
-            if value > rules.max_single_feature_auc
-        ]
+def _failures(settings: Settings, examined: Examined) -> dict[str, list[Failure]]:
+    """What each check found, ours first: those that the settings name are asked with settings of their own."""
+    rules = settings.validate_
+    found: dict[str, list[Failure]] = {}
+    for check in checks_of(settings):
+        own = part_settings(check, rules.checks.get(check.name, {}), "validate", "checks")
+        said = plugins.run(check, examined, own if check.name in rules.checks else rules)
+        found[check.name] = [_sound(check, failure) for failure in plugins.run_through(check, said)]
     return found
+
+
+def _sound(check: plugins.Check, failure: Any) -> Failure:
+    """A failure with a remedy, whoever's check found it."""
+    if not isinstance(failure, Failure):
+        raise plugins.broken(check, f"it gives a {type(failure).__name__}, not Failures (mlops_pipeline.tables.schema)")
+    if failure.remedy or plugins.is_ours(check):
+        return failure
+    return replace(failure, remedy=f"mend the data, or change validate.checks.{check.name}")
 
 
 def _column_facts(table: pl.DataFrame) -> list[dict[str, Any]]:

@@ -1,0 +1,560 @@
+"""The parts that a pipeline is put together from, one table for each kind: ours, installed ones, and those of a project's own files.
+
+A part is declared as a value in a module: by a decorator on its function (:func:`metric`), or as :class:`Metric` with the place of the
+function, ``"module:function"``, which is then imported when the part is used. Every module-level value that is a part (or a tuple of
+parts) counts. Ours stand in ``mlops_pipeline.parts``; others come by the entry point group ``mlops_pipeline.parts``, whose entries name
+modules, and by the files and modules that a configuration names under ``plugins``.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, TypeVar
+
+from mlops_pipeline.errors import PipelineError, one_line
+
+GROUP = "mlops_pipeline.parts"
+OURS = "mlops_pipeline.parts"
+PACKAGE = "mlops_pipeline"
+DISTRIBUTION = "mlops-pipeline"
+TASKS = ("binary", "multiclass", "regression")
+
+Function = Callable[..., Any]
+Place = Function | str
+"""A function, or where it is: ``"module:function"``."""
+
+
+class Module:
+    """A module whose functions are named here (``Module("mine").fit`` is ``"mine:fit"``) and imported when they are used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, function: str) -> str:
+        return f"{self._name}:{function}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part: its name in the configuration, its function, a line for people, and the model of its settings if it has any."""
+
+    KIND: ClassVar[str] = "part"
+
+    name: str
+    function: Place
+    summary: str = ""
+    settings: type[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Estimator(Part):
+    """``function(task, seed)`` makes an unfitted scikit-learn estimator, whose own parameters ``train.params`` then sets.
+
+    With ``settings`` it is ``function(task, seed, settings)``, and ``train.params`` are those. ``search(trial)`` says where Optuna looks
+    for better ones. ``trusted`` are the types, beyond skops's own list, that a fitted one is made of; ``requirements`` the
+    distributions that loading it needs.
+    """
+
+    KIND: ClassVar[str] = "estimator"
+
+    tasks: tuple[str, ...] = TASKS
+    encoder: str = "ordinal"
+    search: Place | None = None
+    trusted: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Encoder(Part):
+    """``function(features)`` makes an unfitted scikit-learn transformer of raw columns to a float matrix."""
+
+    KIND: ClassVar[str] = "encoder"
+
+    trusted: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Metric(Part):
+    """``function(made, weights)``: predictions and weights of shape (resamples, rows) to values of shape (resamples,), NaN if undefined."""
+
+    KIND: ClassVar[str] = "metric"
+
+    tasks: tuple[str, ...] = TASKS
+    lower_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Check(Part):
+    """``function(examined, settings)`` yields a ``Failure`` for each rule that the table breaks."""
+
+    KIND: ClassVar[str] = "check"
+
+
+@dataclass(frozen=True)
+class GateRule(Part):
+    """``function(judged, settings)``: whether the version passes, and why in words; None where the rule has nothing to say."""
+
+    KIND: ClassVar[str] = "gate rule"
+
+    limit: str = ""
+    """Of ours: the key under ``gate`` that it goes by; null there switches it off."""
+
+
+@dataclass(frozen=True)
+class Format(Part):
+    """How a fitted model lies on disk."""
+
+    KIND: ClassVar[str] = "format"
+
+
+@dataclass(frozen=True)
+class Store(Part):
+    """Where the record of predictions is kept."""
+
+    KIND: ClassVar[str] = "store"
+
+
+@dataclass(frozen=True)
+class Channel(Part):
+    """Where alerts go."""
+
+    KIND: ClassVar[str] = "channel"
+
+
+KINDS: tuple[type[Part], ...] = (Estimator, Encoder, Metric, Check, GateRule, Format, Store, Channel)
+
+Kind = TypeVar("Kind", bound=Part)
+
+
+def estimator(
+    name: str,
+    *,
+    tasks: tuple[str, ...] = TASKS,
+    encoder: str = "ordinal",
+    search: Place | None = None,
+    settings: type[Any] | None = None,
+    trusted: tuple[str, ...] = (),
+    requirements: tuple[str, ...] = (),
+) -> Callable[[Function], Estimator]:
+    """Make an :class:`Estimator` of a function."""
+    return lambda function: Estimator(name, function, _summary(function), settings, tasks, encoder, search, trusted, requirements)
+
+
+def encoder(name: str, *, trusted: tuple[str, ...] = (), requirements: tuple[str, ...] = ()) -> Callable[[Function], Encoder]:
+    """Make an :class:`Encoder` of a function."""
+    return lambda function: Encoder(name, function, _summary(function), None, trusted, requirements)
+
+
+def metric(name: str, *, tasks: tuple[str, ...] = TASKS, lower_is_better: bool = False) -> Callable[[Function], Metric]:
+    """Make a :class:`Metric` of a function."""
+    return lambda function: Metric(name, function, _summary(function), None, tasks, lower_is_better)
+
+
+def check(name: str, *, settings: type[Any] | None = None) -> Callable[[Function], Check]:
+    """Make a :class:`Check` of a function."""
+    return lambda function: Check(name, function, _summary(function), settings)
+
+
+def gate_rule(name: str, *, settings: type[Any] | None = None) -> Callable[[Function], GateRule]:
+    """Make a :class:`GateRule` of a function."""
+    return lambda function: GateRule(name, function, _summary(function), settings)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who a part is from: this package, a distribution, a module, or a file of the project with the project's files that it imports."""
+
+    name: str
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one configuration adds: the ``plugins`` it names, relative to its project; ``origin`` is named in errors."""
+
+    project: Path | None = None
+    plugins: tuple[str, ...] = ()
+    origin: str = ""
+
+
+Table = Mapping[tuple[type[Part], str], tuple[Part, Owner]]
+
+
+@dataclass
+class _State:
+    """What this process works with: one configuration's parts, read when the first is asked for."""
+
+    source: Source = Source()
+    table: Table | None = None
+    digest: str = ""
+    files: set[Path] = field(default_factory=set)
+    """The project's files that were imported."""
+    folders: list[str] = field(default_factory=list)
+    """What was put on the path to import them."""
+
+
+_state = _State()
+_reading = threading.RLock()
+"""Files are run by one thread, whoever asks first."""
+
+
+def use(source: Source) -> None:
+    """Work with the parts that this configuration names beside ours and the installed ones. They are read when one is asked for."""
+    digest = _digest(source)
+    if source != _state.source or digest != _state.digest:
+        _state.source, _state.digest, _state.table = source, digest, None
+
+
+def source() -> Source:
+    """Whose parts this process works with, for one that it starts."""
+    return _state.source
+
+
+def parts(kind: type[Kind]) -> dict[str, Kind]:
+    """Every part of a kind, by name: ours first. Raises :class:`PipelineError` if one that is named cannot be read."""
+    return {name: part for (of, name), (part, _) in _table().items() if of is kind and isinstance(part, kind)}
+
+
+def part(kind: type[Kind], name: str, key: str = "") -> Kind:
+    """The part of that name; :class:`PipelineError` names those that there are, and the ``key`` that named it."""
+    known = parts(kind)
+    if name not in known:
+        where = f"{key} = '{name}': " if key else f"{kind.KIND} '{name}': "
+        raise PipelineError(
+            f"{where}there is no such {kind.KIND}: use one of {', '.join(known) or '(none)'}, or name the file that has it under plugins:"
+        )
+    return known[name]
+
+
+def owner(part: Part) -> Owner:
+    """Who a part is from."""
+    found, from_ = _table().get((type(part), part.name), (None, Owner("unknown")))
+    return from_ if found is part else Owner("unknown")
+
+
+def is_ours(part: Part) -> bool:
+    """Whether a part is this package's own."""
+    return owner(part).name == DISTRIBUTION
+
+
+def files(parts: Iterable[Part]) -> tuple[Path, ...]:
+    """The files of the project that these parts are made of; none for ours and installed ones, which the lock file stands for."""
+    return tuple(sorted({file for part in parts for file in owner(part).files}))
+
+
+def our_modules(parts: Iterable[Part]) -> set[str]:
+    """The modules of this package that hold the functions of these parts."""
+    return {part.function.partition(":")[0] for part in parts if isinstance(part.function, str) and is_ours(part)}
+
+
+def trusted_types() -> tuple[str, ...]:
+    """The types that the parts which are named here say their models are made of."""
+    named = (part for kind in (Estimator, Encoder) for part in parts(kind).values())
+    return tuple(sorted({each for part in named if isinstance(part, Estimator | Encoder) for each in part.trusted}))
+
+
+def described(parts: Iterable[Part]) -> list[dict[str, str]]:
+    """Parts as a model's ``training.json`` names what it needs."""
+    return [{"kind": part.KIND, "name": part.name, "owner": owner(part).name} for part in parts]
+
+
+def lacking(needed: Iterable[Mapping[str, str]]) -> str:
+    """The first of the parts that a model needs and that is not here, in words; empty if all are."""
+    kinds = {kind.KIND: kind for kind in KINDS}
+    for wanted in needed:
+        kind = kinds.get(str(wanted.get("kind")))
+        if kind is None or wanted.get("name") not in parts(kind):
+            return f"the {wanted.get('kind')} '{wanted.get('name')}' of {wanted.get('owner')}"
+    return ""
+
+
+def loaded(place: Place) -> Function:
+    """The function at a place, imported now if it is named. Raises :class:`PipelineError` if there is none."""
+    if callable(place):
+        return place
+    module, _, name = place.partition(":")
+    try:
+        found: Function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise PipelineError(f"'{place}': cannot be imported ({one_line(error)}): write module:function of one that can") from error
+    return found
+
+
+def run(part: Part, *arguments: Any) -> Any:
+    """What the part's function returns; what goes wrong in another's part is told in one line with its file and line."""
+    try:
+        return loaded(part.function)(*arguments)
+    except PipelineError:
+        raise
+    except Exception as error:
+        if is_ours(part):
+            raise
+        raise broken(part, error) from error
+
+
+def run_through(part: Part, said: Any) -> list[Any]:
+    """All that a part's function yields, where it may still fail while it does; None is nothing."""
+    try:
+        return list(said if said is not None else ())
+    except PipelineError:
+        raise
+    except Exception as error:
+        if is_ours(part):
+            raise
+        raise broken(part, error) from error
+
+
+def not_ours(parts: Iterable[Kind]) -> list[Kind]:
+    """Those that are not this package's own."""
+    return [part for part in parts if not is_ours(part)]
+
+
+def sought(part: Estimator, trial: Any) -> dict[str, Any]:
+    """The parameters that an estimator's search asks a trial for; none if it has no search."""
+    if part.search is None:
+        return {}
+    try:
+        return dict(loaded(part.search)(trial))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise broken(part, error) from error
+
+
+def broken(part: Part, error: object) -> PipelineError:
+    """That a part does not do what it should, as one line."""
+    raised = f"{type(error).__name__}: {one_line(error)}" if isinstance(error, Exception) else one_line(error)
+    return PipelineError(f"{owner(part).name}: {part.KIND} '{part.name}' fails: {raised}{_line_in(part, error)}: mend it there")
+
+
+def _line_in(part: Part, error: object) -> str:
+    """The last line of the part's own files that an error passed through."""
+    if not isinstance(error, Exception):
+        return ""
+    own = {str(file) for file in owner(part).files}
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
+    return f" (line {lines[-1]})" if lines else ""
+
+
+def _table() -> Table:
+    table = _state.table
+    if table is None:
+        with _reading:
+            table = _state.table = _state.table or _read(_state.source)
+    return table
+
+
+def _read(source: Source) -> Table:
+    """Every part that is there. Raises :class:`PipelineError` for what cannot be read, and for a name that two have."""
+    _leave()
+    table: dict[tuple[type[Part], str], tuple[Part, Owner]] = {}
+    for module, who in _modules(source):
+        for part in _parts_in(module):
+            _check_declaration(part, who)
+            key = (type(part), part.name)
+            former, whose = table.get(key, (part, who))
+            if former is not part:
+                raise PipelineError(f"{part.KIND} '{part.name}' is declared by both {whose.name} and {who.name}: rename one of them")
+            table.setdefault(key, (part, who))
+    return table
+
+
+def _modules(source: Source) -> Iterator[tuple[ModuleType, Owner]]:
+    from importlib.metadata import entry_points
+
+    yield importlib.import_module(OURS), Owner(DISTRIBUTION)
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.dist.name if entry.dist else "", entry.name)):
+        who = Owner(entry.dist.name if entry.dist else entry.value)
+        try:
+            yield importlib.import_module(entry.module), who
+        except Exception as error:
+            raise PipelineError(
+                f"{who.name}: its parts cannot be loaded: {type(error).__name__}: {one_line(error)}: mend or remove it"
+            ) from error
+    for place, plugin in enumerate(source.plugins):
+        where = f"{source.origin}: plugins.{place} = '{plugin}'"
+        if plugin in source.plugins[:place]:
+            raise PipelineError(f"{where}: is named twice: take one of them out")
+        yield _of_project(plugin, source, where) if source.project and plugin.endswith(".py") else _of_path(plugin, source, where)
+
+
+def _of_project(plugin: str, source: Source, where: str) -> tuple[ModuleType, Owner]:
+    """A file of the project as a module of its own name, which must be nobody else's: a saved model's types are found by it."""
+    project = Path(str(source.project)).resolve()
+    path = (project / plugin).resolve()
+    if not path.is_relative_to(project):
+        raise PipelineError(f"{where}: lies outside the project {project}: move it inside")
+    if not path.is_file():
+        raise PipelineError(f"{where}: there is no such file in {project}: paths are relative to the project's folder")
+    name = path.stem
+    if not name.isidentifier():
+        raise PipelineError(f"{where}: '{name}' is no module's name: rename the file, with letters, digits and _ alone")
+    if not _is(name, path):
+        raise PipelineError(f"{where}: another module is called '{name}': rename the file")
+    _enter(path.parent)
+    _enter(project)
+    files = _local_files(path, project)
+    _state.files |= {*files}
+    who = Owner(path.relative_to(project).as_posix(), files)
+    if name in sys.modules:  # another of the files has just imported it
+        return sys.modules[name], who
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PipelineError(f"{where}: cannot be loaded as Python: name a .py file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        sys.modules.pop(name, None)
+        raise _not_loaded(where, error, path) from error
+    return module, who
+
+
+def _of_path(plugin: str, source: Source, where: str) -> tuple[ModuleType, Owner]:
+    """A dotted module, installed or in the project's folder."""
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", plugin):
+        raise PipelineError(f"{where}: is neither a .py file nor a dotted module: write src/mine.py or package.module")
+    project = Path(source.project).resolve() if source.project else None
+    if project is not None:
+        _enter(project)
+    try:
+        module = importlib.import_module(plugin)
+    except Exception as error:
+        raise _not_loaded(where, error, None) from error
+    path = Path(str(module.__file__)).resolve() if module.__file__ else None
+    if project is not None and path is not None and path.is_relative_to(project) and "site-packages" not in path.parts:
+        files = _local_files(path, project)
+        _state.files |= {*files}
+        return module, Owner(path.relative_to(project).as_posix(), files)
+    return module, Owner(plugin)
+
+
+def _leave() -> None:
+    """Forget the files that were imported last: they may have been edited, and another project may have a ``mine.py`` too."""
+    for name, module in list(sys.modules.items()) if _state.files else ():
+        if getattr(module, "__file__", None) and Path(str(module.__file__)) in _state.files:
+            del sys.modules[name]
+    sys.path[:] = [folder for folder in sys.path if folder not in _state.folders]
+    _state.files, _state.folders = set(), []
+    importlib.invalidate_caches()
+
+
+def _enter(folder: Path) -> None:
+    """Let modules of a folder be imported; it comes last, so that none takes the place of a library."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+        _state.folders.append(str(folder))
+
+
+def _is(name: str, path: Path) -> bool:
+    """Whether a module of that name would be this file, or there is none."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    return spec is None or (spec.origin is not None and Path(spec.origin).resolve() == path)
+
+
+def _not_loaded(where: str, error: Exception, path: Path | None) -> PipelineError:
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    if line is None and path is not None:
+        line = next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), None)
+    at = f" (line {line})" if line else ""
+    return PipelineError(f"{where}: cannot be loaded: {type(error).__name__}: {one_line(error)}{at}: mend it there")
+
+
+def _parts_in(module: ModuleType) -> list[Part]:
+    values = [value for name, value in vars(module).items() if not name.startswith("__")]
+    nested = [each for value in values for each in (value if isinstance(value, tuple | list) else (value,))]
+    found: list[Part] = []
+    for each in nested:
+        if isinstance(each, Part) and not any(each is other for other in found):
+            found.append(each)
+    return found
+
+
+def _check_declaration(part: Part, who: Owner) -> None:
+    """Raise :class:`PipelineError` for a declaration that could not work."""
+    what = f"{who.name}: {part.KIND} '{part.name}'"
+    if type(part) not in KINDS:
+        raise PipelineError(f"{what}: is of no kind: use one of {', '.join(kind.KIND for kind in KINDS)}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", part.name):
+        raise PipelineError(f"{what}: use letters, digits, '.', '_' and '-' for its name, a letter or digit first")
+    unknown = [task for task in getattr(part, "tasks", ()) if task not in TASKS]
+    if unknown or getattr(part, "tasks", TASKS) == ():
+        raise PipelineError(f"{what}: tasks = {getattr(part, 'tasks', ())}: use some of {', '.join(TASKS)}")
+    if part.settings is not None and not (
+        getattr(part.settings, "model_config", {}).get("frozen") and part.settings.model_config.get("extra") == "forbid"
+    ):
+        raise PipelineError(
+            f"{what}: its settings {part.settings.__name__} can be changed: derive them from mlops_pipeline.config.tree.Frozen"
+        )
+
+
+def _local_files(path: Path, project: Path) -> tuple[Path, ...]:
+    """A file and the project's files that its imports run, directly or not, found without running them."""
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        try:
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+        except (OSError, SyntaxError, ValueError):
+            continue
+        for name in _imported(tree, file, project):
+            if name.split(".")[0] == PACKAGE:
+                continue  # what a stage needs of this package is known from the stage
+            waiting += [each for folder in (path.parent, project) for each in _files_of_module(folder, name)]
+    return tuple(sorted(found))
+
+
+def _imported(tree: ast.AST, file: Path, project: Path) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                folder = file.parents[node.level - 1]
+                inside = folder.relative_to(project).parts if folder.is_relative_to(project) else ()
+                base = ".".join([*inside, *([base] if base else [])])
+            yield from (f"{base}.{alias.name}" if base else alias.name for alias in node.names)
+
+
+def _files_of_module(folder: Path, name: str) -> Iterator[Path]:
+    """The files that importing a dotted name, or something in it, runs."""
+    place = folder
+    for word in name.split("."):
+        place = place / word
+        for candidate in (place.with_suffix(".py"), place / "__init__.py"):
+            if candidate.is_file():
+                yield candidate.resolve()
+
+
+def _digest(source: Source) -> str:
+    """What the named files hold, so that a process sees an edit."""
+    if source.project is None:
+        return ""
+    content = hashlib.sha256()
+    for plugin in source.plugins:
+        path = source.project / plugin
+        content.update(path.read_bytes() if path.is_file() else b"")
+    return content.hexdigest()
+
+
+def _summary(function: Function) -> str:
+    return (function.__doc__ or "").strip().split("\n", maxsplit=1)[0].rstrip(".")

@@ -1,0 +1,91 @@
+"""Our checks on a table (declared in ``parts``): what would make a model lie, found before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.config.dataset import Dataset
+from mlops_pipeline.config.pipeline import Validate
+from mlops_pipeline.tables.schema import Failure, failures
+
+if TYPE_CHECKING:
+    import pandera.polars as pa
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A table under examination, and what is known of it.
+
+    ``features`` are the model's columns, ``aucs`` the ROC AUC with which each alone predicts the target, 0.5 to 1.
+    """
+
+    table: pl.DataFrame
+    dataset: Dataset
+    features: tuple[str, ...]
+    schema: pa.DataFrameSchema
+    duplicates: int
+    aucs: dict[str, float]
+
+
+def keeps_schema(examined: Examined, _rules: Validate) -> list[Failure]:
+    """Every rule of the committed schema that the table breaks, most rows first."""
+    return failures(examined.table, examined.schema)
+
+
+def few_duplicates(examined: Examined, rules: Validate) -> Iterator[Failure]:
+    rows, duplicates = examined.table.height, examined.duplicates
+    if duplicates > rules.max_duplicate_share * rows:
+        yield Failure(
+            "(table)",
+            f"at most {rules.max_duplicate_share:.1%} duplicate rows",
+            duplicates,
+            f"{duplicates / rows:.1%}",
+            "take the repeated rows out, or raise validate.max_duplicate_share",
+        )
+
+
+def unique_entity_key(examined: Examined, _rules: Validate) -> Iterator[Failure]:
+    key = examined.dataset.entity_key
+    repeated = examined.table.height - examined.table.n_unique(list(key)) if key else 0
+    if repeated:
+        remedy = "mend the data, or name more columns under dataset.entity_key"
+        yield Failure(", ".join(key), "entity_key is unique", repeated, f"{repeated} repeated", remedy)
+
+
+def target_varies(examined: Examined, rules: Validate) -> Iterator[Failure]:
+    table, target = examined.table, examined.dataset.target
+    another = "add rows with other values, or name another dataset.target"
+    if examined.dataset.task == "regression":
+        if table[target].n_unique() < 2:
+            yield Failure(target, "target varies", table.height, "one value", another)
+        return
+    shares = table[target].value_counts(normalize=True, sort=True)
+    if shares.height < 2:
+        yield Failure(target, "at least two classes", table.height, str(shares[target].to_list()), another)
+    for value, share in shares.iter_rows():
+        if share < rules.min_class_share:
+            yield Failure(
+                target,
+                f"each class at least {rules.min_class_share:.1%}",
+                round(share * table.height),
+                f"{value}: {share:.2%}",
+                f"add rows of class {value}, or lower validate.min_class_share",
+            )
+
+
+def no_leakage(examined: Examined, rules: Validate) -> Iterator[Failure]:
+    """In a table of a few rows a column may tell the target by chance."""
+    if examined.table.height < 100:
+        return
+    for name, value in examined.aucs.items():
+        if value > rules.max_single_feature_auc:
+            yield Failure(
+                name,
+                f"no leakage: alone predicts the target with AUC of at most {rules.max_single_feature_auc}",
+                examined.table.height,
+                f"AUC {value:.3f}",
+                f"put {name} under dataset.known_after_outcome if only the outcome tells it, or raise validate.max_single_feature_auc",
+            )

@@ -1,0 +1,444 @@
+"""Parts that a project adds: found, owned, validated in one line, kept apart from other projects', and read no earlier than needed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from mlops_pipeline import plugins
+from mlops_pipeline.config.pipeline import (
+    Gate,
+    Settings,
+    checks_of,
+    gate_rules_of,
+    json_schema,
+    load_settings,
+    metrics_of,
+    part_settings,
+    parts_listed,
+)
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.layout import layout_of
+from mlops_pipeline.modelling.estimators import build_model, check_answers
+from mlops_pipeline.modelling.gate import Judged, decide
+from mlops_pipeline.modelling.metrics import Predictions, point
+from mlops_pipeline.pipeline.definition import STAGES
+from mlops_pipeline.pipeline.render import code_of
+from mlops_pipeline.tables.checks import Examined
+from mlops_pipeline.tables.schema import Failure, infer_schema
+from tests.conftest import REPOSITORY, Project
+from tests.unit_tests.workshop import assert_one_line, content_with, table_settings
+
+EXAMPLES = REPOSITORY / "docs/parts"
+
+OWN = {
+    "train": {"estimator": "extra_trees", "params": {"trees": 20}},
+    "evaluate": {"metrics": ["cost"]},
+    "validate": {"checks": {"varied": {"at_least": 2}}},
+    "gate": {"rules": {"narrow": {"width": 0.5}}},
+}
+
+
+def example(*names: str) -> str:
+    return "\n\n".join((EXAMPLES / f"{name}.py").read_text() for name in names)
+
+
+@pytest.fixture(autouse=True)
+def no_parts_of_a_project_stay() -> Iterator[None]:
+    """Every test of other files works with ours alone."""
+    yield
+    plugins.use(plugins.Source())
+    plugins.parts(plugins.Metric)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A project with a file of parts, one of each of the kinds that a stage uses."""
+    return made(tmp_path / "project")
+
+
+def made(folder: Path, text: str = "", named: tuple[str, ...] = ("mine.py",), file: str = "mine.py", **sections: Any) -> Path:
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_text(text or example("estimator", "encoder", "metric", "check", "gate_rule"))
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump({**content_with(**sections), "plugins": list(named)}))
+    return folder
+
+
+def settings_in(folder: Path, **sections: Any) -> Settings:
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump({**content_with(**sections), "plugins": ["mine.py"]}))
+    return load_settings(folder / "pipeline.yaml")
+
+
+def refusal(folder: Path) -> PipelineError:
+    with pytest.raises(PipelineError) as caught:
+        load_settings(folder / "pipeline.yaml")
+    return caught.value
+
+
+def code(folder: Path, settings: Settings) -> dict[str, list[str]]:
+    layout = layout_of(settings, folder / "pipeline.yaml", folder)
+    return {stage.name: code_of(stage, settings, layout) for stage in STAGES}
+
+
+def test_a_part_is_used_when_it_is_named_and_then_its_file_is_code_of_the_stages_that_use_it(folder: Path) -> None:
+    assert {name: files for name, files in code(folder, settings_in(folder)).items() if files} == {}
+    trained = code(folder, settings_in(folder, train=OWN["train"]))
+    assert {name for name, files in trained.items() if files == ["mine.py"]} == {"train", "evaluate", "register"}
+    judged = code(folder, settings_in(folder, evaluate=OWN["evaluate"]))
+    assert {name for name, files in judged.items() if files == ["mine.py"]} == {"evaluate", "register"}
+    searched = code(folder, settings_in(folder, tuning={"metric": "cost", "trials": 1}))
+    assert {name for name, files in searched.items() if files == ["mine.py"]} == {"train"}
+    checked = code(folder, settings_in(folder, validate=OWN["validate"]))
+    assert {name for name, files in checked.items() if files == ["mine.py"]} == {"validate"}
+    ruled = code(folder, settings_in(folder, gate=OWN["gate"]))
+    assert {name for name, files in ruled.items() if files == ["mine.py"]} == {"register"}
+
+
+def test_files_that_a_part_imports_are_its_code_too_and_need_not_be_imported_by_name(tmp_path: Path) -> None:
+    text = "import shapes.round\nfrom mlops_pipeline.plugins import metric\n\ndef late():\n    import beside\n\n\n"
+    folder = made(tmp_path / "p", text + example("metric"), ("src/mine.py",), "src/mine.py", evaluate={"metrics": ["cost"]})
+    for file in ("src/shapes/__init__.py", "src/shapes/round.py", "src/beside.py", "src/other.py"):
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text("from . import square\n" if file.endswith("round.py") else "")
+    (folder / "src/shapes/square.py").write_text("")
+    settings = load_settings(folder / "pipeline.yaml")
+    assert code(folder, settings)["evaluate"] == [
+        "src/beside.py",
+        "src/mine.py",
+        "src/shapes/__init__.py",
+        "src/shapes/round.py",
+        "src/shapes/square.py",
+    ]
+
+
+def test_names_stand_beside_ours_with_their_own_settings_and_defaults(folder: Path) -> None:
+    settings = settings_in(folder, **OWN)
+    assert settings.train.params == {"trees": 20, "min_leaf": 3}
+    assert metrics_of(settings)[-1] == "cost"
+    assert [check.name for check in checks_of(settings)] == ["schema", "duplicates", "entity_key", "target", "leakage", "varied"]
+    assert [rule.name for rule in gate_rules_of(settings.gate)] == ["held_out", "baseline", "champion", "rolled_back", "narrow"]
+    again = Settings.model_validate(json.loads(settings.model_dump_json(by_alias=True)))
+    assert again == settings
+
+
+SETTINGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "estimator out of range": (
+        {"train": {"estimator": "extra_trees", "params": {"trees": 0}}},
+        ("train.params.trees = 0: give a number of at least 1",),
+    ),
+    "estimator misspelt": (
+        {"train": {"estimator": "extra_trees", "params": {"treez": 5}}},
+        ("train.params.treez: unknown key: did you mean 'trees'?",),
+    ),
+    "check of another type": (
+        {"validate": {"checks": {"varied": {"at_least": "two"}}}},
+        ("validate.checks.varied.at_least = 'two': give a",),
+    ),
+    "rule with an unknown key": ({"gate": {"rules": {"narrow": {"wide": 1}}}}, ("gate.rules.narrow.wide: unknown key",)),
+    "rule that is a number": ({"gate": {"rules": {"narrow": 1}}}, ("gate.rules.narrow = 1: give a mapping",)),
+    "unknown estimator": ({"train": {"estimator": "extra_trees_"}}, ("train.estimator = 'extra_trees_'", "extra_trees,", "plugins:")),
+    "unknown encoder": ({"train": {"encoder": "hashed"}}, ("train.encoder = 'hashed'", "one_hot", "quantiles", "plugins:")),
+    "unknown metric": ({"evaluate": {"metrics": ["gini"]}}, ("evaluate.metrics.0 = 'gini'", "roc_auc", "cost", "plugins:")),
+    "unknown check": ({"validate": {"checks": {"vary": {}}}}, ("validate.checks = 'vary'", "varied", "plugins:")),
+    "unknown rule": ({"gate": {"rules": {"wide": {}}}}, ("gate.rules = 'wide'", "narrow", "plugins:")),
+    "ours as one's own": ({"gate": {"rules": {"baseline": {}}}}, ("gate.rules.baseline", "is ours and always asked")),
+    "metric of another task": (
+        {
+            "dataset": {"target": "size", "task": "regression"},
+            "train": {"estimator": "extra_trees", "params": {}},
+            "evaluate": {"metric": "cost"},
+        },
+        ("evaluate.metric = 'cost': does not fit a regression task: use one of rmse, mae, r2",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_a_mistake_in_a_parts_settings_is_one_line_like_any_other(folder: Path, case: str) -> None:
+    sections, words = SETTINGS[case]
+    with pytest.raises(PipelineError) as caught:
+        settings_in(folder, **sections)
+    assert_one_line(caught.value, str(folder / "pipeline.yaml"), *words)
+
+
+METRIC = "from mlops_pipeline.plugins import metric\n\n@metric({arguments})\ndef mine(made, weights):\n    {body}\n"
+FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
+    "a name of ours": (
+        METRIC.format(arguments='"accuracy"', body="return 0"),
+        ("mine.py",),
+        "mine.py",
+        ("metric 'accuracy'", "mlops-pipeline and mine.py", "rename"),
+    ),
+    "named twice": (example("metric"), ("mine.py", "mine.py"), "mine.py", ("plugins.1 = 'mine.py'", "named twice")),
+    "no such file": ("", ("theirs.py",), "mine.py", ("plugins.0 = 'theirs.py'", "there is no such file")),
+    "outside": ("", ("../mine.py",), "mine.py", ("plugins.0 = '../mine.py'", "outside the project", "move it inside")),
+    "a library's name": ("", ("json.py",), "json.py", ("plugins.0 = 'json.py'", "another module is called 'json'", "rename")),
+    "no module's name": ("", ("my parts.py",), "my parts.py", ("no module's name", "rename the file")),
+    "neither file nor module": ("", ("mine.txt/",), "mine.py", ("plugins.0 = 'mine.txt/'", "src/mine.py or package.module")),
+    "no such module": ("", ("nowhere.parts",), "mine.py", ("plugins.0 = 'nowhere.parts'", "ModuleNotFoundError")),
+    "not Python": ("a = 1\nb = (\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "SyntaxError", "(line 2)", "mend it")),
+    "fails": ("a = 1\nb = a / 0\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "ZeroDivisionError", "(line 2)")),
+    "a task that there is not": (
+        METRIC.format(arguments='"mine", tasks=("ranking",)', body="return 0"),
+        ("mine.py",),
+        "mine.py",
+        ("mine.py: metric 'mine'", "ranking", "multiclass"),
+    ),
+    "a name that YAML would not keep": (
+        METRIC.format(arguments='"my one"', body="return 0"),
+        ("mine.py",),
+        "mine.py",
+        ("'my one'", "letters"),
+    ),
+    "settings that change": (
+        example("check").replace("class Varied(Frozen)", "import pydantic\nclass Varied(pydantic.BaseModel)"),
+        ("mine.py",),
+        "mine.py",
+        ("check 'varied'", "Varied can be changed", "Frozen"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_that_is_no_good_is_told_in_one_line(tmp_path: Path, case: str) -> None:
+    text, named, file, words = FILES[case]
+    assert_one_line(refusal(made(tmp_path / "p", text, named, file)), *words)
+
+
+def test_two_projects_may_each_have_a_file_of_that_name(tmp_path: Path) -> None:
+    one = made(
+        tmp_path / "one", METRIC.format(arguments='"gain"', body="return weights.sum(axis=1) * 0 + 1"), evaluate={"metrics": ["gain"]}
+    )
+    two = made(
+        tmp_path / "two", METRIC.format(arguments='"gain"', body="return weights.sum(axis=1) * 0 + 2"), evaluate={"metrics": ["gain"]}
+    )
+    made_of = Predictions("binary", np.array([0, 1]), np.full((2, 2), 0.5))
+    for folder, value in ((one, 1), (two, 2), (one, 1)):
+        load_settings(folder / "pipeline.yaml")
+        assert point("gain", made_of) == value
+    assert str(two) not in sys.path
+
+
+def test_a_file_may_import_another_that_is_named_too(tmp_path: Path) -> None:
+    folder = made(tmp_path / "p", "import mine\n", ("first.py", "mine.py"), "first.py", evaluate={"metrics": ["cost"]})
+    (folder / "mine.py").write_text(example("metric"))
+    settings = load_settings(folder / "pipeline.yaml")
+    assert code(folder, settings)["evaluate"] == ["mine.py"]
+
+
+def test_an_edit_is_seen_by_a_process_that_goes_on(folder: Path) -> None:
+    settings_in(folder, **OWN)
+    (folder / "mine.py").write_text((folder / "mine.py").read_text().replace('"cost"', '"costs"'))
+    assert_one_line(refusal(folder), "'cost'", "costs")
+
+
+BROKEN: dict[str, tuple[str, tuple[str, ...]]] = {
+    "raises": ("return 1 / 0", ("mine.py: metric 'mine' fails: ZeroDivisionError", "(line 5)")),
+    "wrong shape": ("return weights", ("mine.py: metric 'mine' fails", "shape (1, 2)", "not (1,)")),
+    "infinite": ("return weights.sum(axis=1) * float('inf')", ("mine.py: metric 'mine' fails", "infinite", "NaN where it is undefined")),
+    "no number": ("return ['many']", ("mine.py: metric 'mine' fails: ValueError",)),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_metric_that_does_not_work_is_named_with_its_line(tmp_path: Path, case: str) -> None:
+    body, words = BROKEN[case]
+    load_settings(made(tmp_path / "p", METRIC.format(arguments='"mine"', body=body)) / "pipeline.yaml")
+    with pytest.raises(PipelineError) as caught:
+        point("mine", Predictions("binary", np.array([0, 1]), np.full((2, 2), 0.5)))
+    assert_one_line(caught.value, *words)
+
+
+@pytest.mark.parametrize(("made_by", "words"), [("return None", "no fit"), ("return {}", "no fit"), ("return 1 / 0", "ZeroDivisionError")])
+def test_an_estimator_that_makes_none_is_named(tmp_path: Path, made_by: str, words: str) -> None:
+    text = f"from mlops_pipeline.plugins import estimator\n\n@estimator('mine')\ndef mine(task, seed):\n    {made_by}\n"
+    load_settings(made(tmp_path / "p", text) / "pipeline.yaml")
+    with pytest.raises(PipelineError) as caught:
+        build_model("mine", "binary", {}, {}, 0)
+    assert_one_line(caught.value, "mine.py: estimator 'mine' fails", words.replace("no fit", "no estimator of scikit-learn's"))
+
+
+ANSWERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "raises": ("1 / 0", ("ZeroDivisionError", "line 9")),
+    "too narrow": ("np.ones(len(x))", ("shape (2,) for 2 rows, not (2, 2)",)),
+    "not finite": ("np.full((len(x), 2), np.nan)", ("not finite",)),
+    "no probabilities": ("np.ones((len(x), 2))", ("do not sum to 1",)),
+    "sound": ("np.full((len(x), 2), 0.5)", ()),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_an_estimator_whose_answers_are_none_is_named(tmp_path: Path, case: str) -> None:
+    answer, words = ANSWERS[case]
+    text = (
+        "import numpy as np\nfrom mlops_pipeline.plugins import estimator\n\nclass Mine:\n    classes_ = [0, 1]\n    def fit(self, x, y):\n"
+        f"        return self\n    def predict_proba(self, x):\n        return {answer}\n\n@estimator('mine')\ndef mine(task, seed):\n"
+        "    return Mine()\n"
+    )
+    load_settings(made(tmp_path / "p", text) / "pipeline.yaml")
+    part = plugins.part(plugins.Estimator, "mine")
+    x = np.zeros((2, 1))
+    if case == "sound":
+        check_answers(part, plugins.run(part, "binary", 0), x, "binary", [0, 1])
+        return
+    with pytest.raises(PipelineError) as caught:
+        check_answers(part, plugins.run(part, "binary", 0), x, "binary", [0, 1])
+    assert_one_line(caught.value, "mine.py: estimator 'mine' fails", *words)
+
+
+def evaluation(width: float) -> dict[str, Any]:
+    return {
+        "metric": "roc_auc",
+        "test_rows": 9,
+        "confidence": 0.95,
+        "metrics": {"roc_auc": {"value": 0.7, "low": 0.6, "high": 0.6 + width}},
+    }
+
+
+def test_a_rule_of_ones_own_decides_with_ours_and_says_why(folder: Path) -> None:
+    gate = settings_in(folder, gate={**OWN["gate"], "beat_baseline_by": None, "champion_margin": None}).gate
+    for width, passed in ((0.3, True), (0.6, False)):
+        rules = {rule.name: rule for rule in decide(gate, evaluation(width), latency_ms=None, size_mb=1)}
+        assert set(rules) == {"held_out", "narrow"}
+        assert rules["narrow"].passed is passed
+        assert rules["narrow"].text == f"interval of roc_auc at most 0.5 wide: {width}"
+
+
+def test_a_rule_that_gives_no_verdict_does_not_let_a_version_pass(tmp_path: Path) -> None:
+    text = "from mlops_pipeline.plugins import gate_rule\n\n@gate_rule('mine')\ndef mine(judged, settings):\n    return True\n"
+    gate = load_settings(made(tmp_path / "p", text, gate={"rules": {"mine": None}}) / "pipeline.yaml").gate
+    with pytest.raises(PipelineError, match=r"mine\.py: gate rule 'mine' fails: it gives True, not whether"):
+        decide(gate.model_copy(update={"beat_baseline_by": None}), evaluation(0.1), latency_ms=None, size_mb=1)
+
+
+def test_the_json_schema_knows_the_parts_and_their_settings(folder: Path) -> None:
+    settings_in(folder, **OWN)
+    schema = json.loads(json_schema(folder / "pipeline.yaml"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(yaml.safe_load((folder / "pipeline.yaml").read_text()), schema)
+    for mistake in (
+        {"train": {"estimator": "extra_trees", "params": {"trees": 0}}},
+        {"train": {"estimator": "catboost"}},
+        {"gate": {"rules": {"narrow": {"width": -1}}}},
+        {"validate": {"checks": {"vary": {}}}},
+        {"evaluate": {"metrics": ["gini"]}},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(content_with(**mistake), schema)
+    plugins.use(plugins.Source())
+    assert "extra_trees" not in json_schema()
+
+
+def test_what_there_is_is_listed_with_whose_it_is_and_whether_it_is_used(folder: Path) -> None:
+    listed = {
+        (part["kind"], part["name"]): part for part in parts_listed(settings_in(folder, train=OWN["train"], gate={"worst_slice": 0.5}))
+    }
+    assert listed["estimator", "extra_trees"] == {
+        "kind": "estimator",
+        "name": "extra_trees",
+        "owner": "mine.py",
+        "used": True,
+        "summary": "Extremely randomised trees, averaged",
+    }
+    assert not listed["metric", "cost"]["used"]
+    assert listed["gate rule", "worst_slice"]["used"]
+    assert not listed["gate rule", "latency"]["used"]
+    assert listed["encoder", "ordinal_imputed"]["owner"] == "mlops-pipeline"
+    assert {kind for kind, _ in listed} == {"estimator", "encoder", "metric", "check", "gate rule", "format", "store"}
+    assert all(part["summary"] for part in listed.values())
+
+
+def test_an_installed_distribution_brings_parts_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site, info = tmp_path / "site", tmp_path / "site/their_parts-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-parts\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mlops_pipeline.parts]\nours = their_parts\n")
+    (site / "their_parts.py").write_text(example("metric"))
+    monkeypatch.syspath_prepend(str(site))
+    folder = made(tmp_path / "p", "a = 1\n", evaluate={"metrics": ["cost"]})
+    settings = load_settings(folder / "pipeline.yaml")
+    assert next(part for part in parts_listed(settings) if part["name"] == "cost")["owner"] == "their-parts"
+    assert code(folder, settings)["evaluate"] == []
+    both = made(tmp_path / "q", example("metric"))
+    assert_one_line(refusal(both), "metric 'cost' is declared by both their-parts and mine.py")
+
+
+def test_a_package_of_the_project_may_be_named_with_dots(tmp_path: Path) -> None:
+    folder = made(tmp_path / "p", example("metric"), ("shop_parts.money",), "shop_parts/money.py", evaluate={"metrics": ["cost"]})
+    settings = load_settings(folder / "pipeline.yaml")
+    assert plugins.owner(plugins.part(plugins.Metric, "cost")).name == "shop_parts/money.py"
+    assert code(folder, settings)["evaluate"] == ["shop_parts/money.py"]
+
+
+def test_what_a_model_needs_and_is_not_here_is_named(folder: Path) -> None:
+    settings_in(folder, **OWN)
+    needed = plugins.described([plugins.part(plugins.Estimator, "extra_trees"), plugins.part(plugins.Encoder, "ordinal")])
+    assert plugins.lacking(needed) == ""
+    plugins.use(plugins.Source())
+    assert plugins.lacking(needed) == "the estimator 'extra_trees' of mine.py"
+
+
+COMPLETE: dict[str, Any] = {
+    **evaluation(0.1),
+    "improvement_over_baseline": {"low": 0.1},
+    "champion": None,
+    "worst_slice": {"column": "kind", "value": "a", "metric": 0.6},
+    "calibration_error": 0.1,
+}
+EVERY_LIMIT = Gate(worst_slice=0.5, max_calibration_error=0.2, max_latency_ms=10, max_size_mb=10)
+
+
+@pytest.mark.parametrize("name", plugins.parts(plugins.GateRule))
+def test_every_rule_gives_a_verdict_in_words_or_none(name: str) -> None:
+    rule = plugins.part(plugins.GateRule, name)
+    own = EVERY_LIMIT if plugins.is_ours(rule) else part_settings(rule, {}, "gate", "rules")
+    for judged in (Judged(COMPLETE, 1.0, 1.0), Judged(COMPLETE, 1.0, 1.0, "2026-01-01 by Ann")):
+        verdict = plugins.run(rule, judged, own)
+        assert verdict is None or (isinstance(verdict[0], bool) and verdict[1] and "\n" not in verdict[1])
+
+
+@pytest.mark.parametrize("name", plugins.parts(plugins.Check))
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_every_check_passes_a_sound_table_or_names_what_it_found(name: str, task: str) -> None:
+    check = plugins.part(plugins.Check, name)
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({"n": rng.normal(size=300), "y": rng.integers(0, 2, size=300).astype(float if task == "regression" else int)})
+    settings = table_settings({"n": "number", "y": "number" if task == "regression" else "integer"}, task=task)
+    schema = infer_schema(frame, settings.dataset, settings.validate_, "small")
+    examined = Examined(frame, settings.dataset, ("n",), schema, 0, {"n": 0.5})
+    ours = plugins.is_ours(check)
+    found = list(plugins.run(check, examined, settings.validate_ if ours else part_settings(check, {}, "validate", "checks")) or ())
+    assert all(isinstance(failure, Failure) for failure in found)
+    assert not (ours and found)
+
+
+def test_every_function_that_ours_name_is_there() -> None:
+    for kind in plugins.KINDS:
+        for part in plugins.parts(kind).values():
+            assert callable(plugins.loaded(part.function)), part
+    for part in plugins.parts(plugins.Estimator).values():
+        assert part.search is None or callable(plugins.loaded(part.search))
+
+
+def test_listing_loads_no_heavy_library_and_reads_no_file_that_is_not_named(project: Project) -> None:
+    said = project.command(
+        sys.executable,
+        "-c",
+        "import sys; from mlops_pipeline.cli import main\n"
+        "try: main(['parts', '--json', '--config', 'pipeline.yaml'])\n"
+        "finally: print([name for name in ('sklearn', 'mlflow', 'lightgbm', 'polars', 'pandas', 'numpy', 'rich') if name in sys.modules],"
+        " file=sys.stderr)",
+        check=False,
+    )
+    assert said.stderr.strip() == "[]"
+    assert {"kind": "estimator", "name": "lightgbm"}.items() <= next(p for p in json.loads(said.stdout) if p["used"]).items()
