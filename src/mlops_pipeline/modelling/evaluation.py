@@ -71,8 +71,8 @@ def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl
     """The held-out rows and what the evaluated model said of them, read back from the evaluation."""
     import polars as pl
 
-    test = pl.read_parquet(layout.test)
-    stored = pl.read_parquet(layout.evaluation / "predictions.parquet")
+    test = pl.read_parquet(layout.test, glob=False)
+    stored = pl.read_parquet(layout.evaluation / "predictions.parquet", glob=False)
     columns = [name for name in stored.columns if name == "predicted" or name.startswith("probability_")]
     predicted = stored.select(columns).to_numpy()
     if settings.dataset.task == "regression":
@@ -109,8 +109,8 @@ def random_split(settings: Settings, layout: Layout) -> float:
     import polars as pl
 
     data, features = settings.dataset, feature_columns(settings)
-    train = pl.read_parquet(layout.train)
-    table = pl.concat([train, pl.read_parquet(layout.test)])
+    train = pl.read_parquet(layout.train, glob=False)
+    table = pl.concat([train, pl.read_parquet(layout.test, glob=False)])
     y = np.concatenate([read_target(layout.train, data), read_target(layout.test, data)])
     held = np.zeros(len(y), dtype=bool)
     held[np.random.default_rng(settings.seed).permutation(len(y))[: len(y) - train.height]] = True

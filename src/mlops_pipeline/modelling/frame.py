@@ -30,7 +30,7 @@ def read_target(path: Path, data: Dataset) -> np.ndarray:
     """The target column of a Parquet file: float64 for regression, else the classes as they stand."""
     import polars as pl
 
-    target = pl.read_parquet(path, columns=[data.target])[data.target]
+    target = pl.read_parquet(path, columns=[data.target], glob=False)[data.target]
     if data.task == "regression":
         return target.cast(pl.Float64).to_numpy()
     return target.to_numpy() if target.dtype.is_numeric() else target.to_numpy().astype(object)

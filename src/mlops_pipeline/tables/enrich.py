@@ -20,7 +20,7 @@ def finish(table: Path, data: Dataset) -> None:
     """
     import polars as pl
 
-    rows = pl.scan_parquet(table)
+    rows = pl.scan_parquet(table, glob=False)
     labelled = rows.filter(pl.col(data.target).is_not_null())
     made = labelled
     for name, keys in data.counts.items():

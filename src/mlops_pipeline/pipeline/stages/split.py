@@ -26,7 +26,7 @@ def split(settings: Settings, layout: Layout, console: Console) -> None:
 
     if not read_json(layout.validation_json)["passed"]:
         raise PipelineError(f"{layout.relative(layout.validation_json)}: the table failed validation: mend it first")
-    table = pl.read_parquet(layout.raw)
+    table = pl.read_parquet(layout.raw, glob=False)
     rule = settings.split
     train, test = _by_time(table, settings) if rule.kind == "time" else _stratified(table, settings)
     for part, name in ((train, "training"), (test, "held-out")):

@@ -25,7 +25,7 @@ def validate(settings: Settings, layout: Layout, console: Console) -> None:
     """
     import polars as pl
 
-    table = pl.read_parquet(layout.raw)
+    table = pl.read_parquet(layout.raw, glob=False)
     inferred = not layout.schema.exists()
     if inferred:
         write_schema(infer_schema(table, settings.dataset, settings.validate_, settings.name), layout.schema)
