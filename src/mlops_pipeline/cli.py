@@ -7,12 +7,12 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlops_pipeline import environment
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.config.pipeline import Settings
     from mlops_pipeline.layout import Layout
     from mlops_pipeline.registry.champion import Registry
+    from mlops_pipeline.registry.reader import RegisteredModel
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,18 +57,15 @@ def main(arguments: list[str] | None = None) -> None:
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:
-        print(
-            f"error: {error.filename or 'the system'}: {error.strerror or error}: check that it exists and may be written", file=sys.stderr
-        )
-        sys.exit(2)
     except Exception as error:
-        if not type(error).__module__.startswith("mlflow."):  # by name, since importing MLflow takes a second
+        from mlops_pipeline.registry.rest import told
+
+        said = told(error)  # before OSError, which what MLflow asks servers with raises too
+        if said is None and isinstance(error, OSError):
+            said = f"{error.filename or 'the system'}: {error.strerror or error}: check that it exists and may be written"
+        if said is None:
             raise
-        print(
-            f"error: MLflow: {one_line(error)}: look after its server or database, then run again: nothing half-made counts",
-            file=sys.stderr,
-        )
+        print(f"error: {said}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped; the next run goes on from the last finished stage", file=sys.stderr)
@@ -290,25 +288,25 @@ def list_models(config: Config = CONFIG) -> None:
 
     from rich.table import Table
 
-    registry, console = _registry(config)
-    table = Table("version", "alias", "gate", "weights", "registered", "run", title=registry.name, title_justify="left")
-    for version in registry.versions():
+    model, console = _registered_model(config)
+    table = Table("version", "alias", "gate", "weights", "registered", "run", title=model.name, title_justify="left")
+    for version in model.versions():
         when = datetime.datetime.fromtimestamp(version.created, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         gate = "passed" if version.passed else "failed" if version.gate else "never judged"
         table.add_row(
             str(version.number), "champion" if version.is_champion else "", gate, version.model_sha256[:12], when, version.run_id[:8]
         )
-    console.print(table if table.row_count else f"{registry.name}: no version is registered yet: run `mlops run`")
+    console.print(table if table.row_count else f"{model.name}: no version is registered yet: run `mlops run`")
 
 
 @models.command("show")
 def show_model(version: Annotated[int | None, typer.Argument(help="default: the champion")] = None, config: Config = CONFIG) -> None:
     """One version: digest, run, held-out data and the gate's reasons."""
-    registry, console = _registry(config)
-    found = registry.get(version) if version is not None else registry.champion()
+    model, console = _registered_model(config)
+    found = model.get(version) if version is not None else model.champion()
     if found is None:
-        raise PipelineError(f"{registry.name}: has no champion yet: run `mlops run`, or name a version")
-    console.print(f"[bold]{registry.name} version {found.number}[/bold]" + (" (champion)" if found.is_champion else ""))
+        raise PipelineError(f"{model.name}: has no champion yet: run `mlops run`, or name a version")
+    console.print(f"[bold]{model.name} version {found.number}[/bold]" + (" (champion)" if found.is_champion else ""))
     facts = {
         "content": found.content_sha256,
         "weights": found.model_sha256,
@@ -441,7 +439,14 @@ def _opened(config: Path) -> tuple[Settings, Layout, Console]:
     return settings, layout_of(settings, config, find_project(config)), _console()
 
 
-def _registry(config: Path) -> tuple[Registry, Any]:
+def _registered_model(config: Path) -> tuple[RegisteredModel, Console]:
+    from mlops_pipeline.registry.champion import registered_model
+
+    settings, layout, console = _opened(config)
+    return registered_model(settings, layout), console
+
+
+def _registry(config: Path) -> tuple[Registry, Console]:
     from mlops_pipeline.registry.champion import Registry
     from mlops_pipeline.registry.runs import Tracking
 

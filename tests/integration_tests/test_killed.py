@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlops_pipeline.registry.reader import content_digest
+from mlops_pipeline.registry.versions import content_digest
 from tests.conftest import Project, make_project, process_environment
 from tests.integration_tests.conftest import mlflow_client
 

@@ -13,18 +13,22 @@ from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.metrics import Predictions, paired_difference, point
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
 
-    from mlops_pipeline.registry.champion import Champion
+    from mlops_pipeline.registry.versions import Version
 
 
-def compare(champion: Champion, ours: Predictions, classes: list[Any], test: pl.DataFrame, rules: Evaluate, seed: int) -> dict[str, Any]:
-    """The paired bootstrap of the metric's difference, positive where the challenger is better.
+def compare(
+    champion: Version, folder: Path, ours: Predictions, classes: list[Any], test: pl.DataFrame, rules: Evaluate, seed: int
+) -> dict[str, Any]:
+    """The paired bootstrap of the metric's difference, positive where the challenger is better; ``folder`` holds the champion's files.
 
     Not comparable if the champion wants columns that the table has no more, or predicts other classes.
     """
     facts = {"version": champion.number, "content_sha256": champion.content_sha256, "model_sha256": champion.model_sha256}
-    card = champion.folder / "training.json"
+    card = folder / "training.json"
     if not card.is_file():
         return {**facts, "comparable": False, "reason": "it was not registered by this pipeline"}
     training = read_json(card)
@@ -34,7 +38,7 @@ def compare(champion: Champion, ours: Predictions, classes: list[Any], test: pl.
     if training["task"] != ours.task or list(map(str, training["classes"])) != list(map(str, classes)):
         return {**facts, "comparable": False, "reason": "it predicts another target"}
     x = model_input(test, {name: Column(kind=kind) for name, kind in training["features"].items()})
-    theirs = Predictions(ours.task, ours.y, predict(load_model(champion.folder), x, ours.task), ours.positive)
+    theirs = Predictions(ours.task, ours.y, predict(load_model(folder), x, ours.task), ours.positive)
     gain, differences = paired_difference(rules.metric, ours, theirs, rules.resamples, rules.confidence, seed)
     return {
         **facts,

@@ -34,11 +34,11 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     from mlops_pipeline.modelling.frame import model_input
     from mlops_pipeline.modelling.plots import draw_all
 
-    tracking = Tracking(settings, layout)
+    tracking = Tracking(settings, layout).open()
     data, rules = settings.dataset, settings.evaluate
     training = read_json(layout.training)
     classes = training["classes"]
-    test = pl.read_parquet(layout.test)
+    test = pl.read_parquet(layout.test, glob=False)
     x = model_input(test, feature_columns(settings))
     model = load_model(layout.model)
     with console.status(f"scoring {test.height:,} held-out rows"):
@@ -46,7 +46,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
         ours = predictions_of(test[data.target], predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
         champion = Registry(tracking).champion_besides(training["model_sha256"])
-        evaluation["champion"] = compare(champion, ours, classes, test, rules, settings.seed) if champion else None
+        evaluation["champion"] = compare(*champion, ours, classes, test, rules, settings.seed) if champion else None
         with ThreadPoolExecutor(1) as aside:
             # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
             converting = aside.submit(_twin, settings, model, training["features"], x, predicted)

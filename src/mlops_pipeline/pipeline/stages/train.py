@@ -32,9 +32,9 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
 
     from mlops_pipeline.modelling.tuning import tune
 
-    tracking = Tracking(settings, layout)
+    tracking = Tracking(settings, layout).open()
     data, features = settings.dataset, feature_columns(settings)
-    table = pl.read_parquet(layout.train)
+    table = pl.read_parquet(layout.train, glob=False)
     y = read_target(layout.train, data)
     classes = _classes(y, settings)
     x = model_input(table, features)
