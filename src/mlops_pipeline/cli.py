@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from mlops_pipeline import environment, terminal
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.config.pipeline import Settings
     from mlops_pipeline.layout import Layout
     from mlops_pipeline.registry.champion import Registry
+    from mlops_pipeline.registry.reader import RegisteredModel
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,12 +58,15 @@ def main(arguments: list[str] | None = None) -> None:
         app(arguments)
     except PipelineError as error:
         _end_with(str(error))
-    except OSError as error:
-        _end_with(f"{error.filename or 'the system'}: {error.strerror or error}: check that it exists and may be written")
     except Exception as error:
-        if not type(error).__module__.startswith("mlflow."):  # by name, since importing MLflow takes a second
+        from mlops_pipeline.registry.rest import told
+
+        said = told(error)  # before OSError, which what MLflow asks servers with raises too
+        if said is None and isinstance(error, OSError):
+            said = f"{error.filename or 'the system'}: {error.strerror or error}: check that it exists and may be written"
+        if said is None:
             raise
-        _end_with(f"MLflow: {one_line(error)}: look after its server or database, then run again: nothing half-made counts")
+        _end_with(said)
     except KeyboardInterrupt:
         print("stopped; the next run goes on from the last finished stage", file=sys.stderr)
         sys.exit(130)
@@ -320,25 +324,25 @@ def list_models(config: Config = CONFIG) -> None:
 
     from rich.table import Table
 
-    registry, console = _registry(config)
-    table = Table("version", "alias", "gate", "weights", "registered", "run", title=registry.name, title_justify="left")
-    for version in registry.versions():
+    model, console = _registered_model(config)
+    table = Table("version", "alias", "gate", "weights", "registered", "run", title=model.name, title_justify="left")
+    for version in model.versions():
         when = datetime.datetime.fromtimestamp(version.created, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         gate = "passed" if version.passed else "failed" if version.gate else "never judged"
         table.add_row(
             str(version.number), "champion" if version.is_champion else "", gate, version.model_sha256[:12], when, version.run_id[:8]
         )
-    console.print(table if table.row_count else f"{registry.name}: no version is registered yet: run `mlops run`")
+    console.print(table if table.row_count else f"{model.name}: no version is registered yet: run `mlops run`")
 
 
 @models.command("show")
 def show_model(version: Annotated[int | None, typer.Argument(help="default: the champion")] = None, config: Config = CONFIG) -> None:
     """One version: digest, run, held-out data and the gate's reasons."""
-    registry, console = _registry(config)
-    found = registry.get(version) if version is not None else registry.champion()
+    model, console = _registered_model(config)
+    found = model.get(version) if version is not None else model.champion()
     if found is None:
-        raise PipelineError(f"{registry.name}: has no champion yet: run `mlops run`, or name a version")
-    console.print(_line((f"{registry.name} version {found.number}", "bold"), " (champion)" if found.is_champion else ""))
+        raise PipelineError(f"{model.name}: has no champion yet: run `mlops run`, or name a version")
+    console.print(_line((f"{model.name} version {found.number}", "bold"), " (champion)" if found.is_champion else ""))
     facts = {
         "content": found.content_sha256,
         "weights": found.model_sha256,
@@ -505,9 +509,11 @@ def _opened(config: Path) -> tuple[Settings, Layout, Console]:
     return settings, layout_of(settings, config, find_project(config)), terminal.opened()
 
 
-def _registry(config: Path) -> tuple[Registry, Any]:
+def _registered_model(config: Path) -> tuple[RegisteredModel, Any]:
+    from mlops_pipeline.registry.champion import registered_model
+
     settings, layout, console = _opened(config)
-    return _registry_of(settings, layout), console
+    return registered_model(settings, layout), console
 
 
 def _registry_of(settings: Settings, layout: Layout) -> Registry:

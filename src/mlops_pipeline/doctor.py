@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_pipeline.config.pipeline import load_settings, registry_uri, tracking_uri
+from mlops_pipeline.config.pipeline import Settings, load_settings, tracking_uri
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import Layout, find_project, layout_of
@@ -40,9 +40,7 @@ def examine(config: Path) -> list[Finding]:
         settings = load_settings(config)
         findings.append(Finding("configuration", True, f"{config} is valid ({settings.name})"))
         layout = layout_of(settings, config, find_project(config))
-        default = layout.default_tracking_uri
-        store = _store(tracking_uri(settings, default), registry_uri(settings, default), layout)
-        findings += [Finding("project", True, str(layout.project)), _lock(layout), store]
+        findings += [Finding("project", True, str(layout.project)), _lock(layout), _store(settings, layout)]
     except PipelineError as error:
         findings.append(Finding("configuration", False, str(error), "mend the line it names"))
     findings += [_program(name, *facts) for name, facts in PROGRAMS.items()]
@@ -73,14 +71,18 @@ def _lock(layout: Layout) -> Finding:
     return Finding("libraries", True, f"{len(pins)} at the lock's versions")
 
 
-def _store(uri: str, registry: str, layout: Layout) -> Finding:
-    from mlops_pipeline.registry.runs import open_client
+def _store(settings: Settings, layout: Layout) -> Finding:
+    """The tracking address and the registry, read as a run will find them; nothing is made."""
+    from mlops_pipeline.registry.champion import registered_model
+    from mlops_pipeline.registry.runs import answers
 
+    uri = tracking_uri(settings, layout.default_tracking_uri)
     try:
-        open_client(uri, registry, layout)
+        answers(uri)
+        versions = registered_model(settings, layout).versions()
     except PipelineError as error:
         return Finding("tracking store", False, str(error), "start it, or mend tracking.uri")
-    return Finding("tracking store", True, hidden(uri))
+    return Finding("tracking store", True, f"{hidden(uri)} ({len(versions)} version{'' if len(versions) == 1 else 's'})")
 
 
 def _program(name: str, purpose: str, remedy: str) -> Finding:

@@ -1,5 +1,7 @@
 """The one error that a user is meant to read."""
 
+import re
+
 
 class PipelineError(Exception):
     """Something the user can mend: its text is one line that names the file, the key, the value and the remedy.
@@ -13,5 +15,5 @@ class ServiceAway(PipelineError):
 
 
 def one_line(error: object, limit: int = 200) -> str:
-    """What another library says, folded into part of one line."""
-    return " ".join(str(error).split())[:limit]
+    """What another library says, folded into part of one line, without the passwords of the addresses in it."""
+    return re.sub(r"://\S*@", "://…@", " ".join(str(error).split()))[:limit]

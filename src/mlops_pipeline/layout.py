@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from mlops_pipeline.config.pipeline import Settings, project_of
 from mlops_pipeline.errors import PipelineError
@@ -117,11 +118,24 @@ class Layout:
 
     @property
     def default_tracking_uri(self) -> str:
-        return f"sqlite:///{self.mlflow / 'mlflow.db'}"
+        return sqlite_uri(self.mlflow / "mlflow.db")
 
     def relative(self, path: Path) -> str:
         """A path as the project's files spell it; absolute if it lies elsewhere."""
         return path.relative_to(self.project).as_posix() if path.is_relative_to(self.project) else str(path)
+
+
+SQLITE = "sqlite:///"
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a SQLite file as SQLAlchemy reads it: what would mean something to it is escaped."""
+    return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
+
+
+def sqlite_path(uri: str) -> Path:
+    """The file that such an address names."""
+    return Path(unquote(uri.removeprefix(SQLITE).partition("?")[0]))
 
 
 def layout_of(settings: Settings, config: Path, project: Path) -> Layout:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlops_pipeline.registry.reader import content_digest
+from mlops_pipeline.registry.versions import content_digest
 from tests.conftest import Project, made_once, process_environment, trained
 from tests.integration_tests.conftest import mlflow_client
 

@@ -71,13 +71,14 @@ def check_events(address: str, projects: list[Project]) -> None:
 def check_stores(project: Project) -> None:
     from mlops_pipeline.modelling.formats.skops import load_model, model_digest
     from mlops_pipeline.registry.champion import Registry
-    from mlops_pipeline.registry.runs import DIGEST_TAG, EVALUATION_TAG, Tracking
+    from mlops_pipeline.registry.runs import Tracking
+    from mlops_pipeline.registry.versions import EVALUATION_TAG, MODEL_TAG
 
     settings = load_settings(project.config)
     tracking = Tracking(settings, layout_of(settings, project.config, project.folder))
     runs = tracking.client.search_runs([tracking.experiment_id])
     assert [run.info.status for run in runs] == ["FINISHED"] * AT_ONCE
-    digests = {run.data.tags[DIGEST_TAG]: run.info.run_id for run in runs}
+    digests = {run.data.tags[MODEL_TAG]: run.info.run_id for run in runs}
     assert len(digests) == AT_ONCE
     assert {run.data.params["estimator"] for run in runs} == {"lightgbm"}
     assert all(run.data.tags[EVALUATION_TAG] and "roc_auc" in run.data.metrics for run in runs)

@@ -19,9 +19,11 @@ from typing import Any
 import pytest
 
 from mlops_pipeline.registry import reader as registry_store
-from mlops_pipeline.registry.reader import CHAMPION, RegistryUnreachable, StoredVersion, content_digest, stored_versions
+from mlops_pipeline.registry.download import Unfit
+from mlops_pipeline.registry.reader import RegistryUnreachable, stored_versions
+from mlops_pipeline.registry.versions import CHAMPION, Found, Version, content_digest
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch
-from mlops_pipeline.serving.source import Found, Source, Unfit
+from mlops_pipeline.serving.source import Source
 from tests.conftest import Project, make_project, wait_for
 from tests.integration_tests.conftest import is_healthy, postgresql_server, started, stop
 
@@ -143,7 +145,7 @@ def test_an_mlflow_server_is_read_served_from_and_survived(tmp_path: Path, free_
     assert caught.value.reason == "missing"
 
 
-def check_versions(through_server: list[StoredVersion], from_its_file: list[StoredVersion]) -> None:
+def check_versions(through_server: list[Version], from_its_file: list[Version]) -> None:
     """MLflow's server and its database say the same; only where the files lie is asked for apart."""
     assert [version.number for version in through_server] == [2, 1]
     for version, stored in zip(through_server, from_its_file, strict=True):

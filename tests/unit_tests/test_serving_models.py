@@ -22,9 +22,11 @@ import pytest
 
 from mlops_pipeline.config.serving import is_folder
 from mlops_pipeline.inference.engine import load_engine
-from mlops_pipeline.registry.reader import CONTENT_TAG, content_digest, stored_versions
+from mlops_pipeline.registry.download import Unfit
+from mlops_pipeline.registry.reader import stored_versions
+from mlops_pipeline.registry.versions import CONTENT_TAG, Found, content_digest
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch, load
-from mlops_pipeline.serving.source import KEPT, Found, Source, Unfit
+from mlops_pipeline.serving.source import KEPT, Source
 from tests.conftest import Project, made_once, process_environment, trained
 
 

@@ -12,7 +12,7 @@ from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns, tuning_metric
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
-from mlops_pipeline.layout import Layout
+from mlops_pipeline.layout import Layout, sqlite_uri
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, predict
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.modelling.metrics import direction, score
@@ -94,7 +94,7 @@ def _study(settings: Settings, layout: Layout) -> Study:
     key = hashlib.sha256(f"{made_with} {asked!r}".encode()).hexdigest()[:16]
     layout.tuning.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
-        storage=settings.tuning.storage or f"sqlite:///{layout.tuning / f'{settings.name}.db'}",
+        storage=settings.tuning.storage or sqlite_uri(layout.tuning / f"{settings.name}.db"),
         study_name=f"{settings.name}-{key}",
         direction="minimize" if direction(tuning_metric(settings)) < 0 else "maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),

@@ -77,6 +77,10 @@ def run(
         outcomes: dict[str, Outcome] = {}
         causes = cache.causes()
         last = STAGES.index(stage_named(stop)) if stop else len(STAGES) - 1
+        if last >= STAGES.index(stage_named("train")) and (first_forced <= last or any(causes.values())):
+            from mlops_pipeline.registry.runs import refuse_what_is_known_to_fail
+
+            refuse_what_is_known_to_fail(settings, layout)
         with importing_ahead(wanted=bool(first_forced < len(STAGES) or causes["train"] or causes["evaluate"])):
             for index, stage in enumerate(STAGES[: last + 1]):
                 because = [Cause("forced")] if index >= first_forced else causes[stage.name]

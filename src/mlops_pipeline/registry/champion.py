@@ -10,105 +10,61 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mlops_pipeline.config.pipeline import Settings, registry_uri
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.config.pipeline import Settings, registry_uri, tracking_uri
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json, swap, write_text
 from mlops_pipeline.layout import Layout
+from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete
 from mlops_pipeline.registry.lock import store_lock
-from mlops_pipeline.registry.reader import CHAMPION, CONTENT_TAG, GATE_TAG, StoredVersion, content_digest, stored_versions
+from mlops_pipeline.registry.reader import RegisteredModel
+from mlops_pipeline.registry.versions import (
+    CHAMPION,
+    CONTENT_TAG,
+    HISTORY_TAG,
+    OVERRIDE_TAG,
+    ROLLED_BACK_TAG,
+    Version,
+    content_digest,
+)
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow import MlflowClient
 
     from mlops_pipeline.registry.runs import Tracking
 
-MODEL_TAG = "mlops.model_sha256"
-EVALUATED_TAG = "mlops.evaluated_on"
-PASSED_TAG = "mlops.gate_passed"
-LATENCY_TAG = "mlops.latency_ms"
-OVERRIDE_TAG = "mlops.promoted_in_spite_of_gate"
-ROLLED_BACK_TAG = "mlops.rolled_back"
-HISTORY_TAG = "mlops.former_champions"
+
+def registered_model(settings: Settings, layout: Layout) -> RegisteredModel:
+    """The model that a pipeline registers; nothing is read or made yet."""
+    default = layout.default_tracking_uri
+    return RegisteredModel(registry_uri(settings, default), settings.registry.model or settings.name, default)
 
 
-@dataclass(frozen=True)
-class Version:
-    """A registered version. ``content_sha256`` covers the model and its ONNX twin; empty if not registered by us."""
-
-    number: int
-    content_sha256: str
-    model_sha256: str
-    run_id: str
-    created: float
-    is_champion: bool
-    passed: bool
-    evaluated_on: str
-    rolled_back: str
-    gate: tuple[dict[str, Any], ...]
-    latency_ms: float | None
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The champion as a model folder on this machine, with its number in the registry."""
-
-    folder: Path
-    number: int
-    content_sha256: str
-    model_sha256: str
-
-
-class Registry:
-    """The registered model of one pipeline."""
+class Registry(RegisteredModel):
+    """The registered model of one pipeline, to be written too: MLflow opens the store when something is."""
 
     def __init__(self, tracking: Tracking) -> None:
-        self._tracking, self._client, self._layout = tracking, tracking.client, tracking.layout
-        self.name = tracking.settings.registry.model or tracking.settings.name
-        self._uri = registry_uri(tracking.settings, tracking.layout.default_tracking_uri)
+        model = registered_model(tracking.settings, tracking.layout)
+        super().__init__(model.uri, model.name, tracking.layout.default_tracking_uri)
+        self._tracking, self._layout = tracking, tracking.layout
+
+    @property
+    def _client(self) -> MlflowClient:
+        return self._tracking.client
 
     def deciding(self) -> AbstractContextManager[None]:
         """Only one process at a time may decide on the champion."""
-        return store_lock(self._uri, self._layout, "champion")
+        return store_lock(self.uri, self._layout, "champion")
 
-    def versions(self) -> list[Version]:
-        """Every version, newest first."""
-        champion = self._champion_number()
-        found = self._client.search_model_versions(f"name = '{self.name}'", max_results=1000)
-        return sorted((_version(v, champion) for v in found), key=lambda v: -v.number)
-
-    def champion(self) -> Version | None:
-        """The version that the alias names."""
-        number = self._champion_number()
-        return None if number is None else self.get(number)
-
-    def champion_besides(self, model_sha256: str) -> Champion | None:
-        """The champion as a folder on this machine; None if there is none, or if it is this very model."""
+    def champion_besides(self, model_sha256: str) -> tuple[Version, Path] | None:
+        """The champion and its folder on this machine; None if there is none, or if it is this very model."""
         version = self.champion()
-        if version is None or version.model_sha256 == model_sha256:
-            return None
-        return Champion(self.fetch(version), version.number, version.content_sha256, version.model_sha256)
-
-    def get(self, number: int) -> Version:
-        """One version; raises :class:`PipelineError` that names those there are."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return _version(self._client.get_model_version(self.name, str(number)), self._champion_number())
-        except MlflowException as error:
-            there = ", ".join(str(v.number) for v in self.versions()) or "none"
-            raise PipelineError(f"{self.name}: has no version {number}: there are {there}") from error
-
-    def find(self, content_sha256: str) -> Version | None:
-        """The newest version with this content."""
-        return next((v for v in self.versions() if v.content_sha256 == content_sha256), None)
+        return None if version is None or version.model_sha256 == model_sha256 else (version, self.fetch(version))
 
     def add(self, folder: Path, content_sha256: str, run_id: str, tags: dict[str, str]) -> Version:
         """Store a model folder and register it as a new version, tags and all in one step."""
@@ -140,7 +96,8 @@ class Registry:
 
     def make_champion(self, number: int) -> None:
         """Move the alias, after noting today's champion as a former one."""
-        current = self._champion_number()
+        champion = self.champion()
+        current = champion.number if champion else None
         if current == number:
             return
         history = self._history()
@@ -187,28 +144,20 @@ class Registry:
         return current, self.get(former.number)
 
     def fetch(self, version: Version) -> Path:
-        """The version's model folder on this machine, downloaded once and checked against its digest."""
-        folder = self._layout.versions / (version.content_sha256 or f"version-{version.number}")[:16]
-        if _holds(folder, version):
+        """The version's model folder on this machine, downloaded once and checked against its digest. Raises :class:`PipelineError`."""
+        folder = self._layout.versions / (version.content_sha256[:16] or f"version-{version.number}")
+        if is_complete(folder, version.content_sha256):
             return folder
-        import mlflow.artifacts
+        if version.tags.get(CONTENT_TAG) and not version.content_sha256:
+            raise Unfit("checksum", f"{self.name} version {version.number}: its digest is none: register it anew with `mlops run`")
+        from filelock import FileLock
 
-        self._layout.versions.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._layout.versions, prefix=".fetch-") as temporary:
-            source = self._client.get_model_version_download_uri(self.name, str(version.number))
-            try:
-                fetched = Path(
-                    mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=temporary, tracking_uri=self._tracking.uri)
-                )
-            except Exception as error:  # MLflow passes on whatever the artifact store raises
-                raise PipelineError(
-                    f"{self.name} version {version.number}: its artifacts at {source} cannot be read ({one_line(error)})"
-                ) from error
-            if not _holds(fetched, version):
-                raise PipelineError(
-                    f"{self.name} version {version.number}: its artifacts at {source} do not match its digest: promote another version"
-                )
-            keep(fetched, folder)
+        artifacts = tracking_uri(self._tracking.settings, self._layout.default_tracking_uri)
+        origin = Origin(self.uri, self.name, version.number, version.location, version.content_sha256, artifacts)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / ".lock"):
+            if not is_complete(folder, version.content_sha256):
+                fetch(origin, folder, everything=True)
         return folder
 
     def publish(self) -> Path | None:
@@ -230,35 +179,12 @@ class Registry:
             write_text(self._layout.model_card, card.read_text(encoding="utf-8"))
         return place
 
-    def _champion_number(self) -> int | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return int(self._client.get_model_version_by_alias(self.name, CHAMPION).version)
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
-
     def _history(self) -> list[int]:
         text = self._client.get_registered_model(self.name).tags.get(HISTORY_TAG, "[]")
         return [int(number) for number in json.loads(text)]
 
     def _write_history(self, history: list[int]) -> None:
         self._client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history))
-
-
-def keep(folder: Path, place: Path) -> None:
-    """Copy a complete folder to its place in one step; one that holds the same content already stays untouched."""
-    if (place / "model.skops").is_file() and content_digest(place) == content_digest(folder):
-        return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for old in place.parent.glob(f".{place.name}.*"):
-        shutil.rmtree(old, ignore_errors=True)
-    staging = place.with_name(f".{place.name}.{os.getpid()}")
-    shutil.copytree(folder, staging)
-    shutil.rmtree(place, ignore_errors=True)
-    staging.rename(place)
 
 
 def missing_registration(settings: Settings, layout: Layout) -> str:
@@ -286,37 +212,14 @@ def best_model_is_current(settings: Settings, layout: Layout) -> bool:
     return champion is None or _is(layout.best_model, champion.content_sha256)
 
 
-def _stored(settings: Settings, layout: Layout) -> list[StoredVersion]:
+def _stored(settings: Settings, layout: Layout) -> list[Version]:
     """The versions of ours that the registry holds; none without a clear answer: the caller then asks through MLflow, which reports it."""
+    model = registered_model(settings, layout)
     try:
-        found = stored_versions(registry_uri(settings, layout.default_tracking_uri), settings.registry.model or settings.name)
+        return [version for version in model.versions() if version.content_sha256]
     except PipelineError:
         return []
-    return [version for version in found if version.content_sha256]
 
 
 def _is(folder: Path, content_sha256: str) -> bool:
     return (folder / "MLmodel").is_file() and content_digest(folder) == content_sha256
-
-
-def _holds(folder: Path, version: Version) -> bool:
-    if not (folder / "model.skops").is_file():
-        return (folder / "MLmodel").is_file() and not version.content_sha256
-    return not version.content_sha256 or content_digest(folder) == version.content_sha256
-
-
-def _version(found: ModelVersion, champion: int | None) -> Version:
-    tags = found.tags
-    return Version(
-        number=int(found.version),
-        content_sha256=tags.get(CONTENT_TAG, ""),
-        model_sha256=tags.get(MODEL_TAG, ""),
-        run_id=found.run_id or "",
-        created=found.creation_timestamp / 1000,
-        is_champion=int(found.version) == champion,
-        passed=tags.get(PASSED_TAG) == "true",
-        evaluated_on=tags.get(EVALUATED_TAG, ""),
-        rolled_back=tags.get(ROLLED_BACK_TAG, ""),
-        gate=tuple(json.loads(tags.get(GATE_TAG, "[]"))),
-        latency_ms=float(tags[LATENCY_TAG]) if tags.get(LATENCY_TAG) else None,
-    )

@@ -2,123 +2,155 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import http.client
 import os
 import sqlite3
-import ssl
 import urllib.error
 import urllib.parse
-import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
 
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.files import sha256_of_file
+from mlops_pipeline.layout import SQLITE, sqlite_path
+from mlops_pipeline.registry.artifacts import near
+from mlops_pipeline.registry.rest import API, TIMEOUT_S, opened, refusal, why_not
+from mlops_pipeline.registry.versions import Version
 
-CHAMPION = "champion"
-CONTENT_TAG = "mlops.content_sha256"
-GATE_TAG = "mlops.gate"
-
-TIMEOUT_S = 5
 PAGE = 1000
+SHOWN = 20
+READ_HERE = (SQLITE, "postgresql", "http://", "https://")
+"""Addresses that are read without MLflow."""
 
 Answer = TypeVar("Answer")
+Query = Callable[[str, tuple[Any, ...]], list[Any]]
+"""Rows that a statement gives; its parameters are written as ``{0}``."""
 
 VERSIONS = """
-select version, coalesce(nullif(storage_location, ''), source) from model_versions
+select version, coalesce(nullif(storage_location, ''), source), run_id, creation_time from model_versions
 where name = {0} and workspace = {0} and current_stage <> 'Deleted_Internal'
 """
 """MLflow keeps the row and the tags of a deleted version; only its stage tells."""
 TAGS = "select version, key, value from model_version_tags where name = {0} and workspace = {0}"
 ALIASES = "select version, alias from registered_model_aliases where name = {0} and workspace = {0}"
+EXPERIMENT = "select artifact_location from experiments where name = {0} and workspace = {0}"
 
 
 class RegistryUnreachable(PipelineError):
     """The registry gave no clear answer; what was known of it may still hold."""
 
 
-@dataclass(frozen=True)
-class StoredVersion:
-    """A registered version. ``location`` is where its files lie, or ``models:/…``, which :func:`download_location` turns into that."""
-
-    number: int
-    content_sha256: str
-    aliases: frozenset[str]
-    location: str
-    tags: dict[str, str] = field(hash=False)
+class NotThere(RegistryUnreachable):
+    """A database that holds no table of MLflow's yet, or a server's word that what was asked for does not exist."""
 
 
-def stored_versions(uri: str, name: str) -> list[StoredVersion]:
+class Refused(RegistryUnreachable):
+    """The server knows who asks, or does not, and refuses."""
+
+
+class RegisteredModel:
+    """A registered model, read anew by every method; raises :class:`PipelineError` where the registry at ``uri`` cannot be read.
+
+    ``default_uri`` is the project's own store, which need not be there yet.
+    """
+
+    def __init__(self, uri: str, name: str, default_uri: str) -> None:
+        self.uri, self.name, self._default_uri = uri, name, default_uri
+
+    def versions(self) -> list[Version]:
+        """Every version, newest first."""
+        if self.uri == self._default_uri and not sqlite_path(self.uri).exists():
+            return []
+        if not self.uri.startswith(READ_HERE):
+            return _by_mlflow(self.uri, self.name)
+        try:
+            return stored_versions(self.uri, self.name)
+        except NotThere:
+            return []
+
+    def champion(self) -> Version | None:
+        """The version that the alias names."""
+        return next((version for version in self.versions() if version.is_champion), None)
+
+    def get(self, number: int) -> Version:
+        """One version; raises :class:`PipelineError` that names those there are."""
+        versions = self.versions()
+        for version in versions:
+            if version.number == number:
+                return version
+        there = ", ".join(str(version.number) for version in versions[:SHOWN]) + ", …" * (len(versions) > SHOWN)
+        raise PipelineError(f"{self.name}: has no version {number}: there are {there or 'none'}")
+
+    def find(self, content_sha256: str) -> Version | None:
+        """The newest version with this content."""
+        return next((version for version in self.versions() if version.content_sha256 == content_sha256), None)
+
+
+def stored_versions(uri: str, name: str) -> list[Version]:
     """Every version of a registered model, newest first, as of one moment; none if there is no such model.
 
     Raises :class:`RegistryUnreachable`, or :class:`PipelineError` for an address of a kind that is not read here.
     """
-    if uri.startswith("sqlite:///"):
-        found = _from_sqlite(uri, name)
-    elif uri.startswith("postgresql"):
-        found = _from_postgresql(uri, name)
-    elif uri.startswith(("http://", "https://")):
+    if uri.startswith(("http://", "https://")):
         found = _from_server(uri, name)
     else:
-        raise PipelineError(f"registry.uri = {hidden(uri)}: is no address that can be read: use sqlite:///, postgresql:// or http(s)://")
+        found = _asked(uri, lambda query: _from_database(query, name))
+        if uri.startswith(SQLITE):
+            database = sqlite_path(uri).resolve()
+            found = [replace(version, location=near(version.location, database)) for version in found]
     return sorted(found, key=lambda version: -version.number)
 
 
-def download_location(uri: str, name: str, version: StoredVersion) -> str:
-    """Where a version's files lie; asked of the server where its versions do not say. Raises :class:`RegistryUnreachable`."""
-    if not version.location.startswith("models:/") or not uri.startswith("http"):
-        return version.location
-    answer = _json(uri, "mlflow/model-versions/get-download-uri", _Location, name=name, version=version.number)
-    return answer.artifact_uri
+def experiment_location(uri: str, name: str) -> str | None:
+    """Where an experiment's artifacts go; of one that a server does not have yet, where its default one's do. None if that is unknown.
 
-
-def content_digest(folder: Path) -> str:
-    """The identity of a version: the SHA-256 digests of all that decides what it predicts and what it refuses."""
-    files = (folder / name for name in ("model.skops", "MLmodel", "training.json", "onnx/model.onnx"))
-    parts = [sha256_of_file(file) if file.exists() else "none" for file in files]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
-
-
-def opened(server: str, path: str, parameters: Mapping[str, object], timeout: float = TIMEOUT_S) -> http.client.HTTPResponse:
-    """A GET below an MLflow server's ``/api/2.0``, with the credentials that MLflow's own client takes from the environment.
-
-    Raises :class:`OSError`, :class:`http.client.HTTPException` or :class:`ValueError`.
+    Raises :class:`RegistryUnreachable`, :class:`PipelineError`.
     """
-    parts = urllib.parse.urlsplit(server)
-    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
-    if parts.username and parts.password:
-        user, password = urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password)
-    query = urllib.parse.urlencode(parameters)
-    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/api/2.0/{path}{'?' * bool(query)}{query}"
-    request = urllib.request.Request(address)  # noqa: S310  # the callers check the scheme
-    if user and password:
-        word = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-    else:
-        token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-        word = f"Bearer {token}" if token else ""
-    if word:
-        # Not sent on to wherever the server redirects to.
-        request.add_unredirected_header("Authorization", word)
-    if os.environ.get("MLFLOW_WORKSPACE"):
-        request.add_header("X-MLFLOW-WORKSPACE", os.environ["MLFLOW_WORKSPACE"])
-    context = _tls() if parts.scheme == "https" else None
-    answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout, context=context)  # noqa: S310  # the callers check the scheme
-    return answer
+    if not uri.startswith(("http://", "https://")):
+        rows = _asked(uri, lambda query: query(EXPERIMENT, (name, _workspace())))
+        return rows[0][0] if rows else None
+    try:
+        return _json(uri, "mlflow/experiments/get-by-name", _ExperimentAnswer, experiment_name=name).experiment.artifact_location
+    except NotThere:
+        pass
+    try:
+        return _json(uri, "mlflow/experiments/get", _ExperimentAnswer, experiment_id="0").experiment.artifact_location
+    except NotThere:
+        return None
 
 
-def why_not(error: Exception) -> str:
-    """Why a server gave no answer, and for a refusal the remedy."""
-    if isinstance(error, urllib.error.HTTPError):
-        remedy = ": set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN" if error.code in (401, 403) else ""
-        return f"HTTP {error.code} {error.reason}{remedy}"
-    return one_line(getattr(error, "reason", None) or error) or type(error).__name__
+def download_location(uri: str, name: str, number: int, location: str) -> str:
+    """Where a version's files lie; asked of the server where its versions do not say. Raises :class:`RegistryUnreachable`."""
+    if not location.startswith("models:/") or not uri.startswith("http"):
+        return location
+    return _json(uri, "mlflow/model-versions/get-download-uri", _Location, name=name, version=number).artifact_uri
+
+
+def _by_mlflow(uri: str, name: str) -> list[Version]:
+    """Of a store of another kind, as MLflow reads it: a server never comes here."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(uri, registry_uri=uri)
+    try:
+        called = client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return []
+        raise
+    found: list[Any] = []
+    token: str | None = None
+    while token is None or token:
+        page = client.search_model_versions(f"name = '{name}'", max_results=PAGE, page_token=token)
+        found += page
+        token = page.token or ""
+    rows = [(version.version, version.source, version.run_id, version.creation_timestamp) for version in found]
+    tags = [(version.version, key, value) for version in found for key, value in version.tags.items()]
+    return sorted(_assembled(rows, tags, [(number, alias) for alias, number in called.items()]), key=lambda version: -version.number)
 
 
 class _Tag(msgspec.Struct):
@@ -129,6 +161,8 @@ class _Tag(msgspec.Struct):
 class _Version(msgspec.Struct):
     version: str
     source: str = ""
+    run_id: str = ""
+    creation_timestamp: int | str = 0
     tags: list[_Tag] = []
 
 
@@ -150,27 +184,51 @@ class _ModelAnswer(msgspec.Struct):
     registered_model: _Model
 
 
+class _Experiment(msgspec.Struct):
+    artifact_location: str = ""
+
+
+class _ExperimentAnswer(msgspec.Struct):
+    experiment: _Experiment
+
+
 class _Location(msgspec.Struct):
     artifact_uri: str
 
 
-def _from_sqlite(uri: str, name: str) -> list[StoredVersion]:
-    path = Path(uri.removeprefix("sqlite:///"))
+def _asked(uri: str, read: Callable[[Query], Answer]) -> Answer:
+    """What a database answers as of one moment."""
+    if uri.startswith(SQLITE):
+        return _of_sqlite(uri, read)
+    if uri.startswith("postgresql"):
+        return _of_postgresql(uri, read)
+    raise PipelineError(f"registry.uri = {hidden(uri)}: is no address that can be read: use sqlite:///, postgresql:// or http(s)://")
+
+
+def _of_sqlite(uri: str, read: Callable[[Query], Answer]) -> Answer:
+    path = sqlite_path(uri)
     if not path.is_file():
         raise RegistryUnreachable(f"{path}: the registry's file is missing: run `mlops run`, or mend registry.uri")
-    try:
-        connection = sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True, timeout=TIMEOUT_S)
-        try:
+
+    def opened_as(mode: str) -> Answer:
+        with closing(sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode={mode}", uri=True, timeout=TIMEOUT_S)) as connection:
             connection.execute("begin")
-            parameters = (name, _workspace())
-            return _assembled(*(connection.execute(query.format("?"), parameters).fetchall() for query in (VERSIONS, TAGS, ALIASES)))
-        finally:
-            connection.close()
+            return read(lambda statement, parameters: connection.execute(statement.format("?"), parameters).fetchall())
+
+    try:
+        try:
+            return opened_as("ro")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
+                raise
+            # A writer was killed: SQLite takes back what it had half done before anybody reads.
+            return opened_as("rw")
     except sqlite3.Error as error:
-        raise RegistryUnreachable(f"{path}: the registry cannot be read ({one_line(error)}): check registry.uri") from error
+        kind = NotThere if "no such table" in str(error) else RegistryUnreachable
+        raise kind(f"{path}: the registry cannot be read ({one_line(error)}): check registry.uri") from error
 
 
-def _from_postgresql(uri: str, name: str) -> list[StoredVersion]:
+def _of_postgresql(uri: str, read: Callable[[Query], Answer]) -> Answer:
     import psycopg
 
     address = "postgresql://" + uri.split("://", 1)[1]
@@ -179,15 +237,22 @@ def _from_postgresql(uri: str, name: str) -> list[StoredVersion]:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             connection.execute(f"set local statement_timeout = '{TIMEOUT_S}s'")
-            parameters = (name, _workspace())
-            return _assembled(*(connection.execute(query.format("%s"), parameters).fetchall() for query in (VERSIONS, TAGS, ALIASES)))
+            return read(lambda statement, parameters: connection.execute(statement.format("%s").encode(), parameters).fetchall())
+    except psycopg.errors.UndefinedTable as error:
+        raise NotThere(
+            f"{hidden(uri)}: holds no table of MLflow's yet ({one_line(error)}): run `mlops run`, or mend registry.uri"
+        ) from error
     except (psycopg.Error, OSError) as error:
         raise RegistryUnreachable(
             f"{hidden(uri)}: the registry's PostgreSQL does not answer ({one_line(error)}): start it, or mend registry.uri"
         ) from error
 
 
-def _assembled(versions: list[Any], tags: list[Any], aliases: list[Any]) -> list[StoredVersion]:
+def _from_database(query: Query, name: str) -> list[Version]:
+    return _assembled(*(query(statement, (name, _workspace())) for statement in (VERSIONS, TAGS, ALIASES)))
+
+
+def _assembled(versions: list[Any], tags: list[Any], aliases: list[Any]) -> list[Version]:
     """The rows of the three queries put together."""
     tagged: dict[int, dict[str, str]] = {}
     for number, key, value in tags:
@@ -196,21 +261,22 @@ def _assembled(versions: list[Any], tags: list[Any], aliases: list[Any]) -> list
     for number, alias in aliases:
         called.setdefault(int(number), set()).add(alias)
     return [
-        StoredVersion(
+        Version(
             number=int(number),
-            content_sha256=tagged.get(int(number), {}).get(CONTENT_TAG, ""),
             aliases=frozenset(called.get(int(number), ())),
             location=location or "",
+            run_id=run_id or "",
+            created=int(created_ms or 0) / 1000,
             tags=tagged.get(int(number), {}),
         )
-        for number, location in versions
+        for number, location, run_id, created_ms in versions
     ]
 
 
-def _from_server(uri: str, name: str) -> list[StoredVersion]:
+def _from_server(uri: str, name: str) -> list[Version]:
     try:
         model = _json(uri, "mlflow/registered-models/get", _ModelAnswer, name=name).registered_model
-    except _NoSuchModel:
+    except NotThere:
         return []
     versions: list[_Version] = []
     token = ""
@@ -223,7 +289,7 @@ def _from_server(uri: str, name: str) -> list[StoredVersion]:
             break
     try:
         return _assembled(
-            [(found.version, found.source) for found in versions],
+            [(found.version, found.source, found.run_id, found.creation_timestamp) for found in versions],
             [(found.version, tag.key, tag.value) for found in versions for tag in found.tags],
             [(alias.version, alias.alias) for alias in model.aliases],
         )
@@ -231,31 +297,19 @@ def _from_server(uri: str, name: str) -> list[StoredVersion]:
         raise RegistryUnreachable(f"{hidden(uri)}: the answer is none of MLflow's ({one_line(error)}): check registry.uri") from error
 
 
-class _NoSuchModel(RegistryUnreachable):
-    """The server answers that the model, or the page, does not exist."""
-
-
 def _json(uri: str, path: str, kind: type[Answer], **parameters: object) -> Answer:
     try:
-        with opened(uri, path, parameters) as answer:
+        with opened(uri, f"{API}/{path}", parameters) as answer:
             return msgspec.json.decode(answer.read(), type=kind)
     except msgspec.DecodeError as error:
         raise RegistryUnreachable(f"{hidden(uri)}: the answer is none of MLflow's ({one_line(error)}): check registry.uri") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
+        if refusal(error):
+            raise Refused(f"{hidden(uri)}: the registry refuses ({why_not(error)})") from error
         missing = isinstance(error, urllib.error.HTTPError) and error.code == 404 and b"RESOURCE_DOES_NOT_EXIST" in error.read()
-        raise (_NoSuchModel if missing else RegistryUnreachable)(
+        raise (NotThere if missing else RegistryUnreachable)(
             f"{hidden(uri)}: the registry does not answer ({why_not(error)}): start `mlflow server`, or mend registry.uri"
         ) from error
-
-
-def _tls() -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or None)
-    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
-        context.load_cert_chain(os.environ["MLFLOW_TRACKING_CLIENT_CERT_PATH"])
-    return context
 
 
 def _workspace() -> str:

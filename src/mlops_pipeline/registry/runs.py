@@ -6,10 +6,11 @@ import http.client
 import logging
 import math
 import os
+import sqlite3
 import time
 import urllib.error
-import urllib.request
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,16 @@ from pydantic import Field
 from mlops_pipeline.config.pipeline import Settings, registry_uri, shown_settings, tracking_uri
 from mlops_pipeline.config.tree import Frozen, hidden, read_yaml, tree_of
 from mlops_pipeline.contract.spec import Contract
-from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
+from mlops_pipeline.errors import PipelineError, ServiceAway
 from mlops_pipeline.events import current_user
 from mlops_pipeline.files import sha256_of_file
-from mlops_pipeline.layout import Layout
+from mlops_pipeline.layout import SQLITE, Layout, sqlite_path, sqlite_uri
+from mlops_pipeline.registry.artifacts import artifact_root, bring_home, needs_of
 from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.provenance import environment_facts
+from mlops_pipeline.registry.reader import READ_HERE, Refused, RegistryUnreachable, experiment_location
+from mlops_pipeline.registry.rest import opened, refusal, told, why_not
+from mlops_pipeline.registry.versions import EVALUATION_TAG, MODEL_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,18 +37,31 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-DIGEST_TAG = "mlops.model_sha256"
-EVALUATION_TAG = "mlops.evaluation_sha256"
+SILENCE = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 
 
 class Tracking:
-    """The tracking server of one pipeline, opened; raises :class:`PipelineError` if it does not answer."""
+    """The tracking server of one pipeline, opened when it is first asked; raises :class:`PipelineError` if it does not answer."""
 
     def __init__(self, settings: Settings, layout: Layout) -> None:
         self.settings, self.layout = settings, layout
         self.uri = tracking_uri(settings, layout.default_tracking_uri)
-        self.client = open_client(self.uri, registry_uri(settings, layout.default_tracking_uri), layout)
-        self.experiment_id = self._experiment()
+
+    def open(self) -> Tracking:
+        """Open it now, and see to it that what a run will write can be written, before a stage does work that would be lost."""
+        location = self.client.get_experiment(self.experiment_id).artifact_location
+        needs_of(location or "")
+        return self
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's client of both stores."""
+        return open_client(self.settings, self.layout)
+
+    @cached_property
+    def experiment_id(self) -> str:
+        """The pipeline's experiment, made if it is not there."""
+        return self._experiment()
 
     def record_training(self, training: Contract, fit_seconds: float | None) -> str:
         """The run of this model: the one already recorded, or a new one with parameters, settings and environment."""
@@ -67,8 +85,11 @@ class Tracking:
         if self.layout.lock.exists():
             self.client.log_artifact(run_id, str(self.layout.lock), "environment")
         # The digest comes last: a run without it was cut short, and is not found again.
-        self.client.log_batch(run_id, tags=[RunTag(DIGEST_TAG, training.model_sha256)])
-        self.client.set_terminated(run_id)
+        self.client.log_batch(run_id, tags=[RunTag(MODEL_TAG, training.model_sha256)])
+        with _environment_kept(SILENCE):
+            if hidden(self.uri) != self.uri:  # MLflow prints where the run can be seen, password and all
+                os.environ[SILENCE] = "true"
+            self.client.set_terminated(run_id)
         return run_id
 
     def record_evaluation(self, run_id: str, metrics: dict[str, float], folder: Path, digest: str) -> None:
@@ -86,7 +107,7 @@ class Tracking:
 
     def find_run(self, model_sha256: str) -> Run | None:
         """The newest complete run of the model with this digest."""
-        runs = self.client.search_runs([self.experiment_id], f"tags.`{DIGEST_TAG}` = '{model_sha256}'", max_results=1)
+        runs = self.client.search_runs([self.experiment_id], f"tags.`{MODEL_TAG}` = '{model_sha256}'", max_results=1)
         return runs[0] if runs else None
 
     def _experiment(self) -> str:
@@ -97,7 +118,9 @@ class Tracking:
             if found is None:
                 # Without this tag MLflow's pages take a new experiment for one about language models.
                 tags = {"mlflow.experimentKind": "custom_model_development", **described}
-                return str(self.client.create_experiment(name, artifact_location=self._artifact_root(), tags=tags))
+                return str(
+                    self.client.create_experiment(name, artifact_location=artifact_root(self.settings, self.layout, self.uri), tags=tags)
+                )
         if found.lifecycle_stage != "active":
             raise PipelineError(
                 f"{self.layout.config}: tracking.experiment: '{name}' was deleted in MLflow: restore it there, or name another"
@@ -107,14 +130,9 @@ class Tracking:
                 self.client.set_experiment_tag(found.experiment_id, key, value)
         return str(found.experiment_id)
 
-    def _artifact_root(self) -> str | None:
-        if self.settings.tracking.artifacts is not None:
-            return self.settings.tracking.artifacts
-        return None if self.uri.startswith("http") else (self.layout.mlflow / "artifacts").as_uri()
-
     def _facts(self, training: Contract) -> dict[str, str]:
         facts = {
-            **environment_facts(self.layout.project, self.layout.lock),
+            **environment_facts(self.layout.project, self.layout.lock, self.layout.config),
             "train_sha256": training.train_sha256,
             "seed": str(training.seed),
             "pipeline": self.settings.name,
@@ -151,13 +169,13 @@ def experiment_tags(file: Path, name: str) -> dict[str, str]:
     }
 
 
-def open_client(uri: str, registry: str, layout: Layout) -> MlflowClient:
+def open_client(settings: Settings, layout: Layout) -> MlflowClient:
     """An MLflow client that says nothing of itself to anyone; the store is made or migrated by one process at a time."""
-    _answers(uri)
+    uri, registry = tracking_uri(settings, layout.default_tracking_uri), registry_uri(settings, layout.default_tracking_uri)
+    answers(uri)
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     from mlflow import MlflowClient, set_registry_uri, set_tracking_uri
-    from mlflow.exceptions import MlflowException
 
     try:
         # Downloads of artifacts look the addresses up in MLflow's own settings, whatever the client was given.
@@ -165,16 +183,35 @@ def open_client(uri: str, registry: str, layout: Layout) -> MlflowClient:
             set_tracking_uri(uri)
             set_registry_uri(registry)
         with store_lock(uri, layout), _quiet():
-            if uri.startswith("sqlite:///"):
-                _make_sqlite(Path(uri.removeprefix("sqlite:///")))
+            if uri.startswith(SQLITE):
+                _make_sqlite(sqlite_path(uri))
+            for address in {uri, registry}:
+                bring_home(address, settings, layout)
             client = MlflowClient(uri, registry_uri=registry)
             client.search_experiments(max_results=1)
             client.search_registered_models(max_results=1)
-    except MlflowException as error:
-        raise PipelineError(
-            f"{hidden(uri)}: MLflow cannot open it: {one_line(error)}: check tracking.uri or MLFLOW_TRACKING_URI"
-        ) from error
+    except Exception as error:
+        said = told(error, "check tracking.uri or MLFLOW_TRACKING_URI")
+        if said is None:
+            raise
+        raise PipelineError(f"{hidden(uri)}: cannot be opened: {said}") from error
     return client
+
+
+def refuse_what_is_known_to_fail(settings: Settings, layout: Layout) -> None:
+    """Before a run's first stage: raise :class:`PipelineError` if a library is missing, or a right, that recording will need.
+
+    A store that does not answer now may do so by then.
+    """
+    uri = tracking_uri(settings, layout.default_tracking_uri)
+    location: str | None = None
+    try:
+        location = experiment_location(uri, settings.tracking.experiment or settings.name) if uri.startswith(READ_HERE) else None
+    except Refused:
+        raise
+    except RegistryUnreachable:
+        pass
+    needs_of(location or artifact_root(settings, layout, uri) or "")
 
 
 @contextmanager
@@ -199,31 +236,39 @@ def _make_sqlite(path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.new")
     for old in path.parent.glob(f"{unfinished.name}*"):
         old.unlink()
-    MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
-    unfinished.replace(path)
+    try:
+        # MLflow would try for minutes to open a file that cannot be made.
+        with closing(sqlite3.connect(unfinished)) as connection:
+            connection.execute("pragma user_version = 0")
+        MlflowClient(sqlite_uri(unfinished)).search_experiments(max_results=1)
+        unfinished.replace(path)
+    except BaseException:
+        for left in path.parent.glob(f"{unfinished.name}*"):
+            left.unlink()
+        raise
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Alembic announces its migrations through a logging configuration of its own."""
+    """Alembic announces its migrations, and MLflow its retries, through logging configurations of their own."""
     previous = logging.root.manager.disable
-    logging.disable(logging.INFO)
+    logging.disable(logging.WARNING)
     try:
         yield
     finally:
         logging.disable(previous)
 
 
-def _answers(uri: str) -> None:
-    """A server that is down is told at once, not after MLflow's minutes of retries."""
+def answers(uri: str) -> None:
+    """A server that is down, or that refuses who asks, is told at once, not after MLflow's minutes of retries."""
     if not uri.startswith("http"):
         return
     try:
-        seconds = float(os.environ.get("MLOPS_TRACKING_TIMEOUT_S", "10"))
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=seconds):  # noqa: S310  # scheme checked above
+        with opened(uri, "health", {}, float(os.environ.get("MLOPS_TRACKING_TIMEOUT_S", "10"))):
             return
-    except urllib.error.HTTPError:
-        return
+    except urllib.error.HTTPError as error:
+        if refusal(error):
+            raise PipelineError(f"{hidden(uri)}: the tracking server refuses ({why_not(error)})") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise ServiceAway(
             f"{hidden(uri)}: the tracking server does not answer ({type(error).__name__}): start `mlflow server`, "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import re
 import threading
@@ -24,8 +23,9 @@ from mlops_pipeline.inference.engine import NotFinite, load_engine, score
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.formats import Engine
 from mlops_pipeline.inference.signature import Signature
-from mlops_pipeline.registry.reader import GATE_TAG, content_digest
-from mlops_pipeline.serving.source import Found, Source, Unfit
+from mlops_pipeline.registry.download import Unfit
+from mlops_pipeline.registry.versions import Found, content_digest
+from mlops_pipeline.serving.source import Source
 
 TOLERANCE = 1e-4
 """Largest difference from an expected probability, or share of an expected value."""
@@ -112,7 +112,7 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
         engine=engine,
         contract=contract,
         evaluation=evaluation,
-        gate=_gate(found),
+        gate=found.gate,
         example=expected.rows[0],
         mlflow_version=_mlflow_version(folder),
         loaded_at=time.time(),
@@ -220,7 +220,7 @@ class Watch:
     def _serve(self, name: str, reference: str, found: Found, to: _Listener, *, anew: bool = False) -> None:
         served = self._served.get(name)
         if served is not None and served.content_sha256 == found.content_sha256:
-            loaded = dataclasses.replace(served, version=found.number, gate=_gate(found))
+            loaded = dataclasses.replace(served, version=found.number, gate=found.gate)
         else:
             loaded = load(name, reference, found, self._source.folder(found, anew=anew), self._options)
         to.loaded(name, loaded)
@@ -353,11 +353,3 @@ def _prove(folder: Path, signature: Signature, engine: Engine, expected: Expecte
     allowed = TOLERANCE * np.maximum(np.abs(wanted), np.abs(wanted).max() / 100) if not signature.has_classes else TOLERANCE
     if not (off <= allowed).all():
         raise Unfit("outputs", f"{place}: the model's outputs differ from the stored ones by up to {off.max():g}: promote another version")
-
-
-def _gate(found: Found) -> tuple[dict[str, Any], ...]:
-    try:
-        rules = json.loads(found.tags.get(GATE_TAG, "[]"))
-    except ValueError:
-        return ()
-    return tuple(rule for rule in rules if isinstance(rule, dict)) if isinstance(rules, list) else ()

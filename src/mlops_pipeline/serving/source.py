@@ -2,62 +2,24 @@
 
 from __future__ import annotations
 
-import http.client
-import importlib
-import os
-import posixpath
-import re
 import shutil
-import tempfile
-import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Any
 
 import msgspec
 
 from mlops_pipeline.config.serving import is_folder
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.files import read_json, swap, write_json
-from mlops_pipeline.registry.reader import (
-    RegistryUnreachable,
-    StoredVersion,
-    content_digest,
-    download_location,
-    opened,
-    stored_versions,
-    why_not,
-)
+from mlops_pipeline.files import read_json, write_json
+from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete
+from mlops_pipeline.registry.reader import stored_versions
+from mlops_pipeline.registry.versions import Found, Version, content_digest
 
-FILES = ("MLmodel", "training.json", "evaluation.json", "expected.json", "model.skops", "MODEL_CARD.md", "input_example.json")
-"""What a server reads of a version, and what its digest is made of; beside them everything in ``onnx/``."""
-
-NEEDED = ("MLmodel", "training.json", "evaluation.json", "expected.json")
-DIGEST = "^[0-9a-f]{64}$"
 KEPT = 5
 """Fetched versions that stay in the cache although none is served."""
-
-DOWNLOAD_TIMEOUT_S = 30
-ARTIFACTS = "mlflow-artifacts/artifacts"
-
-
-class Unfit(PipelineError):
-    """A version that cannot take traffic. ``reason`` is a word for metrics: unreachable, missing, checksum, unreadable, outputs, cache."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
-
-
-class Found(msgspec.Struct, frozen=True):
-    """What a reference means: a version's number (empty for a folder), the digest of its content, and where its files lie."""
-
-    number: str
-    content_sha256: Annotated[str, msgspec.Meta(pattern=DIGEST)]
-    location: str
-    tags: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -138,7 +100,7 @@ class Source:
         place = self.cache / "versions" / name
 
         def held() -> Path | None:
-            return next((folder for folder in (self.versions / name, place) if _complete(folder, found.content_sha256)), None)
+            return next((folder for folder in (self.versions / name, place) if is_complete(folder, found.content_sha256)), None)
 
         here = None if anew else held()
         if here is not None:
@@ -152,7 +114,7 @@ class Source:
                 if here is not None and not anew:
                     return here
                 try:
-                    self._fetch(found, place)
+                    fetch(self._origin(found), place, everything=False)
                 except Unfit:
                     if here is None:
                         raise
@@ -202,7 +164,7 @@ class Source:
         except (OSError, ValueError):
             return {}
 
-    def _in_registry(self, reference: str, versions: list[StoredVersion]) -> Found:
+    def _in_registry(self, reference: str, versions: list[Version]) -> Found:
         wanted = [v for v in versions if (str(v.number) == reference if reference.isdigit() else reference in v.aliases)]
         if not wanted:
             there = ", ".join(str(version.number) for version in versions[:10]) or "none"
@@ -213,9 +175,9 @@ class Source:
                 "(a folder is named with a slash, as in ./model)",
             )
         version = wanted[0]
-        if not re.match(DIGEST, version.content_sha256):
+        if not version.content_sha256:
             raise Unfit("checksum", f"{self.model} version {version.number}: carries no digest: register it with `mlops run`")
-        return Found(str(version.number), version.content_sha256, version.location, version.tags)
+        return Found(str(version.number), version.content_sha256, version.location, dict(version.tags))
 
     def _folder_itself(self, folder: Path) -> Found:
         if not (folder / "MLmodel").is_file():
@@ -229,145 +191,5 @@ class Source:
             raise Unfit("unreadable", f"{folder}: cannot be read ({one_line(error)})") from error
         return Found("", known[1], str(folder))
 
-    def _fetch(self, found: Found, place: Path) -> None:
-        """Fetch a version's files beside their place, check them, and put them there in one step; the lock is held."""
-        what = f"{self.model} version {found.number}"
-        for unfinished in place.parent.glob(f".{place.name}.*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
-        try:
-            location = download_location(
-                self.registry, self.model, StoredVersion(int(found.number), found.content_sha256, frozenset(), found.location, {})
-            )
-        except RegistryUnreachable as error:
-            raise Unfit("unreachable", str(error)) from error
-        staging = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
-        try:
-            self._download(what, location, staging)
-            if content_digest(staging) != found.content_sha256:
-                raise Unfit("checksum", f"{what}: its files at {hidden(location)} do not match its digest: promote another version")
-            absent = next((name for name in NEEDED if not (staging / name).is_file()), None)
-            if absent is not None:
-                raise Unfit("missing", f"{what}: {absent} is missing at {hidden(location)}: register it anew with `mlops run`")
-            staging.chmod(0o755)
-            swap(staging, place)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-
-    def _download(self, what: str, location: str, into: Path) -> None:
-        scheme = urllib.parse.urlsplit(location).scheme
-        try:
-            if scheme in ("", "file"):
-                _copy(Path(urllib.parse.unquote(urllib.parse.urlsplit(location).path)) if scheme else Path(location), into)
-            elif scheme in ("mlflow-artifacts", "http", "https"):
-                _from_server(*self._on_server(what, location), into)
-            elif scheme == "s3":
-                _from_s3(what, location, into)
-            else:
-                raise Unfit(
-                    "missing",
-                    f"{what}: lies at {hidden(location)}, which is not read here: keep models in files, on an MLflow server or on S3",
-                )
-        except FileNotFoundError as error:
-            raise Unfit("missing", f"{what}: its files are not at {hidden(location)}: restore them, or promote another version") from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Unfit("unreachable", f"{what}: its files at {hidden(location)} cannot be read ({why_not(error)})") from error
-
-    def _on_server(self, what: str, location: str) -> tuple[str, str]:
-        """The MLflow server's address, and the path of the artifacts on it."""
-        parts = urllib.parse.urlsplit(location)
-        if parts.scheme in ("http", "https"):
-            base, found, path = location.partition(f"/api/2.0/{ARTIFACTS}/")
-            if not found:
-                raise Unfit("missing", f"{what}: {hidden(location)} is no address of an MLflow server's artifacts")
-            return base, path
-        server = self.server or self.registry
-        if not server.startswith("http"):
-            raise Unfit("missing", f"{what}: its files lie behind an MLflow server: set MLFLOW_TRACKING_URI to its http address")
-        if parts.netloc:
-            near = urllib.parse.urlsplit(server)
-            server = urllib.parse.urlunsplit((near.scheme, parts.netloc, near.path, "", ""))
-        return server, parts.path.lstrip("/")
-
-
-def _complete(folder: Path, content_sha256: str) -> bool:
-    try:
-        for name in NEEDED:
-            content = (folder / name).read_bytes()
-            if name.endswith(".json"):
-                msgspec.json.decode(content)
-        return content_digest(folder) == content_sha256
-    except (OSError, ValueError):
-        return False
-
-
-def _copy(origin: Path, into: Path) -> None:
-    if not origin.is_dir():
-        raise FileNotFoundError(origin)
-
-    def write(name: str, stream: BinaryIO) -> None:
-        with (origin / name).open("rb") as content:
-            shutil.copyfileobj(content, stream)
-
-    onnx = [file.name for file in origin.glob("onnx/*") if file.is_file()]
-    _take([file.name for file in origin.iterdir() if file.is_file()], onnx, write, into)
-
-
-def _from_server(server: str, path: str, into: Path) -> None:
-    def listed(folder: str) -> list[_Listed]:
-        with opened(server, ARTIFACTS, {"path": folder}, DOWNLOAD_TIMEOUT_S) as answer:
-            return msgspec.json.decode(answer.read(), type=_Listing).files
-
-    def write(name: str, stream: BinaryIO) -> None:
-        with opened(server, f"{ARTIFACTS}/{urllib.parse.quote(posixpath.join(path, name))}", {}, DOWNLOAD_TIMEOUT_S) as answer:
-            shutil.copyfileobj(answer, stream)
-            promised = answer.headers.get("Content-Length")
-        if promised is not None and stream.tell() != int(promised):
-            raise OSError(f"{name} ended after {stream.tell()} of {promised} bytes")
-
-    top = listed(path)
-    onnx = listed(posixpath.join(path, "onnx")) if any(file.path == "onnx" and file.is_dir for file in top) else []
-    _take([file.path for file in top if not file.is_dir], [file.path for file in onnx if not file.is_dir], write, into)
-
-
-def _from_s3(what: str, location: str, into: Path) -> None:
-    try:
-        boto3, botocore = importlib.import_module("boto3"), importlib.import_module("botocore.exceptions")
-    except ImportError as error:
-        raise Unfit("missing", f"{what}: lies at {location}, but boto3 is not installed: pip install 'mlops-pipeline[s3]'") from error
-    parts = urllib.parse.urlsplit(location)
-    prefix = parts.path.strip("/") + "/"
-    client = boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None)
-    try:
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=parts.netloc, Prefix=prefix)
-        names = [item["Key"].removeprefix(prefix) for page in pages for item in page.get("Contents", ())]
-        onnx = [name.removeprefix("onnx/") for name in names if name.startswith("onnx/")]
-        _take(names, onnx, lambda name, stream: client.download_fileobj(parts.netloc, prefix + name, stream), into)
-    except (boto3.exceptions.Boto3Error, botocore.BotoCoreError, botocore.ClientError) as error:
-        raise OSError(one_line(error)) from error
-    finally:
-        client.close()
-
-
-def _take(names: Iterable[str], onnx: Iterable[str], write: Callable[[str, BinaryIO], None], into: Path) -> None:
-    """Write the files that a server needs, of those that a store lists; a listed name never leads out of the folder."""
-    wanted = [name for name in FILES if name in set(names)]
-    if not wanted:
-        raise FileNotFoundError("MLmodel")
-    for name in onnx:
-        if name in ("", ".", "..") or re.search(r"[/\\\0]", name):
-            raise OSError(f"it lists {one_line(repr(name))}, which is no file's name")
-        wanted.append(f"onnx/{name}")
-    for name in wanted:
-        file = into / name
-        file.parent.mkdir(exist_ok=True)
-        with file.open("xb") as stream:
-            write(name, stream)
-
-
-class _Listed(msgspec.Struct):
-    path: str
-    is_dir: bool = False
-
-
-class _Listing(msgspec.Struct):
-    files: list[_Listed] = []
+    def _origin(self, found: Found) -> Origin:
+        return Origin(self.registry, self.model, int(found.number), found.location, found.content_sha256, self.server)

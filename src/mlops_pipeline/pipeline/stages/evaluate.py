@@ -36,7 +36,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     from mlops_pipeline.modelling.frame import model_input
     from mlops_pipeline.modelling.plots import draw_all
 
-    tracking = Tracking(settings, layout)
+    tracking = Tracking(settings, layout).open()
     data, rules = settings.dataset, settings.evaluate
     contract = contract_at(layout.training)
     classes = contract.classes
@@ -48,7 +48,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
         ours = predictions_of(test[data.target], predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
         champion = Registry(tracking).champion_besides(contract.model_sha256)
-        evaluation["champion"] = compare(champion, ours, classes, test, rules, settings.seed) if champion else None
+        evaluation["champion"] = compare(*champion, ours, classes, test, rules, settings.seed) if champion else None
         with ThreadPoolExecutor(1) as aside:
             # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
             converting = aside.submit(_twin, settings, model, contract.features, x, predicted)

@@ -18,9 +18,10 @@ from mlops_pipeline.inference.scorer import Scorer, contract_at, example_rows, l
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule, decide, decide_again
-from mlops_pipeline.registry.champion import EVALUATED_TAG, LATENCY_TAG, MODEL_TAG, PASSED_TAG, Registry, Version, keep
-from mlops_pipeline.registry.reader import GATE_TAG, content_digest
+from mlops_pipeline.registry.champion import Registry
+from mlops_pipeline.registry.download import keep
 from mlops_pipeline.registry.runs import Tracking
+from mlops_pipeline.registry.versions import EVALUATED_TAG, GATE_TAG, LATENCY_TAG, MODEL_TAG, PASSED_TAG, Version, content_digest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +35,7 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
     Doing it again changes nothing: the version is found by its content's digest. The champion is judged by today's gate
     like any other version, and stays champion if it fails: only a version that passed, or a person, takes its place.
     """
-    tracking = Tracking(settings, layout)
+    tracking = Tracking(settings, layout).open()
     registry = Registry(tracking)
     training, evaluation = contract_at(layout.training), read_json(layout.evaluation / "evaluation.json")
     with tempfile.TemporaryDirectory(prefix="mlops-register-") as temporary:
@@ -120,14 +121,15 @@ def _against_todays_champion(
     from mlops_pipeline.modelling.against_champion import compare
     from mlops_pipeline.modelling.evaluation import held_out
 
-    champion = Registry(tracking).champion_besides(training.model_sha256)
-    if champion is None:
+    found = Registry(tracking).champion_besides(training.model_sha256)
+    if found is None:
         return None
+    champion, folder = found
     stored: dict[str, Any] | None = evaluation.get("champion")
     if stored is not None and stored["content_sha256"] == champion.content_sha256:
         return stored
     test, ours = held_out(settings, layout, training.classes)
-    return compare(champion, ours, training.classes, test, settings.evaluate, settings.seed)
+    return compare(champion, folder, ours, training.classes, test, settings.evaluate, settings.seed)
 
 
 def _registered(

@@ -35,7 +35,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
 
     from mlops_pipeline.modelling.tuning import tune
 
-    tracking = Tracking(settings, layout)
+    tracking = Tracking(settings, layout).open()
     data, features = settings.dataset, feature_columns(settings)
     table = pl.read_parquet(layout.train, glob=False)
     y = read_target(layout.train, data)
