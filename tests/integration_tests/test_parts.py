@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mlops_pipeline import plugins
-from mlops_pipeline.registry.reader import content_digest
+from mlops_pipeline.registry.versions import content_digest
 from mlops_pipeline.serving.models import Options, load
 from mlops_pipeline.serving.source import Found, Unfit
 from tests.conftest import REPOSITORY, Project, make_project

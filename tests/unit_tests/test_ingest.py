@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.rows import recipe_of
+from mlops_pipeline.features.table import history_means
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.pipeline.stages.ingest import ingest
-from mlops_pipeline.tables.enrich import history_means
 from tests.unit_tests.workshop import assert_one_line, ingested, layout_in, quiet, table_settings
 
 CSV = "x,word,y\n1.5,a,10\n,b,20\n3,,30\n"
@@ -375,7 +376,7 @@ def test_history_is_the_shrunk_mean_of_earlier_days_alone(rows: list[tuple[int, 
         {"t": [start + timedelta(days=d) for d, _, _ in rows], "k": [k for _, k, _ in rows], "y": [y for _, _, y in rows]},
         schema={"t": pl.Datetime("us"), "k": pl.String, "y": pl.Int8},
     )
-    means = history_means(frame.lazy(), data, data.history["rate"], "rate")
+    means = history_means(frame.lazy(), recipe_of(data), recipe_of(data).history["rate"], "rate")
     found = {(day, key): value for day, *key_, value in means.iter_rows() for key in [key_[0] if key_ else None]}
     assert len(found) == means.height
     for day, key, _ in rows:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mlops_pipeline.config.tree import Frozen
+from mlops_pipeline.contract.task import TaskName, has_classes
 
-Task = Literal["binary", "multiclass", "regression"]
+Task = TaskName
 
 
 Kind = Literal["number", "integer", "boolean", "category", "datetime", "text"]
@@ -116,7 +117,7 @@ class Dataset(Frozen):
             raise ValueError("history needs a binary or a regression target")
         if self.columns[self.target].kind in ("datetime", "text"):
             raise ValueError(f"target '{self.target}' cannot be of kind '{self.columns[self.target].kind}'")
-        if self.task == "regression" and self.columns[self.target].kind not in ("number", "integer"):
+        if not has_classes(self.task) and self.columns[self.target].kind not in ("number", "integer"):
             raise ValueError(f"a regression target must be a number, '{self.target}' is not")
         return self
 

@@ -31,6 +31,14 @@ class Column(msgspec.Struct, frozen=True):
     private: bool = False
 
 
+class History(msgspec.Struct, frozen=True):
+    """A column of the target's mean over earlier days (``days`` of them), of rows with the same key, drawn to the overall mean."""
+
+    days: int
+    by: tuple[str, ...] = ()
+    prior_rows: int = 0
+
+
 class Recipe(msgspec.Struct, frozen=True):
     """How columns of the table were made from those of its source, in the order of the fields."""
 
@@ -40,8 +48,15 @@ class Recipe(msgspec.Struct, frozen=True):
     """SQL expressions over a row."""
     counts: dict[str, tuple[str, ...]] = {}
     """How many rows of the table share these columns."""
-    history: dict[str, dict[str, Any]] = {}
+    history: dict[str, History] = {}
     """The target's mean over earlier days."""
+    target: str = ""
+    time_column: str | None = None
+
+    @property
+    def late(self) -> tuple[str, ...]:
+        """Columns that need more than their own row."""
+        return (*self.counts, *self.history)
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Task
 from mlops_pipeline.config.tree import Frozen, tree_of
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def random_forest(task: Task, seed: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-    kind = RandomForestRegressor if task == "regression" else RandomForestClassifier
+    kind = RandomForestRegressor if not has_classes(task) else RandomForestClassifier
     return kind(n_estimators=100, min_samples_leaf=5, random_state=seed)
 
 
@@ -41,7 +42,7 @@ def search_logistic_regression(trial: Trial) -> dict[str, Any]:
 def hist_gradient_boosting(task: Task, seed: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-    kind = HistGradientBoostingRegressor if task == "regression" else HistGradientBoostingClassifier
+    kind = HistGradientBoostingRegressor if not has_classes(task) else HistGradientBoostingClassifier
     return kind(random_state=seed)
 
 
@@ -56,7 +57,7 @@ def search_hist_gradient_boosting(trial: Trial) -> dict[str, Any]:
 def lightgbm(task: Task, seed: int) -> Any:
     from lightgbm import LGBMClassifier, LGBMRegressor
 
-    kind = LGBMRegressor if task == "regression" else LGBMClassifier
+    kind = LGBMRegressor if not has_classes(task) else LGBMClassifier
     # deterministic with one histogram layout: the same bytes whatever the number of threads (LightGBM, Parameters);
     # n_jobs=0 leaves that number to OpenMP, since any other would be written into the model.
     return kind(n_estimators=200, random_state=seed, deterministic=True, force_row_wise=True, verbosity=-1, n_jobs=0)
@@ -74,7 +75,7 @@ def search_lightgbm(trial: Trial) -> dict[str, Any]:
 def dummy(task: Task, _seed: int) -> Any:
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
-    return DummyRegressor() if task == "regression" else DummyClassifier(strategy="prior")
+    return DummyRegressor() if not has_classes(task) else DummyClassifier(strategy="prior")
 
 
 def parts_of_model(name: str, encoder: str | None) -> tuple[plugins.Estimator, plugins.Encoder]:
@@ -96,7 +97,7 @@ def build_model(
     estimator = (
         _with_params(part, plugins.run(part, task, seed), params) if part.settings is None else _with_settings(part, task, seed, params)
     )
-    for need in ("fit", "predict", *(() if task == "regression" else ("predict_proba",))):
+    for need in ("fit", "predict", *(() if not has_classes(task) else ("predict_proba",))):
         if not hasattr(estimator, need):
             raise plugins.broken(part, f"it made a {type(estimator).__name__}, which has no {need}, as a {task} task needs")
     return Pipeline([("columns", plugins.run(encodes, features)), ("model", estimator)])
@@ -186,17 +187,17 @@ def check_answers(part: plugins.Estimator, model: Pipeline, x: Any, task: Task, 
         return
     try:
         said = predict(model, x, task)
-        known = [] if task == "regression" else list(model.classes_)
+        known = [] if not has_classes(task) else list(model.classes_)
     except Exception as error:
         raise plugins.broken(part, error) from error
-    shape = (len(x),) if task == "regression" else (len(x), len(classes))
+    shape = (len(x),) if not has_classes(task) else (len(x), len(classes))
     if said.shape != shape:
         raise plugins.broken(part, f"it predicts shape {said.shape} for {len(x)} rows, not {shape}")
     if known != classes:
         raise plugins.broken(part, f"its classes_ are {known}, the target's {classes}")
     if not np.isfinite(said).all():
         raise plugins.broken(part, "it predicts what is not finite")
-    if task != "regression" and not ((said >= 0).all() and np.allclose(said.sum(axis=1), 1, atol=1e-4)):
+    if has_classes(task) and not ((said >= 0).all() and np.allclose(said.sum(axis=1), 1, atol=1e-4)):
         raise plugins.broken(part, "its probabilities are below 0, or do not sum to 1")
 
 
@@ -204,4 +205,4 @@ def predict(model: Pipeline, x: Any, task: Task) -> Any:
     """Class probabilities, shape (rows, classes), or the regression's values, shape (rows,); float64."""
     import numpy as np
 
-    return np.asarray(model.predict(x) if task == "regression" else model.predict_proba(x), dtype=np.float64)
+    return np.asarray(model.predict(x) if not has_classes(task) else model.predict_proba(x), dtype=np.float64)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_pipeline.config.pipeline import Settings, feature_columns, metrics_of
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.files import read_json
 from mlops_pipeline.inference.scorer import contract_at
 from mlops_pipeline.layout import Layout
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 def predictions_of(target: pl.Series, predicted: Any, classes: list[Any], settings: Settings) -> Predictions:
     """Truth and predictions side by side, classes as indices."""
     data = settings.dataset
-    y = target.to_numpy() if data.task == "regression" else class_indices(target.to_numpy(), classes)
+    y = target.to_numpy() if not has_classes(data.task) else class_indices(target.to_numpy(), classes)
     return Predictions(data.task, y, predicted, positive_index(classes, data) if classes else 0)
 
 
@@ -76,7 +77,7 @@ def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl
     stored = pl.read_parquet(layout.evaluation / "predictions.parquet", glob=False)
     # The target stands first, whatever it is called.
     predicted = stored.select(stored.columns[1:]).to_numpy()
-    if settings.dataset.task == "regression":
+    if not has_classes(settings.dataset.task):
         predicted = predicted.ravel()
     return test, predictions_of(test[settings.dataset.target], predicted, classes, settings)
 
@@ -120,7 +121,7 @@ def random_split(settings: Settings, layout: Layout) -> float:
     encoder = next((part["name"] for part in contract.parts if part["kind"] == "encoder"), None)
     unfitted = build_model(contract.estimator, data.task, features, contract.params, settings.seed, encoder)
     model = fit(unfitted, x[~held], y[~held], None)
-    classes = [] if data.task == "regression" else model.classes_.tolist()
+    classes = [] if not has_classes(data.task) else model.classes_.tolist()
     return round(
         score(
             settings.evaluate.metric,
@@ -151,7 +152,7 @@ def _baseline(layout: Layout, settings: Settings, ours: Predictions, classes: li
     """What the dummy estimator says: the training rows' class shares, or their mean (scikit-learn's DummyClassifier)."""
 
     y = read_target(layout.train, settings.dataset)
-    if ours.task == "regression":
+    if not has_classes(ours.task):
         return Predictions(ours.task, ours.y, np.full(len(ours.y), y.mean()), ours.positive)
     shares = np.bincount(class_indices(y, classes), minlength=len(classes)) / len(y)
     return Predictions(ours.task, ours.y, np.tile(shares, (len(ours.y), 1)), ours.positive)

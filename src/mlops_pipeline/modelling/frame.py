@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Column, Dataset
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING, truth_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def read_target(path: Path, data: Dataset) -> np.ndarray:
     import polars as pl
 
     target = pl.read_parquet(path, columns=[data.target], glob=False)[data.target]
-    if data.task == "regression":
+    if not has_classes(data.task):
         return target.cast(pl.Float64).to_numpy()
     return target.to_numpy() if target.dtype.is_numeric() else target.to_numpy().astype(object)
 

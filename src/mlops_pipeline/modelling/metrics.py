@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Task
+from mlops_pipeline.contract.task import has_classes
 
 Array = npt.NDArray[np.float64]
 
@@ -52,7 +53,7 @@ def direction(metric: str) -> float:
 
 def score(metric: str, task: Task, y: npt.NDArray[Any], predicted: Array, classes: list[Any], positive: int) -> float:
     """One metric of raw labels; NaN where it is not defined (one class only)."""
-    made = Predictions(task, class_indices(y, classes) if task != "regression" else y, predicted, positive)
+    made = Predictions(task, class_indices(y, classes) if has_classes(task) else y, predicted, positive)
     return float(weighted(metric, made, np.ones((1, len(y))))[0])
 
 
@@ -160,7 +161,7 @@ def calibration_curve(made: Predictions, bins: int = 10) -> list[dict[str, float
 
 def calibration_error(made: Predictions) -> float | None:
     """Expected calibration error over equal-count bins (Naeini et al. 2015); None for regression."""
-    if made.task == "regression":
+    if not has_classes(made.task):
         return None
     curve = calibration_curve(made)
     rows = sum(point["rows"] for point in curve)
@@ -168,7 +169,7 @@ def calibration_error(made: Predictions) -> float | None:
 
 
 def _confidence(made: Predictions) -> tuple[Array, Array]:
-    if made.task == "regression":
+    if not has_classes(made.task):
         return made.predicted, made.y.astype(np.float64)
     if made.task == "binary":
         return made.predicted[:, made.positive], (made.y == made.positive).astype(np.float64)

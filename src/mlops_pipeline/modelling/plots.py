@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.modelling.metrics import Predictions, point
 
 if TYPE_CHECKING:
@@ -27,12 +28,12 @@ def draw_all(
         draw["precision_recall.png"] = lambda ax: _precision_recall(ax, made)
     elif made.task == "multiclass":
         draw["roc.png"] = lambda ax: _roc(ax, [(made.predicted[:, k], made.y == k, str(name)) for k, name in enumerate(classes[:10])])
-    if made.task == "regression":
+    if not has_classes(made.task):
         draw["predicted_against_true.png"] = lambda ax: _scatter(ax, made)
         draw["residuals.png"] = lambda ax: _residuals(ax, made)
     else:
         draw["confusion.png"] = lambda ax: _confusion(ax, made, classes)
-    draw["calibration.png"] = lambda ax: _calibration(ax, curve, made.task == "regression")
+    draw["calibration.png"] = lambda ax: _calibration(ax, curve, not has_classes(made.task))
     if importance:
         draw["importance.png"] = lambda ax: _importance(ax, importance)
     for name, function in draw.items():

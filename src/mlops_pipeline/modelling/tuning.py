@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns, tuning_metric
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout, sqlite_uri
@@ -125,7 +126,7 @@ def _folds(settings: Settings, table: pl.DataFrame, y: Any) -> list[tuple[Any, A
         folds = list(_cut(settings, table, y))
     except ValueError as error:
         raise PipelineError(f"tuning.folds = {count}: {one_line(error)}: use fewer") from error
-    if settings.dataset.task != "regression":
+    if has_classes(settings.dataset.task):
         folds = [fold for fold in folds if len(set(y[fold[0]].tolist())) > 1]
     if not folds:
         raise PipelineError(f"tuning.folds = {count}: no fold has two classes to train on: use fewer, or set tuning.trials to 0")
@@ -141,7 +142,7 @@ def _cut(settings: Settings, table: pl.DataFrame, y: Any) -> Iterator[tuple[Any,
         order = table[str(settings.dataset.time_column)].arg_sort().to_numpy()
         return ((order[fitted], order[scored]) for fitted, scored in TimeSeriesSplit(count).split(order))
     rows = np.zeros(len(y))
-    if settings.dataset.task == "regression":
+    if not has_classes(settings.dataset.task):
         return iter(KFold(count, shuffle=True, random_state=settings.seed).split(rows))
     return iter(StratifiedKFold(count, shuffle=True, random_state=settings.seed).split(rows, y))
 
@@ -160,7 +161,7 @@ def _trial(trial: Trial, settings: Settings, x: Any, y: Any, folds: list[tuple[A
             fit(model, x.iloc[fitted], y[fitted], settings.train.threads)
         except Exception as error:  # the libraries raise types of their own for parameters out of range
             raise PipelineError(f"train.params = {params}: {estimator.name} refuses to fit: {one_line(error)}") from error
-        classes = [] if data.task == "regression" else sorted(set(y[fitted].tolist()), key=lambda value: (str(type(value)), value))
+        classes = [] if not has_classes(data.task) else sorted(set(y[fitted].tolist()), key=lambda value: (str(type(value)), value))
         check_answers(estimator, model, x.iloc[scored].head(5), data.task, classes)
         predicted = predict(model, x.iloc[scored], data.task)
         seen = score(tuning_metric(settings), data.task, y[scored], predicted, classes, positive_index(classes, data))

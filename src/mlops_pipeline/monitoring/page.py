@@ -48,6 +48,7 @@ from evidently.metrics import (
 )
 from evidently.presets import ClassificationPreset, RegressionPreset
 
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.monitoring.drawing import CURRENT_COLOR, REFERENCE_COLOR, Bars, Sample, bars_of
 from mlops_pipeline.monitoring.figures import ColumnFigures, Figures, Quantile
 from mlops_pipeline.monitoring.labelled import Outcomes
@@ -84,11 +85,11 @@ class Quality:
 
 def quality_of(outcomes: Outcomes) -> Quality:
     """The model's quality on every row, by Evidently, or by scikit-learn where a class is missing on one side."""
-    if outcomes.task != "regression" and (outcomes.absent(outcomes.reference) or outcomes.absent(outcomes.current)):
+    if has_classes(outcomes.task) and (outcomes.absent(outcomes.reference) or outcomes.absent(outcomes.current)):
         return _with_absent_classes(outcomes)
     snapshot = _measured(outcomes)
     widgets = list(snapshot._widgets)
-    if outcomes.task == "regression" and not outcomes.has_percentages:
+    if not has_classes(outcomes.task) and not outcomes.has_percentages:
         widgets.insert(0, header_text(label=f"Regression Model Performance. Target: '{outcomes.target}'"))
     return Quality(_both_sides(snapshot), _metrics_of_quality(snapshot), widgets)
 
@@ -130,7 +131,7 @@ def _with_absent_classes(outcomes: Outcomes) -> Quality:
 def _measured(outcomes: Outcomes) -> Snapshot:
     """Evidently's own quality report on every row."""
     target, prediction = outcomes.target, outcomes.prediction
-    if outcomes.task == "regression":
+    if not has_classes(outcomes.task):
         definition = DataDefinition(numerical_columns=[target, prediction], regression=[Regression(target=target, prediction=prediction)])
         # Evidently divides by the larger of the target and the smallest number above zero: of targets below, its MAPE is absurd.
         # The preset cannot leave it out; these are its other metrics, and the mean absolute error would draw the RMSE's picture again.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import environment
 from mlops_pipeline.config.dataset import Task
-from mlops_pipeline.contract.task import PROBABILITY
+from mlops_pipeline.contract.task import PROBABILITY, TASKS, has_classes
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import write_text
 from mlops_pipeline.monitoring.drawing import Sample
@@ -146,7 +146,7 @@ def _check(quantile: float, drift_share: float, draw_rows: int, task: str | None
         raise PipelineError(f"drift_share {drift_share}: must lie above 0 and at most at 1")
     if draw_rows < 1:
         raise PipelineError(f"draw_rows {draw_rows}: must be at least 1")
-    if task not in (None, "binary", "multiclass", "regression"):
+    if task is not None and task not in TASKS:
         raise PipelineError(f"task '{task}': use binary, multiclass or regression")
 
 
@@ -182,7 +182,7 @@ def _with_labels(table: pl.DataFrame, found: Outcomes | None) -> pl.DataFrame:
     """The table with its classes as text, so that they are compared as categories."""
     import polars as pl
 
-    if found is None or found.task == "regression":
+    if found is None or not has_classes(found.task):
         return table
     names = [name for name in (found.target, found.prediction) if name in table.columns and name in found.reference.columns]
     names = [name for name in names if name != found.prediction or not table[name].dtype.is_float()]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import replacing
@@ -149,7 +150,7 @@ def _prediction_type(layouts: list[Columns]) -> Any:
     """The narrowest type that holds the predictions of all layouts."""
     import polars as pl
 
-    kinds = {float if layout.task == "regression" else type(label) for layout in layouts for label in layout.classes or (0.0,)}
+    kinds = {float if not has_classes(layout.task) else type(label) for layout in layouts for label in layout.classes or (0.0,)}
     for held, kind in (({bool}, pl.Boolean), ({int}, pl.Int64), ({int, float}, pl.Float64)):
         if kinds and kinds <= held:
             return kind

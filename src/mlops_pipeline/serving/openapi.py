@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from mlops_pipeline.contract.spec import Column
+from mlops_pipeline.contract.task import TASKS
 from mlops_pipeline.contract.values import MISSING, bounds
 from mlops_pipeline.inference.faults import SHOWN_FAULTS
 from mlops_pipeline.inference.signature import Signature
@@ -177,7 +178,7 @@ def _model_schemas(name: str, signature: Signature, max_rows: int) -> Json:
     }
     params = {"type": ["object", "null"], "maxProperties": 0, "description": "These models take none."}
     ids = {"type": ["array", "null"], "items": _TEXT, "maxItems": max_rows, "description": "One a record; each comes back as `id`."}
-    bare = _VALUE if signature.task == "regression" else _row_of(_PROBABILITY, len(signature.classes))
+    bare = _VALUE if not signature.classes else _row_of(_PROBABILITY, len(signature.classes))
     answered = {"type": "array", "minItems": 1, "maxItems": max_rows}
     schemas = {
         "Record": record,
@@ -231,7 +232,7 @@ def _category(signature: Signature, name: str, column: Column) -> Json:
 
 def _prediction(signature: Signature) -> Json:
     key = {"id": _TEXT}
-    if signature.task == "regression":
+    if not signature.classes:
         return _object({**key, "value": _VALUE}, ["value"])
     probabilities = _object({str(label): _PROBABILITY for label in signature.classes})
     return _object({**key, "label": {"enum": list(signature.classes)}, "probabilities": probabilities}, ["label", "probabilities"])
@@ -560,7 +561,7 @@ def _status() -> Json:
             "content_sha256": _TEXT,
             "engine": {"enum": ["onnx", "skops"]},
             "loaded": _TIME,
-            "task": {"enum": ["binary", "multiclass", "regression"]},
+            "task": {"enum": list(TASKS)},
             "target": _TEXT,
             "classes": {"type": "array"},
             "estimator": _TEXT,

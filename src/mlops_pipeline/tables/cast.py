@@ -3,61 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
 from mlops_pipeline.contract.values import FALSE_WORDS, LARGEST_INTEGER, TRUE_WORDS, bounds, spelled, truth_of
-from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.tables.source import Broken, Chunk
+from mlops_pipeline.tables.source import Broken
 
 if TYPE_CHECKING:
     import polars as pl
-
-
-@dataclass(frozen=True)
-class TypedRows:
-    """The usable rows of a chunk (those without a target among them), the broken ones, and how many had no target."""
-
-    table: pl.DataFrame
-    broken: list[Broken]
-    unlabelled: int
-    read: int
-
-
-def typed_rows(chunk: Chunk, data: Dataset, lookups: list[tuple[tuple[str, ...], pl.DataFrame]]) -> TypedRows:
-    """Cast, join the lookups, derive columns, and set aside rows that break the description.
-
-    A row is broken if a value does not parse as its column's kind, if it lies outside the column's bounds, or if it
-    is null where null is not allowed. A row whose target is null is counted apart: it is unlabelled, not broken.
-    """
-
-    source = chunk.frame
-    late = [*data.counts, *data.history]
-    there = {*source.columns, *data.derive, *late}.union(*(table.columns for _, table in lookups))
-    absent = [name for name in data.columns if name not in there]
-    if absent:
-        uncut = source.width == 1 and any(mark in source.columns[0] for mark in ";\t|")
-        remedy = ": separate its fields with commas" if uncut else ""
-        raise PipelineError(f"dataset.columns: '{absent[0]}' is not in the source: it has {', '.join(source.columns)}{remedy}")
-    given = {name: column for name, column in data.columns.items() if name in source.columns}
-    null_words = data.source.null_values
-    frame = cast_columns(source.select(list(given)), given, null_words)
-    reasons = unparsed(frame, source, given, null_words)
-    for keys, table in lookups:
-        gone = [key for key in keys if key not in frame.columns]
-        if gone:
-            raise PipelineError(f"dataset.lookups.keys: '{gone[0]}' is not in the source: it has {', '.join(source.columns)}")
-        new = table.select([*keys, *(name for name in table.columns if name not in frame.columns)])
-        frame = frame.join(new, on=list(keys), how="left", maintain_order="left")
-    frame = derive(frame, data)
-    ruled = {name: column for name, column in data.columns.items() if name not in late}
-    ruled[data.target] = ruled[data.target].model_copy(update={"nullable": True})
-    reason = first_reason([*reasons, *outside(frame, ruled)], frame.height)
-    good = frame.filter(reason.is_null())
-    columns = [name for name in data.columns if name not in late]
-    broken = [*chunk.broken, *as_broken(source, chunk.row_numbers, reason)]
-    return TypedRows(good.select(columns), broken, good[data.target].null_count(), source.height + len(chunk.broken))
 
 
 class Spelling:
@@ -97,28 +50,6 @@ def cast_columns(frame: pl.DataFrame, columns: Mapping[str, Column], null_words:
     category and text → String.
     """
     return frame.with_columns([_cast(frame, name, column, null_words).alias(name) for name, column in columns.items()])
-
-
-def derive(frame: pl.DataFrame, data: Dataset) -> pl.DataFrame:
-    """Add the configured SQL columns, typed by their description. Raises :class:`PipelineError` on a bad expression."""
-    import polars as pl
-    from polars.exceptions import PolarsError
-
-    for name, sql in data.derive.items():
-        try:
-            made = frame.select(pl.sql_expr(sql).alias(name))
-        except PolarsError as error:
-            there = ", ".join(frame.columns)
-            raise PipelineError(f"dataset.derive.{name} = {sql!r}: {one_line(error)}: columns are {there}") from error
-        if made.height != frame.height:
-            raise PipelineError(
-                f"dataset.derive.{name} = {sql!r}: gives no value for each row: use columns, without SUM, COUNT and their like"
-            )
-        if made[name].dtype == pl.Boolean and data.columns[name].kind in ("number", "integer"):
-            # What SQL calls true is 1 where its owner wants a number of it.
-            made = made.cast(pl.Int8)
-        frame = frame.with_columns(cast_columns(made, {name: data.columns[name]}))
-    return frame
 
 
 def as_numbers(values: pl.Series, kind: str, null_words: Collection[str] = ()) -> pl.Series:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Dataset
 from mlops_pipeline.config.pipeline import Validate
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.tables.schema import Failure, failures
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def unique_entity_key(examined: Examined, _rules: Validate) -> Iterator[Failure]
 def target_varies(examined: Examined, rules: Validate) -> Iterator[Failure]:
     table, target = examined.table, examined.dataset.target
     another = "add rows with other values, or name another dataset.target"
-    if examined.dataset.task == "regression":
+    if not has_classes(examined.dataset.task):
         if table[target].n_unique() < 2:
             yield Failure(target, "target varies", table.height, "one value", another)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Dataset
+from mlops_pipeline.contract.task import has_classes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,7 +40,7 @@ def auc(scores: pl.Series, positive: pl.Series) -> float:
 
 
 def _labels(target: pl.Series, data: Dataset) -> list[pl.Series]:
-    if data.task == "regression":
+    if not has_classes(data.task):
         return [target > target.median()]
     values = sorted(target.unique().to_list())
     return [target == value for value in (values[1:] if len(values) == 2 else values)]

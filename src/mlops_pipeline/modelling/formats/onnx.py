@@ -49,7 +49,7 @@ def make_twin(model: Pipeline, kinds: dict[str, str], x: pd.DataFrame, predicted
         said = predict(OnnxEngine(content, has_classes=has_classes(task)), x, kinds)
     except Exception as error:  # noqa: BLE001  # whatever a converter cannot do is a reason to serve without it, not to stop the run
         return Twin(False, None, f"not convertible: {type(error).__name__}: {one_line(error)}")
-    scale = float(np.std(predicted)) or 1.0 if task == "regression" else 1.0
+    scale = float(np.std(predicted)) or 1.0 if not has_classes(task) else 1.0
     difference = float(np.max(np.abs(said - predicted)) / scale)
     if not difference <= tolerance:
         return Twin(False, round(difference, 9), f"differs by {difference:.2g} on a held-out row, more than {tolerance:g}")
@@ -91,7 +91,7 @@ def convert(model: Pipeline, kinds: dict[str, str], task: Task) -> bytes:
     gathered.steps = [("columns", columns), model.steps[1]]
     inputs = [(NUMBERS, FloatTensorType([None, len(numbers)]))] if numbers else []
     inputs += [(CATEGORIES, StringTensorType([None, len(categories)]))] if categories else []
-    options = {} if task == "regression" else {id(model.steps[1][1]): {"zipmap": False}}
+    options = {} if not has_classes(task) else {id(model.steps[1][1]): {"zipmap": False}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         converted = convert_sklearn(gathered, initial_types=inputs, options=options, target_opset=TARGET_OPSET, name="model")

@@ -18,6 +18,7 @@ import numpy as np
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.contract.spec import Contract
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 
@@ -64,7 +65,7 @@ def save_model(
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     python = ".".join(map(str, sys.version_info[:2]))
-    outputs = model.predict(sample) if task == "regression" else model.predict_proba(sample)
+    outputs = model.predict(sample) if not has_classes(task) else model.predict_proba(sample)
     with warnings.catch_warnings(), _types_named():
         warnings.simplefilter("ignore")
         mlflow.sklearn.save_model(
@@ -76,7 +77,7 @@ def save_model(
             signature=infer_signature(sample, outputs),
             input_example=sample.head(3),
             conda_env={"name": "model", "channels": ["conda-forge"], "dependencies": [f"python={python}", "pip", {"pip": requirements}]},
-            pyfunc_predict_fn="predict" if task == "regression" else "predict_proba",
+            pyfunc_predict_fn="predict" if not has_classes(task) else "predict_proba",
         )
     _canonical_skops(folder / SKOPS_FILE)
     _true_size(folder)

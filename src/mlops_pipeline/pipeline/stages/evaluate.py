@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.contract.spec import Contract
-from mlops_pipeline.contract.task import PROBABILITY, free_names
+from mlops_pipeline.contract.task import PROBABILITY, free_names, has_classes
 from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.scorer import contract_at, scorer_of
 from mlops_pipeline.layout import Layout
@@ -117,6 +117,6 @@ def _say(console: Console, evaluation: dict[str, Any], ours: Predictions, classe
 def _only(ours: Predictions, classes: int) -> str:
     """What the held-out rows lack for a metric."""
     seen = len(set(ours.y.tolist()))
-    if ours.task == "regression":
+    if not has_classes(ours.task):
         return "only one value"
     return "only one class" if seen == 1 else f"only {seen} of {classes} classes"

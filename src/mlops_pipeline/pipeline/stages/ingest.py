@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.rows import recipe_of, typed_rows
+from mlops_pipeline.features.table import finish
 from mlops_pipeline.files import replacing, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.tables.cast import Spelling, typed_rows
-from mlops_pipeline.tables.enrich import finish
+from mlops_pipeline.tables.cast import Spelling
 from mlops_pipeline.tables.lookups import lookup_table
 from mlops_pipeline.tables.source import one_ahead, read_source
 
@@ -26,6 +27,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     import pyarrow.parquet as pq
 
     data = settings.dataset
+    recipe = recipe_of(data)
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     read = broken = unlabelled = 0
     reasons: dict[str, int] = {}
@@ -35,7 +37,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         with quarantine_file.open("w", encoding="utf-8") as quarantine:
             quarantine.write("row,reason,content\n")
             for chunk in one_ahead(read_source(data.source, layout, settings.ingest.chunk_mb, data.columns)):
-                rows = typed_rows(chunk, data, lookups)
+                rows = typed_rows(chunk, data, recipe, lookups)
                 spelling.look(chunk.frame, data)
                 read += rows.read
                 broken += len(rows.broken)
@@ -61,7 +63,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
                 f"{layout.config}: ingest.max_broken_share = {settings.ingest.max_broken_share}: {broken} of {read} rows "
                 f"are broken ({_listed(reasons)}): mend the source, see {kept}, or raise the share"
             )
-        finish(table_file, data)
+        finish(table_file, recipe, list(data.columns))
         report = {
             "dataset": settings.name,
             "rows_read": read,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, Warned, ignored
 from mlops_pipeline.files import read_json, replacing, sha256_of_file, write_json
@@ -84,7 +85,7 @@ def _stratified(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, 
     order = keys.hash_rows(settings.seed).to_numpy().argsort(kind="stable")
     held = np.zeros(table.height, dtype=bool)
     target = table[settings.dataset.target].to_numpy()
-    groups = [order] if settings.dataset.task == "regression" else [order[target[order] == value] for value in np.unique(target)]
+    groups = [order] if not has_classes(settings.dataset.task) else [order[target[order] == value] for value in np.unique(target)]
     for group in groups:
         held[group[: min(round(settings.split.test_share * len(group)), len(group) - 1)]] = True
     if not held.any() and table.height > 1:

@@ -6,10 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.dataset import Dataset
 from mlops_pipeline.config.pipeline import Settings, feature_columns
-from mlops_pipeline.contract.spec import FORMAT, Column, Contract, Recipe
+from mlops_pipeline.contract.spec import FORMAT, Column, Contract
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.features.rows import recipe_of
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model
@@ -69,7 +70,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         columns={name: Column(**column.model_dump()) for name, column in features.items()},
         categories={name: sorted(x[name].unique().tolist()) for name, column in features.items() if column.kind == "category"},
         null_values=data.source.null_values,
-        recipe=_recipe(data),
+        recipe=recipe_of(data),
         estimator=settings.train.estimator,
         params=params,
         tuning=tuned.summary,
@@ -86,7 +87,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
 
 
 def _classes(y: Any, settings: Settings) -> list[Any]:
-    if settings.dataset.task == "regression":
+    if not has_classes(settings.dataset.task):
         return []
     classes = sorted(set(y.tolist()), key=lambda value: (str(type(value)), value))
     if len(classes) < 2:
@@ -105,15 +106,6 @@ def _classes(y: Any, settings: Settings) -> list[Any]:
 def _labels(classes: list[Any], words: list[Any]) -> list[Any]:
     """The classes 0 and 1 of a target of words, as its owner wrote them; none if that is how they stand."""
     return [words[int(truth)] for truth in classes] if words and set(classes) <= {0, 1} else []
-
-
-def _recipe(data: Dataset) -> Recipe:
-    return Recipe(
-        lookups=tuple(lookup.model_dump() for lookup in data.lookups),
-        derive=dict(data.derive),
-        counts=dict(data.counts),
-        history={name: history.model_dump() for name, history in data.history.items()},
-    )
 
 
 def _sample(x: Any, features: dict[str, Any]) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, checks_of, feature_columns, part_settings
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import write_json, write_text
 from mlops_pipeline.layout import Layout
@@ -117,7 +118,7 @@ def _plain(value: Any) -> str:
 
 def _target_facts(table: pl.DataFrame, settings: Settings) -> dict[str, Any]:
     target = table[settings.dataset.target]
-    if settings.dataset.task == "regression":
+    if not has_classes(settings.dataset.task):
         return {"mean": _plain(target.mean()), "std": _plain(target.std())}
     counts = target.value_counts(sort=True)
     return {str(value): count for value, count in sorted(counts.iter_rows(), key=lambda item: str(item[0]))}

@@ -285,7 +285,7 @@ def _unreadable(header: bytes, wrong: Exception) -> Refused:
 
 def _wanted(signature: Signature, request: _Request) -> tuple[Wanted, ...]:
     usual = request.parameters is not None and request.parameters.binary_data_output
-    every = (_ONE_OUTPUT if signature.task == "regression" else _TWO_OUTPUTS)[usual]
+    every = (_TWO_OUTPUTS if signature.classes else _ONE_OUTPUT)[usual]
     if not request.outputs:
         return every
     names = [output.name for output in every]
@@ -554,7 +554,7 @@ def _gathered(signature: Signature) -> list[tuple[str, tuple[str, ...], str]]:
 
 def _outputs(signature: Signature) -> dict[str, tuple[str, list[int]]]:
     """Datatype and shape of each output."""
-    if signature.task == "regression":
+    if not signature.classes:
         return {"prediction": ("FP32", [-1])}
     return {"label": (_label_datatype(signature.classes), [-1]), "probabilities": ("FP32", [-1, len(signature.classes)])}
 

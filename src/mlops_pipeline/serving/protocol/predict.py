@@ -71,7 +71,7 @@ class Predict:
     def write(self, request: Request, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
         """The answer's JSON."""
         predictions: list[dict[str, Any]]
-        if self._signature.task == "regression":
+        if not self._signature.classes:
             predictions = [{"value": value} for value in outputs.tolist()]
         else:
             classes, labels = self._signature.classes, self._label

@@ -1,0 +1,104 @@
+"""A chunk of a source becomes typed rows: cast, joined, derived; rows that break the description are set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.config.dataset import Column, Dataset
+from mlops_pipeline.contract.spec import History, Recipe
+from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.tables.cast import as_broken, cast_columns, first_reason, outside, unparsed
+from mlops_pipeline.tables.source import Broken, Chunk
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Joined = Sequence[tuple[tuple[str, ...], "pl.DataFrame"]]
+"""Lookup tables with the keys they are joined by."""
+
+
+def recipe_of(data: Dataset) -> Recipe:
+    """How a dataset's own columns are made, as it travels with a model."""
+    return Recipe(
+        lookups=tuple(lookup.model_dump() for lookup in data.lookups),
+        derive=dict(data.derive),
+        counts=dict(data.counts),
+        history={name: History(made.days, made.by, made.prior_rows) for name, made in data.history.items()},
+        target=data.target,
+        time_column=data.time_column,
+    )
+
+
+def carried_out(frame: pl.DataFrame, recipe: Recipe, columns: Mapping[str, Column], lookups: Joined) -> pl.DataFrame:
+    """Add what a row's own values tell: the lookups' columns, then the derived ones. Raises :class:`PipelineError`."""
+    for keys, table in lookups:
+        new = table.select([*keys, *(name for name in table.columns if name not in frame.columns)])
+        frame = frame.join(new, on=list(keys), how="left", maintain_order="left")
+    return derived(frame, recipe, columns)
+
+
+def derived(frame: pl.DataFrame, recipe: Recipe, columns: Mapping[str, Column]) -> pl.DataFrame:
+    """Add the recipe's SQL columns, typed by their description. Raises :class:`PipelineError` on a bad expression."""
+    import polars as pl
+    from polars.exceptions import PolarsError
+
+    for name, sql in recipe.derive.items():
+        try:
+            made = frame.select(pl.sql_expr(sql).alias(name))
+        except PolarsError as error:
+            there = ", ".join(frame.columns)
+            raise PipelineError(f"dataset.derive.{name} = {sql!r}: {one_line(error)}: columns are {there}") from error
+        if made.height != frame.height:
+            raise PipelineError(
+                f"dataset.derive.{name} = {sql!r}: gives no value for each row: use columns, without SUM, COUNT and their like"
+            )
+        if made[name].dtype == pl.Boolean and columns[name].kind in ("number", "integer"):
+            # What SQL calls true is 1 where its owner wants a number of it.
+            made = made.cast(pl.Int8)
+        frame = frame.with_columns(cast_columns(made, {name: columns[name]}))
+    return frame
+
+
+@dataclass(frozen=True)
+class TypedRows:
+    """The usable rows of a chunk (those without a target among them), the broken ones, and how many had no target."""
+
+    table: pl.DataFrame
+    broken: list[Broken]
+    unlabelled: int
+    read: int
+
+
+def typed_rows(chunk: Chunk, data: Dataset, recipe: Recipe, lookups: Joined) -> TypedRows:
+    """Cast, join the lookups, derive columns, and set aside rows that break the description.
+
+    A row is broken if a value does not parse as its column's kind, if it lies outside the column's bounds, or if it
+    is null where null is not allowed. A row whose target is null is counted apart: it is unlabelled, not broken.
+    """
+
+    source = chunk.frame
+    late = recipe.late
+    there = {*source.columns, *recipe.derive, *late}.union(*(table.columns for _, table in lookups))
+    absent = [name for name in data.columns if name not in there]
+    if absent:
+        uncut = source.width == 1 and any(mark in source.columns[0] for mark in ";\t|")
+        remedy = ": separate its fields with commas" if uncut else ""
+        raise PipelineError(f"dataset.columns: '{absent[0]}' is not in the source: it has {', '.join(source.columns)}{remedy}")
+    given = {name: column for name, column in data.columns.items() if name in source.columns}
+    null_words = data.source.null_values
+    frame = cast_columns(source.select(list(given)), given, null_words)
+    reasons = unparsed(frame, source, given, null_words)
+    for keys, _ in lookups:
+        gone = [key for key in keys if key not in frame.columns]
+        if gone:
+            raise PipelineError(f"dataset.lookups.keys: '{gone[0]}' is not in the source: it has {', '.join(source.columns)}")
+    frame = carried_out(frame, recipe, data.columns, lookups)
+    ruled = {name: column for name, column in data.columns.items() if name not in late}
+    ruled[data.target] = ruled[data.target].model_copy(update={"nullable": True})
+    reason = first_reason([*reasons, *outside(frame, ruled)], frame.height)
+    good = frame.filter(reason.is_null())
+    columns = [name for name in data.columns if name not in late]
+    broken = [*chunk.broken, *as_broken(source, chunk.row_numbers, reason)]
+    return TypedRows(good.select(columns), broken, good[data.target].null_count(), source.height + len(chunk.broken))
