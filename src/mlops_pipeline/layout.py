@@ -37,6 +37,10 @@ class Layout:
         return self.root / "data/validation" / f"{self.name}.schema.yaml"
 
     @property
+    def target_words(self) -> Path:
+        return self.root / "data/raw" / f"{self.name}.target.json"
+
+    @property
     def validation_json(self) -> Path:
         return self.root / "data/validation" / f"{self.name}.report.json"
 

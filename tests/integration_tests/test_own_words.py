@@ -99,6 +99,34 @@ def test_the_report_measures_what_predict_said(project: Project, predicted: pl.D
         assert "roc_auc" in told["quality"]
 
 
+def test_the_report_predicts_what_predict_predicts(project: Project, predicted: pl.DataFrame) -> None:
+    """One strange target, and values that no model takes: neither becomes something else on the way to the report."""
+    strange = predicted.drop("prediction", "probability_No", "probability_Yes").with_row_index("n")
+    at = pl.col("n")
+    strange = strange.with_columns(
+        pl.when(at == 0).then(pl.lit("maybe")).otherwise(pl.col("predicted")).alias("predicted"),
+        pl.when(at == 1)
+        .then(pl.lit("inf"))
+        .when(at == 2)
+        .then(pl.lit("abc"))
+        .otherwise(pl.col("probability_of_rain"))
+        .alias("probability_of_rain"),
+        .then(pl.lit("inf"))
+        .when(at == 2)
+        .then(pl.lit("abc"))
+        .otherwise(pl.col("probability_of_rain"))
+        .alias("probability_of_rain"),
+    ).drop("n")
+    strange.write_csv(project.folder / "strange.csv")
+    agreed = float((predicted["prediction"] == predicted["predicted"])[3:].mean())  # type: ignore[arg-type]
+    done = project.mlops("monitor", "report", "--config", str(project.config), "--current", "strange.csv", "--output", "report")
+    assert "298 rows of strange.csv" in done.stdout
+    assert "2 break its schema" in done.stdout
+    assert "1 values of predicted" in done.stdout
+    told = json.loads((project.folder / "report/report.json").read_text())["summary"]
+    assert told["quality"]["accuracy"]["current"] == pytest.approx(agreed, abs=1e-9)
+
+
 def test_a_float_parquet_of_codes_is_the_same_table(project: Project, predicted: pl.DataFrame) -> None:
     given = pl.read_csv(project.folder / "new.csv", infer_schema=False, glob=False)
     table = given.with_columns(pl.col("grade", "probability_of_rain").cast(pl.Float64), pl.col("country").replace("-", None))

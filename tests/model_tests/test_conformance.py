@@ -330,6 +330,20 @@ def test_a_row_means_the_same_by_every_way(way: str, scorer: Scorer, tmp_path: P
     assert said >= 3, "a way that says next to nothing proves nothing"
 
 
+def test_the_first_fault_of_a_row_is_the_same(scorer: Scorer) -> None:
+    for changes in ({"age": 1e39, "score": "abc"}, {"age": None, "plan": [1]}, {"age": 17, "score": INFINITY}):
+        row = row_of(changes)
+        records = requested(scorer, lambda row=row: scorer.signature.from_records([row]))  # type: ignore[misc]
+        table = pl.DataFrame({name: pl.Series([value], strict=False) for name, value in row.items()})
+        assert of_frame(scorer, table) == records, changes
+
+
+def test_blanks_of_every_sort_are_blanks_to_both(scorer: Scorer) -> None:
+    for blank in ("\t", "\u00a0", "\u2007", "\x1c", "\x1f", "\u3000", "\ufeff"):
+        row = row_of({"score": f"{blank}0.25{blank}"})
+        assert of_frame(scorer, as_table(row)) == requested(scorer, lambda row=row: scorer.signature.from_records([row])), repr(blank)  # type: ignore[misc]
+
+
 def test_a_row_means_the_same_in_company(scorer: Scorer) -> None:
     rows = [row_of(changes) for changes, meaning in ROWS.values() if not isinstance(meaning, str)]
     together = Predict(scorer.signature, "m", "1").rows(json.dumps({"records": rows}).encode())
@@ -339,7 +353,7 @@ def test_a_row_means_the_same_in_company(scorer: Scorer) -> None:
 
 
 texts = st.one_of(
-    st.text("0123456789+-.eE ", max_size=8),
+    st.text("0123456789+-.eE \t\x1c\u00a0\u3000", max_size=8),
     st.sampled_from(["inf", "-Infinity", "nan", "+NaN", "1_000", "１", "٣", "0x10", "1d5", "1,5", "yes", "F", "NA", "1e999", "5e-324"]),
     st.floats().map(repr),
     st.integers(-(10**25), 10**25).map(str),

@@ -392,3 +392,13 @@ def naive_rate(rows: list[tuple[int, str | None, int]], day: int, key: str | Non
     mine = [y for k, y in window if not by or k == key]
     overall = sum(y for _, y in window) / len(window)
     return (sum(mine) + prior * overall) / (len(mine) + prior) if len(mine) + prior else None
+
+
+@pytest.mark.parametrize("sql", ["x - AVG(x)", "x / MAX(x)", "SUM(x) OVER (PARTITION BY z)", "ROW_NUMBER() OVER ()", "SUM(x)"])
+def test_a_derived_column_that_looks_at_other_rows_is_told(sql: str, tmp_path: Path) -> None:
+    """Its values would be others with another chunk, and others again in a request of one row."""
+    (tmp_path / "table.csv").write_text("x,z,y\n" + "".join(f"{n},a,{n}\n" for n in range(1, 9)))
+    settings = table_settings({"x": "number", "z": "category", "y": "number", "made": "number"}, derive={"made": sql})
+    with pytest.raises(PipelineError) as caught:
+        ingested(tmp_path, settings)
+    assert_one_line(caught.value, "dataset.derive.made", "of that row alone")

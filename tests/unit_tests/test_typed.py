@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_pipeline.config.dataset import Column
-from mlops_pipeline.tables.cast import cast_columns, first_reason, outside, unparsed
+from mlops_pipeline.tables.cast import Spelling, cast_columns, first_reason, outside, unparsed
+from tests.unit_tests.workshop import table_settings
 
 
 def cast(values: list[Any] | pl.Series, kind: str) -> list[Any]:
@@ -57,6 +58,33 @@ TYPED = [
 @pytest.mark.parametrize(("kind", "values", "expected"), TYPED)
 def test_typed_values_become_their_kind_or_null(kind: str, values: list[Any], expected: list[Any]) -> None:
     assert cast(values, kind) == expected
+
+
+def test_what_is_no_moment_is_none_and_dates_may_be_stored_as_categories() -> None:
+    assert cast([2013, 1380000000], "datetime") == [None, None]
+    assert cast([True, False], "datetime") == [None, None]
+    assert cast(pl.Series(["2024-02-29", None], dtype=pl.Categorical), "datetime") == [datetime(2024, 2, 29), None]
+    assert cast(pl.Series([2**62], dtype=pl.Datetime("us")), "number") == [None]
+    assert cast(pl.Series([date(2024, 2, 29)]), "category") == ["2024-02-29"]
+    assert cast(pl.Series([datetime(2024, 2, 29, 12, 5)]), "category") == ["2024-02-29 12:05:00"]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (["Yes", "no", "No", "No", None], ["No", "Yes"]),
+        (["5", "5", "5", "yes", "no", "nan"], ["no", "yes"]),
+        (["0", "1", "1.0"], []),
+        (["yes", "yes"], []),
+        ([True, False], [False, True]),
+    ],
+)
+def test_the_usual_word_for_true_and_false_is_kept(said: list[Any], words: list[Any]) -> None:
+    data = table_settings({"count": "boolean", "x": "number"}, target="count", task="binary").dataset
+    spelling = Spelling()
+    for part in (said[:2], said[2:]):
+        spelling.look(pl.DataFrame({"count": pl.Series(part, dtype=pl.Boolean if said[0] is True else pl.String)}), data)
+    assert spelling.words() == words
 
 
 def test_a_dictionary_encoded_column_is_a_category() -> None:

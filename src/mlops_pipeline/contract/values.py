@@ -11,6 +11,9 @@ import re
 from collections.abc import Collection
 from typing import Any, Protocol
 
+BLANKS = " \t\r\n\v\f\u00a0\u2007\u202f\ufeff"
+"""What is taken off around a text before it is read."""
+
 NULL_WORDS = ("", "NA", "NaN", "null", "None")
 """Texts that stand for null where the dataset names none of its own."""
 
@@ -82,7 +85,7 @@ def category_of(text: str, seen: Collection[str], null_words: Collection[str]) -
     """
     if text in seen:
         return text
-    bare = text.strip()
+    bare = text.strip(BLANKS)
     if bare in seen:
         return bare
     if text in null_words:

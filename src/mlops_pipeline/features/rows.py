@@ -15,6 +15,9 @@ from mlops_pipeline.tables.source import Broken, Chunk
 if TYPE_CHECKING:
     import polars as pl
 
+LOOKED_AT = 64
+"""Rows on which it is seen whether a derived column looks at other rows."""
+
 Joined = Sequence[tuple[tuple[str, ...], "pl.DataFrame"]]
 """Lookup tables with the keys they are joined by."""
 
@@ -45,15 +48,17 @@ def derived(frame: pl.DataFrame, recipe: Recipe, columns: Mapping[str, Column]) 
     from polars.exceptions import PolarsError
 
     for name, sql in recipe.derive.items():
+        expression = pl.sql_expr
         try:
-            made = frame.select(pl.sql_expr(sql).alias(name))
+            made = frame.select(expression(sql).alias(name))
+            some, parts = frame.head(LOOKED_AT), (slice(0, 1), slice(1, LOOKED_AT // 2), slice(LOOKED_AT // 2, LOOKED_AT))
+            alone = [some[part].select(expression(sql).alias(name)) for part in parts if some[part].height]
         except PolarsError as error:
             there = ", ".join(frame.columns)
             raise PipelineError(f"dataset.derive.{name} = {sql!r}: {one_line(error)}: columns are {there}") from error
-        if made.height != frame.height:
-            raise PipelineError(
-                f"dataset.derive.{name} = {sql!r}: gives no value for each row: use columns, without SUM, COUNT and their like"
-            )
+        if made.height != frame.height or not made.head(LOOKED_AT).equals(pl.concat(alone, how="vertical_relaxed")):
+            what = "does not make each row's value of that row alone: use columns, without SUM, COUNT, OVER and their like"
+            raise PipelineError(f"dataset.derive.{name} = {sql!r}: {what}")
         if made[name].dtype == pl.Boolean and columns[name].kind in ("number", "integer"):
             # What SQL calls true is 1 where its owner wants a number of it.
             made = made.cast(pl.Int8)

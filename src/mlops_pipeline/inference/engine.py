@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -21,15 +22,18 @@ PART = 256
 
 PROBES = 32
 
+# A sum that overflows is looked at again, and is no news to a user.
+warnings.filterwarnings("ignore", "(overflow|invalid value) encountered in reduce", RuntimeWarning)
+
 
 class NotFinite(Exception):
-    """A model said NaN or infinity. ``rows`` are the places of the rows it said it of."""
+    """A model said NaN or infinity. ``rows`` are the places of the rows it said it of, ``outputs`` are all of its outputs."""
 
-    def __init__(self, rows: np.ndarray) -> None:
+    def __init__(self, rows: np.ndarray, outputs: np.ndarray) -> None:
         super().__init__(
             f"the model's output is not finite on row {int(rows[0])}" + (f" and {len(rows) - 1} more" if len(rows) > 1 else "")
         )
-        self.rows = rows
+        self.rows, self.outputs = rows, outputs
 
 
 def score(engine: Engine, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:
@@ -42,7 +46,7 @@ def score(engine: Engine, numbers: np.ndarray | None, categories: np.ndarray | N
     if not np.isfinite(np.add.reduce(outputs, axis=None)):
         bad = ~np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1)
         if bad.any():
-            raise NotFinite(np.flatnonzero(bad))
+            raise NotFinite(np.flatnonzero(bad), outputs)
     return outputs
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,36 +49,38 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
 
     Raises :class:`Refused` if a column is missing that has to be there, or if none of the model's columns is there.
     """
-    absent = tuple(name for name in signature.names if name not in table.columns)
+    given = set(table.columns)
+    absent = tuple(name for name in signature.names if name not in given)
     needed = [name for name in absent if not signature.columns[name].nullable]
     if needed or len(absent) == len(signature.names):
         name = (needed or list(absent))[0]
         what = f"column '{name}' is missing: the model needs {', '.join(signature.names)}"
         raise Refused(422, [Fault("missing_column", what, None, name)])
-    words, wrong = signature.null_words, np.zeros((table.height, len(signature.names)), dtype=bool)
+    words, split = signature.null_words, len(signature.numbers)
+    wrong, broken = (np.zeros((table.height, len(signature.names)), dtype=bool) for _ in range(2))
     unseen: dict[str, Unseen] = {}
-    numbers = np.full((table.height, len(signature.numbers)), np.nan) if signature.numbers else None
-    for place, name in enumerate(signature.numbers):
-        if numbers is not None and name not in absent:
-            read = as_numbers(table[name], signature.columns[name].kind, words)
-            wrong[:, place] = (are_there(table[name], signature.columns[name].kind, words) & read.is_null()).to_numpy()
-            numbers[:, place] = read.to_numpy()
-    split = len(signature.numbers)
+    numbers = np.full((table.height, split), np.nan) if split else None
     categories = np.full((table.height, len(signature.categories)), MISSING, dtype=object) if signature.categories else None
-    for place, name in enumerate(signature.categories):
-        if categories is None or name in absent:
+    for place, name in enumerate(signature.names):
+        if name not in given:
             continue
-        if not _has_text(table[name]):
-            wrong[:, split + place] = table[name].is_not_null().to_numpy()
-            continue
-        meant = _meant(as_text(table[name]), signature, name, unseen)
-        wrong[:, split + place] = meant.is_null().to_numpy() & (not signature.columns[name].nullable)
-        categories[:, place] = meant.fill_null(MISSING).to_numpy()
-    bad = wrong.copy()
+        values, column = table[name], signature.columns[name]
+        if numbers is not None and place < split:
+            read = as_numbers(values, column.kind, words)
+            wrong[:, place] = (are_there(values, column.kind, words) & read.is_null()).to_numpy()
+            numbers[:, place] = read.to_numpy()
+        elif categories is not None and _has_text(values):
+            meant, new = meant_by(as_text(values), signature.seen[name], words)
+            if new.count:
+                unseen[name] = new
+            broken[:, place] = meant.is_null().to_numpy() & (not column.nullable)
+            categories[:, place - split] = meant.fill_null(MISSING).to_numpy()
+        else:
+            wrong[:, place] = values.is_not_null().to_numpy()
     if numbers is not None:
-        bad[:, :split] |= signature.broken(numbers)
-    taken = np.logical_not(bad.any(axis=1))
-    faults = [_fault(table, signature, int(row), int(bad[row].argmax()), numbers, wrong) for row in np.flatnonzero(~taken)]
+        broken[:, :split] |= signature.broken(numbers)
+    taken = np.logical_not((wrong | broken).any(axis=1))
+    faults = [_fault(table, signature, int(row), numbers, wrong[row], broken[row]) for row in np.flatnonzero(~taken)]
     rows = Rows(
         int(np.count_nonzero(taken)),
         None if numbers is None else numbers[taken].astype(signature.precision),
@@ -86,31 +89,30 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
     return Judged(rows, taken, faults, unseen, absent)
 
 
-def _meant(texts: pl.Series, signature: Signature, name: str, unseen: dict[str, Unseen]) -> pl.Series:
-    """The categories that texts mean, null for null; those that training has not seen are counted."""
+def meant_by(texts: pl.Series, seen: Collection[str], null_words: Collection[str]) -> tuple[pl.Series, Unseen]:
+    """The categories that texts mean, null for null, and what of them training has not seen."""
     import polars as pl
 
-    seen = signature.seen[name]
-    counts = texts.value_counts(name="count" if texts.name != "count" else "counts")
-    known, number = counts.get_columns()
-    meant = [None if text is None else category_of(text, seen, signature.null_words) for text in known]
+    known, number = texts.value_counts(name="\0count").get_columns()
+    meant = [None if text is None else category_of(text, seen, null_words) for text in known]
     new = [(one, count) for one, count in zip(meant, number, strict=True) if one is not None and one not in seen]
-    if new:
-        unseen[name] = Unseen(sum(count for _, count in new), sorted(one for one, _ in new)[:SHOWN_CATEGORIES])
+    unseen = Unseen(sum(count for _, count in new), sorted(one for one, _ in new)[:SHOWN_CATEGORIES])
     if all(one == text for one, text in zip(meant, known, strict=True)):
-        return texts
-    return texts.replace_strict(known, pl.Series(meant, dtype=pl.String), return_dtype=pl.String)
+        return texts, unseen
+    return texts.replace_strict(known, pl.Series(meant, dtype=pl.String), return_dtype=pl.String), unseen
 
 
-def _fault(table: pl.DataFrame, signature: Signature, row: int, place: int, numbers: np.ndarray | None, wrong: np.ndarray) -> Fault:
+def _fault(table: pl.DataFrame, signature: Signature, row: int, numbers: np.ndarray | None, wrong: np.ndarray, broken: np.ndarray) -> Fault:
+    """The first fault of a row: a value of the wrong type before one that breaks a bound, as a request is looked at."""
+    place = int((wrong if wrong.any() else broken).argmax())
     name = signature.names[place]
-    if not wrong[row, place]:
-        assert numbers is not None  # noqa: S101  # only a number breaks a bound
-        return signature.fault(row, place, numbers[row, place])
-    if place >= len(signature.numbers) and _has_text(table[name]):
+    if wrong.any():
+        # A moment beyond the year 9999 has no value in Python.
+        value = (as_text(table[name].gather([row])) if table[name].dtype.is_temporal() else table[name].gather([row]))[0]
+        return wrong_type(row, name, value.to_list() if hasattr(value, "to_list") else value, signature.columns[name].kind)
+    if numbers is None or place >= len(signature.numbers):
         return null_fault(row, name)
-    value = table[name][row]
-    return wrong_type(row, name, value.to_list() if hasattr(value, "to_list") else value, signature.columns[name].kind)
+    return signature.fault(row, place, numbers[row, place])
 
 
 def _has_text(values: pl.Series) -> bool:

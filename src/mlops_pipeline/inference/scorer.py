@@ -53,13 +53,12 @@ class Scorer:
         try:
             outputs = score(self.engine, found.rows.numbers, found.rows.categories)
         except NotFinite as error:
-            outputs = self.engine.predict(found.rows.numbers, found.rows.categories)
             places = np.flatnonzero(found.taken)[error.rows]
             faults = [Fault("output_not_finite", f"row {row}: the model says no finite number of it", int(row)) for row in places]
             taken = found.taken.copy()
             taken[places] = False
             merged = sorted([*found.faults, *faults], key=lambda fault: fault.row or 0)
-            return Scored(np.delete(outputs, error.rows, axis=0), taken, merged, found.unseen, found.absent)
+            return Scored(np.delete(error.outputs, error.rows, axis=0), taken, merged, found.unseen, found.absent)
         return Scored(outputs, found.taken, found.faults, found.unseen, found.absent)
 
     def predict(self, table: pl.DataFrame) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.contract.values import LARGEST, LARGEST_INTEGER, MISSING, bounds, category_of, number_of, spelled, truth_of
+from mlops_pipeline.contract.values import BLANKS, LARGEST, LARGEST_INTEGER, MISSING, bounds, category_of, number_of, spelled, truth_of
 from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Refused
 
 
@@ -297,7 +297,7 @@ def _read(value: Any, kind: str, null_words: frozenset[str]) -> Any:
         return float(value) if kind == "boolean" else _NOTHING
     if not isinstance(value, str):
         return _NOTHING
-    text = value.strip()
+    text = value.strip(BLANKS)
     if text in null_words or value in null_words:
         return None
     number = truth_of(text) if kind == "boolean" else number_of(text)

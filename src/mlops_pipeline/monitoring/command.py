@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.contract.task import free_names
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.pairs import listed
 from mlops_pipeline.monitoring.report import MonitoringReport, create_model_monitoring_report
@@ -54,6 +56,8 @@ def report(
         before = reference_rows(reference, pipeline)
     settings: dict[str, Any] = {}
     if pipeline is not None:
+        # A feature of that name is no prediction.
+        (prediction,) = free_names([prediction], pipeline.features or ())
         before, now, settings = _as_the_pipeline_sees(
             before, now, pipeline, reference is None, target, prediction, quantile_column, console
         )
@@ -90,13 +94,13 @@ def _as_the_pipeline_sees(
 ) -> tuple[Rows, Rows, dict[str, Any]]:
     """Both sides with the champion's predictions and without what it does not see, and what the settings say of the target."""
     data = pipeline.settings.dataset
-    before, now = (as_described(rows, pipeline, prediction, console) for rows in (before, now))
     chosen = target or (data.target if data.target in (*before.table.columns, *now.table.columns) else "target")
     if by_default:
-        before = Rows(before.table, before.origin, judged_rows(pipeline, prediction, console))
+        before = replace(before, judged=judged_rows(pipeline, prediction, console))
     else:
         before = with_predictions(before, pipeline, prediction, console)
     now = with_predictions(now, pipeline, prediction, console)
+    before, now = (as_described(rows, pipeline, prediction, console) for rows in (before, now))
     besides = (chosen, prediction, *([quantile] if quantile else []))
     before, now = (only_what_the_model_sees(rows, pipeline, besides) for rows in (before, now))
     return before, now, {"target": chosen, **({"task": data.task, "positive": positive_of(pipeline)} if chosen == data.target else {})}

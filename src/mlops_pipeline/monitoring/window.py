@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,16 +15,20 @@ from mlops_pipeline.contract.spec import FILE, Contract
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json
 from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.frames import meant_by
 from mlops_pipeline.inference.scorer import contract_at, load_scorer
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.monitoring.period import period_of
 from mlops_pipeline.tables.cast import are_there, as_numbers, cast_columns
-from mlops_pipeline.tables.source import header
+from mlops_pipeline.tables.source import read_file
 
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
+
+
+CHUNK_MB = 64
 
 
 @dataclass(frozen=True)
@@ -86,54 +92,79 @@ def read_table(path: Path, pipeline: Pipeline | None = None) -> pl.DataFrame:
         raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
     if not path.name.endswith((".parquet", ".csv", ".csv.gz")):
         raise PipelineError(f"{path}: unknown format: give a .csv, .csv.gz or .parquet file")
-    described = {} if pipeline is None else pipeline.settings.dataset.columns
-    null_words = Source(path=str(path)).null_values if pipeline is None else pipeline.settings.dataset.source.null_values
+    described = set() if pipeline is None else set(pipeline.settings.dataset.columns)
+    nothing = Source(path=str(path)) if pipeline is None else pipeline.settings.dataset.source
+    chunks = list(read_file(path, Source(path=str(path), null_values=("",)), CHUNK_MB))
+    broken = [row for chunk in chunks for row in chunk.broken]
+    if broken:
+        raise PipelineError(f"{path}: cannot be read as a table: row {broken[0].row} has {broken[0].reason}: mend the file")
+    frames = [chunk.frame for chunk in chunks if chunk.frame.height]
+    if not frames:
+        raise PipelineError(f"{path}: is empty: give a table with a header and rows")
+    table = pl.concat(frames)
+    return table if path.suffix == ".parquet" else _typed(table, described, nothing.null_values, path)
+
+
+def _typed(table: pl.DataFrame, described: set[str], null_words: Sequence[str], path: Path) -> pl.DataFrame:
+    """A CSV's text, the columns that nobody has described as what their values are."""
+    import polars as pl
+
+    plain = [name for name in table.columns if name not in described]
+    if not plain:
+        return table
+    text = io.BytesIO()
+    table.select(plain).write_csv(text)
+    text.seek(0)
     try:
-        if path.suffix == ".parquet":
-            table = pl.read_parquet(path, glob=False, hive_partitioning=False)
-        else:
-            names = header(path)  # says what is wrong with it; Polars would rename a column that stands twice
-            # A described column is read as text, so that 0200 stays 0200 and the words for null are the pipeline's.
-            overrides = dict.fromkeys((name for name in names if name in described), pl.String)
-            table = pl.read_csv(
-                path, null_values=list(null_words), infer_schema_length=None, try_parse_dates=True, schema_overrides=overrides, glob=False
-            )
-    except pl.exceptions.NoDataError as error:
-        raise PipelineError(f"{path}: is empty: give a table with a header and rows") from error
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        read = pl.read_csv(text, null_values=list(null_words), infer_schema_length=None, try_parse_dates=True, glob=False)
+    except pl.exceptions.PolarsError as error:
         raise PipelineError(f"{path}: cannot be read as a table: {one_line(error)}") from error
-    return table
+    return table.with_columns(read.get_columns())
 
 
 def as_described(rows: Rows, pipeline: Pipeline, prediction: str, console: Console) -> Rows:
-    """The same rows, each column of the kind that the pipeline describes; values that are none of it are null, and are told."""
-    data = pipeline.settings.dataset
+    """The same rows as the champion sees them, each column of the kind that the pipeline describes.
+
+    Values that are none of it are null, and are told.
+    """
+    data, champion = pipeline.settings.dataset, pipeline.champion
     there = {name: column for name, column in data.columns.items() if name in rows.table.columns}
     cast = cast_columns(rows.table, there, data.source.null_values)
     for name, column in there.items():
         lost = int((are_there(rows.table[name], column.kind, data.source.null_values) & cast[name].is_null()).sum())
         if lost:
-            console.print(
-                f"note       {lost:,} values of {name} are not of kind {column.kind}: counted as missing", highlight=False, markup=False
-            )
-    return replace(rows, table=_in_words(cast, rows.table, pipeline, prediction))
+            _note(console, f"{lost:,} values of {name} are not of kind {column.kind}: counted as missing")
+        if column.kind == "category":
+            seen = champion.categories.get(name, ()) if champion is not None else ()
+            cast = cast.with_columns(meant_by(cast[name], frozenset(seen), data.source.null_values)[0].alias(name))
+    if data.columns[data.target].kind == "boolean":
+        words = champion.answers if champion is not None and champion.target == data.target else [0, 1]
+        cast = _in_words(cast, rows.table, words, data.target, prediction, console)
+    return replace(rows, table=cast)
 
 
-def _in_words(cast: pl.DataFrame, given: pl.DataFrame, pipeline: Pipeline, prediction: str) -> pl.DataFrame:
+def _in_words(
+    cast: pl.DataFrame, given: pl.DataFrame, words: Sequence[object], target: str, prediction: str, console: Console
+) -> pl.DataFrame:
     """A yes/no target, and what was predicted of it, in the words of its owner, however a file spells them."""
     import polars as pl
 
-    data, champion = pipeline.settings.dataset, pipeline.champion
-    if data.columns[data.target].kind != "boolean":
-        return cast
-    words = champion.answers if champion is not None and champion.target == data.target else [0, 1]
-    for name in (data.target, prediction):
-        if name in given.columns and (name == data.target or not given[name].dtype.is_float()):
-            truths = as_numbers(given[name], "boolean", data.source.null_values)
-            if not (are_there(given[name], "boolean", data.source.null_values) & truths.is_null()).any():
-                said = pl.Series(words)
-                cast = cast.with_columns(said.gather(truths.cast(pl.UInt32)).alias(name))
+    said = pl.Series(words)
+    if target in cast.columns:
+        cast = cast.with_columns(said.gather(cast[target].cast(pl.UInt32)).alias(target))
+    if prediction in given.columns and not given[prediction].dtype.is_float():
+        truths = as_numbers(given[prediction], "boolean")
+        known = truths.is_in([0.0, 1.0]).fill_null(value=False)
+        lost = int((given[prediction].is_not_null() & ~known).sum())
+        if known.any():
+            if lost:
+                _note(console, f"{lost:,} values of {prediction} are no class of {target}: counted as missing")
+            cast = cast.with_columns(said.gather(truths.set(~known, None).cast(pl.UInt32)).alias(prediction))
     return cast
+
+
+def _note(console: Console, what: str) -> None:
+    console.print(f"note       {what}", highlight=False, markup=False)
 
 
 def positive_of(pipeline: Pipeline) -> int | str | None:
@@ -171,8 +202,8 @@ def judged_rows(pipeline: Pipeline, prediction: str, console: Console) -> pl.Dat
     evaluated = layout.best_model / "evaluation.json"
     if not evaluated.is_file() or read_json(evaluated).get("test_sha256") != read_json(layout.split_report)["test_sha256"]:
         return None
-    held_out = as_described(Rows(read_table(layout.test), ""), pipeline, prediction, console)
-    predicted = _predicted(held_out.table, pipeline, layout.relative(layout.test), prediction, console)
+    held_out = _predicted(read_table(layout.test), pipeline, layout.relative(layout.test), prediction, console)
+    predicted = as_described(Rows(held_out, ""), pipeline, prediction, console).table
     target = pipeline.settings.dataset.target
     return predicted.select([c for c in predicted.columns if c in (target, prediction, *_probabilities(pipeline))])
 
@@ -254,4 +285,9 @@ def _predicted(table: pl.DataFrame, pipeline: Pipeline, origin: str, prediction:
     names = [prediction, *scorer.contract.kind.output_names(scorer.contract.answers)[1:]]
     places = pl.Series(np.where(scored.taken, np.cumsum(scored.taken) - 1, 0)).set(pl.Series(~scored.taken), None)
     said = [column.gather(places).alias(column.name) for column in scorer.columns_of(scored.outputs, names)]
-    return table.drop([name for name in names if name in table.columns]).with_columns(said)
+    # A feature of that name is the user's, and stays.
+    added = [column for column in said if column.name not in scorer.contract.columns]
+    replaced = [column.name for column in added if column.name in table.columns]
+    if replaced:
+        _note(console, f"{origin}: {', '.join(replaced)} is what the champion says now, not what the table held")
+    return table.drop(replaced).with_columns(added)

@@ -85,7 +85,7 @@ STAGES: tuple[Stage, ...] = (
         summary="Read the source into typed Parquet; keep broken rows aside with the reason",
         run=ingest,
         settings=("name", "dataset", "ingest"),
-        writes=("raw", "quarantine", "ingest_report"),
+        writes=("raw", "quarantine", "ingest_report", "target_words"),
     ),
     Stage(
         name="validate",
@@ -111,7 +111,7 @@ STAGES: tuple[Stage, ...] = (
         summary="Fit the estimator, with its preprocessing inside, on the training rows alone",
         run=train,
         settings=("name", "seed", "dataset", "features", "split", "train", "tuning"),
-        reads=("train", "ingest_report"),
+        reads=("train", "target_words"),
         writes=("model", "training"),
         hours=12,
         parts=("model", "search"),

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
-from mlops_pipeline.contract.values import FALSE_WORDS, LARGEST_INTEGER, TRUE_WORDS, bounds, spelled, truth_of
+from mlops_pipeline.contract.values import BLANKS, FALSE_WORDS, LARGEST_INTEGER, TRUE_WORDS, bounds, spelled, truth_of
 from mlops_pipeline.tables.source import Broken
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ class Spelling:
         """Count the spellings of one chunk."""
         if data.columns[data.target].kind != "boolean" or data.target not in source.columns or data.target in data.derive:
             return
-        for value, count in source[data.target].value_counts().iter_rows():
-            truth = value if isinstance(value, bool) else truth_of(value.strip()) if isinstance(value, str) else None
-            if truth is not None:
-                word = value if isinstance(value, bool) else value.strip()
+        for value, count in source[data.target].value_counts(name="\0count").iter_rows():
+            truth = value if isinstance(value, bool) else truth_of(value.strip(BLANKS)) if isinstance(value, str) else None
+            if truth in (0.0, 1.0):
+                word = value if isinstance(value, bool) else value.strip(BLANKS)
                 self._counts[bool(truth), word] = self._counts.get((bool(truth), word), 0) + count
 
     def words(self) -> list[str | bool]:
@@ -44,7 +44,7 @@ class Spelling:
 
 
 def cast_columns(frame: pl.DataFrame, columns: Mapping[str, Column], null_words: Collection[str] = ()) -> pl.DataFrame:
-    """Cast each column to its kind's type; a value that is none of its kind, and a text that stands for null, becomes null.
+    """Cast each column to its kind's type; a value that is none of its kind becomes null, and, but for categories, a text that means it.
 
     number → Float64, integer → Int64, boolean → Int8 (0 or 1), datetime → Datetime[µs] (UTC, no zone),
     category and text → String.
@@ -60,7 +60,7 @@ def as_numbers(values: pl.Series, kind: str, null_words: Collection[str] = ()) -
     if held == pl.Boolean:
         return values.cast(pl.Float64) if kind == "boolean" else _nulls(values, pl.Float64())
     if _is_text(held):
-        text = values.cast(pl.String).str.strip_chars()
+        text = values.cast(pl.String).str.strip_chars(BLANKS)
         text = text.set(text.is_in(list(null_words)), None) if null_words else text
         number = text.cast(pl.Float64, strict=False)
         if kind == "boolean":
@@ -82,6 +82,8 @@ def as_text(values: pl.Series) -> pl.Series:
         return values.cast(pl.String)
     if values.dtype.is_integer():
         return values.cast(pl.String)
+    if values.dtype.is_temporal():
+        return values.cast(pl.String).str.replace(r"\.0+$", "")
     known = values.drop_nulls().unique()
     if known.dtype == pl.Float32:
         # The shortest text of a 32-bit float is what its owner wrote, not its digits as a 64-bit one.
@@ -102,7 +104,7 @@ def are_there(values: pl.Series, kind: str, null_words: Collection[str] = ()) ->
         text = values.cast(pl.String)
         if kind in ("category", "text"):
             return there & ~text.is_in(list(null_words)).fill_null(value=True)
-        text = text.str.strip_chars()
+        text = text.str.strip_chars(BLANKS)
         nothing = text.is_in(list(null_words)) | text.str.contains("(?i)^[+-]?nan$")
         return there & ~nothing.fill_null(value=True)
     return there
@@ -125,7 +127,7 @@ def _cast(frame: pl.DataFrame, name: str, column: Column, null_words: Collection
 
     values = frame[name]
     if column.kind == "datetime":
-        return _as_moment(pl.col(name), values.dtype)
+        return _as_moment(values)
     if column.kind == "text":
         return values.cast(pl.String, strict=False)
     if column.kind == "category":
@@ -138,17 +140,22 @@ def _cast(frame: pl.DataFrame, name: str, column: Column, null_words: Collection
     return number.set(~usable, None).cast(pl.Int8 if column.kind == "boolean" else pl.Int64)
 
 
-def _as_moment(value: pl.Expr, held: pl.DataType) -> pl.Expr:
+def _as_moment(values: pl.Series) -> pl.Series:
     import polars as pl
 
-    if held == pl.String:
-        text = value.str.strip_chars().str.replace("T", " ", literal=True).str.strip_suffix("Z")
+    held, value = values.dtype, pl.col(values.name)
+    if _is_text(held):
+        text = value.cast(pl.String).str.strip_chars(BLANKS).str.replace("T", " ", literal=True).str.strip_suffix("Z")
         forms = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
         zoned = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", strict=False, time_unit="us", time_zone="UTC").dt.replace_time_zone(None)
-        return pl.coalesce([*(text.str.to_datetime(form, strict=False, time_unit="us") for form in forms), zoned])
+        read = pl.coalesce([*(text.str.to_datetime(form, strict=False, time_unit="us") for form in forms), zoned])
+        return values.to_frame().select(read.alias(values.name)).to_series()
+    if held != pl.Date and not isinstance(held, pl.Datetime):
+        # A number is no moment: of which unit, and since when?
+        return _nulls(values, pl.Datetime("us"))
     if isinstance(held, pl.Datetime) and held.time_zone is not None:
         value = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    return value.cast(pl.Datetime("us"), strict=False)
+    return values.to_frame().select(value.cast(pl.Datetime("us"), strict=False)).to_series()
 
 
 def unparsed(frame: pl.DataFrame, source: pl.DataFrame, columns: Mapping[str, Column], null_words: Collection[str] = ()) -> list[pl.Series]:

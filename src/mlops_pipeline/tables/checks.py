@@ -63,7 +63,7 @@ def target_varies(examined: Examined, rules: Validate) -> Iterator[Failure]:
         if table[target].n_unique() < 2:
             yield Failure(target, "target varies", table.height, "one value", another)
         return
-    shares = table[target].value_counts(normalize=True, sort=True)
+    shares = table[target].value_counts(normalize=True, sort=True, name="\0share")
     if shares.height < 2:
         yield Failure(target, "at least two classes", table.height, str(shares[target].to_list()), another)
     for value, share in shares.iter_rows():

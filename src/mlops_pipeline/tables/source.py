@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
 import zipfile
 import zlib
@@ -84,8 +85,10 @@ def read_file(path: Path, source: Source, chunk_mb: int, used: Collection[str] |
             yield from _parquet_chunks(path, used)
         else:
             yield from _csv_chunks(path, source, chunk_mb)
-    except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, csv.Error) as error:
         what = one_line(error)
+        if what == "Empty CSV file":
+            raise PipelineError(f"{path}: is empty: give a table with a header and rows") from error
         if "straddl" in what:
             what = f"a row is longer than {chunk_mb} MB: close the quote that it opens, or raise ingest.chunk_mb"
         raise PipelineError(f"{path}: cannot be read as a table: {what}") from error
@@ -109,8 +112,8 @@ def count_rows(path: Path) -> int | None:
 
     try:
         return int(pq.read_metadata(path).num_rows)
-    except pa.ArrowInvalid:
-        return None
+    except (pa.ArrowException, OSError):
+        return None  # what is wrong is told when it is read
 
 
 def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:

@@ -71,10 +71,10 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
             "rows_without_target": unlabelled,
             "rows_broken": broken,
             "broken_reasons": reasons,
-            "target_words": spelling.words(),
             "sha256": sha256_of_file(table_file),
         }
     write_json(layout.ingest_report, report)
+    write_json(layout.target_words, spelling.words())
     console.print(f"            {report['rows_kept']:,} rows kept of {read:,} · {unlabelled:,} without target · {broken:,} broken")
 
 

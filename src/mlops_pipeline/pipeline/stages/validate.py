@@ -120,7 +120,7 @@ def _target_facts(table: pl.DataFrame, settings: Settings) -> dict[str, Any]:
     target = table[settings.dataset.target]
     if not has_classes(settings.dataset.task):
         return {"mean": _plain(target.mean()), "std": _plain(target.std())}
-    counts = target.value_counts(sort=True)
+    counts = target.value_counts(sort=True, name="\0count")
     return {str(value): count for value, count in sorted(counts.iter_rows(), key=lambda item: str(item[0]))}
 
 
