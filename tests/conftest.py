@@ -143,8 +143,10 @@ def make_project(folder: Path) -> Project:
 @cache
 def _new_project() -> Path:
     """The project that each test gets a copy of: made once a process, since Git and DVC take half a second."""
-    folder = Path(tempfile.mkdtemp(prefix="mlops-project-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(prefix="mlops-project-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    folder = place / "project"  # which others may read, as a container's user does
+    folder.mkdir()
     write_table(folder / "table.csv")
     made = Project(folder, folder / "pipeline.yaml")
     made.config.write_text(yaml.safe_dump(SMALL_SETTINGS, sort_keys=False))

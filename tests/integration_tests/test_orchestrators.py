@@ -290,7 +290,7 @@ def test_airflow_runs_the_rendered_dag_once_and_then_finds_nothing_to_do(
     assert read["errors"] == {}
     assert list(read["tasks"]) == STAGES
     assert read["tasks"]["evaluate"] == [["split", "train"], 2, 2, "2:00:00"]
-    assert read["tasks"]["train"] == [["split"], 2, 2, "12:00:00"]
+    assert read["tasks"]["train"] == [["ingest", "split"], 2, 2, "12:00:00"]
     assert read["dag"] == [False, 1, "0 3 * * *"]
 
     first = ask("dags", "test", "mlops-small")

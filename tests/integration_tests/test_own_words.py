@@ -111,11 +111,6 @@ def test_the_report_predicts_what_predict_predicts(project: Project, predicted: 
         .then(pl.lit("abc"))
         .otherwise(pl.col("probability_of_rain"))
         .alias("probability_of_rain"),
-        .then(pl.lit("inf"))
-        .when(at == 2)
-        .then(pl.lit("abc"))
-        .otherwise(pl.col("probability_of_rain"))
-        .alias("probability_of_rain"),
     ).drop("n")
     strange.write_csv(project.folder / "strange.csv")
     agreed = float((predicted["prediction"] == predicted["predicted"])[3:].mean())  # type: ignore[arg-type]

@@ -6,9 +6,11 @@ The model was made by the version before the contract had a number, and is read 
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import math
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_pipeline.contract.spec import Column, Contract
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.batch import predict_file
 from mlops_pipeline.inference.engine import score
 from mlops_pipeline.inference.faults import Refused
@@ -142,8 +145,6 @@ def of_frame(scorer: Scorer, table: pl.DataFrame) -> Outcome:
 
 def of_file(scorer: Scorer, folder: Path, name: str, write: Callable[[Path], Any]) -> Outcome:
     """What `mlops predict` makes of a file of one row."""
-    from mlops_pipeline.errors import PipelineError
-
     write(folder / name)
     out = folder / "out.parquet"
     try:
@@ -436,6 +437,24 @@ def test_values_that_training_has_not_seen_are_counted_aloud(tmp_path: Path) -> 
     given.write_parquet(tmp_path / "in.parquet")
     done = predict_file(MODEL, tmp_path / "in.parquet", tmp_path / "out.csv", quiet())
     assert done.notes == ("column 'plan': 3 values that training has not seen, such as 'gold', 'tin'",)
+
+
+def test_a_model_that_is_not_what_was_registered_predicts_nothing(tmp_path: Path) -> None:
+    shutil.copytree(MODEL, tmp_path / "model")
+    expected = json.loads((tmp_path / "model/expected.json").read_text())
+    expected["outputs"][0] = [0.5, 0.5]
+    (tmp_path / "model/expected.json").write_text(json.dumps(expected))
+    with pytest.raises(PipelineError, match=r"expected\.json: the model's outputs differ"):
+        load_scorer(tmp_path / "model")
+
+
+def test_a_row_that_was_set_aside_can_be_read_again(tmp_path: Path) -> None:
+    rows = [{**PLAIN, "age": 17, "plan": 'a "b", c\nd'}, {**PLAIN, "age": 30}]
+    (tmp_path / "in.csv").write_text(as_csv(rows[0]) + as_csv(rows[1]).partition("\n")[2])
+    done = predict_file(MODEL, tmp_path / "in.csv", tmp_path / "out.csv", quiet())
+    content = pl.read_csv(tmp_path / "out.rejected.csv", infer_schema=False)["content"][0]
+    assert list(csv.reader(io.StringIO(content, newline=""))) == [["17", "0.25", "true", 'a "b", c\nd', "2"]]
+    assert done.notes == (), "what is refused is not told as unseen too"
 
 
 class Mad:

@@ -128,7 +128,7 @@ def test_too_many_broken_rows_stop_the_ingest_and_say_why(tmp_path: Path) -> Non
 def test_the_quarantine_holds_quotes_and_newlines_as_they_were(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text('word,y\na,1\n"he said ""no""\nand went",never\n')
     _, _, quarantine = ingested(tmp_path, table_settings({"word": "category", "y": "number"}))
-    assert quarantine.rows() == [("2", "y: not a number", 'he said "no"\nand went,never')]
+    assert quarantine.rows() == [("2", "y: not a number", '"he said ""no""\nand went",never')]
 
 
 TEXTS = {
@@ -163,7 +163,7 @@ def test_quoted_newlines_survive_the_borders_of_chunks(tmp_path: Path) -> None:
 
 
 UNREADABLE = {
-    "empty file": (b"", ("Empty CSV file",)),
+    "empty file": (b"", ("is empty: give a table with a header and rows",)),
     "only newlines": (b"\n\n\n", ("mpty",)),
     "header only": (b"word,y\n", ("no usable row in 0 read",)),
     "semicolons": (b"word;y\nhello;1\n", ("'word' is not in the source", "word;y", "commas")),

@@ -375,6 +375,9 @@ def json_schema(path: Path | None = None) -> str:
         named = read_yaml(path, "start from `mlops init`").get("plugins", ())
         plugins.use(plugins.Source(project_of(path), tuple(map(str, named)) if isinstance(named, list) else (), str(path)))
     schema = Settings.model_json_schema(by_alias=True)
+    for moment in ("train_from", "test_from", "test_until"):
+        # A date alone is a moment too, and what YAML makes of either is for YAML to say.
+        schema["$defs"]["Split"]["properties"][moment]["anyOf"][0].pop("format")
     sections: dict[str, Any] = schema["$defs"]
     train = sections["Train"]["properties"]
     estimators, metrics = plugins.parts(plugins.Estimator), list(plugins.parts(plugins.Metric))

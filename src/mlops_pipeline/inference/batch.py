@@ -132,7 +132,8 @@ class _Notes:
             examples = "" if private else f", such as {', '.join(map(repr, unseen.examples))}"
             told.append(f"column '{name}': {unseen.count:,} values that training has not seen{examples}")
         if self._names and self._names[0] != PREDICTION:
-            told.append(f"the file has columns called like predictions: ours are {', '.join(self._names)}")
+            ours = ", ".join(self._names)
+            told.append(f"the file has columns called like predictions: ours are {ours} (a report takes --prediction {self._names[0]})")
         return tuple(told)
 
 

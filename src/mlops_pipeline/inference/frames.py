@@ -59,6 +59,7 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
     words, split = signature.null_words, len(signature.numbers)
     wrong, broken = (np.zeros((table.height, len(signature.names)), dtype=bool) for _ in range(2))
     unseen: dict[str, Unseen] = {}
+    spelled: dict[str, pl.Series] = {}
     numbers = np.full((table.height, split), np.nan) if split else None
     categories = np.full((table.height, len(signature.categories)), MISSING, dtype=object) if signature.categories else None
     for place, name in enumerate(signature.names):
@@ -72,7 +73,7 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
         elif categories is not None and _has_text(values):
             meant, new = meant_by(as_text(values), signature.seen[name], words)
             if new.count:
-                unseen[name] = new
+                unseen[name], spelled[name] = new, meant
             broken[:, place] = meant.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = meant.fill_null(MISSING).to_numpy()
         else:
@@ -81,12 +82,14 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
         broken[:, :split] |= signature.broken(numbers)
     taken = np.logical_not((wrong | broken).any(axis=1))
     faults = [_fault(table, signature, int(row), numbers, wrong[row], broken[row]) for row in np.flatnonzero(~taken)]
+    if faults:  # what is refused is told by itself
+        unseen = {name: meant_by(meant.filter(taken), signature.seen[name], ())[1] for name, meant in spelled.items()}
     rows = Rows(
         int(np.count_nonzero(taken)),
         None if numbers is None else numbers[taken].astype(signature.precision),
         None if categories is None else categories[taken],
     )
-    return Judged(rows, taken, faults, unseen, absent)
+    return Judged(rows, taken, faults, {name: new for name, new in unseen.items() if new.count}, absent)
 
 
 def meant_by(texts: pl.Series, seen: Collection[str], null_words: Collection[str]) -> tuple[pl.Series, Unseen]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
@@ -15,6 +16,8 @@ from mlops_pipeline.inference.engine import NotFinite, load_engine, score
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.formats import Engine
 from mlops_pipeline.inference.frames import Unseen, judged
+from mlops_pipeline.inference.proof import FILE as EXPECTED
+from mlops_pipeline.inference.proof import Expected, Unproven, prove
 from mlops_pipeline.inference.signature import Signature
 
 if TYPE_CHECKING:
@@ -86,11 +89,20 @@ class Scorer:
 
 
 def load_scorer(folder: Path, threads: int = 0, only: str | None = None) -> Scorer:
-    """Load a version from its folder, by its fastest format or the one named; raises :class:`PipelineError`."""
+    """Load a version from its folder, by its fastest format or the one named, and prove it on its expected rows.
+
+    Raises :class:`PipelineError`.
+    """
     if not (folder / FILE).is_file():
         raise PipelineError(f"{folder}: is no model of this pipeline ({FILE} is missing): run `mlops run` first")
     contract = contract_at(folder / FILE)
-    return scorer_of(contract, load_engine(folder, contract, threads, only))
+    scorer = scorer_of(contract, load_engine(folder, contract, threads, only))
+    if (folder / EXPECTED).is_file():
+        try:
+            prove(scorer.signature, scorer.engine, msgspec.json.decode((folder / EXPECTED).read_bytes(), type=Expected))
+        except (Unproven, msgspec.MsgspecError) as error:
+            raise PipelineError(f"{folder / EXPECTED}: {one_line(error)}") from error
+    return scorer
 
 
 def scorer_of(contract: Contract, engine: Engine) -> Scorer:

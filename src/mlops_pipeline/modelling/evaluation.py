@@ -10,7 +10,6 @@ import numpy as np
 from mlops_pipeline.config.pipeline import Settings, feature_columns, metrics_of
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.files import read_json
-from mlops_pipeline.inference.scorer import contract_at
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.frame import model_input, positive_index, read_target
@@ -106,7 +105,7 @@ def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> lis
     ]
 
 
-def random_split(settings: Settings, layout: Layout) -> float:
+def random_split(settings: Settings, layout: Layout, estimator: str, params: dict[str, Any], encoder: str | None = None) -> float:
     """The metric that a random split of the same rows would have reported: the flattery that a split by time avoids."""
     import polars as pl
 
@@ -117,9 +116,7 @@ def random_split(settings: Settings, layout: Layout) -> float:
     held = np.zeros(len(y), dtype=bool)
     held[np.random.default_rng(settings.seed).permutation(len(y))[: len(y) - train.height]] = True
     x = model_input(table, features)
-    contract = contract_at(layout.training)
-    encoder = next((part["name"] for part in contract.parts if part["kind"] == "encoder"), None)
-    unfitted = build_model(contract.estimator, data.task, features, contract.params, settings.seed, encoder)
+    unfitted = build_model(estimator, data.task, features, params, settings.seed, encoder)
     model = fit(unfitted, x[~held], y[~held], None)
     classes = [] if not has_classes(data.task) else model.classes_.tolist()
     return round(

@@ -156,6 +156,8 @@ def _in_words(
         truths = as_numbers(given[prediction], "boolean")
         known = truths.is_in([0.0, 1.0]).fill_null(value=False)
         lost = int((given[prediction].is_not_null() & ~known).sum())
+        if lost and not known.any():
+            _note(console, f"no value of {prediction} is a class of {target}: name the column of predictions with --prediction")
         if known.any():
             if lost:
                 _note(console, f"{lost:,} values of {prediction} are no class of {target}: counted as missing")
@@ -177,9 +179,14 @@ def positive_of(pipeline: Pipeline) -> int | str | None:
 
 
 def with_predictions(rows: Rows, pipeline: Pipeline, prediction: str, console: Console) -> Rows:
-    """The same rows with the champion's predictions where they have none and hold every column that it takes."""
-    features = pipeline.features
-    if features is None or rows.judged is not None or prediction in rows.table.columns or not set(features) <= set(rows.table.columns):
+    """The same rows with the champion's predictions where they have none and hold every column that it needs."""
+    champion = pipeline.champion
+    if champion is None or rows.judged is not None or prediction in rows.table.columns:
+        return rows
+    needed = [name for name, column in champion.columns.items() if not column.nullable and name not in rows.table.columns]
+    if needed or not set(champion.columns) & set(rows.table.columns):
+        why = f"column '{(needed or list(champion.columns))[0]}' is missing, which the champion needs"
+        _note(console, f"{rows.origin} has no column '{prediction}', and {why}: nothing is predicted")
         return rows
     return replace(rows, table=_predicted(rows.table, pipeline, rows.origin, prediction, console))
 

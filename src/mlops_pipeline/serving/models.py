@@ -13,22 +13,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-import numpy as np
 
 from mlops_pipeline import plugins
 from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
-from mlops_pipeline.contract.task import TASKS
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.inference.engine import NotFinite, load_engine, score
-from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.formats import Engine
+from mlops_pipeline.inference.proof import FILE as EXPECTED
+from mlops_pipeline.inference.proof import Expected, Unproven, prove
 from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.registry.download import Unfit
 from mlops_pipeline.registry.versions import Found, content_digest
 from mlops_pipeline.serving.source import Source
-
-TOLERANCE = 1e-4
-"""Largest difference from an expected probability, or share of an expected value."""
 
 WARM_ROWS = (1, 64)
 WARM_CALLS = 3
@@ -78,13 +74,6 @@ class Failure(NamedTuple):
     detail: str
 
 
-class Expected(msgspec.Struct, frozen=True):
-    """A version's ``expected.json``: a few rows, and what the model said of them where it was registered."""
-
-    rows: list[dict[str, Any]]
-    outputs: list[Any]
-
-
 def load(name: str, reference: str, found: Found, folder: Path, options: Options) -> Loaded:
     """Check a folder, read it, warm it up, and compare what it predicts with what it is expected to.
 
@@ -94,7 +83,7 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
     contract = _contract(folder / FILE)
     _check_parts(folder, contract)
     evaluation: dict[str, Any] = _decoded(folder / "evaluation.json", dict[str, Any])
-    expected = _decoded(folder / "expected.json", Expected)
+    expected = _decoded(folder / EXPECTED, Expected)
     if not expected.rows:
         raise Unfit("missing", f"{folder / 'expected.json'}: holds no row: register the version anew with `mlops run`")
     engine = _engine(folder, contract, options.threads)
@@ -324,32 +313,8 @@ def _engine(folder: Path, contract: Contract, threads: int) -> Engine:
 
 
 def _prove(folder: Path, signature: Signature, engine: Engine, expected: Expected) -> None:
-    """Warm the engine up, then compare its outputs on the expected rows, by the path that requests take."""
-    place = folder / "expected.json"
-    # The rows may be more than one request's, and hold what the server's policy refuses: neither says anything of the model.
-    lenient = dataclasses.replace(signature, reject_unseen=False, max_rows=max(len(expected.rows), *WARM_ROWS))
+    """Warm the engine up, then compare its outputs on the expected rows."""
     try:
-        for count in WARM_ROWS:
-            some = [expected.rows[k % len(expected.rows)] for k in range(count)]
-            for _ in range(WARM_CALLS):
-                rows = lenient.from_records(some)
-                score(engine, rows.numbers, rows.categories)
-        rows = lenient.from_records(expected.rows)
-        said = np.asarray(score(engine, rows.numbers, rows.categories), dtype=np.float64)
-    except Refused as refusal:
-        raise Unfit("outputs", f"{place}: its rows do not fit training.json ({refusal.place}): register the version anew") from refusal
-    except NotFinite as error:
-        raise Unfit("outputs", f"{place}: {error}: promote another version") from error
-    except Exception as error:
-        raise Unfit("outputs", f"{place}: the model fails on its own rows ({one_line(error)}): promote another version") from error
-    try:
-        wanted = np.array(expected.outputs, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise Unfit("unreadable", f"{place}: its outputs are no numbers ({one_line(error)}): register the version anew") from error
-    shape = (len(expected.rows), *TASKS[signature.task].width(signature.classes))
-    if said.shape != shape or wanted.shape != shape:
-        raise Unfit("outputs", f"{place}: outputs of shape {wanted.shape} are stored, {said.shape} are predicted, {shape} are due")
-    off = np.abs(said - wanted)
-    allowed = TOLERANCE * np.maximum(np.abs(wanted), np.abs(wanted).max() / 100) if not signature.has_classes else TOLERANCE
-    if not (off <= allowed).all():
-        raise Unfit("outputs", f"{place}: the model's outputs differ from the stored ones by up to {off.max():g}: promote another version")
+        prove(signature, engine, expected, WARM_ROWS, WARM_CALLS)
+    except Unproven as error:
+        raise Unfit(error.reason, f"{folder / EXPECTED}: {error}") from error

@@ -201,6 +201,12 @@ def as_broken(source: pl.DataFrame, numbers: pl.Series, reason: pl.Series) -> li
     """The rows that have a reason, as they stood in the source."""
     at = reason.is_not_null().arg_true()
     return [
-        Broken(number, why, why, ",".join("" if value is None else str(value) for value in line))
+        Broken(number, why, why, ",".join(map(_as_cell, line)))
         for number, why, line in zip(numbers[at], reason[at], source[at].rows(), strict=True)
     ]
+
+
+def _as_cell(value: Any) -> str:
+    """A value as a CSV holds it (RFC 4180), so that a row that was set aside can be mended and read again."""
+    text = "" if value is None else str(value)
+    return '"' + text.replace('"', '""') + '"' if set(text) & set('",\r\n') else text

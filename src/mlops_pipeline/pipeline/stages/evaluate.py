@@ -31,7 +31,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     import polars as pl
 
     from mlops_pipeline.modelling.against_champion import compare
-    from mlops_pipeline.modelling.evaluation import flat, importance, measured, predictions_of, random_split
+    from mlops_pipeline.modelling.evaluation import flat, importance, measured, predictions_of
     from mlops_pipeline.modelling.formats.skops import SkopsEngine, load_model
     from mlops_pipeline.modelling.frame import model_input
     from mlops_pipeline.modelling.plots import draw_all
@@ -54,7 +54,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
             converting = aside.submit(_twin, settings, model, contract.features, x, predicted)
             evaluation["importance"] = importance(model, x, ours, settings)
             twin = converting.result()
-        evaluation["random_split"] = random_split(settings, layout) if rules.random_split_check else None
+        evaluation["random_split"] = _random_split(settings, layout, contract) if rules.random_split_check else None
         evaluation["onnx"] = twin.as_json()
     with replacing_folder(layout.evaluation) as folder:
         if twin.content is not None:
@@ -68,6 +68,13 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     run_id = tracking.record_training(contract, None)
     tracking.record_evaluation(run_id, flat(evaluation), layout.evaluation, sha256_of_file(layout.evaluation / "evaluation.json"))
     _say(console, evaluation, ours, len(classes))
+
+
+def _random_split(settings: Settings, layout: Layout, contract: Contract) -> float:
+    from mlops_pipeline.modelling.evaluation import random_split
+
+    encoder = next((part["name"] for part in contract.parts if part["kind"] == "encoder"), None)
+    return random_split(settings, layout, contract.estimator, contract.params, encoder)
 
 
 def _twin(settings: Settings, model: Any, kinds: dict[str, str], x: Any, predicted: Any) -> Twin:
