@@ -34,6 +34,9 @@ Function = Callable[..., Any]
 Place = Function | str
 """A function, or where it is: ``"module:function"``."""
 
+FAILURES = (Exception, SystemExit)
+"""What another's code may raise: ``sys.exit(0)`` in it must not end a run as if it had done its work."""
+
 
 class Module:
     """A module whose functions are named here (``Module("mine").fit`` is ``"mine:fit"``) and imported when they are used."""
@@ -298,7 +301,7 @@ def run(part: Part, *arguments: Any) -> Any:
         return loaded(part.function)(*arguments)
     except PipelineError:
         raise
-    except Exception as error:
+    except FAILURES as error:
         if is_ours(part):
             raise
         raise broken(part, error) from error
@@ -310,7 +313,7 @@ def run_through(part: Part, said: Any) -> list[Any]:
         return list(said if said is not None else ())
     except PipelineError:
         raise
-    except Exception as error:
+    except FAILURES as error:
         if is_ours(part):
             raise
         raise broken(part, error) from error
@@ -327,19 +330,19 @@ def sought(part: Estimator, trial: Any) -> dict[str, Any]:
         return {}
     try:
         return dict(loaded(part.search)(trial))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, SystemExit) as error:
         raise broken(part, error) from error
 
 
 def broken(part: Part, error: object) -> PipelineError:
     """That a part does not do what it should, as one line."""
-    raised = f"{type(error).__name__}: {one_line(error)}" if isinstance(error, Exception) else one_line(error)
+    raised = f"{type(error).__name__}: {one_line(error)}" if isinstance(error, BaseException) else one_line(error)
     return PipelineError(f"{owner(part).name}: {part.KIND} '{part.name}' fails: {raised}{_line_in(part, error)}: mend it there")
 
 
 def _line_in(part: Part, error: object) -> str:
     """The last line of the part's own files that an error passed through."""
-    if not isinstance(error, Exception):
+    if not isinstance(error, BaseException):
         return ""
     own = {str(file) for file in owner(part).files}
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
@@ -376,11 +379,12 @@ def _modules(source: Source) -> Iterator[tuple[ModuleType, Owner]]:
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.dist.name if entry.dist else "", entry.name)):
         who = Owner(entry.dist.name if entry.dist else entry.value)
         try:
-            yield importlib.import_module(entry.module), who
-        except Exception as error:
+            module = importlib.import_module(entry.module)
+        except FAILURES as error:
             raise PipelineError(
                 f"{who.name}: its parts cannot be loaded: {type(error).__name__}: {one_line(error)}: mend or remove it"
             ) from error
+        yield module, who
     for place, plugin in enumerate(source.plugins):
         where = f"{source.origin}: plugins.{place} = '{plugin}'"
         if plugin in source.plugins[:place]:
@@ -415,7 +419,7 @@ def _of_project(plugin: str, source: Source, where: str) -> tuple[ModuleType, Ow
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except FAILURES as error:
         sys.modules.pop(name, None)
         raise _not_loaded(where, error, path) from error
     return module, who
@@ -430,7 +434,7 @@ def _of_path(plugin: str, source: Source, where: str) -> tuple[ModuleType, Owner
         _enter(project)
     try:
         module = importlib.import_module(plugin)
-    except Exception as error:
+    except FAILURES as error:
         raise _not_loaded(where, error, None) from error
     path = Path(str(module.__file__)).resolve() if module.__file__ else None
     if project is not None and path is not None and path.is_relative_to(project) and "site-packages" not in path.parts:
@@ -466,7 +470,7 @@ def _is(name: str, path: Path) -> bool:
     return spec is None or (spec.origin is not None and Path(spec.origin).resolve() == path)
 
 
-def _not_loaded(where: str, error: Exception, path: Path | None) -> PipelineError:
+def _not_loaded(where: str, error: BaseException, path: Path | None) -> PipelineError:
     line = error.lineno if isinstance(error, SyntaxError) else None
     if line is None and path is not None:
         line = next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), None)

@@ -188,6 +188,8 @@ FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
     "no such module": ("", ("nowhere.parts",), "mine.py", ("plugins.0 = 'nowhere.parts'", "ModuleNotFoundError")),
     "not Python": ("a = 1\nb = (\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "SyntaxError", "(line 2)", "mend it")),
     "fails": ("a = 1\nb = a / 0\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "ZeroDivisionError", "(line 2)")),
+    "leaves": ("import sys\nsys.exit(0)\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "SystemExit: 0", "(line 2)", "mend it")),
+    "leaves, by its dotted name": ("raise SystemExit\n", ("parts.mine",), "parts/mine.py", ("plugins.0 = 'parts.mine'", "SystemExit")),
     "a task that there is not": (
         METRIC.format(arguments='"mine", tasks=("ranking",)', body="return 0"),
         ("mine.py",),
@@ -244,6 +246,7 @@ def test_an_edit_is_seen_by_a_process_that_goes_on(folder: Path) -> None:
 
 BROKEN: dict[str, tuple[str, tuple[str, ...]]] = {
     "raises": ("return 1 / 0", ("mine.py: metric 'mine' fails: ZeroDivisionError", "(line 5)")),
+    "leaves": ("raise SystemExit(0)", ("mine.py: metric 'mine' fails: SystemExit: 0", "(line 5)")),
     "wrong shape": ("return weights", ("mine.py: metric 'mine' fails", "shape (1, 2)", "not (1,)")),
     "infinite": ("return weights.sum(axis=1) * float('inf')", ("mine.py: metric 'mine' fails", "infinite", "NaN where it is undefined")),
     "no number": ("return ['many']", ("mine.py: metric 'mine' fails: ValueError",)),
@@ -371,6 +374,17 @@ def test_an_installed_distribution_brings_parts_by_its_entry_point(tmp_path: Pat
     assert code(folder, settings)["evaluate"] == []
     both = made(tmp_path / "q", example("metric"))
     assert_one_line(refusal(both), "metric 'cost' is declared by both their-parts and mine.py")
+
+
+def test_a_distribution_whose_parts_leave_the_process_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site, info = tmp_path / "site", tmp_path / "site/leaving_parts-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: leaving-parts\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mlops_pipeline.parts]\nours = leaving_parts\n")
+    (site / "leaving_parts.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.syspath_prepend(str(site))
+    assert_one_line(refusal(made(tmp_path / "p", "a = 1\n")), "leaving-parts: its parts cannot be loaded: SystemExit: 0: mend or remove it")
+    monkeypatch.undo()
 
 
 def test_a_package_of_the_project_may_be_named_with_dots(tmp_path: Path) -> None:
