@@ -17,6 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -201,9 +202,8 @@ class _State:
 
     source: Source = Source()
     table: Table | None = None
-    digest: str = ""
-    files: set[Path] = field(default_factory=set)
-    """The project's files that were imported."""
+    files: dict[Path, str] = field(default_factory=dict)
+    """The project's files that the parts are made of, each with the SHA-256 of what it held when it was imported."""
     folders: list[str] = field(default_factory=list)
     """What was put on the path to import them."""
 
@@ -214,10 +214,13 @@ _reading = threading.RLock()
 
 
 def use(source: Source) -> None:
-    """Work with the parts that this configuration names beside ours and the installed ones. They are read when one is asked for."""
-    digest = _digest(source)
-    if source != _state.source or digest != _state.digest:
-        _state.source, _state.digest, _state.table = source, digest, None
+    """Work with the parts that this configuration names beside ours and the installed ones. They are read when one is asked for.
+
+    What was read stays, unless one of the files that it is made of was edited since.
+    """
+    with _reading:
+        if source != _state.source or any(_sha256(file) != then for file, then in _state.files.items()):
+            _state.source, _state.table = source, None
 
 
 def source() -> Source:
@@ -407,8 +410,7 @@ def _of_project(plugin: str, source: Source, where: str) -> tuple[ModuleType, Ow
         raise PipelineError(f"{where}: another module is called '{name}': rename the file")
     _enter(path.parent)
     _enter(project)
-    files = _local_files(path, project)
-    _state.files |= {*files}
+    files = _remembered(path, project)
     who = Owner(path.relative_to(project).as_posix(), files)
     if name in sys.modules:  # another of the files has just imported it
         return sys.modules[name], who
@@ -432,26 +434,51 @@ def _of_path(plugin: str, source: Source, where: str) -> tuple[ModuleType, Owner
     project = Path(source.project).resolve() if source.project else None
     if project is not None:
         _enter(project)
+        for file in _files_of_module(project, plugin):
+            _remembered(file, project)
     try:
         module = importlib.import_module(plugin)
     except FAILURES as error:
         raise _not_loaded(where, error, None) from error
     path = Path(str(module.__file__)).resolve() if module.__file__ else None
     if project is not None and path is not None and path.is_relative_to(project) and "site-packages" not in path.parts:
-        files = _local_files(path, project)
-        _state.files |= {*files}
-        return module, Owner(path.relative_to(project).as_posix(), files)
+        return module, Owner(path.relative_to(project).as_posix(), _remembered(path, project))
     return module, Owner(plugin)
 
 
 def _leave() -> None:
     """Forget the files that were imported last: they may have been edited, and another project may have a ``mine.py`` too."""
-    for name, module in list(sys.modules.items()) if _state.files else ():
-        if getattr(module, "__file__", None) and Path(str(module.__file__)) in _state.files:
-            del sys.modules[name]
+    names = {file.name for file in _state.files}
+    for name, module in list(sys.modules.items()) if names else ():
+        file = Path(getattr(module, "__file__", None) or "")
+        if file.name in names and file.resolve() in _state.files:
+            _forget(name)
+    for file in _state.files:
+        # Python takes bytecode for current where an edit keeps the file's length within one second.
+        with suppress(OSError, NotImplementedError):
+            Path(importlib.util.cache_from_source(str(file))).unlink()
     sys.path[:] = [folder for folder in sys.path if folder not in _state.folders]
-    _state.files, _state.folders = set(), []
+    _state.files, _state.folders = {}, []
     importlib.invalidate_caches()
+
+
+def _forget(name: str) -> None:
+    """Take a module out, and with it the folders without ``__init__.py`` that it is in, which would hand it out again."""
+    sys.modules.pop(name, None)
+    above, _, own = name.rpartition(".")
+    package = sys.modules.get(above)
+    if package is not None:
+        vars(package).pop(own, None)
+        if getattr(package, "__file__", None) is None and len(package.__path__) == 1:
+            _forget(above)
+
+
+def _remembered(path: Path, project: Path) -> tuple[Path, ...]:
+    """The file and the project's files that it imports, whose edits are seen from now on."""
+    files = _local_files(path, project)
+    for file in files:
+        _state.files.setdefault(file, _sha256(file))
+    return files
 
 
 def _enter(folder: Path) -> None:
@@ -549,15 +576,9 @@ def _files_of_module(folder: Path, name: str) -> Iterator[Path]:
                 yield candidate.resolve()
 
 
-def _digest(source: Source) -> str:
-    """What the named files hold, so that a process sees an edit."""
-    if source.project is None:
-        return ""
-    content = hashlib.sha256()
-    for plugin in source.plugins:
-        path = source.project / plugin
-        content.update(path.read_bytes() if path.is_file() else b"")
-    return content.hexdigest()
+def _sha256(file: Path) -> str:
+    """Of what a file holds; of none where it is gone."""
+    return hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
 
 
 def _summary(function: Function) -> str:

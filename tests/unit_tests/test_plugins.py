@@ -244,6 +244,77 @@ def test_an_edit_is_seen_by_a_process_that_goes_on(folder: Path) -> None:
     assert_one_line(refusal(folder), "'cost'", "costs")
 
 
+IMPORTING = "from mlops_pipeline.plugins import metric\n{how}\n\n@metric('gain')\ndef gain(made, weights):\n    return {call}\n"
+HELPER = "def gained(weights):\n    return weights.sum(axis=1) * 0 + {value}\n"
+EDITED: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
+    "a file that the named one imports": (
+        ("mine.py",),
+        {"mine.py": IMPORTING.format(how="import beside", call="beside.gained(weights)"), "beside.py": HELPER},
+        "beside.py",
+    ),
+    "one that is imported late": (
+        ("mine.py",),
+        {
+            "mine.py": IMPORTING.format(how="", call="__import__('beside').gained(weights)") + "\ndef named():\n    import beside\n",
+            "beside.py": HELPER,
+        },
+        "beside.py",
+    ),
+    "one in a package": (
+        ("src/mine.py",),
+        {
+            "src/mine.py": IMPORTING.format(how="from shapes.inner import beside", call="beside.gained(weights)"),
+            "src/shapes/__init__.py": "",
+            "src/shapes/inner/__init__.py": "",
+            "src/shapes/inner/beside.py": HELPER,
+        },
+        "src/shapes/inner/beside.py",
+    ),
+    "one in a folder": (
+        ("mine.py",),
+        {"mine.py": IMPORTING.format(how="from shapes import beside", call="beside.gained(weights)"), "shapes/beside.py": HELPER},
+        "shapes/beside.py",
+    ),
+    "a module": (
+        ("mp",),
+        {"mp.py": IMPORTING.format(how="", call="gained(weights)") + HELPER},
+        "mp.py",
+    ),
+    "a module in a folder": (
+        ("shop.mp",),
+        {"shop/mp.py": IMPORTING.format(how="", call="gained(weights)") + HELPER},
+        "shop/mp.py",
+    ),
+    "a package": (
+        ("mp",),
+        {"mp/__init__.py": IMPORTING.format(how="from .beside import gained", call="gained(weights)"), "mp/beside.py": HELPER},
+        "mp/beside.py",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EDITED)
+def test_an_edit_of_any_file_that_a_part_is_made_of_is_what_runs_next(tmp_path: Path, case: str) -> None:
+    named, files, edited = EDITED[case]
+    folder = made(tmp_path / "p", "", named, evaluate={"metrics": ["gain"]})
+    made_of = Predictions("binary", np.array([0, 1]), np.full((2, 2), 0.5))
+    for value in (1, 2, 3):
+        for name, text in files.items():
+            if value == 1 or name == edited:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(text.replace("{value}", str(value)))
+        settings = load_settings(folder / "pipeline.yaml")
+        assert point("gain", made_of) == value
+        assert edited in code(folder, settings)["evaluate"]
+
+
+def test_what_was_not_edited_is_not_read_again(folder: Path) -> None:
+    settings_in(folder, **OWN)
+    before = plugins.part(plugins.Metric, "cost")
+    settings_in(folder, **OWN)
+    assert plugins.part(plugins.Metric, "cost") is before
+
+
 BROKEN: dict[str, tuple[str, tuple[str, ...]]] = {
     "raises": ("return 1 / 0", ("mine.py: metric 'mine' fails: ZeroDivisionError", "(line 5)")),
     "leaves": ("raise SystemExit(0)", ("mine.py: metric 'mine' fails: SystemExit: 0", "(line 5)")),
