@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,19 @@ from mlops_pipeline.config.pipeline import (
     parts_listed,
 )
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import ignored
 from mlops_pipeline.layout import layout_of
 from mlops_pipeline.modelling.estimators import build_model, check_answers
 from mlops_pipeline.modelling.gate import Judged, decide
 from mlops_pipeline.modelling.metrics import Predictions, point
-from mlops_pipeline.pipeline.definition import STAGES
+from mlops_pipeline.pipeline import runner
+from mlops_pipeline.pipeline.artifacts import run_stage
+from mlops_pipeline.pipeline.definition import STAGES, stage_named
 from mlops_pipeline.pipeline.render import code_of
 from mlops_pipeline.tables.checks import Examined
 from mlops_pipeline.tables.schema import Failure, infer_schema
-from tests.conftest import REPOSITORY, Project
-from tests.unit_tests.workshop import assert_one_line, content_with, table_settings
+from tests.conftest import REPOSITORY, Project, make_project
+from tests.unit_tests.workshop import assert_one_line, content_with, quiet, table_settings
 
 EXAMPLES = REPOSITORY / "docs/parts"
 
@@ -128,7 +132,7 @@ def test_names_stand_beside_ours_with_their_own_settings_and_defaults(folder: Pa
     assert [check.name for check in checks_of(settings)] == ["schema", "duplicates", "entity_key", "target", "leakage", "varied"]
     assert [rule.name for rule in gate_rules_of(settings.gate)] == ["held_out", "baseline", "champion", "rolled_back", "narrow"]
     again = Settings.model_validate(json.loads(settings.model_dump_json(by_alias=True)))
-    assert again == settings
+    assert again.model_dump() == settings.model_dump()
 
 
 SETTINGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
@@ -306,6 +310,46 @@ def test_an_edit_of_any_file_that_a_part_is_made_of_is_what_runs_next(tmp_path: 
         settings = load_settings(folder / "pipeline.yaml")
         assert point("gain", made_of) == value
         assert edited in code(folder, settings)["evaluate"]
+
+
+def one_loaded_before_another(folder: Path) -> Settings:
+    """Settings of a project whose checks and metric another project's, which was loaded after it, does not have."""
+    project = make_project(folder / "one")
+    (project.folder / "mine.py").write_text(METRIC.format(arguments='"gain"', body="return weights.sum(axis=1) * 0 + 1") + example("check"))
+    project.change(plugins=["mine.py"], evaluate={"metrics": ["gain"]}, validate={"checks": {"varied": {"at_least": 2}}})
+    settings = load_settings(project.config)
+    load_settings(made(folder / "two", METRIC.format(arguments='"gain"', body="return weights.sum(axis=1) * 0 + 2")) / "pipeline.yaml")
+    return settings
+
+
+def test_a_run_works_with_the_parts_of_its_own_settings_whatever_was_loaded_since(tmp_path: Path) -> None:
+    settings = one_loaded_before_another(tmp_path)
+    layout = layout_of(settings, tmp_path / "one/pipeline.yaml", tmp_path / "one")
+    assert runner.run(settings, layout, quiet(), stop="validate") == {"ingest": "ran", "validate": "ran"}
+    assert "mine.py" in layout.dvc_file.read_text()
+    assert '"varied"' in layout.validation_json.read_text()
+
+
+def test_so_does_one_stage_by_itself(tmp_path: Path) -> None:
+    settings = one_loaded_before_another(tmp_path)
+    seen: list[float] = []
+
+    def measure(*_: Any) -> None:
+        seen.append(point("gain", Predictions("binary", np.array([0, 1]), np.full((2, 2), 0.5))))
+
+    layout = layout_of(settings, tmp_path / "one/pipeline.yaml", tmp_path / "one")
+    run_stage(replace(stage_named("train"), run=measure), settings, layout, quiet())
+    assert seen == [1]
+
+
+def test_a_prepared_run_brings_each_stage_up_to_date_with_its_own_parts(tmp_path: Path) -> None:
+    settings = one_loaded_before_another(tmp_path)
+    layout = layout_of(settings, tmp_path / "one/pipeline.yaml", tmp_path / "one")
+    cache = runner.prepare(settings, layout, quiet())
+    for name in ("ingest", "validate"):
+        load_settings(tmp_path / "two/pipeline.yaml")
+        stage = stage_named(name)
+        assert runner.bring_up_to_date(stage, cache.causes([stage])[name], cache, settings, layout, quiet(), ignored) == "ran"
 
 
 def test_what_was_not_edited_is_not_read_again(folder: Path) -> None:
