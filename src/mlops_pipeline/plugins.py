@@ -23,13 +23,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
+from mlops_pipeline.contract.task import TASKS as TASKS_BY_NAME
 from mlops_pipeline.errors import PipelineError, one_line
 
 GROUP = "mlops_pipeline.parts"
 OURS = "mlops_pipeline.parts"
 PACKAGE = "mlops_pipeline"
 DISTRIBUTION = "mlops-pipeline"
-TASKS = ("binary", "multiclass", "regression")
+TASKS = tuple(TASKS_BY_NAME)
 
 Function = Callable[..., Any]
 Place = Function | str

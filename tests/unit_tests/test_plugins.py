@@ -27,6 +27,7 @@ from mlops_pipeline.config.pipeline import (
     part_settings,
     parts_listed,
 )
+from mlops_pipeline.contract.task import TASKS, Task
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import ignored
 from mlops_pipeline.layout import layout_of
@@ -549,6 +550,15 @@ def test_every_check_passes_a_sound_table_or_names_what_it_found(name: str, task
     found = list(plugins.run(check, examined, settings.validate_ if ours else part_settings(check, {}, "validate", "checks")) or ())
     assert all(isinstance(failure, Failure) for failure in found)
     assert not (ours and found)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: str(task.name))
+def test_a_task_of_the_contract_is_one_that_parts_are_for(task: Task) -> None:
+    assert task.name in plugins.Metric("mine", "mine:mine").tasks
+    assert task.name in plugins.part(plugins.Estimator, "dummy").tasks
+    assert (task.name in plugins.part(plugins.Estimator, "logistic_regression").tasks) is task.has_classes
+    assert (task.name in plugins.part(plugins.Metric, "log_loss").tasks) is task.has_classes
+    assert (task.name in plugins.part(plugins.Metric, "rmse").tasks) is not task.has_classes
 
 
 def test_every_function_that_ours_name_is_there() -> None:
