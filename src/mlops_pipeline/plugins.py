@@ -139,6 +139,8 @@ class Channel(Part):
 
 
 KINDS: tuple[type[Part], ...] = (Estimator, Encoder, Metric, Check, GateRule, Format, Store, Channel)
+OURS_ALONE: tuple[type[Part], ...] = (Format, Store, Channel)
+"""Kinds whose parts are listed, but not yet called by their names: another's would do nothing."""
 
 Kind = TypeVar("Kind", bound=Part)
 
@@ -367,9 +369,10 @@ def _read(source: Source) -> Table:
     table: dict[tuple[type[Part], str], tuple[Part, Owner]] = {}
     for module, who in _modules(source):
         for part in _parts_in(module):
-            _check_declaration(part, who)
             key = (type(part), part.name)
             former, whose = table.get(key, (part, who))
+            # A file may import what another has declared.
+            _check_declaration(part, whose if former is part else who)
             if former is not part:
                 raise PipelineError(f"{part.KIND} '{part.name}' is declared by both {whose.name} and {who.name}: rename one of them")
             table.setdefault(key, (part, who))
@@ -521,6 +524,8 @@ def _check_declaration(part: Part, who: Owner) -> None:
     what = f"{who.name}: {part.KIND} '{part.name}'"
     if type(part) not in KINDS:
         raise PipelineError(f"{what}: is of no kind: use one of {', '.join(kind.KIND for kind in KINDS)}")
+    if type(part) in OURS_ALONE and who.name != DISTRIBUTION:
+        raise PipelineError(f"{what}: a {part.KIND} of one's own cannot be added yet: take it out")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", part.name):
         raise PipelineError(f"{what}: use letters, digits, '.', '_' and '-' for its name, a letter or digit first")
     unknown = [task for task in getattr(part, "tasks", ()) if task not in TASKS]

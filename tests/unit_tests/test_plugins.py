@@ -195,6 +195,24 @@ FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
     "fails": ("a = 1\nb = a / 0\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "ZeroDivisionError", "(line 2)")),
     "leaves": ("import sys\nsys.exit(0)\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "SystemExit: 0", "(line 2)", "mend it")),
     "leaves, by its dotted name": ("raise SystemExit\n", ("parts.mine",), "parts/mine.py", ("plugins.0 = 'parts.mine'", "SystemExit")),
+    "a format": (
+        "from mlops_pipeline.plugins import Format\nMINE = Format('mine', 'mine:load')\n",
+        ("mine.py",),
+        "mine.py",
+        ("mine.py: format 'mine'", "cannot be added yet", "take it out"),
+    ),
+    "a store": (
+        "from mlops_pipeline import plugins\nMINE = [plugins.Store('mine', 'mine:Mine')]\n",
+        ("mine",),
+        "mine.py",
+        ("mine.py: store 'mine'", "cannot be added yet", "take it out"),
+    ),
+    "a channel": (
+        "from mlops_pipeline.plugins import Channel\nMINE = Channel('mine', 'mine:send')\n",
+        ("mine.py",),
+        "mine.py",
+        ("mine.py: channel 'mine'", "cannot be added yet", "take it out"),
+    ),
     "a task that there is not": (
         METRIC.format(arguments='"mine", tasks=("ranking",)', body="return 0"),
         ("mine.py",),
@@ -220,6 +238,12 @@ FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
 def test_a_file_that_is_no_good_is_told_in_one_line(tmp_path: Path, case: str) -> None:
     text, named, file, words = FILES[case]
     assert_one_line(refusal(made(tmp_path / "p", text, named, file)), *words)
+
+
+def test_a_file_may_name_formats_and_stores_of_ours(tmp_path: Path) -> None:
+    text = "from mlops_pipeline.parts import FORMATS, STORES\n" + example("metric")
+    settings = load_settings(made(tmp_path / "p", text, evaluate={"metrics": ["cost"]}) / "pipeline.yaml")
+    assert {part["owner"] for part in parts_listed(settings) if part["kind"] in ("format", "store")} == {"mlops-pipeline"}
 
 
 def test_two_projects_may_each_have_a_file_of_that_name(tmp_path: Path) -> None:
