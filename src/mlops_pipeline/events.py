@@ -12,6 +12,7 @@ import getpass
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -271,6 +272,11 @@ def as_line(event: Event) -> bytes:
     return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")  # a file's name may hold bytes that are no text
 
 
+def without_nul(line: str) -> str:
+    """A line of JSON whose NULs, which PostgreSQL keeps in no text, are replacement characters; text that reads like one stays."""
+    return re.sub(r"(?<!\\)((?:\\\\)*)\\u0000", r"\1\\ufffd", line)
+
+
 def append(path: Path, event: Event) -> None:
     """Add a line to the file and see it on the disk; a line that a killed writer left half-written is ended first.
 
@@ -341,7 +347,7 @@ class _Table:
     def __call__(self, event: Event) -> None:
         import psycopg
 
-        line = as_line(event).decode().replace("\\u0000", "\\ufffd")  # which PostgreSQL keeps in no text
+        line = without_nul(as_line(event).decode())
         with psycopg.connect(self._address, connect_timeout=CONNECT_S, application_name="mlops events") as connection:
             connection.execute(f"SET LOCAL statement_timeout = {STATEMENT_MS}")
             if not self._is_made:

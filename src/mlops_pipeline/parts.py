@@ -1,5 +1,6 @@
 """Our own parts, declared as anybody declares one; each function is imported when it is used."""
 
+from mlops_pipeline.contract.task import TASKS
 from mlops_pipeline.plugins import Check, Encoder, Estimator, Format, GateRule, Metric, Module, Store
 
 _estimators = Module("mlops_pipeline.modelling.estimators")
@@ -7,7 +8,8 @@ _metrics = Module("mlops_pipeline.modelling.metrics")
 _checks = Module("mlops_pipeline.tables.checks")
 _gate = Module("mlops_pipeline.modelling.gate")
 
-CLASSES = ("binary", "multiclass")
+CLASSES = tuple(name for name, task in TASKS.items() if task.has_classes)
+VALUES = tuple(name for name in TASKS if name not in CLASSES)
 
 ESTIMATORS = (
     Estimator(
@@ -54,9 +56,9 @@ METRICS = (
     Metric("brier", _metrics.brier, "Mean squared error of the probabilities", tasks=CLASSES, lower_is_better=True),
     Metric("accuracy", _metrics.accuracy, "Share of rows whose likeliest class is the true one", tasks=CLASSES),
     Metric("f1", _metrics.f1, "Harmonic mean of precision and recall", tasks=CLASSES),
-    Metric("rmse", _metrics.rmse, "Root of the mean squared error", tasks=("regression",), lower_is_better=True),
-    Metric("mae", _metrics.mae, "Mean absolute error", tasks=("regression",), lower_is_better=True),
-    Metric("r2", _metrics.r2, "Share of the target's variance that is explained", tasks=("regression",)),
+    Metric("rmse", _metrics.rmse, "Root of the mean squared error", tasks=VALUES, lower_is_better=True),
+    Metric("mae", _metrics.mae, "Mean absolute error", tasks=VALUES, lower_is_better=True),
+    Metric("r2", _metrics.r2, "Share of the target's variance that is explained", tasks=VALUES),
 )
 
 CHECKS = (

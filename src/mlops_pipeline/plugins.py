@@ -17,22 +17,27 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
+from mlops_pipeline.contract.task import TASKS as TASKS_BY_NAME
 from mlops_pipeline.errors import PipelineError, one_line
 
 GROUP = "mlops_pipeline.parts"
 OURS = "mlops_pipeline.parts"
 PACKAGE = "mlops_pipeline"
 DISTRIBUTION = "mlops-pipeline"
-TASKS = ("binary", "multiclass", "regression")
+TASKS = tuple(TASKS_BY_NAME)
 
 Function = Callable[..., Any]
 Place = Function | str
 """A function, or where it is: ``"module:function"``."""
+
+FAILURES = (Exception, SystemExit)
+"""What another's code may raise: ``sys.exit(0)`` in it must not end a run as if it had done its work."""
 
 
 class Module:
@@ -134,6 +139,8 @@ class Channel(Part):
 
 
 KINDS: tuple[type[Part], ...] = (Estimator, Encoder, Metric, Check, GateRule, Format, Store, Channel)
+OURS_ALONE: tuple[type[Part], ...] = (Format, Store, Channel)
+"""Kinds whose parts are listed, but not yet called by their names: another's would do nothing."""
 
 Kind = TypeVar("Kind", bound=Part)
 
@@ -198,9 +205,8 @@ class _State:
 
     source: Source = Source()
     table: Table | None = None
-    digest: str = ""
-    files: set[Path] = field(default_factory=set)
-    """The project's files that were imported."""
+    files: dict[Path, str] = field(default_factory=dict)
+    """The project's files that the parts are made of, each with the SHA-256 of what it held when it was imported."""
     folders: list[str] = field(default_factory=list)
     """What was put on the path to import them."""
 
@@ -211,10 +217,13 @@ _reading = threading.RLock()
 
 
 def use(source: Source) -> None:
-    """Work with the parts that this configuration names beside ours and the installed ones. They are read when one is asked for."""
-    digest = _digest(source)
-    if source != _state.source or digest != _state.digest:
-        _state.source, _state.digest, _state.table = source, digest, None
+    """Work with the parts that this configuration names beside ours and the installed ones. They are read when one is asked for.
+
+    What was read stays, unless one of the files that it is made of was edited since.
+    """
+    with _reading:
+        if source != _state.source or any(_sha256(file) != then for file, then in _state.files.items()):
+            _state.source, _state.table = source, None
 
 
 def source() -> Source:
@@ -298,7 +307,7 @@ def run(part: Part, *arguments: Any) -> Any:
         return loaded(part.function)(*arguments)
     except PipelineError:
         raise
-    except Exception as error:
+    except FAILURES as error:
         if is_ours(part):
             raise
         raise broken(part, error) from error
@@ -310,7 +319,7 @@ def run_through(part: Part, said: Any) -> list[Any]:
         return list(said if said is not None else ())
     except PipelineError:
         raise
-    except Exception as error:
+    except FAILURES as error:
         if is_ours(part):
             raise
         raise broken(part, error) from error
@@ -327,19 +336,19 @@ def sought(part: Estimator, trial: Any) -> dict[str, Any]:
         return {}
     try:
         return dict(loaded(part.search)(trial))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, SystemExit) as error:
         raise broken(part, error) from error
 
 
 def broken(part: Part, error: object) -> PipelineError:
     """That a part does not do what it should, as one line."""
-    raised = f"{type(error).__name__}: {one_line(error)}" if isinstance(error, Exception) else one_line(error)
+    raised = f"{type(error).__name__}: {one_line(error)}" if isinstance(error, BaseException) else one_line(error)
     return PipelineError(f"{owner(part).name}: {part.KIND} '{part.name}' fails: {raised}{_line_in(part, error)}: mend it there")
 
 
 def _line_in(part: Part, error: object) -> str:
     """The last line of the part's own files that an error passed through."""
-    if not isinstance(error, Exception):
+    if not isinstance(error, BaseException):
         return ""
     own = {str(file) for file in owner(part).files}
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
@@ -360,9 +369,10 @@ def _read(source: Source) -> Table:
     table: dict[tuple[type[Part], str], tuple[Part, Owner]] = {}
     for module, who in _modules(source):
         for part in _parts_in(module):
-            _check_declaration(part, who)
             key = (type(part), part.name)
             former, whose = table.get(key, (part, who))
+            # A file may import what another has declared.
+            _check_declaration(part, whose if former is part else who)
             if former is not part:
                 raise PipelineError(f"{part.KIND} '{part.name}' is declared by both {whose.name} and {who.name}: rename one of them")
             table.setdefault(key, (part, who))
@@ -376,11 +386,12 @@ def _modules(source: Source) -> Iterator[tuple[ModuleType, Owner]]:
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.dist.name if entry.dist else "", entry.name)):
         who = Owner(entry.dist.name if entry.dist else entry.value)
         try:
-            yield importlib.import_module(entry.module), who
-        except Exception as error:
+            module = importlib.import_module(entry.module)
+        except FAILURES as error:
             raise PipelineError(
                 f"{who.name}: its parts cannot be loaded: {type(error).__name__}: {one_line(error)}: mend or remove it"
             ) from error
+        yield module, who
     for place, plugin in enumerate(source.plugins):
         where = f"{source.origin}: plugins.{place} = '{plugin}'"
         if plugin in source.plugins[:place]:
@@ -403,8 +414,7 @@ def _of_project(plugin: str, source: Source, where: str) -> tuple[ModuleType, Ow
         raise PipelineError(f"{where}: another module is called '{name}': rename the file")
     _enter(path.parent)
     _enter(project)
-    files = _local_files(path, project)
-    _state.files |= {*files}
+    files = _remembered(path, project)
     who = Owner(path.relative_to(project).as_posix(), files)
     if name in sys.modules:  # another of the files has just imported it
         return sys.modules[name], who
@@ -415,7 +425,7 @@ def _of_project(plugin: str, source: Source, where: str) -> tuple[ModuleType, Ow
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except FAILURES as error:
         sys.modules.pop(name, None)
         raise _not_loaded(where, error, path) from error
     return module, who
@@ -428,26 +438,51 @@ def _of_path(plugin: str, source: Source, where: str) -> tuple[ModuleType, Owner
     project = Path(source.project).resolve() if source.project else None
     if project is not None:
         _enter(project)
+        for file in _files_of_module(project, plugin):
+            _remembered(file, project)
     try:
         module = importlib.import_module(plugin)
-    except Exception as error:
+    except FAILURES as error:
         raise _not_loaded(where, error, None) from error
     path = Path(str(module.__file__)).resolve() if module.__file__ else None
     if project is not None and path is not None and path.is_relative_to(project) and "site-packages" not in path.parts:
-        files = _local_files(path, project)
-        _state.files |= {*files}
-        return module, Owner(path.relative_to(project).as_posix(), files)
+        return module, Owner(path.relative_to(project).as_posix(), _remembered(path, project))
     return module, Owner(plugin)
 
 
 def _leave() -> None:
     """Forget the files that were imported last: they may have been edited, and another project may have a ``mine.py`` too."""
-    for name, module in list(sys.modules.items()) if _state.files else ():
-        if getattr(module, "__file__", None) and Path(str(module.__file__)) in _state.files:
-            del sys.modules[name]
+    names = {file.name for file in _state.files}
+    for name, module in list(sys.modules.items()) if names else ():
+        file = Path(getattr(module, "__file__", None) or "")
+        if file.name in names and file.resolve() in _state.files:
+            _forget(name)
+    for file in _state.files:
+        # Python takes bytecode for current where an edit keeps the file's length within one second.
+        with suppress(OSError, NotImplementedError):
+            Path(importlib.util.cache_from_source(str(file))).unlink()
     sys.path[:] = [folder for folder in sys.path if folder not in _state.folders]
-    _state.files, _state.folders = set(), []
+    _state.files, _state.folders = {}, []
     importlib.invalidate_caches()
+
+
+def _forget(name: str) -> None:
+    """Take a module out, and with it the folders without ``__init__.py`` that it is in, which would hand it out again."""
+    sys.modules.pop(name, None)
+    above, _, own = name.rpartition(".")
+    package = sys.modules.get(above)
+    if package is not None:
+        vars(package).pop(own, None)
+        if getattr(package, "__file__", None) is None and len(package.__path__) == 1:
+            _forget(above)
+
+
+def _remembered(path: Path, project: Path) -> tuple[Path, ...]:
+    """The file and the project's files that it imports, whose edits are seen from now on."""
+    files = _local_files(path, project)
+    for file in files:
+        _state.files.setdefault(file, _sha256(file))
+    return files
 
 
 def _enter(folder: Path) -> None:
@@ -466,7 +501,7 @@ def _is(name: str, path: Path) -> bool:
     return spec is None or (spec.origin is not None and Path(spec.origin).resolve() == path)
 
 
-def _not_loaded(where: str, error: Exception, path: Path | None) -> PipelineError:
+def _not_loaded(where: str, error: BaseException, path: Path | None) -> PipelineError:
     line = error.lineno if isinstance(error, SyntaxError) else None
     if line is None and path is not None:
         line = next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), None)
@@ -489,6 +524,8 @@ def _check_declaration(part: Part, who: Owner) -> None:
     what = f"{who.name}: {part.KIND} '{part.name}'"
     if type(part) not in KINDS:
         raise PipelineError(f"{what}: is of no kind: use one of {', '.join(kind.KIND for kind in KINDS)}")
+    if type(part) in OURS_ALONE and who.name != DISTRIBUTION:
+        raise PipelineError(f"{what}: a {part.KIND} of one's own cannot be added yet: take it out")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", part.name):
         raise PipelineError(f"{what}: use letters, digits, '.', '_' and '-' for its name, a letter or digit first")
     unknown = [task for task in getattr(part, "tasks", ()) if task not in TASKS]
@@ -545,15 +582,9 @@ def _files_of_module(folder: Path, name: str) -> Iterator[Path]:
                 yield candidate.resolve()
 
 
-def _digest(source: Source) -> str:
-    """What the named files hold, so that a process sees an edit."""
-    if source.project is None:
-        return ""
-    content = hashlib.sha256()
-    for plugin in source.plugins:
-        path = source.project / plugin
-        content.update(path.read_bytes() if path.is_file() else b"")
-    return content.hexdigest()
+def _sha256(file: Path) -> str:
+    """Of what a file holds; of none where it is gone."""
+    return hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
 
 
 def _summary(function: Function) -> str:

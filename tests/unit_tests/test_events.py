@@ -39,6 +39,7 @@ from mlops_pipeline.events import (
     read_events,
     stage_told,
     told,
+    without_nul,
 )
 from mlops_pipeline.lines import shown_on, words
 from mlops_pipeline.terminal import opened
@@ -69,6 +70,15 @@ for number in range(int(sys.argv[2])):
 def writer(path: Path, count: int, name: str, length: int, **options: Any) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-c", WRITER, str(path), str(count), name, str(length)]
     return subprocess.Popen(words, env=process_environment(), stderr=subprocess.PIPE, **options)
+
+
+@pytest.mark.parametrize(
+    "text", ["C:\\u0000dir", "C:\\\\u0000dir", "\0", "\0\0 a\\\0b", "\\u0000\0\\u0000", "\\\0", "plain \\u000", "\ufffd"]
+)
+def test_a_nul_becomes_a_replacement_character_and_nothing_else_changes(text: str) -> None:
+    line = without_nul(json.dumps({"text": text, text: 1}))
+    assert json.loads(line) == {"text": text.replace("\0", "\ufffd"), text.replace("\0", "\ufffd"): 1}
+    assert json.loads(without_nul(json.dumps(text, ensure_ascii=False))) == text.replace("\0", "\ufffd")
 
 
 def test_every_kind_of_event_is_read_back_as_it_was_written(tmp_path: Path) -> None:

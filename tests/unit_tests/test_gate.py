@@ -167,3 +167,12 @@ def test_the_sitting_champion_is_compared_with_its_predecessor_and_never_with_it
     for champion in (None, another):
         assert again({"champion_margin": 0.001}, then, champion=champion)["champion"] == stored
     assert "champion" not in again({}, then)
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "log_loss"])
+@pytest.mark.parametrize("value", ["{unknown}", "{}", "}{", "{0}", "%s"])
+def test_a_slice_is_named_as_its_table_names_it(value: str, metric: str) -> None:
+    rules = decided({"worst_slice": 0.6}, metric=metric, worst_slice={"column": "{city}", "value": value, "metric": 0.6})
+    side = "least" if metric == "roc_auc" else "most"
+    assert rules["worst_slice"].text == f"{metric} in the worst slice ({{city}} = {value}) at {side} 0.6: 0.6"
+    assert rules["worst_slice"].passed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,21 @@ from mlops_pipeline.config.pipeline import (
     part_settings,
     parts_listed,
 )
+from mlops_pipeline.contract.task import TASKS, Task
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import ignored
 from mlops_pipeline.layout import layout_of
 from mlops_pipeline.modelling.estimators import build_model, check_answers
 from mlops_pipeline.modelling.gate import Judged, decide
 from mlops_pipeline.modelling.metrics import Predictions, point
-from mlops_pipeline.pipeline.definition import STAGES
+from mlops_pipeline.pipeline import runner
+from mlops_pipeline.pipeline.artifacts import run_stage
+from mlops_pipeline.pipeline.definition import STAGES, stage_named
 from mlops_pipeline.pipeline.render import code_of
 from mlops_pipeline.tables.checks import Examined
 from mlops_pipeline.tables.schema import Failure, infer_schema
-from tests.conftest import REPOSITORY, Project
-from tests.unit_tests.workshop import assert_one_line, content_with, table_settings
+from tests.conftest import REPOSITORY, Project, make_project
+from tests.unit_tests.workshop import assert_one_line, content_with, quiet, table_settings
 
 EXAMPLES = REPOSITORY / "docs/parts"
 
@@ -128,7 +133,7 @@ def test_names_stand_beside_ours_with_their_own_settings_and_defaults(folder: Pa
     assert [check.name for check in checks_of(settings)] == ["schema", "duplicates", "entity_key", "target", "leakage", "varied"]
     assert [rule.name for rule in gate_rules_of(settings.gate)] == ["held_out", "baseline", "champion", "rolled_back", "narrow"]
     again = Settings.model_validate(json.loads(settings.model_dump_json(by_alias=True)))
-    assert again == settings
+    assert again.model_dump() == settings.model_dump()
 
 
 SETTINGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
@@ -188,6 +193,26 @@ FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
     "no such module": ("", ("nowhere.parts",), "mine.py", ("plugins.0 = 'nowhere.parts'", "ModuleNotFoundError")),
     "not Python": ("a = 1\nb = (\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "SyntaxError", "(line 2)", "mend it")),
     "fails": ("a = 1\nb = a / 0\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "ZeroDivisionError", "(line 2)")),
+    "leaves": ("import sys\nsys.exit(0)\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "SystemExit: 0", "(line 2)", "mend it")),
+    "leaves, by its dotted name": ("raise SystemExit\n", ("parts.mine",), "parts/mine.py", ("plugins.0 = 'parts.mine'", "SystemExit")),
+    "a format": (
+        "from mlops_pipeline.plugins import Format\nMINE = Format('mine', 'mine:load')\n",
+        ("mine.py",),
+        "mine.py",
+        ("mine.py: format 'mine'", "cannot be added yet", "take it out"),
+    ),
+    "a store": (
+        "from mlops_pipeline import plugins\nMINE = [plugins.Store('mine', 'mine:Mine')]\n",
+        ("mine",),
+        "mine.py",
+        ("mine.py: store 'mine'", "cannot be added yet", "take it out"),
+    ),
+    "a channel": (
+        "from mlops_pipeline.plugins import Channel\nMINE = Channel('mine', 'mine:send')\n",
+        ("mine.py",),
+        "mine.py",
+        ("mine.py: channel 'mine'", "cannot be added yet", "take it out"),
+    ),
     "a task that there is not": (
         METRIC.format(arguments='"mine", tasks=("ranking",)', body="return 0"),
         ("mine.py",),
@@ -213,6 +238,12 @@ FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
 def test_a_file_that_is_no_good_is_told_in_one_line(tmp_path: Path, case: str) -> None:
     text, named, file, words = FILES[case]
     assert_one_line(refusal(made(tmp_path / "p", text, named, file)), *words)
+
+
+def test_a_file_may_name_formats_and_stores_of_ours(tmp_path: Path) -> None:
+    text = "from mlops_pipeline.parts import FORMATS, STORES\n" + example("metric")
+    settings = load_settings(made(tmp_path / "p", text, evaluate={"metrics": ["cost"]}) / "pipeline.yaml")
+    assert {part["owner"] for part in parts_listed(settings) if part["kind"] in ("format", "store")} == {"mlops-pipeline"}
 
 
 def test_two_projects_may_each_have_a_file_of_that_name(tmp_path: Path) -> None:
@@ -242,8 +273,120 @@ def test_an_edit_is_seen_by_a_process_that_goes_on(folder: Path) -> None:
     assert_one_line(refusal(folder), "'cost'", "costs")
 
 
+IMPORTING = "from mlops_pipeline.plugins import metric\n{how}\n\n@metric('gain')\ndef gain(made, weights):\n    return {call}\n"
+HELPER = "def gained(weights):\n    return weights.sum(axis=1) * 0 + {value}\n"
+EDITED: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
+    "a file that the named one imports": (
+        ("mine.py",),
+        {"mine.py": IMPORTING.format(how="import beside", call="beside.gained(weights)"), "beside.py": HELPER},
+        "beside.py",
+    ),
+    "one that is imported late": (
+        ("mine.py",),
+        {
+            "mine.py": IMPORTING.format(how="", call="__import__('beside').gained(weights)") + "\ndef named():\n    import beside\n",
+            "beside.py": HELPER,
+        },
+        "beside.py",
+    ),
+    "one in a package": (
+        ("src/mine.py",),
+        {
+            "src/mine.py": IMPORTING.format(how="from shapes.inner import beside", call="beside.gained(weights)"),
+            "src/shapes/__init__.py": "",
+            "src/shapes/inner/__init__.py": "",
+            "src/shapes/inner/beside.py": HELPER,
+        },
+        "src/shapes/inner/beside.py",
+    ),
+    "one in a folder": (
+        ("mine.py",),
+        {"mine.py": IMPORTING.format(how="from shapes import beside", call="beside.gained(weights)"), "shapes/beside.py": HELPER},
+        "shapes/beside.py",
+    ),
+    "a module": (
+        ("mp",),
+        {"mp.py": IMPORTING.format(how="", call="gained(weights)") + HELPER},
+        "mp.py",
+    ),
+    "a module in a folder": (
+        ("shop.mp",),
+        {"shop/mp.py": IMPORTING.format(how="", call="gained(weights)") + HELPER},
+        "shop/mp.py",
+    ),
+    "a package": (
+        ("mp",),
+        {"mp/__init__.py": IMPORTING.format(how="from .beside import gained", call="gained(weights)"), "mp/beside.py": HELPER},
+        "mp/beside.py",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EDITED)
+def test_an_edit_of_any_file_that_a_part_is_made_of_is_what_runs_next(tmp_path: Path, case: str) -> None:
+    named, files, edited = EDITED[case]
+    folder = made(tmp_path / "p", "", named, evaluate={"metrics": ["gain"]})
+    made_of = Predictions("binary", np.array([0, 1]), np.full((2, 2), 0.5))
+    for value in (1, 2, 3):
+        for name, text in files.items():
+            if value == 1 or name == edited:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(text.replace("{value}", str(value)))
+        settings = load_settings(folder / "pipeline.yaml")
+        assert point("gain", made_of) == value
+        assert edited in code(folder, settings)["evaluate"]
+
+
+def one_loaded_before_another(folder: Path) -> Settings:
+    """Settings of a project whose checks and metric another project's, which was loaded after it, does not have."""
+    project = make_project(folder / "one")
+    (project.folder / "mine.py").write_text(METRIC.format(arguments='"gain"', body="return weights.sum(axis=1) * 0 + 1") + example("check"))
+    project.change(plugins=["mine.py"], evaluate={"metrics": ["gain"]}, validate={"checks": {"varied": {"at_least": 2}}})
+    settings = load_settings(project.config)
+    load_settings(made(folder / "two", METRIC.format(arguments='"gain"', body="return weights.sum(axis=1) * 0 + 2")) / "pipeline.yaml")
+    return settings
+
+
+def test_a_run_works_with_the_parts_of_its_own_settings_whatever_was_loaded_since(tmp_path: Path) -> None:
+    settings = one_loaded_before_another(tmp_path)
+    layout = layout_of(settings, tmp_path / "one/pipeline.yaml", tmp_path / "one")
+    assert runner.run(settings, layout, quiet(), stop="validate") == {"ingest": "ran", "validate": "ran"}
+    assert "mine.py" in layout.dvc_file.read_text()
+    assert '"varied"' in layout.validation_json.read_text()
+
+
+def test_so_does_one_stage_by_itself(tmp_path: Path) -> None:
+    settings = one_loaded_before_another(tmp_path)
+    seen: list[float] = []
+
+    def measure(*_: Any) -> None:
+        seen.append(point("gain", Predictions("binary", np.array([0, 1]), np.full((2, 2), 0.5))))
+
+    layout = layout_of(settings, tmp_path / "one/pipeline.yaml", tmp_path / "one")
+    run_stage(replace(stage_named("train"), run=measure), settings, layout, quiet())
+    assert seen == [1]
+
+
+def test_a_prepared_run_brings_each_stage_up_to_date_with_its_own_parts(tmp_path: Path) -> None:
+    settings = one_loaded_before_another(tmp_path)
+    layout = layout_of(settings, tmp_path / "one/pipeline.yaml", tmp_path / "one")
+    cache = runner.prepare(settings, layout, quiet())
+    for name in ("ingest", "validate"):
+        load_settings(tmp_path / "two/pipeline.yaml")
+        stage = stage_named(name)
+        assert runner.bring_up_to_date(stage, cache.causes([stage])[name], cache, settings, layout, quiet(), ignored) == "ran"
+
+
+def test_what_was_not_edited_is_not_read_again(folder: Path) -> None:
+    settings_in(folder, **OWN)
+    before = plugins.part(plugins.Metric, "cost")
+    settings_in(folder, **OWN)
+    assert plugins.part(plugins.Metric, "cost") is before
+
+
 BROKEN: dict[str, tuple[str, tuple[str, ...]]] = {
     "raises": ("return 1 / 0", ("mine.py: metric 'mine' fails: ZeroDivisionError", "(line 5)")),
+    "leaves": ("raise SystemExit(0)", ("mine.py: metric 'mine' fails: SystemExit: 0", "(line 5)")),
     "wrong shape": ("return weights", ("mine.py: metric 'mine' fails", "shape (1, 2)", "not (1,)")),
     "infinite": ("return weights.sum(axis=1) * float('inf')", ("mine.py: metric 'mine' fails", "infinite", "NaN where it is undefined")),
     "no number": ("return ['many']", ("mine.py: metric 'mine' fails: ValueError",)),
@@ -373,6 +516,17 @@ def test_an_installed_distribution_brings_parts_by_its_entry_point(tmp_path: Pat
     assert_one_line(refusal(both), "metric 'cost' is declared by both their-parts and mine.py")
 
 
+def test_a_distribution_whose_parts_leave_the_process_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site, info = tmp_path / "site", tmp_path / "site/leaving_parts-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: leaving-parts\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mlops_pipeline.parts]\nours = leaving_parts\n")
+    (site / "leaving_parts.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.syspath_prepend(str(site))
+    assert_one_line(refusal(made(tmp_path / "p", "a = 1\n")), "leaving-parts: its parts cannot be loaded: SystemExit: 0: mend or remove it")
+    monkeypatch.undo()
+
+
 def test_a_package_of_the_project_may_be_named_with_dots(tmp_path: Path) -> None:
     folder = made(tmp_path / "p", example("metric"), ("shop_parts.money",), "shop_parts/money.py", evaluate={"metrics": ["cost"]})
     settings = load_settings(folder / "pipeline.yaml")
@@ -420,6 +574,15 @@ def test_every_check_passes_a_sound_table_or_names_what_it_found(name: str, task
     found = list(plugins.run(check, examined, settings.validate_ if ours else part_settings(check, {}, "validate", "checks")) or ())
     assert all(isinstance(failure, Failure) for failure in found)
     assert not (ours and found)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: str(task.name))
+def test_a_task_of_the_contract_is_one_that_parts_are_for(task: Task) -> None:
+    assert task.name in plugins.Metric("mine", "mine:mine").tasks
+    assert task.name in plugins.part(plugins.Estimator, "dummy").tasks
+    assert (task.name in plugins.part(plugins.Estimator, "logistic_regression").tasks) is task.has_classes
+    assert (task.name in plugins.part(plugins.Metric, "log_loss").tasks) is task.has_classes
+    assert (task.name in plugins.part(plugins.Metric, "rmse").tasks) is not task.has_classes
 
 
 def test_every_function_that_ours_name_is_there() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import sqlite3
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from mlops_pipeline.registry.artifacts import artifact_root, bring_home, near, n
 from mlops_pipeline.registry.download import Origin, Unfit, fetch
 from mlops_pipeline.registry.provenance import environment_facts
 from mlops_pipeline.registry.reader import NotThere, RegisteredModel, RegistryUnreachable, stored_versions
-from mlops_pipeline.registry.rest import opened, told
+from mlops_pipeline.registry.rest import is_at, opened, told
 from mlops_pipeline.registry.runs import answers, refuse_what_is_known_to_fail
 from mlops_pipeline.registry.versions import CHAMPION, CONTENT_TAG, GATE_TAG, Version
 from tests.conftest import SMALL_SETTINGS
@@ -221,6 +222,83 @@ def test_credentials_come_from_the_address_the_environment_or_mlflows_file(monke
             opened(plain, "health", {})
     assert heard == ["", "ann:p@ss/word", "ann:se cret", "bob:filed", "bob:stated"]
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "mlflow-artifacts"])
+def test_the_users_credentials_are_sent_to_the_configured_servers_alone(
+    scheme: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    heard: list[tuple[str, str | None]] = []
+    below = "api/2.0/mlflow-artifacts/artifacts/m" if scheme == "http" else "m"
+
+    def asked(name: str) -> Any:
+        def answer(request: Any) -> tuple[int, dict[str, str], bytes]:
+            heard.append((name, request.headers.get("Authorization")))
+            return 401, {}, b"who are you?"
+
+        return answering(answer)
+
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "word")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    with asked("registry") as registry, asked("artifacts") as artifacts, asked("far") as far:
+        servers = {"registry": f"http://127.0.0.1:{registry}", "artifacts": f"http://bob:hunter2@127.0.0.1:{artifacts}"}
+        said = {}
+        for name, port in (("registry", registry), ("artifacts", artifacts), ("far", far), ("far with a user", far)):
+            place = f"eve:own@127.0.0.1:{port}" if "user" in name else f"127.0.0.1:{port}"
+            origin = Origin(servers["registry"], "small", 3, f"{scheme}://{place}/{below}", "", servers["artifacts"])
+            with pytest.raises(Unfit, match="HTTP 401") as caught:
+                fetch(origin, tmp_path / "small", everything=True)
+            said[name] = str(caught.value)
+    assert heard == [
+        ("registry", "Bearer word"),
+        ("artifacts", "Basic " + base64.b64encode(b"bob:hunter2").decode()),
+        ("far", None),
+        ("far", "Basic " + base64.b64encode(b"eve:own").decode()),
+    ]
+    assert "set MLFLOW_TRACKING_USERNAME" in said["registry"]
+    assert "sent to the configured server alone" in said["far"]
+    assert not any(word in "".join(said.values()) for word in ("hunter2", "own@", "\n"))
+
+
+@pytest.mark.parametrize(
+    ("address", "server", "same"),
+    [
+        ("http://host/a", "http://HOST:80", True),
+        ("https://host:443/a", "https://ann:pw@host/mlflow", True),
+        ("http://host/a", "https://host", False),
+        ("http://host:443/a", "https://host", False),
+        ("http://host:81/a", "http://host", False),
+        ("http://host@evil/a", "http://host", False),
+        ("http://host.evil/a", "http://host", False),
+        ("http://host/a", "sqlite:////host/a", False),
+        ("http:///a", "", False),
+    ],
+)
+def test_a_server_is_known_by_host_and_port_and_never_less_safely(address: str, server: str, same: bool) -> None:
+    assert is_at(address, server) is same
+
+
+CREDENTIALS: dict[str, bytes] = {
+    "no INI": b"[mlflow]\npassword hunter2\n",
+    "no text": b"[mlflow]\nmlflow_tracking_password = hunter2\xff\n",
+    "a single %": b"[mlflow]\nmlflow_tracking_username = ann\nmlflow_tracking_password = hunter2%x\n",
+}
+
+
+@pytest.mark.parametrize("case", CREDENTIALS)
+def test_a_broken_file_of_credentials_is_named_and_no_server_is_to_be_started(case: str, tmp_path: Path) -> None:
+    file = tmp_path / "home/.mlflow/credentials"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(CREDENTIALS[case])
+    with answering(lambda _: (200, {}, b"{}")) as port:
+        uri = f"http://127.0.0.1:{port}"
+        for ask in (lambda: answers(uri), lambda: stored_versions(uri, "small")):
+            with pytest.raises(PipelineError, match=f"{re.escape(str(file))}: is no file of credentials .*: mend or remove it") as caught:
+                ask()
+            said = str(caught.value)
+            assert "hunter2" not in said
+            assert "mlflow server" not in said
+            assert "\n" not in said
 
 
 @pytest.mark.parametrize(("status", "words"), [(401, "set MLFLOW_TRACKING_USERNAME"), (403, "ask its administrator for the right")])

@@ -12,12 +12,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, NaiveDatetime, model_validator
+from pydantic import BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Dataset, Share
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.plugins import Source
 
 
 def _mapping(value: Any) -> Any:
@@ -178,6 +179,18 @@ class Settings(Frozen):
     registry: Registry
     paths: Paths
     plugins: tuple[str, ...] = Field((), description="files (src/mine.py, relative to the project) and modules that declare parts")
+    _source: Source | None = PrivateAttr(None)
+
+    def read_from(self, source: Source) -> Self:
+        """The same settings, which keep where their parts come from."""
+        settings = self.model_copy()
+        settings._source = source
+        return settings
+
+    def use_parts(self) -> None:
+        """Let this process work with the parts that these settings name, whatever others were loaded since."""
+        if self._source is not None:
+            plugins.use(self._source)
 
     @model_validator(mode="after")
     def _features_exist(self) -> Self:
@@ -250,7 +263,8 @@ def load_settings(path: Path, *, with_parts: bool = True) -> Settings:
     for key, value in _bare_dates(content, ""):
         raise PipelineError(f"{path}: {key} = {value}: put the date in quotes, DVC cannot record a bare one")
     settings = tree_of(Settings, content, str(path))
-    plugins.use(plugins.Source(project_of(path), settings.plugins, str(path)))
+    settings = settings.read_from(plugins.Source(project_of(path), settings.plugins, str(path)))
+    settings.use_parts()
     return with_known_parts(settings, str(path)) if with_parts else settings
 
 

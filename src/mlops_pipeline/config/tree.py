@@ -63,7 +63,20 @@ def tree_of(tree: type[Tree], content: dict[str, Any], origin: str, at: tuple[st
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{1,2}\S*@")
 """With one slash where an address was taken for a path."""
 _PARAMETER = re.compile(r"([?&;])([^=&;?\s]+)=([^&;\s]+)")
-_PASSWORD = re.compile(r"\b((?:ssl)?password|passwd|pwd)=[^&;\s]+", re.IGNORECASE)
+_SPACED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://[^\s/?#@:\[]*:(?!\d{1,5}(?:[^\w@]|$))\S[^@\n]*@(?=\S)")
+"""An address whose password has spaces; after a port there is none."""
+_QUOTED = r"""'(?:\\.|[^'\\])*(?:'|$)|"(?:\\.|[^"\\])*(?:"|$)"""
+_NAME = (
+    r"(?<![\w-])(?:[\w-]*(?:password|passwd|passphrase|pwd|secret|token|signature|(?:api|access|account|private|secret)[_-]?key)"
+    r"|(?:[\w-]*[_-])?pass)"
+)
+_ASSIGNED = re.compile(rf"({_NAME}[ \t]*=(?!=)[ \t]*)(?!…)(?:{_QUOTED}|\{{[^}}]*(?:\}}|$)|(?:\\.|[^&;\s])+)", re.IGNORECASE)
+_MAPPED = re.compile(rf"""((["']){_NAME}\2[ \t]*:[ \t]*)(?:{_QUOTED})""", re.IGNORECASE)
+_HEADER = re.compile(
+    r"""(\bauthorization["']?[ \t]*[:=][ \t]*["']?)(?!…)"""
+    r"""(?:digest[ \t].*|(?:(?:basic|bearer|token|negotiate|apikey)[ \t]+)?[^\s"',;)]+)""",
+    re.IGNORECASE,
+)
 _SECRET_WORDS = ("pass", "pwd", "secret", "token", "sig", "key", "credential", "auth")
 
 
@@ -74,13 +87,17 @@ def hidden(address: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A message without the users, passwords and tokens of the addresses in it."""
+    """A message without the users, passwords and tokens in it, of addresses and of assignments; a quoted one is hidden whole."""
 
     def parameter(found: re.Match[str]) -> str:
         name = unquote(found[2]).lower()
         return f"{found[1]}{found[2]}=…" if any(word in name for word in _SECRET_WORDS) else found[0]
 
-    return _PASSWORD.sub(r"\1=…", _PARAMETER.sub(parameter, _USER.sub(r"\1://…@", text)))
+    for secret in (_SPACED, _USER):
+        text = secret.sub(r"\1://…@", text)
+    for secret in (_HEADER, _ASSIGNED, _MAPPED):
+        text = secret.sub(r"\1…", text)
+    return _PARAMETER.sub(parameter, text)
 
 
 def shown(value: Any) -> Any:

@@ -85,7 +85,9 @@ def held_out(judged: Judged, _gate: Gate) -> Verdict:
 def beats_baseline(judged: Judged, gate: Gate) -> Verdict | None:
     if gate.beat_baseline_by is None:
         return None
-    text = f"{judged.metric} better than the dummy baseline by more than {{}} ({_bound(judged.evaluation['confidence'])})"
+    text = (
+        f"{judged.metric} better than the dummy baseline by more than {gate.beat_baseline_by:g} ({_bound(judged.evaluation['confidence'])})"
+    )
     return _at_least(judged.evaluation["improvement_over_baseline"]["low"], gate.beat_baseline_by, text, strictly=True)
 
 
@@ -97,7 +99,8 @@ def not_worse_than_champion(judged: Judged, gate: Gate) -> Verdict | None:
         return True, "there is no other champion to compare with"
     if not champion["comparable"]:
         return False, f"cannot be compared with {_called(champion)}: {champion['reason']}"
-    text = f"{judged.metric} against {_called(champion)}: gain of at least {{}} ({_bound(judged.evaluation['confidence'])})"
+    against = f"{judged.metric} against {_called(champion)}"
+    text = f"{against}: gain of at least {-gate.champion_margin:g} ({_bound(judged.evaluation['confidence'])})"
     return _at_least(champion["improvement"]["low"], -gate.champion_margin, text)
 
 
@@ -109,14 +112,16 @@ def worst_slice(judged: Judged, gate: Gate) -> Verdict | None:
         return True, "no slice has enough rows"
     where = f"{judged.metric} in the worst slice ({worst['column']} = {worst['value']})"
     if plugins.part(plugins.Metric, judged.metric).lower_is_better:
-        return _at_most(worst["metric"], gate.worst_slice, f"{where} at most {{}}")
-    return _at_least(worst["metric"], gate.worst_slice, f"{where} at least {{}}")
+        return _at_most(worst["metric"], gate.worst_slice, f"{where} at most {gate.worst_slice:g}")
+    return _at_least(worst["metric"], gate.worst_slice, f"{where} at least {gate.worst_slice:g}")
 
 
 def calibrated(judged: Judged, gate: Gate) -> Verdict | None:
     if gate.max_calibration_error is None:
         return None
-    return _at_most(judged.evaluation["calibration_error"], gate.max_calibration_error, "calibration error at most {}")
+    return _at_most(
+        judged.evaluation["calibration_error"], gate.max_calibration_error, f"calibration error at most {gate.max_calibration_error:g}"
+    )
 
 
 def quick(judged: Judged, gate: Gate) -> Verdict | None:
@@ -129,7 +134,7 @@ def quick(judged: Judged, gate: Gate) -> Verdict | None:
 def small(judged: Judged, gate: Gate) -> Verdict | None:
     if gate.max_size_mb is None:
         return None
-    return _at_most(round(judged.size_mb, 2), gate.max_size_mb, "size in MB at most {}")
+    return _at_most(round(judged.size_mb, 2), gate.max_size_mb, f"size in MB at most {gate.max_size_mb:g}")
 
 
 def not_rolled_back(judged: Judged, _gate: Gate) -> Verdict | None:
@@ -149,11 +154,11 @@ def _bound(confidence: float) -> str:
 
 def _at_least(value: float | None, limit: float, text: str, *, strictly: bool = False) -> Verdict:
     passed = value is not None and (value > limit if strictly else value >= limit)
-    return passed, f"{text.format(f'{limit:g}')}: {_seen(value)}"
+    return passed, f"{text}: {_seen(value)}"
 
 
 def _at_most(value: float | None, limit: float, text: str) -> Verdict:
-    return value is not None and value <= limit, f"{text.format(f'{limit:g}')}: {_seen(value)}"
+    return value is not None and value <= limit, f"{text}: {_seen(value)}"
 
 
 def _seen(value: float | None) -> str:

@@ -63,6 +63,7 @@ class Stage:
         then: Callable[[], None] = lambda: None,
     ) -> None:
         """Run the stage and what belongs to it, and tell of it: that it begins, why, and how it ended."""
+        settings.use_parts()
         with stage_told(settings.name, self.name, tuple(causes), tell):
             self.run(settings, layout, console, *([tell] if self.tells else []))
             then()

@@ -45,6 +45,7 @@ Outcome = Literal["current", "restored", "ran"]
 
 def prepare(settings: Settings, layout: Layout, console: Console) -> Cache:
     """Open the cache, after bringing ``dvc.yaml`` up to date with the definition and the configuration."""
+    settings.use_parts()
     if not layout.config.is_relative_to(layout.project):
         raise PipelineError(f"{layout.config}: lies outside the project {layout.project}: move it inside")
     if not is_current(settings, layout):
@@ -68,6 +69,7 @@ def run(
 
     ``force`` runs all stages, ``start`` that one and all after it, stale or not. Raises :class:`PipelineError`.
     """
+    settings.use_parts()
     tell = kept_for(settings, layout, shown_on(console), *listeners)
     if start and stop and STAGES.index(stage_named(stop)) < STAGES.index(stage_named(start)):
         raise PipelineError(f"--to {stop}: comes before --from {start}: name {start} or a stage after it")
@@ -112,6 +114,7 @@ def bring_up_to_date(
     stage: Stage, because: list[Cause], cache: Cache, settings: Settings, layout: Layout, console: Console, tell: Listener
 ) -> Outcome:
     """Run one stage if there is a cause to, record it in the cache, and tell what happened."""
+    settings.use_parts()
     name: dict[str, Any] = {"pipeline": settings.name, "stage": stage.name}
     if not because and stage is STAGES[-1]:
         because = registry_causes(settings, layout)

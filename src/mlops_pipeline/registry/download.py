@@ -9,6 +9,7 @@ import posixpath
 import re
 import shutil
 import tempfile
+import urllib.error
 import urllib.parse
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,7 +22,7 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import swap
 from mlops_pipeline.registry.artifacts import LIBRARIES, local_path
 from mlops_pipeline.registry.reader import RegistryUnreachable, download_location
-from mlops_pipeline.registry.rest import API, opened, why_not
+from mlops_pipeline.registry.rest import API, is_at, opened, refusal, why_not
 from mlops_pipeline.registry.versions import content_digest
 
 FILES = ("MLmodel", "training.json", "evaluation.json", "expected.json", "model.skops", "MODEL_CARD.md", "input_example.json")
@@ -127,7 +128,7 @@ def _download(origin: Origin, location: str, into: Path, wanted: Wanted) -> None
         if local is not None or not scheme:
             _copy(local or Path(location), into, wanted)
         elif scheme in ("mlflow-artifacts", "http", "https"):
-            _from_server(*_on_server(origin, location), into, wanted)
+            _from_server(origin, location, into, wanted)
         elif scheme == "s3":
             _from_s3(origin, location, into, wanted)
         elif wanted is None:
@@ -151,8 +152,9 @@ def _on_server(origin: Origin, location: str) -> tuple[str, str]:
     server = origin.server or origin.registry
     near = urllib.parse.urlsplit(server if server.startswith("http") else "")
     known = near.netloc.rpartition("@")[2]
-    # The credentials of an address are for its own server alone.
-    netloc = near.netloc if parts.netloc == known else parts.netloc
+    # The credentials of an address are for its own server alone, and no less safely than they are sent to it.
+    theirs = parts.netloc == known and (parts.scheme == "mlflow-artifacts" or is_at(location, server))
+    netloc = near.netloc if theirs else parts.netloc
     if parts.scheme in ("http", "https"):
         base, found, path = urllib.parse.urlunsplit((parts.scheme, netloc, parts.path, "", "")).partition(f"/{ARTIFACTS}/")
         if not found:
@@ -177,13 +179,28 @@ def _copy(origin: Path, into: Path, wanted: Wanted) -> None:
     _take(_below("", listed, wanted), write, into, wanted)
 
 
-def _from_server(server: str, path: str, into: Path, wanted: Wanted) -> None:
+def _from_server(origin: Origin, location: str, into: Path, wanted: Wanted) -> None:
+    server, path = _on_server(origin, location)
+    # Whoever may register a version names its source: the user's own credentials are for the servers that the user named.
+    configured = any(is_at(server, known) for known in (origin.server, origin.registry))
+
+    def asked(below: str, parameters: dict[str, str]) -> http.client.HTTPResponse:
+        try:
+            return opened(server, below, parameters, TIMEOUT_S, configured=configured)
+        except urllib.error.HTTPError as error:
+            if configured or not refusal(error):
+                raise
+            raise OSError(
+                f"HTTP {error.code} {error.reason}: your credentials are sent to the configured server alone: "
+                "register the version there, or set MLFLOW_TRACKING_URI to this one"
+            ) from error
+
     def listed(folder: str) -> list[_Listed]:
-        with opened(server, ARTIFACTS, {"path": posixpath.join(path, folder).rstrip("/")}, TIMEOUT_S) as answer:
+        with asked(ARTIFACTS, {"path": posixpath.join(path, folder).rstrip("/")}) as answer:
             return msgspec.json.decode(answer.read(), type=_Listing).files
 
     def write(name: str, stream: BinaryIO) -> None:
-        with opened(server, f"{ARTIFACTS}/{urllib.parse.quote(posixpath.join(path, name))}", {}, TIMEOUT_S) as answer:
+        with asked(f"{ARTIFACTS}/{urllib.parse.quote(posixpath.join(path, name))}", {}) as answer:
             shutil.copyfileobj(answer, stream)
             promised = answer.headers.get("Content-Length")
         if promised is not None and stream.tell() != int(promised):

@@ -303,7 +303,9 @@ def _json(uri: str, path: str, kind: type[Answer], **parameters: object) -> Answ
             return msgspec.json.decode(answer.read(), type=kind)
     except msgspec.DecodeError as error:
         raise RegistryUnreachable(f"{hidden(uri)}: the answer is none of MLflow's ({one_line(error)}): check registry.uri") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except ValueError as error:
+        raise RegistryUnreachable(f"{hidden(uri)}: the registry cannot be asked: {one_line(error)}") from error
+    except (OSError, http.client.HTTPException) as error:
         if refusal(error):
             raise Refused(f"{hidden(uri)}: the registry refuses ({why_not(error)})") from error
         missing = isinstance(error, urllib.error.HTTPError) and error.code == 404 and b"RESOURCE_DOES_NOT_EXIST" in error.read()

@@ -38,16 +38,19 @@ ROOM = "make room on the disk, then run again: nothing half-made counts"
 AGAIN = "look after its server or database, then run again: nothing half-made counts"
 
 
-def opened(server: str, path: str, parameters: Mapping[str, object], timeout: float = TIMEOUT_S) -> http.client.HTTPResponse:
+def opened(
+    server: str, path: str, parameters: Mapping[str, object], timeout: float = TIMEOUT_S, *, configured: bool = True
+) -> http.client.HTTPResponse:
     """A GET below an MLflow server's address, with the credentials in it, or those that MLflow's own client takes from the environment.
 
+    Those are for a server that the user ``configured``: one that is only named by what a registry says is not sent them.
     Raises :class:`OSError`, :class:`http.client.HTTPException` or :class:`ValueError`.
     """
     parts = urllib.parse.urlsplit(server)
     query = urllib.parse.urlencode(parameters)
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/{path}{'?' * bool(query)}{query}"
     request = urllib.request.Request(address)  # noqa: S310  # the callers check the scheme
-    word = _authorization(parts)
+    word = _in_address(parts) or (_of_the_user() if configured else "")
     if word:
         # Not sent on to wherever the server redirects to.
         request.add_unredirected_header("Authorization", word)
@@ -86,10 +89,24 @@ def told(error: Exception, remedy: str = AGAIN) -> str | None:
     return f"{STORES[module]}: {one_line(error)}: {refusal(error) or (ROOM if full else remedy)}"
 
 
-def _authorization(parts: urllib.parse.SplitResult) -> str:
-    """The header's value: from the address, the environment or MLflow's own file of credentials; empty without any."""
-    if parts.username and parts.password is not None:
-        return _basic(urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password))
+def is_at(address: str, server: str) -> bool:
+    """Whether an http address leads to that server, by its host and port, and no less safely than the server's own does."""
+    asked, known = urllib.parse.urlsplit(address), urllib.parse.urlsplit(server)
+    ports = {"http": 80, "https": 443}
+    if asked.scheme not in ports or known.scheme not in ports or (known.scheme == "https" and asked.scheme == "http"):
+        return False
+    return (asked.hostname, asked.port or ports[asked.scheme]) == (known.hostname, known.port or ports[known.scheme])
+
+
+def _in_address(parts: urllib.parse.SplitResult) -> str:
+    """The header's value by the user and password in an address; empty without."""
+    if not parts.username or parts.password is None:
+        return ""
+    return _basic(urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password))
+
+
+def _of_the_user() -> str:
+    """The header's value by the environment or MLflow's own file of credentials; empty without any."""
     filed = _filed_credentials()
     user, password = (os.environ.get(name) or filed.get(name.lower()) for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"))
     if user and password:
@@ -109,11 +126,11 @@ def _filed_credentials() -> Mapping[str, str]:
     config = configparser.ConfigParser()
     try:
         config.read(file)
-    except configparser.Error as error:
+        return dict(config["mlflow"]) if config.has_section("mlflow") else {}
+    except (configparser.Error, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{file}: is no file of credentials ({type(error).__name__})"
+            f"{file}: is no file of credentials ({type(error).__name__}): mend or remove it"
         ) from None  # its text holds the line, and the line a password
-    return config["mlflow"] if config.has_section("mlflow") else {}
 
 
 def _tls() -> ssl.SSLContext:

@@ -20,7 +20,7 @@ from pydantic import Field
 from mlops_pipeline.config.pipeline import Settings, registry_uri, shown_settings, tracking_uri
 from mlops_pipeline.config.tree import Frozen, hidden, read_yaml, tree_of
 from mlops_pipeline.contract.spec import Contract
-from mlops_pipeline.errors import PipelineError, ServiceAway
+from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
 from mlops_pipeline.events import current_user
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import SQLITE, Layout, sqlite_path, sqlite_uri
@@ -269,7 +269,9 @@ def answers(uri: str) -> None:
     except urllib.error.HTTPError as error:
         if refusal(error):
             raise PipelineError(f"{hidden(uri)}: the tracking server refuses ({why_not(error)})") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except ValueError as error:
+        raise PipelineError(f"{hidden(uri)}: the tracking server cannot be asked: {one_line(error)}") from error
+    except (OSError, http.client.HTTPException) as error:
         raise ServiceAway(
             f"{hidden(uri)}: the tracking server does not answer ({type(error).__name__}): start `mlflow server`, "
             "or mend tracking.uri or MLFLOW_TRACKING_URI"

@@ -19,6 +19,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 import msgspec
 import numpy as np
 
+from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS
 from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.problems import refused
@@ -27,7 +28,6 @@ from mlops_pipeline.serving.protocol.python_json import null_for_nan, whole_as_i
 from mlops_pipeline.serving.request import JSON, NONE, OCTETS, Request
 
 EXTENSIONS = ("binary_tensor_data",)
-NUMBERS, CATEGORIES = "numbers", "categories"
 
 
 class Wanted(NamedTuple):
