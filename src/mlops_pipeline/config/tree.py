@@ -60,10 +60,10 @@ def tree_of(tree: type[Tree], content: dict[str, Any], origin: str, at: tuple[st
         raise PipelineError(_one_line(error, origin, tree, at)) from error
 
 
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{1,2}\S*@")
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40}):/{1,2}\S*@")
 """With one slash where an address was taken for a path."""
 _PARAMETER = re.compile(r"([?&;])([^=&;?\s]+)=([^&;\s]+)")
-_SPACED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://[^\s/?#@:\[]*:(?!\d{1,5}(?:[^\w@]|$))\S[^@\n]*@(?=\S)")
+_SPACED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40})://[^\s/?#@:\[]*:(?!\d{1,5}(?:[^\w@]|$))\S[^@\n]{0,200}@(?=\S)")
 """An address whose password has spaces; after a port there is none."""
 _QUOTED = r"""'(?:\\.|[^'\\])*(?:'|$)|"(?:\\.|[^"\\])*(?:"|$)"""
 _NAME = (
