@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ PART = 256
 """Rows that one thread takes at a time."""
 
 PROBES = 32
+
+FEW = 64
+"""Values that Python adds up faster than NumPy."""
 
 # A sum that overflows is looked at again, and is no news to a user.
 warnings.filterwarnings("ignore", "(overflow|invalid value) encountered in reduce", RuntimeWarning)
@@ -42,8 +46,9 @@ def score(engine: Engine, numbers: np.ndarray | None, categories: np.ndarray | N
     Class probabilities, float32 (rows, classes), or values, float32 (rows,). Raises :class:`NotFinite`, and what the engine raises.
     """
     outputs = engine.predict(numbers, categories)
-    # A sum is finite if all of its parts are, short of an overflow, and takes half the time of a look at each.
-    if not np.isfinite(np.add.reduce(outputs, axis=None)):
+    # A sum is finite if all of its parts are, short of an overflow, and takes less time than a look at each.
+    total = sum(outputs.ravel().tolist()) if outputs.size <= FEW else np.add.reduce(outputs, axis=None)
+    if not isfinite(total):
         bad = ~np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1)
         if bad.any():
             raise NotFinite(np.flatnonzero(bad), outputs)
@@ -95,10 +100,12 @@ class OnnxEngine:
             feeds[NUMBERS] = numbers
         if categories is not None:
             feeds[CATEGORIES] = categories
-        count = len(numbers) if numbers is not None else len(categories) if categories is not None else 0
-        if count == 1 and self._doubled:
+        count = len(numbers if numbers is not None else categories)  # type: ignore[arg-type]  # a model has columns
+        if count < 2 * PART and not (self._doubled and count == 1):
+            outputs: np.ndarray = self._run(self._outputs, feeds)[0]
+        elif count == 1:
             outputs = self._said({name: values.repeat(2, axis=0) for name, values in feeds.items()})[:1]
-        elif self._pool is None or count < 2 * PART:
+        elif self._pool is None:
             outputs = self._said(feeds)
         else:
             outputs = np.concatenate(list(self._pool.map(self._said, _parts(feeds, count))))
