@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlops_pipeline.config.pipeline import Settings
+    from mlops_pipeline.config.serving import RecordStore
     from mlops_pipeline.layout import Layout
     from mlops_pipeline.registry.champion import Registry
     from mlops_pipeline.registry.reader import RegisteredModel
@@ -277,7 +278,7 @@ def show_config(
         from mlops_pipeline.config.serving import load_serving, serving_schema, shown_serving
 
         path = SERVING_CONFIG if config == CONFIG else config
-        print(serving_schema() if schema else json.dumps(shown_serving(load_serving(path)), indent=2))
+        print(serving_schema(path) if schema else json.dumps(shown_serving(load_serving(path)), indent=2))
         return
     from mlops_pipeline.config.pipeline import json_schema, load_settings, shown_settings
 
@@ -486,12 +487,11 @@ def monitor_report(
         sys.exit(1)
 
 
-def _records_of(config: Path) -> str | Path:
+def _records_of(config: Path) -> RecordStore:
     from mlops_pipeline.config.serving import load_serving
     from mlops_pipeline.server_layout import place_of
 
-    settings = load_serving(config)
-    return settings.record.uri or place_of(settings, config).records
+    return place_of(load_serving(config), config).store
 
 
 def _line(*parts: str | tuple[str, str]) -> Any:

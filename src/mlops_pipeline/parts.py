@@ -7,6 +7,8 @@ _estimators = Module("mlops_pipeline.modelling.estimators")
 _metrics = Module("mlops_pipeline.modelling.metrics")
 _checks = Module("mlops_pipeline.tables.checks")
 _gate = Module("mlops_pipeline.modelling.gate")
+_sqlite = Module("mlops_pipeline.records.sqlite")
+_postgresql = Module("mlops_pipeline.records.postgresql")
 
 CLASSES = tuple(name for name, task in TASKS.items() if task.has_classes)
 VALUES = tuple(name for name in TASKS if name not in CLASSES)
@@ -91,8 +93,14 @@ FORMATS = (
 )
 
 STORES = (
-    Store("sqlite", "mlops_pipeline.records.sqlite:SQLiteFiles", "Files in record.folder, one a worker and day"),
-    Store("postgresql", "mlops_pipeline.records.postgresql:PostgreSQLTable", "Tables at record.uri, shared by servers"),
+    Store("sqlite", _sqlite.SQLiteFiles, "Files in record.folder, one a worker and day", reader=_sqlite.recorded_files),
+    Store(
+        "postgresql",
+        _postgresql.PostgreSQLTable,
+        "Tables at record.uri, shared by servers",
+        reader=_postgresql.recorded_table,
+        schemes=("postgresql", "postgres", "postgresql+psycopg"),
+    ),
 )
 
 PARTS = (*ESTIMATORS, *ENCODERS, *METRICS, *CHECKS, *GATE_RULES, *FORMATS, *STORES)

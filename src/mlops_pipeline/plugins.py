@@ -126,9 +126,18 @@ class Format(Part):
 
 @dataclass(frozen=True)
 class Store(Part):
-    """Where the record of predictions is kept."""
+    """Where the record of predictions is kept.
+
+    ``function(where, worker, token)`` makes what one worker's rows are written to (``records.store.Database``): ``where`` is
+    ``record.uri``, or else the path of ``record.folder``. ``reader(where, wanted)`` opens what is recorded there as a context manager of
+    ``records.store.Records``. With settings both take them last. ``schemes`` are those of ``record.uri`` that mean this store;
+    ``record.store`` names it in any case.
+    """
 
     KIND: ClassVar[str] = "store"
+
+    reader: Place = ""
+    schemes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,7 @@ class Channel(Part):
 
 
 KINDS: tuple[type[Part], ...] = (Estimator, Encoder, Metric, Check, GateRule, Format, Store, Channel)
-OURS_ALONE: tuple[type[Part], ...] = (Format, Store, Channel)
+OURS_ALONE: tuple[type[Part], ...] = (Format, Channel)
 """Kinds whose parts are listed, but not yet called by their names: another's would do nothing."""
 
 Kind = TypeVar("Kind", bound=Part)
@@ -177,6 +186,11 @@ def check(name: str, *, settings: type[Any] | None = None) -> Callable[[Function
 def gate_rule(name: str, *, settings: type[Any] | None = None) -> Callable[[Function], GateRule]:
     """Make a :class:`GateRule` of a function."""
     return lambda function: GateRule(name, function, _summary(function), settings)
+
+
+def store(name: str, *, reader: Place, schemes: tuple[str, ...] = (), settings: type[Any] | None = None) -> Callable[[Function], Store]:
+    """Make a :class:`Store` of a function, or of a class that is a store's writing end."""
+    return lambda function: Store(name, function, _summary(function), settings, reader, schemes)
 
 
 @dataclass(frozen=True)
@@ -303,8 +317,13 @@ def loaded(place: Place) -> Function:
 
 def run(part: Part, *arguments: Any) -> Any:
     """What the part's function returns; what goes wrong in another's part is told in one line with its file and line."""
+    return run_at(part, part.function, *arguments)
+
+
+def run_at(part: Part, place: Place, *arguments: Any) -> Any:
+    """The same for another function of the part."""
     try:
-        return loaded(part.function)(*arguments)
+        return loaded(place)(*arguments)
     except PipelineError:
         raise
     except FAILURES as error:
@@ -315,14 +334,18 @@ def run(part: Part, *arguments: Any) -> Any:
 
 def run_through(part: Part, said: Any) -> list[Any]:
     """All that a part's function yields, where it may still fail while it does; None is nothing."""
+    return list(stepped(part, said if said is not None else ()))
+
+
+def stepped(part: Part, given: Iterable[Any]) -> Iterator[Any]:
+    """What a part's function hands over one by one, where it may fail at each."""
+    end = object()
     try:
-        return list(said if said is not None else ())
-    except PipelineError:
-        raise
-    except FAILURES as error:
-        if is_ours(part):
-            raise
+        each = iter(given)
+    except TypeError as error:
         raise broken(part, error) from error
+    while (one := run_at(part, next, each, end)) is not end:
+        yield one
 
 
 def not_ours(parts: Iterable[Kind]) -> list[Kind]:
@@ -526,6 +549,8 @@ def _check_declaration(part: Part, who: Owner) -> None:
         raise PipelineError(f"{what}: is of no kind: use one of {', '.join(kind.KIND for kind in KINDS)}")
     if type(part) in OURS_ALONE and who.name != DISTRIBUTION:
         raise PipelineError(f"{what}: a {part.KIND} of one's own cannot be added yet: take it out")
+    if isinstance(part, Store) and not part.reader:
+        raise PipelineError(f"{what}: nothing reads what it keeps: name the function that does, reader=...")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", part.name):
         raise PipelineError(f"{what}: use letters, digits, '.', '_' and '-' for its name, a letter or digit first")
     unknown = [task for task in getattr(part, "tasks", ()) if task not in TASKS]

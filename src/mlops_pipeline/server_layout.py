@@ -6,12 +6,12 @@ Apart from :mod:`~mlops_pipeline.layout`, which every stage imports: an edit of 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.pipeline import load_settings, registry_uri, tracking_uri
-from mlops_pipeline.config.serving import Serving, is_folder
+from mlops_pipeline.config.pipeline import load_settings, project_of, registry_uri, tracking_uri
+from mlops_pipeline.config.serving import RecordStore, Serving, is_folder, store_at
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import find_project, layout_of
 
@@ -26,8 +26,9 @@ class Place:
     versions: Path
     cache: Path
     records: Path
+    store: RecordStore
     parts: plugins.Source
-    """What the pipeline's settings add to ours, for models that need them."""
+    """What the settings add to ours, for models and records that need them."""
 
 
 def place_of(settings: Serving, config: Path) -> Place:
@@ -43,7 +44,7 @@ def place_of(settings: Serving, config: Path) -> Place:
         artifacts = tracking_uri(pipeline, layout.default_tracking_uri)
         name = given.model or pipeline.registry.model or pipeline.name
     else:
-        base, parts = config.resolve().parent, plugins.Source()
+        base, parts = config.resolve().parent, plugins.Source(project_of(config), (), str(config))
         versions = base / given.cache
         registry, name = stated or "", given.model or ""
         artifacts = os.environ.get("MLFLOW_TRACKING_URI") or registry
@@ -53,6 +54,11 @@ def place_of(settings: Serving, config: Path) -> Place:
             raise PipelineError(
                 f"{config}: {missing} is missing, which says where '{named[0]}' is: add it, or the pipeline's settings under 'pipeline'"
             )
+    if settings.plugins:
+        parts = replace(parts, plugins=tuple(dict.fromkeys((*parts.plugins, *settings.plugins))), origin=str(config))
+    plugins.use(parts)
+    record = settings.record
+    store = store_at(record.uri or str(base / record.folder), record.store, record.settings, str(config))
     return Place(
         registry,
         artifacts if artifacts.startswith("http") else "",
@@ -60,5 +66,6 @@ def place_of(settings: Serving, config: Path) -> Place:
         versions,
         base / given.cache,
         base / settings.record.folder,
+        store,
         parts,
     )

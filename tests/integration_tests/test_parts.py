@@ -16,6 +16,8 @@ from mlops_pipeline.registry.versions import content_digest
 from mlops_pipeline.serving.models import Options, load
 from mlops_pipeline.serving.source import Found, Unfit
 from tests.conftest import REPOSITORY, Project, make_project
+from tests.integration_tests.clients import post
+from tests.integration_tests.conftest import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("parts")]
 
@@ -172,6 +174,25 @@ def test_a_type_of_ones_own_is_trusted_where_it_is_declared_and_nowhere_else(ran
     said = project.run().stdout
     assert "it needs the estimator 'cut' of own.py, which is not here" in said
     assert "not promoted" in said
+
+
+def test_a_server_records_in_a_store_of_ones_own_and_the_records_are_shown_from_it(ran: Project, tmp_path: Path) -> None:
+    project = copied(ran, tmp_path)
+    (project.folder / "src/lines.py").write_text((EXAMPLES / "store.py").read_text())
+    record = {"uri": f"lines://{tmp_path}/lines", "settings": {"prefix": "mine"}, "mode": "durable"}
+    with serving(project, tmp_path / "server", record=record, plugins=["src/lines.py"]) as server:
+        assert post(f"{server.url}/predict", {"records": [server.example] * 2})[0] == 200
+    assert [path.name.partition(".")[0] for path in (tmp_path / "lines").iterdir()] == ["mine"]
+    config = str(tmp_path / "server/serving.yaml")
+    shown = project.mlops("records", "show", "--config", config, "--limit", "5").stdout
+    assert shown.count("champion 1") == 2
+    project.mlops("records", "export", "--config", config, "--output", str(tmp_path / "all.csv"))
+    assert pl.read_csv(tmp_path / "all.csv").height == 2
+    schema = json.loads(project.mlops("config", "--serving", "--schema", "--config", config).stdout)
+    assert "lines" in schema["$defs"]["Record"]["properties"]["store"]["anyOf"][0]["enum"]
+    listed = json.loads(project.mlops("parts", "--json", "--config", str(project.config)).stdout)
+    assert not [part for part in listed if part["name"] == "lines"]  # the server's settings name it, the pipeline's do not
+    assert stale(project) == {}
 
 
 def copied(ran: Project, folder: Path) -> Project:

@@ -205,7 +205,7 @@ FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
         "from mlops_pipeline import plugins\nMINE = [plugins.Store('mine', 'mine:Mine')]\n",
         ("mine",),
         "mine.py",
-        ("mine.py: store 'mine'", "cannot be added yet", "take it out"),
+        ("mine.py: store 'mine'", "nothing reads what it keeps", "reader=..."),
     ),
     "a channel": (
         "from mlops_pipeline.plugins import Channel\nMINE = Channel('mine', 'mine:send')\n",

@@ -400,7 +400,7 @@ def json_schema(path: Path | None = None) -> str:
     sections["Evaluate"]["properties"]["metric"]["enum"] = metrics
     sections["Evaluate"]["properties"]["metrics"]["items"]["enum"] = metrics
     sections["Tuning"]["properties"]["metric"]["anyOf"][0]["enum"] = metrics
-    with_own = {name: _own_schema(part, sections) for name, part in estimators.items() if part.settings is not None}
+    with_own = {name: part_schema(part, sections) for name, part in estimators.items() if part.settings is not None}
     if with_own:
         sections["Train"]["allOf"] = [
             {"if": {"properties": {"estimator": {"const": name}}}, "then": {"properties": {"params": own}}}
@@ -408,7 +408,7 @@ def json_schema(path: Path | None = None) -> str:
         ]
     for section, key, kind in (("Validate", "checks", plugins.Check), ("Gate", "rules", plugins.GateRule)):
         theirs = {
-            part.name: {"anyOf": [_own_schema(part, sections), {"type": "null"}]} for part in plugins.not_ours(plugins.parts(kind).values())
+            part.name: {"anyOf": [part_schema(part, sections), {"type": "null"}]} for part in plugins.not_ours(plugins.parts(kind).values())
         }
         described = sections[section]["properties"][key]
         sections[section]["properties"][key] = {
@@ -420,7 +420,7 @@ def json_schema(path: Path | None = None) -> str:
     return json.dumps(schema, indent=2)
 
 
-def _own_schema(part: plugins.Part, sections: dict[str, Any]) -> dict[str, Any]:
+def part_schema(part: plugins.Part, sections: dict[str, Any]) -> dict[str, Any]:
     """The schema of a part's own settings; what it refers to is put among the sections."""
     place = f"{part.KIND} {part.name}".replace(" ", "_")
     schema: dict[str, Any] = (part.settings or Frozen).model_json_schema(ref_template=f"#/$defs/{place}.{{model}}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mlops_pipeline.config.pipeline import PIPELINE_KEYS
+from mlops_pipeline import plugins
+from mlops_pipeline.config.pipeline import PIPELINE_KEYS, part_schema, project_of
 from mlops_pipeline.config.tree import Frozen, Name, mapping_of, read_yaml, shown, tree_of
 from mlops_pipeline.errors import PipelineError
 
@@ -59,21 +61,66 @@ class Record(Frozen):
     )
     loss_ms: int = Field(200, ge=1, description="relaxed: answers of the last so many milliseconds may be lost by a kill")
     folder: str = Field("data/records", description="SQLite files, one a worker and day; relative to the project")
-    uri: str | None = Field(None, description="a PostgreSQL address instead of the folder")
+    uri: str | None = Field(None, description="an address instead of the folder: postgresql://… or what another store answers to")
     uri_file: str | None = Field(None, description="a file that holds this address, so that no password stands here; relative to this file")
+    store: Name | None = Field(None, description="`mlops parts` lists them; default: the one that answers to the address, else sqlite")
+    settings: dict[str, Any] = Field(default_factory=dict, description="the store's own")
     max_mb: float = Field(64, gt=0, description="memory for what is not yet written, a worker; above that 503")
 
     @model_validator(mode="after")
     def _known_store(self) -> Self:
         if self.uri is not None and self.uri_file is not None:
             raise ValueError("give either record.uri or record.uri_file")
-        if self.uri is not None and not _is_postgresql(self.uri):
-            raise ValueError("record.uri must be a postgresql:// address: leave it out to write SQLite files")
+        if self.uri is not None and scheme_of(self.uri) is None:
+            raise ValueError("record.uri must be an address such as postgresql://…: leave it out to write SQLite files")
         return self
 
 
-def _is_postgresql(uri: str) -> bool:
-    return bool(re.match(r"^postgres(ql)?(\+psycopg)?://", uri))
+@dataclass(frozen=True)
+class RecordStore:
+    """A store of records by the name of its part, the address or folder where it keeps them, and its own settings."""
+
+    name: str
+    where: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def scheme_of(where: str) -> str | None:
+    """What stands before ``://`` in an address; None for a path."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", where)
+    return found[1].lower() if found else None
+
+
+def store_at(where: str, name: str | None = None, settings: dict[str, Any] | None = None, origin: str = "") -> RecordStore:
+    """The store that keeps records at an address or in a folder, or the one named; its settings checked, with their defaults.
+
+    Raises :class:`PipelineError` if there is none here, in one line that names ``origin`` and shows no password.
+    """
+    before, scheme = f"{origin}: " if origin else "", scheme_of(where)
+    stores = plugins.parts(plugins.Store)
+    if name is not None:
+        part = plugins.part(plugins.Store, name, f"{before}record.store")
+    elif scheme is None:
+        part = stores["sqlite"]
+    else:
+        fitting = next((each for each in stores.values() if scheme in each.schemes), None)
+        if fitting is None:
+            known = ", ".join(f"{each}://" for store in stores.values() for each in store.schemes)
+            raise PipelineError(
+                f"{before}record.uri = {scheme}://…: no store here answers to it: use a folder or one of {known}, name the store under "
+                "record.store, or the file that has it under plugins:"
+            )
+        part = fitting
+    if scheme is not None and part.schemes and scheme not in part.schemes:
+        raise PipelineError(f"{before}record.uri = {scheme}://…: the store '{part.name}' answers to {', '.join(part.schemes)}: change one")
+    if scheme is not None and part.name == "sqlite":
+        raise PipelineError(f"{before}record.uri = {scheme}://…: the store 'sqlite' keeps files: name their folder under record.folder")
+    if scheme is None and part.name == "postgresql":
+        raise PipelineError(
+            f"{before}record.store = 'postgresql': record.uri is missing: write postgresql://… there, or in record.uri_file"
+        )
+    own = tree_of(part.settings or Frozen, settings or {}, origin or part.name, ("record", "settings"))
+    return RecordStore(part.name, where, own.model_dump(mode="json"))
 
 
 class Tls(Frozen):
@@ -123,6 +170,7 @@ class Serving(Frozen):
     open_metrics: bool = Field(False, description="with API keys: /metrics needs none")
     tls: Tls | None = None
     log: Log = Log()
+    plugins: tuple[str, ...] = Field((), description="files and modules that declare parts, beside those of the pipeline's settings")
     drain_s: float = Field(0, ge=0, description="after SIGTERM: seconds of not being ready, while requests are still taken")
     stop_s: float = Field(20, gt=0, description="after that: seconds for requests under way")
     stuck_s: float = Field(10, gt=0, description="with several workers: one whose loop does not turn for so long is replaced")
@@ -187,10 +235,10 @@ def _with_secrets(settings: Serving, path: Path) -> Serving:
             raise PipelineError(f"{path}: api_keys.{name}: stands in api_keys_file = '{settings.api_keys_file}' too: take one of them out")
         settings = settings.model_copy(update={"api_keys": {**settings.api_keys, **more}})
     if settings.record.uri_file is not None:
-        remedy = "put the postgresql:// address there"
+        remedy = "put the address there, such as postgresql://…"
         uri = _secret(path, "record.uri_file", settings.record.uri_file, remedy).strip()
-        if not _is_postgresql(uri):
-            raise PipelineError(f"{path}: record.uri_file = '{settings.record.uri_file}': holds no postgresql:// address: put it there")
+        if scheme_of(uri) is None or "\n" in uri:
+            raise PipelineError(f"{path}: record.uri_file = '{settings.record.uri_file}': holds no address: {remedy}")
         settings = settings.model_copy(update={"record": settings.record.model_copy(update={"uri": uri})})
     return settings
 
@@ -220,9 +268,24 @@ def only_model(reference: str | None) -> dict[str, Any]:
     return {"models": {name: reference}, "default": name}
 
 
-def serving_schema() -> str:
-    """The JSON schema that editors check the YAML file with."""
-    return json.dumps(Serving.model_json_schema(), indent=2)
+def serving_schema(path: Path | None = None) -> str:
+    """The JSON schema that editors check the YAML file with, with the parts that the file at ``path``, if there is one, names."""
+    if path is not None and path.is_file():
+        content = read_yaml(path, "start from configs/serving_config.yaml")
+        pipeline = path.parent / str(content.get("pipeline", ""))
+        beside = read_yaml(pipeline, "start from `mlops init`").get("plugins") if pipeline.is_file() else ()
+        named = [str(each) for given in (beside, content.get("plugins")) if isinstance(given, list) for each in given]
+        plugins.use(plugins.Source(project_of(pipeline if pipeline.is_file() else path), tuple(dict.fromkeys(named)), str(path)))
+    schema = Serving.model_json_schema()
+    record, stores = schema["$defs"]["Record"], plugins.parts(plugins.Store)
+    record["properties"]["store"]["anyOf"][0]["enum"] = list(stores)
+    with_own = {name: part_schema(part, schema["$defs"]) for name, part in stores.items() if part.settings is not None}
+    if with_own:
+        record["allOf"] = [
+            {"if": {"properties": {"store": {"const": name}}, "required": ["store"]}, "then": {"properties": {"settings": own}}}
+            for name, own in with_own.items()
+        ]
+    return json.dumps(schema, indent=2)
 
 
 def shown_serving(settings: Serving) -> dict[str, Any]:

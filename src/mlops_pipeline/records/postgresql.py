@@ -14,7 +14,7 @@ import msgspec
 
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.records.query import FETCH, FIELDS, Filter, Recorded, columns_of, recorded
-from mlops_pipeline.records.store import SCHEMES, StoreError
+from mlops_pipeline.records.store import StoreError
 
 if TYPE_CHECKING:
     import psycopg
@@ -170,8 +170,7 @@ def described(address: str, error: Exception) -> str:
 
 
 def _plain(address: str) -> str:
-    scheme = next(scheme for scheme in SCHEMES if address.startswith(scheme))
-    return f"postgresql://{address.removeprefix(scheme)}"
+    return f"postgresql://{address.partition('://')[2]}"
 
 
 def _parts(address: str) -> dict[str, Any] | None:

@@ -17,12 +17,14 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline import plugins
+from mlops_pipeline.config.serving import RecordStore
 from mlops_pipeline.records.encoding import Columns
-from mlops_pipeline.records.store import Store, is_address
+from mlops_pipeline.records.store import Store, located
 
 HEAD = struct.Struct("<cQQQ")
 """Before every message to the writer: its kind, the count of its first row, the number of rows, the bytes that follow."""
@@ -35,16 +37,24 @@ LONGEST_RESTART_S = 5.0
 class Opening(msgspec.Struct):
     """The first message. It goes through the pipe and not by the command line, which others can see."""
 
+    store: str
     where: str
+    settings: dict[str, Any]
     worker: int
     token: str
+    project: str | None
+    plugins: tuple[str, ...]
+    origin: str
 
 
 class WriterProcess:
     """Starts the writer, and starts it again if it dies; what was not committed then is sent again."""
 
-    def __init__(self, where: str | Path, worker: int) -> None:
-        self._opening = Opening(str(where), worker, secrets.token_hex(16))
+    def __init__(self, store: RecordStore, worker: int) -> None:
+        parts = plugins.source()
+        project = None if parts.project is None else str(parts.project)
+        token = secrets.token_hex(16)
+        self._opening = Opening(store.name, store.where, store.settings, worker, token, project, parts.plugins, parts.origin)
         self._layouts: list[tuple[int, Columns]] = []
         self._group: tuple[int, int, bytes] | None = None
         self._out: deque[memoryview] = deque()
@@ -192,12 +202,9 @@ def _widen(pipe: int) -> None:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
-def open_store(where: str | Path, worker: int) -> Store:
-    """The store at a PostgreSQL address, or in a folder (made if missing), for one worker of a server.
+def open_store(where: str | Path | RecordStore, worker: int) -> Store:
+    """The store at an address, or in a folder (made if missing), for one worker of a server.
 
-    Raises :class:`PipelineError` if it is neither.
+    Raises :class:`PipelineError` if no store here answers to it.
     """
-    if not is_address(where) and "://" in str(where):
-        scheme = str(where).split("://", maxsplit=1)[0]
-        raise PipelineError(f"record.uri = {scheme}://…: is neither a folder nor a PostgreSQL address: write postgresql://…")
-    return WriterProcess(where, worker)
+    return WriterProcess(located(where), worker)

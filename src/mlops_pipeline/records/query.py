@@ -25,6 +25,12 @@ class Filter:
     model: str | None = None
     version: str | None = None
 
+    def takes(self, time: float, model: str, version: str) -> bool:
+        """Whether a request is among them, for a store that does not ask in SQL."""
+        since, until = (None if moment is None else moment.timestamp() for moment in (self.since, self.until))
+        in_time = (since is None or time >= since) and (until is None or time < until)
+        return in_time and self.model in (None, model) and self.version in (None, version)
+
     def where(self, time_of: str, sign: str) -> tuple[str, list[Any]]:
         """An SQL condition and its values; ``time_of`` turns a parameter into the store's kind of time."""
         terms: list[str] = []

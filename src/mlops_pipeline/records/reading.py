@@ -10,33 +10,33 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mlops_pipeline import plugins
+from mlops_pipeline.config.serving import RecordStore
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import replacing
 from mlops_pipeline.records.encoding import Blob, Columns, read_blob
 from mlops_pipeline.records.query import Filter, Recorded, wanted_by
-from mlops_pipeline.records.store import is_address
+from mlops_pipeline.records.store import Records, located, part_at
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
-
-    from mlops_pipeline.records.postgresql import RecordedTable
-    from mlops_pipeline.records.sqlite import RecordedFiles
 
 CHUNK_ROWS = 50_000
 CHUNK_BYTES = 32 << 20
 
 
 def read(
-    where: str | Path,
+    where: str | Path | RecordStore,
     *,
     since: datetime | None = None,
     until: datetime | None = None,
@@ -44,7 +44,7 @@ def read(
     version: str | None = None,
     limit: int | None = None,
 ) -> pl.DataFrame:
-    """The records in a folder or at a PostgreSQL address, in order of time; with ``limit`` only the newest rows.
+    """The records in a folder or at an address, in order of time; with ``limit`` only the newest rows.
 
     Raises :class:`PipelineError` in one line if the store is not there, cannot be reached or is damaged.
     """
@@ -62,7 +62,7 @@ def read(
 
 
 def export(
-    where: str | Path,
+    where: str | Path | RecordStore,
     target: Path,
     *,
     since: datetime | None = None,
@@ -104,16 +104,28 @@ def export(
 
 
 @contextmanager
-def _opened(where: str | Path, wanted: Filter) -> Iterator[RecordedFiles | RecordedTable]:
-    if is_address(where):
-        from mlops_pipeline.records.postgresql import recorded_table
+def _opened(where: str | Path | RecordStore, wanted: Filter) -> Iterator[_Opened]:
+    store = located(where)
+    part, settings = part_at(store)
+    with ExitStack() as stack:
+        opening = plugins.run_at(part, part.reader, store.where, wanted, *settings)
+        yield _Opened(part, plugins.run_at(part, stack.enter_context, opening))
 
-        with recorded_table(str(where), wanted) as table:
-            yield table
-    else:
-        from mlops_pipeline.records.sqlite import RecordedFiles
 
-        yield RecordedFiles(Path(where), wanted)
+@dataclass(frozen=True)
+class _Opened:
+    """What a store holds; what goes wrong in another's is told in one line."""
+
+    part: plugins.Store
+    records: Records
+
+    @property
+    def layouts(self) -> list[Columns]:
+        return self.records.layouts
+
+    def requests(self, limit: int | None) -> Iterator[Recorded]:
+        """Those asked for, as the store hands them over."""
+        return plugins.stepped(self.part, plugins.run_at(self.part, self.records.requests, limit))
 
 
 # --------------------------------------------------------------------------------------------------------- the table

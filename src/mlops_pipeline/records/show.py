@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.records.reading import read
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
     from rich.console import Console, ConsoleOptions
     from rich.table import Table
+
+    from mlops_pipeline.config.serving import RecordStore
 
 SHORT_ID = 8
 """Characters of a request's id on a narrow terminal: enough to tell it from its neighbours."""
@@ -22,7 +25,7 @@ WIDE = 120
 
 
 def show(
-    where: str | Path,
+    where: str | Path | RecordStore,
     *,
     limit: int = 20,
     since: datetime | None = None,

@@ -46,8 +46,8 @@ _INSERT = "INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONF
 class SQLiteFiles:
     """One worker's file of the day. Made anew after any failure, and when the file is moved away."""
 
-    def __init__(self, folder: Path, worker: int, token: str) -> None:
-        self._folder = folder
+    def __init__(self, where: str, worker: int, token: str) -> None:
+        self._folder = folder = Path(where)
         self._worker = worker
         self._token = token
         self._connection: sqlite3.Connection | None = None
@@ -125,6 +125,12 @@ class SQLiteFiles:
             connection.execute("INSERT INTO layouts (digest, columns) VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, columns.as_json()))
             (self._numbers[number],) = connection.execute("SELECT number FROM layouts WHERE digest = ?", (digest,)).fetchone()
         return self._numbers[number]
+
+
+@contextmanager
+def recorded_files(where: str, wanted: Filter) -> Iterator[RecordedFiles]:
+    """What is recorded in a folder. Raises :class:`PipelineError`."""
+    yield RecordedFiles(Path(where), wanted)
 
 
 def files_of(folder: Path, since: datetime | None = None, until: datetime | None = None) -> list[Path]:

@@ -1,16 +1,21 @@
-"""Where records are kept: SQLite files in a folder, or PostgreSQL where an address is given; and what writes them there."""
+"""Where records are kept: SQLite files in a folder, PostgreSQL, or another's store; and what writes and reads there."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mlops_pipeline import plugins
+from mlops_pipeline.config.serving import RecordStore, store_at
+from mlops_pipeline.config.tree import Frozen, tree_of
 
 if TYPE_CHECKING:
-    from mlops_pipeline.records.encoding import Columns, Row
+    from collections.abc import Iterator
 
-SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
+    from mlops_pipeline.records.encoding import Columns, Row
+    from mlops_pipeline.records.query import Recorded
 
 
 class StoreError(Exception):
@@ -52,6 +57,22 @@ class Store(Protocol):
         """Stop at once."""
 
 
-def is_address(where: str | Path) -> bool:
-    """Whether this is a PostgreSQL address and no folder."""
-    return str(where).startswith(SCHEMES)
+class Records(Protocol):
+    """What is recorded in a store, of the requests that are asked for, as of the moment it was opened."""
+
+    layouts: list[Columns]
+    """Of these requests, and of no more than these."""
+
+    def requests(self, limit: int | None) -> Iterator[Recorded]:
+        """All of them; or at least the newest, until they have so many rows. Memory must not grow with their number."""
+
+
+def located(where: str | Path | RecordStore) -> RecordStore:
+    """The store at a folder or an address. Raises :class:`PipelineError` if there is none for it."""
+    return where if isinstance(where, RecordStore) else store_at(str(where))
+
+
+def part_at(store: RecordStore) -> tuple[plugins.Store, list[Any]]:
+    """A store's part, and its own settings if it has any."""
+    part = plugins.part(plugins.Store, store.name, "record.store")
+    return part, [] if part.settings is None else [tree_of(part.settings or Frozen, store.settings, part.name, ("record", "settings"))]

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import msgspec
 
+from mlops_pipeline import plugins
+from mlops_pipeline.config.serving import RecordStore
 from mlops_pipeline.errors import one_line
 from mlops_pipeline.records.encoding import Columns, read_rows
 from mlops_pipeline.records.process import HEAD, LAYOUT, ROWS, Opening
-from mlops_pipeline.records.store import Database, is_address
+from mlops_pipeline.records.store import Database, located, part_at
 
 PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
@@ -38,32 +40,42 @@ def main() -> None:
     if message is None:
         return
     opening = msgspec.json.decode(message[3], type=Opening)
-    _Writer(source, said, open_database(opening.where, opening.worker, opening.token)).work()
+    plugins.use(plugins.Source(None if opening.project is None else Path(opening.project), opening.plugins, opening.origin))
+    store = RecordStore(opening.store, opening.where, opening.settings)
+    _Writer(source, said, lambda: open_database(store, opening.worker, opening.token)).work()
 
 
 class _Writer:
-    def __init__(self, source: io.FileIO, said: int, database: Database) -> None:
+    def __init__(self, source: io.FileIO, said: int, database: Callable[[], Database]) -> None:
         self._source = source
         self._said = said
-        self._database = database
+        self._make = database
+        self._made: Database | None = None
         self._layouts: dict[int, Columns] = {}
         self._committed = 0
         self._problem = ""
         self._told: tuple[int, str] | None = None
 
     def work(self) -> None:
-        self._until_it_works(self._database.open, give_way=True)
+        self._until_it_works(lambda: self._database().open(), give_way=True)
         while (message := _message(self._source)) is not None:
             kind, first, count, content = message
             if kind == LAYOUT:
                 self._layouts[first] = msgspec.json.decode(content, type=Columns)
             elif kind == ROWS:
                 rows = read_rows(count, content)
-                if not self._until_it_works(lambda first=first, rows=rows: self._database.write(first, rows, self._layouts)):  # type: ignore[misc]
+                if not self._until_it_works(lambda first=first, rows=rows: self._database().write(first, rows, self._layouts)):  # type: ignore[misc]
                     break
                 self._committed = first + count
                 self._tell()
-        self._database.close()
+        if self._made is not None:
+            self._made.close()
+
+    def _database(self) -> Database:
+        """What is written to. Another's store may fail while it is made, as while it is opened."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
 
     def _until_it_works(self, call: Callable[[], None], *, give_way: bool = False) -> bool:
         """Try until it works, or the server is gone; with ``give_way`` only until there is something else to do."""
@@ -123,15 +135,12 @@ def _exactly(source: io.FileIO, length: int) -> bytearray | None:
     return content
 
 
-def open_database(where: str | Path, worker: int, token: str) -> Database:
+def open_database(where: str | Path | RecordStore, worker: int, token: str) -> Database:
     """The database behind a store; ``token`` (32 hexadecimal digits) tells this run of the server from all others."""
-    if is_address(where):
-        from mlops_pipeline.records.postgresql import PostgreSQLTable
-
-        return PostgreSQLTable(str(where), worker, token)
-    from mlops_pipeline.records.sqlite import SQLiteFiles
-
-    return SQLiteFiles(Path(where), worker, token)
+    store = located(where)
+    part, settings = part_at(store)
+    made: Database = plugins.run(part, store.where, worker, token, *settings)
+    return made
 
 
 if __name__ == "__main__":

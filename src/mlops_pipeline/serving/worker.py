@@ -95,7 +95,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
 
     service.on_start.append(remember_loop)
 
-    tell = _teller(settings, place)
+    tell = _teller(place)
 
     def loaded_told(name: str, loaded: Loaded) -> None:
         tell(
@@ -139,15 +139,16 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
     return first, watch
 
 
-def _teller(settings: Serving, place: Place) -> Listener:
-    """Events are kept where the record is: in its database, or beside its folder, which is where a server may write."""
+def _teller(place: Place) -> Listener:
+    """Events are kept where the record is: in its PostgreSQL, or beside its folder, which is where a server may write."""
     from mlops_pipeline.events import Event, Warned, kept
 
     def logged(event: Event) -> None:
         if isinstance(event, Warned):
             log.warning("warned", extra={"detail": event.text})
 
-    return kept(None if settings.record.uri else place.records.with_name(EVENTS), settings.record.uri or "", logged)
+    in_table = place.store.name == "postgresql"
+    return kept(None if in_table else place.records.with_name(EVENTS), place.store.where if in_table else "", logged)
 
 
 def _recorder(settings: Serving, place: Place, number: int) -> Callable[[Any], Any] | None:
@@ -157,7 +158,7 @@ def _recorder(settings: Serving, place: Place, number: int) -> Callable[[Any], A
     from mlops_pipeline.records.process import open_store
     from mlops_pipeline.serving.record import Recorder
 
-    store = open_store(record.uri or place.records, number)
+    store = open_store(place.store, number)
     return lambda loop: Recorder(store, loop, durable=record.mode == "durable", loss_ms=record.loss_ms, max_bytes=int(record.max_mb * 1e6))
 
 
