@@ -1,7 +1,7 @@
 """Our own parts, declared as anybody declares one; each function is imported when it is used."""
 
 from mlops_pipeline.contract.task import TASKS
-from mlops_pipeline.plugins import Check, Encoder, Estimator, Format, GateRule, Metric, Module, Store
+from mlops_pipeline.plugins import Check, Encoder, Estimator, GateRule, Metric, ModelFormat, Module, Store
 
 _estimators = Module("mlops_pipeline.modelling.estimators")
 _metrics = Module("mlops_pipeline.modelling.metrics")
@@ -88,8 +88,25 @@ GATE_RULES = (
 )
 
 FORMATS = (
-    Format("skops", "mlops_pipeline.modelling.formats.skops:load_model", "The scikit-learn pipeline without pickle; every version has it"),
-    Format("onnx", "mlops_pipeline.modelling.formats.onnx:make_twin", "The twin that serves without scikit-learn, where it agrees"),
+    ModelFormat(
+        "onnx",
+        "mlops_pipeline.inference.engine:onnx_engine",
+        "The twin that serves without scikit-learn, where it agrees",
+        save="mlops_pipeline.modelling.formats.onnx:save_twin",
+        twin=True,
+        platform="onnx_onnxv1",
+        at="onnx",
+        file="model.onnx",
+    ),
+    ModelFormat(
+        "skops",
+        "mlops_pipeline.modelling.formats.skops:skops_engine",
+        "The scikit-learn pipeline without pickle",
+        save="mlops_pipeline.modelling.formats.skops:save_model",
+        platform="sklearn_skops",
+        at=".",
+        file="model.skops",
+    ),
 )
 
 STORES = (

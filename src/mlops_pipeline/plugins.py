@@ -68,7 +68,7 @@ class Estimator(Part):
 
     With ``settings`` it is ``function(task, seed, settings)``, and ``train.params`` are those. ``search(trial)`` says where Optuna looks
     for better ones. ``trusted`` are the types, beyond skops's own list, that a fitted one is made of; ``requirements`` the
-    distributions that loading it needs.
+    distributions that loading it needs. ``format`` is the model format that it is saved in.
     """
 
     KIND: ClassVar[str] = "estimator"
@@ -78,6 +78,7 @@ class Estimator(Part):
     search: Place | None = None
     trusted: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
+    format: str = "skops"
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,26 @@ class GateRule(Part):
 
 
 @dataclass(frozen=True)
-class Format(Part):
-    """How a fitted model lies on disk."""
+class ModelFormat(Part):
+    """How a fitted model lies in a folder of its own in a version's, and how it is loaded: never by running what lies there.
+
+    ``save(folder, fitted, contract)``, with settings ``(folder, fitted, contract, settings)``, writes all that loading needs.
+    ``function(folder, contract, threads)`` loads it as an ``inference.formats.Engine``; twins are made from that engine's ``fitted``,
+    the fitted model, if it has one. A version has one format that is the model's own. A ``twin`` is made beside it, is kept if it says
+    the same of all held-out rows, and needs none of the parts that the model was made by; what is not convertible raises. ``exports``
+    are functions such as ``save`` by which a model in this format becomes another's twin: ``(("onnx", place),)``. ``platform`` is its
+    name in the Open Inference Protocol. ``at`` and ``file`` are for ours.
+    """
 
     KIND: ClassVar[str] = "format"
+
+    save: Place = ""
+    twin: bool = False
+    exports: tuple[tuple[str, Place], ...] = ()
+    requirements: tuple[str, ...] = ()
+    platform: str = ""
+    at: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,8 +164,8 @@ class Channel(Part):
     KIND: ClassVar[str] = "channel"
 
 
-KINDS: tuple[type[Part], ...] = (Estimator, Encoder, Metric, Check, GateRule, Format, Store, Channel)
-OURS_ALONE: tuple[type[Part], ...] = (Format, Channel)
+KINDS: tuple[type[Part], ...] = (Estimator, Encoder, Metric, Check, GateRule, ModelFormat, Store, Channel)
+OURS_ALONE: tuple[type[Part], ...] = (Channel,)
 """Kinds whose parts are listed, but not yet called by their names: another's would do nothing."""
 
 Kind = TypeVar("Kind", bound=Part)
@@ -163,9 +180,10 @@ def estimator(
     settings: type[Any] | None = None,
     trusted: tuple[str, ...] = (),
     requirements: tuple[str, ...] = (),
+    format: str = "skops",  # noqa: A002  # as the setting is called
 ) -> Callable[[Function], Estimator]:
     """Make an :class:`Estimator` of a function."""
-    return lambda function: Estimator(name, function, _summary(function), settings, tasks, encoder, search, trusted, requirements)
+    return lambda function: Estimator(name, function, _summary(function), settings, tasks, encoder, search, trusted, requirements, format)
 
 
 def encoder(name: str, *, trusted: tuple[str, ...] = (), requirements: tuple[str, ...] = ()) -> Callable[[Function], Encoder]:
@@ -186,6 +204,20 @@ def check(name: str, *, settings: type[Any] | None = None) -> Callable[[Function
 def gate_rule(name: str, *, settings: type[Any] | None = None) -> Callable[[Function], GateRule]:
     """Make a :class:`GateRule` of a function."""
     return lambda function: GateRule(name, function, _summary(function), settings)
+
+
+def model_format(
+    name: str,
+    *,
+    save: Place,
+    twin: bool = False,
+    exports: tuple[tuple[str, Place], ...] = (),
+    requirements: tuple[str, ...] = (),
+    platform: str = "",
+    settings: type[Any] | None = None,
+) -> Callable[[Function], ModelFormat]:
+    """Make a :class:`ModelFormat` of the function that loads it, or of a class that is its engine."""
+    return lambda function: ModelFormat(name, function, _summary(function), settings, save, twin, exports, requirements, platform)
 
 
 def store(name: str, *, reader: Place, schemes: tuple[str, ...] = (), settings: type[Any] | None = None) -> Callable[[Function], Store]:
@@ -549,6 +581,10 @@ def _check_declaration(part: Part, who: Owner) -> None:
         raise PipelineError(f"{what}: is of no kind: use one of {', '.join(kind.KIND for kind in KINDS)}")
     if type(part) in OURS_ALONE and who.name != DISTRIBUTION:
         raise PipelineError(f"{what}: a {part.KIND} of one's own cannot be added yet: take it out")
+    if isinstance(part, ModelFormat) and not part.save:
+        raise PipelineError(f"{what}: nothing writes it: name the function that does, save=...")
+    if isinstance(part, ModelFormat) and (part.at or part.file) and who.name != DISTRIBUTION:
+        raise PipelineError(f"{what}: it has a folder of its own, formats/{part.name}: take at and file out")
     if isinstance(part, Store) and not part.reader:
         raise PipelineError(f"{what}: nothing reads what it keeps: name the function that does, reader=...")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", part.name):

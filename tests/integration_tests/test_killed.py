@@ -119,7 +119,7 @@ def test_two_fresh_folders_give_the_same_digests(project: Project, undisturbed: 
 MOMENTS = [
     ("pipeline.stages.validate", "write_schema", "", 1, False),
     ("pipeline.stages.split", "write_json", "", 1, True),
-    ("pipeline.stages.train", "save_model", "", 1, False),
+    ("pipeline.stages.train", "write_version", "", 1, False),
     ("pipeline.stages.train", "write_json", "", 1, False),
     ("registry.runs", "record_training", "Tracking", 1, False),
     ("pipeline.stages.evaluate", "write_json", "", 1, False),

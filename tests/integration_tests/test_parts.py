@@ -160,9 +160,7 @@ def test_a_type_of_ones_own_is_trusted_where_it_is_declared_and_nowhere_else(ran
     found = Found("", content_digest(served), str(served))
     with pytest.raises(Unfit) as caught:
         load("main", str(served), found, served, Options())
-    assert (
-        str(caught.value) == f"{served}: needs the estimator 'cut' of own.py, which this server does not have: name its file under plugins:"
-    )
+    assert str(caught.value) == f"{served}: needs the estimator 'cut' of own.py, which is not here: name its file under plugins:"
     plugins.use(plugins.Source(project.folder, ("own.py",), "pipeline.yaml"))
     try:
         assert load("main", str(served), found, served, Options()).engine.name == "skops"
@@ -174,6 +172,98 @@ def test_a_type_of_ones_own_is_trusted_where_it_is_declared_and_nowhere_else(ran
     said = project.run().stdout
     assert "it needs the estimator 'cut' of own.py, which is not here" in said
     assert "not promoted" in said
+
+
+TWIN = """\n\nfrom mlops_pipeline.config.tree import Frozen
+from mlops_pipeline.plugins import ModelFormat
+
+
+class Off(Frozen):
+    by: float = 0.0
+
+
+class Shifted(Trees.function):
+    name = "shifted"
+
+    def __init__(self, folder: Path, contract: Contract, threads: int) -> None:
+        super().__init__(folder, contract, threads)
+        self._by = read_json(folder / "by.json")
+
+    def predict(self, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:
+        return super().predict(numbers, categories) + np.float32(self._by)
+
+
+def save_twin(folder: Path, fitted: Any, contract: Contract, settings: Off) -> None:
+    save(folder, fitted, contract)
+    write_json(folder / "by.json", settings.by)
+
+
+TWIN = ModelFormat("shifted", Shifted, "A twin that may be off", settings=Off, save=save_twin, twin=True)
+"""
+
+
+def test_a_model_in_a_format_of_ones_own_is_trained_judged_registered_predicted_and_served(ran: Project, tmp_path: Path) -> None:
+    project = copied(ran, tmp_path)
+    (project.folder / "src/text.py").write_text((EXAMPLES / "model_format.py").read_text() + TWIN)
+    own: dict[str, Any] = {
+        "train": {"estimator": "lightgbm", "encoder": "ordinal", "params": {"n_estimators": 12}, "format": "lightgbm_text"},
+        "plugins": ["src/text.py"],
+        "onnx": {"enabled": False},
+        "tuning": {},
+        "evaluate": {},
+        "validate": {},
+        "gate": {"champion_margin": None, "beat_baseline_by": None},
+    }
+    project.config.write_text(yaml.safe_dump({**project.settings(), **own}))
+    assert "champion" in project.run().stdout
+    champion = (project.folder / "models/registry/best_model").resolve()
+    assert {path.name for path in (champion / "formats/lightgbm_text").iterdir()} == {"trees.txt", "categories.json"}
+    assert not (champion / "model.skops").exists() and not (champion / "onnx").exists()
+    training = read(champion / "training.json")
+    assert {"kind": "format", "name": "lightgbm_text", "owner": "src/text.py"} in training["parts"]
+    assert training["model_bytes"] > 1000
+    assert read(champion / "evaluation.json")["importance"]
+    table, written = project.folder / "table.csv", project.folder / "said.csv"
+    predicted = project.mlops("predict", "--input", str(table), "--output", str(written), "--config", str(project.config)).stdout
+    assert "(lightgbm_text)" in predicted
+    with serving(project, tmp_path / "server") as server:
+        status, said, _ = post(f"{server.url}/predict", {"records": [server.example]})
+        assert status == 200 and list(said["predictions"][0]["probabilities"].values()) == pytest.approx(server.expected, abs=1e-6)
+    import mlflow.pyfunc
+
+    rows = pl.read_csv(table).head(5)
+    plugins.use(plugins.Source(project.folder, ("src/text.py",), "pipeline.yaml"))
+    by_mlflow = mlflow.pyfunc.load_model(str(champion)).predict(rows.select(list(training["columns"])).to_pandas())
+    plugins.use(plugins.Source())
+    assert by_mlflow[:, 1] == pytest.approx(pl.read_csv(written).head(5)[:, -1].to_numpy(), abs=1e-6)
+    # Where its file is not named, it is refused in one line, everywhere.
+    served = copied_model(champion, tmp_path)
+    found = Found("", content_digest(served), str(served))
+    with pytest.raises(Unfit) as caught:
+        load("main", str(served), found, served, Options())
+    assert (
+        str(caught.value) == f"{served}: needs the format 'lightgbm_text' of src/text.py, which is not here: name its file under plugins:"
+    )
+    (served / "formats/lightgbm_text/categories.json").write_text("{}")
+    with pytest.raises(Unfit, match="do not match their digest"):
+        load("main", str(served), found, served, Options())
+    # An edit of its file makes stale what saves and loads it.
+    (project.folder / "src/text.py").write_text((project.folder / "src/text.py").read_text() + "\n# edited\n")
+    assert {stage for stage, why in stale(project).items() if "code: src/text.py" in why} == {"train", "evaluate", "register"}
+    # Beside a scikit-learn model it is a twin: kept where it agrees, and served where it is known.
+    project.change(train={"format": None, "params": {"n_estimators": 13}}, onnx={"twins": {"shifted": {"by": 0.5}}})
+    assert "shifted twin: differs by 0.5 on a held-out row" in project.run().stdout
+    assert not (project.folder / "models/registry/best_model/formats").exists()
+    project.change(onnx={"twins": {"shifted": None}, "enabled": True})
+    assert "shifted twin: agrees within" in project.run().stdout
+    champion = (project.folder / "models/registry/best_model").resolve()
+    assert read(champion / "evaluation.json")["twins"]["shifted"]["accepted"] is True
+    predicted = project.mlops("predict", "--input", str(table), "--output", str(written), "--config", str(project.config)).stdout
+    assert "(shifted)" in predicted
+    # A server that does not know the twin serves by another format of the version.
+    shutil.rmtree(served)
+    served = copied_model(champion, tmp_path)
+    assert load("main", str(served), Found("", content_digest(served), str(served)), served, Options()).engine.name == "onnx"
 
 
 def test_a_server_records_in_a_store_of_ones_own_and_the_records_are_shown_from_it(ran: Project, tmp_path: Path) -> None:

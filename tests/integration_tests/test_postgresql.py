@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.layout import layout_of
 from tests.conftest import Project, make_project
@@ -69,7 +70,8 @@ def check_events(address: str, projects: list[Project]) -> None:
 
 
 def check_stores(project: Project) -> None:
-    from mlops_pipeline.modelling.formats.skops import load_model, model_digest
+    from mlops_pipeline.modelling.formats.skops import load_model
+    from mlops_pipeline.modelling.formats.version import model_digest
     from mlops_pipeline.registry.champion import Registry
     from mlops_pipeline.registry.runs import Tracking
     from mlops_pipeline.registry.versions import EVALUATION_TAG, MODEL_TAG
@@ -89,7 +91,7 @@ def check_stores(project: Project) -> None:
     assert {version.model_sha256: version.run_id for version in versions} == digests
     for version in versions:
         folder = registry.fetch(version)
-        assert model_digest(folder) == version.model_sha256
+        assert model_digest(folder, plugins.part(plugins.ModelFormat, "skops")) == version.model_sha256
         load_model(folder)
     champions = [version for version in versions if version.is_champion]
     assert [version.passed for version in champions] == [True]

@@ -13,11 +13,24 @@ import pytest
 from mlops_pipeline import plugins
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.estimators import build_model, predict
-from mlops_pipeline.modelling.formats.onnx import make_twin
-from mlops_pipeline.modelling.formats.skops import load_model, model_digest
+from mlops_pipeline.modelling.formats.skops import load_model
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.metrics import score
-from tests.model_tests.workbench import CASES, ESTIMATORS, FEATURES, KINDS, PROBLEMS, QUICK, Problem, fitted, raw_table, save, truth
+from tests.model_tests.workbench import (
+    CASES,
+    ESTIMATORS,
+    FEATURES,
+    KINDS,
+    PROBLEMS,
+    QUICK,
+    Problem,
+    fitted,
+    make_twin,
+    model_digest,
+    raw_table,
+    save,
+    truth,
+)
 from tests.unit_tests.workshop import settings_with
 
 

@@ -14,9 +14,11 @@ import skops.io
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from mlops_pipeline import plugins
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.modelling.formats.skops import SKOPS_FILE, _canonical_skops, load_model, model_digest, save_model, size_in_bytes
-from tests.model_tests.workbench import PROBLEMS, fitted, save
+from mlops_pipeline.modelling.formats.skops import SKOPS_FILE, _canonical_skops, load_model, save_model
+from mlops_pipeline.modelling.formats.version import size_in_bytes
+from tests.model_tests.workbench import PROBLEMS, fitted, model_digest, save
 
 
 class Stranger(FunctionTransformer):  # type: ignore[misc]
@@ -112,7 +114,8 @@ def test_the_digest_is_of_the_weights(tmp_path: Path) -> None:
         model, x, _ = fitted("random_forest", PROBLEMS["binary"], seed=seed)
         save(tmp_path / name, "random_forest", model, x, "binary")
     assert model_digest(tmp_path / "a") == model_digest(tmp_path / "b") != model_digest(tmp_path / "c")
-    assert size_in_bytes(tmp_path / "a") == (tmp_path / "a" / SKOPS_FILE).stat().st_size > 0
+    form = plugins.part(plugins.ModelFormat, "skops")
+    assert size_in_bytes(tmp_path / "a", form) == (tmp_path / "a" / SKOPS_FILE).stat().st_size > 0
 
 
 @pytest.mark.parametrize("name", ["lightgbm", "random_forest"])

@@ -12,10 +12,9 @@ from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.inference.engine import OnnxEngine
 from mlops_pipeline.inference.scorer import example_rows, load_scorer
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
-from mlops_pipeline.modelling.formats.onnx import make_twin
-from mlops_pipeline.modelling.formats.onnx import predict as by_engine
+from mlops_pipeline.modelling.formats.twin import predict as by_engine
 from mlops_pipeline.modelling.frame import model_input
-from tests.model_tests.workbench import FEATURES, KINDS, PROBLEMS, fitted, raw_table, truth, version_folder
+from tests.model_tests.workbench import FEATURES, KINDS, PROBLEMS, fitted, make_twin, raw_table, truth, version_folder
 
 
 def test_a_twin_that_differs_on_one_row_is_not_accepted_and_says_by_how_much() -> None:

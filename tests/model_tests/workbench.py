@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +15,14 @@ from rich.console import Console
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Task
+from mlops_pipeline.contract.spec import Column as ColumnOf
+from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.files import write_json
 from mlops_pipeline.modelling.estimators import build_model, fit, parts_of_model, predict
-from mlops_pipeline.modelling.formats.onnx import make_twin
+from mlops_pipeline.modelling.formats import twin as twins
 from mlops_pipeline.modelling.formats.skops import save_model
+from mlops_pipeline.modelling.formats.twin import Twin
+from mlops_pipeline.modelling.formats.version import model_digest as digest_of
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.requirements import model_requirements
 
@@ -104,6 +110,42 @@ def save(folder: Path, name: str, model: Pipeline, x: Any, task: Task) -> None:
 def of_parts(name: str, what: str) -> list[str]:
     """What the parts of a model say that it needs."""
     return [each for part in parts_of_model(name, None) for each in getattr(part, what)]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of an ONNX twin, with the bytes of its file if it was kept."""
+
+    twin: Twin
+    content: bytes | None
+
+    @property
+    def accepted(self) -> bool:
+        return self.twin.accepted
+
+    @property
+    def reason(self) -> str:
+        return self.twin.reason
+
+    @property
+    def max_difference(self) -> float | None:
+        return self.twin.max_difference
+
+
+def make_twin(model: Pipeline, kinds: Mapping[str, str], x: Any, predicted: Any, task: Task, tolerance: float) -> Converted:
+    """The ONNX twin of a model, as evaluation makes it."""
+    classes = [] if task == "regression" else list(range(predicted.shape[1]))
+    contract = Contract(task=task, classes=classes, columns={name: ColumnOf(kind) for name, kind in kinds.items()})
+    with tempfile.TemporaryDirectory() as folder:
+        made = twins.make_twin(plugins.part(plugins.ModelFormat, "onnx"), Path(folder), model, contract, x, predicted, tolerance)
+        file = Path(folder) / "onnx/model.onnx"
+        assert file.is_file() is made.accepted
+        return Converted(made, file.read_bytes() if file.is_file() else None)
+
+
+def model_digest(folder: Path) -> str:
+    """The identity of a scikit-learn model."""
+    return digest_of(folder, plugins.part(plugins.ModelFormat, "skops"))
 
 
 def version_folder(folder: Path, name: str, problem: Problem, *, onnx: bool) -> Pipeline:

@@ -141,6 +141,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"train": {"estimator": "extra_trees", "params": {"trees": 0}}},
         ("train.params.trees = 0: give a number of at least 1",),
     ),
+    "format that there is not": ({"train": {"format": "pickle"}}, ("train.format = 'pickle': there is no such format", "skops")),
+    "a twin as the model's own": ({"train": {"format": "onnx"}}, ("train.format = 'onnx': is a twin", "onnx.twins")),
+    "a model's own as a twin": ({"onnx": {"twins": {"skops": {}}}}, ("onnx.twins.skops: is a model's own format", "train.format")),
+    "settings that a format has not": ({"train": {"format_params": {"digits": 3}}}, ("train.format_params.digits: unknown key",)),
     "estimator misspelt": (
         {"train": {"estimator": "extra_trees", "params": {"treez": 5}}},
         ("train.params.treez: unknown key: did you mean 'trees'?",),
@@ -196,10 +200,16 @@ FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
     "leaves": ("import sys\nsys.exit(0)\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "SystemExit: 0", "(line 2)", "mend it")),
     "leaves, by its dotted name": ("raise SystemExit\n", ("parts.mine",), "parts/mine.py", ("plugins.0 = 'parts.mine'", "SystemExit")),
     "a format": (
-        "from mlops_pipeline.plugins import Format\nMINE = Format('mine', 'mine:load')\n",
+        "from mlops_pipeline.plugins import ModelFormat\nMINE = ModelFormat('mine', 'mine:load')\n",
         ("mine.py",),
         "mine.py",
-        ("mine.py: format 'mine'", "cannot be added yet", "take it out"),
+        ("mine.py: format 'mine'", "nothing writes it", "save=..."),
+    ),
+    "a format in another's place": (
+        "from mlops_pipeline.plugins import ModelFormat\nMINE = ModelFormat('mine', 'mine:load', save='mine:save', at='onnx')\n",
+        ("mine.py",),
+        "mine.py",
+        ("mine.py: format 'mine'", "a folder of its own, formats/mine"),
     ),
     "a store": (
         "from mlops_pipeline import plugins\nMINE = [plugins.Store('mine', 'mine:Mine')]\n",

@@ -85,6 +85,8 @@ class Train(Frozen):
     estimator: Name
     encoder: Name | None = Field(None, description="how columns become numbers; default: the estimator's own")
     params: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    format: Name | None = Field(None, description="how the fitted model is saved; default: the estimator's own, mostly skops")
+    format_params: dict[str, Any] = Field(default_factory=dict, description="the format's own settings")
     threads: int | None = Field(None, ge=1, description="default: every core of the machine")
 
 
@@ -128,6 +130,7 @@ class Onnx(Frozen):
 
     enabled: bool = True
     tolerance: float = Field(1e-4, gt=0, description="largest difference accepted on any held-out row")
+    twins: Named = Field(default_factory=dict, description="twins in other formats, by name, each with its own settings below it")
 
 
 class Tracking(Frozen):
@@ -290,6 +293,14 @@ def with_known_parts(settings: Settings, origin: str) -> Settings:
         others = ", ".join(f"'{name}'" for name, part in plugins.parts(plugins.Estimator).items() if task in part.tasks)
         raise PipelineError(f"{origin}: train.estimator = '{train.estimator}': cannot do {task}: use one of {others}")
     plugins.part(plugins.Encoder, train.encoder or estimator.encoder, f"{origin}: train.encoder")
+    form = plugins.part(plugins.ModelFormat, train.format or estimator.format, f"{origin}: train.format")
+    if form.twin:
+        raise PipelineError(
+            f"{origin}: train.format = '{form.name}': is a twin, made beside the model's own format: name it under onnx.twins"
+        )
+    for name in settings.onnx.twins:
+        if not plugins.part(plugins.ModelFormat, name, f"{origin}: onnx.twins").twin:
+            raise PipelineError(f"{origin}: onnx.twins.{name}: is a model's own format, not a twin: name it under train.format")
     fitting = [name for name, part in plugins.parts(plugins.Metric).items() if task in part.tasks]
     named = [("evaluate.metric", settings.evaluate.metric), ("tuning.metric", tuning_metric(settings))]
     for key, metric in (*named, *((f"evaluate.metrics.{place}", name) for place, name in enumerate(settings.evaluate.metrics))):
@@ -297,13 +308,16 @@ def with_known_parts(settings: Settings, origin: str) -> Settings:
             raise PipelineError(f"{origin}: {key} = '{metric}': does not fit a {task} task: use one of {', '.join(fitting)}")
     # Parameters of a library's own stay as they are: the estimator knows them when it is made.
     params = train.params if estimator.settings is None else _completed(estimator, train.params, origin, "train", "params")
+    format_params = _completed(form, train.format_params, origin, "train", "format_params")
+    twins = {name: _of_named(plugins.ModelFormat, name, given, origin, "onnx", "twins") for name, given in settings.onnx.twins.items()}
     checks = {
         name: _of_named(plugins.Check, name, given, origin, "validate", "checks") for name, given in settings.validate_.checks.items()
     }
     rules = {name: _of_named(plugins.GateRule, name, given, origin, "gate", "rules") for name, given in settings.gate.rules.items()}
     return settings.model_copy(
         update={
-            "train": train.model_copy(update={"params": params}),
+            "train": train.model_copy(update={"params": params, "format_params": format_params}),
+            "onnx": settings.onnx.model_copy(update={"twins": twins}),
             "validate_": settings.validate_.model_copy(update={"checks": checks}),
             "gate": settings.gate.model_copy(update={"rules": rules}),
         }
@@ -350,11 +364,24 @@ def _ours_and(kind: type[Part], names: Iterable[str]) -> tuple[Part, ...]:
     return (*(part for part in known.values() if plugins.is_ours(part)), *(plugins.part(kind, name) for name in names))
 
 
+def own_format(settings: Settings) -> plugins.ModelFormat:
+    """The format that a model is saved in: the one named, or else its estimator's."""
+    train = settings.train
+    return plugins.part(plugins.ModelFormat, train.format or plugins.part(plugins.Estimator, train.estimator).format, "train.format")
+
+
+def twins_of(settings: Settings) -> tuple[plugins.ModelFormat, ...]:
+    """The formats in which a model's twins are made: ONNX where it is on, and those that the settings name."""
+    names = (*(("onnx",) if settings.onnx.enabled else ()), *settings.onnx.twins)
+    return tuple(plugins.part(plugins.ModelFormat, name, "onnx.twins") for name in names)
+
+
 def parts_used(settings: Settings) -> dict[str, tuple[plugins.Part, ...]]:
-    """The parts that the settings use, by what for: ``model``, ``search``, ``metrics``, ``checks`` and ``gate``."""
+    """The parts that the settings use, by what for: ``model``, ``twins``, ``search``, ``metrics``, ``checks`` and ``gate``."""
     estimator = plugins.part(plugins.Estimator, settings.train.estimator)
     return {
-        "model": (estimator, plugins.part(plugins.Encoder, settings.train.encoder or estimator.encoder)),
+        "model": (estimator, plugins.part(plugins.Encoder, settings.train.encoder or estimator.encoder), own_format(settings)),
+        "twins": twins_of(settings),
         "search": (plugins.part(plugins.Metric, tuning_metric(settings)),) if settings.tuning.trials else (),
         "metrics": tuple(plugins.part(plugins.Metric, name) for name in metrics_of(settings)),
         "checks": checks_of(settings),
@@ -367,8 +394,6 @@ def parts_listed(settings: Settings | None) -> list[dict[str, Any]]:
     used: set[int] = set()
     if settings is not None:
         used = {id(part) for parts in parts_used(settings).values() for part in parts}
-        formats = plugins.parts(plugins.Format)
-        used |= {id(formats[name]) for name in ("skops", *(("onnx",) if settings.onnx.enabled else ()))}
     return [
         {
             "kind": kind.KIND,
@@ -406,10 +431,22 @@ def json_schema(path: Path | None = None) -> str:
             {"if": {"properties": {"estimator": {"const": name}}}, "then": {"properties": {"params": own}}}
             for name, own in with_own.items()
         ]
-    for section, key, kind in (("Validate", "checks", plugins.Check), ("Gate", "rules", plugins.GateRule)):
-        theirs = {
-            part.name: {"anyOf": [part_schema(part, sections), {"type": "null"}]} for part in plugins.not_ours(plugins.parts(kind).values())
-        }
+    formats = plugins.parts(plugins.ModelFormat)
+    owns = {name: part for name, part in formats.items() if not part.twin}
+    train["format"]["anyOf"][0]["enum"] = list(owns)
+    of_formats = {name: part_schema(part, sections) for name, part in owns.items() if part.settings is not None}
+    if of_formats:
+        sections["Train"].setdefault("allOf", []).extend(
+            {"if": {"properties": {"format": {"const": name}}, "required": ["format"]}, "then": {"properties": {"format_params": own}}}
+            for name, own in of_formats.items()
+        )
+    below: tuple[tuple[str, str, Iterable[plugins.Part]], ...] = (
+        ("Validate", "checks", plugins.parts(plugins.Check).values()),
+        ("Gate", "rules", plugins.parts(plugins.GateRule).values()),
+        ("Onnx", "twins", (part for part in formats.values() if part.twin)),
+    )
+    for section, key, candidates in below:
+        theirs = {part.name: {"anyOf": [part_schema(part, sections), {"type": "null"}]} for part in plugins.not_ours(candidates)}
         described = sections[section]["properties"][key]
         sections[section]["properties"][key] = {
             **{word: described[word] for word in ("title", "description") if word in described},

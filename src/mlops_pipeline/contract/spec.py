@@ -92,6 +92,11 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
         return TASKS[self.task]
 
     @property
+    def own_format(self) -> str:
+        """The format that is the model's own, not a twin of it."""
+        return next((part["name"] for part in self.parts if part["kind"] == "format"), "skops")
+
+    @property
     def answers(self) -> list[Any]:
         """The classes as every way of prediction says them."""
         return self.labels or self.classes

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from mlops_pipeline import plugins
 from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS, Contract
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.inference.formats import FORMATS, Engine
+from mlops_pipeline.inference.formats import Engine, folder_of, formats_in, load
 
 PART = 256
 """Rows that one thread takes at a time."""
@@ -58,13 +59,24 @@ def score(engine: Engine, numbers: np.ndarray | None, categories: np.ndarray | N
 def load_engine(folder: Path, contract: Contract, threads: int = 0, only: str | None = None) -> Engine:
     """The fastest engine that this version has, or the one of the format named ``only``; ``threads`` 0: every core of ours.
 
-    Raises :class:`PipelineError` if the folder holds no format that is known here.
+    Raises :class:`PipelineError` if the folder holds no format that is known here, or its own needs a part that is not.
     """
-    for form in FORMATS:
-        if (folder / form.file).is_file() and only in (None, form.name):
-            return form.load(folder, contract, threads or len(os.sched_getaffinity(0)))
-    known = ", ".join(form.file for form in FORMATS if only in (None, form.name))
+    for form in formats_in(folder):
+        if only in (None, form.name):
+            if not form.twin:
+                _check_parts(folder, contract)
+            return load(form, folder, contract, threads or len(os.sched_getaffinity(0)))
+    _check_parts(folder, contract)
+    forms = (form for name, form in plugins.parts(plugins.ModelFormat).items() if only in (None, name))
+    known = ", ".join((folder_of(form, Path()) / form.file).as_posix() for form in forms)
     raise PipelineError(f"{folder}: holds no model in a format known here ({known}): fetch it anew, or train again")
+
+
+def _check_parts(folder: Path, contract: Contract) -> None:
+    """A twin holds all that the model is made of; the model itself needs the parts that it was made by."""
+    lacking = plugins.lacking(contract.parts)
+    if lacking:
+        raise PipelineError(f"{folder}: needs {lacking}, which is not here: name its file under plugins:")
 
 
 class OnnxEngine:
@@ -129,8 +141,8 @@ class OnnxEngine:
 
 
 def onnx_engine(folder: Path, contract: Contract, threads: int) -> OnnxEngine:
-    """The engine of a folder's ONNX twin."""
-    return OnnxEngine((folder / "onnx/model.onnx").read_bytes(), has_classes=contract.kind.has_classes, threads=threads)
+    """The engine of the ONNX twin in a folder."""
+    return OnnxEngine((folder / "model.onnx").read_bytes(), has_classes=contract.kind.has_classes, threads=threads)
 
 
 def _parts(feeds: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:

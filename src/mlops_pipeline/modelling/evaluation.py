@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.config.pipeline import Settings, feature_columns, metrics_of
+from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
+from mlops_pipeline.modelling.formats.twin import predict as by_engine
 from mlops_pipeline.modelling.frame import model_input, positive_index, read_target
 from mlops_pipeline.modelling.metrics import (
     Predictions,
@@ -27,6 +30,8 @@ from mlops_pipeline.modelling.slices import slice_interval, slices
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from mlops_pipeline.inference.formats import Engine
 
 
 def predictions_of(target: pl.Series, predicted: Any, classes: list[Any], settings: Settings) -> Predictions:
@@ -81,17 +86,19 @@ def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl
     return test, predictions_of(test[settings.dataset.target], predicted, classes, settings)
 
 
-def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> list[dict[str, Any]]:
+def importance(engine: Engine, contract: Contract, x: Any, ours: Predictions, settings: Settings) -> list[dict[str, Any]]:
     """How much of the metric is lost when a column is shuffled (Breiman 2001), three times, on some held-out rows."""
     from sklearn.inspection import permutation_importance
 
-    if type(model.named_steps["model"]).__name__.startswith("Dummy") or len(x) < 10:
+    fitted = getattr(engine, "fitted", None)
+    model = _ByEngine(engine, contract) if fitted is None else fitted
+    if len(x) < 10 or type(getattr(model, "named_steps", {}).get("model")).__name__.startswith("Dummy"):
         return []
     rows = np.unique(np.linspace(0, len(x) - 1, min(settings.evaluate.importance_rows, len(x))).astype(int))
     sign = direction(settings.evaluate.metric)
 
     def scored(estimator: Any, part: Any, y: Any) -> float:
-        return sign * point(settings.evaluate.metric, Predictions(ours.task, y, predict(estimator, part, ours.task), ours.positive))
+        return sign * point(settings.evaluate.metric, Predictions(ours.task, y, _said(estimator, part, ours.task), ours.positive))
 
     found = permutation_importance(model, x.iloc[rows], ours.y[rows], scoring=scored, n_repeats=3, random_state=settings.seed)
     order = np.argsort(-found.importances_mean, kind="stable")
@@ -103,6 +110,21 @@ def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> lis
         }
         for i in order
     ]
+
+
+@dataclass(frozen=True)
+class _ByEngine:
+    """A model of which there is but an engine, as scikit-learn's inspection takes it."""
+
+    engine: Engine
+    contract: Contract
+
+    def fit(self, x: Any, y: Any) -> None:
+        """Never called."""
+
+
+def _said(model: Any, x: Any, task: Task) -> Any:
+    return by_engine(model.engine, x, model.contract.features) if isinstance(model, _ByEngine) else predict(model, x, task)
 
 
 def random_split(settings: Settings, layout: Layout, estimator: str, params: dict[str, Any], encoder: str | None = None) -> float:

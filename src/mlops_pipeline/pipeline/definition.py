@@ -125,7 +125,7 @@ STAGES: tuple[Stage, ...] = (
         reads=("train", "test", "split_report", "model", "training"),
         writes=("evaluation",),
         metrics=("metrics",),
-        parts=("model", "metrics"),
+        parts=("model", "twins", "metrics"),
     ),
     Stage(
         name="register",
@@ -134,7 +134,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("name", "seed", "dataset", "evaluate", "gate", "registry"),
         reads=("test", "model", "training", "evaluation", "metrics"),
         writes=("registration",),
-        parts=("model", "metrics", "gate"),
+        parts=("model", "twins", "metrics", "gate"),
         acts=True,
         tells=True,
     ),

@@ -26,7 +26,7 @@ from mlops_pipeline.registry.rest import API, is_at, opened, refusal, why_not
 from mlops_pipeline.registry.versions import content_digest
 
 FILES = ("MLmodel", "training.json", "evaluation.json", "expected.json", "model.skops", "MODEL_CARD.md", "input_example.json")
-"""What a server reads of a version, and what its digest is made of; beside them everything in ``onnx/``."""
+"""What a server reads of a version, and what its digest is made of; beside them everything in ``onnx/`` and ``formats/``."""
 
 NEEDED = ("MLmodel", "training.json", "evaluation.json", "expected.json")
 TIMEOUT_S = 30
@@ -118,7 +118,7 @@ Wanted = Callable[[str], bool] | None
 
 
 def _is_needed(name: str) -> bool:
-    return name in FILES or re.fullmatch(r"onnx/[^/]*", name) is not None
+    return name in FILES or re.fullmatch(r"onnx/[^/]*|formats/.*", name) is not None
 
 
 def _download(origin: Origin, location: str, into: Path, wanted: Wanted) -> None:

@@ -118,4 +118,6 @@ def content_digest(folder: Path) -> str:
     """The identity of a version: the SHA-256 digests of all that decides what it predicts and what it refuses."""
     files = (folder / name for name in ("model.skops", "MLmodel", "training.json", "onnx/model.onnx"))
     parts = [sha256_of_file(file) if file.exists() else "none" for file in files]
+    of_others = (file for file in (folder / "formats").rglob("*") if file.is_file())
+    parts += [f"{name} {sha256_of_file(folder / name)}" for name in sorted(file.relative_to(folder).as_posix() for file in of_others)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()

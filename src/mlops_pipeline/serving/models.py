@@ -14,11 +14,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from mlops_pipeline import plugins
 from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.inference.engine import load_engine
-from mlops_pipeline.inference.formats import Engine
+from mlops_pipeline.inference.formats import Engine, folder_of, formats_in
 from mlops_pipeline.inference.proof import FILE as EXPECTED
 from mlops_pipeline.inference.proof import Expected, Unproven, prove
 from mlops_pipeline.inference.signature import Signature
@@ -81,7 +80,6 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
     """
     _check_digest(folder, found)
     contract = _contract(folder / FILE)
-    _check_parts(folder, contract)
     evaluation: dict[str, Any] = _decoded(folder / "evaluation.json", dict[str, Any])
     expected = _decoded(folder / EXPECTED, Expected)
     if not expected.rows:
@@ -280,15 +278,6 @@ def _decoded(path: Path, kind: type[Content]) -> Content:
         raise Unfit("unreadable", f"{path}: is damaged ({one_line(error)}): restore it, or promote another version") from error
 
 
-def _check_parts(folder: Path, contract: Contract) -> None:
-    """A twin holds all that the model is made of; the model itself needs the parts that it was made by."""
-    if (folder / "onnx/model.onnx").is_file():
-        return
-    lacking = plugins.lacking(contract.parts)
-    if lacking:
-        raise Unfit("unreadable", f"{folder}: needs {lacking}, which this server does not have: name its file under plugins:")
-
-
 def _contract(path: Path) -> Contract:
     try:
         return contract_of(path.read_bytes())
@@ -305,11 +294,13 @@ def _engine(folder: Path, contract: Contract, threads: int) -> Engine:
         raise Unfit("unreadable", str(error)) from error
     except ImportError as error:
         raise Unfit(
-            "unreadable", f"{folder}: has no ONNX twin, and its own model needs the training libraries ({one_line(error)}): install them"
+            "unreadable", f"{folder}: has no twin, and its own model needs the training libraries ({one_line(error)}): install them"
         ) from error
     except Exception as error:
-        file = "onnx/model.onnx" if (folder / "onnx/model.onnx").exists() else "model.skops"
-        raise Unfit("unreadable", f"{folder / file}: cannot be loaded ({one_line(error)}): promote another version") from error
+        form = next(iter(formats_in(folder)))
+        raise Unfit(
+            "unreadable", f"{folder_of(form, folder) / form.file}: cannot be loaded ({one_line(error)}): promote another version"
+        ) from error
 
 
 def _prove(folder: Path, signature: Signature, engine: Engine, expected: Expected) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from mlops_pipeline import plugins
 from mlops_pipeline.contract.spec import Column
 from mlops_pipeline.contract.task import TASKS
 from mlops_pipeline.contract.values import MISSING, bounds
@@ -559,7 +560,7 @@ def _status() -> Json:
             "reference": _TEXT,
             "version": _TEXT,
             "content_sha256": _TEXT,
-            "engine": {"enum": ["onnx", "skops"]},
+            "engine": {"enum": list(plugins.parts(plugins.ModelFormat))},
             "loaded": _TIME,
             "task": {"enum": list(TASKS)},
             "target": _TEXT,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mlops_pipeline import plugins
 from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.problems import RETRY
 from mlops_pipeline.serving.protocol import Headers, open_inference
@@ -72,7 +73,8 @@ class Operations:
         name, version, signature = served.loaded.name, served.version, served.signature
         if kind == "v2-model-ready":
             return 200, open_inference.model_ready(name), [(b"content-type", JSON)]
-        platform = "onnx_onnxv1" if served.loaded.engine.name == "onnx" else "sklearn_skops"
+        form = plugins.part(plugins.ModelFormat, served.loaded.engine.name)
+        platform = form.platform or f"mlops_{form.name}"
         return 200, open_inference.model_metadata(name, version, signature, platform), [(b"content-type", JSON)]
 
     def _readiness(self, kind: str) -> Page:

@@ -1,73 +1,31 @@
-"""The ONNX twin of a fitted pipeline: the same predictions without scikit-learn, or no twin at all."""
+"""The ONNX twin of a fitted pipeline: the same predictions without scikit-learn."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mlops_pipeline.config.dataset import Task
-from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS
+from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS, Contract
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.errors import one_line
-from mlops_pipeline.inference.engine import OnnxEngine, score
-from mlops_pipeline.inference.formats import Engine
+from mlops_pipeline.modelling.formats.twin import by_kind
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from pathlib import Path
+
     from sklearn.pipeline import Pipeline
 
 TARGET_OPSET = {"": 21, "ai.onnx.ml": 3}
 """onnxmltools' LightGBM converter writes trees of ai.onnx.ml 3."""
 
 
-@dataclass(frozen=True)
-class Twin:
-    """What became of the conversion. ``content`` is the file's bytes if the twin was accepted."""
-
-    accepted: bool
-    max_difference: float | None
-    reason: str
-    content: bytes | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        return {"accepted": self.accepted, "max_difference": self.max_difference, "reason": self.reason}
+def save_twin(folder: Path, model: Pipeline, contract: Contract) -> None:
+    """Write the twin; raises whatever the converter does."""
+    (folder / "model.onnx").write_bytes(convert(model, contract.features, contract.task))
 
 
-def make_twin(model: Pipeline, kinds: dict[str, str], x: pd.DataFrame, predicted: Any, task: Task, tolerance: float) -> Twin:
-    """Convert the model and compare it with ``predicted``, what the model itself said of the rows ``x``.
-
-    Differences are absolute for probabilities, and in standard deviations of the predictions for regression.
-    Accepted only if no row differs by more than ``tolerance``.
-    """
-    try:
-        content = convert(model, kinds, task)
-        said = predict(OnnxEngine(content, has_classes=has_classes(task)), x, kinds)
-    except Exception as error:  # noqa: BLE001  # whatever a converter cannot do is a reason to serve without it, not to stop the run
-        return Twin(False, None, f"not convertible: {type(error).__name__}: {one_line(error)}")
-    scale = float(np.std(predicted)) or 1.0 if not has_classes(task) else 1.0
-    difference = float(np.max(np.abs(said - predicted)) / scale)
-    if not difference <= tolerance:
-        return Twin(False, round(difference, 9), f"differs by {difference:.2g} on a held-out row, more than {tolerance:g}")
-    return Twin(True, round(difference, 9), f"agrees within {difference:.1g} on all {len(x):,} held-out rows", content)
-
-
-def predict(engine: Engine, x: pd.DataFrame, kinds: dict[str, str]) -> np.ndarray:
-    """What an engine says of a model's raw columns: class probabilities, (rows, classes), or values, (rows,); float64."""
-    numbers, categories = _by_kind(kinds)
-    outputs = score(
-        engine,
-        x[numbers].to_numpy(dtype=engine.precision) if numbers else None,
-        x[categories].to_numpy(dtype=object) if categories else None,
-    )
-    return outputs.astype(np.float64)
-
-
-def convert(model: Pipeline, kinds: dict[str, str], task: Task) -> bytes:
+def convert(model: Pipeline, kinds: dict[str, str], task: str) -> bytes:
     """The ONNX file's bytes of a fitted pipeline, its many named columns gathered into two inputs."""
     from lightgbm import LGBMClassifier, LGBMRegressor
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
@@ -83,7 +41,7 @@ def convert(model: Pipeline, kinds: dict[str, str], task: Task) -> bytes:
     update_registered_converter(
         LGBMRegressor, "LightGbmLGBMRegressor", calculate_linear_regressor_output_shapes, convert_lightgbm, options={"split": None}
     )
-    numbers, categories = _by_kind(kinds)
+    numbers, categories = by_kind(kinds)
     columns = copy.copy(model.named_steps["columns"])
     places = {name: index for index, name in enumerate([*numbers, *categories])}
     columns.transformers_ = [(name, step, [places[c] for c in names]) for name, step, names in columns.transformers_ if name != "remainder"]
@@ -99,7 +57,3 @@ def convert(model: Pipeline, kinds: dict[str, str], task: Task) -> bytes:
     converted.opset_import.sort(key=lambda opset: opset.domain)
     content: bytes = converted.SerializeToString(deterministic=True)
     return content
-
-
-def _by_kind(kinds: dict[str, str]) -> tuple[list[str], list[str]]:
-    return [n for n, kind in kinds.items() if kind != "category"], [n for n, kind in kinds.items() if kind == "category"]

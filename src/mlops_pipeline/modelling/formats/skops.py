@@ -20,7 +20,6 @@ from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.files import sha256_of_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +47,8 @@ TRUSTED_TYPES = (
 )
 """Types beyond skops's own list that our estimators are made of. Fixed here and in plugins: a file never says what it may load."""
 
-_EPOCH = "1970-01-01 00:00:00.000000"
+UNDATED: dict[str, Any] = {"utc_time_created": "1970-01-01 00:00:00.000000", "model_uuid": "0" * 32}
+"""What MLflow would draw anew for equal models."""
 
 
 def save_model(
@@ -64,23 +64,28 @@ def save_model(
     from mlflow.models import Model, infer_signature
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    python = ".".join(map(str, sys.version_info[:2]))
     outputs = model.predict(sample) if not has_classes(task) else model.predict_proba(sample)
     with warnings.catch_warnings(), _types_named():
         warnings.simplefilter("ignore")
         mlflow.sklearn.save_model(
             model,
             str(folder),
-            mlflow_model=Model(utc_time_created=_EPOCH, model_uuid="0" * 32),
+            mlflow_model=Model(**UNDATED),
             serialization_format="skops",
             skops_trusted_types=[*TRUSTED_TYPES, *trusted],
             signature=infer_signature(sample, outputs),
             input_example=sample.head(3),
-            conda_env={"name": "model", "channels": ["conda-forge"], "dependencies": [f"python={python}", "pip", {"pip": requirements}]},
+            conda_env=environment(requirements),
             pyfunc_predict_fn="predict" if not has_classes(task) else "predict_proba",
         )
     _canonical_skops(folder / SKOPS_FILE)
-    _true_size(folder)
+    true_size(folder)
+
+
+def environment(requirements: list[str]) -> dict[str, Any]:
+    """What MLflow needs to load a model elsewhere."""
+    python = ".".join(map(str, sys.version_info[:2]))
+    return {"name": "model", "channels": ["conda-forge"], "dependencies": [f"python={python}", "pip", {"pip": requirements}]}
 
 
 @contextmanager
@@ -129,7 +134,7 @@ class SkopsEngine:
     precision = np.float64
 
     def __init__(self, model: Pipeline, contract: Contract) -> None:
-        self._model: Any = model
+        self.fitted: Any = model
         names = sorted(contract.columns, key=lambda name: contract.columns[name].kind == "category")
         self._names, self._classes = names, contract.kind.has_classes
 
@@ -139,23 +144,13 @@ class SkopsEngine:
 
         columns = [part[:, k] for part in (numbers, categories) if part is not None for k in range(part.shape[1])]
         frame = pd.DataFrame(dict(zip(self._names, columns, strict=True)))
-        said = self._model.predict_proba(frame) if self._classes else self._model.predict(frame)
+        said = self.fitted.predict_proba(frame) if self._classes else self.fitted.predict(frame)
         return np.ascontiguousarray(said, dtype=np.float32)
 
 
 def skops_engine(folder: Path, contract: Contract, threads: int) -> SkopsEngine:  # noqa: ARG001  # scikit-learn takes every core by itself
     """The engine of a folder's scikit-learn pipeline."""
     return SkopsEngine(load_model(folder), contract)
-
-
-def model_digest(folder: Path) -> str:
-    """The model's identity: SHA-256 of its weights file."""
-    return sha256_of_file(folder / SKOPS_FILE)
-
-
-def size_in_bytes(folder: Path) -> int:
-    """Bytes of the weights file."""
-    return (folder / SKOPS_FILE).stat().st_size
 
 
 def _canonical_skops(path: Path) -> None:
@@ -190,7 +185,7 @@ def _canonical_skops(path: Path) -> None:
         archive.writestr(_member("schema.json"), json.dumps(schema))
 
 
-def _true_size(folder: Path) -> None:
+def true_size(folder: Path) -> None:
     """MLflow noted the folder's size before the skops file was made canonical, when it differs by a byte from one time to the next."""
     described = folder / "MLmodel"
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file != described)

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline.config.pipeline import Settings, feature_columns, twins_of
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.task import PROBABILITY, free_names, has_classes
 from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json, write_text
+from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.scorer import contract_at, scorer_of
 from mlops_pipeline.layout import Layout
+from mlops_pipeline.modelling.formats.twin import Twin, make_twin
 from mlops_pipeline.pages import page
 from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.runs import Tracking
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
-    from mlops_pipeline.modelling.formats.onnx import Twin
+    from mlops_pipeline.inference.formats import Engine
     from mlops_pipeline.modelling.metrics import Predictions
+
+
+OFF = Twin(False, None, "switched off")
 
 
 def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
@@ -32,7 +37,6 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
 
     from mlops_pipeline.modelling.against_champion import compare
     from mlops_pipeline.modelling.evaluation import flat, importance, measured, predictions_of
-    from mlops_pipeline.modelling.formats.skops import SkopsEngine, load_model
     from mlops_pipeline.modelling.frame import model_input
     from mlops_pipeline.modelling.plots import draw_all
 
@@ -42,24 +46,22 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     classes = contract.classes
     test = pl.read_parquet(layout.test, glob=False)
     x = model_input(test, feature_columns(settings))
-    model = load_model(layout.model)
+    engine = load_engine(layout.model, contract, only=contract.own_format)
     with console.status(f"scoring {test.height:,} held-out rows"):
-        predicted = scorer_of(contract, SkopsEngine(model, contract)).predict(test)
+        predicted = scorer_of(contract, engine).predict(test)
         ours = predictions_of(test[data.target], predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
         champion = Registry(tracking).champion_besides(contract.model_sha256)
         evaluation["champion"] = compare(*champion, ours, classes, test, rules, settings.seed) if champion else None
-        with ThreadPoolExecutor(1) as aside:
-            # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
-            converting = aside.submit(_twin, settings, model, contract.features, x, predicted)
-            evaluation["importance"] = importance(model, x, ours, settings)
-            twin = converting.result()
-        evaluation["random_split"] = _random_split(settings, layout, contract) if rules.random_split_check else None
-        evaluation["onnx"] = twin.as_json()
     with replacing_folder(layout.evaluation) as folder:
-        if twin.content is not None:
-            (folder / "onnx").mkdir()
-            (folder / "onnx/model.onnx").write_bytes(twin.content)
+        with console.status("making twins"), ThreadPoolExecutor(1) as aside:
+            # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
+            converting = aside.submit(_twins, settings, folder, engine, contract, x, predicted)
+            evaluation["importance"] = importance(engine, contract, x, ours, settings)
+            twins = converting.result()
+        evaluation["random_split"] = _random_split(settings, layout, contract) if rules.random_split_check else None
+        evaluation["onnx"] = twins.pop("onnx", OFF).as_json()
+        evaluation["twins"] = {name: twin.as_json() for name, twin in twins.items()}
         _write_predictions(folder / "predictions.parquet", test, ours, classes, settings)
         plots = draw_all(folder, ours, [str(c) for c in contract.answers], evaluation["calibration"], evaluation["importance"])
         write_json(folder / "evaluation.json", evaluation)
@@ -77,12 +79,13 @@ def _random_split(settings: Settings, layout: Layout, contract: Contract) -> flo
     return random_split(settings, layout, contract.estimator, contract.params, encoder)
 
 
-def _twin(settings: Settings, model: Any, kinds: dict[str, str], x: Any, predicted: Any) -> Twin:
-    from mlops_pipeline.modelling.formats.onnx import Twin, make_twin
-
-    if not settings.onnx.enabled:
-        return Twin(False, None, "switched off")
-    return make_twin(model, kinds, x, predicted, settings.dataset.task, settings.onnx.tolerance)
+def _twins(settings: Settings, folder: Path, engine: Engine, contract: Contract, x: Any, predicted: Any) -> dict[str, Twin]:
+    """What became of each twin; the files of those that agree lie in the folder."""
+    fitted, rules = getattr(engine, "fitted", None), settings.onnx
+    return {
+        form.name: make_twin(form, folder, fitted, contract, x, predicted, rules.tolerance, **rules.twins.get(form.name, {}))
+        for form in twins_of(settings)
+    }
 
 
 def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classes: list[Any], settings: Settings) -> None:
@@ -118,7 +121,8 @@ def _say(console: Console, evaluation: dict[str, Any], ours: Predictions, classe
         console.print(f"            worst slice: {worst['column']} = {worst['value']} with {worst['metric']:.4f} on {worst['rows']:,} rows")
     if evaluation["random_split"] is not None and not math.isnan(evaluation["random_split"]):
         console.print(f"            a random split would have said {evaluation['random_split']:.4f}, which is no promise for the future")
-    console.print(f"            ONNX twin: {evaluation['onnx']['reason']}")
+    for name, twin in {"ONNX": evaluation["onnx"], **evaluation["twins"]}.items():
+        console.print(f"            {name} twin: {twin['reason']}")
 
 
 def _only(ours: Predictions, classes: int) -> str:

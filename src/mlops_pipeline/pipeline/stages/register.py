@@ -14,6 +14,7 @@ from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.events import ChampionChanged, GateDecided, Judged, Listener, ignored
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.engine import score
+from mlops_pipeline.inference.formats import folder_of, formats_in
 from mlops_pipeline.inference.scorer import Scorer, contract_at, example_rows, load_scorer
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
@@ -91,10 +92,8 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
 def _assembled(layout: Layout, folder: Path) -> Path:
     """The version's own folder: the MLflow model, its twin, what it was trained and judged on, and expected outputs."""
     shutil.copytree(layout.model, folder)
-    twin = layout.evaluation / "onnx/model.onnx"
-    if twin.exists():
-        (folder / "onnx").mkdir()
-        shutil.copy(twin, folder / "onnx/model.onnx")
+    for form in formats_in(layout.evaluation):
+        shutil.copytree(folder_of(form, layout.evaluation), folder_of(form, folder))
     shutil.copy(layout.training, folder / "training.json")
     shutil.copy(layout.evaluation / "evaluation.json", folder / "evaluation.json")
     rows = example_rows(folder)

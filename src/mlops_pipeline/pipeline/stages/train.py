@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from mlops_pipeline import plugins
-from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline.config.pipeline import Settings, feature_columns, own_format
 from mlops_pipeline.contract.spec import FORMAT, Column, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
@@ -14,7 +16,7 @@ from mlops_pipeline.features.rows import recipe_of
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model
-from mlops_pipeline.modelling.formats.skops import model_digest, save_model, size_in_bytes
+from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
 from mlops_pipeline.modelling.frame import class_named, model_input, read_target
 from mlops_pipeline.modelling.requirements import model_requirements
 from mlops_pipeline.registry.runs import Tracking
@@ -57,10 +59,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     fit_seconds = time.perf_counter() - began
     sample = _sample(x, features)
     check_answers(parts[0], model, sample, data.task, classes)
-    requirements = [each for part in parts for each in part.requirements]
-    trusted = [each for part in parts for each in part.trusted]
-    with replacing_folder(layout.model) as folder:
-        save_model(folder, model, sample, data.task, model_requirements(requirements), trusted=trusted)
+    form = own_format(settings)
     contract = Contract(
         format=FORMAT,
         task=data.task,
@@ -74,12 +73,17 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         estimator=settings.train.estimator,
         params=params,
         tuning=tuned.summary,
-        parts=plugins.described(parts),
+        parts=plugins.described([*parts, *plugins.not_ours([form])]),
         seed=settings.seed,
-        model_sha256=model_digest(layout.model),
-        model_bytes=size_in_bytes(layout.model),
         train_rows=len(x),
         train_sha256=sha256_of_file(layout.train),
+    )
+    requirements = model_requirements(each for part in (*parts, form) for each in part.requirements)
+    trusted = [each for part in parts for each in part.trusted]
+    with replacing_folder(layout.model) as folder:
+        write_version(folder, form, model, sample, contract, settings.train.format_params, requirements, trusted, settings.onnx.tolerance)
+    contract = msgspec.structs.replace(
+        contract, model_sha256=model_digest(layout.model, form), model_bytes=size_in_bytes(layout.model, form)
     )
     write_json(layout.training, contract.as_json())
     tracking.record_training(contract, fit_seconds)
