@@ -16,6 +16,8 @@ class Narrow(Frozen):
 @gate_rule("narrow", settings=Narrow)
 def narrow(judged: Judged, settings: Narrow) -> tuple[bool, str]:
     """The metric's interval is narrow."""
-    interval = judged.evaluation["metrics"][judged.metric]
-    width = interval["high"] - interval["low"]
+    interval = judged.evaluation.metrics[judged.metric]
+    if interval.low is None or interval.high is None:
+        return False, f"interval of {judged.metric} at most {settings.width:g} wide: could not be measured"
+    width = interval.high - interval.low
     return width <= settings.width, f"interval of {judged.metric} at most {settings.width:g} wide: {width:.4g}"

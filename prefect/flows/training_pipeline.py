@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import asdict
 from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE, CachePolicy
 
@@ -21,9 +22,11 @@ if importlib.util.find_spec("mlops_pipeline") is None:
 from mlops_pipeline import environment, terminal
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.pipeline import Settings, load_settings
+from mlops_pipeline.contract.evaluation import FILE
 from mlops_pipeline.errors import PipelineError, ServiceAway
 from mlops_pipeline.events import Event, Listener, Warned, kept_for
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_text
+from mlops_pipeline.inference.scorer import evaluation_at
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.lines import INDENT, words
 from mlops_pipeline.pipeline import runner
@@ -312,9 +315,9 @@ def show_evaluation(settings: Settings, layout: Layout) -> None:
     """Put the held-out figures beside the baseline's as a table into Prefect's UI."""
     from prefect.artifacts import create_table_artifact
 
-    evaluation = read_json(layout.evaluation / "evaluation.json")
-    rows = [{"metric": name, **figures, "baseline": evaluation["baseline"][name]} for name, figures in evaluation["metrics"].items()]
-    words = [f"{settings.name} on {evaluation['test_rows']:,} held-out rows ({evaluation['split']} split)", evaluation["warning"]]
+    evaluation = evaluation_at(layout.evaluation / FILE)
+    rows = [{"metric": name, **asdict(figures), "baseline": evaluation.baseline[name]} for name, figures in evaluation.metrics.items()]
+    words = [f"{settings.name} on {evaluation.test_rows:,} held-out rows ({evaluation.split} split)", evaluation.warning]
     key = "".join(c if c.isalnum() and c.isascii() else "-" for c in settings.name.lower())
     create_table_artifact(rows, key=f"evaluation-{key}", description=": ".join(filter(None, words)))
 

@@ -15,13 +15,13 @@ from rich.console import Console
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Task
+from mlops_pipeline.contract.evaluation import TwinReport
 from mlops_pipeline.contract.spec import Column as ColumnOf
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.files import write_json
 from mlops_pipeline.modelling.estimators import build_model, fit, parts_of_model, predict
 from mlops_pipeline.modelling.formats import twin as twins
 from mlops_pipeline.modelling.formats.skops import save_model
-from mlops_pipeline.modelling.formats.twin import Twin
 from mlops_pipeline.modelling.formats.version import model_digest as digest_of
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.requirements import model_requirements
@@ -116,7 +116,7 @@ def of_parts(name: str, what: str) -> list[str]:
 class Converted:
     """What became of an ONNX twin, with the bytes of its file if it was kept."""
 
-    twin: Twin
+    twin: TwinReport
     content: bytes | None
 
     @property

@@ -5,17 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from mlops_pipeline.config.pipeline import Gate
+from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.modelling.gate import Rule, decide, decide_again
 
 OFF = {"beat_baseline_by": None, "champion_margin": None}
-CHAMPION = {"comparable": True, "model_sha256": "0123456789abcdef", "improvement": {"value": 0.02, "low": -0.005, "high": 0.05}}
+CHAMPION: dict[str, Any] = {
+    "comparable": True,
+    "model_sha256": "0123456789abcdef",
+    "improvement": {"value": 0.02, "low": -0.005, "high": 0.05},
+}
 
 
-def evaluation(**changes: Any) -> dict[str, Any]:
-    return {
+def evaluation(**changes: Any) -> Evaluation:
+    content = {
         "metric": "roc_auc",
         "confidence": 0.95,
         "test_rows": 1000,
@@ -25,6 +31,7 @@ def evaluation(**changes: Any) -> dict[str, Any]:
         "calibration_error": 0.04,
         **changes,
     }
+    return msgspec.convert(content, Evaluation)
 
 
 def decided(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -27,6 +28,7 @@ from mlops_pipeline.config.pipeline import (
     part_settings,
     parts_listed,
 )
+from mlops_pipeline.contract.evaluation import Evaluation, Interval, Slice
 from mlops_pipeline.contract.task import TASKS, Task
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import ignored
@@ -449,13 +451,14 @@ def test_an_estimator_whose_answers_are_none_is_named(tmp_path: Path, case: str)
     assert_one_line(caught.value, "mine.py: estimator 'mine' fails", *words)
 
 
-def evaluation(width: float) -> dict[str, Any]:
-    return {
+def evaluation(width: float) -> Evaluation:
+    content = {
         "metric": "roc_auc",
         "test_rows": 9,
         "confidence": 0.95,
         "metrics": {"roc_auc": {"value": 0.7, "low": 0.6, "high": 0.6 + width}},
     }
+    return msgspec.convert(content, Evaluation)
 
 
 def test_a_rule_of_ones_own_decides_with_ours_and_says_why(folder: Path) -> None:
@@ -552,13 +555,9 @@ def test_what_a_model_needs_and_is_not_here_is_named(folder: Path) -> None:
     assert plugins.lacking(needed) == "the estimator 'extra_trees' of mine.py"
 
 
-COMPLETE: dict[str, Any] = {
-    **evaluation(0.1),
-    "improvement_over_baseline": {"low": 0.1},
-    "champion": None,
-    "worst_slice": {"column": "kind", "value": "a", "metric": 0.6},
-    "calibration_error": 0.1,
-}
+COMPLETE = msgspec.structs.replace(
+    evaluation(0.1), improvement_over_baseline=Interval(low=0.1), worst_slice=Slice("kind", "a", metric=0.6), calibration_error=0.1
+)
 EVERY_LIMIT = Gate(worst_slice=0.5, max_calibration_error=0.2, max_latency_ms=10, max_size_mb=10)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from mlops_pipeline.contract.evaluation import Evaluation, evaluation_of
 from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json
@@ -114,6 +115,14 @@ def contract_at(path: Path) -> Contract:
     """The contract in a file; raises :class:`PipelineError`."""
     try:
         return contract_of(path.read_bytes())
+    except (Unreadable, OSError) as error:
+        raise PipelineError(f"{path}: {one_line(error)}") from error
+
+
+def evaluation_at(path: Path) -> Evaluation:
+    """The evaluation in a file; raises :class:`PipelineError`."""
+    try:
+        return evaluation_of(path.read_bytes())
     except (Unreadable, OSError) as error:
         raise PipelineError(f"{path}: {one_line(error)}") from error
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.modelling.gate import Rule
 from mlops_pipeline.pages import text
 
 
-def model_card(settings: Settings, training: Contract, evaluation: dict[str, Any], rules: list[Rule], content_sha256: str) -> str:
+def model_card(settings: Settings, training: Contract, evaluation: Evaluation, rules: list[Rule], content_sha256: str) -> str:
     """The card as Markdown."""
     return text(
         "model_card.md",

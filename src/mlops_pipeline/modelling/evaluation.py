@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.config.pipeline import Settings, feature_columns, metrics_of
+from mlops_pipeline.contract.evaluation import FORMAT, Bin, Evaluation, Figure, Importance, Interval, Slice
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.files import read_json
@@ -16,6 +18,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.formats.twin import predict as by_engine
 from mlops_pipeline.modelling.frame import model_input, positive_index, read_target
+from mlops_pipeline.modelling.metrics import Interval as MeasuredInterval
 from mlops_pipeline.modelling.metrics import (
     Predictions,
     bootstrap_with_gain,
@@ -41,8 +44,8 @@ def predictions_of(target: pl.Series, predicted: Any, classes: list[Any], settin
     return Predictions(data.task, y, predicted, positive_index(classes, data) if classes else 0)
 
 
-def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predictions, classes: list[Any]) -> dict[str, Any]:
-    """Everything that the truth and the predictions alone can tell, ready for JSON."""
+def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predictions, classes: list[Any]) -> Evaluation:
+    """Everything that the truth and the predictions alone can tell."""
     rules = settings.evaluate
     baseline = _baseline(layout, settings, ours, classes)
     figures = metrics_of(settings)
@@ -50,27 +53,28 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
     parts = slices(test, rules.slices, rules.metric, ours, rules.min_slice_rows)
     worst = None
     if parts:
-        interval = slice_interval(test, parts[0], rules.metric, ours, rules.resamples, rules.confidence, settings.seed)
-        worst = {**asdict(parts[0]), "low": round(interval.low, 6), "high": round(interval.high, 6)}
+        interval = interval_of(slice_interval(test, parts[0], rules.metric, ours, rules.resamples, rules.confidence, settings.seed))
+        worst = Slice(**asdict(parts[0]), low=interval.low, high=interval.high)
     split = read_json(layout.split_report)
-    return {
-        "metric": rules.metric,
-        "confidence": rules.confidence,
-        "resamples": rules.resamples,
-        "test_rows": test.height,
-        "test_sha256": split["test_sha256"],
-        "test_span": split["test_span"],
-        "train_span": split["train_span"],
-        "split": split["kind"],
-        "warning": split["warning"],
-        "metrics": {name: interval.rounded() for name, interval in intervals.items()},
-        "baseline": {name: round(point(name, baseline), 6) for name in figures},
-        "improvement_over_baseline": gain.rounded(),
-        "calibration": calibration_curve(ours),
-        "calibration_error": calibration_error(ours),
-        "slices": [asdict(part) for part in parts],
-        "worst_slice": worst,
-    }
+    return Evaluation(
+        format=FORMAT,
+        metric=rules.metric,
+        confidence=rules.confidence,
+        resamples=rules.resamples,
+        test_rows=test.height,
+        test_sha256=split["test_sha256"],
+        test_span=split["test_span"],
+        train_span=split["train_span"],
+        split=split["kind"],
+        warning=split["warning"],
+        metrics={name: interval_of(interval) for name, interval in intervals.items()},
+        baseline={name: figure(point(name, baseline)) for name in figures},
+        improvement_over_baseline=interval_of(gain),
+        calibration=[Bin(figure(part["predicted"]), figure(part["observed"]), int(part["rows"])) for part in calibration_curve(ours)],
+        calibration_error=figure(calibration_error(ours)),
+        slices=[Slice(**asdict(part)) for part in parts],
+        worst_slice=worst,
+    )
 
 
 def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl.DataFrame, Predictions]:
@@ -86,7 +90,7 @@ def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl
     return test, predictions_of(test[settings.dataset.target], predicted, classes, settings)
 
 
-def importance(engine: Engine, contract: Contract, x: Any, ours: Predictions, settings: Settings) -> list[dict[str, Any]]:
+def importance(engine: Engine, contract: Contract, x: Any, ours: Predictions, settings: Settings) -> list[Importance]:
     """How much of the metric is lost when a column is shuffled (Breiman 2001), three times, on some held-out rows."""
     from sklearn.inspection import permutation_importance
 
@@ -102,14 +106,8 @@ def importance(engine: Engine, contract: Contract, x: Any, ours: Predictions, se
 
     found = permutation_importance(model, x.iloc[rows], ours.y[rows], scoring=scored, n_repeats=3, random_state=settings.seed)
     order = np.argsort(-found.importances_mean, kind="stable")
-    return [
-        {
-            "feature": str(x.columns[i]),
-            "drop": round(float(found.importances_mean[i]), 6),
-            "spread": round(float(found.importances_std[i]), 6),
-        }
-        for i in order
-    ]
+    means, spreads = found.importances_mean, found.importances_std
+    return [Importance(str(x.columns[i]), figure(float(means[i])), figure(float(spreads[i]))) for i in order]
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def _said(model: Any, x: Any, task: Task) -> Any:
     return by_engine(model.engine, x, model.contract.features) if isinstance(model, _ByEngine) else predict(model, x, task)
 
 
-def random_split(settings: Settings, layout: Layout, estimator: str, params: dict[str, Any], encoder: str | None = None) -> float:
+def random_split(settings: Settings, layout: Layout, estimator: str, params: dict[str, Any], encoder: str | None = None) -> float | None:
     """The metric that a random split of the same rows would have reported: the flattery that a split by time avoids."""
     import polars as pl
 
@@ -141,29 +139,29 @@ def random_split(settings: Settings, layout: Layout, estimator: str, params: dic
     unfitted = build_model(estimator, data.task, features, params, settings.seed, encoder)
     model = fit(unfitted, x[~held], y[~held], None)
     classes = [] if not has_classes(data.task) else model.classes_.tolist()
-    return round(
-        score(
-            settings.evaluate.metric,
-            data.task,
-            y[held],
-            predict(model, x[held], data.task),
-            classes,
-            positive_index(classes, data) if classes else 0,
-        ),
-        6,
-    )
+    said, positive = predict(model, x[held], data.task), positive_index(classes, data) if classes else 0
+    return figure(score(settings.evaluate.metric, data.task, y[held], said, classes, positive))
 
 
-def flat(evaluation: dict[str, Any]) -> dict[str, float]:
+def figure(value: float | None) -> Figure:
+    """A number as it is kept, None for what could not be measured."""
+    return None if value is None or math.isnan(value) else round(value, 6)
+
+
+def interval_of(measured: MeasuredInterval) -> Interval:
+    """An interval as it is kept."""
+    return Interval(figure(measured.value), figure(measured.low), figure(measured.high))
+
+
+def flat(evaluation: Evaluation) -> dict[str, Figure]:
     """The figures that DVC and MLflow compare from run to run."""
-    figures = {name: interval["value"] for name, interval in evaluation["metrics"].items()}
-    metric = evaluation["metric"]
-    figures |= {f"{metric}_low": evaluation["metrics"][metric]["low"], f"{metric}_high": evaluation["metrics"][metric]["high"]}
-    figures[f"baseline_{metric}"] = evaluation["baseline"][metric]
-    if evaluation["calibration_error"] is not None:
-        figures["calibration_error"] = evaluation["calibration_error"]
-    if evaluation["worst_slice"] is not None:
-        figures[f"worst_slice_{metric}"] = evaluation["worst_slice"]["metric"]
+    metric, main = evaluation.metric, evaluation.metrics[evaluation.metric]
+    figures = {name: interval.value for name, interval in evaluation.metrics.items()}
+    figures |= {f"{metric}_low": main.low, f"{metric}_high": main.high, f"baseline_{metric}": evaluation.baseline[metric]}
+    if evaluation.calibration_error is not None:
+        figures["calibration_error"] = evaluation.calibration_error
+    if evaluation.worst_slice is not None:
+        figures[f"worst_slice_{metric}"] = evaluation.worst_slice.metric
     return figures
 
 

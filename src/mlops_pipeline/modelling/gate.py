@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
+
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Gate, gate_rules_of, part_settings
+from mlops_pipeline.contract.evaluation import AgainstChampion, Evaluation
 
 Verdict = tuple[bool, str]
 """Whether a version passes, and why in words."""
@@ -27,9 +30,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a rule judges: the evaluation (as ``evaluation.json`` holds it), milliseconds for one row, megabytes, and who took it back."""
+    """What a rule judges: the evaluation, milliseconds for one row, megabytes, and who took it back."""
 
-    evaluation: dict[str, Any]
+    evaluation: Evaluation
     latency_ms: float | None
     size_mb: float
     rolled_back: str = ""
@@ -37,10 +40,10 @@ class Judged:
     @property
     def metric(self) -> str:
         """The metric that versions are compared by."""
-        return str(self.evaluation["metric"])
+        return self.evaluation.metric
 
 
-def decide(gate: Gate, evaluation: dict[str, Any], *, latency_ms: float | None, size_mb: float, rolled_back: str = "") -> list[Rule]:
+def decide(gate: Gate, evaluation: Evaluation, *, latency_ms: float | None, size_mb: float, rolled_back: str = "") -> list[Rule]:
     """Every configured rule, passed or not; what could not be measured does not pass.
 
     ``latency_ms`` is compared and not quoted, since it differs from run to run; None skips nothing: the rule fails.
@@ -48,17 +51,17 @@ def decide(gate: Gate, evaluation: dict[str, Any], *, latency_ms: float | None, 
     return list(_rules(gate, Judged(evaluation, latency_ms, size_mb, rolled_back)))
 
 
-def decide_again(gate: Gate, evaluation: dict[str, Any], then: Iterable[Rule], *, latency_ms: float | None, size_mb: float) -> list[Rule]:
+def decide_again(gate: Gate, evaluation: Evaluation, then: Iterable[Rule], *, latency_ms: float | None, size_mb: float) -> list[Rule]:
     """The gate as it is now, for the version that is champion already; whoever made it champion settled an earlier rollback.
 
     No version is compared with itself: what was found against the champion before it (among the rules of ``then``) stands,
     unless that very comparison is in ``evaluation`` still and can be judged by today's margin.
     """
     stands = next((rule for rule in then if rule.name == "champion"), None)
-    former = evaluation.get("champion")
+    former = evaluation.champion
     if stands is None or (former is not None and _called(former) in stands.text):
         return decide(gate, evaluation, latency_ms=latency_ms, size_mb=size_mb)
-    alone = decide(gate, {**evaluation, "champion": None}, latency_ms=latency_ms, size_mb=size_mb)
+    alone = decide(gate, msgspec.structs.replace(evaluation, champion=None), latency_ms=latency_ms, size_mb=size_mb)
     return [stands if rule.name == "champion" else rule for rule in alone]
 
 
@@ -78,49 +81,47 @@ def _sound(part: plugins.GateRule, verdict: Any) -> Verdict:
 
 
 def held_out(judged: Judged, _gate: Gate) -> Verdict:
-    rows = judged.evaluation["test_rows"]
+    rows = judged.evaluation.test_rows
     return rows > 0, f"evaluated on {rows:,} held-out rows"
 
 
 def beats_baseline(judged: Judged, gate: Gate) -> Verdict | None:
     if gate.beat_baseline_by is None:
         return None
-    text = (
-        f"{judged.metric} better than the dummy baseline by more than {gate.beat_baseline_by:g} ({_bound(judged.evaluation['confidence'])})"
-    )
-    return _at_least(judged.evaluation["improvement_over_baseline"]["low"], gate.beat_baseline_by, text, strictly=True)
+    text = f"{judged.metric} better than the dummy baseline by more than {gate.beat_baseline_by:g} ({_bound(judged.evaluation.confidence)})"
+    return _at_least(judged.evaluation.improvement_over_baseline.low, gate.beat_baseline_by, text, strictly=True)
 
 
 def not_worse_than_champion(judged: Judged, gate: Gate) -> Verdict | None:
     if gate.champion_margin is None:
         return None
-    champion = judged.evaluation.get("champion")
+    champion = judged.evaluation.champion
     if champion is None:
         return True, "there is no other champion to compare with"
-    if not champion["comparable"]:
-        return False, f"cannot be compared with {_called(champion)}: {champion['reason']}"
+    if not champion.comparable:
+        return False, f"cannot be compared with {_called(champion)}: {champion.reason}"
     against = f"{judged.metric} against {_called(champion)}"
-    text = f"{against}: gain of at least {-gate.champion_margin:g} ({_bound(judged.evaluation['confidence'])})"
-    return _at_least(champion["improvement"]["low"], -gate.champion_margin, text)
+    text = f"{against}: gain of at least {-gate.champion_margin:g} ({_bound(judged.evaluation.confidence)})"
+    return _at_least(champion.improvement.low, -gate.champion_margin, text)
 
 
 def worst_slice(judged: Judged, gate: Gate) -> Verdict | None:
     if gate.worst_slice is None:
         return None
-    worst = judged.evaluation.get("worst_slice")
+    worst = judged.evaluation.worst_slice
     if worst is None:
         return True, "no slice has enough rows"
-    where = f"{judged.metric} in the worst slice ({worst['column']} = {worst['value']})"
+    where = f"{judged.metric} in the worst slice ({worst.column} = {worst.value})"
     if plugins.part(plugins.Metric, judged.metric).lower_is_better:
-        return _at_most(worst["metric"], gate.worst_slice, f"{where} at most {gate.worst_slice:g}")
-    return _at_least(worst["metric"], gate.worst_slice, f"{where} at least {gate.worst_slice:g}")
+        return _at_most(worst.metric, gate.worst_slice, f"{where} at most {gate.worst_slice:g}")
+    return _at_least(worst.metric, gate.worst_slice, f"{where} at least {gate.worst_slice:g}")
 
 
 def calibrated(judged: Judged, gate: Gate) -> Verdict | None:
     if gate.max_calibration_error is None:
         return None
     return _at_most(
-        judged.evaluation["calibration_error"], gate.max_calibration_error, f"calibration error at most {gate.max_calibration_error:g}"
+        judged.evaluation.calibration_error, gate.max_calibration_error, f"calibration error at most {gate.max_calibration_error:g}"
     )
 
 
@@ -143,8 +144,8 @@ def not_rolled_back(judged: Judged, _gate: Gate) -> Verdict | None:
     return False, f"rolled back by a person at {judged.rolled_back}: promote it by hand"
 
 
-def _called(champion: dict[str, Any]) -> str:
-    return f"champion {champion['model_sha256'][:8]}"
+def _called(champion: AgainstChampion) -> str:
+    return f"champion {champion.model_sha256[:8]}"
 
 
 def _bound(confidence: float) -> str:

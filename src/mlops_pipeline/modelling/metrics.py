@@ -32,9 +32,6 @@ class Interval:
     low: float
     high: float
 
-    def rounded(self, digits: int = 6) -> dict[str, float]:
-        return {"value": round(self.value, digits), "low": round(self.low, digits), "high": round(self.high, digits)}
-
 
 @dataclass(frozen=True)
 class Predictions:

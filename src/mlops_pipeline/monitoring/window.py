@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.pipeline import Settings, load_settings
+from mlops_pipeline.contract.evaluation import FILE as EVALUATION
 from mlops_pipeline.contract.spec import FILE, Contract
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import meant_by
-from mlops_pipeline.inference.scorer import contract_at, load_scorer
+from mlops_pipeline.inference.scorer import contract_at, evaluation_at, load_scorer
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.monitoring.period import period_of
@@ -206,8 +207,8 @@ def judged_rows(pipeline: Pipeline, prediction: str, console: Console) -> pl.Dat
     layout = pipeline.layout
     if pipeline.features is None or not (layout.test.is_file() and layout.split_report.is_file()):
         return None
-    evaluated = layout.best_model / "evaluation.json"
-    if not evaluated.is_file() or read_json(evaluated).get("test_sha256") != read_json(layout.split_report)["test_sha256"]:
+    evaluated = layout.best_model / EVALUATION
+    if not evaluated.is_file() or evaluation_at(evaluated).test_sha256 != read_json(layout.split_report)["test_sha256"]:
         return None
     held_out = _predicted(read_table(layout.test), pipeline, layout.relative(layout.test), prediction, console)
     predicted = as_described(Rows(held_out, ""), pipeline, prediction, console).table

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import time
 import urllib.error
+from collections.abc import Mapping
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -92,7 +93,7 @@ class Tracking:
             self.client.set_terminated(run_id)
         return run_id
 
-    def record_evaluation(self, run_id: str, metrics: dict[str, float], folder: Path, digest: str) -> None:
+    def record_evaluation(self, run_id: str, metrics: Mapping[str, float | None], folder: Path, digest: str) -> None:
         """Add metrics, plots and the report to a run, once per evaluation."""
         from mlflow.entities import Metric, RunTag
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from mlops_pipeline.contract.evaluation import FILE as EVALUATION
+from mlops_pipeline.contract.evaluation import Evaluation, evaluation_of
 from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.inference.engine import load_engine
@@ -53,7 +55,7 @@ class Loaded:
     signature: Signature = field(repr=False)
     engine: Engine = field(repr=False)
     contract: Contract = field(repr=False)
-    evaluation: dict[str, Any] = field(repr=False)
+    evaluation: Evaluation = field(repr=False)
     gate: tuple[dict[str, Any], ...] = field(repr=False)
     example: dict[str, Any] = field(repr=False)
     mlflow_version: str
@@ -79,8 +81,8 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
     Raises :class:`Unfit` in one line that names the file.
     """
     _check_digest(folder, found)
-    contract = _contract(folder / FILE)
-    evaluation: dict[str, Any] = _decoded(folder / "evaluation.json", dict[str, Any])
+    contract = _read(folder / FILE, contract_of)
+    evaluation = _read(folder / EVALUATION, evaluation_of)
     expected = _decoded(folder / EXPECTED, Expected)
     if not expected.rows:
         raise Unfit("missing", f"{folder / 'expected.json'}: holds no row: register the version anew with `mlops run`")
@@ -278,9 +280,9 @@ def _decoded(path: Path, kind: type[Content]) -> Content:
         raise Unfit("unreadable", f"{path}: is damaged ({one_line(error)}): restore it, or promote another version") from error
 
 
-def _contract(path: Path) -> Contract:
+def _read(path: Path, reader: Callable[[bytes], Content]) -> Content:
     try:
-        return contract_of(path.read_bytes())
+        return reader(path.read_bytes())
     except FileNotFoundError as error:
         raise Unfit("missing", f"{path}: is missing: register the version anew with `mlops run`") from error
     except (Unreadable, OSError) as error:

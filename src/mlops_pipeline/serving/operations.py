@@ -152,6 +152,6 @@ def _described(served: Served) -> dict[str, Any]:
         "estimator": loaded.contract.estimator,
         "columns": columns,
         "example": served.example,
-        "metrics": loaded.evaluation.get("metrics", {}),
+        "metrics": loaded.evaluation.metrics,
         "gate": list(loaded.gate),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import part_settings
+from mlops_pipeline.contract.evaluation import TwinReport
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import one_line
 from mlops_pipeline.inference.engine import score
@@ -21,21 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class Twin:
-    """What became of a conversion."""
-
-    accepted: bool
-    max_difference: float | None
-    reason: str
-
-    def as_json(self) -> dict[str, Any]:
-        return {"accepted": self.accepted, "max_difference": self.max_difference, "reason": self.reason}
-
-
 def make_twin(
     form: plugins.ModelFormat, version: Path, fitted: Any, contract: Contract, x: pd.DataFrame, predicted: Any, tolerance: float, **own: Any
-) -> Twin:
+) -> TwinReport:
     """Save a fitted model as a twin in a version's folder, and compare it with ``predicted``, what the model itself said of the rows ``x``.
 
     Differences are absolute for probabilities, and in standard deviations of the predictions for regression. Kept only if no row
@@ -56,20 +44,20 @@ def _made(
     predicted: Any,
     tolerance: float,
     own: Mapping[str, Any],
-) -> Twin:
+) -> TwinReport:
     if fitted is None:
-        return Twin(False, None, f"not convertible: a model in the format {contract.own_format} cannot be had as it was fitted")
+        return TwinReport(False, None, f"not convertible: a model in the format {contract.own_format} cannot be had as it was fitted")
     try:
         save(form, version, fitted, contract, own)
         said = predict(load(form, version, contract, 1), x, contract.features)
     except Exception as error:  # noqa: BLE001  # whatever a converter cannot do is a reason to serve without it, not to stop the run
-        return Twin(False, None, f"not convertible: {type(error).__name__}: {one_line(error)}")
+        return TwinReport(False, None, f"not convertible: {type(error).__name__}: {one_line(error)}")
     if said.shape != predicted.shape:
-        return Twin(False, None, f"predicts shape {said.shape}, not {predicted.shape}")
+        return TwinReport(False, None, f"predicts shape {said.shape}, not {predicted.shape}")
     difference = difference_of(said, predicted, contract)
     if not difference <= tolerance:
-        return Twin(False, round(difference, 9), f"differs by {difference:.2g} on a held-out row, more than {tolerance:g}")
-    return Twin(True, round(difference, 9), f"agrees within {difference:.1g} on all {len(x):,} held-out rows")
+        return TwinReport(False, round(difference, 9), f"differs by {difference:.2g} on a held-out row, more than {tolerance:g}")
+    return TwinReport(True, round(difference, 9), f"agrees within {difference:.1g} on all {len(x):,} held-out rows")
 
 
 def save(form: plugins.ModelFormat, version: Path, fitted: Any, contract: Contract, own: Mapping[str, Any]) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import base64
-import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import to_builtins
+from msgspec.structs import replace
+
 from mlops_pipeline.config.pipeline import Settings, feature_columns, twins_of
+from mlops_pipeline.contract.evaluation import FILE, Evaluation, TwinReport
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.task import PROBABILITY, free_names, has_classes
 from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.scorer import contract_at, scorer_of
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.modelling.formats.twin import Twin, make_twin
+from mlops_pipeline.modelling.formats.twin import make_twin
 from mlops_pipeline.pages import page
 from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.runs import Tracking
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.modelling.metrics import Predictions
 
 
-OFF = Twin(False, None, "switched off")
+OFF = TwinReport(reason="switched off")
 
 
 def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
@@ -52,34 +55,39 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
         ours = predictions_of(test[data.target], predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
         champion = Registry(tracking).champion_besides(contract.model_sha256)
-        evaluation["champion"] = compare(*champion, ours, classes, test, rules, settings.seed) if champion else None
+        against = compare(*champion, ours, classes, test, rules, settings.seed) if champion else None
     with replacing_folder(layout.evaluation) as folder:
         with console.status("making twins"), ThreadPoolExecutor(1) as aside:
             # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
             converting = aside.submit(_twins, settings, folder, engine, contract, x, predicted)
-            evaluation["importance"] = importance(engine, contract, x, ours, settings)
+            important = importance(engine, contract, x, ours, settings)
             twins = converting.result()
-        evaluation["random_split"] = _random_split(settings, layout, contract) if rules.random_split_check else None
-        evaluation["onnx"] = twins.pop("onnx", OFF).as_json()
-        evaluation["twins"] = {name: twin.as_json() for name, twin in twins.items()}
+        evaluation = replace(
+            evaluation,
+            champion=against,
+            importance=important,
+            random_split=_random_split(settings, layout, contract) if rules.random_split_check else None,
+            onnx=twins.pop("onnx", OFF),
+            twins=twins,
+        )
         _write_predictions(folder / "predictions.parquet", test, ours, classes, settings)
-        plots = draw_all(folder, ours, [str(c) for c in contract.answers], evaluation["calibration"], evaluation["importance"])
-        write_json(folder / "evaluation.json", evaluation)
+        plots = draw_all(folder, ours, [str(c) for c in contract.answers], *map(to_builtins, (evaluation.calibration, important)))
+        write_json(folder / FILE, evaluation.as_json())
         _write_report(folder, plots, settings, contract, evaluation)
     write_json(layout.metrics, flat(evaluation))
     run_id = tracking.record_training(contract, None)
-    tracking.record_evaluation(run_id, flat(evaluation), layout.evaluation, sha256_of_file(layout.evaluation / "evaluation.json"))
+    tracking.record_evaluation(run_id, flat(evaluation), layout.evaluation, sha256_of_file(layout.evaluation / FILE))
     _say(console, evaluation, ours, len(classes))
 
 
-def _random_split(settings: Settings, layout: Layout, contract: Contract) -> float:
+def _random_split(settings: Settings, layout: Layout, contract: Contract) -> float | None:
     from mlops_pipeline.modelling.evaluation import random_split
 
     encoder = next((part["name"] for part in contract.parts if part["kind"] == "encoder"), None)
     return random_split(settings, layout, contract.estimator, contract.params, encoder)
 
 
-def _twins(settings: Settings, folder: Path, engine: Engine, contract: Contract, x: Any, predicted: Any) -> dict[str, Twin]:
+def _twins(settings: Settings, folder: Path, engine: Engine, contract: Contract, x: Any, predicted: Any) -> dict[str, TwinReport]:
     """What became of each twin; the files of those that agree lie in the folder."""
     fitted, rules = getattr(engine, "fitted", None), settings.onnx
     return {
@@ -98,31 +106,35 @@ def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classe
     pl.DataFrame(columns).write_parquet(path, compression="zstd")
 
 
-def _write_report(folder: Path, plots: list[str], settings: Settings, training: Contract, evaluation: dict[str, Any]) -> None:
+def _write_report(folder: Path, plots: list[str], settings: Settings, training: Contract, evaluation: Evaluation) -> None:
     pictures = [(name.removesuffix(".png").replace("_", " "), base64.b64encode((folder / name).read_bytes()).decode()) for name in plots]
     title = f"Evaluation of {settings.name}"
     write_text(folder / "report.html", page("evaluation.html", title=title, training=training, evaluation=evaluation, pictures=pictures))
 
 
-def _say(console: Console, evaluation: dict[str, Any], ours: Predictions, classes: int) -> None:
-    metric = evaluation["metric"]
-    main, baseline = evaluation["metrics"][metric], evaluation["baseline"][metric]
-    rows = f"{evaluation['test_rows']:,} held-out row{'' if evaluation['test_rows'] == 1 else 's'}"
-    if math.isnan(main["value"]):
+def _say(console: Console, evaluation: Evaluation, ours: Predictions, classes: int) -> None:
+    metric = evaluation.metric
+    main, baseline = evaluation.metrics[metric], evaluation.baseline[metric]
+    rows = f"{evaluation.test_rows:,} held-out row{'' if evaluation.test_rows == 1 else 's'}"
+    if main.value is None:
         console.print(f"            [bold]{metric} could not be measured[/bold]: {_only(ours, classes)} among {rows}", markup=True)
     else:
         console.print(
-            f"            [bold]{metric} {main['value']:.4f}[/bold] ({evaluation['confidence']:.0%} interval {main['low']:.4f} to "
-            f"{main['high']:.4f}) on {rows}; baseline {baseline:.4f}",
+            f"            [bold]{metric} {main.value:.4f}[/bold] ({evaluation.confidence:.0%} interval {_said(main.low)} to "
+            f"{_said(main.high)}) on {rows}; baseline {_said(baseline)}",
             markup=True,
         )
-    worst = evaluation["worst_slice"]
+    worst = evaluation.worst_slice
     if worst:
-        console.print(f"            worst slice: {worst['column']} = {worst['value']} with {worst['metric']:.4f} on {worst['rows']:,} rows")
-    if evaluation["random_split"] is not None and not math.isnan(evaluation["random_split"]):
-        console.print(f"            a random split would have said {evaluation['random_split']:.4f}, which is no promise for the future")
-    for name, twin in {"ONNX": evaluation["onnx"], **evaluation["twins"]}.items():
-        console.print(f"            {name} twin: {twin['reason']}")
+        console.print(f"            worst slice: {worst.column} = {worst.value} with {_said(worst.metric)} on {worst.rows:,} rows")
+    if evaluation.random_split is not None:
+        console.print(f"            a random split would have said {evaluation.random_split:.4f}, which is no promise for the future")
+    for name, twin in {"ONNX": evaluation.onnx, **evaluation.twins}.items():
+        console.print(f"            {name} twin: {twin.reason}")
+
+
+def _said(figure: float | None) -> str:
+    return "nan" if figure is None else f"{figure:.4f}"
 
 
 def _only(ours: Predictions, classes: int) -> str:

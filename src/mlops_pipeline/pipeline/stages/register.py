@@ -9,13 +9,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.contract.evaluation import FILE as EVALUATION
+from mlops_pipeline.contract.evaluation import AgainstChampion, Evaluation
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.events import ChampionChanged, GateDecided, Judged, Listener, ignored
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.engine import score
 from mlops_pipeline.inference.formats import folder_of, formats_in
-from mlops_pipeline.inference.scorer import Scorer, contract_at, example_rows, load_scorer
+from mlops_pipeline.inference.scorer import Scorer, contract_at, evaluation_at, example_rows, load_scorer
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule, decide, decide_again
@@ -38,7 +42,7 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
     """
     tracking = Tracking(settings, layout).open()
     registry = Registry(tracking)
-    training, evaluation = contract_at(layout.training), read_json(layout.evaluation / "evaluation.json")
+    training, evaluation = contract_at(layout.training), evaluation_at(layout.evaluation / EVALUATION)
     with tempfile.TemporaryDirectory(prefix="mlops-register-") as temporary:
         folder = _assembled(layout, Path(temporary) / "model")
         content = content_digest(folder)
@@ -52,7 +56,8 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
                 latency_ms = version.latency_ms or latency_ms
                 rules = decide_again(settings.gate, evaluation, then, latency_ms=latency_ms, size_mb=size_mb)
             else:
-                evaluation["champion"] = _against_todays_champion(tracking, settings, layout, training, evaluation)
+                against = _against_todays_champion(tracking, settings, layout, training, evaluation)
+                evaluation = msgspec.structs.replace(evaluation, champion=against)
                 rolled_back = version.rolled_back if version else ""
                 rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=rolled_back)
             passed = all(rule.passed for rule in rules)
@@ -95,7 +100,7 @@ def _assembled(layout: Layout, folder: Path) -> Path:
     for form in formats_in(layout.evaluation):
         shutil.copytree(folder_of(form, layout.evaluation), folder_of(form, folder))
     shutil.copy(layout.training, folder / "training.json")
-    shutil.copy(layout.evaluation / "evaluation.json", folder / "evaluation.json")
+    shutil.copy(layout.evaluation / EVALUATION, folder / EVALUATION)
     rows = example_rows(folder)
     write_json(folder / "expected.json", {"rows": rows.to_dicts(), "outputs": load_scorer(folder).predict(rows).tolist()})
     return folder
@@ -114,8 +119,8 @@ def _latency_ms(scorer: Scorer, folder: Path) -> float:
 
 
 def _against_todays_champion(
-    tracking: Tracking, settings: Settings, layout: Layout, training: Contract, evaluation: dict[str, Any]
-) -> dict[str, Any] | None:
+    tracking: Tracking, settings: Settings, layout: Layout, training: Contract, evaluation: Evaluation
+) -> AgainstChampion | None:
     """The stored comparison if it is with today's champion; made again if another became champion since."""
     from mlops_pipeline.modelling.against_champion import compare
     from mlops_pipeline.modelling.evaluation import held_out
@@ -124,8 +129,8 @@ def _against_todays_champion(
     if found is None:
         return None
     champion, folder = found
-    stored: dict[str, Any] | None = evaluation.get("champion")
-    if stored is not None and stored["content_sha256"] == champion.content_sha256:
+    stored = evaluation.champion
+    if stored is not None and stored.content_sha256 == champion.content_sha256:
         return stored
     test, ours = held_out(settings, layout, training.classes)
     return compare(champion, folder, ours, training.classes, test, settings.evaluate, settings.seed)
@@ -138,18 +143,18 @@ def _registered(
     folder: Path,
     content: str,
     training: Contract,
-    evaluation: dict[str, Any],
+    evaluation: Evaluation,
     rules: list[Rule],
     passed: bool,
     latency_ms: float,
 ) -> Version:
     tags = {
         MODEL_TAG: training.model_sha256,
-        EVALUATED_TAG: evaluation["test_sha256"],
+        EVALUATED_TAG: evaluation.test_sha256,
         GATE_TAG: json.dumps([rule.as_json() for rule in rules]),
         PASSED_TAG: str(passed).lower(),
         LATENCY_TAG: f"{latency_ms:.3f}",
-        f"mlops.{evaluation['metric']}": str(evaluation["metrics"][evaluation["metric"]]["value"]),
+        f"mlops.{evaluation.metric}": str(evaluation.metrics[evaluation.metric].value),
     }
     if version is not None:
         if not version.is_champion or list(version.gate) != [rule.as_json() for rule in rules]:
@@ -160,7 +165,7 @@ def _registered(
         run_id,
         read_json(tracking.layout.metrics),
         tracking.layout.evaluation,
-        sha256_of_file(tracking.layout.evaluation / "evaluation.json"),
+        sha256_of_file(tracking.layout.evaluation / EVALUATION),
     )
     return registry.add(folder, content, run_id, tags)
 

@@ -1,0 +1,129 @@
+"""What held-out rows said of a model: written by evaluation as ``evaluation.json``, read by whatever judges, shows or serves it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from mlops_pipeline.contract.spec import Unreadable
+
+FORMAT = 1
+"""The structure's version. Files of before it was one have 0, and the same fields, no ``twins``."""
+
+FILE = "evaluation.json"
+
+Figure = float | None
+"""A number, or None where it could not be measured."""
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A figure with its bootstrap interval."""
+
+    value: Figure = None
+    low: Figure = None
+    high: Figure = None
+
+
+class Bin(msgspec.Struct, frozen=True):
+    """Rows of like predictions: the mean of what was said of them, and of what was seen."""
+
+    predicted: Figure = None
+    observed: Figure = None
+    rows: int = 0
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """The rows with one value of one column, and the metric on them; of the worst, with its interval."""
+
+    column: str
+    value: str
+    rows: int = 0
+    metric: Figure = None
+    low: Figure = None
+    high: Figure = None
+
+
+class Importance(msgspec.Struct, frozen=True):
+    """How much of the metric is lost when a column is shuffled, and the spread of that."""
+
+    feature: str
+    drop: Figure = None
+    spread: Figure = None
+
+
+class TwinReport(msgspec.Struct, frozen=True):
+    """What became of a twin in another format."""
+
+    accepted: bool = False
+    max_difference: Figure = None
+    reason: str = ""
+
+
+class AgainstChampion(msgspec.Struct, frozen=True):
+    """The model and the champion of then on the same rows; ``reason`` says why not, where they are not comparable."""
+
+    version: int = 0
+    content_sha256: str = ""
+    model_sha256: str = ""
+    comparable: bool = False
+    reason: str = ""
+    metric: Figure = None
+    improvement: Interval = Interval()
+    """Above 0 where the model is better."""
+    share_of_resamples_worse: Figure = None
+    lower_is_better: bool = False
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """One evaluation. ``metric`` is the one that versions are compared by, and a key of ``metrics`` and ``baseline``."""
+
+    format: int = 0
+    metric: str = ""
+    confidence: float = 0.95
+    resamples: int = 0
+    test_rows: int = 0
+    test_sha256: str = ""
+    test_span: str = ""
+    train_span: str = ""
+    split: str = ""
+    warning: str | None = None
+    metrics: dict[str, Interval] = {}
+    baseline: dict[str, Figure] = {}
+    """Of the dummy that says the training rows' class shares, or their mean."""
+    improvement_over_baseline: Interval = Interval()
+    calibration: list[Bin] = []
+    calibration_error: Figure = None
+    slices: list[Slice] = []
+    """Worst first."""
+    worst_slice: Slice | None = None
+    champion: AgainstChampion | None = None
+    importance: list[Importance] = []
+    random_split: Figure = None
+    onnx: TwinReport = TwinReport()
+    twins: dict[str, TwinReport] = {}
+    """Of formats beside ours."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Ready for ``evaluation.json``."""
+        content: dict[str, Any] = msgspec.to_builtins(self)
+        return content
+
+    def __getitem__(self, key: str) -> Any:
+        """As in the file, for gate rules that were written before this was a type."""
+        return self.as_json()[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The same, with a default."""
+        return self.as_json().get(key, default)
+
+
+def evaluation_of(content: bytes) -> Evaluation:
+    """Read an evaluation, also one of an earlier version; raises :class:`Unreadable`."""
+    try:
+        evaluation = msgspec.json.decode(content, type=Evaluation)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(f"is no evaluation of a model ({error})") from error
+    if evaluation.format > FORMAT:
+        raise Unreadable(f"has the format {evaluation.format}, newer than {FORMAT}: install a newer mlops-pipeline")
+    return evaluation
