@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _end_with(error: str) -> NoReturn:
-    from mlops_pipeline.config.tree import without_secrets
+    from mlops_pipeline.errors import without_secrets
 
     print(f"error: {without_secrets(error)}", file=sys.stderr)
     sys.exit(2)

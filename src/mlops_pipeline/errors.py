@@ -1,6 +1,7 @@
-"""The one error that a user is meant to read."""
+"""The one error that a user is meant to read, and what no message shows."""
 
 import re
+from urllib.parse import unquote
 
 
 class PipelineError(Exception):
@@ -14,6 +15,46 @@ class ServiceAway(PipelineError):
     """A server that does not answer now: trying again may help."""
 
 
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40}):/{1,2}\S*@")
+"""With one slash where an address was taken for a path."""
+_PARAMETER = re.compile(r"([?&;])([^=&;?\s]+)=([^&;\s]+)")
+_SPACED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40})://[^\s/?#@:\[]*:(?!\d{1,5}(?:[^\w@]|$))\S[^@\n]{0,200}@(?=\S)")
+"""An address whose password has spaces; after a port there is none."""
+_SPACED_DIGITS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40})://(?!localhost:)[^\s/?#@:\[.]*:\d{1,5}(?:[ \t]+[^\s@]+){1,3}@(?=\S)")
+"""One whose password begins like a port: a user has no dot, as most hosts have, and few words stand before the ``@``."""
+_QUOTED = r"""'(?:\\.|[^'\\])*(?:'|$)|"(?:\\.|[^"\\])*(?:"|$)"""
+_NAME = (
+    r"(?<![\w-])(?:[\w-]*(?:password|passwd|passphrase|pwd|secret|token|signature|(?:api|access|account|private|secret)[_-]?key)"
+    r"|(?:[\w-]*[_-])?pass)"
+)
+_ASSIGNED = re.compile(rf"({_NAME}[ \t]*=(?!=)[ \t]*)(?!…)(?:{_QUOTED}|\{{[^}}]*(?:\}}|$)|(?:\\.|[^&;\s])+)", re.IGNORECASE)
+_MAPPED = re.compile(rf"""((["']){_NAME}\2[ \t]*:[ \t]*)(?:{_QUOTED})""", re.IGNORECASE)
+_HEADER = re.compile(
+    r"""(\bauthorization["']?[ \t]*[:=][ \t]*["']?)(?!…)"""
+    r"""(?:digest[ \t].*|(?:(?:basic|bearer|token|negotiate|apikey)[ \t]+)?[^\s"',;)]+)""",
+    re.IGNORECASE,
+)
+_SECRET_WORDS = ("pass", "pwd", "secret", "token", "sig", "key", "credential", "auth")
+
+LONGEST = 20_000
+"""Letters of another's message that are looked at."""
+
+
+def without_secrets(text: str) -> str:
+    """A message without the users, passwords and tokens in it, of addresses and of assignments; a quoted one is hidden whole."""
+
+    def parameter(found: re.Match[str]) -> str:
+        name = unquote(found[2]).lower()
+        return f"{found[1]}{found[2]}=…" if any(word in name for word in _SECRET_WORDS) else found[0]
+
+    for secret in (_SPACED, _SPACED_DIGITS, _USER):
+        text = secret.sub(r"\1://…@", text)
+    for secret in (_HEADER, _ASSIGNED, _MAPPED):
+        text = secret.sub(r"\1…", text)
+    return _PARAMETER.sub(parameter, text)
+
+
 def one_line(error: object, limit: int = 200) -> str:
-    """What another library says, folded into part of one line, without the passwords of the addresses in it."""
-    return re.sub(r"://\S*@", "://…@", " ".join(str(error).split()))[:limit]
+    """What another library says, folded into part of one line, without the users, passwords and tokens in it."""
+    said = " ".join(str(error)[:LONGEST].split())
+    return re.sub(r"://\S*@", "://…@", without_secrets(said))[:limit]

@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from mlops_pipeline.config.pipeline import registry_uri
-from mlops_pipeline.config.tree import without_secrets
-from mlops_pipeline.errors import one_line
+from mlops_pipeline.errors import one_line, without_secrets
 
 if TYPE_CHECKING:
     from mlops_pipeline.config.pipeline import Settings
@@ -309,6 +308,18 @@ def read_events(path: Path) -> Iterator[Event]:
             event = _event(line)
             if event is not None:
                 yield event
+
+
+def champion_told(path: Path, model: str) -> tuple[int | None, frozenset[int]]:
+    """The version that a file last tells of as champion of a model, and those that passed the gate since."""
+    champion: int | None = None
+    passed: set[int] = set()
+    for event in read_events(path) if path.is_file() else ():
+        if isinstance(event, ChampionChanged) and event.model == model:
+            champion, passed = event.version, set()
+        elif isinstance(event, GateDecided) and event.model == model and event.passed:
+            passed.add(event.version)
+    return champion, frozenset(passed)
 
 
 def _event(line: bytes) -> Event | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mlops_pipeline.events import ChampionChanged, read_events
 from mlops_pipeline.registry.versions import content_digest
 from tests.conftest import Project, made_once, process_environment, trained
 from tests.integration_tests.conftest import mlflow_client
@@ -169,7 +170,17 @@ def test_a_kill_while_a_challenger_replaces_a_champion_leaves_exactly_one(run: R
         assert Path(project.folder / "models/registry/best_model/MLmodel").is_file()
         run(project)
         assert [aliases for number, aliases in sorted(registered(project)) if number == "2"] == [["champion"]]
+        *_, (version, former) = champions_told(project)
+        assert (version, former) == (2, 1), "the alias was moved and nobody told, so the next run does"
+        run(project)
+        assert champions_told(project)[-2:-1] != [(2, 1)], "and tells it once"
         project.mlops("models", "promote", "1", "--config", str(project.config))
+
+
+def champions_told(project: Project) -> list[tuple[int, int | None]]:
+    """Each change of the champion that is told of: the version and the one before."""
+    found = read_events(project.folder / "data/events.jsonl")
+    return [(event.version, event.former) for event in found if isinstance(event, ChampionChanged)]
 
 
 @pytest.mark.parametrize("seconds", [1.5, 3.0, 4.5, 6.0])

@@ -209,6 +209,7 @@ def test_a_model_in_a_format_of_ones_own_is_trained_judged_registered_predicted_
         "train": {"estimator": "lightgbm", "encoder": "ordinal", "params": {"n_estimators": 12}, "format": "lightgbm_text"},
         "plugins": ["src/text.py"],
         "onnx": {"enabled": False},
+        "registry": {"card": {"owner": "Ann, ann@example.org", "limits": "Not for *winter*."}},
         "tuning": {},
         "evaluate": {},
         "validate": {},
@@ -222,6 +223,9 @@ def test_a_model_in_a_format_of_ones_own_is_trained_judged_registered_predicted_
     training = read(champion / "training.json")
     assert {"kind": "format", "name": "lightgbm_text", "owner": "src/text.py"} in training["parts"]
     assert training["model_bytes"] > 1000
+    assert training["card"] == {"owner": "Ann, ann@example.org", "intended_use": "", "limits": "Not for *winter*."}
+    card = (champion / "MODEL_CARD.md").read_text()
+    assert "**Owner.** Ann, ann@example.org\n" in card and "**Limits.** Not for *winter*.\n" in card and "Intended use" not in card
     assert read(champion / "evaluation.json")["importance"]
     table, written = project.folder / "table.csv", project.folder / "said.csv"
     predicted = project.mlops("predict", "--input", str(table), "--output", str(written), "--config", str(project.config)).stdout

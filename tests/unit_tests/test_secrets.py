@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_pipeline.cli import main
-from mlops_pipeline.config.tree import hidden, without_secrets
+from mlops_pipeline.config.tree import hidden
+from mlops_pipeline.errors import one_line, without_secrets
 from tests.unit_tests.workshop import content_with
 
 SECRET = "s3same"
@@ -144,3 +145,18 @@ def main_ended_with(code: int, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert (ended.value.code or 0) == code
+
+
+@pytest.mark.parametrize("before", range(150, 260, 7))
+def test_a_message_is_not_cut_within_a_secret(before: int) -> None:
+    """What is cut off has no end by which it could be told."""
+    for secret in (f"postgresql://anna:{SECRET}-{'x' * 60}@host/db", f"password='{SECRET} {'x' * 60}'", f"?token={SECRET}{'x' * 60}"):
+        said = one_line(f"{'w' * before} {secret} and more")
+        assert SECRET[:3] not in said
+        assert len(said) <= 200
+
+
+def test_a_password_that_begins_like_a_port_is_hidden_and_a_port_is_not() -> None:
+    assert without_secrets(f"at http://anna:123 {SECRET}@host/db: no answer") == "at http://…@host/db: no answer"
+    for message in ("http://host.example:5000 is away: ask a@example.org", "http://localhost:5000 says no to a@b", "http://web:80/a b@c"):
+        assert without_secrets(message) == message

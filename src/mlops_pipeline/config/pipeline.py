@@ -141,11 +141,20 @@ class Tracking(Frozen):
     artifacts: str | None = Field(None, description="artifact root; default: mlflow/artifacts, or the server's own")
 
 
+class Card(Frozen):
+    """The owner's own words on the model card; they travel with every version."""
+
+    owner: str = Field("", description="who answers for the model, and how to reach them")
+    intended_use: str = Field("", description="what its predictions are for, and what they are not for")
+    limits: str = Field("", description="where it is not to be trusted")
+
+
 class Registry(Frozen):
     """Where versions are registered; ``MLFLOW_REGISTRY_URI`` in the environment wins over ``uri``."""
 
     uri: str | None = Field(None, description="default: the tracking address")
     model: Name | None = Field(None, description="registered name; default: the pipeline's name")
+    card: Card = Card()
 
 
 class Paths(Frozen):

@@ -1,16 +1,14 @@
 """Any settings tree: a frozen model of Pydantic's, read from a YAML file; what is wrong is told in one line."""
 
 import difflib
-import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
-from urllib.parse import unquote
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import PipelineError, one_line, without_secrets
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
@@ -60,44 +58,10 @@ def tree_of(tree: type[Tree], content: dict[str, Any], origin: str, at: tuple[st
         raise PipelineError(_one_line(error, origin, tree, at)) from error
 
 
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40}):/{1,2}\S*@")
-"""With one slash where an address was taken for a path."""
-_PARAMETER = re.compile(r"([?&;])([^=&;?\s]+)=([^&;\s]+)")
-_SPACED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40})://[^\s/?#@:\[]*:(?!\d{1,5}(?:[^\w@]|$))\S[^@\n]{0,200}@(?=\S)")
-"""An address whose password has spaces; after a port there is none."""
-_QUOTED = r"""'(?:\\.|[^'\\])*(?:'|$)|"(?:\\.|[^"\\])*(?:"|$)"""
-_NAME = (
-    r"(?<![\w-])(?:[\w-]*(?:password|passwd|passphrase|pwd|secret|token|signature|(?:api|access|account|private|secret)[_-]?key)"
-    r"|(?:[\w-]*[_-])?pass)"
-)
-_ASSIGNED = re.compile(rf"({_NAME}[ \t]*=(?!=)[ \t]*)(?!…)(?:{_QUOTED}|\{{[^}}]*(?:\}}|$)|(?:\\.|[^&;\s])+)", re.IGNORECASE)
-_MAPPED = re.compile(rf"""((["']){_NAME}\2[ \t]*:[ \t]*)(?:{_QUOTED})""", re.IGNORECASE)
-_HEADER = re.compile(
-    r"""(\bauthorization["']?[ \t]*[:=][ \t]*["']?)(?!…)"""
-    r"""(?:digest[ \t].*|(?:(?:basic|bearer|token|negotiate|apikey)[ \t]+)?[^\s"',;)]+)""",
-    re.IGNORECASE,
-)
-_SECRET_WORDS = ("pass", "pwd", "secret", "token", "sig", "key", "credential", "auth")
-
-
 def hidden(address: str) -> str:
     """An address without its user, password and tokens, whatever signs they are made of."""
     head, at, tail = address.rpartition("@")
     return without_secrets(f"{head.split('://')[0]}://…@{tail}" if at and "://" in head else address)
-
-
-def without_secrets(text: str) -> str:
-    """A message without the users, passwords and tokens in it, of addresses and of assignments; a quoted one is hidden whole."""
-
-    def parameter(found: re.Match[str]) -> str:
-        name = unquote(found[2]).lower()
-        return f"{found[1]}{found[2]}=…" if any(word in name for word in _SECRET_WORDS) else found[0]
-
-    for secret in (_SPACED, _USER):
-        text = secret.sub(r"\1://…@", text)
-    for secret in (_HEADER, _ASSIGNED, _MAPPED):
-        text = secret.sub(r"\1…", text)
-    return _PARAMETER.sub(parameter, text)
 
 
 def shown(value: Any) -> Any:

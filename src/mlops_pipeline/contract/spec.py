@@ -59,6 +59,14 @@ class Recipe(msgspec.Struct, frozen=True):
         return (*self.counts, *self.history)
 
 
+class Card(msgspec.Struct, frozen=True):
+    """What a model's owner says of it, in their own words; empty where they say nothing."""
+
+    owner: str = ""
+    intended_use: str = ""
+    limits: str = ""
+
+
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """What a model takes and says, and what it was made of."""
 
@@ -80,6 +88,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     tuning: dict[str, Any] = {}
     parts: list[dict[str, str]] = []
     """Parts of others that the model needs: kind, name and owner of each."""
+    card: Card = Card()
     seed: int = 0
     model_sha256: str = ""
     model_bytes: int = 0

@@ -124,7 +124,7 @@ def bring_up_to_date(
         return "current"
     if all(cause.kind == "best_model" for cause in because):
         tell(StageBegan(**name, causes=tuple(because)))
-        publish(settings, layout)
+        publish(settings, layout, tell)
         cache.write()
         tell(StageRestored(**name, source="registry"))
         return "restored"
@@ -164,12 +164,15 @@ def registry_causes(settings: Settings, layout: Layout) -> list[Cause]:
     return [Cause("best_model", f"{layout.relative(layout.best_model)} is not the champion")]
 
 
-def publish(settings: Settings, layout: Layout) -> None:
-    """Point ``best_model`` at the champion, whoever it is; nothing is decided anew."""
+def publish(settings: Settings, layout: Layout, tell: Listener) -> None:
+    """Point ``best_model`` at the champion, whoever it is, and tell of one that nobody was told of; nothing is decided anew."""
     from mlops_pipeline.registry.champion import Registry
     from mlops_pipeline.registry.runs import Tracking
 
-    Registry(Tracking(settings, layout)).publish()
+    registry = Registry(Tracking(settings, layout))
+    if late := registry.untold_champion():
+        tell(late)
+    registry.publish()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.pipeline import Settings, registry_uri, tracking_uri
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import ChampionChanged, champion_told
 from mlops_pipeline.files import read_json, swap, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete
@@ -60,6 +61,21 @@ class Registry(RegisteredModel):
     def deciding(self) -> AbstractContextManager[None]:
         """Only one process at a time may decide on the champion."""
         return store_lock(self.uri, self._layout, "champion")
+
+    def untold_champion(self) -> ChampionChanged | None:
+        """The change that a run made and was killed before it told of it: the alias is moved first."""
+        champion, (told, passed) = self.champion(), champion_told(self._layout.events, self.name)
+        if champion is None or champion.number == told or champion.number not in passed:
+            return None
+        return ChampionChanged(
+            pipeline=self._tracking.settings.name,
+            model=self.name,
+            version=champion.number,
+            former=told,
+            content_sha256=champion.content_sha256,
+            run_id=champion.run_id,
+            how="passed the gate",
+        )
 
     def champion_besides(self, model_sha256: str) -> tuple[Version, Path] | None:
         """The champion and its folder on this machine; None if there is none, or if it is this very model."""

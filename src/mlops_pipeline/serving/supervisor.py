@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_pipeline.config.serving import Serving
-from mlops_pipeline.config.tree import without_secrets
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import PipelineError, one_line, without_secrets
 from mlops_pipeline.server_layout import Place, place_of
 from mlops_pipeline.serving import logs
 from mlops_pipeline.serving.worker import tls_files, work

@@ -14,7 +14,7 @@ import msgspec
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.evaluation import FILE as EVALUATION
 from mlops_pipeline.contract.evaluation import AgainstChampion, Evaluation
-from mlops_pipeline.contract.spec import Contract
+from mlops_pipeline.contract.spec import Card, Contract
 from mlops_pipeline.events import ChampionChanged, GateDecided, Judged, Listener, ignored
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.engine import score
@@ -44,11 +44,14 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
     registry = Registry(tracking)
     training, evaluation = contract_at(layout.training), evaluation_at(layout.evaluation / EVALUATION)
     with tempfile.TemporaryDirectory(prefix="mlops-register-") as temporary:
-        folder = _assembled(layout, Path(temporary) / "model")
+        training = msgspec.structs.replace(training, card=Card(**settings.registry.card.model_dump()))
+        folder = _assembled(layout, training, Path(temporary) / "model")
         content = content_digest(folder)
         latency_ms = _latency_ms(load_scorer(folder, threads=1), folder)
         size_mb = training.model_bytes / 1e6
         with registry.deciding():
+            if late := registry.untold_champion():
+                tell(late)
             version = registry.find(content)
             if version is not None and version.is_champion:
                 then = [Rule(**rule) for rule in version.gate]
@@ -94,12 +97,12 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
     _say(console, registry.name, version, rules, passed)
 
 
-def _assembled(layout: Layout, folder: Path) -> Path:
+def _assembled(layout: Layout, training: Contract, folder: Path) -> Path:
     """The version's own folder: the MLflow model, its twin, what it was trained and judged on, and expected outputs."""
     shutil.copytree(layout.model, folder)
     for form in formats_in(layout.evaluation):
         shutil.copytree(folder_of(form, layout.evaluation), folder_of(form, folder))
-    shutil.copy(layout.training, folder / "training.json")
+    write_json(folder / "training.json", training.as_json())
     shutil.copy(layout.evaluation / EVALUATION, folder / EVALUATION)
     rows = example_rows(folder)
     write_json(folder / "expected.json", {"rows": rows.to_dicts(), "outputs": load_scorer(folder).predict(rows).tolist()})
