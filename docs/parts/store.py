@@ -37,7 +37,7 @@ class Written:
         self._files, self._wanted = files, wanted
         self.layouts = list({layout.digest(): layout for _, layout in self._all() if layout is not None}.values())
 
-    def requests(self, limit: int | None) -> Iterator[Recorded]:
+    def requests(self, limit: int | None) -> Iterator[Recorded]:  # noqa: ARG002  # more than a limit will do
         """All of them: a limit only says how many would do."""
         for line, layout in self._all():
             yield recorded([line[name] for name in FIELDS], layout, base64.b64decode(line["blob"]))
