@@ -1,6 +1,8 @@
 # Everything here sets up what it needs by itself: `make run`, `make test`.
 PYTHON ?= python3
 TESTS ?= tests/
+# Test processes: a number, or auto for one more than there are cores (tests/scheduling.py).
+TEST_WORKERS ?= auto
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILD = docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) --build-arg VERSION=$(VERSION) \
 	--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -19,7 +21,7 @@ run: setup ## set up, then run the pipeline on the flights of 2013
 	@mlops run
 
 test: setup-dev ## set up, then run every test that this machine can run
-	python -m pytest -p tests.second_try $(TESTS) -n auto --dist loadgroup --durations=20
+	python -m pytest -p tests.second_try $(TESTS) -n $(TEST_WORKERS) --dist loadgroup --durations=20
 
 check: setup-dev ## lint, types, layers, dependencies, dead code
 	ruff format --check .

@@ -26,14 +26,13 @@ from filelock import FileLock
 from hypothesis import settings
 
 from mlops_pipeline import environment
-from tests.scheduling import pytest_xdist_make_scheduler  # noqa: F401 - pytest asks for it here
+from tests.scheduling import cores, pytest_xdist_auto_num_workers, pytest_xdist_make_scheduler  # noqa: F401 - pytest asks for them here
 
 environment.prepare()
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job: its children would not hear Ctrl-C either
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # each worker has its share of the cores: more threads would only wait for each other
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
 
 # Property tests ask the same questions on every run, on a machine of any speed. Not quite the same: constants of the modules
 # that are loaded are among them.
