@@ -8,15 +8,17 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from mlops_pipeline import environment
+from tests.forked import Forking
 from tests.scheduling import cores, pytest_xdist_auto_num_workers, pytest_xdist_make_scheduler  # noqa: F401 - pytest asks for them here
 
 environment.prepare()
@@ -42,6 +45,7 @@ settings.load_profile("same everywhere")
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 BIN = Path(sys.executable).parent
+CURRENT_TEST = "PYTEST_CURRENT_TEST"  # pytest changes it with each test
 
 
 @dataclass(frozen=True)
@@ -52,18 +56,24 @@ class Project:
     config: Path
 
     def mlops(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
-        return self.command(sys.executable, "-m", "mlops_pipeline", *arguments, check=check, **environ)
+        """``mlops`` in a process of its own, which in the same environment as before is forked where its libraries are imported."""
+        words = (sys.executable, "-m", "mlops_pipeline", *arguments)
+        forking = _forking(process_environment(**environ))
+        if forking is None:
+            return self.command(*words, check=check, **environ)
+        test = os.environ.get(CURRENT_TEST, "")
+        return checked(words, forking.run(self.folder, module="mlops_pipeline", arguments=arguments, environ={CURRENT_TEST: test}), check)
 
     def run(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
+        if check and not arguments and not environ and not (self.folder / "mlflow").exists() and not self.settings()["tracking"]:
+            put_empty_store(self.folder)
         return self.mlops("run", "--config", str(self.config), *arguments, check=check, **environ)
 
     def command(self, *words: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             words, cwd=self.folder, env=process_environment(**environ), capture_output=True, text=True, timeout=600, check=False
         )
-        if check and done.returncode:
-            raise AssertionError(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return done
+        return checked(words, done, check)
 
     def settings(self) -> dict[str, Any]:
         return dict(yaml.safe_load(self.config.read_text()))
@@ -74,6 +84,51 @@ class Project:
         for name, value in sections.items():
             content[name] = {**content[name], **value} if isinstance(value, dict) else value
         self.config.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def checked(words: tuple[str, ...], done: subprocess.CompletedProcess[str], check: bool) -> subprocess.CompletedProcess[str]:
+    """What has been done; the failure, where it was to succeed, shows what was said."""
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def put_empty_store(folder: Path) -> None:
+    """What a whole run would make first: MLflow's tables, whose migrations take longer than the run. Made once, they are copied."""
+    kept = REPOSITORY / ".pytest_cache/mlflow" / f"{version('mlflow')}.db"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept.with_suffix(".lock")):
+        if not kept.exists():
+            unfinished = kept.with_suffix(".new")
+            unfinished.unlink(missing_ok=True)
+            made = f"import mlflow; mlflow.MlflowClient('sqlite:///{unfinished}').search_registered_models()"
+            subprocess.run([sys.executable, "-c", made], cwd=kept.parent, env=process_environment(), capture_output=True, check=True)
+            unfinished.replace(kept)
+    (folder / "mlflow").mkdir()
+    shutil.copyfile(kept, folder / "mlflow/mlflow.db")
+    with closing(sqlite3.connect(folder / "mlflow/mlflow.db")) as store, store:
+        store.execute("update experiments set artifact_location = ?", (str(folder / "mlruns/0"),))
+
+
+_asked_before = itertools.count()
+
+
+def _forking(environ: dict[str, str]) -> Forking | None:
+    """What forks processes with this environment, from the second that a test process asks for on; None where a fresh one is needed."""
+    if next(_asked_before) == 0:
+        return None
+    forking = _one_forking()
+    environ.pop(CURRENT_TEST, None)
+    return forking if forking.environ == environ and not forking.at_work.locked() else None
+
+
+@cache
+def _one_forking() -> Forking:
+    environ = process_environment()
+    environ.pop(CURRENT_TEST, None)
+    forking = Forking(environ)
+    atexit.register(forking.end)
+    return forking
 
 
 def process_environment(**changes: str) -> dict[str, str]:
