@@ -45,7 +45,6 @@ settings.load_profile("same everywhere")
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 BIN = Path(sys.executable).parent
-CURRENT_TEST = "PYTEST_CURRENT_TEST"  # pytest changes it with each test
 
 
 @dataclass(frozen=True)
@@ -56,13 +55,11 @@ class Project:
     config: Path
 
     def mlops(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
-        """``mlops`` in a process of its own, which in the same environment as before is forked where its libraries are imported."""
-        words = (sys.executable, "-m", "mlops_pipeline", *arguments)
-        forking = _forking(process_environment(**environ))
-        if forking is None:
+        """``mlops`` in a process of its own: after the first, one that is forked where its libraries are imported, if it can be."""
+        words, given = (sys.executable, "-m", "mlops_pipeline", *arguments), process_environment(**environ)
+        if next(_asked_before) == 0 or not _forking().serves(given):
             return self.command(*words, check=check, **environ)
-        test = os.environ.get(CURRENT_TEST, "")
-        return checked(words, forking.run(self.folder, module="mlops_pipeline", arguments=arguments, environ={CURRENT_TEST: test}), check)
+        return checked(words, _forking().run(self.folder, module="mlops_pipeline", arguments=arguments, environ=given), check)
 
     def run(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
         if check and not arguments and not environ and not (self.folder / "mlflow").exists() and not self.settings()["tracking"]:
@@ -113,22 +110,11 @@ def put_empty_store(folder: Path) -> None:
 _asked_before = itertools.count()
 
 
-def _forking(environ: dict[str, str]) -> Forking | None:
-    """What forks processes with this environment, from the second that a test process asks for on; None where a fresh one is needed."""
-    if next(_asked_before) == 0:
-        return None
-    forking = _one_forking()
-    environ.pop(CURRENT_TEST, None)
-    return forking if forking.environ == environ and not forking.at_work.locked() else None
-
-
 @cache
-def _one_forking() -> Forking:
-    environ = process_environment()
-    environ.pop(CURRENT_TEST, None)
-    forking = Forking(environ)
-    atexit.register(forking.end)
-    return forking
+def _forking() -> Forking:
+    made = Forking(process_environment())
+    atexit.register(made.end)
+    return made
 
 
 def process_environment(**changes: str) -> dict[str, str]:

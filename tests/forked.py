@@ -28,14 +28,18 @@ LIBRARIES = (
 )
 
 
+LATE = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "MLOPS_", "PYTHONPATH", "PYTEST_CURRENT_TEST")
+"""Variables that are read when they are needed, by nothing that is imported ahead: each program may have its own."""
+
+
 class Forking:
     """A process that forks for each program, in an environment that all of them have."""
 
     def __init__(self, environ: dict[str, str], modules: tuple[str, ...] = LIBRARIES) -> None:
-        self.environ, self.at_work = environ, threading.Lock()
+        self.environ, self.at_work = {k: v for k, v in environ.items() if k != "PYTEST_CURRENT_TEST"}, threading.Lock()
         self.output = tempfile.TemporaryDirectory(prefix="mlops-forked-")
         words = (sys.executable, str(Path(__file__)), *modules)
-        self.process = subprocess.Popen(words, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(words, env=self.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(self, folder: Path, timeout: float = 600, **program: Any) -> subprocess.CompletedProcess[str]:
         """What a program did: ``module`` or ``text``, with ``arguments`` and what it has in its environment beside the rest.
@@ -56,6 +60,11 @@ class Forking:
             assert ended, "the process that forks has ended"
             return subprocess.CompletedProcess(program["arguments"], int(ended), out.read_text(), err.read_text())
 
+    def serves(self, environ: dict[str, str]) -> bool:
+        """Whether a program with this environment can be forked here, and now: if only variables differ that are read late."""
+        names = [name for name in {**self.environ, **environ} if self.environ.get(name) != environ.get(name)]
+        return all(name.startswith(LATE) and name in environ for name in names) and not self.at_work.locked()
+
     def end(self) -> None:
         """Let it end."""
         self.process.communicate(timeout=60)
@@ -68,10 +77,14 @@ def become(program: dict[str, Any]) -> None:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(program[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     os.chdir(program["folder"])
+    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ.update(program.get("environ", {}))
-    sys.path[0] = program["folder"]
+    places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:] = [program["folder"], *places, *(place for place in sys.path[1:] if place not in before)]
     sys.argv = ["-c", *program["arguments"]]
     if "module" in program:
+        for name in [name for name in sys.modules if name.partition(".")[0] == program["module"]]:
+            del sys.modules[name]  # it is found anew, where this program's path has it
         runpy.run_module(program["module"], run_name="__main__", alter_sys=True)
     else:
         exec(compile(program["text"], "-c", "exec"), {"__name__": "__main__"})  # noqa: S102 - the text is the test's own
