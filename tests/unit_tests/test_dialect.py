@@ -39,6 +39,7 @@ WRITTEN: dict[str, tuple[bytes, dict[str, Any]]] = {
     "a title before": (f"Report of 2024\n\n{text(';')}".encode(), {"delimiter": ";", "skip_lines": 1}),
     "remarks before": (f"# made by x\n# on Monday\n{text()}".encode(), {"skip_lines": 2}),
     "a blank before each quote": (text().replace(",", ", ").replace('"Größe, ', '"Größe,').encode(), {"skip_blanks": True}),
+    "a delimiter at the end of each row": (text().replace("yes\n", "yes,\n").replace("no\n", "no,\n").encode(), {"closed": True}),
     "lines that end in CR LF": (text(";").replace("\n", "\r\n").encode(), {"delimiter": ";"}),
     "lines that end in CR": (text(";").replace("\n", "\r").encode(), {"delimiter": ";"}),
 }

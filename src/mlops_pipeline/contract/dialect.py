@@ -16,6 +16,8 @@ class Dialect(msgspec.Struct, frozen=True):
     """What makes a quote within quotes a sign like any other, beside writing it twice."""
     skip_blanks: bool = False
     """Whether blanks before a cell are no part of it."""
+    closed: bool = False
+    """Whether a delimiter also stands at the end of each row, though not of the header."""
     encoding: str = "utf-8"
     header: bool = True
     """Whether the first line names the columns; else they are called ``column_1``, ``column_2`` …"""
@@ -30,7 +32,7 @@ class Dialect(msgspec.Struct, frozen=True):
     @property
     def is_plain(self) -> bool:
         """Whether Arrow reads it as it stands, once it is UTF-8."""
-        return not self.skip_blanks and self.delimiter.isascii() and self.quote.isascii()
+        return not self.skip_blanks and not self.closed and self.delimiter.isascii() and self.quote.isascii()
 
 
 PLAIN = Dialect()

@@ -168,7 +168,10 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
         fitting = [one for one in ranked if all(getattr(one.dialect, key) == value for key, value in signs.items())]
         ranked = fitting or [_candidate(text, Dialect(**signs))]
     best = ranked[0] if signs else _best(path, text, ranked)
+    best = _without_closing(best)
     header, before = header_of(best, names)
+    if not (header or {"header", "skip_lines"} & set(known)):
+        _ask_about_a_header(path, best, before)
     header, before = known.get("header", header), known.get("skip_lines", before)
     notes = [] if encoding.startswith("utf") or "encoding" in known else [_encoding_note(text, encoding)]
     if best.dialect.delimiter != ",":
@@ -177,10 +180,34 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
         notes.append(
             f"{'the first line is' if before == 1 else f'the first {before} lines are'} no part of the table ({_shown(lines[:before])})"
         )
+    first = next((row for row, end in zip(best.rows, best.ends, strict=True) if end > before), [])
+    nameless = [f"column_{place}" for place, name in enumerate(first, 1) if not name.strip()]
+    if header and len(nameless) > 1:
+        notes.append(
+            f"columns without a name are called by their place: {', '.join(nameless[:SHOWN_ROWS])}{' …' * (len(nameless) > SHOWN_ROWS)}"
+        )
     if not header:
         notes.append(f"no line names the columns: they are column_1 to column_{best.width}")
     dialect = msgspec.structs.replace(best.dialect, encoding=encoding, header=header, skip_lines=before)
     return Found(dialect.unusual, tuple(notes))
+
+
+def _without_closing(best: Candidate) -> Candidate:
+    """The same, but for a delimiter at the end of each row: it parts no cell there if the header has none."""
+    first = next((place for place, row in enumerate(best.rows) if len(row) >= best.width - 1 and not _is_padding(row)), 0)
+    head, body = best.rows[first] if best.rows else [], [row for row in best.rows[first + 1 :] if len(row) == best.width]
+    if len(head) != best.width - 1 or not head[-1].strip() or not body or any(row[-1].strip() for row in body):
+        return best
+    rows = [row[:-1] if len(row) == best.width else row for row in best.rows]
+    return replace(best, dialect=msgspec.structs.replace(best.dialect, closed=True), rows=rows, width=best.width - 1)
+
+
+def _ask_about_a_header(path: Path, best: Candidate, before: int) -> None:
+    """Raise :class:`Unclear` if a line that is left out before rows without a header may be meant for one."""
+    last = next((row for row, end in zip(best.rows, best.ends, strict=True) if end == before), None)
+    if last is not None and len(last) > 1 and not _is_padding(last):
+        what = f"its line {before} has {len(last)} cells and its rows have {best.width} ({_shown([best.dialect.delimiter.join(last)])})"
+        raise Unclear(f"{path}: {what}: make them as many, or say where the table begins: `mlops init --source skip_lines=…`")
 
 
 def _found_in_excel(path: Path, names: Collection[str], known: dict[str, Any]) -> Found:

@@ -90,6 +90,7 @@ def _unpacked(stream: IO[bytes], stack: ExitStack) -> IO[bytes] | None:
         archive = stack.enter_context(zipfile.ZipFile(stream))
         names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
         if any(part in names for part in _EXCEL_PARTS):
+            stream.seek(0)
             return None
         if len(names) != 1:
             raise ValueError(f"the archive holds {len(names)} files instead of one")

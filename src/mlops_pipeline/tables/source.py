@@ -233,7 +233,8 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
 
     with ExitStack() as stack:
         stream = text_of(path, dialect, stack)
-        names, parsed = header(path, dialect), dialect if dialect.is_plain else PLAIN
+        there, parsed = _first_row(path, dialect), dialect if dialect.is_plain else PLAIN
+        names = _named(there, dialect)
         reader = csv.open_csv(
             pa.PythonFile(stream, mode="r"),
             read_options=csv.ReadOptions(
@@ -247,7 +248,7 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
                 newlines_in_values=True,
             ),
             convert_options=csv.ConvertOptions(
-                column_types={name: pa.string() for name in names},
+                column_types={name: pa.string() for name in (*there, *names)},
                 null_values=list(source.null_values),
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=True,
@@ -256,7 +257,7 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
         row = 0
         last = ""
         for batch in reader:
-            frame = pl.DataFrame(batch)
+            frame = pl.DataFrame(batch.rename_columns(names))
             numbers, aside = _numbers(row, frame.height, misshapen)
             row += frame.height + len(aside)
             if frame.height:
@@ -294,14 +295,27 @@ def _quotes(path: Path, dialect: Dialect) -> int:
 
 
 def header(path: Path, dialect: Dialect = PLAIN) -> list[str]:
-    """The names in a text's first line that is not blank; raises :class:`ValueError` for one that stands twice, or for none."""
+    """The names in a text's first line that is not blank; raises :class:`ValueError` for one that stands twice, or for none.
+
+    Where several are blank, each is called by its place, as all are without a header.
+    """
+    return _named(_first_row(path, dialect), dialect)
+
+
+def _first_row(path: Path, dialect: Dialect) -> list[str]:
     with ExitStack() as stack:
         lines = io.TextIOWrapper(text_of(path, dialect, stack), encoding="utf-8-sig", newline="")
-        names: list[str] = next((line for line in csv_reader(lines, dialect if dialect.is_plain else PLAIN) if line), [])
+        return next((line for line in csv_reader(lines, dialect if dialect.is_plain else PLAIN) if line), [])
+
+
+def _named(names: list[str], dialect: Dialect) -> list[str]:
+    """The columns' names by a first row."""
     if not dialect.header:
         return column_names(len(names))
     if names and not any(name.strip() for name in names):
         raise ValueError("its first line names no column: take it out, or write the names there")
+    if sum(not name.strip() for name in names) > 1:
+        names = [name if name.strip() else made for name, made in zip(names, column_names(len(names)), strict=True)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"column '{twice[0]}' stands twice in the header")

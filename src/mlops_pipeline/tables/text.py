@@ -91,12 +91,14 @@ def _after_lines(blocks: Iterator[bytes], count: int) -> Iterator[bytes]:
 def _rewritten(stream: IO[bytes], dialect: Dialect) -> Iterator[bytes]:
     """The same rows written as RFC 4180 says."""
     reader = csv_reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), dialect)
+    width = 0
     while True:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         for count, row in enumerate(reader, 1):
             if len(row) > 1 or (row and row[0].strip()):
-                writer.writerow(row)
+                width = width or len(row)
+                writer.writerow(row[:-1] if dialect.closed and len(row) == width + 1 and not row[-1].strip() else row)
             if count >= ROWS:
                 break
         if not text.tell():
