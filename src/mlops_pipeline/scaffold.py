@@ -15,9 +15,10 @@ from mlops_pipeline.config.dataset import Column, Kind, Source
 from mlops_pipeline.config.pipeline import Settings, settings_of
 from mlops_pipeline.contract.values import FALSE_WORDS, TRUE_WORDS
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.layout import files_of
 from mlops_pipeline.tables.cast import cast_columns
 from mlops_pipeline.tables.dialect import Found, found
-from mlops_pipeline.tables.source import read_file
+from mlops_pipeline.tables.source import read_file, read_files
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,7 +64,7 @@ def starter(source: Path, target: str, output: Path, given: Mapping[str, Any] | 
     """
     name = "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "_" for c in output.stem).strip("_-") or "pipeline"
     path = source.as_posix()
-    written = found(source, (target,), given)
+    written = found(_first_of(source), (target,), given)
     content = described(source, path, target, name, f"pipelines/{name}", written)
     by_time, why = _by_time(source, content["dataset"])
     if by_time is not None:
@@ -79,13 +80,18 @@ def starter(source: Path, target: str, output: Path, given: Mapping[str, Any] | 
 
 def settings_for_table(source: Path, target: str, name: str, **changes: Any) -> Settings:
     """Settings for a table as :func:`starter` would describe it, with some sections replaced."""
-    content = described(source, str(source.resolve()), target, name, ".", found(source, (target,)))
+    content = described(source, str(source.resolve()), target, name, ".", found(_first_of(source), (target,)))
     return settings_of({**content, **changes}, str(source))
+
+
+def _first_of(source: Path) -> Path:
+    """The file itself, or the first of a folder or a pattern."""
+    return next(iter(files_of(source)), source)
 
 
 def described(source: Path, path: str, target: str, name: str, root: str, written: Found) -> dict[str, Any]:
     """The settings as a plain mapping."""
-    frame = next(iter(read_file(source, Source(path=path, **written.settings), 8)), None)
+    frame = next(iter(read_file(_first_of(source), Source(path=path, **written.settings), 8)), None)
     if frame is None or not frame.frame.height:
         raise PipelineError(f"{source}: holds no rows: give a table with a header and at least a few rows")
     table = frame.frame
@@ -166,7 +172,7 @@ def _days_and_target(path: Path, source: Source, column: str, target: str) -> pl
     import polars as pl
 
     parts = []
-    for chunk in read_file(path, source, 8):
+    for chunk in read_files(files_of(path), source, 8):
         times = cast_columns(chunk.frame.select(column), {column: Column(kind="datetime")})
         parts.append(times.select(pl.col(column).dt.date(), chunk.frame[target]).drop_nulls(target))
     return pl.concat(parts)

@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 from mlops_pipeline.config.dataset import Source, given_of_source
-from mlops_pipeline.config.pipeline import load_settings
+from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.pipeline.definition import STAGES
 from mlops_pipeline.scaffold import starter
 from mlops_pipeline.tables.dialect import Unclear, found
-from mlops_pipeline.tables.source import as_written, read_file
-from tests.unit_tests.workshop import ingested
+from mlops_pipeline.tables.source import as_written, read_file, read_source
+from tests.unit_tests.workshop import ingested, layout_in, table_settings
 
 ROWS = [(n, ["Köln", "Gent", "Brügge"][n % 3], f"{n / 4:.2f}", f"2024-01-{n % 28 + 1:02}", ["yes", "no"][n % 2]) for n in range(60)]
 NAMES = ["id", "Größe, Ort", "price", "day", "churned"]
@@ -167,3 +168,70 @@ def test_a_sheet_of_excel_is_read_below_its_title(tmp_path: Path) -> None:
     assert seen.settings == {"skip_lines": 2, "sheet": "data"}
     assert seen.notes[0] == "of the sheets data, notes the table is data"
     assert read(path, seen.settings)["id"].to_list() == list(range(60))
+
+
+def several(folder: Path, **files: str) -> Settings:
+    """A pipeline over the CSV files of a folder."""
+    (folder / "parts").mkdir()
+    for name, content in files.items():
+        (folder / "parts" / f"{name}.csv").write_text(content)
+    return table_settings({"word": "category", "y": "number"}, source="parts/*.csv")
+
+
+def test_the_files_of_a_folder_or_a_pattern_are_one_table_in_the_order_of_their_names(tmp_path: Path) -> None:
+    settings = several(tmp_path, b="y;word\n3;c\n\n4;d\n", a="word,y\na,1\nb\nb,2\n", c="word,y,z\ne,5,0\n")
+    for source in ("parts/*.csv", "parts", "p*/?.csv", "**/[a-c].csv"):
+        table, report, _ = ingested(tmp_path, with_source(settings, source))
+        assert (table.rows(), report["rows_broken"]) == ([("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0), ("e", 5.0)], 1)
+    layout = layout_in(tmp_path, settings)
+    assert STAGES[0].inputs(settings, layout) == [tmp_path / "parts" / f"{name}.csv" for name in "abc"]
+    chunks = list(read_source(settings.dataset.source, layout, 1, ()))
+    assert [number for chunk in chunks for number in (*(row.row for row in chunk.broken), *chunk.row_numbers)] == [2, 1, 3, 4, 5, 6]
+    assert [note for chunk in chunks for note in chunk.notes] == [
+        "b.csv is written otherwise than the training data: read with delimiter: ';'",
+        "b.csv: its columns stand in another order than those of a.csv: read by their names",
+        "c.csv: column 'z' is not in a.csv: left out",
+    ]
+
+
+def with_source(settings: Settings, path: str) -> Settings:
+    data = settings.dataset
+    source = data.source.model_copy(update={"path": path})
+    return settings.model_copy(update={"dataset": data.model_copy(update={"source": source})})
+
+
+def test_a_file_that_lacks_a_column_of_the_others_is_named(tmp_path: Path) -> None:
+    settings = several(tmp_path, a="word,y\na,1\n", b="word,z\nb,2\n")
+    layout = layout_in(tmp_path, settings)
+    with pytest.raises(PipelineError, match=r"parts/b\.csv: has no column 'y', which a\.csv has: give every file the same columns"):
+        list(read_source(settings.dataset.source, layout, 1, ()))
+
+
+def test_a_folder_or_a_pattern_without_files_says_so(tmp_path: Path) -> None:
+    settings = several(tmp_path)
+    layout = layout_in(tmp_path, settings)
+    for source, said in (("parts", "holds no file: put files into it"), ("parts/*.csv", "no file matches it: mend the pattern")):
+        with pytest.raises(PipelineError, match=said):
+            list(read_source(Source(path=source), layout, 1, ()))
+
+
+def test_brackets_in_a_name_are_read_as_they_stand_where_there_is_such_a_file(tmp_path: Path) -> None:
+    project = tmp_path / "my [project]"
+    project.mkdir()
+    settings = several(project, **{"rep[1]": "word,y\na,1\n", "rep1": "word,y\nb,2\n"})
+    for source, names in (("parts/rep[1].csv", ["rep[1]"]), ("parts/rep[0-9].csv", ["rep1"]), ("parts/*.csv", ["rep1", "rep[1]"])):
+        files = layout_in(project, settings).source_files(source)
+        assert [file.stem for file in files] == names
+
+
+def test_init_describes_a_folder_by_its_first_file_and_splits_by_all(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    for month in range(1, 13):
+        lines = [f"2024-{month:02}-{day + 1:02},{day % 7},{['no', 'yes'][day % 2]}\n" for day in range(28)]
+        (tmp_path / f"parts/{month:02}.csv").write_text("day,x,late\n" + "".join(lines))
+    config = tmp_path / "new.yaml"
+    config.write_text(starter(tmp_path / "parts", "late", config).text)
+    settings = load_settings(config)
+    assert (settings.dataset.source.path, settings.dataset.time_column) == ((tmp_path / "parts").as_posix(), "day")
+    assert str(settings.split.test_from) == "2024-10-18 00:00:00"
+    assert ingested(tmp_path, settings)[1]["rows_kept"] == 336

@@ -39,7 +39,8 @@ class Source(Frozen):
 
     path: str | None = Field(
         None,
-        description="a file, relative to the project: text such as CSV (blank lines are no rows), Parquet (one value a cell), Excel, JSON",
+        description="a file, relative to the project: text such as CSV (blank lines are no rows), Parquet (one value a cell), Excel, JSON; "
+        "or a folder, or a pattern (data/*.csv), of such files with the same columns, read in the order of their names",
     )
     package: str | None = Field(None, description="installed package that ships the file; it is never imported")
     member: str | None = Field(None, description="the file's path inside the package")

