@@ -286,16 +286,20 @@ def show_config(
 
 @app.command()
 def init(
-    source: Annotated[Path, typer.Option("--input", help="your CSV or Parquet table")],
+    source: Annotated[Path, typer.Option("--input", help="your table: CSV and other text, Parquet, Excel, JSON")],
     target: Annotated[str, typer.Option("--target", help="the column to predict")],
     output: Annotated[Path, typer.Option("--output", help="where to write the settings")],
+    given: Annotated[
+        list[str] | None, typer.Option("--source", help="KEY=VALUE of dataset.source that is not to be guessed, such as delimiter=tab")
+    ] = None,
 ) -> None:
     """Write a settings file for your own table: columns and kinds from its first rows, everything else to your taste."""
+    from mlops_pipeline.config.dataset import given_of_source
     from mlops_pipeline.scaffold import starter
 
     if output.exists():
         raise PipelineError(f"--output {output}: exists already: name a new file")
-    made = starter(source, target, output)
+    made = starter(source, target, output, given_of_source(given or []))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(made.text, encoding="utf-8")
     console = terminal.opened()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,9 +14,11 @@ import yaml
 from mlops_pipeline.config.dataset import Column, Kind, Source
 from mlops_pipeline.config.pipeline import Settings, settings_of
 from mlops_pipeline.contract.values import FALSE_WORDS, TRUE_WORDS
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.layout import files_of
 from mlops_pipeline.tables.cast import cast_columns
-from mlops_pipeline.tables.source import read_file
+from mlops_pipeline.tables.dialect import Found, found
+from mlops_pipeline.tables.source import read_file, read_files
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,15 +56,16 @@ class ByTime:
     test_from: str
 
 
-def starter(source: Path, target: str, output: Path) -> Starter:
-    """Settings for a table: its columns' kinds from the first chunk of rows, the task from the target's kind.
+def starter(source: Path, target: str, output: Path, given: Mapping[str, Any] | None = None) -> Starter:
+    """Settings for a table: how it is written (what is not ``given``), its columns' kinds from its first rows, the task from the target's.
 
     It is split by time if exactly one column tells the time. Raises :class:`PipelineError` if the table cannot be read or has
     no such target.
     """
     name = "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "_" for c in output.stem).strip("_-") or "pipeline"
     path = source.as_posix()
-    content = described(source, path, target, name, root=f"pipelines/{name}")
+    written = found(_first_of(source), (target,), given)
+    content = described(source, path, target, name, f"pipelines/{name}", written)
     by_time, why = _by_time(source, content["dataset"])
     if by_time is not None:
         content["dataset"] = _after(content["dataset"], "task", time_column=by_time.column)
@@ -70,18 +74,24 @@ def starter(source: Path, target: str, output: Path) -> Starter:
     head = "# Written by `mlops init`: check each column's kind, and list under known_after_outcome what is known only afterwards.\n"
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
     comment = textwrap.fill(why, 110, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False)
-    return Starter(head + text.replace("\nsplit:\n", f"\n{comment}\nsplit:\n", 1), why)
+    text = text.replace("\n  source:\n", "".join(f"\n  # {one_line(note)}" for note in written.notes) + "\n  source:\n", 1)
+    return Starter(head + text.replace("\nsplit:\n", f"\n{comment}\nsplit:\n", 1), "\n".join([*written.notes, why]))
 
 
 def settings_for_table(source: Path, target: str, name: str, **changes: Any) -> Settings:
     """Settings for a table as :func:`starter` would describe it, with some sections replaced."""
-    content = described(source, str(source.resolve()), target, name, root=".")
+    content = described(source, str(source.resolve()), target, name, ".", found(_first_of(source), (target,)))
     return settings_of({**content, **changes}, str(source))
 
 
-def described(source: Path, path: str, target: str, name: str, root: str) -> dict[str, Any]:
+def _first_of(source: Path) -> Path:
+    """The file itself, or the first of a folder or a pattern."""
+    return next(iter(files_of(source)), source)
+
+
+def described(source: Path, path: str, target: str, name: str, root: str, written: Found) -> dict[str, Any]:
     """The settings as a plain mapping."""
-    frame = next(iter(read_file(source, Source(path=path), 8)), None)
+    frame = next(iter(read_file(_first_of(source), Source(path=path, **written.settings), 8)), None)
     if frame is None or not frame.frame.height:
         raise PipelineError(f"{source}: holds no rows: give a table with a header and at least a few rows")
     table = frame.frame
@@ -93,7 +103,7 @@ def described(source: Path, path: str, target: str, name: str, root: str) -> dic
         "name": name,
         "seed": 42,
         "dataset": {
-            "source": {"path": path},
+            "source": {"path": path, **written.settings},
             "target": target,
             "task": task,
             "columns": {column: {"kind": kind} for column, kind in kinds.items()},
@@ -125,7 +135,7 @@ def _by_time(source: Path, dataset: dict[str, Any]) -> tuple[ByTime | None, str]
         several = ", ".join(repr(name) for name in times)
         return None, f"{at_random}, which flatters if rows have an order: of {several} put the one that orders them {name_it}."
     column = times[0]
-    rows = _days_and_target(source, column, dataset["target"])
+    rows = _days_and_target(source, Source(**dataset["source"]), column, dataset["target"])
     days = rows.drop_nulls().group_by(column).len().sort(column)
     shares = days["len"].reverse().cum_sum().reverse() / max(days["len"].sum(), 1)
     # The first day cannot be held out: nothing would be left to train on.
@@ -157,12 +167,12 @@ def _hindrance(rows: pl.DataFrame, days: int, day: date | None, *, regression: b
     return None
 
 
-def _days_and_target(source: Path, column: str, target: str) -> pl.DataFrame:
+def _days_and_target(path: Path, source: Source, column: str, target: str) -> pl.DataFrame:
     """The day and the target of every row that has a target."""
     import polars as pl
 
     parts = []
-    for chunk in read_file(source, Source(path=str(source)), 8):
+    for chunk in read_files(files_of(path), source, 8):
         times = cast_columns(chunk.frame.select(column), {column: Column(kind="datetime")})
         parts.append(times.select(pl.col(column).dt.date(), chunk.frame[target]).drop_nulls(target))
     return pl.concat(parts)

@@ -1,12 +1,15 @@
 """The table that a pipeline learns from: described once, for every stage, the server and the monitors."""
 
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from mlops_pipeline.config.tree import Frozen
+from mlops_pipeline.config.tree import Frozen, tree_of
+from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.task import TaskName, has_classes
+from mlops_pipeline.errors import PipelineError
 
 Task = TaskName
 
@@ -17,16 +20,45 @@ Kind = Literal["number", "integer", "boolean", "category", "datetime", "text"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+def _known(encoding: str) -> str:
+    try:
+        "".encode(encoding)
+    except LookupError as error:
+        raise ValueError("is no encoding that Python knows: name one such as utf-8, cp1252, latin-1 or utf-16") from error
+    return encoding
+
+
+Encoding = Annotated[str, AfterValidator(_known)]
+
+
 class Source(Frozen):
-    """Where rows come from: a CSV or Parquet file, or such a file inside an installed Python package."""
+    """Where rows come from: a file of text, Parquet, Excel or JSON, or such a file inside an installed Python package.
+
+    What a file is, is seen from its content, whatever its name ends in, and whether it is packed (zip, gzip, bzip2, xz).
+    """
 
     path: str | None = Field(
         None,
-        description="one file, relative to the project: CSV (also .zip, .gz; blank lines are no rows) or Parquet (one value a cell)",
+        description="a file, relative to the project: text such as CSV (blank lines are no rows), Parquet (one value a cell), Excel, JSON; "
+        "or a folder, or a pattern (data/*.csv), of such files with the same columns, read in the order of their names",
     )
     package: str | None = Field(None, description="installed package that ships the file; it is never imported")
     member: str | None = Field(None, description="the file's path inside the package")
     null_values: tuple[str, ...] = ("", "NA", "NaN", "null", "None")
+    delimiter: str = Field(",", description="of a file of text: what parts its cells", min_length=1, max_length=1)
+    quote: str = Field('"', description="what stands around a cell that holds a delimiter", min_length=1, max_length=1)
+    escape: str | None = Field(None, description="what stands before a quote within quotes; default: another quote", max_length=1)
+    skip_blanks: bool = Field(False, description="whether blanks before a cell are no part of it")
+    closed: bool = Field(False, description="whether a delimiter also stands at the end of each row, though not of the header")
+    encoding: Encoding = Field("utf-8", description="of a file of text, as Python calls it: utf-8, cp1252, latin-1, utf-16")
+    header: bool = Field(True, description="whether a line names the columns; else they are column_1, column_2 and so on")
+    skip_lines: int = Field(0, ge=0, description="lines before the header, or before the first row, that are no part of the table")
+    sheet: str | None = Field(None, description="of an Excel file: the sheet's name; default: the first that holds rows")
+
+    @property
+    def dialect(self) -> Dialect:
+        """How a file of text is written."""
+        return Dialect(**{key: getattr(self, key) for key in Dialect.__struct_fields__})
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -35,6 +67,18 @@ class Source(Frozen):
         if (self.package is None) != (self.member is None):
             raise ValueError("'package' and 'member' go together")
         return self
+
+
+def given_of_source(words: Sequence[str]) -> dict[str, Any]:
+    """The keys of a source that somebody gives as ``KEY=VALUE``; raises :class:`PipelineError`."""
+    content: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise PipelineError(f"--source {word}: write --source KEY=VALUE, such as --source delimiter=tab")
+        content[key] = {"tab": "\t", "space": " ", "\\t": "\t"}.get(value, value)
+    checked = tree_of(Source, {"path": ".", **content}, "--source")
+    return {key: getattr(checked, key) for key in content}
 
 
 class Lookup(Source):

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from mlops_pipeline.contract.dialect import PLAIN, Dialect
 from mlops_pipeline.contract.task import TASKS, Task
 from mlops_pipeline.contract.values import NULL_WORDS
 
@@ -74,6 +75,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """For each category column, the values that training saw."""
     null_values: tuple[str, ...] = NULL_WORDS
     """Texts that stand for null."""
+    dialect: Dialect = PLAIN
+    """How files of text are written, unless they turn out to be written otherwise."""
     recipe: Recipe = Recipe()
     estimator: str = ""
     params: dict[str, Any] = {}

@@ -88,8 +88,8 @@ def typed_rows(chunk: Chunk, data: Dataset, recipe: Recipe, lookups: Joined) -> 
     there = {*source.columns, *recipe.derive, *late}.union(*(table.columns for _, table in lookups))
     absent = [name for name in data.columns if name not in there]
     if absent:
-        uncut = source.width == 1 and any(mark in source.columns[0] for mark in ";\t|")
-        remedy = ": separate its fields with commas" if uncut else ""
+        uncut = next((mark for mark in ";\t|," if source.width == 1 and mark in source.columns[0]), None)
+        remedy = f": write delimiter: {uncut!r} under dataset.source" if uncut else ""
         raise PipelineError(f"dataset.columns: '{absent[0]}' is not in the source: it has {', '.join(source.columns)}{remedy}")
     given = {name: column for name, column in data.columns.items() if name in source.columns}
     null_words = data.source.null_values

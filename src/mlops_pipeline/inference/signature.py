@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from mlops_pipeline.contract.dialect import PLAIN, Dialect
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import BLANKS, LARGEST, LARGEST_INTEGER, MISSING, bounds, category_of, number_of, spelled, truth_of
@@ -53,6 +54,8 @@ class Signature:
     whole: np.ndarray | None
     required: np.ndarray | None
     no_null_categories: tuple[int, ...]
+    dialect: Dialect = PLAIN
+    """How text in rows is written, unless it turns out to be plain CSV."""
     precision: Any = np.float32
     """What the engine takes numbers as: float32, or float64."""
 
@@ -79,6 +82,7 @@ class Signature:
             bounds32=(_float32_bounds(low, whole, 1.0), _float32_bounds(high, whole, -1.0)),
             whole=whole if whole.any() else None,
             required=required if required.any() else None,
+            dialect=contract.dialect,
             precision=precision,
             no_null_categories=tuple(k for k, name in enumerate(categories) if not columns[name].nullable),
         )

@@ -21,7 +21,8 @@ from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.monitoring.period import period_of
 from mlops_pipeline.tables.cast import are_there, as_numbers, cast_columns
-from mlops_pipeline.tables.source import read_file
+from mlops_pipeline.tables.packing import form_of
+from mlops_pipeline.tables.source import as_written, read_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -82,19 +83,23 @@ def reference_rows(named: str | None, pipeline: Pipeline | None) -> Rows:
 
 
 def read_table(path: Path, pipeline: Pipeline | None = None) -> pl.DataFrame:
-    """A whole CSV or Parquet file with typed columns: of the kinds that the pipeline describes, else of what their values are.
+    """A whole file with typed columns: of the kinds that the pipeline describes, else of what their values are.
 
     Raises :class:`PipelineError`.
     """
+    return _read(path, pipeline)[0]
+
+
+def _read(path: Path, pipeline: Pipeline | None) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The same, and what to say of how it is written."""
     import polars as pl
 
     if not path.is_file():
         raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
-    if not path.name.endswith((".parquet", ".csv", ".csv.gz")):
-        raise PipelineError(f"{path}: unknown format: give a .csv, .csv.gz or .parquet file")
     described = set() if pipeline is None else set(pipeline.settings.dataset.columns)
     nothing = Source(path=str(path)) if pipeline is None else pipeline.settings.dataset.source
-    chunks = list(read_file(path, Source(path=str(path), null_values=("",)), CHUNK_MB))
+    written, notes = as_written(path, nothing.model_copy(update={"null_values": ("",)}), described)
+    chunks = list(read_file(path, written, CHUNK_MB))
     broken = [row for chunk in chunks for row in chunk.broken]
     if broken:
         raise PipelineError(f"{path}: cannot be read as a table: row {broken[0].row} has {broken[0].reason}: mend the file")
@@ -102,7 +107,7 @@ def read_table(path: Path, pipeline: Pipeline | None = None) -> pl.DataFrame:
     if not frames:
         raise PipelineError(f"{path}: is empty: give a table with a header and rows")
     table = pl.concat(frames)
-    return table if path.suffix == ".parquet" else _typed(table, described, nothing.null_values, path)
+    return table if form_of(path) != "text" else _typed(table, described, nothing.null_values, path), notes
 
 
 def _typed(table: pl.DataFrame, described: set[str], null_words: Sequence[str], path: Path) -> pl.DataFrame:
@@ -222,7 +227,8 @@ def _probabilities(pipeline: Pipeline) -> list[str]:
 
 def _named_rows(option: str, named: str, pipeline: Pipeline | None) -> Rows:
     if Path(named).is_file():
-        return Rows(read_table(Path(named), pipeline), named)
+        table, notes = _read(Path(named), pipeline)
+        return Rows(table, ", ".join([named, *notes]))
     if (moments := period_of(option, named)) is not None:
         return _table_rows(f"{option} {named}", *moments, pipeline)
     raise PipelineError(f"{option} {named}: does not exist: name a CSV or Parquet file, or a period such as 2013-10{_span(pipeline)}")

@@ -15,7 +15,7 @@ from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.events import Cause
 from mlops_pipeline.files import replacing
-from mlops_pipeline.layout import Layout
+from mlops_pipeline.layout import Layout, fixed_part
 from mlops_pipeline.pipeline.definition import STAGES, Stage
 from mlops_pipeline.pipeline.render import code_of
 
@@ -133,10 +133,20 @@ class Cache:
         except (yaml.YAMLError, TypeError, KeyError) as error:
             raise PipelineError(f"{path}: is damaged: restore it with `git checkout`, or delete it to run everything") from error
 
+    def _gone(self, stage: Stage, recorded: dict[str, Any]) -> list[str]:
+        """Files of a source of several that the stage has read and that are no more: DVC does not miss what nobody names."""
+        source = self._settings.dataset.source.path
+        if stage.reads or source is None or (self._layout.project / source).is_file():
+            return []
+        folder = self._layout.relative(fixed_part(self._layout.project / source))
+        read = [dep["path"] for dep in recorded.get(stage.name, {}).get("deps", [])]
+        there = {self._layout.relative(Path(dep.fs_path)) for dep in self._stages[stage.name].deps}
+        return [path for path in read if path.startswith(f"{folder}/") and path not in there]
+
     def _explain(self, stage: Stage, status: list[Any], recorded: dict[str, Any], current: dict[str, Any]) -> list[Cause]:
-        causes: list[Cause] = []
         if status and stage.name not in recorded:
             return [Cause("never run")]
+        causes = [Cause("data", f"{path} (gone)") for path in self._gone(stage, recorded)]
         code = set(code_of(stage, self._settings, self._layout))
         config = self._layout.relative(self._layout.config)
         for entry in status:

@@ -69,11 +69,12 @@ class Stage:
             then()
 
     def inputs(self, settings: Settings, layout: Layout) -> list[Path]:
-        """Data files the stage reads; the first stage reads the configured sources."""
+        """Data files the stage reads; the first stage reads the configured sources, of which each may be several files."""
         if self.reads:
             return [getattr(layout, name) for name in self.reads]
         sources = (settings.dataset.source, *settings.dataset.lookups)
-        return [layout.project / source.path for source in sources if source.path is not None]
+        found = ((source.path, layout.source_files(source.path)) for source in sources if source.path is not None)
+        return [file for path, files in found for file in files or [layout.project / path]]
 
     def outputs(self, layout: Layout) -> list[Path]:
         """Every file or folder the stage writes."""

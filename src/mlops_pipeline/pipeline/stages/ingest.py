@@ -32,11 +32,13 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     read = broken = unlabelled = 0
     reasons: dict[str, int] = {}
     spelling = Spelling()
+    said: dict[str, None] = {}
     with replacing(layout.raw) as table_file, replacing(layout.quarantine) as quarantine_file:
         writer: pq.ParquetWriter | None = None
         with quarantine_file.open("w", encoding="utf-8") as quarantine:
             quarantine.write("row,reason,content\n")
             for chunk in one_ahead(read_source(data.source, layout, settings.ingest.chunk_mb, data.columns)):
+                said.update(dict.fromkeys(chunk.notes))
                 rows = typed_rows(chunk, data, recipe, lookups)
                 spelling.look(chunk.frame, data)
                 read += rows.read
@@ -75,6 +77,8 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         }
     write_json(layout.ingest_report, report)
     write_json(layout.target_words, spelling.words())
+    for note in said:
+        console.print(f"            {note}", markup=False)
     console.print(f"            {report['rows_kept']:,} rows kept of {read:,} · {unlabelled:,} without target · {broken:,} broken")
 
 

@@ -70,6 +70,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         columns={name: Column(**column.model_dump()) for name, column in features.items()},
         categories={name: sorted(x[name].unique().tolist()) for name, column in features.items() if column.kind == "category"},
         null_values=data.source.null_values,
+        dialect=data.source.dialect,
         recipe=recipe_of(data),
         estimator=settings.train.estimator,
         params=params,
