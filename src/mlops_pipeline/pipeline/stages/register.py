@@ -18,6 +18,7 @@ from mlops_pipeline.inference.scorer import Scorer, contract_at, example_rows, l
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule, decide, decide_again
+from mlops_pipeline.modelling.report import Outcome, report
 from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.download import keep
 from mlops_pipeline.registry.runs import Tracking
@@ -75,6 +76,8 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
                 if not version.is_champion:
                     tell(ChampionChanged(**which, former=former.number if former else None, how="passed the gate"))
             registry.publish()
+    outcome = Outcome(registry.name, version.number, passed, version.is_champion, rules)
+    write_text(layout.report, report(settings, training, evaluation, layout.evaluation, outcome))
     write_json(
         layout.registration,
         {
