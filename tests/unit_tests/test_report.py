@@ -14,8 +14,9 @@ from mlops_pipeline.modelling.by_class import by_class
 from mlops_pipeline.modelling.gate import Rule
 from mlops_pipeline.modelling.metrics import Predictions
 from mlops_pipeline.modelling.plots import draw_all
-from mlops_pipeline.modelling.report import Outcome, race_drawn, report, standing, table_columns, warnings
+from mlops_pipeline.modelling.report import Outcome, race_drawn, report, run_note, standing, table_columns, warnings
 from mlops_pipeline.pages import figure, in_markdown, short
+from mlops_pipeline.registry.runs import described
 from tests.conftest import SMALL_SETTINGS
 
 HOSTILE = ["<script>alert(1)</script>", "a\0b", "\u202egnp", "x" * 5000, "$x_{1}$ & `tick` | pipe", '" onmouseover="x', "مرحبا"]
@@ -110,7 +111,7 @@ def test_the_verdict_comes_first_with_what_to_do_next(tmp_path: Path) -> None:
     rules = [Rule("held_out", True, "evaluated on 300 held-out rows"), Rule("baseline", False, "accuracy better by more than 0: -0.01")]
     page = report(settings(), contract(["a", "b"]), evaluation(None), tmp_path, Outcome("small", 3, False, False, rules))
     assert page.index("Did not pass the gate") < page.index("held-out rows</span>")
-    assert "small version 3 is registered and not promoted" in page
+    assert "small version 3 was registered and not promoted" in page
     assert "accuracy better by more than 0</td>" in page
     assert ">-0.01</td>" in page
     assert "<code>train.estimator</code>" in page
@@ -192,4 +193,23 @@ def test_figures_have_as_many_digits_as_can_be_used(value: float | None, text: s
 
 def test_words_of_others_are_cut_and_harmless() -> None:
     assert len(short("x" * 500)) == 80
-    assert in_markdown("[a](b) <i> |\n`x`") == "\\[a\\]\\(b\\) \\<i\\> \\| \\`x\\`"
+    assert in_markdown("[a](b) <i> |\n`x` _y_ pet_length") == "\\[a\\](b) \\<i\\> \\| \\`x\\` \\_y\\_ pet_length"
+
+
+def test_mlflow_shows_the_verdict_the_figures_and_how_to_make_it_again() -> None:
+    outcome = Outcome("small", 3, False, False, [Rule("baseline", False, "accuracy better than 0: -0.01")])
+    tags = {"mlops.git_commit": "abcdef0123456789", "mlops.git_dirty": "true"}
+    shown = evaluation(scored([0, 1, -1], [0, 1, 0], HOSTILE[:2]), test_sha256="1" * 64)
+    note = run_note(settings(), contract(["a"]), shown, outcome, config="pipeline.yaml", lock=None, tags=tags)
+    assert note.startswith("**Did not pass the gate**: small version 3 was registered and not promoted.")
+    assert "accuracy **0.8000** (95 % interval 0.7000 to 0.9000) on 300 held-out rows; a dummy has 0.5000: **beaten**" in note
+    assert "Commit abcdef012345, **with changes that were not committed**; then `mlops run --config pipeline.yaml`" in note
+    assert "\\<script\\>" in note
+    assert "<script" not in note.replace("\\<", "")
+
+
+def test_a_description_that_a_person_wrote_stays() -> None:
+    ours = described(None, "first")
+    assert described(ours, "second").startswith("second\n")
+    assert described("Mine.", "second") == "Mine."
+    assert len(described(None, "a line\n" * 2000)) <= 5000

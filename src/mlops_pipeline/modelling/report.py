@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.modelling.gate import Rule
 from mlops_pipeline.modelling.metrics import direction
 from mlops_pipeline.modelling.plots import BLUE, CURVES, GREY, INK, ORANGE
-from mlops_pipeline.pages import page, short
+from mlops_pipeline.pages import page, short, text
 
 FEW_ROWS = 10
 """Rows of a class below which its scores say little."""
@@ -53,8 +53,8 @@ class Outcome:
         """One line: what became of the version."""
         name = f"{self.model} version {self.version}"
         if self.passed:
-            return f"{name} is champion"
-        return f"{name} stays champion, but does not pass today's gate" if self.is_champion else f"{name} is registered and not promoted"
+            return f"{name} became champion"
+        return f"{name} stays champion, but does not pass today's gate" if self.is_champion else f"{name} was registered and not promoted"
 
 
 def next_steps(outcome: Outcome) -> list[str]:
@@ -86,6 +86,36 @@ def report(settings: Settings, training: Contract, evaluation: dict[str, Any], p
         few=FEW_ROWS,
         lower_is_better={name for name in evaluation["metrics"] if direction(name) < 0},
         pictures=[(name, _for_page(file.read_text(encoding="utf-8"))) for name in CURVES if (file := pictures / f"{name}.svg").is_file()],
+    )
+
+
+def run_note(
+    settings: Settings,
+    training: Contract,
+    evaluation: dict[str, Any],
+    outcome: Outcome,
+    *,
+    config: str,
+    lock: str | None,
+    tags: Mapping[str, str],
+) -> str:
+    """What MLflow says first of the run and of its version, as Markdown: verdict, key figures, how to make it again.
+
+    ``config`` is the settings' path and ``lock`` the lock's name as people type them; ``tags`` are the run's.
+    """
+    return text(
+        "run_note.md",
+        settings=settings,
+        training=training,
+        evaluation=evaluation,
+        outcome=outcome,
+        next_steps=next_steps(outcome),
+        standing=standing(evaluation),
+        warnings=list(warnings(evaluation)),
+        config=config.replace("`", "'"),
+        locked=lock,
+        commit=tags.get("mlops.git_commit", ""),
+        dirty=tags.get("mlops.git_dirty") == "true",
     )
 
 

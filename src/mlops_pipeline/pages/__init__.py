@@ -31,7 +31,7 @@ def short(text: Any, most: int = 80) -> str:
 
 def in_markdown(text: Any, most: int = 120) -> str:
     """A user's word inside Markdown: nothing of it is markup, a link or the edge of a cell."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~$&-])", r"\\\1", " ".join(short(text, most).split()))
+    return re.sub(r"([\\`*\[\]<>|~$&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", " ".join(short(text, most).split()))
 
 
 def figure(value: float | None, digits: int = 4) -> str:
