@@ -84,6 +84,11 @@ class Layout:
         return self.root / "models/artifacts/registration.json"
 
     @property
+    def report(self) -> Path:
+        """The evaluation as a page, the gate's verdict first."""
+        return self.root / "models/artifacts/report.html"
+
+    @property
     def best_model(self) -> Path:
         """The champion as a self-contained MLflow model folder, replaced in one step."""
         return self.root / "models/registry/best_model"

@@ -21,6 +21,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete
 from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.reader import RegisteredModel
+from mlops_pipeline.registry.runs import described
 from mlops_pipeline.registry.versions import (
     CHAMPION,
     CONTENT_TAG,
@@ -93,6 +94,15 @@ class Registry(RegisteredModel):
         """Set tags of a version."""
         for key, value in tags.items():
             self._client.set_model_version_tag(self.name, str(number), key, value)
+
+    def describe(self, number: int, model: str, version: str) -> None:
+        """Describe the model and a version of it, where no person has."""
+        registered = self._client.get_registered_model(self.name)
+        if registered.description != (wanted := described(registered.description, model)):
+            self._client.update_registered_model(self.name, wanted)
+        made = self._client.get_model_version(self.name, str(number))
+        if made.description != (wanted := described(made.description, version)):
+            self._client.update_model_version(self.name, str(number), wanted)
 
     def make_champion(self, number: int) -> None:
         """Move the alias, after noting today's champion as a former one."""

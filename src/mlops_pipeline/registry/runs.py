@@ -29,13 +29,20 @@ from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.provenance import environment_facts
 from mlops_pipeline.registry.reader import READ_HERE, Refused, RegistryUnreachable, experiment_location
 from mlops_pipeline.registry.rest import opened, refusal, told, why_not
-from mlops_pipeline.registry.versions import EVALUATION_TAG, MODEL_TAG
+from mlops_pipeline.registry.versions import EVALUATION_TAG, MODEL_TAG, REPORT_TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a description."""
+
+MAX_NOTE = 5000
+
+SIGNATURE = "*Written by mlops-pipeline, and again with each verdict. What you write here instead stays.*"
 
 SILENCE = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 
@@ -105,6 +112,17 @@ class Tracking:
                 self.client.log_artifact(run_id, str(file), "evaluation")
         self.client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in finite.items()], tags=[RunTag(EVALUATION_TAG, digest)])
 
+    def describe(self, run_id: str, note: str, tags: Mapping[str, str], report: Path) -> None:
+        """Put a note on a run, which MLflow shows first, and the report beside it; once for the same report and note."""
+        from mlflow.entities import RunTag
+
+        there = self.client.get_run(run_id).data.tags
+        digest, note = sha256_of_file(report), described(there.get(NOTE), note)
+        if there.get(REPORT_TAG) == digest and there.get(NOTE) == note:
+            return
+        self.client.log_artifact(run_id, str(report))
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in {**tags, NOTE: note, REPORT_TAG: digest}.items()])
+
     def find_run(self, model_sha256: str) -> Run | None:
         """The newest complete run of the model with this digest."""
         runs = self.client.search_runs([self.experiment_id], f"tags.`{MODEL_TAG}` = '{model_sha256}'", max_results=1)
@@ -142,6 +160,15 @@ class Tracking:
         return {f"mlops.{key}": value for key, value in facts.items()}
 
 
+def described(there: str | None, ours: str) -> str:
+    """What a description becomes: ours, unless a person wrote one; whole lines of it, no more than MLflow's tables hold."""
+    if there and not there.endswith(SIGNATURE):
+        return there
+    room = MAX_NOTE - len(SIGNATURE) - 4
+    kept = ours if len(ours) <= room else f"{ours[:room].rpartition(chr(10))[0]}\n…"
+    return f"{kept.rstrip()}\n\n{SIGNATURE}"
+
+
 class ExperimentDefinition(Frozen):
     """What an experiment bears in MLflow."""
 
@@ -165,7 +192,7 @@ def experiment_tags(file: Path, name: str) -> dict[str, str]:
     experiment = tree_of(ExperimentDefinition, definition, f"{file}: {name}")
     return {
         **{key: str(value) for key, value in experiment.tags.items()},
-        **({"mlflow.note.content": experiment.description} if experiment.description else {}),
+        **({NOTE: experiment.description} if experiment.description else {}),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.task import PROBABILITY, free_names, has_classes
-from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json, write_text
+from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.scorer import contract_at, scorer_of
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.pages import page
 from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.runs import Tracking
 
@@ -35,6 +33,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     from mlops_pipeline.modelling.formats.skops import SkopsEngine, load_model
     from mlops_pipeline.modelling.frame import model_input
     from mlops_pipeline.modelling.plots import draw_all
+    from mlops_pipeline.modelling.report import report
 
     tracking = Tracking(settings, layout).open()
     data, rules = settings.dataset, settings.evaluate
@@ -56,14 +55,16 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
             twin = converting.result()
         evaluation["random_split"] = _random_split(settings, layout, contract) if rules.random_split_check else None
         evaluation["onnx"] = twin.as_json()
+    evaluation["classes"] = _by_class(settings, layout, test, ours, contract) if classes else None
+    evaluation["table"] = _table(settings, layout)
     with replacing_folder(layout.evaluation) as folder:
         if twin.content is not None:
             (folder / "onnx").mkdir()
             (folder / "onnx/model.onnx").write_bytes(twin.content)
         _write_predictions(folder / "predictions.parquet", test, ours, classes, settings)
-        plots = draw_all(folder, ours, [str(c) for c in contract.answers], evaluation["calibration"], evaluation["importance"])
+        draw_all(folder, ours, [str(c) for c in contract.answers], evaluation["calibration"], evaluation["importance"])
         write_json(folder / "evaluation.json", evaluation)
-        _write_report(folder, plots, settings, contract, evaluation)
+        write_text(folder / "report.html", report(settings, contract, evaluation, folder, None))
     write_json(layout.metrics, flat(evaluation))
     run_id = tracking.record_training(contract, None)
     tracking.record_evaluation(run_id, flat(evaluation), layout.evaluation, sha256_of_file(layout.evaluation / "evaluation.json"))
@@ -95,10 +96,28 @@ def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classe
     pl.DataFrame(columns).write_parquet(path, compression="zstd")
 
 
-def _write_report(folder: Path, plots: list[str], settings: Settings, training: Contract, evaluation: dict[str, Any]) -> None:
-    pictures = [(name.removesuffix(".png").replace("_", " "), base64.b64encode((folder / name).read_bytes()).decode()) for name in plots]
-    title = f"Evaluation of {settings.name}"
-    write_text(folder / "report.html", page("evaluation.html", title=title, training=training, evaluation=evaluation, pictures=pictures))
+def _by_class(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predictions, contract: Contract) -> dict[str, Any]:
+    import numpy as np
+
+    from mlops_pipeline.modelling.by_class import by_class
+    from mlops_pipeline.modelling.frame import read_target
+    from mlops_pipeline.modelling.metrics import class_indices
+
+    trained = np.bincount(class_indices(read_target(layout.train, settings.dataset), contract.classes), minlength=len(contract.classes))
+    truth = test[settings.dataset.target].to_list()
+    return by_class(ours, truth, contract.answers, trained, settings.evaluate.confidence)
+
+
+def _table(settings: Settings, layout: Layout) -> dict[str, Any]:
+    """What became of the source's rows and of each column."""
+    from mlops_pipeline.modelling.report import table_columns
+
+    read, looked = read_json(layout.ingest_report), read_json(layout.validation_json)
+    return {
+        **{key: read[key] for key in ("rows_read", "rows_without_target", "rows_broken")},
+        "duplicate_rows": looked["duplicate_rows"],
+        "columns": table_columns(settings, looked["columns"], looked["single_feature_auc"]),
+    }
 
 
 def _say(console: Console, evaluation: dict[str, Any], ours: Predictions, classes: int) -> None:

@@ -18,10 +18,21 @@ from mlops_pipeline.inference.scorer import Scorer, contract_at, example_rows, l
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule, decide, decide_again
+from mlops_pipeline.modelling.report import Outcome, report, run_note
+from mlops_pipeline.pages import in_markdown
 from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.download import keep
 from mlops_pipeline.registry.runs import Tracking
-from mlops_pipeline.registry.versions import EVALUATED_TAG, GATE_TAG, LATENCY_TAG, MODEL_TAG, PASSED_TAG, Version, content_digest
+from mlops_pipeline.registry.versions import (
+    EVALUATED_TAG,
+    GATE_TAG,
+    LATENCY_TAG,
+    MODEL_TAG,
+    PASSED_TAG,
+    VERSION_TAG,
+    Version,
+    content_digest,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +66,7 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
                 rolled_back = version.rolled_back if version else ""
                 rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=rolled_back)
             passed = all(rule.passed for rule in rules)
-            write_text(folder / "MODEL_CARD.md", model_card(settings, training, evaluation, rules, content))
+            write_text(folder / "MODEL_CARD.md", model_card(settings, layout, training, evaluation, rules, content))
             version = _registered(registry, tracking, version, folder, content, training, evaluation, rules, passed, latency_ms)
             judged = tuple(Judged(rule.name, rule.passed, rule.text) for rule in rules)
             which: dict[str, Any] = {
@@ -75,6 +86,9 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
                 if not version.is_champion:
                     tell(ChampionChanged(**which, former=former.number if former else None, how="passed the gate"))
             registry.publish()
+    outcome = Outcome(registry.name, version.number, passed, version.is_champion, rules)
+    write_text(layout.report, report(settings, training, evaluation, layout.evaluation, outcome))
+    _describe(tracking, registry, version.run_id, training, evaluation, outcome)
     write_json(
         layout.registration,
         {
@@ -164,6 +178,27 @@ def _registered(
         sha256_of_file(tracking.layout.evaluation / "evaluation.json"),
     )
     return registry.add(folder, content, run_id, tags)
+
+
+def _describe(
+    tracking: Tracking, registry: Registry, run_id: str, training: Contract, evaluation: dict[str, Any], outcome: Outcome
+) -> None:
+    """What MLflow shows first of the run, the model and the version."""
+    layout, settings = tracking.layout, tracking.settings
+    note = run_note(
+        settings,
+        training,
+        evaluation,
+        outcome,
+        config=layout.relative(layout.config),
+        lock=layout.lock.name if layout.lock.exists() else None,
+        tags=tracking.client.get_run(run_id).data.tags,
+    )
+    tracking.describe(
+        run_id, note, {PASSED_TAG: str(outcome.passed).lower(), VERSION_TAG: f"{outcome.model} {outcome.version}"}, layout.report
+    )
+    about = f"Models of the pipeline {in_markdown(settings.name)}: what is {in_markdown(training.target)}? ({training.task})"
+    registry.describe(outcome.version, f"{about} The alias `champion` names the version that is served.", note)
 
 
 def _say(console: Console, name: str, version: Version, rules: list[Rule], passed: bool) -> None:
