@@ -293,9 +293,10 @@ def init(
         list[str] | None, typer.Option("--source", help="KEY=VALUE of dataset.source that is not to be guessed, such as delimiter=tab")
     ] = None,
 ) -> None:
-    """Write a settings file for your own table: columns and kinds from its first rows, everything else to your taste."""
+    """Write a settings file for your own table: columns and kinds from all its rows, everything else to your taste."""
     from mlops_pipeline.config.dataset import given_of_source
     from mlops_pipeline.scaffold import starter
+    from mlops_pipeline.tables.columns import as_table
 
     if output.exists():
         raise PipelineError(f"--output {output}: exists already: name a new file")
@@ -303,6 +304,7 @@ def init(
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(made.text, encoding="utf-8")
     console = terminal.opened()
+    console.print(as_table(made.columns))
     console.print(made.split)
     console.print(f"{output} written: read it, then `mlops run --config {shlex.quote(str(output))}`")
 

@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mlops_pipeline.config.dataset import Column, Kind, Source
+from mlops_pipeline.config.dataset import Column, Source
 from mlops_pipeline.config.pipeline import Settings, settings_of
-from mlops_pipeline.contract.values import FALSE_WORDS, TRUE_WORDS
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import files_of
+from mlops_pipeline.tables import kinds
 from mlops_pipeline.tables.cast import cast_columns
+from mlops_pipeline.tables.columns import LEFT_OUT, ColumnUse, described_use
 from mlops_pipeline.tables.dialect import Found, found
-from mlops_pipeline.tables.source import read_file, read_files
+from mlops_pipeline.tables.profile import profiled
+from mlops_pipeline.tables.source import read_files
 
 if TYPE_CHECKING:
     import polars as pl
-
-FEW_CATEGORIES = 50
-"""A text column with at most this many values, or half as many as rows, is a category; with more it is free text."""
 
 FEW_ROWS = 100
 
@@ -46,6 +45,32 @@ class Starter:
 
     text: str
     split: str
+    columns: list[ColumnUse]
+
+
+@dataclass(frozen=True)
+class Described:
+    """A table's settings as a plain mapping, and its columns as they are described."""
+
+    content: dict[str, Any]
+    columns: dict[str, kinds.Described]
+
+    def said(self, settings: Settings) -> list[str]:
+        """What the file says of its columns, a line each."""
+        lines = [f"'{use.name}' is no feature: {use.why}." for use in self.uses(settings) if use.use == LEFT_OUT]
+        nothing: dict[str, list[str]] = {}
+        for name, one in self.columns.items():
+            for word, count in one.nothing:
+                nothing.setdefault(word, []).append(f"{name} ({count:,})")
+        lines += [
+            f"'{word}' stands for null in {', '.join(where[:6])}{' and others' if len(where) > 6 else ''}."
+            for word, where in nothing.items()
+        ]
+        return lines + [f"'{name}': {one.note}." for name, one in self.columns.items() if one.note]
+
+    def uses(self, settings: Settings) -> list[ColumnUse]:
+        """Each column, its kind and whether it is used, and why not."""
+        return [described_use(name, settings, one.kind, one.left_out, one.note) for name, one in self.columns.items()]
 
 
 @dataclass(frozen=True)
@@ -57,7 +82,7 @@ class ByTime:
 
 
 def starter(source: Path, target: str, output: Path, given: Mapping[str, Any] | None = None) -> Starter:
-    """Settings for a table: how it is written (what is not ``given``), its columns' kinds from its first rows, the task from the target's.
+    """Settings for a table: how it is written (what is not ``given``), its columns' kinds and use, the task from the target's kind.
 
     It is split by time if exactly one column tells the time. Raises :class:`PipelineError` if the table cannot be read or has
     no such target.
@@ -65,22 +90,30 @@ def starter(source: Path, target: str, output: Path, given: Mapping[str, Any] | 
     name = "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "_" for c in output.stem).strip("_-") or "pipeline"
     path = source.as_posix()
     written = found(_first_of(source), (target,), given)
-    content = described(source, path, target, name, f"pipelines/{name}", written)
+    table = described(source, path, target, name, f"pipelines/{name}", written)
+    content = table.content
     by_time, why = _by_time(source, content["dataset"])
     if by_time is not None:
         content["dataset"] = _after(content["dataset"], "task", time_column=by_time.column)
         content["split"] = {"kind": "time", "test_from": by_time.test_from}
-    settings_of(content, str(output))
+    settings = settings_of(content, str(output))
     head = "# Written by `mlops init`: check each column's kind, and list under known_after_outcome what is known only afterwards.\n"
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
-    comment = textwrap.fill(why, 110, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False)
-    text = text.replace("\n  source:\n", "".join(f"\n  # {one_line(note)}" for note in written.notes) + "\n  source:\n", 1)
-    return Starter(head + text.replace("\nsplit:\n", f"\n{comment}\nsplit:\n", 1), "\n".join([*written.notes, why]))
+    for key, comment in (("  source", written.notes), ("split", [why]), ("features", table.said(settings))):
+        indent = key[: len(key) - len(key.lstrip())]
+        text = text.replace(f"\n{key}:", f"\n{''.join(_comment(one_line(note), indent) for note in comment)}{key}:", 1)
+    return Starter(head + text, "\n".join([*written.notes, why]), table.uses(settings))
+
+
+def _comment(text: str, indent: str) -> str:
+    before = f"{indent}# "
+    lines = textwrap.fill(text, 110, initial_indent=before, subsequent_indent=before, break_long_words=False, break_on_hyphens=False)
+    return lines + "\n"
 
 
 def settings_for_table(source: Path, target: str, name: str, **changes: Any) -> Settings:
     """Settings for a table as :func:`starter` would describe it, with some sections replaced."""
-    content = described(source, str(source.resolve()), target, name, ".", found(_first_of(source), (target,)))
+    content = described(source, str(source.resolve()), target, name, ".", found(_first_of(source), (target,))).content
     return settings_of({**content, **changes}, str(source))
 
 
@@ -89,30 +122,32 @@ def _first_of(source: Path) -> Path:
     return next(iter(files_of(source)), source)
 
 
-def described(source: Path, path: str, target: str, name: str, root: str, written: Found) -> dict[str, Any]:
-    """The settings as a plain mapping."""
-    frame = next(iter(read_file(_first_of(source), Source(path=path, **written.settings), 8)), None)
-    if frame is None or not frame.frame.height:
+def described(source: Path, path: str, target: str, name: str, root: str, written: Found) -> Described:
+    """The settings as a plain mapping, and every column with its kind and use. Raises :class:`PipelineError`."""
+    read_as = Source(path=path, **written.settings)
+    held = profiled(lambda: read_files(files_of(source), read_as.model_copy(update={"null_values": ("",)}), 8))
+    rows = max((column.rows for column in held.values()), default=0)
+    if not rows:
         raise PipelineError(f"{source}: holds no rows: give a table with a header and at least a few rows")
-    table = frame.frame
-    if target not in table.columns:
-        raise PipelineError(f"{source}: has no column '{target}': its columns are {', '.join(table.columns)}")
-    kinds = {column.name: _kind(column) for column in table}
-    task, kinds[target] = _task(table[target], kinds[target])
-    return {
+    if target not in held:
+        raise PipelineError(f"{source}: has no column '{target}': its columns are {', '.join(held)}")
+    columns = kinds.described(held, target)
+    task, columns[target] = kinds.task_of(held[target], columns[target])
+    nothing = kinds.null_values(columns)
+    given = {"path": path, **written.settings} | ({"null_values": list(nothing)} if nothing != read_as.null_values else {})
+    named = {column: _column(one, nothing) for column, one in columns.items() if column}
+    left_out = [column for column, one in columns.items() if column and one.left_out]
+    if not any(column for column in named if column not in (target, *left_out)):
+        left_out = []
+    content = {
         "name": name,
         "seed": 42,
-        "dataset": {
-            "source": {"path": path, **written.settings},
-            "target": target,
-            "task": task,
-            "columns": {column: {"kind": kind} for column, kind in kinds.items()},
-        },
+        "dataset": {"source": given, "target": target, "task": task, "columns": named},
         "ingest": {},
         # In a table of a few rows, equal ones are chance and no mistake.
-        "validate": {"max_duplicate_share": 1.0} if table.height < FEW_ROWS else {},
+        "validate": {"max_duplicate_share": 1.0} if rows < FEW_ROWS else {},
         "split": {"kind": "stratified", "test_share": 0.25},
-        "features": {},
+        "features": {"exclude": left_out} if left_out else {},
         "train": {"estimator": "lightgbm"},
         "tuning": {"trials": 0},
         "evaluate": {"metric": {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}[task]},
@@ -122,6 +157,17 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
         "registry": {},
         "paths": {"root": root},
     }
+    return Described(content, columns)
+
+
+def _column(one: kinds.Described, nothing: tuple[str, ...]) -> dict[str, Any]:
+    """A column's description as it stands in the file."""
+    content: dict[str, Any] = {"kind": one.kind}
+    if one.format is not None:
+        content["format"] = one.format
+    if one.values & set(nothing):
+        content["null_values"] = [word for word in nothing if word not in one.values]
+    return content
 
 
 def _by_time(source: Path, dataset: dict[str, Any]) -> tuple[ByTime | None, str]:
@@ -135,7 +181,7 @@ def _by_time(source: Path, dataset: dict[str, Any]) -> tuple[ByTime | None, str]
         several = ", ".join(repr(name) for name in times)
         return None, f"{at_random}, which flatters if rows have an order: of {several} put the one that orders them {name_it}."
     column = times[0]
-    rows = _days_and_target(source, Source(**dataset["source"]), column, dataset["target"])
+    rows = _days_and_target(source, column, dataset)
     days = rows.drop_nulls().group_by(column).len().sort(column)
     shares = days["len"].reverse().cum_sum().reverse() / max(days["len"].sum(), 1)
     # The first day cannot be held out: nothing would be left to train on.
@@ -167,13 +213,13 @@ def _hindrance(rows: pl.DataFrame, days: int, day: date | None, *, regression: b
     return None
 
 
-def _days_and_target(path: Path, source: Source, column: str, target: str) -> pl.DataFrame:
+def _days_and_target(path: Path, column: str, dataset: dict[str, Any]) -> pl.DataFrame:
     """The day and the target of every row that has a target."""
     import polars as pl
 
-    parts = []
-    for chunk in read_files(files_of(path), source, 8):
-        times = cast_columns(chunk.frame.select(column), {column: Column(kind="datetime")})
+    parts, target = [], dataset["target"]
+    for chunk in read_files(files_of(path), Source(**dataset["source"]), 8):
+        times = cast_columns(chunk.frame.select(column), {column: Column(**dataset["columns"][column])})
         parts.append(times.select(pl.col(column).dt.date(), chunk.frame[target]).drop_nulls(target))
     return pl.concat(parts)
 
@@ -183,31 +229,3 @@ def _after(content: dict[str, Any], key: str, **more: Any) -> dict[str, Any]:
     items = list(content.items())
     place = list(content).index(key) + 1
     return dict([*items[:place], *more.items(), *items[place:]])
-
-
-def _kind(values: pl.Series) -> Kind:
-    import polars as pl
-
-    present = values.drop_nulls()
-    if values.dtype == pl.Boolean:
-        return "boolean"
-    if values.dtype.is_temporal():
-        return "datetime"
-    text = present.cast(pl.String).str.strip_chars()
-    numbers = text.cast(pl.Float64, strict=False)
-    if len(present) and numbers.null_count() == 0:
-        return "integer" if bool((numbers == numbers.round()).all()) else "number"
-    if len(present) and bool(text.str.to_lowercase().is_in(TRUE_WORDS + FALSE_WORDS).all()):
-        return "boolean"
-    if len(present) and text.str.contains(r"^\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}|$)").all():
-        return "datetime"
-    return "category" if present.n_unique() <= max(FEW_CATEGORIES, 2) or present.n_unique() * 2 <= min(len(present), 200) else "text"
-
-
-def _task(target: pl.Series, kind: Kind) -> tuple[str, Kind]:
-    distinct = target.drop_nulls().n_unique()
-    if kind in ("number", "integer") and distinct > 20:
-        return "regression", kind
-    if kind == "number" or kind in ("text", "datetime"):
-        kind = "category"
-    return ("binary" if distinct <= 2 else "multiclass"), kind

@@ -118,6 +118,35 @@ ROWS: dict[str, tuple[Row, Row | str]] = {
 }
 
 
+GERMAN = "1.234,5 €"
+WRITTEN: dict[str, tuple[Row, Row | str]] = {
+    # the same, where the column `score` says that 1234.5 is written as GERMAN tells; numbers that are no text are what they are
+    "a plain row": ({}, {}),
+    "a number is a number": ({"score": 1234.5}, {"score": 1234.5}),
+    **{f"a whole number, {number}": ({"score": number}, {"score": number}) for number in (3, 12, 100)},
+    "a number of three decimals is no thousand": ({"score": 1.234}, {"score": 1.234}),
+    "a decimal comma": ({"score": "0,25"}, {"score": 0.25}),
+    "a bare comma": ({"score": ",5"}, {"score": 0.5}),
+    "thousands": ({"score": "1.234.567,5"}, {"score": 1234567.5}),
+    "a text of three decimals is a thousand": ({"score": "1.234"}, {"score": 1234.0}),
+    "no mark between thousands": ({"score": "1234,5"}, {"score": 1234.5}),
+    "a unit": ({"score": " -1.234,50 € "}, {"score": -1234.5}),
+    "a unit without a blank": ({"score": "+12€"}, {"score": 12.0}),
+    "an exponent": ({"score": "1,5e3"}, {"score": 1500.0}),
+    "another unit": ({"score": "12 $"}, "wrong_type"),
+    "a decimal point": ({"score": "0.25"}, "wrong_type"),
+    "thousands of two digits": ({"score": "1.23.456"}, "wrong_type"),
+    "two signs": ({"score": "+-5"}, "wrong_type"),
+    "a unit alone": ({"score": "€"}, "wrong_type"),
+    "infinity": ({"score": "inf"}, "not_finite"),
+    "NaN": ({"score": "NaN"}, {"score": None}),
+    "the column's own word for null": ({"score": "k. A."}, {"score": None}),
+    "another column's word for null": ({"age": "k. A."}, "wrong_type"),
+    "a column without that word for null": ({"score": "NA"}, "wrong_type"),
+    "a null where the others have one": ({"member": "NA"}, {"member": None}),
+}
+
+
 def row_of(changes: Row) -> Row:
     return {name: value for name, value in {**PLAIN, **changes}.items() if value is not ABSENT}
 
@@ -147,8 +176,9 @@ def of_file(scorer: Scorer, folder: Path, name: str, write: Callable[[Path], Any
     """What `mlops predict` makes of a file of one row."""
     write(folder / name)
     out = folder / "out.parquet"
+    model = folder / "model" if (folder / "model").exists() else MODEL
     try:
-        predict_file(MODEL, folder / name, out, quiet())
+        predict_file(model, folder / name, out, quiet())
     except PipelineError as error:
         if "is missing" in str(error):
             return "missing_column"
@@ -316,12 +346,31 @@ def expected(scorer: Scorer, meaning: Row | str) -> Outcome:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_row_means_the_same_by_every_way(way: str, scorer: Scorer, tmp_path: Path) -> None:
+    assert_same(way, scorer, tmp_path, ROWS)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_numbers_in_their_owners_writing_mean_the_same_by_every_way(way: str, tmp_path: Path) -> None:
+    shutil.copytree(MODEL, tmp_path / "model")
+    contract = json.loads((tmp_path / "model/training.json").read_text())
+    contract["columns"]["score"] |= {"format": GERMAN, "null_values": ["", "k. A."]}
+    (tmp_path / "model/training.json").write_text(json.dumps(contract))
+    # A way that knows text alone cannot say a number that is none, and a column of numbers no text.
+    texts = way in ("a request's CSV", "a CSV file", "Parquet, String")
+    numbers = way.startswith("Parquet, ") and way not in ("Parquet, String", "Parquet, Categorical")
+    unsaid = (int, float) if texts else str if numbers else ()
+    rows = {name: row for name, row in WRITTEN.items() if not isinstance(row[0].get("score"), unsaid)}
+    assert_same(way, load_scorer(tmp_path / "model"), tmp_path, rows, {"score": "0,25"})
+
+
+def assert_same(way: str, scorer: Scorer, tmp_path: Path, rows: dict[str, tuple[Row, Row | str]], plain: Row | None = None) -> None:
     wrong = {}
     said = 0
-    for name, (changes, meaning) in ROWS.items():
+    for name, (changes, meaning) in rows.items():
         if way == "rows" and ABSENT in changes.values():
             continue  # rows without names have every column
-        made = WAYS[way](scorer, row_of(changes), {key: value for key, value in changes.items() if value is not ABSENT}, tmp_path)
+        row = row_of({**(plain or {}), **changes})
+        made = WAYS[way](scorer, row, {key: value for key, value in changes.items() if value is not ABSENT}, tmp_path)
         if made is None:
             continue
         said += 1
@@ -355,16 +404,20 @@ def test_a_row_means_the_same_in_company(scorer: Scorer) -> None:
 
 texts = st.one_of(
     st.text("0123456789+-.eE \t\x1c\u00a0\u3000", max_size=8),
+    st.text("0123+-.,' \u00a0’$%krE", max_size=9),
     st.sampled_from(["inf", "-Infinity", "nan", "+NaN", "1_000", "１", "٣", "0x10", "1d5", "1,5", "yes", "F", "NA", "1e999", "5e-324"]),
     st.floats().map(repr),
     st.integers(-(10**25), 10**25).map(str),
 )
 
 
+FORMS = [None, "1,234.5", "$1,234.5", "1.234,5", "1 234,5 kr.", "1'234.5", "1234.5 %"]
+
+
 @pytest.mark.parametrize("kind", ["number", "integer", "boolean"])
-@given(st.lists(texts, min_size=1, max_size=30))
-def test_a_text_is_read_alike_by_a_request_and_by_a_table(kind: str, values: list[str]) -> None:
-    contract = Contract(task="regression", columns={"v": Column(kind)})
+@given(st.lists(texts, min_size=1, max_size=30), st.sampled_from(FORMS))
+def test_a_text_is_read_alike_by_a_request_and_by_a_table(kind: str, values: list[str], form: str | None) -> None:
+    contract = Contract(task="regression", columns={"v": Column(kind, format=None if kind == "boolean" else form)})
     signature = Signature.of(contract)
     found = judged(pl.DataFrame({"v": values}, schema={"v": pl.String}), signature)
     reasons = {fault.row: fault.reason for fault in found.faults}

@@ -38,7 +38,7 @@ TABLE = pl.DataFrame(
 )
 KINDS = {
     "whole": "integer",
-    "dotted": "integer",
+    "dotted": "number",
     "real": "number",
     "gaps": "integer",
     "flag": "boolean",

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mlops_pipeline.config.tree import Frozen, tree_of
 from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.task import TaskName, has_classes
+from mlops_pipeline.contract.values import written_as
 from mlops_pipeline.errors import PipelineError
 
 Task = TaskName
@@ -87,6 +88,10 @@ class Lookup(Source):
     keys: tuple[str, ...] = Field(min_length=1)
 
 
+MOMENT_PARTS = "YmdyHMSfpIbBjzTe"
+"""Parts of a moment that a column's ``format`` may name."""
+
+
 class Column(Frozen):
     """One column: its kind, and what a row may hold there."""
 
@@ -95,6 +100,28 @@ class Column(Frozen):
     max: float | None = None
     nullable: bool = True
     private: bool = Field(False, description="never recorded by the server")
+    format: str | None = Field(
+        None,
+        description="how texts are written: of numbers as 1234.5 is ('1.234,5', '$1,234.5', '1234.5 %'), of moments '%d.%m.%Y'",
+    )
+    null_values: tuple[str, ...] | None = Field(None, description="texts that mean null in this column; default: the source's")
+
+    @model_validator(mode="after")
+    def _format(self) -> Self:
+        if self.format is None:
+            return self
+        if self.kind in ("number", "integer"):
+            if written_as(self.format) is None:
+                raise ValueError(f"format '{self.format}' does not say how 1234.5 is written, such as '1.234,5', '$1,234.5' or '1234.5 %'")
+        elif self.kind == "datetime":
+            parts = set(re.findall("%[.]?(.)", self.format))
+            if not parts or not parts <= set(MOMENT_PARTS):
+                raise ValueError(
+                    f"format '{self.format}' is no date's, such as '%d.%m.%Y %H:%M': its parts are %{', %'.join(MOMENT_PARTS)}"
+                )
+        else:
+            raise ValueError(f"'format' does not fit kind '{self.kind}'")
+        return self
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -134,6 +161,17 @@ class Dataset(Frozen):
     )
     history: dict[str, History] = Field(default_factory=dict)
     known_after_outcome: tuple[str, ...] = Field((), description="never features: known only after the outcome")
+
+    @property
+    def common_null_words(self) -> tuple[str, ...]:
+        """The source's texts for null that mean null in every column."""
+        own = [set(column.null_values) for column in self.columns.values() if column.null_values is not None]
+        return tuple(word for word in self.source.null_values if all(word in words for words in own))
+
+    def null_words(self, name: str) -> tuple[str, ...]:
+        """The texts that mean null in one column."""
+        own = self.columns[name].null_values if name in self.columns else None
+        return self.source.null_values if own is None else own
 
     @model_validator(mode="after")
     def _columns_exist(self) -> Self:

@@ -30,6 +30,10 @@ class Column(msgspec.Struct, frozen=True):
     max: float | None = None
     nullable: bool = True
     private: bool = False
+    format: str | None = None
+    """How a text of the column is written, where that is not the usual way (see ``contract.values.written_as``)."""
+    null_values: tuple[str, ...] | None = None
+    """Texts that stand for null in this column; None: the contract's."""
 
 
 class History(msgspec.Struct, frozen=True):

@@ -93,6 +93,8 @@ def typed_rows(chunk: Chunk, data: Dataset, recipe: Recipe, lookups: Joined) -> 
         raise PipelineError(f"dataset.columns: '{absent[0]}' is not in the source: it has {', '.join(source.columns)}{remedy}")
     given = {name: column for name, column in data.columns.items() if name in source.columns}
     null_words = data.source.null_values
+    if data.common_null_words != null_words:  # the others are left for each column to judge
+        given = {name: column.model_copy(update={"null_values": data.null_words(name)}) for name, column in given.items()}
     frame = cast_columns(source.select(list(given)), given, null_words)
     reasons = unparsed(frame, source, given, null_words)
     for keys, _ in lookups:

@@ -56,7 +56,7 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
         name = (needed or list(absent))[0]
         what = f"column '{name}' is missing: the model needs {', '.join(signature.names)}"
         raise Refused(422, [Fault("missing_column", what, None, name)])
-    words, split = signature.null_words, len(signature.numbers)
+    split = len(signature.numbers)
     wrong, broken = (np.zeros((table.height, len(signature.names)), dtype=bool) for _ in range(2))
     unseen: dict[str, Unseen] = {}
     spelled: dict[str, pl.Series] = {}
@@ -65,9 +65,9 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
     for place, name in enumerate(signature.names):
         if name not in given:
             continue
-        values, column = table[name], signature.columns[name]
+        values, column, words = table[name], signature.columns[name], signature.words_for_null(name)
         if numbers is not None and place < split:
-            read = as_numbers(values, column.kind, words)
+            read = as_numbers(values, column.kind, words, column.format)
             wrong[:, place] = (are_there(values, column.kind, words) & read.is_null()).to_numpy()
             numbers[:, place] = read.to_numpy()
         elif categories is not None and _has_text(values):

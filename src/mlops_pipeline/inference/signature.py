@@ -8,7 +8,7 @@ which row and column is wrong. Arrays, as binary protocols bring them, go throug
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -97,6 +97,11 @@ class Signature:
         """Whether the model says a probability for each class, or a value."""
         return has_classes(self.task)
 
+    def words_for_null(self, name: str) -> Collection[str]:
+        """The texts that stand for null in a column."""
+        own = self.columns[name].null_values
+        return self.null_words if own is None else own
+
     def rows(self, values: Sequence[tuple[Any, ...]], ids: list[str] | None = None) -> Rows:
         """Rows in the order of :attr:`names`, None for null, whose types and bounds a typed decoder has checked.
 
@@ -161,7 +166,7 @@ class Signature:
         self._check_count(count)
         gaps: Sequence[Any] = [None] * count
         faults: list[Fault] = []
-        numbers = [_numbers(name, columns.get(name, gaps), self.columns[name], self.null_words, faults) for name in self.numbers]
+        numbers = [_numbers(name, columns.get(name, gaps), self.columns[name], self.words_for_null(name), faults) for name in self.numbers]
         texts = [_texts(name, columns.get(name, gaps), faults) for name in self.categories]
         if faults:
             faults.sort(key=lambda fault: -1 if fault.row is None else fault.row)
@@ -226,9 +231,9 @@ class Signature:
         return unseen
 
     def _look_closer(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> int:
-        unseen, seen = 0, self.seen[name]
+        unseen, seen, words = 0, self.seen[name], self.words_for_null(name)
         for row, value in enumerate(values):
-            meant = None if value is None else category_of(value, seen, self.null_words)
+            meant = None if value is None else category_of(value, seen, words)
             if meant is None:
                 if nullable:
                     values[row] = MISSING
@@ -272,12 +277,12 @@ def null_fault(row: int, name: str) -> Fault:
     return Fault("null", f"row {row}, column '{name}' is null, which the model does not take", row, name)
 
 
-def _numbers(name: str, values: Sequence[Any], column: Column, null_words: frozenset[str], faults: list[Fault]) -> np.ndarray:
+def _numbers(name: str, values: Sequence[Any], column: Column, null_words: Collection[str], faults: list[Fault]) -> np.ndarray:
     """One column as float64, NaN for null; faults name each value that is none of its kind."""
     if not _PLAIN.issuperset(map(type, values)):
         read: list[float | None] = []
         for row, value in enumerate(values):
-            number = value if type(value) in _PLAIN else _read(value, column.kind, null_words)
+            number = value if type(value) in _PLAIN else _read(value, column, null_words)
             if number is _NOTHING:
                 faults.append(wrong_type(row, name, value, column.kind))
                 if len(faults) >= SHOWN_FAULTS:
@@ -295,16 +300,16 @@ def _numbers(name: str, values: Sequence[Any], column: Column, null_words: froze
 _NOTHING: Any = object()
 
 
-def _read(value: Any, kind: str, null_words: frozenset[str]) -> Any:
+def _read(value: Any, column: Column, null_words: Collection[str]) -> Any:
     """A truth or a text as a number, None for a word for null; ``_NOTHING`` if it is no value of the kind."""
     if isinstance(value, bool):
-        return float(value) if kind == "boolean" else _NOTHING
+        return float(value) if column.kind == "boolean" else _NOTHING
     if not isinstance(value, str):
         return _NOTHING
     text = value.strip(BLANKS)
     if text in null_words or value in null_words:
         return None
-    number = truth_of(text) if kind == "boolean" else number_of(text)
+    number = truth_of(text) if column.kind == "boolean" else number_of(text, column.format)
     return _NOTHING if number is None else number
 
 

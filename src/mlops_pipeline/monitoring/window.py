@@ -136,12 +136,12 @@ def as_described(rows: Rows, pipeline: Pipeline, prediction: str, console: Conso
     there = {name: column for name, column in data.columns.items() if name in rows.table.columns}
     cast = cast_columns(rows.table, there, data.source.null_values)
     for name, column in there.items():
-        lost = int((are_there(rows.table[name], column.kind, data.source.null_values) & cast[name].is_null()).sum())
+        lost = int((are_there(rows.table[name], column.kind, data.null_words(name)) & cast[name].is_null()).sum())
         if lost:
             _note(console, f"{lost:,} values of {name} are not of kind {column.kind}: counted as missing")
         if column.kind == "category":
             seen = champion.categories.get(name, ()) if champion is not None else ()
-            cast = cast.with_columns(meant_by(cast[name], frozenset(seen), data.source.null_values)[0].alias(name))
+            cast = cast.with_columns(meant_by(cast[name], frozenset(seen), data.null_words(name))[0].alias(name))
     if data.columns[data.target].kind == "boolean":
         words = champion.answers if champion is not None and champion.target == data.target else [0, 1]
         cast = _in_words(cast, rows.table, words, data.target, prediction, console)

@@ -223,7 +223,7 @@ def _category(signature: Signature, name: str, column: Column) -> Json:
     schema: Json = {"type": _or_null(["string"], column)}
     if signature.reject_unseen:
         return {**schema, "enum": [*seen, *([None] if column.nullable else [])]}
-    nothing = sorted(signature.null_words - signature.seen[name])
+    nothing = sorted(set(signature.words_for_null(name)) - signature.seen[name])
     if nothing and not column.nullable:
         # Each stands for null, as in a table.
         schema["not"] = {"enum": nothing}

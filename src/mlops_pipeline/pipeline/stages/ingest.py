@@ -28,6 +28,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
 
     data = settings.dataset
     recipe = recipe_of(data)
+    source = data.source.model_copy(update={"null_values": data.common_null_words})
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     read = broken = unlabelled = 0
     reasons: dict[str, int] = {}
@@ -37,7 +38,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         writer: pq.ParquetWriter | None = None
         with quarantine_file.open("w", encoding="utf-8") as quarantine:
             quarantine.write("row,reason,content\n")
-            for chunk in one_ahead(read_source(data.source, layout, settings.ingest.chunk_mb, data.columns)):
+            for chunk in one_ahead(read_source(source, layout, settings.ingest.chunk_mb, data.columns)):
                 said.update(dict.fromkeys(chunk.notes))
                 rows = typed_rows(chunk, data, recipe, lookups)
                 spelling.look(chunk.frame, data)

@@ -67,7 +67,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         target=data.target,
         classes=classes,
         labels=_labels(classes, read_json(layout.target_words)),
-        columns={name: Column(**column.model_dump()) for name, column in features.items()},
+        columns={name: Column(**column.model_dump(include=set(Column.__struct_fields__))) for name, column in features.items()},
         categories={name: sorted(x[name].unique().tolist()) for name, column in features.items() if column.kind == "category"},
         null_values=data.source.null_values,
         dialect=data.source.dialect,
