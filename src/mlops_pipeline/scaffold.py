@@ -103,7 +103,7 @@ def described(source: Path, path: str, target: str, name: str, root: str) -> dic
         "validate": {"max_duplicate_share": 1.0} if table.height < FEW_ROWS else {},
         "split": {"kind": "stratified", "test_share": 0.25},
         "features": {},
-        "train": {"estimator": "lightgbm"},
+        "train": {"estimator": "auto"},
         "tuning": {"trials": 0},
         "evaluate": {"metric": {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}[task]},
         "gate": {},

@@ -86,6 +86,7 @@ class Train(Frozen):
     encoder: Name | None = Field(None, description="how columns become numbers; default: the estimator's own")
     params: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
     threads: int | None = Field(None, ge=1, description="default: every core of the machine")
+    time_budget_s: float = Field(60, gt=0, description="estimator auto: longest time to look for one, in seconds")
 
 
 class Tuning(Frozen):
@@ -289,6 +290,11 @@ def with_known_parts(settings: Settings, origin: str) -> Settings:
     if task not in estimator.tasks:
         others = ", ".join(f"'{name}'" for name, part in plugins.parts(plugins.Estimator).items() if task in part.tasks)
         raise PipelineError(f"{origin}: train.estimator = '{train.estimator}': cannot do {task}: use one of {others}")
+    if estimator.race and train.params:
+        first = next(iter(train.params))
+        raise PipelineError(
+            f"{origin}: train.params.{first}: '{train.estimator}' finds parameters itself: take it out, or name an estimator"
+        )
     plugins.part(plugins.Encoder, train.encoder or estimator.encoder, f"{origin}: train.encoder")
     fitting = [name for name, part in plugins.parts(plugins.Metric).items() if task in part.tasks]
     named = [("evaluate.metric", settings.evaluate.metric), ("tuning.metric", tuning_metric(settings))]

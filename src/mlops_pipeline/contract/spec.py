@@ -78,6 +78,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     estimator: str = ""
     params: dict[str, Any] = {}
     tuning: dict[str, Any] = {}
+    race: dict[str, Any] = {}
+    """How the estimator ``auto`` came to its choice (``docs/race.md``); empty if an estimator was named."""
     parts: list[dict[str, str]] = []
     """Parts of others that the model needs: kind, name and owner of each."""
     seed: int = 0

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
+NATIVE = "native categories"
+"""The step of an encoder whose columns an estimator may take for categories."""
+
+
 def random_forest(task: Task, seed: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
@@ -37,6 +41,27 @@ def logistic_regression(_task: Task, seed: int) -> Any:
 
 def search_logistic_regression(trial: Trial) -> dict[str, Any]:
     return {"C": trial.suggest_float("C", 1e-3, 1e2, log=True)}
+
+
+def ridge(_task: Task, seed: int) -> Any:
+    from sklearn.linear_model import Ridge
+
+    return Ridge(random_state=seed)
+
+
+def search_ridge(trial: Trial) -> dict[str, Any]:
+    return {"alpha": trial.suggest_float("alpha", 1e-3, 1e3, log=True)}
+
+
+def elastic_net(_task: Task, seed: int) -> Any:
+    """The penalty is found by folds of its own: what is strong depends on the target's unit."""
+    from sklearn.linear_model import ElasticNetCV
+
+    return ElasticNetCV(l1_ratio=0.5, max_iter=2000, random_state=seed)
+
+
+def search_elastic_net(trial: Trial) -> dict[str, Any]:
+    return {"l1_ratio": trial.suggest_float("l1_ratio", 0.05, 1.0)}
 
 
 def hist_gradient_boosting(task: Task, seed: int) -> Any:
@@ -135,7 +160,20 @@ def one_hot(features: dict[str, Column]) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-    return _columns(features, make_pipeline(_imputed(), StandardScaler()), OneHotEncoder(handle_unknown="ignore", sparse_output=False))
+    return _columns(features, make_pipeline(_imputed(), StandardScaler()), OneHotEncoder(handle_unknown="ignore"))
+
+
+def native(features: dict[str, Column]) -> Any:
+    """As ordinal; an estimator that knows categories is told which they are."""
+    return _columns(features, "passthrough", _numbered(), NATIVE)
+
+
+def target_mean(features: dict[str, Column]) -> Any:
+    """For linear models, where categories have many levels."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler, TargetEncoder
+
+    return _columns(features, make_pipeline(_imputed(), StandardScaler()), make_pipeline(TargetEncoder(random_state=0), StandardScaler()))
 
 
 def _numbered() -> Any:
@@ -150,13 +188,13 @@ def _imputed() -> Any:
     return SimpleImputer(strategy="median", keep_empty_features=True)
 
 
-def _columns(features: dict[str, Column], on_numbers: Any, on_categories: Any) -> Any:
+def _columns(features: dict[str, Column], on_numbers: Any, on_categories: Any, of_categories: str = "categories") -> Any:
     """Raw columns to a float matrix: one step for the numbers, one for the categories."""
     from sklearn.compose import ColumnTransformer
 
     numbers = [name for name, column in features.items() if column.kind != "category"]
     categories = [name for name, column in features.items() if column.kind == "category"]
-    steps = [("numbers", on_numbers, numbers), ("categories", on_categories, categories)]
+    steps = [("numbers", on_numbers, numbers), (of_categories, on_categories, categories)]
     return ColumnTransformer([step for step in steps if step[2]], verbose_feature_names_out=False)
 
 
@@ -170,13 +208,27 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None) -> Pipeline:
     if runs_jobs:
         estimator.set_params(n_jobs=threads or -1)
     with threadpool_limits(limits=threads):
-        model.fit(x, y)
+        model.fit(x, y, **_native_categories(model))
     if runs_jobs:
         estimator.set_params(n_jobs=None)
     if hasattr(estimator, "_bin_mapper"):
         # HistGradientBoosting keeps the thread count of its binning, which prediction never uses.
         estimator._bin_mapper.n_threads = 1
     return model
+
+
+def _native_categories(model: Pipeline) -> dict[str, Any]:
+    """For a fit: which columns of the matrix are categories, if the encoder says so; they stand behind the numbers."""
+    steps = {name: names for name, _, names in model.named_steps["columns"].transformers} if _has_native(model) else {}
+    before = len(steps.get("numbers", ()))
+    return {"model__categorical_feature": list(range(before, before + len(steps[NATIVE])))} if NATIVE in steps else {}
+
+
+def _has_native(model: Pipeline) -> bool:
+    from lightgbm import LGBMModel
+    from sklearn.compose import ColumnTransformer
+
+    return isinstance(model.named_steps["columns"], ColumnTransformer) and isinstance(model.named_steps["model"], LGBMModel)
 
 
 def check_answers(part: plugins.Estimator, model: Pipeline, x: Any, task: Task, classes: list[Any]) -> None:

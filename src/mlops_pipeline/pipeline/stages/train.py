@@ -34,6 +34,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     """
     import polars as pl
 
+    from mlops_pipeline.modelling.race import race
     from mlops_pipeline.modelling.tuning import tune
 
     tracking = Tracking(settings, layout).open()
@@ -42,6 +43,10 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     y = read_target(layout.train, data)
     classes = _classes(y, settings)
     x = model_input(table, features)
+    summary: dict[str, Any] = {}
+    if plugins.part(plugins.Estimator, settings.train.estimator).race:
+        raced = race(settings, table, x, y, console)
+        settings, summary = settings.model_copy(update={"train": raced.train}), raced.summary
     parts = parts_of_model(settings.train.estimator, settings.train.encoder)
     tuned = tune(settings, layout, table, x, y, console)
     params = {**settings.train.params, **tuned.params}
@@ -74,6 +79,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         estimator=settings.train.estimator,
         params=params,
         tuning=tuned.summary,
+        race=summary,
         parts=plugins.described(parts),
         seed=settings.seed,
         model_sha256=model_digest(layout.model),
