@@ -16,6 +16,9 @@ FILE = "training.json"
 NUMBERS, CATEGORIES = "numbers", "categories"
 """The two inputs of every engine: float32 (rows, numbers) and text (rows, categories); one is None if there are no such columns."""
 
+AS_TEXT = frozenset({"category", "text", "datetime"})
+"""Kinds of columns that engines take among the categories: as text, a moment as ``contract.moments`` writes it."""
+
 
 class Unreadable(Exception):
     """A contract that cannot be read; the message is one line without the file's name."""

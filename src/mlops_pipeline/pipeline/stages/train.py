@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns
-from mlops_pipeline.contract.spec import FORMAT, Column, Contract
+from mlops_pipeline.contract.spec import AS_TEXT, FORMAT, Column, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.features.rows import recipe_of
@@ -63,6 +63,9 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     sample = _sample(x, features)
     check_answers(parts[0], model, sample, data.task, classes)
     requirements = [each for part in parts for each in part.requirements]
+    if any(column.kind == "datetime" for column in features.values()):
+        # The encoder of moments is ours.
+        requirements.append(plugins.DISTRIBUTION)
     trusted = [each for part in parts for each in part.trusted]
     with replacing_folder(layout.model) as folder:
         save_model(folder, model, sample, data.task, model_requirements(requirements), trusted=trusted)
@@ -120,6 +123,6 @@ def _sample(x: Any, features: dict[str, Any]) -> Any:
 
     sample = x.iloc[np.unique(np.linspace(0, len(x) - 1, min(SAMPLE_ROWS, len(x))).astype(int))].reset_index(drop=True)
     for name, column in features.items():
-        if column.kind != "category" and column.nullable and len(sample) > 3:
+        if column.kind not in AS_TEXT and column.nullable and len(sample) > 3:
             sample.loc[len(sample) - 1, name] = np.nan
     return sample
