@@ -68,7 +68,8 @@ class Estimator(Part):
 
     With ``settings`` it is ``function(task, seed, settings)``, and ``train.params`` are those. ``search(trial)`` says where Optuna looks
     for better ones. ``trusted`` are the types, beyond skops's own list, that a fitted one is made of; ``requirements`` the
-    distributions that loading it needs.
+    distributions that loading it needs. Of ours alone: with ``race`` it is none itself, but ``function(task, shape)`` names candidates,
+    of which the training rows choose one.
     """
 
     KIND: ClassVar[str] = "estimator"
@@ -78,6 +79,7 @@ class Estimator(Part):
     search: Place | None = None
     trusted: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
+    race: bool = False
 
 
 @dataclass(frozen=True)

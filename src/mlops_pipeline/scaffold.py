@@ -96,6 +96,7 @@ def starter(source: Path, target: str, output: Path, given: Mapping[str, Any] | 
     if by_time is not None:
         content["dataset"] = _after(content["dataset"], "task", time_column=by_time.column)
         content["split"] = {"kind": "time", "test_from": by_time.test_from}
+        content["features"] = {**content["features"], "time_column": True}
     settings = settings_of(content, str(output))
     head = "# Written by `mlops init`: check each column's kind, and list under known_after_outcome what is known only afterwards.\n"
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
@@ -148,7 +149,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
         "validate": {"max_duplicate_share": 1.0} if rows < FEW_ROWS else {},
         "split": {"kind": "stratified", "test_share": 0.25},
         "features": {"exclude": left_out} if left_out else {},
-        "train": {"estimator": "lightgbm"},
+        "train": {"estimator": "auto"},
         "tuning": {"trials": 0},
         "evaluate": {"metric": {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}[task]},
         "gate": {},

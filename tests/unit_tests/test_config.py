@@ -88,7 +88,6 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"dataset": {"known_after_outcome": ["weight"]}, "features": {"include": ["weight"]}},
         ("features.include names 'weight'", "known only after the outcome", "take it out"),
     ),
-    "time as a feature": ({"features": {"include": ["day"]}}, ("'day' of kind 'datetime'", "derive a number")),
     "no feature left": ({"features": {"exclude": ["size", "weight", "kind"]}}, ("no column is left", "features.exclude")),
     "slice that does not exist": ({"evaluate": {"slices": ["sort"]}}, ("evaluate.slices names 'sort'",)),
     "metric of another task": ({"evaluate": {"metric": "rmse"}}, ("evaluate.metric = 'rmse'", "binary", "roc_auc")),

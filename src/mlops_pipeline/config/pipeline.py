@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_v
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Dataset, Share
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
+from mlops_pipeline.contract.spec import AS_TEXT
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.plugins import Source
 
@@ -77,6 +78,7 @@ class Features(Frozen):
 
     include: tuple[str, ...] | None = Field(None, description="default: every column that may be a feature")
     exclude: tuple[str, ...] = ()
+    time_column: bool = Field(False, description="the time column's hour, weekday and so on are features too")
 
 
 class Train(Frozen):
@@ -86,6 +88,7 @@ class Train(Frozen):
     encoder: Name | None = Field(None, description="how columns become numbers; default: the estimator's own")
     params: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
     threads: int | None = Field(None, ge=1, description="default: every core of the machine")
+    time_budget_s: float = Field(60, gt=0, description="estimator auto: longest time to look for one, in seconds")
 
 
 class Tuning(Frozen):
@@ -203,9 +206,6 @@ class Settings(Frozen):
         for name in self.features.include or ():
             if name in barred:
                 raise ValueError(f"features.include names '{name}', which is {barred[name]}: take it out")
-            kind = data.columns[name].kind
-            if kind in ("datetime", "text"):
-                raise ValueError(f"features.include names '{name}' of kind '{kind}': derive a number from it")
         if not feature_columns(self):
             raise ValueError("no column is left as a feature: check features.exclude and dataset.columns")
         return self
@@ -230,16 +230,18 @@ _SERVER_KEYS = frozenset({"pipeline", "models", "record"})
 
 
 def feature_columns(settings: Settings) -> dict[str, Column]:
-    """The model's input columns in order: numbers first, then categories."""
+    """The model's input columns in order: numbers first, then those that travel as text."""
     data = settings.dataset
-    barred = {data.target, data.time_column, *data.entity_key, *data.known_after_outcome, *settings.features.exclude}
+    barred = {data.target, *data.entity_key, *data.known_after_outcome, *settings.features.exclude}
+    if not settings.features.time_column:
+        barred.add(str(data.time_column))
     if settings.features.include is None:
-        names = [n for n, c in data.columns.items() if n not in barred and c.kind not in ("datetime", "text")]
+        names = [n for n in data.columns if n not in barred]
     else:
         names = [n for n in settings.features.include if n not in settings.features.exclude]
     return {
-        **{n: data.columns[n] for n in names if data.columns[n].kind != "category"},
-        **{n: data.columns[n] for n in names if data.columns[n].kind == "category"},
+        **{n: data.columns[n] for n in names if data.columns[n].kind not in AS_TEXT},
+        **{n: data.columns[n] for n in names if data.columns[n].kind in AS_TEXT},
     }
 
 
@@ -289,6 +291,11 @@ def with_known_parts(settings: Settings, origin: str) -> Settings:
     if task not in estimator.tasks:
         others = ", ".join(f"'{name}'" for name, part in plugins.parts(plugins.Estimator).items() if task in part.tasks)
         raise PipelineError(f"{origin}: train.estimator = '{train.estimator}': cannot do {task}: use one of {others}")
+    if estimator.race and train.params:
+        first = next(iter(train.params))
+        raise PipelineError(
+            f"{origin}: train.params.{first}: '{train.estimator}' finds parameters itself: take it out, or name an estimator"
+        )
     plugins.part(plugins.Encoder, train.encoder or estimator.encoder, f"{origin}: train.encoder")
     fitting = [name for name, part in plugins.parts(plugins.Metric).items() if task in part.tasks]
     named = [("evaluate.metric", settings.evaluate.metric), ("tuning.metric", tuning_metric(settings))]

@@ -17,6 +17,9 @@ FILE = "training.json"
 NUMBERS, CATEGORIES = "numbers", "categories"
 """The two inputs of every engine: float32 (rows, numbers) and text (rows, categories); one is None if there are no such columns."""
 
+AS_TEXT = frozenset({"category", "text", "datetime"})
+"""Kinds of columns that engines take among the categories: as text, a moment as ``contract.moments`` writes it."""
+
 
 class Unreadable(Exception):
     """A contract that cannot be read; the message is one line without the file's name."""
@@ -85,6 +88,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     estimator: str = ""
     params: dict[str, Any] = {}
     tuning: dict[str, Any] = {}
+    race: dict[str, Any] = {}
+    """How the estimator ``auto`` came to its choice (``docs/race.md``); empty if an estimator was named."""
     parts: list[dict[str, str]] = []
     """Parts of others that the model needs: kind, name and owner of each."""
     seed: int = 0

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlops_pipeline.config.dataset import Column as Described
+from mlops_pipeline.contract.moments import WRITTEN
+from mlops_pipeline.contract.spec import Column
 from mlops_pipeline.contract.values import MISSING, category_of
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature, null_fault, wrong_type
-from mlops_pipeline.tables.cast import are_there, as_numbers, as_text
+from mlops_pipeline.tables.cast import are_there, as_numbers, as_text, cast_columns
 
 if TYPE_CHECKING:
     import polars as pl
@@ -70,6 +73,16 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
             read = as_numbers(values, column.kind, words, column.format)
             wrong[:, place] = (are_there(values, column.kind, words) & read.is_null()).to_numpy()
             numbers[:, place] = read.to_numpy()
+        elif categories is not None and column.kind == "datetime":
+            moments = as_moments(values, column, words)
+            wrong[:, place] = (are_there(values, column.kind, words) & moments.is_null()).to_numpy()
+            broken[:, place] = moments.is_null().to_numpy() & (not column.nullable)
+            categories[:, place - split] = moments.fill_null(MISSING).to_numpy()
+        elif categories is not None and column.kind == "text" and _has_text(values):
+            texts = as_text(values)
+            texts = texts.set(texts.is_in(list(words)), None)
+            broken[:, place] = texts.is_null().to_numpy() & (not column.nullable)
+            categories[:, place - split] = texts.fill_null(MISSING).to_numpy()
         elif categories is not None and _has_text(values):
             meant, new = meant_by(as_text(values), signature.seen[name], words)
             if new.count:
@@ -103,6 +116,13 @@ def meant_by(texts: pl.Series, seen: Collection[str], null_words: Collection[str
     if all(one == text for one, text in zip(meant, known, strict=True)):
         return texts, unseen
     return texts.replace_strict(known, pl.Series(meant, dtype=pl.String), return_dtype=pl.String), unseen
+
+
+def as_moments(values: pl.Series, column: Column, null_words: Collection[str]) -> pl.Series:
+    """A column of moments as text, as models take it; null for what is none."""
+    fields = {name: getattr(column, name) for name in Described.model_fields if hasattr(column, name)}
+    name = values.name
+    return cast_columns(values.to_frame(), {name: Described(**fields)}, null_words)[name].dt.to_string(WRITTEN)
 
 
 def _fault(table: pl.DataFrame, signature: Signature, row: int, numbers: np.ndarray | None, wrong: np.ndarray, broken: np.ndarray) -> Fault:

@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 
 from mlops_pipeline.contract.dialect import PLAIN, Dialect
-from mlops_pipeline.contract.spec import Column, Contract
+from mlops_pipeline.contract.moments import moment_of
+from mlops_pipeline.contract.spec import AS_TEXT, Column, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import BLANKS, LARGEST, LARGEST_INTEGER, MISSING, bounds, category_of, number_of, spelled, truth_of
 from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Refused
@@ -63,8 +64,8 @@ class Signature:
     def of(contract: Contract, *, reject_unseen: bool = False, max_rows: int = 2**62, precision: Any = np.float32) -> Signature:
         """The signature of a trained model, with the server's own policy."""
         columns = contract.columns
-        numbers = tuple(name for name, column in columns.items() if column.kind != "category")
-        categories = tuple(name for name, column in columns.items() if column.kind == "category")
+        numbers = tuple(name for name, column in columns.items() if column.kind not in AS_TEXT)
+        categories = tuple(name for name, column in columns.items() if column.kind in AS_TEXT)
         whole = np.array([columns[name].kind in ("integer", "boolean") for name in numbers], dtype=bool)
         low, high = (np.array([bounds(columns[name])[k] for name in numbers], dtype=np.float64) for k in (0, 1))
         required = np.array([not columns[name].nullable for name in numbers], dtype=bool)
@@ -72,7 +73,7 @@ class Signature:
             numbers=numbers,
             categories=categories,
             columns={name: columns[name] for name in (*numbers, *categories)},
-            seen={name: frozenset(contract.categories.get(name, ())) for name in categories},
+            seen={name: frozenset(contract.categories.get(name, ())) for name in categories if columns[name].kind == "category"},
             task=contract.task,
             classes=tuple(contract.answers),
             null_words=frozenset(contract.null_values),
@@ -226,9 +227,29 @@ class Signature:
         unseen = 0
         for k, name in enumerate(self.categories):
             values = categories[:, k]
+            if name not in self.seen:
+                self._check_texts(name, values, faults, nullable=k not in self.no_null_categories)
+                continue
             if not self.seen[name].issuperset(values):
                 unseen += self._look_closer(name, values, faults, nullable=k not in self.no_null_categories)
         return unseen
+
+    def _check_texts(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> None:
+        """Free text, or moments as text: there is no list of values to keep to."""
+        moments, words = self.columns[name].kind == "datetime", self.words_for_null(name)
+        form = self.columns[name].format
+        for row, value in enumerate(values):
+            if value is None or value in words or (moments and value.strip(BLANKS) in words):
+                meant: str | None = MISSING
+                if not nullable:
+                    faults.append(null_fault(row, name))
+            else:
+                meant = moment_of(value, form) if moments and value != MISSING else value
+                if meant is None:
+                    faults.append(wrong_type(row, name, value, "datetime"))
+            values[row] = meant
+            if len(faults) >= SHOWN_FAULTS:
+                break
 
     def _look_closer(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> int:
         unseen, seen, words = 0, self.seen[name], self.words_for_null(name)
@@ -264,7 +285,12 @@ class Signature:
 
 
 _PLAIN = frozenset({int, float, type(None)})
-_NOT_A = {"boolean": "neither true nor false", "category": "not text"}
+_NOT_A = {
+    "boolean": "neither true nor false",
+    "category": "not text",
+    "text": "not text",
+    "datetime": "no moment such as 2024-01-31 13:45:00",
+}
 
 
 def wrong_type(row: int, name: str, value: Any, kind: str) -> Fault:

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from mlops_pipeline.contract.spec import Column
+from mlops_pipeline.contract.spec import AS_TEXT, Column
 from mlops_pipeline.contract.task import TASKS
 from mlops_pipeline.contract.values import MISSING, bounds
 from mlops_pipeline.inference.faults import SHOWN_FAULTS
@@ -118,6 +118,9 @@ def document(
     }
 
 
+_EXAMPLES = {"text": "text", "datetime": "2024-01-31 13:45:00"}
+
+
 def made_up(signature: Signature) -> Json:
     """A record that the model takes: the middle of a column's bounds, or the first category in the alphabet."""
     values: Json = {}
@@ -125,6 +128,8 @@ def made_up(signature: Signature) -> Json:
         low, high = bounds(column)
         if column.kind == "category":
             values[name] = "text" if column.private else min(signature.seen[name] - {MISSING}, default="text")
+        elif column.kind in AS_TEXT:
+            values[name] = _EXAMPLES[column.kind]
         elif column.kind in ("integer", "boolean"):
             values[name] = int(max(low, min(1, high)))
         else:
@@ -212,6 +217,8 @@ def _value(signature: Signature, name: str) -> Json:
     column = signature.columns[name]
     if column.kind == "category":
         return _category(signature, name, column)
+    if column.kind in AS_TEXT:
+        return {"type": _or_null(["string"], column), "examples": [_EXAMPLES[column.kind]]}
     low, high = bounds(column)
     kinds = {"integer": ["integer"], "boolean": ["boolean", "integer"]}.get(column.kind, ["number"])
     least, most = _plain(low), _plain(high)
@@ -546,7 +553,7 @@ def _status() -> Json:
     column = _object(
         {
             "name": _TEXT,
-            "kind": {"enum": ["number", "integer", "boolean", "category"]},
+            "kind": {"enum": ["number", "integer", "boolean", "category", "datetime", "text"]},
             "min": maybe,
             "max": maybe,
             "nullable": flag,

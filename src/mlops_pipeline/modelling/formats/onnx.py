@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_pipeline.config.dataset import Task
-from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS
+from mlops_pipeline.contract.spec import AS_TEXT, CATEGORIES, NUMBERS
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import one_line
 from mlops_pipeline.inference.engine import OnnxEngine, score
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 TARGET_OPSET = {"": 21, "ai.onnx.ml": 3}
 """onnxmltools' LightGBM converter writes trees of ai.onnx.ml 3."""
+
+WORDS = {"text": "free text", "datetime": "a moment"}
+"""Kinds of columns that ONNX has no operators for which agree in every language and calendar."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ def make_twin(model: Pipeline, kinds: dict[str, str], x: pd.DataFrame, predicted
     Differences are absolute for probabilities, and in standard deviations of the predictions for regression.
     Accepted only if no row differs by more than ``tolerance``.
     """
+    alone = [f"'{name}' is {WORDS[kind]}" for name, kind in kinds.items() if kind in WORDS]
+    if alone:
+        return Twin(False, None, f"not convertible, {alone[0]}{f' and {len(alone) - 1} more' if alone[1:] else ''}: served by scikit-learn")
     try:
         content = convert(model, kinds, task)
         said = predict(OnnxEngine(content, has_classes=has_classes(task)), x, kinds)
@@ -102,4 +108,4 @@ def convert(model: Pipeline, kinds: dict[str, str], task: Task) -> bytes:
 
 
 def _by_kind(kinds: dict[str, str]) -> tuple[list[str], list[str]]:
-    return [n for n, kind in kinds.items() if kind != "category"], [n for n, kind in kinds.items() if kind == "category"]
+    return [n for n, kind in kinds.items() if kind not in AS_TEXT], [n for n, kind in kinds.items() if kind in AS_TEXT]

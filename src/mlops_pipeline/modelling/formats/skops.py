@@ -17,7 +17,7 @@ import numpy as np
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Task
-from mlops_pipeline.contract.spec import Contract
+from mlops_pipeline.contract.spec import AS_TEXT, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
@@ -33,6 +33,7 @@ TRUSTED_TYPES = (
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
+    "mlops_pipeline.modelling.encoders.Moments",
     "numpy.dtype",
     "sklearn._loss.link.HalfLogitLink",
     "sklearn._loss.link.IdentityLink",
@@ -130,7 +131,7 @@ class SkopsEngine:
 
     def __init__(self, model: Pipeline, contract: Contract) -> None:
         self._model: Any = model
-        names = sorted(contract.columns, key=lambda name: contract.columns[name].kind == "category")
+        names = sorted(contract.columns, key=lambda name: contract.columns[name].kind in AS_TEXT)
         self._names, self._classes = names, contract.kind.has_classes
 
     def predict(self, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:

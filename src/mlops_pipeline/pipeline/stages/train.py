@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns
-from mlops_pipeline.contract.spec import FORMAT, Column, Contract
+from mlops_pipeline.contract.spec import AS_TEXT, FORMAT, Column, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.features.rows import recipe_of
@@ -34,6 +34,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     """
     import polars as pl
 
+    from mlops_pipeline.modelling.race import race
     from mlops_pipeline.modelling.tuning import tune
 
     tracking = Tracking(settings, layout).open()
@@ -42,6 +43,10 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     y = read_target(layout.train, data)
     classes = _classes(y, settings)
     x = model_input(table, features)
+    summary: dict[str, Any] = {}
+    if plugins.part(plugins.Estimator, settings.train.estimator).race:
+        raced = race(settings, table, x, y, console)
+        settings, summary = settings.model_copy(update={"train": raced.train}), raced.summary
     parts = parts_of_model(settings.train.estimator, settings.train.encoder)
     tuned = tune(settings, layout, table, x, y, console)
     params = {**settings.train.params, **tuned.params}
@@ -58,6 +63,9 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     sample = _sample(x, features)
     check_answers(parts[0], model, sample, data.task, classes)
     requirements = [each for part in parts for each in part.requirements]
+    if any(column.kind == "datetime" for column in features.values()):
+        # The encoder of moments is ours.
+        requirements.append(plugins.DISTRIBUTION)
     trusted = [each for part in parts for each in part.trusted]
     with replacing_folder(layout.model) as folder:
         save_model(folder, model, sample, data.task, model_requirements(requirements), trusted=trusted)
@@ -75,6 +83,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         estimator=settings.train.estimator,
         params=params,
         tuning=tuned.summary,
+        race=summary,
         parts=plugins.described(parts),
         seed=settings.seed,
         model_sha256=model_digest(layout.model),
@@ -115,6 +124,6 @@ def _sample(x: Any, features: dict[str, Any]) -> Any:
 
     sample = x.iloc[np.unique(np.linspace(0, len(x) - 1, min(SAMPLE_ROWS, len(x))).astype(int))].reset_index(drop=True)
     for name, column in features.items():
-        if column.kind != "category" and column.nullable and len(sample) > 3:
+        if column.kind not in AS_TEXT and column.nullable and len(sample) > 3:
             sample.loc[len(sample) - 1, name] = np.nan
     return sample

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from mlops_pipeline.contract.spec import Column
+from mlops_pipeline.contract.spec import AS_TEXT, Column
 from mlops_pipeline.contract.values import bounds
 from mlops_pipeline.inference.signature import Signature
 
@@ -25,7 +25,7 @@ def value_type(column: Column, *, lenient: bool = False) -> Any:
     """The type of one value of a column: bounds and all; a float for an integer too, if lenient."""
     low, high = bounds(column)
     kind: Any = Annotated[float, msgspec.Meta(ge=low, le=high)]
-    if column.kind == "category":
+    if column.kind in AS_TEXT:
         kind = str
     elif column.kind == "boolean":
         kind = bool | kind if lenient else bool | Literal[0, 1]

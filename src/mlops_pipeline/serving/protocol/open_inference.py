@@ -19,7 +19,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 import msgspec
 import numpy as np
 
-from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS
+from mlops_pipeline.contract.spec import AS_TEXT, CATEGORIES, NUMBERS
 from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.problems import refused
@@ -150,7 +150,7 @@ _DATATYPES = {
 _OF_NUMBERS = {name: how for name, how in _DATATYPES.items() if name not in ("BOOL", "BYTES")}
 _OF_BOOLEANS = {name: how for name, how in _DATATYPES.items() if name != "BYTES"}
 _OF_CATEGORIES = {"BYTES": _DATATYPES["BYTES"]}
-_OF_KIND = {"boolean": _OF_BOOLEANS, "category": _OF_CATEGORIES}
+_OF_KIND = {"boolean": _OF_BOOLEANS, **dict.fromkeys(AS_TEXT, _OF_CATEGORIES)}
 _OF_GATHERED_NUMBERS = {"FP32": _DATATYPES["FP32"], "FP64": _DATATYPES["FP64"]}
 
 _FLOATS = msgspec.json.Decoder(list[float])
@@ -541,7 +541,7 @@ def _is_float32(values: Sequence[Any] | np.ndarray) -> bool:
 
 def _usual_datatype(signature: Signature, column: str) -> str:
     described = signature.columns[column]
-    if described.kind == "category":
+    if described.kind in AS_TEXT:
         return "BYTES"
     return "FP32" if described.nullable else {"boolean": "BOOL", "integer": "INT64"}.get(described.kind, "FP32")
 
