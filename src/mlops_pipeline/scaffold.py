@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from dataclasses import dataclass
 from datetime import date
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mlops_pipeline.config.dataset import Column, Kind, Source
-from mlops_pipeline.config.pipeline import Settings, settings_of
+from mlops_pipeline.config.pipeline import USUAL_METRICS, Settings, project_of, settings_of
 from mlops_pipeline.contract.values import FALSE_WORDS, TRUE_WORDS
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.tables.cast import cast_columns
@@ -37,6 +38,12 @@ TIMELESS = 0.01
 """With a larger share of rows without a time, the column is not the one that orders the rows."""
 
 
+HEAD = """\
+# Written by `mlops init`: check each column's kind, and list under known_after_outcome what is known only afterwards.
+# What is not here has its default: `mlops config` prints all of it.
+"""
+
+
 @dataclass(frozen=True)
 class Starter:
     """A settings file's text, and in one line which rows it holds out and why."""
@@ -53,24 +60,36 @@ class ByTime:
     test_from: str
 
 
-def starter(source: Path, target: str, output: Path) -> Starter:
+def starter(source: Path, target: str, output: Path, *, path: str | None = None, name: str | None = None) -> Starter:
     """Settings for a table: its columns' kinds from the first chunk of rows, the task from the target's kind.
 
-    It is split by time if exactly one column tells the time. Raises :class:`PipelineError` if the table cannot be read or has
-    no such target.
+    It is split by time if exactly one column tells the time. ``path`` is the table's place in the project, where that is not ``source``.
+    A pipeline that is given a ``name`` has the project to itself; others keep their files in a folder of their own. Raises
+    :class:`PipelineError` if the table cannot be read or has no such target.
     """
-    name = "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "_" for c in output.stem).strip("_-") or "pipeline"
-    path = source.as_posix()
-    content = described(source, path, target, name, root=f"pipelines/{name}")
+    root = "."
+    if name is None:
+        name = name_from(output.stem)
+        root = f"pipelines/{name}"
+    content = described(source, path or in_project(source, output), target, name, root)
     by_time, why = _by_time(source, content["dataset"])
     if by_time is not None:
         content["dataset"] = _after(content["dataset"], "task", time_column=by_time.column)
         content["split"] = {"kind": "time", "test_from": by_time.test_from}
     settings_of(content, str(output))
-    head = "# Written by `mlops init`: check each column's kind, and list under known_after_outcome what is known only afterwards.\n"
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
     comment = textwrap.fill(why, 110, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False)
-    return Starter(head + text.replace("\nsplit:\n", f"\n{comment}\nsplit:\n", 1), why)
+    return Starter(HEAD + text.replace("\nsplit:\n", f"\n{comment}\nsplit:\n", 1), why)
+
+
+def name_from(words: str) -> str:
+    """A pipeline's name out of a file's or a folder's."""
+    return "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "_" for c in words).strip("_-") or "pipeline"
+
+
+def in_project(source: Path, output: Path) -> str:
+    """A table's place as settings at ``output`` spell it: relative to their project."""
+    return Path(os.path.relpath(source.resolve(), project_of(output))).as_posix()
 
 
 def settings_for_table(source: Path, target: str, name: str, **changes: Any) -> Settings:
@@ -91,26 +110,18 @@ def described(source: Path, path: str, target: str, name: str, root: str) -> dic
     task, kinds[target] = _task(table[target], kinds[target])
     return {
         "name": name,
-        "seed": 42,
         "dataset": {
             "source": {"path": path},
             "target": target,
             "task": task,
             "columns": {column: {"kind": kind} for column, kind in kinds.items()},
         },
-        "ingest": {},
         # In a table of a few rows, equal ones are chance and no mistake.
-        "validate": {"max_duplicate_share": 1.0} if table.height < FEW_ROWS else {},
+        **({"validate": {"max_duplicate_share": 1.0}} if table.height < FEW_ROWS else {}),
         "split": {"kind": "stratified", "test_share": 0.25},
-        "features": {},
         "train": {"estimator": "lightgbm"},
-        "tuning": {"trials": 0},
-        "evaluate": {"metric": {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}[task]},
-        "gate": {},
-        "onnx": {},
-        "tracking": {},
-        "registry": {},
-        "paths": {"root": root},
+        "evaluate": {"metric": USUAL_METRICS[task]},
+        **({"paths": {"root": root}} if root != "." else {}),
     }
 
 

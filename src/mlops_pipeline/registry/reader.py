@@ -76,6 +76,21 @@ class RegisteredModel:
         """The version that the alias names."""
         return next((version for version in self.versions() if version.is_champion), None)
 
+    def without_champion(self, option: str = "") -> str:
+        """Why there is no champion to work with, and what to do, as the end of an error; ``option`` names the settings to a command."""
+        versions = self.versions()
+        if not versions:
+            return f"there is no champion yet: run `mlops run{option}` first"
+        champion = next((version for version in versions if version.is_champion), None)
+        if champion is not None:
+            return f"version {champion.number} is champion and its files are not here: `mlops run{option}` fetches them"
+        newest = versions[0]
+        failed = "; ".join(str(rule.get("text")) for rule in newest.gate if not rule.get("passed")) or "for a reason that is not stored"
+        return (
+            f"there is no champion: version {newest.number} did not pass the gate ({failed}): change train.estimator, the features or the "
+            f"gate, or get more rows, and run again, or `mlops models promote {newest.number} --override REASON{option}`"
+        )
+
     def get(self, number: int) -> Version:
         """One version; raises :class:`PipelineError` that names those there are."""
         versions = self.versions()
