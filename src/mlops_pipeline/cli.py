@@ -102,6 +102,7 @@ def run(
 @app.command()
 def status(config: Config = None) -> None:
     """Say which stages are stale, and the cause of each: data, settings, code, environment or a missing output."""
+    from mlops_pipeline.events import Cause
     from mlops_pipeline.pipeline import runner
     from mlops_pipeline.pipeline.definition import STAGES
 
@@ -110,17 +111,22 @@ def status(config: Config = None) -> None:
     if not any(causes.values()):
         causes[STAGES[-1].name] = runner.registry_causes(settings, layout)
     waits_for = ""
+    stages_of: dict[Cause, list[str]] = {}
     for stage in STAGES:
         found = causes[stage.name]
         if found:
-            console.print(f"[yellow]▸[/yellow] {stage.name:<9} stale", markup=True)
+            short = "; ".join(cause.kind for cause in found if not cause.detail)
+            console.print(f"[yellow]▸[/yellow] {stage.name:<9} stale{short and f': {short}'}", markup=True)
         elif waits_for:
             console.print(f"· {stage.name:<9} [dim]runs if {waits_for} makes something new[/dim]", markup=True)
         else:
             console.print(f"[green]✓[/green] {stage.name:<9} up to date", markup=True)
         waits_for = waits_for or (stage.name if found else "")
         for cause in found:
-            console.print(f"            {cause}")
+            if cause.detail:
+                stages_of.setdefault(cause, []).append(stage.name)
+    for cause, names in stages_of.items():
+        console.print(f"  {cause} ({'every stage' if len(names) == len(STAGES) else ', '.join(names)})")
 
 
 @app.command(hidden=True)
@@ -376,11 +382,10 @@ def init(
 @app.command()
 def doctor(config: Config = None) -> None:
     """Say what of the environment works, what is missing, and how to mend it."""
-    from mlops_pipeline.config.finding import pipeline_config
     from mlops_pipeline.doctor import examine
 
     console = terminal.opened()
-    findings = examine(pipeline_config(config))
+    findings = examine(config)
     for finding in findings:
         mark = ("✓", "green") if finding.works else ("–", "yellow") if finding.optional else ("✗", "red")
         console.print(_line(mark, f" {finding.name:<18} {finding.seen}" + (f"  → {finding.remedy}" if not finding.works else "")))

@@ -27,7 +27,7 @@ def pipeline_config(given: Path | None) -> Path:
     found = given or pipeline_here()
     if found is None:
         raise PipelineError(
-            f"{_shown(project_here())}: holds no pipeline's settings in {FOLDER}/: `mlops new DIR --data FILE --target COLUMN` makes a "
+            f"{project_here()}: holds no pipeline's settings in {FOLDER}/: `mlops new DIR --data FILE --target COLUMN` makes a "
             "project, `mlops init` settings in one, --config names others"
         )
     return found

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlops_pipeline.config.finding import option_for
 from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.champion import registered_model
 
@@ -23,9 +24,17 @@ def made(settings: Settings, layout: Layout) -> list[str]:
             "serve": f"mlops serve{option}",
             "watch": f"mlops monitor report --current {rows}{option}",
         }
-    else:
-        lines["next"] = registered_model(settings, layout).without_champion(option)
-    return ["", *(f"{name:<{WIDTH}}{text}" for name, text in lines.items() if name != "report" or Path(text).exists())]
+    lines["next"] = _next(settings, layout, option)
+    return ["", *(f"{name:<{WIDTH}}{text}" for name, text in lines.items() if text and (name != "report" or Path(text).exists()))]
+
+
+def _next(settings: Settings, layout: Layout, option: str) -> str:
+    """What to do where the gate has turned the newest version down; empty if it has not, or nobody can tell now."""
+    model = registered_model(settings, layout)
+    try:
+        return model.turned_down(option) if layout.best_model.exists() else model.without_champion(option)
+    except PipelineError:
+        return ""
 
 
 def _typed(path: Path) -> str:

@@ -37,7 +37,10 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         with quarantine_file.open("w", encoding="utf-8") as quarantine:
             quarantine.write("row,reason,content\n")
             for chunk in one_ahead(read_source(data.source, layout, settings.ingest.chunk_mb, data.columns)):
-                rows = typed_rows(chunk, data, recipe, lookups)
+                try:
+                    rows = typed_rows(chunk, data, recipe, lookups)
+                except PipelineError as error:
+                    raise PipelineError(f"{layout.config}: {error}") from error
                 spelling.look(chunk.frame, data)
                 read += rows.read
                 broken += len(rows.broken)
