@@ -58,10 +58,10 @@ LOCK = $(BIN)/python cicd/lock.py
 lock: UPGRADE = --upgrade
 lock: relock ## resolve the newest versions within the bounds of pyproject.toml
 relock: | .venv/bin/uv ## resolve again after a change of pyproject.toml, moving no version that need not move
-	$(LOCK) requirements.txt --extra monitoring --extra test --extra deploy pyproject.toml $(UPGRADE)
-	$(LOCK) requirements-dev.txt --extra monitoring --extra test --extra deploy --extra servers --extra lint --extra notebooks -c requirements.txt pyproject.toml $(UPGRADE)
+	$(LOCK) requirements.txt --extra test --extra deploy pyproject.toml $(UPGRADE)
+	$(LOCK) requirements-dev.txt --extra test --extra deploy --extra servers --extra lint --extra notebooks -c requirements.txt pyproject.toml $(UPGRADE)
 	$(LOCK) requirements-serving.txt --group serving -c requirements.txt $(UPGRADE)
-	$(LOCK) requirements-training.txt --extra monitoring --extra s3 -c requirements.txt pyproject.toml $(UPGRADE)
+	$(LOCK) requirements-training.txt --extra s3 -c requirements.txt pyproject.toml $(UPGRADE)
 	$(LOCK) docker/requirements-build.txt --group image -c requirements-dev.txt $(UPGRADE)
 
 images: ## build the training and the serving image (BASE_IMAGE names another base)

@@ -16,4 +16,14 @@ class ServiceAway(PipelineError):
 
 def one_line(error: object, limit: int = 200) -> str:
     """What another library says, folded into part of one line, without the passwords of the addresses in it."""
-    return re.sub(r"://\S*@", "://…@", " ".join(str(error).split()))[:limit]
+    text = re.sub(r"://\S*@", "://…@", " ".join(str(error).split()))
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def first_sentences(error: object, limit: int = 300) -> str:
+    """As much of what another library says as are whole sentences within a limit; one that is longer is cut with a sign."""
+    text = one_line(error, 10_000)
+    if len(text) <= limit:
+        return text
+    end = text.rfind(". ", 0, limit)
+    return text[: end + 1] if end > 0 else one_line(text, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mlops_pipeline.config.dataset import Column, Source
-from mlops_pipeline.config.pipeline import Settings, settings_of
+from mlops_pipeline.config.pipeline import USUAL_METRICS, Settings, project_of, settings_of
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import files_of
 from mlops_pipeline.tables import kinds
@@ -37,6 +38,12 @@ HELD_OUT_AT_MOST = 0.4
 
 TIMELESS = 0.01
 """With a larger share of rows without a time, the column is not the one that orders the rows."""
+
+
+HEAD = """\
+# Written by `mlops init`: check each column's kind, and list under known_after_outcome what is known only afterwards.
+# What is not here has its default: `mlops config` prints all of it.
+"""
 
 
 @dataclass(frozen=True)
@@ -81,35 +88,49 @@ class ByTime:
     test_from: str
 
 
-def starter(source: Path, target: str, output: Path, given: Mapping[str, Any] | None = None) -> Starter:
+def starter(
+    source: Path, target: str, output: Path, *, path: str | None = None, name: str | None = None, given: Mapping[str, Any] | None = None
+) -> Starter:
     """Settings for a table: how it is written (what is not ``given``), its columns' kinds and use, the task from the target's kind.
 
-    It is split by time if exactly one column tells the time. Raises :class:`PipelineError` if the table cannot be read or has
-    no such target.
+    It is split by time if exactly one column tells the time. ``path`` is the table's place in the project, where that is not ``source``.
+    A pipeline that is given a ``name`` has the project to itself; others keep their files in a folder of their own. Raises
+    :class:`PipelineError` if the table cannot be read or has no such target.
     """
-    name = "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "_" for c in output.stem).strip("_-") or "pipeline"
-    path = source.as_posix()
+    root = "."
+    if name is None:
+        name = name_from(output.stem)
+        root = f"pipelines/{name}"
     written = found(_first_of(source), (target,), given)
-    table = described(source, path, target, name, f"pipelines/{name}", written)
+    table = described(source, path or in_project(source, output), target, name, root, written)
     content = table.content
     by_time, why = _by_time(source, content["dataset"])
     if by_time is not None:
         content["dataset"] = _after(content["dataset"], "task", time_column=by_time.column)
         content["split"] = {"kind": "time", "test_from": by_time.test_from}
-        content["features"] = {**content["features"], "time_column": True}
+        content["features"] = {**content.get("features", {}), "time_column": True}
     settings = settings_of(content, str(output))
-    head = "# Written by `mlops init`: check each column's kind, and list under known_after_outcome what is known only afterwards.\n"
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
-    for key, comment in (("  source", written.notes), ("split", [why]), ("features", table.said(settings))):
+    for key, comment in (("  source", written.notes), ("  columns", table.said(settings)), ("split", [why])):
         indent = key[: len(key) - len(key.lstrip())]
         text = text.replace(f"\n{key}:", f"\n{''.join(_comment(one_line(note), indent) for note in comment)}{key}:", 1)
-    return Starter(head + text, "\n".join([*written.notes, why]), table.uses(settings))
+    return Starter(HEAD + text, "\n".join([*written.notes, why]), table.uses(settings))
 
 
 def _comment(text: str, indent: str) -> str:
     before = f"{indent}# "
     lines = textwrap.fill(text, 110, initial_indent=before, subsequent_indent=before, break_long_words=False, break_on_hyphens=False)
     return lines + "\n"
+
+
+def name_from(words: str) -> str:
+    """A pipeline's name out of a file's or a folder's."""
+    return "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "_" for c in words).strip("_-") or "pipeline"
+
+
+def in_project(source: Path, output: Path) -> str:
+    """A table's place as settings at ``output`` spell it: relative to their project."""
+    return Path(os.path.relpath(source.resolve(), project_of(output))).as_posix()
 
 
 def settings_for_table(source: Path, target: str, name: str, **changes: Any) -> Settings:
@@ -142,21 +163,14 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
         left_out = []
     content = {
         "name": name,
-        "seed": 42,
         "dataset": {"source": given, "target": target, "task": task, "columns": named},
-        "ingest": {},
         # In a table of a few rows, equal ones are chance and no mistake.
-        "validate": {"max_duplicate_share": 1.0} if rows < FEW_ROWS else {},
+        **({"validate": {"max_duplicate_share": 1.0}} if rows < FEW_ROWS else {}),
         "split": {"kind": "stratified", "test_share": 0.25},
-        "features": {"exclude": left_out} if left_out else {},
+        **({"features": {"exclude": left_out}} if left_out else {}),
         "train": {"estimator": "auto"},
-        "tuning": {"trials": 0},
-        "evaluate": {"metric": {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}[task]},
-        "gate": {},
-        "onnx": {},
-        "tracking": {},
-        "registry": {},
-        "paths": {"root": root},
+        "evaluate": {"metric": USUAL_METRICS[task]},
+        **({"paths": {"root": root}} if root != "." else {}),
     }
     return Described(content, columns)
 

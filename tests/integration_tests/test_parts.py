@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,10 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def stale(project: Project) -> dict[str, str]:
-    """Each stale stage with what is said of it."""
+def causes(project: Project) -> dict[str, set[str]]:
+    """What is said to be changed, and for which stages."""
     text = project.mlops("status", "--config", str(project.config)).stdout
-    return {part.split()[0]: part for part in text.split("▸ ")[1:]}
+    return {cause: set(stages.split(", ")) for cause, stages in re.findall(r"^  (.+) \((.+)\)$", text, re.MULTILINE)}
 
 
 def test_each_part_did_its_work(ran: Project) -> None:
@@ -110,12 +111,11 @@ def test_each_part_did_its_work(ran: Project) -> None:
 
 def test_an_edit_makes_stale_what_uses_the_file_and_names_it(ran: Project, tmp_path: Path) -> None:
     project = copied(ran, tmp_path)
-    assert stale(project) == {}
+    assert causes(project) == {}
     for file, stages in {"spare": (), "rules": ("register",), "mine": ("validate", "train", "evaluate", "register")}.items():
         path = project.folder / f"src/{file}.py"
         path.write_text(path.read_text() + "\n# edited\n")
-        found = stale(project)
-        assert {stage for stage, said in found.items() if f"code: src/{file}.py" in said} == set(stages)
+        assert causes(project).get(f"code: src/{file}.py", set()) == set(stages)
     assert "src/mine.py" in (project.folder / "dvc.yaml").read_text()
     assert "src/spare.py" not in (project.folder / "dvc.yaml").read_text()
 

@@ -115,27 +115,32 @@ def test_logistic_regression_of_numbers_is_refused_with_what_to_use_instead() ->
     assert_one_line(caught.value, "'logistic_regression'", "cannot do regression", "'lightgbm'")
 
 
-@pytest.mark.parametrize("section", sorted(SMALL_SETTINGS))
-def test_a_missing_section_is_named(section: str) -> None:
+def test_all_that_is_missing_is_named_at_once() -> None:
+    with pytest.raises(PipelineError) as caught:
+        settings_of({"dataset": {"source": {"path": "table.csv"}, "columns": {"a": {"kind": "number"}}}}, "pipeline.yaml")
+    assert_one_line(caught.value, "pipeline.yaml: name, dataset.target, dataset.task: are missing: add them")
+
+
+def test_one_key_that_is_missing_is_named() -> None:
     content = content_with()
-    del content[section]
+    del content["dataset"]
     with pytest.raises(PipelineError) as caught:
         settings_of(content, "pipeline.yaml")
-    assert_one_line(caught.value, f"pipeline.yaml: {section}: is missing: add it")
+    assert_one_line(caught.value, "pipeline.yaml: dataset: is missing: add it")
 
 
-@pytest.mark.parametrize("section", ["gate", "paths"])
-def test_a_missing_section_that_may_be_empty_says_so(section: str) -> None:
-    content = content_with()
-    del content[section]
-    with pytest.raises(PipelineError, match=r"an empty mapping \{\} takes every default"):
-        settings_of(content, "pipeline.yaml")
+@pytest.mark.parametrize(
+    ("task", "target", "metric"), [("binary", "late", "roc_auc"), ("multiclass", "kind", "accuracy"), ("regression", "size", "rmse")]
+)
+def test_a_name_and_a_dataset_are_enough(task: str, target: str, metric: str) -> None:
+    settings = settings_of({"name": "small", "dataset": {**SMALL_SETTINGS["dataset"], "target": target, "task": task}}, "pipeline.yaml")
+    assert (settings.evaluate.metric, settings.split.kind, settings.seed) == (metric, "stratified", 42)
 
 
-def test_the_first_mistake_is_told_and_the_others_are_counted() -> None:
+def test_the_first_mistake_is_told_and_the_others_are_named() -> None:
     with pytest.raises(PipelineError) as caught:
         settings_with(seed=-1, train={"threads": 0}, onnx={"tolerance": 0})
-    assert_one_line(caught.value, "seed = -1", "(and 2 more)")
+    assert_one_line(caught.value, "seed = -1", "(see to train.threads, onnx.tolerance too)")
 
 
 TEXTS = {
@@ -244,14 +249,10 @@ def test_a_servers_file_without_a_pipeline_is_told_too(tmp_path: Path) -> None:
     assert_one_line(caught.value, str(file), "name the pipeline's file with --config")
 
 
-def test_a_pipelines_file_given_for_a_servers_is_told_with_the_file_to_write(tmp_path: Path) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_text(yaml.safe_dump(content_with()))
-    with pytest.raises(PipelineError) as caught:
-        load_serving(file)
-    assert_one_line(caught.value, f"{file}: holds a pipeline's settings, not a server's", "with the line `pipeline: mine.yaml`", "--config")
+def test_a_pipelines_file_given_for_a_servers_serves_its_champion(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content_with()))
     (tmp_path / "serving.yaml").write_text("pipeline: mine.yaml\n")
-    assert load_serving(tmp_path / "serving.yaml").pipeline == "mine.yaml"
+    assert load_serving(tmp_path / "mine.yaml") == load_serving(tmp_path / "serving.yaml")
 
 
 @pytest.mark.parametrize("keys", ["[hush]", "hush", "[{me: hush}]"])

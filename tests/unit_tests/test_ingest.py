@@ -177,7 +177,7 @@ UNREADABLE = {
     "a quote that is never closed, in an earlier column": (b'word,y\na,1\n"b,2\nc,3\nd,4\n', ("never closed",)),
     "every row of the wrong shape": (b"word,y\na\nb\n", ("no usable row in 2 read", "2 × wrong number of fields")),
     "every row without a target": (b"word,y\na,\nb,\n", ("no usable row in 2 read",)),
-    "a column that is not there": (b"text,y\na,1\n", ("'word' is not in the source", "text, y")),
+    "a column that is not there": (b"text,y\na,1\n", ("pipeline.yaml: dataset.columns: 'word' is not in the source", "text, y")),
 }
 
 

@@ -250,10 +250,10 @@ def test_kubeflows_components_take_and_leave_what_the_stages_name(tmp_path: Path
 def test_a_projects_argo_files_are_kept_current_with_its_dvc_yaml(project: Project) -> None:
     config = ("--config", str(project.config))
     folder = project.folder / "cicd/argo_workflows"
-    assert project.mlops("render", *config).stdout == "dvc.yaml written\n"
+    assert project.mlops("render", *config).stdout == "dvc.yaml written\nmlops.lock written\n"
     assert not folder.exists()
     project.mlops("render", *config, "--target", "argo")
-    assert project.mlops("render", *config, "--check").stdout.count("is current") == 3
+    assert project.mlops("render", *config, "--check").stdout.count("is current") == 4
     file = folder / "workflow-template.yaml"
     file.write_text(file.read_text().replace("runAsNonRoot: true", "runAsNonRoot: false"))
     said = project.mlops("render", *config, "--check", check=False)
@@ -263,7 +263,7 @@ def test_a_projects_argo_files_are_kept_current_with_its_dvc_yaml(project: Proje
         == "error: cicd/argo_workflows/workflow-template.yaml: is not what the definition gives: run `mlops render` and commit it\n"
     )
     project.mlops("render", *config)
-    assert project.mlops("render", *config, "--check").stdout.count("is current") == 3
+    assert project.mlops("render", *config, "--check").stdout.count("is current") == 4
 
 
 def test_dvc_is_refused_when_it_works_by_an_old_definition_and_others_are_not(project: Project) -> None:

@@ -79,7 +79,7 @@ def test_the_task_follows_from_the_target(target: str, tmp_path: Path) -> None:
     content = described(tmp_path, target)
     task, kind, metric = TARGETS[target]
     assert (content["dataset"]["task"], content["dataset"]["columns"][target]["kind"]) == (task, kind)
-    assert content["evaluate"]["metric"] == metric
+    assert settings_of(content, "new.yaml").evaluate.metric == metric
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -89,7 +89,7 @@ def test_the_description_is_valid_and_no_row_of_its_table_is_broken(target: str,
     config = tmp_path / "new.yaml"
     config.write_text(starter(source, target, config).text)
     settings = load_settings(config)
-    assert settings.dataset.source.path == source.as_posix()
+    assert settings.dataset.source.path == "table.csv"
     table, report, _ = ingested(tmp_path, settings)
     assert report["rows_broken"] == 0
     assert table.height == ROWS

@@ -53,7 +53,7 @@ class Validate(Frozen):
 class Split(Frozen):
     """What is held out: the rows from a moment on, or a share drawn at random within each class."""
 
-    kind: Literal["time", "stratified"]
+    kind: Literal["time", "stratified"] = "stratified"
     train_from: NaiveDatetime | None = None
     test_from: NaiveDatetime | None = None
     test_until: NaiveDatetime | None = None
@@ -84,7 +84,7 @@ class Features(Frozen):
 class Train(Frozen):
     """The estimator by name, and its parameters as the library spells them."""
 
-    estimator: Name
+    estimator: Name = "lightgbm"
     encoder: Name | None = Field(None, description="how columns become numbers; default: the estimator's own")
     params: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
     threads: int | None = Field(None, ge=1, description="default: every core of the machine")
@@ -101,10 +101,14 @@ class Tuning(Frozen):
     storage: str | None = Field(None, description="an Optuna storage address; default: a file under models/")
 
 
+USUAL_METRICS = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}
+"""What versions of a task are compared by where the settings do not say."""
+
+
 class Evaluate(Frozen):
     """How the held-out rows are scored."""
 
-    metric: Name = Field("roc_auc", description="what versions are compared by")
+    metric: Name = Field(USUAL_METRICS["binary"], description="what versions are compared by; default: by the task")
     metrics: tuple[Name, ...] = Field((), description="metrics beside ours, by name")
     confidence: float = Field(0.95, gt=0.5, lt=1)
     resamples: int = Field(500, ge=50)
@@ -167,22 +171,34 @@ class Settings(Frozen):
     """One pipeline."""
 
     name: Name
-    seed: int = Field(ge=0, lt=2**32)
+    seed: int = Field(42, ge=0, lt=2**32)
     dataset: Dataset
-    ingest: Ingest
-    validate_: Validate = Field(alias="validate")
-    split: Split
-    features: Features
-    train: Train
-    tuning: Tuning
-    evaluate: Evaluate
-    gate: Gate
-    onnx: Onnx
-    tracking: Tracking
-    registry: Registry
-    paths: Paths
+    ingest: Ingest = Ingest()
+    validate_: Validate = Field(Validate(), alias="validate")
+    split: Split = Split()
+    features: Features = Features()
+    train: Train = Train()
+    tuning: Tuning = Tuning()
+    evaluate: Evaluate = Evaluate()
+    gate: Gate = Gate()
+    onnx: Onnx = Onnx()
+    tracking: Tracking = Tracking()
+    registry: Registry = Registry()
+    paths: Paths = Paths()
     plugins: tuple[str, ...] = Field((), description="files (src/mine.py, relative to the project) and modules that declare parts")
     _source: Source | None = PrivateAttr(None)
+    _left_out: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The sections that the file does not have, of which every default is taken."""
+        return self._left_out
+
+    def written_in(self, content: dict[str, Any]) -> Self:
+        """The same settings, which keep what of them stands in the file."""
+        settings = self.model_copy()
+        settings._left_out = tuple(name for name in SECTIONS if name not in content)
+        return settings
 
     def read_from(self, source: Source) -> Self:
         """The same settings, which keep where their parts come from."""
@@ -194,6 +210,17 @@ class Settings(Frozen):
         """Let this process work with the parts that these settings name, whatever others were loaded since."""
         if self._source is not None:
             plugins.use(self._source)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_of_the_task(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        dataset, evaluate = content.get("dataset"), content.get("evaluate", {})
+        task = dataset.get("task") if isinstance(dataset, dict) else None
+        if not isinstance(evaluate, dict) or "metric" in evaluate or task not in USUAL_METRICS:
+            return content
+        return {**content, "evaluate": {**evaluate, "metric": USUAL_METRICS[task]}}
 
     @model_validator(mode="after")
     def _features_exist(self) -> Self:
@@ -222,6 +249,9 @@ class Settings(Frozen):
                 raise ValueError(f"evaluate.slices names '{name}', which is not among dataset.columns")
         return self
 
+
+SECTIONS = tuple(field.alias or name for name, field in Settings.model_fields.items() if name not in ("name", "dataset", "plugins"))
+"""What a file may leave out: every default is then taken."""
 
 PIPELINE_KEYS = frozenset({"dataset", "train"})
 """Keys by which a file is known to hold a pipeline's settings."""
@@ -264,7 +294,7 @@ def load_settings(path: Path, *, with_parts: bool = True) -> Settings:
         raise PipelineError(f"{path}: holds a server's settings, not a pipeline's: {other} with --config")
     for key, value in _bare_dates(content, ""):
         raise PipelineError(f"{path}: {key} = {value}: put the date in quotes, DVC cannot record a bare one")
-    settings = tree_of(Settings, content, str(path))
+    settings = tree_of(Settings, content, str(path)).written_in(content)
     settings = settings.read_from(plugins.Source(project_of(path), settings.plugins, str(path)))
     settings.use_parts()
     return with_known_parts(settings, str(path)) if with_parts else settings
@@ -399,6 +429,9 @@ def json_schema(path: Path | None = None) -> str:
     for moment in ("train_from", "test_from", "test_until"):
         # A date alone is a moment too, and what YAML makes of either is for YAML to say.
         schema["$defs"]["Split"]["properties"][moment]["anyOf"][0].pop("format")
+    for described in schema["properties"].values():
+        if "$ref" in described:  # what a section has for defaults stands in it
+            described.pop("default", None)
     sections: dict[str, Any] = schema["$defs"]
     train = sections["Train"]["properties"]
     estimators, metrics = plugins.parts(plugins.Estimator), list(plugins.parts(plugins.Metric))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
+from mlops_pipeline.config.finding import PIPELINE
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.layout import Layout
@@ -15,7 +17,8 @@ from mlops_pipeline.pages import text
 def model_card(
     settings: Settings, layout: Layout, training: Contract, evaluation: dict[str, Any], rules: list[Rule], content_sha256: str
 ) -> str:
-    """The card as Markdown; what it tells to type speaks of this pipeline's own paths."""
+    """The card as Markdown; its commands are typed in the project's folder."""
+    config = layout.relative(layout.config)
     return text(
         "model_card.md",
         settings=settings,
@@ -25,6 +28,7 @@ def model_card(
         passed=all(rule.passed for rule in rules),
         content_sha256=content_sha256,
         warnings=list(warnings(evaluation)),
-        best_model=layout.relative(layout.best_model),
-        config=layout.relative(layout.config),
+        model=shlex.quote(layout.relative(layout.best_model)),
+        rows=shlex.quote(layout.relative(layout.test)),
+        option="" if config == PIPELINE else f" --config {shlex.quote(config)}",
     )

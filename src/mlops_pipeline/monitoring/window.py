@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Source
+from mlops_pipeline.config.finding import option_for
 from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.contract.spec import FILE, Contract
 from mlops_pipeline.errors import PipelineError, one_line
@@ -20,6 +21,7 @@ from mlops_pipeline.inference.scorer import contract_at, load_scorer
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.monitoring.period import period_of
+from mlops_pipeline.registry.champion import registered_model
 from mlops_pipeline.tables.cast import are_there, as_numbers, cast_columns
 from mlops_pipeline.tables.packing import form_of
 from mlops_pipeline.tables.source import as_written, read_file
@@ -55,10 +57,10 @@ class Rows:
     judged: pl.DataFrame | None = None
 
 
-def open_pipeline(config: Path | None, default: Path) -> Pipeline | None:
+def open_pipeline(config: Path | None, default: Path | None) -> Pipeline | None:
     """The pipeline of a settings file; None if none is named and there is none where one usually lies."""
     path = config or default
-    if config is None and not (path.is_file() and any((folder / ".dvc").is_dir() for folder in path.resolve().parents)):
+    if path is None or (config is None and not (path.is_file() and any((folder / ".dvc").is_dir() for folder in path.resolve().parents))):
         return None
     settings = load_settings(path)
     layout = layout_of(settings, path, find_project(path))
@@ -269,7 +271,8 @@ def _champion_window(pipeline: Pipeline | None) -> Rows:
         raise PipelineError("--reference is missing: name a CSV or Parquet file, or the pipeline whose training window it is with --config")
     layout = pipeline.layout
     if pipeline.features is None:
-        raise PipelineError(f"{layout.relative(layout.best_model)}: there is no champion yet: run `mlops run` first, or name --reference")
+        why = registered_model(pipeline.settings, layout).without_champion(option_for(layout.config))
+        raise PipelineError(f"{layout.relative(layout.best_model)}: {why}, or name --reference")
     if not (layout.train.is_file() and layout.split_report.is_file()):
         raise PipelineError(f"{layout.relative(layout.train)}: does not exist: run `mlops run` first, or name --reference")
     split = read_json(layout.split_report)

@@ -17,7 +17,7 @@ from mlops_pipeline.events import Cause
 from mlops_pipeline.files import replacing
 from mlops_pipeline.layout import Layout, fixed_part
 from mlops_pipeline.pipeline.definition import STAGES, Stage
-from mlops_pipeline.pipeline.render import code_of
+from mlops_pipeline.pipeline.render import DEFAULTS, LOCK, code_of
 
 
 class Cache:
@@ -143,6 +143,9 @@ class Cache:
         there = {self._layout.relative(Path(dep.fs_path)) for dep in self._stages[stage.name].deps}
         return [path for path in read if path.startswith(f"{folder}/") and path not in there]
 
+    def _locked(self) -> dict[str, Any]:
+        return dict(yaml.load((self._layout.project / LOCK).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+
     def _explain(self, stage: Stage, status: list[Any], recorded: dict[str, Any], current: dict[str, Any]) -> list[Cause]:
         if status and stage.name not in recorded:
             return [Cause("never run")]
@@ -154,7 +157,9 @@ class Cache:
                 causes.append(Cause("command", str(entry)))
                 continue
             for path, state in entry.get("changed deps", {}).items():
-                if isinstance(state, dict):
+                if path == LOCK:
+                    causes += _changed_lock(state, recorded[stage.name].get("params", {}), self._locked(), config)
+                elif isinstance(state, dict):
                     old = recorded[stage.name].get("params", {}).get(config, {})
                     causes += [Cause("settings", line) for key in state for line in _differences(key, old.get(key), current.get(key))]
                 elif path == self._layout.relative(self._layout.lock):
@@ -165,6 +170,23 @@ class Cache:
                 there = (self._layout.project / path).exists()
                 causes.append(Cause("output changed" if there else "output missing", path))
         return causes
+
+
+def _changed_lock(state: Any, recorded: dict[str, Any], current: dict[str, Any], config: str) -> list[Cause]:
+    """What changed in ``mlops.lock``: versions, and defaults that the settings take now, instead of what they said or of older ones."""
+    if not isinstance(state, dict):
+        return [Cause("environment", f"{LOCK} ({state})")]
+    causes = []
+    for key in state:
+        section = key.removeprefix(f"{DEFAULTS}.")
+        if section == key:
+            old, new = recorded.get(LOCK, {}).get(key, {}), current.get(key)
+            causes += [Cause("environment", line.removeprefix(f"{key}.")) for line in _differences(key, old, new)]
+        else:
+            old = recorded.get(LOCK, {}).get(key, recorded.get(config, {}).get(section))
+            lines = _differences(section, old, current.get(DEFAULTS, {}).get(section))
+            causes += [Cause("settings", line) for line in lines or (f"{section}: now by default",)]
+    return causes
 
 
 def _remedy(error: Exception) -> str:

@@ -19,7 +19,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.lines import shown_on
 from mlops_pipeline.pipeline.cache import Cache
 from mlops_pipeline.pipeline.definition import STAGES, Stage, stage_named
-from mlops_pipeline.pipeline.render import dvc_yaml, is_current
+from mlops_pipeline.pipeline.render import outdated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,10 +48,13 @@ def prepare(settings: Settings, layout: Layout, console: Console) -> Cache:
     settings.use_parts()
     if not layout.config.is_relative_to(layout.project):
         raise PipelineError(f"{layout.config}: lies outside the project {layout.project}: move it inside")
-    if not is_current(settings, layout):
+    files = outdated(settings, layout)
+    if layout.dvc_file in files:
         _refuse_another_pipelines_file(layout)
-        write_text(layout.dvc_file, dvc_yaml(settings, layout))
-        console.print(f"{layout.relative(layout.dvc_file)} rendered from {layout.relative(layout.config)}", style="dim", markup=False)
+    for path, text in files.items():
+        write_text(path, text)
+        origin = layout.relative(layout.config) if path == layout.dvc_file else "what is installed"
+        console.print(f"{layout.relative(path)} rendered from {origin}", style="dim", markup=False)
     return Cache(settings, layout)
 
 

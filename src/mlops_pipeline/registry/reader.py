@@ -76,6 +76,21 @@ class RegisteredModel:
         """The version that the alias names."""
         return next((version for version in self.versions() if version.is_champion), None)
 
+    def without_champion(self, option: str = "") -> str:
+        """Why there is no champion to work with, and what to do, as the end of an error; ``option`` names the settings to a command."""
+        versions = self.versions()
+        if not versions:
+            return f"there is no champion yet: run `mlops run{option}` first"
+        champion = next((version for version in versions if version.is_champion), None)
+        if champion is not None:
+            return f"version {champion.number} is champion and its files are not here: `mlops run{option}` fetches them"
+        return f"there is no champion: {_turned_down(versions[0], option)}"
+
+    def turned_down(self, option: str = "") -> str:
+        """What to do about the newest version, if the gate turned it down; empty if it did not."""
+        newest = next(iter(self.versions()), None)
+        return "" if newest is None or newest.passed or newest.is_champion or not newest.gate else _turned_down(newest, option)
+
     def get(self, number: int) -> Version:
         """One version; raises :class:`PipelineError` that names those there are."""
         versions = self.versions()
@@ -88,6 +103,14 @@ class RegisteredModel:
     def find(self, content_sha256: str) -> Version | None:
         """The newest version with this content."""
         return next((version for version in self.versions() if version.content_sha256 == content_sha256), None)
+
+
+def _turned_down(version: Version, option: str) -> str:
+    failed = "; ".join(str(rule.get("text")) for rule in version.gate if not rule.get("passed")) or "the reason is not stored"
+    return (
+        f"version {version.number} did not pass the gate ({failed}): try another train.estimator, other features or more rows and run "
+        f"again, or take it all the same: `mlops models promote {version.number} --override REASON{option}`"
+    )
 
 
 def stored_versions(uri: str, name: str) -> list[Version]:

@@ -13,7 +13,7 @@ import numpy as np
 from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.contract.spec import AS_TEXT, CATEGORIES, NUMBERS
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.errors import one_line
+from mlops_pipeline.errors import first_sentences
 from mlops_pipeline.inference.engine import OnnxEngine, score
 from mlops_pipeline.inference.formats import Engine
 
@@ -54,7 +54,7 @@ def make_twin(model: Pipeline, kinds: dict[str, str], x: pd.DataFrame, predicted
         content = convert(model, kinds, task)
         said = predict(OnnxEngine(content, has_classes=has_classes(task)), x, kinds)
     except Exception as error:  # noqa: BLE001  # whatever a converter cannot do is a reason to serve without it, not to stop the run
-        return Twin(False, None, f"not convertible: {type(error).__name__}: {one_line(error)}")
+        return Twin(False, None, f"not convertible: {type(error).__name__}: {first_sentences(error)}")
     scale = float(np.std(predicted)) or 1.0 if not has_classes(task) else 1.0
     difference = float(np.max(np.abs(said - predicted)) / scale)
     if not difference <= tolerance:

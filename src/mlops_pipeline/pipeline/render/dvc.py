@@ -14,6 +14,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.code_graph import source_files
 from mlops_pipeline.pipeline.definition import STAGES, Stage
+from mlops_pipeline.pipeline.render.lock import FILE, is_installed, lock_yaml, named_settings, needs_lock
 
 
 def dvc_yaml(settings: Settings, layout: Layout) -> str:
@@ -34,7 +35,7 @@ def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) ->
     if layout.root != layout.project:
         entry["wdir"] = "/".join([".."] * len(layout.root.relative_to(layout.project).parts))
     entry["deps"] = [*map(layout.relative, stage.inputs(settings, layout)), *code_of(stage, settings, layout), *_lock(layout)]
-    entry["params"] = [{config: list(stage.settings)}]
+    entry["params"] = named_settings(stage.settings, settings, layout)
     entry["outs"] = outs
     if stage.metrics:
         entry["metrics"] = [{path: {"cache": False}} for path in spelled(stage.metrics)]
@@ -45,8 +46,10 @@ def code_of(stage: Stage, settings: Settings, layout: Layout) -> list[str]:
     """Source files in the project that the stage runs: of ours, what its function imports; of others, the parts that it uses."""
     used = parts_used(settings) if stage.parts else {}
     parts = [part for purpose in stage.parts for part in used[purpose]]
-    modules = {inspect.getmodule(stage.run).__name__, *plugins.our_modules(parts)}  # type: ignore[union-attr]
-    ours = sorted({file for module in modules for file in source_files(module)})
+    ours: list[Path] = []
+    if not is_installed(layout):
+        modules = {inspect.getmodule(stage.run).__name__, *plugins.our_modules(parts)}  # type: ignore[union-attr]
+        ours = sorted({file for module in modules for file in source_files(module)})
     return [layout.relative(path) for path in dict.fromkeys((*ours, *plugins.files(parts))) if path.is_relative_to(layout.project)]
 
 
@@ -54,15 +57,22 @@ def _lock(layout: Layout) -> list[str]:
     return [layout.relative(layout.lock)] if layout.lock.exists() else []
 
 
-def is_current(settings: Settings, layout: Layout) -> bool:
-    """Whether the ``dvc.yaml`` on disk is the one that would be rendered now."""
-    path: Path = layout.dvc_file
-    return path.exists() and path.read_text(encoding="utf-8") == dvc_yaml(settings, layout)
+def dvc_files(settings: Settings, layout: Layout) -> dict[Path, str]:
+    """What DVC is told by, path and text: ``dvc.yaml``, and ``mlops.lock`` where the pipeline depends on what stands there."""
+    locked = {layout.project / FILE: lock_yaml()} if needs_lock(settings, layout) else {}
+    return {layout.dvc_file: dvc_yaml(settings, layout), **locked}
+
+
+def outdated(settings: Settings, layout: Layout) -> dict[Path, str]:
+    """Those of :func:`dvc_files` that are not on disk as they would be written now."""
+    files = dvc_files(settings, layout)
+    return {path: text for path, text in files.items() if not (path.exists() and path.read_text(encoding="utf-8") == text)}
 
 
 def refuse_an_old_definition(settings: Settings, layout: Layout) -> None:
     """Raise :class:`PipelineError` if DVC is at work by a ``dvc.yaml`` that is not what would be rendered now."""
-    if "DVC_STAGE" in os.environ and not is_current(settings, layout):
-        raise PipelineError(
-            f"{layout.relative(layout.dvc_file)}: is not what {layout.relative(layout.config)} asks for any more: run `mlops render`"
-        )
+    if "DVC_STAGE" not in os.environ:
+        return
+    for path in outdated(settings, layout):
+        asked = "what is installed" if path.name == FILE else layout.relative(layout.config)
+        raise PipelineError(f"{layout.relative(path)}: is not what {asked} asks for any more: run `mlops render`")

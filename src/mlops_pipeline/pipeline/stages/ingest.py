@@ -40,7 +40,10 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
             quarantine.write("row,reason,content\n")
             for chunk in one_ahead(read_source(source, layout, settings.ingest.chunk_mb, data.columns)):
                 said.update(dict.fromkeys(chunk.notes))
-                rows = typed_rows(chunk, data, recipe, lookups)
+                try:
+                    rows = typed_rows(chunk, data, recipe, lookups)
+                except PipelineError as error:
+                    raise PipelineError(f"{layout.config}: {error}") from error
                 spelling.look(chunk.frame, data)
                 read += rows.read
                 broken += len(rows.broken)
