@@ -40,6 +40,7 @@ app.add_typer(monitor, name="monitor")
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="the pipeline's settings; default: this project's")]
 ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the server's settings; default: this project's")]
+AsOf = Annotated[str | None, typer.Option(help="see no row at or after this moment (UTC); newest: all; default: as the last run was told")]
 Since = Annotated[datetime | None, typer.Option(help="from this moment on (UTC)")]
 Until = Annotated[datetime | None, typer.Option(help="before this moment (UTC)")]
 ModelName = Annotated[str | None, typer.Option("--model", help="only this name in the URL")]
@@ -86,11 +87,14 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="run every stage, stale or not")] = False,
     start: Annotated[str | None, typer.Option("--from", help="run this stage and all after it, stale or not")] = None,
     stop: Annotated[str | None, typer.Option("--to", help="stop after this stage")] = None,
+    as_of: AsOf = None,
 ) -> None:
     """Bring the pipeline up to date: run the stages that are stale, and say why each is."""
     from mlops_pipeline.pipeline import runner
+    from mlops_pipeline.pipeline.render import with_as_of
 
     settings, layout, console = _opened(config)
+    settings = with_as_of(settings, layout, as_of)
     runner.run(settings, layout, console, force=force, start=start, stop=stop)
     if stop is None:
         from mlops_pipeline.pipeline.made import made
@@ -100,14 +104,21 @@ def run(
 
 
 @app.command()
-def status(config: Config = None) -> None:
+def status(config: Config = None, as_of: AsOf = None) -> None:
     """Say which stages are stale, and the cause of each: data, settings, code, environment or a missing output."""
+    from mlops_pipeline.config.moments import shown_moment
     from mlops_pipeline.events import Cause
     from mlops_pipeline.pipeline import runner
     from mlops_pipeline.pipeline.definition import STAGES
+    from mlops_pipeline.pipeline.render import with_as_of
 
     settings, layout, console = _opened(config)
+    settings, asked = with_as_of(settings, layout), with_as_of(settings, layout, as_of)
     causes = runner.prepare(settings, layout, console).causes()
+    if settings.as_of is not None:
+        console.print(f"as of {shown_moment(settings.as_of)}: rows from then on are not seen", markup=False)
+    if asked.as_of != settings.as_of:  # which this command does not store
+        causes[STAGES[0].name].append(Cause("settings", f"as-of: `mlops run --as-of {as_of}` would change it"))
     if not any(causes.values()):
         causes[STAGES[-1].name] = runner.registry_causes(settings, layout)
     waits_for = ""
@@ -135,15 +146,19 @@ def stage(
     config: Config = None,
     inputs: Annotated[list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="where one of its inputs lies")] = None,
     outputs: Annotated[list[str] | None, typer.Option("--output", metavar="NAME=PATH", help="where a copy of an output goes")] = None,
+    as_of: AsOf = None,
 ) -> None:
     """Run one stage without asking the cache; DVC calls this, and orchestrators whose tasks share no folder."""
     from mlops_pipeline.events import kept_for
     from mlops_pipeline.lines import shown_on
     from mlops_pipeline.pipeline.artifacts import run_stage
     from mlops_pipeline.pipeline.definition import stage_named
-    from mlops_pipeline.pipeline.render import refuse_an_old_definition
+    from mlops_pipeline.pipeline.render import refuse_an_old_definition, with_as_of
 
     settings, layout, console = _opened(config)
+    if as_of and stage_named(name).reads:
+        raise PipelineError(f"--as-of {as_of}: is for the stage that reads the sources: leave it out for '{name}'")
+    settings = with_as_of(settings, layout, as_of)
     refuse_an_old_definition(settings, layout)
     tell = kept_for(settings, layout, shown_on(console))
     run_stage(stage_named(name), settings, layout, console, tell, inputs=inputs or (), outputs=outputs or ())
@@ -157,10 +172,10 @@ def render(
     check: Annotated[bool, typer.Option("--check", help="write nothing; fail if a file is not current")] = False,
 ) -> None:
     """Write the files of other programs (dvc.yaml, Argo, Airflow, Kubeflow) and metadata.json from the one definition."""
-    from mlops_pipeline.pipeline.render import rendered
+    from mlops_pipeline.pipeline.render import rendered, with_as_of
 
     settings, layout, console = _opened(config)
-    for file in rendered(settings, layout, target, output):
+    for file in rendered(with_as_of(settings, layout), layout, target, output):
         if file.path is None:
             sys.stdout.flush()
             sys.stdout.buffer.write(file.text.encode())  # a file's content, whatever the terminal can show

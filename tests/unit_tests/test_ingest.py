@@ -400,3 +400,29 @@ def test_a_derived_column_that_looks_at_other_rows_is_told(sql: str, tmp_path: P
     with pytest.raises(PipelineError) as caught:
         ingested(tmp_path, settings)
     assert_one_line(caught.value, "dataset.derive.made", "of that row alone")
+
+
+def test_rows_from_the_as_of_on_are_not_seen_by_anything(tmp_path: Path) -> None:
+    head, early = "day,shop,x,y\n", "2024-01-01,a,1,yes\n2024-01-02,a,2,no\n2024-01-02T22:00,b,x,no\n2024-01-03 01:00:00+02:00,b,3,yes\n"
+    late = "2024-01-03,a,4,JA\n2024-01-04,b,ten,JA\n,a,6,JA\n2024-01-05T00:00Z,a,7,\n"
+    columns = {"day": "datetime", "shop": "category", "x": "number", "y": "boolean", "shop_rows": "integer", "shop_7d": "number"}
+    more = {"time_column": "day", "counts": {"shop_rows": ["shop"]}, "history": {"shop_7d": {"by": ["shop"], "days": 7}}}
+    settings = table_settings(columns, task="binary", **more)
+    made = []
+    for name, text, as_of in (("cut", early, None), ("whole", early + late, datetime(2024, 1, 3))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "table.csv").write_text(head + text)
+        table, report, quarantine = ingested(tmp_path / name, settings.seen_until(as_of))
+        words = (layout_in(tmp_path / name, settings).target_words).read_text()
+        made.append((table.rows(), quarantine.rows(), words, report["rows_kept"], report["rows_broken"]))
+    assert made[0] == made[1]
+    assert (report["as_of"], report["rows_read"], report["rows_not_seen"]) == ("2024-01-03", 8, 4)
+    with pytest.raises(PipelineError) as caught:
+        ingested(tmp_path / "whole", settings.seen_until(datetime(2020, 1, 1)))
+    assert_one_line(caught.value, "--as-of 2020-01-01", "none of 8 rows", "--as-of newest")
+
+
+def test_an_as_of_needs_a_time_column() -> None:
+    with pytest.raises(PipelineError) as caught:
+        table_settings(COLUMNS).seen_until(datetime(2024, 1, 3))
+    assert_one_line(caught.value, "dataset.time_column is not set", "--as-of 2024-01-03")

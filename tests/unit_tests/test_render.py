@@ -354,9 +354,12 @@ def test_a_configuration_of_any_name_is_named_as_it_is(tmp_path: Path) -> None:
     airflow = ast.parse(rendered(settings, layout, "airflow")[0].text)
     (command,) = (each.value for each in ast.walk(airflow) if isinstance(each, ast.keyword) and each.arg == "bash_command")
     said = eval(compile(ast.Expression(command), "bash_command", "eval"), {"name": "train"})  # noqa: S307  # our own words
-    assert shlex.split(said.partition("exec ")[2]) == ["mlops", "run", "--to", "train", "--config", AWKWARD]
+    assert shlex.split(said.partition("exec ")[2]) == ["mlops", "run", "--to", "train", "--config", AWKWARD, "--as-of", "$MLOPS_AS_OF"]
     kubeflow = ast.parse(rendered(settings, layout, "kubeflow")[0].text)
     assert AWKWARD in [each.value for each in ast.walk(kubeflow) if isinstance(each, ast.Constant)]
     argo = yaml.safe_load(rendered(settings, layout, "argo")[0].text)
     commands = [each["container"]["args"] for each in argo["spec"]["templates"] if "container" in each]
-    assert [words[-2:] for words in commands] == [["--config", AWKWARD]] * len(STAGES)
+    assert [words[3:5] for words in commands] == [["--config", AWKWARD]] * len(STAGES)
+    told = {words[2]: words[5:] for words in commands}
+    assert told.pop("ingest") == ["--as-of", "{{workflow.parameters.as-of}}"]
+    assert not any(told.values())

@@ -32,9 +32,9 @@ SEEN = {"kind": ["a", "b"], "colour": ["red", "(missing)"]}
 GOOD = {"size (cm)": 1.5, "weight": None, "count": 3, "round": True, "kind": "a", "colour": "red"}
 
 
-def signature(*, reject_unseen: bool = True, max_rows: int = 5) -> Signature:
+def signature(*, reject_unseen: bool = True, refuse_extra: bool = False, max_rows: int = 5) -> Signature:
     training = Contract(task="binary", classes=[0, 1], columns=COLUMNS, categories=SEEN)
-    return Signature.of(training, reject_unseen=reject_unseen, max_rows=max_rows)
+    return Signature.of(training, reject_unseen=reject_unseen, refuse_extra=refuse_extra, max_rows=max_rows)
 
 
 def predicted(*records: Any, **policy: Any) -> Rows:
@@ -137,7 +137,7 @@ def test_null_is_nan_or_the_models_own_word() -> None:
 )
 def test_a_fault_names_row_column_value_and_remedy(change: dict[str, Any], reason: str, said: str) -> None:
     with pytest.raises(Refused) as refused:
-        predicted(GOOD, {**GOOD, **change}, GOOD)
+        predicted(GOOD, {**GOOD, **change}, GOOD, refuse_extra=True)
     fault = refused.value.faults[0]
     assert (refused.value.status, fault.reason, fault.row, fault.column) == (422, reason, 1, next(iter(change)))
     assert fault.detail == said

@@ -20,18 +20,19 @@ from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, setting
 
 
 def run_split(
-    folder: Path, table: pl.DataFrame, settings: Settings, *, passed: bool = True
+    folder: Path, table: pl.DataFrame, settings: Settings, *, passed: bool = True, as_of: str | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
     layout = layout_in(folder, settings)
-    prepare(layout, table, passed)
+    prepare(layout, table, passed, as_of)
     split(settings, layout, quiet())
     return pl.read_parquet(layout.train), pl.read_parquet(layout.test), read_json(layout.split_report)
 
 
-def prepare(layout: Layout, table: pl.DataFrame, passed: bool) -> None:
+def prepare(layout: Layout, table: pl.DataFrame, passed: bool, as_of: str | None) -> None:
     layout.raw.parent.mkdir(parents=True)
     table.write_parquet(layout.raw)
     write_json(layout.validation_json, {"passed": passed})
+    write_json(layout.ingest_report, {"as_of": as_of})
 
 
 def hours(count: int) -> pl.DataFrame:
@@ -75,6 +76,43 @@ def test_few_held_out_rows_are_warned_of(tmp_path: Path) -> None:
     _, _, enough = run_split(tmp_path / "enough", hours(300), by_time(test_from="2024-01-02"))
     assert few["warning"] == "only 36 rows are held out: no split of that size proves anything about the model"
     assert enough["warning"] is None
+
+
+def days(count: int) -> pl.DataFrame:
+    """Rows at noon of each day from 1 January 2024 on."""
+    start = datetime(2024, 1, 1, 12)
+    return pl.DataFrame({"day": [start + timedelta(days=d) for d in range(count)], "late": [d % 2 for d in range(count)]})
+
+
+@pytest.mark.parametrize(
+    ("rule", "as_of", "first", "held", "last"),
+    [
+        ({"test_last": "31d"}, None, "2024-01-01", "2024-03-01", "2024-03-31"),
+        ({"test_last": "1mo"}, None, "2024-01-01", "2024-03-01", "2024-03-31"),
+        ({"test_last": "2w", "train_last": "30d"}, None, "2024-02-17", "2024-03-18", "2024-03-31"),
+        ({"test_last": "31d"}, "2024-03-01", "2024-01-01", "2024-01-30", "2024-02-29"),
+        ({"test_last": "36h"}, None, "2024-01-01", "2024-03-30", "2024-03-31"),
+        ({"test_from": "2024-03-01", "train_last": "7d"}, None, "2024-02-23", "2024-03-01", "2024-03-31"),
+    ],
+)
+def test_a_window_moves_with_the_newest_row_or_before_the_as_of(
+    rule: dict[str, str], as_of: str | None, first: str, held: str, last: str, tmp_path: Path
+) -> None:
+    table = days(91) if as_of is None else days(91).filter(pl.col("day") < datetime.fromisoformat(as_of))
+    train, test, report = run_split(tmp_path, table, by_time(**rule), as_of=as_of)
+    assert str(train["day"].min())[:10] == first
+    assert [str(test["day"].min())[:10], str(test["day"].max())[:10]] == [held, last]
+    assert train["day"].max() < test["day"].min()  # type: ignore[operator]
+    assert ("as-of" in report["window"]) == (as_of is not None)
+    assert "trained on" in report["window"]
+
+
+def test_a_table_that_says_never_by_its_last_day_is_told_of_what_is_not_there(tmp_path: Path) -> None:
+    table = pl.concat([days(10), pl.DataFrame({"day": [datetime(9999, 12, 31)], "late": [0]})])
+    train, test, _ = run_split(tmp_path, table, by_time(test_last="5d"))
+    assert (train.height, test.height) == (10, 1)
+    with pytest.raises(PipelineError, match="before the year 1: give a shorter span"):
+        run_split(tmp_path / "long", days(10), by_time(test_last="3000y"))
 
 
 def at_random(share: float, task: str = "multiclass", seed: int = 7) -> Settings:

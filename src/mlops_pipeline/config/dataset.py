@@ -163,6 +163,11 @@ class Dataset(Frozen):
     known_after_outcome: tuple[str, ...] = Field((), description="never features: known only after the outcome")
 
     @property
+    def read_as(self) -> Source:
+        """The source as its text is read: a word that is a value in some column is null in none yet."""
+        return self.source.model_copy(update={"null_values": self.common_null_words})
+
+    @property
     def common_null_words(self) -> tuple[str, ...]:
         """The source's texts for null that mean null in every column."""
         own = [set(column.null_values) for column in self.columns.values() if column.null_values is not None]

@@ -7,15 +7,16 @@ The file says *what* is done. The environment says only *where* services are (``
 import json
 import os
 from collections.abc import Iterable, Iterator
-from datetime import date
+from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Dataset, Share
+from mlops_pipeline.config.moments import Span, shown_moment, span_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.contract.spec import AS_TEXT
 from mlops_pipeline.errors import PipelineError
@@ -50,27 +51,54 @@ class Validate(Frozen):
     checks: Named = Field(default_factory=dict, description="checks beside ours, by name, each with its own settings below it")
 
 
+def _span(text: str) -> str:
+    return str(span_of(text))
+
+
+SpanText = Annotated[str, AfterValidator(_span)]
+"""A span of time as it is written: 31d, 4w, 1mo, 12h."""
+
+
 class Split(Frozen):
-    """What is held out: the rows from a moment on, or a share drawn at random within each class."""
+    """What is held out: the rows from a moment on, the last rows of a window that moves, or a share drawn at random within each class."""
 
     kind: Literal["time", "stratified"] = "stratified"
     train_from: NaiveDatetime | None = None
     test_from: NaiveDatetime | None = None
     test_until: NaiveDatetime | None = None
+    test_last: SpanText | None = Field(
+        None, description="instead of test_from: the span before the newest row, or before --as-of, such as 31d, 4w, 1mo, 12h"
+    )
+    train_last: SpanText | None = Field(None, description="instead of train_from: train on the span before what is held out")
     test_share: float = Field(0.25, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _order(self) -> Self:
         if self.kind == "stratified":
-            if self.train_from or self.test_from or self.test_until:
-                raise ValueError("'train_from', 'test_from' and 'test_until' belong to kind 'time'")
+            given = [key for key in ("train_from", "test_from", "test_until", "test_last", "train_last") if getattr(self, key) is not None]
+            if given:
+                raise ValueError(f"'{given[0]}' belongs to kind 'time'")
             return self
-        if self.test_from is None:
-            raise ValueError("kind 'time' needs 'test_from'")
+        if self.test_last is not None and (self.test_from or self.test_until):
+            raise ValueError("'test_last' moves with the rows: leave out 'test_from' and 'test_until'")
+        if self.train_last is not None and self.train_from is not None:
+            raise ValueError("give either 'train_from' or 'train_last'")
+        if self.test_from is None and self.test_last is None:
+            raise ValueError("kind 'time' needs 'test_from', or 'test_last' for a window that moves with the rows")
         moments = [m for m in (self.train_from, self.test_from, self.test_until) if m is not None]
         if any(later <= earlier for earlier, later in pairwise(moments)):
             raise ValueError("'train_from' < 'test_from' < 'test_until' must hold")
         return self
+
+    @property
+    def test_span(self) -> Span | None:
+        """How long the window is that moves with the rows; None if it stands still."""
+        return span_of(self.test_last) if self.test_last else None
+
+    @property
+    def train_span(self) -> Span | None:
+        """How much before it is trained on; None for everything from ``train_from`` on."""
+        return span_of(self.train_last) if self.train_last else None
 
 
 class Features(Frozen):
@@ -188,6 +216,7 @@ class Settings(Frozen):
     plugins: tuple[str, ...] = Field((), description="files (src/mine.py, relative to the project) and modules that declare parts")
     _source: Source | None = PrivateAttr(None)
     _left_out: tuple[str, ...] = PrivateAttr(())
+    _as_of: datetime | None = PrivateAttr(None)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -204,6 +233,21 @@ class Settings(Frozen):
         """The same settings, which keep where their parts come from."""
         settings = self.model_copy()
         settings._source = source
+        return settings
+
+    @property
+    def as_of(self) -> datetime | None:
+        """The moment (UTC) from which on no row is seen; None: all rows are. It is no key of the file: a run is told it."""
+        return self._as_of
+
+    def seen_until(self, moment: datetime | None) -> Self:
+        """The same settings for a run that sees no row at or after a moment. Raises :class:`PipelineError` without a time column."""
+        if moment is not None and self.dataset.time_column is None:
+            origin = self._source.origin if self._source is not None else self.name
+            what = "dataset.time_column is not set, so no row can be told to be later: name the column there"
+            raise PipelineError(f"{origin}: --as-of {shown_moment(moment)}: {what}")
+        settings = self.model_copy()
+        settings._as_of = moment
         return settings
 
     def use_parts(self) -> None:

@@ -113,6 +113,9 @@ class Serving(Frozen):
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1, le=256)
     unseen_categories: Literal["reject", "pass"] = Field("pass", description="pass: predicted as an unknown category, and counted")
+    extra_columns: Literal["ignore", "refuse"] = Field(
+        "ignore", description="columns of a request that are none of the model's; ignore: said in the answer's warnings, and counted"
+    )
     registry: Registry = Registry()
     limits: Limits = Limits()
     batching: Batching = Batching()

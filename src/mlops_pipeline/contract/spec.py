@@ -80,6 +80,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     columns: dict[str, Column]
     categories: dict[str, list[str]] = {}
     """For each category column, the values that training saw."""
+    ranges: dict[str, tuple[float, float]] = {}
+    """For each column of numbers or integers that is not private, the least and the greatest value that training saw."""
     null_values: tuple[str, ...] = NULL_WORDS
     """Texts that stand for null."""
     dialect: Dialect = PLAIN

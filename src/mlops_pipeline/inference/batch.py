@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CHUNK_MB = 8
+SHOWN_COLUMNS = 5
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,21 @@ class _Notes:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._unseen: dict[str, Unseen] = {}
+        self._far: dict[str, int] = {}
         self._absent: tuple[str, ...] = ()
+        self._others: list[str] = []
         self._names: list[str] = []
 
     def names_beside(self, columns: list[str]) -> list[str]:
         """The names of the columns that are added."""
+        self._others = [name for name in columns if name not in self._scorer.signature.columns]
         self._names = self._names or free_names(self._scorer.contract.kind.output_names(self._scorer.contract.answers), columns)
         return self._names
 
     def add(self, scored: Scored) -> None:
         self._absent = scored.absent
+        for name, count in scored.far.items():
+            self._far[name] = self._far.get(name, 0) + count
         for name, unseen in scored.unseen.items():
             self._unseen.setdefault(name, Unseen()).add(unseen)
 
@@ -134,6 +140,11 @@ class _Notes:
             private = self._scorer.signature.columns[name].private
             examples = "" if private else f", such as {', '.join(map(repr, unseen.examples))}"
             told.append(f"column '{name}': {unseen.count:,} values that training has not seen{examples}")
+        told += [self._scorer.signature.far_notice(name, count).detail for name, count in self._far.items()]
+        if self._others:
+            listed = ", ".join(repr(name) for name in self._others[:SHOWN_COLUMNS]) + (", …" if len(self._others) > SHOWN_COLUMNS else "")
+            many = len(self._others)
+            told.append(f"{many:,} column{' is' if many == 1 else 's are'} none of the model's, kept and not looked at: {listed}")
         if self._names and self._names[0] != PREDICTION:
             ours = ", ".join(self._names)
             told.append(f"the file has columns called like predictions: ours are {ours} (a report takes --prediction {self._names[0]})")

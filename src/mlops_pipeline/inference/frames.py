@@ -45,6 +45,8 @@ class Judged:
     unseen: dict[str, Unseen]
     absent: tuple[str, ...]
     """Columns that may be null and are not there: null in every row."""
+    far: dict[str, int]
+    """How many values of the rows taken are far outside what training saw, by column."""
 
 
 def judged(table: pl.DataFrame, signature: Signature) -> Judged:
@@ -102,7 +104,14 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
         None if numbers is None else numbers[taken].astype(signature.precision),
         None if categories is None else categories[taken],
     )
-    return Judged(rows, taken, faults, {name: new for name, new in unseen.items() if new.count}, absent)
+    return Judged(rows, taken, faults, {name: new for name, new in unseen.items() if new.count}, absent, _far(numbers, taken, signature))
+
+
+def _far(numbers: np.ndarray | None, taken: np.ndarray, signature: Signature) -> dict[str, int]:
+    if numbers is None or not signature.ranges:
+        return {}
+    counts = signature.far(numbers)[taken].sum(axis=0)
+    return {name: int(count) for name, count in zip(signature.numbers, counts, strict=True) if count}
 
 
 def meant_by(texts: pl.Series, seen: Collection[str], null_words: Collection[str]) -> tuple[pl.Series, Unseen]:

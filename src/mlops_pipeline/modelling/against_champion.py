@@ -38,7 +38,7 @@ def compare(
         return {**facts, "comparable": False, "reason": f"the table has no column '{absent[0]}' any more"}
     if contract.task != ours.task or list(map(str, contract.classes)) != list(map(str, classes)):
         return {**facts, "comparable": False, "reason": "it predicts another target"}
-    scored = load_scorer(folder, only="skops").score(test)
+    scored = load_scorer(folder, only="skops").taking_nulls().score(test)
     if scored.faults:
         reason = f"it does not take {len(scored.faults)} held-out rows, as {scored.faults[0].detail}"
         return {**facts, "comparable": False, "reason": reason}

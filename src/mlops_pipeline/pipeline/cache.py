@@ -6,18 +6,20 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.events import Cause
 from mlops_pipeline.files import replacing
 from mlops_pipeline.layout import Layout, fixed_part
 from mlops_pipeline.pipeline.definition import STAGES, Stage
-from mlops_pipeline.pipeline.render import DEFAULTS, LOCK, code_of
+from mlops_pipeline.pipeline.render import DEFAULTS, LOCK, as_of_in, code_of
 
 
 class Cache:
@@ -154,7 +156,7 @@ class Cache:
         config = self._layout.relative(self._layout.config)
         for entry in status:
             if not isinstance(entry, dict):
-                causes.append(Cause("command", str(entry)))
+                causes.append(self._of_command(stage, str(entry), recorded))
                 continue
             for path, state in entry.get("changed deps", {}).items():
                 if path == LOCK:
@@ -170,6 +172,15 @@ class Cache:
                 there = (self._layout.project / path).exists()
                 causes.append(Cause("output changed" if there else "output missing", path))
         return causes
+
+    def _of_command(self, stage: Stage, said: str, recorded: dict[str, Any]) -> Cause:
+        """Why a stage's command is another one: the as-of is an argument of it."""
+        before, now = as_of_in({"stages": recorded}, stage.name), self._settings.as_of
+        return Cause("command", said) if before == now or stage.reads else Cause("settings", f"as-of: {_moment(before)} → {_moment(now)}")
+
+
+def _moment(as_of: datetime | None) -> str:
+    return NEWEST if as_of is None else shown_moment(as_of)
 
 
 def _changed_lock(state: Any, recorded: dict[str, Any], current: dict[str, Any], config: str) -> list[Cause]:

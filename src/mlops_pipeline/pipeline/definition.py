@@ -104,7 +104,7 @@ STAGES: tuple[Stage, ...] = (
         summary="Hold rows out, by time or at random within each class",
         run=split,
         settings=("name", "seed", "dataset", "split"),
-        reads=("raw", "validation_json"),
+        reads=("raw", "ingest_report", "validation_json"),
         writes=("train", "test", "split_report"),
         tells=True,
     ),

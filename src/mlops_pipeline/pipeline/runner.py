@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Cause, Listener, StageBegan, StageRestored, StageSkipped, Warned, kept_for
@@ -78,6 +79,9 @@ def run(
         raise PipelineError(f"--to {stop}: comes before --from {start}: name {start} or a stage after it")
     with alone(layout.project / ".dvc/tmp"):
         cache = prepare(settings, layout, console)
+        if settings.as_of is not None:
+            moment = shown_moment(settings.as_of)
+            console.print(f"as of {moment}: rows from then on are not seen, now and by later runs, until `--as-of {NEWEST}`", markup=False)
         first_forced = STAGES.index(stage_named(start)) if start else 0 if force else len(STAGES)
         outcomes: dict[str, Outcome] = {}
         causes = cache.causes()

@@ -3,18 +3,22 @@
 import inspect
 import os
 import shlex
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.moments import NEWEST, moment_of, shown_moment
 from mlops_pipeline.config.pipeline import Settings, parts_used
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.code_graph import source_files
 from mlops_pipeline.pipeline.definition import STAGES, Stage
 from mlops_pipeline.pipeline.render.lock import FILE, is_installed, lock_yaml, named_settings, needs_lock
+
+AS_OF = "--as-of"
 
 
 def dvc_yaml(settings: Settings, layout: Layout) -> str:
@@ -31,7 +35,7 @@ def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) ->
 
     written: list[Any] = [{path: {"persist": True}} if stage.acts else path for path in spelled(stage.writes)]
     outs: list[Any] = [*written, *({p: {"cache": False, "persist": True}} for p in spelled(stage.owns))]
-    entry: dict[str, Any] = {"desc": stage.summary, "cmd": f"mlops stage {stage.name} --config {shlex.quote(config)}"}
+    entry: dict[str, Any] = {"desc": stage.summary, "cmd": _command(stage, settings, config)}
     if layout.root != layout.project:
         entry["wdir"] = "/".join([".."] * len(layout.root.relative_to(layout.project).parts))
     entry["deps"] = [*map(layout.relative, stage.inputs(settings, layout)), *code_of(stage, settings, layout), *_lock(layout)]
@@ -40,6 +44,53 @@ def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) ->
     if stage.metrics:
         entry["metrics"] = [{path: {"cache": False}} for path in spelled(stage.metrics)]
     return entry
+
+
+def _command(stage: Stage, settings: Settings, config: str) -> str:
+    """What DVC runs. The as-of is an argument of the stage that reads the sources: DVC does the same by it, and notices when it changes."""
+    words = ["mlops", "stage", stage.name, "--config", config]
+    if settings.as_of is not None and not stage.reads:
+        words += [AS_OF, shown_moment(settings.as_of)]
+    return shlex.join(words)
+
+
+def stored_as_of(layout: Layout) -> datetime | None:
+    """The as-of in ``dvc.yaml``, where the last run that was given one has left it; None: all rows are seen."""
+    try:
+        text = layout.dvc_file.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    if AS_OF not in text:
+        return None
+    try:
+        content = yaml.load(text, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError:
+        return None  # rendered anew, or refused, by who works by this file
+    return as_of_in(content, STAGES[0].name)
+
+
+def as_of_in(content: Any, stage: str) -> datetime | None:
+    """The as-of in a stage's command, of ``dvc.yaml`` or ``dvc.lock``; None if there is none that can be read."""
+    try:
+        words = shlex.split(content["stages"][stage]["cmd"])
+        return moment_of(words[words.index(AS_OF) + 1])
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def with_as_of(settings: Settings, layout: Layout, given: str | None = None) -> Settings:
+    """The settings for a run that is given an as-of: a moment, ``newest`` for all rows, or nothing for what the last run left.
+
+    Raises :class:`PipelineError` if it is no moment, or the table has no time.
+    """
+    if given == NEWEST:
+        return settings.seen_until(None)
+    if not given:
+        return settings.seen_until(stored_as_of(layout))
+    try:
+        return settings.seen_until(moment_of(given))
+    except ValueError as error:
+        raise PipelineError(f"{AS_OF} {given}: {error}; {NEWEST} for every row") from error
 
 
 def code_of(stage: Stage, settings: Settings, layout: Layout) -> list[str]:

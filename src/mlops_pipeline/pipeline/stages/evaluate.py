@@ -43,7 +43,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     x = model_input(test, feature_columns(settings))
     model = load_model(layout.model)
     with console.status(f"scoring {test.height:,} held-out rows"):
-        predicted = scorer_of(contract, SkopsEngine(model, contract)).predict(test)
+        predicted = scorer_of(contract, SkopsEngine(model, contract)).taking_nulls().predict(test)
         ours = predictions_of(test[data.target], predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
         champion = Registry(tracking).champion_besides(contract.model_sha256)
@@ -69,6 +69,15 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     run_id = tracking.record_training(contract, None)
     tracking.record_evaluation(run_id, flat(evaluation), layout.evaluation, sha256_of_file(layout.evaluation / "evaluation.json"))
     _say(console, evaluation, ours, len(classes))
+    _say_nulls(console, contract, test)
+
+
+def _say_nulls(console: Console, contract: Contract, test: pl.DataFrame) -> None:
+    """Name the columns whose nulls a request may not bring, since training had none, but held-out rows do."""
+    new = {name: test[name].null_count() for name, column in contract.columns.items() if not column.nullable}
+    for name, count in ((name, count) for name, count in new.items() if count):
+        remedy = f"such rows are refused when they are asked for: nullable: true under dataset.columns.{name} takes them"
+        console.print(f"            {count:,} held-out rows have no '{name}', training rows all have one: {remedy}", markup=False)
 
 
 def _random_split(settings: Settings, layout: Layout, contract: Contract) -> float:

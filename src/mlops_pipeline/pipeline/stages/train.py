@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.dataset import Column as Feature
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.contract.spec import AS_TEXT, FORMAT, Column, Contract
 from mlops_pipeline.contract.task import has_classes
@@ -20,6 +21,7 @@ from mlops_pipeline.modelling.requirements import model_requirements
 from mlops_pipeline.registry.runs import Tracking
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.console import Console
 
 SAMPLE_ROWS = 200
@@ -60,7 +62,8 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         except Exception as error:  # the libraries raise types of their own for parameters out of range
             raise PipelineError(f"train.params = {params}: {settings.train.estimator} refuses to fit: {one_line(error)}") from error
     fit_seconds = time.perf_counter() - began
-    sample = _sample(x, features)
+    columns = _described(features, table)
+    sample = _sample(x, columns)
     check_answers(parts[0], model, sample, data.task, classes)
     requirements = [each for part in parts for each in part.requirements]
     if any(column.kind == "datetime" for column in features.values()):
@@ -75,7 +78,8 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         target=data.target,
         classes=classes,
         labels=_labels(classes, read_json(layout.target_words)),
-        columns={name: Column(**column.model_dump(include=set(Column.__struct_fields__))) for name, column in features.items()},
+        columns=columns,
+        ranges=_ranges(columns, table),
         categories={name: sorted(x[name].unique().tolist()) for name, column in features.items() if column.kind == "category"},
         null_values=data.source.null_values,
         dialect=data.source.dialect,
@@ -118,7 +122,30 @@ def _labels(classes: list[Any], words: list[Any]) -> list[Any]:
     return [words[int(truth)] for truth in classes] if words and set(classes) <= {0, 1} else []
 
 
-def _sample(x: Any, features: dict[str, Any]) -> Any:
+def _described(features: dict[str, Feature], table: pl.DataFrame) -> dict[str, Column]:
+    """The columns as they travel with the model: one may be null, and be left out, if it was so in training, or if the settings say so."""
+    return {
+        name: Column(
+            **column.model_dump(include=set(Column.__struct_fields__))
+            | ({} if "nullable" in column.model_fields_set else {"nullable": bool(table[name].null_count())})
+        )
+        for name, column in features.items()
+    }
+
+
+def _ranges(columns: dict[str, Column], table: pl.DataFrame) -> dict[str, tuple[float, float]]:
+    """The least and the greatest value of each column of numbers; those of private ones stay untold."""
+    import polars as pl
+
+    ranges: dict[str, tuple[float, float]] = {}
+    for name, column in columns.items():
+        if column.kind in ("number", "integer") and not column.private and table[name].count():
+            least, most = table.select(pl.col(name).min().cast(pl.Float64), pl.col(name).max().alias("most").cast(pl.Float64)).row(0)
+            ranges[name] = (least, most)
+    return ranges
+
+
+def _sample(x: Any, features: dict[str, Column]) -> Any:
     """Evenly spaced rows, with a null wherever the column may hold one, so that the signature says so."""
     import numpy as np
 

@@ -34,7 +34,7 @@ class _Forms:
     """The JSON forms whose values one decoder reads as it is told their columns."""
 
     def __init__(self, signature: Signature, *, lenient: bool = False) -> None:
-        self._names = list(signature.names)
+        self._names, self._nothing = list(signature.names), signature.nothing
         row, record = array_type(signature, lenient=lenient), record_type(signature, lenient=lenient)
         split = msgspec.defstruct(
             "Split",
@@ -62,7 +62,8 @@ class _Forms:
             if split is not UNSET and records is UNSET and not instances and not inputs and split.columns == self._names:
                 return values_of(split.data)
             if records is not UNSET and split is UNSET and not instances and not inputs:
-                return values_of(records)
+                values = values_of(records)
+                return None if self._nothing is not None and self._nothing in values else values
             if split is UNSET and records is UNSET and bool(instances) != bool(inputs):
                 return values_of(self._rows.decode(instances or inputs))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -86,7 +87,7 @@ class Invocations:
     def rows(self, body: bytes) -> Rows:
         """Checked rows of a JSON body; raises :class:`Refused`."""
         if (values := self._strict.values(body)) is not None:
-            return self._signature.rows(values)
+            return self._signature.rows(values, usual=True)
         if (values := self._lenient.values(null_for_nan(body))) is not None and are_whole(self._whole, values):
             return self._signature.rows(values)
         return self._looked_at_closely(body)
