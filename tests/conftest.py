@@ -56,10 +56,16 @@ class Project:
 
     def mlops(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
         """``mlops`` in a process of its own: after the first, one that is forked where its libraries are imported, if it can be."""
-        words, given = (sys.executable, "-m", "mlops_pipeline", *arguments), process_environment(**environ)
-        if next(_asked_before) == 0 or not _forking().serves(given):
-            return self.command(*words, check=check, **environ)
-        return checked(words, _forking().run(self.folder, module="mlops_pipeline", arguments=arguments, environ=given), check)
+        given = process_environment(**environ)
+        if next(_asked_before) > 0 and _forking().serves(given):
+            done = _forking().run(self.folder, module="mlops_pipeline", arguments=arguments, environ=given)
+            if done is not None:
+                return checked(("mlops", *arguments), done, check)
+        return self.fresh(*arguments, check=check, **environ)
+
+    def fresh(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
+        """``mlops`` in a Python that is started for it: for runs side by side, or where one must share no seed of hashes with another."""
+        return self.command(sys.executable, "-m", "mlops_pipeline", *arguments, check=check, **environ)
 
     def run(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
         if check and not arguments and not environ and not (self.folder / "mlflow").exists() and not self.settings()["tracking"]:

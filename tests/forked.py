@@ -41,16 +41,23 @@ class Forking:
         words = (sys.executable, str(Path(__file__)), *modules)
         self.process = subprocess.Popen(words, env=self.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def run(self, folder: Path, timeout: float = 600, **program: Any) -> subprocess.CompletedProcess[str]:
-        """What a program did: ``module`` or ``text``, with ``arguments`` and what it has in its environment beside the rest.
+    def serves(self, environ: dict[str, str]) -> bool:
+        """Whether a program with this environment can be forked here: if only variables differ that are read late."""
+        names = [name for name in {**self.environ, **environ} if self.environ.get(name) != environ.get(name)]
+        return self.process.poll() is None and all(name.startswith(LATE) and name in environ for name in names)
+
+    def run(self, folder: Path, timeout: float = 600, **program: Any) -> subprocess.CompletedProcess[str] | None:
+        """What a program did: ``module`` or ``text``, with ``arguments`` and ``environ``; None if another one is still at work.
 
         Raises :class:`subprocess.TimeoutExpired`.
         """
+        if not self.at_work.acquire(blocking=False):
+            return None
         out, err = (Path(self.output.name, name) for name in ("out", "err"))
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None
-        with self.at_work:
+        try:
             stdin.write(json.dumps({"folder": str(folder), "out": str(out), "err": str(err), **program}) + "\n")
             stdin.flush()
             if not select.select([stdout], [], [], timeout)[0]:
@@ -59,11 +66,8 @@ class Forking:
             ended = stdout.readline()
             assert ended, "the process that forks has ended"
             return subprocess.CompletedProcess(program["arguments"], int(ended), out.read_text(), err.read_text())
-
-    def serves(self, environ: dict[str, str]) -> bool:
-        """Whether a program with this environment can be forked here, and now: if only variables differ that are read late."""
-        names = [name for name in {**self.environ, **environ} if self.environ.get(name) != environ.get(name)]
-        return all(name.startswith(LATE) and name in environ for name in names) and not self.at_work.locked()
+        finally:
+            self.at_work.release()
 
     def end(self) -> None:
         """Let it end."""

@@ -55,6 +55,7 @@ class Runs:
     def __call__(self, project: Project, text: str = PLAINLY, *more: str, code: int = 0) -> str:
         """What a run says that ends with a code."""
         done = self.forking.run(project.folder, text=text, arguments=[str(project.config), *more])
+        assert done is not None
         said = done.stdout + done.stderr
         assert done.returncode == code, f"ended with {done.returncode}\n{text}\n{said}"
         return said
@@ -93,7 +94,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_two_fresh_folders_give_the_same_digests(project: Project, undisturbed: dict[str, str]) -> None:
-    project.command(sys.executable, "-m", "mlops_pipeline", "run", "--config", str(project.config))
+    project.fresh("run", "--config", str(project.config))
     assert outcome(project) == undisturbed
 
 

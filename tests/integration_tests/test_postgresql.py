@@ -39,7 +39,8 @@ def test_runs_at_once_on_one_registry_leave_every_run_version_and_alias_right(
     uri = address(postgresql, "mlflow", "psycopg")
     projects = [seeded(tmp_path / f"project-{seed}", seed) for seed in range(1, AT_ONCE + 1)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        said = [done.stdout for done in pool.map(lambda project: project.run(MLFLOW_TRACKING_URI=uri), projects)]
+        runs = [pool.submit(project.fresh, "run", "--config", str(project.config), MLFLOW_TRACKING_URI=uri) for project in projects]
+        said = [run.result().stdout for run in runs]
     assert all("small version" in text for text in said)
     assert not [project for project in projects if (project.folder / "mlflow/mlflow.db").exists()]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
