@@ -286,20 +286,30 @@ def show_config(
 
 @app.command()
 def init(
-    source: Annotated[Path, typer.Option("--input", help="your table: CSV and other text, Parquet, Excel, JSON")],
     target: Annotated[str, typer.Option("--target", help="the column to predict")],
     output: Annotated[Path, typer.Option("--output", help="where to write the settings")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", help="your table: CSV and other text, Parquet, Excel, JSON; a folder or a pattern of such files"),
+    ] = None,
     given: Annotated[
-        list[str] | None, typer.Option("--source", help="KEY=VALUE of dataset.source that is not to be guessed, such as delimiter=tab")
+        list[str] | None,
+        typer.Option("--source", help="KEY=VALUE of dataset.source: delimiter=tab; or sql=… and uri=… in place of --input"),
     ] = None,
 ) -> None:
     """Write a settings file for your own table: columns and kinds from its first rows, everything else to your taste."""
-    from mlops_pipeline.config.dataset import given_of_source
-    from mlops_pipeline.scaffold import starter
+    from contextlib import nullcontext
 
+    from mlops_pipeline.config.dataset import given_of_source
+    from mlops_pipeline.config.pipeline import project_of
+    from mlops_pipeline.scaffold import starter
+    from mlops_pipeline.tables.database import queried
+
+    keys = given_of_source(given or [], with_place=source is None)
     if output.exists():
         raise PipelineError(f"--output {output}: exists already: name a new file")
-    made = starter(source, target, output, given_of_source(given or []))
+    with nullcontext(source) if source is not None else queried(keys, project_of(output)) as table:
+        made = starter(table, target, output, keys)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(made.text, encoding="utf-8")
     console = terminal.opened()

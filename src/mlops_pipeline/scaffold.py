@@ -70,6 +70,8 @@ def starter(source: Path, target: str, output: Path, given: Mapping[str, Any] | 
     if by_time is not None:
         content["dataset"] = _after(content["dataset"], "task", time_column=by_time.column)
         content["split"] = {"kind": "time", "test_from": by_time.test_from}
+    if "sql" in (given or {}):
+        content["dataset"]["source"] = dict(given or {})
     settings_of(content, str(output))
     head = "# Written by `mlops init`: check each column's kind, and list under known_after_outcome what is known only afterwards.\n"
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
