@@ -370,27 +370,37 @@ def upgrade(
 
 @app.command()
 def init(
-    source: Annotated[Path, typer.Option("--input", help="your table: CSV and other text, Parquet, Excel, JSON")],
     target: Annotated[str, typer.Option("--target", help="the column to predict")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", help="your table: CSV and other text, Parquet, Excel, JSON; a folder or a pattern of such files"),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="where to write the settings; default: configs/training_config.yaml")
     ] = None,
     given: Annotated[
-        list[str] | None, typer.Option("--source", help="KEY=VALUE of dataset.source that is not to be guessed, such as delimiter=tab")
+        list[str] | None,
+        typer.Option("--source", help="KEY=VALUE of dataset.source: delimiter=tab; or sql=… and uri=… in place of --input"),
     ] = None,
 ) -> None:
     """Write a settings file for your own table: columns and kinds from all its rows, everything else to your taste."""
+    from contextlib import nullcontext
+
     from mlops_pipeline.config.dataset import given_of_source
     from mlops_pipeline.config.finding import PIPELINE, option_for, project_here
     from mlops_pipeline.scaffold import name_from, starter
     from mlops_pipeline.tables.columns import as_table
+    from mlops_pipeline.tables.database import queried
 
     project = project_here()
     place = output or project / PIPELINE
+    keys = given_of_source(given or [], with_place=source is None)
     if place.exists():
-        raise PipelineError(f"--output {place}: exists already: name a new file, such as configs/{name_from(source.stem)}.yaml")
+        other = name_from(source.stem if source is not None else target)
+        raise PipelineError(f"--output {place}: exists already: name a new file, such as configs/{other}.yaml")
     name = name_from(project.name) if output is None else None
-    made = starter(source, target, place, name=name, given=given_of_source(given or []))
+    with nullcontext(source) if source is not None else queried(keys, project) as table:
+        made = starter(table, target, place, name=name, given=keys)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(made.text, encoding="utf-8")
     console = terminal.opened()

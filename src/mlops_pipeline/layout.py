@@ -26,6 +26,11 @@ class Layout:
         return self.root / "data/raw" / f"{self.name}.parquet"
 
     @property
+    def snapshot(self) -> Path:
+        """The rows that a source's query gave when it was last asked."""
+        return self.root / "data/raw" / f"{self.name}.snapshot.parquet"
+
+    @property
     def quarantine(self) -> Path:
         return self.root / "data/raw" / f"{self.name}.quarantine.csv"
 
@@ -132,7 +137,14 @@ class Layout:
 
     def source_files(self, source: str) -> list[Path]:
         """The files that a source's path names, in the order of their names; none of the pipeline's own."""
-        own = {self.raw, self.quarantine, self.ingest_report, self.target_words, self.quarantine.with_suffix(".rejected.csv")}
+        own = {
+            self.raw,
+            self.snapshot,
+            self.quarantine,
+            self.ingest_report,
+            self.target_words,
+            self.quarantine.with_suffix(".rejected.csv"),
+        }
         return [file for file in files_of(self.project / source) if file not in own]
 
     def relative(self, path: Path) -> str:

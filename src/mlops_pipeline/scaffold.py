@@ -109,6 +109,9 @@ def starter(
         content["dataset"] = _after(content["dataset"], "task", time_column=by_time.column)
         content["split"] = {"kind": "time", "test_from": by_time.test_from}
         content["features"] = {**content.get("features", {}), "time_column": True}
+    if "sql" in (given or {}):
+        found_words = {key: value for key, value in content["dataset"]["source"].items() if key == "null_values"}
+        content["dataset"]["source"] = dict(given or {}) | found_words
     settings = settings_of(content, str(output))
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
     for key, comment in (("  source", written.notes), ("  columns", table.said(settings)), ("split", [why])):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mlops_pipeline.config.tree import Frozen, tree_of
+from mlops_pipeline.config.tree import Frozen, tree_of, without_secrets
 from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.task import TaskName, has_classes
 from mlops_pipeline.contract.values import written_as
@@ -45,6 +45,10 @@ class Source(Frozen):
     )
     package: str | None = Field(None, description="installed package that ships the file; it is never imported")
     member: str | None = Field(None, description="the file's path inside the package")
+    sql: str | None = Field(None, description="instead of a file: a query whose rows are the table; it is asked again by each run")
+    uri: str | None = Field(
+        None, description="the database that is asked: sqlite:///FILE, postgresql://HOST/NAME, or ${VARIABLE} of the environment"
+    )
     null_values: tuple[str, ...] = ("", "NA", "NaN", "null", "None")
     delimiter: str = Field(",", description="of a file of text: what parts its cells", min_length=1, max_length=1)
     quote: str = Field('"', description="what stands around a cell that holds a delimiter", min_length=1, max_length=1)
@@ -63,22 +67,28 @@ class Source(Frozen):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if (self.path is None) == (self.package is None):
-            raise ValueError("give either 'path', or 'package' with 'member'")
+        if sum(place is not None for place in (self.path, self.package, self.sql)) != 1:
+            raise ValueError("give one of 'path', 'package' with 'member', and 'sql' with 'uri'")
+        if (self.sql is None) != (self.uri is None):
+            raise ValueError("'sql' and 'uri' go together")
+        if self.uri is not None and without_secrets(self.uri) != self.uri:
+            raise ValueError("'uri' holds a password: put the address into an environment variable and write uri: ${ITS_NAME}")
         if (self.package is None) != (self.member is None):
             raise ValueError("'package' and 'member' go together")
         return self
 
 
-def given_of_source(words: Sequence[str]) -> dict[str, Any]:
-    """The keys of a source that somebody gives as ``KEY=VALUE``; raises :class:`PipelineError`."""
+def given_of_source(words: Sequence[str], *, with_place: bool = False) -> dict[str, Any]:
+    """The keys of a source that somebody gives as ``KEY=VALUE``, with where it lies or not; raises :class:`PipelineError`."""
     content: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise PipelineError(f"--source {word}: write --source KEY=VALUE, such as --source delimiter=tab")
         content[key] = {"tab": "\t", "space": " ", "\\t": "\t"}.get(value, value)
-    checked = tree_of(Source, {"path": ".", **content}, "--source")
+    if with_place and "sql" not in content:
+        raise PipelineError("--input is missing: name your table, or give --source sql=… and --source uri=…")
+    checked = tree_of(Source, content if with_place else {"path": ".", **content}, "--source")
     return {key: getattr(checked, key) for key in content}
 
 
@@ -86,6 +96,12 @@ class Lookup(Source):
     """A small table joined to every row by equal keys; its keys must be unique."""
 
     keys: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _no_query(self) -> Self:
+        if self.sql is not None:
+            raise ValueError("a lookup is a file: join in the source's own query, or give 'path'")
+        return self
 
 
 MOMENT_PARTS = "YmdyHMSfpIbBjzTe"

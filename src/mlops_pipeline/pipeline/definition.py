@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Cause, Listener, stage_told
@@ -72,7 +73,12 @@ class Stage:
         """Data files the stage reads; the first stage reads the configured sources, of which each may be several files."""
         if self.reads:
             return [getattr(layout, name) for name in self.reads]
-        sources = (settings.dataset.source, *settings.dataset.lookups)
+        if settings.dataset.source.sql is not None:
+            return [layout.snapshot, *self._files(settings.dataset.lookups, layout)]
+        return self._files((settings.dataset.source, *settings.dataset.lookups), layout)
+
+    @staticmethod
+    def _files(sources: Sequence[Source], layout: Layout) -> list[Path]:
         found = ((source.path, layout.source_files(source.path)) for source in sources if source.path is not None)
         return [file for path, files in found for file in files or [layout.project / path]]
 

@@ -49,6 +49,11 @@ def prepare(settings: Settings, layout: Layout, console: Console) -> Cache:
     settings.use_parts()
     if not layout.config.is_relative_to(layout.project):
         raise PipelineError(f"{layout.config}: lies outside the project {layout.project}: move it inside")
+    if settings.dataset.source.sql is not None:
+        from mlops_pipeline.tables.database import take_snapshot
+
+        changed = take_snapshot(settings.dataset.source, layout.project, layout.snapshot)
+        console.print(f"the query was asked again: {'its rows are new' if changed else 'its rows are the same'}", style="dim", markup=False)
     files = outdated(settings, layout)
     if layout.dvc_file in files:
         _refuse_another_pipelines_file(layout)

@@ -22,6 +22,7 @@ from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.contract.dialect import PLAIN, Dialect, column_names
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
+from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.dialect import LOOKED_AT, Unclear, csv_reader, encoding_of, found
 from mlops_pipeline.tables.excel import excel_table
 from mlops_pipeline.tables.json_lines import json_tables
@@ -66,6 +67,8 @@ class Chunk:
 
 def locate(source: Source, layout: Layout) -> list[Path]:
     """The files of a source, whether in the project or inside an installed package (which is not imported)."""
+    if source.sql is not None:
+        return [layout.snapshot]
     if source.path is not None:
         path = layout.project / source.path
         files = layout.source_files(source.path)
@@ -96,6 +99,8 @@ def locate(source: Source, layout: Layout) -> list[Path]:
 
 def read_source(source: Source, layout: Layout, chunk_mb: int, used: Collection[str]) -> Iterator[Chunk]:
     """Yield the configured source's rows in order, about ``chunk_mb`` megabytes at a time; ``used`` as in :func:`read_file`."""
+    if source.sql is not None and not layout.snapshot.is_file():
+        take_snapshot(source, layout.project, layout.snapshot)
     return read_files(locate(source, layout), source, chunk_mb, used)
 
 
