@@ -68,7 +68,7 @@ def test_a_task_waits_for_the_stages_whose_files_it_reads_and_no_others(tasks: d
     assert list(tasks) == [stage.name for stage in STAGES]
     for stage in STAGES:
         assert set(tasks[stage.name].get("dependencies", [])) == {maker_of(name) for name in stage.reads}
-    assert tasks["evaluate"]["dependencies"] == ["split", "train"]
+    assert tasks["evaluate"]["dependencies"] == ["validate", "split", "train"]
 
 
 def test_what_a_task_is_handed_comes_from_the_place_where_its_maker_leaves_it(

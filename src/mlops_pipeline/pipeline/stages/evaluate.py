@@ -17,6 +17,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.pages import page
 from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.runs import Tracking
+from mlops_pipeline.tables.columns import as_validated
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,6 +37,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     from mlops_pipeline.modelling.frame import model_input
     from mlops_pipeline.modelling.plots import draw_all
 
+    settings = as_validated(settings, layout.columns)
     tracking = Tracking(settings, layout).open()
     data, rules = settings.dataset, settings.evaluate
     contract = contract_at(layout.training)

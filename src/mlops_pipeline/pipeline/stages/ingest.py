@@ -32,6 +32,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     read = broken = unlabelled = 0
     reasons: dict[str, int] = {}
+    undescribed: list[str] = []
     spelling = Spelling()
     with replacing(layout.raw) as table_file, replacing(layout.quarantine) as quarantine_file:
         writer: pq.ParquetWriter | None = None
@@ -40,6 +41,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
             for chunk in one_ahead(read_source(source, layout, settings.ingest.chunk_mb, data.columns)):
                 rows = typed_rows(chunk, data, recipe, lookups)
                 spelling.look(chunk.frame, data)
+                undescribed = undescribed or [name for name in chunk.frame.columns if name not in data.columns]
                 read += rows.read
                 broken += len(rows.broken)
                 unlabelled += rows.unlabelled
@@ -72,6 +74,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
             "rows_without_target": unlabelled,
             "rows_broken": broken,
             "broken_reasons": reasons,
+            "columns_not_described": undescribed,
             "sha256": sha256_of_file(table_file),
         }
     write_json(layout.ingest_report, report)
