@@ -161,7 +161,7 @@ SMALL_SETTINGS: dict[str, Any] = {
         },
     },
     "ingest": {},
-    "validate": {},
+    "validate": {"on_failure": "stop"},
     "split": {"kind": "time", "test_from": "2024-03-10"},
     "features": {},
     "train": {"estimator": "lightgbm", "params": {"n_estimators": 20}},

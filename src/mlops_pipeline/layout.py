@@ -55,6 +55,11 @@ class Layout:
         return self.root / "data/validation" / f"{self.name}.report.html"
 
     @property
+    def columns(self) -> Path:
+        """What becomes of each column (:class:`mlops_pipeline.tables.columns.ColumnUse`)."""
+        return self.root / "data/validation" / f"{self.name}.columns.json"
+
+    @property
     def train(self) -> Path:
         return self.root / "data/processed" / f"{self.name}.train.parquet"
 

@@ -21,7 +21,7 @@ from mlops_pipeline.tables.cast import cast_columns
 from mlops_pipeline.tables.columns import LEFT_OUT, ColumnUse, described_use
 from mlops_pipeline.tables.dialect import Found, found
 from mlops_pipeline.tables.profile import profiled
-from mlops_pipeline.tables.source import read_files
+from mlops_pipeline.tables.source import one_ahead, read_files
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,6 +35,10 @@ HELD_OUT = 0.2
 """The share of the rows, the last ones, that a split by time holds out."""
 
 HELD_OUT_AT_MOST = 0.4
+
+ROWS = "\0rows"
+
+CHUNK_MB = 4
 
 TIMELESS = 0.01
 """With a larger share of rows without a time, the column is not the one that orders the rows."""
@@ -150,7 +154,8 @@ def _first_of(source: Path) -> Path:
 def described(source: Path, path: str, target: str, name: str, root: str, written: Found) -> Described:
     """The settings as a plain mapping, and every column with its kind and use. Raises :class:`PipelineError`."""
     read_as = Source(path=path, **written.settings)
-    held = profiled(lambda: read_files(files_of(source), read_as.model_copy(update={"null_values": ("",)}), 8))
+    plain = read_as.model_copy(update={"null_values": ("",)})
+    held = profiled(lambda: one_ahead(read_files(files_of(source), plain, CHUNK_MB)))
     rows = max((column.rows for column in held.values()), default=0)
     if not rows:
         raise PipelineError(f"{source}: holds no rows: give a table with a header and at least a few rows")
@@ -190,6 +195,8 @@ def _column(one: kinds.Described, nothing: tuple[str, ...]) -> dict[str, Any]:
 
 def _by_time(source: Path, dataset: dict[str, Any]) -> tuple[ByTime | None, str]:
     """How to split by time, or None; and why, in one line."""
+    import polars as pl
+
     times = [name for name, column in dataset["columns"].items() if column["kind"] == "datetime"]
     at_random = "Rows are held out at random"
     name_it = 'under dataset.time_column and write split: {kind: time, test_from: "YYYY-MM-DD"}'
@@ -199,9 +206,9 @@ def _by_time(source: Path, dataset: dict[str, Any]) -> tuple[ByTime | None, str]
         several = ", ".join(repr(name) for name in times)
         return None, f"{at_random}, which flatters if rows have an order: of {several} put the one that orders them {name_it}."
     column = times[0]
-    rows = _days_and_target(source, column, dataset)
-    days = rows.drop_nulls().group_by(column).len().sort(column)
-    shares = days["len"].reverse().cum_sum().reverse() / max(days["len"].sum(), 1)
+    rows = _days_and_classes(source, column, dataset)
+    days = rows.drop_nulls(column).group_by(column).agg(pl.col(ROWS).sum()).sort(column)
+    shares = days[ROWS].reverse().cum_sum().reverse() / max(int(days[ROWS].sum()), 1)
     # The first day cannot be held out: nothing would be left to train on.
     place = int((shares[1:] - HELD_OUT).abs().arg_min() or 0) + 1
     day = days[column][place] if place < days.height else None
@@ -216,30 +223,42 @@ def _by_time(source: Path, dataset: dict[str, Any]) -> tuple[ByTime | None, str]
 
 def _hindrance(rows: pl.DataFrame, days: int, day: date | None, *, regression: bool) -> str | None:
     """Why rows with a day and a target are not split at this day; None if they can be."""
-    column, target = rows.columns
-    timeless = rows[column].null_count() / max(rows.height, 1)
+    column, target, _ = rows.columns
+    timeless = _number(rows.filter(rows[column].is_null())) / max(_number(rows), 1)
     if timeless > TIMELESS:
         return f"{timeless:.0%} of the rows have no {column!r}"
     if day is None or days < FEW_DAYS:
         return f"{column!r} has only {days} distinct day{'' if days == 1 else 's'}"
-    rows = rows.drop_nulls()
+    rows = rows.drop_nulls(column)
     before, after = rows.filter(rows[column] < day), rows.filter(rows[column] >= day)
-    if after.height > HELD_OUT_AT_MOST * rows.height:
-        return f"the last day of {column!r} has {after.height / rows.height:.0%} of the rows"
+    if _number(after) > HELD_OUT_AT_MOST * _number(rows):
+        return f"the last day of {column!r} has {_number(after) / _number(rows):.0%} of the rows"
     if not regression and (before[target].n_unique() < rows[target].n_unique() or after[target].n_unique() < 2):
         return f"before {day}, or from then on, a class of {target!r} is missing"
     return None
 
 
-def _days_and_target(path: Path, column: str, dataset: dict[str, Any]) -> pl.DataFrame:
-    """The day and the target of every row that has a target."""
+def _number(rows: pl.DataFrame) -> int:
+    return int(rows[ROWS].sum())
+
+
+def _days_and_classes(path: Path, column: str, dataset: dict[str, Any]) -> pl.DataFrame:
+    """How many rows with a target each day has, of each class if there are classes."""
     import polars as pl
 
-    parts, target = [], dataset["target"]
-    for chunk in read_files(files_of(path), Source(**dataset["source"]), 8):
-        times = cast_columns(chunk.frame.select(column), {column: Column(**dataset["columns"][column])})
-        parts.append(times.select(pl.col(column).dt.date(), chunk.frame[target]).drop_nulls(target))
-    return pl.concat(parts)
+    target, columns = dataset["target"], {name: Column(**dataset["columns"][name]) for name in (column, dataset["target"])}
+    counted: pl.DataFrame | None = None
+    for chunk in one_ahead(read_files(files_of(path), Source(**dataset["source"]), CHUNK_MB)):
+        rows = cast_columns(chunk.frame.select(list(columns)), columns).drop_nulls(target)
+        one_class = pl.lit(0).alias(target) if dataset["task"] == "regression" else pl.col(target)
+        days = rows.select(pl.col(column).dt.date(), one_class, pl.lit(1, pl.UInt64).alias(ROWS))
+        counted = (
+            (days if counted is None else pl.concat([counted, days]))
+            .group_by(column, target)
+            .agg(pl.col(ROWS).sum())
+            .select(column, target, ROWS)
+        )
+    return pl.DataFrame() if counted is None else counted
 
 
 def _after(content: dict[str, Any], key: str, **more: Any) -> dict[str, Any]:

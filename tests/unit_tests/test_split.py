@@ -161,3 +161,38 @@ def test_the_parts_are_disjoint_together_complete_and_never_empty(labels: list[s
     assert train.height and test.height
     if task == "multiclass" and len(set(y)) < len(y):
         assert set(train["y"]) == set(y)
+
+
+def sides(train: pl.DataFrame, test: pl.DataFrame, features: list[str]) -> set[tuple[Any, ...]]:
+    """Feature values that stand on both sides."""
+    return set(train.select(features).rows()) & set(test.select(features).rows())
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_equal_rows_are_never_parted_and_the_share_is_kept(task: str, tmp_path: Path) -> None:
+    y = ["a", "b", "c"] if task == "multiclass" else [1.0, 2.0, 3.0]
+    table = pl.DataFrame({"row": [n % 450 for n in range(600)], "y": [y[n % 450 % 3] for n in range(600)]})
+    train, test, _ = run_split(tmp_path, table, at_random(0.2, task))
+    assert not sides(train, test, ["row", "y"])
+    assert test.height == pytest.approx(120, abs=8)
+    assert sorted(pl.concat([train, test]).rows()) == sorted(table.rows())
+
+
+def test_rows_of_equal_features_and_other_classes_are_on_one_side(tmp_path: Path) -> None:
+    table = pl.DataFrame({"row": [n // 5 for n in range(500)], "y": ["a" if n % 3 else "b" for n in range(500)]})
+    train, test, _ = run_split(tmp_path, table, at_random(0.25))
+    assert not sides(train, test, ["row"])
+    assert test.height == 125
+
+
+def test_a_class_of_equal_rows_is_trained_on(tmp_path: Path) -> None:
+    for seed in range(8):
+        table = pl.DataFrame({"row": [n // 2 for n in range(100)] + [777] * 3, "y": ["a", "b"] * 50 + ["c"] * 3})
+        train, _, _ = run_split(tmp_path / str(seed), table, at_random(0.5, seed=seed))
+        assert "c" in train["y"].to_list()
+
+
+def test_a_table_of_a_few_different_rows_is_drawn_row_by_row(tmp_path: Path) -> None:
+    table = pl.DataFrame({"row": [n % 4 for n in range(200)], "y": ["a", "b"] * 100})
+    _, test, _ = run_split(tmp_path, table, at_random(0.25))
+    assert test.height == 50

@@ -48,6 +48,10 @@ class Validate(Frozen):
     max_duplicate_share: Share = 0.01
     min_class_share: Share = 0.01
     max_single_feature_auc: float = Field(0.95, gt=0.5, le=1)
+    trusted: tuple[str, ...] = Field((), description="features that are no leak, however well each alone predicts the target")
+    on_failure: Literal["warn", "stop"] = Field(
+        "warn", description="what a failed check does; nothing to learn, a repeated entity_key and checks named below always stop"
+    )
     checks: Named = Field(default_factory=dict, description="checks beside ours, by name, each with its own settings below it")
 
 
@@ -274,6 +278,9 @@ class Settings(Frozen):
             for name in names:
                 if name not in data.columns:
                     raise ValueError(f"{key} names '{name}', which is not among dataset.columns")
+        for name in self.validate_.trusted:
+            if name not in data.columns:
+                raise ValueError(f"validate.trusted names '{name}', which is not among dataset.columns")
         for name in self.features.include or ():
             if name in barred:
                 raise ValueError(f"features.include names '{name}', which is {barred[name]}: take it out")

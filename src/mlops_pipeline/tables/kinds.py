@@ -34,6 +34,9 @@ MISSING = 0.98
 FEW_CLASSES = 20
 """A target of at most this many whole numbers, each several times, is one of classes."""
 
+MANY_CLASSES, RARE = 7, 0.01
+"""With more whole numbers than these, of which one is as rare as that, a target counts something."""
+
 _PAIRS = ({"true", "false"}, {"t", "f"}, {"yes", "no"}, {"y", "n"})
 _NULL_EVERYWHERE = frozenset({"NA", "NaN", "nan", "null", "NULL", "Null", "N/A", "n/a", "#N/A", "<NA>", "na", "NaT", "\\N"})
 """Markers that are null in a column of categories too."""
@@ -83,12 +86,12 @@ def task_of(column: Column, one: Described) -> tuple[str, Described]:
     """The task that a target sets, and the target's description. Raises :class:`PipelineError` for one that cannot be learned."""
     distinct, there = _distinct(column, one), _there(column, one)
     if one.kind in ("number", "integer"):
-        counted = column.whole and one.format is None and (distinct <= 2 or (distinct <= FEW_CLASSES and distinct * 5 <= there))
-        if not counted and not (distinct <= 2 and one.format is None):
-            return "regression", _with(one, left_out="")
-        kind: Kind = "integer" if column.whole else "number"
-        if kind == "number":
-            kind = "category"
+        if not _counts_as_classes(column, one, distinct, there):
+            note = f"taken as a quantity of {distinct} values: for classes write task: multiclass" if distinct <= FEW_CLASSES else one.note
+            return "regression", _with(one, left_out="", note=note)
+        if distinct > 2:
+            one = _with(one, note=f"its {distinct} numbers are taken as classes: for a quantity write task: regression")
+        kind: Kind = "integer" if column.whole else "category"
         return ("binary" if distinct <= 2 else "multiclass"), _with(one, kind=kind, left_out="")
     if column.beyond + column.infinite > 0:
         raise PipelineError(f"--target {one.name}: holds numbers beyond a 32-bit float's 3.4e38: name another, such as its logarithm")
@@ -99,6 +102,14 @@ def task_of(column: Column, one: Described) -> tuple[str, Described]:
             f"--target {one.name}: holds {distinct:,} different texts in {there:,} rows: name a column of numbers or of classes"
         )
     return ("binary" if distinct <= 2 else "multiclass"), _with(one, kind="boolean" if one.kind == "boolean" else "category", left_out="")
+
+
+def _counts_as_classes(column: Column, one: Described, distinct: int, there: int) -> bool:
+    """Whether a target's numbers name classes: two, or a few whole ones, each in rows enough; not a count with a thin end."""
+    if distinct <= 2 or one.format is not None or not column.whole or column.few is None:
+        return distinct <= 2 and one.format is None
+    rarest = min(count for text, count in column.few.items() if number_of(text.strip(BLANKS)) is not None)
+    return distinct <= FEW_CLASSES and distinct * 5 <= there and not (distinct > MANY_CLASSES and rarest < max(5, RARE * there))
 
 
 def null_values(made: Mapping[str, Described]) -> tuple[str, ...]:

@@ -28,6 +28,11 @@ SAMPLE = 300
 MOST = 0.9
 """The share of the first values that a way of writing has to read to be looked at in all others."""
 
+ROWS_AT_ONCE = 200_000
+
+THREADS = 2
+"""More would hold more of a chunk's copies at once than they gain."""
+
 SKETCH = 1 << 16
 """So many hashes of a column are kept: enough to tell its different values to half a percent."""
 
@@ -169,7 +174,8 @@ class Column:
         if first:
             self.looked = True
             self.words = float(sample.str.count_matches(r"\S+").mean() or 0)  # type: ignore[arg-type]  # a mean of counts
-            self.forms |= dict.fromkeys([*number_forms(sample.to_list()), *moment_forms(sample)], 0)
+            if as_numbers(sample, "number").null_count():
+                self.forms |= dict.fromkeys([*number_forms(sample.to_list()), *moment_forms(sample)], 0)
         if self.numbers or first or not self.looked:
             odd = self._plain(text, counts)
             if not first and len(odd) and self.numbers and not self.forms:
@@ -177,9 +183,11 @@ class Column:
                 self.late |= bool(number_forms(fresh.to_list()))
         else:
             self.odd_rows += len(text) if counts is None else int(counts.sum())
-        for form in self.forms:
+        for form in list(self.forms):
             read = as_moments(text, form) if form.startswith("%") else as_numbers(text, "number", (), form)
             self.forms[form] += _weight(read.is_not_null(), counts)
+            if read.null_count() * 2 > len(read):
+                del self.forms[form]
         if self.moments or (first and bool(sample.str.contains(_ISO).any())):
             self.moments += _weight(as_moments(text).is_not_null(), counts)
 
@@ -187,7 +195,7 @@ class Column:
         """Count the plain numbers; gives the texts that are none."""
         import polars as pl
 
-        numbers = as_numbers(text, "number")
+        numbers = text.cast(pl.Float64, strict=False).fill_nan(None)
         odd = text.filter(numbers.is_null())
         how_often = counts.filter(numbers.is_null()) if counts is not None else None
         self.odd_rows += len(odd) if how_often is None else int(how_often.sum())
@@ -221,18 +229,23 @@ def profiled(read: Callable[[], Iterable[Chunk]]) -> dict[str, Column]:
 
     It is read again only where a column's later chunks are written in a way that its first one does not show.
     """
-    columns = _profile(read(), {})
+    columns = _profile((chunk.frame for chunk in read()), {})
     late = {name: number_forms(list(column.odd)) for name, column in columns.items() if column.late}
-    return _profile(read(), late) if any(late.values()) else columns
+    return _profile((chunk.frame for chunk in read()), late) if any(late.values()) else columns
 
 
-def _profile(chunks: Iterable[Chunk], forms: Mapping[str, list[str]]) -> dict[str, Column]:
+def profile_of(table: pl.DataFrame) -> dict[str, Column]:
+    """What every column of a table in memory holds."""
+    return _profile(table.iter_slices(ROWS_AT_ONCE), {})
+
+
+def _profile(frames: Iterable[pl.DataFrame], forms: Mapping[str, list[str]]) -> dict[str, Column]:
     columns: dict[str, Column] = {}
-    with ThreadPoolExecutor() as pool:
-        for chunk in chunks:
-            for name in chunk.frame.columns:
+    with ThreadPoolExecutor(THREADS) as pool:
+        for frame in frames:
+            for name in frame.columns:
                 columns.setdefault(name, Column(name, forms=dict.fromkeys(forms.get(name, ()), 0)))
-            list(pool.map(lambda values: columns[values.name].add(values), chunk.frame))
+            list(pool.map(lambda values: columns[values.name].add(values), frame))
     return columns
 
 

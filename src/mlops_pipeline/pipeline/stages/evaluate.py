@@ -15,6 +15,7 @@ from mlops_pipeline.inference.scorer import contract_at, scorer_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.runs import Tracking
+from mlops_pipeline.tables.columns import as_validated
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,6 +36,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     from mlops_pipeline.modelling.plots import draw_all
     from mlops_pipeline.modelling.report import report
 
+    settings = as_validated(settings, layout.columns)
     tracking = Tracking(settings, layout).open()
     data, rules = settings.dataset, settings.evaluate
     contract = contract_at(layout.training)

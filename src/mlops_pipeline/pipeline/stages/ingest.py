@@ -32,6 +32,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     read = broken = unlabelled = later = 0
     reasons: dict[str, int] = {}
+    undescribed: list[str] = []
     spelling = Spelling()
     said: dict[str, None] = {}
     as_of = None if settings.as_of is None else shown_moment(settings.as_of)
@@ -46,6 +47,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
                 except PipelineError as error:
                     raise PipelineError(f"{layout.config}: {error}") from error
                 spelling.look(rows.source, data)
+                undescribed = undescribed or [name for name in chunk.frame.columns if name not in data.columns]
                 read += rows.read
                 later += rows.later
                 broken += len(rows.broken)
@@ -84,6 +86,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
             "as_of": as_of,
             "rows_not_seen": later,
             "broken_reasons": reasons,
+            "columns_not_described": undescribed,
             "sha256": sha256_of_file(table_file),
         }
     write_json(layout.ingest_report, report)

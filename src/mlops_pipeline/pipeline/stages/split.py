@@ -15,8 +15,12 @@ from mlops_pipeline.files import read_json, replacing, sha256_of_file, write_jso
 from mlops_pipeline.layout import Layout
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
     from rich.console import Console
+
+FEW_DIFFERENT = 20
+"""A table with fewer different rows has them on both sides."""
 
 FEW_ROWS = 200
 """Below this many held-out rows, intervals are so wide that a warning is due."""
@@ -149,7 +153,38 @@ def _stratified(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, 
         held[group[: min(round(settings.split.test_share * len(group)), len(group) - 1)]] = True
     if not held.any() and table.height > 1:
         held[max(groups, key=len)[0]] = True
+    held = _together(held, table, settings)
     return table.filter(~held), table.filter(held)
+
+
+def _together(held: np.ndarray, table: pl.DataFrame, settings: Settings) -> np.ndarray:
+    """Which rows are held out, so that equal ones are on one side: the same rows if no two are equal in all that a model sees.
+
+    Rows with equal features are drawn together, up to the same share, whatever their class: were they parted by it, training
+    would see one answer and the held-out rows the other. A class keeps rows to train on. A table of but a few different rows is
+    left as it is: nothing would be learned of most of them.
+    """
+    import numpy as np
+
+    data = settings.dataset
+    seen = [name for name in data.columns if name not in settings.features.exclude]
+    if table.select(seen).is_unique().all():
+        return held
+    keys = [name for name in seen if name != data.target or not has_classes(data.task)]
+    # Groups come in the order of their hashes, which is as good as drawn.
+    _, equal, sizes = np.unique(table.select(keys).hash_rows(settings.seed).to_numpy(), return_inverse=True, return_counts=True)
+    if len(sizes) < FEW_DIFFERENT:
+        return held
+    several = np.where(sizes > 1, sizes, 0)
+    drawn = (sizes > 1) & (np.cumsum(several) <= settings.split.test_share * several.sum())
+    together = np.where(sizes[equal] > 1, drawn[equal], held)
+    if has_classes(data.task):
+        target = table[data.target].to_numpy()
+        for value in np.unique(target):
+            rows = target == value
+            if together[rows].all():
+                together &= ~np.isin(equal, equal[rows])
+    return together if together.any() and not together.all() else held
 
 
 def _span(table: pl.DataFrame, settings: Settings) -> str:

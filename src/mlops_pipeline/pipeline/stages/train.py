@@ -19,6 +19,7 @@ from mlops_pipeline.modelling.formats.skops import model_digest, save_model, siz
 from mlops_pipeline.modelling.frame import class_named, model_input, read_target
 from mlops_pipeline.modelling.requirements import model_requirements
 from mlops_pipeline.registry.runs import Tracking
+from mlops_pipeline.tables.columns import as_validated
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,6 +40,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     from mlops_pipeline.modelling.race import race
     from mlops_pipeline.modelling.tuning import tune
 
+    settings = as_validated(settings, layout.columns)
     tracking = Tracking(settings, layout).open()
     data, features = settings.dataset, feature_columns(settings)
     table = pl.read_parquet(layout.train, glob=False)
