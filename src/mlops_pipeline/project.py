@@ -185,8 +185,9 @@ def _current(project: Path, is_made_by_us: bool) -> Iterator[tuple[str, str]]:
     for path, template in OURS.items():
         if is_made_by_us:
             yield path, _template(template)
-    if is_made_by_us:
-        yield from _schemas().items()
+    described = pipeline_files(project)
+    if is_made_by_us or described:
+        yield from ((path, text) for path, text in _schemas().items() if is_made_by_us or path.startswith(f"{FOLDER}/training"))
     ignored = project / ".gitignore"
     yield ".gitignore", _with_lines(ignored.read_text(encoding="utf-8") if ignored.is_file() else "", _template("gitignore.txt"))
     requirements = project / "requirements.txt"
@@ -195,10 +196,10 @@ def _current(project: Path, is_made_by_us: bool) -> Iterator[tuple[str, str]]:
         version = importlib.metadata.version(DISTRIBUTION)
         text = requirements.read_text(encoding="utf-8")
         yield "requirements.txt", re.sub(pattern, rf"{DISTRIBUTION}\1=={version}", text, flags=re.MULTILINE)
-    for config in pipeline_files(project):
+    for config in described:
         text = config.read_text(encoding="utf-8")
         shown = config.relative_to(project).as_posix()
-        if (config.parent / "training_config.schema.json").is_file() and "yaml-language-server" not in text.partition("\n")[0]:
+        if "yaml-language-server" not in text.partition("\n")[0]:
             yield shown, f"{SCHEMA_LINE.format('training_config.schema.json')}\n{text}"
         settings = load_settings(config)
         layout = layout_of(settings, config, project)
