@@ -81,6 +81,8 @@ def new(folder: Path, data: Path | None, target: str | None, example: str | None
     name = name_from(folder.resolve().name)
     files, split = _files(folder, name, data, target, example)
     in_the_way = [path for path in files if (folder / path).exists()]
+    if data is not None and (place := folder / _place_of(data, folder)).exists() and not place.samefile(data):
+        in_the_way.append(_place_of(data, folder))
     if in_the_way or (folder.exists() and not folder.is_dir()):
         raise PipelineError(f"{folder}: {in_the_way[0] if in_the_way else 'a file'} is there already: name another folder")
     is_new = not folder.exists()
@@ -128,17 +130,22 @@ def _make(folder: Path, files: dict[str, str], data: Path | None) -> tuple[str, 
     if not (folder / ".git").exists():
         _git(folder, "init", "--quiet", "--initial-branch=main")
     _init_dvc(folder)
+    beside = [".dvc/config", ".dvc/.gitignore", ".dvcignore"]
     if data is not None:
         place = folder / _place_of(data, folder)
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(data, place)
         _keep_by_dvc(folder, place)
+        beside += [
+            f"{path.relative_to(folder).as_posix()}" for path in (place.with_name(f"{place.name}.dvc"), place.with_name(".gitignore"))
+        ]
     if (folder / PIPELINE).is_file():
         settings = load_settings(folder / PIPELINE)
         for file in rendered(settings, layout_of(settings, folder / PIPELINE, folder), "dvc"):
             file.write()
-    return _committed(folder)
+            beside += [file.path.relative_to(folder.resolve()).as_posix()] if file.path else []
+    return _committed(folder, [*files, *beside])
 
 
 def upgrade(project: Path) -> tuple[list[Change], list[str]]:
@@ -178,8 +185,9 @@ def _current(project: Path, is_made_by_us: bool) -> Iterator[tuple[str, str]]:
     for path, template in OURS.items():
         if is_made_by_us:
             yield path, _template(template)
-    if is_made_by_us:
-        yield from _schemas().items()
+    described = pipeline_files(project)
+    if is_made_by_us or described:
+        yield from ((path, text) for path, text in _schemas().items() if is_made_by_us or path.startswith(f"{FOLDER}/training"))
     ignored = project / ".gitignore"
     yield ".gitignore", _with_lines(ignored.read_text(encoding="utf-8") if ignored.is_file() else "", _template("gitignore.txt"))
     requirements = project / "requirements.txt"
@@ -188,10 +196,10 @@ def _current(project: Path, is_made_by_us: bool) -> Iterator[tuple[str, str]]:
         version = importlib.metadata.version(DISTRIBUTION)
         text = requirements.read_text(encoding="utf-8")
         yield "requirements.txt", re.sub(pattern, rf"{DISTRIBUTION}\1=={version}", text, flags=re.MULTILINE)
-    for config in pipeline_files(project):
+    for config in described:
         text = config.read_text(encoding="utf-8")
         shown = config.relative_to(project).as_posix()
-        if (config.parent / "training_config.schema.json").is_file() and "yaml-language-server" not in text.partition("\n")[0]:
+        if "yaml-language-server" not in text.partition("\n")[0]:
             yield shown, f"{SCHEMA_LINE.format('training_config.schema.json')}\n{text}"
         settings = load_settings(config)
         layout = layout_of(settings, config, project)
@@ -291,14 +299,26 @@ def _keep_by_dvc(folder: Path, table: Path) -> None:
         raise PipelineError(f"{table}: DVC cannot keep it: {one_line(error)}") from error
 
 
-def _committed(folder: Path) -> tuple[str, ...]:
+def _committed(folder: Path, paths: list[str]) -> tuple[str, ...]:
     """Make the first commit; what hinders it is a note, since the project is whole without it."""
     who = () if _git_says(folder, "config", "user.email") else ("-c", "user.name=mlops new", "-c", "user.email=mlops@localhost")
     try:
-        _git(folder, "add", "--all")
-        _git(folder, *who, "-c", "commit.gpgsign=false", "commit", "--quiet", "--no-verify", "--message", "A new pipeline project")
+        _git(folder, "add", "--", *paths)
+        _git(
+            folder,
+            *who,
+            "-c",
+            "commit.gpgsign=false",
+            "commit",
+            "--quiet",
+            "--no-verify",
+            "--message",
+            "A new pipeline project",
+            "--",
+            *paths,
+        )
     except PipelineError as error:
-        return (f"nothing is committed yet ({error}): `git add --all && git commit` does it",)
+        return (f"nothing is committed yet ({error}): mend that, and commit it",)
     return (
         ("Git knows no name of yours: the first commit is by «mlops new»; `git config user.name` and `user.email` set yours",)
         if who

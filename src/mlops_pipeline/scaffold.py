@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mlops_pipeline.config.dataset import Column, Source
+from mlops_pipeline.config.finding import FOLDER
 from mlops_pipeline.config.pipeline import USUAL_METRICS, Settings, project_of, settings_of
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import files_of
@@ -136,8 +137,11 @@ def name_from(words: str) -> str:
 
 
 def in_project(source: Path, output: Path) -> str:
-    """A table's place as settings at ``output`` spell it: relative to their project."""
-    return Path(os.path.relpath(source.resolve(), project_of(output))).as_posix()
+    """A table's place as settings at ``output`` spell it: relative to their project, or to the folder that is to become one."""
+    project, here = project_of(output), Path.cwd()
+    if not (project / ".dvc").is_dir():
+        project = here if output.resolve().is_relative_to(here) else project.parent if project.name == FOLDER else project
+    return Path(os.path.relpath(source.resolve(), project)).as_posix()
 
 
 def settings_for_table(source: Path, target: str, name: str, **changes: Any) -> Settings:

@@ -178,6 +178,31 @@ def test_a_section_that_is_taken_out_makes_its_stages_stale(shop: Shop, tmp_path
     assert "split" in copy.type("dvc status")
 
 
+def test_dvc_does_not_work_by_a_file_that_is_older_than_the_settings(shop: Shop, tmp_path: Path) -> None:
+    copy = Shop(tmp_path / "copy", shop.programs)
+    shutil.copytree(shop.folder, copy.folder)
+    copy.change("configs/training_config.yaml", tuning={"trials": 2})
+    assert "run `mlops render`" in copy.type("dvc repro", code=255)
+    copy.type("mlops render")
+    assert re.findall(r"^(\w+):$", copy.type("dvc status"), re.MULTILINE) == ["settings", "train"]
+
+
+def test_a_folder_that_is_not_empty_keeps_what_is_in_it(installed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my shop (2)"
+    folder.mkdir()
+    write_visits(folder / "visits.csv")
+    (folder / "secret.txt").write_text("mine")
+    made = Shop(folder, installed)
+    made.type("mlops new . --data visits.csv --target bought")
+    assert yaml.safe_load((folder / "configs/training_config.yaml").read_text())["name"] == "my_shop__2"
+    assert made.type("git status --porcelain") == "?? secret.txt\n"
+    assert "README.md is there already" in made.type("mlops new . --data visits.csv --target bought", code=2).replace(
+        "Makefile", "README.md"
+    )
+    assert "no column 'bougth'" in made.type("mlops new sub --data visits.csv --target bougth", code=2)
+    assert not (folder / "sub").exists()
+
+
 def test_upgrade_shows_what_it_writes_and_leaves_what_the_user_changed(shop: Shop, tmp_path: Path) -> None:
     copy = Shop(tmp_path / "copy", shop.programs)
     shutil.copytree(shop.folder, copy.folder)

@@ -212,3 +212,21 @@ def test_where_no_split_by_time_fits_rows_are_drawn_at_random_and_the_file_says_
     assert made.split.startswith("Rows are held out at random")
     assert why in made.split
     assert why in " ".join(made.text.replace("\n# ", " ").split())
+
+
+def test_paths_are_relative_to_the_project_or_to_the_folder_that_is_to_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("data", "configs", "elsewhere"):
+        (tmp_path / name).mkdir()
+    source = tmp_path / "data/table.csv"
+    TABLE.write_csv(source)
+
+    def path(output: Path) -> str:
+        return str(yaml.safe_load(starter(source, "verdict", output).text)["dataset"]["source"]["path"])
+
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert path(tmp_path / "configs/new.yaml") == "data/table.csv"
+    monkeypatch.chdir(tmp_path)
+    assert path(Path("configs/new.yaml")) == path(Path("new.yaml")) == "data/table.csv"
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path / "data")
+    assert path(Path("../configs/new.yaml")) == "data/table.csv"

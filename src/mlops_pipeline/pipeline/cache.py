@@ -19,7 +19,7 @@ from mlops_pipeline.events import Cause
 from mlops_pipeline.files import replacing
 from mlops_pipeline.layout import Layout, fixed_part
 from mlops_pipeline.pipeline.definition import STAGES, Stage
-from mlops_pipeline.pipeline.render import DEFAULTS, LOCK, as_of_in, code_of
+from mlops_pipeline.pipeline.render import CHECK, DEFAULTS, LOCK, as_of_in, code_of
 
 
 class Cache:
@@ -70,6 +70,12 @@ class Cache:
         """
         from dvc.dvcfile import Lockfile
 
+        check = self._stages.get(CHECK)
+        with self._asking():
+            if check is not None and check.status():  # what it would look at was rendered just before
+                check.save()
+                check.commit()
+                self._unwritten.append(check)
         if self._unwritten:
             lock = self._lock
             with self._asking(), replacing(lock) as temporary:

@@ -10,7 +10,7 @@ from mlops_pipeline.files import write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.render.airflow import airflow_dag
 from mlops_pipeline.pipeline.render.argo import FOLDER, argo_files
-from mlops_pipeline.pipeline.render.dvc import as_of_in, code_of, dvc_files, dvc_yaml, outdated, refuse_an_old_definition, with_as_of
+from mlops_pipeline.pipeline.render.dvc import CHECK, as_of_in, code_of, dvc_files, dvc_yaml, outdated, refuse_an_old_definition, with_as_of
 from mlops_pipeline.pipeline.render.kubeflow import kubeflow_pipeline
 from mlops_pipeline.pipeline.render.lock import DEFAULTS, is_installed
 from mlops_pipeline.pipeline.render.lock import FILE as LOCK
@@ -18,6 +18,7 @@ from mlops_pipeline.pipeline.render.metadata import FILE as METADATA
 from mlops_pipeline.pipeline.render.metadata import metadata, tells_of
 
 __all__ = [
+    "CHECK",
     "DEFAULTS",
     "LOCK",
     "TARGETS",

@@ -20,13 +20,32 @@ from mlops_pipeline.pipeline.render.lock import FILE, is_installed, lock_yaml, n
 
 AS_OF = "--as-of"
 
+CHECK = "settings"
+"""The stage that keeps DVC from working by a file that is older than the settings."""
+
 
 def dvc_yaml(settings: Settings, layout: Layout) -> str:
     """The text of ``dvc.yaml``: each stage with its data, settings, code and the lock as dependencies."""
     config = layout.relative(layout.config)
-    stages = {stage.name: _dvc_stage(stage, settings, layout, config) for stage in STAGES}
+    check = {CHECK: _check(layout, config)} if settings.left_out else {}
+    stages = {**check, **{stage.name: _dvc_stage(stage, settings, layout, config) for stage in STAGES}}
     head = f"# Rendered by `mlops render` from pipeline.py and {config}: edit those, not this file.\n"
     return head + yaml.dump({"stages": stages}, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _check(layout: Layout, config: str) -> dict[str, Any]:
+    """A stage that ends ``dvc repro`` where the settings have got a section that this file does not name, which DVC would not see."""
+    entry: dict[str, Any] = {
+        "desc": "Stop if the settings have sections that this file does not know: `mlops render` writes it anew",
+        "cmd": f"mlops render --check --target dvc --config {shlex.quote(config)}",
+        **_working_folder(layout),
+    }
+    return {**entry, "deps": [config]}
+
+
+def _working_folder(layout: Layout) -> dict[str, str]:
+    """DVC spells paths from the file's own folder, unless it is told otherwise."""
+    return {} if layout.root == layout.project else {"wdir": "/".join([".."] * len(layout.root.relative_to(layout.project).parts))}
 
 
 def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) -> dict[str, Any]:
@@ -36,8 +55,7 @@ def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) ->
     written: list[Any] = [{path: {"persist": True}} if stage.acts else path for path in spelled(stage.writes)]
     outs: list[Any] = [*written, *({p: {"cache": False, "persist": True}} for p in spelled(stage.owns))]
     entry: dict[str, Any] = {"desc": stage.summary, "cmd": _command(stage, settings, config)}
-    if layout.root != layout.project:
-        entry["wdir"] = "/".join([".."] * len(layout.root.relative_to(layout.project).parts))
+    entry |= _working_folder(layout)
     entry["deps"] = [*map(layout.relative, stage.inputs(settings, layout)), *code_of(stage, settings, layout), *_lock(layout)]
     entry["params"] = named_settings(stage.settings, settings, layout)
     entry["outs"] = outs
