@@ -13,6 +13,8 @@ FORMAT = 1
 """The contract's version. Files of before there was one have 0: no null words, no labels, no recipe."""
 
 FILE = "training.json"
+JUDGED = "judged"
+"""Folder of the fit that was judged, beside the one that was made after it on all rows."""
 NUMBERS, CATEGORIES = "numbers", "categories"
 """The two inputs of every engine: float32 (rows, numbers) and text (rows, categories); one is None if there are no such columns."""
 
@@ -87,6 +89,10 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     model_bytes: int = 0
     train_rows: int = 0
     train_sha256: str = ""
+    fitted_until: str = ""
+    """The newest moment (UTC) of the rows it was fitted on; empty if these were not split by time."""
+    judged_sha256: str = ""
+    """``model_sha256`` of the fit that was judged, if this one was made after it on all rows; it lies in ``judged/``."""
 
     @property
     def kind(self) -> Task:
