@@ -454,6 +454,7 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
     facts = {
         "content": found.content_sha256,
         "weights": found.model_sha256,
+        "judged as": found.judged_sha256 and f"{found.judged_sha256}, then fitted again on all rows",
         "evaluated on": found.evaluated_on,
         "run": found.run_id,
         "rolled back": found.rolled_back,

@@ -182,6 +182,11 @@ class Registry(Frozen):
 
     uri: str | None = Field(None, description="default: the tracking address")
     model: Name | None = Field(None, description="registered name; default: the pipeline's name")
+    refit_on_all: bool = Field(
+        False,
+        description="register a version that passes the gate fitted again, with the same parameters, on its held-out rows too; "
+        "its figures stay those of the fit that was judged",
+    )
 
 
 class Paths(Frozen):

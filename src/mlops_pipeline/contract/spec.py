@@ -14,6 +14,8 @@ FORMAT = 1
 """The contract's version. Files of before there was one have 0: no null words, no labels, no recipe."""
 
 FILE = "training.json"
+JUDGED = "judged"
+"""Folder of the fit that was judged, beside the one that was made after it on all rows."""
 NUMBERS, CATEGORIES = "numbers", "categories"
 """The two inputs of every engine: float32 (rows, numbers) and text (rows, categories); one is None if there are no such columns."""
 
@@ -99,6 +101,10 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     model_bytes: int = 0
     train_rows: int = 0
     train_sha256: str = ""
+    fitted_until: str = ""
+    """The newest moment (UTC) of the rows it was fitted on; empty if these were not split by time."""
+    judged_sha256: str = ""
+    """``model_sha256`` of the fit that was judged, if this one was made after it on all rows; it lies in ``judged/``."""
 
     @property
     def kind(self) -> Task:
@@ -109,6 +115,11 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     def answers(self) -> list[Any]:
         """The classes as every way of prediction says them."""
         return self.labels or self.classes
+
+    @property
+    def encoder(self) -> str | None:
+        """The feature encoder's name; None in contracts of before, whose estimator says it."""
+        return next((part["name"] for part in self.parts if part.get("kind") == "encoder"), None)
 
     @property
     def features(self) -> dict[str, str]:

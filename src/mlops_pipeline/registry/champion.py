@@ -65,7 +65,12 @@ class Registry(RegisteredModel):
     def champion_besides(self, model_sha256: str) -> tuple[Version, Path] | None:
         """The champion and its folder on this machine; None if there is none, or if it is this very model."""
         version = self.champion()
-        return None if version is None or version.model_sha256 == model_sha256 else (version, self.fetch(version))
+        return None if version is None or version.is_of(model_sha256) else (version, self.fetch(version))
+
+    def fitted_again(self, content_sha256: str, evaluated_on: str) -> Version | None:
+        """The newest version that was fitted again on all rows, after this content was judged on those rows."""
+        versions = (one for one in self.versions() if one.judged_sha256 == content_sha256 and one.evaluated_on == evaluated_on)
+        return next(versions, None)
 
     def add(self, folder: Path, content_sha256: str, run_id: str, tags: dict[str, str]) -> Version:
         """Store a model folder and register it as a new version, tags and all in one step."""

@@ -16,6 +16,8 @@ from mlops_pipeline.tables.lookups import lookup_table
 from mlops_pipeline.tables.source import one_ahead, read_source
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
 
@@ -67,15 +69,8 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
             )
         writer.close()
         seen = read - later
-        share = broken / seen
-        if share > settings.ingest.max_broken_share:
-            kept = layout.quarantine.with_suffix(".rejected.csv")
-            quarantine_file.replace(kept)
-            quarantine_file.touch()
-            raise PipelineError(
-                f"{layout.config}: ingest.max_broken_share = {settings.ingest.max_broken_share}: {broken} of {seen} rows "
-                f"are broken ({_listed(reasons)}): mend the source, see {kept}, or raise the share"
-            )
+        if broken / seen > settings.ingest.max_broken_share:
+            raise _too_many_broken(settings, layout, quarantine_file, f"{broken} of {seen} rows are broken ({_listed(reasons)})")
         finish(table_file, recipe, list(data.columns))
         report = {
             "dataset": settings.name,
@@ -96,6 +91,15 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     console.print(f"            {report['rows_kept']:,} rows kept of {read:,} · {unlabelled:,} without target · {broken:,} broken")
     if as_of is not None:
         console.print(f"            {later:,} rows from {as_of} on, or without a time, are not seen")
+
+
+def _too_many_broken(settings: Settings, layout: Layout, quarantine_file: Path, what: str) -> PipelineError:
+    """The broken rows stay beside the quarantine of the last run that went well."""
+    kept = layout.quarantine.with_suffix(".rejected.csv")
+    quarantine_file.replace(kept)
+    quarantine_file.touch()
+    share = settings.ingest.max_broken_share
+    return PipelineError(f"{layout.config}: ingest.max_broken_share = {share}: {what}: mend the source, see {kept}, or raise the share")
 
 
 def _listed(reasons: dict[str, int]) -> str:

@@ -6,11 +6,12 @@ import json
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.pipeline import Settings
-from mlops_pipeline.contract.spec import Contract
+from mlops_pipeline.contract.spec import FILE, Contract
 from mlops_pipeline.events import ChampionChanged, GateDecided, Judged, Listener, ignored
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.engine import score
@@ -26,6 +27,8 @@ from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.registry.versions import (
     EVALUATED_TAG,
     GATE_TAG,
+    JUDGED_MODEL_TAG,
+    JUDGED_TAG,
     LATENCY_TAG,
     MODEL_TAG,
     PASSED_TAG,
@@ -38,12 +41,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LATENCY_CALLS = 20
+EVALUATION = "evaluation.json"
 
 
 def register(settings: Settings, layout: Layout, console: Console, tell: Listener = ignored) -> None:
     """Register the version whatever the gate says; move the alias only if it passed; publish ``best_model``.
 
-    Doing it again changes nothing: the version is found by its content's digest. The champion is judged by today's gate
+    Doing it again changes nothing: the version is found by its content's digest, or that of the fit that was judged before it was made
+    on all rows (``registry.refit_on_all``). The champion is judged by today's gate
     like any other version, and stays champion if it fails: only a version that passed, or a person, takes its place.
     """
     tracking = Tracking(settings, layout).open()
@@ -55,7 +60,8 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
         latency_ms = _latency_ms(load_scorer(folder, threads=1), folder)
         size_mb = training.model_bytes / 1e6
         with registry.deciding():
-            version = registry.find(content)
+            again = registry.fitted_again(content, evaluation["test_sha256"]) if settings.registry.refit_on_all else None
+            version = again or registry.find(content)
             if version is not None and version.is_champion:
                 then = [Rule(**rule) for rule in version.gate]
                 # The time that was measured when it was registered: a busy machine says nothing new of the sitting champion.
@@ -66,8 +72,16 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
                 rolled_back = version.rolled_back if version else ""
                 rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=rolled_back)
             passed = all(rule.passed for rule in rules)
-            write_text(folder / "MODEL_CARD.md", model_card(settings, layout, training, evaluation, rules, content))
-            version = _registered(registry, tracking, version, folder, content, training, evaluation, rules, passed, latency_ms)
+            judged_content = content
+            if again is not None or (settings.registry.refit_on_all and passed):
+                place = registry.fetch(again) if again is not None else Path(temporary) / "again"
+                folder, content, served = _on_all_rows(settings, layout, training, evaluation, place, console)
+                version = again or registry.find(content)
+            else:
+                served = training
+            write_text(folder / "MODEL_CARD.md", model_card(settings, layout, served, evaluation, rules, content))
+            made = _Made(folder, content, served, training, judged_content)
+            version = _registered(registry, tracking, version, made, evaluation, rules, passed, latency_ms)
             judged = tuple(Judged(rule.name, rule.passed, rule.text) for rule in rules)
             which: dict[str, Any] = {
                 "pipeline": settings.name,
@@ -94,7 +108,8 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
         {
             "model": registry.name,
             "content_sha256": content,
-            "model_sha256": training.model_sha256,
+            "model_sha256": served.model_sha256,
+            "judged_sha256": judged_content,
             "passed": passed,
             "rules": [rule.as_json() for rule in rules],
         },
@@ -110,10 +125,32 @@ def _assembled(layout: Layout, folder: Path) -> Path:
         (folder / "onnx").mkdir()
         shutil.copy(twin, folder / "onnx/model.onnx")
     shutil.copy(layout.training, folder / "training.json")
-    shutil.copy(layout.evaluation / "evaluation.json", folder / "evaluation.json")
+    shutil.copy(layout.evaluation / EVALUATION, folder / EVALUATION)
+    _expect(folder)
+    return folder
+
+
+def _expect(folder: Path) -> None:
+    """Write what the model in a folder says of its own example."""
     rows = example_rows(folder)
     write_json(folder / "expected.json", {"rows": rows.to_dicts(), "outputs": load_scorer(folder).predict(rows).tolist()})
-    return folder
+
+
+def _on_all_rows(
+    settings: Settings, layout: Layout, judged: Contract, evaluation: dict[str, Any], folder: Path, console: Console
+) -> tuple[Path, str, Contract]:
+    """A version's folder with a fit on all rows, made now if it is not there, its content's digest and its contract; ``evaluation`` is told."""
+    from mlops_pipeline.modelling.refit import refit
+
+    if folder.exists():
+        evaluation["refit"] = read_json(folder / EVALUATION).get("refit")
+        return folder, content_digest(folder), contract_at(folder / FILE)
+    made = refit(settings, layout, judged, evaluation["test_sha256"], folder, console)
+    evaluation["refit"] = made.facts
+    write_json(folder / EVALUATION, evaluation)
+    _expect(folder)
+    console.print(f"            fitted again on all {made.contract.train_rows:,} rows; the figures are those of the fit that was judged")
+    return folder, content_digest(folder), made.contract
 
 
 def _latency_ms(scorer: Scorer, folder: Path) -> float:
@@ -146,20 +183,36 @@ def _against_todays_champion(
     return compare(champion, folder, ours, training.classes, test, settings.evaluate, settings.seed)
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What is registered: a folder and its content's digest, its contract, and that of the judged fit, which is another after a refit."""
+
+    folder: Path
+    content: str
+    served: Contract
+    judged: Contract
+    judged_content: str
+
+    @property
+    def tags(self) -> dict[str, str]:
+        tags = {MODEL_TAG: self.served.model_sha256}
+        if self.served.judged_sha256:
+            tags |= {JUDGED_TAG: self.judged_content, JUDGED_MODEL_TAG: self.served.judged_sha256}
+        return tags
+
+
 def _registered(
     registry: Registry,
     tracking: Tracking,
     version: Version | None,
-    folder: Path,
-    content: str,
-    training: Contract,
+    made: _Made,
     evaluation: dict[str, Any],
     rules: list[Rule],
     passed: bool,
     latency_ms: float,
 ) -> Version:
     tags = {
-        MODEL_TAG: training.model_sha256,
+        **made.tags,
         EVALUATED_TAG: evaluation["test_sha256"],
         GATE_TAG: json.dumps([rule.as_json() for rule in rules]),
         PASSED_TAG: str(passed).lower(),
@@ -170,14 +223,15 @@ def _registered(
         if not version.is_champion or list(version.gate) != [rule.as_json() for rule in rules]:
             registry.retag(version.number, tags)
         return registry.get(version.number)
-    run_id = tracking.record_training(training, None)
+    # The run is that of the fit that was judged: it holds the figures.
+    run_id = tracking.record_training(made.judged, None)
     tracking.record_evaluation(
         run_id,
         read_json(tracking.layout.metrics),
         tracking.layout.evaluation,
         sha256_of_file(tracking.layout.evaluation / "evaluation.json"),
     )
-    return registry.add(folder, content, run_id, tags)
+    return registry.add(made.folder, made.content, run_id, tags)
 
 
 def _describe(

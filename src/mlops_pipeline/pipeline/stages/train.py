@@ -6,14 +6,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.dataset import Column as Feature
 from mlops_pipeline.config.pipeline import Settings, feature_columns
-from mlops_pipeline.contract.spec import AS_TEXT, FORMAT, Column, Contract
+from mlops_pipeline.contract.spec import FORMAT, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.features.rows import recipe_of
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
+from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model
 from mlops_pipeline.modelling.formats.skops import model_digest, save_model, size_in_bytes
 from mlops_pipeline.modelling.frame import class_named, model_input, read_target
@@ -22,11 +22,7 @@ from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.tables.columns import as_validated
 
 if TYPE_CHECKING:
-    import polars as pl
     from rich.console import Console
-
-SAMPLE_ROWS = 200
-"""Rows from which the signature is inferred; three of them become the input example."""
 
 
 def train(settings: Settings, layout: Layout, console: Console) -> None:
@@ -64,8 +60,8 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         except Exception as error:  # the libraries raise types of their own for parameters out of range
             raise PipelineError(f"train.params = {params}: {settings.train.estimator} refuses to fit: {one_line(error)}") from error
     fit_seconds = time.perf_counter() - began
-    columns = _described(features, table)
-    sample = _sample(x, columns)
+    columns = described_columns(features, table)
+    sample = sample_of(x, columns)
     check_answers(parts[0], model, sample, data.task, classes)
     requirements = [each for part in parts for each in part.requirements]
     if any(column.kind == "datetime" for column in features.values()):
@@ -81,7 +77,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         classes=classes,
         labels=_labels(classes, read_json(layout.target_words)),
         columns=columns,
-        ranges=_ranges(columns, table),
+        ranges=ranges_of(columns, table),
         categories={name: sorted(x[name].unique().tolist()) for name, column in features.items() if column.kind == "category"},
         null_values=data.source.null_values,
         dialect=data.source.dialect,
@@ -96,6 +92,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         model_bytes=size_in_bytes(layout.model),
         train_rows=len(x),
         train_sha256=sha256_of_file(layout.train),
+        fitted_until=fitted_until(table, settings),
     )
     write_json(layout.training, contract.as_json())
     tracking.record_training(contract, fit_seconds)
@@ -122,37 +119,3 @@ def _classes(y: Any, settings: Settings) -> list[Any]:
 def _labels(classes: list[Any], words: list[Any]) -> list[Any]:
     """The classes 0 and 1 of a target of words, as its owner wrote them; none if that is how they stand."""
     return [words[int(truth)] for truth in classes] if words and set(classes) <= {0, 1} else []
-
-
-def _described(features: dict[str, Feature], table: pl.DataFrame) -> dict[str, Column]:
-    """The columns as they travel with the model: one may be null, and be left out, if it was so in training, or if the settings say so."""
-    return {
-        name: Column(
-            **column.model_dump(include=set(Column.__struct_fields__))
-            | ({} if "nullable" in column.model_fields_set else {"nullable": bool(table[name].null_count())})
-        )
-        for name, column in features.items()
-    }
-
-
-def _ranges(columns: dict[str, Column], table: pl.DataFrame) -> dict[str, tuple[float, float]]:
-    """The least and the greatest value of each column of numbers; those of private ones stay untold."""
-    import polars as pl
-
-    ranges: dict[str, tuple[float, float]] = {}
-    for name, column in columns.items():
-        if column.kind in ("number", "integer") and not column.private and table[name].count():
-            least, most = table.select(pl.col(name).min().cast(pl.Float64), pl.col(name).max().alias("most").cast(pl.Float64)).row(0)
-            ranges[name] = (least, most)
-    return ranges
-
-
-def _sample(x: Any, features: dict[str, Column]) -> Any:
-    """Evenly spaced rows, with a null wherever the column may hold one, so that the signature says so."""
-    import numpy as np
-
-    sample = x.iloc[np.unique(np.linspace(0, len(x) - 1, min(SAMPLE_ROWS, len(x))).astype(int))].reset_index(drop=True)
-    for name, column in features.items():
-        if column.kind not in AS_TEXT and column.nullable and len(sample) > 3:
-            sample.loc[len(sample) - 1, name] = np.nan
-    return sample
