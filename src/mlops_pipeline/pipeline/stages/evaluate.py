@@ -55,6 +55,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
             twin = converting.result()
         evaluation["random_split"] = _random_split(settings, layout, contract) if rules.random_split_check else None
         evaluation["onnx"] = twin.as_json()
+    evaluation["pipeline"] = settings.name
     evaluation["classes"] = _by_class(settings, layout, test, ours, contract) if classes else None
     evaluation["table"] = _table(settings, layout)
     with replacing_folder(layout.evaluation) as folder:

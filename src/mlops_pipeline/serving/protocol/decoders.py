@@ -8,6 +8,7 @@ clients write them; :func:`are_whole` must say yes then. Whatever both refuse is
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Annotated, Any, Literal
@@ -34,8 +35,20 @@ def value_type(column: Column, *, lenient: bool = False) -> Any:
     return kind | None if column.nullable else kind
 
 
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
+"""Letters that JSON must write otherwise: msgspec finds no field of such a name."""
+
+
+class _Nothing(msgspec.Struct):
+    """A record that no JSON is, so that each is looked at with care."""
+
+    nothing: Annotated[str, msgspec.Meta(min_length=1, max_length=0)]
+
+
 def record_type(signature: Signature, *, lenient: bool = False) -> type[msgspec.Struct]:
     """A record by column names, none unknown; optional columns may be left out."""
+    if any(_ESCAPED.search(name) for name in signature.names):
+        return _Nothing
     fields: list[Any] = []
     for place, name in enumerate(signature.names):
         column = signature.columns[name]
