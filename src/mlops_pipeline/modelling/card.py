@@ -6,25 +6,20 @@ from typing import Any
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.spec import Contract
-from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.gate import Rule
 from mlops_pipeline.modelling.report import warnings
 from mlops_pipeline.pages import text
 
 
-def model_card(
-    settings: Settings, layout: Layout, training: Contract, evaluation: dict[str, Any], rules: list[Rule], content_sha256: str
-) -> str:
-    """The card as Markdown; what it tells to type speaks of this pipeline's own paths."""
+def model_card(settings: Settings, training: Contract, evaluation: dict[str, Any], rules: list[Rule], content_sha256: str) -> str:
+    """The card as Markdown."""
     return text(
         "model_card.md",
         settings=settings,
         training=training,
         evaluation=evaluation,
+        warnings=list(warnings(evaluation)),
         rules=rules,
         passed=all(rule.passed for rule in rules),
         content_sha256=content_sha256,
-        warnings=list(warnings(evaluation)),
-        best_model=layout.relative(layout.best_model),
-        config=layout.relative(layout.config),
     )

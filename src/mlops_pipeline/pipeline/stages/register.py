@@ -66,7 +66,7 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
                 rolled_back = version.rolled_back if version else ""
                 rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=rolled_back)
             passed = all(rule.passed for rule in rules)
-            write_text(folder / "MODEL_CARD.md", model_card(settings, layout, training, evaluation, rules, content))
+            write_text(folder / "MODEL_CARD.md", model_card(settings, training, evaluation, rules, content))
             version = _registered(registry, tracking, version, folder, content, training, evaluation, rules, passed, latency_ms)
             judged = tuple(Judged(rule.name, rule.passed, rule.text) for rule in rules)
             which: dict[str, Any] = {
