@@ -214,12 +214,9 @@ def looked_at(settings: Settings, looked: dict[str, Any]) -> dict[str, Any]:
 def _uses(settings: Settings) -> list[dict[str, Any]]:
     """What the settings alone tell of each column's use."""
     data, features = settings.dataset, feature_columns(settings)
-    places = {
-        data.target: "target",
-        data.time_column: "time",
-        **dict.fromkeys(data.entity_key, "key"),
-        **dict.fromkeys(features, "feature"),
-    }
+    places: dict[str | None, str] = {data.target: "target", data.time_column: "time"}
+    places |= dict.fromkeys(data.entity_key, "key")
+    places |= dict.fromkeys(features, "feature")
     return [{"name": name, "kind": column.kind, "use": places.get(name, "left out")} for name, column in data.columns.items()]
 
 
