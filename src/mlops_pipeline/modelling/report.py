@@ -207,8 +207,7 @@ def looked_at(settings: Settings, looked: dict[str, Any]) -> dict[str, Any]:
                 "alone": aucs.get(name, use.get("alone")),
             }
         )
-    failures = [{**each, "seen": "" if each["column"] in private else each["seen"]} for each in looked.get("failures", ())]
-    return {"columns": columns, "failures": failures}
+    return {"columns": columns, "failures": list(looked.get("failures", ()))}
 
 
 def _uses(settings: Settings) -> list[dict[str, Any]]:
