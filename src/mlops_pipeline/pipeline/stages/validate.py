@@ -106,8 +106,8 @@ def _column_facts(table: pl.DataFrame, settings: Settings) -> list[dict[str, Any
     """What each column holds; of a private one how much of it is null, and no value."""
     facts = []
     for column in table:
-        described = settings.dataset.columns.get(column.name)
-        private = described is not None and described.private
+        told = settings.dataset.columns.get(column.name)
+        private = told is not None and told.private
         numeric = column.dtype.is_numeric() and not private
         facts.append(
             {
