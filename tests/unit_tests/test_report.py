@@ -14,7 +14,7 @@ from mlops_pipeline.modelling.by_class import by_class
 from mlops_pipeline.modelling.gate import Rule
 from mlops_pipeline.modelling.metrics import Predictions
 from mlops_pipeline.modelling.plots import draw_all
-from mlops_pipeline.modelling.report import Outcome, race_drawn, report, run_note, standing, table_columns, warnings
+from mlops_pipeline.modelling.report import Outcome, looked_at, race_drawn, report, run_note, standing, warnings
 from mlops_pipeline.pages import figure, in_markdown, short
 from mlops_pipeline.registry.runs import described
 from tests.conftest import SMALL_SETTINGS
@@ -56,7 +56,7 @@ def evaluation(classes: dict[str, Any] | None, **changes: Any) -> dict[str, Any]
         "random_split": None,
         "onnx": {"accepted": True, "reason": "agrees"},
         "classes": classes,
-        "table": {"rows_read": 10, "rows_without_target": 0, "rows_broken": 1, "duplicate_rows": 0, "columns": []},
+        "table": {"rows_read": 10, "rows_without_target": 0, "rows_broken": 1, "duplicate_rows": 0, "columns": [], "failures": []},
         **changes,
     }
 
@@ -133,10 +133,20 @@ def test_no_name_is_markup_and_every_picture_is_drawn(tmp_path: Path) -> None:
     }  # fmt: skip
     classes = by_class(ours, [names[k] for k in y], names, np.full(len(names), 50), 0.95)
     columns = [
-        {"name": n, "kind": "number", "use": "feature", "why": n, "private": False, "null_share": 0, "distinct": 1, "alone": 0.5}
+        {
+            "name": n,
+            "kind": "number",
+            "use": "feature",
+            "why": n,
+            "note": "",
+            "private": False,
+            "null_share": 0,
+            "distinct": 1,
+            "alone": 0.5,
+        }
         for n in HOSTILE
     ]
-    table = {"rows_read": 1, "rows_without_target": 0, "rows_broken": 0, "duplicate_rows": 0, "columns": columns}
+    table = {"rows_read": 1, "rows_without_target": 0, "rows_broken": 0, "duplicate_rows": 0, "columns": columns, "failures": []}
     slices = [{"column": name, "value": name, "rows": 1, "metric": 0.5} for name in HOSTILE]
     shown = evaluation(classes, importance=importance, table=table, slices=slices)
     rules = [Rule(name, False, f"{name}: {name}") for name in HOSTILE]
@@ -154,12 +164,23 @@ def test_no_name_is_markup_and_every_picture_is_drawn(tmp_path: Path) -> None:
 def test_nothing_of_a_private_columns_values_is_shown() -> None:
     private = settings(columns={**SMALL_SETTINGS["dataset"]["columns"], "kind": {"kind": "category", "nullable": False, "private": True}})
     facts = [{"name": "kind", "null_share": 0.0, "distinct": 3}, {"name": "size", "null_share": 0.1, "distinct": 400}]
-    by_name = {each["name"]: each for each in table_columns(private, facts, {"size": 0.7})}
+    found = looked_at(private, {"columns": facts, "single_feature_auc": {"size": 0.7}})
+    by_name = {each["name"]: each for each in found["columns"]}
     assert by_name["kind"]["distinct"] is None
     assert by_name["size"] == {
-        "name": "size", "kind": "number", "use": "feature", "why": "", "private": False, "null_share": 0.1, "distinct": 400, "alone": 0.7,
+        "name": "size", "kind": "number", "use": "feature", "why": "", "note": "", "private": False,
+        "null_share": 0.1, "distinct": 400, "alone": 0.7,
     }  # fmt: skip
     assert (by_name["late"]["use"], by_name["day"]["use"]) == ("target", "time")
+
+
+def test_what_validation_says_of_a_column_is_shown() -> None:
+    use = {"name": "row", "kind": "integer", "use": "left out", "why": "it counts the rows", "note": "", "alone": 0.99, "others": 0.7}
+    found = looked_at(settings(), {"columns": [], "single_feature_auc": {}, "uses": [use]})
+    assert found["columns"] == [{
+        "name": "row", "kind": "integer", "use": "left out", "why": "it counts the rows", "note": "", "private": False,
+        "null_share": None, "distinct": None, "alone": 0.99,
+    }]  # fmt: skip
 
 
 def test_a_race_is_drawn_on_one_scale() -> None:

@@ -95,6 +95,19 @@ def test_every_form_gives_the_same_rows(records: list[dict[str, Any]]) -> None:
     same(signature().from_records(records), expected)
 
 
+@pytest.mark.parametrize("name", ['the "big" one', "back\\slash", "a\0b", "two\nlines", "<script>", "", "nothing"])
+def test_a_column_of_any_name_is_read(name: str) -> None:
+    columns = {name: Column("number", nullable=False), "kind": Column("category")}
+    hostile = Signature.of(Contract(task="binary", classes=[0, 1], columns=columns, categories={"kind": ["a"]}), max_rows=5)
+    row = {name: 1.5, "kind": "a"}
+    for read, body in ((Predict(hostile, "m", "1").rows, {"records": [row]}), (Invocations(hostile).rows, {"dataframe_records": [row]})):
+        rows = read(json.dumps(body).encode())
+        assert rows.numbers is not None
+        assert rows.numbers.tolist() == [[1.5]]
+    with pytest.raises(Refused):
+        Predict(hostile, "m", "1").rows(json.dumps({"records": [{"kind": "a"}]}).encode())
+
+
 def test_null_is_nan_or_the_models_own_word() -> None:
     rows = predicted({**GOOD, "colour": None}, {k: v for k, v in GOOD.items() if k not in ("weight", "colour")})
     assert rows.numbers is not None

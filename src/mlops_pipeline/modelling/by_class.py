@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlops_pipeline.modelling.metrics import Predictions, roc_auc
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.contract.spec import Contract
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.modelling.frame import read_target
+from mlops_pipeline.modelling.metrics import Predictions, class_indices, roc_auc
+
+if TYPE_CHECKING:
+    import polars as pl
 
 MAX_DRAWN = 40
 """Classes up to which the whole confusion matrix is kept; beyond it, only the commonest mistakes."""
 
 MISTAKES = 15
+
+
+def classes_of(settings: Settings, layout: Layout, test: pl.DataFrame, made: Predictions, contract: Contract) -> dict[str, Any]:
+    """:func:`by_class` of an evaluation's held-out rows."""
+    labels = class_indices(read_target(layout.train, settings.dataset), contract.classes)
+    trained = np.bincount(labels[labels >= 0], minlength=len(contract.classes))
+    return by_class(made, test[settings.dataset.target].to_list(), contract.answers, trained, settings.evaluate.confidence)
 
 
 def by_class(

@@ -24,6 +24,7 @@ def model_card(
         settings=settings,
         training=training,
         evaluation=evaluation,
+        warnings=list(warnings(evaluation)),
         rules=rules,
         passed=all(rule.passed for rule in rules),
         content_sha256=content_sha256,

@@ -23,7 +23,7 @@ from mlops_pipeline.modelling.metrics import (
     point,
     score,
 )
-from mlops_pipeline.modelling.slices import slice_interval, slices
+from mlops_pipeline.modelling.slices import Slice, slice_interval, slices
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,10 +43,10 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
     figures = metrics_of(settings)
     intervals, gain = bootstrap_with_gain(figures, rules.metric, ours, baseline, rules.resamples, rules.confidence, settings.seed)
     parts = slices(test, rules.slices, rules.metric, ours, rules.min_slice_rows)
-    worst = None
+    shown, worst = without_private(parts, settings), None
     if parts:
         interval = slice_interval(test, parts[0], rules.metric, ours, rules.resamples, rules.confidence, settings.seed)
-        worst = {**asdict(parts[0]), "low": round(interval.low, 6), "high": round(interval.high, 6)}
+        worst = {**shown[0], "low": round(interval.low, 6), "high": round(interval.high, 6)}
     split = read_json(layout.split_report)
     return {
         "metric": rules.metric,
@@ -63,9 +63,15 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
         "improvement_over_baseline": gain.rounded(),
         "calibration": calibration_curve(ours),
         "calibration_error": calibration_error(ours),
-        "slices": [asdict(part) for part in parts],
+        "slices": shown,
         "worst_slice": worst,
     }
+
+
+def without_private(parts: list[Slice], settings: Settings) -> list[dict[str, Any]]:
+    """The slices, ready for JSON; the values of a private column are only counted."""
+    private = {name for name, column in settings.dataset.columns.items() if column.private}
+    return [{**asdict(part), **({"value": f"private value {k}"} if part.column in private else {})} for k, part in enumerate(parts, 1)]
 
 
 def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl.DataFrame, Predictions]:

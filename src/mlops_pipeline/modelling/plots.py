@@ -140,7 +140,7 @@ def _precision_recall(ax: Axes, made: Predictions) -> None:
     marker = "o" if len(shown) == 1 else None
     ax.plot(recall[shown], precision[shown], color=BLUE, marker=marker, label=f"AP {point('average_precision', made):.3f}")
     ax.axhline(positive.mean(), color=GREY, linestyle=":", linewidth=1, label=f"share of positives {positive.mean():.2f}")
-    ax.set(xlabel="recall", ylabel="precision", title="Precision and recall", ylim=(0, 1.02))
+    ax.set(xlabel="recall", ylabel="precision", title="Precision and recall", xlim=(-0.02, 1.02), ylim=(0, 1.02))
     ax.legend(loc="best", frameon=False)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.contract.spec import Contract
+from mlops_pipeline.files import read_json
+from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.gate import Rule
 from mlops_pipeline.modelling.metrics import direction
 from mlops_pipeline.modelling.plots import BLUE, CURVES, GREY, INK, ORANGE
@@ -178,51 +180,43 @@ def race_drawn(race: dict[str, Any]) -> dict[str, Any] | None:
     return {**race, "candidates": drawn, "low": low, "high": high}
 
 
-def table_columns(settings: Settings, facts: list[dict[str, Any]], aucs: dict[str, float]) -> list[dict[str, Any]]:
-    """Each column of the table: its kind, whether it is used, and why not; nothing of a private one's values."""
-    data, used = settings.dataset, feature_columns(settings)
-    by_name = {each["name"]: each for each in facts}
-    found = []
-    for name, column in data.columns.items():
-        seen = by_name.get(name, {})
-        found.append(
+def table_of(settings: Settings, layout: Layout) -> dict[str, Any]:
+    """What became of the source's rows and of each of its columns, ready for JSON."""
+    read, looked = read_json(layout.ingest_report), read_json(layout.validation_json)
+    return {
+        **{key: read.get(key, 0) for key in ("rows_read", "rows_without_target", "rows_broken")},
+        "duplicate_rows": looked.get("duplicate_rows", 0),
+        **looked_at(settings, looked),
+    }
+
+
+def looked_at(settings: Settings, looked: dict[str, Any]) -> dict[str, Any]:
+    """Each column and each check that failed, out of validation's report; nothing of a private column's values."""
+    data = settings.dataset
+    private = {name for name, column in data.columns.items() if column.private}
+    facts, aucs = {each["name"]: each for each in looked["columns"]}, looked["single_feature_auc"]
+    columns = []
+    for use in looked.get("uses") or _uses(settings):
+        name, seen = use["name"], facts.get(use["name"], {})
+        columns.append(
             {
-                "name": name,
-                "kind": column.kind,
-                "use": "feature" if name in used else _use(settings, name),
-                "why": _why(settings, name, column.kind) if name not in used else _made(settings, name),
-                "private": column.private,
+                **{key: use.get(key) or "" for key in ("name", "kind", "use", "why", "note")},
+                "private": name in private,
                 "null_share": seen.get("null_share"),
-                "distinct": None if column.private else seen.get("distinct"),
-                "alone": aucs.get(name),
+                "distinct": None if name in private else seen.get("distinct"),
+                "alone": aucs.get(name, use.get("alone")),
             }
         )
-    return found
+    return {"columns": columns, "failures": list(looked.get("failures", ()))}
 
 
-def _why(settings: Settings, name: str, kind: str) -> str:
-    data, features = settings.dataset, settings.features
-    reasons = {
-        "what the model predicts": name == data.target,
-        "it orders the rows": name == data.time_column,
-        "it names the rows": name in data.entity_key,
-        "known only after the outcome": name in data.known_after_outcome,
-        "named in features.exclude": name in features.exclude,
-        "not named in features.include": features.include is not None,
-    }
-    return next((reason for reason, holds in reasons.items() if holds), f"{kind} is no feature by itself")
-
-
-def _use(settings: Settings, name: str) -> str:
-    data = settings.dataset
-    uses = {"target": name == data.target, "time": name == data.time_column, "key": name in data.entity_key}
-    return next((use for use, holds in uses.items() if holds), "left out")
-
-
-def _made(settings: Settings, name: str) -> str:
-    data = settings.dataset
-    ways = {"derive": name in data.derive, "counts": name in data.counts, "history": name in data.history}
-    return next((f"made by dataset.{way}" for way, holds in ways.items() if holds), "")
+def _uses(settings: Settings) -> list[dict[str, Any]]:
+    """What the settings alone tell of each column's use."""
+    data, features = settings.dataset, feature_columns(settings)
+    places: dict[str | None, str] = {data.target: "target", data.time_column: "time"}
+    places |= dict.fromkeys(data.entity_key, "key")
+    places |= dict.fromkeys(features, "feature")
+    return [{"name": name, "kind": column.kind, "use": places.get(name, "left out")} for name, column in data.columns.items()]
 
 
 def _named(labels: list[str], one: str, several: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import logging
 import math
 import os
@@ -75,19 +76,31 @@ class Tracking:
         found = self.find_run(training.model_sha256)
         if found is not None:
             return str(found.info.run_id)
-        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
         now = int(time.time() * 1000)
+        facts = self._facts(training)
+        # What MLflow's list of runs has columns for.
+        source = {
+            "mlflow.user": current_user(),
+            "mlflow.source.name": self.layout.relative(self.layout.config),
+            "mlflow.source.type": "LOCAL",
+        }
+        if "mlops.git_commit" in facts:
+            source["mlflow.source.git.commit"] = facts["mlops.git_commit"]
         run = self.client.create_run(
             self.experiment_id,
             start_time=now - int(1000 * (fit_seconds or 0)),
             run_name=f"{training.estimator}-{training.model_sha256[:8]}",
-            tags={**self._facts(training), "mlflow.user": current_user()},
+            tags={**facts, **source},
         )
         run_id = str(run.info.run_id)
         metrics = [Metric("fit_seconds", fit_seconds, now, 0)] if fit_seconds is not None else []
         params = {"estimator": training.estimator, **training.params, **{f"tuning.{k}": v for k, v in training.tuning.items()}}
         self.client.log_batch(run_id, metrics, [Param(k, str(v)) for k, v in params.items()])
+        rows = json.dumps({"uri": self.layout.relative(self.layout.train)})
+        data = Dataset(self.settings.name, training.train_sha256[:16], "local", rows, profile=json.dumps({"num_rows": training.train_rows}))
+        self.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
         self.client.log_text(run_id, yaml.safe_dump(shown_settings(self.settings), sort_keys=False, allow_unicode=True), "settings.yaml")
         if self.layout.lock.exists():
             self.client.log_artifact(run_id, str(self.layout.lock), "environment")

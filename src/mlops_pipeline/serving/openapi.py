@@ -587,6 +587,7 @@ def _status() -> Json:
     )
     model = _object(
         {
+            "project": _TEXT,
             "reference": _TEXT,
             "version": _TEXT,
             "content_sha256": _TEXT,
@@ -597,6 +598,7 @@ def _status() -> Json:
             "classes": {"type": "array"},
             "estimator": _TEXT,
             "columns": {"type": "array", "items": column},
+            "important": {"type": "array", "items": _TEXT},
             "example": {"type": "object"},
             "metrics": _map(_object({"value": maybe, "low": maybe, "high": maybe})),
             "gate": {"type": "array", "items": _object({"name": _TEXT, "passed": flag, "text": _TEXT})},

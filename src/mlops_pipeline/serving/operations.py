@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +139,7 @@ def _described(served: Served) -> dict[str, Any]:
         for name, column in signature.columns.items()
     ]
     return {
+        "project": str(loaded.evaluation.get("pipeline", "")),
         "reference": loaded.reference,
         "version": loaded.version,
         "content_sha256": loaded.content_sha256,
@@ -149,7 +150,15 @@ def _described(served: Served) -> dict[str, Any]:
         "classes": list(signature.classes),
         "estimator": loaded.contract.estimator,
         "columns": columns,
+        "important": _important(loaded.evaluation, signature.columns),
         "example": served.example,
         "metrics": loaded.evaluation.get("metrics", {}),
         "gate": list(loaded.gate),
     }
+
+
+def _important(evaluation: dict[str, Any], columns: Container[str]) -> list[str]:
+    """Columns that the model listens to, the most important first; none if its evaluation does not say."""
+    parts = evaluation.get("importance")
+    names = [part.get("feature") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return [name for name in names if isinstance(name, str) and name in columns]

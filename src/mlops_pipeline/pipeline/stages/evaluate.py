@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.task import PROBABILITY, free_names, has_classes
-from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json, write_text
+from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.scorer import contract_at, scorer_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.champion import Registry
@@ -30,11 +30,12 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     import polars as pl
 
     from mlops_pipeline.modelling.against_champion import compare
+    from mlops_pipeline.modelling.by_class import classes_of
     from mlops_pipeline.modelling.evaluation import flat, importance, measured, predictions_of
     from mlops_pipeline.modelling.formats.skops import SkopsEngine, load_model
     from mlops_pipeline.modelling.frame import model_input
     from mlops_pipeline.modelling.plots import draw_all
-    from mlops_pipeline.modelling.report import report
+    from mlops_pipeline.modelling.report import report, table_of
 
     settings = as_validated(settings, layout.columns)
     tracking = Tracking(settings, layout).open()
@@ -48,6 +49,9 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
         predicted = scorer_of(contract, SkopsEngine(model, contract)).taking_nulls().predict(test)
         ours = predictions_of(test[data.target], predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
+        evaluation["pipeline"] = settings.name
+        evaluation["classes"] = classes_of(settings, layout, test, ours, contract) if classes else None
+        evaluation["table"] = table_of(settings, layout)
         champion = Registry(tracking).champion_besides(contract.model_sha256)
         evaluation["champion"] = compare(*champion, ours, classes, test, rules, settings.seed) if champion else None
         with ThreadPoolExecutor(1) as aside:
@@ -57,8 +61,6 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
             twin = converting.result()
         evaluation["random_split"] = _random_split(settings, layout, contract) if rules.random_split_check else None
         evaluation["onnx"] = twin.as_json()
-    evaluation["classes"] = _by_class(settings, layout, test, ours, contract) if classes else None
-    evaluation["table"] = _table(settings, layout)
     with replacing_folder(layout.evaluation) as folder:
         if twin.content is not None:
             (folder / "onnx").mkdir()
@@ -105,30 +107,6 @@ def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classe
     names = free_names(wanted, [settings.dataset.target])
     columns = [test[settings.dataset.target], *(pl.Series(name, outputs[:, k]) for k, name in enumerate(names))]
     pl.DataFrame(columns).write_parquet(path, compression="zstd")
-
-
-def _by_class(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predictions, contract: Contract) -> dict[str, Any]:
-    import numpy as np
-
-    from mlops_pipeline.modelling.by_class import by_class
-    from mlops_pipeline.modelling.frame import read_target
-    from mlops_pipeline.modelling.metrics import class_indices
-
-    trained = np.bincount(class_indices(read_target(layout.train, settings.dataset), contract.classes), minlength=len(contract.classes))
-    truth = test[settings.dataset.target].to_list()
-    return by_class(ours, truth, contract.answers, trained, settings.evaluate.confidence)
-
-
-def _table(settings: Settings, layout: Layout) -> dict[str, Any]:
-    """What became of the source's rows and of each column."""
-    from mlops_pipeline.modelling.report import table_columns
-
-    read, looked = read_json(layout.ingest_report), read_json(layout.validation_json)
-    return {
-        **{key: read[key] for key in ("rows_read", "rows_without_target", "rows_broken")},
-        "duplicate_rows": looked["duplicate_rows"],
-        "columns": table_columns(settings, looked["columns"], looked["single_feature_auc"]),
-    }
 
 
 def _say(console: Console, evaluation: dict[str, Any], ours: Predictions, classes: int) -> None:

@@ -139,7 +139,7 @@ def _expect(folder: Path) -> None:
 def _on_all_rows(
     settings: Settings, layout: Layout, judged: Contract, evaluation: dict[str, Any], folder: Path, console: Console
 ) -> tuple[Path, str, Contract]:
-    """A version's folder with a fit on all rows, made now if it is not there, its content's digest and its contract; ``evaluation`` is told."""
+    """A version's folder with a fit on all rows, made now if it is not there, its digest and its contract; ``evaluation`` is told."""
     from mlops_pipeline.modelling.refit import refit
 
     if folder.exists():

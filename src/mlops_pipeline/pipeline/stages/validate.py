@@ -54,7 +54,7 @@ def validate(settings: Settings, layout: Layout, console: Console, tell: Listene
             for check in checks_of(settings)
         ],
         "failures": [asdict(failure) for failure in found],
-        "columns": _column_facts(table),
+        "columns": _column_facts(table, settings),
         "uses": [asdict(use) for use in columns],
         "single_feature_auc": {name: round(value, 4) for name, value in aucs.items()},
         "target": _target_facts(table, settings),
@@ -151,7 +151,7 @@ def _failures(settings: Settings, examined: Examined) -> dict[str, list[Failure]
     for check in checks_of(settings):
         own = part_settings(check, rules.checks.get(check.name, {}), "validate", "checks")
         said = plugins.run(check, examined, own if check.name in rules.checks else rules)
-        found[check.name] = [_sound(check, failure) for failure in plugins.run_through(check, said)]
+        found[check.name] = [_shown(_sound(check, failure), settings) for failure in plugins.run_through(check, said)]
     return found
 
 
@@ -165,14 +165,25 @@ def _sound(check: plugins.Check, failure: Any) -> Failure:
     return replace(failure, stops=True, remedy=failure.remedy or f"mend the data, or change validate.checks.{check.name}")
 
 
-def _column_facts(table: pl.DataFrame) -> list[dict[str, Any]]:
+def _shown(failure: Failure, settings: Settings) -> Failure:
+    """The failure without what a private column holds."""
+    column = settings.dataset.columns.get(failure.column)
+    if column is None or not column.private:
+        return failure
+    return replace(failure, seen="private", rule=failure.rule.partition("(")[0])
+
+
+def _column_facts(table: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
+    """What each column holds; of a private one how much of it is null, and no value."""
     facts = []
     for column in table:
-        numeric = column.dtype.is_numeric()
+        told = settings.dataset.columns.get(column.name)
+        private = told is not None and told.private
+        numeric = column.dtype.is_numeric() and not private
         facts.append(
             {
                 "name": column.name,
-                "type": str(column.dtype),
+                "type": f"{column.dtype}, private" if private else str(column.dtype),
                 "null_share": round(column.null_count() / max(len(column), 1), 4),
                 "distinct": column.n_unique(),
                 "min": _plain(column.min()) if numeric else "",

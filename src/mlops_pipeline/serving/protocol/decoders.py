@@ -9,6 +9,7 @@ looked at again with care.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Annotated, Any, Literal
@@ -43,8 +44,20 @@ def _value_type(column: Column, low: float, high: float, *, lenient: bool) -> An
     return kind | None if column.nullable else kind
 
 
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
+"""Letters that JSON must write otherwise: msgspec finds no field of such a name."""
+
+
+class _Nothing(msgspec.Struct):
+    """A record that no JSON is, so that each is looked at with care."""
+
+    nothing: Annotated[str, msgspec.Meta(min_length=1, max_length=0)]
+
+
 def record_type(signature: Signature, *, lenient: bool = False) -> type[msgspec.Struct]:
     """A record by column names, none unknown; optional columns may be left out."""
+    if any(_ESCAPED.search(name) for name in signature.names):
+        return _Nothing
     fields: list[Any] = []
     for place, (name, kind) in enumerate(value_types(signature, lenient=lenient).items()):
         fields.append((f"c{place}", kind, None) if signature.columns[name].nullable else (f"c{place}", kind))
