@@ -28,7 +28,6 @@ def model_card(
         rules=rules,
         passed=all(rule.passed for rule in rules),
         content_sha256=content_sha256,
-        warnings=list(warnings(evaluation)),
         model=shlex.quote(layout.relative(layout.best_model)),
         rows=shlex.quote(layout.relative(layout.test)),
         option="" if config == PIPELINE else f" --config {shlex.quote(config)}",
