@@ -69,7 +69,7 @@ class Project:
 
     def run(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
         if check and not arguments and not environ and not (self.folder / "mlflow").exists() and not self.settings()["tracking"]:
-            put_empty_store(self.folder)
+            put_empty_store(self.folder / "mlflow/mlflow.db", str(self.folder / "mlruns"))
         return self.mlops("run", "--config", str(self.config), *arguments, check=check, **environ)
 
     def command(self, *words: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -96,8 +96,8 @@ def checked(words: tuple[str, ...], done: subprocess.CompletedProcess[str], chec
     return done
 
 
-def put_empty_store(folder: Path) -> None:
-    """What a whole run would make first: MLflow's tables, whose migrations take longer than the run. Made once, they are copied."""
+def put_empty_store(file: Path, artifacts: str) -> None:
+    """What MLflow makes in a store before its first use: tables, by migrations that take longer than a run. Made once, they are copied."""
     kept = REPOSITORY / ".pytest_cache/mlflow" / f"{version('mlflow')}.db"
     kept.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(kept.with_suffix(".lock")):
@@ -107,10 +107,10 @@ def put_empty_store(folder: Path) -> None:
             made = f"import mlflow; mlflow.MlflowClient('sqlite:///{unfinished}').search_registered_models()"
             subprocess.run([sys.executable, "-c", made], cwd=kept.parent, env=process_environment(), capture_output=True, check=True)
             unfinished.replace(kept)
-    (folder / "mlflow").mkdir()
-    shutil.copyfile(kept, folder / "mlflow/mlflow.db")
-    with closing(sqlite3.connect(folder / "mlflow/mlflow.db")) as store, store:
-        store.execute("update experiments set artifact_location = ?", (str(folder / "mlruns/0"),))
+    file.parent.mkdir(exist_ok=True)
+    shutil.copyfile(kept, file)
+    with closing(sqlite3.connect(file)) as store, store:
+        store.execute("update experiments set artifact_location = ?", (f"{artifacts}/0",))
 
 
 _asked_before = itertools.count()

@@ -28,7 +28,7 @@ LIBRARIES = (
 )
 
 
-LATE = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "MLOPS_", "PYTHONPATH", "PYTEST_CURRENT_TEST")
+LATE = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "MLFLOW_HTTP_", "MLOPS_", "PYTHONPATH", "PYTEST_CURRENT_TEST")
 """Variables that are read when they are needed, by nothing that is imported ahead: each program may have its own."""
 
 
