@@ -3,7 +3,7 @@
     python benchmarks/tables [NAME…] [--packages PYTHON] [--keep FOLDER]
 
 Each table gets a project of its own: `mlops init`, `mlops run`, `mlops serve` and one request, with no edit in between (and
-`mlops models promote --override` where the gate refuses a version: of 28 rows none proves anything). The scripts (``scripts.py``) are given the
+`mlops models promote --override` where the gate refuses one: 28 rows prove nothing). The scripts (``scripts.py``) are given the
 same training and held-out rows. The environment with the packages is made at first use, in ``.packages`` beside this file.
 """
 

@@ -254,35 +254,45 @@ def _of_text(*, linear: bool) -> list[tuple[str, Any]]:
 
 def fit(model: Pipeline, x: Any, y: Any, threads: int | None) -> Pipeline:
     """Fit on all (or the given number of) cores; the fitted model does not remember how many there were."""
+    columns, estimator = model.named_steps["columns"], model.named_steps["model"]
+    fit_estimator(estimator, encoded(columns, x, y, threads), y, threads, native_categories(columns, estimator))
+    return model
+
+
+def encoded(columns: Any, x: Any, y: Any, threads: int | None) -> Any:
+    """The matrix of raw columns, by an encoder that is fitted to them."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=threads):
+        return columns.fit_transform(x, y) if hasattr(columns, "fit_transform") else columns.fit(x, y).transform(x)
+
+
+def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, categories: list[int]) -> None:
+    """Fit an estimator to a matrix, some of whose columns may be categories that it is told of."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
     from threadpoolctl import threadpool_limits
 
-    estimator = model.named_steps["model"]
     runs_jobs = isinstance(estimator, RandomForestClassifier | RandomForestRegressor)
     if runs_jobs:
         estimator.set_params(n_jobs=threads or -1)
     with threadpool_limits(limits=threads):
-        model.fit(x, y, **_native_categories(model))
+        estimator.fit(matrix, y, **({"categorical_feature": categories} if categories else {}))
     if runs_jobs:
         estimator.set_params(n_jobs=None)
     if hasattr(estimator, "_bin_mapper"):
         # HistGradientBoosting keeps the thread count of its binning, which prediction never uses.
         estimator._bin_mapper.n_threads = 1
-    return model
 
 
-def _native_categories(model: Pipeline) -> dict[str, Any]:
-    """For a fit: which columns of the matrix are categories, if the encoder says so; they stand behind the numbers."""
-    steps = {name: names for name, _, names in model.named_steps["columns"].transformers} if _has_native(model) else {}
-    before = len(steps.get("numbers", ()))
-    return {"model__categorical_feature": list(range(before, before + len(steps[NATIVE])))} if NATIVE in steps else {}
-
-
-def _has_native(model: Pipeline) -> bool:
-    from lightgbm import LGBMModel
+def native_categories(columns: Any, estimator: Any) -> list[int]:
+    """Which columns of the matrix are categories, if the encoder says so and the estimator knows any; they stand behind the numbers."""
     from sklearn.compose import ColumnTransformer
 
-    return isinstance(model.named_steps["columns"], ColumnTransformer) and isinstance(model.named_steps["model"], LGBMModel)
+    if not isinstance(columns, ColumnTransformer) or not type(estimator).__name__.startswith("LGBM"):
+        return []
+    steps = {name: names for name, _, names in columns.transformers}
+    before = len(steps.get("numbers", ()))
+    return list(range(before, before + len(steps.get(NATIVE, ()))))
 
 
 def check_answers(part: plugins.Estimator, model: Pipeline, x: Any, task: Task, classes: list[Any]) -> None:
