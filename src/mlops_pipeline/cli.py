@@ -363,7 +363,7 @@ def init(
 ) -> None:
     """Write a settings file for your own table: columns and kinds from its first rows, everything else to your taste."""
     from mlops_pipeline.config.finding import PIPELINE, option_for, project_here
-    from mlops_pipeline.scaffold import name_from, starter
+    from mlops_pipeline.scaffold import SCHEMA_LINE, name_from, starter
 
     project = project_here()
     place = output or project / PIPELINE
@@ -371,7 +371,8 @@ def init(
         raise PipelineError(f"--output {place}: exists already: name a new file, such as configs/{name_from(source.stem)}.yaml")
     made = starter(source, target, place, name=name_from(project.name) if output is None else None)
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(made.text, encoding="utf-8")
+    head = f"{SCHEMA_LINE}\n" if place.with_name("training_config.schema.json").is_file() else ""
+    place.write_text(head + made.text, encoding="utf-8")
     console = terminal.opened()
     console.print(made.split)
     if not any((folder / ".dvc").is_dir() for folder in place.resolve().parents):
