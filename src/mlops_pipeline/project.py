@@ -19,6 +19,7 @@ import yaml
 from mlops_pipeline.config.finding import FOLDER, MARKER, PIPELINE, SERVING, pipeline_files
 from mlops_pipeline.config.pipeline import json_schema, load_settings
 from mlops_pipeline.config.serving import serving_schema
+from mlops_pipeline.config.tree import without_secrets
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import write_text
 from mlops_pipeline.layout import layout_of
@@ -69,7 +70,7 @@ class Change:
         lines = difflib.unified_diff(
             self.before.splitlines(keepends=True), self.after.splitlines(keepends=True), f"a/{self.shown}", f"b/{self.shown}"
         )
-        return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+        return without_secrets("".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines))
 
 
 def new(folder: Path, data: Path | None, target: str | None, example: str | None) -> Made:
@@ -193,7 +194,9 @@ def _current(project: Path, is_made_by_us: bool) -> Iterator[tuple[str, str]]:
             yield path, _template(template)
     described = pipeline_files(project)
     if is_made_by_us or described:
-        yield from ((path, text) for path, text in _schemas().items() if is_made_by_us or path.startswith(f"{FOLDER}/training"))
+        yield from (
+            (path, text) for path, text in _schemas(project / PIPELINE).items() if is_made_by_us or path.startswith(f"{FOLDER}/training")
+        )
     ignored = project / ".gitignore"
     yield ".gitignore", _with_lines(ignored.read_text(encoding="utf-8") if ignored.is_file() else "", _template("gitignore.txt"))
     requirements = project / "requirements.txt"
@@ -242,9 +245,10 @@ def _template(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _schemas() -> dict[str, str]:
+def _schemas(config: Path | None = None) -> dict[str, str]:
+    """The schemas that editors check settings with; that of a pipeline knows the parts which its settings name."""
     return {
-        f"{FOLDER}/training_config.schema.json": json_schema() + "\n",
+        f"{FOLDER}/training_config.schema.json": json_schema(config) + "\n",
         f"{FOLDER}/serving_config.schema.json": serving_schema() + "\n",
     }
 
@@ -257,7 +261,10 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-_MARKER_HEAD = "# Written by `mlops new`: by these digests `mlops upgrade` knows which of its files you have changed since.\n"
+_MARKER_HEAD = """\
+# Written by `mlops new`: by these digests `mlops upgrade` knows which of its files you have changed since.
+# A line `configuration: configs/mine.yaml` says which pipeline commands mean, where it is not configs/training_config.yaml.
+"""
 
 
 def _marker(files: dict[str, str]) -> str:
