@@ -9,6 +9,7 @@ import logging
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +19,18 @@ import yaml
 from mlops_pipeline.config.finding import FOLDER, MARKER, PIPELINE, SERVING, pipeline_files
 from mlops_pipeline.config.pipeline import json_schema, load_settings
 from mlops_pipeline.config.serving import serving_schema
+from mlops_pipeline.config.tree import without_secrets
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import write_text
 from mlops_pipeline.layout import layout_of
 from mlops_pipeline.pages import text as rendered_page
 from mlops_pipeline.pipeline.render import rendered
 from mlops_pipeline.plugins import DISTRIBUTION
-from mlops_pipeline.scaffold import name_from, starter
+from mlops_pipeline.scaffold import SCHEMA_LINE, name_from, starter
 
 TEMPLATES = Path(__file__).parent / "pages/project"
 EXAMPLES = {"flights": "late"}
 """Examples and their targets; each is a folder of settings in the wheel."""
-
-SCHEMA_LINE = "# yaml-language-server: $schema={}"
 
 OURS = {
     "Makefile": "Makefile.txt",
@@ -70,7 +70,7 @@ class Change:
         lines = difflib.unified_diff(
             self.before.splitlines(keepends=True), self.after.splitlines(keepends=True), f"a/{self.shown}", f"b/{self.shown}"
         )
-        return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+        return without_secrets("".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines))
 
 
 def new(folder: Path, data: Path | None, target: str | None, example: str | None) -> Made:
@@ -92,7 +92,10 @@ def new(folder: Path, data: Path | None, target: str | None, example: str | None
         if is_new:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    return Made(folder, name, split, notes)
+    here = Path(sys.executable).with_name("mlops")
+    if here.exists() and shutil.which("mlops") is None:
+        notes += (f"mlops is not on your path: activate its environment first, `. {here.with_name('activate')}`",)
+    return Made(folder, name if example is None else example, split, notes)
 
 
 def _files(folder: Path, name: str, data: Path | None, target: str | None, example: str | None) -> tuple[dict[str, str], str]:
@@ -106,16 +109,17 @@ def _files(folder: Path, name: str, data: Path | None, target: str | None, examp
         settings = {f"{FOLDER}/{path.name}": path.read_text(encoding="utf-8") for path in _example(example)}
         name, target = example, EXAMPLES[example]
     elif data is not None and target is not None:
-        if not data.is_file():
-            raise PipelineError(f"--data {data}: there is no such file: name a CSV or Parquet table")
+        if not data.exists():
+            raise PipelineError(f"--data {data}: there is no such file: name your table")
         table = _place_of(data, folder)
         made = starter(data, target, folder / PIPELINE, path=table, name=name)
-        split, settings = made.split, {PIPELINE: f"{SCHEMA_LINE.format('training_config.schema.json')}\n{made.text}"}
+        split, settings = made.split, {PIPELINE: f"{SCHEMA_LINE}\n{made.text}"}
     settings.setdefault(SERVING, _template("serving_config.yaml.txt"))
     files = {
         **{path: _template(template) for path, template in {**OURS, **THEIRS}.items()},
         ".gitignore": _template("gitignore.txt"),
         "requirements.txt": f"{_pin()}\npytest>=9\n",
+        "data/.gitkeep": "",
         "README.md": rendered_page("project/README.md", name=name, target=target, table=table, rows=f"data/processed/{name}.test.parquet"),
         **settings,
         **_schemas(),
@@ -135,7 +139,10 @@ def _make(folder: Path, files: dict[str, str], data: Path | None) -> tuple[str, 
         place = folder / _place_of(data, folder)
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(data, place)
+            if data.is_dir():
+                shutil.copytree(data, place)
+            else:
+                shutil.copyfile(data, place)
         _keep_by_dvc(folder, place)
         beside += [
             f"{path.relative_to(folder).as_posix()}" for path in (place.with_name(f"{place.name}.dvc"), place.with_name(".gitignore"))
@@ -187,7 +194,9 @@ def _current(project: Path, is_made_by_us: bool) -> Iterator[tuple[str, str]]:
             yield path, _template(template)
     described = pipeline_files(project)
     if is_made_by_us or described:
-        yield from ((path, text) for path, text in _schemas().items() if is_made_by_us or path.startswith(f"{FOLDER}/training"))
+        yield from (
+            (path, text) for path, text in _schemas(project / PIPELINE).items() if is_made_by_us or path.startswith(f"{FOLDER}/training")
+        )
     ignored = project / ".gitignore"
     yield ".gitignore", _with_lines(ignored.read_text(encoding="utf-8") if ignored.is_file() else "", _template("gitignore.txt"))
     requirements = project / "requirements.txt"
@@ -200,7 +209,7 @@ def _current(project: Path, is_made_by_us: bool) -> Iterator[tuple[str, str]]:
         text = config.read_text(encoding="utf-8")
         shown = config.relative_to(project).as_posix()
         if "yaml-language-server" not in text.partition("\n")[0]:
-            yield shown, f"{SCHEMA_LINE.format('training_config.schema.json')}\n{text}"
+            yield shown, f"{SCHEMA_LINE}\n{text}"
         settings = load_settings(config)
         layout = layout_of(settings, config, project)
         if layout.dvc_file.is_file():
@@ -236,9 +245,10 @@ def _template(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _schemas() -> dict[str, str]:
+def _schemas(config: Path | None = None) -> dict[str, str]:
+    """The schemas that editors check settings with; that of a pipeline knows the parts which its settings name."""
     return {
-        f"{FOLDER}/training_config.schema.json": json_schema() + "\n",
+        f"{FOLDER}/training_config.schema.json": json_schema(config) + "\n",
         f"{FOLDER}/serving_config.schema.json": serving_schema() + "\n",
     }
 
@@ -251,7 +261,10 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-_MARKER_HEAD = "# Written by `mlops new`: by these digests `mlops upgrade` knows which of its files you have changed since.\n"
+_MARKER_HEAD = """\
+# Written by `mlops new`: by these digests `mlops upgrade` knows which of its files you have changed since.
+# A line `configuration: configs/mine.yaml` says which pipeline commands mean, where it is not configs/training_config.yaml.
+"""
 
 
 def _marker(files: dict[str, str]) -> str:

@@ -45,6 +45,9 @@ TIMELESS = 0.01
 """With a larger share of rows without a time, the column is not the one that orders the rows."""
 
 
+SCHEMA_LINE = "# yaml-language-server: $schema=training_config.schema.json"
+"""What tells an editor by which schema to check the settings beside it."""
+
 HEAD = """\
 # Written by `mlops init`: check each column's kind, and list under known_after_outcome what is known only afterwards.
 # What is not here has its default: `mlops config` prints all of it.

@@ -224,6 +224,16 @@ def test_upgrade_shows_what_it_writes_and_leaves_what_the_user_changed(shop: Sho
     assert "mlops run" in makefile.read_text()
 
 
+def test_a_project_without_a_table_takes_one_later(installed: Path, tmp_path: Path) -> None:
+    assert "mlops init --input FILE --target COLUMN" in Shop(tmp_path, installed).type("mlops new later")
+    made = Shop(tmp_path / "later", installed)
+    write_visits(made.folder / "data/visits.csv")
+    assert "1 skipped" not in made.type("mlops init --input data/visits.csv --target bought && python -m pytest -p no:cacheprovider")
+    content = yaml.safe_load((made.folder / "configs/training_config.yaml").read_text())
+    assert (content["name"], content["dataset"]["source"]["path"], "paths" in content) == ("later", "data/visits.csv", False)
+    made.type("mlops run --to ingest")
+
+
 def test_the_flights_are_an_example_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     Shop(tmp_path, installed).type("mlops new flights --example flights")
     made = Shop(tmp_path / "flights", installed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -75,7 +76,8 @@ def current_rows(named: str | None, since: datetime | None, until: datetime | No
             raise PipelineError(f"--current {named}: give either --current, or --from and --until")
         return _named_rows("--current", named, pipeline)
     if since is None and until is None:
-        raise PipelineError(f"--current is missing: name a CSV or Parquet file, or a period such as 2013-10{_span(pipeline)}")
+        there = "" if pipeline is None or not pipeline.layout.test.is_file() else f", such as {os.path.relpath(pipeline.layout.test)}"
+        raise PipelineError(f"--current is missing: name a CSV or Parquet file{there}, or a period such as 2013-10{_span(pipeline)}")
     return _table_rows("--from and --until", since or datetime.min, until or datetime.max, pipeline)
 
 

@@ -59,8 +59,8 @@ def prepare(settings: Settings, layout: Layout, console: Console) -> Cache:
         _refuse_another_pipelines_file(layout)
     for path, text in files.items():
         write_text(path, text)
-        origin = layout.relative(layout.config) if path == layout.dvc_file else "what is installed"
-        console.print(f"{layout.relative(path)} rendered from {origin}", style="dim", markup=False)
+        if path == layout.dvc_file:
+            console.print(f"{layout.relative(path)} rendered from {layout.relative(layout.config)}", style="dim", markup=False)
     return Cache(settings, layout)
 
 
