@@ -1,6 +1,8 @@
 # Everything here sets up what it needs by itself: `make run`, `make test`.
 PYTHON ?= python3
 TESTS ?= tests/
+# Test processes: a number, or auto for one more than there are cores (tests/scheduling.py).
+TEST_WORKERS ?= auto
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILD = docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) --build-arg VERSION=$(VERSION) \
 	--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -19,7 +21,7 @@ run: setup ## set up, then run the pipeline on the flights of 2013
 	@mlops run
 
 test: setup-dev ## set up, then run every test that this machine can run
-	python -m pytest -p tests.second_try $(TESTS) -n auto --dist loadgroup --durations=20
+	python -m pytest -p tests.second_try $(TESTS) -n $(TEST_WORKERS) --dist loadgroup --durations=20
 
 check: setup-dev ## lint, types, layers, dependencies, dead code
 	ruff format --check .
@@ -56,10 +58,10 @@ LOCK = $(BIN)/python cicd/lock.py
 lock: UPGRADE = --upgrade
 lock: relock ## resolve the newest versions within the bounds of pyproject.toml
 relock: | .venv/bin/uv ## resolve again after a change of pyproject.toml, moving no version that need not move
-	$(LOCK) requirements.txt --extra monitoring --extra test --extra deploy pyproject.toml $(UPGRADE)
-	$(LOCK) requirements-dev.txt --extra monitoring --extra test --extra deploy --extra servers --extra lint --extra notebooks -c requirements.txt pyproject.toml $(UPGRADE)
+	$(LOCK) requirements.txt --extra test --extra deploy pyproject.toml $(UPGRADE)
+	$(LOCK) requirements-dev.txt --extra test --extra deploy --extra servers --extra lint --extra notebooks -c requirements.txt pyproject.toml $(UPGRADE)
 	$(LOCK) requirements-serving.txt --group serving -c requirements.txt $(UPGRADE)
-	$(LOCK) requirements-training.txt --extra monitoring --extra s3 -c requirements.txt pyproject.toml $(UPGRADE)
+	$(LOCK) requirements-training.txt --extra s3 -c requirements.txt pyproject.toml $(UPGRADE)
 	$(LOCK) docker/requirements-build.txt --group image -c requirements-dev.txt $(UPGRADE)
 
 images: ## build the training and the serving image (BASE_IMAGE names another base)

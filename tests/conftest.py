@@ -8,15 +8,17 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,14 @@ from filelock import FileLock
 from hypothesis import settings
 
 from mlops_pipeline import environment
-from tests.scheduling import pytest_xdist_make_scheduler  # noqa: F401 - pytest asks for it here
+from tests.forked import Forking
+from tests.scheduling import cores, pytest_xdist_auto_num_workers, pytest_xdist_make_scheduler  # noqa: F401 - pytest asks for them here
 
 environment.prepare()
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job: its children would not hear Ctrl-C either
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # each worker has its share of the cores: more threads would only wait for each other
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
 
 # Property tests ask the same questions on every run, on a machine of any speed. Not quite the same: constants of the modules
 # that are loaded are among them.
@@ -53,18 +55,28 @@ class Project:
     config: Path
 
     def mlops(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
+        """``mlops`` in a process of its own: after the first, one that is forked where its libraries are imported, if it can be."""
+        given = process_environment(**environ)
+        if next(_asked_before) > 0 and _forking().serves(given):
+            done = _forking().run(self.folder, module="mlops_pipeline", arguments=arguments, environ=given)
+            if done is not None:
+                return checked(("mlops", *arguments), done, check)
+        return self.fresh(*arguments, check=check, **environ)
+
+    def fresh(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
+        """``mlops`` in a Python that is started for it: for runs side by side, or where one must share no seed of hashes with another."""
         return self.command(sys.executable, "-m", "mlops_pipeline", *arguments, check=check, **environ)
 
     def run(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
+        if check and not arguments and not environ and not (self.folder / "mlflow").exists() and not self.settings()["tracking"]:
+            put_empty_store(self.folder / "mlflow/mlflow.db", str(self.folder / "mlruns"))
         return self.mlops("run", "--config", str(self.config), *arguments, check=check, **environ)
 
     def command(self, *words: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             words, cwd=self.folder, env=process_environment(**environ), capture_output=True, text=True, timeout=600, check=False
         )
-        if check and done.returncode:
-            raise AssertionError(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return done
+        return checked(words, done, check)
 
     def settings(self) -> dict[str, Any]:
         return dict(yaml.safe_load(self.config.read_text()))
@@ -75,6 +87,40 @@ class Project:
         for name, value in sections.items():
             content[name] = {**content[name], **value} if isinstance(value, dict) else value
         self.config.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def checked(words: tuple[str, ...], done: subprocess.CompletedProcess[str], check: bool) -> subprocess.CompletedProcess[str]:
+    """What has been done; the failure, where it was to succeed, shows what was said."""
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def put_empty_store(file: Path, artifacts: str) -> None:
+    """What MLflow makes in a store before its first use: tables, by migrations that take longer than a run. Made once, they are copied."""
+    kept = REPOSITORY / ".pytest_cache/mlflow" / f"{version('mlflow')}.db"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept.with_suffix(".lock")):
+        if not kept.exists():
+            unfinished = kept.with_suffix(".new")
+            unfinished.unlink(missing_ok=True)
+            made = f"import mlflow; mlflow.MlflowClient('sqlite:///{unfinished}').search_registered_models()"
+            subprocess.run([sys.executable, "-c", made], cwd=kept.parent, env=process_environment(), capture_output=True, check=True)
+            unfinished.replace(kept)
+    file.parent.mkdir(exist_ok=True)
+    shutil.copyfile(kept, file)
+    with closing(sqlite3.connect(file)) as store, store:
+        store.execute("update experiments set artifact_location = ?", (f"{artifacts}/0",))
+
+
+_asked_before = itertools.count()
+
+
+@cache
+def _forking() -> Forking:
+    made = Forking(process_environment())
+    atexit.register(made.end)
+    return made
 
 
 def process_environment(**changes: str) -> dict[str, str]:
@@ -115,7 +161,7 @@ SMALL_SETTINGS: dict[str, Any] = {
         },
     },
     "ingest": {},
-    "validate": {},
+    "validate": {"on_failure": "stop"},
     "split": {"kind": "time", "test_from": "2024-03-10"},
     "features": {},
     "train": {"estimator": "lightgbm", "params": {"n_estimators": 20}},

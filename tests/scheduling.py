@@ -1,13 +1,25 @@
-"""Which of xdist's workers runs which test."""
+"""How many of xdist's workers there are, and which of them runs which test."""
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+def cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """What ``-n auto`` means: one worker more than cores, as a test that waits for a server or a container leaves its core to another."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else cores() + 1
 
 
 @pytest.hookimpl(optionalhook=True)

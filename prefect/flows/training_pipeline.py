@@ -21,6 +21,7 @@ if importlib.util.find_spec("mlops_pipeline") is None:
 
 from mlops_pipeline import environment, terminal
 from mlops_pipeline.config.dataset import Source
+from mlops_pipeline.config.moments import shown_moment
 from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.contract.evaluation import FILE
 from mlops_pipeline.errors import PipelineError, ServiceAway
@@ -32,6 +33,7 @@ from mlops_pipeline.lines import INDENT, words
 from mlops_pipeline.pipeline import runner
 from mlops_pipeline.pipeline.code_graph import source_files
 from mlops_pipeline.pipeline.definition import STAGES, stage_named
+from mlops_pipeline.pipeline.render import with_as_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,7 +87,8 @@ def input_digest(_context: Any, arguments: dict[str, Any]) -> str | None:
     files = [*sources, *code, *([layout.lock] if layout.lock.exists() else [])]
     content = settings.model_dump(mode="json", by_alias=True)
     named = {key: content[key] for key in stage.settings}
-    return hashlib.sha256(json.dumps([str(layout.raw), named, [sha256_of_file(file) for file in files]]).encode()).hexdigest()
+    as_of = None if settings.as_of is None else settings.as_of.isoformat()
+    return hashlib.sha256(json.dumps([str(layout.raw), named, as_of, [sha256_of_file(file) for file in files]]).encode()).hexdigest()
 
 
 def stage_task(name: str, stage: str, **options: Any) -> Callable[[Callable[..., str]], Task[..., str]]:
@@ -165,13 +168,17 @@ def training_pipeline(
     model_output_path: str | None = None,
     config_path: str = "configs/training_config.yaml",
     target: str = "target",
+    as_of: str | None = None,
 ) -> str:
     """Run the pipeline of a configuration, or with ``data_path`` on that table alone, and return the path of the model.
 
     Without ``data_path`` the stages go through DVC's cache as with `mlops run`; the path is the champion's, or the
     trained model's if there is no champion. With it they run beside ``model_output_path``, described by the
     configuration if that fits the table, else from the table itself. ``model_output_path`` receives the trained model.
+    With ``as_of`` this run and later ones see no row from that moment on, until it is "newest"; for a configuration only.
     """
+    if as_of and data_path is not None:
+        raise PipelineError(f"as_of = {as_of}: is for the pipeline of a configuration: leave out data_path")
     output = Path(model_output_path).absolute() if model_output_path else None
     if output is not None:
         refuse_to_overwrite(output)
@@ -185,6 +192,9 @@ def training_pipeline(
     with runner.alone(lock):
         if folder is not None and data_path is not None:
             describe(Path(data_path), Path(config_path), target, folder, config)
+        elif as_of:
+            settings, layout = opened(str(config), None)
+            runner.prepare(with_as_of(settings, layout, as_of), layout, log_console())
         layout = walk(str(config), None if folder is None else str(folder))
         if output is not None:
             with replacing_folder(output) as copy:
@@ -209,6 +219,8 @@ def run_stage(name: str, config: str, folder: str | None) -> str:
     settings, layout = opened(config, folder)
     stage, console = stage_named(name), log_console()
     tell = kept_for(settings, layout, logged_to(get_run_logger()))
+    if settings.as_of is not None and not stage.reads:
+        get_run_logger().info("as of %s: rows from then on are not seen", shown_moment(settings.as_of))
     if folder is None:
         cache = runner.prepare(settings, layout, console)
         runner.bring_up_to_date(stage, cache.causes([stage])[name], cache, settings, layout, console, tell)
@@ -223,7 +235,8 @@ def opened(config: str, folder: str | None) -> tuple[Settings, Layout]:
     path = Path(config)
     settings = load_settings(path)
     if folder is None:
-        return settings, layout_of(settings, path, find_project(path))
+        layout = layout_of(settings, path, find_project(path))
+        return with_as_of(settings, layout), layout
     return settings, table_layout(settings.name, Path(folder), path)
 
 

@@ -39,10 +39,9 @@ app.add_typer(records, name="records")
 monitor = typer.Typer(no_args_is_help=True, help="What rows seen now are beside those the model was made from.")
 app.add_typer(monitor, name="monitor")
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="the pipeline's settings")]
-CONFIG = Path("configs/training_config.yaml")
-ServingConfig = Annotated[Path, typer.Option("--config", "-c", help="the server's settings")]
-SERVING_CONFIG = Path("configs/serving_config.yaml")
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="the pipeline's settings; default: this project's")]
+ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the server's settings; default: this project's")]
+AsOf = Annotated[str | None, typer.Option(help="see no row at or after this moment (UTC); newest: all; default: as the last run was told")]
 Since = Annotated[datetime | None, typer.Option(help="from this moment on (UTC)")]
 Until = Annotated[datetime | None, typer.Option(help="before this moment (UTC)")]
 ModelName = Annotated[str | None, typer.Option("--model", help="only this name in the URL")]
@@ -85,57 +84,82 @@ def _end_with(error: str) -> NoReturn:
 
 @app.command()
 def run(
-    config: Config = CONFIG,
+    config: Config = None,
     force: Annotated[bool, typer.Option("--force", help="run every stage, stale or not")] = False,
     start: Annotated[str | None, typer.Option("--from", help="run this stage and all after it, stale or not")] = None,
     stop: Annotated[str | None, typer.Option("--to", help="stop after this stage")] = None,
+    as_of: AsOf = None,
 ) -> None:
     """Bring the pipeline up to date: run the stages that are stale, and say why each is."""
     from mlops_pipeline.pipeline import runner
+    from mlops_pipeline.pipeline.render import with_as_of
 
     settings, layout, console = _opened(config)
+    settings = with_as_of(settings, layout, as_of)
     runner.run(settings, layout, console, force=force, start=start, stop=stop)
+    if stop is None:
+        from mlops_pipeline.pipeline.made import made
+
+        for line in made(settings, layout):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
-def status(config: Config = CONFIG) -> None:
+def status(config: Config = None, as_of: AsOf = None) -> None:
     """Say which stages are stale, and the cause of each: data, settings, code, environment or a missing output."""
+    from mlops_pipeline.config.moments import shown_moment
+    from mlops_pipeline.events import Cause
     from mlops_pipeline.pipeline import runner
     from mlops_pipeline.pipeline.definition import STAGES
+    from mlops_pipeline.pipeline.render import with_as_of
 
     settings, layout, console = _opened(config)
+    settings, asked = with_as_of(settings, layout), with_as_of(settings, layout, as_of)
     causes = runner.prepare(settings, layout, console).causes()
+    if settings.as_of is not None:
+        console.print(f"as of {shown_moment(settings.as_of)}: rows from then on are not seen", markup=False)
+    if asked.as_of != settings.as_of:  # which this command does not store
+        causes[STAGES[0].name].append(Cause("settings", f"as-of: `mlops run --as-of {as_of}` would change it"))
     if not any(causes.values()):
         causes[STAGES[-1].name] = runner.registry_causes(settings, layout)
     waits_for = ""
+    stages_of: dict[Cause, list[str]] = {}
     for stage in STAGES:
         found = causes[stage.name]
         if found:
-            console.print(f"[yellow]▸[/yellow] {stage.name:<9} stale", markup=True)
+            short = "; ".join(cause.kind for cause in found if not cause.detail)
+            console.print(f"[yellow]▸[/yellow] {stage.name:<9} stale{short and f': {short}'}", markup=True)
         elif waits_for:
             console.print(f"· {stage.name:<9} [dim]runs if {waits_for} makes something new[/dim]", markup=True)
         else:
             console.print(f"[green]✓[/green] {stage.name:<9} up to date", markup=True)
         waits_for = waits_for or (stage.name if found else "")
         for cause in found:
-            console.print(f"            {cause}")
+            if cause.detail:
+                stages_of.setdefault(cause, []).append(stage.name)
+    for cause, names in stages_of.items():
+        console.print(f"  {cause} ({'every stage' if len(names) == len(STAGES) else ', '.join(names)})")
 
 
 @app.command(hidden=True)
 def stage(
     name: str,
-    config: Config = CONFIG,
+    config: Config = None,
     inputs: Annotated[list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="where one of its inputs lies")] = None,
     outputs: Annotated[list[str] | None, typer.Option("--output", metavar="NAME=PATH", help="where a copy of an output goes")] = None,
+    as_of: AsOf = None,
 ) -> None:
     """Run one stage without asking the cache; DVC calls this, and orchestrators whose tasks share no folder."""
     from mlops_pipeline.events import kept_for
     from mlops_pipeline.lines import shown_on
     from mlops_pipeline.pipeline.artifacts import run_stage
     from mlops_pipeline.pipeline.definition import stage_named
-    from mlops_pipeline.pipeline.render import refuse_an_old_definition
+    from mlops_pipeline.pipeline.render import refuse_an_old_definition, with_as_of
 
     settings, layout, console = _opened(config)
+    if as_of and stage_named(name).reads:
+        raise PipelineError(f"--as-of {as_of}: is for the stage that reads the sources: leave it out for '{name}'")
+    settings = with_as_of(settings, layout, as_of)
     refuse_an_old_definition(settings, layout)
     tell = kept_for(settings, layout, shown_on(console))
     run_stage(stage_named(name), settings, layout, console, tell, inputs=inputs or (), outputs=outputs or ())
@@ -143,16 +167,16 @@ def stage(
 
 @app.command()
 def render(
-    config: Config = CONFIG,
+    config: Config = None,
     target: Annotated[str | None, typer.Option(help="dvc, argo, metadata, airflow or kubeflow; default: what the project keeps")] = None,
     output: Annotated[Path | None, typer.Option(help="file to write, for argo the folder; default: standard output, or its place")] = None,
     check: Annotated[bool, typer.Option("--check", help="write nothing; fail if a file is not current")] = False,
 ) -> None:
     """Write the files of other programs (dvc.yaml, Argo, Airflow, Kubeflow) and metadata.json from the one definition."""
-    from mlops_pipeline.pipeline.render import rendered
+    from mlops_pipeline.pipeline.render import rendered, with_as_of
 
     settings, layout, console = _opened(config)
-    for file in rendered(settings, layout, target, output):
+    for file in rendered(with_as_of(settings, layout), layout, target, output):
         if file.path is None:
             sys.stdout.flush()
             sys.stdout.buffer.write(file.text.encode())  # a file's content, whatever the terminal can show
@@ -172,15 +196,15 @@ def predict(
     source: Annotated[Path, typer.Option("--input", help="CSV or Parquet file with the model's columns")],
     target: Annotated[Path, typer.Option("--output", help="CSV or Parquet file to write")],
     model: Annotated[Path | None, typer.Option(help="model folder; default: the champion")] = None,
-    config: Config = CONFIG,
+    config: Config = None,
 ) -> None:
     """Predict a table of any size with the champion; rows that break its schema are kept aside with the reason."""
     from mlops_pipeline.inference.batch import predict_file
 
-    _, layout, console = _opened(config)
+    settings, layout, console = _opened(config)
     folder = model or layout.best_model
     if not folder.exists():
-        raise PipelineError(f"{folder}: there is no champion yet: run `mlops run` first, or name a folder with --model")
+        raise PipelineError(f"{folder}: {_without(settings, layout, model)}, or name a folder with --model")
     done = predict_file(folder, source, target, console)
     console.print(f"{done.rows:,} rows predicted into {target} in {done.seconds:.1f} s ({done.engine})")
     for note in done.notes:
@@ -191,18 +215,20 @@ def predict(
 
 @app.command()
 def serve(
-    config: ServingConfig = SERVING_CONFIG,
+    config: ServingConfig = None,
     model: Annotated[str | None, typer.Option(help="serve only this: an alias, a version number or a model folder")] = None,
     port: Annotated[int | None, typer.Option(help="port; 0 takes a free one")] = None,
     host: Annotated[str | None, typer.Option(help="address to listen on; beyond loopback only with API keys")] = None,
     workers: Annotated[int | None, typer.Option(help="processes that share the port")] = None,
 ) -> None:
     """Put the champion behind HTTP: MLflow's protocol, the Open Inference Protocol, and a page at /."""
+    from mlops_pipeline.config.finding import serving_config
     from mlops_pipeline.config.serving import load_serving, only_model
     from mlops_pipeline.serving.supervisor import serve as serve_until_stopped
 
-    settings = load_serving(config, host=host, port=port, workers=workers, **only_model(model))
-    serve_until_stopped(settings, config)
+    path = serving_config(config)
+    settings = load_serving(path, host=host, port=port, workers=workers, **only_model(model))
+    serve_until_stopped(settings, path)
 
 
 @app.command()
@@ -246,13 +272,14 @@ def key() -> None:
 
 @app.command()
 def parts(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help=f"the pipeline's settings; default: {CONFIG} if there")] = None,
+    config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="print it for a program")] = False,
 ) -> None:
     """Say what estimators, encoders, metrics, checks, gate rules, formats and stores there are, whose, and which are used here."""
+    from mlops_pipeline.config.finding import pipeline_here
     from mlops_pipeline.config.pipeline import load_settings, parts_listed
 
-    path = config or (CONFIG if CONFIG.is_file() else None)
+    path = config or pipeline_here()
     listed = parts_listed(load_settings(path) if path else None)
     if as_json:
         print(json.dumps(listed, indent=2))
@@ -269,43 +296,129 @@ def parts(
 
 @app.command("config")
 def show_config(
-    config: Config = CONFIG,
+    config: Config = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema instead")] = False,
     serving: Annotated[bool, typer.Option("--serving", help="the server's settings, not the pipeline's")] = False,
 ) -> None:
     """Print the resolved settings, every default filled in, or their JSON schema."""
+    from mlops_pipeline.config.finding import pipeline_config, pipeline_here, serving_config, serving_here
+
     if serving:
         from mlops_pipeline.config.serving import load_serving, serving_schema, shown_serving
 
-        path = SERVING_CONFIG if config == CONFIG else config
-        print(serving_schema(path) if schema else json.dumps(shown_serving(load_serving(path)), indent=2))
+        print(
+            serving_schema(config or serving_here())
+            if schema
+            else json.dumps(shown_serving(load_serving(serving_config(config))), indent=2)
+        )
         return
     from mlops_pipeline.config.pipeline import json_schema, load_settings, shown_settings
 
-    print(json_schema(config) if schema else json.dumps(shown_settings(load_settings(config)), indent=2))
+    if schema:
+        print(json_schema(config or pipeline_here()))
+        return
+    print(json.dumps(shown_settings(load_settings(pipeline_config(config))), indent=2))
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="the folder to make")],
+    data: Annotated[Path | None, typer.Option("--data", help="your CSV or Parquet table; it is copied into the project")] = None,
+    target: Annotated[str | None, typer.Option("--target", help="the column to predict")] = None,
+    example: Annotated[str | None, typer.Option("--example", help="a project that is there to be looked at: flights")] = None,
+) -> None:
+    """Make a project of your own: Git, DVC, settings for your table, a README, a place for parts, a test, CI."""
+    from mlops_pipeline.project import new as make
+
+    made = make(folder, data, target, example)
+    console = terminal.opened()
+    for line in (made.split, *made.notes, f"{folder}: a project with a pipeline called {made.name}"):
+        if line:
+            console.print(line, markup=False)
+    here = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    described = example is not None or data is not None
+    steps = f"{here}mlops run" if described else f"{here}mlops init --input FILE --target COLUMN"
+    console.print(f"next: {steps}{'' if described else ', with your table'}; README.md says what else there is", markup=False)
+
+
+@app.command()
+def upgrade(
+    yes: Annotated[bool, typer.Option("--yes", help="write without asking; what you have changed is left as it is")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="write over what you have changed too")] = False,
+) -> None:
+    """Bring the project's own files (CI, Makefile, schemas, .gitignore, dvc.yaml) to this version, after showing what changes."""
+    from mlops_pipeline.config.finding import project_here
+    from mlops_pipeline.project import upgrade as found
+    from mlops_pipeline.project import write
+
+    project = project_here()
+    changes, notes = found(project)
+    for change in changes:
+        print(change.diff(), end="")
+    kept = [change for change in changes if change.mine and not overwrite]
+    for line in (*notes, *(f"{change.shown} was changed by you: it is left as it is; --overwrite takes ours" for change in kept)):
+        print(line)
+    wanted = [change for change in changes if change not in kept]
+    if not wanted:
+        print("nothing to write: the project is up to date")
+        return
+    names = ", ".join(change.shown for change in wanted)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise PipelineError(f"{names}: nothing is written without a yes: `mlops upgrade --yes`")
+        if not typer.confirm(f"write {names}?"):
+            print("nothing is written")
+            return
+    write(project, wanted)
+    print(f"{names} written: look at `git diff`, and commit it")
 
 
 @app.command()
 def init(
-    source: Annotated[Path, typer.Option("--input", help="your CSV or Parquet table")],
     target: Annotated[str, typer.Option("--target", help="the column to predict")],
-    output: Annotated[Path, typer.Option("--output", help="where to write the settings")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", help="your table: CSV and other text, Parquet, Excel, JSON; a folder or a pattern of such files"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="where to write the settings; default: configs/training_config.yaml")
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--source", help="KEY=VALUE of dataset.source: delimiter=tab; or sql=… and uri=… in place of --input"),
+    ] = None,
 ) -> None:
-    """Write a settings file for your own table: columns and kinds from its first rows, everything else to your taste."""
-    from mlops_pipeline.scaffold import starter
+    """Write a settings file for your own table: columns and kinds from all its rows, everything else to your taste."""
+    from contextlib import nullcontext
 
-    if output.exists():
-        raise PipelineError(f"--output {output}: exists already: name a new file")
-    made = starter(source, target, output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(made.text, encoding="utf-8")
+    from mlops_pipeline.config.dataset import given_of_source
+    from mlops_pipeline.config.finding import PIPELINE, option_for, project_here
+    from mlops_pipeline.scaffold import SCHEMA_LINE, name_from, starter
+    from mlops_pipeline.tables.columns import as_table
+    from mlops_pipeline.tables.database import queried
+
+    project = project_here()
+    place = output or project / PIPELINE
+    keys = given_of_source(given or [], with_place=source is None)
+    if place.exists():
+        other = name_from(source.stem if source is not None else target)
+        raise PipelineError(f"--output {place}: exists already: name a new file, such as configs/{other}.yaml")
+    name = name_from(project.name) if output is None else None
+    with nullcontext(source) if source is not None else queried(keys, project) as table:
+        made = starter(table, target, place, name=name, given=keys)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    head = f"{SCHEMA_LINE}\n" if place.with_name("training_config.schema.json").is_file() else ""
+    place.write_text(head + made.text, encoding="utf-8")
     console = terminal.opened()
+    console.print(as_table(made.columns))
     console.print(made.split)
-    console.print(f"{output} written: read it, then `mlops run --config {shlex.quote(str(output))}`")
+    if not any((folder / ".dvc").is_dir() for folder in place.resolve().parents):
+        console.print("this is no project yet: `git init && dvc init` makes it one; `mlops new DIR` makes one with all that belongs to it")
+    console.print(f"{place} written: read it, then `mlops run{option_for(place)}`")
 
 
 @app.command()
-def doctor(config: Config = CONFIG) -> None:
+def doctor(config: Config = None) -> None:
     """Say what of the environment works, what is missing, and how to mend it."""
     from mlops_pipeline.doctor import examine
 
@@ -319,7 +432,7 @@ def doctor(config: Config = CONFIG) -> None:
 
 
 @models.command("list")
-def list_models(config: Config = CONFIG) -> None:
+def list_models(config: Config = None) -> None:
     """Every version, newest first."""
     import datetime
 
@@ -337,16 +450,17 @@ def list_models(config: Config = CONFIG) -> None:
 
 
 @models.command("show")
-def show_model(version: Annotated[int | None, typer.Argument(help="default: the champion")] = None, config: Config = CONFIG) -> None:
+def show_model(version: Annotated[int | None, typer.Argument(help="default: the champion")] = None, config: Config = None) -> None:
     """One version: digest, run, held-out data and the gate's reasons."""
     model, console = _registered_model(config)
     found = model.get(version) if version is not None else model.champion()
     if found is None:
-        raise PipelineError(f"{model.name}: has no champion yet: run `mlops run`, or name a version")
+        raise PipelineError(f"{model.name}: {model.without_champion()}, or name a version")
     console.print(_line((f"{model.name} version {found.number}", "bold"), " (champion)" if found.is_champion else ""))
     facts = {
         "content": found.content_sha256,
         "weights": found.model_sha256,
+        "judged as": found.judged_sha256 and f"{found.judged_sha256}, then fitted again on all rows",
         "evaluated on": found.evaluated_on,
         "run": found.run_id,
         "rolled back": found.rolled_back,
@@ -362,7 +476,7 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
 def promote(
     version: int,
     override: Annotated[str | None, typer.Option(help="why, if the gate said no; kept with the version")] = None,
-    config: Config = CONFIG,
+    config: Config = None,
 ) -> None:
     """Make a version champion by hand."""
     from mlops_pipeline.events import ChampionChanged, kept_for
@@ -391,7 +505,7 @@ def promote(
 
 
 @models.command()
-def rollback(config: Config = CONFIG) -> None:
+def rollback(config: Config = None) -> None:
     """Make the former champion champion again."""
     from mlops_pipeline.events import ChampionChanged, kept_for
     from mlops_pipeline.lines import shown_on
@@ -422,7 +536,7 @@ def show_records(
     until: Until = None,
     model: ModelName = None,
     version: Version = None,
-    config: ServingConfig = SERVING_CONFIG,
+    config: ServingConfig = None,
 ) -> None:
     """The newest predictions, the last one lowest."""
     from mlops_pipeline.records.show import show
@@ -437,7 +551,7 @@ def export_records(
     until: Until = None,
     model: ModelName = None,
     version: Version = None,
-    config: ServingConfig = SERVING_CONFIG,
+    config: ServingConfig = None,
 ) -> None:
     """Every prediction with its features, a row each, as a table that any tool reads."""
     from mlops_pipeline.records.reading import export
@@ -464,9 +578,10 @@ def monitor_report(
     ] = None,
     drift_share: Annotated[float, typer.Option(help="the dataset has drifted when this share of its columns has")] = 0.5,
     fail_on_drift: Annotated[bool, typer.Option("--fail-on-drift", help="end with 1 if the dataset has drifted")] = False,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help=f"the pipeline's settings; default: {CONFIG} if there")] = None,
+    config: Config = None,
 ) -> None:
     """Compare two tables: missing values, drift, the model's quality, a median; a page and JSON."""
+    from mlops_pipeline.config.finding import pipeline_here
     from mlops_pipeline.monitoring.command import report
 
     made = report(
@@ -477,7 +592,7 @@ def monitor_report(
         until=until,
         output=output,
         config=config,
-        default_config=CONFIG,
+        default_config=None if config else pipeline_here(),
         target=target,
         prediction=prediction,
         quantile_column=quantile_column,
@@ -487,11 +602,22 @@ def monitor_report(
         sys.exit(1)
 
 
-def _records_of(config: Path) -> RecordStore:
+def _without(settings: Settings, layout: Layout, model: Path | None) -> str:
+    from mlops_pipeline.config.finding import option_for
+    from mlops_pipeline.registry.champion import registered_model
+
+    if model is not None:
+        return "does not exist"
+    return registered_model(settings, layout).without_champion(option_for(layout.config))
+
+
+def _records_of(config: Path | None) -> RecordStore:
+    from mlops_pipeline.config.finding import serving_config
     from mlops_pipeline.config.serving import load_serving
     from mlops_pipeline.server_layout import place_of
 
-    return place_of(load_serving(config), config).store
+    path = serving_config(config)
+    return place_of(load_serving(path), path).store
 
 
 def _line(*parts: str | tuple[str, str]) -> Any:
@@ -501,15 +627,17 @@ def _line(*parts: str | tuple[str, str]) -> Any:
     return Text.assemble(*parts)
 
 
-def _opened(config: Path) -> tuple[Settings, Layout, Console]:
+def _opened(config: Path | None) -> tuple[Settings, Layout, Console]:
+    from mlops_pipeline.config.finding import pipeline_config
     from mlops_pipeline.config.pipeline import load_settings
     from mlops_pipeline.layout import find_project, layout_of
 
-    settings = load_settings(config)
-    return settings, layout_of(settings, config, find_project(config)), terminal.opened()
+    path = pipeline_config(config)
+    settings = load_settings(path)
+    return settings, layout_of(settings, path, find_project(path)), terminal.opened()
 
 
-def _registered_model(config: Path) -> tuple[RegisteredModel, Any]:
+def _registered_model(config: Path | None) -> tuple[RegisteredModel, Any]:
     from mlops_pipeline.registry.champion import registered_model
 
     settings, layout, console = _opened(config)

@@ -9,10 +9,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlops_pipeline import plugins
+from mlops_pipeline.config.finding import pipeline_config
 from mlops_pipeline.config.pipeline import Settings, load_settings, tracking_uri
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import Layout, find_project, layout_of
+from mlops_pipeline.pipeline.render import LOCK, is_installed
 
 
 @dataclass(frozen=True)
@@ -33,17 +36,21 @@ PROGRAMS = {
 }
 
 
-def examine(config: Path) -> list[Finding]:
+def examine(given: Path | None) -> list[Finding]:
     """Look at Python, the locked libraries, the project, the configuration, the stores and the optional programs."""
-    findings = [_python()]
+    findings = [_python(), _package(), _git()]
+    programs = PROGRAMS
     try:
+        config = pipeline_config(given)
         settings = load_settings(config)
         findings.append(Finding("configuration", True, f"{config} is valid ({settings.name})"))
         layout = layout_of(settings, config, find_project(config))
         findings += [Finding("project", True, str(layout.project)), _lock(layout), _store(settings, layout)]
+        # What this repository's tests and pictures need is nothing to a project of one's own.
+        programs = {} if is_installed(layout) else PROGRAMS
     except PipelineError as error:
-        findings.append(Finding("configuration", False, str(error), "mend the line it names"))
-    findings += [_program(name, *facts) for name, facts in PROGRAMS.items()]
+        findings.append(Finding("configuration", False, str(error), "mend what it names"))
+    findings += [_program(name, *facts) for name, facts in programs.items()]
     return findings
 
 
@@ -52,8 +59,21 @@ def _python() -> Finding:
     return Finding("python", (3, 11) <= sys.version_info[:2] <= (3, 13), version, "use Python 3.11, 3.12 or 3.13")
 
 
+def _package() -> Finding:
+    return Finding(plugins.DISTRIBUTION, True, f"{importlib.metadata.version(plugins.DISTRIBUTION)} in {Path(__file__).parent}")
+
+
+def _git() -> Finding:
+    place = shutil.which("git")
+    return Finding("git", place is not None, place or "not installed (a project is kept in it)", "apt-get install git", optional=True)
+
+
 def _lock(layout: Layout) -> Finding:
     if not layout.lock.exists():
+        if is_installed(layout):
+            return Finding(
+                "libraries", True, f"as installed: the project pins none in a requirements.txt; {LOCK} notes what results depend on"
+            )
         return Finding("libraries", False, "requirements.txt is missing", "restore it with git checkout", optional=True)
     pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)( *;[^\\\n]*)?", layout.lock.read_text(encoding="utf-8"), re.MULTILINE)
     wrong, missing = [], []
@@ -67,8 +87,13 @@ def _lock(layout: Layout) -> Finding:
         if installed != pinned and not marker:
             wrong.append(f"{name} {installed} instead of {pinned}")
     if wrong or missing:
-        return Finding("libraries", False, "; ".join([*wrong[:3], *(f"{name} is missing" for name in missing[:3])]), "make setup")
-    return Finding("libraries", True, f"{len(pins)} at the lock's versions")
+        remedy = "pip install -r requirements.txt, or `mlops upgrade` to pin what is here" if is_installed(layout) else "make setup"
+        return Finding("libraries", False, "; ".join([*wrong[:3], *(f"{name} is missing" for name in missing[:3])]), remedy)
+    return Finding(
+        "libraries",
+        True,
+        f"{len(pins)} at the version that requirements.txt pins" if len(pins) == 1 else f"{len(pins)} at the lock's versions",
+    )
 
 
 def _store(settings: Settings, layout: Layout) -> Finding:

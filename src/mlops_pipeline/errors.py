@@ -57,4 +57,14 @@ def without_secrets(text: str) -> str:
 def one_line(error: object, limit: int = 200) -> str:
     """What another library says, folded into part of one line, without the users, passwords and tokens in it."""
     said = " ".join(str(error)[:LONGEST].split())
-    return re.sub(r"://\S*@", "://…@", without_secrets(said))[:limit]
+    text = re.sub(r"://\S*@", "://…@", without_secrets(said))
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def first_sentences(error: object, limit: int = 300) -> str:
+    """As much of what another library says as are whole sentences within a limit; one that is longer is cut with a sign."""
+    text = one_line(error, 10_000)
+    if len(text) <= limit:
+        return text
+    end = text.rfind(". ", 0, limit)
+    return text[: end + 1] if end > 0 else one_line(text, limit)

@@ -1,6 +1,7 @@
 """Where one pipeline's files lie: every path of it is spelled here and nowhere else."""
 
 from dataclasses import dataclass
+from glob import has_magic
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -25,6 +26,11 @@ class Layout:
         return self.root / "data/raw" / f"{self.name}.parquet"
 
     @property
+    def snapshot(self) -> Path:
+        """The rows that a source's query gave when it was last asked."""
+        return self.root / "data/raw" / f"{self.name}.snapshot.parquet"
+
+    @property
     def quarantine(self) -> Path:
         return self.root / "data/raw" / f"{self.name}.quarantine.csv"
 
@@ -47,6 +53,11 @@ class Layout:
     @property
     def validation_html(self) -> Path:
         return self.root / "data/validation" / f"{self.name}.report.html"
+
+    @property
+    def columns(self) -> Path:
+        """What becomes of each column (:class:`mlops_pipeline.tables.columns.ColumnUse`)."""
+        return self.root / "data/validation" / f"{self.name}.columns.json"
 
     @property
     def train(self) -> Path:
@@ -81,6 +92,11 @@ class Layout:
     @property
     def registration(self) -> Path:
         return self.root / "models/artifacts/registration.json"
+
+    @property
+    def report(self) -> Path:
+        """The evaluation as a page, the gate's verdict first."""
+        return self.root / "models/artifacts/report.html"
 
     @property
     def best_model(self) -> Path:
@@ -124,9 +140,40 @@ class Layout:
     def default_tracking_uri(self) -> str:
         return sqlite_uri(self.mlflow / "mlflow.db")
 
+    def source_files(self, source: str) -> list[Path]:
+        """The files that a source's path names, in the order of their names; none of the pipeline's own."""
+        own = {
+            self.raw,
+            self.snapshot,
+            self.quarantine,
+            self.ingest_report,
+            self.target_words,
+            self.quarantine.with_suffix(".rejected.csv"),
+        }
+        return [file for file in files_of(self.project / source) if file not in own]
+
     def relative(self, path: Path) -> str:
         """A path as the project's files spell it; absolute if it lies elsewhere."""
         return path.relative_to(self.project).as_posix() if path.is_relative_to(self.project) else str(path)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file of a path, the files in it if it is a folder, or those that it matches as a pattern; hidden ones are none of them."""
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    folder = fixed_part(path)
+    pattern = str(path.relative_to(folder))
+    found = folder.glob(pattern) if has_magic(pattern) else ()
+    return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
+
+
+def fixed_part(path: Path) -> Path:
+    """What there is of a path: itself, or the folder in which its pattern looks, whatever signs that is called by; a file is none."""
+    if path.exists() or not any(map(has_magic, path.parts)):
+        return path
+    return next((folder for folder in path.parents if folder.is_dir()), Path())
 
 
 SQLITE = "sqlite:///"

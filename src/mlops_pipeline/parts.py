@@ -4,6 +4,7 @@ from mlops_pipeline.contract.task import TASKS
 from mlops_pipeline.plugins import Check, Encoder, Estimator, GateRule, Metric, ModelFormat, Module, Store
 
 _estimators = Module("mlops_pipeline.modelling.estimators")
+_candidates = Module("mlops_pipeline.modelling.candidates")
 _metrics = Module("mlops_pipeline.modelling.metrics")
 _checks = Module("mlops_pipeline.tables.checks")
 _gate = Module("mlops_pipeline.modelling.gate")
@@ -30,6 +31,17 @@ ESTIMATORS = (
         search=_estimators.search_logistic_regression,
     ),
     Estimator(
+        "ridge", _estimators.ridge, "A linear model with an L2 penalty", tasks=VALUES, encoder="one_hot", search=_estimators.search_ridge
+    ),
+    Estimator(
+        "elastic_net",
+        _estimators.elastic_net,
+        "A linear model with an L1 and L2 penalty that folds find",
+        tasks=VALUES,
+        encoder="one_hot",
+        search=_estimators.search_elastic_net,
+    ),
+    Estimator(
         "hist_gradient_boosting",
         _estimators.hist_gradient_boosting,
         "Gradient-boosted trees on histograms, scikit-learn's",
@@ -42,12 +54,17 @@ ESTIMATORS = (
         search=_estimators.search_lightgbm,
         requirements=("lightgbm",),
     ),
+    Estimator(
+        "auto", _candidates.candidates, "The best of the others by folds of the training rows, within train.time_budget_s", race=True
+    ),
     Estimator("dummy", _estimators.dummy, "The training rows' class shares or mean: what any model must beat"),
 )
 
 ENCODERS = (
     Encoder("ordinal", _estimators.ordinal, "Numbers as they are, categories numbered; for trees"),
     Encoder("ordinal_imputed", _estimators.ordinal_imputed, "The same with the median for what is missing"),
+    Encoder("native", _estimators.native, "As ordinal, and LightGBM is told which columns are categories"),
+    Encoder("target_mean", _estimators.target_mean, "As one_hot, categories by the target's mean of each level, cross-fitted"),
     Encoder("one_hot", _estimators.one_hot, "Numbers imputed and scaled, a column for each category; for linear models"),
 )
 

@@ -68,7 +68,8 @@ class Estimator(Part):
 
     With ``settings`` it is ``function(task, seed, settings)``, and ``train.params`` are those. ``search(trial)`` says where Optuna looks
     for better ones. ``trusted`` are the types, beyond skops's own list, that a fitted one is made of; ``requirements`` the
-    distributions that loading it needs. ``format`` is the model format that it is saved in.
+    distributions that loading it needs. ``format`` is the model format that it is saved in. Of ours alone: with ``race`` it is none
+    itself, but ``function(task, shape)`` names candidates, of which the training rows choose one.
     """
 
     KIND: ClassVar[str] = "estimator"
@@ -79,6 +80,7 @@ class Estimator(Part):
     trusted: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     format: str = "skops"
+    race: bool = False
 
 
 @dataclass(frozen=True)

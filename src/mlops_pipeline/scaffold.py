@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -10,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mlops_pipeline.config.dataset import Column, Kind, Source
-from mlops_pipeline.config.pipeline import Settings, settings_of
-from mlops_pipeline.contract.values import FALSE_WORDS, TRUE_WORDS
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.config.dataset import Column, Source
+from mlops_pipeline.config.finding import FOLDER
+from mlops_pipeline.config.pipeline import USUAL_METRICS, Settings, project_of, settings_of
+from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.layout import files_of
+from mlops_pipeline.tables import kinds
 from mlops_pipeline.tables.cast import cast_columns
-from mlops_pipeline.tables.source import read_file
+from mlops_pipeline.tables.columns import LEFT_OUT, ColumnUse, described_use
+from mlops_pipeline.tables.dialect import Found, found
+from mlops_pipeline.tables.profile import profiled
+from mlops_pipeline.tables.source import one_ahead, read_files
 
 if TYPE_CHECKING:
     import polars as pl
-
-FEW_CATEGORIES = 50
-"""A text column with at most this many values, or half as many as rows, is a category; with more it is free text."""
 
 FEW_ROWS = 100
 
@@ -33,8 +37,21 @@ HELD_OUT = 0.2
 
 HELD_OUT_AT_MOST = 0.4
 
+ROWS = "\0rows"
+
+CHUNK_MB = 4
+
 TIMELESS = 0.01
 """With a larger share of rows without a time, the column is not the one that orders the rows."""
+
+
+SCHEMA_LINE = "# yaml-language-server: $schema=training_config.schema.json"
+"""What tells an editor by which schema to check the settings beside it."""
+
+HEAD = """\
+# Written by `mlops init`: check each column's kind, and list under known_after_outcome what is known only afterwards.
+# What is not here has its default: `mlops config` prints all of it.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,32 @@ class Starter:
 
     text: str
     split: str
+    columns: list[ColumnUse]
+
+
+@dataclass(frozen=True)
+class Described:
+    """A table's settings as a plain mapping, and its columns as they are described."""
+
+    content: dict[str, Any]
+    columns: dict[str, kinds.Described]
+
+    def said(self, settings: Settings) -> list[str]:
+        """What the file says of its columns, a line each."""
+        lines = [f"'{use.name}' is no feature: {use.why}." for use in self.uses(settings) if use.use == LEFT_OUT]
+        nothing: dict[str, list[str]] = {}
+        for name, one in self.columns.items():
+            for word, count in one.nothing:
+                nothing.setdefault(word, []).append(f"{name} ({count:,})")
+        lines += [
+            f"'{word}' stands for null in {', '.join(where[:6])}{' and others' if len(where) > 6 else ''}."
+            for word, where in nothing.items()
+        ]
+        return lines + [f"'{name}': {one.note}." for name, one in self.columns.items() if one.note]
+
+    def uses(self, settings: Settings) -> list[ColumnUse]:
+        """Each column, its kind and whether it is used, and why not."""
+        return [described_use(name, settings, one.kind, one.left_out, one.note) for name, one in self.columns.items()]
 
 
 @dataclass(frozen=True)
@@ -53,69 +96,114 @@ class ByTime:
     test_from: str
 
 
-def starter(source: Path, target: str, output: Path) -> Starter:
-    """Settings for a table: its columns' kinds from the first chunk of rows, the task from the target's kind.
+def starter(
+    source: Path, target: str, output: Path, *, path: str | None = None, name: str | None = None, given: Mapping[str, Any] | None = None
+) -> Starter:
+    """Settings for a table: how it is written (what is not ``given``), its columns' kinds and use, the task from the target's kind.
 
-    It is split by time if exactly one column tells the time. Raises :class:`PipelineError` if the table cannot be read or has
-    no such target.
+    It is split by time if exactly one column tells the time. ``path`` is the table's place in the project, where that is not ``source``.
+    A pipeline that is given a ``name`` has the project to itself; others keep their files in a folder of their own. Raises
+    :class:`PipelineError` if the table cannot be read or has no such target.
     """
-    name = "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "_" for c in output.stem).strip("_-") or "pipeline"
-    path = source.as_posix()
-    content = described(source, path, target, name, root=f"pipelines/{name}")
+    root = "."
+    if name is None:
+        name = name_from(output.stem)
+        root = f"pipelines/{name}"
+    written = found(_first_of(source), (target,), given)
+    table = described(source, path or in_project(source, output), target, name, root, written)
+    content = table.content
     by_time, why = _by_time(source, content["dataset"])
     if by_time is not None:
         content["dataset"] = _after(content["dataset"], "task", time_column=by_time.column)
         content["split"] = {"kind": "time", "test_from": by_time.test_from}
-    settings_of(content, str(output))
-    head = "# Written by `mlops init`: check each column's kind, and list under known_after_outcome what is known only afterwards.\n"
+        content["features"] = {**content.get("features", {}), "time_column": True}
+    if "sql" in (given or {}):
+        found_words = {key: value for key, value in content["dataset"]["source"].items() if key == "null_values"}
+        content["dataset"]["source"] = dict(given or {}) | found_words
+    settings = settings_of(content, str(output))
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
-    comment = textwrap.fill(why, 110, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False)
-    return Starter(head + text.replace("\nsplit:\n", f"\n{comment}\nsplit:\n", 1), why)
+    for key, comment in (("  source", written.notes), ("  columns", table.said(settings)), ("split", [why])):
+        indent = key[: len(key) - len(key.lstrip())]
+        text = text.replace(f"\n{key}:", f"\n{''.join(_comment(one_line(note), indent) for note in comment)}{key}:", 1)
+    return Starter(HEAD + text, "\n".join([*written.notes, why]), table.uses(settings))
+
+
+def _comment(text: str, indent: str) -> str:
+    before = f"{indent}# "
+    lines = textwrap.fill(text, 110, initial_indent=before, subsequent_indent=before, break_long_words=False, break_on_hyphens=False)
+    return lines + "\n"
+
+
+def name_from(words: str) -> str:
+    """A pipeline's name out of a file's or a folder's."""
+    return "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "_" for c in words).strip("_-") or "pipeline"
+
+
+def in_project(source: Path, output: Path) -> str:
+    """A table's place as settings at ``output`` spell it: relative to their project, or to the folder that is to become one."""
+    project, here = project_of(output), Path.cwd()
+    if not (project / ".dvc").is_dir():
+        project = here if output.resolve().is_relative_to(here) else project.parent if project.name == FOLDER else project
+    return Path(os.path.relpath(source.resolve(), project)).as_posix()
 
 
 def settings_for_table(source: Path, target: str, name: str, **changes: Any) -> Settings:
     """Settings for a table as :func:`starter` would describe it, with some sections replaced."""
-    content = described(source, str(source.resolve()), target, name, root=".")
+    content = described(source, str(source.resolve()), target, name, ".", found(_first_of(source), (target,))).content
     return settings_of({**content, **changes}, str(source))
 
 
-def described(source: Path, path: str, target: str, name: str, root: str) -> dict[str, Any]:
-    """The settings as a plain mapping."""
-    frame = next(iter(read_file(source, Source(path=path), 8)), None)
-    if frame is None or not frame.frame.height:
+def _first_of(source: Path) -> Path:
+    """The file itself, or the first of a folder or a pattern."""
+    return next(iter(files_of(source)), source)
+
+
+def described(source: Path, path: str, target: str, name: str, root: str, written: Found) -> Described:
+    """The settings as a plain mapping, and every column with its kind and use. Raises :class:`PipelineError`."""
+    read_as = Source(path=path, **written.settings)
+    plain = read_as.model_copy(update={"null_values": ("",)})
+    held = profiled(lambda: one_ahead(read_files(files_of(source), plain, CHUNK_MB)))
+    rows = max((column.rows for column in held.values()), default=0)
+    if not rows:
         raise PipelineError(f"{source}: holds no rows: give a table with a header and at least a few rows")
-    table = frame.frame
-    if target not in table.columns:
-        raise PipelineError(f"{source}: has no column '{target}': its columns are {', '.join(table.columns)}")
-    kinds = {column.name: _kind(column) for column in table}
-    task, kinds[target] = _task(table[target], kinds[target])
-    return {
+    if target not in held:
+        raise PipelineError(f"{source}: has no column '{target}': its columns are {', '.join(held)}")
+    columns = kinds.described(held, target)
+    task, columns[target] = kinds.task_of(held[target], columns[target])
+    nothing = kinds.null_values(columns)
+    given = {"path": path, **written.settings} | ({"null_values": list(nothing)} if nothing != read_as.null_values else {})
+    named = {column: _column(one, nothing) for column, one in columns.items() if column}
+    left_out = [column for column, one in columns.items() if column and one.left_out]
+    if not any(column for column in named if column not in (target, *left_out)):
+        left_out = []
+    content = {
         "name": name,
-        "seed": 42,
-        "dataset": {
-            "source": {"path": path},
-            "target": target,
-            "task": task,
-            "columns": {column: {"kind": kind} for column, kind in kinds.items()},
-        },
-        "ingest": {},
+        "dataset": {"source": given, "target": target, "task": task, "columns": named},
         # In a table of a few rows, equal ones are chance and no mistake.
-        "validate": {"max_duplicate_share": 1.0} if table.height < FEW_ROWS else {},
+        **({"validate": {"max_duplicate_share": 1.0}} if rows < FEW_ROWS else {}),
         "split": {"kind": "stratified", "test_share": 0.25},
-        "features": {},
-        "train": {"estimator": "lightgbm"},
-        "tuning": {"trials": 0},
-        "evaluate": {"metric": {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}[task]},
-        "gate": {},
-        "onnx": {},
-        "tracking": {},
-        "registry": {},
-        "paths": {"root": root},
+        **({"features": {"exclude": left_out}} if left_out else {}),
+        "train": {"estimator": "auto"},
+        "evaluate": {"metric": USUAL_METRICS[task]},
+        **({"paths": {"root": root}} if root != "." else {}),
     }
+    return Described(content, columns)
+
+
+def _column(one: kinds.Described, nothing: tuple[str, ...]) -> dict[str, Any]:
+    """A column's description as it stands in the file."""
+    content: dict[str, Any] = {"kind": one.kind}
+    if one.format is not None:
+        content["format"] = one.format
+    if one.values & set(nothing):
+        content["null_values"] = [word for word in nothing if word not in one.values]
+    return content
 
 
 def _by_time(source: Path, dataset: dict[str, Any]) -> tuple[ByTime | None, str]:
     """How to split by time, or None; and why, in one line."""
+    import polars as pl
+
     times = [name for name, column in dataset["columns"].items() if column["kind"] == "datetime"]
     at_random = "Rows are held out at random"
     name_it = 'under dataset.time_column and write split: {kind: time, test_from: "YYYY-MM-DD"}'
@@ -125,9 +213,9 @@ def _by_time(source: Path, dataset: dict[str, Any]) -> tuple[ByTime | None, str]
         several = ", ".join(repr(name) for name in times)
         return None, f"{at_random}, which flatters if rows have an order: of {several} put the one that orders them {name_it}."
     column = times[0]
-    rows = _days_and_target(source, column, dataset["target"])
-    days = rows.drop_nulls().group_by(column).len().sort(column)
-    shares = days["len"].reverse().cum_sum().reverse() / max(days["len"].sum(), 1)
+    rows = _days_and_classes(source, column, dataset)
+    days = rows.drop_nulls(column).group_by(column).agg(pl.col(ROWS).sum()).sort(column)
+    shares = days[ROWS].reverse().cum_sum().reverse() / max(int(days[ROWS].sum()), 1)
     # The first day cannot be held out: nothing would be left to train on.
     place = int((shares[1:] - HELD_OUT).abs().arg_min() or 0) + 1
     day = days[column][place] if place < days.height else None
@@ -142,30 +230,42 @@ def _by_time(source: Path, dataset: dict[str, Any]) -> tuple[ByTime | None, str]
 
 def _hindrance(rows: pl.DataFrame, days: int, day: date | None, *, regression: bool) -> str | None:
     """Why rows with a day and a target are not split at this day; None if they can be."""
-    column, target = rows.columns
-    timeless = rows[column].null_count() / max(rows.height, 1)
+    column, target, _ = rows.columns
+    timeless = _number(rows.filter(rows[column].is_null())) / max(_number(rows), 1)
     if timeless > TIMELESS:
         return f"{timeless:.0%} of the rows have no {column!r}"
     if day is None or days < FEW_DAYS:
         return f"{column!r} has only {days} distinct day{'' if days == 1 else 's'}"
-    rows = rows.drop_nulls()
+    rows = rows.drop_nulls(column)
     before, after = rows.filter(rows[column] < day), rows.filter(rows[column] >= day)
-    if after.height > HELD_OUT_AT_MOST * rows.height:
-        return f"the last day of {column!r} has {after.height / rows.height:.0%} of the rows"
+    if _number(after) > HELD_OUT_AT_MOST * _number(rows):
+        return f"the last day of {column!r} has {_number(after) / _number(rows):.0%} of the rows"
     if not regression and (before[target].n_unique() < rows[target].n_unique() or after[target].n_unique() < 2):
         return f"before {day}, or from then on, a class of {target!r} is missing"
     return None
 
 
-def _days_and_target(source: Path, column: str, target: str) -> pl.DataFrame:
-    """The day and the target of every row that has a target."""
+def _number(rows: pl.DataFrame) -> int:
+    return int(rows[ROWS].sum())
+
+
+def _days_and_classes(path: Path, column: str, dataset: dict[str, Any]) -> pl.DataFrame:
+    """How many rows with a target each day has, of each class if there are classes."""
     import polars as pl
 
-    parts = []
-    for chunk in read_file(source, Source(path=str(source)), 8):
-        times = cast_columns(chunk.frame.select(column), {column: Column(kind="datetime")})
-        parts.append(times.select(pl.col(column).dt.date(), chunk.frame[target]).drop_nulls(target))
-    return pl.concat(parts)
+    target, columns = dataset["target"], {name: Column(**dataset["columns"][name]) for name in (column, dataset["target"])}
+    counted: pl.DataFrame | None = None
+    for chunk in one_ahead(read_files(files_of(path), Source(**dataset["source"]), CHUNK_MB)):
+        rows = cast_columns(chunk.frame.select(list(columns)), columns).drop_nulls(target)
+        one_class = pl.lit(0).alias(target) if dataset["task"] == "regression" else pl.col(target)
+        days = rows.select(pl.col(column).dt.date(), one_class, pl.lit(1, pl.UInt64).alias(ROWS))
+        counted = (
+            (days if counted is None else pl.concat([counted, days]))
+            .group_by(column, target)
+            .agg(pl.col(ROWS).sum())
+            .select(column, target, ROWS)
+        )
+    return pl.DataFrame() if counted is None else counted
 
 
 def _after(content: dict[str, Any], key: str, **more: Any) -> dict[str, Any]:
@@ -173,31 +273,3 @@ def _after(content: dict[str, Any], key: str, **more: Any) -> dict[str, Any]:
     items = list(content.items())
     place = list(content).index(key) + 1
     return dict([*items[:place], *more.items(), *items[place:]])
-
-
-def _kind(values: pl.Series) -> Kind:
-    import polars as pl
-
-    present = values.drop_nulls()
-    if values.dtype == pl.Boolean:
-        return "boolean"
-    if values.dtype.is_temporal():
-        return "datetime"
-    text = present.cast(pl.String).str.strip_chars()
-    numbers = text.cast(pl.Float64, strict=False)
-    if len(present) and numbers.null_count() == 0:
-        return "integer" if bool((numbers == numbers.round()).all()) else "number"
-    if len(present) and bool(text.str.to_lowercase().is_in(TRUE_WORDS + FALSE_WORDS).all()):
-        return "boolean"
-    if len(present) and text.str.contains(r"^\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}|$)").all():
-        return "datetime"
-    return "category" if present.n_unique() <= max(FEW_CATEGORIES, 2) or present.n_unique() * 2 <= min(len(present), 200) else "text"
-
-
-def _task(target: pl.Series, kind: Kind) -> tuple[str, Kind]:
-    distinct = target.drop_nulls().n_unique()
-    if kind in ("number", "integer") and distinct > 20:
-        return "regression", kind
-    if kind == "number" or kind in ("text", "datetime"):
-        kind = "category"
-    return ("binary" if distinct <= 2 else "multiclass"), kind

@@ -246,7 +246,7 @@ def test_a_project_of_ones_own_is_mounted_and_stays_as_it_is(training_image: str
     said = ran(*HARDENED, "--user", "0:0", "--volume", place, training_image, "mlops", "run", "--config", "pipeline.yaml")
     assert "small version 1: champion" in said
     made = {path.name for path in project.folder.iterdir()} - before
-    assert made == {"data", "models", "mlflow", "dvc.yaml", "dvc.lock"}
+    assert made == {"data", "models", "mlflow", "dvc.yaml", "dvc.lock", "mlops.lock"}
 
 
 def test_servers_that_the_compose_file_takes_from_the_training_image_are_there(training_image: str) -> None:

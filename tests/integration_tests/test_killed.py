@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import yaml
 from mlops_pipeline.events import ChampionChanged, read_events
 from mlops_pipeline.registry.versions import content_digest
 from tests.conftest import Project, made_once, process_environment, trained
+from tests.forked import LIBRARIES, Forking
 from tests.integration_tests.conftest import mlflow_client
 
 pytestmark = pytest.mark.slow
@@ -41,50 +41,32 @@ main(["run", "--config", *sys.argv[1:]])
 
 PLAINLY = "import sys; from mlops_pipeline.cli import main; main(['run', '--config', *sys.argv[1:]])"
 IMPORTED = (
-    *("mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
+    *LIBRARIES,
     *("mlops_pipeline.cli", "mlops_pipeline.pipeline.runner", "mlops_pipeline.registry.champion", "mlops_pipeline.inference.scorer"),
     *("mlops_pipeline.modelling.evaluation", "mlops_pipeline.modelling.plots", "mlops_pipeline.modelling.tuning"),
-    *("mlflow.pyfunc", "pandera.io", "pyarrow.csv", "pyarrow.parquet", "scmrepo.git", "sqlalchemy.dialects.sqlite"),
-    *(
-        "dvc.repo",
-        "lightgbm",
-        "sklearn.ensemble",
-        "skops.io",
-        "skl2onnx",
-        "onnxmltools.convert.lightgbm",
-        "onnxruntime",
-        "optuna",
-        "pandera.polars",
-    ),
-    *("matplotlib.figure", "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "matplotlib.style"),
 )
 
 
 class Runs:
     """Runs of the pipeline, each in a process that has been forked where the imports of all of them are done."""
 
-    def __init__(self, process: subprocess.Popen[str], output: Path) -> None:
-        self.process, self.output = process, output
+    def __init__(self) -> None:
+        self.forking = Forking(process_environment(), IMPORTED)
 
     def __call__(self, project: Project, text: str = PLAINLY, *more: str, code: int = 0) -> str:
         """What a run says that ends with a code."""
-        program = {"folder": str(project.folder), "text": text, "output": str(self.output), "arguments": [str(project.config), *more]}
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(program) + "\n")
-        self.process.stdin.flush()
-        ended = self.process.stdout.readline().strip()
-        said = self.output.read_text()
-        assert ended == str(code), f"ended with {ended}\n{text}\n{said}"
+        done = self.forking.run(project.folder, text=text, arguments=[str(project.config), *more])
+        assert done is not None
+        said = done.stdout + done.stderr
+        assert done.returncode == code, f"ended with {done.returncode}\n{text}\n{said}"
         return said
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    words = [sys.executable, str(Path(__file__).with_name("forked.py")), *IMPORTED]
-    with subprocess.Popen(words, env=process_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield Runs(process, tmp_path_factory.mktemp("runs") / "said")
-        process.communicate(timeout=60)
+def run() -> Iterator[Runs]:
+    runs = Runs()
+    yield runs
+    runs.forking.end()
 
 
 def killed_run(run: Runs, project: Project, module: str, name: str, *more: str, owner: str = "", call: int = 1, before: bool) -> None:
@@ -113,7 +95,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_two_fresh_folders_give_the_same_digests(project: Project, undisturbed: dict[str, str]) -> None:
-    project.run()
+    project.fresh("run", "--config", str(project.config))
     assert outcome(project) == undisturbed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,10 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def stale(project: Project) -> dict[str, str]:
-    """Each stale stage with what is said of it."""
+def causes(project: Project) -> dict[str, set[str]]:
+    """What is said to be changed, and for which stages."""
     text = project.mlops("status", "--config", str(project.config)).stdout
-    return {part.split()[0]: part for part in text.split("▸ ")[1:]}
+    return {cause: set(stages.split(", ")) for cause, stages in re.findall(r"^  (.+) \((.+)\)$", text, re.MULTILINE)}
 
 
 def test_each_part_did_its_work(ran: Project) -> None:
@@ -112,12 +113,11 @@ def test_each_part_did_its_work(ran: Project) -> None:
 
 def test_an_edit_makes_stale_what_uses_the_file_and_names_it(ran: Project, tmp_path: Path) -> None:
     project = copied(ran, tmp_path)
-    assert stale(project) == {}
+    assert causes(project) == {}
     for file, stages in {"spare": (), "rules": ("register",), "mine": ("validate", "train", "evaluate", "register")}.items():
         path = project.folder / f"src/{file}.py"
         path.write_text(path.read_text() + "\n# edited\n")
-        found = stale(project)
-        assert {stage for stage, said in found.items() if f"code: src/{file}.py" in said} == set(stages)
+        assert causes(project).get(f"code: src/{file}.py", set()) == set(stages)
     assert "src/mine.py" in (project.folder / "dvc.yaml").read_text()
     assert "src/spare.py" not in (project.folder / "dvc.yaml").read_text()
 
@@ -253,7 +253,7 @@ def test_a_model_in_a_format_of_ones_own_is_trained_judged_registered_predicted_
         load("main", str(served), found, served, Options())
     # An edit of its file makes stale what saves and loads it.
     (project.folder / "src/text.py").write_text((project.folder / "src/text.py").read_text() + "\n# edited\n")
-    assert {stage for stage, why in stale(project).items() if "code: src/text.py" in why} == {"train", "evaluate", "register"}
+    assert causes(project)["code: src/text.py"] == {"train", "evaluate", "register"}
     # Beside a scikit-learn model it is a twin: kept where it agrees, and served where it is known.
     project.change(train={"format": None, "params": {"n_estimators": 13}}, onnx={"twins": {"shifted": {"by": 0.5}}})
     assert "shifted twin: differs by 0.5 on a held-out row" in project.run().stdout
@@ -286,7 +286,7 @@ def test_a_server_records_in_a_store_of_ones_own_and_the_records_are_shown_from_
     assert "lines" in schema["$defs"]["Record"]["properties"]["store"]["anyOf"][0]["enum"]
     listed = json.loads(project.mlops("parts", "--json", "--config", str(project.config)).stdout)
     assert not [part for part in listed if part["name"] == "lines"]  # the server's settings name it, the pipeline's do not
-    assert stale(project) == {}
+    assert causes(project) == {}
 
 
 def copied(ran: Project, folder: Path) -> Project:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import psycopg
 import pytest
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.pipeline import load_settings
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import layout_of
+from mlops_pipeline.tables.database import tables_of
 from tests.conftest import Project, make_project
 from tests.integration_tests.conftest import postgresql_server, prefect_server
 
@@ -40,7 +44,8 @@ def test_runs_at_once_on_one_registry_leave_every_run_version_and_alias_right(
     uri = address(postgresql, "mlflow", "psycopg")
     projects = [seeded(tmp_path / f"project-{seed}", seed) for seed in range(1, AT_ONCE + 1)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        said = [done.stdout for done in pool.map(lambda project: project.run(MLFLOW_TRACKING_URI=uri), projects)]
+        runs = [pool.submit(project.fresh, "run", "--config", str(project.config), MLFLOW_TRACKING_URI=uri) for project in projects]
+        said = [run.result().stdout for run in runs]
     assert all("small version" in text for text in said)
     assert not [project for project in projects if (project.folder / "mlflow/mlflow.db").exists()]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -106,3 +111,36 @@ def test_prefects_server_keeps_its_data_in_postgresql(postgresql: Any, free_port
         )
     assert "2" in tables.split()
     assert not list((tmp_path / "prefect").glob("*.db"))
+
+
+def test_a_querys_rows_are_a_source_typed_as_the_database_has_them(
+    postgresql: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = address(postgresql, "shop", "psycopg")
+    postgresql.psql(
+        "\\c shop\nCREATE TYPE mood AS ENUM ('good', 'bad');\n"
+        "CREATE TABLE sales AS SELECT n AS id, (n / 4.0)::numeric(8, 2) AS price, n % 2 = 0 AS paid, date '2024-01-01' + n AS day, "
+        "timestamptz '2024-01-01 10:00+02' AS at, 'good'::mood AS mood, NULL::text AS note, '{}'::jsonb AS more "
+        "FROM generate_series(0, 119999) AS n;"
+    )
+    monkeypatch.setenv("SHOP", uri)
+    source = Source(sql="SELECT id, price, paid, day, at, mood, note FROM sales ORDER BY id", uri="${SHOP}")
+    tables = list(tables_of(source, tmp_path))
+    assert [table.height for table in tables] == [50_000, 50_000, 20_000]
+    assert [str(held) for held in tables[0].dtypes] == [
+        "Int64",
+        "Float64",
+        "Boolean",
+        "Date",
+        "Datetime(time_unit='us', time_zone='UTC')",
+        "String",
+        "String",
+    ]
+    assert tables[0].row(1) == (1, 0.25, False, date(2024, 1, 2), datetime(2024, 1, 1, 8, tzinfo=UTC), "good", None)
+    for sql, said in (
+        ("SELECT more FROM sales", "column 'more' holds jsonb"),
+        ("SELECT nothing FROM sales", 'column "nothing" does not exist: mend the query'),
+        ("DELETE FROM sales RETURNING id", "mend the query"),
+    ):
+        with pytest.raises(PipelineError, match=said):
+            list(tables_of(source.model_copy(update={"sql": sql}), tmp_path))

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 READING: dict[tuple[str, ...], tuple[int, str]] = {
     ("models", "list"): (0, "no version is registered yet"),
-    ("models", "show"): (2, "has no champion yet"),
+    ("models", "show"): (2, "there is no champion yet"),
     ("models", "show", "1"): (2, "has no version 1: there are none"),
     ("doctor",): (0, "(0 versions)"),
     ("config",): (0, '"name": "small"'),
@@ -31,7 +31,13 @@ def test_reading_an_empty_project_writes_nothing(project: Project) -> None:
         assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done
         assert content(project.folder) == before, words
     assert project.mlops("status", "--config", str(project.config)).stdout.count("never run") == 6
-    assert content(project.folder).keys() - before.keys() <= {"dvc.yaml", ".dvc/tmp/rwlock", ".dvc/tmp/rwlock.lock", ".dvc/tmp/lock"}
+    assert content(project.folder).keys() - before.keys() <= {
+        "dvc.yaml",
+        "mlops.lock",
+        ".dvc/tmp/rwlock",
+        ".dvc/tmp/rwlock.lock",
+        ".dvc/tmp/lock",
+    }
 
 
 def test_a_disk_that_fills_up_while_the_store_is_made_is_one_line_and_leaves_nothing_half_made(project: Project) -> None:

@@ -397,12 +397,27 @@ def test_a_client_can_choose_no_word_of_the_record_or_the_log(registered: Projec
     """A CSV without its header: values stand where names are looked for."""
     with serving(registered, tmp_path / "serve") as server:
         status, said, _ = post(f"{server.url}/invocations", b"SECRET-PERSON,2\n1,2\n", "text/csv", **{"X-Request-Id": "headless"})
-        assert (status, said["errors"][0]["column"]) == (422, "SECRET-PERSON")
+        assert (status, said["errors"][0]["column"]) == (422, "size")
+        assert "'SECRET-PERSON'" in said["errors"][0]["detail"], "the client is told"
+        row = {**server.example, "SECRET-NAME": "x", "size": 1e6}
+        for route, body in (("predict", {"records": [row, server.example]}), ("invocations", {"dataframe_records": [row, server.example]})):
+            status, said, headers = post(f"{server.url}/{route}", body)
+            assert status == 200
+            header = json.loads(headers["Mlops-Warnings"])
+            assert [(one["reason"], one["column"], one["rows"]) for one in header] == [
+                ("extra_column", "SECRET-NAME", 1),
+                ("outside_training", "size", 1),
+            ]
+            assert ("warnings" in said) == (route == "predict")
+        assert metric(server.url, "mlops_warnings_total", model="champion", reason="extra_column") == 2
+        assert metric(server.url, "mlops_warnings_total", model="champion", reason="outside_training") == 2
+        assert "SECRET" not in get(f"{server.url}/metrics")[1].decode()
+        assert "Mlops-Warnings" not in post(f"{server.url}/predict", {"records": [server.example]})[2]
     assert "SECRET" not in server.log.read_text()
     from mlops_pipeline.records.reading import read
 
     recorded = read(server.folder / "records")
-    assert recorded.filter(recorded["request_id"] == "headless")["error"].to_list() == ["unknown_column"]
+    assert recorded.filter(recorded["request_id"] == "headless")["error"].to_list() == ["missing_column (column 'size')"]
 
 
 def test_private_columns_are_told_nowhere(tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def watched(browser: Browser, origin: str) -> Iterator[Page]:
 def test_the_page_shows_what_is_served(page: Page, served: Server) -> None:
     page.goto(served.url)
     model = requests.get(f"{served.url}/status", timeout=30).json()["models"]["champion"]
-    expect(page.get_by_role("heading", level=1)).to_have_text(f"champion, version {model['version']}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"small, version {model['version']}")
+    expect(page).to_have_title(f"small, version {model['version']} – mlops serve")
     for column in model["columns"]:
         expect(page.locator("#columns").get_by_role("row").filter(has=page.get_by_text(column["name"], exact=True))).to_contain_text(
             column["kind"]
@@ -148,3 +149,31 @@ def test_with_keys_the_pages_ask_for_one(browser: Browser, registered: Project, 
             expect(tab.locator("#answer .said")).to_be_visible()
             tab.goto(f"{locked.url}/docs")
             expect(tab.locator("details[open]")).to_contain_text("Needs an API key")
+
+
+def test_a_form_of_many_columns_is_folded_and_a_name_finds_one(browser: Browser, served: Server) -> None:
+    """The page with the server's own answer, widened: no model of 130 columns need be trained for it."""
+    status = requests.get(f"{served.url}/status", timeout=30).json()
+    model = status["models"]["champion"]
+    kept = {"kind": "number", "min": None, "max": None, "nullable": True, "private": False, "categories": None}
+    names = [f"sensor {k:03d}" for k in range(127)] + ["<script>alert(1)</script>", "a\u202eb\0", "x" * 500]
+    model["columns"] = [{"name": name, **kept} for name in names]
+    fault = {"row": 0, "column": "sensor 050", "reason": "null", "detail": "row 0, is null"}
+    model["important"] = ["sensor 120", "sensor 007"]
+    for tab in watched(browser, served.url):
+        tab.route("**/status", lambda route: route.fulfill(json=status))
+        tab.goto(served.url)
+        expect(tab.locator("#fields label")).to_have_count(24)
+        expect(tab.locator("#fields label").first).to_have_text("sensor 120")
+        expect(tab.locator("#more-count")).to_have_text(re.compile("^106 more columns"))
+        expect(tab.get_by_label("sensor 099", exact=True)).to_be_hidden()
+        tab.get_by_label("Find a column").fill("099")
+        expect(tab.get_by_label("sensor 099", exact=True)).to_be_visible()
+        expect(tab.locator("#found")).to_have_text("1 of 130 columns")
+        tab.route("**/predict", lambda route: route.fulfill(status=422, json={"title": "Invalid input", "errors": [fault]}))
+        tab.get_by_role("button", name="Predict").click()
+        expect(tab.get_by_label("sensor 050", exact=True)).to_be_focused()
+        expect(tab.get_by_label("Find a column")).to_have_value("")
+        expect(tab.locator("#ask label").filter(has_text="<script>alert(1)</script>")).to_have_count(1)
+        expect(tab.locator("#ask label").filter(has_text="a\ufffdb␀")).to_have_count(1)
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -24,7 +24,7 @@ from mlops_pipeline.registry.reader import RegistryUnreachable, stored_versions
 from mlops_pipeline.registry.versions import CHAMPION, Found, Version, content_digest
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch
 from mlops_pipeline.serving.source import Source
-from tests.conftest import Project, make_project, wait_for
+from tests.conftest import Project, make_project, put_empty_store, wait_for
 from tests.integration_tests.conftest import is_healthy, postgresql_server, started, stop
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("serving_source")]
@@ -94,7 +94,8 @@ def test_promotion_and_rollback_reach_the_server(tmp_path: Path) -> None:
 @contextmanager
 def mlflow_server(port: int, folder: Path) -> Iterator[Any]:
     """MLflow's own server on SQLite, which keeps the artifacts too; ready to answer."""
-    folder.mkdir(exist_ok=True)
+    if not (folder / "server.db").exists():
+        put_empty_store(folder / "server.db", "mlflow-artifacts:")
     words = ("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
     stores = ("--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "artifacts"))
     log = folder / "server.log"

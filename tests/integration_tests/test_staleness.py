@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mlops_pipeline.files import read_json
 from tests.conftest import REPOSITORY, Project, make_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("staleness")]
@@ -161,3 +162,27 @@ def test_status_ticks_no_stage_that_waits_for_a_stale_one(ran: Project) -> None:
     assert "✓ split" in said
     assert "· evaluate  runs if train makes something new" in said
     assert "✓ evaluate" not in said
+
+
+def test_an_as_of_is_an_input_of_the_pipeline_that_every_command_keeps_and_says(ran: Project) -> None:
+    ran.change(split={"test_from": None, "test_last": "2w"})
+    said = run(ran, "--to", "split", "--as-of", "2024-03-15")
+    assert "settings: as-of: newest → 2024-03-15" in said
+    assert "as of 2024-03-15" in said
+    assert "held out are 2w before 2024-03-15 (--as-of)" in said
+    report = read_json(ran.folder / "data/processed/small.split.json")
+    assert report["test_span"] == "2024-03-01 to 2024-03-14"
+    # Whoever comes next sees the same rows: DVC, the same command without the option, and it is said each time.
+    repro = ran.command("dvc", "repro", "split", PYTHONPATH=str(ran.folder / "src"))
+    assert repro.stdout.count("didn't change, skipping") == 3
+    said = run(ran, "--to", "split")
+    assert stale(said) == set()
+    assert "as of 2024-03-15: rows from then on are not seen" in said
+    assert "as of 2024-03-15" in status(ran)
+    said = run(ran, "--to", "split", "--as-of", "newest")
+    assert "settings: as-of: 2024-03-15 → newest" in said
+    assert "held out are 2w up to the newest row, 2024-04-09" in said
+    assert read_json(ran.folder / "data/processed/small.split.json")["test_span"] == "2024-03-27 to 2024-04-09"
+    assert "as of" not in run(ran, "--to", "split")
+    refused = run(ran, "--as-of", "October", check=False)
+    assert "--as-of October: is no moment: write a date, 2013-10-01" in refused

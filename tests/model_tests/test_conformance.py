@@ -7,6 +7,7 @@ The model was made by the version before the contract had a number, and is read 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -30,7 +31,7 @@ from mlops_pipeline.inference.batch import predict_file
 from mlops_pipeline.inference.engine import score
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import judged
-from mlops_pipeline.inference.scorer import Scorer, load_scorer
+from mlops_pipeline.inference.scorer import Scorer, load_scorer, scorer_of
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import open_inference
 from mlops_pipeline.serving.protocol.invocations import Invocations
@@ -118,6 +119,35 @@ ROWS: dict[str, tuple[Row, Row | str]] = {
 }
 
 
+GERMAN = "1.234,5 €"
+WRITTEN: dict[str, tuple[Row, Row | str]] = {
+    # the same, where the column `score` says that 1234.5 is written as GERMAN tells; numbers that are no text are what they are
+    "a plain row": ({}, {}),
+    "a number is a number": ({"score": 1234.5}, {"score": 1234.5}),
+    **{f"a whole number, {number}": ({"score": number}, {"score": number}) for number in (3, 12, 100)},
+    "a number of three decimals is no thousand": ({"score": 1.234}, {"score": 1.234}),
+    "a decimal comma": ({"score": "0,25"}, {"score": 0.25}),
+    "a bare comma": ({"score": ",5"}, {"score": 0.5}),
+    "thousands": ({"score": "1.234.567,5"}, {"score": 1234567.5}),
+    "a text of three decimals is a thousand": ({"score": "1.234"}, {"score": 1234.0}),
+    "no mark between thousands": ({"score": "1234,5"}, {"score": 1234.5}),
+    "a unit": ({"score": " -1.234,50 € "}, {"score": -1234.5}),
+    "a unit without a blank": ({"score": "+12€"}, {"score": 12.0}),
+    "an exponent": ({"score": "1,5e3"}, {"score": 1500.0}),
+    "another unit": ({"score": "12 $"}, "wrong_type"),
+    "a decimal point": ({"score": "0.25"}, "wrong_type"),
+    "thousands of two digits": ({"score": "1.23.456"}, "wrong_type"),
+    "two signs": ({"score": "+-5"}, "wrong_type"),
+    "a unit alone": ({"score": "€"}, "wrong_type"),
+    "infinity": ({"score": "inf"}, "not_finite"),
+    "NaN": ({"score": "NaN"}, {"score": None}),
+    "the column's own word for null": ({"score": "k. A."}, {"score": None}),
+    "another column's word for null": ({"age": "k. A."}, "wrong_type"),
+    "a column without that word for null": ({"score": "NA"}, "wrong_type"),
+    "a null where the others have one": ({"member": "NA"}, {"member": None}),
+}
+
+
 def row_of(changes: Row) -> Row:
     return {name: value for name, value in {**PLAIN, **changes}.items() if value is not ABSENT}
 
@@ -147,8 +177,9 @@ def of_file(scorer: Scorer, folder: Path, name: str, write: Callable[[Path], Any
     """What `mlops predict` makes of a file of one row."""
     write(folder / name)
     out = folder / "out.parquet"
+    model = folder / "model" if (folder / "model").exists() else MODEL
     try:
-        predict_file(MODEL, folder / name, out, quiet())
+        predict_file(model, folder / name, out, quiet())
     except PipelineError as error:
         if "is missing" in str(error):
             return "missing_column"
@@ -316,12 +347,31 @@ def expected(scorer: Scorer, meaning: Row | str) -> Outcome:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_row_means_the_same_by_every_way(way: str, scorer: Scorer, tmp_path: Path) -> None:
+    assert_same(way, scorer, tmp_path, ROWS)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_numbers_in_their_owners_writing_mean_the_same_by_every_way(way: str, tmp_path: Path) -> None:
+    shutil.copytree(MODEL, tmp_path / "model")
+    contract = json.loads((tmp_path / "model/training.json").read_text())
+    contract["columns"]["score"] |= {"format": GERMAN, "null_values": ["", "k. A."]}
+    (tmp_path / "model/training.json").write_text(json.dumps(contract))
+    # A way that knows text alone cannot say a number that is none, and a column of numbers no text.
+    texts = way in ("a request's CSV", "a CSV file", "Parquet, String")
+    numbers = way.startswith("Parquet, ") and way not in ("Parquet, String", "Parquet, Categorical")
+    unsaid = (int, float) if texts else str if numbers else ()
+    rows = {name: row for name, row in WRITTEN.items() if not isinstance(row[0].get("score"), unsaid)}
+    assert_same(way, load_scorer(tmp_path / "model"), tmp_path, rows, {"score": "0,25"})
+
+
+def assert_same(way: str, scorer: Scorer, tmp_path: Path, rows: dict[str, tuple[Row, Row | str]], plain: Row | None = None) -> None:
     wrong = {}
     said = 0
-    for name, (changes, meaning) in ROWS.items():
+    for name, (changes, meaning) in rows.items():
         if way == "rows" and ABSENT in changes.values():
             continue  # rows without names have every column
-        made = WAYS[way](scorer, row_of(changes), {key: value for key, value in changes.items() if value is not ABSENT}, tmp_path)
+        row = row_of({**(plain or {}), **changes})
+        made = WAYS[way](scorer, row, {key: value for key, value in changes.items() if value is not ABSENT}, tmp_path)
         if made is None:
             continue
         said += 1
@@ -355,16 +405,20 @@ def test_a_row_means_the_same_in_company(scorer: Scorer) -> None:
 
 texts = st.one_of(
     st.text("0123456789+-.eE \t\x1c\u00a0\u3000", max_size=8),
+    st.text("0123+-.,' \u00a0’$%krE", max_size=9),
     st.sampled_from(["inf", "-Infinity", "nan", "+NaN", "1_000", "１", "٣", "0x10", "1d5", "1,5", "yes", "F", "NA", "1e999", "5e-324"]),
     st.floats().map(repr),
     st.integers(-(10**25), 10**25).map(str),
 )
 
 
+FORMS = [None, "1,234.5", "$1,234.5", "1.234,5", "1 234,5 kr.", "1'234.5", "1234.5 %"]
+
+
 @pytest.mark.parametrize("kind", ["number", "integer", "boolean"])
-@given(st.lists(texts, min_size=1, max_size=30))
-def test_a_text_is_read_alike_by_a_request_and_by_a_table(kind: str, values: list[str]) -> None:
-    contract = Contract(task="regression", columns={"v": Column(kind)})
+@given(st.lists(texts, min_size=1, max_size=30), st.sampled_from(FORMS))
+def test_a_text_is_read_alike_by_a_request_and_by_a_table(kind: str, values: list[str], form: str | None) -> None:
+    contract = Contract(task="regression", columns={"v": Column(kind, format=None if kind == "boolean" else form)})
     signature = Signature.of(contract)
     found = judged(pl.DataFrame({"v": values}, schema={"v": pl.String}), signature)
     reasons = {fault.row: fault.reason for fault in found.faults}
@@ -385,15 +439,105 @@ def test_the_table_is_as_awkward_as_it_says() -> None:
     assert len(WAYS) >= 20
 
 
-def test_other_columns_stay_beside_the_predictions_of_a_file_and_are_refused_in_a_request(scorer: Scorer, tmp_path: Path) -> None:
-    """The one difference there is: a request has no place where what it says beside the model's columns would come back."""
+EXTRA: Row = {"id": "007", "note\n": 1.5, "größe": True}
+FAR_OFF: dict[str, tuple[Row, list[tuple[str, str]]]] = {
+    # what is changed of a plain row, and what is said of it: reason and column
+    "usual": ({}, []),
+    "at the edge": ({"score": 1.25, "age": 70}, []),
+    "beyond it": ({"score": 1.5}, [("outside_training", "score")]),
+    "far below, both": ({"score": -1e9, "age": 119}, [("outside_training", "age"), ("outside_training", "score")]),
+    "an integer as a float": ({"age": 110.0}, [("outside_training", "age")]),
+    "a null": ({"score": None}, []),
+    "new": ({"plan": "gold", "score": 9}, [("outside_training", "score"), ("unseen_category", "plan")]),
+    "more columns": (EXTRA, [("extra_column", name) for name in sorted(EXTRA)]),
+    "all": ({**EXTRA, "score": 9}, [*(("extra_column", name) for name in sorted(EXTRA)), ("outside_training", "score")]),
+}
+SAID: dict[str, Callable[[Signature, Row], Rows]] = {
+    "records": lambda signature, row: Predict(signature, "m", "1").rows(json.dumps({"records": [row]}).encode()),
+    "split": lambda signature, row: Invocations(signature).rows(json.dumps({"dataframe_split": split(row)}).encode()),
+    "dataframe_records": lambda signature, row: Invocations(signature).rows(json.dumps({"dataframe_records": [row]}).encode()),
+    "inputs": lambda signature, row: Invocations(signature).rows(json.dumps({"inputs": {name: [row[name]] for name in row}}).encode()),
+    "CSV": lambda signature, row: Invocations(signature).rows_of_csv(as_csv(row).replace("note\n", '"note\n"').encode()),
+    "OIP": lambda signature, row: open_inference.parse(signature, *tensors_of(row, binary=False)).rows,
+    "OIP, binary": lambda signature, row: open_inference.parse(signature, *tensors_of(row, binary=True)).rows,
+}
+
+
+def tensors_of(row: Row, *, binary: bool) -> tuple[bytes, int | None]:
+    kinds = dict(KINDS)
+    try:
+        KINDS.update({"id": "category", "note\n": "number", "größe": "boolean"})
+        made = infer(row, binary=binary)
+    finally:
+        KINDS.clear()
+        KINDS.update(kinds)
+    assert made is not None
+    return made
+
+
+@pytest.fixture(scope="module")
+def ranged(scorer: Scorer) -> Scorer:
+    """The same model as if training had said what it saw."""
+    contract = msgspec.structs.replace(scorer.contract, ranges={"age": (18.0, 60.0), "score": (0.0, 1.0)})
+    return scorer_of(contract, scorer.engine)
+
+
+@pytest.mark.parametrize("way", SAID)
+def test_what_is_unusual_is_answered_and_said_alike_by_every_way(way: str, scorer: Scorer, ranged: Scorer, tmp_path: Path) -> None:
+    for name, (changes, notices) in FAR_OFF.items():
+        row = row_of(changes)
+        rows = SAID[way](ranged.signature, row)
+        assert [(one.reason, one.column) for one in rows.notices or ()] == notices, name
+        assert {one.rows for one in rows.notices or ()} <= {1}
+        of_table = ranged.score(as_table({key: value for key, value in row.items() if key in KINDS}))
+        assert score(ranged.engine, rows.numbers, rows.categories).tobytes() == of_table.outputs.tobytes(), name
+        assert set(of_table.far) == {column for reason, column in notices if reason == "outside_training"}, name
+        if set(changes) & set(EXTRA):
+            refusing = dataclasses.replace(ranged.signature, refuse_extra=True)
+            with pytest.raises(Refused) as refused:
+                SAID[way](refusing, row)
+            assert refused.value.reason == "unknown_column"
+
+
+def test_what_is_private_or_was_not_told_is_never_far_outside(scorer: Scorer) -> None:
+    columns = {**scorer.contract.columns, "score": Column("number", private=True)}
+    told = msgspec.structs.replace(scorer.contract, columns=columns, ranges={"score": (0.0, 1.0)})
+    for contract in (told, scorer.contract):
+        assert scorer_of(contract, scorer.engine).signature.from_records([row_of({"score": 1e9})]).notices is None
+
+
+@pytest.mark.parametrize("extra", [{}, {"sise": 1}])
+def test_a_row_with_none_of_the_models_columns_is_refused_by_every_way(extra: Row, scorer: Scorer) -> None:
+    columns = {name: Column(column.kind) for name, column in scorer.contract.columns.items()}
+    optional = scorer_of(msgspec.structs.replace(scorer.contract, columns=columns), scorer.engine).signature
+    ways: dict[str, Callable[[], Any]] = {
+        "records": lambda: Predict(optional, "m", "1").rows(json.dumps({"records": [PLAIN, extra]}).encode()),
+        "lenient": lambda: Predict(optional, "m", "1").rows(json.dumps({"records": [{**PLAIN, "age": 41.0}, extra]}).encode()),
+        "dataframe_records": lambda: Invocations(optional).rows(json.dumps({"dataframe_records": [extra]}).encode()),
+        "inputs": lambda: Invocations(optional).rows(json.dumps({"inputs": extra}).encode()),
+        "split": lambda: Invocations(optional).rows(json.dumps({"dataframe_split": split(extra)}).encode()),
+        "a frame": lambda: judged(pl.DataFrame(extra or {"sise": [1]}), optional),
+    }
+    if extra:
+        ways["CSV"] = lambda: Invocations(optional).rows_of_csv(as_csv(extra).encode())
+        ways["OIP"] = lambda: open_inference.parse(
+            optional, b'{"inputs": [{"name": "sise", "shape": [1], "datatype": "FP32", "data": [1]}]}'
+        )
+    for way, read in ways.items():
+        with pytest.raises(Refused) as refused:
+            read()
+        assert refused.value.reason == "missing_column", way
+    explicit = Predict(optional, "m", "1").rows(json.dumps({"records": [dict.fromkeys(KINDS)]}).encode())
+    assert explicit.count == 1, "a row of nulls is a row"
+
+
+def test_other_columns_stay_beside_the_predictions_of_a_file(tmp_path: Path) -> None:
     row = {"id": "007", **PLAIN, "note": "x"}
     (tmp_path / "in.csv").write_text(as_csv(row))
-    predict_file(MODEL, tmp_path / "in.csv", tmp_path / "out.csv", quiet())
+    done = predict_file(MODEL, tmp_path / "in.csv", tmp_path / "out.csv", quiet())
     kept = pl.read_csv(tmp_path / "out.csv", infer_schema=False)
     assert kept.row(0, named=True) == {**kept.row(0, named=True), "id": "007", "note": "x"}
-    with pytest.raises(Refused, match="none of the model's"):
-        Predict(scorer.signature, "m", "1").rows(json.dumps({"records": [row]}).encode())
+    assert done.notes == ("2 columns are none of the model's, kept and not looked at: 'id', 'note'",)
 
 
 def test_predictions_of_the_version_before_are_the_same(tmp_path: Path) -> None:

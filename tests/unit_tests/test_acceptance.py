@@ -83,6 +83,8 @@ def test_nothing_of_the_caller_goes_along_but_the_way_to_packages(tmp_path: Path
         "DOCKER_HOST": "unix:///engine",
         "PIP_TARGET": "/elsewhere",
         "PIP_NO_DEPS": "1",
+        "PIP_NO_COMPILE": "0",
+        "BYTECODE": "",
         "UV_PYTHON": "3.12",
     }
     made = environment(caller, tmp_path / "home", Path("/usr/bin/python3"))
@@ -91,6 +93,7 @@ def test_nothing_of_the_caller_goes_along_but_the_way_to_packages(tmp_path: Path
     assert (made["SSL_CERT_FILE"], made["DOCKER_HOST"], made["PIP_CACHE_DIR"]) == (
         "/certificates", "unix:///engine", "/home/somebody/.cache/pip",
     )  # fmt: skip
+    assert (made["PIP_NO_COMPILE"], made["BYTECODE"]) == ("0", "")
     left_out = {"PYTHONPATH", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "VIRTUAL_ENV", "PIP_TARGET", "PIP_NO_DEPS", "UV_PYTHON"}
     access = package_access(caller)
     assert not made.keys() & (left_out | access.keys())

@@ -19,6 +19,8 @@ READ_BY_GITHUB = REPOSITORY / ".github/workflows"
 STAND_INS = REPOSITORY / "cicd/act/stand-ins"
 JENKINSFILE = REPOSITORY / "cicd/jenkins/Jenkinsfile"
 
+OF_NEW_PROJECTS = REPOSITORY / "src/mlops_pipeline/pages/project/ci.yaml.txt"
+
 WORKFLOWS = sorted(ACTIONS.glob("*.yaml"))
 COMPOSITES = [*sorted(ACTIONS.glob("*/action.yml")), *sorted(STAND_INS.glob("*/action.yml"))]
 
@@ -114,7 +116,16 @@ def test_the_published_schemas_hold(schema: str, files: list[Path]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("path", [*WORKFLOWS, *COMPOSITES], ids=named)
+def test_a_new_projects_workflow_is_one_and_uses_what_ours_use(tmp_path: Path) -> None:
+    copy = tmp_path / "pipeline.yaml"
+    copy.write_text(OF_NEW_PROJECTS.read_text())
+    done = command("check-jsonschema", "--builtin-schema", "vendor.github-workflows", str(copy))
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours = {used for path in [*WORKFLOWS, *COMPOSITES] for used in foreign(read(path))}
+    assert set(foreign(read(OF_NEW_PROJECTS))) <= ours
+
+
+@pytest.mark.parametrize("path", [*WORKFLOWS, *COMPOSITES, OF_NEW_PROJECTS], ids=named)
 def test_a_file_has_no_fault_that_the_schema_lets_pass(path: Path) -> None:
     assert list(faults(read(path), path.read_text())) == []
 

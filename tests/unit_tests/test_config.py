@@ -50,8 +50,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a list of columns": ({"dataset": {"columns": ["size", "late"]}}, ("dataset.columns", "give a mapping: KEY: VALUE")),
     "an empty section": ({"dataset": None}, ("dataset = None", "give a mapping: KEY: VALUE")),
     "an empty section that may be left so": ({"gate": None}, ("gate = None", "give a mapping", "{} takes every default")),
-    "no source": ({"dataset": {"source": {}}}, ("dataset.source", "'path', or 'package'")),
-    "two sources": ({"dataset": {"source": {"path": "a.csv", "package": "p", "member": "m"}}}, ("dataset.source", "'path', or 'package'")),
+    "no source": ({"dataset": {"source": {}}}, ("dataset.source", "give one of 'path', 'package'")),
+    "two sources": (
+        {"dataset": {"source": {"path": "a.csv", "package": "p", "member": "m"}}},
+        ("dataset.source", "give one of 'path', 'package'"),
+    ),
     "package without member": ({"dataset": {"source": {"package": "p"}}}, ("dataset.source", "'member'")),
     "lookup without keys": ({"dataset": {"lookups": [{"path": "a.csv", "keys": []}]}}, ("dataset.lookups.0.keys", "name at least 1")),
     "lookup key not described": (
@@ -79,7 +82,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "regression of words": ({"dataset": {"target": "kind", "task": "regression"}}, ("a regression target must be a number",)),
     "time split without a moment": ({"split": {"test_from": None}}, ("split", "needs 'test_from'")),
     "time split backwards": ({"split": {"test_until": "2024-03-01"}}, ("split", "'test_from' < 'test_until'")),
-    "random split with a moment": ({"split": {"kind": "stratified"}}, ("split", "belong to kind 'time'")),
+    "random split with a moment": ({"split": {"kind": "stratified"}}, ("split", "'test_from' belongs to kind 'time'")),
+    "a random split of a window": ({"split": {"kind": "stratified", "test_from": None, "test_last": "31d"}}, ("split", "'test_last'")),
+    "a window that moves and stands still": ({"split": {"test_last": "31d"}}, ("split", "leave out 'test_from'")),
+    "a span that is none": ({"split": {"test_from": None, "test_last": "1m"}}, ("split.test_last = '1m'", "31d, 4w, 1mo (months)")),
+    "two beginnings": ({"split": {"train_from": "2024-01-01", "train_last": "1y"}}, ("split", "either 'train_from' or 'train_last'")),
     "time split without a time column": ({"dataset": {"time_column": None}}, ("dataset.time_column is not set", "'stratified'")),
     "feature that does not exist": ({"features": {"include": ["sise"]}}, ("features.include names 'sise'",)),
     "excluded feature that does not exist": ({"features": {"exclude": ["sise"]}}, ("features.exclude names 'sise'",)),
@@ -88,7 +95,6 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"dataset": {"known_after_outcome": ["weight"]}, "features": {"include": ["weight"]}},
         ("features.include names 'weight'", "known only after the outcome", "take it out"),
     ),
-    "time as a feature": ({"features": {"include": ["day"]}}, ("'day' of kind 'datetime'", "derive a number")),
     "no feature left": ({"features": {"exclude": ["size", "weight", "kind"]}}, ("no column is left", "features.exclude")),
     "slice that does not exist": ({"evaluate": {"slices": ["sort"]}}, ("evaluate.slices names 'sort'",)),
     "metric of another task": ({"evaluate": {"metric": "rmse"}}, ("evaluate.metric = 'rmse'", "binary", "roc_auc")),
@@ -116,27 +122,32 @@ def test_logistic_regression_of_numbers_is_refused_with_what_to_use_instead() ->
     assert_one_line(caught.value, "'logistic_regression'", "cannot do regression", "'lightgbm'")
 
 
-@pytest.mark.parametrize("section", sorted(SMALL_SETTINGS))
-def test_a_missing_section_is_named(section: str) -> None:
+def test_all_that_is_missing_is_named_at_once() -> None:
+    with pytest.raises(PipelineError) as caught:
+        settings_of({"dataset": {"source": {"path": "table.csv"}, "columns": {"a": {"kind": "number"}}}}, "pipeline.yaml")
+    assert_one_line(caught.value, "pipeline.yaml: name, dataset.target, dataset.task: are missing: add them")
+
+
+def test_one_key_that_is_missing_is_named() -> None:
     content = content_with()
-    del content[section]
+    del content["dataset"]
     with pytest.raises(PipelineError) as caught:
         settings_of(content, "pipeline.yaml")
-    assert_one_line(caught.value, f"pipeline.yaml: {section}: is missing: add it")
+    assert_one_line(caught.value, "pipeline.yaml: dataset: is missing: add it")
 
 
-@pytest.mark.parametrize("section", ["gate", "paths"])
-def test_a_missing_section_that_may_be_empty_says_so(section: str) -> None:
-    content = content_with()
-    del content[section]
-    with pytest.raises(PipelineError, match=r"an empty mapping \{\} takes every default"):
-        settings_of(content, "pipeline.yaml")
+@pytest.mark.parametrize(
+    ("task", "target", "metric"), [("binary", "late", "roc_auc"), ("multiclass", "kind", "accuracy"), ("regression", "size", "rmse")]
+)
+def test_a_name_and_a_dataset_are_enough(task: str, target: str, metric: str) -> None:
+    settings = settings_of({"name": "small", "dataset": {**SMALL_SETTINGS["dataset"], "target": target, "task": task}}, "pipeline.yaml")
+    assert (settings.evaluate.metric, settings.split.kind, settings.seed) == (metric, "stratified", 42)
 
 
-def test_the_first_mistake_is_told_and_the_others_are_counted() -> None:
+def test_the_first_mistake_is_told_and_the_others_are_named() -> None:
     with pytest.raises(PipelineError) as caught:
         settings_with(seed=-1, train={"threads": 0}, onnx={"tolerance": 0})
-    assert_one_line(caught.value, "seed = -1", "(and 2 more)")
+    assert_one_line(caught.value, "seed = -1", "(see to train.threads, onnx.tolerance too)")
 
 
 TEXTS = {
@@ -245,14 +256,10 @@ def test_a_servers_file_without_a_pipeline_is_told_too(tmp_path: Path) -> None:
     assert_one_line(caught.value, str(file), "name the pipeline's file with --config")
 
 
-def test_a_pipelines_file_given_for_a_servers_is_told_with_the_file_to_write(tmp_path: Path) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_text(yaml.safe_dump(content_with()))
-    with pytest.raises(PipelineError) as caught:
-        load_serving(file)
-    assert_one_line(caught.value, f"{file}: holds a pipeline's settings, not a server's", "with the line `pipeline: mine.yaml`", "--config")
+def test_a_pipelines_file_given_for_a_servers_serves_its_champion(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content_with()))
     (tmp_path / "serving.yaml").write_text("pipeline: mine.yaml\n")
-    assert load_serving(tmp_path / "serving.yaml").pipeline == "mine.yaml"
+    assert load_serving(tmp_path / "mine.yaml") == load_serving(tmp_path / "serving.yaml")
 
 
 @pytest.mark.parametrize("keys", ["[hush]", "hush", "[{me: hush}]"])

@@ -166,18 +166,18 @@ UNREADABLE = {
     "empty file": (b"", ("is empty: give a table with a header and rows",)),
     "only newlines": (b"\n\n\n", ("mpty",)),
     "header only": (b"word,y\n", ("no usable row in 0 read",)),
-    "semicolons": (b"word;y\nhello;1\n", ("'word' is not in the source", "word;y", "commas")),
-    "tabs": (b"word\ty\nhello\t1\n", ("'word' is not in the source", "commas")),
+    "semicolons": (b"word;y\nhello;1\n", ("'word' is not in the source", "word;y", "write delimiter: ';' under dataset.source")),
+    "tabs": (b"word\ty\nhello\t1\n", ("'word' is not in the source", "write delimiter: '\\t' under dataset.source")),
     "the same header twice": (b"word,y,y\na,1,2\n", ("column 'y' stands twice",)),
-    "Latin-1": ("word,y\ncafé,1\n".encode("latin-1"), ("utf-8",)),
-    "Latin-1 in the header": ("café,y\nword,1\n".encode("latin-1"), ("utf-8",)),
-    "UTF-16": ("word,y\nhello,1\n".encode("utf-16"), ("utf-8",)),
+    "Latin-1": ("word,y\ncafé,1\n".encode("latin-1"), ("utf-8", "write encoding: cp1252 under dataset.source")),
+    "Latin-1 in the header": ("café,y\nword,1\n".encode("latin-1"), ("utf-8", "write encoding: cp1252")),
+    "UTF-16": ("word,y\nhello,1\n".encode("utf-16"), ("utf-8", "write encoding: utf-16")),
     "a picture": (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(range(256)), ("cannot be read as a table",)),
     "a quote that is never closed": (b'y,word\n1,a\n2,"b\n3,c\n4,d\n', ("2b\\n3,c", "never closed")),
     "a quote that is never closed, in an earlier column": (b'word,y\na,1\n"b,2\nc,3\nd,4\n', ("never closed",)),
     "every row of the wrong shape": (b"word,y\na\nb\n", ("no usable row in 2 read", "2 × wrong number of fields")),
     "every row without a target": (b"word,y\na,\nb,\n", ("no usable row in 2 read",)),
-    "a column that is not there": (b"text,y\na,1\n", ("'word' is not in the source", "text, y")),
+    "a column that is not there": (b"text,y\na,1\n", ("pipeline.yaml: dataset.columns: 'word' is not in the source", "text, y")),
 }
 
 
@@ -200,10 +200,8 @@ def refuses(folder: Path, settings: Settings, *words: str) -> None:
 
 ARCHIVES = {
     "table.csv.gz": (gzip.compress(CSV.encode() * 100)[:-12], "ended before"),
-    "plain.csv.gz": (CSV.encode(), "ot a gzipped file"),
-    "plain.csv.zip": (CSV.encode(), "not a zip file"),
-    "plain.parquet": (CSV.encode(), "Parquet"),
-    "empty.parquet": (b"", "cannot be read as a table"),
+    "cut.parquet": (b"PAR1" + CSV.encode(), "cannot be read as a table"),
+    "empty.parquet": (b"", "is empty"),
 }
 
 
@@ -402,3 +400,29 @@ def test_a_derived_column_that_looks_at_other_rows_is_told(sql: str, tmp_path: P
     with pytest.raises(PipelineError) as caught:
         ingested(tmp_path, settings)
     assert_one_line(caught.value, "dataset.derive.made", "of that row alone")
+
+
+def test_rows_from_the_as_of_on_are_not_seen_by_anything(tmp_path: Path) -> None:
+    head, early = "day,shop,x,y\n", "2024-01-01,a,1,yes\n2024-01-02,a,2,no\n2024-01-02T22:00,b,x,no\n2024-01-03 01:00:00+02:00,b,3,yes\n"
+    late = "2024-01-03,a,4,JA\n2024-01-04,b,ten,JA\n,a,6,JA\n2024-01-05T00:00Z,a,7,\n"
+    columns = {"day": "datetime", "shop": "category", "x": "number", "y": "boolean", "shop_rows": "integer", "shop_7d": "number"}
+    more = {"time_column": "day", "counts": {"shop_rows": ["shop"]}, "history": {"shop_7d": {"by": ["shop"], "days": 7}}}
+    settings = table_settings(columns, task="binary", **more)
+    made = []
+    for name, text, as_of in (("cut", early, None), ("whole", early + late, datetime(2024, 1, 3))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "table.csv").write_text(head + text)
+        table, report, quarantine = ingested(tmp_path / name, settings.seen_until(as_of))
+        words = (layout_in(tmp_path / name, settings).target_words).read_text()
+        made.append((table.rows(), quarantine.rows(), words, report["rows_kept"], report["rows_broken"]))
+    assert made[0] == made[1]
+    assert (report["as_of"], report["rows_read"], report["rows_not_seen"]) == ("2024-01-03", 8, 4)
+    with pytest.raises(PipelineError) as caught:
+        ingested(tmp_path / "whole", settings.seen_until(datetime(2020, 1, 1)))
+    assert_one_line(caught.value, "--as-of 2020-01-01", "none of 8 rows", "--as-of newest")
+
+
+def test_an_as_of_needs_a_time_column() -> None:
+    with pytest.raises(PipelineError) as caught:
+        table_settings(COLUMNS).seen_until(datetime(2024, 1, 3))
+    assert_one_line(caught.value, "dataset.time_column is not set", "--as-of 2024-01-03")

@@ -99,7 +99,7 @@ def test_render_keeps_what_people_wrote_and_refuses_what_it_cannot_read(tmp_path
     about.write_text('[project]\nname = "ours"\nversion = "2.0"\ndependencies = ["polars>=1"]\n')
     file.write_text('{"data": {"name": "small"}, "version": "1.0", "tested_with": {"python": ["3.11"]}}')
     (folder / "requirements.txt").write_text("polars==1.2.3 \\\n    --hash=sha256:00\nother==1\n")
-    assert [each.path for each in rendered(settings, layout)] == [layout.dvc_file, file]
+    assert [each.path for each in rendered(settings, layout)] == [layout.dvc_file, folder / "mlops.lock", file]
     (made,) = rendered(settings, layout, "metadata")
     told = json.loads(made.text)
     assert (told["data"], told["version"], told["pipeline"]["name"]) == ({"name": "small"}, "2.0", settings.name)
@@ -109,7 +109,7 @@ def test_render_keeps_what_people_wrote_and_refuses_what_it_cannot_read(tmp_path
 
     (folder / "configs").mkdir()
     other = layout_of(settings, folder / "configs/other.yaml", folder)
-    assert [each.path for each in rendered(settings, other)] == [other.dvc_file]
+    assert [each.path for each in rendered(settings, other)] == [other.dvc_file, folder / "mlops.lock"]
     with pytest.raises(
         PipelineError, match=r"metadata.json: pipeline.configuration = \S+: tells of another pipeline than configs/other.yaml"
     ):

@@ -426,8 +426,8 @@ def test_a_class_that_one_side_lacks_is_said() -> None:
     [
         ("absent.csv", None, "does not exist: name a CSV or Parquet file"),
         ("empty.csv", "", "is empty: give a table with a header and rows"),
-        ("table.xlsx", "x", "unknown format: give a .csv, .csv.gz or .parquet file"),
-        ("broken.parquet", "x", "cannot be read as a table: .*"),
+        ("table.xlsx", "PK\x03\x04", "cannot be read as a table: .*"),
+        ("broken.parquet", "PAR1", "cannot be read as a table: .*"),
         ("ragged.csv", "a,b\n1,2,3\n", "cannot be read as a table: .*"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -289,10 +290,21 @@ REFUSED: list[tuple[bytes, int, str]] = [
 @pytest.mark.parametrize(("body", "status", "detail"), REFUSED, ids=[detail[:60] for _, _, detail in REFUSED])
 def test_what_is_wrong_is_said_in_one_line(body: bytes, status: int, detail: str) -> None:
     with pytest.raises(Refused) as refusal:
-        protocol.parse(PEOPLE, body)
+        protocol.parse(replace(PEOPLE, refuse_extra=True), body)
     assert detail in str(refusal.value)
     assert refusal.value.status == status
     assert "\n" not in str(refusal.value)
+
+
+def test_a_tensor_that_is_none_of_the_models_is_ignored_and_said() -> None:
+    other = as_json("tail\n", "COMPLEX", [1, 2, 3])
+    for body in (encoded(other, *WHOLE), encoded(*WHOLE, other), encoded(MATRIX, other, TEXTS)):
+        parsed = protocol.parse(PEOPLE, body)
+        assert [(one.reason, one.column, one.rows) for one in parsed.rows.notices or ()] == [("extra_column", "tail\n", parsed.rows.count)]
+        content, _ = protocol.answer("m", "1", PEOPLE, parsed, np.zeros((parsed.rows.count, 2), np.float32), parsed.rows.notices)
+        assert json.loads(json.loads(content)["parameters"]["warnings"])[0]["column"] == "tail\n"
+    with pytest.raises(Refused, match="tensor 'a' is missing: give it a value"):
+        protocol.parse(signature_of(a=Column("number"), b=Column("category")), encoded(other))
 
 
 def in_binary(plan: bytes, size: int | None = None, tail: bytes = b"", **more: Any) -> tuple[bytes, int]:

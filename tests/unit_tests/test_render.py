@@ -68,7 +68,7 @@ def test_a_task_waits_for_the_stages_whose_files_it_reads_and_no_others(tasks: d
     assert list(tasks) == [stage.name for stage in STAGES]
     for stage in STAGES:
         assert set(tasks[stage.name].get("dependencies", [])) == {maker_of(name) for name in stage.reads}
-    assert tasks["evaluate"]["dependencies"] == ["split", "train"]
+    assert tasks["evaluate"]["dependencies"] == ["ingest", "validate", "split", "train"]
 
 
 def test_what_a_task_is_handed_comes_from_the_place_where_its_maker_leaves_it(
@@ -250,10 +250,10 @@ def test_kubeflows_components_take_and_leave_what_the_stages_name(tmp_path: Path
 def test_a_projects_argo_files_are_kept_current_with_its_dvc_yaml(project: Project) -> None:
     config = ("--config", str(project.config))
     folder = project.folder / "cicd/argo_workflows"
-    assert project.mlops("render", *config).stdout == "dvc.yaml written\n"
+    assert project.mlops("render", *config).stdout == "dvc.yaml written\nmlops.lock written\n"
     assert not folder.exists()
     project.mlops("render", *config, "--target", "argo")
-    assert project.mlops("render", *config, "--check").stdout.count("is current") == 3
+    assert project.mlops("render", *config, "--check").stdout.count("is current") == 4
     file = folder / "workflow-template.yaml"
     file.write_text(file.read_text().replace("runAsNonRoot: true", "runAsNonRoot: false"))
     said = project.mlops("render", *config, "--check", check=False)
@@ -263,7 +263,7 @@ def test_a_projects_argo_files_are_kept_current_with_its_dvc_yaml(project: Proje
         == "error: cicd/argo_workflows/workflow-template.yaml: is not what the definition gives: run `mlops render` and commit it\n"
     )
     project.mlops("render", *config)
-    assert project.mlops("render", *config, "--check").stdout.count("is current") == 3
+    assert project.mlops("render", *config, "--check").stdout.count("is current") == 4
 
 
 def test_dvc_is_refused_when_it_works_by_an_old_definition_and_others_are_not(project: Project) -> None:
@@ -354,9 +354,12 @@ def test_a_configuration_of_any_name_is_named_as_it_is(tmp_path: Path) -> None:
     airflow = ast.parse(rendered(settings, layout, "airflow")[0].text)
     (command,) = (each.value for each in ast.walk(airflow) if isinstance(each, ast.keyword) and each.arg == "bash_command")
     said = eval(compile(ast.Expression(command), "bash_command", "eval"), {"name": "train"})  # noqa: S307  # our own words
-    assert shlex.split(said.partition("exec ")[2]) == ["mlops", "run", "--to", "train", "--config", AWKWARD]
+    assert shlex.split(said.partition("exec ")[2]) == ["mlops", "run", "--to", "train", "--config", AWKWARD, "--as-of", "$MLOPS_AS_OF"]
     kubeflow = ast.parse(rendered(settings, layout, "kubeflow")[0].text)
     assert AWKWARD in [each.value for each in ast.walk(kubeflow) if isinstance(each, ast.Constant)]
     argo = yaml.safe_load(rendered(settings, layout, "argo")[0].text)
     commands = [each["container"]["args"] for each in argo["spec"]["templates"] if "container" in each]
-    assert [words[-2:] for words in commands] == [["--config", AWKWARD]] * len(STAGES)
+    assert [words[3:5] for words in commands] == [["--config", AWKWARD]] * len(STAGES)
+    told = {words[2]: words[5:] for words in commands}
+    assert told.pop("ingest") == ["--as-of", "{{workflow.parameters.as-of}}"]
+    assert not any(told.values())

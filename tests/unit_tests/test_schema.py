@@ -115,6 +115,25 @@ def test_every_kind_of_broken_rule_is_found_and_counted(case: str) -> None:
     assert rule in found[0].rule, found
 
 
+def test_what_a_private_column_holds_is_told_to_nobody(tmp_path: Path) -> None:
+    private = small_settings(
+        n={"kind": "number", "private": True}, c={"kind": "category", "nullable": False, "private": True}, i={"kind": "integer", "min": 0}
+    )
+    table = small_table().with_columns(n=pl.col("n") + 31_337)
+    layout = layout_in(tmp_path, private)
+    write_schema(infer_schema(table, private.dataset, Validate(), "small"), layout.schema)
+    said = ""
+    try:
+        run_validate(tmp_path, with_first(table, "c", "a secret"), private)
+    except PipelineError as error:
+        said = str(error)
+    report = read_json(layout.validation_json)
+    assert [(each["column"], each["seen"]) for each in report["failures"]] == [("c", "private")]
+    for text in (said, layout.validation_json.read_text(), layout.validation_html.read_text()):
+        assert "secret" not in text
+        assert "3133" not in text
+
+
 def test_every_missing_column_is_named() -> None:
     assert {failure.column for failure in broken_rules(small_table().drop("b", "n"))} == {"b", "n"}
 

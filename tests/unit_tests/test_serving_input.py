@@ -32,9 +32,9 @@ SEEN = {"kind": ["a", "b"], "colour": ["red", "(missing)"]}
 GOOD = {"size (cm)": 1.5, "weight": None, "count": 3, "round": True, "kind": "a", "colour": "red"}
 
 
-def signature(*, reject_unseen: bool = True, max_rows: int = 5) -> Signature:
+def signature(*, reject_unseen: bool = True, refuse_extra: bool = False, max_rows: int = 5) -> Signature:
     training = Contract(task="binary", classes=[0, 1], columns=COLUMNS, categories=SEEN)
-    return Signature.of(training, reject_unseen=reject_unseen, max_rows=max_rows)
+    return Signature.of(training, reject_unseen=reject_unseen, refuse_extra=refuse_extra, max_rows=max_rows)
 
 
 def predicted(*records: Any, **policy: Any) -> Rows:
@@ -95,6 +95,19 @@ def test_every_form_gives_the_same_rows(records: list[dict[str, Any]]) -> None:
     same(signature().from_records(records), expected)
 
 
+@pytest.mark.parametrize("name", ['the "big" one', "back\\slash", "a\0b", "two\nlines", "<script>", "", "nothing"])
+def test_a_column_of_any_name_is_read(name: str) -> None:
+    columns = {name: Column("number", nullable=False), "kind": Column("category")}
+    hostile = Signature.of(Contract(task="binary", classes=[0, 1], columns=columns, categories={"kind": ["a"]}), max_rows=5)
+    row = {name: 1.5, "kind": "a"}
+    for read, body in ((Predict(hostile, "m", "1").rows, {"records": [row]}), (Invocations(hostile).rows, {"dataframe_records": [row]})):
+        rows = read(json.dumps(body).encode())
+        assert rows.numbers is not None
+        assert rows.numbers.tolist() == [[1.5]]
+    with pytest.raises(Refused):
+        Predict(hostile, "m", "1").rows(json.dumps({"records": [{"kind": "a"}]}).encode())
+
+
 def test_null_is_nan_or_the_models_own_word() -> None:
     rows = predicted({**GOOD, "colour": None}, {k: v for k, v in GOOD.items() if k not in ("weight", "colour")})
     assert rows.numbers is not None
@@ -137,7 +150,7 @@ def test_null_is_nan_or_the_models_own_word() -> None:
 )
 def test_a_fault_names_row_column_value_and_remedy(change: dict[str, Any], reason: str, said: str) -> None:
     with pytest.raises(Refused) as refused:
-        predicted(GOOD, {**GOOD, **change}, GOOD)
+        predicted(GOOD, {**GOOD, **change}, GOOD, refuse_extra=True)
     fault = refused.value.faults[0]
     assert (refused.value.status, fault.reason, fault.row, fault.column) == (422, reason, 1, next(iter(change)))
     assert fault.detail == said

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from mlops_pipeline.modelling.evaluation import without_private
 from mlops_pipeline.modelling.metrics import Predictions, point
 from mlops_pipeline.modelling.slices import slice_interval, slices
+from tests.conftest import SMALL_SETTINGS
+from tests.unit_tests.workshop import settings_with
 
 TABLE = pl.DataFrame({"kind": ["a"] * 40 + ["b"] * 40 + [None] * 40 + ["few"] * 5 + ["one class"] * 20})
 
@@ -43,3 +46,11 @@ def test_a_slices_metric_is_that_of_its_rows_alone_and_lies_in_its_interval() ->
 
 def test_without_columns_there_are_no_slices() -> None:
     assert slices(TABLE, (), "roc_auc", predictions(), 1) == []
+
+
+def test_the_values_of_a_private_column_are_only_counted() -> None:
+    parts = slices(TABLE, ("kind",), "roc_auc", predictions(), 10)
+    columns = {**SMALL_SETTINGS["dataset"]["columns"], "kind": {"kind": "category", "private": True}}
+    shown = without_private(parts, settings_with(dataset={"columns": columns}))
+    assert [(part.value, part.rows) for part in shown] == [("private value 1", 40), ("private value 2", 40), ("private value 3", 40)]
+    assert [part.value for part in without_private(parts, settings_with())] == ["(missing)", "b", "a"]

@@ -20,18 +20,19 @@ from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, setting
 
 
 def run_split(
-    folder: Path, table: pl.DataFrame, settings: Settings, *, passed: bool = True
+    folder: Path, table: pl.DataFrame, settings: Settings, *, passed: bool = True, as_of: str | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
     layout = layout_in(folder, settings)
-    prepare(layout, table, passed)
+    prepare(layout, table, passed, as_of)
     split(settings, layout, quiet())
     return pl.read_parquet(layout.train), pl.read_parquet(layout.test), read_json(layout.split_report)
 
 
-def prepare(layout: Layout, table: pl.DataFrame, passed: bool) -> None:
+def prepare(layout: Layout, table: pl.DataFrame, passed: bool, as_of: str | None) -> None:
     layout.raw.parent.mkdir(parents=True)
     table.write_parquet(layout.raw)
     write_json(layout.validation_json, {"passed": passed})
+    write_json(layout.ingest_report, {"as_of": as_of})
 
 
 def hours(count: int) -> pl.DataFrame:
@@ -75,6 +76,43 @@ def test_few_held_out_rows_are_warned_of(tmp_path: Path) -> None:
     _, _, enough = run_split(tmp_path / "enough", hours(300), by_time(test_from="2024-01-02"))
     assert few["warning"] == "only 36 rows are held out: no split of that size proves anything about the model"
     assert enough["warning"] is None
+
+
+def days(count: int) -> pl.DataFrame:
+    """Rows at noon of each day from 1 January 2024 on."""
+    start = datetime(2024, 1, 1, 12)
+    return pl.DataFrame({"day": [start + timedelta(days=d) for d in range(count)], "late": [d % 2 for d in range(count)]})
+
+
+@pytest.mark.parametrize(
+    ("rule", "as_of", "first", "held", "last"),
+    [
+        ({"test_last": "31d"}, None, "2024-01-01", "2024-03-01", "2024-03-31"),
+        ({"test_last": "1mo"}, None, "2024-01-01", "2024-03-01", "2024-03-31"),
+        ({"test_last": "2w", "train_last": "30d"}, None, "2024-02-17", "2024-03-18", "2024-03-31"),
+        ({"test_last": "31d"}, "2024-03-01", "2024-01-01", "2024-01-30", "2024-02-29"),
+        ({"test_last": "36h"}, None, "2024-01-01", "2024-03-30", "2024-03-31"),
+        ({"test_from": "2024-03-01", "train_last": "7d"}, None, "2024-02-23", "2024-03-01", "2024-03-31"),
+    ],
+)
+def test_a_window_moves_with_the_newest_row_or_before_the_as_of(
+    rule: dict[str, str], as_of: str | None, first: str, held: str, last: str, tmp_path: Path
+) -> None:
+    table = days(91) if as_of is None else days(91).filter(pl.col("day") < datetime.fromisoformat(as_of))
+    train, test, report = run_split(tmp_path, table, by_time(**rule), as_of=as_of)
+    assert str(train["day"].min())[:10] == first
+    assert [str(test["day"].min())[:10], str(test["day"].max())[:10]] == [held, last]
+    assert train["day"].max() < test["day"].min()  # type: ignore[operator]
+    assert ("as-of" in report["window"]) == (as_of is not None)
+    assert "trained on" in report["window"]
+
+
+def test_a_table_that_says_never_by_its_last_day_is_told_of_what_is_not_there(tmp_path: Path) -> None:
+    table = pl.concat([days(10), pl.DataFrame({"day": [datetime(9999, 12, 31)], "late": [0]})])
+    train, test, _ = run_split(tmp_path, table, by_time(test_last="5d"))
+    assert (train.height, test.height) == (10, 1)
+    with pytest.raises(PipelineError, match="before the year 1: give a shorter span"):
+        run_split(tmp_path / "long", days(10), by_time(test_last="3000y"))
 
 
 def at_random(share: float, task: str = "multiclass", seed: int = 7) -> Settings:
@@ -123,3 +161,38 @@ def test_the_parts_are_disjoint_together_complete_and_never_empty(labels: list[s
     assert train.height and test.height
     if task == "multiclass" and len(set(y)) < len(y):
         assert set(train["y"]) == set(y)
+
+
+def sides(train: pl.DataFrame, test: pl.DataFrame, features: list[str]) -> set[tuple[Any, ...]]:
+    """Feature values that stand on both sides."""
+    return set(train.select(features).rows()) & set(test.select(features).rows())
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_equal_rows_are_never_parted_and_the_share_is_kept(task: str, tmp_path: Path) -> None:
+    y = ["a", "b", "c"] if task == "multiclass" else [1.0, 2.0, 3.0]
+    table = pl.DataFrame({"row": [n % 450 for n in range(600)], "y": [y[n % 450 % 3] for n in range(600)]})
+    train, test, _ = run_split(tmp_path, table, at_random(0.2, task))
+    assert not sides(train, test, ["row", "y"])
+    assert test.height == pytest.approx(120, abs=8)
+    assert sorted(pl.concat([train, test]).rows()) == sorted(table.rows())
+
+
+def test_rows_of_equal_features_and_other_classes_are_on_one_side(tmp_path: Path) -> None:
+    table = pl.DataFrame({"row": [n // 5 for n in range(500)], "y": ["a" if n % 3 else "b" for n in range(500)]})
+    train, test, _ = run_split(tmp_path, table, at_random(0.25))
+    assert not sides(train, test, ["row"])
+    assert test.height == 125
+
+
+def test_a_class_of_equal_rows_is_trained_on(tmp_path: Path) -> None:
+    for seed in range(8):
+        table = pl.DataFrame({"row": [n // 2 for n in range(100)] + [777] * 3, "y": ["a", "b"] * 50 + ["c"] * 3})
+        train, _, _ = run_split(tmp_path / str(seed), table, at_random(0.5, seed=seed))
+        assert "c" in train["y"].to_list()
+
+
+def test_a_table_of_a_few_different_rows_is_drawn_row_by_row(tmp_path: Path) -> None:
+    table = pl.DataFrame({"row": [n % 4 for n in range(200)], "y": ["a", "b"] * 100})
+    _, test, _ = run_split(tmp_path, table, at_random(0.25))
+    assert test.height == 50

@@ -38,7 +38,7 @@ TABLE = pl.DataFrame(
 )
 KINDS = {
     "whole": "integer",
-    "dotted": "integer",
+    "dotted": "number",
     "real": "number",
     "gaps": "integer",
     "flag": "boolean",
@@ -79,7 +79,7 @@ def test_the_task_follows_from_the_target(target: str, tmp_path: Path) -> None:
     content = described(tmp_path, target)
     task, kind, metric = TARGETS[target]
     assert (content["dataset"]["task"], content["dataset"]["columns"][target]["kind"]) == (task, kind)
-    assert content["evaluate"]["metric"] == metric
+    assert settings_of(content, "new.yaml").evaluate.metric == metric
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -89,7 +89,7 @@ def test_the_description_is_valid_and_no_row_of_its_table_is_broken(target: str,
     config = tmp_path / "new.yaml"
     config.write_text(starter(source, target, config).text)
     settings = load_settings(config)
-    assert settings.dataset.source.path == source.as_posix()
+    assert settings.dataset.source.path == "table.csv"
     table, report, _ = ingested(tmp_path, settings)
     assert report["rows_broken"] == 0
     assert table.height == ROWS
@@ -212,3 +212,21 @@ def test_where_no_split_by_time_fits_rows_are_drawn_at_random_and_the_file_says_
     assert made.split.startswith("Rows are held out at random")
     assert why in made.split
     assert why in " ".join(made.text.replace("\n# ", " ").split())
+
+
+def test_paths_are_relative_to_the_project_or_to_the_folder_that_is_to_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("data", "configs", "elsewhere"):
+        (tmp_path / name).mkdir()
+    source = tmp_path / "data/table.csv"
+    TABLE.write_csv(source)
+
+    def path(output: Path) -> str:
+        return str(yaml.safe_load(starter(source, "verdict", output).text)["dataset"]["source"]["path"])
+
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert path(tmp_path / "configs/new.yaml") == "data/table.csv"
+    monkeypatch.chdir(tmp_path)
+    assert path(Path("configs/new.yaml")) == path(Path("new.yaml")) == "data/table.csv"
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path / "data")
+    assert path(Path("../configs/new.yaml")) == "data/table.csv"

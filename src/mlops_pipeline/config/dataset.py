@@ -1,12 +1,16 @@
 """The table that a pipeline learns from: described once, for every stage, the server and the monitors."""
 
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from mlops_pipeline.config.tree import Frozen
+from mlops_pipeline.config.tree import Frozen, tree_of
+from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.task import TaskName, has_classes
+from mlops_pipeline.contract.values import written_as
+from mlops_pipeline.errors import PipelineError, without_secrets
 
 Task = TaskName
 
@@ -17,30 +21,91 @@ Kind = Literal["number", "integer", "boolean", "category", "datetime", "text"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+def _known(encoding: str) -> str:
+    try:
+        "".encode(encoding)
+    except LookupError as error:
+        raise ValueError("is no encoding that Python knows: name one such as utf-8, cp1252, latin-1 or utf-16") from error
+    return encoding
+
+
+Encoding = Annotated[str, AfterValidator(_known)]
+
+
 class Source(Frozen):
-    """Where rows come from: a CSV or Parquet file, or such a file inside an installed Python package."""
+    """Where rows come from: a file of text, Parquet, Excel or JSON, or such a file inside an installed Python package.
+
+    What a file is, is seen from its content, whatever its name ends in, and whether it is packed (zip, gzip, bzip2, xz).
+    """
 
     path: str | None = Field(
         None,
-        description="one file, relative to the project: CSV (also .zip, .gz; blank lines are no rows) or Parquet (one value a cell)",
+        description="a file, relative to the project: text such as CSV (blank lines are no rows), Parquet (one value a cell), Excel, JSON; "
+        "or a folder, or a pattern (data/*.csv), of such files with the same columns, read in the order of their names",
     )
     package: str | None = Field(None, description="installed package that ships the file; it is never imported")
     member: str | None = Field(None, description="the file's path inside the package")
+    sql: str | None = Field(None, description="instead of a file: a query whose rows are the table; it is asked again by each run")
+    uri: str | None = Field(
+        None, description="the database that is asked: sqlite:///FILE, postgresql://HOST/NAME, or ${VARIABLE} of the environment"
+    )
     null_values: tuple[str, ...] = ("", "NA", "NaN", "null", "None")
+    delimiter: str = Field(",", description="of a file of text: what parts its cells", min_length=1, max_length=1)
+    quote: str = Field('"', description="what stands around a cell that holds a delimiter", min_length=1, max_length=1)
+    escape: str | None = Field(None, description="what stands before a quote within quotes; default: another quote", max_length=1)
+    skip_blanks: bool = Field(False, description="whether blanks before a cell are no part of it")
+    closed: bool = Field(False, description="whether a delimiter also stands at the end of each row, though not of the header")
+    encoding: Encoding = Field("utf-8", description="of a file of text, as Python calls it: utf-8, cp1252, latin-1, utf-16")
+    header: bool = Field(True, description="whether a line names the columns; else they are column_1, column_2 and so on")
+    skip_lines: int = Field(0, ge=0, description="lines before the header, or before the first row, that are no part of the table")
+    sheet: str | None = Field(None, description="of an Excel file: the sheet's name; default: the first that holds rows")
+
+    @property
+    def dialect(self) -> Dialect:
+        """How a file of text is written."""
+        return Dialect(**{key: getattr(self, key) for key in Dialect.__struct_fields__})
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if (self.path is None) == (self.package is None):
-            raise ValueError("give either 'path', or 'package' with 'member'")
+        if sum(place is not None for place in (self.path, self.package, self.sql)) != 1:
+            raise ValueError("give one of 'path', 'package' with 'member', and 'sql' with 'uri'")
+        if (self.sql is None) != (self.uri is None):
+            raise ValueError("'sql' and 'uri' go together")
+        if self.uri is not None and without_secrets(self.uri) != self.uri:
+            raise ValueError("'uri' holds a password: put the address into an environment variable and write uri: ${ITS_NAME}")
         if (self.package is None) != (self.member is None):
             raise ValueError("'package' and 'member' go together")
         return self
+
+
+def given_of_source(words: Sequence[str], *, with_place: bool = False) -> dict[str, Any]:
+    """The keys of a source that somebody gives as ``KEY=VALUE``, with where it lies or not; raises :class:`PipelineError`."""
+    content: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise PipelineError(f"--source {word}: write --source KEY=VALUE, such as --source delimiter=tab")
+        content[key] = {"tab": "\t", "space": " ", "\\t": "\t"}.get(value, value)
+    if with_place and "sql" not in content:
+        raise PipelineError("--input is missing: name your table, or give --source sql=… and --source uri=…")
+    checked = tree_of(Source, content if with_place else {"path": ".", **content}, "--source")
+    return {key: getattr(checked, key) for key in content}
 
 
 class Lookup(Source):
     """A small table joined to every row by equal keys; its keys must be unique."""
 
     keys: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _no_query(self) -> Self:
+        if self.sql is not None:
+            raise ValueError("a lookup is a file: join in the source's own query, or give 'path'")
+        return self
+
+
+MOMENT_PARTS = "YmdyHMSfpIbBjzTe"
+"""Parts of a moment that a column's ``format`` may name."""
 
 
 class Column(Frozen):
@@ -51,6 +116,28 @@ class Column(Frozen):
     max: float | None = None
     nullable: bool = True
     private: bool = Field(False, description="never recorded by the server")
+    format: str | None = Field(
+        None,
+        description="how texts are written: of numbers as 1234.5 is ('1.234,5', '$1,234.5', '1234.5 %'), of moments '%d.%m.%Y'",
+    )
+    null_values: tuple[str, ...] | None = Field(None, description="texts that mean null in this column; default: the source's")
+
+    @model_validator(mode="after")
+    def _format(self) -> Self:
+        if self.format is None:
+            return self
+        if self.kind in ("number", "integer"):
+            if written_as(self.format) is None:
+                raise ValueError(f"format '{self.format}' does not say how 1234.5 is written, such as '1.234,5', '$1,234.5' or '1234.5 %'")
+        elif self.kind == "datetime":
+            parts = set(re.findall("%[.]?(.)", self.format))
+            if not parts or not parts <= set(MOMENT_PARTS):
+                raise ValueError(
+                    f"format '{self.format}' is no date's, such as '%d.%m.%Y %H:%M': its parts are %{', %'.join(MOMENT_PARTS)}"
+                )
+        else:
+            raise ValueError(f"'format' does not fit kind '{self.kind}'")
+        return self
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -90,6 +177,22 @@ class Dataset(Frozen):
     )
     history: dict[str, History] = Field(default_factory=dict)
     known_after_outcome: tuple[str, ...] = Field((), description="never features: known only after the outcome")
+
+    @property
+    def read_as(self) -> Source:
+        """The source as its text is read: a word that is a value in some column is null in none yet."""
+        return self.source.model_copy(update={"null_values": self.common_null_words})
+
+    @property
+    def common_null_words(self) -> tuple[str, ...]:
+        """The source's texts for null that mean null in every column."""
+        own = [set(column.null_values) for column in self.columns.values() if column.null_values is not None]
+        return tuple(word for word in self.source.null_values if all(word in words for words in own))
+
+    def null_words(self, name: str) -> tuple[str, ...]:
+        """The texts that mean null in one column."""
+        own = self.columns[name].null_values if name in self.columns else None
+        return self.source.null_values if own is None else own
 
     @model_validator(mode="after")
     def _columns_exist(self) -> Self:

@@ -7,16 +7,18 @@ The file says *what* is done. The environment says only *where* services are (``
 import json
 import os
 from collections.abc import Iterable, Iterator
-from datetime import date
+from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Dataset, Share
+from mlops_pipeline.config.moments import Span, shown_moment, span_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
+from mlops_pipeline.contract.spec import AS_TEXT
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.plugins import Source
 
@@ -46,30 +48,61 @@ class Validate(Frozen):
     max_duplicate_share: Share = 0.01
     min_class_share: Share = 0.01
     max_single_feature_auc: float = Field(0.95, gt=0.5, le=1)
+    trusted: tuple[str, ...] = Field((), description="features that are no leak, however well each alone predicts the target")
+    on_failure: Literal["warn", "stop"] = Field(
+        "warn", description="what a failed check does; nothing to learn, a repeated entity_key and checks named below always stop"
+    )
     checks: Named = Field(default_factory=dict, description="checks beside ours, by name, each with its own settings below it")
 
 
-class Split(Frozen):
-    """What is held out: the rows from a moment on, or a share drawn at random within each class."""
+def _span(text: str) -> str:
+    return str(span_of(text))
 
-    kind: Literal["time", "stratified"]
+
+SpanText = Annotated[str, AfterValidator(_span)]
+"""A span of time as it is written: 31d, 4w, 1mo, 12h."""
+
+
+class Split(Frozen):
+    """What is held out: the rows from a moment on, the last rows of a window that moves, or a share drawn at random within each class."""
+
+    kind: Literal["time", "stratified"] = "stratified"
     train_from: NaiveDatetime | None = None
     test_from: NaiveDatetime | None = None
     test_until: NaiveDatetime | None = None
+    test_last: SpanText | None = Field(
+        None, description="instead of test_from: the span before the newest row, or before --as-of, such as 31d, 4w, 1mo, 12h"
+    )
+    train_last: SpanText | None = Field(None, description="instead of train_from: train on the span before what is held out")
     test_share: float = Field(0.25, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _order(self) -> Self:
         if self.kind == "stratified":
-            if self.train_from or self.test_from or self.test_until:
-                raise ValueError("'train_from', 'test_from' and 'test_until' belong to kind 'time'")
+            given = [key for key in ("train_from", "test_from", "test_until", "test_last", "train_last") if getattr(self, key) is not None]
+            if given:
+                raise ValueError(f"'{given[0]}' belongs to kind 'time'")
             return self
-        if self.test_from is None:
-            raise ValueError("kind 'time' needs 'test_from'")
+        if self.test_last is not None and (self.test_from or self.test_until):
+            raise ValueError("'test_last' moves with the rows: leave out 'test_from' and 'test_until'")
+        if self.train_last is not None and self.train_from is not None:
+            raise ValueError("give either 'train_from' or 'train_last'")
+        if self.test_from is None and self.test_last is None:
+            raise ValueError("kind 'time' needs 'test_from', or 'test_last' for a window that moves with the rows")
         moments = [m for m in (self.train_from, self.test_from, self.test_until) if m is not None]
         if any(later <= earlier for earlier, later in pairwise(moments)):
             raise ValueError("'train_from' < 'test_from' < 'test_until' must hold")
         return self
+
+    @property
+    def test_span(self) -> Span | None:
+        """How long the window is that moves with the rows; None if it stands still."""
+        return span_of(self.test_last) if self.test_last else None
+
+    @property
+    def train_span(self) -> Span | None:
+        """How much before it is trained on; None for everything from ``train_from`` on."""
+        return span_of(self.train_last) if self.train_last else None
 
 
 class Features(Frozen):
@@ -77,17 +110,19 @@ class Features(Frozen):
 
     include: tuple[str, ...] | None = Field(None, description="default: every column that may be a feature")
     exclude: tuple[str, ...] = ()
+    time_column: bool = Field(False, description="the time column's hour, weekday and so on are features too")
 
 
 class Train(Frozen):
     """The estimator by name, and its parameters as the library spells them."""
 
-    estimator: Name
+    estimator: Name = "lightgbm"
     encoder: Name | None = Field(None, description="how columns become numbers; default: the estimator's own")
     params: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
     format: Name | None = Field(None, description="how the fitted model is saved; default: the estimator's own, mostly skops")
     format_params: dict[str, Any] = Field(default_factory=dict, description="the format's own settings")
     threads: int | None = Field(None, ge=1, description="default: every core of the machine")
+    time_budget_s: float = Field(60, gt=0, description="estimator auto: longest time to look for one, in seconds")
 
 
 class Tuning(Frozen):
@@ -100,10 +135,14 @@ class Tuning(Frozen):
     storage: str | None = Field(None, description="an Optuna storage address; default: a file under models/")
 
 
+USUAL_METRICS = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}
+"""What versions of a task are compared by where the settings do not say."""
+
+
 class Evaluate(Frozen):
     """How the held-out rows are scored."""
 
-    metric: Name = Field("roc_auc", description="what versions are compared by")
+    metric: Name = Field(USUAL_METRICS["binary"], description="what versions are compared by; default: by the task")
     metrics: tuple[Name, ...] = Field((), description="metrics beside ours, by name")
     confidence: float = Field(0.95, gt=0.5, lt=1)
     resamples: int = Field(500, ge=50)
@@ -155,6 +194,11 @@ class Registry(Frozen):
     uri: str | None = Field(None, description="default: the tracking address")
     model: Name | None = Field(None, description="registered name; default: the pipeline's name")
     card: Card = Card()
+    refit_on_all: bool = Field(
+        False,
+        description="register a version that passes the gate fitted again, with the same parameters, on its held-out rows too; "
+        "its figures stay those of the fit that was judged",
+    )
 
 
 class Paths(Frozen):
@@ -176,22 +220,35 @@ class Settings(Frozen):
     """One pipeline."""
 
     name: Name
-    seed: int = Field(ge=0, lt=2**32)
+    seed: int = Field(42, ge=0, lt=2**32)
     dataset: Dataset
-    ingest: Ingest
-    validate_: Validate = Field(alias="validate")
-    split: Split
-    features: Features
-    train: Train
-    tuning: Tuning
-    evaluate: Evaluate
-    gate: Gate
-    onnx: Onnx
-    tracking: Tracking
-    registry: Registry
-    paths: Paths
+    ingest: Ingest = Ingest()
+    validate_: Validate = Field(Validate(), alias="validate")
+    split: Split = Split()
+    features: Features = Features()
+    train: Train = Train()
+    tuning: Tuning = Tuning()
+    evaluate: Evaluate = Evaluate()
+    gate: Gate = Gate()
+    onnx: Onnx = Onnx()
+    tracking: Tracking = Tracking()
+    registry: Registry = Registry()
+    paths: Paths = Paths()
     plugins: tuple[str, ...] = Field((), description="files (src/mine.py, relative to the project) and modules that declare parts")
     _source: Source | None = PrivateAttr(None)
+    _left_out: tuple[str, ...] = PrivateAttr(())
+    _as_of: datetime | None = PrivateAttr(None)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The sections that the file does not have, of which every default is taken."""
+        return self._left_out
+
+    def written_in(self, content: dict[str, Any]) -> Self:
+        """The same settings, which keep what of them stands in the file."""
+        settings = self.model_copy()
+        settings._left_out = tuple(name for name in SECTIONS if name not in content)
+        return settings
 
     def read_from(self, source: Source) -> Self:
         """The same settings, which keep where their parts come from."""
@@ -199,10 +256,36 @@ class Settings(Frozen):
         settings._source = source
         return settings
 
+    @property
+    def as_of(self) -> datetime | None:
+        """The moment (UTC) from which on no row is seen; None: all rows are. It is no key of the file: a run is told it."""
+        return self._as_of
+
+    def seen_until(self, moment: datetime | None) -> Self:
+        """The same settings for a run that sees no row at or after a moment. Raises :class:`PipelineError` without a time column."""
+        if moment is not None and self.dataset.time_column is None:
+            origin = self._source.origin if self._source is not None else self.name
+            what = "dataset.time_column is not set, so no row can be told to be later: name the column there"
+            raise PipelineError(f"{origin}: --as-of {shown_moment(moment)}: {what}")
+        settings = self.model_copy()
+        settings._as_of = moment
+        return settings
+
     def use_parts(self) -> None:
         """Let this process work with the parts that these settings name, whatever others were loaded since."""
         if self._source is not None:
             plugins.use(self._source)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_of_the_task(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        dataset, evaluate = content.get("dataset"), content.get("evaluate", {})
+        task = dataset.get("task") if isinstance(dataset, dict) else None
+        if not isinstance(evaluate, dict) or "metric" in evaluate or task not in USUAL_METRICS:
+            return content
+        return {**content, "evaluate": {**evaluate, "metric": USUAL_METRICS[task]}}
 
     @model_validator(mode="after")
     def _features_exist(self) -> Self:
@@ -212,12 +295,12 @@ class Settings(Frozen):
             for name in names:
                 if name not in data.columns:
                     raise ValueError(f"{key} names '{name}', which is not among dataset.columns")
+        for name in self.validate_.trusted:
+            if name not in data.columns:
+                raise ValueError(f"validate.trusted names '{name}', which is not among dataset.columns")
         for name in self.features.include or ():
             if name in barred:
                 raise ValueError(f"features.include names '{name}', which is {barred[name]}: take it out")
-            kind = data.columns[name].kind
-            if kind in ("datetime", "text"):
-                raise ValueError(f"features.include names '{name}' of kind '{kind}': derive a number from it")
         if not feature_columns(self):
             raise ValueError("no column is left as a feature: check features.exclude and dataset.columns")
         return self
@@ -235,6 +318,9 @@ class Settings(Frozen):
         return self
 
 
+SECTIONS = tuple(field.alias or name for name, field in Settings.model_fields.items() if name not in ("name", "dataset", "plugins"))
+"""What a file may leave out: every default is then taken."""
+
 PIPELINE_KEYS = frozenset({"dataset", "train"})
 """Keys by which a file is known to hold a pipeline's settings."""
 
@@ -242,16 +328,18 @@ _SERVER_KEYS = frozenset({"pipeline", "models", "record"})
 
 
 def feature_columns(settings: Settings) -> dict[str, Column]:
-    """The model's input columns in order: numbers first, then categories."""
+    """The model's input columns in order: numbers first, then those that travel as text."""
     data = settings.dataset
-    barred = {data.target, data.time_column, *data.entity_key, *data.known_after_outcome, *settings.features.exclude}
+    barred = {data.target, *data.entity_key, *data.known_after_outcome, *settings.features.exclude}
+    if not settings.features.time_column:
+        barred.add(str(data.time_column))
     if settings.features.include is None:
-        names = [n for n, c in data.columns.items() if n not in barred and c.kind not in ("datetime", "text")]
+        names = [n for n in data.columns if n not in barred]
     else:
         names = [n for n in settings.features.include if n not in settings.features.exclude]
     return {
-        **{n: data.columns[n] for n in names if data.columns[n].kind != "category"},
-        **{n: data.columns[n] for n in names if data.columns[n].kind == "category"},
+        **{n: data.columns[n] for n in names if data.columns[n].kind not in AS_TEXT},
+        **{n: data.columns[n] for n in names if data.columns[n].kind in AS_TEXT},
     }
 
 
@@ -274,7 +362,7 @@ def load_settings(path: Path, *, with_parts: bool = True) -> Settings:
         raise PipelineError(f"{path}: holds a server's settings, not a pipeline's: {other} with --config")
     for key, value in _bare_dates(content, ""):
         raise PipelineError(f"{path}: {key} = {value}: put the date in quotes, DVC cannot record a bare one")
-    settings = tree_of(Settings, content, str(path))
+    settings = tree_of(Settings, content, str(path)).written_in(content)
     settings = settings.read_from(plugins.Source(project_of(path), settings.plugins, str(path)))
     settings.use_parts()
     return with_known_parts(settings, str(path)) if with_parts else settings
@@ -301,6 +389,11 @@ def with_known_parts(settings: Settings, origin: str) -> Settings:
     if task not in estimator.tasks:
         others = ", ".join(f"'{name}'" for name, part in plugins.parts(plugins.Estimator).items() if task in part.tasks)
         raise PipelineError(f"{origin}: train.estimator = '{train.estimator}': cannot do {task}: use one of {others}")
+    if estimator.race and train.params:
+        first = next(iter(train.params))
+        raise PipelineError(
+            f"{origin}: train.params.{first}: '{train.estimator}' finds parameters itself: take it out, or name an estimator"
+        )
     plugins.part(plugins.Encoder, train.encoder or estimator.encoder, f"{origin}: train.encoder")
     form = plugins.part(plugins.ModelFormat, train.format or estimator.format, f"{origin}: train.format")
     if form.twin:
@@ -426,6 +519,9 @@ def json_schema(path: Path | None = None) -> str:
     for moment in ("train_from", "test_from", "test_until"):
         # A date alone is a moment too, and what YAML makes of either is for YAML to say.
         schema["$defs"]["Split"]["properties"][moment]["anyOf"][0].pop("format")
+    for described in schema["properties"].values():
+        if "$ref" in described:  # what a section has for defaults stands in it
+            described.pop("default", None)
     sections: dict[str, Any] = schema["$defs"]
     train = sections["Train"]["properties"]
     estimators, metrics = plugins.parts(plugins.Estimator), list(plugins.parts(plugins.Metric))

@@ -160,6 +160,9 @@ class Serving(Frozen):
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1, le=256)
     unseen_categories: Literal["reject", "pass"] = Field("pass", description="pass: predicted as an unknown category, and counted")
+    extra_columns: Literal["ignore", "refuse"] = Field(
+        "ignore", description="columns of a request that are none of the model's; ignore: said in the answer's warnings, and counted"
+    )
     registry: Registry = Registry()
     limits: Limits = Limits()
     batching: Batching = Batching()
@@ -206,10 +209,7 @@ def load_serving(path: Path, **changes: Any) -> Serving:
     """
     content = read_yaml(path, "start from configs/serving_config.yaml")
     if content.keys() & PIPELINE_KEYS and not content.keys() & {"pipeline", "models"}:
-        raise PipelineError(
-            f"{path}: holds a pipeline's settings, not a server's: write a file beside it with the line `pipeline: {path.name}` "
-            "and name that one with --config"
-        )
+        content = {"pipeline": path.name}  # a pipeline's own settings: its champion is served, and all else is as usual
     if not isinstance(content.get("api_keys", {}), dict):
         raise PipelineError(f"{path}: api_keys: must be a mapping: write NAME: sha256:… below it, as `mlops key` prints it")
     given = {key: value for key, value in changes.items() if value is not None}

@@ -92,7 +92,7 @@ def _one_line(error: ValidationError, origin: str, tree: type[Frozen], at: tuple
     # A misspelt key is also a missing one: the misspelling is what the user wants to hear of.
     problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
-    key = ".".join(str(part) for part in (*at, *first["loc"])) or "(whole file)"
+    key = _key(first, at)
     value = first["input"]
     # What stands under an unknown key may be meant for a secret one.
     untold = first["type"] in ("missing", "extra_forbidden") or first["loc"][:1] in [(key,) for key in tree.SECRET]
@@ -102,13 +102,21 @@ def _one_line(error: ValidationError, origin: str, tree: type[Frozen], at: tuple
         close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(tree, first["loc"][:-1]), n=1)
         what = f"unknown key: {f'did you mean {close[0]!r}?' if close else 'remove it'}"
     elif first["type"] == "missing":
-        what = "is missing: add it"
+        missing = [_key(each, at) for each in problems if each["type"] == "missing"]
+        key = ", ".join(missing)
+        problems = [first, *(each for each in problems if each["type"] != "missing")]
+        what = "is missing: add it" if len(missing) == 1 else "are missing: add them"
     else:
         what = _remedy(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
     if first["type"] in ("missing", "model_type") and len(first["loc"]) == 1 and _has_defaults(tree, str(first["loc"][0])):
         what += " (an empty mapping {} takes every default)"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    others = list(dict.fromkeys(_key(each, at) for each in problems[1:]))
+    more = f" (see to {', '.join(others)} too)" if others else ""
     return f"{origin}: {key}{shown}: {what}{more}"
+
+
+def _key(problem: Any, at: tuple[str, ...]) -> str:
+    return ".".join(str(part) for part in (*at, *problem["loc"])) or "(whole file)"
 
 
 def _remedy(kind: str, given: dict[str, Any]) -> str | None:

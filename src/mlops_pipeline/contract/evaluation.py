@@ -60,6 +60,21 @@ class TwinReport(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+SWITCHED_OFF = TwinReport(reason="switched off")
+
+
+class OnAllRows(msgspec.Struct, frozen=True):
+    """A fit on all rows, made after the judged one had passed, and what became of its twins."""
+
+    rows: int = 0
+    fitted_until: str = ""
+    model_sha256: str = ""
+    judged_model_sha256: str = ""
+    judged_rows: int = 0
+    onnx: TwinReport = SWITCHED_OFF
+    twins: dict[str, TwinReport] = {}
+
+
 class AgainstChampion(msgspec.Struct, frozen=True):
     """The model and the champion of then on the same rows; ``reason`` says why not, where they are not comparable."""
 
@@ -73,12 +88,17 @@ class AgainstChampion(msgspec.Struct, frozen=True):
     """Above 0 where the model is better."""
     share_of_resamples_worse: Figure = None
     lower_is_better: bool = False
+    rows: int = 0
+    """Those that the champion had not been fitted on."""
+    fit: str = ""
+    """Of the champion: what is ``served``, or the one that was ``judged`` before it was made on all rows."""
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """One evaluation. ``metric`` is the one that versions are compared by, and a key of ``metrics`` and ``baseline``."""
 
     format: int = 0
+    pipeline: str = ""
     metric: str = ""
     confidence: float = 0.95
     resamples: int = 0
@@ -103,6 +123,11 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     onnx: TwinReport = TwinReport()
     twins: dict[str, TwinReport] = {}
     """Of formats beside ours."""
+    classes: dict[str, Any] | None = None
+    """Scores of each class, what it was taken for, and classes that training never saw."""
+    table: dict[str, Any] | None = None
+    """What became of the source's rows and columns."""
+    refit: OnAllRows | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Ready for ``evaluation.json``."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from mlops_pipeline.contract.dialect import PLAIN, Dialect
 from mlops_pipeline.contract.task import TASKS, Task
 from mlops_pipeline.contract.values import NULL_WORDS
 
@@ -13,8 +14,13 @@ FORMAT = 1
 """The contract's version. Files of before there was one have 0: no null words, no labels, no recipe."""
 
 FILE = "training.json"
+JUDGED = "judged"
+"""Folder of the fit that was judged, beside the one that was made after it on all rows."""
 NUMBERS, CATEGORIES = "numbers", "categories"
 """The two inputs of every engine: float32 (rows, numbers) and text (rows, categories); one is None if there are no such columns."""
+
+AS_TEXT = frozenset({"category", "text", "datetime"})
+"""Kinds of columns that engines take among the categories: as text, a moment as ``contract.moments`` writes it."""
 
 
 class Unreadable(Exception):
@@ -29,6 +35,10 @@ class Column(msgspec.Struct, frozen=True):
     max: float | None = None
     nullable: bool = True
     private: bool = False
+    format: str | None = None
+    """How a text of the column is written, where that is not the usual way (see ``contract.values.written_as``)."""
+    null_values: tuple[str, ...] | None = None
+    """Texts that stand for null in this column; None: the contract's."""
 
 
 class History(msgspec.Struct, frozen=True):
@@ -80,12 +90,18 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     columns: dict[str, Column]
     categories: dict[str, list[str]] = {}
     """For each category column, the values that training saw."""
+    ranges: dict[str, tuple[float, float]] = {}
+    """For each column of numbers or integers that is not private, the least and the greatest value that training saw."""
     null_values: tuple[str, ...] = NULL_WORDS
     """Texts that stand for null."""
+    dialect: Dialect = PLAIN
+    """How files of text are written, unless they turn out to be written otherwise."""
     recipe: Recipe = Recipe()
     estimator: str = ""
     params: dict[str, Any] = {}
     tuning: dict[str, Any] = {}
+    race: dict[str, Any] = {}
+    """How the estimator ``auto`` came to its choice (``docs/race.md``); empty if an estimator was named."""
     parts: list[dict[str, str]] = []
     """Parts of others that the model needs: kind, name and owner of each."""
     card: Card = Card()
@@ -94,6 +110,10 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     model_bytes: int = 0
     train_rows: int = 0
     train_sha256: str = ""
+    fitted_until: str = ""
+    """The newest moment (UTC) of the rows it was fitted on; empty if these were not split by time."""
+    judged_sha256: str = ""
+    """``model_sha256`` of the fit that was judged, if this one was made after it on all rows; it lies in ``judged/``."""
 
     @property
     def kind(self) -> Task:
@@ -109,6 +129,11 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     def answers(self) -> list[Any]:
         """The classes as every way of prediction says them."""
         return self.labels or self.classes
+
+    @property
+    def encoder(self) -> str | None:
+        """The feature encoder's name; None in contracts of before, whose estimator says it."""
+        return next((part["name"] for part in self.parts if part.get("kind") == "encoder"), None)
 
     @property
     def features(self) -> dict[str, str]:

@@ -9,7 +9,8 @@ import decimal
 import math
 import re
 from collections.abc import Collection
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
 
 BLANKS = " \t\r\n\v\f\u00a0\u2007\u202f\ufeff"
 """What is taken off around a text before it is read."""
@@ -45,6 +46,48 @@ class Described(Protocol):
     def max(self) -> float | None: ...
 
 
+class Written(NamedTuple):
+    """How the numbers of a column are written: one pattern for Python and for Polars, and the marks within."""
+
+    pattern: str
+    thousands: str
+    decimal: str
+
+    def plain(self, text: str) -> str | None:
+        """The same number as everybody writes it; None if it is not written so."""
+        match = re.fullmatch(self.pattern, text)
+        if match is None:
+            return text if _NOT_FINITE.fullmatch(text) else None
+        bare = "".join(match.groups(""))
+        return re.sub(self.thousands, "", bare).replace(self.decimal, ".") if self.thousands else bare.replace(self.decimal, ".")
+
+
+_FORM = re.compile(r"(?P<before>[^0-9.,+()-]*)1(?P<thousands>[.,'’ \u00a0\u202f]?)234(?P<decimal>[.,])5(?P<after>[^0-9.,+()-]*)")
+_NOT_FINITE = re.compile(r"[+-]?(?:inf|infinity|nan)", re.ASCII | re.IGNORECASE)
+_SPACES = " \u00a0\u202f"
+_APOSTROPHES = "'’"
+
+
+@lru_cache(maxsize=256)
+def written_as(form: str) -> Written | None:
+    """How numbers are written, told by how 1234.5 is: ``1.234,5``, ``$1,234.5``, ``1234.5 %``; None if the text does not tell it.
+
+    What stands before or after a number may be left out, and so may the marks between thousands.
+    """
+    match = _FORM.fullmatch(form)
+    if match is None or match["thousands"] == match["decimal"]:
+        return None
+    mark = match["thousands"]
+    same = next((f"[{group}]" for group in (_SPACES, _APOSTROPHES) if mark and mark in group), re.escape(mark))
+    point = re.escape(match["decimal"])
+    whole = f"[0-9]{{1,3}}(?:{same}[0-9]{{3}})+|[0-9]+" if mark else "[0-9]+"
+    before, after = (re.escape(match[side].strip(BLANKS)) for side in ("before", "after"))
+    blank = f"[{_SPACES}]*"
+    start = f"([+-]?)(?:{before}{blank})?([+-]?)" if before else "([+-]?)"
+    end = f"(?:{blank}{after})?" if after else ""
+    return Written(f"{start}((?:{whole})(?:{point}[0-9]*)?|{point}[0-9]+)((?:[eE][+-]?[0-9]+)?){end}", same, match["decimal"])
+
+
 def bounds(column: Described) -> tuple[float, float]:
     """Least and largest value of a number column; what a model can tell apart where nothing else is said."""
     if column.kind == "boolean":
@@ -56,8 +99,10 @@ def bounds(column: Described) -> tuple[float, float]:
     )
 
 
-def number_of(text: str) -> float | None:
-    """A text as a number, which may be infinite or NaN; None if it is none."""
+def number_of(text: str, form: str | None = None) -> float | None:
+    """A text as a number, which may be infinite or NaN, written as ``form`` tells (see :func:`written_as`); None if it is none."""
+    if form is not None and (written := written_as(form)) is not None:
+        text = written.plain(text) or ""
     return float(text) if _NUMBER.fullmatch(text) else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Column, Dataset
@@ -68,19 +69,25 @@ def derived(frame: pl.DataFrame, recipe: Recipe, columns: Mapping[str, Column]) 
 
 @dataclass(frozen=True)
 class TypedRows:
-    """The usable rows of a chunk (those without a target among them), the broken ones, and how many had no target."""
+    """The usable rows of a chunk (those without a target among them), the broken ones, and how many had no target.
+
+    ``source`` are the rows that were looked at, as they came; ``later`` is how many were not, for the moment they are from.
+    """
 
     table: pl.DataFrame
     broken: list[Broken]
     unlabelled: int
     read: int
+    source: pl.DataFrame
+    later: int = 0
 
 
-def typed_rows(chunk: Chunk, data: Dataset, recipe: Recipe, lookups: Joined) -> TypedRows:
+def typed_rows(chunk: Chunk, data: Dataset, recipe: Recipe, lookups: Joined, as_of: datetime | None = None) -> TypedRows:
     """Cast, join the lookups, derive columns, and set aside rows that break the description.
 
-    A row is broken if a value does not parse as its column's kind, if it lies outside the column's bounds, or if it
-    is null where null is not allowed. A row whose target is null is counted apart: it is unlabelled, not broken.
+    Rows at or after ``as_of`` (UTC), and those without a time if there is one, are not looked at. A row is broken if a value does not
+    parse as its column's kind, if it lies outside the column's bounds, or if it is null where null is not allowed. A row whose target
+    is null is counted apart: it is unlabelled, not broken.
     """
 
     source = chunk.frame
@@ -88,11 +95,13 @@ def typed_rows(chunk: Chunk, data: Dataset, recipe: Recipe, lookups: Joined) -> 
     there = {*source.columns, *recipe.derive, *late}.union(*(table.columns for _, table in lookups))
     absent = [name for name in data.columns if name not in there]
     if absent:
-        uncut = source.width == 1 and any(mark in source.columns[0] for mark in ";\t|")
-        remedy = ": separate its fields with commas" if uncut else ""
+        uncut = next((mark for mark in ";\t|," if source.width == 1 and mark in source.columns[0]), None)
+        remedy = f": write delimiter: {uncut!r} under dataset.source" if uncut else ""
         raise PipelineError(f"dataset.columns: '{absent[0]}' is not in the source: it has {', '.join(source.columns)}{remedy}")
     given = {name: column for name, column in data.columns.items() if name in source.columns}
     null_words = data.source.null_values
+    if data.common_null_words != null_words:  # the others are left for each column to judge
+        given = {name: column.model_copy(update={"null_values": data.null_words(name)}) for name, column in given.items()}
     frame = cast_columns(source.select(list(given)), given, null_words)
     reasons = unparsed(frame, source, given, null_words)
     for keys, _ in lookups:
@@ -100,10 +109,26 @@ def typed_rows(chunk: Chunk, data: Dataset, recipe: Recipe, lookups: Joined) -> 
         if gone:
             raise PipelineError(f"dataset.lookups.keys: '{gone[0]}' is not in the source: it has {', '.join(source.columns)}")
     frame = carried_out(frame, recipe, data.columns, lookups)
+    if as_of is not None:
+        seen = _before(frame, str(data.time_column), as_of, first_reason(reasons, frame.height))
+        frame, source, reasons = frame.filter(seen), source.filter(seen), [each.filter(seen) for each in reasons]
+        row_numbers = chunk.row_numbers.filter(seen)
+    else:
+        row_numbers = chunk.row_numbers
     ruled = {name: column for name, column in data.columns.items() if name not in late}
     ruled[data.target] = ruled[data.target].model_copy(update={"nullable": True})
     reason = first_reason([*reasons, *outside(frame, ruled)], frame.height)
     good = frame.filter(reason.is_null())
     columns = [name for name in data.columns if name not in late]
-    broken = [*chunk.broken, *as_broken(source, chunk.row_numbers, reason)]
-    return TypedRows(good.select(columns), broken, good[data.target].null_count(), source.height + len(chunk.broken))
+    broken = [*chunk.broken, *as_broken(source, row_numbers, reason)]
+    read, later = chunk.frame.height + len(chunk.broken), chunk.frame.height - source.height
+    return TypedRows(good.select(columns), broken, good[data.target].null_count(), read, source, later)
+
+
+def _before(frame: pl.DataFrame, time_column: str, as_of: datetime, reason: pl.Series) -> pl.Series:
+    """Which rows are known to be from before a moment; those whose time cannot be read stay, to be set aside as broken."""
+    import polars as pl
+
+    time = pl.col(time_column)
+    unread = time.is_null() & reason.str.starts_with(f"{time_column}: ").fill_null(value=False)
+    return frame.select((time < as_of).fill_null(value=False) | unread).to_series()

@@ -17,13 +17,15 @@ from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import Unseen
 from mlops_pipeline.inference.scorer import Scored, Scorer, load_scorer
 from mlops_pipeline.tables.cast import as_broken
-from mlops_pipeline.tables.source import Chunk, count_rows, one_ahead, read_file
+from mlops_pipeline.tables.packing import form_of
+from mlops_pipeline.tables.source import Chunk, as_written, count_rows, one_ahead, read_file
 
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
 CHUNK_MB = 8
+SHOWN_COLUMNS = 5
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Predicted:
 
 
 def predict_file(model: Path, source: Path, target: Path, console: Console) -> Predicted:
-    """Predict every row of a CSV or Parquet file that keeps the model's signature; keep the others aside.
+    """Predict every row of a file that keeps the model's signature; keep the others aside.
 
     The output has the input's columns as they came, then ``prediction`` and, for classes, one ``probability_`` column a class, by
     other names where the input has these. It appears whole or not at all. Raises :class:`PipelineError` if a column is missing or
@@ -55,7 +57,9 @@ def predict_file(model: Path, source: Path, target: Path, console: Console) -> P
         raise PipelineError(f"--output {target}: the input {source} would be overwritten: name another file")
     notes = _Notes(scorer)
     # Words for null are the model's to read; an empty cell alone is nothing in any file.
-    chunks = one_ahead(read_file(source, Source(path=str(source), null_values=("",)), CHUNK_MB))
+    usual = Source(path=str(source), null_values=("",), **scorer.contract.dialect.unusual)
+    written, otherwise = as_written(source, usual, scorer.signature.names)
+    chunks = one_ahead(read_file(source, written, CHUNK_MB))
     with ExitStack() as stack:
         write = stack.enter_context(_writing(target))
         aside = stack.enter_context(replacing(rejects)).open("w", encoding="utf-8")
@@ -79,14 +83,14 @@ def predict_file(model: Path, source: Path, target: Path, console: Console) -> P
     if not rejected:
         rejects.unlink()
     seconds = time.perf_counter() - began
-    return Predicted(rows, rejected, seconds, scorer.engine.name, rejects if rejected else None, notes.lines())
+    return Predicted(rows, rejected, seconds, scorer.engine.name, rejects if rejected else None, (*otherwise, *notes.lines()))
 
 
 def _scored(chunk: Chunk, scorer: Scorer, source: Path) -> Scored:
     import polars as pl
 
     table = chunk.frame.select([name for name in scorer.signature.names if name in chunk.frame.columns])
-    if source.suffix != ".parquet" and "" not in scorer.contract.null_values:
+    if "" not in scorer.contract.null_values and form_of(source) == "text":
         # The model was trained where an empty cell is an empty text.
         table = table.with_columns(pl.col(pl.String).fill_null(""))
     try:
@@ -111,16 +115,21 @@ class _Notes:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._unseen: dict[str, Unseen] = {}
+        self._far: dict[str, int] = {}
         self._absent: tuple[str, ...] = ()
+        self._others: list[str] = []
         self._names: list[str] = []
 
     def names_beside(self, columns: list[str]) -> list[str]:
         """The names of the columns that are added."""
+        self._others = [name for name in columns if name not in self._scorer.signature.columns]
         self._names = self._names or free_names(self._scorer.contract.kind.output_names(self._scorer.contract.answers), columns)
         return self._names
 
     def add(self, scored: Scored) -> None:
         self._absent = scored.absent
+        for name, count in scored.far.items():
+            self._far[name] = self._far.get(name, 0) + count
         for name, unseen in scored.unseen.items():
             self._unseen.setdefault(name, Unseen()).add(unseen)
 
@@ -131,6 +140,11 @@ class _Notes:
             private = self._scorer.signature.columns[name].private
             examples = "" if private else f", such as {', '.join(map(repr, unseen.examples))}"
             told.append(f"column '{name}': {unseen.count:,} values that training has not seen{examples}")
+        told += [self._scorer.signature.far_notice(name, count).detail for name, count in self._far.items()]
+        if self._others:
+            listed = ", ".join(repr(name) for name in self._others[:SHOWN_COLUMNS]) + (", …" if len(self._others) > SHOWN_COLUMNS else "")
+            many = len(self._others)
+            told.append(f"{many:,} column{' is' if many == 1 else 's are'} none of the model's, kept and not looked at: {listed}")
         if self._names and self._names[0] != PREDICTION:
             ours = ", ".join(self._names)
             told.append(f"the file has columns called like predictions: ours are {ours} (a report takes --prediction {self._names[0]})")

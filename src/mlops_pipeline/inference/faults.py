@@ -8,6 +8,22 @@ SHOWN_FAULTS = 20
 """Faults listed in one answer; a body of thousands of bad rows is told of its first ones."""
 
 
+EXTRA_COLUMN, OUTSIDE_TRAINING, UNSEEN_CATEGORY = "extra_column", "outside_training", "unseen_category"
+"""What is unusual and answered all the same, as words for metrics."""
+
+
+class Notice(NamedTuple):
+    """Something unusual in rows that were answered: in how many, and in which column, which may be a client's own word.
+
+    ``detail`` tells no value of a row. Neither it nor the name of an extra column enters a log or a label of a metric.
+    """
+
+    reason: str
+    column: str
+    rows: int
+    detail: str
+
+
 class Fault(NamedTuple):
     """One thing wrong with the input. ``reason`` is a word for metrics; ``detail`` may show the value, so it is never logged."""
 

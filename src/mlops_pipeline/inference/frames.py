@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlops_pipeline.config.dataset import Column as Described
+from mlops_pipeline.contract.moments import WRITTEN
+from mlops_pipeline.contract.spec import Column
 from mlops_pipeline.contract.values import MISSING, category_of
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature, null_fault, wrong_type
-from mlops_pipeline.tables.cast import are_there, as_numbers, as_text
+from mlops_pipeline.tables.cast import are_there, as_numbers, as_text, cast_columns
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,6 +45,8 @@ class Judged:
     unseen: dict[str, Unseen]
     absent: tuple[str, ...]
     """Columns that may be null and are not there: null in every row."""
+    far: dict[str, int]
+    """How many values of the rows taken are far outside what training saw, by column."""
 
 
 def judged(table: pl.DataFrame, signature: Signature) -> Judged:
@@ -56,7 +61,7 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
         name = (needed or list(absent))[0]
         what = f"column '{name}' is missing: the model needs {', '.join(signature.names)}"
         raise Refused(422, [Fault("missing_column", what, None, name)])
-    words, split = signature.null_words, len(signature.numbers)
+    split = len(signature.numbers)
     wrong, broken = (np.zeros((table.height, len(signature.names)), dtype=bool) for _ in range(2))
     unseen: dict[str, Unseen] = {}
     spelled: dict[str, pl.Series] = {}
@@ -65,11 +70,21 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
     for place, name in enumerate(signature.names):
         if name not in given:
             continue
-        values, column = table[name], signature.columns[name]
+        values, column, words = table[name], signature.columns[name], signature.words_for_null(name)
         if numbers is not None and place < split:
-            read = as_numbers(values, column.kind, words)
+            read = as_numbers(values, column.kind, words, column.format)
             wrong[:, place] = (are_there(values, column.kind, words) & read.is_null()).to_numpy()
             numbers[:, place] = read.to_numpy()
+        elif categories is not None and column.kind == "datetime":
+            moments = as_moments(values, column, words)
+            wrong[:, place] = (are_there(values, column.kind, words) & moments.is_null()).to_numpy()
+            broken[:, place] = moments.is_null().to_numpy() & (not column.nullable)
+            categories[:, place - split] = moments.fill_null(MISSING).to_numpy()
+        elif categories is not None and column.kind == "text" and _has_text(values):
+            texts = as_text(values)
+            texts = texts.set(texts.is_in(list(words)), None)
+            broken[:, place] = texts.is_null().to_numpy() & (not column.nullable)
+            categories[:, place - split] = texts.fill_null(MISSING).to_numpy()
         elif categories is not None and _has_text(values):
             meant, new = meant_by(as_text(values), signature.seen[name], words)
             if new.count:
@@ -89,7 +104,14 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
         None if numbers is None else numbers[taken].astype(signature.precision),
         None if categories is None else categories[taken],
     )
-    return Judged(rows, taken, faults, {name: new for name, new in unseen.items() if new.count}, absent)
+    return Judged(rows, taken, faults, {name: new for name, new in unseen.items() if new.count}, absent, _far(numbers, taken, signature))
+
+
+def _far(numbers: np.ndarray | None, taken: np.ndarray, signature: Signature) -> dict[str, int]:
+    if numbers is None or not signature.ranges:
+        return {}
+    counts = signature.far(numbers)[taken].sum(axis=0)
+    return {name: int(count) for name, count in zip(signature.numbers, counts, strict=True) if count}
 
 
 def meant_by(texts: pl.Series, seen: Collection[str], null_words: Collection[str]) -> tuple[pl.Series, Unseen]:
@@ -103,6 +125,13 @@ def meant_by(texts: pl.Series, seen: Collection[str], null_words: Collection[str
     if all(one == text for one, text in zip(meant, known, strict=True)):
         return texts, unseen
     return texts.replace_strict(known, pl.Series(meant, dtype=pl.String), return_dtype=pl.String), unseen
+
+
+def as_moments(values: pl.Series, column: Column, null_words: Collection[str]) -> pl.Series:
+    """A column of moments as text, as models take it; null for what is none."""
+    fields = {name: getattr(column, name) for name in Described.model_fields if hasattr(column, name)}
+    name = values.name
+    return cast_columns(values.to_frame(), {name: Described(**fields)}, null_words)[name].dt.to_string(WRITTEN)
 
 
 def _fault(table: pl.DataFrame, signature: Signature, row: int, numbers: np.ndarray | None, wrong: np.ndarray, broken: np.ndarray) -> Fault:

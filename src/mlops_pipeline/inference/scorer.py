@@ -34,6 +34,7 @@ class Scored:
     faults: list[Fault]
     unseen: dict[str, Unseen]
     absent: tuple[str, ...]
+    far: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,10 @@ class Scorer:
         missing; a row of which the model says no finite number is not taken, as ``output_not_finite``.
         """
         found = judged(table, self.signature)
+        about = (found.unseen, found.absent, found.far)
         if not found.rows.count:
             outputs = np.zeros((0, *self.contract.kind.width(self.contract.classes)), dtype=np.float32)
-            return Scored(outputs, found.taken, found.faults, found.unseen, found.absent)
+            return Scored(outputs, found.taken, found.faults, *about)
         try:
             outputs = score(self.engine, found.rows.numbers, found.rows.categories)
         except NotFinite as error:
@@ -62,8 +64,8 @@ class Scorer:
             taken = found.taken.copy()
             taken[places] = False
             merged = sorted([*found.faults, *faults], key=lambda fault: fault.row or 0)
-            return Scored(np.delete(error.outputs, error.rows, axis=0), taken, merged, found.unseen, found.absent)
-        return Scored(outputs, found.taken, found.faults, found.unseen, found.absent)
+            return Scored(np.delete(error.outputs, error.rows, axis=0), taken, merged, *about)
+        return Scored(outputs, found.taken, found.faults, *about)
 
     def predict(self, table: pl.DataFrame) -> np.ndarray:
         """Predict rows all of which the model has to take: class probabilities, (rows, classes), or values, (rows,); float64.
@@ -77,6 +79,11 @@ class Scorer:
         if done.faults:
             raise PipelineError(f"{done.faults[0].detail}: {len(done.faults)} of {table.height} rows cannot be predicted")
         return done.outputs.astype(np.float64)
+
+    def taking_nulls(self) -> Scorer:
+        """The same model for rows that are to judge it: a null is predicted where training had none, though a request's is refused."""
+        columns = {name: msgspec.structs.replace(column, nullable=True) for name, column in self.contract.columns.items()}
+        return scorer_of(msgspec.structs.replace(self.contract, columns=columns), self.engine)
 
     def columns_of(self, outputs: np.ndarray, names: list[str]) -> list[pl.Series]:
         """The columns that are added to a table, named so: the class or value, then each class's probability; float64."""

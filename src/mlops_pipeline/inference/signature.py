@@ -8,7 +8,7 @@ which row and column is wrong. Arrays, as binary protocols bring them, go throug
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -16,16 +16,24 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mlops_pipeline.contract.spec import Column, Contract
+from mlops_pipeline.contract.dialect import PLAIN, Dialect
+from mlops_pipeline.contract.moments import moment_of
+from mlops_pipeline.contract.spec import AS_TEXT, Column, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import BLANKS, LARGEST, LARGEST_INTEGER, MISSING, bounds, category_of, number_of, spelled, truth_of
-from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Refused
+from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, SHOWN_FAULTS, UNSEEN_CATEGORY, Fault, Notice, Refused
+
+FAR = 0.25
+"""A value is far outside what training saw when it is further out than this share of training's own range."""
+
+Limits = tuple[np.ndarray, np.ndarray]
+"""The least and the greatest value of each number column."""
 
 
 class Rows(msgspec.Struct, gc=False):
     """Checked rows. ``numbers`` (count, numbers), float32 or float64 as the engine takes them; ``categories`` object (count, categories).
 
-    Either is None if there are no such columns.
+    Either is None if there are no such columns. ``notices`` say what is unusual; None where nothing is.
     """
 
     count: int
@@ -33,6 +41,7 @@ class Rows(msgspec.Struct, gc=False):
     categories: np.ndarray | None
     unseen: int = 0
     ids: list[str] | None = None
+    notices: list[Notice] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,38 +56,54 @@ class Signature:
     classes: tuple[Any, ...]
     null_words: frozenset[str]
     reject_unseen: bool
+    refuse_extra: bool
     max_rows: int
-    bounds64: tuple[np.ndarray, np.ndarray]
-    bounds32: tuple[np.ndarray, np.ndarray]
+    bounds64: Limits
+    bounds32: Limits
+    usual64: Limits
+    usual32: Limits
+    """Within the bounds, and not far outside what training saw."""
+    ranges: dict[str, tuple[float, float]]
     whole: np.ndarray | None
     required: np.ndarray | None
     no_null_categories: tuple[int, ...]
+    dialect: Dialect = PLAIN
+    """How text in rows is written, unless it turns out to be plain CSV."""
     precision: Any = np.float32
     """What the engine takes numbers as: float32, or float64."""
 
     @staticmethod
-    def of(contract: Contract, *, reject_unseen: bool = False, max_rows: int = 2**62, precision: Any = np.float32) -> Signature:
+    def of(
+        contract: Contract, *, reject_unseen: bool = False, refuse_extra: bool = False, max_rows: int = 2**62, precision: Any = np.float32
+    ) -> Signature:
         """The signature of a trained model, with the server's own policy."""
         columns = contract.columns
-        numbers = tuple(name for name, column in columns.items() if column.kind != "category")
-        categories = tuple(name for name, column in columns.items() if column.kind == "category")
+        numbers = tuple(name for name, column in columns.items() if column.kind not in AS_TEXT)
+        categories = tuple(name for name, column in columns.items() if column.kind in AS_TEXT)
         whole = np.array([columns[name].kind in ("integer", "boolean") for name in numbers], dtype=bool)
         low, high = (np.array([bounds(columns[name])[k] for name in numbers], dtype=np.float64) for k in (0, 1))
+        usual = usual_limits(contract, numbers)
+        usual = (np.maximum(low, usual[0]), np.minimum(high, usual[1]))
         required = np.array([not columns[name].nullable for name in numbers], dtype=bool)
         return Signature(
             numbers=numbers,
             categories=categories,
             columns={name: columns[name] for name in (*numbers, *categories)},
-            seen={name: frozenset(contract.categories.get(name, ())) for name in categories},
+            seen={name: frozenset(contract.categories.get(name, ())) for name in categories if columns[name].kind == "category"},
             task=contract.task,
             classes=tuple(contract.answers),
             null_words=frozenset(contract.null_values),
             reject_unseen=reject_unseen,
+            refuse_extra=refuse_extra,
             max_rows=max_rows,
             bounds64=(low, high),
             bounds32=(_float32_bounds(low, whole, 1.0), _float32_bounds(high, whole, -1.0)),
+            usual64=usual,
+            usual32=(_float32_bounds(usual[0], whole, 1.0), _float32_bounds(usual[1], whole, -1.0)),
+            ranges=contract.ranges,
             whole=whole if whole.any() else None,
             required=required if required.any() else None,
+            dialect=contract.dialect,
             precision=precision,
             no_null_categories=tuple(k for k, name in enumerate(categories) if not columns[name].nullable),
         )
@@ -93,71 +118,103 @@ class Signature:
         """Whether the model says a probability for each class, or a value."""
         return has_classes(self.task)
 
-    def rows(self, values: Sequence[tuple[Any, ...]], ids: list[str] | None = None) -> Rows:
+    def words_for_null(self, name: str) -> Collection[str]:
+        """The texts that stand for null in a column."""
+        own = self.columns[name].null_values
+        return self.null_words if own is None else own
+
+    @property
+    def nothing(self) -> tuple[None, ...] | None:
+        """The values of a record without a single column, where every column may be left out; None elsewhere."""
+        return (None,) * len(self.columns) if all(column.nullable for column in self.columns.values()) else None
+
+    def rows(self, values: Sequence[tuple[Any, ...]], ids: list[str] | None = None, *, usual: bool = False) -> Rows:
         """Rows in the order of :attr:`names`, None for null, whose types and bounds a typed decoder has checked.
+
+        ``usual`` says that it has found every number within the usual limits too.
 
         Raises :class:`Refused` for too many rows and for categories.
         """
         self._check_count(len(values))
         split = len(self.numbers)
-        numbers, categories, unseen = None, None, 0
+        numbers, categories, unseen, notices = None, None, 0, None
         if split:
             numbers = np.array([row[:split] for row in values] if self.categories else values, dtype=self.precision)
+            notices = None if usual else self._far_outside(numbers)
         if self.categories:
             faults: list[Fault] = []
             categories = np.array([row[split:] for row in values] if split else values, dtype=object)
-            unseen = self._check_categories(categories, faults)
+            unseen, new = self._check_categories(categories, faults)
             if faults:
                 raise Refused(422, faults)
-        return Rows(len(values), numbers, categories, unseen, ids)
+            notices = [*(notices or ()), *new] if new else notices
+        return Rows(len(values), numbers, categories, unseen, ids, notices)
 
-    def checked(self, numbers: np.ndarray | None, categories: np.ndarray | None, ids: list[str] | None = None) -> Rows:
+    def checked(
+        self,
+        numbers: np.ndarray | None,
+        categories: np.ndarray | None,
+        ids: list[str] | None = None,
+        notices: list[Notice] | None = None,
+    ) -> Rows:
         """Arrays checked against bounds and seen categories; ``numbers`` is float32 or float64 with NaN for null, a null category is None.
 
-        Raises :class:`Refused`.
+        ``notices`` are of what came beside them. Raises :class:`Refused`.
         """
         faults: list[Fault] = []
-        if numbers is not None:
+        # What is usual is within bounds: the one look finds whether there is anything to be said at all.
+        if numbers is not None and self._breaks(numbers, self._limits(numbers, usual=True)).any():
             bad = self.broken(numbers)
-            if bad.any():
-                faults += [self.fault(int(row), int(place), numbers[row, place]) for row, place in np.argwhere(bad)[:SHOWN_FAULTS]]
+            faults += [self.fault(int(row), int(place), numbers[row, place]) for row, place in np.argwhere(bad)[:SHOWN_FAULTS]]
+            if not faults and (far := self._far_outside(numbers)):
+                notices = [*(notices or ()), *far]
         unseen = 0
         if categories is not None:
-            unseen = self._check_categories(categories, faults)
+            unseen, new = self._check_categories(categories, faults)
+            notices = [*(notices or ()), *new] if new else notices
         if faults:
             faults.sort(key=lambda fault: -1 if fault.row is None else fault.row)
             raise Refused(422, faults)
         if numbers is not None:
             numbers = numbers.astype(self.precision, order="C", copy=False)
         count = len(numbers) if numbers is not None else len(categories) if categories is not None else 0
-        return Rows(count, numbers, categories, unseen, ids)
+        return Rows(count, numbers, categories, unseen, ids, notices)
 
     def from_records(self, records: Sequence[Any], ids: list[str] | None = None) -> Rows:
         """Rows given as one mapping each. Raises :class:`Refused` for whatever is wrong with them."""
         self._check_count(len(records))
         faults: list[Fault] = []
+        extra: dict[str, int] = {}
         for index, record in enumerate(records):
             if not isinstance(record, dict):
                 faults.append(Fault("wrong_type", f"row {index}: {shown(record)} is no record: give column names and values", index))
             elif record.keys() != self.columns.keys():
                 faults += self._faults_of_names(record, index)
+                for name in record.keys() - self.columns.keys():
+                    extra[name] = extra.get(name, 0) + 1
             if len(faults) >= SHOWN_FAULTS:
                 break
         if faults:
             raise Refused(422, faults)
-        return self.from_columns({name: [record.get(name) for record in records] for name in self.names}, ids)
+        columns: dict[str, Sequence[Any]] = {name: [record.get(name) for record in records] for name in self.names}
+        return self.from_columns(columns, ids, extra_columns(extra) if extra else None)
 
-    def from_columns(self, columns: dict[str, Sequence[Any]], ids: list[str] | None = None) -> Rows:
-        """Rows given as one sequence a column; an optional column may be left out. Raises :class:`Refused`."""
+    def from_columns(self, columns: dict[str, Sequence[Any]], ids: list[str] | None = None, notices: list[Notice] | None = None) -> Rows:
+        """Rows given as one sequence a column; an optional column may be left out.
+
+        ``notices`` are of what came beside them. Raises :class:`Refused`.
+        """
         self.check_names(columns)
-        lengths = {len(values) for values in columns.values()} or {0}
+        lengths = {len(values) for name, values in columns.items() if name in self.columns} or {0}
         if len(lengths) > 1:
             raise Refused(422, [Fault("malformed", f"the columns have {min(lengths)} to {max(lengths)} values: give each the same number")])
         count = lengths.pop()
         self._check_count(count)
+        if extra := columns.keys() - self.columns.keys():
+            notices = [*(notices or ()), *extra_columns(dict.fromkeys(extra, count))]
         gaps: Sequence[Any] = [None] * count
         faults: list[Fault] = []
-        numbers = [_numbers(name, columns.get(name, gaps), self.columns[name], self.null_words, faults) for name in self.numbers]
+        numbers = [_numbers(name, columns.get(name, gaps), self.columns[name], self.words_for_null(name), faults) for name in self.numbers]
         texts = [_texts(name, columns.get(name, gaps), faults) for name in self.categories]
         if faults:
             faults.sort(key=lambda fault: -1 if fault.row is None else fault.row)
@@ -166,10 +223,10 @@ class Signature:
         for k, values in enumerate(texts):
             assert categories is not None  # noqa: S101  # made above, where there are texts
             categories[:, k] = values
-        return self.checked(np.stack(numbers, axis=1) if numbers else None, categories, ids)
+        return self.checked(np.stack(numbers, axis=1) if numbers else None, categories, ids, notices)
 
     def check_names(self, given: Iterable[str]) -> None:
-        """Refuse unknown columns and missing ones that have to be there."""
+        """Refuse missing columns that have to be there, all of them missing, and unknown ones if these are to be refused."""
         faults = self._faults_of_names(given, None)
         if faults:
             raise Refused(422, faults)
@@ -184,8 +241,27 @@ class Signature:
 
     def broken(self, numbers: np.ndarray) -> np.ndarray:
         """Which numbers, float32 or float64 (rows, numbers) with NaN for null, the model does not take."""
+        return self._breaks(numbers, self._limits(numbers, usual=False))
+
+    def far(self, numbers: np.ndarray) -> np.ndarray:
+        """Which numbers, float32 or float64 (rows, numbers) with NaN for null, are far outside what training saw, or out of bounds."""
+        low, high = self._limits(numbers, usual=True)
+        far: np.ndarray = (numbers < low) | (numbers > high)
+        return far
+
+    def told_range(self, name: str) -> str:
+        """What training saw of a column of numbers, in words."""
+        low, high = self.ranges[name]
+        return f"only {low:g}" if low == high else f"{low:g} to {high:g}"
+
+    def _limits(self, numbers: np.ndarray, *, usual: bool) -> Limits:
+        if numbers.dtype == np.float32:
+            return self.usual32 if usual else self.bounds32
+        return self.usual64 if usual else self.bounds64
+
+    def _breaks(self, numbers: np.ndarray, limits: Limits) -> np.ndarray:
         # Comparisons with NaN are false, so that a null passes here and is judged by itself.
-        low, high = self.bounds32 if numbers.dtype == np.float32 else self.bounds64
+        low, high = limits
         bad: np.ndarray = (numbers < low) | (numbers > high)
         if self.required is not None or self.whole is not None:
             null = np.isnan(numbers)
@@ -213,18 +289,55 @@ class Signature:
             reason, what = "wrong_type", f"is {value:g}, not a whole number"
         return Fault(reason, f"row {row}, column '{name}' {what}", row, name)
 
-    def _check_categories(self, categories: np.ndarray, faults: list[Fault]) -> int:
-        unseen = 0
+    def _far_outside(self, numbers: np.ndarray) -> list[Notice] | None:
+        if not self.ranges:
+            return None
+        far = self.far(numbers)
+        if not far.any():
+            return None
+        return [self.far_notice(self.numbers[place], int(far[:, place].sum())) for place in np.flatnonzero(far.any(axis=0))]
+
+    def far_notice(self, name: str, rows: int) -> Notice:
+        """What is said of values far outside what training saw."""
+        what = f"{_times(rows)} far outside what training saw ({self.told_range(name)})"
+        return Notice(OUTSIDE_TRAINING, name, rows, f"column '{name}': {what}")
+
+    def _check_categories(self, categories: np.ndarray, faults: list[Fault]) -> tuple[int, list[Notice]]:
+        """How many values training has not seen, and what is said of them."""
+        unseen, notices = 0, []
         for k, name in enumerate(self.categories):
             values = categories[:, k]
+            if name not in self.seen:
+                self._check_texts(name, values, faults, nullable=k not in self.no_null_categories)
+                continue
             if not self.seen[name].issuperset(values):
-                unseen += self._look_closer(name, values, faults, nullable=k not in self.no_null_categories)
-        return unseen
+                new = self._look_closer(name, values, faults, nullable=k not in self.no_null_categories)
+                if new:
+                    unseen += new
+                    notices.append(Notice(UNSEEN_CATEGORY, name, new, f"column '{name}': {_times(new)} that training has not seen"))
+        return unseen, notices
+
+    def _check_texts(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> None:
+        """Free text, or moments as text: there is no list of values to keep to."""
+        moments, words = self.columns[name].kind == "datetime", self.words_for_null(name)
+        form = self.columns[name].format
+        for row, value in enumerate(values):
+            if value is None or value in words or (moments and value.strip(BLANKS) in words):
+                meant: str | None = MISSING
+                if not nullable:
+                    faults.append(null_fault(row, name))
+            else:
+                meant = moment_of(value, form) if moments and value != MISSING else value
+                if meant is None:
+                    faults.append(wrong_type(row, name, value, "datetime"))
+            values[row] = meant
+            if len(faults) >= SHOWN_FAULTS:
+                break
 
     def _look_closer(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> int:
-        unseen, seen = 0, self.seen[name]
+        unseen, seen, words = 0, self.seen[name], self.words_for_null(name)
         for row, value in enumerate(values):
-            meant = None if value is None else category_of(value, seen, self.null_words)
+            meant = None if value is None else category_of(value, seen, words)
             if meant is None:
                 if nullable:
                     values[row] = MISSING
@@ -244,18 +357,49 @@ class Signature:
     def _faults_of_names(self, given: Iterable[str], row: int | None) -> list[Fault]:
         where = "" if row is None else f"row {row}: "
         names = given if isinstance(given, dict) else set(given)
-        unknown = list(islice((str(name) for name in given if name not in self.columns), SHOWN_FAULTS))
+        strange = list(islice((str(name) for name in given if name not in self.columns), SHOWN_FAULTS))
+        unknown = strange if self.refuse_extra else []
         absent = [name for name, column in self.columns.items() if name not in names and not column.nullable]
+        if not absent and self.columns.keys().isdisjoint(names):
+            absent = list(self.columns)
         faults = [
             Fault("unknown_column", f"{where}column {shown(name)} is none of the model's: {', '.join(self.names)}", row, name[:100])
             for name in unknown
         ]
-        faults += [Fault("missing_column", f"{where}column '{name}' is missing: give it a value", row, name) for name in absent]
+        hint = f" (of those given, {', '.join(map(shown, strange[:3]))} is none of the model's)" if strange and not unknown else ""
+        faults += [Fault("missing_column", f"{where}column '{name}' is missing: give it a value{hint}", row, name) for name in absent]
         return faults[:SHOWN_FAULTS]
 
 
+def extra_columns(rows: Mapping[str, int]) -> list[Notice]:
+    """What is said of columns that are none of the model's: in how many rows each came."""
+    return [
+        Notice(EXTRA_COLUMN, name[:100], count, f"column {shown(name)} is none of the model's: it was ignored")
+        for name, count in sorted(rows.items())
+    ]
+
+
+def usual_limits(contract: Contract, numbers: Sequence[str]) -> Limits:
+    """The least and the greatest value of each column that is not far outside what training saw; infinite where that is not known."""
+    low, high = np.full(len(numbers), -np.inf), np.full(len(numbers), np.inf)
+    for place, name in enumerate(numbers):
+        if name in contract.ranges and not contract.columns[name].private:
+            least, most = contract.ranges[name]
+            low[place], high[place] = least - FAR * (most - least), most + FAR * (most - least)
+    return low, high
+
+
+def _times(count: int) -> str:
+    return f"{count:,} value{'' if count == 1 else 's'}"
+
+
 _PLAIN = frozenset({int, float, type(None)})
-_NOT_A = {"boolean": "neither true nor false", "category": "not text"}
+_NOT_A = {
+    "boolean": "neither true nor false",
+    "category": "not text",
+    "text": "not text",
+    "datetime": "no moment such as 2024-01-31 13:45:00",
+}
 
 
 def wrong_type(row: int, name: str, value: Any, kind: str) -> Fault:
@@ -268,12 +412,12 @@ def null_fault(row: int, name: str) -> Fault:
     return Fault("null", f"row {row}, column '{name}' is null, which the model does not take", row, name)
 
 
-def _numbers(name: str, values: Sequence[Any], column: Column, null_words: frozenset[str], faults: list[Fault]) -> np.ndarray:
+def _numbers(name: str, values: Sequence[Any], column: Column, null_words: Collection[str], faults: list[Fault]) -> np.ndarray:
     """One column as float64, NaN for null; faults name each value that is none of its kind."""
     if not _PLAIN.issuperset(map(type, values)):
         read: list[float | None] = []
         for row, value in enumerate(values):
-            number = value if type(value) in _PLAIN else _read(value, column.kind, null_words)
+            number = value if type(value) in _PLAIN else _read(value, column, null_words)
             if number is _NOTHING:
                 faults.append(wrong_type(row, name, value, column.kind))
                 if len(faults) >= SHOWN_FAULTS:
@@ -291,16 +435,16 @@ def _numbers(name: str, values: Sequence[Any], column: Column, null_words: froze
 _NOTHING: Any = object()
 
 
-def _read(value: Any, kind: str, null_words: frozenset[str]) -> Any:
+def _read(value: Any, column: Column, null_words: Collection[str]) -> Any:
     """A truth or a text as a number, None for a word for null; ``_NOTHING`` if it is no value of the kind."""
     if isinstance(value, bool):
-        return float(value) if kind == "boolean" else _NOTHING
+        return float(value) if column.kind == "boolean" else _NOTHING
     if not isinstance(value, str):
         return _NOTHING
     text = value.strip(BLANKS)
     if text in null_words or value in null_words:
         return None
-    number = truth_of(text) if kind == "boolean" else number_of(text)
+    number = truth_of(text) if column.kind == "boolean" else number_of(text, column.format)
     return _NOTHING if number is None else number
 
 

@@ -8,11 +8,13 @@ import numpy as np
 from msgspec.structs import replace
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.moments import moment_of
 from mlops_pipeline.config.pipeline import Evaluate
 from mlops_pipeline.contract.evaluation import AgainstChampion
-from mlops_pipeline.contract.spec import FILE
+from mlops_pipeline.contract.spec import FILE, JUDGED, Contract
 from mlops_pipeline.inference.scorer import contract_at, load_scorer
 from mlops_pipeline.modelling.evaluation import figure, interval_of
+from mlops_pipeline.modelling.formats.version import model_digest
 from mlops_pipeline.modelling.metrics import Predictions, direction, paired_difference, point
 
 if TYPE_CHECKING:
@@ -34,14 +36,17 @@ def compare(
     if not (folder / FILE).is_file():
         return replace(facts, reason="it was not registered by this pipeline")
     contract = contract_at(folder / FILE)
-    if lacking := plugins.lacking(contract.parts):
-        return replace(facts, reason=f"it needs {lacking}, which is not here: name its file under plugins:")
-    absent = [name for name in contract.columns if name not in test.columns]
-    if absent:
-        return replace(facts, reason=f"the table has no column '{absent[0]}' any more")
-    if contract.task != ours.task or list(map(str, contract.classes)) != list(map(str, classes)):
-        return replace(facts, reason="it predicts another target")
-    scored = load_scorer(folder, only=contract.own_format).score(test)
+    if reason := _hindrance(contract, ours, classes, test):
+        return replace(facts, reason=reason)
+    fair = _fair(folder, contract, test)
+    if fair is None:
+        until = f"rows up to {contract.fitted_until}" if contract.fitted_until else "all rows"
+        reason = f"it was fitted on {until}, every held-out row among them, so which is better cannot be known (promote by hand)"
+        return replace(facts, reason=reason)
+    model, unseen = fair
+    if not unseen.all():
+        test, ours = test.filter(unseen), Predictions(ours.task, ours.y[unseen], ours.predicted[unseen], ours.positive)
+    scored = load_scorer(model, only=contract.own_format).taking_nulls().score(test)
     if scored.faults:
         return replace(facts, reason=f"it does not take {len(scored.faults)} held-out rows, as {scored.faults[0].detail}")
     theirs = Predictions(ours.task, ours.y, scored.outputs.astype(np.float64), ours.positive)
@@ -53,4 +58,45 @@ def compare(
         improvement=interval_of(gain),
         share_of_resamples_worse=round(float((differences < 0).mean()), 4),
         lower_is_better=direction(rules.metric) < 0,
+        rows=test.height,
+        fit="judged" if model != folder else "served",
     )
+
+
+def _hindrance(contract: Contract, ours: Predictions, classes: list[Any], test: pl.DataFrame) -> str | None:
+    """Why a champion cannot say anything of these rows; None if it can."""
+    if lacking := plugins.lacking(contract.parts):
+        return f"it needs {lacking}, which is not here: name its file under plugins:"
+    absent = [name for name in contract.columns if name not in test.columns]
+    if absent:
+        return f"the table has no column '{absent[0]}' any more"
+    if contract.task != ours.task or list(map(str, contract.classes)) != list(map(str, classes)):
+        return "it predicts another target"
+    return None
+
+
+def _fair(folder: Path, contract: Contract, test: pl.DataFrame) -> tuple[Path, np.ndarray] | None:
+    """The champion's fit to compare with, and which held-out rows it has not been fitted on; None if it has seen them all.
+
+    What is served, if it has seen none of them; else the fit that was judged before it was made on all rows, if that has seen fewer.
+    Rows that are drawn by chance keep their side, so that a judged fit has seen none of them, and one made on all rows each.
+    """
+    served = _unseen(contract, test)
+    fits = [(folder, served)] if contract.fitted_until or not contract.judged_sha256 else []
+    beside, own = folder / JUDGED, plugins.part(plugins.ModelFormat, contract.own_format)
+    is_needed = bool(contract.judged_sha256) and not (fits and served.all())
+    if is_needed and (beside / FILE).is_file() and model_digest(beside, own) == contract.judged_sha256:
+        fits.append((beside, _unseen(contract_at(beside / FILE), test)))
+    fits = [(place, unseen) for place, unseen in fits if unseen.any()]
+    return max(fits, key=lambda one: int(one[1].sum())) if fits else None
+
+
+def _unseen(contract: Contract, test: pl.DataFrame) -> np.ndarray:
+    """Which rows are newer than those that a model was fitted on; all, where no moment tells."""
+    import polars as pl
+
+    column = contract.recipe.time_column
+    if not contract.fitted_until or column is None or not isinstance(test.schema.get(column), pl.Datetime):
+        return np.ones(test.height, dtype=bool)
+    newer: np.ndarray = (test[column] > moment_of(contract.fitted_until)).fill_null(value=False).to_numpy()
+    return newer

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import shlex
+
+from mlops_pipeline.config.finding import PIPELINE
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.contract.spec import Contract
+from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.gate import Rule
+from mlops_pipeline.modelling.report import warnings
 from mlops_pipeline.pages import text
 
 
-def model_card(settings: Settings, training: Contract, evaluation: Evaluation, rules: list[Rule], content_sha256: str) -> str:
-    """The card as Markdown."""
+def model_card(
+    settings: Settings, layout: Layout, training: Contract, evaluation: Evaluation, rules: list[Rule], content_sha256: str
+) -> str:
+    """The card as Markdown; its commands are typed in the project's folder."""
+    config = layout.relative(layout.config)
     return text(
         "model_card.md",
         settings=settings,
         training=training,
         evaluation=evaluation,
+        warnings=list(warnings(evaluation)),
         rules=rules,
         passed=all(rule.passed for rule in rules),
         content_sha256=content_sha256,
+        model=shlex.quote(layout.relative(layout.best_model)),
+        rows=shlex.quote(layout.relative(layout.test)),
+        option="" if config == PIPELINE else f" --config {shlex.quote(config)}",
     )

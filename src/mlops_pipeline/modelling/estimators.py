@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
+NATIVE = "native categories"
+"""The step of an encoder whose columns an estimator may take for categories."""
+
+
+TEXT_NUMBERS = 24
+"""How many numbers a text is drawn together to, for trees."""
+
+
 def random_forest(task: Task, seed: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
@@ -37,6 +45,27 @@ def logistic_regression(_task: Task, seed: int) -> Any:
 
 def search_logistic_regression(trial: Trial) -> dict[str, Any]:
     return {"C": trial.suggest_float("C", 1e-3, 1e2, log=True)}
+
+
+def ridge(_task: Task, seed: int) -> Any:
+    from sklearn.linear_model import Ridge
+
+    return Ridge(random_state=seed)
+
+
+def search_ridge(trial: Trial) -> dict[str, Any]:
+    return {"alpha": trial.suggest_float("alpha", 1e-3, 1e3, log=True)}
+
+
+def elastic_net(_task: Task, seed: int) -> Any:
+    """The penalty is found by folds of its own: what is strong depends on the target's unit."""
+    from sklearn.linear_model import ElasticNetCV
+
+    return ElasticNetCV(l1_ratio=0.5, max_iter=2000, random_state=seed)
+
+
+def search_elastic_net(trial: Trial) -> dict[str, Any]:
+    return {"l1_ratio": trial.suggest_float("l1_ratio", 0.05, 1.0)}
 
 
 def hist_gradient_boosting(task: Task, seed: int) -> Any:
@@ -127,15 +156,28 @@ def ordinal(features: dict[str, Column]) -> Any:
 
 def ordinal_imputed(features: dict[str, Column]) -> Any:
     """For trees that take no missing number."""
-    return _columns(features, _imputed(), _numbered())
+    return _columns(features, _imputed(), _numbered(), on_moments=_imputed())
+
+
+def native(features: dict[str, Column]) -> Any:
+    """As ordinal; an estimator that knows categories is told which they are."""
+    return _columns(features, "passthrough", _numbered(), of_categories=NATIVE)
 
 
 def one_hot(features: dict[str, Column]) -> Any:
     """For linear models."""
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+    from sklearn.preprocessing import OneHotEncoder
 
-    return _columns(features, make_pipeline(_imputed(), StandardScaler()), OneHotEncoder(handle_unknown="ignore", sparse_output=False))
+    return _columns(features, _scaled(), OneHotEncoder(handle_unknown="ignore"), on_moments=_scaled(), linear=True)
+
+
+def target_mean(features: dict[str, Column]) -> Any:
+    """For linear models, where categories have many levels."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler, TargetEncoder
+
+    means = make_pipeline(TargetEncoder(random_state=0), StandardScaler())
+    return _columns(features, _scaled(), means, on_moments=_scaled(), linear=True)
 
 
 def _numbered() -> Any:
@@ -150,33 +192,107 @@ def _imputed() -> Any:
     return SimpleImputer(strategy="median", keep_empty_features=True)
 
 
-def _columns(features: dict[str, Column], on_numbers: Any, on_categories: Any) -> Any:
-    """Raw columns to a float matrix: one step for the numbers, one for the categories."""
+def _scaled() -> Any:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(_imputed(), StandardScaler())
+
+
+def _columns(
+    features: dict[str, Column],
+    on_numbers: Any,
+    on_categories: Any,
+    on_moments: Any = None,
+    of_categories: str = "categories",
+    *,
+    linear: bool = False,
+) -> Any:
+    """Raw columns to a float matrix: a step for the numbers, one for the categories, one for the moments, and some for each text.
+
+    Moments become parts of the calendar, which ``on_moments`` then takes; texts are hashed n-grams, weighted by how rare they are,
+    and for trees drawn together to some numbers.
+    """
     from sklearn.compose import ColumnTransformer
 
-    numbers = [name for name, column in features.items() if column.kind != "category"]
-    categories = [name for name, column in features.items() if column.kind == "category"]
-    steps = [("numbers", on_numbers, numbers), ("categories", on_categories, categories)]
-    return ColumnTransformer([step for step in steps if step[2]], verbose_feature_names_out=False)
+    of_kind: dict[str, list[str]] = {"category": [], "datetime": [], "text": [], "number": []}
+    for name, column in features.items():
+        of_kind[column.kind if column.kind in of_kind else "number"].append(name)
+    steps = [("numbers", on_numbers, of_kind["number"]), (of_categories, on_categories, of_kind["category"])]
+    if of_kind["datetime"]:
+        steps.append(("moments", _calendar(on_moments, linear=linear), of_kind["datetime"]))
+    # The name of a column alone, not in a list: a text's step takes a sequence, and no matrix.
+    texts: list[Any] = [
+        (f"text {place} {how}", step, name) for place, name in enumerate(of_kind["text"]) for how, step in _of_text(linear=linear)
+    ]
+    return ColumnTransformer([*(step for step in steps if step[2]), *texts], verbose_feature_names_out=False)
+
+
+def _calendar(on_parts: Any, *, linear: bool) -> Any:
+    from sklearn.pipeline import make_pipeline
+
+    from mlops_pipeline.modelling.encoders import Moments
+
+    parts = Moments(cyclic=linear)
+    return parts if on_parts is None else make_pipeline(parts, on_parts)
+
+
+def _of_text(*, linear: bool) -> list[tuple[str, Any]]:
+    """The steps of one column of text."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+    from sklearn.pipeline import make_pipeline
+
+    size = 2**14 if linear else 2**12
+    words = HashingVectorizer(ngram_range=(1, 2), n_features=size, alternate_sign=False)
+    characters = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=size, alternate_sign=False)
+    if linear:
+        return [("words", make_pipeline(words, TfidfTransformer())), ("characters", make_pipeline(characters, TfidfTransformer()))]
+    drawn = TruncatedSVD(n_components=TEXT_NUMBERS, random_state=0)
+    return [("characters", make_pipeline(characters, TfidfTransformer(), drawn))]
 
 
 def fit(model: Pipeline, x: Any, y: Any, threads: int | None) -> Pipeline:
     """Fit on all (or the given number of) cores; the fitted model does not remember how many there were."""
+    columns, estimator = model.named_steps["columns"], model.named_steps["model"]
+    fit_estimator(estimator, encoded(columns, x, y, threads), y, threads, native_categories(columns, estimator))
+    return model
+
+
+def encoded(columns: Any, x: Any, y: Any, threads: int | None) -> Any:
+    """The matrix of raw columns, by an encoder that is fitted to them."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=threads):
+        return columns.fit_transform(x, y) if hasattr(columns, "fit_transform") else columns.fit(x, y).transform(x)
+
+
+def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, categories: list[int]) -> None:
+    """Fit an estimator to a matrix, some of whose columns may be categories that it is told of."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
     from threadpoolctl import threadpool_limits
 
-    estimator = model.named_steps["model"]
     runs_jobs = isinstance(estimator, RandomForestClassifier | RandomForestRegressor)
     if runs_jobs:
         estimator.set_params(n_jobs=threads or -1)
     with threadpool_limits(limits=threads):
-        model.fit(x, y)
+        estimator.fit(matrix, y, **({"categorical_feature": categories} if categories else {}))
     if runs_jobs:
         estimator.set_params(n_jobs=None)
     if hasattr(estimator, "_bin_mapper"):
         # HistGradientBoosting keeps the thread count of its binning, which prediction never uses.
         estimator._bin_mapper.n_threads = 1
-    return model
+
+
+def native_categories(columns: Any, estimator: Any) -> list[int]:
+    """Which columns of the matrix are categories, if the encoder says so and the estimator knows any; they stand behind the numbers."""
+    from sklearn.compose import ColumnTransformer
+
+    if not isinstance(columns, ColumnTransformer) or not type(estimator).__name__.startswith("LGBM"):
+        return []
+    steps = {name: names for name, _, names in columns.transformers}
+    before = len(steps.get("numbers", ()))
+    return list(range(before, before + len(steps.get(NATIVE, ()))))
 
 
 def check_answers(part: plugins.Estimator, model: Pipeline, x: Any, task: Task, classes: list[Any]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.config.pipeline import Settings, feature_columns, metrics_of
@@ -29,6 +30,7 @@ from mlops_pipeline.modelling.metrics import (
     point,
     score,
 )
+from mlops_pipeline.modelling.slices import Slice as MeasuredSlice
 from mlops_pipeline.modelling.slices import slice_interval, slices
 
 if TYPE_CHECKING:
@@ -51,13 +53,14 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
     figures = metrics_of(settings)
     intervals, gain = bootstrap_with_gain(figures, rules.metric, ours, baseline, rules.resamples, rules.confidence, settings.seed)
     parts = slices(test, rules.slices, rules.metric, ours, rules.min_slice_rows)
-    worst = None
+    shown, worst = without_private(parts, settings), None
     if parts:
         interval = interval_of(slice_interval(test, parts[0], rules.metric, ours, rules.resamples, rules.confidence, settings.seed))
-        worst = Slice(**asdict(parts[0]), low=interval.low, high=interval.high)
+        worst = replace(shown[0], low=interval.low, high=interval.high)
     split = read_json(layout.split_report)
     return Evaluation(
         format=FORMAT,
+        pipeline=settings.name,
         metric=rules.metric,
         confidence=rules.confidence,
         resamples=rules.resamples,
@@ -72,9 +75,17 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
         improvement_over_baseline=interval_of(gain),
         calibration=[Bin(figure(part["predicted"]), figure(part["observed"]), int(part["rows"])) for part in calibration_curve(ours)],
         calibration_error=figure(calibration_error(ours)),
-        slices=[Slice(**asdict(part)) for part in parts],
+        slices=shown,
         worst_slice=worst,
     )
+
+
+def without_private(parts: list[MeasuredSlice], settings: Settings) -> list[Slice]:
+    """The slices as they are kept; the values of a private column are only counted."""
+    private = {name for name, column in settings.dataset.columns.items() if column.private}
+    return [
+        Slice(**{**asdict(part), **({"value": f"private value {k}"} if part.column in private else {})}) for k, part in enumerate(parts, 1)
+    ]
 
 
 def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl.DataFrame, Predictions]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Column, Dataset
+from mlops_pipeline.contract.moments import WRITTEN
+from mlops_pipeline.contract.spec import AS_TEXT
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING, truth_of
 
@@ -16,13 +18,15 @@ if TYPE_CHECKING:
 
 
 def model_input(table: pl.DataFrame, features: dict[str, Column]) -> pd.DataFrame:
-    """The model's raw columns in order: numbers as float64 with NaN for null, categories as text."""
+    """The model's raw columns in order: numbers as float64 with NaN for null, all others as text."""
     import polars as pl
 
-    return table.select(
-        pl.col(name).cast(pl.String).fill_null(MISSING) if column.kind == "category" else pl.col(name).cast(pl.Float64)
-        for name, column in features.items()
-    ).to_pandas()
+    def given(name: str, kind: str) -> pl.Expr:
+        if kind not in AS_TEXT:
+            return pl.col(name).cast(pl.Float64)
+        return (pl.col(name).dt.to_string(WRITTEN) if kind == "datetime" else pl.col(name).cast(pl.String)).fill_null(MISSING)
+
+    return table.select(given(name, column.kind) for name, column in features.items()).to_pandas()
 
 
 def read_target(path: Path, data: Dataset) -> np.ndarray:

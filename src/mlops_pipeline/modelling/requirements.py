@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
+from mlops_pipeline import plugins
+from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.errors import PipelineError
 
 COMMON = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
@@ -19,3 +21,14 @@ def model_requirements(more: Iterable[str] = ()) -> list[str]:
         return [f"{name}=={version(name)}" for name in dict.fromkeys((*COMMON, *more))]
     except PackageNotFoundError as error:
         raise PipelineError(f"requirements of the model's parts: {error.name} is not installed: install it, or take it out") from error
+
+
+def requirements_of(
+    parts: Iterable[plugins.Estimator | plugins.Encoder | plugins.ModelFormat], features: Mapping[str, Column]
+) -> list[str]:
+    """Pinned requirements of a model that is made of these parts and takes these columns."""
+    named = [each for part in parts for each in part.requirements]
+    if any(column.kind == "datetime" for column in features.values()):
+        # The encoder of moments is ours.
+        named.append(plugins.DISTRIBUTION)
+    return model_requirements(named)

@@ -40,7 +40,7 @@ def report(
     until: datetime | None,
     output: Path | None,
     config: Path | None,
-    default_config: Path,
+    default_config: Path | None,
     target: str | None,
     prediction: str,
     quantile_column: str | None,

@@ -157,7 +157,7 @@ def _load_evidently() -> None:
     except ModuleNotFoundError as error:
         if error.name != "evidently":
             raise
-        raise PipelineError("evidently is not installed: `pip install 'mlops-pipeline[monitoring]'`") from error
+        raise PipelineError("evidently is not installed: `pip install 'evidently>=0.7.23,<0.8'`") from error
 
 
 def _shared(reference: pl.DataFrame, judged: pl.DataFrame, current: pl.DataFrame, said: list[str]) -> list[Pair]:

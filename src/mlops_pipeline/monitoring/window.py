@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Source
+from mlops_pipeline.config.finding import option_for
 from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.contract.evaluation import FILE as EVALUATION
 from mlops_pipeline.contract.spec import FILE, Contract
@@ -21,8 +23,10 @@ from mlops_pipeline.inference.scorer import contract_at, evaluation_at, load_sco
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.monitoring.period import period_of
+from mlops_pipeline.registry.champion import registered_model
 from mlops_pipeline.tables.cast import are_there, as_numbers, cast_columns
-from mlops_pipeline.tables.source import read_file
+from mlops_pipeline.tables.packing import form_of
+from mlops_pipeline.tables.source import as_written, read_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,10 +59,10 @@ class Rows:
     judged: pl.DataFrame | None = None
 
 
-def open_pipeline(config: Path | None, default: Path) -> Pipeline | None:
+def open_pipeline(config: Path | None, default: Path | None) -> Pipeline | None:
     """The pipeline of a settings file; None if none is named and there is none where one usually lies."""
     path = config or default
-    if config is None and not (path.is_file() and any((folder / ".dvc").is_dir() for folder in path.resolve().parents)):
+    if path is None or (config is None and not (path.is_file() and any((folder / ".dvc").is_dir() for folder in path.resolve().parents))):
         return None
     settings = load_settings(path)
     layout = layout_of(settings, path, find_project(path))
@@ -73,7 +77,8 @@ def current_rows(named: str | None, since: datetime | None, until: datetime | No
             raise PipelineError(f"--current {named}: give either --current, or --from and --until")
         return _named_rows("--current", named, pipeline)
     if since is None and until is None:
-        raise PipelineError(f"--current is missing: name a CSV or Parquet file, or a period such as 2013-10{_span(pipeline)}")
+        there = "" if pipeline is None or not pipeline.layout.test.is_file() else f", such as {os.path.relpath(pipeline.layout.test)}"
+        raise PipelineError(f"--current is missing: name a CSV or Parquet file{there}, or a period such as 2013-10{_span(pipeline)}")
     return _table_rows("--from and --until", since or datetime.min, until or datetime.max, pipeline)
 
 
@@ -83,19 +88,23 @@ def reference_rows(named: str | None, pipeline: Pipeline | None) -> Rows:
 
 
 def read_table(path: Path, pipeline: Pipeline | None = None) -> pl.DataFrame:
-    """A whole CSV or Parquet file with typed columns: of the kinds that the pipeline describes, else of what their values are.
+    """A whole file with typed columns: of the kinds that the pipeline describes, else of what their values are.
 
     Raises :class:`PipelineError`.
     """
+    return _read(path, pipeline)[0]
+
+
+def _read(path: Path, pipeline: Pipeline | None) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The same, and what to say of how it is written."""
     import polars as pl
 
     if not path.is_file():
         raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
-    if not path.name.endswith((".parquet", ".csv", ".csv.gz")):
-        raise PipelineError(f"{path}: unknown format: give a .csv, .csv.gz or .parquet file")
     described = set() if pipeline is None else set(pipeline.settings.dataset.columns)
     nothing = Source(path=str(path)) if pipeline is None else pipeline.settings.dataset.source
-    chunks = list(read_file(path, Source(path=str(path), null_values=("",)), CHUNK_MB))
+    written, notes = as_written(path, nothing.model_copy(update={"null_values": ("",)}), described)
+    chunks = list(read_file(path, written, CHUNK_MB))
     broken = [row for chunk in chunks for row in chunk.broken]
     if broken:
         raise PipelineError(f"{path}: cannot be read as a table: row {broken[0].row} has {broken[0].reason}: mend the file")
@@ -103,7 +112,7 @@ def read_table(path: Path, pipeline: Pipeline | None = None) -> pl.DataFrame:
     if not frames:
         raise PipelineError(f"{path}: is empty: give a table with a header and rows")
     table = pl.concat(frames)
-    return table if path.suffix == ".parquet" else _typed(table, described, nothing.null_values, path)
+    return table if form_of(path) != "text" else _typed(table, described, nothing.null_values, path), notes
 
 
 def _typed(table: pl.DataFrame, described: set[str], null_words: Sequence[str], path: Path) -> pl.DataFrame:
@@ -132,12 +141,12 @@ def as_described(rows: Rows, pipeline: Pipeline, prediction: str, console: Conso
     there = {name: column for name, column in data.columns.items() if name in rows.table.columns}
     cast = cast_columns(rows.table, there, data.source.null_values)
     for name, column in there.items():
-        lost = int((are_there(rows.table[name], column.kind, data.source.null_values) & cast[name].is_null()).sum())
+        lost = int((are_there(rows.table[name], column.kind, data.null_words(name)) & cast[name].is_null()).sum())
         if lost:
             _note(console, f"{lost:,} values of {name} are not of kind {column.kind}: counted as missing")
         if column.kind == "category":
             seen = champion.categories.get(name, ()) if champion is not None else ()
-            cast = cast.with_columns(meant_by(cast[name], frozenset(seen), data.source.null_values)[0].alias(name))
+            cast = cast.with_columns(meant_by(cast[name], frozenset(seen), data.null_words(name))[0].alias(name))
     if data.columns[data.target].kind == "boolean":
         words = champion.answers if champion is not None and champion.target == data.target else [0, 1]
         cast = _in_words(cast, rows.table, words, data.target, prediction, console)
@@ -223,7 +232,8 @@ def _probabilities(pipeline: Pipeline) -> list[str]:
 
 def _named_rows(option: str, named: str, pipeline: Pipeline | None) -> Rows:
     if Path(named).is_file():
-        return Rows(read_table(Path(named), pipeline), named)
+        table, notes = _read(Path(named), pipeline)
+        return Rows(table, ", ".join([named, *notes]))
     if (moments := period_of(option, named)) is not None:
         return _table_rows(f"{option} {named}", *moments, pipeline)
     raise PipelineError(f"{option} {named}: does not exist: name a CSV or Parquet file, or a period such as 2013-10{_span(pipeline)}")
@@ -264,7 +274,8 @@ def _champion_window(pipeline: Pipeline | None) -> Rows:
         raise PipelineError("--reference is missing: name a CSV or Parquet file, or the pipeline whose training window it is with --config")
     layout = pipeline.layout
     if pipeline.features is None:
-        raise PipelineError(f"{layout.relative(layout.best_model)}: there is no champion yet: run `mlops run` first, or name --reference")
+        why = registered_model(pipeline.settings, layout).without_champion(option_for(layout.config))
+        raise PipelineError(f"{layout.relative(layout.best_model)}: {why}, or name --reference")
     if not (layout.train.is_file() and layout.split_report.is_file()):
         raise PipelineError(f"{layout.relative(layout.train)}: does not exist: run `mlops run` first, or name --reference")
     split = read_json(layout.split_report)

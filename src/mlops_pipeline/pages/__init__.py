@@ -1,6 +1,8 @@
 """Pages for people, from templates that lie beside this file: self-contained HTML and Markdown."""
 
 import math
+import re
+import unicodedata
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,47 @@ def text(template: str, **values: Any) -> str:
     return str(_environment(False).get_template(template).render(**values))
 
 
+def visible(text: str) -> str:
+    """The text with a sign for each character that hides, or that turns what stands around it: controls, marks of direction."""
+    return "".join(_sign(letter) if unicodedata.category(letter) in ("Cc", "Cs") or letter in _TURNING else letter for letter in text)
+
+
+def short(text: Any, most: int = 80) -> str:
+    """A name for a heading or a cell: visible, and cut where it would fill the page."""
+    shown = visible(str(text))
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+def in_markdown(text: Any, most: int = 120) -> str:
+    """A user's word inside Markdown: nothing of it is markup, a link or the edge of a cell."""
+    return re.sub(r"([\\`*\[\]<>|~$&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", " ".join(short(text, most).split()))
+
+
+def figure(value: float | None, digits: int = 4) -> str:
+    """A figure with as many digits as a reader can use: fewer behind the point where there are thousands before it."""
+    if value is None or math.isnan(value):
+        return "–"
+    if abs(value) >= 1000:
+        return f"{value:,.1f}" if abs(value) < 1e12 else f"{value:.{digits}g}"
+    if abs(value) >= 100:
+        return f"{value:.{min(digits, 2)}f}"
+    return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10**-digits else f"{value:.2g}"
+
+
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029\ufeff")
+
+
+def _sign(letter: str) -> str:
+    code = ord(letter)
+    if letter in "\t\n\r":
+        return " "
+    return chr(0x2400 + code) if code < 0x20 else "\N{REPLACEMENT CHARACTER}"
+
+
+def _plain(value: Any) -> Any:
+    return visible(value) if type(value) is str else value
+
+
 @cache
 def _environment(html: bool) -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -27,7 +70,10 @@ def _environment(html: bool) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_plain if html else None,
     )
-    environment.filters["figure"] = lambda value, digits=4: "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    environment.filters["short"] = short
+    environment.filters["md"] = in_markdown
+    environment.filters["figure"] = figure
     environment.filters["count"] = lambda value: f"{value:,}"
     return environment

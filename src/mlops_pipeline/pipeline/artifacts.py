@@ -11,7 +11,7 @@ from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, ignored
 from mlops_pipeline.files import replacing, replacing_folder
-from mlops_pipeline.layout import Layout
+from mlops_pipeline.layout import Layout, fixed_part
 from mlops_pipeline.pipeline.definition import STAGES, Stage
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def sources(settings: Settings, layout: Layout) -> dict[str, Path]:
-    """The configured files that the pipeline begins with, by name; none where they come with an installed package."""
+    """The configured files and folders that the pipeline begins with, by name; none where they come with an installed package."""
     data = settings.dataset
     named = {"source": data.source, **{f"lookup_{number}": lookup for number, lookup in enumerate(data.lookups, 1)}}
-    return {name: layout.project / source.path for name, source in named.items() if source.path is not None}
+    return {name: fixed_part(layout.project / source.path) for name, source in named.items() if source.path is not None}
 
 
 def inputs_of(stage: Stage, settings: Settings, layout: Layout) -> dict[str, Path]:

@@ -6,18 +6,20 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.events import Cause
 from mlops_pipeline.files import replacing
-from mlops_pipeline.layout import Layout
+from mlops_pipeline.layout import Layout, fixed_part
 from mlops_pipeline.pipeline.definition import STAGES, Stage
-from mlops_pipeline.pipeline.render import code_of
+from mlops_pipeline.pipeline.render import CHECK, DEFAULTS, LOCK, as_of_in, code_of
 
 
 class Cache:
@@ -68,6 +70,12 @@ class Cache:
         """
         from dvc.dvcfile import Lockfile
 
+        check = self._stages.get(CHECK)
+        with self._asking():
+            if check is not None and check.status():  # what it would look at was rendered just before
+                check.save()
+                check.commit()
+                self._unwritten.append(check)
         if self._unwritten:
             lock = self._lock
             with self._asking(), replacing(lock) as temporary:
@@ -133,18 +141,33 @@ class Cache:
         except (yaml.YAMLError, TypeError, KeyError) as error:
             raise PipelineError(f"{path}: is damaged: restore it with `git checkout`, or delete it to run everything") from error
 
+    def _gone(self, stage: Stage, recorded: dict[str, Any]) -> list[str]:
+        """Files of a source of several that the stage has read and that are no more: DVC does not miss what nobody names."""
+        source = self._settings.dataset.source.path
+        if stage.reads or source is None or (self._layout.project / source).is_file():
+            return []
+        folder = self._layout.relative(fixed_part(self._layout.project / source))
+        read = [dep["path"] for dep in recorded.get(stage.name, {}).get("deps", [])]
+        there = {self._layout.relative(Path(dep.fs_path)) for dep in self._stages[stage.name].deps}
+        return [path for path in read if path.startswith(f"{folder}/") and path not in there]
+
+    def _locked(self) -> dict[str, Any]:
+        return dict(yaml.load((self._layout.project / LOCK).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+
     def _explain(self, stage: Stage, status: list[Any], recorded: dict[str, Any], current: dict[str, Any]) -> list[Cause]:
-        causes: list[Cause] = []
         if status and stage.name not in recorded:
             return [Cause("never run")]
+        causes = [Cause("data", f"{path} (gone)") for path in self._gone(stage, recorded)]
         code = set(code_of(stage, self._settings, self._layout))
         config = self._layout.relative(self._layout.config)
         for entry in status:
             if not isinstance(entry, dict):
-                causes.append(Cause("command", str(entry)))
+                causes.append(self._of_command(stage, str(entry), recorded))
                 continue
             for path, state in entry.get("changed deps", {}).items():
-                if isinstance(state, dict):
+                if path == LOCK:
+                    causes += _changed_lock(state, recorded[stage.name].get("params", {}), self._locked(), config)
+                elif isinstance(state, dict):
                     old = recorded[stage.name].get("params", {}).get(config, {})
                     causes += [Cause("settings", line) for key in state for line in _differences(key, old.get(key), current.get(key))]
                 elif path == self._layout.relative(self._layout.lock):
@@ -155,6 +178,32 @@ class Cache:
                 there = (self._layout.project / path).exists()
                 causes.append(Cause("output changed" if there else "output missing", path))
         return causes
+
+    def _of_command(self, stage: Stage, said: str, recorded: dict[str, Any]) -> Cause:
+        """Why a stage's command is another one: the as-of is an argument of it."""
+        before, now = as_of_in({"stages": recorded}, stage.name), self._settings.as_of
+        return Cause("command", said) if before == now or stage.reads else Cause("settings", f"as-of: {_moment(before)} → {_moment(now)}")
+
+
+def _moment(as_of: datetime | None) -> str:
+    return NEWEST if as_of is None else shown_moment(as_of)
+
+
+def _changed_lock(state: Any, recorded: dict[str, Any], current: dict[str, Any], config: str) -> list[Cause]:
+    """What changed in ``mlops.lock``: versions, and defaults that the settings take now, instead of what they said or of older ones."""
+    if not isinstance(state, dict):
+        return [Cause("environment", f"{LOCK} ({state})")]
+    causes = []
+    for key in state:
+        section = key.removeprefix(f"{DEFAULTS}.")
+        if section == key:
+            old, new = recorded.get(LOCK, {}).get(key, {}), current.get(key)
+            causes += [Cause("environment", line.removeprefix(f"{key}.")) for line in _differences(key, old, new)]
+        else:
+            old = recorded.get(LOCK, {}).get(key, recorded.get(config, {}).get(section))
+            lines = _differences(section, old, current.get(DEFAULTS, {}).get(section))
+            causes += [Cause("settings", line) for line in lines or (f"{section}: now by default",)]
+    return causes
 
 
 def _remedy(error: Exception) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Cause, Listener, stage_told
@@ -69,11 +70,17 @@ class Stage:
             then()
 
     def inputs(self, settings: Settings, layout: Layout) -> list[Path]:
-        """Data files the stage reads; the first stage reads the configured sources."""
+        """Data files the stage reads; the first stage reads the configured sources, of which each may be several files."""
         if self.reads:
             return [getattr(layout, name) for name in self.reads]
-        sources = (settings.dataset.source, *settings.dataset.lookups)
-        return [layout.project / source.path for source in sources if source.path is not None]
+        if settings.dataset.source.sql is not None:
+            return [layout.snapshot, *self._files(settings.dataset.lookups, layout)]
+        return self._files((settings.dataset.source, *settings.dataset.lookups), layout)
+
+    @staticmethod
+    def _files(sources: Sequence[Source], layout: Layout) -> list[Path]:
+        found = ((source.path, layout.source_files(source.path)) for source in sources if source.path is not None)
+        return [file for path, files in found for file in files or [layout.project / path]]
 
     def outputs(self, layout: Layout) -> list[Path]:
         """Every file or folder the stage writes."""
@@ -93,17 +100,18 @@ STAGES: tuple[Stage, ...] = (
         summary="Enforce the committed schema; look for leakage, duplicates and imbalance",
         run=validate,
         settings=("name", "seed", "dataset", "features", "validate"),
-        reads=("raw",),
-        writes=("validation_json", "validation_html"),
+        reads=("raw", "ingest_report"),
+        writes=("validation_json", "validation_html", "columns"),
         owns=("schema",),
         parts=("checks",),
+        tells=True,
     ),
     Stage(
         name="split",
         summary="Hold rows out, by time or at random within each class",
         run=split,
-        settings=("name", "seed", "dataset", "split"),
-        reads=("raw", "validation_json"),
+        settings=("name", "seed", "dataset", "features", "split"),
+        reads=("raw", "ingest_report", "validation_json"),
         writes=("train", "test", "split_report"),
         tells=True,
     ),
@@ -112,7 +120,7 @@ STAGES: tuple[Stage, ...] = (
         summary="Fit the estimator, with its preprocessing inside, on the training rows alone",
         run=train,
         settings=("name", "seed", "dataset", "features", "split", "train", "tuning"),
-        reads=("train", "target_words"),
+        reads=("train", "target_words", "columns"),
         writes=("model", "training"),
         hours=12,
         parts=("model", "search"),
@@ -122,7 +130,7 @@ STAGES: tuple[Stage, ...] = (
         summary="Score the held-out rows against the baseline and today's champion",
         run=evaluate,
         settings=("name", "seed", "dataset", "features", "evaluate", "onnx"),
-        reads=("train", "test", "split_report", "model", "training"),
+        reads=("ingest_report", "validation_json", "train", "test", "split_report", "model", "training", "columns"),
         writes=("evaluation",),
         metrics=("metrics",),
         parts=("model", "twins", "metrics"),
@@ -132,8 +140,8 @@ STAGES: tuple[Stage, ...] = (
         summary="Put the version in the registry; make it champion if it passes the gate",
         run=register,
         settings=("name", "seed", "dataset", "evaluate", "gate", "registry"),
-        reads=("test", "model", "training", "evaluation", "metrics"),
-        writes=("registration",),
+        reads=("train", "test", "model", "training", "evaluation", "metrics"),
+        writes=("registration", "report"),
         parts=("model", "twins", "metrics", "gate"),
         acts=True,
         tells=True,

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Cause, Listener, StageBegan, StageRestored, StageSkipped, Warned, kept_for
@@ -19,7 +20,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.lines import shown_on
 from mlops_pipeline.pipeline.cache import Cache
 from mlops_pipeline.pipeline.definition import STAGES, Stage, stage_named
-from mlops_pipeline.pipeline.render import dvc_yaml, is_current
+from mlops_pipeline.pipeline.render import outdated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,10 +49,18 @@ def prepare(settings: Settings, layout: Layout, console: Console) -> Cache:
     settings.use_parts()
     if not layout.config.is_relative_to(layout.project):
         raise PipelineError(f"{layout.config}: lies outside the project {layout.project}: move it inside")
-    if not is_current(settings, layout):
+    if settings.dataset.source.sql is not None:
+        from mlops_pipeline.tables.database import take_snapshot
+
+        changed = take_snapshot(settings.dataset.source, layout.project, layout.snapshot)
+        console.print(f"the query was asked again: {'its rows are new' if changed else 'its rows are the same'}", style="dim", markup=False)
+    files = outdated(settings, layout)
+    if layout.dvc_file in files:
         _refuse_another_pipelines_file(layout)
-        write_text(layout.dvc_file, dvc_yaml(settings, layout))
-        console.print(f"{layout.relative(layout.dvc_file)} rendered from {layout.relative(layout.config)}", style="dim", markup=False)
+    for path, text in files.items():
+        write_text(path, text)
+        if path == layout.dvc_file:
+            console.print(f"{layout.relative(path)} rendered from {layout.relative(layout.config)}", style="dim", markup=False)
     return Cache(settings, layout)
 
 
@@ -75,6 +84,9 @@ def run(
         raise PipelineError(f"--to {stop}: comes before --from {start}: name {start} or a stage after it")
     with alone(layout.project / ".dvc/tmp"):
         cache = prepare(settings, layout, console)
+        if settings.as_of is not None:
+            moment = shown_moment(settings.as_of)
+            console.print(f"as of {moment}: rows from then on are not seen, now and by later runs, until `--as-of {NEWEST}`", markup=False)
         first_forced = STAGES.index(stage_named(start)) if start else 0 if force else len(STAGES)
         outcomes: dict[str, Outcome] = {}
         causes = cache.causes()

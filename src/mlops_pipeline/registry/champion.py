@@ -22,6 +22,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete
 from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.reader import RegisteredModel
+from mlops_pipeline.registry.runs import described
 from mlops_pipeline.registry.versions import (
     CHAMPION,
     CONTENT_TAG,
@@ -80,7 +81,12 @@ class Registry(RegisteredModel):
     def champion_besides(self, model_sha256: str) -> tuple[Version, Path] | None:
         """The champion and its folder on this machine; None if there is none, or if it is this very model."""
         version = self.champion()
-        return None if version is None or version.model_sha256 == model_sha256 else (version, self.fetch(version))
+        return None if version is None or version.is_of(model_sha256) else (version, self.fetch(version))
+
+    def fitted_again(self, content_sha256: str, evaluated_on: str) -> Version | None:
+        """The newest version that was fitted again on all rows, after this content was judged on those rows."""
+        versions = (one for one in self.versions() if one.judged_sha256 == content_sha256 and one.evaluated_on == evaluated_on)
+        return next(versions, None)
 
     def add(self, folder: Path, content_sha256: str, run_id: str, tags: dict[str, str]) -> Version:
         """Store a model folder and register it as a new version, tags and all in one step."""
@@ -109,6 +115,15 @@ class Registry(RegisteredModel):
         """Set tags of a version."""
         for key, value in tags.items():
             self._client.set_model_version_tag(self.name, str(number), key, value)
+
+    def describe(self, number: int, model: str, version: str) -> None:
+        """Describe the model and a version of it, where no person has."""
+        registered = self._client.get_registered_model(self.name)
+        if registered.description != (wanted := described(registered.description, model)):
+            self._client.update_registered_model(self.name, wanted)
+        made = self._client.get_model_version(self.name, str(number))
+        if made.description != (wanted := described(made.description, version)):
+            self._client.update_model_version(self.name, str(number), wanted)
 
     def make_champion(self, number: int) -> None:
         """Move the alias, after noting today's champion as a former one."""

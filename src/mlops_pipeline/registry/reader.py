@@ -76,6 +76,18 @@ class RegisteredModel:
         """The version that the alias names."""
         return next((version for version in self.versions() if version.is_champion), None)
 
+    def without_champion(self, option: str = "") -> str:
+        """Why there is no champion to work with, and what to do, as the end of an error; ``option`` names the settings to a command."""
+        versions = self.versions()
+        champion = next((version for version in versions if version.is_champion), None)
+        if champion is not None:
+            return f"version {champion.number} is champion and its files are not here: `mlops run{option}` fetches them"
+        return no_champion_among(versions, option)
+
+    def turned_down(self, option: str = "") -> str:
+        """What to do about the newest version, if the gate turned it down; empty if it did not."""
+        return turned_down(self.versions(), option)
+
     def get(self, number: int) -> Version:
         """One version; raises :class:`PipelineError` that names those there are."""
         versions = self.versions()
@@ -88,6 +100,26 @@ class RegisteredModel:
     def find(self, content_sha256: str) -> Version | None:
         """The newest version with this content."""
         return next((version for version in self.versions() if version.content_sha256 == content_sha256), None)
+
+
+def no_champion_among(versions: list[Version], option: str = "") -> str:
+    """Why none of the versions, newest first, is champion, and what to do."""
+    if not versions:
+        return f"there is no champion yet: run `mlops run{option}` first"
+    newest = versions[0].number
+    return f"there is no champion: {turned_down(versions, option) or f'take version {newest}, `mlops models promote {newest}{option}`'}"
+
+
+def turned_down(versions: list[Version], option: str = "") -> str:
+    """What to do about the newest of the versions, if the gate turned it down; empty if it did not."""
+    newest = next(iter(versions), None)
+    if newest is None or newest.passed or newest.is_champion or not newest.gate:
+        return ""
+    failed = "; ".join(str(rule.get("text")) for rule in newest.gate if not rule.get("passed"))
+    return (
+        f"version {newest.number} did not pass the gate ({failed}): try another train.estimator, other features or more rows and run "
+        f"again, or take it all the same: `mlops models promote {newest.number} --override REASON{option}`"
+    )
 
 
 def stored_versions(uri: str, name: str) -> list[Version]:

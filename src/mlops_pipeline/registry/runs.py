@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import logging
 import math
 import os
@@ -30,13 +31,20 @@ from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.provenance import environment_facts
 from mlops_pipeline.registry.reader import READ_HERE, Refused, RegistryUnreachable, experiment_location
 from mlops_pipeline.registry.rest import opened, refusal, told, why_not
-from mlops_pipeline.registry.versions import EVALUATION_TAG, MODEL_TAG
+from mlops_pipeline.registry.versions import EVALUATION_TAG, MODEL_TAG, REPORT_TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a description."""
+
+MAX_NOTE = 5000
+
+SIGNATURE = "*Written by mlops-pipeline, and again with each verdict. What you write here instead stays.*"
 
 SILENCE = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 
@@ -69,19 +77,31 @@ class Tracking:
         found = self.find_run(training.model_sha256)
         if found is not None:
             return str(found.info.run_id)
-        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
         now = int(time.time() * 1000)
+        facts = self._facts(training)
+        # What MLflow's list of runs has columns for.
+        source = {
+            "mlflow.user": current_user(),
+            "mlflow.source.name": self.layout.relative(self.layout.config),
+            "mlflow.source.type": "LOCAL",
+        }
+        if "mlops.git_commit" in facts:
+            source["mlflow.source.git.commit"] = facts["mlops.git_commit"]
         run = self.client.create_run(
             self.experiment_id,
             start_time=now - int(1000 * (fit_seconds or 0)),
             run_name=f"{training.estimator}-{training.model_sha256[:8]}",
-            tags={**self._facts(training), "mlflow.user": current_user()},
+            tags={**facts, **source},
         )
         run_id = str(run.info.run_id)
         metrics = [Metric("fit_seconds", fit_seconds, now, 0)] if fit_seconds is not None else []
         params = {"estimator": training.estimator, **training.params, **{f"tuning.{k}": v for k, v in training.tuning.items()}}
         self.client.log_batch(run_id, metrics, [Param(k, str(v)) for k, v in params.items()])
+        rows = json.dumps({"uri": self.layout.relative(self.layout.train)})
+        data = Dataset(self.settings.name, training.train_sha256[:16], "local", rows, profile=json.dumps({"num_rows": training.train_rows}))
+        self.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
         self.client.log_text(run_id, yaml.safe_dump(shown_settings(self.settings), sort_keys=False, allow_unicode=True), "settings.yaml")
         if self.layout.lock.exists():
             self.client.log_artifact(run_id, str(self.layout.lock), "environment")
@@ -105,6 +125,17 @@ class Tracking:
             if file.suffix in (".html", ".json", ".png"):
                 self.client.log_artifact(run_id, str(file), "evaluation")
         self.client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in finite.items()], tags=[RunTag(EVALUATION_TAG, digest)])
+
+    def describe(self, run_id: str, note: str, tags: Mapping[str, str], report: Path) -> None:
+        """Put a note on a run, which MLflow shows first, and the report beside it; once for the same report and note."""
+        from mlflow.entities import RunTag
+
+        there = self.client.get_run(run_id).data.tags
+        digest, note = sha256_of_file(report), described(there.get(NOTE), note)
+        if there.get(REPORT_TAG) == digest and there.get(NOTE) == note:
+            return
+        self.client.log_artifact(run_id, str(report))
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in {**tags, NOTE: note, REPORT_TAG: digest}.items()])
 
     def find_run(self, model_sha256: str) -> Run | None:
         """The newest complete run of the model with this digest."""
@@ -143,6 +174,15 @@ class Tracking:
         return {f"mlops.{key}": value for key, value in facts.items()}
 
 
+def described(there: str | None, ours: str) -> str:
+    """What a description becomes: ours, unless a person wrote one; whole lines of it, no more than MLflow's tables hold."""
+    if there and not there.endswith(SIGNATURE):
+        return there
+    room = MAX_NOTE - len(SIGNATURE) - 4
+    kept = ours if len(ours) <= room else f"{ours[:room].rpartition(chr(10))[0]}\n…"
+    return f"{kept.rstrip()}\n\n{SIGNATURE}"
+
+
 class ExperimentDefinition(Frozen):
     """What an experiment bears in MLflow."""
 
@@ -166,7 +206,7 @@ def experiment_tags(file: Path, name: str) -> dict[str, str]:
     experiment = tree_of(ExperimentDefinition, definition, f"{file}: {name}")
     return {
         **{key: str(value) for key, value in experiment.tags.items()},
-        **({"mlflow.note.content": experiment.description} if experiment.description else {}),
+        **({NOTE: experiment.description} if experiment.description else {}),
     }
 
 

@@ -24,9 +24,16 @@ GATE_TAG = "mlops.gate"
 PASSED_TAG = "mlops.gate_passed"
 EVALUATED_TAG = "mlops.evaluated_on"
 LATENCY_TAG = "mlops.latency_ms"
+JUDGED_TAG = "mlops.judged_sha256"
+"""On a version that was fitted again on all rows: the content digest of the fit that was judged, and below the digest of its weights."""
+JUDGED_MODEL_TAG = "mlops.judged_model_sha256"
 OVERRIDE_TAG = "mlops.promoted_in_spite_of_gate"
 ROLLED_BACK_TAG = "mlops.rolled_back"
 EVALUATION_TAG = "mlops.evaluation_sha256"
+"""On a run."""
+REPORT_TAG = "mlops.report_sha256"
+"""On a run: the page that lies beside it."""
+VERSION_TAG = "mlops.registered_as"
 """On a run."""
 HISTORY_TAG = "mlops.former_champions"
 """On the registered model."""
@@ -56,6 +63,15 @@ class Version:
     @property
     def model_sha256(self) -> str:
         return self.tags.get(MODEL_TAG, "")
+
+    @property
+    def judged_sha256(self) -> str:
+        """The content digest of the fit that was judged, if this one was made after it on all rows; else empty."""
+        return self.tags.get(JUDGED_TAG, "")
+
+    def is_of(self, model_sha256: str) -> bool:
+        """Whether it is this very model, or one that was fitted again after this was judged."""
+        return model_sha256 in (self.model_sha256, self.tags.get(JUDGED_MODEL_TAG))
 
     @property
     def is_champion(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import NotFinite, score
-from mlops_pipeline.inference.faults import Fault, Refused
+from mlops_pipeline.inference.faults import Fault, Notice, Refused
 from mlops_pipeline.records.entry import Entry
 from mlops_pipeline.serving.batching import Batcher, Queue
 from mlops_pipeline.serving.metrics import Metrics, resident_bytes
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.serving.request import Request
 
 BEAT_S = 0.5
+SHOWN_IN_HEADER = 10
 RECORDED = frozenset({422, 500, 503})
 """Refusals that go on record: those of input that was read, and our own failures."""
 
@@ -99,8 +101,9 @@ class Service:
         outputs = await served.batcher.submit(rows, request.began)
         content, headers = protocol.write(request, rows, wanted, outputs)
         headers += served.headers
-        if rows.unseen:
-            self.metrics.unseen(request.model, rows.unseen)
+        if rows.notices:
+            self.metrics.warned(request.model, rows.notices)
+            headers.append((b"mlops-warnings", in_header(rows.notices)))
         if self.recorder is not None:
             written = self.recorder.add(_entry(request, served, rows.count, rows.numbers, rows.categories, outputs, rows.ids))
             if written is not None:
@@ -216,6 +219,12 @@ class Service:
             for call in self.on_beat:
                 call()
             await asyncio.sleep(BEAT_S)
+
+
+def in_header(notices: list[Notice]) -> bytes:
+    """What is unusual as JSON in ASCII: reason, column and rows of the first of many, for clients whose protocol has no place for it."""
+    said = [{"reason": one.reason, "column": one.column[:60], "rows": one.rows} for one in notices[:SHOWN_IN_HEADER]]
+    return json.dumps(said).replace("\x7f", "\\u007f").encode("ascii")
 
 
 def _log(level: int, event: str, request: Request, status: int, **more: Any) -> None:

@@ -9,7 +9,12 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.inference.faults import UNSEEN_CATEGORY
+
+if TYPE_CHECKING:
+    from mlops_pipeline.inference.faults import Notice
 
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
@@ -36,6 +41,7 @@ class Metrics:
         self._rejected = counter("rejected", "Requests refused, by reason", "protocol", "reason")
         self._rows = counter("rows", "Rows predicted", "model")
         self._unseen = counter("unseen_categories", "Values of category columns that training never saw", "model")
+        self._warnings = counter("warnings", "Values and columns that were unusual and answered all the same", "model", "reason")
         self._batch_rows = Histogram("mlops_batch_rows", "Rows in one call of the model", ("model",), buckets=ROWS, registry=self._own)
         self._version = gauge("model_version", "Number of the version served, 0 for a folder", "livemostrecent", "model")
         self._loads = counter("model_loads", "Versions that took traffic", "model")
@@ -55,8 +61,12 @@ class Metrics:
     def rejected(self, protocol: str, reason: str) -> None:
         self._rejected.labels(protocol, reason).inc()
 
-    def unseen(self, model: str, count: int) -> None:
-        self._unseen.labels(model).inc(count)
+    def warned(self, model: str, notices: list[Notice]) -> None:
+        """Count what was unusual in rows that were answered, by its reason: names of columns may be a client's own words."""
+        for notice in notices:
+            self._warnings.labels(model, notice.reason).inc(notice.rows)
+            if notice.reason == UNSEEN_CATEGORY:
+                self._unseen.labels(model).inc(notice.rows)
 
     def batches(self, model: str) -> Any:
         """What a model's batcher tells of each batch."""

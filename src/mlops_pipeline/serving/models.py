@@ -40,6 +40,7 @@ class Options:
 
     threads: int = 1
     reject_unseen: bool = False
+    refuse_extra: bool = False
     max_rows: int = 10_000
 
 
@@ -87,7 +88,13 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
     if not expected.rows:
         raise Unfit("missing", f"{folder / 'expected.json'}: holds no row: register the version anew with `mlops run`")
     engine = _engine(folder, contract, options.threads)
-    signature = Signature.of(contract, reject_unseen=options.reject_unseen, max_rows=options.max_rows, precision=engine.precision)
+    signature = Signature.of(
+        contract,
+        reject_unseen=options.reject_unseen,
+        refuse_extra=options.refuse_extra,
+        max_rows=options.max_rows,
+        precision=engine.precision,
+    )
     _prove(folder, signature, engine, expected)
     # A folder that is replaced while it is read would mix two versions.
     _check_digest(folder, found)

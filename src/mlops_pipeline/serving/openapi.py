@@ -19,10 +19,10 @@ from typing import Any
 import msgspec
 
 from mlops_pipeline import plugins
-from mlops_pipeline.contract.spec import Column
+from mlops_pipeline.contract.spec import AS_TEXT, CATEGORIES, NUMBERS, Column
 from mlops_pipeline.contract.task import TASKS
 from mlops_pipeline.contract.values import MISSING, bounds
-from mlops_pipeline.inference.faults import SHOWN_FAULTS
+from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, SHOWN_FAULTS, UNSEEN_CATEGORY
 from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.serving.problems import TITLES
 from mlops_pipeline.serving.protocol import open_inference
@@ -87,7 +87,7 @@ def document(
     examples: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Json:
     """The OpenAPI document of all routes; ``examples`` gives a record by model, made up from the bounds where there is none."""
-    schemas: Json = {"Problem": _problem(), "OpenInferenceError": _object({"error": _TEXT}), "Status": _status()}
+    schemas: Json = {"Problem": _problem(), "Warnings": _warnings(), "OpenInferenceError": _object({"error": _TEXT}), "Status": _status()}
     paths: Json = {}
     for name in sorted(models, key=lambda name: name != default):
         example = dict((examples or {}).get(name) or made_up(models[name]))
@@ -119,6 +119,9 @@ def document(
     }
 
 
+_EXAMPLES = {"text": "text", "datetime": "2024-01-31 13:45:00"}
+
+
 def made_up(signature: Signature) -> Json:
     """A record that the model takes: the middle of a column's bounds, or the first category in the alphabet."""
     values: Json = {}
@@ -126,6 +129,8 @@ def made_up(signature: Signature) -> Json:
         low, high = bounds(column)
         if column.kind == "category":
             values[name] = "text" if column.private else min(signature.seen[name] - {MISSING}, default="text")
+        elif column.kind in AS_TEXT:
+            values[name] = _EXAMPLES[column.kind]
         elif column.kind in ("integer", "boolean"):
             values[name] = int(max(low, min(1, high)))
         else:
@@ -138,7 +143,7 @@ def made_up(signature: Signature) -> Json:
 
 def _model_schemas(name: str, signature: Signature, max_rows: int) -> Json:
     values = {column: _named_value(signature, column) for column in signature.names}
-    record = _object(values, [column for column in signature.names if not signature.columns[column].nullable])
+    record = _record(values, signature)
     many = {"type": "array", "minItems": 1, "maxItems": max_rows}
     rows = {
         **many,
@@ -157,17 +162,17 @@ def _model_schemas(name: str, signature: Signature, max_rows: int) -> Json:
             "columns": {
                 "type": "array",
                 "const": list(signature.names),
-                "description": "Another order is taken too, if the values of `data` follow it; columns that may be null may be left out.",
+                "description": f"{_OTHERS[signature.refuse_extra]} Another order is taken too, if the values of `data` "
+                "follow it; columns that may be null may be left out.",
             },
             "data": _of(name, "Rows"),
             "index": {"description": "Not looked at."},
         },
         ["columns", "data"],
     )
-    by_column = _object(
+    by_column = _record(
         {column: {"anyOf": [{**many, "items": value}, {**many, "items": _row_of(value, 1)}, value]} for column, value in values.items()},
-        record["required"],
-        minProperties=1,
+        signature,
         description="One list of values a column, all of the same length; a single value stands for a list of one.",
     )
     either = {"anyOf": [_of(name, "Records"), _of(name, "Rows")]}
@@ -191,7 +196,9 @@ def _model_schemas(name: str, signature: Signature, max_rows: int) -> Json:
                 "request_id": _TEXT,
                 "model": _object({"name": {"const": name}, "version": _TEXT}),
                 "predictions": {**answered, "items": _of(name, "Prediction")},
-            }
+                "warnings": _ref("Warnings"),
+            },
+            ["request_id", "model", "predictions"],
         ),
         "Prediction": _prediction(signature),
         "InvocationsRequest": {"oneOf": [_object({form: schema, "params": params}, [form]) for form, schema in forms.items()]},
@@ -200,6 +207,17 @@ def _model_schemas(name: str, signature: Signature, max_rows: int) -> Json:
         "InferAnswer": _infer_answer(name, signature),
     }
     return {f"{name}.{part}": schema for part, schema in schemas.items()}
+
+
+def _record(values: Json, signature: Signature, **more: Any) -> Json:
+    """An object of the model's columns, at least one of them; others beside them, if the server ignores these."""
+    needed = [column for column in signature.names if not signature.columns[column].nullable]
+    schema = _object(values, needed, **more)
+    if not signature.refuse_extra:
+        schema["additionalProperties"] = True
+    if not needed:
+        schema["anyOf"] = [{"required": [column]} for column in signature.names]
+    return schema
 
 
 def _named_value(signature: Signature, name: str) -> Json:
@@ -213,6 +231,8 @@ def _value(signature: Signature, name: str) -> Json:
     column = signature.columns[name]
     if column.kind == "category":
         return _category(signature, name, column)
+    if column.kind in AS_TEXT:
+        return {"type": _or_null(["string"], column), "examples": [_EXAMPLES[column.kind]]}
     low, high = bounds(column)
     kinds = {"integer": ["integer"], "boolean": ["boolean", "integer"]}.get(column.kind, ["number"])
     least, most = _plain(low), _plain(high)
@@ -224,7 +244,7 @@ def _category(signature: Signature, name: str, column: Column) -> Json:
     schema: Json = {"type": _or_null(["string"], column)}
     if signature.reject_unseen:
         return {**schema, "enum": [*seen, *([None] if column.nullable else [])]}
-    nothing = sorted(signature.null_words - signature.seen[name])
+    nothing = sorted(set(signature.words_for_null(name)) - signature.seen[name])
     if nothing and not column.nullable:
         # Each stands for null, as in a table.
         schema["not"] = {"enum": nothing}
@@ -245,9 +265,11 @@ def _infer_request(signature: Signature, max_rows: int) -> Json:
     columns = {
         "type": "array",
         "prefixItems": tensors,
-        "items": False,
+        "items": False if signature.refuse_extra else _other_tensor(signature),
         "minItems": len(tensors),
-        "description": "One tensor a column, all of the same length, in any order; columns that may be null may be left out. All number "
+        "maxItems": len(tensors) + (not signature.refuse_extra),
+        "description": f"{_OTHERS[signature.refuse_extra]} One tensor a column, all of the same length, in any order; columns that may be "
+        "null may be left out. All number "
         "columns may come as one FP32 or FP64 tensor `numbers`, all categories as one BYTES tensor `categories`, of shape [rows, columns].",
     }
     output = {
@@ -268,6 +290,14 @@ def _infer_request(signature: Signature, max_rows: int) -> Json:
         },
         "required": ["inputs"],
     }
+
+
+def _other_tensor(signature: Signature) -> Json:
+    """A tensor that is none of the model's, and ignored."""
+    known = [*signature.names, NUMBERS, CATEGORIES]
+    shape = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}}
+    properties = {"name": {"type": "string", "not": {"enum": known}}, "shape": shape, "datatype": _TEXT, "data": {}}
+    return _object(properties, ["name", "shape", "datatype"])
 
 
 def _tensor(name: str, datatype: str, value: Json, max_rows: int) -> Json:
@@ -311,7 +341,8 @@ def _infer_answer(name: str, signature: Signature) -> Json:
         }
         tensors.append(_object(properties, ["name", "shape", "datatype"]))
     outputs = {"type": "array", "items": {"anyOf": tensors}, "minItems": 1, "maxItems": len(tensors)}
-    properties = {"model_name": {"const": name}, "model_version": _TEXT, "id": _TEXT, "outputs": outputs}
+    warnings = _object({"warnings": {**_TEXT, "description": f"{_WARNED} As JSON in a text."}})
+    properties = {"model_name": {"const": name}, "model_version": _TEXT, "id": _TEXT, "outputs": outputs, "parameters": warnings}
     return _object(properties, ["model_name", "model_version", "outputs"])
 
 
@@ -466,7 +497,7 @@ def _get(name: str, tag: str, summary: str, answer: Json, problems: tuple[int, .
 def _post(name: str, tag: str, summary: str, answer: Json, body: Json, **more: Any) -> Json:
     operation = _operation(name, tag, summary, answer, _OF_BODY, **more)
     answer = operation["responses"]["200"]
-    served = {"Mlops-Model": {"schema": _TEXT}, "Mlops-Model-Version": {"schema": _TEXT}}
+    served = {"Mlops-Model": {"schema": _TEXT}, "Mlops-Model-Version": {"schema": _TEXT}, **_WARNINGS}
     operation["responses"]["200"] = {**answer, "headers": {**answer["headers"], **served}}
     return {"post": {**operation, "requestBody": {"required": True, "content": body}}}
 
@@ -547,7 +578,7 @@ def _status() -> Json:
     column = _object(
         {
             "name": _TEXT,
-            "kind": {"enum": ["number", "integer", "boolean", "category"]},
+            "kind": {"enum": ["number", "integer", "boolean", "category", "datetime", "text"]},
             "min": maybe,
             "max": maybe,
             "nullable": flag,
@@ -557,6 +588,7 @@ def _status() -> Json:
     )
     model = _object(
         {
+            "project": _TEXT,
             "reference": _TEXT,
             "version": _TEXT,
             "content_sha256": _TEXT,
@@ -567,6 +599,7 @@ def _status() -> Json:
             "classes": {"type": "array"},
             "estimator": _TEXT,
             "columns": {"type": "array", "items": column},
+            "important": {"type": "array", "items": _TEXT},
             "example": {"type": "object"},
             "metrics": _map(_object({"value": maybe, "low": maybe, "high": maybe})),
             "gate": {"type": "array", "items": _object({"name": _TEXT, "passed": flag, "text": _TEXT})},
@@ -587,7 +620,19 @@ def _status() -> Json:
     return _object({"service": _object(service), "models": _map(model), "totals": _object(totals)})
 
 
+def _warnings() -> Json:
+    reasons = [EXTRA_COLUMN, OUTSIDE_TRAINING, UNSEEN_CATEGORY]
+    one = _object({"reason": {"enum": reasons}, "column": _TEXT, "rows": {"type": "integer", "minimum": 1}, "detail": _TEXT})
+    return {"type": "array", "items": one, "minItems": 1, "maxItems": SHOWN_FAULTS, "description": _WARNED}
+
+
 _V2 = "open inference"
+_WARNED = (
+    "What is unusual and was answered all the same: columns that are none of the model's, values far outside what training saw, "
+    "categories that it never saw. There only if there is any."
+)
+_OTHERS = {True: "Columns that are none of the model's are refused.", False: "Columns that are none of the model's are ignored, and said."}
+_WARNINGS: Json = {"Mlops-Warnings": {"description": f"{_WARNED} A JSON list of reason, column and rows.", "schema": {"type": "string"}}}
 _TEXT: Json = {"type": "string"}
 _COUNT: Json = {"type": "integer", "minimum": 0}
 _RETRY: Json = {"Retry-After": {"required": True, "description": "Seconds.", "schema": _COUNT}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from mlops_pipeline.serving.protocol import Headers, open_inference
 from mlops_pipeline.serving.request import JSON, TEXT
 
 if TYPE_CHECKING:
+    from mlops_pipeline.contract.evaluation import Evaluation
     from mlops_pipeline.serving.answer import Service
     from mlops_pipeline.serving.served import Served
 
@@ -141,6 +142,7 @@ def _described(served: Served) -> dict[str, Any]:
         for name, column in signature.columns.items()
     ]
     return {
+        "project": loaded.evaluation.pipeline,
         "reference": loaded.reference,
         "version": loaded.version,
         "content_sha256": loaded.content_sha256,
@@ -151,7 +153,13 @@ def _described(served: Served) -> dict[str, Any]:
         "classes": list(signature.classes),
         "estimator": loaded.contract.estimator,
         "columns": columns,
+        "important": _important(loaded.evaluation, signature.columns),
         "example": served.example,
         "metrics": loaded.evaluation.metrics,
         "gate": list(loaded.gate),
     }
+
+
+def _important(evaluation: Evaluation, columns: Container[str]) -> list[str]:
+    """Columns that the model listens to, the most important first; none if its evaluation does not say."""
+    return [part.feature for part in evaluation.importance if part.feature in columns]

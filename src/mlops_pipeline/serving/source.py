@@ -15,8 +15,8 @@ from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json, write_json
 from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete
-from mlops_pipeline.registry.reader import stored_versions
-from mlops_pipeline.registry.versions import Found, Version, content_digest
+from mlops_pipeline.registry.reader import stored_versions, turned_down
+from mlops_pipeline.registry.versions import CHAMPION, Found, Version, content_digest
 
 KEPT = 5
 """Fetched versions that stay in the cache although none is served."""
@@ -166,6 +166,8 @@ class Source:
 
     def _in_registry(self, reference: str, versions: list[Version]) -> Found:
         wanted = [v for v in versions if (str(v.number) == reference if reference.isdigit() else reference in v.aliases)]
+        if not wanted and reference == CHAMPION and (why := turned_down(versions)):
+            raise Unfit("missing", f"{self.model}: there is no champion: {why}")
         if not wanted:
             there = ", ".join(str(version.number) for version in versions[:10]) or "none"
             called = ", ".join(sorted({alias for version in versions for alias in version.aliases})) or "none"

@@ -123,7 +123,10 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
 
     source = Source(place.registry, place.model, place.versions, place.cache, server=place.artifacts)
     options = Options(
-        reject_unseen=settings.unseen_categories == "reject", max_rows=settings.limits.max_rows, threads=settings.batching.threads
+        reject_unseen=settings.unseen_categories == "reject",
+        refuse_extra=settings.extra_columns == "refuse",
+        max_rows=settings.limits.max_rows,
+        threads=settings.batching.threads,
     )
     watch = Watch(source, settings.models, options, poll_s=settings.registry.poll_s, on_loaded=on_loaded, on_failed=on_failed)
     first, failures = watch.first_load()

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
-from mlops_pipeline.contract.values import BLANKS, FALSE_WORDS, LARGEST_INTEGER, TRUE_WORDS, bounds, spelled, truth_of
+from mlops_pipeline.contract.values import BLANKS, FALSE_WORDS, LARGEST_INTEGER, TRUE_WORDS, bounds, spelled, truth_of, written_as
 from mlops_pipeline.tables.source import Broken
 
 if TYPE_CHECKING:
@@ -47,13 +47,16 @@ def cast_columns(frame: pl.DataFrame, columns: Mapping[str, Column], null_words:
     """Cast each column to its kind's type; a value that is none of its kind becomes null, and, but for categories, a text that means it.
 
     number → Float64, integer → Int64, boolean → Int8 (0 or 1), datetime → Datetime[µs] (UTC, no zone),
-    category and text → String.
+    category and text → String. A column's own ``null_values`` stand for ``null_words``.
     """
     return frame.with_columns([_cast(frame, name, column, null_words).alias(name) for name, column in columns.items()])
 
 
-def as_numbers(values: pl.Series, kind: str, null_words: Collection[str] = ()) -> pl.Series:
-    """A column of numbers or truths as Float64, infinity among them; null for NaN, for a word for null and for what is none of the kind."""
+def as_numbers(values: pl.Series, kind: str, null_words: Collection[str] = (), form: str | None = None) -> pl.Series:
+    """A column of numbers or truths as Float64, infinity among them; null for NaN, for a word for null and for what is none of the kind.
+
+    ``form`` is how texts are written (``contract.values.written_as``).
+    """
     import polars as pl
 
     held = values.dtype
@@ -62,7 +65,7 @@ def as_numbers(values: pl.Series, kind: str, null_words: Collection[str] = ()) -
     if _is_text(held):
         text = values.cast(pl.String).str.strip_chars(BLANKS)
         text = text.set(text.is_in(list(null_words)), None) if null_words else text
-        number = text.cast(pl.Float64, strict=False)
+        number = (text if form is None else _plain(text, form)).cast(pl.Float64, strict=False)
         if kind == "boolean":
             word = text.str.to_lowercase()
             yes, no = word.is_in(TRUE_WORDS), word.is_in(FALSE_WORDS)
@@ -72,6 +75,22 @@ def as_numbers(values: pl.Series, kind: str, null_words: Collection[str] = ()) -
     else:
         return _nulls(values, pl.Float64())
     return number.fill_nan(None)
+
+
+def _plain(text: pl.Series, form: str) -> pl.Series:
+    """Numbers written in their owner's way as everybody writes them; null for what is not written so."""
+    import polars as pl
+
+    written = written_as(form)
+    if written is None:
+        return text
+    value = pl.col(text.name)
+    whole = f"^(?:{written.pattern})$"
+    bare = value.str.replace(whole, "${1}${2}${3}${4}" if written.pattern.count("([+-]?)") == 2 else "${1}${2}${3}")
+    bare = (bare.str.replace_all(written.thousands, "") if written.thousands else bare).str.replace(written.decimal, ".", literal=True)
+    not_finite = value.str.contains("(?i)^[+-]?(?:inf|infinity|nan)$")
+    read = pl.when(value.str.contains(whole)).then(bare).when(not_finite).then(value)
+    return text.to_frame().select(read.alias(text.name)).to_series()
 
 
 def as_text(values: pl.Series) -> pl.Series:
@@ -126,13 +145,15 @@ def _cast(frame: pl.DataFrame, name: str, column: Column, null_words: Collection
     import polars as pl
 
     values = frame[name]
+    if column.null_values is not None:
+        null_words = column.null_values
     if column.kind == "datetime":
-        return _as_moment(values)
+        return as_moments(values, column.format)
     if column.kind == "text":
-        return values.cast(pl.String, strict=False)
+        return _without(values.cast(pl.String, strict=False), column)
     if column.kind == "category":
-        return as_text(values)
-    number = as_numbers(values, column.kind, null_words)
+        return _without(as_text(values), column)
+    number = as_numbers(values, column.kind, null_words, column.format)
     if column.kind == "number":
         return number.set(~number.is_finite(), None)
     low, high = (0.0, 1.0) if column.kind == "boolean" else (-LARGEST_INTEGER, LARGEST_INTEGER)
@@ -140,16 +161,33 @@ def _cast(frame: pl.DataFrame, name: str, column: Column, null_words: Collection
     return number.set(~usable, None).cast(pl.Int8 if column.kind == "boolean" else pl.Int64)
 
 
-def _as_moment(values: pl.Series) -> pl.Series:
+def _without(text: pl.Series, column: Column) -> pl.Series:
+    """A text without a column's own words for null; the source's were taken out as it was read."""
+    return text if column.null_values is None else text.set(text.is_in(list(column.null_values)), None)
+
+
+MOMENTS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%d %H:%M%z")
+"""How a moment is written where nothing else is said (ISO 8601, ``T`` or a blank between day and hour, a zone or none)."""
+
+
+def as_moments(values: pl.Series, form: str | None = None) -> pl.Series:
+    """A column as Datetime[µs] in UTC, without a zone; null for what is no moment. ``form`` is how texts are written, as strftime."""
     import polars as pl
 
     held, value = values.dtype, pl.col(values.name)
     if _is_text(held):
-        text = value.cast(pl.String).str.strip_chars(BLANKS).str.replace("T", " ", literal=True).str.strip_suffix("Z")
-        forms = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-        zoned = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", strict=False, time_unit="us", time_zone="UTC").dt.replace_time_zone(None)
-        read = pl.coalesce([*(text.str.to_datetime(form, strict=False, time_unit="us") for form in forms), zoned])
-        return values.to_frame().select(read.alias(values.name)).to_series()
+        text = values.cast(pl.String).str.strip_chars(BLANKS)
+        if form is not None:
+            return _written_moments(text, form)
+        text = text.str.replace(r"(?i) ?(?:Z|UTC|GMT)$", "").str.replace("T", " ", literal=True)
+        read = _written_moments(text, MOMENTS[0])
+        for other in MOMENTS[1:]:
+            left = text.set(read.is_not_null(), None)
+            if left.null_count() == len(left):
+                break
+            zoned = left.str.replace(r" ([+-][0-9]{2}:?[0-9]{2})$", "${1}") if "%z" in other else left
+            read = pl.select(pl.coalesce(read, _written_moments(zoned, other)).alias(values.name)).to_series()
+        return read
     if held != pl.Date and not isinstance(held, pl.Datetime):
         # A number is no moment: of which unit, and since when?
         return _nulls(values, pl.Datetime("us"))
@@ -158,16 +196,21 @@ def _as_moment(values: pl.Series) -> pl.Series:
     return values.to_frame().select(value.cast(pl.Datetime("us"), strict=False)).to_series()
 
 
+def _written_moments(text: pl.Series, form: str) -> pl.Series:
+    """Texts written in one way as moments in UTC; null for what is not written so."""
+    if "%z" in form:
+        return text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC").dt.replace_time_zone(None)
+    return text.str.to_datetime(form, strict=False, time_unit="us")
+
+
 def unparsed(frame: pl.DataFrame, source: pl.DataFrame, columns: Mapping[str, Column], null_words: Collection[str] = ()) -> list[pl.Series]:
     """For each column of a cast frame: a reason where its source has a value that did not become one of its kind."""
     import polars as pl
 
-    return [
-        pl.select(
-            pl.when(are_there(source[name], column.kind, null_words) & frame[name].is_null()).then(pl.lit(f"{name}: not a {column.kind}"))
-        ).to_series()
-        for name, column in columns.items()
-    ]
+    said = {name: f"{name}: not a {column.kind}" for name, column in columns.items()}
+    words = {name: null_words if column.null_values is None else column.null_values for name, column in columns.items()}
+    there = {name: are_there(source[name], column.kind, words[name]) for name, column in columns.items()}
+    return [pl.select(pl.when(there[name] & frame[name].is_null()).then(pl.lit(what))).to_series() for name, what in said.items()]
 
 
 def outside(frame: pl.DataFrame, columns: Mapping[str, Column]) -> list[pl.Series]:

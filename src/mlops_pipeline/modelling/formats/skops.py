@@ -17,7 +17,7 @@ import numpy as np
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Task
-from mlops_pipeline.contract.spec import Contract
+from mlops_pipeline.contract.spec import AS_TEXT, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
 
@@ -32,6 +32,7 @@ TRUSTED_TYPES = (
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
+    "mlops_pipeline.modelling.encoders.Moments",
     "numpy.dtype",
     "sklearn._loss.link.HalfLogitLink",
     "sklearn._loss.link.IdentityLink",
@@ -101,8 +102,15 @@ def _types_named() -> Iterator[None]:
         if not isinstance(cause, UntrustedTypesFoundException):
             raise
         raise PipelineError(
-            f"train.estimator: {one_line(cause).rstrip('.')}: name them where the part is declared, trusted=(...), if they may be loaded"
+            f"train.estimator: the model is made of types that nobody trusts ({_untrusted(cause)}): name them where the part is declared, "
+            "trusted=(...), if they may be loaded"
         ) from error
+
+
+def _untrusted(error: Exception) -> str:
+    """The types that skops refuses, out of its message, which goes on for pages."""
+    names = re.search(r"\[(.*?)\]", str(error))
+    return one_line(names[1].replace("'", "") if names else error)
 
 
 def load_model(folder: Path) -> Pipeline:
@@ -120,7 +128,8 @@ def load_model(folder: Path) -> Pipeline:
         model: Pipeline = skops.io.load(path, trusted=[*TRUSTED_TYPES, *plugins.trusted_types()])
     except UntrustedTypesFoundException as error:
         raise PipelineError(
-            f"{path}: {one_line(error)}: it was not made by this pipeline, or by a part whose file plugins: does not name"
+            f"{path}: is made of types that nobody trusts here ({_untrusted(error)}): it was not made by this pipeline, or by a part "
+            "whose file the settings do not name: add that file to their list `plugins`"
         ) from error
     except (OSError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise PipelineError(f"{path}: is no skops model ({one_line(error)}): fetch it anew, or train again") from error
@@ -135,7 +144,7 @@ class SkopsEngine:
 
     def __init__(self, model: Pipeline, contract: Contract) -> None:
         self.fitted: Any = model
-        names = sorted(contract.columns, key=lambda name: contract.columns[name].kind == "category")
+        names = sorted(contract.columns, key=lambda name: contract.columns[name].kind in AS_TEXT)
         self._names, self._classes = names, contract.kind.has_classes
 
     def predict(self, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:

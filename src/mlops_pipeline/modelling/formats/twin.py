@@ -10,15 +10,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.pipeline import part_settings
+from mlops_pipeline.config.pipeline import Settings, part_settings, twins_of
 from mlops_pipeline.contract.evaluation import TwinReport
-from mlops_pipeline.contract.spec import Contract
-from mlops_pipeline.errors import one_line
+from mlops_pipeline.contract.spec import AS_TEXT, Contract
+from mlops_pipeline.errors import first_sentences
 from mlops_pipeline.inference.engine import score
 from mlops_pipeline.inference.formats import Engine, folder_of, load
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class NotConvertible(Exception):
+    """A format cannot hold the model; the message says why."""
+
+
+def make_twins(
+    settings: Settings, version: Path, engine: Engine, contract: Contract, x: pd.DataFrame, predicted: Any
+) -> dict[str, TwinReport]:
+    """What became of each twin that the settings ask for; the files of those that agree lie in the version's folder."""
+    fitted, rules = getattr(engine, "fitted", None), settings.onnx
+    return {
+        form.name: make_twin(form, version, fitted, contract, x, predicted, rules.tolerance, **rules.twins.get(form.name, {}))
+        for form in twins_of(settings)
+    }
 
 
 def make_twin(
@@ -50,8 +65,10 @@ def _made(
     try:
         save(form, version, fitted, contract, own)
         said = predict(load(form, version, contract, 1), x, contract.features)
+    except NotConvertible as error:
+        return TwinReport(False, None, f"not convertible, {error}")
     except Exception as error:  # noqa: BLE001  # whatever a converter cannot do is a reason to serve without it, not to stop the run
-        return TwinReport(False, None, f"not convertible: {type(error).__name__}: {one_line(error)}")
+        return TwinReport(False, None, f"not convertible: {type(error).__name__}: {first_sentences(error)}")
     if said.shape != predicted.shape:
         return TwinReport(False, None, f"predicts shape {said.shape}, not {predicted.shape}")
     difference = difference_of(said, predicted, contract)
@@ -86,5 +103,5 @@ def predict(engine: Engine, x: pd.DataFrame, kinds: dict[str, str]) -> np.ndarra
 
 
 def by_kind(kinds: dict[str, str]) -> tuple[list[str], list[str]]:
-    """The names of the columns that are numbers, and of those that are categories."""
-    return [n for n, kind in kinds.items() if kind != "category"], [n for n, kind in kinds.items() if kind == "category"]
+    """The names of the columns that are numbers, and of those that are asked for as text."""
+    return [n for n, kind in kinds.items() if kind not in AS_TEXT], [n for n, kind in kinds.items() if kind in AS_TEXT]

@@ -10,12 +10,28 @@ from mlops_pipeline.files import write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.render.airflow import airflow_dag
 from mlops_pipeline.pipeline.render.argo import FOLDER, argo_files
-from mlops_pipeline.pipeline.render.dvc import code_of, dvc_yaml, is_current, refuse_an_old_definition
+from mlops_pipeline.pipeline.render.dvc import CHECK, as_of_in, code_of, dvc_files, dvc_yaml, outdated, refuse_an_old_definition, with_as_of
 from mlops_pipeline.pipeline.render.kubeflow import kubeflow_pipeline
+from mlops_pipeline.pipeline.render.lock import DEFAULTS, is_installed
+from mlops_pipeline.pipeline.render.lock import FILE as LOCK
 from mlops_pipeline.pipeline.render.metadata import FILE as METADATA
 from mlops_pipeline.pipeline.render.metadata import metadata, tells_of
 
-__all__ = ["TARGETS", "Rendered", "code_of", "dvc_yaml", "is_current", "refuse_an_old_definition", "rendered"]
+__all__ = [
+    "CHECK",
+    "DEFAULTS",
+    "LOCK",
+    "TARGETS",
+    "Rendered",
+    "as_of_in",
+    "code_of",
+    "dvc_yaml",
+    "is_installed",
+    "outdated",
+    "refuse_an_old_definition",
+    "rendered",
+    "with_as_of",
+]
 
 TARGETS = ("dvc", "metadata", "argo", "airflow", "kubeflow")
 
@@ -57,7 +73,8 @@ def rendered(settings: Settings, layout: Layout, target: str | None = None, outp
         path = layout.dvc_file if target == "dvc" else layout.project / METADATA
         if output is not None:
             raise PipelineError(f"--output {output}: {layout.relative(path)} has its place already: leave --output out")
-        return [Rendered(path, dvc_yaml(settings, layout) if target == "dvc" else metadata(settings, layout))]
+        files = dvc_files(settings, layout) if target == "dvc" else {path: metadata(settings, layout)}
+        return [Rendered(*file) for file in files.items()]
     if target == "argo":
         return [Rendered((output or folder).resolve() / name, text) for name, text in argo_files(settings, layout).items()]
     if target not in _SINGLE:

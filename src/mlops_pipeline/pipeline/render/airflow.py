@@ -33,8 +33,8 @@ def stage(name: str, summary: str, hours: int) -> BashOperator:
         task_id=name,
         doc_md=summary,
         cwd="{{{{ var.value.mlops_project }}}}",
-        bash_command=f'export PATH="$PWD/.venv/bin:$PATH" && exec mlops run --to {{name}} --config {config}',
-        env=QUIET,
+        bash_command=f'export PATH="$PWD/.venv/bin:$PATH" && exec mlops run --to {{name}} --config {config}{as_of}',
+        env={env},
         append_env=True,
         execution_timeout=timedelta(hours=hours),
     )
@@ -56,7 +56,7 @@ with DAG(
         "retry_exponential_backoff": {factor},
         "max_retry_delay": timedelta(seconds={longest}),
     }},
-    tags=["mlops-pipeline"],
+    tags=["mlops-pipeline"],{params}
 ):
 {stages}
 
@@ -71,11 +71,16 @@ def _in_f_string(text: str) -> str:
 
 def airflow_dag(settings: Settings, layout: Layout) -> str:
     """The text of a Python file for Airflow's DAGs folder."""
+    timed = terms.has_time(settings)
     return _FILE.format(
         head=terms.head(layout, " --target airflow"),
         name=terms.pipeline_name(settings),
         config=_in_f_string(shlex.quote(layout.relative(layout.config))),
         quiet="{\n" + "".join(f'    "{key}": "{value}",\n' for key, value in QUIET.items()) + "}",
+        # Through the environment, so that what is typed into a form is never a command.
+        as_of=' --as-of "$MLOPS_AS_OF"' if timed else "",
+        env='{**QUIET, "MLOPS_AS_OF": "{{ params.as_of }}"}' if timed else "QUIET",
+        params=f'\n    # {terms.AS_OF}\n    params={{"as_of": ""}},' if timed else "",
         nightly=terms.NIGHTLY,
         retries=Stage.retries,
         backoff=Stage.retry_delay_s,

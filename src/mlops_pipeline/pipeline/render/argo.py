@@ -21,6 +21,7 @@ ACCOUNT = "mlops-pipeline-workflow"
 CREDENTIALS = "mlops-pipeline-credentials"
 """A Secret with what MLflow and its artifact store ask for, such as MLFLOW_TRACKING_PASSWORD; it may be absent."""
 USER = 10001
+AS_OF = "as-of"
 DAY_S = 24 * 3600
 
 
@@ -44,6 +45,7 @@ def _workflow_template(settings: Settings, layout: Layout) -> dict[str, Any]:
         {"name": "image", "value": terms.image()},
         {"name": "mlflow-tracking-uri", "value": terms.TRACKING_URI},
         *({"name": source, "value": key, "description": "key in the artifact repository"} for source, key in keys.items()),
+        *([{"name": AS_OF, "value": "", "description": terms.AS_OF}] if terms.has_time(settings) else []),
     ]
     return {
         "apiVersion": "argoproj.io/v1alpha1",
@@ -125,7 +127,7 @@ def _template(stage: Stage, settings: Settings, layout: Layout) -> dict[str, Any
             "retryPolicy": "Always",
             "backoff": {"duration": f"{stage.retry_delay_s}s", "factor": str(stage.retry_factor), "maxDuration": f"{DAY_S}s"},
         },
-        "container": _container(stage, layout),
+        "container": _container(stage, settings, layout),
         "volumes": [
             {"name": "work", "emptyDir": {"sizeLimit": "20Gi"}},
             {"name": "tmp", "emptyDir": {"sizeLimit": "4Gi"}},
@@ -133,13 +135,14 @@ def _template(stage: Stage, settings: Settings, layout: Layout) -> dict[str, Any
     }
 
 
-def _container(stage: Stage, layout: Layout) -> dict[str, Any]:
+def _container(stage: Stage, settings: Settings, layout: Layout) -> dict[str, Any]:
+    as_of = ["--as-of", f"{{{{workflow.parameters.{AS_OF}}}}}"] if terms.has_time(settings) and not stage.reads else []
     return {
         "image": "{{workflow.parameters.image}}",
         "imagePullPolicy": "IfNotPresent",
         # Argo runs a command of its own before this one, so the image's entrypoint has to be named.
         "command": [terms.ENTRYPOINT],
-        "args": ["mlops", "stage", stage.name, "--config", layout.relative(layout.config)],
+        "args": ["mlops", "stage", stage.name, "--config", layout.relative(layout.config), *as_of],
         "workingDir": terms.PROJECT,
         "env": [
             {"name": "MLFLOW_TRACKING_URI", "value": "{{workflow.parameters.mlflow-tracking-uri}}"},

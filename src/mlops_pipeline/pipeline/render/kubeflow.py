@@ -25,11 +25,11 @@ from kfp import compiler, dsl
 IMAGE = os.environ.get("MLOPS_IMAGE", "{image}")
 
 
-def stage(name: str, tracking_uri: str, *artifacts: str) -> dsl.ContainerSpec:
+def stage(name: str, tracking_uri: str, *arguments: str) -> dsl.ContainerSpec:
     """A stage in a fresh container, on the artifacts that it is handed."""
     where = f"MLFLOW_TRACKING_URI={{tracking_uri}}"
     command = ["{entrypoint}", "env", where, "mlops", "stage", name, "--config", {config}]
-    return dsl.ContainerSpec(image=IMAGE, command=command, args=list(artifacts))
+    return dsl.ContainerSpec(image=IMAGE, command=command, args=list(arguments))
 
 
 def prepared(task: dsl.PipelineTask) -> dsl.PipelineTask:
@@ -79,7 +79,9 @@ def kubeflow_pipeline(settings: Settings, layout: Layout) -> str:
         factor=float(Stage.retry_factor),
         longest=terms.LONGEST_BACKOFF_S,
         components="\n\n\n".join(_component(stage, settings, layout) for stage in STAGES),
-        parameters=", ".join([*given, f'tracking_uri: str = "{terms.TRACKING_URI}"']),
+        parameters=", ".join(
+            [*given, f'tracking_uri: str = "{terms.TRACKING_URI}"', *(['as_of: str = ""'] if terms.has_time(settings) else [])]
+        ),
         tasks="\n".join(_task(stage, settings, layout) for stage in STAGES),
     )
 
@@ -88,10 +90,12 @@ def _component(stage: Stage, settings: Settings, layout: Layout) -> str:
     inputs, outputs = inputs_of(stage, settings, layout), outputs_of(stage, layout)
     parameters = [
         "tracking_uri: str",
+        *(["as_of: str"] if _is_told(stage, settings) else []),
         *(f"{name}: dsl.Input[dsl.Artifact]" for name in inputs),
         *(f"{name}: dsl.Output[dsl.{_kind(stage, name, layout)}]" for name in outputs),
     ]
     artifacts = [
+        *(['"--as-of"', "as_of"] if _is_told(stage, settings) else []),
         *(line for name in inputs for line in ('"--input"', f'f"{name}={{{name}.path}}"')),
         *(line for name in outputs for line in ('"--output"', f'f"{name}={{{name}.path}}"')),
     ]
@@ -103,6 +107,11 @@ def _component(stage: Stage, settings: Settings, layout: Layout) -> str:
     )
 
 
+def _is_told(stage: Stage, settings: Settings) -> bool:
+    """Whether a stage takes the run's as-of: the one that reads the sources does."""
+    return terms.has_time(settings) and not stage.reads
+
+
 def _kind(stage: Stage, name: str, layout: Layout) -> str:
     """Kubeflow's own word for an artifact: tables are datasets, the model is a model, pages are shown as pages."""
     path = outputs_of(stage, layout)[name]
@@ -112,7 +121,7 @@ def _kind(stage: Stage, name: str, layout: Layout) -> str:
 
 
 def _task(stage: Stage, settings: Settings, layout: Layout) -> str:
-    lines, handed = [], {"tracking_uri": "tracking_uri"}
+    lines, handed = [], {"tracking_uri": "tracking_uri", **({"as_of": "as_of"} if _is_told(stage, settings) else {})}
     if stage.reads:
         handed |= {name: f'{maker.name}_task.outputs["{name}"]' for name, maker in makers(stage).items()}
     else:

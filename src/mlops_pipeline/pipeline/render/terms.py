@@ -21,6 +21,13 @@ ENTRYPOINT = "docker-entrypoint"
 TRACKING_URI = "http://mlflow:5000"
 """Where MLflow is unless the run is told otherwise."""
 
+AS_OF = "a moment: rows from then on are not seen; newest: all are; empty: what dvc.yaml says"
+
+
+def has_time(settings: Settings) -> bool:
+    """Whether a run can be told an as-of."""
+    return settings.dataset.time_column is not None
+
 
 def image() -> str:
     """The training image of this version."""

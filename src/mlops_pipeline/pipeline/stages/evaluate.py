@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,28 +9,23 @@ from typing import TYPE_CHECKING, Any
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from mlops_pipeline.config.pipeline import Settings, feature_columns, twins_of
-from mlops_pipeline.contract.evaluation import FILE, Evaluation, TwinReport
+from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline.contract.evaluation import FILE, SWITCHED_OFF, Evaluation
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.task import PROBABILITY, free_names, has_classes
 from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.scorer import contract_at, scorer_of
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.modelling.formats.twin import make_twin
-from mlops_pipeline.pages import page
 from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.runs import Tracking
+from mlops_pipeline.tables.columns import as_validated
 
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
-    from mlops_pipeline.inference.formats import Engine
     from mlops_pipeline.modelling.metrics import Predictions
-
-
-OFF = TwinReport(reason="switched off")
 
 
 def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
@@ -39,10 +33,14 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     import polars as pl
 
     from mlops_pipeline.modelling.against_champion import compare
+    from mlops_pipeline.modelling.by_class import classes_of
     from mlops_pipeline.modelling.evaluation import flat, importance, measured, predictions_of
+    from mlops_pipeline.modelling.formats.twin import make_twins
     from mlops_pipeline.modelling.frame import model_input
     from mlops_pipeline.modelling.plots import draw_all
+    from mlops_pipeline.modelling.report import report, table_of
 
+    settings = as_validated(settings, layout.columns)
     tracking = Tracking(settings, layout).open()
     data, rules = settings.dataset, settings.evaluate
     contract = contract_at(layout.training)
@@ -51,7 +49,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     x = model_input(test, feature_columns(settings))
     engine = load_engine(layout.model, contract, only=contract.own_format)
     with console.status(f"scoring {test.height:,} held-out rows"):
-        predicted = scorer_of(contract, engine).predict(test)
+        predicted = scorer_of(contract, engine).taking_nulls().predict(test)
         ours = predictions_of(test[data.target], predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
         champion = Registry(tracking).champion_besides(contract.model_sha256)
@@ -59,25 +57,36 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     with replacing_folder(layout.evaluation) as folder:
         with console.status("making twins"), ThreadPoolExecutor(1) as aside:
             # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
-            converting = aside.submit(_twins, settings, folder, engine, contract, x, predicted)
+            converting = aside.submit(make_twins, settings, folder, engine, contract, x, predicted)
             important = importance(engine, contract, x, ours, settings)
             twins = converting.result()
         evaluation = replace(
             evaluation,
+            classes=classes_of(settings, layout, test, ours, contract) if classes else None,
+            table=table_of(settings, layout),
             champion=against,
             importance=important,
             random_split=_random_split(settings, layout, contract) if rules.random_split_check else None,
-            onnx=twins.pop("onnx", OFF),
+            onnx=twins.pop("onnx", SWITCHED_OFF),
             twins=twins,
         )
         _write_predictions(folder / "predictions.parquet", test, ours, classes, settings)
-        plots = draw_all(folder, ours, [str(c) for c in contract.answers], *map(to_builtins, (evaluation.calibration, important)))
+        draw_all(folder, ours, [str(c) for c in contract.answers], *map(to_builtins, (evaluation.calibration, important)))
         write_json(folder / FILE, evaluation.as_json())
-        _write_report(folder, plots, settings, contract, evaluation)
+        write_text(folder / "report.html", report(settings, contract, evaluation, folder, None))
     write_json(layout.metrics, flat(evaluation))
     run_id = tracking.record_training(contract, None)
     tracking.record_evaluation(run_id, flat(evaluation), layout.evaluation, sha256_of_file(layout.evaluation / FILE))
     _say(console, evaluation, ours, len(classes))
+    _say_nulls(console, contract, test)
+
+
+def _say_nulls(console: Console, contract: Contract, test: pl.DataFrame) -> None:
+    """Name the columns whose nulls a request may not bring, since training had none, but held-out rows do."""
+    new = {name: test[name].null_count() for name, column in contract.columns.items() if not column.nullable}
+    for name, count in ((name, count) for name, count in new.items() if count):
+        remedy = f"such rows are refused when they are asked for: nullable: true under dataset.columns.{name} takes them"
+        console.print(f"            {count:,} held-out rows have no '{name}', training rows all have one: {remedy}", markup=False)
 
 
 def _random_split(settings: Settings, layout: Layout, contract: Contract) -> float | None:
@@ -85,15 +94,6 @@ def _random_split(settings: Settings, layout: Layout, contract: Contract) -> flo
 
     encoder = next((part["name"] for part in contract.parts if part["kind"] == "encoder"), None)
     return random_split(settings, layout, contract.estimator, contract.params, encoder)
-
-
-def _twins(settings: Settings, folder: Path, engine: Engine, contract: Contract, x: Any, predicted: Any) -> dict[str, TwinReport]:
-    """What became of each twin; the files of those that agree lie in the folder."""
-    fitted, rules = getattr(engine, "fitted", None), settings.onnx
-    return {
-        form.name: make_twin(form, folder, fitted, contract, x, predicted, rules.tolerance, **rules.twins.get(form.name, {}))
-        for form in twins_of(settings)
-    }
 
 
 def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classes: list[Any], settings: Settings) -> None:
@@ -104,12 +104,6 @@ def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classe
     names = free_names(wanted, [settings.dataset.target])
     columns = [test[settings.dataset.target], *(pl.Series(name, outputs[:, k]) for k, name in enumerate(names))]
     pl.DataFrame(columns).write_parquet(path, compression="zstd")
-
-
-def _write_report(folder: Path, plots: list[str], settings: Settings, training: Contract, evaluation: Evaluation) -> None:
-    pictures = [(name.removesuffix(".png").replace("_", " "), base64.b64encode((folder / name).read_bytes()).decode()) for name in plots]
-    title = f"Evaluation of {settings.name}"
-    write_text(folder / "report.html", page("evaluation.html", title=title, training=training, evaluation=evaluation, pictures=pictures))
 
 
 def _say(console: Console, evaluation: Evaluation, ours: Predictions, classes: int) -> None:

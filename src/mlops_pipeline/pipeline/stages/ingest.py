@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.rows import recipe_of, typed_rows
@@ -15,6 +16,8 @@ from mlops_pipeline.tables.lookups import lookup_table
 from mlops_pipeline.tables.source import one_ahead, read_source
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
 
@@ -29,17 +32,26 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     data = settings.dataset
     recipe = recipe_of(data)
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
-    read = broken = unlabelled = 0
+    read = broken = unlabelled = later = 0
     reasons: dict[str, int] = {}
+    undescribed: list[str] = []
     spelling = Spelling()
+    said: dict[str, None] = {}
+    as_of = None if settings.as_of is None else shown_moment(settings.as_of)
     with replacing(layout.raw) as table_file, replacing(layout.quarantine) as quarantine_file:
         writer: pq.ParquetWriter | None = None
         with quarantine_file.open("w", encoding="utf-8") as quarantine:
             quarantine.write("row,reason,content\n")
-            for chunk in one_ahead(read_source(data.source, layout, settings.ingest.chunk_mb, data.columns)):
-                rows = typed_rows(chunk, data, recipe, lookups)
-                spelling.look(chunk.frame, data)
+            for chunk in one_ahead(read_source(data.read_as, layout, settings.ingest.chunk_mb, data.columns)):
+                said.update(dict.fromkeys(chunk.notes))
+                try:
+                    rows = typed_rows(chunk, data, recipe, lookups, settings.as_of)
+                except PipelineError as error:
+                    raise PipelineError(f"{layout.config}: {error}") from error
+                spelling.look(rows.source, data)
+                undescribed = undescribed or [name for name in chunk.frame.columns if name not in data.columns]
                 read += rows.read
+                later += rows.later
                 broken += len(rows.broken)
                 unlabelled += rows.unlabelled
                 for row in rows.broken:
@@ -49,33 +61,45 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
                     arrow = rows.table.to_arrow(compat_level=None)
                     writer = writer or pq.ParquetWriter(table_file, arrow.schema, compression="none")
                     writer.write_table(arrow)
-        if writer is None or read == broken + unlabelled:
+        if later and later == read:
+            raise PipelineError(f"--as-of {as_of}: none of {read} rows is from before: give a later moment, or --as-of {NEWEST}")
+        if writer is None or read == broken + unlabelled + later:
             raise PipelineError(
                 f"{layout.config}: dataset.source: no usable row in {read} read ({_listed(reasons)}): check dataset.columns"
             )
         writer.close()
-        share = broken / read
-        if share > settings.ingest.max_broken_share:
-            kept = layout.quarantine.with_suffix(".rejected.csv")
-            quarantine_file.replace(kept)
-            quarantine_file.touch()
-            raise PipelineError(
-                f"{layout.config}: ingest.max_broken_share = {settings.ingest.max_broken_share}: {broken} of {read} rows "
-                f"are broken ({_listed(reasons)}): mend the source, see {kept}, or raise the share"
-            )
+        seen = read - later
+        if broken / seen > settings.ingest.max_broken_share:
+            raise _too_many_broken(settings, layout, quarantine_file, f"{broken} of {seen} rows are broken ({_listed(reasons)})")
         finish(table_file, recipe, list(data.columns))
         report = {
             "dataset": settings.name,
             "rows_read": read,
-            "rows_kept": read - broken - unlabelled,
+            "rows_kept": seen - broken - unlabelled,
             "rows_without_target": unlabelled,
             "rows_broken": broken,
+            "as_of": as_of,
+            "rows_not_seen": later,
             "broken_reasons": reasons,
+            "columns_not_described": undescribed,
             "sha256": sha256_of_file(table_file),
         }
     write_json(layout.ingest_report, report)
     write_json(layout.target_words, spelling.words())
+    for note in said:
+        console.print(f"            {note}", markup=False)
     console.print(f"            {report['rows_kept']:,} rows kept of {read:,} · {unlabelled:,} without target · {broken:,} broken")
+    if as_of is not None:
+        console.print(f"            {later:,} rows from {as_of} on, or without a time, are not seen")
+
+
+def _too_many_broken(settings: Settings, layout: Layout, quarantine_file: Path, what: str) -> PipelineError:
+    """The broken rows stay beside the quarantine of the last run that went well."""
+    kept = layout.quarantine.with_suffix(".rejected.csv")
+    quarantine_file.replace(kept)
+    quarantine_file.touch()
+    share = settings.ingest.max_broken_share
+    return PipelineError(f"{layout.config}: ingest.max_broken_share = {share}: {what}: mend the source, see {kept}, or raise the share")
 
 
 def _listed(reasons: dict[str, int]) -> str:

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import msgspec
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.evaluation import FILE as EVALUATION
 from mlops_pipeline.contract.evaluation import AgainstChampion, Evaluation
-from mlops_pipeline.contract.spec import Card, Contract
+from mlops_pipeline.contract.spec import FILE, Card, Contract
 from mlops_pipeline.events import ChampionChanged, GateDecided, Judged, Listener, ignored
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.engine import score
@@ -23,10 +24,23 @@ from mlops_pipeline.inference.scorer import Scorer, contract_at, evaluation_at, 
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule, decide, decide_again
+from mlops_pipeline.modelling.report import Outcome, report, run_note
+from mlops_pipeline.pages import in_markdown
 from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.download import keep
 from mlops_pipeline.registry.runs import Tracking
-from mlops_pipeline.registry.versions import EVALUATED_TAG, GATE_TAG, LATENCY_TAG, MODEL_TAG, PASSED_TAG, Version, content_digest
+from mlops_pipeline.registry.versions import (
+    EVALUATED_TAG,
+    GATE_TAG,
+    JUDGED_MODEL_TAG,
+    JUDGED_TAG,
+    LATENCY_TAG,
+    MODEL_TAG,
+    PASSED_TAG,
+    VERSION_TAG,
+    Version,
+    content_digest,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +51,8 @@ LATENCY_CALLS = 20
 def register(settings: Settings, layout: Layout, console: Console, tell: Listener = ignored) -> None:
     """Register the version whatever the gate says; move the alias only if it passed; publish ``best_model``.
 
-    Doing it again changes nothing: the version is found by its content's digest. The champion is judged by today's gate
+    Doing it again changes nothing: the version is found by its content's digest, or that of the fit that was judged before it was made
+    on all rows (``registry.refit_on_all``). The champion is judged by today's gate
     like any other version, and stays champion if it fails: only a version that passed, or a person, takes its place.
     """
     tracking = Tracking(settings, layout).open()
@@ -52,7 +67,8 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
         with registry.deciding():
             if late := registry.untold_champion():
                 tell(late)
-            version = registry.find(content)
+            again = registry.fitted_again(content, evaluation.test_sha256) if settings.registry.refit_on_all else None
+            version = again or registry.find(content)
             if version is not None and version.is_champion:
                 then = [Rule(**rule) for rule in version.gate]
                 # The time that was measured when it was registered: a busy machine says nothing new of the sitting champion.
@@ -60,21 +76,26 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
                 rules = decide_again(settings.gate, evaluation, then, latency_ms=latency_ms, size_mb=size_mb)
             else:
                 against = _against_todays_champion(tracking, settings, layout, training, evaluation)
-                evaluation = msgspec.structs.replace(evaluation, champion=against)
-                rolled_back = version.rolled_back if version else ""
+                evaluation, rolled_back = msgspec.structs.replace(evaluation, champion=against), version.rolled_back if version else ""
                 rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=rolled_back)
             passed = all(rule.passed for rule in rules)
-            write_text(folder / "MODEL_CARD.md", model_card(settings, training, evaluation, rules, content))
-            version = _registered(registry, tracking, version, folder, content, training, evaluation, rules, passed, latency_ms)
-            judged = tuple(Judged(rule.name, rule.passed, rule.text) for rule in rules)
+            served, judged_content = training, content
+            if again is not None or (settings.registry.refit_on_all and passed):
+                place = registry.fetch(again) if again is not None else Path(temporary) / "again"
+                folder, served, evaluation = _on_all_rows(settings, layout, training, evaluation, place, console)
+                content = content_digest(folder)
+                version = again or registry.find(content)
+            write_text(folder / "MODEL_CARD.md", model_card(settings, layout, served, evaluation, rules, content))
+            made = _Made(folder, content, served, training, judged_content)
+            version = _registered(registry, tracking, version, made, evaluation, rules, passed, latency_ms)
             which: dict[str, Any] = {
                 "pipeline": settings.name,
                 "model": registry.name,
                 "version": version.number,
                 "content_sha256": content,
+                "run_id": version.run_id,
             }
-            which["run_id"] = version.run_id
-            tell(GateDecided(**which, passed=passed, rules=judged))
+            tell(GateDecided(**which, passed=passed, rules=tuple(Judged(rule.name, rule.passed, rule.text) for rule in rules)))
             if passed or version.is_champion:
                 place = layout.versions / content[:16]
                 keep(folder, place)
@@ -84,12 +105,16 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
                 if not version.is_champion:
                     tell(ChampionChanged(**which, former=former.number if former else None, how="passed the gate"))
             registry.publish()
+    outcome = Outcome(registry.name, version.number, passed, version.is_champion, rules)
+    write_text(layout.report, report(settings, training, evaluation, layout.evaluation, outcome))
+    _describe(tracking, registry, version.run_id, training, evaluation, outcome)
     write_json(
         layout.registration,
         {
             "model": registry.name,
             "content_sha256": content,
-            "model_sha256": training.model_sha256,
+            "model_sha256": served.model_sha256,
+            "judged_sha256": judged_content,
             "passed": passed,
             "rules": [rule.as_json() for rule in rules],
         },
@@ -102,11 +127,32 @@ def _assembled(layout: Layout, training: Contract, folder: Path) -> Path:
     shutil.copytree(layout.model, folder)
     for form in formats_in(layout.evaluation):
         shutil.copytree(folder_of(form, layout.evaluation), folder_of(form, folder))
-    write_json(folder / "training.json", training.as_json())
+    write_json(folder / FILE, training.as_json())
     shutil.copy(layout.evaluation / EVALUATION, folder / EVALUATION)
+    _expect(folder)
+    return folder
+
+
+def _expect(folder: Path) -> None:
+    """Write what the model in a folder says of its own example."""
     rows = example_rows(folder)
     write_json(folder / "expected.json", {"rows": rows.to_dicts(), "outputs": load_scorer(folder).predict(rows).tolist()})
-    return folder
+
+
+def _on_all_rows(
+    settings: Settings, layout: Layout, judged: Contract, evaluation: Evaluation, folder: Path, console: Console
+) -> tuple[Path, Contract, Evaluation]:
+    """A version's folder with a fit on all rows, made now if it is not there, its contract, and the evaluation that tells of it."""
+    from mlops_pipeline.modelling.refit import refit
+
+    if folder.exists():
+        return folder, contract_at(folder / FILE), msgspec.structs.replace(evaluation, refit=evaluation_at(folder / EVALUATION).refit)
+    made = refit(settings, layout, judged, evaluation.test_sha256, folder, console)
+    evaluation = msgspec.structs.replace(evaluation, refit=made.facts)
+    write_json(folder / EVALUATION, evaluation.as_json())
+    _expect(folder)
+    console.print(f"            fitted again on all {made.contract.train_rows:,} rows; the figures are those of the fit that was judged")
+    return folder, made.contract, evaluation
 
 
 def _latency_ms(scorer: Scorer, folder: Path) -> float:
@@ -139,20 +185,36 @@ def _against_todays_champion(
     return compare(champion, folder, ours, training.classes, test, settings.evaluate, settings.seed)
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What is registered: a folder and its content's digest, its contract, and that of the judged fit, which is another after a refit."""
+
+    folder: Path
+    content: str
+    served: Contract
+    judged: Contract
+    judged_content: str
+
+    @property
+    def tags(self) -> dict[str, str]:
+        tags = {MODEL_TAG: self.served.model_sha256}
+        if self.served.judged_sha256:
+            tags |= {JUDGED_TAG: self.judged_content, JUDGED_MODEL_TAG: self.served.judged_sha256}
+        return tags
+
+
 def _registered(
     registry: Registry,
     tracking: Tracking,
     version: Version | None,
-    folder: Path,
-    content: str,
-    training: Contract,
+    made: _Made,
     evaluation: Evaluation,
     rules: list[Rule],
     passed: bool,
     latency_ms: float,
 ) -> Version:
     tags = {
-        MODEL_TAG: training.model_sha256,
+        **made.tags,
         EVALUATED_TAG: evaluation.test_sha256,
         GATE_TAG: json.dumps([rule.as_json() for rule in rules]),
         PASSED_TAG: str(passed).lower(),
@@ -163,14 +225,34 @@ def _registered(
         if not version.is_champion or list(version.gate) != [rule.as_json() for rule in rules]:
             registry.retag(version.number, tags)
         return registry.get(version.number)
-    run_id = tracking.record_training(training, None)
+    # The run is that of the fit that was judged: it holds the figures.
+    run_id = tracking.record_training(made.judged, None)
     tracking.record_evaluation(
         run_id,
         read_json(tracking.layout.metrics),
         tracking.layout.evaluation,
         sha256_of_file(tracking.layout.evaluation / EVALUATION),
     )
-    return registry.add(folder, content, run_id, tags)
+    return registry.add(made.folder, made.content, run_id, tags)
+
+
+def _describe(tracking: Tracking, registry: Registry, run_id: str, training: Contract, evaluation: Evaluation, outcome: Outcome) -> None:
+    """What MLflow shows first of the run, the model and the version."""
+    layout, settings = tracking.layout, tracking.settings
+    note = run_note(
+        settings,
+        training,
+        evaluation,
+        outcome,
+        config=layout.relative(layout.config),
+        lock=layout.lock.name if layout.lock.exists() else None,
+        tags=tracking.client.get_run(run_id).data.tags,
+    )
+    tracking.describe(
+        run_id, note, {PASSED_TAG: str(outcome.passed).lower(), VERSION_TAG: f"{outcome.model} {outcome.version}"}, layout.report
+    )
+    about = f"Models of the pipeline {in_markdown(settings.name)}: what is {in_markdown(training.target)}? ({training.task})"
+    registry.describe(outcome.version, f"{about} The alias `champion` names the version that is served.", note)
 
 
 def _say(console: Console, name: str, version: Version, rules: list[Rule], passed: bool) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from mlops_pipeline.config.moments import Span, moment_of, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
@@ -12,8 +15,12 @@ from mlops_pipeline.files import read_json, replacing, sha256_of_file, write_jso
 from mlops_pipeline.layout import Layout
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
     from rich.console import Console
+
+FEW_DIFFERENT = 20
+"""A table with fewer different rows has them on both sides."""
 
 FEW_ROWS = 200
 """Below this many held-out rows, intervals are so wide that a warning is due."""
@@ -30,10 +37,12 @@ def split(settings: Settings, layout: Layout, console: Console, tell: Listener =
         raise PipelineError(f"{layout.relative(layout.validation_json)}: the table failed validation: mend it first")
     table = pl.read_parquet(layout.raw, glob=False)
     rule = settings.split
-    train, test = _by_time(table, settings) if rule.kind == "time" else _stratified(table, settings)
+    window = _window(table, settings, layout) if rule.kind == "time" else None
+    train, test = _stratified(table, settings) if window is None else _by_time(table, settings, window)
     for part, name in ((train, "training"), (test, "held-out")):
         if not part.height:
-            raise PipelineError(f"{layout.config}: split: no {name} row is left of {table.height}: {_span(table, settings)}")
+            moved = f" ({window.shown})" if window is not None and window.shown else ""
+            raise PipelineError(f"{layout.config}: split: no {name} row is left of {table.height}{moved}: {_span(table, settings)}")
     for part, path in ((train, layout.train), (test, layout.test)):
         with replacing(path) as temporary:
             part.write_parquet(temporary, compression="zstd")
@@ -43,6 +52,7 @@ def split(settings: Settings, layout: Layout, console: Console, tell: Listener =
         layout.split_report,
         {
             "kind": rule.kind,
+            "window": window.shown if window is not None else "",
             "train_rows": train.height,
             "test_rows": test.height,
             "train_sha256": sha256_of_file(layout.train),
@@ -54,22 +64,75 @@ def split(settings: Settings, layout: Layout, console: Console, tell: Listener =
         },
     )
     console.print(f"            {train.height:,} rows to train on, {test.height:,} held out ({rule.kind})")
+    if window is not None and window.shown:
+        console.print(f"            {window.shown}")
     if timeless:
         tell(Warned(pipeline=settings.name, stage="split", text=f"{timeless:,} rows have no time and are in neither part"))
     if warning:
         tell(Warned(pipeline=settings.name, stage="split", text=warning))
 
 
-def _by_time(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, pl.DataFrame]:
+@dataclass(frozen=True)
+class _Window:
+    """The rows trained on, from ``train_from`` until ``test_from``, and those held out, until ``test_until``; None: no bound."""
+
+    train_from: datetime | None
+    test_from: datetime
+    test_until: datetime | None
+    shown: str = ""
+    """The window in words; empty for one that stands still."""
+
+
+def _window(table: pl.DataFrame, settings: Settings, layout: Layout) -> _Window:
+    """The window that the settings name, or the one that moves with the rows: before the run's as-of, or up to the newest row.
+
+    A span of days ends with the newest row's day, one of hours with the row itself. Raises :class:`PipelineError`.
+    """
+    rule, column = settings.split, str(settings.dataset.time_column)
+    test_from, test_until, last = rule.test_from, rule.test_until, rule.test_span
+    ends = ""
+    if last is not None:
+        as_of, newest = read_json(layout.ingest_report).get("as_of"), table[column].max()
+        if as_of is None and not isinstance(newest, datetime):
+            raise PipelineError(f"{layout.config}: split.test_last: no row has a {column!r}: use kind: stratified, or mend the column")
+        if as_of is not None:
+            test_until, ends = moment_of(as_of), f"before {as_of} (--as-of)"
+        elif isinstance(newest, datetime):
+            test_until = _after(newest, last)
+            ends = f"up to the newest row, {shown_moment(newest)}"
+    try:
+        if last is not None and test_until is not None:
+            test_from = last.before(test_until)
+        if test_from is None:
+            raise ValueError("kind 'time' needs 'test_from' or 'test_last'")
+        train_from = rule.train_span.before(test_from) if rule.train_span is not None else rule.train_from
+    except ValueError as error:
+        raise PipelineError(f"{layout.config}: split: {error}: give a shorter span") from error
+    trained = f"from {shown_moment(train_from)} on" if train_from is not None else "from the first row on"
+    moves = last is not None or rule.train_span is not None
+    held = f"held out are {last} {ends}" if last is not None else f"held out is what is from {shown_moment(test_from)} on"
+    return _Window(train_from, test_from, test_until, f"{held}; trained on {trained} until {shown_moment(test_from)}" if moves else "")
+
+
+def _after(newest: datetime, last: Span) -> datetime:
+    """The end of a window that the newest row is still in."""
+    try:
+        if last.of_days:
+            return newest.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        return newest + timedelta(microseconds=1)
+    except OverflowError:  # the last day of all, which stands for «never» in many tables
+        return datetime.max
+
+
+def _by_time(table: pl.DataFrame, settings: Settings, window: _Window) -> tuple[pl.DataFrame, pl.DataFrame]:
     import polars as pl
 
-    rule, time = settings.split, pl.col(str(settings.dataset.time_column))
-    before = time < rule.test_from
-    if rule.train_from is not None:
-        before &= time >= rule.train_from
-    after = time >= rule.test_from
-    if rule.test_until is not None:
-        after &= time < rule.test_until
+    time = pl.col(str(settings.dataset.time_column))
+    before, after = time < window.test_from, time >= window.test_from
+    if window.train_from is not None:
+        before &= time >= window.train_from
+    if window.test_until is not None:
+        after &= time < window.test_until
     return table.filter(before), table.filter(after)
 
 
@@ -90,7 +153,38 @@ def _stratified(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, 
         held[group[: min(round(settings.split.test_share * len(group)), len(group) - 1)]] = True
     if not held.any() and table.height > 1:
         held[max(groups, key=len)[0]] = True
+    held = _together(held, table, settings)
     return table.filter(~held), table.filter(held)
+
+
+def _together(held: np.ndarray, table: pl.DataFrame, settings: Settings) -> np.ndarray:
+    """Which rows are held out, so that equal ones are on one side: the same rows if no two are equal in all that a model sees.
+
+    Rows with equal features are drawn together, up to the same share, whatever their class: were they parted by it, training
+    would see one answer and the held-out rows the other. A class keeps rows to train on. A table of but a few different rows is
+    left as it is: nothing would be learned of most of them.
+    """
+    import numpy as np
+
+    data = settings.dataset
+    seen = [name for name in data.columns if name not in settings.features.exclude]
+    if table.select(seen).is_unique().all():
+        return held
+    keys = [name for name in seen if name != data.target or not has_classes(data.task)]
+    # Groups come in the order of their hashes, which is as good as drawn.
+    _, equal, sizes = np.unique(table.select(keys).hash_rows(settings.seed).to_numpy(), return_inverse=True, return_counts=True)
+    if len(sizes) < FEW_DIFFERENT:
+        return held
+    several = np.where(sizes > 1, sizes, 0)
+    drawn = (sizes > 1) & (np.cumsum(several) <= settings.split.test_share * several.sum())
+    together = np.where(sizes[equal] > 1, drawn[equal], held)
+    if has_classes(data.task):
+        target = table[data.target].to_numpy()
+        for value in np.unique(target):
+            rows = target == value
+            if together[rows].all():
+                together &= ~np.isin(equal, equal[rows])
+    return together if together.any() and not together.all() else held
 
 
 def _span(table: pl.DataFrame, settings: Settings) -> str:

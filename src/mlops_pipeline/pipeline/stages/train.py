@@ -9,23 +9,22 @@ import msgspec
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns, own_format
-from mlops_pipeline.contract.spec import FORMAT, Column, Contract
+from mlops_pipeline.contract.spec import FORMAT, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.features.rows import recipe_of
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
+from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model
 from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
 from mlops_pipeline.modelling.frame import class_named, model_input, read_target
-from mlops_pipeline.modelling.requirements import model_requirements
+from mlops_pipeline.modelling.requirements import requirements_of
 from mlops_pipeline.registry.runs import Tracking
+from mlops_pipeline.tables.columns import as_validated
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-SAMPLE_ROWS = 200
-"""Rows from which the signature is inferred; three of them become the input example."""
 
 
 def train(settings: Settings, layout: Layout, console: Console) -> None:
@@ -36,14 +35,20 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     """
     import polars as pl
 
+    from mlops_pipeline.modelling.race import race
     from mlops_pipeline.modelling.tuning import tune
 
+    settings = as_validated(settings, layout.columns)
     tracking = Tracking(settings, layout).open()
     data, features = settings.dataset, feature_columns(settings)
     table = pl.read_parquet(layout.train, glob=False)
     y = read_target(layout.train, data)
     classes = _classes(y, settings)
     x = model_input(table, features)
+    summary: dict[str, Any] = {}
+    if plugins.part(plugins.Estimator, settings.train.estimator).race:
+        raced = race(settings, table, x, y, console)
+        settings, summary = settings.model_copy(update={"train": raced.train}), raced.summary
     parts = parts_of_model(settings.train.estimator, settings.train.encoder)
     tuned = tune(settings, layout, table, x, y, console)
     params = {**settings.train.params, **tuned.params}
@@ -57,7 +62,8 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         except Exception as error:  # the libraries raise types of their own for parameters out of range
             raise PipelineError(f"train.params = {params}: {settings.train.estimator} refuses to fit: {one_line(error)}") from error
     fit_seconds = time.perf_counter() - began
-    sample = _sample(x, features)
+    columns = described_columns(features, table)
+    sample = sample_of(x, columns)
     check_answers(parts[0], model, sample, data.task, classes)
     form = own_format(settings)
     contract = Contract(
@@ -66,19 +72,23 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         target=data.target,
         classes=classes,
         labels=_labels(classes, read_json(layout.target_words)),
-        columns={name: Column(**column.model_dump()) for name, column in features.items()},
+        columns=columns,
+        ranges=ranges_of(columns, table),
         categories={name: sorted(x[name].unique().tolist()) for name, column in features.items() if column.kind == "category"},
         null_values=data.source.null_values,
+        dialect=data.source.dialect,
         recipe=recipe_of(data),
         estimator=settings.train.estimator,
         params=params,
         tuning=tuned.summary,
+        race=summary,
         parts=plugins.described([*parts, *plugins.not_ours([form])]),
         seed=settings.seed,
         train_rows=len(x),
         train_sha256=sha256_of_file(layout.train),
+        fitted_until=fitted_until(table, settings),
     )
-    requirements = model_requirements(each for part in (*parts, form) for each in part.requirements)
+    requirements = requirements_of((*parts, form), features)
     trusted = [each for part in parts for each in part.trusted]
     with replacing_folder(layout.model) as folder:
         write_version(folder, form, model, sample, contract, settings.train.format_params, requirements, trusted, settings.onnx.tolerance)
@@ -110,14 +120,3 @@ def _classes(y: Any, settings: Settings) -> list[Any]:
 def _labels(classes: list[Any], words: list[Any]) -> list[Any]:
     """The classes 0 and 1 of a target of words, as its owner wrote them; none if that is how they stand."""
     return [words[int(truth)] for truth in classes] if words and set(classes) <= {0, 1} else []
-
-
-def _sample(x: Any, features: dict[str, Any]) -> Any:
-    """Evenly spaced rows, with a null wherever the column may hold one, so that the signature says so."""
-    import numpy as np
-
-    sample = x.iloc[np.unique(np.linspace(0, len(x) - 1, min(SAMPLE_ROWS, len(x))).astype(int))].reset_index(drop=True)
-    for name, column in features.items():
-        if column.kind != "category" and column.nullable and len(sample) > 3:
-            sample.loc[len(sample) - 1, name] = np.nan
-    return sample

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,49 +10,57 @@ from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, checks_of, feature_columns, part_settings
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.files import write_json, write_text
+from mlops_pipeline.events import Listener, Warned, ignored
+from mlops_pipeline.files import read_json, write_json, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pages import page
 from mlops_pipeline.tables.checks import Examined
-from mlops_pipeline.tables.leakage import single_feature_aucs
-from mlops_pipeline.tables.schema import Failure, infer_schema, read_schema, write_schema
+from mlops_pipeline.tables.columns import FEATURE, ColumnUse, described_use, judged, write_columns
+from mlops_pipeline.tables.kinds import described
+from mlops_pipeline.tables.leakage import single_feature_aucs, strong_features
+from mlops_pipeline.tables.profile import profile_of
+from mlops_pipeline.tables.schema import Failure, infer_schema, is_as_inferred, other_columns, read_schema, write_schema
 
 if TYPE_CHECKING:
+    import pandera.polars as pa
     import polars as pl
     from rich.console import Console
 
 
-def validate(settings: Settings, layout: Layout, console: Console) -> None:
-    """Check ``data/raw`` and write the HTML and JSON reports, whatever the outcome.
+def validate(settings: Settings, layout: Layout, console: Console, tell: Listener = ignored) -> None:
+    """Check ``data/raw`` and write the HTML and JSON reports and what becomes of each column, whatever the outcome.
 
-    The schema is inferred and written if there is none yet. Raises :class:`PipelineError` if anything failed.
+    The schema is inferred where there is none, or where nobody has edited the one that an earlier run inferred of other columns.
+    Raises :class:`PipelineError` if a check failed that stops the run: one of those that always do, or any with
+    ``validate.on_failure: stop``.
     """
     import polars as pl
 
-    table = pl.read_parquet(layout.raw, glob=False)
-    inferred = not layout.schema.exists()
-    if inferred:
-        write_schema(infer_schema(table, settings.dataset, settings.validate_, settings.name), layout.schema)
-        console.print(f"            schema inferred: read and commit {layout.relative(layout.schema)}")
+    table, rules = pl.read_parquet(layout.raw, glob=False), settings.validate_
+    schema, inferred = _schema(table, settings, layout, console)
     duplicates = table.height - table.hash_rows().n_unique()
     features = tuple(feature_columns(settings))
     aucs = single_feature_aucs(table, list(features), settings.dataset)
-    by_check = _failures(settings, Examined(table, settings.dataset, features, read_schema(layout.schema), duplicates, aucs))
+    by_check = _failures(settings, Examined(table, settings.dataset, features, schema, duplicates, aucs))
     found = [failure for failures in by_check.values() for failure in failures]
+    stopping = [failure for failure in found if failure.stops or rules.on_failure == "stop"]
+    columns = _columns(table, settings, layout, aucs)
     report = {
         "dataset": settings.name,
         "rows": table.height,
-        "passed": not found,
+        "passed": not stopping,
         "checks": [
             {"name": check.name, "owner": plugins.owner(check).name, "summary": check.summary, "failures": len(by_check[check.name])}
             for check in checks_of(settings)
         ],
         "failures": [asdict(failure) for failure in found],
-        "columns": _column_facts(table),
+        "columns": _column_facts(table, settings),
+        "uses": [asdict(use) for use in columns],
         "single_feature_auc": {name: round(value, 4) for name, value in aucs.items()},
         "target": _target_facts(table, settings),
         "duplicate_rows": duplicates,
     }
+    write_columns(layout.columns, columns)
     write_json(layout.validation_json, report)
     write_text(layout.validation_html, page("validation.html", title=f"Validation of {settings.name}", report=report))
     for check in plugins.not_ours(checks_of(settings)):
@@ -59,19 +68,80 @@ def validate(settings: Settings, layout: Layout, console: Console) -> None:
         console.print(f"            check {check.name}: {f'{broken} failed' if broken else 'passed'}", highlight=False, markup=False)
     if found:
         console.print(_failure_table(found))
-        first = found[0]
-        failed = f"{len(found)} check{'s' if len(found) > 1 else ''} failed"
-        # The file is named once, here: rules of the configuration know only its key.
-        remedy = (
-            f"{first.remedy} in {layout.relative(layout.config)}"
-            if first.remedy
-            else f"mend the data, or widen {layout.relative(layout.schema)}"
-        )
-        raise PipelineError(
-            f"{layout.relative(layout.raw)}: {failed}, first {first.column}: {first.rule} ({first.seen}): {remedy}; "
-            f"all failures in {layout.relative(layout.validation_html)}"
-        )
-    console.print(f"            {table.height:,} rows × {table.width} columns keep the schema")
+    if stopping:
+        raise PipelineError(_why_stopped(stopping, layout))
+    if inferred:
+        write_schema(schema, layout.schema)
+        console.print(f"            schema inferred: read and commit {layout.relative(layout.schema)}")
+    for text in _remarks(found, columns, duplicates, table.height):
+        tell(Warned(pipeline=settings.name, stage="validate", text=text))
+    kept = " keep the schema" if not by_check["schema"] else ""
+    used = sum(use.use == FEATURE for use in columns)
+    console.print(f"            {table.height:,} rows × {table.width} columns{kept} · {used} features", highlight=False)
+
+
+def _schema(table: pl.DataFrame, settings: Settings, layout: Layout, console: Console) -> tuple[pa.DataFrameSchema, bool]:
+    """The schema that the table has to keep, and whether it was inferred of this table just now."""
+    schema = read_schema(layout.schema) if layout.schema.exists() else None
+    other = None if schema is None else other_columns(table, schema)
+    if schema is not None and not (other and is_as_inferred(layout.schema)):
+        return schema, False
+    if other:
+        console.print(f"            {layout.relative(layout.schema)} was inferred of other columns ({other}): inferred anew")
+    return infer_schema(table, settings.dataset, settings.validate_, settings.name), True
+
+
+def _columns(table: pl.DataFrame, settings: Settings, layout: Layout, aucs: dict[str, float]) -> list[ColumnUse]:
+    """What becomes of each column: those that nobody described too, and features that are suspected to leak."""
+    data, rules = settings.dataset, settings.validate_
+    held = described(profile_of(table), data.target)
+    trusted = {*rules.trusted, *(settings.features.include or ())}
+    strong = strong_features(table, aucs, data, rules.max_single_feature_auc, settings.seed)
+    uses = []
+    for name in data.columns:
+        one = held.get(name)
+        use = described_use(name, settings, why=one.left_out if one is not None else "")
+        if use.use == FEATURE and one is not None and one.left_out:
+            use = replace(use, note=one.left_out)
+        uses.append(judged(use, strong.get(name) if rules.on_failure == "warn" else None, trusted=name in trusted))
+    if not any(use.use == FEATURE for use in uses):
+        uses = [described_use(name, settings) for name in data.columns]
+    undescribed = read_json(layout.ingest_report).get("columns_not_described", ()) if layout.ingest_report.exists() else ()
+    return [*uses, *(described_use(name, settings) for name in undescribed)]
+
+
+def _remarks(found: list[Failure], columns: list[ColumnUse], duplicates: int, rows: int) -> Iterator[str]:
+    """What a person should know of a table that is merely unusual."""
+    for use in columns:
+        if use.why.startswith("suspected leak"):
+            yield f"'{use.name}' is left out as a {use.why}"
+        elif use.use == FEATURE and use.note:
+            yield f"'{use.name}' is a feature: {use.note}"
+    if duplicates:
+        yield f"{duplicates:,} of {rows:,} rows repeat another: a random split keeps equal rows on one side"
+    for failure in found[:5]:
+        if "duplicate" not in failure.rule:
+            yield f"{failure.column}: {failure.rule}: {failure.seen}"
+    if len(found) > 5:
+        yield f"{len(found) - 5} more checks failed: they are in the validation report"
+
+
+def _why_stopped(stopping: list[Failure], layout: Layout) -> str:
+    """One line: what failed first, and what goes on all the same."""
+    first = stopping[0]
+    failed = f"{len(stopping)} check{'s' if len(stopping) > 1 else ''} failed"
+    # The file is named once, here: rules of the configuration know only its key.
+    remedy = (
+        f"{first.remedy} in {layout.relative(layout.config)}"
+        if first.remedy
+        else f"mend the data, or widen {layout.relative(layout.schema)}"
+    )
+    if not first.stops:
+        remedy = f"{remedy}, or go on all the same with validate.on_failure: warn"
+    return (
+        f"{layout.relative(layout.raw)}: {failed}, first {first.column}: {first.rule} ({first.seen}): {remedy}; "
+        f"all failures in {layout.relative(layout.validation_html)}"
+    )
 
 
 def _failures(settings: Settings, examined: Examined) -> dict[str, list[Failure]]:
@@ -81,7 +151,7 @@ def _failures(settings: Settings, examined: Examined) -> dict[str, list[Failure]
     for check in checks_of(settings):
         own = part_settings(check, rules.checks.get(check.name, {}), "validate", "checks")
         said = plugins.run(check, examined, own if check.name in rules.checks else rules)
-        found[check.name] = [_sound(check, failure) for failure in plugins.run_through(check, said)]
+        found[check.name] = [_shown(_sound(check, failure), settings) for failure in plugins.run_through(check, said)]
     return found
 
 
@@ -89,19 +159,31 @@ def _sound(check: plugins.Check, failure: Any) -> Failure:
     """A failure with a remedy, whoever's check found it."""
     if not isinstance(failure, Failure):
         raise plugins.broken(check, f"it gives a {type(failure).__name__}, not Failures (mlops_pipeline.tables.schema)")
-    if failure.remedy or plugins.is_ours(check):
+    if plugins.is_ours(check):
         return failure
-    return replace(failure, remedy=f"mend the data, or change validate.checks.{check.name}")
+    # Who names a check of one's own asks for it to be kept.
+    return replace(failure, stops=True, remedy=failure.remedy or f"mend the data, or change validate.checks.{check.name}")
 
 
-def _column_facts(table: pl.DataFrame) -> list[dict[str, Any]]:
+def _shown(failure: Failure, settings: Settings) -> Failure:
+    """The failure without what a private column holds."""
+    column = settings.dataset.columns.get(failure.column)
+    if column is None or not column.private:
+        return failure
+    return replace(failure, seen="private", rule=failure.rule.partition("(")[0])
+
+
+def _column_facts(table: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
+    """What each column holds; of a private one how much of it is null, and no value."""
     facts = []
     for column in table:
-        numeric = column.dtype.is_numeric()
+        told = settings.dataset.columns.get(column.name)
+        private = told is not None and told.private
+        numeric = column.dtype.is_numeric() and not private
         facts.append(
             {
                 "name": column.name,
-                "type": str(column.dtype),
+                "type": f"{column.dtype}, private" if private else str(column.dtype),
                 "null_share": round(column.null_count() / max(len(column), 1), 4),
                 "distinct": column.n_unique(),
                 "min": _plain(column.min()) if numeric else "",

@@ -1,31 +1,41 @@
 """Decoders typed by a model's columns: types and bounds are checked while JSON is read, in C.
 
-There are two of each. The strict one is narrower than what the server takes (a whole number written as 5.0 is no ``int`` to it),
-never wider: what it lets pass needs no other check of its numbers. The lenient one takes floats for integers too, as pandas and its
-clients write them; :func:`are_whole` must say yes then. Whatever both refuse is looked at again with care.
+There are two of each. The strict one is narrower than what the server takes (a whole number written as 5.0 is no ``int`` to it, nor does
+it take a number far outside what training saw), never wider: what it lets pass needs no other check of its numbers. The lenient one
+takes floats for integers too, as pandas and its clients write them; :func:`are_whole` must say yes then. Whatever both refuse is
+looked at again with care.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from mlops_pipeline.contract.spec import Column
+from mlops_pipeline.contract.spec import AS_TEXT, Column
 from mlops_pipeline.contract.values import bounds
 from mlops_pipeline.inference.signature import Signature
 
 INT64 = 2**63 - 1
 
 
-def value_type(column: Column, *, lenient: bool = False) -> Any:
-    """The type of one value of a column: bounds and all; a float for an integer too, if lenient."""
-    low, high = bounds(column)
+def value_types(signature: Signature, *, lenient: bool = False) -> dict[str, Any]:
+    """The type of a value of each column in the model's order, within the usual limits; if lenient, in bounds and floats for integers."""
+    low, high = (limits.tolist() for limits in signature.usual64)
+    usual = {name: (low[place], high[place]) for place, name in enumerate(signature.numbers)}
+    return {
+        name: _value_type(column, *(bounds(column) if lenient else usual.get(name, (0, 0))), lenient=lenient)
+        for name, column in signature.columns.items()
+    }
+
+
+def _value_type(column: Column, low: float, high: float, *, lenient: bool) -> Any:
     kind: Any = Annotated[float, msgspec.Meta(ge=low, le=high)]
-    if column.kind == "category":
+    if column.kind in AS_TEXT:
         kind = str
     elif column.kind == "boolean":
         kind = bool | kind if lenient else bool | Literal[0, 1]
@@ -34,13 +44,23 @@ def value_type(column: Column, *, lenient: bool = False) -> Any:
     return kind | None if column.nullable else kind
 
 
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
+"""Letters that JSON must write otherwise: msgspec finds no field of such a name."""
+
+
+class _Nothing(msgspec.Struct):
+    """A record that no JSON is, so that each is looked at with care."""
+
+    nothing: Annotated[str, msgspec.Meta(min_length=1, max_length=0)]
+
+
 def record_type(signature: Signature, *, lenient: bool = False) -> type[msgspec.Struct]:
     """A record by column names, none unknown; optional columns may be left out."""
+    if any(_ESCAPED.search(name) for name in signature.names):
+        return _Nothing
     fields: list[Any] = []
-    for place, name in enumerate(signature.names):
-        column = signature.columns[name]
-        kind = value_type(column, lenient=lenient)
-        fields.append((f"c{place}", kind, None) if column.nullable else (f"c{place}", kind))
+    for place, (name, kind) in enumerate(value_types(signature, lenient=lenient).items()):
+        fields.append((f"c{place}", kind, None) if signature.columns[name].nullable else (f"c{place}", kind))
     return msgspec.defstruct(
         "Record",
         fields,
@@ -53,7 +73,7 @@ def record_type(signature: Signature, *, lenient: bool = False) -> type[msgspec.
 
 def array_type(signature: Signature, *, lenient: bool = False) -> type[msgspec.Struct]:
     """A row as a list of values in the model's order."""
-    fields = [(f"c{place}", value_type(signature.columns[name], lenient=lenient)) for place, name in enumerate(signature.names)]
+    fields = [(f"c{place}", kind) for place, kind in enumerate(value_types(signature, lenient=lenient).values())]
     return msgspec.defstruct("Row", fields, array_like=True, forbid_unknown_fields=True, gc=False)
 
 

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
+from mlops_pipeline.contract.dialect import PLAIN, Dialect
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
@@ -33,7 +34,7 @@ class _Forms:
     """The JSON forms whose values one decoder reads as it is told their columns."""
 
     def __init__(self, signature: Signature, *, lenient: bool = False) -> None:
-        self._names = list(signature.names)
+        self._names, self._nothing = list(signature.names), signature.nothing
         row, record = array_type(signature, lenient=lenient), record_type(signature, lenient=lenient)
         split = msgspec.defstruct(
             "Split",
@@ -61,7 +62,8 @@ class _Forms:
             if split is not UNSET and records is UNSET and not instances and not inputs and split.columns == self._names:
                 return values_of(split.data)
             if records is not UNSET and split is UNSET and not instances and not inputs:
-                return values_of(records)
+                values = values_of(records)
+                return None if self._nothing is not None and self._nothing in values else values
             if split is UNSET and records is UNSET and bool(instances) != bool(inputs):
                 return values_of(self._rows.decode(instances or inputs))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -85,16 +87,18 @@ class Invocations:
     def rows(self, body: bytes) -> Rows:
         """Checked rows of a JSON body; raises :class:`Refused`."""
         if (values := self._strict.values(body)) is not None:
-            return self._signature.rows(values)
+            return self._signature.rows(values, usual=True)
         if (values := self._lenient.values(null_for_nan(body))) is not None and are_whole(self._whole, values):
             return self._signature.rows(values)
         return self._looked_at_closely(body)
 
     def rows_of_csv(self, body: bytes) -> Rows:
-        """Checked rows of a CSV body with a header; raises :class:`Refused`."""
+        """Checked rows of a CSV body with a header, plain or with the signs of the training data; raises :class:`Refused`."""
         try:
-            reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
-            lines = list(islice((line for line in reader if line), self._signature.max_rows + 2))
+            text, dialect = body.decode("utf-8-sig"), self._signature.dialect
+            names = next(csv.reader(text.lstrip().splitlines()[:1]), [])
+            is_plain = dialect.delimiter == PLAIN.delimiter or bool(set(names) & set(self._names))
+            lines = self._lines(text, PLAIN if is_plain else dialect)
         except (UnicodeDecodeError, csv.Error) as error:
             raise Refused(400, [Fault("malformed", f"the body is not CSV in UTF-8: {error}")]) from error
         if not lines:
@@ -107,6 +111,17 @@ class Invocations:
                 raise Refused(422, [Fault("malformed", f"row {index} has {len(row)} cells under a header of {len(header)}", index)])
         empty = "" if "" not in self._signature.null_words else None
         return self._signature.from_columns({name: [row[k] or empty for row in rows] for k, name in enumerate(header)})
+
+    def _lines(self, text: str, dialect: Dialect) -> list[list[str]]:
+        reader = csv.reader(
+            io.StringIO(text, newline=""),
+            delimiter=dialect.delimiter,
+            quotechar=dialect.quote,
+            escapechar=dialect.escape,
+            skipinitialspace=dialect.skip_blanks,
+            strict=True,
+        )
+        return list(islice((line for line in reader if line), self._signature.max_rows + 2))
 
     def write(self, request: Request, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
         """The answer's JSON: probabilities a row, or values."""

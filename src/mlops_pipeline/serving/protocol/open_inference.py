@@ -19,11 +19,12 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 import msgspec
 import numpy as np
 
-from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS
-from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Refused
-from mlops_pipeline.inference.signature import Rows, Signature
+from mlops_pipeline.contract.spec import AS_TEXT, CATEGORIES, NUMBERS
+from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Notice, Refused
+from mlops_pipeline.inference.signature import Rows, Signature, extra_columns
 from mlops_pipeline.serving.problems import refused
 from mlops_pipeline.serving.protocol import Headers
+from mlops_pipeline.serving.protocol.predict import told
 from mlops_pipeline.serving.protocol.python_json import null_for_nan, whole_as_integers, without_nan
 from mlops_pipeline.serving.request import JSON, NONE, OCTETS, Request
 
@@ -59,7 +60,7 @@ class OpenInference:
 
     def write(self, request: Request, rows: Rows, wanted: Parsed, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
         """The answer: JSON, or JSON and binary tensors with the length of the JSON in a header."""
-        content, header_length = answer(self._name, self._version, self._signature, wanted, outputs)
+        content, header_length = answer(self._name, self._version, self._signature, wanted, outputs, rows.notices)
         if header_length is None:
             return content, [(b"content-type", JSON)]
         return content, [(b"content-type", OCTETS), (b"inference-header-content-length", b"%d" % header_length)]
@@ -113,6 +114,7 @@ class _Response(msgspec.Struct, omit_defaults=True, gc=False):
     outputs: list[_Tensor]
     model_version: str | None = None
     id: str | None = None
+    parameters: dict[str, str] | None = None
 
 
 class _Datatype(NamedTuple):
@@ -150,7 +152,7 @@ _DATATYPES = {
 _OF_NUMBERS = {name: how for name, how in _DATATYPES.items() if name not in ("BOOL", "BYTES")}
 _OF_BOOLEANS = {name: how for name, how in _DATATYPES.items() if name != "BYTES"}
 _OF_CATEGORIES = {"BYTES": _DATATYPES["BYTES"]}
-_OF_KIND = {"boolean": _OF_BOOLEANS, "category": _OF_CATEGORIES}
+_OF_KIND = {"boolean": _OF_BOOLEANS, **dict.fromkeys(AS_TEXT, _OF_CATEGORIES)}
 _OF_GATHERED_NUMBERS = {"FP32": _DATATYPES["FP32"], "FP64": _DATATYPES["FP64"]}
 
 _FLOATS = msgspec.json.Decoder(list[float])
@@ -219,16 +221,25 @@ def parse(signature: Signature, body: bytes, header_length: int | None = None) -
     blocks = _blocks(request.inputs, body, header_length)
     numbers, used = _numbers(signature, given, count, blocks) if signature.numbers else (None, 0)
     categories, used_too = _categories(signature, given, count, blocks) if signature.categories else (None, 0)
+    notices = None
     if used + used_too != len(given):
-        _refuse_names(signature, given)
-    return Parsed(signature.checked(numbers, categories), request.id, outputs)
+        notices = extra_columns(dict.fromkeys(_extra(signature, given), count))
+    return Parsed(signature.checked(numbers, categories, notices=notices), request.id, outputs)
 
 
-def answer(model_name: str, model_version: str, signature: Signature, parsed: Parsed, outputs: np.ndarray) -> tuple[bytes, int | None]:
+def answer(
+    model_name: str,
+    model_version: str,
+    signature: Signature,
+    parsed: Parsed,
+    outputs: np.ndarray,
+    notices: list[Notice] | None = None,
+) -> tuple[bytes, int | None]:
     """The answer's body, and its ``Inference-Header-Content-Length`` if a tensor in it is binary.
 
     ``outputs`` are the engine's: probabilities float32 (rows, classes), or values float32 (rows,). A value that is not finite is
-    null in JSON, which has no word for it.
+    null in JSON, which has no word for it. ``notices`` stand under ``parameters``, whose values the specification keeps to strings and
+    numbers, as JSON in a text.
     """
     tensors, blocks = [], []
     kinds = _outputs(signature)
@@ -245,7 +256,8 @@ def answer(model_name: str, model_version: str, signature: Signature, parsed: Pa
         else:
             tensor.data = outputs.ravel().tolist()
         tensors.append(tensor)
-    header = _ENCODE(_Response(model_name, tensors, model_version, parsed.id))
+    parameters = {"warnings": _ENCODE(told(notices)).decode()} if notices else None
+    header = _ENCODE(_Response(model_name, tensors, model_version, parsed.id, parameters))
     return (b"".join((header, *blocks)), len(header)) if blocks else (header, None)
 
 
@@ -309,7 +321,7 @@ def _count(signature: Signature, inputs: list[_Input]) -> int:
     """The number of rows, by the first tensor; every other is then held to it."""
     if not inputs:
         raise refused(422, "no_rows", "there is no input tensor: give one for each column, as the model's metadata lists them")
-    first = inputs[0]
+    first = next((tensor for tensor in inputs if tensor.name in signature.columns or tensor.name in (NUMBERS, CATEGORIES)), inputs[0])
     if not first.shape:
         raise _refusal(first.name, "malformed", "has the shape []: its first dimension is the number of rows")
     count = first.shape[0]
@@ -541,7 +553,7 @@ def _is_float32(values: Sequence[Any] | np.ndarray) -> bool:
 
 def _usual_datatype(signature: Signature, column: str) -> str:
     described = signature.columns[column]
-    if described.kind == "category":
+    if described.kind in AS_TEXT:
         return "BYTES"
     return "FP32" if described.nullable else {"boolean": "BOOL", "integer": "INT64"}.get(described.kind, "FP32")
 
@@ -579,12 +591,22 @@ def _bytes_of_labels(classes: Sequence[Any], datatype: str, outputs: np.ndarray)
     return block
 
 
+def _extra(signature: Signature, given: dict[str, _Input]) -> list[str]:
+    """The inputs that are none of the model's; raises :class:`Refused` if these are to be refused, or if there is no other."""
+    gathered = [name for name, _, _ in _gathered(signature)]
+    extra = [name for name in given if name not in signature.columns and name not in gathered]
+    if signature.refuse_extra or len(extra) == len(given):
+        _refuse_names(signature, given)
+    return extra
+
+
 def _refuse_names(signature: Signature, given: dict[str, _Input]) -> NoReturn:
-    """Name each input that is none of the model's and each that is missing."""
+    """Name each input that is none of the model's, if these are to be refused, and each that is missing."""
     gathered = {name: columns for name, columns, _ in _gathered(signature)}
     known = [*signature.names, *gathered]
     within = {column for name, columns in gathered.items() if name in given for column in columns}
-    unknown = (name for name in given if name not in signature.columns and name not in gathered)
+    strange = [name for name in given if name not in signature.columns and name not in gathered]
+    unknown = strange if signature.refuse_extra else []
     faults = [
         Fault("unknown_column", f"tensor {_quoted(name)} is none of the model's: {', '.join(known)}", None, name[:100])
         for name in islice(unknown, SHOWN_FAULTS)
@@ -592,7 +614,7 @@ def _refuse_names(signature: Signature, given: dict[str, _Input]) -> NoReturn:
     faults += [
         Fault("missing_column", f"tensor '{name}' is missing: give it a value", None, name)
         for name, column in signature.columns.items()
-        if name not in given and name not in within and not column.nullable
+        if name not in given and name not in within and (not column.nullable or len(strange) == len(given))
     ]
     raise Refused(422, faults[:SHOWN_FAULTS])
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mlops_pipeline.inference.faults import Fault, Refused
+from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Notice, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
 from mlops_pipeline.serving.protocol.decoders import are_whole, records_decoder, values_of, whole_columns
@@ -33,6 +33,7 @@ class Predict:
         self._model = {"name": name, "version": version}
         self._whole = whole_columns(signature)
         self._strict, self._lenient = records_decoder(signature), records_decoder(signature, lenient=True)
+        self._nothing = signature.nothing
         self._label = [str(name) for name in signature.classes]
 
     def read(self, request: Request, body: bytes) -> tuple[Rows, None]:
@@ -47,7 +48,10 @@ class Predict:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return self._looked_at_again(body)
         _check_ids(given.ids, len(given.records))
-        return self._signature.rows(values_of(given.records), given.ids)
+        values = values_of(given.records)
+        if self._nothing is not None and self._nothing in values:
+            return self._looked_at_closely(body)
+        return self._signature.rows(values, given.ids, usual=True)
 
     def _looked_at_again(self, body: bytes) -> Rows:
         try:
@@ -55,7 +59,7 @@ class Predict:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return self._looked_at_closely(body)
         values = values_of(given.records)
-        if not are_whole(self._whole, values):
+        if not are_whole(self._whole, values) or (self._nothing is not None and self._nothing in values):
             return self._looked_at_closely(body)
         _check_ids(given.ids, len(values))
         return self._signature.rows(values, given.ids)
@@ -83,7 +87,14 @@ class Predict:
         if rows.ids is not None:
             predictions = [{"id": key, **prediction} for key, prediction in zip(rows.ids, predictions, strict=True)]
         answer = {"request_id": request.request_id, "model": self._model, "predictions": predictions}
+        if rows.notices:
+            answer["warnings"] = told(rows.notices)
         return msgspec.json.encode(answer), [(b"content-type", JSON)]
+
+
+def told(notices: list[Notice]) -> list[dict[str, Any]]:
+    """What is unusual, as an answer says it: the first of many."""
+    return [notice._asdict() for notice in notices[:SHOWN_FAULTS]]
 
 
 def _loosely(body: bytes) -> _Loose:

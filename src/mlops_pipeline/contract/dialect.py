@@ -1,0 +1,43 @@
+"""How a file of text is written: what parts it into rows and cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """A file's way of writing; without a word it is RFC 4180 in UTF-8 with a header."""
+
+    delimiter: str = ","
+    quote: str = '"'
+    escape: str | None = None
+    """What makes a quote within quotes a sign like any other, beside writing it twice."""
+    skip_blanks: bool = False
+    """Whether blanks before a cell are no part of it."""
+    closed: bool = False
+    """Whether a delimiter also stands at the end of each row, though not of the header."""
+    encoding: str = "utf-8"
+    header: bool = True
+    """Whether the first line names the columns; else they are called ``column_1``, ``column_2`` …"""
+    skip_lines: int = 0
+    """Lines before the header, or before the first row, that are no part of the table."""
+
+    @property
+    def unusual(self) -> dict[str, Any]:
+        """What of it is not as RFC 4180 has it, by name."""
+        return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) != getattr(PLAIN, name)}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether Arrow reads it as it stands, once it is UTF-8."""
+        return not self.skip_blanks and not self.closed and self.delimiter.isascii() and self.quote.isascii()
+
+
+PLAIN = Dialect()
+
+
+def column_names(count: int) -> list[str]:
+    """What the columns of a file without a header are called."""
+    return [f"column_{number}" for number in range(1, count + 1)]

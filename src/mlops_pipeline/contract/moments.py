@@ -1,0 +1,43 @@
+"""What a text means in a column of moments, and how a moment is written for a model: one form, by every way in.
+
+Tables read whole columns at a time by the same forms (``tables.cast``).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from mlops_pipeline.contract.values import BLANKS
+
+WRITTEN = "%Y-%m-%d %H:%M:%S"
+"""How a model is given a moment: in UTC, to the second."""
+
+_ZONE = re.compile(r"(?i) ?(?:Z|UTC|GMT)$")
+_ISO = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?:[ T]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?: ?[+-]\d{2}:?\d{2})?)?", re.ASCII)
+_FRACTION = re.compile(r"\.\d+")
+_BEFORE_ZONE = re.compile(r" ?([+-]\d{2}:?\d{2})$")
+_FORMS = ("%Y-%m-%d %H:%M:%S%z", "%Y-%m-%d %H:%M%z", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+
+
+def moment_of(text: str, form: str | None = None) -> str | None:
+    """A text as a moment, written as models take it; None if it is none. ``form`` is how it is written, as strftime has it."""
+    bare = text.strip(BLANKS)
+    if form is not None:
+        forms: tuple[str, ...] = (re.sub(r"%\.?\d?f", "", form).rstrip("."),)
+        if "f" in re.findall(r"%[.\d]*([A-Za-z])", form):
+            bare = _FRACTION.sub("", bare, count=1)
+    else:
+        bare = _ZONE.sub("", bare)
+        if _ISO.fullmatch(bare) is None:
+            return None
+        bare, forms = _BEFORE_ZONE.sub(r"\1", _FRACTION.sub("", bare)) if ":" in bare else bare, _FORMS
+        bare = bare.replace("T", " ")
+    for each in forms:
+        try:
+            moment = datetime.strptime(bare, each)  # what has no zone is in UTC
+        except ValueError:
+            continue
+        moment = moment.astimezone(UTC) if moment.tzinfo is not None else moment
+        return f"{moment.year:04}{moment.strftime(WRITTEN[2:])}"
+    return None

@@ -1,0 +1,57 @@
+"""What rows say of a model's columns: whether one may be null, what training saw of it, a sample of all, and until when rows reach."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.config.dataset import Column as Feature
+from mlops_pipeline.config.moments import shown_moment
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.contract.spec import AS_TEXT, Column
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SAMPLE_ROWS = 200
+"""Rows from which the signature is inferred; three of them become the input example."""
+
+
+def described_columns(features: dict[str, Feature], table: pl.DataFrame) -> dict[str, Column]:
+    """The columns as they travel with the model: one may be null, and be left out, if it was so in training, or if the settings say so."""
+    return {
+        name: Column(
+            **column.model_dump(include=set(Column.__struct_fields__))
+            | ({} if "nullable" in column.model_fields_set else {"nullable": bool(table[name].null_count())})
+        )
+        for name, column in features.items()
+    }
+
+
+def ranges_of(columns: dict[str, Column], table: pl.DataFrame) -> dict[str, tuple[float, float]]:
+    """The least and the greatest value of each column of numbers; those of private ones stay untold."""
+    import polars as pl
+
+    ranges: dict[str, tuple[float, float]] = {}
+    for name, column in columns.items():
+        if column.kind in ("number", "integer") and not column.private and table[name].count():
+            least, most = table.select(pl.col(name).min().cast(pl.Float64), pl.col(name).max().alias("most").cast(pl.Float64)).row(0)
+            ranges[name] = (least, most)
+    return ranges
+
+
+def sample_of(x: Any, features: dict[str, Column]) -> Any:
+    """Evenly spaced rows, with a null wherever the column may hold one, so that the signature says so."""
+    import numpy as np
+
+    sample = x.iloc[np.unique(np.linspace(0, len(x) - 1, min(SAMPLE_ROWS, len(x))).astype(int))].reset_index(drop=True)
+    for name, column in features.items():
+        if column.kind not in AS_TEXT and column.nullable and len(sample) > 3:
+            sample.loc[len(sample) - 1, name] = np.nan
+    return sample
+
+
+def fitted_until(table: pl.DataFrame, settings: Settings) -> str:
+    """The newest moment among rows that are split by time; empty where they are not: no moment tells then what a model was fitted on."""
+    newest = table[str(settings.dataset.time_column)].max() if settings.split.kind == "time" else None
+    return shown_moment(newest) if isinstance(newest, datetime) else ""

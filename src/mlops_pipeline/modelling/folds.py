@@ -1,0 +1,108 @@
+"""Folds of the training rows: by time where the split is, else at random within each class, and equal rows never apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FEW_ROWS = 1_000
+"""Below so many rows folds are repeated, at most :data:`MOST_REPEATS` times."""
+
+MANY_ROWS = 10_000
+"""From so many rows on, three folds tell enough."""
+
+MOST_REPEATS = 4
+KEPT_OF_A_CLASS = 20
+"""When some rows are drawn of many, at least so many of each class are."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Pairs of row indices, to fit on and to score on; how they were cut, and how many times over."""
+
+    pairs: list[tuple[Any, Any]]
+    kind: str
+    repeats: int
+
+
+def folds_of(settings: Settings, table: pl.DataFrame, x: Any, y: Any, rows: int) -> Folds:
+    """Folds of so many of the rows, which follow from the seed.
+
+    Raises :class:`PipelineError` if no fold has two classes to fit on.
+    """
+    count = 3 if rows >= MANY_ROWS else 5
+    classes = has_classes(settings.dataset.task)
+    if settings.split.kind == "time":
+        order = table[str(settings.dataset.time_column)].arg_sort().to_numpy()
+        order = order[np.unique(np.linspace(0, len(order) - 1, rows).astype(int))]
+        found = Folds(list(_by_time(order, count)), f"{count} by time", 1)
+    else:
+        chosen = _drawn(y, rows, settings.seed, classes=classes)
+        repeats = max(1, min(MOST_REPEATS, FEW_ROWS // max(rows, 1)))
+        groups = _equal_rows(x, chosen)
+        pairs = [pair for turn in range(repeats) for pair in _at_random(y, chosen, groups, count, settings.seed + turn, classes=classes)]
+        found = Folds(pairs, f"{count} at random{', equal rows together' if groups is not None else ''}", repeats)
+    if classes:
+        found = Folds([pair for pair in found.pairs if len(set(y[pair[0]].tolist())) > 1], found.kind, found.repeats)
+    if not found.pairs:
+        raise PipelineError(f"train.estimator 'auto': {len(y)} rows give no fold with two classes to fit on: name an estimator")
+    return found
+
+
+def _by_time(order: Any, count: int) -> Iterator[tuple[Any, Any]]:
+    from sklearn.model_selection import TimeSeriesSplit
+
+    for fitted, scored in TimeSeriesSplit(min(count, max(len(order) - 1, 2))).split(order):
+        yield order[fitted], order[scored]
+
+
+def _drawn(y: Any, rows: int, seed: int, *, classes: bool) -> Any:
+    """So many rows at random, and some of every class; in their order."""
+    if rows >= len(y):
+        return np.arange(len(y))
+    order = np.random.default_rng(seed).permutation(len(y))
+    wanted = np.zeros(len(y), dtype=bool)
+    wanted[order[:rows]] = True
+    if classes:
+        for value in set(y.tolist()):
+            wanted[order[y[order] == value][:KEPT_OF_A_CLASS]] = True
+    return np.flatnonzero(wanted)
+
+
+def _equal_rows(x: Any, chosen: Any) -> Any:
+    """A number for each row that equal rows share; None if all rows differ."""
+    import pandas as pd
+
+    hashes = pd.util.hash_pandas_object(x.iloc[chosen], index=False).to_numpy()
+    _, groups = np.unique(hashes, return_inverse=True)
+    return groups if groups.max(initial=-1) + 1 < len(chosen) else None
+
+
+def _at_random(y: Any, chosen: Any, groups: Any, count: int, seed: int, *, classes: bool) -> Iterator[tuple[Any, Any]]:
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+
+    labels = np.unique(y[chosen].astype(str), return_inverse=True)[1] if classes else np.zeros(len(chosen))
+    apart = len(chosen) if groups is None else int(groups.max()) + 1
+    most = int(np.bincount(labels).max()) if classes else apart
+    count = max(2, min(count, apart, most))
+    if groups is None:
+        cutter: Any = (StratifiedKFold if classes else KFold)(count, shuffle=True, random_state=seed)
+    else:
+        cutter = (StratifiedGroupKFold if classes else GroupKFold)(count, shuffle=True, random_state=seed)
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for fitted, scored in cutter.split(np.zeros(len(chosen)), labels, groups):
+            if len(fitted) and len(scored):
+                yield chosen[fitted], chosen[scored]

@@ -1,0 +1,298 @@
+"""A race of candidates on folds of the training rows, within a stated time: the simplest that is as good as the best is chosen.
+
+The candidates, the rows and the folds follow from the seed alone, and so does the choice unless time cuts some candidate off, which
+is recorded (``docs/race.md``). A large table is raced on some of its rows first, and only the leaders on more.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlops_pipeline.config.pipeline import Settings, Train, feature_columns
+from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates
+from mlops_pipeline.modelling.estimators import build_model, encoded, fit_estimator, native_categories, predict
+from mlops_pipeline.modelling.folds import Folds, folds_of
+from mlops_pipeline.modelling.frame import positive_index
+from mlops_pipeline.modelling.metrics import direction, score
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+FIRST_ROWS, MORE_ROWS, MOST_ROWS = 4_000, 25_000, 100_000
+"""How many rows the first, second and third heat of a large table have."""
+
+LEADERS = (4, 2)
+"""How many go into the second heat, and into the third."""
+
+GROWTH = 0.85
+"""A fit on k times the rows is expected to take k to this power times as long: a part of it is the same for any number."""
+
+FINAL_SHARE = 0.5
+"""A candidate whose fit on all rows would take a larger share of the time than this is left out."""
+
+ONE_THREAD = 3_000
+"""Below so many rows, waking other threads takes longer than they save."""
+
+RULE = "the simplest whose mean is within one standard error of the best's, by folds"
+
+
+@dataclass
+class Entry:
+    """A candidate in the race: its scores on the folds of the last heat it was in, and what became of it."""
+
+    candidate: Candidate
+    rows: int = 0
+    scores: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    """Of its longest fit in that heat."""
+    state: str = "waiting"
+    why: str = ""
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.scores)) if self.scores else float("nan")
+
+    def expected(self, rows: int) -> float:
+        """Seconds that a fit on so many rows is expected to take."""
+        return float(self.seconds * (max(rows, 1) / max(self.rows, 1)) ** GROWTH)
+
+    def as_json(self) -> dict[str, Any]:
+        spread = float(np.std(self.scores, ddof=1) / np.sqrt(len(self.scores))) if len(self.scores) > 1 else None
+        return {
+            "name": self.candidate.name,
+            "estimator": self.candidate.estimator,
+            "encoder": self.candidate.encoder,
+            "params": self.candidate.params,
+            "state": self.state,
+            "why": self.why,
+            "rows": self.rows,
+            "scores": [round(each, 6) for each in self.scores],
+            "mean": round(self.mean, 6) if self.scores else None,
+            "standard_error": None if spread is None else round(spread, 6),
+        }
+
+
+@dataclass(frozen=True)
+class Raced:
+    """What the race chose, as the settings' section ``train`` would name it, and how it went, ready for ``training.json``."""
+
+    train: Train
+    summary: dict[str, Any]
+
+
+def race_metric(settings: Settings) -> str:
+    """What candidates are compared by: ``tuning.metric``, else what `init` evaluates a task by."""
+    return settings.tuning.metric or {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}[settings.dataset.task]
+
+
+def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Console) -> Raced:
+    """Race the candidates that fit these training rows. Raises :class:`PipelineError` if none of them can be fitted at all."""
+    began = time.monotonic()
+    asked, data = settings.train, settings.dataset
+    shape = shape_of(settings, x, y)
+    entries = [Entry(each) for each in candidates(data.task, shape)]
+    if asked.encoder is not None:
+        entries = _with_encoder(entries, asked.encoder)
+    track = _Track(settings, table, x, y, began + asked.time_budget_s)
+    running = entries
+    with console.status("racing") as status:
+        for heat, rows in enumerate(heats(len(y))):
+            if heat:
+                running = _leaders(running, LEADERS[heat - 1], track.sign)
+            status.update(f"racing {len(running)} candidates on {rows:,} rows")
+            finished = track.heat(running, rows)
+            running = finished or running
+            if not finished:
+                break
+    last = max((entry.rows for entry in entries if entry.state == "scored"), default=0)
+    scored = [entry for entry in entries if entry.state == "scored" and entry.rows == last]
+    chosen = chosen_of(scored, track.sign, track.repeats) if scored else _unraced(entries)
+    seconds = time.monotonic() - began
+    _say(console, chosen, entries, track, seconds)
+    train = asked.model_copy(
+        update={"estimator": chosen.candidate.estimator, "encoder": chosen.candidate.encoder, "params": chosen.candidate.params}
+    )
+    best = _best(scored, track.sign)
+    summary = {
+        "metric": track.metric,
+        "lower_is_better": track.sign < 0,
+        "rule": RULE,
+        "chosen": chosen.candidate.name,
+        "best": best.candidate.name if best else None,
+        "time_budget_s": asked.time_budget_s,
+        "rows": last,
+        "folds": track.kind,
+        "repeats": track.repeats,
+        "candidates": [entry.as_json() for entry in entries],
+    }
+    return Raced(train, summary)
+
+
+def shape_of(settings: Settings, x: Any, y: Any) -> Shape:
+    """What the candidates' parameters are fitted to."""
+    levels = [int(x[name].nunique()) for name, column in feature_columns(settings).items() if column.kind == "category"]
+    return Shape(len(y), len(set(y.tolist())) if has_classes(settings.dataset.task) else 0, max(levels, default=0))
+
+
+def heats(rows: int) -> list[int]:
+    """How many rows each heat has: all, unless they are many."""
+    sizes = [size for size in (FIRST_ROWS, MORE_ROWS) if 1.5 * size < rows]
+    return [*sizes, min(rows, MOST_ROWS)]
+
+
+def chosen_of(scored: list[Entry], sign: float, repeats: int) -> Entry:
+    """The first, and so the simplest, that is behind the best by no more than one standard error of the difference on the same folds.
+
+    Repeated folds are no new rows: the error is that of one round of them.
+    """
+    best = _best(scored, sign)
+    assert best is not None  # noqa: S101  # asked only where some are scored
+    for entry in scored:
+        behind = sign * (np.array(best.scores) - np.array(entry.scores))
+        error = float(np.std(behind, ddof=1) / np.sqrt(len(behind) / repeats)) if len(behind) > 1 else 0.0
+        if float(behind.mean()) <= error:
+            return entry
+    return best
+
+
+@dataclass
+class _Track:
+    """Where the race is run: the rows, the folds of each heat, and the time that is left."""
+
+    settings: Settings
+    table: pl.DataFrame
+    x: Any
+    y: Any
+    deadline: float
+    kind: str = ""
+    repeats: int = 1
+    matrices: dict[tuple[str, int], tuple[Any, Any, Any, float]] = field(default_factory=dict)
+    """Of this heat, by encoder and fold: what several candidates are fitted to is encoded once."""
+    reserve: float = 0.0
+    """Seconds kept for the fit on all rows: the longest that a candidate which may be chosen would take."""
+
+    @property
+    def metric(self) -> str:
+        return race_metric(self.settings)
+
+    @property
+    def sign(self) -> float:
+        return direction(self.metric)
+
+    def heat(self, entries: list[Entry], rows: int) -> list[Entry]:
+        """Those that were scored on every fold of so many rows; the others say why not. Empty if time is over for all."""
+        folds = folds_of(self.settings, self.table, self.x, self.y, rows)
+        self.matrices = {}
+        former = [entry.state for entry in entries]
+        finished = [entry for entry in entries if self._score(entry, folds, rows)]
+        if finished:
+            self.kind, self.repeats = folds.kind, folds.repeats
+        elif "scored" in former:
+            # Nobody came through: what the heat before said still stands.
+            for entry, state in zip(entries, former, strict=True):
+                entry.state = state
+        return finished
+
+    def _score(self, entry: Entry, folds: Folds, rows: int) -> bool:
+        expected = entry.expected(rows) if entry.seconds else 0.0
+        scores: list[float] = []
+        for place, (fitted, scored) in enumerate(folds.pairs):
+            left = self.deadline - self.reserve - time.monotonic()
+            due = expected * (len(folds.pairs) - place)
+            if left <= 0 or due > left:
+                entry.state, entry.why = "out of time", f"{due:.0f} s would be needed, {max(left, 0):.0f} s were left"
+                return False
+            try:
+                seconds, value = self._fold(entry.candidate, place, fitted, scored)
+            except Exception as error:  # noqa: BLE001  # the libraries raise types of their own; another candidate may do
+                entry.state, entry.why = "failed", one_line(error)
+                return False
+            expected = max(seconds, 0.0)
+            entry.seconds = seconds * (rows / max(len(fitted), 1)) ** GROWTH
+            final = entry.seconds * (len(self.y) / rows) ** GROWTH
+            if final > FINAL_SHARE * self.settings.train.time_budget_s:
+                entry.state, entry.why = "out of time", f"a fit on all {len(self.y):,} rows would take about {final:.0f} s"
+                return False
+            if np.isfinite(value):
+                scores.append(value)
+        if not scores:
+            entry.state, entry.why = "failed", f"{self.metric} is not defined on any fold"
+            return False
+        entry.rows, entry.scores, entry.state, entry.why = rows, scores, "scored", ""
+        self.reserve = max(self.reserve, entry.expected(len(self.y)))
+        return True
+
+    def _fold(self, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float]:
+        """Seconds of the fit, and the score."""
+        settings, data = self.settings, self.settings.dataset
+        threads = 1 if len(fitted) < ONE_THREAD else settings.train.threads
+        model = build_model(candidate.estimator, data.task, feature_columns(settings), candidate.params, settings.seed, candidate.encoder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            columns, matrix, held, encoding = self._encoded(model.named_steps["columns"], candidate.encoder, place, fitted, scored, threads)
+            estimator = model.named_steps["model"]
+            began = time.monotonic()
+            fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator))
+            seconds = encoding + time.monotonic() - began
+            said = predict(estimator, held, data.task)
+        classes = [] if not has_classes(data.task) else estimator.classes_.tolist()
+        positive = positive_index(classes, data) if classes else 0
+        return seconds, score(self.metric, data.task, self.y[scored], said, classes, positive)
+
+    def _encoded(
+        self, columns: Any, encoder: str, place: int, fitted: Any, scored: Any, threads: int | None
+    ) -> tuple[Any, Any, Any, float]:
+        """The fitted encoder, the two matrices of a fold, and how many seconds the first of them took."""
+        if (encoder, place) not in self.matrices:
+            began = time.monotonic()
+            matrix = encoded(columns, self.x.iloc[fitted], self.y[fitted], threads)
+            seconds = time.monotonic() - began
+            self.matrices[encoder, place] = columns, matrix, columns.transform(self.x.iloc[scored]), seconds
+        return self.matrices[encoder, place]
+
+
+def _with_encoder(entries: list[Entry], encoder: str) -> list[Entry]:
+    """The candidates with the encoder that the settings name, each estimator and parameters once."""
+    from dataclasses import replace
+
+    found: list[Entry] = []
+    for entry in entries:
+        one = replace(entry.candidate, encoder=encoder)
+        if not any((each.candidate.estimator, each.candidate.params) == (one.estimator, one.params) for each in found):
+            found.append(Entry(one))
+    return found
+
+
+def _leaders(entries: list[Entry], count: int, sign: float) -> list[Entry]:
+    """The best of those that were scored, still in their order."""
+    best = sorted(entries, key=lambda entry: -sign * entry.mean)[:count]
+    return [entry for entry in entries if entry in best]
+
+
+def _best(scored: list[Entry], sign: float) -> Entry | None:
+    return max(scored, key=lambda entry: sign * entry.mean, default=None)
+
+
+def _unraced(entries: list[Entry]) -> Entry:
+    """The simplest that did not fail: time was too short for any score."""
+    for entry in entries:
+        if entry.state != "failed":
+            return entry
+    raise PipelineError(f"train.estimator 'auto': no candidate can be fitted: {entries[0].why}: name an estimator")
+
+
+def _say(console: Console, chosen: Entry, entries: list[Entry], track: _Track, seconds: float) -> None:
+    scored = sum(entry.state == "scored" for entry in entries)
+    value = f", cross-validated {track.metric} {chosen.mean:.4f}" if chosen.scores else ", unraced: the time was too short"
+    console.print(f"            auto: {chosen.candidate.name}{value}, of {scored} candidates in {seconds:.0f} s", markup=False)
+    for entry in entries:
+        if entry.state in ("out of time", "failed"):
+            console.print(f"            auto: {entry.candidate.name} {entry.state}: {entry.why}", markup=False)

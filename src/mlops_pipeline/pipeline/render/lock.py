@@ -1,0 +1,62 @@
+"""``mlops.lock``: what results depend on that stands neither in the project's code nor in its settings, for DVC to see."""
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlops_pipeline import plugins
+from mlops_pipeline.config.pipeline import SECTIONS, Settings
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.pipeline.code_graph import PACKAGE
+
+FILE = "mlops.lock"
+VERSIONS, DEFAULTS = "versions", "defaults"
+
+DECISIVE = ("lightgbm", "numpy", "onnxmltools", "onnxruntime", "optuna", "pandera", "polars", "scikit-learn", "scipy", "skl2onnx", "skops")
+"""Libraries by which a result may differ from one version to the next."""
+
+_HEAD = "# Written by `mlops run`; keep it in Git. A stage runs again when these versions, or a default that it takes, change.\n"
+
+
+def lock_yaml() -> str:
+    """The text of ``mlops.lock`` as things are installed now: versions, and the default of every section that a file may leave out."""
+    content = {VERSIONS: _versions(), DEFAULTS: _defaults()}
+    return _HEAD + yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def named_settings(names: tuple[str, ...], settings: Settings, layout: Layout) -> list[dict[str, list[str]]]:
+    """Where DVC finds the settings of a stage: in the configuration, and what it leaves out, and versions, in ``mlops.lock``."""
+    params = [{layout.relative(layout.config): [name for name in names if name not in settings.left_out]}]
+    locked = [VERSIONS] if is_installed(layout) else []
+    locked += [f"{DEFAULTS}.{name}" for name in names if name in settings.left_out]
+    return [*params, {FILE: locked}] if locked else params
+
+
+def needs_lock(settings: Settings, layout: Layout) -> bool:
+    """Whether anything that this pipeline depends on stands in ``mlops.lock``."""
+    return is_installed(layout) or bool(settings.left_out)
+
+
+def is_installed(layout: Layout) -> bool:
+    """Whether this package is none of the project's own code, so that its version stands for it."""
+    home = Path(str(sys.modules[PACKAGE].__file__)).resolve()
+    return not home.is_relative_to(layout.project) or bool({"site-packages", "dist-packages"} & set(home.relative_to(layout.project).parts))
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in (plugins.DISTRIBUTION, *DECISIVE):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _defaults() -> dict[str, Any]:
+    fields = {field.alias or name: field.default for name, field in Settings.model_fields.items()}
+    defaults = {name: fields[name] for name in SECTIONS}
+    return {name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value for name, value in defaults.items()}

@@ -1,0 +1,101 @@
+"""What becomes of each column: a feature, the target, or left out and why. ``mlops init`` prints it, ``mlops run`` keeps it as data.
+
+``data/validation/NAME.columns.json`` holds ``{"columns": [{"name", "kind", "use", "why", "note", "alone", "others"}, …]}``, in the
+table's order: ``use`` is feature, target, time, key or left out; ``why`` says why it is left out, ``note`` what else there is to
+know; ``alone`` and ``others`` are ROC AUCs (null where not looked at): of the column alone, of all others together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline.files import read_json, write_json
+from mlops_pipeline.tables.leakage import Strong
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FEATURE, TARGET, TIME, KEY, LEFT_OUT = "feature", "target", "time", "key", "left out"
+
+
+@dataclass(frozen=True)
+class ColumnUse:
+    """One column: its kind, what it is used as, why it is left out, and what else there is to know."""
+
+    name: str
+    kind: str
+    use: str
+    why: str = ""
+    note: str = ""
+    alone: float | None = None
+    others: float | None = None
+
+    @property
+    def used(self) -> bool:
+        return self.use != LEFT_OUT
+
+
+def described_use(name: str, settings: Settings, kind: str = "", why: str = "", note: str = "") -> ColumnUse:
+    """What a column is used as by the settings; ``why`` it is left out where they do not say more."""
+    data = settings.dataset
+    if name not in data.columns:
+        return ColumnUse(name, kind, LEFT_OUT, why or "not described in dataset.columns", note)
+    kind = data.columns[name].kind
+    uses = {TARGET: (data.target,), FEATURE: feature_columns(settings), TIME: (data.time_column,), KEY: data.entity_key}
+    use = next((use for use, names in uses.items() if name in names), LEFT_OUT)
+    if use != LEFT_OUT:
+        return ColumnUse(name, kind, use, {TIME: "it orders the rows", KEY: "it names the rows"}.get(use, ""), note)
+    if name in data.known_after_outcome:
+        why = "known only after the outcome"
+    elif not why and name in settings.features.exclude:
+        why = "named in features.exclude"
+    elif not why and settings.features.include is not None:
+        why = "not named in features.include"
+    return ColumnUse(name, kind, LEFT_OUT, why or f"{_AN.get(kind, kind)} is no feature by itself: derive a number from it", note)
+
+
+def judged(use: ColumnUse, strong: Strong | None, *, trusted: bool = False) -> ColumnUse:
+    """The column's use, once it is known how well it predicts the target alone."""
+    if strong is None or use.use != FEATURE:
+        return use
+    figures = f"alone it tells the target with AUC {strong.alone:.3f}, all others together with {strong.others:.3f}"
+    use = replace(use, alone=round(strong.alone, 4), others=round(strong.others, 4))
+    if trusted or not strong.suspected:
+        return replace(use, note="; ".join(text for text in (use.note, f"{figures}: kept") if text))
+    remedy = f"put it under dataset.known_after_outcome, or write validate: {{trusted: [{use.name}]}}"
+    return replace(use, use=LEFT_OUT, why=f"suspected leak: {figures}: {remedy}")
+
+
+def write_columns(path: Path, uses: list[ColumnUse]) -> None:
+    write_json(path, {"columns": [asdict(use) for use in uses]})
+
+
+def read_columns(path: Path) -> list[ColumnUse]:
+    return [ColumnUse(**use) for use in read_json(path)["columns"]]
+
+
+def as_validated(settings: Settings, path: Path) -> Settings:
+    """The settings without the features that validation left out."""
+    left_out = [use.name for use in read_columns(path) if not use.used and use.name in feature_columns(settings)]
+    if not left_out:
+        return settings
+    features = settings.features.model_copy(update={"exclude": (*settings.features.exclude, *left_out)})
+    return settings.model_copy(update={"features": features})
+
+
+_AN = {"datetime": "a moment", "text": "free text"}
+
+
+def as_table(uses: list[ColumnUse]) -> Table:
+    """The columns for a terminal: those with something to say first in full, features without a word in one line."""
+    from rich.table import Table
+
+    table = Table(title="Columns", title_justify="left")
+    for heading in ("column", "kind", "used as", "why"):
+        table.add_column(heading, overflow="fold")
+    for use in uses:
+        table.add_row(use.name or "(no name)", use.kind, use.use, "; ".join(text for text in (use.why, use.note) if text))
+    return table

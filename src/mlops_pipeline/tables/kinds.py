@@ -1,0 +1,274 @@
+"""From what a column holds to its kind, and to whether a model should see it: what `mlops init` writes and `mlops run` keeps.
+
+A column is left out of the features, with the reason said, if it tells a row from every other rather than what the row is: a
+running number, an identifier, a table's index; if it says nothing: a constant, 98 % missing, equal to another column; or if
+it cannot be read as one thing: numbers that no model's 32 bits hold, dates of which nobody can tell the day from the month.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mlops_pipeline.config.dataset import Kind
+from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, number_of
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.tables.profile import MARKERS, Column
+
+ODD_SHARE = 0.005
+"""Up to this share of a column's values may be none of its kind: their rows are set aside, and that is said."""
+
+FEW_CATEGORIES = 50
+"""A text column with at most this many values, or half as many as rows, is a category; with more it is free text."""
+
+WORDS = 3
+"""Texts of at least so many words on average are free text, where there are more than a few of them."""
+
+UNIQUE = 0.9
+"""With a larger share of different values, a column of single words names its rows."""
+
+MISSING = 0.98
+"""With a larger share of nulls, a column says nothing."""
+
+FEW_CLASSES = 20
+"""A target of at most this many whole numbers, each several times, is one of classes."""
+
+MANY_CLASSES, RARE = 7, 0.01
+"""With more whole numbers than these, of which one is as rare as that, a target counts something."""
+
+_PAIRS = ({"true", "false"}, {"t", "f"}, {"yes", "no"}, {"y", "n"})
+_NULL_EVERYWHERE = frozenset({"NA", "NaN", "nan", "null", "NULL", "Null", "N/A", "n/a", "#N/A", "<NA>", "na", "NaT", "\\N"})
+"""Markers that are null in a column of categories too."""
+
+_INDEX = re.compile(r"|Unnamed: \d+|rownames|row\.names|row_names|\.\.\.1|__index_level_\d+__|index", re.IGNORECASE)
+_IDENTIFIER = set(re.findall(r"\w+", "id ids uuid guid key index rownames rowname rownum row nr no number nummer identifier recordid obs"))
+_TIME = set(re.findall(r"\w+", "year month week day date time period quarter age hour minute jahr monat woche tag"))
+_STATES = (
+    "AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR PA RI SC SD "
+    "TN TX UT VT VA WA WV WI WY DC PR AB BC MB NB NL NS NT NU ON PE QC SK YT"
+)
+"""States and provinces, among which NA is none."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """A column as it is described: its kind, how it is written, the texts that are null in it, why it is no feature, what to know."""
+
+    name: str
+    kind: Kind
+    format: str | None = None
+    nothing: tuple[tuple[str, int], ...] = ()
+    """Texts that stand for null here, and in how many rows."""
+    values: frozenset[str] = frozenset()
+    """Texts that elsewhere stand for null and are values here."""
+    left_out: str = ""
+    note: str = ""
+
+
+def described(columns: Mapping[str, Column], target: str) -> dict[str, Described]:
+    """Every column's description but the target's use; columns that are equal in every row are told from their first."""
+    made: dict[str, Described] = {}
+    first: dict[int, str] = {}
+    for place, (name, column) in enumerate(columns.items()):
+        one = _described(column)
+        if name != target:
+            twin = first.setdefault(column.content, name)
+            why = _no_feature(column, one, place)
+            if not why and twin != name:
+                why = f"equal to '{twin}' in every row"
+            one = _with(one, left_out=one.left_out or why)
+        made[name] = one
+    return made
+
+
+def task_of(column: Column, one: Described) -> tuple[str, Described]:
+    """The task that a target sets, and the target's description. Raises :class:`PipelineError` for one that cannot be learned."""
+    distinct, there = _distinct(column, one), _there(column, one)
+    if one.kind in ("number", "integer"):
+        if not _counts_as_classes(column, one, distinct, there):
+            note = f"taken as a quantity of {distinct} values: for classes write task: multiclass" if distinct <= FEW_CLASSES else one.note
+            return "regression", _with(one, left_out="", note=note)
+        if distinct > 2:
+            one = _with(one, note=f"its {distinct} numbers are taken as classes: for a quantity write task: regression")
+        kind: Kind = "integer" if column.whole else "category"
+        return ("binary" if distinct <= 2 else "multiclass"), _with(one, kind=kind, left_out="")
+    if column.beyond + column.infinite > 0:
+        raise PipelineError(f"--target {one.name}: holds numbers beyond a 32-bit float's 3.4e38: name another, such as its logarithm")
+    if one.kind == "datetime":
+        raise PipelineError(f"--target {one.name}: holds dates: name a column of numbers or of classes")
+    if distinct > FEW_CLASSES and distinct * 2 > there:
+        raise PipelineError(
+            f"--target {one.name}: holds {distinct:,} different texts in {there:,} rows: name a column of numbers or of classes"
+        )
+    return ("binary" if distinct <= 2 else "multiclass"), _with(one, kind="boolean" if one.kind == "boolean" else "category", left_out="")
+
+
+def _counts_as_classes(column: Column, one: Described, distinct: int, there: int) -> bool:
+    """Whether a target's numbers name classes: two, or a few whole ones, each in rows enough; not a count with a thin end."""
+    if distinct <= 2 or one.format is not None or not column.whole or column.few is None:
+        return distinct <= 2 and one.format is None
+    rarest = min(count for text, count in column.few.items() if number_of(text.strip(BLANKS)) is not None)
+    return distinct <= FEW_CLASSES and distinct * 5 <= there and not (distinct > MANY_CLASSES and rarest < max(5, RARE * there))
+
+
+def null_values(made: Mapping[str, Described]) -> tuple[str, ...]:
+    """The texts that stand for null in the table: the usual ones, but for those that are only ever values, and those found."""
+    found = dict.fromkeys(word for one in made.values() for word, _ in one.nothing)
+    values = {word for one in made.values() for word in one.values}
+    return (*(word for word in NULL_WORDS if word not in values or word in found), *(word for word in found if word not in NULL_WORDS))
+
+
+def _with(one: Described, **changes: object) -> Described:
+    return replace(one, **changes)  # type: ignore[arg-type]  # each is a field
+
+
+def _described(column: Column) -> Described:
+    """A column's kind, from all its values."""
+    name = column.name
+    if not column.there:
+        return Described(name, "text", left_out="every value is missing")
+    if column.held in ("truth", "moment"):
+        return Described(name, "boolean" if column.held == "truth" else "datetime")
+    if column.held in ("integer", "float", "text"):
+        one = _number(column) or _written_number(column)
+        if one is not None:
+            return one
+    if column.held == "text":
+        one = _truth(column) or _moment(column)
+        if one is not None:
+            return one
+    return _text(column)
+
+
+def _number(column: Column) -> Described | None:
+    """A column of plain numbers, or of digits that are none; None if it holds other things."""
+    nothing, rest = _markers(column)
+    there = column.there - sum(count for _, count in nothing)
+    if not column.numbers or rest > ODD_SHARE * there or column.zero_led:
+        return None
+    widest = max(-column.low, column.high)
+    if column.whole and not column.pointed and widest > LARGEST_INTEGER and not column.beyond:
+        return None
+    if column.beyond + column.infinite > ODD_SHARE * there:
+        what = f"numbers up to {widest:.3g}, beyond a 32-bit float's 3.4e38" if column.beyond else "infinite numbers"
+        return Described(column.name, "text", nothing=nothing, left_out=f"{what}: derive its logarithm")
+    kind: Kind = "integer" if column.whole and not column.pointed and widest <= LARGEST_INTEGER else "number"
+    return Described(column.name, kind, nothing=nothing, note=_set_aside(column, rest + column.beyond + column.infinite))
+
+
+def _written_number(column: Column) -> Described | None:
+    """A column of numbers with marks for thousands, a decimal comma or a unit; None if it holds other things."""
+    nothing, _ = _markers(column)
+    there = column.there - sum(count for _, count in nothing)
+    forms = [form for form, count in column.forms.items() if not form.startswith("%") and count >= (1 - ODD_SHARE) * there]
+    if not forms or column.zero_led:
+        return None
+    grouped = [form for form in forms if "1,234.5" in form]
+    form = (grouped or forms)[0]
+    note = _set_aside(column, there - column.forms[form])
+    other = next((one for one in forms if "1234,5" in one), None)
+    if grouped and other is not None:
+        note = f"'1,234' is read as 1234; if it means 1.234, write format: '{other}'"
+    return Described(column.name, "number", format=form, nothing=nothing, note=note)
+
+
+def _truth(column: Column) -> Described | None:
+    """A column of two words for true and false that belong together; None if it holds other things."""
+    if column.few is None:
+        return None
+    nothing, _ = _markers(column)
+    words = {word.strip().lower() for word in column.few} - {word.lower() for word, _ in nothing}
+    return Described(column.name, "boolean", nothing=nothing) if words in _PAIRS else None
+
+
+def _moment(column: Column) -> Described | None:
+    """A column of moments; None if it holds other things."""
+    nothing, _ = _markers(column)
+    there = column.there - sum(count for _, count in nothing)
+    enough = (1 - ODD_SHARE) * there
+    if column.moments and column.moments >= enough:
+        return Described(column.name, "datetime", nothing=nothing, note=_set_aside(column, there - column.moments))
+    forms = [form for form, count in column.forms.items() if form.startswith("%") and count >= enough]
+    if not forms:
+        return None
+    day_first = [form for form in forms if form.startswith(("%d/%m", "%d-%m"))]
+    month_first = [form for form in forms if form.startswith(("%m/%d", "%m-%d"))]
+    if day_first and month_first:
+        ask = f"no value tells the day from the month: write kind: datetime, format: '{day_first[0]}' or '{month_first[0]}'"
+        return Described(column.name, "text", left_out=ask)
+    return Described(column.name, "datetime", format=forms[0], nothing=nothing, note=_set_aside(column, there - column.forms[forms[0]]))
+
+
+def _text(column: Column) -> Described:
+    """A column of names, codes or words."""
+    few = column.few or {}
+    values: set[str] = set()
+    if "NA" in few and _country_codes(set(few) - {"NA"}):
+        values.add("NA")
+    nothing = tuple((word, few[word]) for word in MARKERS if word in few and word in _NULL_EVERYWHERE and word not in values)
+    values |= {word for word in NULL_WORDS if word in few and word not in dict(nothing)}
+    distinct = column.distinct - len(nothing)
+    there = column.there - sum(count for _, count in nothing)
+    free = distinct > FEW_CATEGORIES and (column.words >= WORDS or distinct * 2 > there)
+    return Described(column.name, "text" if free else "category", nothing=nothing, values=frozenset(values))
+
+
+def _markers(column: Column) -> tuple[tuple[tuple[str, int], ...], int]:
+    """What stands for null in a column where most is something else, and how many other odd values there are."""
+    held = column.few if column.few is not None else column.odd
+    nothing = tuple((word, held[word]) for word in MARKERS if word in held)
+    return nothing, column.odd_rows - sum(column.odd.get(word, 0) for word, _ in nothing)
+
+
+def _set_aside(column: Column, odd: int) -> str:
+    if not odd:
+        return ""
+    nothing = {word for word, _ in _markers(column)[0]}
+    example = next((word for word in column.odd if word not in nothing), "")
+    such = f" (such as '{example[:20]}')" if example else ""
+    return (
+        f"{odd:,} value{' is' if odd == 1 else 's are'} none of its kind{such}: {'its row is' if odd == 1 else 'their rows are'} set aside"
+    )
+
+
+def _country_codes(words: set[str]) -> bool:
+    """Whether words are codes of two letters for countries or continents, so that NA is Namibia or North America."""
+    codes = [word for word in words if re.fullmatch("[A-Z]{2}", word)]
+    return len(codes) >= max(3, 0.8 * len(words)) and any(code not in _STATES for code in codes)
+
+
+def _distinct(column: Column, one: Described) -> int:
+    if column.few is not None and one.kind in ("number", "integer"):
+        # 1 and 1.0 are one value.
+        return len({number_of(text.strip(BLANKS), one.format) for text in column.few} - {None})
+    return column.distinct - (len(one.nothing) if column.few is not None else 0)
+
+
+def _there(column: Column, one: Described) -> int:
+    return column.there - sum(count for _, count in one.nothing)
+
+
+def _no_feature(column: Column, one: Described, place: int) -> str:
+    """Why a column says nothing of use about its rows; empty if it may."""
+    distinct, there = _distinct(column, one), _there(column, one)
+    if there < (1 - MISSING) * column.rows:
+        return f"{1 - there / column.rows:.0%} missing"
+    if distinct <= 1:
+        return "constant"
+    words = _name_words(column.name)
+    all_differ = column.distinct >= 0.99 * column.there and there > 1
+    is_index = place == 0 and _INDEX.fullmatch(column.name) is not None
+    if column.steps in ({1.0}, {-1.0}) and not words & _TIME:
+        return "running number, the table's index" if is_index else "running number"
+    if is_index and all_differ:
+        return "the table's index"
+    named = one.kind != "number" and bool(words & _IDENTIFIER) and all_differ
+    coded = one.kind == "text" and (column.words < WORDS) and distinct >= UNIQUE * there
+    return f"identifier: {distinct:,} different values in {there:,} rows" if named or coded else ""
+
+
+def _name_words(name: str) -> set[str]:
+    """The words of a column's name: those of ``customerId`` are customer and id."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z]+", " ", name).lower()
+    return {*spaced.split(), *(("id",) if re.search(r"[a-z]id$", spaced) and len(spaced) < 8 else ())}

@@ -1,0 +1,110 @@
+"""What a file is by its first bytes, whatever it is called; a packed one is read as what is in it."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import tempfile
+import zipfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Literal
+
+Form = Literal["text", "parquet", "excel", "json"]
+
+PACKED = 3
+"""How often a file may be packed."""
+
+_CONTROLS = re.compile(rb"[\x00\x02-\x08\x0e-\x1a\x1c\x1d]")
+_EXCEL_PARTS = ("xl/workbook.xml", "xl/workbook.bin", "content.xml")
+_NO_TABLE = {
+    b"SQLite format 3\x00": "is a SQLite database: give an SQL query with sql: … and uri: …",
+    b"%PDF": "is a PDF: give a table",
+    b"ARROW1": "is an Arrow file: store it as Parquet",
+    b"<!DOCTYPE": "is a page of HTML: give a table",
+    b"<html": "is a page of HTML: give a table",
+    b"<?xml": "is XML: give a table",
+    b"\x28\xb5\x2f\xfd": "is packed by zstd: unpack it, or pack it by gzip",
+    b"\x93NUMPY": "is an array of NumPy's: store it as Parquet with names of columns",
+}
+
+
+def opened(path: Path, stack: ExitStack) -> IO[bytes]:
+    """The bytes of a file's content, unpacked; raises :class:`ValueError` for what is no table."""
+    stream: IO[bytes] = stack.enter_context(path.open("rb"))
+    for _ in range(PACKED):
+        inner = _unpacked(stream, stack)
+        if inner is None:
+            break
+        stream = inner
+    return stream
+
+
+def seekable(path: Path, stack: ExitStack) -> IO[bytes]:
+    """The same, to be read from any place: a packed file is unpacked into a temporary one."""
+    stream = opened(path, stack)
+    if isinstance(stream, io.BufferedReader):
+        return stream
+    whole: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the caller's stack closes it
+    shutil.copyfileobj(stream, whole)
+    whole.seek(0)
+    return whole
+
+
+def form_of(path: Path) -> Form:
+    """What a file is by its first bytes, once it is unpacked; raises :class:`ValueError` for what is no table."""
+    with ExitStack() as stack:
+        stream = opened(path, stack)
+        head = stream.read(4096)
+        if head.startswith(b"PAR1"):
+            return "parquet"
+        if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+            return "excel"
+        for mark, what in _NO_TABLE.items():
+            if head.lstrip().lower().startswith(mark.lower()):
+                raise ValueError(what)
+        if len(_CONTROLS.findall(head)) > 0.01 * len(head) and not _is_wide(head):
+            raise ValueError("is no text: it holds bytes that are no signs")
+        bare = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if bare.startswith(b"{") or (bare.startswith(b"[") and bare[1:].lstrip()[:1] in (b"{", b"]")):
+            return "json" if _is_json(bare) else "text"
+    return "text"
+
+
+def _is_wide(head: bytes) -> bool:
+    """Whether a text has two or four bytes a sign."""
+    return head.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")) or max(head[::2].count(0), head[1::2].count(0)) > 0.2 * len(head)
+
+
+def _is_json(head: bytes) -> bool:
+    """Whether text that begins with a bracket is records of JSON: its first key is quoted."""
+    return head.lstrip(b"[{ \t\r\n")[:1] in (b'"', b"}", b"]", b"")
+
+
+def _unpacked(stream: IO[bytes], stack: ExitStack) -> IO[bytes] | None:
+    """What is packed into a stream, or None if nothing is."""
+    head = stream.read(8)
+    stream.seek(0)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        archive = stack.enter_context(zipfile.ZipFile(stream))
+        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+        if any(part in names for part in _EXCEL_PARTS):
+            stream.seek(0)
+            return None
+        if len(names) != 1:
+            raise ValueError(f"the archive holds {len(names)} files instead of one")
+        return archive.open(names[0])
+    if head.startswith(b"\x1f\x8b"):
+        import gzip
+
+        return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]  # a binary stream in all but type
+    if head.startswith(b"BZh"):
+        import bz2
+
+        return bz2.BZ2File(stream)
+    if head.startswith(b"\xfd7zXZ\x00"):
+        import lzma
+
+        return lzma.LZMAFile(stream)
+    return None

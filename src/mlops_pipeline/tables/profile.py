@@ -1,0 +1,297 @@
+"""What each column of a table holds: all rows, one pass, a chunk at a time, in bounded memory."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.contract.values import BLANKS, LARGEST, number_of
+from mlops_pipeline.tables.cast import as_moments, as_numbers, as_text
+from mlops_pipeline.tables.source import Chunk
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FEW = 1000
+"""Up to this many different values of a column are kept, each with its count."""
+
+ODD = 200
+"""Up to this many different texts that are no numbers are kept, each with its count."""
+
+SAMPLE = 300
+"""So many different values tell in which ways a column may be written; all values tell in which it is."""
+
+MOST = 0.9
+"""The share of the first values that a way of writing has to read to be looked at in all others."""
+
+ROWS_AT_ONCE = 200_000
+
+THREADS = 2
+"""More would hold more of a chunk's copies at once than they gain."""
+
+SKETCH = 1 << 16
+"""So many hashes of a column are kept: enough to tell its different values to half a percent."""
+
+MARKERS = ("NA", "NaN", "nan", "null", "NULL", "None", "N/A", "n/a", "#N/A", "<NA>", "na", "NaT", "\\N", "?", "-", "--", ".", "nil", "Null")
+"""Texts that may stand for null; what else stands in a column says whether they do."""
+
+_DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
+_SHORT = ("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y")
+_WORDY = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%b %d %Y")
+_HOURS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
+MOMENT_FORMS = tuple(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS))
+
+_ISO = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
+_UNITS = r"(?:[$€£¥₹₽₩₺]|US\$|R\$|USD|EUR|GBP|CHF|JPY|kr\.?|zł|Kč|Ft|lei)"
+_BLANK = "[ \u00a0\u202f]"
+_DIGITS = "(?P<digits>[0-9.,'’ \u00a0\u202f]*[0-9])"
+_BEFORE = f"(?P<before>{_UNITS})?{_BLANK}?[+-]?"
+_AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|{_UNITS})|{_BLANK}[^\W\d_]{{1,6}}[²³]?|{_BLANK}?°[CF]?)?"
+_AMOUNT = re.compile(f"[+-]?{_BEFORE}{_DIGITS}{_AFTER}")
+_SPELLINGS = ("1234.5", "1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5")
+
+
+@dataclass
+class Column:
+    """What one column holds. Counts are of rows; ``nulls`` are empty cells, null and NaN: what else may mean null is a value here."""
+
+    name: str
+    held: str = "nothing"
+    """How it is stored: text, integer, float, truth, moment, other, nothing."""
+    rows: int = 0
+    nulls: int = 0
+    few: dict[str, int] | None = field(default_factory=dict)
+    """Every value as text, with its count; None if there are more than ``FEW``."""
+    numbers: int = 0
+    odd: dict[str, int] = field(default_factory=dict)
+    """Texts that are no plain numbers."""
+    odd_rows: int = 0
+    low: float = float("inf")
+    high: float = float("-inf")
+    whole: bool = True
+    """Whether every number is whole."""
+    pointed: bool = False
+    """Whether a number was written with a point or an exponent, or stored as a float."""
+    zero_led: bool = False
+    """Whether a number was written with a zero before its digits."""
+    infinite: int = 0
+    beyond: int = 0
+    """Numbers that a 32-bit float does not hold."""
+    steps: set[float] = field(default_factory=set)
+    """Differences of numbers in neighbouring rows, two of them at most."""
+    forms: dict[str, int] = field(default_factory=dict)
+    """In which ways numbers or moments may be written, with how many values are."""
+    moments: int = 0
+    """Values that are moments by ISO 8601."""
+    words: float = 0.0
+    """Words of a text, on average over its first values."""
+    content: int = 0
+    """Equal for columns that are equal in every row."""
+    looked: bool = False
+    late: bool = False
+    """Whether ways of writing showed after the first chunk: another pass would count them."""
+    _hashes: Any = ()
+    _kept: int = 1
+    _last: float | None = None
+
+    @property
+    def there(self) -> int:
+        """Rows that have a value."""
+        return self.rows - self.nulls
+
+    @property
+    def distinct(self) -> int:
+        """How many different values there are, to half a percent where there are many."""
+        return len(self.few) if self.few is not None else min(len(self._hashes) * self._kept, self.there)
+
+    def add(self, values: pl.Series) -> None:
+        """Take one chunk's values into account."""
+        import polars as pl
+
+        if values.dtype.is_float():
+            values = values.fill_nan(None)
+        self._mark(values.hash())
+        self.rows += len(values)
+        self.nulls += values.null_count()
+        if values.null_count() == len(values):
+            return
+        self.held = _held(values.dtype)
+        present = values.drop_nulls()
+        seen = present.value_counts(name="\0count").get_columns() if self.few is not None else None
+        if seen is not None:
+            self._count(seen[0], seen[1])
+        if self.held == "text":
+            # What is true of a value is true of its every row.
+            often = seen is not None and len(seen[0]) * 4 <= len(present)
+            text, counts = seen if often and seen is not None else (present, None)
+            self._text(text.cast(pl.String).str.strip_chars(BLANKS), counts)
+        elif self.held in ("integer", "float"):
+            self._numbers(present.cast(pl.Float64, strict=False), None)
+            self.pointed |= self.held == "float"
+        if len(self.steps) < 2 and self.held in ("text", "integer", "float"):
+            self._step((values.cast(pl.String) if self.held == "text" else values).cast(pl.Float64, strict=False))
+
+    def _mark(self, hashes: pl.Series) -> None:
+        import numpy as np
+
+        raw = hashes.to_numpy()
+        places = np.arange(self.rows, self.rows + len(raw), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
+        self.content = (self.content + int((raw * places).sum(dtype=np.uint64))) % 2**64
+        if self.few is not None and self.rows:
+            return  # few values are counted, not estimated
+        thinned = hashes if self._kept == 1 else hashes.filter(hashes % self._kept == 0)
+        self._hashes = np.union1d(self._hashes, thinned.unique().to_numpy())
+        while len(self._hashes) > SKETCH:
+            self._kept *= 2
+            self._hashes = self._hashes[self._hashes % np.uint64(self._kept) == 0]
+
+    def _count(self, seen: pl.Series, counts: pl.Series) -> None:
+        if self.few is None or len(seen) > FEW:
+            self.few = None
+            return
+        for value, count in zip(as_text(seen), counts, strict=True):
+            self.few[value] = self.few.get(value, 0) + count
+        if len(self.few) > FEW:
+            self.few = None
+
+    def _step(self, numbers: pl.Series) -> None:
+        if numbers.null_count():
+            self.steps = {0.0, 1.0}  # no running number
+            return
+        self.steps |= set(numbers.diff().drop_nulls().unique().head(2).to_list())
+        if self._last is not None:
+            self.steps.add(numbers[0] - self._last)
+        self._last = numbers[-1]
+
+    def _text(self, text: pl.Series, counts: pl.Series | None) -> None:
+        """Look at texts without blanks around; ``counts`` says how many rows each stands for, one where it is None."""
+        sample = _without_markers(text.head(50 * SAMPLE).unique(maintain_order=True)).head(SAMPLE)
+        first = not self.looked and len(sample) > 0
+        if first:
+            self.looked = True
+            self.words = float(sample.str.count_matches(r"\S+").mean() or 0)  # type: ignore[arg-type]  # a mean of counts
+            if as_numbers(sample, "number").null_count():
+                self.forms |= dict.fromkeys([*number_forms(sample.to_list()), *moment_forms(sample)], 0)
+        if self.numbers or first or not self.looked:
+            odd = self._plain(text, counts)
+            if not first and len(odd) and self.numbers and not self.forms:
+                fresh = _without_markers(odd.unique(maintain_order=True)).head(SAMPLE)
+                self.late |= bool(number_forms(fresh.to_list()))
+        else:
+            self.odd_rows += len(text) if counts is None else int(counts.sum())
+        for form in list(self.forms):
+            read = as_moments(text, form) if form.startswith("%") else as_numbers(text, "number", (), form)
+            self.forms[form] += _weight(read.is_not_null(), counts)
+            if read.null_count() * 2 > len(read):
+                del self.forms[form]
+        if self.moments or (first and bool(sample.str.contains(_ISO).any())):
+            self.moments += _weight(as_moments(text).is_not_null(), counts)
+
+    def _plain(self, text: pl.Series, counts: pl.Series | None) -> pl.Series:
+        """Count the plain numbers; gives the texts that are none."""
+        import polars as pl
+
+        numbers = text.cast(pl.Float64, strict=False).fill_nan(None)
+        odd = text.filter(numbers.is_null())
+        how_often = counts.filter(numbers.is_null()) if counts is not None else None
+        self.odd_rows += len(odd) if how_often is None else int(how_often.sum())
+        if len(self.odd) <= ODD and len(odd):
+            weights = pl.Series("\0n", [1], dtype=pl.UInt32).new_from_index(0, len(odd)) if how_often is None else how_often.alias("\0n")
+            named = pl.DataFrame([odd.alias("\0t"), weights]).group_by("\0t", maintain_order=True).agg(pl.col("\0n").sum())
+            for word, count in named.head(ODD + 1 - len(self.odd)).iter_rows():
+                self.odd[word] = self.odd.get(word, 0) + count
+        good = numbers.is_not_null()
+        if good.any():
+            kept = text if good.all() else text.filter(good)
+            self.zero_led = self.zero_led or bool(kept.str.contains(r"^[+-]?0[0-9]").any())
+            if self.whole and not self.pointed:
+                self.pointed = bool(kept.str.contains(r"[.eE]").any())
+            self._numbers(numbers.filter(good), None if counts is None else counts.filter(good))
+        return odd
+
+    def _numbers(self, numbers: pl.Series, counts: pl.Series | None) -> None:
+        """Look at plain numbers without null."""
+        self.numbers += len(numbers) if counts is None else int(counts.sum())
+        low, high = float(numbers.min()), float(numbers.max())  # type: ignore[arg-type]  # numbers, at least one
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        if max(-low, high) > LARGEST:
+            self.infinite += _weight(numbers.is_infinite(), counts)
+            self.beyond += _weight((numbers.abs() > LARGEST) & numbers.is_finite(), counts)
+        self.whole = self.whole and bool((numbers == numbers.round()).all())
+
+
+def profiled(read: Callable[[], Iterable[Chunk]]) -> dict[str, Column]:
+    """What every column holds, from all rows of a table that is read without any word for null but the empty one.
+
+    It is read again only where a column's later chunks are written in a way that its first one does not show.
+    """
+    columns = _profile((chunk.frame for chunk in read()), {})
+    late = {name: number_forms(list(column.odd)) for name, column in columns.items() if column.late}
+    return _profile((chunk.frame for chunk in read()), late) if any(late.values()) else columns
+
+
+def profile_of(table: pl.DataFrame) -> dict[str, Column]:
+    """What every column of a table in memory holds."""
+    return _profile(table.iter_slices(ROWS_AT_ONCE), {})
+
+
+def _profile(frames: Iterable[pl.DataFrame], forms: Mapping[str, list[str]]) -> dict[str, Column]:
+    columns: dict[str, Column] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        for frame in frames:
+            for name in frame.columns:
+                columns.setdefault(name, Column(name, forms=dict.fromkeys(forms.get(name, ()), 0)))
+            list(pool.map(lambda values: columns[values.name].add(values), frame))
+    return columns
+
+
+def number_forms(sample: list[str]) -> list[str]:
+    """The ways in which numbers that are not plain may be written, told by how 1234.5 is; each reads most of the sample."""
+    amounts = [match for text in sample if (match := _AMOUNT.fullmatch(text)) is not None]
+    before = {match["before"] or "" for match in amounts}
+    after = {match["after"] or "" for match in amounts}
+    if not amounts or len(before - {""}) > 1 or len({unit.strip(BLANKS) for unit in after} - {""}) > 1:
+        return []
+    marked = any(not match["digits"].isdigit() for match in amounts)
+    forms = [f"{max(before, key=len)}{number}{max(after, key=len)}" for number in (_SPELLINGS if marked else _SPELLINGS[:1])]
+    most = max(MOST * len(sample), 1)
+    return [form for form in forms if form != "1234.5" and sum(number_of(text, form) is not None for text in sample) >= most]
+
+
+def moment_forms(sample: pl.Series) -> list[str]:
+    """The ways in which texts may be moments; each reads most of the sample."""
+    dated = sample.str.contains(r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b")
+    if not dated.sum() or int(dated.sum()) < MOST * len(sample):
+        return []
+    # A year of two digits would be one of the first century.
+    long = sample.str.contains(r"[0-9]{4}").sum() >= MOST * len(sample)
+    forms = [form for form in MOMENT_FORMS if ("%Y" in form) == long]
+    if long and sample.str.contains(r"^[0-9]{4}").any():
+        forms = [form for form in forms if form.startswith("%Y")]
+    return [form for form in forms if as_moments(sample, form).is_not_null().sum() >= MOST * len(sample)]
+
+
+def _held(held: pl.DataType) -> str:
+    import polars as pl
+
+    if held == pl.Boolean:
+        return "truth"
+    if held.is_integer():
+        return "integer"
+    if held.is_numeric():
+        return "float"
+    if held == pl.Date or isinstance(held, pl.Datetime):
+        return "moment"
+    return "text" if held in (pl.String, pl.Categorical, pl.Enum) or isinstance(held, pl.Enum) else "other"
+
+
+def _without_markers(text: pl.Series) -> pl.Series:
+    return text.filter(~text.is_in(list(MARKERS)))
+
+
+def _weight(where: pl.Series, counts: pl.Series | None) -> int:
+    return int(where.sum()) if counts is None else int(counts.filter(where).sum())

@@ -1,0 +1,242 @@
+"""A project of one's own: the built wheel in an environment of its own, a folder made by `mlops new`, and every command typed in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from tests.conftest import BIN, REPOSITORY, lacking, unused_port, wait_for
+from tests.integration_tests.clients import post
+from tests.integration_tests.conftest import is_healthy, stop
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A folder, and an environment that knows the package from its wheel alone."""
+
+    folder: Path
+    programs: Path
+
+    @property
+    def environ(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_", "COV_", "DVC_", "PYTHON", "VIRTUAL"))}
+        return {
+            **kept,
+            "PATH": f"{self.programs}{os.pathsep}{BIN}{os.pathsep}{os.environ['PATH']}",
+            "MLOPS": "",
+            "HOME": str(self.folder.parent),
+        }
+
+    def type(self, line: str, code: int = 0) -> str:
+        """What a line typed in the folder says; it ends with ``code``."""
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == code, f"{line}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def change(self, path: str, **keys: object) -> None:
+        file = self.folder / path
+        file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **keys}, sort_keys=False))
+
+
+def write_visits(path: Path, rows: int = 400) -> None:
+    """Visits to a shop: words, figures and whether something was bought, which they half explain."""
+    import numpy as np
+
+    rng = np.random.default_rng(3)
+    minutes, way = rng.gamma(3, 4, rows).round(4), rng.choice(["on foot", "by bus", "by car"], rows)
+    bought = minutes + 8 * (way == "by car") + rng.normal(0, 3, rows) > 15
+    frame = {"minutes": minutes, "way": way, "bags": rng.integers(0, 5, rows), "bought": np.where(bought, "yes", "no")}
+    pl.DataFrame(frame).write_csv(path)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a fresh environment: the wheel, and beside it the libraries of this one."""
+    place = tmp_path_factory.mktemp("wheel")
+    uv = shutil.which("uv", path=f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    if uv is None:
+        lacking("uv", "pip install uv")
+    build = [str(uv), "build", "--quiet", "--wheel", "--out-dir", str(place), str(REPOSITORY)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    if done.returncode and "hatchling" in done.stderr and "Failed to" in done.stderr:
+        lacking("hatchling, which builds the wheel,", "let uv fetch it once: uv build --wheel")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = place.glob("*.whl")
+    subprocess.run([str(uv), "venv", "--quiet", "--python", sys.executable, str(place / "venv")], check=True)
+    python = place / "venv/bin/python"
+    subprocess.run([str(uv), "pip", "install", "--quiet", "--no-deps", "--offline", "--python", str(python), str(wheel)], check=True)
+    (libraries,) = (place / "venv/lib").glob("python*/site-packages")
+    (libraries / "beside.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return place / "venv/bin"
+
+
+@pytest.fixture(scope="module")
+def shop(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A project that `mlops new` has made, and that has run."""
+    place = tmp_path_factory.mktemp("own")
+    write_visits(place / "visits.csv")
+    told = Shop(place, installed).type("mlops new shop --data visits.csv --target bought")
+    assert "next: cd shop && mlops run" in told
+    made = Shop(place / "shop", installed)
+    assert made.type("git status --porcelain") == ""
+    assert made.type("git log --oneline").count("\n") == 1
+    assert "roc_auc" in made.type("make run")
+    return made
+
+
+@pytest.fixture(scope="module")
+def address(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where `mlops serve`, typed in the project, answers."""
+    port, log = unused_port(), tmp_path_factory.mktemp("serve") / "log"
+    with log.open("wb") as stream:
+        server = subprocess.Popen([shop.programs / "mlops", "serve", "--port", str(port)], cwd=shop.folder, env=shop.environ, stderr=stream)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: is_healthy(f"{url}/ready"), 30, f"a server ({log.read_text()})")
+        yield url
+    finally:
+        stop(server)
+
+
+def test_what_a_run_says_to_type_works_as_it_stands(shop: Shop) -> None:
+    told = shop.type("mlops run")
+    assert told.count("up to date") == 6
+    commands = re.findall(r"^(?:predict|watch) +(mlops .+)$", told, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        shop.type(command)
+    assert (shop.folder / "data/monitoring/report.html").is_file()
+    assert "prediction" in pl.read_csv(shop.folder / "data/predictions.csv").columns
+    assert (shop.folder / re.findall(r"^report +(.+)$", told, re.MULTILINE)[0]).is_file()
+
+
+def test_a_request_is_answered_and_recorded(shop: Shop, address: str) -> None:
+    status, said, _ = post(f"{address}/predict", {"records": [{"minutes": 31.5, "way": "by car", "bags": 1}]})
+    assert (status, said["predictions"][0]["probabilities"]["yes"] > 0.5) == (200, True)
+    wait_for(lambda: "yes" in shop.type("mlops records show"), 10, "the record")
+
+
+def test_every_other_command_finds_what_is_there(shop: Shop) -> None:
+    assert "champion" in shop.type("mlops models list")
+    assert "version 1" in shop.type("cd data && mlops models show")
+    assert "lightgbm" in shop.type("mlops parts")
+    assert json.loads(shop.type("mlops config"))["dataset"]["source"]["path"] == "data/visits.csv"
+    assert json.loads(shop.type("mlops config --serving"))["pipeline"] == "training_config.yaml"
+    assert "requirements.txt is missing" not in shop.type("mlops doctor")
+    assert "2 passed" in shop.type("python -m pytest -p no:cacheprovider")
+    assert "up to date" in shop.type("dvc status")
+    shop.type("dvc repro")
+    assert shop.type("git status --porcelain --untracked-files=all").replace("A  ", "?? ").split("?? ")[1:] == [
+        "data/validation/shop.schema.yaml\n",
+        "dvc.lock\n",
+        "models/artifacts/metrics.json\n",
+    ]
+
+
+def test_versions_are_the_environment_and_the_users_files_are_code(shop: Shop, tmp_path: Path) -> None:
+    copy = Shop(tmp_path / "copy", shop.programs)
+    shutil.copytree(shop.folder, copy.folder)
+    assert "site-packages" not in (copy.folder / "dvc.yaml").read_text()
+    lock = copy.folder / "mlops.lock"
+    own = copy.folder / "src/own_parts.py"
+    own.write_text(re.sub(r"^# ?", "", own.read_text(), flags=re.MULTILINE))
+    copy.change("configs/training_config.yaml", plugins=["src/own_parts.py"], evaluate={"metrics": ["cost"]})
+    assert "code: src/own_parts.py" in copy.type("mlops status")
+    assert "src/own_parts.py" in (copy.folder / "dvc.yaml").read_text()
+    copy.change("configs/training_config.yaml", evaluate={}, tuning={"trials": 2})
+    assert "tuning: unset → {'trials': 2}" in copy.type("mlops status")
+    locked = yaml.safe_load(lock.read_text())
+    recorded = copy.folder / "dvc.lock"
+    recorded.write_text(recorded.read_text().replace(f"lightgbm: {locked['versions']['lightgbm']}", "lightgbm: 3.9.9"))
+    assert f"environment: lightgbm: 3.9.9 → {locked['versions']['lightgbm']}" in copy.type("mlops status")
+
+
+def test_a_section_that_is_taken_out_makes_its_stages_stale(shop: Shop, tmp_path: Path) -> None:
+    copy = Shop(tmp_path / "copy", shop.programs)
+    shutil.copytree(shop.folder, copy.folder)
+    config = copy.folder / "configs/training_config.yaml"
+    content = yaml.safe_load(config.read_text())
+    content.pop("split")
+    config.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert "split" in re.findall(r"▸ (\w+) +stale", copy.type("mlops status"))
+    assert "split" in copy.type("dvc status")
+
+
+def test_dvc_does_not_work_by_a_file_that_is_older_than_the_settings(shop: Shop, tmp_path: Path) -> None:
+    copy = Shop(tmp_path / "copy", shop.programs)
+    shutil.copytree(shop.folder, copy.folder)
+    copy.change("configs/training_config.yaml", tuning={"trials": 2})
+    assert "run `mlops render`" in copy.type("dvc repro", code=255)
+    copy.type("mlops render")
+    assert re.findall(r"^(\w+):$", copy.type("dvc status"), re.MULTILINE) == ["settings", "train"]
+
+
+def test_a_folder_that_is_not_empty_keeps_what_is_in_it(installed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my shop (2)"
+    folder.mkdir()
+    write_visits(folder / "visits.csv")
+    (folder / "secret.txt").write_text("mine")
+    made = Shop(folder, installed)
+    made.type("mlops new . --data visits.csv --target bought")
+    assert yaml.safe_load((folder / "configs/training_config.yaml").read_text())["name"] == "my_shop__2"
+    assert made.type("git status --porcelain") == "?? secret.txt\n"
+    assert "README.md is there already" in made.type("mlops new . --data visits.csv --target bought", code=2).replace(
+        "Makefile", "README.md"
+    )
+    assert "no column 'bougth'" in made.type("mlops new sub --data visits.csv --target bougth", code=2)
+    assert not (folder / "sub").exists()
+
+
+def test_upgrade_shows_what_it_writes_and_leaves_what_the_user_changed(shop: Shop, tmp_path: Path) -> None:
+    copy = Shop(tmp_path / "copy", shop.programs)
+    shutil.copytree(shop.folder, copy.folder)
+    assert "the project is up to date" in copy.type("mlops upgrade")
+    makefile, ignored, pins = copy.folder / "Makefile", copy.folder / ".gitignore", copy.folder / "requirements.txt"
+    makefile.write_text("run:\n\techo mine\n")
+    ignored.write_text("/mine/\n/mlflow/\n")
+    pins.write_text("mlops-pipeline==0.0.1\nmine==1\n")
+    refused = copy.type("mlops upgrade < /dev/null", code=2)
+    assert "-mlops-pipeline==0.0.1\n+mlops-pipeline==0.1.0\n mine==1\n" in refused
+    assert "nothing is written without a yes" in refused
+    told = copy.type("mlops upgrade --yes")
+    assert "Makefile was changed by you: it is left as it is" in told
+    assert "+/data/raw/" in told
+    assert makefile.read_text() == "run:\n\techo mine\n"
+    assert ignored.read_text().startswith("/mine/\n/mlflow/\n")
+    assert pins.read_text() == "mlops-pipeline==0.1.0\nmine==1\n"
+    copy.type("mlops upgrade --yes --overwrite")
+    assert "mlops run" in makefile.read_text()
+
+
+def test_a_project_without_a_table_takes_one_later(installed: Path, tmp_path: Path) -> None:
+    assert "mlops init --input FILE --target COLUMN" in Shop(tmp_path, installed).type("mlops new later")
+    made = Shop(tmp_path / "later", installed)
+    write_visits(made.folder / "data/visits.csv")
+    assert "1 skipped" not in made.type("mlops init --input data/visits.csv --target bought && python -m pytest -p no:cacheprovider")
+    content = yaml.safe_load((made.folder / "configs/training_config.yaml").read_text())
+    assert (content["name"], content["dataset"]["source"]["path"], "paths" in content) == ("later", "data/visits.csv", False)
+    made.type("mlops run --to ingest")
+
+
+def test_the_flights_are_an_example_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    Shop(tmp_path, installed).type("mlops new flights --example flights")
+    made = Shop(tmp_path / "flights", installed)
+    assert (made.folder / "configs/training_config.yaml").read_text() == (REPOSITORY / "configs/training_config.yaml").read_text()
+    assert made.type("mlops status").count("never run") == 6
+    assert made.type("git status --porcelain") == ""

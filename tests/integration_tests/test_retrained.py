@@ -1,0 +1,102 @@
+"""New rows every month: one command trains again on a window that has moved, judges it fairly, and serves a fit on all rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from mlops_pipeline.files import read_json
+from mlops_pipeline.inference.scorer import load_scorer
+from mlops_pipeline.registry.versions import JUDGED_MODEL_TAG, MODEL_TAG, content_digest
+from tests.conftest import Project, make_project
+from tests.model_tests.workbench import model_digest
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("retrained")]
+
+LATER = "2024-03-26"
+"""Rows from this day on come later."""
+
+
+@pytest.fixture(scope="module")
+def early(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that has trained on what there was before, served as a fit on all of it."""
+    project = make_project(tmp_path_factory.mktemp("early") / "project")
+    table = pl.read_csv(project.folder / "table.csv")
+    table.write_csv(project.folder / "whole.csv")
+    table.filter(pl.col("day") < LATER).write_csv(project.folder / "table.csv")
+    project.change(
+        split={"test_from": None, "test_last": "2w"},
+        registry={"refit_on_all": True},
+        gate={"champion_margin": 1.0, "beat_baseline_by": None},
+    )
+    project.run()
+    return project
+
+
+def best(project: Project) -> Path:
+    return project.folder / "models/registry/best_model"
+
+
+def contract(project: Project, place: str = "models/registry/best_model") -> dict[str, Any]:
+    return read_json(project.folder / place / "training.json")
+
+
+def versions(project: Project) -> list[Any]:
+    from mlops_pipeline.config.pipeline import load_settings
+    from mlops_pipeline.layout import layout_of
+    from mlops_pipeline.registry.champion import registered_model
+
+    settings = load_settings(project.config)
+    return registered_model(settings, layout_of(settings, project.config, project.folder)).versions()
+
+
+def test_what_is_served_was_fitted_on_all_rows_and_says_whose_figures_it_shows(early: Project) -> None:
+    served, judged = contract(early), read_json(early.folder / "models/artifacts/training.json")
+    split = read_json(early.folder / "data/processed/small.split.json")
+    assert served["train_rows"] == split["train_rows"] + split["test_rows"]
+    assert served["params"] == judged["params"]
+    assert (served["fitted_until"], judged["fitted_until"]) == ("2024-03-25", "2024-03-11")
+    assert served["judged_sha256"] == judged["model_sha256"] != served["model_sha256"]
+    # What is expected of it, its twin and its digests are those of what is served; the judged fit lies beside it.
+    assert load_scorer(best(early)).engine.name == "onnx"
+    assert model_digest(best(early) / "judged") == judged["model_sha256"]
+    (version,) = versions(early)
+    assert version.content_sha256 == content_digest(best(early))
+    assert version.tags[MODEL_TAG] == served["model_sha256"]
+    assert version.tags[JUDGED_MODEL_TAG] == judged["model_sha256"]
+    card = (best(early) / "MODEL_CARD.md").read_text()
+    assert "These figures are not those of the weights that are served" in card
+    evaluation = read_json(best(early) / "evaluation.json")
+    assert evaluation["refit"]["rows"] == served["train_rows"]
+    assert evaluation["test_sha256"] == split["test_sha256"]
+    # Once more, stale or not: nothing new is made.
+    early.run("--from", "register")
+    assert [one.content_sha256 for one in versions(early)] == [version.content_sha256]
+
+
+def test_rows_of_a_new_fortnight_are_one_command_and_a_fair_comparison(early: Project, tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", tmp_path / "project/pipeline.yaml")
+    shutil.copytree(early.folder, project.folder)
+    shutil.copy(project.folder / "whole.csv", project.folder / "table.csv")
+    project.run()
+    assert read_json(project.folder / "data/processed/small.split.json")["test_span"] == "2024-03-27 to 2024-04-09"
+    compared = read_json(project.folder / "models/artifacts/evaluation/evaluation.json")["champion"]
+    assert (compared["comparable"], compared["fit"], compared["rows"]) == (True, "served", 56)
+    assert contract(project)["fitted_until"] == "2024-04-09"
+    # Back to a day when the champion's rows were still to come: its judged fit has seen fewer of them.
+    said = project.run("--as-of", "2024-04-06", "--to", "evaluate").stdout
+    assert "as of 2024-04-06" in said
+    compared = read_json(project.folder / "models/artifacts/evaluation/evaluation.json")["champion"]
+    assert (compared["fit"], compared["rows"]) == ("judged", 40), "of 2024-03-23 to 2024-04-05 it had seen what is before 2024-03-27"
+    # And to one when it had seen them all: then nobody can say.
+    done = project.run("--as-of", "2024-03-20")
+    registration = json.loads((project.folder / "models/artifacts/registration.json").read_text())
+    (rule,) = (rule for rule in registration["rules"] if rule["name"] == "champion")
+    assert not rule["passed"]
+    assert "cannot be known" in rule["text"]
+    assert "not promoted" in done.stdout

@@ -1,0 +1,141 @@
+"""The race of ``estimator: auto``: what it chooses, within which time, on which folds, and what it tells of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.modelling.candidates import Shape, candidates, lightgbm_params
+from mlops_pipeline.modelling.estimators import build_model, fit, predict
+from mlops_pipeline.modelling.folds import folds_of
+from mlops_pipeline.modelling.frame import model_input
+from mlops_pipeline.modelling.race import Entry, chosen_of, heats, race
+from tests.model_tests.workbench import FEATURES, KINDS, PROBLEMS, Problem, make_twin, quiet, raw_table, truth
+from tests.unit_tests.workshop import table_settings
+
+METRICS = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}
+
+
+def settings_for(problem: Problem, **train: Any) -> Settings:
+    columns = {name: column.model_dump(exclude_defaults=True) for name, column in FEATURES.items()}
+    y = "number" if problem.task == "regression" else "category"
+    settings = table_settings({**columns, "y": y}, task=problem.task)
+    named = settings.train.model_copy(update={"estimator": "auto", "params": {}, "threads": 1, **train})
+    return settings.model_copy(update={"train": named})
+
+
+def raced(problem: Problem, rows: int = 520, **train: Any) -> Any:
+    table = raw_table(rows)
+    settings = settings_for(problem, **train)
+    return race(settings, table, model_input(table, feature_columns(settings)), truth(table, problem), quiet())
+
+
+@pytest.mark.parametrize("problem", [each for name, each in PROBLEMS.items() if name != "binary words"], ids=lambda each: each.name)
+def test_one_is_chosen_and_the_whole_race_is_told(problem: Problem) -> None:
+    found = raced(problem)
+    told = found.summary
+    assert told["metric"] == METRICS[problem.task]
+    names = [each["name"] for each in told["candidates"]]
+    assert told["chosen"] in names and told["best"] in names
+    chosen = told["candidates"][names.index(told["chosen"])]
+    assert (found.train.estimator, found.train.encoder, found.train.params) == (chosen["estimator"], chosen["encoder"], chosen["params"])
+    assert {each["state"] for each in told["candidates"]} == {"scored"}
+    assert all(len(each["scores"]) == 5 * told["repeats"] for each in told["candidates"])
+
+
+def test_the_same_seed_chooses_the_same() -> None:
+    first, again = (raced(PROBLEMS["binary"]) for _ in range(2))
+    assert first == again
+
+
+def test_the_time_is_kept_and_who_it_cut_off_is_told() -> None:
+    began = time.monotonic()
+    found = raced(PROBLEMS["multiclass"], rows=3000, time_budget_s=0.5)
+    assert time.monotonic() - began < 5  # one fit on a busy machine
+    assert "out of time" in {each["state"] for each in found.summary["candidates"]}
+    assert all(each["why"] for each in found.summary["candidates"] if each["state"] == "out of time")
+
+
+def entry(mean: float, *offsets: float) -> Entry:
+    return Entry(candidates("binary", Shape(100, 2))[0], 100, [mean + offset for offset in offsets], 1.0, "scored")
+
+
+def test_the_simplest_within_one_standard_error_of_the_best_is_chosen() -> None:
+    close, best = entry(0.80, 0.02, -0.02, 0.0), entry(0.81, -0.02, 0.02, 0.0)
+    assert chosen_of([close, best], 1.0, 1) is close
+    behind = entry(0.80, -0.02, 0.02, 0.0)  # by the same on every fold
+    assert chosen_of([behind, best], 1.0, 1) is best
+    assert chosen_of([best, behind], -1.0, 1) is behind
+
+
+def test_a_large_table_is_raced_on_some_of_its_rows_first() -> None:
+    assert heats(500) == [500]
+    assert heats(20_000) == [4_000, 20_000]
+    assert heats(300_000) == [4_000, 25_000, 100_000]
+
+
+def test_equal_rows_are_never_on_both_sides_of_a_fold() -> None:
+    settings = settings_for(PROBLEMS["binary"])
+    table = pl.concat([raw_table(60)] * 3)
+    x, y = model_input(table, feature_columns(settings)), truth(table, PROBLEMS["binary"])
+    found = folds_of(settings, table, x, y, len(y))
+    assert "equal rows together" in found.kind
+    for fitted, scored in found.pairs:
+        assert not set(fitted % 60) & set(scored % 60)
+
+
+def test_by_time_folds_are_fitted_on_what_came_before() -> None:
+    columns = {"when": "datetime", "size": "number", "y": "number"}
+    settings = table_settings(columns, time_column="when")
+    rule = settings.split.model_copy(update={"kind": "time"})
+    settings = settings.model_copy(update={"split": rule})
+    order = np.random.default_rng(0).permutation(200)
+    table = pl.DataFrame({"when": order, "size": order, "y": order}).with_columns(pl.from_epoch("when", "d"))
+    x, y = model_input(table, feature_columns(settings)), order.astype(float)
+    found = folds_of(settings, table, x, y, 200)
+    assert len(found.pairs) == 5
+    assert all(order[fitted].max() < order[scored].min() for fitted, scored in found.pairs)
+
+
+def test_every_candidate_of_many_levels_is_fitted_and_its_twin_agrees() -> None:
+    rng = np.random.default_rng(0)
+    table = raw_table(2000).with_columns(kind=pl.Series(rng.integers(0, 60, 2000)).cast(pl.String))
+    effect = rng.normal(size=60)[table["kind"].cast(pl.Int64).to_numpy()]
+    x = model_input(table, FEATURES)
+    unseen = x.assign(kind=x["kind"].where(x.index % 10 != 0, "never seen"))
+    for task, y in (("binary", (effect > 0).astype(int)), ("regression", effect)):
+        for each in candidates(task, Shape(2000, 2 if task == "binary" else 0, 60)):  # type: ignore[arg-type]
+            params = {**each.params, **({"n_estimators": 20} if "n_estimators" in each.params else {})}
+            model = fit(build_model(each.estimator, task, FEATURES, params, 0, each.encoder), x, y, 1)  # type: ignore[arg-type]
+            twin = make_twin(model, KINDS, unseen, predict(model, unseen, task), task, 1e-4)  # type: ignore[arg-type]
+            assert twin.accepted, (each.name, twin.reason)
+
+
+def test_thirty_rows_grow_a_tree_and_a_rare_class_of_many_keeps_its_leaves_small() -> None:
+    assert lightgbm_params(Shape(30))["min_child_samples"] == 2
+    rng = np.random.default_rng(0)
+    table = raw_table(4000).with_columns(kind=pl.Series(rng.choice(300, 4000)).cast(pl.String))
+    y = np.where(table["kind"].cast(pl.Int64).to_numpy() < 150, "cat", "dog").astype(object)
+    y[rng.choice(4000, 12, replace=False)] = "goat"
+    x = model_input(table, FEATURES)
+    model = fit(build_model("lightgbm", "multiclass", FEATURES, lightgbm_params(Shape(4000, 3, 300)), 0), x, y, 1)
+    assert (model.predict(x) == y).mean() > 0.98
+    assert model.named_steps["model"].booster_.trees_to_dataframe()["value"].abs().max() < 20
+
+
+def test_parameters_of_its_own_are_refused_in_one_line(tmp_path: Path) -> None:
+    from mlops_pipeline.config.pipeline import settings_of
+    from tests.unit_tests.workshop import content_with
+
+    content = content_with()
+    content["train"] = {"estimator": "auto", "params": {"n_estimators": 5}}
+    with pytest.raises(PipelineError, match=r"train.params.n_estimators: 'auto' finds parameters itself") as caught:
+        settings_of(content, str(tmp_path / "pipeline.yaml"))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,135 @@
+"""Dates and free text as features: learned from by every estimator, saved without pickle, and the same by every way in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mlops_pipeline.config.dataset import Column
+from mlops_pipeline.contract.moments import moment_of
+from mlops_pipeline.contract.spec import Column as InContract
+from mlops_pipeline.contract.spec import Contract
+from mlops_pipeline.contract.values import MISSING
+from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.frames import as_moments, judged
+from mlops_pipeline.inference.signature import Signature
+from mlops_pipeline.modelling.encoders import Moments
+from mlops_pipeline.modelling.estimators import build_model, fit, predict
+from mlops_pipeline.modelling.formats.skops import load_model, save_model
+from mlops_pipeline.modelling.frame import model_input
+from tests.model_tests.workbench import make_twin
+
+FEATURES = {
+    "size": Column(kind="number"),
+    "kind": Column(kind="category"),
+    "when": Column(kind="datetime"),
+    "words": Column(kind="text"),
+}
+CASES = (
+    ("logistic_regression", "one_hot"),
+    ("logistic_regression", "target_mean"),
+    ("lightgbm", "ordinal"),
+    ("lightgbm", "native"),
+    ("random_forest", "ordinal_imputed"),
+    ("hist_gradient_boosting", "ordinal"),
+)
+
+
+def table(rows: int = 300) -> pl.DataFrame:
+    rng = np.random.default_rng(0)
+    made = pl.DataFrame(
+        {
+            "size": rng.normal(size=rows),
+            "kind": rng.choice(["a", "b"], size=rows),
+            "hours": rng.integers(0, 24_000, rows),
+            "words": rng.choice(["red apple pie", "green pear", "an old boot"], size=rows),
+        }
+    )
+    made = made.with_columns(when=pl.datetime(2020, 1, 1) + pl.duration(hours=pl.col("hours"))).drop("hours")
+    return made.with_columns(pl.when(pl.int_range(pl.len()) % 9 != k).then(pl.col(name)).alias(name) for k, name in enumerate(FEATURES))
+
+
+def target(rows: pl.DataFrame) -> Any:
+    late, boot = rows["when"].dt.hour().fill_null(0) > 12, rows["words"].fill_null("").str.contains("boot")
+    return (late | boot).to_numpy().astype(int)
+
+
+@pytest.mark.parametrize(("estimator", "encoder"), CASES)
+def test_they_are_learned_from_saved_without_pickle_and_said_to_have_no_twin(estimator: str, encoder: str, tmp_path: Path) -> None:
+    rows = table()
+    x, y = model_input(rows, FEATURES), target(rows)
+    model = fit(build_model(estimator, "binary", FEATURES, {}, 0, encoder), x, y, 1)
+    assert (model.predict(x) == y).mean() > 0.95
+    save_model(tmp_path / "model", model, x.head(20), "binary", ["scikit-learn"])
+    assert np.array_equal(predict(load_model(tmp_path / "model"), x, "binary"), predict(model, x, "binary"))
+    strange = x.assign(words="\u2603 never seen", when="no moment at all", kind=MISSING)
+    assert np.isfinite(predict(model, strange, "binary")).all()
+    twin = make_twin(model, {name: column.kind for name, column in FEATURES.items()}, x, predict(model, x, "binary"), "binary", 1e-4)
+    assert not twin.accepted
+    assert twin.reason == "not convertible, 'when' is a moment and 1 more: served by scikit-learn"
+
+
+MOMENTS = {
+    "2024-01-31": "2024-01-31 00:00:00",
+    " 2024-01-31 13:45 ": "2024-01-31 13:45:00",
+    "2024-01-31T13:45:07": "2024-01-31 13:45:07",
+    "2024-01-31 13:45:07.25": "2024-01-31 13:45:07",
+    "2024-01-31T13:45:07Z": "2024-01-31 13:45:07",
+    "2024-01-31 13:45:07+02:00": "2024-01-31 11:45:07",
+    "0987-01-31": "0987-01-31 00:00:00",
+    "2024-02-30": None,
+    "31.01.2024": None,
+    "noon": None,
+    "45": None,
+}
+
+
+@pytest.mark.parametrize("text", MOMENTS)
+def test_a_request_and_a_table_read_a_moment_alike(text: str) -> None:
+    assert moment_of(text) == MOMENTS[text]
+    assert as_moments(pl.Series("when", [text]), InContract("datetime"), ()).to_list() == [MOMENTS[text]]
+
+
+def signature() -> Signature:
+    columns = {name: InContract(column.kind, nullable=name != "when") for name, column in FEATURES.items()}
+    return Signature.of(Contract(task="regression", columns=columns, categories={"kind": ["a", "b"]}))
+
+
+def test_the_same_row_is_the_same_arrays_as_json_and_in_a_table() -> None:
+    record = {"size": 1.5, "kind": "a", "when": "2024-01-31T13:45:00Z", "words": "An old boot, or 2"}
+    empty = {"size": None, "kind": None, "when": "2024-01-31", "words": "NA"}
+    asked = signature().from_records([record, empty])
+    in_table = judged(pl.DataFrame([record, empty]), signature()).rows
+    assert asked.numbers is not None and in_table.numbers is not None
+    assert asked.numbers.tobytes() == in_table.numbers.tobytes()
+    assert asked.categories is not None and in_table.categories is not None
+    assert asked.categories.tolist() == in_table.categories.tolist()
+    assert asked.categories.tolist() == [["a", "2024-01-31 13:45:00", "An old boot, or 2"], [MISSING, "2024-01-31 00:00:00", MISSING]]
+    assert asked.unseen == 0
+
+
+@pytest.mark.parametrize(("when", "reason"), [("soon", "wrong_type"), (None, "null")])
+def test_what_is_no_moment_is_refused_alike(when: str | None, reason: str) -> None:
+    record = {"size": 1.0, "kind": "a", "when": when, "words": "boot"}
+    with pytest.raises(Refused) as refused:
+        signature().from_records([record])
+    fault = refused.value.faults[0]
+    assert (fault.reason, fault.column) == (reason, "when")
+    found = judged(pl.DataFrame([record], schema_overrides={"when": pl.String}), signature())
+    assert found.faults == [fault]
+
+
+def test_parts_of_the_calendar_count_once_training_has_seen_them_turn() -> None:
+    days = Moments().fit([["2024-01-01"], ["2024-01-05"]])
+    assert days.parts_ == [[]]
+    assert days.transform([["2024-01-03"], [MISSING]])[:, 0].tolist()[0] == 2.0
+    assert np.isnan(days.transform([[MISSING]])).all()
+    years = Moments().fit([["2020-01-01 00:00:00"], ["2024-01-05 12:30:00"]])
+    assert years.parts_ == [["month", "weekday", "hour"]]
+    assert years.transform([["2024-02-05 18:30:00"]]).tolist() == [[1496.0 + 18.5 / 24, 2.0, 0.0, 18.5]]  # a Monday
+    assert list(years.get_feature_names_out(["when"])) == ["when days", "when month", "when weekday", "when hour"]
+    assert Moments(cyclic=True).fit_transform([["2020-01-01 06:00:00"]]).shape == (1, 3)

@@ -1,0 +1,237 @@
+"""Files of text as people write them: what `mlops init` finds, and that every way in reads them the same afterwards."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from mlops_pipeline.config.dataset import Source, given_of_source
+from mlops_pipeline.config.pipeline import Settings, load_settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.pipeline.definition import STAGES
+from mlops_pipeline.scaffold import starter
+from mlops_pipeline.tables.dialect import Unclear, found
+from mlops_pipeline.tables.source import as_written, read_file, read_source
+from tests.unit_tests.workshop import ingested, layout_in, table_settings
+
+ROWS = [(n, ["Köln", "Gent", "Brügge"][n % 3], f"{n / 4:.2f}", f"2024-01-{n % 28 + 1:02}", ["yes", "no"][n % 2]) for n in range(60)]
+NAMES = ["id", "Größe, Ort", "price", "day", "churned"]
+TABLE = pl.DataFrame(ROWS, schema=NAMES, orient="row").cast(pl.String)
+
+
+def text(separator: str = ",", quote: str = '"', *, header: bool = True) -> str:
+    return TABLE.write_csv(separator=separator, quote_char=quote, include_header=header)
+
+
+WRITTEN: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "plain": (text().encode(), {}),
+    "semicolons in Latin-1": (text(";").encode("latin-1"), {"delimiter": ";", "encoding": "cp1252"}),
+    "semicolons with a mark of order": (text(";").encode("utf-8-sig"), {"delimiter": ";"}),
+    "tabs in UTF-16": (text("\t").encode("utf-16"), {"delimiter": "\t", "encoding": "utf-16"}),
+    "bars": (text("|").encode(), {"delimiter": "|"}),
+    "single quotes": (text(quote="'").replace("yes", "'yes'").encode(), {"quote": "'"}),
+    "a title before": (f"Report of 2024\n\n{text(';')}".encode(), {"delimiter": ";", "skip_lines": 1}),
+    "remarks before": (f"# made by x\n# on Monday\n{text()}".encode(), {"skip_lines": 2}),
+    "a blank before each quote": (text().replace(",", ", ").replace('"Größe, ', '"Größe,').encode(), {"skip_blanks": True}),
+    "a delimiter at the end of each row": (text().replace("yes\n", "yes,\n").replace("no\n", "no,\n").encode(), {"closed": True}),
+    "lines that end in CR LF": (text(";").replace("\n", "\r\n").encode(), {"delimiter": ";"}),
+    "lines that end in CR": (text(";").replace("\n", "\r").encode(), {"delimiter": ";"}),
+}
+
+
+def read(path: Path, settings: dict[str, Any]) -> pl.DataFrame:
+    return pl.concat([chunk.frame for chunk in read_file(path, Source(path=str(path), **settings), 1)])
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+def test_a_file_is_read_as_it_is_written(case: str, tmp_path: Path) -> None:
+    content, settings = WRITTEN[case]
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    assert found(path, ["churned"]).settings == found(path).settings == settings
+    assert read(path, settings).equals(TABLE)
+
+
+def test_a_file_without_a_header_has_numbered_columns_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(text(header=False))
+    seen = found(path)
+    assert seen.settings == {"header": False}
+    assert seen.notes == ("no line names the columns: they are column_1 to column_5",)
+    assert found(path, ["column_5"]).settings == seen.settings
+    table = read(path, seen.settings)
+    assert (table.columns, table.height) == ([f"column_{n}" for n in range(1, 6)], 60)
+
+
+def test_what_cannot_be_told_is_asked_for_in_one_line_with_the_first_rows(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("".join(f"{n}, {n % 3};\n" for n in range(40)))
+    with pytest.raises(Unclear) as caught:
+        found(path)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: cannot be told where its cells end in '0, 0;' / '1, 1;' / '2, 2;': say it with delimiter: … ")
+    assert "\n" not in said
+    assert found(path, given={"delimiter": ","}).settings["header"] is False
+
+
+def test_what_is_given_is_not_guessed() -> None:
+    assert given_of_source(["delimiter=tab", "header=false", "skip_lines=2"]) == {"delimiter": "\t", "header": False, "skip_lines": 2}
+    for words, said in ((["delimiter"], "write --source KEY=VALUE"), (["dellimiter=;"], "did you mean 'delimiter'?")):
+        with pytest.raises(PipelineError, match=r"--source") as caught:
+            given_of_source(words)
+        assert said in str(caught.value)
+
+
+def test_init_writes_how_a_table_is_written_with_a_comment_and_ingest_reads_it(tmp_path: Path) -> None:
+    source, config = tmp_path / "kunden.csv", tmp_path / "kunden.yaml"
+    source.write_bytes(b"Bericht\n" + text(";").encode("cp1252"))
+    made = starter(source, "churned", config)
+    config.write_text(made.text, encoding="utf-8")
+    assert "  # not UTF-8: read as cp1252, which makes 'Größe', 'Köln', 'Brügge': name another encoding if that looks wrong\n" in made.text
+    assert "  # the first line is no part of the table ('Bericht')\n  source:\n" in made.text
+    assert yaml.safe_load(made.text)["dataset"]["source"] == {
+        "path": source.as_posix(),
+        "delimiter": ";",
+        "encoding": "cp1252",
+        "skip_lines": 1,
+    }
+    table, report, _ = ingested(tmp_path, load_settings(config))
+    assert (report["rows_kept"], sorted(table["Größe, Ort"].unique())) == (60, ["Brügge", "Gent", "Köln"])
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+def test_a_file_that_is_written_otherwise_than_the_training_data_is_read_all_the_same(case: str, tmp_path: Path) -> None:
+    content, settings = WRITTEN[case]
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    needed = ["id", "price", "churned"]
+    for usual in ({}, {"delimiter": ";", "encoding": "cp1252"}, {"delimiter": "\t"}, settings):
+        source, notes = as_written(path, Source(path="training.csv", **usual), needed)
+        assert read(path, source.dialect.unusual).select(needed).equals(TABLE.select(needed))
+        assert bool(notes) == (source.dialect != Source(path="x", **usual).dialect)
+
+
+def test_a_file_is_what_it_holds_whatever_it_is_called(tmp_path: Path) -> None:
+    records = "".join(json.dumps(row) + "\n" for row in TABLE.to_dicts())
+    for name, content in {
+        "plain.csv.gz": text().encode(),
+        "packed.csv": gzip.compress(text().encode()),
+        "lines.csv": records.encode(),
+        "list.txt": json.dumps(TABLE.to_dicts()).encode(),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        assert read(tmp_path / name, {}).equals(TABLE), name
+    TABLE.write_parquet(tmp_path / "parquet.csv")
+    assert read(tmp_path / "parquet.csv", {}).equals(TABLE)
+    with zipfile.ZipFile(tmp_path / "archive.csv", "w") as archive:
+        archive.write(tmp_path / "parquet.csv", "any name")
+    assert read(tmp_path / "archive.csv", {}).equals(TABLE)
+
+
+def test_records_of_json_have_every_column_that_any_of_them_has(tmp_path: Path) -> None:
+    path = tmp_path / "table.jsonl"
+    path.write_text('{"a": 1, "b": "x"}\n{"a": 2.5}\n\n{"c": true, "a": null, "b": 7}\n')
+    assert read(path, {}).rows() == [(1.0, "x", None), (2.5, None, None), (None, "7", True)]
+    path.write_text('{"a": 1, "b": [1]}\n')
+    with pytest.raises(PipelineError, match=r"column 'b' holds lists or records, .*: take it out, or flatten it"):
+        read(path, {})
+    path.write_text('{"a": 1\n')
+    with pytest.raises(PipelineError, match=r"table\.jsonl: cannot be read as a table: its JSON cannot be read"):
+        read(path, {})
+
+
+def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
+    for way in (lambda: list(read_file(tmp_path, Source(path="."), 1)), lambda: found(tmp_path)):
+        with pytest.raises(PipelineError, match="is a folder: name a file in it"):
+            way()
+
+
+def test_a_sheet_of_excel_is_read_below_its_title(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    pytest.importorskip("fastexcel")
+    book = openpyxl.Workbook()
+    book.active.title = "empty"
+    sheet = book.create_sheet("data")
+    for row in (["Report"], [], NAMES, *ROWS):
+        sheet.append(list(row))
+    book.create_sheet("notes").append(["x"])
+    path = tmp_path / "table.xlsx"
+    book.save(path)
+    seen = found(path, ["churned"])
+    assert seen.settings == {"skip_lines": 2, "sheet": "data"}
+    assert seen.notes[0] == "of the sheets data, notes the table is data"
+    assert read(path, seen.settings)["id"].to_list() == list(range(60))
+
+
+def several(folder: Path, **files: str) -> Settings:
+    """A pipeline over the CSV files of a folder."""
+    (folder / "parts").mkdir()
+    for name, content in files.items():
+        (folder / "parts" / f"{name}.csv").write_text(content)
+    return table_settings({"word": "category", "y": "number"}, source="parts/*.csv")
+
+
+def test_the_files_of_a_folder_or_a_pattern_are_one_table_in_the_order_of_their_names(tmp_path: Path) -> None:
+    settings = several(tmp_path, b="y;word\n3;c\n\n4;d\n", a="word,y\na,1\nb\nb,2\n", c="word,y,z\ne,5,0\n")
+    for source in ("parts/*.csv", "parts", "p*/?.csv", "**/[a-c].csv"):
+        table, report, _ = ingested(tmp_path, with_source(settings, source))
+        assert (table.rows(), report["rows_broken"]) == ([("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0), ("e", 5.0)], 1)
+    layout = layout_in(tmp_path, settings)
+    assert STAGES[0].inputs(settings, layout) == [tmp_path / "parts" / f"{name}.csv" for name in "abc"]
+    chunks = list(read_source(settings.dataset.source, layout, 1, ()))
+    assert [number for chunk in chunks for number in (*(row.row for row in chunk.broken), *chunk.row_numbers)] == [2, 1, 3, 4, 5, 6]
+    assert [note for chunk in chunks for note in chunk.notes] == [
+        "b.csv is written otherwise than the training data: read with delimiter: ';'",
+        "b.csv: its columns stand in another order than those of a.csv: read by their names",
+        "c.csv: column 'z' is not in a.csv: left out",
+    ]
+
+
+def with_source(settings: Settings, path: str) -> Settings:
+    data = settings.dataset
+    source = data.source.model_copy(update={"path": path})
+    return settings.model_copy(update={"dataset": data.model_copy(update={"source": source})})
+
+
+def test_a_file_that_lacks_a_column_of_the_others_is_named(tmp_path: Path) -> None:
+    settings = several(tmp_path, a="word,y\na,1\n", b="word,z\nb,2\n")
+    layout = layout_in(tmp_path, settings)
+    with pytest.raises(PipelineError, match=r"parts/b\.csv: has no column 'y', which a\.csv has: give every file the same columns"):
+        list(read_source(settings.dataset.source, layout, 1, ()))
+
+
+def test_a_folder_or_a_pattern_without_files_says_so(tmp_path: Path) -> None:
+    settings = several(tmp_path)
+    layout = layout_in(tmp_path, settings)
+    for source, said in (("parts", "holds no file: put files into it"), ("parts/*.csv", "no file matches it: mend the pattern")):
+        with pytest.raises(PipelineError, match=said):
+            list(read_source(Source(path=source), layout, 1, ()))
+
+
+def test_brackets_in_a_name_are_read_as_they_stand_where_there_is_such_a_file(tmp_path: Path) -> None:
+    project = tmp_path / "my [project]"
+    project.mkdir()
+    settings = several(project, **{"rep[1]": "word,y\na,1\n", "rep1": "word,y\nb,2\n"})
+    for source, names in (("parts/rep[1].csv", ["rep[1]"]), ("parts/rep[0-9].csv", ["rep1"]), ("parts/*.csv", ["rep1", "rep[1]"])):
+        files = layout_in(project, settings).source_files(source)
+        assert [file.stem for file in files] == names
+
+
+def test_init_describes_a_folder_by_its_first_file_and_splits_by_all(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    for month in range(1, 13):
+        lines = [f"2024-{month:02}-{day + 1:02},{day % 7},{['no', 'yes'][day % 2]}\n" for day in range(28)]
+        (tmp_path / f"parts/{month:02}.csv").write_text("day,x,late\n" + "".join(lines))
+    config = tmp_path / "new.yaml"
+    config.write_text(starter(tmp_path / "parts", "late", config).text)
+    settings = load_settings(config)
+    assert (settings.dataset.source.path, settings.dataset.time_column) == ((tmp_path / "parts").as_posix(), "day")
+    assert str(settings.split.test_from) == "2024-10-18 00:00:00"
+    assert ingested(tmp_path, settings)[1]["rows_kept"] == 336

@@ -1,0 +1,73 @@
+"""Inside a project no command needs to be told which settings are meant; where it cannot tell, it asks in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline.config.finding import option_for, pipeline_config, pipeline_here, serving_config
+from mlops_pipeline.errors import PipelineError
+from tests.unit_tests.workshop import assert_one_line
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder, in which one stands."""
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    (folder / "configs" / name).write_text(text)
+
+
+PIPELINE = "name: mine\ndataset:\n  target: y\n"
+SERVING = "pipeline: mine.yaml\n"
+
+
+def test_the_only_pipeline_and_the_only_servers_file_are_meant(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(here, "mine.yaml", PIPELINE)
+    write(here, "other.yaml", "colour: red\n")
+    assert (pipeline_config(None), serving_config(None)) == (Path("configs/mine.yaml"), Path("configs/mine.yaml"))
+    write(here, "serving.yml", SERVING)
+    assert serving_config(None) == Path("configs/serving.yml")
+    monkeypatch.chdir(here / "data")
+    assert pipeline_config(None) == Path("../configs/mine.yaml")
+    assert pipeline_config(Path("given.yaml")) == Path("given.yaml")
+
+
+def test_the_usual_file_goes_first_and_the_marker_before_it(here: Path) -> None:
+    for name in ("mine.yaml", "theirs.yaml", "training_config.yaml"):
+        write(here, name, PIPELINE)
+    assert pipeline_here() == Path("configs/training_config.yaml")
+    assert (option_for(here / "configs/training_config.yaml"), option_for(here / "configs/mine.yaml")) == (
+        "",
+        " --config configs/mine.yaml",
+    )
+    (here / ".mlops.yaml").write_text("# mine\nconfiguration: 'configs/mine.yaml' # this one\nfiles: {}\n")
+    assert pipeline_here() == Path("configs/mine.yaml")
+    (here / ".mlops.yaml").write_text("configuration: configs/gone.yaml\n")
+    with pytest.raises(PipelineError) as caught:
+        pipeline_here()
+    assert_one_line(caught.value, ".mlops.yaml: configuration = 'configs/gone.yaml'", "mend the line")
+
+
+def test_of_several_it_asks_which(here: Path) -> None:
+    write(here, "a.yaml", PIPELINE)
+    write(here, "b.yaml", PIPELINE)
+    for find in (lambda: pipeline_config(None), lambda: serving_config(None)):
+        with pytest.raises(PipelineError) as caught:
+            find()
+        assert_one_line(caught.value, "configs/a.yaml, configs/b.yaml: which one?", "--config", "`configuration: PATH` into .mlops.yaml")
+    assert option_for(here / "configs/a.yaml") == " --config configs/a.yaml"
+
+
+def test_where_there_is_none_it_says_how_to_get_one(here: Path) -> None:
+    assert pipeline_here() is None
+    with pytest.raises(PipelineError) as caught:
+        pipeline_config(None)
+    assert_one_line(caught.value, str(here), "`mlops new DIR --data FILE --target COLUMN`", "--config")

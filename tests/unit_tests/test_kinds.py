@@ -1,0 +1,181 @@
+"""What `mlops init` writes of a column, `mlops run` keeps: kinds are read off every value, and nothing is left out without a word."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from mlops_pipeline.config.pipeline import load_settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.scaffold import starter
+from mlops_pipeline.tables import kinds
+from mlops_pipeline.tables.profile import profiled
+from mlops_pipeline.tables.source import Chunk
+from tests.unit_tests.workshop import assert_one_line, ingested
+
+ROWS = 240
+
+
+def cycle(*values: Any) -> list[Any]:
+    return [values[n % len(values)] for n in range(ROWS)]
+
+
+COLUMNS: dict[str, tuple[list[Any], dict[str, Any], str]] = {
+    # name: values of the CSV; how it is described; why it is no feature ("": it is one)
+    "measure": (cycle("180.0", "193.0", "", "201.0"), {"kind": "number"}, ""),
+    "count": (cycle("3", " 14 ", "15", "92"), {"kind": "integer"}, ""),
+    "with NA": (cycle("3", "NA", "15"), {"kind": "integer"}, ""),
+    "with ?": (cycle("0.5", "?", "1.5"), {"kind": "number"}, ""),
+    "19 digits": ([str(10**18 + n * 10**15) for n in range(ROWS)], {"kind": "text"}, "identifier: 240 different values"),
+    "19 digits, few": (cycle(str(10**18 + 1), str(10**18 + 2), str(10**18 + 1)), {"kind": "category"}, ""),
+    "1e200": ([f"{n + 1}e200" for n in range(ROWS)], {"kind": "text"}, "beyond a 32-bit float's 3.4e38"),
+    "F and N": (cycle("F", "N", "N"), {"kind": "category"}, ""),
+    "Y and T": (cycle("Y", "T", "T"), {"kind": "category"}, ""),
+    "Y and N": (cycle("Y", "N", "N"), {"kind": "boolean"}, ""),
+    "True and false": (cycle("True", "false", "FALSE"), {"kind": "boolean"}, ""),
+    "yes, no, unknown": (cycle("yes", "no", "N/A", "no"), {"kind": "boolean"}, ""),
+    "postcode": ([f"{n * 37 % 200:05}" for n in range(ROWS)], {"kind": "text"}, ""),
+    "house code": (cycle("007", "011", "012", "7"), {"kind": "category"}, ""),
+    "country": (cycle("DE", "NA", "FR", "ZA"), {"kind": "category", "null_values": ["", "NaN", "null", "None", "?", "N/A"]}, ""),
+    "utc": ([f"2024-01-{n % 28 + 1:02} 10:00:00 UTC" for n in range(ROWS)], {"kind": "datetime"}, ""),
+    "zone": ([f"2024-01-{n % 28 + 1:02}T10:00:00+02:00" for n in range(ROWS)], {"kind": "datetime"}, ""),
+    "dotted day": ([f"{n % 28 + 1:02}.{n % 11 + 1:02}.2024" for n in range(ROWS)], {"kind": "datetime", "format": "%d.%m.%Y"}, ""),
+    "month first": (
+        [f"{n % 12 + 1}/{n % 28 + 1}/2024 9:05 AM" for n in range(ROWS)],
+        {"kind": "datetime", "format": "%m/%d/%Y %I:%M %p"},
+        "",
+    ),
+    "day or month": (
+        [f"{n % 12 + 1:02}/{n % 11 + 1:02}/2024" for n in range(ROWS)],
+        {"kind": "text"},
+        "no value tells the day from the month",
+    ),
+    "dollars": ([f"${n * 1013:,}.50" for n in range(ROWS)], {"kind": "number", "format": "$1,234.5"}, ""),
+    "comma": ([f"{n},5" for n in range(ROWS)], {"kind": "number", "format": "1234,5"}, ""),
+    "german": ([f"{n + 1}.{n % 1000:03},5" for n in range(ROWS)], {"kind": "number", "format": "1.234,5"}, ""),
+    "percent": ([f"{n % 100} %" for n in range(ROWS)], {"kind": "number", "format": "1234.5 %"}, ""),
+    "words": ([f"what customer {n} said of it" for n in range(ROWS)], {"kind": "text"}, ""),
+    "names": ([f"name{n * 7919 % 1000}" for n in range(ROWS)], {"kind": "text"}, "identifier: 240 different values"),
+    "number of row": ([str(n + 1) for n in range(ROWS)], {"kind": "integer"}, "running number"),
+    "customerId": ([str(n * 7919 % 1000) for n in range(ROWS)], {"kind": "integer"}, "identifier: 240 different values"),
+    "nothing": ([""] * ROWS, {"kind": "text"}, "every value is missing"),
+    "almost nothing": (["7", "9", *[""] * (ROWS - 2)], {"kind": "integer"}, "99% missing"),
+    "always": (cycle("x"), {"kind": "category"}, "constant"),
+    "count again": (cycle("3", " 14 ", "15", "92"), {"kind": "integer"}, "equal to 'count' in every row"),
+}
+TARGET = cycle("1", "0.0", "0", "1.0", "1")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], dict[str, str], str]:
+    folder = tmp_path_factory.mktemp("kinds")
+    source, config = folder / "table.csv", folder / "new.yaml"
+    index = [str(n) for n in range(ROWS)]
+    pl.DataFrame({"": index, **{name: column[0] for name, column in COLUMNS.items()}, "y": TARGET}).write_csv(source)
+    made = starter(source, "y", config)
+    config.write_text(made.text, encoding="utf-8")
+    return config, yaml.safe_load(made.text), {use.name: "" if use.used else use.why for use in made.columns}, made.text
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_columns_kind_and_use_follow_from_its_values(name: str, table: Any) -> None:
+    _, content, why, _ = table
+    _, described, left_out = COLUMNS[name]
+    assert content["dataset"]["columns"][name] == described
+    assert left_out in why[name]
+    if not left_out and described["kind"] not in ("datetime", "text"):
+        assert why[name] == ""
+
+
+def test_no_value_of_the_table_is_set_aside_by_the_ingest(table: Any) -> None:
+    config, content, _, _ = table
+    settings = load_settings(config)
+    read, report, _ = ingested(config.parent, settings)
+    assert (report["rows_kept"], report["rows_broken"], report["rows_without_target"]) == (ROWS, 0, 0)
+    assert content["dataset"]["task"] == "binary"
+    assert read["with NA"].null_count() == read["with ?"].null_count() == ROWS // 3
+    assert read["country"].to_list() == COLUMNS["country"][0]
+    assert read["zone"][0] == datetime(2024, 1, 1, 8)
+    assert read["month first"][1] == datetime(2024, 2, 2, 9, 5)
+    assert read["dollars"][100] == 101300.5
+    assert read["german"][2] == 3002.5
+    assert read["percent"][12] == 12
+
+
+def test_what_is_left_out_and_what_stands_for_null_is_said_in_the_file(table: Any) -> None:
+    _, content, why, text = table
+    said = " ".join(text.replace("\n  # ", " ").replace("\n# ", " ").split())
+    assert why[""] == "running number, the table's index"
+    assert "" not in content["dataset"]["columns"]
+    for name in content["features"]["exclude"]:
+        assert f"'{name}' is no feature: {why[name]}" in said
+    assert "'?' stands for null in with ? (80)" in said
+    assert "'NA' stands for null in with NA (80)." in said
+
+
+def as_chunks(*parts: list[Any]) -> Any:
+    return lambda: [Chunk(pl.DataFrame({"x": pl.Series(part)}), pl.int_range(1, len(part) + 1, eager=True)) for part in parts]
+
+
+def kind_of(*parts: list[Any]) -> kinds.Described:
+    return kinds.described(profiled(as_chunks(*parts)), "x")["x"]
+
+
+def test_all_rows_decide_not_the_first_chunk() -> None:
+    whole = [str(n) for n in range(1, 60)]
+    assert kind_of(whole, ["7.5"]).kind == "number"
+    assert kind_of(whole, ["007"] * 9).kind != "integer"
+    assert kind_of(whole, ["1,234.5", "7,000"]).format == "1,234.5"
+    assert kind_of(["yes", "no"] * 9, ["maybe"]).kind == "category"
+    assert kind_of(["01/02/2024"] * 9, ["31/01/2024"]).format == "%d/%m/%Y"
+    assert kind_of(["01/02/2024"] * 9, ["01/31/2024"]).format == "%m/%d/%Y"
+
+
+def test_a_few_odd_values_are_set_aside_with_a_word_and_many_make_it_text() -> None:
+    numbers = [str(n / 7) for n in range(1000)]
+    one = kind_of([*numbers, "seven"])
+    assert (one.kind, one.note) == ("number", "1 value is none of its kind (such as 'seven'): its row is set aside")
+    assert kind_of([*numbers, *["seven", "eight"] * 9]).kind == "text"
+
+
+def test_a_typed_tables_floats_are_numbers_and_nan_is_null() -> None:
+    assert kind_of([1.0, 2.0, float("nan")]).kind == "number"
+    assert kind_of([2**60 + n for n in range(50)]).kind != "integer"
+    assert kind_of([1, 2, None]).kind == "integer"
+
+
+TARGETS: dict[str, tuple[list[Any], str]] = {
+    "dates": (["2024-01-01", "2024-02-01"] * 20, "holds dates"),
+    "names": ([f"name{n}" for n in range(60)], "60 different texts in 60 rows"),
+    "beyond": ([f"{n}e200" for n in range(60)], "beyond a 32-bit float"),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_that_cannot_be_learned_is_told_in_one_line(name: str) -> None:
+    values, what = TARGETS[name]
+    columns = profiled(as_chunks(values))
+    with pytest.raises(PipelineError) as caught:
+        kinds.task_of(columns["x"], kinds.described(columns, "x")["x"])
+    assert_one_line(caught.value, what, "name ")
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        (["1", "1.0", "0"] * 20, "binary"),
+        (["0.5", "1.5", "2.5"] * 20, "regression"),
+        (["3", "4", "5"] * 20, "multiclass"),
+        ([str(n) for n in range(15)], "regression"),
+        (["yes", "no"] * 20, "binary"),
+        (["F", "N"] * 20, "binary"),
+    ],
+)
+def test_the_task_follows_from_all_values_of_the_target(values: list[str], task: str) -> None:
+    columns = profiled(as_chunks(values))
+    assert kinds.task_of(columns["x"], kinds.described(columns, "x")["x"])[0] == task

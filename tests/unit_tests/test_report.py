@@ -1,0 +1,239 @@
+"""The evaluation report: what a reader must see, and that no name of a user's is markup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.contract.evaluation import Evaluation
+from mlops_pipeline.contract.spec import Column, Contract
+from mlops_pipeline.modelling.by_class import by_class
+from mlops_pipeline.modelling.gate import Rule
+from mlops_pipeline.modelling.metrics import Predictions
+from mlops_pipeline.modelling.plots import draw_all
+from mlops_pipeline.modelling.report import Outcome, looked_at, race_drawn, report, run_note, standing, warnings
+from mlops_pipeline.pages import figure, in_markdown, short
+from mlops_pipeline.registry.runs import described
+from tests.conftest import SMALL_SETTINGS
+
+HOSTILE = ["<script>alert(1)</script>", "a\0b", "\u202egnp", "x" * 5000, "$x_{1}$ & `tick` | pipe", '" onmouseover="x', "مرحبا"]
+
+
+def made(y: list[int], said: list[int], size: int) -> Predictions:
+    predicted = np.full((len(y), size), 0.1)
+    predicted[np.arange(len(y)), said] = 0.9
+    return Predictions("multiclass", np.array(y), predicted)
+
+
+def scored(y: list[int], said: list[int], names: list[str], trained: list[int] | None = None) -> dict[str, Any]:
+    truth = [names[k] if k >= 0 else "new" for k in y]
+    return by_class(made(y, said, len(names)), truth, names, np.array(trained or [50] * len(names)), 0.95)
+
+
+def evaluation(classes: dict[str, Any] | None, **changes: Any) -> Evaluation:
+    good = {"value": 0.8, "low": 0.7, "high": 0.9}
+    told = {
+        "metric": "accuracy",
+        "confidence": 0.95,
+        "resamples": 100,
+        "test_rows": 300,
+        "test_span": "300 rows",
+        "train_span": "900 rows",
+        "split": "stratified",
+        "warning": None,
+        "metrics": {"accuracy": good, "log_loss": {"value": 0.9, "low": 0.8, "high": 1.0}},
+        "baseline": {"accuracy": 0.5, "log_loss": 0.6},
+        "improvement_over_baseline": {"value": 0.3, "low": 0.2, "high": 0.4},
+        "calibration": [{"predicted": 0.2, "observed": 0.3, "rows": 10}],
+        "calibration_error": 0.1,
+        "slices": [],
+        "worst_slice": None,
+        "champion": None,
+        "importance": [],
+        "random_split": None,
+        "onnx": {"accepted": True, "reason": "agrees"},
+        "classes": classes,
+        "table": {"rows_read": 10, "rows_without_target": 0, "rows_broken": 1, "duplicate_rows": 0, "columns": [], "failures": []},
+        **changes,
+    }
+    return msgspec.convert(told, Evaluation)
+
+
+def contract(names: list[str]) -> Contract:
+    return Contract(task="multiclass", classes=names, columns={name: Column("number") for name in names}, model_sha256="0" * 64)
+
+
+def settings(**dataset: Any) -> Settings:
+    return Settings.model_validate({**SMALL_SETTINGS, "dataset": {**SMALL_SETTINGS["dataset"], **dataset}})
+
+
+def test_each_class_is_counted_by_hand() -> None:
+    found = scored([0, 0, 0, 1, 1, -1], [0, 0, 1, 1, 0, 1], ["a", "b"])
+    a, b = found["scores"]
+    assert (a["test_rows"], a["predicted_rows"], b["test_rows"], b["predicted_rows"]) == (3, 3, 2, 3)
+    assert a["recall"]["value"] == a["precision"]["value"] == pytest.approx(2 / 3, abs=1e-6)
+    assert a["f1"] == pytest.approx(2 / 3, abs=1e-6)
+    assert b["precision"]["value"] == pytest.approx(1 / 3, abs=1e-6)
+    assert (a["recall"]["low"], a["recall"]["high"]) == pytest.approx((0.2077, 0.9385), abs=1e-4)  # Wilson's, by statsmodels
+    assert found["confusion"] == [[2, 1], [1, 1]]
+    assert found["unseen"] == [{"label": "new", "test_rows": 1}]
+    assert [(m["true"], m["predicted"], m["rows"]) for m in found["mistakes"]] == [("a", "b", 1), ("b", "a", 1)]
+
+
+def test_classes_that_no_score_can_be_given_for_are_named() -> None:
+    told = " ".join(warnings(evaluation(scored([0] * 20 + [1] * 3 + [-1], [0] * 24, ["a", "few", "absent"]))))
+    assert "Only the held-out rows have the class “new”" in told
+    assert "1 held-out row is counted as wrong" in told
+    assert "Fewer than 10 rows" in told
+    assert "No held-out row has the class “absent”" in told
+    assert "never says the class “few”" in told
+
+
+@pytest.mark.parametrize(
+    ("gain", "word", "how"),
+    [
+        ((0.3, 0.2), "beaten", "good"),
+        ((0.1, -0.1), "not clearly beaten", "warn"),
+        ((0.0, 0.0), "not beaten", "bad"),
+        ((-0.1, -0.2), "the dummy is better", "bad"),
+        ((None, None), "could not be compared", "bad"),
+    ],
+)
+def test_a_dummy_that_is_not_beaten_is_said_in_a_word(gain: tuple[float | None, float | None], word: str, how: str) -> None:
+    said, level = standing(evaluation(None, improvement_over_baseline={"value": gain[0], "low": gain[1], "high": 1.0}))
+    assert word in said
+    assert level == how
+
+
+def test_the_verdict_comes_first_with_what_to_do_next(tmp_path: Path) -> None:
+    rules = [Rule("held_out", True, "evaluated on 300 held-out rows"), Rule("baseline", False, "accuracy better by more than 0: -0.01")]
+    page = report(settings(), contract(["a", "b"]), evaluation(None), tmp_path, Outcome("small", 3, False, False, rules))
+    assert page.index("Did not pass the gate") < page.index("held-out rows</span>")
+    assert "small version 3 was registered and not promoted" in page
+    assert "accuracy better by more than 0</td>" in page
+    assert ">-0.01</td>" in page
+    assert "<code>train.estimator</code>" in page
+    assert "mlops models promote 3 --override" in page
+    assert "<b>worse</b>" in page  # log_loss, where less is better
+    waiting = report(settings(), contract(["a", "b"]), evaluation(None), tmp_path, None)
+    assert "has not judged yet" in waiting
+
+
+def test_no_name_is_markup_and_every_picture_is_drawn(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = [*HOSTILE, *(f"class {k}" for k in range(40))]
+    y = rng.integers(0, len(names), 400)
+    ours = made(y.tolist(), rng.integers(0, len(names), 400).tolist(), len(names))
+    importance = [{"feature": name, "drop": 0.1, "spread": 0.01} for name in HOSTILE]
+    draw_all(tmp_path, ours, names, [{"predicted": 0.2, "observed": 0.3, "rows": 10}], importance)
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "roc.png", "roc.svg", "confusion.png", "calibration.png", "calibration.svg", "importance.png",
+    }  # fmt: skip
+    classes = by_class(ours, [names[k] for k in y], names, np.full(len(names), 50), 0.95)
+    columns = [
+        {
+            "name": n,
+            "kind": "number",
+            "use": "feature",
+            "why": n,
+            "note": "",
+            "private": False,
+            "null_share": 0,
+            "distinct": 1,
+            "alone": 0.5,
+        }
+        for n in HOSTILE
+    ]
+    table = {"rows_read": 1, "rows_without_target": 0, "rows_broken": 0, "duplicate_rows": 0, "columns": columns, "failures": []}
+    slices = [{"column": name, "value": name, "rows": 1, "metric": 0.5} for name in HOSTILE]
+    shown = evaluation(classes, importance=importance, table=table, slices=slices)
+    rules = [Rule(name, False, f"{name}: {name}") for name in HOSTILE]
+    page = report(settings(), contract(names), shown, tmp_path, Outcome(HOSTILE[0], 1, False, False, rules))
+    assert "<script" not in page
+    assert '" onmouseover' not in page
+    assert "\0" not in page
+    assert "\u202e" not in page
+    assert "x" * 401 not in page
+    assert "default-src 'none'" in page
+    assert "http://" not in page.replace("http://www.w3.org/", "")
+    assert len(page) < 2_000_000
+
+
+def test_nothing_of_a_private_columns_values_is_shown() -> None:
+    private = settings(columns={**SMALL_SETTINGS["dataset"]["columns"], "kind": {"kind": "category", "nullable": False, "private": True}})
+    facts = [{"name": "kind", "null_share": 0.0, "distinct": 3}, {"name": "size", "null_share": 0.1, "distinct": 400}]
+    found = looked_at(private, {"columns": facts, "single_feature_auc": {"size": 0.7}})
+    by_name = {each["name"]: each for each in found["columns"]}
+    assert by_name["kind"]["distinct"] is None
+    assert by_name["size"] == {
+        "name": "size", "kind": "number", "use": "feature", "why": "", "note": "", "private": False,
+        "null_share": 0.1, "distinct": 400, "alone": 0.7,
+    }  # fmt: skip
+    assert (by_name["late"]["use"], by_name["day"]["use"]) == ("target", "time")
+
+
+def test_what_validation_says_of_a_column_is_shown() -> None:
+    use = {"name": "row", "kind": "integer", "use": "left out", "why": "it counts the rows", "note": "", "alone": 0.99, "others": 0.7}
+    found = looked_at(settings(), {"columns": [], "single_feature_auc": {}, "uses": [use]})
+    assert found["columns"] == [{
+        "name": "row", "kind": "integer", "use": "left out", "why": "it counts the rows", "note": "", "private": False,
+        "null_share": None, "distinct": None, "alone": 0.99,
+    }]  # fmt: skip
+
+
+def test_a_race_is_drawn_on_one_scale() -> None:
+    one = {"name": "linear", "mean": 0.8, "standard_error": 0.1}
+    drawn = race_drawn(
+        {
+            "chosen": "linear",
+            "candidates": [
+                one,
+                {"name": "forest", "mean": 0.9, "standard_error": None},
+                {"name": "slow", "mean": None, "standard_error": None},
+            ],
+        }
+    )
+    assert drawn is not None
+    assert [each["chosen"] for each in drawn["candidates"]] == [True, False, False]
+    assert drawn["candidates"][2]["drawn"] is None
+    assert (
+        0 <= drawn["candidates"][0]["drawn"]["left"] < drawn["candidates"][0]["drawn"]["at"] < drawn["candidates"][1]["drawn"]["at"] <= 100
+    )
+    assert race_drawn({}) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.12345, "0.1235"), (25839.53, "25,839.5"), (123.456, "123.46"), (0.000042, "4.2e-05"), (0.0, "0.0000"), (None, "–")],
+)
+def test_figures_have_as_many_digits_as_can_be_used(value: float | None, text: str) -> None:
+    assert figure(value) == text
+
+
+def test_words_of_others_are_cut_and_harmless() -> None:
+    assert len(short("x" * 500)) == 80
+    assert in_markdown("[a](b) <i> |\n`x` _y_ pet_length") == "\\[a\\](b) \\<i\\> \\| \\`x\\` \\_y\\_ pet_length"
+
+
+def test_mlflow_shows_the_verdict_the_figures_and_how_to_make_it_again() -> None:
+    outcome = Outcome("small", 3, False, False, [Rule("baseline", False, "accuracy better than 0: -0.01")])
+    tags = {"mlops.git_commit": "abcdef0123456789", "mlops.git_dirty": "true"}
+    shown = evaluation(scored([0, 1, -1], [0, 1, 0], HOSTILE[:2]), test_sha256="1" * 64)
+    note = run_note(settings(), contract(["a"]), shown, outcome, config="pipeline.yaml", lock=None, tags=tags)
+    assert note.startswith("**Did not pass the gate**: small version 3 was registered and not promoted.")
+    assert "accuracy **0.8000** (95 % interval 0.7000 to 0.9000) on 300 held-out rows; a dummy has 0.5000: **beaten**" in note
+    assert "Commit abcdef012345, **with changes that were not committed**; then `mlops run --config pipeline.yaml`" in note
+    assert "\\<script\\>" in note
+    assert "<script" not in note.replace("\\<", "")
+
+
+def test_a_description_that_a_person_wrote_stays() -> None:
+    ours = described(None, "first")
+    assert described(ours, "second").startswith("second\n")
+    assert described("Mine.", "second") == "Mine."
+    assert len(described(None, "a line\n" * 2000)) <= 5000
