@@ -17,11 +17,10 @@ from mlops_pipeline.config.finding import FOLDER
 from mlops_pipeline.config.pipeline import USUAL_METRICS, Settings, project_of, settings_of
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import files_of
-from mlops_pipeline.tables import kinds
+from mlops_pipeline.tables import kinds, profile
 from mlops_pipeline.tables.cast import cast_columns
 from mlops_pipeline.tables.columns import LEFT_OUT, ColumnUse, described_use
 from mlops_pipeline.tables.dialect import Found, found
-from mlops_pipeline.tables.profile import profiled
 from mlops_pipeline.tables.source import one_ahead, read_files
 
 if TYPE_CHECKING:
@@ -162,7 +161,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     """The settings as a plain mapping, and every column with its kind and use. Raises :class:`PipelineError`."""
     read_as = Source(path=path, **written.settings)
     plain = read_as.model_copy(update={"null_values": ("",)})
-    held = profiled(lambda: one_ahead(read_files(files_of(source), plain, CHUNK_MB)))
+    held = profile.profiled(lambda: one_ahead(read_files(files_of(source), plain, CHUNK_MB)))
     rows = max((column.rows for column in held.values()), default=0)
     if not rows:
         raise PipelineError(f"{source}: holds no rows: give a table with a header and at least a few rows")
@@ -178,7 +177,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
         left_out = []
     content = {
         "name": name,
-        "dataset": {"source": given, "target": target, "task": task, "columns": named},
+        "dataset": {"source": given, "target": target, "task": task, **_positive(held[target], task, columns[target]), "columns": named},
         # In a table of a few rows, equal ones are chance and no mistake.
         **({"validate": {"max_duplicate_share": 1.0}} if rows < FEW_ROWS else {}),
         "split": {"kind": "stratified", "test_share": 0.25},
@@ -188,6 +187,15 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
         **({"paths": {"root": root}} if root != "." else {}),
     }
     return Described(content, columns)
+
+
+def _positive(target: profile.Column, task: str, one: kinds.Described) -> dict[str, Any]:
+    """Of two classes that are words the rarer one: what is looked for is seldom the rule."""
+    nothing = {text for text, _ in one.nothing}
+    counts = {value: count for value, count in (target.few or {}).items() if value.strip() and value not in nothing}
+    if task != "binary" or one.kind != "category" or len(counts) != 2:
+        return {}
+    return {"positive": min(counts, key=lambda value: (counts[value], value))}
 
 
 def _column(one: kinds.Described, nothing: tuple[str, ...]) -> dict[str, Any]:
