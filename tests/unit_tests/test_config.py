@@ -51,7 +51,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "an empty section": ({"dataset": None}, ("dataset = None", "give a mapping: KEY: VALUE")),
     "an empty section that may be left so": ({"gate": None}, ("gate = None", "give a mapping", "{} takes every default")),
     "no source": ({"dataset": {"source": {}}}, ("dataset.source", "give one of 'path', 'package'")),
-    "two sources": ({"dataset": {"source": {"path": "a.csv", "package": "p", "member": "m"}}}, ("dataset.source", "give one of 'path', 'package'")),
+    "two sources": (
+        {"dataset": {"source": {"path": "a.csv", "package": "p", "member": "m"}}},
+        ("dataset.source", "give one of 'path', 'package'"),
+    ),
     "package without member": ({"dataset": {"source": {"package": "p"}}}, ("dataset.source", "'member'")),
     "lookup without keys": ({"dataset": {"lookups": [{"path": "a.csv", "keys": []}]}}, ("dataset.lookups.0.keys", "name at least 1")),
     "lookup key not described": (

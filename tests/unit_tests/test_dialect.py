@@ -70,6 +70,22 @@ def test_a_file_without_a_header_has_numbered_columns_and_says_so(tmp_path: Path
     assert (table.columns, table.height) == ([f"column_{n}" for n in range(1, 6)], 60)
 
 
+def test_names_of_rows_as_r_writes_them_are_a_column_without_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("a;b\n" + "".join(f"r{n};{n};x\n" for n in range(9)))
+    seen = found(path)
+    assert seen.settings == {"delimiter": ";", "row_names": True}
+    assert seen.notes[-1] == "each row begins with its name, for which the header has no cell: the first column has no name"
+    assert read(path, seen.settings).row(1, named=True) == {"": "r1", "a": "1", "b": "x"}
+
+
+def test_a_header_of_another_width_is_asked_about(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("a,b,c,d\n" + "".join(f"{n},{n}\n" for n in range(9)))
+    with pytest.raises(Unclear, match=r"its line 1 has 4 cells and its rows have 2 \('a,b,c,d'\): make them as many, or say where"):
+        found(path)
+
+
 def test_what_cannot_be_told_is_asked_for_in_one_line_with_the_first_rows(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("".join(f"{n}, {n % 3};\n" for n in range(40)))
