@@ -168,8 +168,9 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
         fitting = [one for one in ranked if all(getattr(one.dialect, key) == value for key, value in signs.items())]
         ranked = fitting or [_candidate(text, Dialect(**signs))]
     best = ranked[0] if signs else _best(path, text, ranked)
-    best = _without_closing(best)
-    header, before = header_of(best, names)
+    even = _made_even(best)
+    header, before = header_of(even, names)
+    best = even if header else best
     if not (header or {"header", "skip_lines"} & set(known)):
         _ask_about_a_header(path, best, before)
     header, before = known.get("header", header), known.get("skip_lines", before)
@@ -186,20 +187,28 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
         notes.append(
             f"columns without a name are called by their place: {', '.join(nameless[:SHOWN_ROWS])}{' …' * (len(nameless) > SHOWN_ROWS)}"
         )
+    if best.dialect.row_names:
+        notes.append("each row begins with its name, for which the header has no cell: the first column has no name")
     if not header:
         notes.append(f"no line names the columns: they are column_1 to column_{best.width}")
     dialect = msgspec.structs.replace(best.dialect, encoding=encoding, header=header, skip_lines=before)
     return Found(dialect.unusual, tuple(notes))
 
 
-def _without_closing(best: Candidate) -> Candidate:
-    """The same, but for a delimiter at the end of each row: it parts no cell there if the header has none."""
+def _made_even(best: Candidate) -> Candidate:
+    """The same, where each row has one cell more than the header: an empty one at its end, or its name at its start."""
     first = next((place for place, row in enumerate(best.rows) if len(row) >= best.width - 1 and not _is_padding(row)), 0)
     head, body = best.rows[first] if best.rows else [], [row for row in best.rows[first + 1 :] if len(row) == best.width]
-    if len(head) != best.width - 1 or not head[-1].strip() or not body or any(row[-1].strip() for row in body):
+    if len(head) != best.width - 1 or not all(cell.strip() for cell in head) or not body:
         return best
-    rows = [row[:-1] if len(row) == best.width else row for row in best.rows]
-    return replace(best, dialect=msgspec.structs.replace(best.dialect, closed=True), rows=rows, width=best.width - 1)
+    if not any(row[-1].strip() for row in body):
+        rows = [row[:-1] if len(row) == best.width else row for row in best.rows]
+        return replace(best, dialect=msgspec.structs.replace(best.dialect, closed=True), rows=rows, width=best.width - 1)
+    names = {row[0].strip() for row in body}
+    if len(body) > 2 and len(names) == len(body) and "" not in names:
+        rows = [["", *row] if place == first else row for place, row in enumerate(best.rows)]
+        return replace(best, dialect=msgspec.structs.replace(best.dialect, row_names=True), rows=rows)
+    return best
 
 
 def _ask_about_a_header(path: Path, best: Candidate, before: int) -> None:

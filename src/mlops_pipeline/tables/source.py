@@ -281,7 +281,8 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
         there, parsed = _first_row(path, dialect), dialect if dialect.is_plain else PLAIN
         names = _named(there, dialect)
         reader = csv.open_csv(
-            pa.PythonFile(stream, mode="r"),
+            # A file that needs no change is read without a lock on Python at each block.
+            pa.OSFile(str(path)) if isinstance(getattr(stream, "raw", None), io.FileIO) else pa.PythonFile(stream, mode="r"),
             read_options=csv.ReadOptions(
                 block_size=chunk_mb << 20, use_threads=False, encoding="utf8", column_names=None if dialect.header else names
             ),
