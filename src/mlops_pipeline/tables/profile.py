@@ -207,7 +207,8 @@ class Column:
         good = numbers.is_not_null()
         if good.any():
             kept = text if good.all() else text.filter(good)
-            self.zero_led = self.zero_led or bool(kept.str.contains(r"^[+-]?0[0-9]").any())
+            zeros = kept.filter(kept.str.starts_with("0")) if not self.zero_led else kept[:0]
+            self.zero_led = self.zero_led or bool(zeros.str.contains(r"^0[0-9]").any())
             if self.whole and not self.pointed:
                 self.pointed = bool(kept.str.contains(r"[.eE]").any())
             self._numbers(numbers.filter(good), None if counts is None else counts.filter(good))

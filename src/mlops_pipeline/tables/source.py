@@ -250,6 +250,15 @@ def one_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
             yield chunk
 
 
+def parquet_columns(path: Path) -> list[str]:
+    """Every column of a Parquet file, those among them that a table cannot have; none of another file's."""
+    if form_of(path) != "parquet":
+        return []
+    import pyarrow.parquet as pq
+
+    return list(pq.read_schema(path).names)
+
+
 def count_rows(path: Path) -> int | None:
     """How many rows a file has, where that is cheap to know (Parquet); else None."""
     import pyarrow as pa
