@@ -245,7 +245,7 @@ class _Track:
             columns, matrix, held, encoding = self._encoded(model.named_steps["columns"], candidate.encoder, place, fitted, scored, threads)
             estimator = model.named_steps["model"]
             began = time.monotonic()
-            fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator))
+            estimator = fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator))
             seconds = encoding + time.monotonic() - began
             said = predict(estimator, held, data.task)
         classes = [] if not has_classes(data.task) else estimator.classes_.tolist()
