@@ -64,8 +64,8 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     sample = sample_of(x, columns)
     check_answers(parts[0], model, sample, data.task, classes)
     requirements = [each for part in parts for each in part.requirements]
-    if any(column.kind == "datetime" for column in features.values()):
-        # The encoder of moments is ours.
+    if any(column.kind == "datetime" for column in features.values()) or hasattr(model.named_steps["model"], "center"):
+        # The encoder of moments is ours, and so is what centres a target.
         requirements.append(plugins.DISTRIBUTION)
     trusted = [each for part in parts for each in part.trusted]
     with replacing_folder(layout.model) as folder:
