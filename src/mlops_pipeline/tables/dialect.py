@@ -339,8 +339,9 @@ def _beside(text: str, delimiter: str) -> list[Dialect]:
     for quote in "\"'":
         inner = rf"(?:[^{quote}\n\\]|\\.|{quote}{quote})*"
         inside = re.findall(rf"(?:^|{mark})( *){quote}{inner}{quote} *(?={mark}|\r|\n|$)", text, re.MULTILINE)
-        if not inside or (quote == "'" and len(inside) < 0.2 * lines):
-            continue
+        quoted_names = re.match(rf"\s*{quote}[^{quote}\n]*{quote}(?:{mark} *{quote}[^{quote}\n]*{quote})+ *\r?\n", text)
+        if not inside or (quote == "'" and len(inside) < 0.2 * lines and quoted_names is None):
+            continue  # an apostrophe here and there quotes nothing
         skip_blanks = aligned or (delimiter != " " and any(inside))
         made.append((len(inside), Dialect(delimiter, quote, None, skip_blanks)))
         if f"\\{quote}" in text:
