@@ -16,9 +16,13 @@ import yaml
 
 from mlops_pipeline.config.dataset import Source, given_of_source
 from mlops_pipeline.config.pipeline import Settings, load_settings
+from mlops_pipeline.contract.dialect import Dialect
+from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.pipeline.definition import STAGES
 from mlops_pipeline.scaffold import starter
+from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.tables.dialect import Unclear, found
 from mlops_pipeline.tables.source import as_written, read_file, read_source
 from tests.unit_tests.workshop import ingested, layout_in, table_settings
@@ -247,3 +251,23 @@ def test_init_describes_a_folder_by_its_first_file_and_splits_by_all(tmp_path: P
     assert (Path(str(settings.dataset.source.path)).name, settings.dataset.time_column) == ("parts", "day")
     assert str(settings.split.test_from) == "2024-10-18 00:00:00"
     assert ingested(tmp_path, settings)[1]["rows_kept"] == 336
+
+
+def test_lines_that_are_given_as_no_part_of_the_table_are_believed(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(f"a\x0cb\x85c;d\n\n1;2\n{text(';')}")
+    seen = found(path, given={"skip_lines": 3})
+    assert seen.settings == {"delimiter": ";", "skip_lines": 3}
+    assert not [note for note in seen.notes if "without a name" in note]
+    assert read(path, seen.settings).equals(TABLE)
+    assert found(path, ["churned"]).settings == {"delimiter": ";", "skip_lines": 3}
+
+
+def test_the_servers_csv_is_plain_or_written_as_the_training_data() -> None:
+    columns = {"size": Column("number"), "city": Column("category")}
+    contract = Contract(task="regression", columns=columns, categories={"city": ["Gent; Oost"]}, dialect=Dialect(delimiter=";", quote="'"))
+    protocol = Invocations(Signature.of(contract))
+    for body in ("size,city\n1.5,Gent; Oost\n", "\ufeffsize;city\r\n1.5;'Gent; Oost'\r\n", '\n"city","size"\n"Gent; Oost",1.5\n'):
+        rows = protocol.rows_of_csv(body.encode())
+        assert rows.numbers is not None and rows.categories is not None
+        assert (rows.numbers.tolist(), rows.categories.tolist()) == ([[1.5]], [["Gent; Oost"]])

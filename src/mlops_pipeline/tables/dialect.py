@@ -159,7 +159,7 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
         text = text[: text.rindex("\n") + 1]
     if not text.strip():
         raise PipelineError(f"{path}: is empty: give a table with a header and rows")
-    lines = text.splitlines(keepends=True)
+    lines = _split(text)
     start = known.get("skip_lines", 0)
     text = "".join(lines[start:])
     signs = {key: known[key] for key in ("delimiter", "quote", "escape", "skip_blanks") if key in known}
@@ -181,7 +181,7 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
         notes.append(
             f"{'the first line is' if before == 1 else f'the first {before} lines are'} no part of the table ({_shown(lines[:before])})"
         )
-    first = next((row for row, end in zip(best.rows, best.ends, strict=True) if end > before), [])
+    first = next((row for row, end in zip(best.rows, best.ends, strict=True) if end + start > before), [])
     nameless = [f"column_{place}" for place, name in enumerate(first, 1) if not name.strip()]
     if header and len(nameless) > 1:
         notes.append(
@@ -339,8 +339,9 @@ def _beside(text: str, delimiter: str) -> list[Dialect]:
     for quote in "\"'":
         inner = rf"(?:[^{quote}\n\\]|\\.|{quote}{quote})*"
         inside = re.findall(rf"(?:^|{mark})( *){quote}{inner}{quote} *(?={mark}|\r|\n|$)", text, re.MULTILINE)
-        if not inside or (quote == "'" and len(inside) < 0.2 * lines):
-            continue
+        quoted_names = re.match(rf"\s*{quote}[^{quote}\n]*{quote}(?:{mark} *{quote}[^{quote}\n]*{quote})+ *\r?\n", text)
+        if not inside or (quote == "'" and len(inside) < 0.2 * lines and quoted_names is None):
+            continue  # an apostrophe here and there quotes nothing
         skip_blanks = aligned or (delimiter != " " and any(inside))
         made.append((len(inside), Dialect(delimiter, quote, None, skip_blanks)))
         if f"\\{quote}" in text:
@@ -374,9 +375,14 @@ def _hits(row: list[str], names: Collection[str]) -> int:
     return len({cell.strip() for cell in row} & {name.strip() for name in names})
 
 
+def _split(text: str) -> list[str]:
+    """The lines of a text with their ends, as the reader of rows counts them."""
+    return list(io.StringIO(text, newline=""))
+
+
 def _without_remarks(text: str) -> tuple[int, str]:
     """How many lines of remarks (#) stand before a text, and the text behind them; the last of them may be its header."""
-    lines = text.splitlines(keepends=True)
+    lines = _split(text)
     first = next((number for number, line in enumerate(lines) if not line.startswith("#") and line.strip()), 0)
     before = max(first - 1, 0)
     return before, "".join(lines[before:])
