@@ -243,7 +243,7 @@ def _of_text(*, linear: bool) -> list[tuple[str, Any]]:
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
     from sklearn.pipeline import make_pipeline
 
-    size = 2**14 if linear else 2**12
+    size = 2**13 if linear else 2**12
     words = HashingVectorizer(ngram_range=(1, 2), n_features=size, alternate_sign=False)
     characters = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=size, alternate_sign=False)
     if linear:

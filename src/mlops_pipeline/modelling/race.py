@@ -39,6 +39,9 @@ GROWTH_OF = {"lightgbm": 0.5, "hist_gradient_boosting": 0.5, "random_forest": 1.
 FINAL_SHARE = 0.5
 """A candidate whose fit on all rows would take a larger share of the time than this is left out."""
 
+PILOT_ROWS = 300
+"""Before a candidate is fitted to many rows for the first time, it is to so many, to see how long it takes."""
+
 ONE_THREAD = 10_000
 """Below so many rows, waking other threads takes longer than they save."""
 
@@ -147,8 +150,10 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
 
 def shape_of(settings: Settings, x: Any, y: Any) -> Shape:
     """What the candidates' parameters are fitted to."""
-    levels = [int(x[name].nunique()) for name, column in feature_columns(settings).items() if column.kind == "category"]
-    return Shape(len(y), len(set(y.tolist())) if has_classes(settings.dataset.task) else 0, max(levels, default=0))
+    kinds = {name: column.kind for name, column in feature_columns(settings).items()}
+    levels = [int(x[name].nunique()) for name, kind in kinds.items() if kind == "category"]
+    classes = len(set(y.tolist())) if has_classes(settings.dataset.task) else 0
+    return Shape(len(y), classes, max(levels, default=0), list(kinds.values()).count("text"))
 
 
 def heats(rows: int) -> list[int]:
@@ -206,7 +211,7 @@ class _Track:
         return finished
 
     def _score(self, entry: Entry, folds: Folds, rows: int) -> bool:
-        expected = entry.expected(rows) if entry.seconds else 0.0
+        expected = entry.expected(rows) if entry.seconds else self._tried_on_few(entry, folds.pairs[0][0])
         scores: list[float] = []
         for place, (fitted, scored) in enumerate(folds.pairs):
             left = self.deadline - self.reserve - time.monotonic()
@@ -234,6 +239,19 @@ class _Track:
         entry.heats[rows] = scores
         self.reserve = max(self.reserve, entry.expected(len(self.y)))
         return True
+
+    def _tried_on_few(self, entry: Entry, fitted: Any) -> float:
+        """Seconds that a first fit is expected to take, by one on a few of its rows; 0 if they are few themselves, or tell nothing."""
+        if len(fitted) < 3 * PILOT_ROWS or time.monotonic() >= self.deadline:
+            return 0.0
+        few = fitted[:: len(fitted) // PILOT_ROWS]
+        try:
+            seconds, _ = self._fold(entry.candidate, -1, few, few[:2])
+        except Exception:  # noqa: BLE001  # a few rows may lack a class; the whole fit will tell
+            return 0.0
+        finally:
+            self.matrices.pop((entry.candidate.encoder, -1), None)
+        return float(seconds * (len(fitted) / len(few)) ** entry.growth)
 
     def _fold(self, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float]:
         """Seconds of the fit, and the score."""
