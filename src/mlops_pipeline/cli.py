@@ -455,7 +455,9 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
     model, console = _registered_model(config)
     found = model.get(version) if version is not None else model.champion()
     if found is None:
-        raise PipelineError(f"{model.name}: {model.without_champion()}, or name a version")
+        from mlops_pipeline.config.finding import option_for, pipeline_config
+
+        raise PipelineError(f"{model.name}: {model.without_champion(option_for(pipeline_config(config)))}, or name a version")
     console.print(_line((f"{model.name} version {found.number}", "bold"), " (champion)" if found.is_champion else ""))
     facts = {
         "content": found.content_sha256,

@@ -151,7 +151,7 @@ def _make(folder: Path, files: dict[str, str], data: Path | None) -> tuple[str, 
         for file in rendered(settings, layout_of(settings, folder / PIPELINE, folder), "dvc"):
             file.write()
             beside += [file.path.relative_to(folder.resolve()).as_posix()] if file.path else []
-    return _committed(folder, [*files, *beside])
+    return _committed(folder, [path for path in (*files, *beside) if (folder / path).exists()])
 
 
 def upgrade(project: Path) -> tuple[list[Change], list[str]]:

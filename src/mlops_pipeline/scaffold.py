@@ -14,15 +14,15 @@ import yaml
 
 from mlops_pipeline.config.dataset import Column, Source
 from mlops_pipeline.config.finding import FOLDER
-from mlops_pipeline.config.pipeline import USUAL_METRICS, Settings, project_of, settings_of
+from mlops_pipeline.config.pipeline import USUAL_METRICS, Settings, feature_columns, project_of, settings_of
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import files_of
-from mlops_pipeline.tables import kinds
+from mlops_pipeline.tables import kinds, profile
 from mlops_pipeline.tables.cast import cast_columns
-from mlops_pipeline.tables.columns import LEFT_OUT, ColumnUse, described_use
+from mlops_pipeline.tables.columns import LEFT_OUT, ColumnUse, described_use, judged
 from mlops_pipeline.tables.dialect import Found, found
-from mlops_pipeline.tables.profile import profiled
-from mlops_pipeline.tables.source import one_ahead, read_files
+from mlops_pipeline.tables.leakage import Strong, single_feature_aucs, strong_features
+from mlops_pipeline.tables.source import one_ahead, parquet_columns, read_files
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,6 +40,8 @@ HELD_OUT_AT_MOST = 0.4
 ROWS = "\0rows"
 
 CHUNK_MB = 4
+
+NESTED = "each value holds several: store one value a cell"
 
 TIMELESS = 0.01
 """With a larger share of rows without a time, the column is not the one that orders the rows."""
@@ -70,9 +72,9 @@ class Described:
     content: dict[str, Any]
     columns: dict[str, kinds.Described]
 
-    def said(self, settings: Settings) -> list[str]:
+    def said(self, uses: list[ColumnUse]) -> list[str]:
         """What the file says of its columns, a line each."""
-        lines = [f"'{use.name}' is no feature: {use.why}." for use in self.uses(settings) if use.use == LEFT_OUT]
+        lines = [f"'{use.name}' is no feature: {use.why}." for use in uses if use.use == LEFT_OUT]
         nothing: dict[str, list[str]] = {}
         for name, one in self.columns.items():
             for word, count in one.nothing:
@@ -83,9 +85,10 @@ class Described:
         ]
         return lines + [f"'{name}': {one.note}." for name, one in self.columns.items() if one.note]
 
-    def uses(self, settings: Settings) -> list[ColumnUse]:
+    def uses(self, settings: Settings, strong: dict[str, Strong]) -> list[ColumnUse]:
         """Each column, its kind and whether it is used, and why not."""
-        return [described_use(name, settings, one.kind, one.left_out, one.note) for name, one in self.columns.items()]
+        uses = [described_use(name, settings, one.kind, one.left_out, one.note) for name, one in self.columns.items()]
+        return [judged(use, strong.get(use.name)) for use in uses]
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,21 @@ def starter(
         content["dataset"]["source"] = dict(given or {}) | found_words
     settings = settings_of(content, str(output))
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
-    for key, comment in (("  source", written.notes), ("  columns", table.said(settings)), ("split", [why])):
+    uses = table.uses(settings, _strong(source, settings))
+    for key, comment in (("  source", written.notes), ("  columns", table.said(uses)), ("split", [why])):
         indent = key[: len(key) - len(key.lstrip())]
         text = text.replace(f"\n{key}:", f"\n{''.join(_comment(one_line(note), indent) for note in comment)}{key}:", 1)
-    return Starter(HEAD + text, "\n".join([*written.notes, why]), table.uses(settings))
+    return Starter(HEAD + text, "\n".join([*written.notes, why]), uses)
+
+
+def _strong(source: Path, settings: Settings) -> dict[str, Strong]:
+    """Which features predict the target nearly alone in the first rows; a run looks at all of them."""
+    data = settings.dataset
+    columns = {**feature_columns(settings), data.target: data.columns[data.target]}
+    first = next(iter(read_files(files_of(source), data.source, CHUNK_MB, used=columns)))
+    rows = cast_columns(first.frame.select(list(columns)), columns, data.source.null_values).drop_nulls(data.target)
+    aucs = single_feature_aucs(rows, [name for name in columns if name != data.target], data)
+    return strong_features(rows, aucs, data, settings.validate_.max_single_feature_auc, settings.seed)
 
 
 def _comment(text: str, indent: str) -> str:
@@ -161,24 +175,25 @@ def _first_of(source: Path) -> Path:
 def described(source: Path, path: str, target: str, name: str, root: str, written: Found) -> Described:
     """The settings as a plain mapping, and every column with its kind and use. Raises :class:`PipelineError`."""
     read_as = Source(path=path, **written.settings)
-    plain = read_as.model_copy(update={"null_values": ("",)})
-    held = profiled(lambda: one_ahead(read_files(files_of(source), plain, CHUNK_MB)))
+    plainly = read_as.model_copy(update={"null_values": ("",)})
+    held = profile.profiled(lambda: one_ahead(read_files(files_of(source), plainly, CHUNK_MB, used=(target,))))
     rows = max((column.rows for column in held.values()), default=0)
     if not rows:
         raise PipelineError(f"{source}: holds no rows: give a table with a header and at least a few rows")
     if target not in held:
         raise PipelineError(f"{source}: has no column '{target}': its columns are {', '.join(held)}")
     columns = kinds.described(held, target)
+    columns |= {name: kinds.Described(name, "text", left_out=NESTED) for name in parquet_columns(_first_of(source)) if name not in held}
     task, columns[target] = kinds.task_of(held[target], columns[target])
     nothing = kinds.null_values(columns)
     given = {"path": path, **written.settings} | ({"null_values": list(nothing)} if nothing != read_as.null_values else {})
-    named = {column: _column(one, nothing) for column, one in columns.items() if column}
-    left_out = [column for column, one in columns.items() if column and one.left_out]
+    named = {name: _column(one, nothing) for name, one in columns.items() if name and name in held}
+    left_out = [name for name in named if columns[name].left_out]
     if not any(column for column in named if column not in (target, *left_out)):
         left_out = []
     content = {
         "name": name,
-        "dataset": {"source": given, "target": target, "task": task, "columns": named},
+        "dataset": {"source": given, "target": target, "task": task, **_positive(held[target], task, columns[target]), "columns": named},
         # In a table of a few rows, equal ones are chance and no mistake.
         **({"validate": {"max_duplicate_share": 1.0}} if rows < FEW_ROWS else {}),
         "split": {"kind": "stratified", "test_share": 0.25},
@@ -188,6 +203,15 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
         **({"paths": {"root": root}} if root != "." else {}),
     }
     return Described(content, columns)
+
+
+def _positive(target: profile.Column, task: str, one: kinds.Described) -> dict[str, Any]:
+    """Of two classes that are words the rarer one: what is looked for is seldom the rule."""
+    nothing = {text for text, _ in one.nothing}
+    counts = {value: count for value, count in (target.few or {}).items() if value.strip() and value not in nothing}
+    if task != "binary" or one.kind != "category" or len(counts) != 2:
+        return {}
+    return {"positive": min(counts, key=lambda value: (counts[value], value))}
 
 
 def _column(one: kinds.Described, nothing: tuple[str, ...]) -> dict[str, Any]:
@@ -255,7 +279,7 @@ def _days_and_classes(path: Path, column: str, dataset: dict[str, Any]) -> pl.Da
 
     target, columns = dataset["target"], {name: Column(**dataset["columns"][name]) for name in (column, dataset["target"])}
     counted: pl.DataFrame | None = None
-    for chunk in one_ahead(read_files(files_of(path), Source(**dataset["source"]), CHUNK_MB)):
+    for chunk in one_ahead(read_files(files_of(path), Source(**dataset["source"]), CHUNK_MB, used=columns)):
         rows = cast_columns(chunk.frame.select(list(columns)), columns).drop_nulls(target)
         one_class = pl.lit(0).alias(target) if dataset["task"] == "regression" else pl.col(target)
         days = rows.select(pl.col(column).dt.date(), one_class, pl.lit(1, pl.UInt64).alias(ROWS))

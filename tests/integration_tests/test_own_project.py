@@ -19,7 +19,7 @@ import yaml
 
 from tests.conftest import BIN, REPOSITORY, lacking, unused_port, wait_for
 from tests.integration_tests.clients import post
-from tests.integration_tests.conftest import is_healthy, stop
+from tests.integration_tests.conftest import is_healthy, started
 
 pytestmark = pytest.mark.slow
 
@@ -104,14 +104,10 @@ def shop(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Shop:
 def address(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where `mlops serve`, typed in the project, answers."""
     port, log = unused_port(), tmp_path_factory.mktemp("serve") / "log"
-    with log.open("wb") as stream:
-        server = subprocess.Popen([shop.programs / "mlops", "serve", "--port", str(port)], cwd=shop.folder, env=shop.environ, stderr=stream)
     url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: is_healthy(f"{url}/ready"), 30, f"a server ({log.read_text()})")
+    with started(str(shop.programs / "mlops"), "serve", "--port", str(port), cwd=shop.folder, log=log, **shop.environ, PYTHONPATH=""):
+        wait_for(lambda: is_healthy(f"{url}/ready"), 30, "a server")
         yield url
-    finally:
-        stop(server)
 
 
 def test_what_a_run_says_to_type_works_as_it_stands(shop: Shop) -> None:

@@ -124,14 +124,16 @@ def test_after_a_flow_over_the_configuration_dvc_has_nothing_to_do(
     flow_file: ModuleType, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project.folder)
-    path = flow_file.training_pipeline(config_path="pipeline.yaml")
+    path = flow_file.training_pipeline(config_path="pipeline.yaml", as_of="2024-04-01")
     assert Path(path) == project.folder / "models/registry/best_model"
+    assert "to 2024-03-31" in (project.folder / "data/processed/small.split.json").read_text()
     assert (Path(path) / "MLmodel").is_file()
     repro = project.command("dvc", "repro")
     assert "Running stage" not in repro.stdout
     assert "up to date" in repro.stdout
     again = project.run().stdout
     assert again.count("up to date") == len(STAGES), again
+    assert "as of 2024-04-01" in again
 
 
 def test_a_flow_after_mlops_run_runs_only_what_is_stale(

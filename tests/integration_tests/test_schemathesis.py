@@ -59,15 +59,23 @@ def agreeing(body: Any) -> Any:
         columns = {name: values if isinstance(values, list) else [values] for name, values in inputs.items()}
         body = {**body, "inputs": dict(zip(columns, of_one_length(list(columns.values())), strict=True))}
     elif isinstance(inputs, list) and all(isinstance(tensor, dict) and "datatype" in tensor for tensor in inputs):
-        data = of_one_length([tensor["data"] for tensor in inputs])
-        body = {**body, "inputs": [{**t, "data": values, "shape": [len(values)]} for t, values in zip(inputs, data, strict=True)]}
+        # A tensor that is none of the model's is not looked at, whatever its data are.
+        full = [isinstance(tensor.get("data"), list) and bool(tensor["data"]) for tensor in inputs]
+        data = iter(of_one_length([tensor["data"] for tensor, is_full in zip(inputs, full, strict=True) if is_full]))
+        body = {**body, "inputs": [agreed(each, place, next(data) if full[place] else None) for place, each in enumerate(inputs)]}
         if body.get("outputs"):
             body["outputs"] = list({output["name"]: output for output in body["outputs"]}.values())
     return body
 
 
+def agreed(tensor: dict[str, Any], place: int, data: list[Any] | None) -> dict[str, Any]:
+    if data is None:
+        return {**tensor, "shape": [1], "name": f"other {place}"}
+    return {**tensor, "data": data, "shape": [len(data)]}
+
+
 def of_one_length(columns: list[list[Any]]) -> list[list[Any]]:
-    count = min(map(len, columns))
+    count = min((len(values) for values in columns if values), default=0)
     return [values[:count] for values in columns]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from mlops_pipeline import plugins
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.modelling.estimators import build_model, predict
+from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.formats.skops import load_model
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.metrics import score
@@ -203,3 +203,16 @@ def test_every_estimator_can_be_named_in_the_settings() -> None:
         assert settings_with(train={"estimator": name, "params": {}}, **task).train.estimator == name
         assert part.summary
     assert set(QUICK) <= set(ESTIMATORS)
+
+
+@pytest.mark.parametrize("name", ["ridge", "lightgbm", "random_forest"])
+def test_a_target_far_from_zero_is_learned_to_its_last_digit_and_so_is_its_twin(name: str, tmp_path: Path) -> None:
+    table, problem = raw_table(400), PROBLEMS["regression"]
+    x, y = model_input(table, FEATURES), 1.7e9 + truth(table, problem)
+    model = fit(build_model(name, "regression", FEATURES, QUICK.get(name, {}), 3), x, y, 1)
+    predicted = predict(model, x, "regression")
+    assert float(np.std(predicted - y)) < 0.7 * float(np.std(y))
+    save(tmp_path / "model", name, model, x, "regression")
+    assert np.array_equal(predict(load_model(tmp_path / "model"), x, "regression"), predicted)
+    twin = make_twin(model, KINDS, x, predicted, "regression", 1e-4)
+    assert twin.accepted, twin.reason

@@ -56,7 +56,7 @@ def test_init_describes_a_query_and_ingest_asks_it(tmp_path: Path, monkeypatch: 
     given = given_of_source([f"sql={QUERY}", "uri=${SHOP}"], with_place=True)
     config = tmp_path / "shop.yaml"
     with queried(given, tmp_path) as table:
-        config.write_text(starter(table, "churned", config, given).text)
+        config.write_text(starter(table, "churned", config, given=given).text)
     settings = load_settings(config)
     assert (settings.dataset.source.sql, settings.dataset.source.uri) == (QUERY, "${SHOP}")
     table, report, _ = ingested(tmp_path, settings)

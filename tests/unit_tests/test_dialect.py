@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import xlsxwriter
 import yaml
 
 from mlops_pipeline.config.dataset import Source, given_of_source
 from mlops_pipeline.config.pipeline import Settings, load_settings
+from mlops_pipeline.contract.dialect import Dialect
+from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.pipeline.definition import STAGES
 from mlops_pipeline.scaffold import starter
+from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.tables.dialect import Unclear, found
 from mlops_pipeline.tables.source import as_written, read_file, read_source
 from tests.unit_tests.workshop import ingested, layout_in, table_settings
@@ -70,6 +76,22 @@ def test_a_file_without_a_header_has_numbered_columns_and_says_so(tmp_path: Path
     assert (table.columns, table.height) == ([f"column_{n}" for n in range(1, 6)], 60)
 
 
+def test_names_of_rows_as_r_writes_them_are_a_column_without_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("a;b\n" + "".join(f"r{n};{n};x\n" for n in range(9)))
+    seen = found(path)
+    assert seen.settings == {"delimiter": ";", "row_names": True}
+    assert seen.notes[-1] == "each row begins with its name, for which the header has no cell: the first column has no name"
+    assert read(path, seen.settings).row(1, named=True) == {"": "r1", "a": "1", "b": "x"}
+
+
+def test_a_header_of_another_width_is_asked_about(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("a,b,c,d\n" + "".join(f"{n},{n}\n" for n in range(9)))
+    with pytest.raises(Unclear, match=r"its line 1 has 4 cells and its rows have 2 \('a,b,c,d'\): make them as many, or say where"):
+        found(path)
+
+
 def test_what_cannot_be_told_is_asked_for_in_one_line_with_the_first_rows(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("".join(f"{n}, {n % 3};\n" for n in range(40)))
@@ -94,14 +116,11 @@ def test_init_writes_how_a_table_is_written_with_a_comment_and_ingest_reads_it(t
     source.write_bytes(b"Bericht\n" + text(";").encode("cp1252"))
     made = starter(source, "churned", config)
     config.write_text(made.text, encoding="utf-8")
-    assert "  # not UTF-8: read as cp1252, which makes 'Größe', 'Köln', 'Brügge': name another encoding if that looks wrong\n" in made.text
-    assert "  # the first line is no part of the table ('Bericht')\n  source:\n" in made.text
-    assert yaml.safe_load(made.text)["dataset"]["source"] == {
-        "path": source.as_posix(),
-        "delimiter": ";",
-        "encoding": "cp1252",
-        "skip_lines": 1,
-    }
+    comments = re.sub(r"\n *# ", " ", made.text)
+    assert "not UTF-8: read as cp1252, which makes 'Größe', 'Köln', 'Brügge': name another encoding if that looks wrong" in comments
+    assert "the first line is no part of the table ('Bericht')\n  source:\n" in comments
+    written = yaml.safe_load(made.text)["dataset"]["source"]
+    assert {key: written[key] for key in written if key != "path"} == {"delimiter": ";", "encoding": "cp1252", "skip_lines": 1}
     table, report, _ = ingested(tmp_path, load_settings(config))
     assert (report["rows_kept"], sorted(table["Größe, Ort"].unique())) == (60, ["Brügge", "Gent", "Köln"])
 
@@ -154,16 +173,13 @@ def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_a_sheet_of_excel_is_read_below_its_title(tmp_path: Path) -> None:
-    openpyxl = pytest.importorskip("openpyxl")
-    pytest.importorskip("fastexcel")
-    book = openpyxl.Workbook()
-    book.active.title = "empty"
-    sheet = book.create_sheet("data")
-    for row in (["Report"], [], NAMES, *ROWS):
-        sheet.append(list(row))
-    book.create_sheet("notes").append(["x"])
     path = tmp_path / "table.xlsx"
-    book.save(path)
+    with xlsxwriter.Workbook(path) as book:
+        book.add_worksheet("empty")
+        sheet = book.add_worksheet("data")
+        for place, row in enumerate((["Report"], [], NAMES, *ROWS)):
+            sheet.write_row(place, 0, row)
+        book.add_worksheet("notes").write(0, 0, "x")
     seen = found(path, ["churned"])
     assert seen.settings == {"skip_lines": 2, "sheet": "data"}
     assert seen.notes[0] == "of the sheets data, notes the table is data"
@@ -232,6 +248,26 @@ def test_init_describes_a_folder_by_its_first_file_and_splits_by_all(tmp_path: P
     config = tmp_path / "new.yaml"
     config.write_text(starter(tmp_path / "parts", "late", config).text)
     settings = load_settings(config)
-    assert (settings.dataset.source.path, settings.dataset.time_column) == ((tmp_path / "parts").as_posix(), "day")
+    assert (Path(str(settings.dataset.source.path)).name, settings.dataset.time_column) == ("parts", "day")
     assert str(settings.split.test_from) == "2024-10-18 00:00:00"
     assert ingested(tmp_path, settings)[1]["rows_kept"] == 336
+
+
+def test_lines_that_are_given_as_no_part_of_the_table_are_believed(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(f"a\x0cb\x85c;d\n\n1;2\n{text(';')}")
+    seen = found(path, given={"skip_lines": 3})
+    assert seen.settings == {"delimiter": ";", "skip_lines": 3}
+    assert not [note for note in seen.notes if "without a name" in note]
+    assert read(path, seen.settings).equals(TABLE)
+    assert found(path, ["churned"]).settings == {"delimiter": ";", "skip_lines": 3}
+
+
+def test_the_servers_csv_is_plain_or_written_as_the_training_data() -> None:
+    columns = {"size": Column("number"), "city": Column("category")}
+    contract = Contract(task="regression", columns=columns, categories={"city": ["Gent; Oost"]}, dialect=Dialect(delimiter=";", quote="'"))
+    protocol = Invocations(Signature.of(contract))
+    for body in ("size,city\n1.5,Gent; Oost\n", "\ufeffsize;city\r\n1.5;'Gent; Oost'\r\n", '\n"city","size"\n"Gent; Oost",1.5\n'):
+        rows = protocol.rows_of_csv(body.encode())
+        assert rows.numbers is not None and rows.categories is not None
+        assert (rows.numbers.tolist(), rows.categories.tolist()) == ([[1.5]], [["Gent; Oost"]])

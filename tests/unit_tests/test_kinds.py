@@ -179,3 +179,26 @@ def test_a_target_that_cannot_be_learned_is_told_in_one_line(name: str) -> None:
 def test_the_task_follows_from_all_values_of_the_target(values: list[str], task: str) -> None:
     columns = profiled(as_chunks(values))
     assert kinds.task_of(columns["x"], kinds.described(columns, "x")["x"])[0] == task
+
+
+def test_a_column_of_lists_is_left_out_with_a_word(tmp_path: Path) -> None:
+    source, config = tmp_path / "table.parquet", tmp_path / "new.yaml"
+    pl.DataFrame({"x": [n % 7 for n in range(60)], "tags": [[n] for n in range(60)], "y": [0, 1] * 30}).write_parquet(source)
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    assert "'tags' is no feature: each value holds several" in made.text
+    assert ingested(tmp_path, load_settings(config))[1]["rows_kept"] == 60
+
+
+def test_a_suspected_leak_is_named_when_the_table_is_described(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    rows = range(300)
+    pl.DataFrame({"x": [n * 37 % 101 for n in rows], "paid": [n % 3 // 2 * 9 for n in rows], "y": [n % 3 // 2 for n in rows]}).write_csv(
+        source
+    )
+    made = starter(source, "y", tmp_path / "new.yaml")
+    assert {use.name: use.use for use in made.columns} == {"x": "feature", "paid": "left out", "y": "target"}
+    assert "'paid' is no feature: suspected leak: alone it tells the target with AUC 1.000" in " ".join(
+        made.text.replace("\n# ", " ").split()
+    )
+    assert "exclude" not in made.text, "the run decides, on all rows"

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from mlops_pipeline.config.pipeline import Settings, Validate
+from mlops_pipeline.config.pipeline import Settings, Validate, feature_columns
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.stages.validate import validate
+from mlops_pipeline.tables.columns import as_validated
 from mlops_pipeline.tables.leakage import auc, single_feature_aucs
 from mlops_pipeline.tables.schema import Failure, failures, infer_schema, read_schema, write_schema
 from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, table_settings
@@ -253,6 +254,125 @@ def test_a_regressions_leak_is_found(tmp_path: Path) -> None:
     table = pl.DataFrame({"x": noise() * 2 + 1, "y": noise()})
     with pytest.raises(PipelineError, match="x: no leakage"):
         run_validate(tmp_path, table, table_settings({"x": "number", "y": "number"}))
+
+
+def gentle(columns: dict[str, Any] | None = None, task: str = "binary", **changes: Any) -> Settings:
+    """Settings as `mlops init` writes them: a failed check warns."""
+    made = table_settings(columns or COLUMNS, task=task)
+    return made.model_copy(update={"validate_": Validate(**changes)})
+
+
+def columns_of(layout: Layout) -> dict[str, Any]:
+    return {column["name"]: column for column in read_json(layout.columns)["columns"]}
+
+
+LEAKS: dict[str, Any] = {
+    "a copy": lambda y, _rng: y.cast(pl.Float64),
+    "a copy with a few wrong": lambda y, rng: pl.Series(np.where(rng.random(len(y)) < 0.01, 1 - y.to_numpy(), y.to_numpy())).cast(
+        pl.Float64
+    ),
+    "known only where it happened": lambda y, rng: y.cast(pl.Float64).replace(0, None) * 7 + pl.Series(rng.normal(size=len(y))),
+}
+
+
+@pytest.mark.parametrize("case", LEAKS)
+def test_a_suspected_leak_is_left_out_with_the_figure_that_accuses_it_and_the_run_goes_on(case: str, tmp_path: Path) -> None:
+    table = small_table()
+    table = table.with_columns(LEAKS[case](table["y"], np.random.default_rng(1)).alias("n"))
+    layout = run_validate(tmp_path, table, gentle())
+    report = columns_of(layout)
+    assert report["n"]["use"] == "left out"
+    assert report["n"]["alone"] > 0.95
+    assert report["n"]["others"] < 0.7
+    assert "alone it tells the target with AUC" in report["n"]["why"]
+    assert "validate: {trusted: [n]}" in report["n"]["why"]
+    assert report["n"]["why"] in layout.validation_html.read_text()
+    assert "n" not in feature_columns(as_validated(gentle(), layout.columns))
+    assert "i" in feature_columns(as_validated(gentle(), layout.columns))
+
+
+def test_copies_of_the_outcome_do_not_clear_each_other(tmp_path: Path) -> None:
+    table = small_table().with_columns(n=pl.col("y") * 2.0, i=pl.col("y").cast(pl.Int64) * 3 + (pl.int_range(pl.len()) % 3 == 0))
+    report = columns_of(run_validate(tmp_path, table, gentle()))
+    assert [report[name]["use"] for name in ("n", "i", "b")] == ["left out", "left out", "feature"]
+
+
+def test_a_trusted_column_is_kept(tmp_path: Path) -> None:
+    table = small_table().with_columns(n=pl.col("y").cast(pl.Float64))
+    report = columns_of(run_validate(tmp_path, table, gentle(trusted=("n",))))
+    assert report["n"]["use"] == "feature"
+    assert report["n"]["alone"] == 1
+    assert "kept" in report["n"]["note"]
+
+
+@pytest.mark.parametrize("name", ["iris", "breast_cancer", "wine", "digits"])
+def test_an_honest_strong_feature_is_kept(name: str, tmp_path: Path) -> None:
+    from sklearn import datasets
+
+    given = getattr(datasets, f"load_{name}")()
+    names = [f"c{n}" for n in range(given.data.shape[1])]
+    table = pl.DataFrame(dict(zip(names, given.data.T, strict=True))).with_columns(y=pl.Series(given.target))
+    task = "binary" if name == "breast_cancer" else "multiclass"
+    report = columns_of(run_validate(tmp_path, table, gentle({**dict.fromkeys(names, "number"), "y": "integer"}, task)))
+    assert {column["use"] for name, column in report.items() if name != "y"} == {"feature"}
+
+
+def test_a_numbers_logarithm_is_suspected_and_its_honest_size_is_not(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    size = rng.lognormal(size=60)
+    price = size * np.exp(rng.normal(0, 0.15, size=60))
+    other = {"width": size * np.exp(rng.normal(0, 0.05, 60)), "noise": rng.normal(size=60)}
+    table = pl.DataFrame({"size": size, **other, "logarithm": np.log(price), "y": price})
+    kinds = dict.fromkeys(("size", "width", "noise", "logarithm", "y"), "number")
+    report = columns_of(run_validate(tmp_path, table, gentle(kinds, "regression")))
+    assert [name for name, column in report.items() if column["use"] == "left out"] == ["logarithm"]
+
+
+@pytest.mark.parametrize("case", ["duplicates", "a rare class"])
+def test_what_is_merely_unusual_is_said_and_counted_and_does_not_stop(case: str, tmp_path: Path) -> None:
+    change, _, words = CHECKS[case]
+    layout = layout_in(tmp_path, gentle())
+    layout.raw.parent.mkdir(parents=True)
+    change(small_table()).write_parquet(layout.raw)
+    told: list[Any] = []
+    validate(gentle(), layout, quiet(), told.append)
+    report = read_json(layout.validation_json)
+    assert report["passed"]
+    assert any(words in f"{failure['column']}: {failure['rule']}" for failure in report["failures"])
+    assert ("20 of 420 rows repeat another" if case == "duplicates" else "each class at least") in " ".join(event.text for event in told)
+
+
+def test_what_would_make_the_result_false_always_stops(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="at least two classes"):
+        run_validate(tmp_path, small_table().with_columns(y=pl.lit(1, dtype=pl.Int8)), gentle())
+    assert not layout_in(tmp_path, gentle()).schema.exists(), "a run that failed leaves no schema in the next one's way"
+
+
+def test_a_schema_that_nobody_edited_follows_the_columns(tmp_path: Path) -> None:
+    layout = run_validate(tmp_path, small_table(), small_settings())
+    settings = small_settings(i="category")
+    other = small_table().with_columns(pl.col("i").cast(pl.String))
+    other.write_parquet(layout.raw)
+    validate(settings, layout, quiet())
+    assert read_schema(layout.schema).columns["i"].dtype.type == pl.String
+
+
+def test_a_schema_that_was_edited_stays_and_the_column_is_named(tmp_path: Path) -> None:
+    layout = run_validate(tmp_path, small_table(), small_settings())
+    layout.schema.write_text(layout.schema.read_text().replace("max_value: ", "max_value: 9", 1))
+    small_table().with_columns(pl.col("i").cast(pl.String)).drop("b").write_parquet(layout.raw)
+    changed = table_settings({**{name: kind for name, kind in COLUMNS.items() if name != "b"}, "i": "category"}, task="binary")
+    with pytest.raises(PipelineError) as caught:
+        validate(changed, layout, quiet())
+    assert_one_line(caught.value, "first b: column_in_dataframe", "2 checks failed")
+    found = {failure["column"]: failure for failure in read_json(layout.validation_json)["failures"]}
+    assert found["i"]["rule"] == "its type is Int64"
+    assert "delete the schema's file" in found["i"]["remedy"]
+
+
+def test_a_running_number_that_is_a_feature_is_remarked_on(tmp_path: Path) -> None:
+    table = small_table().with_columns(n=pl.int_range(pl.len()).cast(pl.Float64))
+    assert "running number" in columns_of(run_validate(tmp_path, table, gentle()))["n"]["note"]
 
 
 def feature_auc(feature: pl.Series, target: pl.Series, task: str = "binary") -> float:

@@ -18,6 +18,8 @@ class Dialect(msgspec.Struct, frozen=True):
     """Whether blanks before a cell are no part of it."""
     closed: bool = False
     """Whether a delimiter also stands at the end of each row, though not of the header."""
+    row_names: bool = False
+    """Whether each row begins with its name, for which the header has no cell (R writes so): a first column without a name."""
     encoding: str = "utf-8"
     header: bool = True
     """Whether the first line names the columns; else they are called ``column_1``, ``column_2`` …"""
@@ -32,7 +34,7 @@ class Dialect(msgspec.Struct, frozen=True):
     @property
     def is_plain(self) -> bool:
         """Whether Arrow reads it as it stands, once it is UTF-8."""
-        return not self.skip_blanks and not self.closed and self.delimiter.isascii() and self.quote.isascii()
+        return not self.skip_blanks and not (self.closed or self.row_names) and self.delimiter.isascii() and self.quote.isascii()
 
 
 PLAIN = Dialect()

@@ -21,18 +21,23 @@ _FORMS = ("%Y-%m-%d %H:%M:%S%z", "%Y-%m-%d %H:%M%z", "%Y-%m-%d %H:%M:%S", "%Y-%m
 
 
 def moment_of(text: str, form: str | None = None) -> str | None:
-    """A text as a moment, written as models take it; None if it is none. ``form`` is how it is written, as strftime has it."""
+    """A text as a moment, written as models take it; None if it is none.
+
+    ``form`` is how it is written, as strftime has it; ISO 8601 is read in any case.
+    """
     bare = text.strip(BLANKS)
     if form is not None:
-        forms: tuple[str, ...] = (re.sub(r"%\.?\d?f", "", form).rstrip("."),)
-        if "f" in re.findall(r"%[.\d]*([A-Za-z])", form):
-            bare = _FRACTION.sub("", bare, count=1)
-    else:
-        bare = _ZONE.sub("", bare)
-        if _ISO.fullmatch(bare) is None:
-            return None
-        bare, forms = _BEFORE_ZONE.sub(r"\1", _FRACTION.sub("", bare)) if ":" in bare else bare, _FORMS
-        bare = bare.replace("T", " ")
+        fraction = "f" in re.findall(r"%[.\d]*([A-Za-z])", form)
+        said = _moment(_FRACTION.sub("", bare, count=1) if fraction else bare, (re.sub(r"%\.?\d?f", "", form).rstrip("."),))
+        return moment_of(text) if said is None else said
+    bare = _ZONE.sub("", bare)
+    if _ISO.fullmatch(bare) is None:
+        return None
+    bare = _BEFORE_ZONE.sub(r"\1", _FRACTION.sub("", bare)) if ":" in bare else bare
+    return _moment(bare.replace("T", " "), _FORMS)
+
+
+def _moment(bare: str, forms: tuple[str, ...]) -> str | None:
     for each in forms:
         try:
             moment = datetime.strptime(bare, each)  # what has no zone is in UTC

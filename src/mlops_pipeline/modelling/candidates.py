@@ -11,6 +11,9 @@ from mlops_pipeline.contract.task import has_classes
 MANY_LEVELS = 30
 """From so many levels on, a category is also tried as the target's mean of each."""
 
+MOST_LEVELS = 200
+"""With more levels in a category the elastic net is left out."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -24,11 +27,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Shape:
-    """What parameters are fitted to: training rows, classes (0: a number is predicted), and the most levels of a category (0: none)."""
+    """What parameters are fitted to: training rows, classes (0: a number is predicted), a category's most levels (0: none), texts."""
 
     rows: int
     classes: int = 0
     levels: int = 0
+    texts: int = 0
 
 
 def candidates(task: Task, shape: Shape) -> tuple[Candidate, ...]:
@@ -49,8 +53,10 @@ def _of_classes(shape: Shape) -> list[Candidate]:
 
 
 def _of_values(shape: Shape) -> list[Candidate]:
+    # It goes along every column many times over: of hashed texts and many levels there are thousands.
+    narrow = not shape.texts and shape.levels <= MOST_LEVELS
     found = [
-        Candidate("elastic net", "elastic_net", "one_hot"),
+        *([Candidate("elastic net", "elastic_net", "one_hot")] if narrow else []),
         Candidate("ridge, strong penalty", "ridge", "one_hot", {"alpha": 30.0}),
         Candidate("ridge", "ridge", "one_hot", {"alpha": 1.0}),
     ]

@@ -243,7 +243,7 @@ def _of_text(*, linear: bool) -> list[tuple[str, Any]]:
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
     from sklearn.pipeline import make_pipeline
 
-    size = 2**14 if linear else 2**12
+    size = 2**13 if linear else 2**12
     words = HashingVectorizer(ngram_range=(1, 2), n_features=size, alternate_sign=False)
     characters = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=size, alternate_sign=False)
     if linear:
@@ -255,7 +255,8 @@ def _of_text(*, linear: bool) -> list[tuple[str, Any]]:
 def fit(model: Pipeline, x: Any, y: Any, threads: int | None) -> Pipeline:
     """Fit on all (or the given number of) cores; the fitted model does not remember how many there were."""
     columns, estimator = model.named_steps["columns"], model.named_steps["model"]
-    fit_estimator(estimator, encoded(columns, x, y, threads), y, threads, native_categories(columns, estimator))
+    matrix = encoded(columns, x, y, threads)
+    model.steps[-1] = ("model", fit_estimator(estimator, matrix, y, threads, native_categories(columns, estimator)))
     return model
 
 
@@ -267,21 +268,26 @@ def encoded(columns: Any, x: Any, y: Any, threads: int | None) -> Any:
         return columns.fit_transform(x, y) if hasattr(columns, "fit_transform") else columns.fit(x, y).transform(x)
 
 
-def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, categories: list[int]) -> None:
-    """Fit an estimator to a matrix, some of whose columns may be categories that it is told of."""
+def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, categories: list[int]) -> Any:
+    """Fit an estimator to a matrix, some of whose columns may be categories that it is told of, and to a number near zero."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
     from threadpoolctl import threadpool_limits
+
+    from mlops_pipeline.modelling.centred import Centred, center_of
+
+    center = 0.0 if hasattr(estimator, "predict_proba") else center_of(y)
 
     runs_jobs = isinstance(estimator, RandomForestClassifier | RandomForestRegressor)
     if runs_jobs:
         estimator.set_params(n_jobs=threads or -1)
     with threadpool_limits(limits=threads):
-        estimator.fit(matrix, y, **({"categorical_feature": categories} if categories else {}))
+        estimator.fit(matrix, y - center if center else y, **({"categorical_feature": categories} if categories else {}))
     if runs_jobs:
         estimator.set_params(n_jobs=None)
     if hasattr(estimator, "_bin_mapper"):
         # HistGradientBoosting keeps the thread count of its binning, which prediction never uses.
         estimator._bin_mapper.n_threads = 1
+    return Centred(estimator, center) if center else estimator
 
 
 def native_categories(columns: Any, estimator: Any) -> list[int]:

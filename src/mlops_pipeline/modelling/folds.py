@@ -40,7 +40,7 @@ def folds_of(settings: Settings, table: pl.DataFrame, x: Any, y: Any, rows: int)
 
     Raises :class:`PipelineError` if no fold has two classes to fit on.
     """
-    count = 3 if rows >= MANY_ROWS else 5
+    count = 3 if len(y) >= MANY_ROWS else 5
     classes = has_classes(settings.dataset.task)
     if settings.split.kind == "time":
         order = table[str(settings.dataset.time_column)].arg_sort().to_numpy()

@@ -26,19 +26,23 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
-FIRST_ROWS, MORE_ROWS, MOST_ROWS = 4_000, 25_000, 100_000
+FIRST_ROWS, MORE_ROWS, MOST_ROWS = 4_000, 20_000, 60_000
 """How many rows the first, second and third heat of a large table have."""
 
 LEADERS = (4, 2)
 """How many go into the second heat, and into the third."""
 
-GROWTH = 0.85
-"""A fit on k times the rows is expected to take k to this power times as long: a part of it is the same for any number."""
+GROWTH = 0.9
+GROWTH_OF = {"lightgbm": 0.5, "hist_gradient_boosting": 0.5, "random_forest": 1.05}
+"""A fit on k times the rows is expected to take k to this power times as long: in boosting most of it is the same for any number."""
 
 FINAL_SHARE = 0.5
 """A candidate whose fit on all rows would take a larger share of the time than this is left out."""
 
-ONE_THREAD = 3_000
+PILOT_ROWS = 300
+"""Before a candidate is fitted to many rows for the first time, it is to so many, to see how long it takes."""
+
+ONE_THREAD = 10_000
 """Below so many rows, waking other threads takes longer than they save."""
 
 RULE = "the simplest whose mean is within one standard error of the best's, by folds"
@@ -53,6 +57,8 @@ class Entry:
     scores: list[float] = field(default_factory=list)
     seconds: float = 0.0
     """Of its longest fit in that heat."""
+    heats: dict[int, list[float]] = field(default_factory=dict)
+    """Its scores in every heat that it finished, by the rows of the heat."""
     state: str = "waiting"
     why: str = ""
 
@@ -62,7 +68,11 @@ class Entry:
 
     def expected(self, rows: int) -> float:
         """Seconds that a fit on so many rows is expected to take."""
-        return float(self.seconds * (max(rows, 1) / max(self.rows, 1)) ** GROWTH)
+        return float(self.seconds * (max(rows, 1) / max(self.rows, 1)) ** self.growth)
+
+    @property
+    def growth(self) -> float:
+        return GROWTH_OF.get(self.candidate.estimator, GROWTH)
 
     def as_json(self) -> dict[str, Any]:
         spread = float(np.std(self.scores, ddof=1) / np.sqrt(len(self.scores))) if len(self.scores) > 1 else None
@@ -102,18 +112,20 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
     if asked.encoder is not None:
         entries = _with_encoder(entries, asked.encoder)
     track = _Track(settings, table, x, y, began + asked.time_budget_s)
-    running = entries
+    running, last = entries, 0
     with console.status("racing") as status:
         for heat, rows in enumerate(heats(len(y))):
             if heat:
                 running = _leaders(running, LEADERS[heat - 1], track.sign)
             status.update(f"racing {len(running)} candidates on {rows:,} rows")
             finished = track.heat(running, rows)
-            running = finished or running
-            if not finished:
-                break
-    last = max((entry.rows for entry in entries if entry.state == "scored"), default=0)
-    scored = [entry for entry in entries if entry.state == "scored" and entry.rows == last]
+            if not finished or (heat and running[0] not in finished):
+                break  # without the leader of the heat before, this one says nothing
+            running, last = finished, rows
+    scored = [entry for entry in entries if last in entry.heats]
+    for entry in scored:
+        # Why time kept one of them from a later heat stays written.
+        entry.rows, entry.scores, entry.state = last, entry.heats[last], "scored"
     chosen = chosen_of(scored, track.sign, track.repeats) if scored else _unraced(entries)
     seconds = time.monotonic() - began
     _say(console, chosen, entries, track, seconds)
@@ -138,13 +150,15 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
 
 def shape_of(settings: Settings, x: Any, y: Any) -> Shape:
     """What the candidates' parameters are fitted to."""
-    levels = [int(x[name].nunique()) for name, column in feature_columns(settings).items() if column.kind == "category"]
-    return Shape(len(y), len(set(y.tolist())) if has_classes(settings.dataset.task) else 0, max(levels, default=0))
+    kinds = {name: column.kind for name, column in feature_columns(settings).items()}
+    levels = [int(x[name].nunique()) for name, kind in kinds.items() if kind == "category"]
+    classes = len(set(y.tolist())) if has_classes(settings.dataset.task) else 0
+    return Shape(len(y), classes, max(levels, default=0), list(kinds.values()).count("text"))
 
 
 def heats(rows: int) -> list[int]:
     """How many rows each heat has: all, unless they are many."""
-    sizes = [size for size in (FIRST_ROWS, MORE_ROWS) if 1.5 * size < rows]
+    sizes = [size for size in (FIRST_ROWS, MORE_ROWS) if 3 * size < rows]
     return [*sizes, min(rows, MOST_ROWS)]
 
 
@@ -191,18 +205,13 @@ class _Track:
         """Those that were scored on every fold of so many rows; the others say why not. Empty if time is over for all."""
         folds = folds_of(self.settings, self.table, self.x, self.y, rows)
         self.matrices = {}
-        former = [entry.state for entry in entries]
         finished = [entry for entry in entries if self._score(entry, folds, rows)]
         if finished:
             self.kind, self.repeats = folds.kind, folds.repeats
-        elif "scored" in former:
-            # Nobody came through: what the heat before said still stands.
-            for entry, state in zip(entries, former, strict=True):
-                entry.state = state
         return finished
 
     def _score(self, entry: Entry, folds: Folds, rows: int) -> bool:
-        expected = entry.expected(rows) if entry.seconds else 0.0
+        expected = entry.expected(rows) if entry.seconds else self._tried_on_few(entry, folds.pairs[0][0])
         scores: list[float] = []
         for place, (fitted, scored) in enumerate(folds.pairs):
             left = self.deadline - self.reserve - time.monotonic()
@@ -216,8 +225,8 @@ class _Track:
                 entry.state, entry.why = "failed", one_line(error)
                 return False
             expected = max(seconds, 0.0)
-            entry.seconds = seconds * (rows / max(len(fitted), 1)) ** GROWTH
-            final = entry.seconds * (len(self.y) / rows) ** GROWTH
+            entry.seconds = seconds * float(rows / max(len(fitted), 1)) ** entry.growth
+            final = entry.seconds * float(len(self.y) / rows) ** entry.growth
             if final > FINAL_SHARE * self.settings.train.time_budget_s:
                 entry.state, entry.why = "out of time", f"a fit on all {len(self.y):,} rows would take about {final:.0f} s"
                 return False
@@ -227,8 +236,22 @@ class _Track:
             entry.state, entry.why = "failed", f"{self.metric} is not defined on any fold"
             return False
         entry.rows, entry.scores, entry.state, entry.why = rows, scores, "scored", ""
+        entry.heats[rows] = scores
         self.reserve = max(self.reserve, entry.expected(len(self.y)))
         return True
+
+    def _tried_on_few(self, entry: Entry, fitted: Any) -> float:
+        """Seconds that a first fit is expected to take, by one on a few of its rows; 0 if they are few themselves, or tell nothing."""
+        if len(fitted) < 3 * PILOT_ROWS or time.monotonic() >= self.deadline:
+            return 0.0
+        few = fitted[:: len(fitted) // PILOT_ROWS]
+        try:
+            seconds, _ = self._fold(entry.candidate, -1, few, few[:2])
+        except Exception:  # noqa: BLE001  # a few rows may lack a class; the whole fit will tell
+            return 0.0
+        finally:
+            self.matrices.pop((entry.candidate.encoder, -1), None)
+        return float(seconds * (len(fitted) / len(few)) ** entry.growth)
 
     def _fold(self, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float]:
         """Seconds of the fit, and the score."""
@@ -240,7 +263,7 @@ class _Track:
             columns, matrix, held, encoding = self._encoded(model.named_steps["columns"], candidate.encoder, place, fitted, scored, threads)
             estimator = model.named_steps["model"]
             began = time.monotonic()
-            fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator))
+            estimator = fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator))
             seconds = encoding + time.monotonic() - began
             said = predict(estimator, held, data.task)
         classes = [] if not has_classes(data.task) else estimator.classes_.tolist()
@@ -272,9 +295,8 @@ def _with_encoder(entries: list[Entry], encoder: str) -> list[Entry]:
 
 
 def _leaders(entries: list[Entry], count: int, sign: float) -> list[Entry]:
-    """The best of those that were scored, still in their order."""
-    best = sorted(entries, key=lambda entry: -sign * entry.mean)[:count]
-    return [entry for entry in entries if entry in best]
+    """The best of those that were scored, the best first: if time is short, it is theirs."""
+    return sorted(entries, key=lambda entry: -sign * entry.mean)[:count]
 
 
 def _best(scored: list[Entry], sign: float) -> Entry | None:

@@ -83,7 +83,7 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
     )
     form = plugins.part(plugins.ModelFormat, judged.own_format)
     trusted = [each for part in parts for each in part.trusted]
-    requirements = requirements_of((*parts, form), features)
+    requirements = requirements_of((*parts, form), features, model)
     write_version(folder, form, model, sample, contract, settings.train.format_params, requirements, trusted, settings.onnx.tolerance)
     contract = msgspec.structs.replace(contract, model_sha256=model_digest(folder, form), model_bytes=size_in_bytes(folder, form))
     engine = load_engine(folder, contract, only=form.name)

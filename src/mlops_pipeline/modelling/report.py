@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.files import read_json
@@ -196,7 +196,7 @@ def looked_at(settings: Settings, looked: dict[str, Any]) -> dict[str, Any]:
     private = {name for name, column in data.columns.items() if column.private}
     facts, aucs = {each["name"]: each for each in looked["columns"]}, looked["single_feature_auc"]
     columns = []
-    for use in looked.get("uses") or _uses(settings):
+    for use in looked["uses"]:
         name, seen = use["name"], facts.get(use["name"], {})
         columns.append(
             {
@@ -208,15 +208,6 @@ def looked_at(settings: Settings, looked: dict[str, Any]) -> dict[str, Any]:
             }
         )
     return {"columns": columns, "failures": list(looked.get("failures", ()))}
-
-
-def _uses(settings: Settings) -> list[dict[str, Any]]:
-    """What the settings alone tell of each column's use."""
-    data, features = settings.dataset, feature_columns(settings)
-    places: dict[str | None, str] = {data.target: "target", data.time_column: "time"}
-    places |= dict.fromkeys(data.entity_key, "key")
-    places |= dict.fromkeys(features, "feature")
-    return [{"name": name, "kind": column.kind, "use": places.get(name, "left out")} for name, column in data.columns.items()]
 
 
 def _named(labels: list[str], one: str, several: str) -> str:

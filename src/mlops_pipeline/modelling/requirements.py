@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 COMMON = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 
@@ -24,11 +28,11 @@ def model_requirements(more: Iterable[str] = ()) -> list[str]:
 
 
 def requirements_of(
-    parts: Iterable[plugins.Estimator | plugins.Encoder | plugins.ModelFormat], features: Mapping[str, Column]
+    parts: Iterable[plugins.Estimator | plugins.Encoder | plugins.ModelFormat], features: Mapping[str, Column], fitted: Pipeline
 ) -> list[str]:
-    """Pinned requirements of a model that is made of these parts and takes these columns."""
+    """Pinned requirements of a fitted model that is made of these parts and takes these columns."""
     named = [each for part in parts for each in part.requirements]
-    if any(column.kind == "datetime" for column in features.values()):
-        # The encoder of moments is ours.
+    if any(column.kind == "datetime" for column in features.values()) or hasattr(fitted.named_steps["model"], "center"):
+        # The encoder of moments is ours, and so is what centres a target.
         named.append(plugins.DISTRIBUTION)
     return model_requirements(named)

@@ -16,7 +16,7 @@ WIDTH = 10
 def made(settings: Settings, layout: Layout) -> list[str]:
     """The report, and how to predict, serve and watch; or why there is no champion to do that with."""
     option, rows = option_for(layout.config), _typed(layout.test)
-    lines = {"report": _near(layout.evaluation / "report.html")}
+    lines = {"report": _near(layout.report)}
     if layout.best_model.exists():
         lines |= {
             "card": _near(layout.model_card),

@@ -262,10 +262,15 @@ def _prediction(signature: Signature) -> Json:
 def _infer_request(signature: Signature, max_rows: int) -> Json:
     datatypes = _datatypes(signature)
     tensors = [_tensor(name, datatypes[name], _value(signature, name), max_rows) for name in signature.names]
+    other = _other_tensor(signature)
+    if not signature.refuse_extra:
+        # One that may be left out may have another in its place.
+        optional = [signature.columns[name].nullable for name in signature.names]
+        tensors = [{"anyOf": [tensor, other]} if left_out else tensor for tensor, left_out in zip(tensors, optional, strict=True)]
     columns = {
         "type": "array",
         "prefixItems": tensors,
-        "items": False if signature.refuse_extra else _other_tensor(signature),
+        "items": False if signature.refuse_extra else other,
         "minItems": len(tensors),
         "maxItems": len(tensors) + (not signature.refuse_extra),
         "description": f"{_OTHERS[signature.refuse_extra]} One tensor a column, all of the same length, in any order; columns that may be "
@@ -297,7 +302,7 @@ def _other_tensor(signature: Signature) -> Json:
     known = [*signature.names, NUMBERS, CATEGORIES]
     shape = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}}
     properties = {"name": {"type": "string", "not": {"enum": known}}, "shape": shape, "datatype": _TEXT, "data": {}}
-    return _object(properties, ["name", "shape", "datatype"])
+    return {"type": "object", "properties": properties, "required": ["name", "shape", "datatype"]}
 
 
 def _tensor(name: str, datatype: str, value: Json, max_rows: int) -> Json:

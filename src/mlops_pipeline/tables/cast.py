@@ -178,15 +178,16 @@ def as_moments(values: pl.Series, form: str | None = None) -> pl.Series:
     if _is_text(held):
         text = values.cast(pl.String).str.strip_chars(BLANKS)
         if form is not None:
-            return _written_moments(text, form)
+            # ISO 8601 means one thing only: a client may send it whatever the owner's table has.
+            return pl.select(pl.coalesce(written_moments(text, form), as_moments(text)).alias(values.name)).to_series()
         text = text.str.replace(r"(?i) ?(?:Z|UTC|GMT)$", "").str.replace("T", " ", literal=True)
-        read = _written_moments(text, MOMENTS[0])
+        read = written_moments(text, MOMENTS[0])
         for other in MOMENTS[1:]:
             left = text.set(read.is_not_null(), None)
             if left.null_count() == len(left):
                 break
             zoned = left.str.replace(r" ([+-][0-9]{2}:?[0-9]{2})$", "${1}") if "%z" in other else left
-            read = pl.select(pl.coalesce(read, _written_moments(zoned, other)).alias(values.name)).to_series()
+            read = pl.select(pl.coalesce(read, written_moments(zoned, other)).alias(values.name)).to_series()
         return read
     if held != pl.Date and not isinstance(held, pl.Datetime):
         # A number is no moment: of which unit, and since when?
@@ -196,7 +197,7 @@ def as_moments(values: pl.Series, form: str | None = None) -> pl.Series:
     return values.to_frame().select(value.cast(pl.Datetime("us"), strict=False)).to_series()
 
 
-def _written_moments(text: pl.Series, form: str) -> pl.Series:
+def written_moments(text: pl.Series, form: str) -> pl.Series:
     """Texts written in one way as moments in UTC; null for what is not written so."""
     if "%z" in form:
         return text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC").dt.replace_time_zone(None)

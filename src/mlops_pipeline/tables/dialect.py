@@ -159,7 +159,7 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
         text = text[: text.rindex("\n") + 1]
     if not text.strip():
         raise PipelineError(f"{path}: is empty: give a table with a header and rows")
-    lines = text.splitlines(keepends=True)
+    lines = _split(text)
     start = known.get("skip_lines", 0)
     text = "".join(lines[start:])
     signs = {key: known[key] for key in ("delimiter", "quote", "escape", "skip_blanks") if key in known}
@@ -168,8 +168,9 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
         fitting = [one for one in ranked if all(getattr(one.dialect, key) == value for key, value in signs.items())]
         ranked = fitting or [_candidate(text, Dialect(**signs))]
     best = ranked[0] if signs else _best(path, text, ranked)
-    best = _without_closing(best)
-    header, before = header_of(best, names)
+    even = _made_even(best)
+    header, before = header_of(even, names)
+    best = even if header else best
     if not (header or {"header", "skip_lines"} & set(known)):
         _ask_about_a_header(path, best, before)
     header, before = known.get("header", header), known.get("skip_lines", before)
@@ -180,26 +181,34 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
         notes.append(
             f"{'the first line is' if before == 1 else f'the first {before} lines are'} no part of the table ({_shown(lines[:before])})"
         )
-    first = next((row for row, end in zip(best.rows, best.ends, strict=True) if end > before), [])
+    first = next((row for row, end in zip(best.rows, best.ends, strict=True) if end + start > before), [])
     nameless = [f"column_{place}" for place, name in enumerate(first, 1) if not name.strip()]
     if header and len(nameless) > 1:
         notes.append(
             f"columns without a name are called by their place: {', '.join(nameless[:SHOWN_ROWS])}{' …' * (len(nameless) > SHOWN_ROWS)}"
         )
+    if best.dialect.row_names:
+        notes.append("each row begins with its name, for which the header has no cell: the first column has no name")
     if not header:
         notes.append(f"no line names the columns: they are column_1 to column_{best.width}")
     dialect = msgspec.structs.replace(best.dialect, encoding=encoding, header=header, skip_lines=before)
     return Found(dialect.unusual, tuple(notes))
 
 
-def _without_closing(best: Candidate) -> Candidate:
-    """The same, but for a delimiter at the end of each row: it parts no cell there if the header has none."""
+def _made_even(best: Candidate) -> Candidate:
+    """The same, where each row has one cell more than the header: an empty one at its end, or its name at its start."""
     first = next((place for place, row in enumerate(best.rows) if len(row) >= best.width - 1 and not _is_padding(row)), 0)
     head, body = best.rows[first] if best.rows else [], [row for row in best.rows[first + 1 :] if len(row) == best.width]
-    if len(head) != best.width - 1 or not head[-1].strip() or not body or any(row[-1].strip() for row in body):
+    if len(head) != best.width - 1 or not all(cell.strip() for cell in head) or not body:
         return best
-    rows = [row[:-1] if len(row) == best.width else row for row in best.rows]
-    return replace(best, dialect=msgspec.structs.replace(best.dialect, closed=True), rows=rows, width=best.width - 1)
+    if not any(row[-1].strip() for row in body):
+        rows = [row[:-1] if len(row) == best.width else row for row in best.rows]
+        return replace(best, dialect=msgspec.structs.replace(best.dialect, closed=True), rows=rows, width=best.width - 1)
+    names = {row[0].strip() for row in body}
+    if len(body) > 2 and len(names) == len(body) and "" not in names:
+        rows = [["", *row] if place == first else row for place, row in enumerate(best.rows)]
+        return replace(best, dialect=msgspec.structs.replace(best.dialect, row_names=True), rows=rows)
+    return best
 
 
 def _ask_about_a_header(path: Path, best: Candidate, before: int) -> None:
@@ -330,8 +339,9 @@ def _beside(text: str, delimiter: str) -> list[Dialect]:
     for quote in "\"'":
         inner = rf"(?:[^{quote}\n\\]|\\.|{quote}{quote})*"
         inside = re.findall(rf"(?:^|{mark})( *){quote}{inner}{quote} *(?={mark}|\r|\n|$)", text, re.MULTILINE)
-        if not inside or (quote == "'" and len(inside) < 0.2 * lines):
-            continue
+        quoted_names = re.match(rf"\s*{quote}[^{quote}\n]*{quote}(?:{mark} *{quote}[^{quote}\n]*{quote})+ *\r?\n", text)
+        if not inside or (quote == "'" and len(inside) < 0.2 * lines and quoted_names is None):
+            continue  # an apostrophe here and there quotes nothing
         skip_blanks = aligned or (delimiter != " " and any(inside))
         made.append((len(inside), Dialect(delimiter, quote, None, skip_blanks)))
         if f"\\{quote}" in text:
@@ -365,9 +375,14 @@ def _hits(row: list[str], names: Collection[str]) -> int:
     return len({cell.strip() for cell in row} & {name.strip() for name in names})
 
 
+def _split(text: str) -> list[str]:
+    """The lines of a text with their ends, as the reader of rows counts them."""
+    return list(io.StringIO(text, newline=""))
+
+
 def _without_remarks(text: str) -> tuple[int, str]:
     """How many lines of remarks (#) stand before a text, and the text behind them; the last of them may be its header."""
-    lines = text.splitlines(keepends=True)
+    lines = _split(text)
     first = next((number for number, line in enumerate(lines) if not line.startswith("#") and line.strip()), 0)
     before = max(first - 1, 0)
     return before, "".join(lines[before:])

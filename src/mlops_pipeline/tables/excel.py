@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 UNNAMED = re.compile(r"__UNNAMED__(\d+)")
 
 
-def excel_table(path: Path, source: Source) -> pl.DataFrame:
-    """The whole table of a sheet, typed as its cells are; raises :class:`ValueError`."""
+def excel_table(path: Path, source: Source, n_rows: int | None = None) -> pl.DataFrame:
+    """The table of a sheet, or its first rows, typed as its cells are; raises :class:`ValueError`."""
     first = {"header_row": source.skip_lines} if source.header else {"header_row": None, "skip_rows": source.skip_lines}
-    table: pl.DataFrame = _sheet(path, source.sheet, schema_sample_rows=None, **first).to_polars()
+    table: pl.DataFrame = _sheet(path, source.sheet, schema_sample_rows=None, n_rows=n_rows, **first).to_polars()
     names = {name: f"column_{int(found[1]) + 1}" for name in table.columns if (found := UNNAMED.fullmatch(name))}
     return table.rename(names)
+
+
+def excel_header(path: Path, source: Source) -> list[str]:
+    """The names of its columns."""
+    return excel_table(path, source, n_rows=1).columns
 
 
 def excel_rows(path: Path, sheet: str | None, count: int) -> list[list[str]]:

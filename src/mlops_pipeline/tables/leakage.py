@@ -5,8 +5,8 @@ several signs of the same thing: without a petal's length its width still tells 
 nucleus nine others do. So a column is suspected if it alone predicts the target nearly perfectly *and* a model of all the
 others, on the same rows, errs ``FACTOR`` times as often; twice that for a number, where one size may honestly follow another,
 and half of it where the column's name has the target's in it. Several copies of the outcome would clear each other: columns
-that alone are all but perfect are also taken out together, and suspected if the rest then errs far more. A table of a few
-rows, or a single feature, accuses nobody.
+that alone are all but perfect are also taken out together, and suspected if the rest then errs far more. A number that rises or
+falls with a numeric target in every row is always suspected. Else a table of a few rows, or a single feature, accuses nobody.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ PERFECT, NEARLY_PERFECT, COPIES_FACTOR = 0.999, 0.98, 10.0
 NUMBER_LIMIT = 0.98
 """For a number, the AUC of telling whether it is above its median is high for many an honest column."""
 
+FOLLOWED_ROWS = 20
+"""A column that follows the target through so many rows does not do so by chance."""
+
 MODEL_ROWS, MODEL_COLUMNS, JUDGED = 4_000, 50, 6
 """The model of the others looks at so many rows and columns; so many strong columns are judged, the strongest."""
 
@@ -59,6 +62,12 @@ def strong_features(table: pl.DataFrame, aucs: dict[str, float], data: Dataset, 
     A column that is equal to another in every row is none of the others.
     """
     limit = limit if has_classes(data.task) else max(limit, NUMBER_LIMIT)
+    following = [name for name in aucs if not has_classes(data.task) and len(aucs) > 1 and _follows(table[name], table[data.target])]
+    if following:
+        others = _others(table, aucs, following, data, seed)
+        found = {name: Strong(1.0, others, suspected=True) for name in following}
+        rest = {name: value for name, value in aucs.items() if name not in following}
+        return {**found, **strong_features(table, rest, data, limit, seed)}
     if table.height < FEW_ROWS or not any(value > limit for value in aucs.values()):
         return {}
     table = table.gather_every(-(-table.height // ROWS))
@@ -70,7 +79,7 @@ def strong_features(table: pl.DataFrame, aucs: dict[str, float], data: Dataset, 
     ranked = sorted((name for name in alone if alone[name] > limit), key=lambda name: -alone[name])
     perfect = {name for name in ranked if alone[name] >= (NEARLY_PERFECT if has_classes(data.task) else PERFECT)}
     together = _others(table, aucs, perfect, data, seed) if len(perfect) > 1 else 1.0
-    found: dict[str, Strong] = {}
+    found = {}
     for name in ranked:
         others = together if name in perfect and len(perfect) > 1 else 1.0
         accused = 1 - others >= max(0.05, COPIES_FACTOR * (1 - alone[name]))
@@ -82,6 +91,19 @@ def strong_features(table: pl.DataFrame, aucs: dict[str, float], data: Dataset, 
             accused = _far(alone[name], others, name, data)
         found[name] = Strong(alone[name], others, accused)
     return found
+
+
+def _follows(values: pl.Series, target: pl.Series) -> bool:
+    """Whether a number rises, or falls, with the target in every row: it was computed from it, or the target from it."""
+    import polars as pl
+
+    if not values.dtype.is_numeric():
+        return False
+    rows = pl.DataFrame({"x": values, "y": target}).drop_nulls()
+    if rows.height < FOLLOWED_ROWS or rows["x"].n_unique() * 2 < rows["y"].n_unique() or rows["y"].n_unique() < FOLLOWED_ROWS:
+        return False
+    rank = pl.corr("x", "y", method="spearman")
+    return abs(float(rows.select(rank).item() or 0)) > 0.99999
 
 
 def _far(alone: float, others: float, name: str, data: Dataset) -> bool:

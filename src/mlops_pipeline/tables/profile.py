@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.contract.values import BLANKS, LARGEST, number_of
-from mlops_pipeline.tables.cast import as_moments, as_numbers, as_text
+from mlops_pipeline.tables.cast import as_moments, as_numbers, as_text, written_moments
 from mlops_pipeline.tables.source import Chunk
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Column:
         else:
             self.odd_rows += len(text) if counts is None else int(counts.sum())
         for form in list(self.forms):
-            read = as_moments(text, form) if form.startswith("%") else as_numbers(text, "number", (), form)
+            read = written_moments(text, form) if form.startswith("%") else as_numbers(text, "number", (), form)
             self.forms[form] += _weight(read.is_not_null(), counts)
             if read.null_count() * 2 > len(read):
                 del self.forms[form]
@@ -207,7 +207,8 @@ class Column:
         good = numbers.is_not_null()
         if good.any():
             kept = text if good.all() else text.filter(good)
-            self.zero_led = self.zero_led or bool(kept.str.contains(r"^[+-]?0[0-9]").any())
+            zeros = kept.filter(kept.str.starts_with("0")) if not self.zero_led else kept[:0]
+            self.zero_led = self.zero_led or bool(zeros.str.contains(r"^0[0-9]").any())
             if self.whole and not self.pointed:
                 self.pointed = bool(kept.str.contains(r"[.eE]").any())
             self._numbers(numbers.filter(good), None if counts is None else counts.filter(good))
@@ -272,7 +273,7 @@ def moment_forms(sample: pl.Series) -> list[str]:
     forms = [form for form in MOMENT_FORMS if ("%Y" in form) == long]
     if long and sample.str.contains(r"^[0-9]{4}").any():
         forms = [form for form in forms if form.startswith("%Y")]
-    return [form for form in forms if as_moments(sample, form).is_not_null().sum() >= MOST * len(sample)]
+    return [form for form in forms if written_moments(sample, form).is_not_null().sum() >= MOST * len(sample)]
 
 
 def _held(held: pl.DataType) -> str:

@@ -24,7 +24,7 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.dialect import LOOKED_AT, Unclear, csv_reader, encoding_of, found
-from mlops_pipeline.tables.excel import excel_table
+from mlops_pipeline.tables.excel import excel_header, excel_table
 from mlops_pipeline.tables.json_lines import json_tables
 from mlops_pipeline.tables.packing import Form, form_of, opened, seekable
 from mlops_pipeline.tables.text import text_of
@@ -182,10 +182,13 @@ def as_written(path: Path, usual: Source, names: Collection[str]) -> tuple[Sourc
     plain = Source(path=str(path), null_values=usual.null_values)
     try:
         seen = found(path, names)
-    except Unclear:
+    except Unclear as error:
+        if names and len(usual_misses) == len(set(names)):
+            raise Unclear(f"{str(error).partition(': say it ')[0]}: write it as the training data is written") from error
         return given, ()
     other = plain.model_copy(update=seen.settings)
-    if len(_missing(path, other, names)) - _is_even(path, other) >= len(usual_misses) - is_even:
+    gains = len(_missing(path, other, names)) - _is_even(path, other) < len(usual_misses) - is_even
+    if not gains and (not names or len(usual_misses) < len(set(names))):
         return given, ()
     what = ", ".join(f"{key}: {value!r}" for key, value in seen.settings.items()) or "plain CSV"
     return other, (f"{path.name} is written otherwise than the training data: read with {what}",)
@@ -201,7 +204,7 @@ def _form(path: Path) -> Form | None:
 def _missing(path: Path, source: Source, names: Collection[str]) -> set[str]:
     """Which of the names a file's header lacks."""
     try:
-        there = excel_table(path, source).columns if _form(path) == "excel" else header(path, source.dialect)
+        there = excel_header(path, source) if _form(path) == "excel" else header(path, source.dialect)
     except _UNREADABLE:
         return set(names) or {""}
     return set(names) - set(there)
@@ -250,6 +253,15 @@ def one_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
             yield chunk
 
 
+def parquet_columns(path: Path) -> list[str]:
+    """Every column of a Parquet file, those among them that a table cannot have; none of another file's."""
+    if form_of(path) != "parquet":
+        return []
+    import pyarrow.parquet as pq
+
+    return list(pq.read_schema(path).names)
+
+
 def count_rows(path: Path) -> int | None:
     """How many rows a file has, where that is cheap to know (Parquet); else None."""
     import pyarrow as pa
@@ -281,7 +293,8 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
         there, parsed = _first_row(path, dialect), dialect if dialect.is_plain else PLAIN
         names = _named(there, dialect)
         reader = csv.open_csv(
-            pa.PythonFile(stream, mode="r"),
+            # A file that needs no change is read without a lock on Python at each block.
+            pa.OSFile(str(path)) if isinstance(getattr(stream, "raw", None), io.FileIO) else pa.PythonFile(stream, mode="r"),
             read_options=csv.ReadOptions(
                 block_size=chunk_mb << 20, use_threads=False, encoding="utf8", column_names=None if dialect.header else names
             ),
@@ -299,6 +312,7 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
                 quoted_strings_can_be_null=True,
             ),
         )
+        stack.callback(reader.close)
         row = 0
         last = ""
         for batch in reader:

@@ -97,6 +97,7 @@ def _rewritten(stream: IO[bytes], dialect: Dialect) -> Iterator[bytes]:
         writer = csv.writer(text, lineterminator="\n")
         for count, row in enumerate(reader, 1):
             if len(row) > 1 or (row and row[0].strip()):
+                row = ["", *row] if dialect.row_names and not width else row  # noqa: PLW2901  # the header
                 width = width or len(row)
                 writer.writerow(row[:-1] if dialect.closed and len(row) == width + 1 and not row[-1].strip() else row)
             if count >= ROWS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS, Contract
 from mlops_pipeline.contract.task import has_classes
@@ -52,14 +52,31 @@ def convert(model: Pipeline, kinds: dict[str, str], task: str) -> bytes:
     places = {name: index for index, name in enumerate([*numbers, *categories])}
     columns.transformers_ = [(name, step, [places[c] for c in names]) for name, step, names in columns.transformers_ if name != "remainder"]
     gathered = copy.copy(model)
-    gathered.steps = [("columns", columns), model.steps[1]]
+    estimator = model.steps[1][1]
+    inner = getattr(estimator, "regressor", estimator) if hasattr(estimator, "center") else estimator
+    gathered.steps = [("columns", columns), ("model", inner)]
     inputs = [(NUMBERS, FloatTensorType([None, len(numbers)]))] if numbers else []
     inputs += [(CATEGORIES, StringTensorType([None, len(categories)]))] if categories else []
-    options = {} if not has_classes(task) else {id(model.steps[1][1]): {"zipmap": False}}
+    options = {} if not has_classes(task) else {id(inner): {"zipmap": False}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         converted = convert_sklearn(gathered, initial_types=inputs, options=options, target_opset=TARGET_OPSET, name="model")
+    if inner is not estimator:
+        _centred(converted, estimator.center)
     # skl2onnx lists the opsets in the order of a set, which is another in every process.
     converted.opset_import.sort(key=lambda opset: opset.domain)
     content: bytes = converted.SerializeToString(deterministic=True)
     return content
+
+
+def _centred(converted: Any, center: float) -> None:
+    """Let the graph's value get its center back, as a 64-bit float."""
+    from onnx import TensorProto, helper
+
+    graph = converted.graph
+    value = graph.output[0].name
+    graph.initializer.append(helper.make_tensor("center", TensorProto.DOUBLE, [1], [center]))
+    graph.node.append(helper.make_node("Cast", [value], ["wide"], to=TensorProto.DOUBLE, name="widened"))
+    graph.node.append(helper.make_node("Add", ["wide", "center"], ["centred"], name="centred"))
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info("centred", TensorProto.DOUBLE, [None, 1]))

@@ -32,6 +32,7 @@ TRUSTED_TYPES = (
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
+    "mlops_pipeline.modelling.centred.Centred",
     "mlops_pipeline.modelling.encoders.Moments",
     "numpy.dtype",
     "sklearn._loss.link.HalfLogitLink",
@@ -146,15 +147,17 @@ class SkopsEngine:
         self.fitted: Any = model
         names = sorted(contract.columns, key=lambda name: contract.columns[name].kind in AS_TEXT)
         self._names, self._classes = names, contract.kind.has_classes
+        # Values far from zero would be lost in 32 bits.
+        self._precision = np.float64 if hasattr(model.named_steps["model"], "center") else np.float32
 
     def predict(self, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:
-        """Class probabilities, float32 (rows, classes), or values, float32 (rows,)."""
+        """Class probabilities, float32 (rows, classes), or values, float32 (rows,), float64 if they are far from zero."""
         import pandas as pd
 
         columns = [part[:, k] for part in (numbers, categories) if part is not None for k in range(part.shape[1])]
         frame = pd.DataFrame(dict(zip(self._names, columns, strict=True)))
         said = self.fitted.predict_proba(frame) if self._classes else self.fitted.predict(frame)
-        return np.ascontiguousarray(said, dtype=np.float32)
+        return np.ascontiguousarray(said, dtype=self._precision)
 
 
 def skops_engine(folder: Path, contract: Contract, threads: int) -> SkopsEngine:  # noqa: ARG001  # scikit-learn takes every core by itself

@@ -88,7 +88,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         train_sha256=sha256_of_file(layout.train),
         fitted_until=fitted_until(table, settings),
     )
-    requirements = requirements_of((*parts, form), features)
+    requirements = requirements_of((*parts, form), features, model)
     trusted = [each for part in parts for each in part.trusted]
     with replacing_folder(layout.model) as folder:
         write_version(folder, form, model, sample, contract, settings.train.format_params, requirements, trusted, settings.onnx.tolerance)

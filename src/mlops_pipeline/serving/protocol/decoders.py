@@ -1,9 +1,9 @@
 """Decoders typed by a model's columns: types and bounds are checked while JSON is read, in C.
 
-There are two of each. The strict one is narrower than what the server takes (a whole number written as 5.0 is no ``int`` to it, nor does
-it take a number far outside what training saw), never wider: what it lets pass needs no other check of its numbers. The lenient one
-takes floats for integers too, as pandas and its clients write them; :func:`are_whole` must say yes then. Whatever both refuse is
-looked at again with care.
+There are two or three of each. The strict one is narrower than what the server takes (a whole number written as 5.0 is no ``int`` to
+it, nor does it take a number far outside what training saw), never wider: what it lets pass needs no other check of its numbers. The
+lenient one takes floats for integers too, as pandas and its clients write them; :func:`are_whole` must say yes then. After it comes one
+more for numbers far outside what training saw, if that is known, which then are counted. Whatever all refuse is looked at again with care.
 """
 
 from __future__ import annotations
@@ -11,26 +11,29 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from mlops_pipeline.contract.spec import AS_TEXT, Column
-from mlops_pipeline.contract.values import bounds
 from mlops_pipeline.inference.signature import Signature
 
 INT64 = 2**63 - 1
 
 
+def lenient_ones(signature: Signature) -> list[tuple[Signature, bool]]:
+    """For lenient decoders: the signature with its usual limits, then, if these are narrower, with its bounds; whether it is the former."""
+    widest = replace(signature, usual64=signature.bounds64)
+    return [(signature, True), *([(widest, False)] if signature.ranges else [])]
+
+
 def value_types(signature: Signature, *, lenient: bool = False) -> dict[str, Any]:
-    """The type of a value of each column in the model's order, within the usual limits; if lenient, in bounds and floats for integers."""
+    """The type of a value of each column in the model's order, within the usual limits; a float for an integer too, if lenient."""
     low, high = (limits.tolist() for limits in signature.usual64)
     usual = {name: (low[place], high[place]) for place, name in enumerate(signature.numbers)}
-    return {
-        name: _value_type(column, *(bounds(column) if lenient else usual.get(name, (0, 0))), lenient=lenient)
-        for name, column in signature.columns.items()
-    }
+    return {name: _value_type(column, *usual.get(name, (0, 0)), lenient=lenient) for name, column in signature.columns.items()}
 
 
 def _value_type(column: Column, low: float, high: float, *, lenient: bool) -> Any:

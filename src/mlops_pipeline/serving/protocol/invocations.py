@@ -21,7 +21,7 @@ from mlops_pipeline.contract.dialect import PLAIN, Dialect
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
-from mlops_pipeline.serving.protocol.decoders import are_whole, array_type, record_type, values_of, whole_columns
+from mlops_pipeline.serving.protocol.decoders import are_whole, array_type, lenient_ones, record_type, values_of, whole_columns
 from mlops_pipeline.serving.protocol.predict import not_json
 from mlops_pipeline.serving.protocol.python_json import null_for_nan, python_json
 from mlops_pipeline.serving.request import CSV, JSON, Request
@@ -78,7 +78,8 @@ class Invocations:
         self._signature = signature
         self._names = list(signature.names)
         self._whole = whole_columns(signature)
-        self._strict, self._lenient = _Forms(signature), _Forms(signature, lenient=True)
+        self._strict = _Forms(signature)
+        self._lenient = [(_Forms(limited, lenient=True), usual) for limited, usual in lenient_ones(signature)]
 
     def read(self, request: Request, body: bytes) -> tuple[Rows, None]:
         """Checked rows of JSON or CSV; raises :class:`Refused`."""
@@ -88,8 +89,10 @@ class Invocations:
         """Checked rows of a JSON body; raises :class:`Refused`."""
         if (values := self._strict.values(body)) is not None:
             return self._signature.rows(values, usual=True)
-        if (values := self._lenient.values(null_for_nan(body))) is not None and are_whole(self._whole, values):
-            return self._signature.rows(values)
+        readable = null_for_nan(body)
+        for forms, usual in self._lenient:
+            if (values := forms.values(readable)) is not None and are_whole(self._whole, values):
+                return self._signature.rows(values, usual=usual)
         return self._looked_at_closely(body)
 
     def rows_of_csv(self, body: bytes) -> Rows:

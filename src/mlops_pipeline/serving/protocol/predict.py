@@ -10,7 +10,7 @@ import numpy as np
 from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Notice, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
-from mlops_pipeline.serving.protocol.decoders import are_whole, records_decoder, values_of, whole_columns
+from mlops_pipeline.serving.protocol.decoders import are_whole, lenient_ones, records_decoder, values_of, whole_columns
 from mlops_pipeline.serving.protocol.python_json import null_for_nan, python_json
 from mlops_pipeline.serving.request import JSON, Request
 
@@ -32,7 +32,8 @@ class Predict:
         self._signature = signature
         self._model = {"name": name, "version": version}
         self._whole = whole_columns(signature)
-        self._strict, self._lenient = records_decoder(signature), records_decoder(signature, lenient=True)
+        self._strict = records_decoder(signature)
+        self._lenient = [(records_decoder(limited, lenient=True), usual) for limited, usual in lenient_ones(signature)]
         self._nothing = signature.nothing
         self._label = [str(name) for name in signature.classes]
 
@@ -54,15 +55,24 @@ class Predict:
         return self._signature.rows(values, given.ids, usual=True)
 
     def _looked_at_again(self, body: bytes) -> Rows:
-        try:
-            given = self._lenient.decode(null_for_nan(body))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        read = self._read_leniently(null_for_nan(body))
+        if read is None:
             return self._looked_at_closely(body)
+        given, usual = read
         values = values_of(given.records)
         if not are_whole(self._whole, values) or (self._nothing is not None and self._nothing in values):
             return self._looked_at_closely(body)
         _check_ids(given.ids, len(values))
-        return self._signature.rows(values, given.ids)
+        return self._signature.rows(values, given.ids, usual=usual)
+
+    def _read_leniently(self, body: bytes) -> tuple[Any, bool] | None:
+        """The body as the first decoder reads it that can, and whether every number in it is usual then."""
+        for decoder, usual in self._lenient:
+            try:
+                return decoder.decode(body), usual
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                continue
+        return None
 
     def _looked_at_closely(self, body: bytes) -> Rows:
         try:
