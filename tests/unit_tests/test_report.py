@@ -167,14 +167,19 @@ def test_no_name_is_markup_and_every_picture_is_drawn(tmp_path: Path) -> None:
 def test_nothing_of_a_private_columns_values_is_shown() -> None:
     private = settings(columns={**SMALL_SETTINGS["dataset"]["columns"], "kind": {"kind": "category", "nullable": False, "private": True}})
     facts = [{"name": "kind", "null_share": 0.0, "distinct": 3}, {"name": "size", "null_share": 0.1, "distinct": 400}]
-    found = looked_at(private, {"columns": facts, "single_feature_auc": {"size": 0.7}})
+    uses = [
+        {"name": "kind", "kind": "category", "use": "feature"},
+        {"name": "size", "kind": "number", "use": "feature"},
+        {"name": "late", "kind": "boolean", "use": "target"},
+    ]
+    found = looked_at(private, {"columns": facts, "single_feature_auc": {"size": 0.7}, "uses": uses})
     by_name = {each["name"]: each for each in found["columns"]}
     assert by_name["kind"]["distinct"] is None
     assert by_name["size"] == {
         "name": "size", "kind": "number", "use": "feature", "why": "", "note": "", "private": False,
         "null_share": 0.1, "distinct": 400, "alone": 0.7,
     }  # fmt: skip
-    assert (by_name["late"]["use"], by_name["day"]["use"]) == ("target", "time")
+    assert by_name["late"]["use"] == "target"
 
 
 def test_what_validation_says_of_a_column_is_shown() -> None:

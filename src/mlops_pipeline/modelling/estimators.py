@@ -280,7 +280,8 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
     runs_jobs = isinstance(estimator, RandomForestClassifier | RandomForestRegressor)
     if runs_jobs:
         estimator.set_params(n_jobs=threads or -1)
-    with threadpool_limits(limits=threads):
+    # The last bits of a product depend on how many threads share it: linear algebra keeps to one.
+    with threadpool_limits(limits=threads), threadpool_limits(limits=1, user_api="blas"):
         estimator.fit(matrix, y - center if center else y, **({"categorical_feature": categories} if categories else {}))
     if runs_jobs:
         estimator.set_params(n_jobs=None)
