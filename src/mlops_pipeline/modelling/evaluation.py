@@ -101,12 +101,10 @@ def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl
     return test, predictions_of(test[settings.dataset.target], predicted, classes, settings)
 
 
-def importance(engine: Engine, contract: Contract, x: Any, ours: Predictions, settings: Settings) -> list[Importance]:
+def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> list[Importance]:
     """How much of the metric is lost when a column is shuffled (Breiman 2001), three times, on some held-out rows."""
     from sklearn.inspection import permutation_importance
 
-    fitted = getattr(engine, "fitted", None)
-    model = _ByEngine(engine, contract) if fitted is None else fitted
     if len(x) < 10 or type(getattr(model, "named_steps", {}).get("model")).__name__.startswith("Dummy"):
         return []
     rows = np.unique(np.linspace(0, len(x) - 1, min(settings.evaluate.importance_rows, len(x))).astype(int))
@@ -119,6 +117,12 @@ def importance(engine: Engine, contract: Contract, x: Any, ours: Predictions, se
     order = np.argsort(-found.importances_mean, kind="stable")
     means, spreads = found.importances_mean, found.importances_std
     return [Importance(str(x.columns[i]), figure(float(means[i])), figure(float(spreads[i]))) for i in order]
+
+
+def inspected(engine: Engine, contract: Contract) -> Any:
+    """The model behind an engine, as scikit-learn's inspection takes it."""
+    fitted = getattr(engine, "fitted", None)
+    return _ByEngine(engine, contract) if fitted is None else fitted
 
 
 @dataclass(frozen=True)
