@@ -124,7 +124,7 @@ def readme_run(at: Desk, clone: str, run: str, again: str, status: str) -> str:
     champion = re.search(r"flights version (\d+): champion", first.out)
     if figure is None or champion is None:
         raise Unmet("`make run` told no roc_auc or no champion")
-    expect((folder / "models/artifacts/evaluation/report.html").stat().st_size > 10_000, "there is no report.html")
+    expect((folder / "models/artifacts/report.html").stat().st_size > 10_000, "there is no report.html")
     second = at.type(again, folder=folder)
     expect(second.out.count("up to date") == len(STAGES) and "▸" not in second.out, "a second `make run` did something")
     minor = int(at.type(".venv/bin/python -c 'import sys; print(sys.version_info[1])'", folder=folder).out)

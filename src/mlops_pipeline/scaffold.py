@@ -19,7 +19,7 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import files_of
 from mlops_pipeline.tables import kinds, profile
 from mlops_pipeline.tables.cast import cast_columns
-from mlops_pipeline.tables.columns import LEFT_OUT, ColumnUse, described_use, judged
+from mlops_pipeline.tables.columns import LEFT_OUT, ColumnUse, described_use, judged, never_all_left_out
 from mlops_pipeline.tables.dialect import Found, found
 from mlops_pipeline.tables.leakage import Strong, single_feature_aucs, strong_features
 from mlops_pipeline.tables.source import one_ahead, parquet_columns, read_files
@@ -88,7 +88,7 @@ class Described:
     def uses(self, settings: Settings, strong: dict[str, Strong]) -> list[ColumnUse]:
         """Each column, its kind and whether it is used, and why not."""
         uses = [described_use(name, settings, one.kind, one.left_out, one.note) for name, one in self.columns.items()]
-        return [judged(use, strong.get(use.name)) for use in uses]
+        return never_all_left_out([judged(use, strong.get(use.name)) for use in uses])
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,13 @@ def test_a_learnable_problem_is_learned(made: Made) -> None:
         assert ours < 0.75 * dummy
 
 
+def test_a_number_that_is_always_whole_is_no_class_of_its_own() -> None:
+    x = model_input(raw_table(300), FEATURES)
+    y = np.arange(300, dtype=np.float64) % 40
+    whole, parted = (fit(build_model("ridge", "regression", FEATURES, {}, 0, "target_mean"), x, one, 1) for one in (y, y + 0.25))
+    assert whole.named_steps["columns"].transform(x).shape == parted.named_steps["columns"].transform(x).shape
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 

@@ -297,6 +297,20 @@ def test_copies_of_the_outcome_do_not_clear_each_other(tmp_path: Path) -> None:
     assert [report[name]["use"] for name in ("n", "i", "b")] == ["left out", "left out", "feature"]
 
 
+def test_where_every_feature_is_suspected_all_are_kept_and_said(tmp_path: Path) -> None:
+    table = small_table().select(n=pl.col("y") * 2.0 + 1, y="y")
+    settings = gentle({"n": "number", "y": "boolean"})
+    layout = layout_in(tmp_path, settings)
+    layout.raw.parent.mkdir(parents=True)
+    table.write_parquet(layout.raw)
+    told: list[Any] = []
+    validate(settings, layout, quiet(), told.append)
+    report = columns_of(layout)
+    assert report["n"]["use"] == "feature"
+    assert "suspected leak: alone it tells the target with AUC 1.000" in report["n"]["note"]
+    assert any("no other feature is left" in event.text for event in told)
+
+
 def test_a_trusted_column_is_kept(tmp_path: Path) -> None:
     table = small_table().with_columns(n=pl.col("y").cast(pl.Float64))
     report = columns_of(run_validate(tmp_path, table, gentle(trusted=("n",))))

@@ -16,6 +16,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.stages.split import _stratified, split
+from mlops_pipeline.tables.columns import write_columns
 from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, settings_with, table_settings
 
 
@@ -32,6 +33,7 @@ def prepare(layout: Layout, table: pl.DataFrame, passed: bool, as_of: str | None
     layout.raw.parent.mkdir(parents=True)
     table.write_parquet(layout.raw)
     write_json(layout.validation_json, {"passed": passed})
+    write_columns(layout.columns, [])
     write_json(layout.ingest_report, {"as_of": as_of})
 
 
@@ -176,6 +178,16 @@ def test_equal_rows_are_never_parted_and_the_share_is_kept(task: str, tmp_path: 
     assert not sides(train, test, ["row", "y"])
     assert test.height == pytest.approx(120, abs=8)
     assert sorted(pl.concat([train, test]).rows()) == sorted(table.rows())
+
+
+@pytest.mark.parametrize("unused", ["entity_key", "known_after_outcome"])
+def test_rows_that_differ_only_in_what_a_model_does_not_see_are_never_parted(unused: str, tmp_path: Path) -> None:
+    table = pl.DataFrame({"row": [n // 2 for n in range(600)], "id": range(600), "y": [["a", "b", "c"][n // 2 % 3] for n in range(600)]})
+    settings = table_settings({"row": "number", "id": "integer", "y": "category"}, task="multiclass")
+    settings = settings.model_copy(update={"dataset": settings.dataset.model_copy(update={unused: ("id",)})})
+    train, test, _ = run_split(tmp_path, table, settings)
+    assert not sides(train, test, ["row"])
+    assert test.height > 100
 
 
 def test_rows_of_equal_features_and_other_classes_are_on_one_side(tmp_path: Path) -> None:

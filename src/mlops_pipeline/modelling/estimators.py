@@ -261,9 +261,13 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None) -> Pipeline:
 
 
 def encoded(columns: Any, x: Any, y: Any, threads: int | None) -> Any:
-    """The matrix of raw columns, by an encoder that is fitted to them."""
+    """The matrix of raw columns, by an encoder that is fitted to them and to numbers (float64) or classes."""
+    import numpy as np
     from threadpoolctl import threadpool_limits
 
+    if np.issubdtype(y.dtype, np.floating):
+        # Whole numbers would be taken for classes, a column each.
+        columns.set_params(**{name: "continuous" for name in columns.get_params() if name.endswith("__target_type")})
     with threadpool_limits(limits=threads):
         return columns.fit_transform(x, y) if hasattr(columns, "fit_transform") else columns.fit(x, y).transform(x)
 

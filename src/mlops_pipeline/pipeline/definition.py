@@ -111,7 +111,7 @@ STAGES: tuple[Stage, ...] = (
         summary="Hold rows out, by time or at random within each class",
         run=split,
         settings=("name", "seed", "dataset", "features", "split"),
-        reads=("raw", "ingest_report", "validation_json"),
+        reads=("raw", "ingest_report", "validation_json", "columns"),
         writes=("train", "test", "split_report"),
         tells=True,
     ),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FEATURE, TARGET, TIME, KEY, LEFT_OUT = "feature", "target", "time", "key", "left out"
+SUSPECTED = "suspected leak"
+"""How the reason of a column begins that predicts the target too well alone."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def described_use(name: str, settings: Settings, kind: str = "", why: str = "", 
         why = "named in features.exclude"
     elif not why and settings.features.include is not None:
         why = "not named in features.include"
-    return ColumnUse(name, kind, LEFT_OUT, why or f"{_AN.get(kind, kind)} is no feature by itself: derive a number from it", note)
+    return ColumnUse(name, kind, LEFT_OUT, why or "no feature", note)
 
 
 def judged(use: ColumnUse, strong: Strong | None, *, trusted: bool = False) -> ColumnUse:
@@ -66,7 +68,17 @@ def judged(use: ColumnUse, strong: Strong | None, *, trusted: bool = False) -> C
     if trusted or not strong.suspected:
         return replace(use, note="; ".join(text for text in (use.note, f"{figures}: kept") if text))
     remedy = f"put it under dataset.known_after_outcome, or write validate: {{trusted: [{use.name}]}}"
-    return replace(use, use=LEFT_OUT, why=f"suspected leak: {figures}: {remedy}")
+    return replace(use, use=LEFT_OUT, why=f"{SUSPECTED}: {figures}: {remedy}")
+
+
+def never_all_left_out(uses: list[ColumnUse]) -> list[ColumnUse]:
+    """The uses themselves; where every feature is suspected, all of them are kept, and said: nothing else is left to learn from."""
+    if any(use.use == FEATURE for use in uses):
+        return uses
+    return [
+        replace(use, use=FEATURE, why="", note=f"{use.why}; kept, for no other feature is left") if use.why.startswith(SUSPECTED) else use
+        for use in uses
+    ]
 
 
 def write_columns(path: Path, uses: list[ColumnUse]) -> None:
@@ -84,9 +96,6 @@ def as_validated(settings: Settings, path: Path) -> Settings:
         return settings
     features = settings.features.model_copy(update={"exclude": (*settings.features.exclude, *left_out)})
     return settings.model_copy(update={"features": features})
-
-
-_AN = {"datetime": "a moment", "text": "free text"}
 
 
 def as_table(uses: list[ColumnUse]) -> Table:

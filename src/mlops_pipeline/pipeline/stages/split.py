@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.moments import Span, moment_of, shown_moment
-from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, Warned, ignored
 from mlops_pipeline.files import read_json, replacing, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
+from mlops_pipeline.tables.columns import as_validated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,7 @@ def split(settings: Settings, layout: Layout, console: Console, tell: Listener =
 
     if not read_json(layout.validation_json)["passed"]:
         raise PipelineError(f"{layout.relative(layout.validation_json)}: the table failed validation: mend it first")
+    settings = as_validated(settings, layout.columns)
     table = pl.read_parquet(layout.raw, glob=False)
     rule = settings.split
     window = _window(table, settings, layout) if rule.kind == "time" else None
@@ -166,11 +168,10 @@ def _together(held: np.ndarray, table: pl.DataFrame, settings: Settings) -> np.n
     """
     import numpy as np
 
-    data = settings.dataset
-    seen = [name for name in data.columns if name not in settings.features.exclude]
-    if table.select(seen).is_unique().all():
+    data, features = settings.dataset, list(feature_columns(settings))
+    if table.select(*features, data.target).is_unique().all():
         return held
-    keys = [name for name in seen if name != data.target or not has_classes(data.task)]
+    keys = features if has_classes(data.task) else [*features, data.target]
     # Groups come in the order of their hashes, which is as good as drawn.
     _, equal, sizes = np.unique(table.select(keys).hash_rows(settings.seed).to_numpy(), return_inverse=True, return_counts=True)
     if len(sizes) < FEW_DIFFERENT:

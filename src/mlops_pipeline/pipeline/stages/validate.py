@@ -15,7 +15,7 @@ from mlops_pipeline.files import read_json, write_json, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pages import page
 from mlops_pipeline.tables.checks import Examined
-from mlops_pipeline.tables.columns import FEATURE, ColumnUse, described_use, judged, write_columns
+from mlops_pipeline.tables.columns import FEATURE, SUSPECTED, ColumnUse, described_use, judged, never_all_left_out, write_columns
 from mlops_pipeline.tables.kinds import described
 from mlops_pipeline.tables.leakage import single_feature_aucs, strong_features
 from mlops_pipeline.tables.profile import profile_of
@@ -104,8 +104,7 @@ def _columns(table: pl.DataFrame, settings: Settings, layout: Layout, aucs: dict
         if use.use == FEATURE and one is not None and one.left_out:
             use = replace(use, note=one.left_out)
         uses.append(judged(use, strong.get(name) if rules.on_failure == "warn" else None, trusted=name in trusted))
-    if not any(use.use == FEATURE for use in uses):
-        uses = [described_use(name, settings) for name in data.columns]
+    uses = never_all_left_out(uses)
     undescribed = read_json(layout.ingest_report).get("columns_not_described", ()) if layout.ingest_report.exists() else ()
     return [*uses, *(described_use(name, settings) for name in undescribed)]
 
@@ -113,7 +112,7 @@ def _columns(table: pl.DataFrame, settings: Settings, layout: Layout, aucs: dict
 def _remarks(found: list[Failure], columns: list[ColumnUse], duplicates: int, rows: int) -> Iterator[str]:
     """What a person should know of a table that is merely unusual."""
     for use in columns:
-        if use.why.startswith("suspected leak"):
+        if use.why.startswith(SUSPECTED):
             yield f"'{use.name}' is left out as a {use.why}"
         elif use.use == FEATURE and use.note:
             yield f"'{use.name}' is a feature: {use.note}"
