@@ -298,8 +298,9 @@ def test_copies_of_the_outcome_do_not_clear_each_other(tmp_path: Path) -> None:
 
 
 def test_where_every_feature_is_suspected_all_are_kept_and_said(tmp_path: Path) -> None:
-    table = small_table().select(n=pl.col("y") * 2.0 + 1, y="y")
-    settings = gentle({"n": "number", "y": "boolean"})
+    price = pl.Series("y", np.random.default_rng(0).lognormal(size=400))
+    table = pl.DataFrame([price]).select(n=pl.col("y") / 1.19, m=pl.col("y").log(), y="y")
+    settings = gentle({"n": "number", "m": "number", "y": "number"}, "regression")
     layout = layout_in(tmp_path, settings)
     layout.raw.parent.mkdir(parents=True)
     table.write_parquet(layout.raw)
