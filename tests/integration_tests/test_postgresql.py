@@ -15,7 +15,7 @@ import pytest
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.pipeline import load_settings
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, ServiceAway
 from mlops_pipeline.layout import layout_of
 from mlops_pipeline.tables.database import tables_of
 from tests.conftest import Project, make_project
@@ -144,3 +144,6 @@ def test_a_querys_rows_are_a_source_typed_as_the_database_has_them(
     ):
         with pytest.raises(PipelineError, match=said):
             list(tables_of(source.model_copy(update={"sql": sql}), tmp_path))
+    monkeypatch.setenv("SHOP", uri.replace("/shop", "/nowhere"))
+    with pytest.raises(ServiceAway, match="the server has no such database or user: mend the address"):
+        list(tables_of(source, tmp_path))

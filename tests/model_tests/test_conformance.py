@@ -305,6 +305,9 @@ STORED = {
     "String": pl.String,
 }
 
+STORED_AS_NUMBERS = {f"Parquet, {name}" for name in STORED if name not in ("Categorical", "String")}
+"""Ways that no word comes in by."""
+
 WAYS: dict[str, Way] = {
     "records": lambda scorer, row, _changed, _folder: requested(
         scorer, lambda: Predict(scorer.signature, "m", "1").rows(json.dumps({"records": [row]}).encode())
@@ -358,10 +361,31 @@ def test_numbers_in_their_owners_writing_mean_the_same_by_every_way(way: str, tm
     (tmp_path / "model/training.json").write_text(json.dumps(contract))
     # A way that knows text alone cannot say a number that is none, and a column of numbers no text.
     texts = way in ("a request's CSV", "a CSV file", "Parquet, String")
-    numbers = way.startswith("Parquet, ") and way not in ("Parquet, String", "Parquet, Categorical")
-    unsaid = (int, float) if texts else str if numbers else ()
+    unsaid = (int, float) if texts else str if way in STORED_AS_NUMBERS else ()
     rows = {name: row for name, row in WRITTEN.items() if not isinstance(row[0].get("score"), unsaid)}
     assert_same(way, load_scorer(tmp_path / "model"), tmp_path, rows, {"score": "0,25"})
+
+
+OWN_WORDS: dict[str, tuple[Row, Row | str]] = {
+    # the same, where null is `-` in the column `plan`, and nothing else; a file of text has no other empty cell than an empty text
+    "a plain row": ({}, {}),
+    "the column's own word": ({"plan": "-"}, {"plan": None}),
+    "an empty text": ({"plan": ""}, {"plan": "unseen"}),
+    "a word for null of the others": ({"plan": "NA"}, {"plan": "unseen"}),
+    "an empty text in another column": ({"floor": ""}, {"floor": None}),
+    "an empty text for a number": ({"score": ""}, {"score": None}),
+    "the word in another column": ({"floor": "-"}, {"floor": "unseen"}),
+    "the word for a number": ({"score": "-"}, "wrong_type"),
+}
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way not in STORED_AS_NUMBERS])
+def test_a_columns_own_words_for_null_mean_the_same_by_every_way(way: str, tmp_path: Path) -> None:
+    shutil.copytree(MODEL, tmp_path / "model")
+    contract = json.loads((tmp_path / "model/training.json").read_text())
+    contract["columns"]["plan"] |= {"null_values": ["-"]}
+    (tmp_path / "model/training.json").write_text(json.dumps(contract))
+    assert_same(way, load_scorer(tmp_path / "model"), tmp_path, OWN_WORDS)
 
 
 def assert_same(way: str, scorer: Scorer, tmp_path: Path, rows: dict[str, tuple[Row, Row | str]], plain: Row | None = None) -> None:

@@ -21,6 +21,7 @@ from mlops_pipeline.modelling.encoders import Moments
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.formats.skops import load_model, save_model
 from mlops_pipeline.modelling.frame import model_input
+from mlops_pipeline.tables.cast import cast_columns, unparsed
 from tests.model_tests.workbench import make_twin
 
 FEATURES = {
@@ -84,6 +85,13 @@ MOMENTS = {
     "2024-02-30": None,
     "31.01.2024": None,
     "noon": None,
+    "9999-12-31 23:59:59Z": "9999-12-31 23:59:59",
+    "0001-01-01T01:00:00+01:00": "0001-01-01 00:00:00",
+    # in UTC they lie outside the years 1 to 9999
+    "0001-01-01T00:00:00+01:00": None,
+    "9999-12-31 23:59:59-10:00": None,
+    "0000-05-01": None,
+    "12024-01-31": None,
     "45": None,
 }
 
@@ -92,6 +100,63 @@ MOMENTS = {
 def test_a_request_and_a_table_read_a_moment_alike(text: str) -> None:
     assert moment_of(text) == MOMENTS[text]
     assert as_moments(pl.Series("when", [text]), InContract("datetime"), ()).to_list() == [MOMENTS[text]]
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "moment"),
+    [
+        ("01.01.0001 00:00 +0100", "%d.%m.%Y %H:%M %z", None),
+        ("31.12.9999 23:59 -1000", "%d.%m.%Y %H:%M %z", None),
+        ("31.12.9999 23:59 +1000", "%d.%m.%Y %H:%M %z", "9999-12-31 13:59:00"),
+    ],
+)
+def test_a_moment_in_its_owners_writing_lies_in_the_same_years(text: str, form: str, moment: str | None) -> None:
+    assert moment_of(text, form) == moment
+    assert as_moments(pl.Series("when", [text]), InContract("datetime", format=form), ()).to_list() == [moment]
+
+
+def test_a_tables_own_moments_lie_in_the_same_years() -> None:
+    days = pl.Series("when", [-800_000, 0, 3_000_000]).cast(pl.Date)
+    for values in (days, days.cast(pl.Datetime("ms")), days.cast(pl.Datetime("us", "UTC"))):
+        assert as_moments(values, InContract("datetime"), ()).to_list() == [None, "1970-01-01 00:00:00", None]
+
+
+SAID = {
+    # what a cell holds; what it means as text and as a moment: the value, None for null, or why it is refused
+    "": (None, None),
+    "NA": (None, None),
+    " NA ": (" NA ", None),
+    "1900-01-01": (None, None),
+    MISSING: (MISSING, "wrong_type"),
+    "2024-01-31": ("2024-01-31", "2024-01-31 00:00:00"),
+}
+
+
+@pytest.mark.parametrize("nullable", [True, False])
+@pytest.mark.parametrize("kind", ["text", "datetime"])
+@pytest.mark.parametrize("own", [True, False])
+def test_what_is_null_is_so_in_training_in_a_request_and_in_a_table(own: bool, kind: str, nullable: bool) -> None:
+    words = ("", "NA", "1900-01-01")
+    for value, meanings in SAID.items():
+        meaning = meanings[kind == "datetime"]
+        typed = pl.DataFrame({"v": [value]})
+        described = Column(kind=kind, nullable=nullable, null_values=words if own else None)  # type: ignore[arg-type]
+        trained = cast_columns(typed, {"v": described}, () if own else words)
+        refused = unparsed(trained, typed, {"v": described}, () if own else words)[0][0] is not None
+        assert (refused, trained["v"].is_null()[0]) == (meaning == "wrong_type", meaning in (None, "wrong_type")), value
+        column = InContract(kind, nullable=nullable, null_values=words if own else None)
+        contract = Contract(task="regression", columns={"v": column}, null_values=("none",) if own else words)
+        found = judged(typed, Signature.of(contract))
+        reason = meaning if meaning == "wrong_type" else "null" if meaning is None and not nullable else None
+        assert [fault.reason for fault in found.faults] == ([] if reason is None else [reason]), value
+        if reason is not None:
+            with pytest.raises(Refused) as refusal:
+                Signature.of(contract).from_columns({"v": [value]})
+            assert refusal.value.reason == reason, value
+            continue
+        asked = Signature.of(contract).from_columns({"v": [value]}).categories
+        assert asked is not None and found.rows.categories is not None
+        assert asked.tolist() == found.rows.categories.tolist() == [[MISSING if meaning is None else meaning]], value
 
 
 def signature() -> Signature:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import traceback
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from mlops_pipeline.config.dataset import Source, given_of_source
 from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.config.tree import tree_of
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, ServiceAway
 from mlops_pipeline.pipeline.definition import STAGES
 from mlops_pipeline.scaffold import starter
 from mlops_pipeline.tables.database import queried, tables_of, take_snapshot
@@ -67,7 +68,8 @@ def test_init_describes_a_query_and_ingest_asks_it(tmp_path: Path, monkeypatch: 
 
 WRONG = {
     "no such variable": ({"uri": "${NOT_SET_HERE}"}, "NOT_SET_HERE is not set in the environment"),
-    "no such file": ({"uri": "sqlite:///nowhere.db"}, "nowhere.db: does not exist"),
+    "no such file": ({"uri": "sqlite:///nowhere.db"}, "dataset.source.uri = 'sqlite:///nowhere.db': the file does not exist"),
+    "no file of SQLite's": ({"uri": "sqlite:///notes.txt"}, "dataset.source.uri = 'sqlite:///notes.txt': the file cannot be read"),
     "another database": ({"uri": "mysql://host/db"}, "names no database that is read"),
     "no such table": ({"sql": "SELECT * FROM absent"}, "no such table: absent: mend the query"),
     "it writes": ({"sql": "DELETE FROM sales RETURNING id"}, "readonly database: mend the query"),
@@ -81,6 +83,7 @@ WRONG = {
 def test_what_is_wrong_with_a_query_is_one_line(case: str, tmp_path: Path) -> None:
     changes, said = WRONG[case]
     source = with_sales(tmp_path).model_copy(update=changes)
+    (tmp_path / "notes.txt").write_text("nothing of a database, and longer than the header of one" * 20)
     with pytest.raises(PipelineError) as caught:
         take_snapshot(source, tmp_path, tmp_path / "out.parquet")
     assert said in str(caught.value)
@@ -93,9 +96,35 @@ def test_a_password_in_a_file_is_refused_and_never_told(tmp_path: Path, monkeypa
         tree_of(Source, {"sql": QUERY, "uri": "postgresql://me:swordfish@host/db"}, "c.yaml")
     assert "swordfish" not in str(caught.value)
     monkeypatch.setenv("SHOP", "postgresql://me:swordfish@127.0.0.1:1/db?password=swordfish")
-    with pytest.raises(PipelineError, match="the database does not answer") as caught:
+    with pytest.raises(ServiceAway, match="no server answers at its host and port") as caught:
         list(tables_of(Source(sql=QUERY, uri="${SHOP}"), tmp_path))
     assert "swordfish" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:xq%rdfish@127.0.0.1:1/db",
+        "postgresql://me:xq rdfish@127.0.0.1:1/db",
+        "postgresql://me:xq/rdfish@127.0.0.1:1/db",
+        "postgresql://me:xq@rdfish@127.0.0.1:1/db",
+        "postgresql://me:xq:rdfish@127.0.0.1:1/db",
+        "postgresql://me:xq#rdfish@127.0.0.1:1/db?xq=rdfish",
+        "postgresql://me:xq\trdfish@127.0.0.1:xq/db?port=rdfish",
+        "sqlite:///xq/rdfish.db",
+        "mysql://me:xq-rdfish@host/db",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_blamed_by_its_variable_and_never_told(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP", address)
+    with pytest.raises(PipelineError, match=r"^dataset\.source\.uri") as caught:
+        list(tables_of(Source(sql=QUERY, uri="${SHOP}"), tmp_path))
+    said = "".join(traceback.format_exception(caught.value))
+    assert "rdfish" not in said
+    assert "xq" not in str(caught.value)
+    assert "percent-encode" in said or not set(address) & set("% ")
 
 
 def test_a_place_is_one_of_three() -> None:

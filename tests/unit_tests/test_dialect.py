@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 import xlsxwriter
@@ -19,13 +21,15 @@ from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.batch import predict_file
 from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.pipeline.definition import STAGES
 from mlops_pipeline.scaffold import starter
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.tables.dialect import Unclear, found
 from mlops_pipeline.tables.source import as_written, read_file, read_source
-from tests.unit_tests.workshop import ingested, layout_in, table_settings
+from tests.conftest import HERE
+from tests.unit_tests.workshop import ingested, layout_in, quiet, table_settings
 
 ROWS = [(n, ["Köln", "Gent", "Brügge"][n % 3], f"{n / 4:.2f}", f"2024-01-{n % 28 + 1:02}", ["yes", "no"][n % 2]) for n in range(60)]
 NAMES = ["id", "Größe, Ort", "price", "day", "churned"]
@@ -184,6 +188,26 @@ def test_a_sheet_of_excel_is_read_below_its_title(tmp_path: Path) -> None:
     assert seen.settings == {"skip_lines": 2, "sheet": "data"}
     assert seen.notes[0] == "of the sheets data, notes the table is data"
     assert read(path, seen.settings)["id"].to_list() == list(range(60))
+
+
+def test_a_file_is_read_from_the_sheet_of_the_training_data(tmp_path: Path) -> None:
+    for name, sheets in {"same": ("2022", "2023"), "another": ("2024", "2025"), "one": ("2024",)}.items():
+        with xlsxwriter.Workbook(tmp_path / f"{name}.xlsx") as book:
+            for place, title in enumerate(sheets):
+                sheet = book.add_worksheet(title)
+                sheet.write_row(0, 0, ["age", "score", "member", "plan", "floor"])
+                sheet.write_row(1, 0, [40 + place, 0.5, "true", "pro", "2"])
+    shutil.copytree(HERE / "models_made_before/stays/model", tmp_path / "model")
+    facts = tmp_path / "model/training.json"
+    trained = Source(path="t.xlsx", sheet="2023").dialect
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "dialect": msgspec.to_builtins(trained)}))
+    for name, age, notes in (
+        ("same", 41, ()),
+        ("another", 40, ("another.xlsx has no sheet '2023' with rows, as the training data has: '2024' is read",)),
+        ("one", 40, ("one.xlsx has no sheet '2023' with rows, as the training data has: '2024' is read",)),
+    ):
+        done = predict_file(tmp_path / "model", tmp_path / f"{name}.xlsx", tmp_path / "out.parquet", quiet())
+        assert (pl.read_parquet(tmp_path / "out.parquet")["age"].to_list(), done.notes) == ([age], notes)
 
 
 def several(folder: Path, **files: str) -> Settings:

@@ -426,3 +426,23 @@ def test_an_as_of_needs_a_time_column() -> None:
     with pytest.raises(PipelineError) as caught:
         table_settings(COLUMNS).seen_until(datetime(2024, 1, 3))
     assert_one_line(caught.value, "dataset.time_column is not set", "--as-of 2024-01-03")
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("name", ["table.parquet", "table.json", "table.csv"])
+def test_an_empty_text_is_null_whatever_file_it_comes_from(name: str, own: bool, tmp_path: Path) -> None:
+    rows = pl.DataFrame({"words": ["good", "", "NA", "bad"], "own": ["", "-", "NA", "x"], "y": [1.0, 2.0, 3.0, 4.0]})
+    {".parquet": rows.write_parquet, ".json": rows.write_json, ".csv": rows.write_csv}[Path(name).suffix](tmp_path / name)
+    columns = {"words": "text", "own": {"kind": "text", "null_values": ["-"] if own else None}, "y": "number"}
+    table, report, _ = ingested(tmp_path, table_settings(columns, source=name))
+    assert report["rows_kept"] == 4
+    assert table["words"].to_list() == ["good", None, None, "bad"]
+    assert table["own"].to_list() == (["", None, "NA", "x"] if own else [None, "-", None, "x"])
+
+
+def test_an_empty_text_of_a_lookup_is_null_too(tmp_path: Path) -> None:
+    pl.DataFrame({"x": [1.0, 2.0], "y": [1.0, 2.0]}).write_csv(tmp_path / "table.csv")
+    pl.DataFrame({"x": [1.0, 2.0], "words": ["", "good"]}).write_parquet(tmp_path / "words.parquet")
+    columns = {"x": "number", "words": "text", "y": "number"}
+    settings = table_settings(columns, lookups=[{"path": "words.parquet", "keys": ["x"]}])
+    assert ingested(tmp_path, settings)[0]["words"].to_list() == [None, "good"]

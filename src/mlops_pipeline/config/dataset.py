@@ -63,7 +63,7 @@ class Source(Frozen):
 
     @property
     def dialect(self) -> Dialect:
-        """How a file of text is written."""
+        """How a file is written."""
         return Dialect(**{key: getattr(self, key) for key in Dialect.__struct_fields__})
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""How a file of text is written: what parts it into rows and cells."""
+"""How a file is written: what parts a text into rows and cells, and where in a workbook a table stands."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Dialect(msgspec.Struct, frozen=True):
     """Whether the first line names the columns; else they are called ``column_1``, ``column_2`` …"""
     skip_lines: int = 0
     """Lines before the header, or before the first row, that are no part of the table."""
+    sheet: str | None = None
+    """Of an Excel file: the sheet's name; None: the first that holds rows."""
 
     @property
     def unusual(self) -> dict[str, Any]:

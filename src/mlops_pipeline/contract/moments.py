@@ -41,8 +41,8 @@ def _moment(bare: str, forms: tuple[str, ...]) -> str | None:
     for each in forms:
         try:
             moment = datetime.strptime(bare, each)  # what has no zone is in UTC
-        except ValueError:
+            moment = moment.astimezone(UTC) if moment.tzinfo is not None else moment
+        except (ValueError, OverflowError):  # in UTC it may lie outside the years that there are
             continue
-        moment = moment.astimezone(UTC) if moment.tzinfo is not None else moment
         return f"{moment.year:04}{moment.strftime(WRITTEN[2:])}"
     return None

@@ -95,7 +95,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     null_values: tuple[str, ...] = NULL_WORDS
     """Texts that stand for null."""
     dialect: Dialect = PLAIN
-    """How files of text are written, unless they turn out to be written otherwise."""
+    """How files are written, unless they turn out to be written otherwise."""
     recipe: Recipe = Recipe()
     estimator: str = ""
     params: dict[str, Any] = {}

@@ -90,9 +90,10 @@ def _scored(chunk: Chunk, scorer: Scorer, source: Path) -> Scored:
     import polars as pl
 
     table = chunk.frame.select([name for name in scorer.signature.names if name in chunk.frame.columns])
-    if "" not in scorer.contract.null_values and form_of(source) == "text":
-        # The model was trained where an empty cell is an empty text.
-        table = table.with_columns(pl.col(pl.String).fill_null(""))
+    if form_of(source) == "text":
+        # Where no empty text stands for null, the model was trained on an empty cell as an empty text.
+        texts = [name for name in table.columns if "" not in scorer.signature.words_for_null(name)]
+        table = table.with_columns(pl.col(texts).fill_null(""))
     try:
         return scorer.score(table)
     except Refused as refusal:

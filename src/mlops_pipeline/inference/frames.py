@@ -81,8 +81,7 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
             broken[:, place] = moments.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = moments.fill_null(MISSING).to_numpy()
         elif categories is not None and column.kind == "text" and _has_text(values):
-            texts = as_text(values)
-            texts = texts.set(texts.is_in(list(words)), None)
+            texts = as_kind(values, column, words)
             broken[:, place] = texts.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = texts.fill_null(MISSING).to_numpy()
         elif categories is not None and _has_text(values):
@@ -129,9 +128,13 @@ def meant_by(texts: pl.Series, seen: Collection[str], null_words: Collection[str
 
 def as_moments(values: pl.Series, column: Column, null_words: Collection[str]) -> pl.Series:
     """A column of moments as text, as models take it; null for what is none."""
+    return as_kind(values, column, null_words).dt.to_string(WRITTEN)
+
+
+def as_kind(values: pl.Series, column: Column, null_words: Collection[str]) -> pl.Series:
+    """A column as training reads it (``tables.cast.cast_columns``)."""
     fields = {name: getattr(column, name) for name in Described.model_fields if hasattr(column, name)}
-    name = values.name
-    return cast_columns(values.to_frame(), {name: Described(**fields)}, null_words)[name].dt.to_string(WRITTEN)
+    return cast_columns(values.to_frame(), {values.name: Described(**fields)}, null_words)[values.name]
 
 
 def _fault(table: pl.DataFrame, signature: Signature, row: int, numbers: np.ndarray | None, wrong: np.ndarray, broken: np.ndarray) -> Fault:

@@ -327,7 +327,7 @@ class Signature:
                 if not nullable:
                     faults.append(null_fault(row, name))
             else:
-                meant = moment_of(value, form) if moments and value != MISSING else value
+                meant = moment_of(value, form) if moments else value
                 if meant is None:
                     faults.append(wrong_type(row, name, value, "datetime"))
             values[row] = meant

@@ -103,7 +103,8 @@ def _read(path: Path, pipeline: Pipeline | None) -> tuple[pl.DataFrame, tuple[st
         raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
     described = set() if pipeline is None else set(pipeline.settings.dataset.columns)
     nothing = Source(path=str(path)) if pipeline is None else pipeline.settings.dataset.source
-    written, notes = as_written(path, nothing.model_copy(update={"null_values": ("",)}), described)
+    empty_is_null = pipeline is None or "" in pipeline.settings.dataset.common_null_words
+    written, notes = as_written(path, nothing.model_copy(update={"null_values": ("",) if empty_is_null else ()}), described)
     chunks = list(read_file(path, written, CHUNK_MB))
     broken = [row for chunk in chunks for row in chunk.broken]
     if broken:
@@ -123,7 +124,7 @@ def _typed(table: pl.DataFrame, described: set[str], null_words: Sequence[str], 
     if not plain:
         return table
     text = io.BytesIO()
-    table.select(plain).write_csv(text)
+    table.select(pl.col(plain).replace("", None)).write_csv(text)
     text.seek(0)
     try:
         read = pl.read_csv(text, null_values=list(null_words), infer_schema_length=None, try_parse_dates=True, glob=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
@@ -63,8 +64,7 @@ def as_numbers(values: pl.Series, kind: str, null_words: Collection[str] = (), f
     if held == pl.Boolean:
         return values.cast(pl.Float64) if kind == "boolean" else _nulls(values, pl.Float64())
     if _is_text(held):
-        text = values.cast(pl.String).str.strip_chars(BLANKS)
-        text = text.set(text.is_in(list(null_words)), None) if null_words else text
+        text = _without(values.cast(pl.String), kind, null_words).str.strip_chars(BLANKS)
         number = (text if form is None else _plain(text, form)).cast(pl.Float64, strict=False)
         if kind == "boolean":
             word = text.str.to_lowercase()
@@ -121,12 +121,22 @@ def are_there(values: pl.Series, kind: str, null_words: Collection[str] = ()) ->
         return there & values.is_not_nan().fill_null(value=False)
     if _is_text(values.dtype):
         text = values.cast(pl.String)
-        if kind in ("category", "text"):
-            return there & ~text.is_in(list(null_words)).fill_null(value=True)
-        text = text.str.strip_chars(BLANKS)
-        nothing = text.is_in(list(null_words)) | text.str.contains("(?i)^[+-]?nan$")
+        nothing = _means_null(text, kind, null_words)
+        if kind not in ("category", "text"):
+            nothing |= text.str.strip_chars(BLANKS).str.contains("(?i)^[+-]?nan$")
         return there & ~nothing.fill_null(value=True)
     return there
+
+
+def _means_null(text: pl.Series, kind: str, null_words: Collection[str]) -> pl.Series:
+    """Where a text is a word for null: as it stands, and, but for categories and free text, without blanks around it."""
+    words = list(null_words)
+    said = text.is_in(words)
+    return said if kind in ("category", "text") else said | text.str.strip_chars(BLANKS).is_in(words)
+
+
+def _without(text: pl.Series, kind: str, null_words: Collection[str]) -> pl.Series:
+    return text.set(_means_null(text, kind, null_words), None) if null_words else text
 
 
 def _is_text(held: pl.DataType) -> bool:
@@ -148,22 +158,18 @@ def _cast(frame: pl.DataFrame, name: str, column: Column, null_words: Collection
     if column.null_values is not None:
         null_words = column.null_values
     if column.kind == "datetime":
-        return as_moments(values, column.format)
+        text = _without(values.cast(pl.String), column.kind, null_words) if _is_text(values.dtype) else values
+        return as_moments(text, column.format)
     if column.kind == "text":
-        return _without(values.cast(pl.String, strict=False), column)
-    if column.kind == "category":
-        return _without(as_text(values), column)
+        return _without(as_text(values), column.kind, null_words)
+    if column.kind == "category":  # a source's own words were taken out as it was read, and are values where it has types
+        return _without(as_text(values), column.kind, column.null_values or ())
     number = as_numbers(values, column.kind, null_words, column.format)
     if column.kind == "number":
         return number.set(~number.is_finite(), None)
     low, high = (0.0, 1.0) if column.kind == "boolean" else (-LARGEST_INTEGER, LARGEST_INTEGER)
     usable = (number == number.round()) & number.is_between(low, high)
     return number.set(~usable, None).cast(pl.Int8 if column.kind == "boolean" else pl.Int64)
-
-
-def _without(text: pl.Series, column: Column) -> pl.Series:
-    """A text without a column's own words for null; the source's were taken out as it was read."""
-    return text if column.null_values is None else text.set(text.is_in(list(column.null_values)), None)
 
 
 MOMENTS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%d %H:%M%z")
@@ -194,14 +200,19 @@ def as_moments(values: pl.Series, form: str | None = None) -> pl.Series:
         return _nulls(values, pl.Datetime("us"))
     if isinstance(held, pl.Datetime) and held.time_zone is not None:
         value = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    return values.to_frame().select(value.cast(pl.Datetime("us"), strict=False)).to_series()
+    return _of_four_digits(values.to_frame().select(value.cast(pl.Datetime("us"), strict=False)).to_series())
+
+
+def _of_four_digits(moments: pl.Series) -> pl.Series:
+    """The same without those outside the years 1 to 9999, which Python has no moments for (``contract.moments``)."""
+    return moments.set(~moments.is_between(datetime.min, datetime.max), None)
 
 
 def written_moments(text: pl.Series, form: str) -> pl.Series:
     """Texts written in one way as moments in UTC; null for what is not written so."""
     if "%z" in form:
-        return text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC").dt.replace_time_zone(None)
-    return text.str.to_datetime(form, strict=False, time_unit="us")
+        return _of_four_digits(text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC").dt.replace_time_zone(None))
+    return _of_four_digits(text.str.to_datetime(form, strict=False, time_unit="us"))
 
 
 def unparsed(frame: pl.DataFrame, source: pl.DataFrame, columns: Mapping[str, Column], null_words: Collection[str] = ()) -> list[pl.Series]:

@@ -83,11 +83,11 @@ def tables_of(source: Source, project: Path) -> Iterator[pl.DataFrame]:
 
     Raises as :func:`take_snapshot`.
     """
-    address = _address(str(source.uri))
+    address, named = _address(str(source.uri)), f"dataset.source.uri = '{source.uri}'"
     if address.startswith(SQLITE):
-        yield from _of_sqlite(str(source.sql), project / sqlite_path(address))
+        yield from _of_sqlite(str(source.sql), project / sqlite_path(address), named)
     elif _POSTGRESQL.match(address):
-        yield from _of_postgresql(str(source.sql), _POSTGRESQL.sub("postgresql://", address))
+        yield from _of_postgresql(str(source.sql), _POSTGRESQL.sub("postgresql://", address), named)
     else:
         raise PipelineError(f"dataset.source.uri: names no database that is read: write {SQLITE}FILE or postgresql://HOST/NAME")
 
@@ -103,12 +103,12 @@ def _address(uri: str) -> str:
     return _VARIABLE.sub(value, uri)
 
 
-def _of_sqlite(sql: str, path: Path) -> Iterator[pl.DataFrame]:
+def _of_sqlite(sql: str, path: Path, named: str) -> Iterator[pl.DataFrame]:
     """Twice through: SQLite's values have types of their own, and a column's is known when all are seen."""
     import sqlite3
 
     if not path.is_file():
-        raise PipelineError(f"dataset.source.uri: {path}: does not exist: name an existing file of SQLite's")
+        raise PipelineError(f"{named}: the file does not exist: name an existing file of SQLite's, from the project's folder on")
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=CONNECT_S)) as connection:
             kinds: list[set[type]] = []
@@ -120,7 +120,9 @@ def _of_sqlite(sql: str, path: Path) -> Iterator[pl.DataFrame]:
             for names, rows in _fetched(connection, sql):
                 yield _table(names, rows, [_sqlite_type(kind, name) for kind, name in zip(kinds, names, strict=True)])
     except sqlite3.Error as error:
-        raise PipelineError(f"dataset.source.sql: {path}: {one_line(error)}: mend the query") from error
+        if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN):
+            raise PipelineError(f"{named}: the file cannot be read as SQLite's: name one that can") from error
+        raise PipelineError(f"dataset.source.sql: {one_line(error)}: mend the query") from error
 
 
 def _fetched(connection: Any, sql: str) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
@@ -141,11 +143,11 @@ def _sqlite_type(kinds: set[type], name: str) -> Any:
     return pl.Float64 if held <= {int, float} else pl.String
 
 
-def _of_postgresql(sql: str, address: str) -> Iterator[pl.DataFrame]:
+def _of_postgresql(sql: str, address: str, named: str) -> Iterator[pl.DataFrame]:
     import psycopg
 
     try:
-        with _connected(address) as connection, connection.cursor("mlops_source") as cursor:
+        with _connected(address, named) as connection, connection.cursor("mlops_source") as cursor:
             cursor.itersize = ROWS
             cursor.execute(sql)
             description = cursor.description or []
@@ -155,17 +157,35 @@ def _of_postgresql(sql: str, address: str) -> Iterator[pl.DataFrame]:
                 yield _table(names, rows, types)
     except psycopg.OperationalError as error:
         said = one_line(without_secrets(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__))
-        raise ServiceAway(f"dataset.source.uri: the database does not answer: {said}: check the address and the server") from error
+        raise ServiceAway(f"{named}: the database does not answer: {said}: check the server") from error
     except psycopg.Error as error:
         said = one_line(without_secrets(str(error).strip().splitlines()[0]))
         raise PipelineError(f"dataset.source.sql: {said}: mend the query") from error
 
 
+_AWAY = {
+    "authentication failed": "the database refuses the user or the password: mend them",
+    "FATAL: .*does not exist": "the server has no such database or user: mend the address",
+    "(resolve|translate) host": "its host is not known: mend the address",
+    "Connection refused": "no server answers at its host and port: check the address, and start the server",
+}
+"""By what libpq says, the same in our own words: its own may hold parts of a password."""
+
+
 @contextmanager
-def _connected(address: str) -> Iterator[Any]:
+def _connected(address: str, named: str) -> Iterator[Any]:
+    """A connection that only reads; what is told where there is none holds nothing of the address."""
     import psycopg
 
-    with psycopg.connect(address, connect_timeout=CONNECT_S, application_name="mlops-pipeline") as connection:
+    try:
+        connection = psycopg.connect(address, connect_timeout=CONNECT_S, application_name="mlops-pipeline")
+    except psycopg.OperationalError as error:
+        away = "the database does not answer: check the address and the server"
+        raise ServiceAway(f"{named}: {next((ours for said, ours in _AWAY.items() if re.search(said, str(error))), away)}") from None
+    except (psycopg.Error, ValueError):
+        what = "the address cannot be read: write postgresql://USER:PASSWORD@HOST:PORT/NAME, and percent-encode the password"
+        raise PipelineError(f"{named}: {what} (% as %25, a blank as %20, @ as %40)") from None
+    with connection:
         connection.read_only = True
         yield connection
 

@@ -33,7 +33,8 @@ def lookup_table(lookup: Lookup, data: Dataset, layout: Layout) -> pl.DataFrame:
             f"{layout.config}: dataset.lookups.keys: '{missing[0]}' is not in the lookup table: its columns are {', '.join(table.columns)}"
         )
     described = [name for name in table.columns if name in data.columns]
-    table = cast_columns(table.select(described), {name: data.columns[name] for name in described}).drop_nulls(lookup.keys)
+    columns = {name: data.columns[name] for name in described}
+    table = cast_columns(table.select(described), columns, lookup.null_values).drop_nulls(lookup.keys)
     repeated = table.height - table.n_unique(lookup.keys)
     if repeated:
         table = table.unique(maintain_order=True)

@@ -24,7 +24,7 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.dialect import LOOKED_AT, Unclear, csv_reader, encoding_of, found
-from mlops_pipeline.tables.excel import excel_header, excel_table
+from mlops_pipeline.tables.excel import excel_header, excel_table, sheet_names
 from mlops_pipeline.tables.json_lines import json_tables
 from mlops_pipeline.tables.packing import Form, form_of, opened, seekable
 from mlops_pipeline.tables.text import text_of
@@ -172,6 +172,12 @@ def as_written(path: Path, usual: Source, names: Collection[str]) -> tuple[Sourc
     given = usual.model_copy(update={"path": str(path), "package": None, "member": None})
     if not path.is_file() or _form(path) in ("parquet", "json", None):
         return given, ()
+    if given.sheet is not None and _form(path) == "excel" and (sheets := _sheets(path)) and given.sheet not in sheets:
+        first, notes = as_written(path, given.model_copy(update={"sheet": sheets[0]}), names)
+        return first, (
+            f"{path.name} has no sheet '{given.sheet}' with rows, as the training data has: '{first.sheet or sheets[0]}' is read",
+            *notes,
+        )
     usual_misses, is_even = _missing(path, given, names), _is_even(path, given)
     if not usual_misses and is_even and (encoding := _encoding(path, given.encoding)) == given.encoding:
         return given, ()
@@ -179,7 +185,14 @@ def as_written(path: Path, usual: Source, names: Collection[str]) -> tuple[Sourc
         return given.model_copy(update={"encoding": encoding}), (
             f"{path.name} is read as {encoding}, not as the training data's {given.encoding}",
         )
-    plain = Source(path=str(path), null_values=usual.null_values)
+    return _as_it_looks(path, given, names, usual_misses, is_even=is_even)
+
+
+def _as_it_looks(
+    path: Path, given: Source, names: Collection[str], usual_misses: set[str], *, is_even: bool
+) -> tuple[Source, tuple[str, ...]]:
+    """How to read a file in which the ``given`` way of writing misses names; that way, if no other finds more."""
+    plain = Source(path=str(path), null_values=given.null_values)
     try:
         seen = found(path, names)
     except Unclear as error:
@@ -199,6 +212,14 @@ def _form(path: Path) -> Form | None:
         return form_of(path)
     except _UNREADABLE:
         return None  # what is wrong is told when it is read
+
+
+def _sheets(path: Path) -> list[str]:
+    """The sheets of an Excel file that hold anything; none if it cannot be read."""
+    try:
+        return sheet_names(path)
+    except _UNREADABLE:
+        return []  # what is wrong is told when it is read
 
 
 def _missing(path: Path, source: Source, names: Collection[str]) -> set[str]:

@@ -112,8 +112,8 @@ class Invocations:
         for index, row in enumerate(rows):
             if len(row) != len(header):
                 raise Refused(422, [Fault("malformed", f"row {index} has {len(row)} cells under a header of {len(header)}", index)])
-        empty = "" if "" not in self._signature.null_words else None
-        return self._signature.from_columns({name: [row[k] or empty for row in rows] for k, name in enumerate(header)})
+        empty = {name: None if "" in self._signature.words_for_null(name) else "" for name in self._names}
+        return self._signature.from_columns({name: [row[k] or empty.get(name) for row in rows] for k, name in enumerate(header)})
 
     def _lines(self, text: str, dialect: Dialect) -> list[list[str]]:
         reader = csv.reader(
