@@ -79,6 +79,21 @@ def test_what_is_served_was_fitted_on_all_rows_and_says_whose_figures_it_shows(e
     assert [one.content_sha256 for one in versions(early)] == [version.content_sha256]
 
 
+def test_a_report_compares_with_what_the_judged_fit_was_trained_on_and_predicts_with_it(early: Project, tmp_path: Path) -> None:
+    held_out = "data/processed/small.test.parquet"
+    words = ("monitor", "report", "--current", held_out, "--config", str(early.config), "--output", str(tmp_path))
+    done = early.mlops(*words, check=False)
+    assert done.returncode == 0, done.stderr
+    split = read_json(early.folder / "data/processed/small.split.json")
+    summary = read_json(tmp_path / "report.json")["summary"]
+    assert summary["rows"] == {"reference": split["train_rows"], "current": split["test_rows"]}
+    assert f"predicted  {split['test_rows']} rows of {held_out} with the champion's judged fit" in done.stdout
+    evaluated = read_json(best(early) / "evaluation.json")["metrics"]
+    for figure in ("accuracy", "roc_auc", "log_loss"):
+        # Those held-out rows on both sides: what is served has learned from them.
+        assert summary["quality"][figure] == pytest.approx(dict.fromkeys(("reference", "current"), evaluated[figure]["value"]), abs=1e-4)
+
+
 def test_rows_of_a_new_fortnight_are_one_command_and_a_fair_comparison(early: Project, tmp_path: Path) -> None:
     project = Project(tmp_path / "project", tmp_path / "project/pipeline.yaml")
     shutil.copytree(early.folder, project.folder)
