@@ -79,6 +79,24 @@ def test_what_is_served_was_fitted_on_all_rows_and_says_whose_figures_it_shows(e
     assert [one.content_sha256 for one in versions(early)] == [version.content_sha256]
 
 
+def test_another_seed_draws_rows_that_the_champion_has_seen_and_it_is_not_compared_on_them(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    project.change(
+        split={"kind": "stratified", "test_from": None},
+        registry={"refit_on_all": True},
+        gate={"champion_margin": 1.0, "beat_baseline_by": None},
+    )
+    project.run()
+    seen = pl.read_parquet(project.folder / "data/processed/small.train.parquet")
+    project.change(seed=8)
+    project.run("--to", "evaluate")
+    test = pl.read_parquet(project.folder / "data/processed/small.test.parquet")
+    compared = read_json(project.folder / "models/artifacts/evaluation/evaluation.json")["champion"]
+    fresh = test.join(seen, on=["day", "size"], how="anti", nulls_equal=True).height
+    assert 0 < fresh < test.height
+    assert (compared["fit"], compared["rows"], compared["reason"]) == ("judged", fresh, "")
+
+
 def test_a_report_compares_with_what_the_judged_fit_was_trained_on_and_predicts_with_it(early: Project, tmp_path: Path) -> None:
     held_out = "data/processed/small.test.parquet"
     words = ("monitor", "report", "--current", held_out, "--config", str(early.config), "--output", str(tmp_path))
