@@ -80,8 +80,10 @@ def input_digest(_context: Any, arguments: dict[str, Any]) -> str | None:
     settings, layout = opened(arguments["config"], arguments["folder"])
     stage = stage_named("ingest")
     try:
-        sources = [locate(source, layout) for source in (settings.dataset.source, *settings.dataset.lookups)]
+        sources = [file for source in (settings.dataset.source, *settings.dataset.lookups) for file in locate(source, layout)]
     except PipelineError:
+        return None
+    if not all(file.is_file() for file in sources):  # a database that has not been asked yet
         return None
     code = source_files(inspect.getmodule(stage.run).__name__)  # type: ignore[union-attr]
     files = [*sources, *code, *([layout.lock] if layout.lock.exists() else [])]
@@ -270,7 +272,8 @@ def describe(table: Path, config: Path, target: str, folder: Path, output: Path)
             logger.info("%s does not describe %s (no column %s): described from its first rows", config, table, ", ".join(lacking[:5]))
             settings = None
     if settings is not None:
-        source = settings.dataset.source.model_copy(update={"path": str(table.resolve()), "package": None, "member": None})
+        elsewhere = dict.fromkeys(("package", "member", "sql", "uri"))
+        source = settings.dataset.source.model_copy(update={"path": str(table.resolve()), **elsewhere})
         # A table by itself is registered under a name of its own: it must not take the place of the project's champion.
         apart = settings.registry.model_copy(update={"model": f"{settings.registry.model or settings.name}-by-itself"})
         settings = settings.model_copy(update={"registry": apart, "dataset": settings.dataset.model_copy(update={"source": source})})

@@ -13,7 +13,7 @@ import yaml
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.pipeline.definition import STAGES
-from tests.conftest import Project, wait_for, write_table
+from tests.conftest import SMALL_SETTINGS, Project, wait_for, write_table
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect"), pytest.mark.usefixtures("prefect_api")]
 
@@ -118,6 +118,51 @@ def test_load_data_is_cached_until_its_input_changes_or_its_output_is_gone(flow_
     five_rows.write_text(FIVE_ROWS.replace("5.0,50,0", "6.0,60,1"))
     assert run() == "Completed"
     assert run() == "Cached"
+
+
+def test_loading_is_cached_by_every_file_of_a_folder_and_by_the_rows_of_a_query(flow_file: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    config, parts = tmp_path / "pipeline.yaml", tmp_path / "parts"
+    parts.mkdir()
+    for name in ("a.csv", "b.csv"):
+        (parts / name).write_text(FIVE_ROWS)
+
+    def digest(source: dict[str, str]) -> str | None:
+        columns = {"feature_1": {"kind": "number"}, "target": {"kind": "integer"}}
+        dataset = {"source": source, "target": "target", "task": "binary", "columns": columns}
+        config.write_text(yaml.safe_dump({**SMALL_SETTINGS, "dataset": dataset, "split": {"kind": "stratified"}, "evaluate": {}}))
+        found: str | None = flow_file.input_digest(None, {"config": str(config), "folder": None})
+        return found
+
+    folder = {"path": "parts"}
+    before = digest(folder)
+    assert before is not None and digest(folder) == before
+    (parts / "b.csv").write_text(FIVE_ROWS + "6.0,60,1\n")
+    assert digest(folder) not in (None, before)
+    query = {"sql": "SELECT * FROM sales", "uri": "sqlite:///shop.db"}
+    assert digest(query) is None, "it has not been asked yet"
+    snapshot = flow_file.opened(str(config), None)[1].snapshot
+    snapshot.parent.mkdir(parents=True)
+    snapshot.write_bytes(b"some rows")
+    before = digest(query)
+    snapshot.write_bytes(b"other rows")
+    after = digest(query)
+    assert before is not None and after not in (None, before)
+
+
+def test_a_table_by_itself_is_read_where_the_configuration_asks_a_database(flow_file: ModuleType, five_rows: Path) -> None:
+    from prefect.logging import disable_run_logger
+
+    from mlops_pipeline.config.pipeline import load_settings
+
+    config, made = five_rows.with_name("shop.yaml"), five_rows.with_name("made.yaml")
+    columns = {"feature_1": {"kind": "number"}, "target": {"kind": "integer"}}
+    source = {"sql": "SELECT * FROM sales", "uri": "sqlite:///shop.db"}
+    dataset = {"source": source, "target": "target", "task": "binary", "columns": columns}
+    config.write_text(yaml.safe_dump({**SMALL_SETTINGS, "dataset": dataset, "split": {"kind": "stratified"}, "evaluate": {}}))
+    with disable_run_logger():
+        flow_file.describe(five_rows, config, "target", five_rows.parent / "folder", made)
+    assert load_settings(made).dataset.source.path == str(five_rows)
 
 
 def test_after_a_flow_over_the_configuration_dvc_has_nothing_to_do(

@@ -79,6 +79,39 @@ def test_what_is_served_was_fitted_on_all_rows_and_says_whose_figures_it_shows(e
     assert [one.content_sha256 for one in versions(early)] == [version.content_sha256]
 
 
+def test_another_seed_draws_rows_that_the_champion_has_seen_and_it_is_not_compared_on_them(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    project.change(
+        split={"kind": "stratified", "test_from": None},
+        registry={"refit_on_all": True},
+        gate={"champion_margin": 1.0, "beat_baseline_by": None},
+    )
+    project.run()
+    seen = pl.read_parquet(project.folder / "data/processed/small.train.parquet")
+    project.change(seed=8)
+    project.run("--to", "evaluate")
+    test = pl.read_parquet(project.folder / "data/processed/small.test.parquet")
+    compared = read_json(project.folder / "models/artifacts/evaluation/evaluation.json")["champion"]
+    fresh = test.join(seen, on=["day", "size"], how="anti", nulls_equal=True).height
+    assert 0 < fresh < test.height
+    assert (compared["fit"], compared["rows"], compared["reason"]) == ("judged", fresh, "")
+
+
+def test_a_report_compares_with_what_the_judged_fit_was_trained_on_and_predicts_with_it(early: Project, tmp_path: Path) -> None:
+    held_out = "data/processed/small.test.parquet"
+    words = ("monitor", "report", "--current", held_out, "--config", str(early.config), "--output", str(tmp_path))
+    done = early.mlops(*words, check=False)
+    assert done.returncode == 0, done.stderr
+    split = read_json(early.folder / "data/processed/small.split.json")
+    summary = read_json(tmp_path / "report.json")["summary"]
+    assert summary["rows"] == {"reference": split["train_rows"], "current": split["test_rows"]}
+    assert f"predicted  {split['test_rows']} rows of {held_out} with the champion's judged fit" in done.stdout
+    evaluated = read_json(best(early) / "evaluation.json")["metrics"]
+    for figure in ("accuracy", "roc_auc", "log_loss"):
+        # Those held-out rows on both sides: what is served has learned from them.
+        assert summary["quality"][figure] == pytest.approx(dict.fromkeys(("reference", "current"), evaluated[figure]["value"]), abs=1e-4)
+
+
 def test_rows_of_a_new_fortnight_are_one_command_and_a_fair_comparison(early: Project, tmp_path: Path) -> None:
     project = Project(tmp_path / "project", tmp_path / "project/pipeline.yaml")
     shutil.copytree(early.folder, project.folder)

@@ -7,17 +7,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 
 from mlops_pipeline.contract.spec import Contract, Recipe
-from mlops_pipeline.files import write_json
+from mlops_pipeline.files import sha256_of_file, write_json
 from mlops_pipeline.inference.scorer import contract_at
-from mlops_pipeline.modelling.against_champion import _fair
+from mlops_pipeline.modelling.against_champion import _doubt, _fair
+from mlops_pipeline.modelling.trained_rows import FILE as TRAINED_ROWS
+from mlops_pipeline.modelling.trained_rows import write_trained_rows
 from tests.conftest import HERE
 from tests.model_tests.workbench import model_digest
 
 MODEL = HERE / "models_made_before/stays/model"
+NO_FILE = Path("no training rows are asked for")
 TEST = pl.DataFrame({"day": [datetime(2024, 3, 1) + timedelta(days=day) for day in range(10)]})
 
 
@@ -53,7 +57,7 @@ def test_a_champion_is_compared_on_rows_that_it_has_not_seen(
 ) -> None:
     digest = model_digest(folder / "judged") if judged_until is not None else ""
     write_json(folder / "judged/training.json", contract(judged_until or "").as_json())
-    found = _fair(folder, contract(until, judged=digest), TEST)
+    found = _fair(folder, contract(until, judged=digest), TEST, NO_FILE)
     if place is None:
         assert found is None
     else:
@@ -63,7 +67,58 @@ def test_a_champion_is_compared_on_rows_that_it_has_not_seen(
 
 def test_a_judged_fit_that_is_gone_or_another_one_says_nothing(folder: Path) -> None:
     write_json(folder / "judged/training.json", contract("").as_json())
-    assert _fair(folder, contract("", judged="0" * 64), TEST) is None
+    assert _fair(folder, contract("", judged="0" * 64), TEST, NO_FILE) is None
     shutil.rmtree(folder / "judged")
-    assert _fair(folder, contract("2024-03-04", judged="0" * 64), TEST) is not None, "newer rows are left"
-    assert _fair(folder, contract("", judged="0" * 64), TEST) is None
+    assert _fair(folder, contract("2024-03-04", judged="0" * 64), TEST, NO_FILE) is not None, "newer rows are left"
+    assert _fair(folder, contract("", judged="0" * 64), TEST, NO_FILE) is None
+
+
+def drawn(seed: int, rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, pl.DataFrame, Path]:
+    """Rows to train on and rows held out, drawn with a seed, and the file of the first."""
+    shuffled = rows.sample(fraction=1, shuffle=True, seed=seed)
+    train, path = shuffled.head(300), folder / f"train {seed}.parquet"
+    train.write_parquet(path)
+    return train, shuffled.tail(100), path
+
+
+def test_rows_drawn_otherwise_are_compared_where_the_champion_has_not_seen_them(folder: Path, tmp_path: Path) -> None:
+    champion = contract("")
+    rows = pl.DataFrame({name: [float(row) for row in range(400)] for name in champion.columns})
+    theirs, _, their_file = drawn(1, rows, tmp_path)
+    ours, test, our_file = drawn(2, rows, tmp_path)
+    write_trained_rows(folder, champion, their_file)
+    found = _fair(folder, champion, test, our_file)
+    assert found is not None
+    first = next(iter(champion.columns))
+    assert set(test.filter(found[1])[first]) == set(test[first]) - set(theirs[first])
+    assert 0 < found[1].sum() < test.height
+    # The champion's own split: all rows. Rows of which both have equals are as fair to one as to the other.
+    assert _fair(folder, champion, drawn(1, rows, tmp_path)[1], their_file)[1].all()  # type: ignore[index]
+    assert _fair(folder, champion, ours, our_file)[1].all()  # type: ignore[index]
+    # Its training rows alone are held out now: nothing can be said.
+    assert _fair(folder, champion, theirs.join(ours, on=first, how="anti"), our_file) is None
+
+
+def test_what_is_kept_of_rows_is_their_hashes_and_only_where_no_moment_tells(folder: Path, tmp_path: Path) -> None:
+    champion = contract("")
+    rows = pl.DataFrame({name: [1.0, 1.0, 2.0] for name in champion.columns})
+    rows.write_parquet(tmp_path / "rows.parquet")
+    write_trained_rows(folder, contract("2024-03-04"), tmp_path / "rows.parquet")
+    assert not (folder / TRAINED_ROWS).exists()
+    hidden = {name: msgspec.structs.replace(column, private=True) for name, column in champion.columns.items()}
+    write_trained_rows(folder, msgspec.structs.replace(champion, columns=hidden), tmp_path / "rows.parquet")
+    assert not (folder / TRAINED_ROWS).exists(), "a private value could be guessed by its hash"
+    write_trained_rows(folder, champion, tmp_path / "rows.parquet")
+    kept = np.load(folder / TRAINED_ROWS)
+    assert (kept.dtype, len(kept)) == (np.uint64, 2)
+
+
+def test_where_nothing_tells_what_a_champion_has_seen_that_is_said(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_bytes(b"our training rows")
+    write_json(folder / "training.json", contract("").as_json())
+    assert "may have been fitted on some of these rows" in _doubt(folder, TEST, tmp_path / "train.parquet")
+    same = msgspec.structs.replace(contract(""), train_sha256=sha256_of_file(tmp_path / "train.parquet"))
+    write_json(folder / "training.json", same.as_json())
+    assert _doubt(folder, TEST, tmp_path / "train.parquet") == ""
+    write_json(folder / "training.json", contract("2024-02-29").as_json())
+    assert _doubt(folder, TEST, tmp_path / "train.parquet") == ""

@@ -75,6 +75,17 @@ def test_the_simplest_within_one_standard_error_of_the_best_is_chosen() -> None:
     assert chosen_of([best, behind], -1.0, 1) is behind
 
 
+def test_a_fold_without_a_score_is_left_out_of_the_comparison_and_of_no_other() -> None:
+    nan = float("nan")
+    simple, best = entry(0.0, 0.70, nan, 0.82, 0.80), entry(0.0, 0.71, 0.10, 0.81, 0.81)
+    assert chosen_of([simple, best], 1.0, 1) is simple
+    # Behind on every fold that both have; its own mean would be the better one.
+    behind, ahead = entry(0.0, nan, 0.80, 0.80, 0.80), entry(0.0, 0.10, 0.90, 0.90, 0.90)
+    assert chosen_of([behind, ahead], 1.0, 1) is ahead
+    told = behind.as_json()
+    assert (told["scores"], told["mean"], told["standard_error"]) == ([None, 0.8, 0.8, 0.8], 0.8, 0.0)
+
+
 def test_a_large_table_is_raced_on_some_of_its_rows_first() -> None:
     assert heats(500) == [500]
     assert heats(20_000) == [4_000, 20_000]
@@ -102,6 +113,31 @@ def test_by_time_folds_are_fitted_on_what_came_before() -> None:
     found = folds_of(settings, table, x, y, 200)
     assert len(found.pairs) == 5
     assert all(order[fitted].max() < order[scored].min() for fitted, scored in found.pairs)
+
+
+@pytest.mark.parametrize(
+    ("size", "task", "kind"),
+    [
+        ([1.0], "binary", "stratified"),
+        ([1.0], "regression", "stratified"),
+        ([1.0], "regression", "time"),
+        ([1.0, 2.0], "binary", "stratified"),
+        ([1.0, 2.0], "binary", "time"),
+        ([1.0, 2.0], "regression", "time"),
+        ([5.0] * 40, "binary", "stratified"),
+        ([5.0] * 40, "regression", "stratified"),
+    ],
+)
+def test_rows_that_give_no_fold_are_told_in_one_line(size: list[float], task: str, kind: str) -> None:
+    y = "number" if task == "regression" else "category"
+    settings = table_settings({"when": "datetime", "size": "number", "y": y}, task=task, time_column="when")
+    named = settings.train.model_copy(update={"estimator": "auto", "params": {}, "threads": 1})
+    settings = settings.model_copy(update={"train": named, "split": settings.split.model_copy(update={"kind": kind})})
+    table = pl.DataFrame({"when": range(len(size)), "size": size}).with_columns(pl.from_epoch("when", "d"))
+    truths = np.arange(len(size)) % 2
+    x = model_input(table, {name: column for name, column in feature_columns(settings).items() if name == "size"})
+    with pytest.raises(PipelineError, match=f"train.estimator 'auto': {len(size)} rows give no fold .*: name an estimator"):
+        race(settings, table, x, truths, quiet())
 
 
 def test_every_candidate_of_many_levels_is_fitted_and_its_twin_agrees() -> None:

@@ -21,6 +21,7 @@ from mlops_pipeline.modelling.frame import model_input, read_target
 from mlops_pipeline.modelling.tuning import Tuned, _folds, tune
 from tests.conftest import SMALL_SETTINGS, process_environment, wait_for, write_table
 from tests.model_tests.workbench import quiet
+from tests.unit_tests.workshop import table_settings
 
 
 def tuning_settings(trials: int, estimator: str = "lightgbm", params: dict[str, Any] | None = None, **tuning: Any) -> Settings:
@@ -161,9 +162,20 @@ def test_by_time_no_trial_is_fitted_on_what_came_after(tmp_path: Path) -> None:
     layout = prepared(tmp_path, settings)
     table = pl.read_parquet(layout.train).sample(fraction=1, shuffle=True, seed=1)
     days = table["day"].to_numpy()
-    folds = _folds(settings, table, table["late"].to_numpy())
+    folds = _folds(settings, table, model_input(table, feature_columns(settings)), table["late"].to_numpy())
     assert len(folds) == 4
     assert all(days[fitted].max() <= days[scored].min() for fitted, scored in folds)
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_no_trial_is_scored_on_rows_equal_to_those_it_was_fitted_on(task: str) -> None:
+    y = "number" if task == "regression" else "integer"
+    settings = table_settings({"size": "number", "y": y}, task=task)
+    table = pl.DataFrame({"size": [*map(float, range(60))] * 3, "y": [0, 1] * 90})
+    folds = _folds(settings, table, model_input(table, feature_columns(settings)), table["y"].to_numpy())
+    assert len(folds) == settings.tuning.folds
+    assert sorted(row for _, scored in folds for row in scored) == [*range(180)]
+    assert not any(set(fitted % 60) & set(scored % 60) for fitted, scored in folds)
 
 
 @pytest.mark.parametrize("late", [[0] * 399 + [1], [0] * 200 + [1] * 200, [1] * 2 + [0] * 398], ids=["one", "half and half", "first"])

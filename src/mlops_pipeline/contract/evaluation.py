@@ -76,7 +76,10 @@ class OnAllRows(msgspec.Struct, frozen=True):
 
 
 class AgainstChampion(msgspec.Struct, frozen=True):
-    """The model and the champion of then on the same rows; ``reason`` says why not, where they are not comparable."""
+    """The model and the champion of then on the same rows; ``reason`` says why not, where they are not comparable.
+
+    Where they are, it says what cannot be ruled out: that the champion has seen some of the rows.
+    """
 
     version: int = 0
     content_sha256: str = ""
@@ -89,7 +92,7 @@ class AgainstChampion(msgspec.Struct, frozen=True):
     share_of_resamples_worse: Figure = None
     lower_is_better: bool = False
     rows: int = 0
-    """Those that the champion had not been fitted on."""
+    """Those that the champion had not been fitted on, as far as is known."""
     fit: str = ""
     """Of the champion: what is ``served``, or the one that was ``judged`` before it was made on all rows."""
 

@@ -12,10 +12,13 @@ from mlops_pipeline.config.moments import moment_of
 from mlops_pipeline.config.pipeline import Evaluate
 from mlops_pipeline.contract.evaluation import AgainstChampion
 from mlops_pipeline.contract.spec import FILE, JUDGED, Contract
+from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.inference.scorer import contract_at, load_scorer
 from mlops_pipeline.modelling.evaluation import figure, interval_of
 from mlops_pipeline.modelling.formats.version import model_digest
 from mlops_pipeline.modelling.metrics import Predictions, direction, paired_difference, point
+from mlops_pipeline.modelling.trained_rows import FILE as TRAINED_ROWS
+from mlops_pipeline.modelling.trained_rows import seen_alone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,11 +29,12 @@ if TYPE_CHECKING:
 
 
 def compare(
-    champion: Version, folder: Path, ours: Predictions, classes: list[Any], test: pl.DataFrame, rules: Evaluate, seed: int
+    champion: Version, folder: Path, ours: Predictions, classes: list[Any], test: pl.DataFrame, train: Path, rules: Evaluate, seed: int
 ) -> AgainstChampion:
     """The paired bootstrap of the metric's difference, positive where the challenger is better; ``folder`` holds the champion's files.
 
-    Not comparable if the champion wants columns that the table has no more, or predicts other classes.
+    ``train`` are the rows that the challenger is fitted on. Not comparable if the champion wants columns that the table has no more,
+    or predicts other classes, or was fitted on all held-out rows.
     """
     facts = AgainstChampion(champion.number, champion.content_sha256, champion.model_sha256)
     if not (folder / FILE).is_file():
@@ -38,9 +42,10 @@ def compare(
     contract = contract_at(folder / FILE)
     if reason := _hindrance(contract, ours, classes, test):
         return replace(facts, reason=reason)
-    fair = _fair(folder, contract, test)
+    fair = _fair(folder, contract, test, train)
     if fair is None:
-        until = f"rows up to {contract.fitted_until}" if contract.fitted_until else "all rows"
+        otherwise = "all rows" if contract.judged_sha256 else "rows drawn otherwise"
+        until = f"rows up to {contract.fitted_until}" if contract.fitted_until else otherwise
         reason = f"it was fitted on {until}, every held-out row among them, so which is better cannot be known (promote by hand)"
         return replace(facts, reason=reason)
     model, unseen = fair
@@ -60,6 +65,7 @@ def compare(
         lower_is_better=direction(rules.metric) < 0,
         rows=test.height,
         fit="judged" if model != folder else "served",
+        reason=_doubt(model, test, train),
     )
 
 
@@ -75,28 +81,43 @@ def _hindrance(contract: Contract, ours: Predictions, classes: list[Any], test: 
     return None
 
 
-def _fair(folder: Path, contract: Contract, test: pl.DataFrame) -> tuple[Path, np.ndarray] | None:
+def _fair(folder: Path, contract: Contract, test: pl.DataFrame, train: Path) -> tuple[Path, np.ndarray] | None:
     """The champion's fit to compare with, and which held-out rows it has not been fitted on; None if it has seen them all.
 
     What is served, if it has seen none of them; else the fit that was judged before it was made on all rows, if that has seen fewer.
-    Rows that are drawn by chance keep their side, so that a judged fit has seen none of them, and one made on all rows each.
+    Of rows that are drawn by chance a fit on all rows has seen each.
     """
-    served = _unseen(contract, test)
+    served = _unseen(folder, contract, test, train)
     fits = [(folder, served)] if contract.fitted_until or not contract.judged_sha256 else []
     beside, own = folder / JUDGED, plugins.part(plugins.ModelFormat, contract.own_format)
     is_needed = bool(contract.judged_sha256) and not (fits and served.all())
     if is_needed and (beside / FILE).is_file() and model_digest(beside, own) == contract.judged_sha256:
-        fits.append((beside, _unseen(contract_at(beside / FILE), test)))
+        fits.append((beside, _unseen(beside, contract_at(beside / FILE), test, train)))
     fits = [(place, unseen) for place, unseen in fits if unseen.any()]
     return max(fits, key=lambda one: int(one[1].sum())) if fits else None
 
 
-def _unseen(contract: Contract, test: pl.DataFrame) -> np.ndarray:
-    """Which rows are newer than those that a model was fitted on; all, where no moment tells."""
+def _unseen(folder: Path, contract: Contract, test: pl.DataFrame, train: Path) -> np.ndarray:
+    """Which rows are newer than those that a model was fitted on, or, where no moment tells, not among them; all, if nothing tells."""
+    column = _clock(contract, test)
+    if column is not None:
+        newer: np.ndarray = (test[column] > moment_of(contract.fitted_until)).fill_null(value=False).to_numpy()
+        return newer
+    seen = seen_alone(folder, contract, test, train)
+    return np.ones(test.height, dtype=bool) if seen is None else ~seen
+
+
+def _doubt(folder: Path, test: pl.DataFrame, train: Path) -> str:
+    """What a comparison cannot rule out; empty if the champion's fit in a folder has surely seen none of the rows."""
+    contract = contract_at(folder / FILE)
+    if _clock(contract, test) is not None or (folder / TRAINED_ROWS).is_file() or contract.train_sha256 == sha256_of_file(train):
+        return ""
+    return "it may have been fitted on some of these rows: nothing tells which it was fitted on"
+
+
+def _clock(contract: Contract, test: pl.DataFrame) -> str | None:
+    """The column whose moments tell which rows are newer than those that a model was fitted on; None if none does."""
     import polars as pl
 
     column = contract.recipe.time_column
-    if not contract.fitted_until or column is None or not isinstance(test.schema.get(column), pl.Datetime):
-        return np.ones(test.height, dtype=bool)
-    newer: np.ndarray = (test[column] > moment_of(contract.fitted_until)).fill_null(value=False).to_numpy()
-    return newer
+    return column if contract.fitted_until and column is not None and isinstance(test.schema.get(column), pl.Datetime) else None

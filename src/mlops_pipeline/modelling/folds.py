@@ -38,7 +38,7 @@ class Folds:
 def folds_of(settings: Settings, table: pl.DataFrame, x: Any, y: Any, rows: int) -> Folds:
     """Folds of so many of the rows, which follow from the seed.
 
-    Raises :class:`PipelineError` if no fold has two classes to fit on.
+    Raises :class:`PipelineError` if there is no fold, or none has two classes to fit on.
     """
     count = 3 if len(y) >= MANY_ROWS else 5
     classes = has_classes(settings.dataset.task)
@@ -49,20 +49,23 @@ def folds_of(settings: Settings, table: pl.DataFrame, x: Any, y: Any, rows: int)
     else:
         chosen = _drawn(y, rows, settings.seed, classes=classes)
         repeats = max(1, min(MOST_REPEATS, FEW_ROWS // max(rows, 1)))
-        groups = _equal_rows(x, chosen)
+        groups = groups_of_equal_rows(x.iloc[chosen])
         pairs = [pair for turn in range(repeats) for pair in _at_random(y, chosen, groups, count, settings.seed + turn, classes=classes)]
         found = Folds(pairs, f"{count} at random{', equal rows together' if groups is not None else ''}", repeats)
     if classes:
         found = Folds([pair for pair in found.pairs if len(set(y[pair[0]].tolist())) > 1], found.kind, found.repeats)
     if not found.pairs:
-        raise PipelineError(f"train.estimator 'auto': {len(y)} rows give no fold with two classes to fit on: name an estimator")
+        what = "with two classes to fit on" if classes else "to fit on and to score"
+        raise PipelineError(f"train.estimator 'auto': {len(y)} rows give no fold {what}: name an estimator")
     return found
 
 
 def _by_time(order: Any, count: int) -> Iterator[tuple[Any, Any]]:
     from sklearn.model_selection import TimeSeriesSplit
 
-    for fitted, scored in TimeSeriesSplit(min(count, max(len(order) - 1, 2))).split(order):
+    if len(order) < 3:  # the cutter wants two folds at least
+        return
+    for fitted, scored in TimeSeriesSplit(min(count, len(order) - 1)).split(order):
         yield order[fitted], order[scored]
 
 
@@ -79,30 +82,35 @@ def _drawn(y: Any, rows: int, seed: int, *, classes: bool) -> Any:
     return np.flatnonzero(wanted)
 
 
-def _equal_rows(x: Any, chosen: Any) -> Any:
-    """A number for each row that equal rows share; None if all rows differ."""
+def groups_of_equal_rows(x: Any) -> Any:
+    """A number for each row of a frame that equal rows share; None if all rows differ."""
     import pandas as pd
 
-    hashes = pd.util.hash_pandas_object(x.iloc[chosen], index=False).to_numpy()
+    hashes = pd.util.hash_pandas_object(x, index=False).to_numpy()
     _, groups = np.unique(hashes, return_inverse=True)
-    return groups if groups.max(initial=-1) + 1 < len(chosen) else None
+    return groups if groups.max(initial=-1) + 1 < len(x) else None
+
+
+def cutter(groups: Any, count: int, seed: int, *, classes: bool) -> Any:
+    """What cuts rows into folds at random, with the same share of each class, and equal rows never apart."""
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+
+    if groups is None:
+        return (StratifiedKFold if classes else KFold)(count, shuffle=True, random_state=seed)
+    return (StratifiedGroupKFold if classes else GroupKFold)(count, shuffle=True, random_state=seed)
 
 
 def _at_random(y: Any, chosen: Any, groups: Any, count: int, seed: int, *, classes: bool) -> Iterator[tuple[Any, Any]]:
-    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
-
     labels = np.unique(y[chosen].astype(str), return_inverse=True)[1] if classes else np.zeros(len(chosen))
     apart = len(chosen) if groups is None else int(groups.max()) + 1
     most = int(np.bincount(labels).max()) if classes else apart
-    count = max(2, min(count, apart, most))
-    if groups is None:
-        cutter: Any = (StratifiedKFold if classes else KFold)(count, shuffle=True, random_state=seed)
-    else:
-        cutter = (StratifiedGroupKFold if classes else GroupKFold)(count, shuffle=True, random_state=seed)
+    count = min(count, apart, most)
+    if count < 2:  # a row, or rows that are all equal, or no class twice
+        return
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for fitted, scored in cutter.split(np.zeros(len(chosen)), labels, groups):
+        for fitted, scored in cutter(groups, count, seed, classes=classes).split(np.zeros(len(chosen)), labels, groups):
             if len(fitted) and len(scored):
                 yield chosen[fitted], chosen[scored]

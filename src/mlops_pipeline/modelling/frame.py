@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Column, Dataset
 from mlops_pipeline.contract.moments import WRITTEN
 from mlops_pipeline.contract.spec import AS_TEXT
+from mlops_pipeline.contract.spec import Column as Described
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING, truth_of
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def model_input(table: pl.DataFrame, features: dict[str, Column]) -> pd.DataFrame:
+def model_input(table: pl.DataFrame, features: Mapping[str, Column | Described]) -> pd.DataFrame:
     """The model's raw columns in order: numbers as float64 with NaN for null, all others as text."""
     import polars as pl
 

@@ -102,7 +102,8 @@ def not_worse_than_champion(judged: Judged, gate: Gate) -> Verdict | None:
         return False, f"cannot be compared with {_called(champion)}: {champion.reason}"
     against = f"{judged.metric} against {_called(champion)}"
     text = f"{against}: gain of at least {-gate.champion_margin:g} ({_bound(judged.evaluation.confidence)})"
-    return _at_least(champion.improvement.low, -gate.champion_margin, text)
+    passed, told = _at_least(champion.improvement.low, -gate.champion_margin, text)
+    return passed, f"{told}; {champion.reason}" if champion.reason else told
 
 
 def worst_slice(judged: Judged, gate: Gate) -> Verdict | None:

@@ -50,7 +50,10 @@ RULE = "the simplest whose mean is within one standard error of the best's, by f
 
 @dataclass
 class Entry:
-    """A candidate in the race: its scores on the folds of the last heat it was in, and what became of it."""
+    """A candidate in the race: its scores on the folds of the last heat it was in, and what became of it.
+
+    A score is NaN on a fold where the metric is not defined.
+    """
 
     candidate: Candidate
     rows: int = 0
@@ -64,7 +67,7 @@ class Entry:
 
     @property
     def mean(self) -> float:
-        return float(np.mean(self.scores)) if self.scores else float("nan")
+        return float(np.nanmean(self.scores)) if self.scores else float("nan")
 
     def expected(self, rows: int) -> float:
         """Seconds that a fit on so many rows is expected to take."""
@@ -75,7 +78,8 @@ class Entry:
         return GROWTH_OF.get(self.candidate.estimator, GROWTH)
 
     def as_json(self) -> dict[str, Any]:
-        spread = float(np.std(self.scores, ddof=1) / np.sqrt(len(self.scores))) if len(self.scores) > 1 else None
+        defined = [each for each in self.scores if np.isfinite(each)]
+        spread = float(np.std(defined, ddof=1) / np.sqrt(len(defined))) if len(defined) > 1 else None
         return {
             "name": self.candidate.name,
             "estimator": self.candidate.estimator,
@@ -84,7 +88,7 @@ class Entry:
             "state": self.state,
             "why": self.why,
             "rows": self.rows,
-            "scores": [round(each, 6) for each in self.scores],
+            "scores": [round(each, 6) if np.isfinite(each) else None for each in self.scores],
             "mean": round(self.mean, 6) if self.scores else None,
             "standard_error": None if spread is None else round(spread, 6),
         }
@@ -165,12 +169,15 @@ def heats(rows: int) -> list[int]:
 def chosen_of(scored: list[Entry], sign: float, repeats: int) -> Entry:
     """The first, and so the simplest, that is behind the best by no more than one standard error of the difference on the same folds.
 
-    Repeated folds are no new rows: the error is that of one round of them.
+    Repeated folds are no new rows: the error is that of one round of them. A fold on which either has no score tells nothing of the two.
     """
     best = _best(scored, sign)
     assert best is not None  # noqa: S101  # asked only where some are scored
     for entry in scored:
         behind = sign * (np.array(best.scores) - np.array(entry.scores))
+        behind = behind[np.isfinite(behind)]
+        if not len(behind):
+            continue
         error = float(np.std(behind, ddof=1) / np.sqrt(len(behind) / repeats)) if len(behind) > 1 else 0.0
         if float(behind.mean()) <= error:
             return entry
@@ -230,9 +237,8 @@ class _Track:
             if final > FINAL_SHARE * self.settings.train.time_budget_s:
                 entry.state, entry.why = "out of time", f"a fit on all {len(self.y):,} rows would take about {final:.0f} s"
                 return False
-            if np.isfinite(value):
-                scores.append(value)
-        if not scores:
+            scores.append(float(value) if np.isfinite(value) else float("nan"))
+        if not np.isfinite(scores).any():
             entry.state, entry.why = "failed", f"{self.metric} is not defined on any fold"
             return False
         entry.rows, entry.scores, entry.state, entry.why = rows, scores, "scored", ""
@@ -296,11 +302,19 @@ def _with_encoder(entries: list[Entry], encoder: str) -> list[Entry]:
 
 def _leaders(entries: list[Entry], count: int, sign: float) -> list[Entry]:
     """The best of those that were scored, the best first: if time is short, it is theirs."""
-    return sorted(entries, key=lambda entry: -sign * entry.mean)[:count]
+    means = _means(entries)
+    return [entries[place] for place in sorted(range(len(entries)), key=lambda place: -sign * means[place])][:count]
 
 
 def _best(scored: list[Entry], sign: float) -> Entry | None:
-    return max(scored, key=lambda entry: sign * entry.mean, default=None)
+    return next(iter(_leaders(scored, 1, sign)), None)
+
+
+def _means(entries: list[Entry]) -> list[float]:
+    """The mean score of each on the folds on which all have one; on its own folds, if there are none such."""
+    scores = np.array([entry.scores for entry in entries])
+    shared = np.isfinite(scores).all(axis=0) if len(entries) else np.zeros(0, dtype=bool)
+    return scores[:, shared].mean(axis=1).tolist() if shared.any() else [entry.mean for entry in entries]
 
 
 def _unraced(entries: list[Entry]) -> Entry:

@@ -22,6 +22,7 @@ from mlops_pipeline.modelling.described import described_columns, fitted_until, 
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model
 from mlops_pipeline.modelling.frame import model_input, read_target
 from mlops_pipeline.modelling.requirements import requirements_of
+from mlops_pipeline.modelling.trained_rows import write_trained_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,4 +102,5 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
     write_json(folder / FILE, contract.as_json())
     shutil.copytree(layout.model, folder / JUDGED)
     shutil.copy(layout.training, folder / JUDGED / FILE)
+    write_trained_rows(folder / JUDGED, judged, layout.train)
     return Refit(contract, facts)

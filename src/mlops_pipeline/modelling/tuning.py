@@ -15,6 +15,7 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout, sqlite_uri
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, predict
+from mlops_pipeline.modelling.folds import cutter, groups_of_equal_rows
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.modelling.metrics import direction, score
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     import polars as pl
     from optuna import Study, Trial
     from rich.console import Console
+
+
+CODE = tuple(Path(__file__).with_name(name) for name in ("tuning.py", "estimators.py", "folds.py"))
+"""A search made by other code is another search."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def tune(settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any
         return Tuned()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = _study(settings, layout)
-    folds = _folds(settings, table, y)
+    folds = _folds(settings, table, x, y)
     deadline = time.monotonic() + (settings.tuning.time_budget_s or float("inf"))
     columns = (TextColumn("            tuning"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[best]}"))
     with Progress(*columns, console=console, transient=True) as progress:
@@ -87,11 +92,7 @@ def _study(settings: Settings, layout: Layout) -> Study:
         list(feature_columns(settings)),
     )
     parts = (*parts_of_model(settings.train.estimator, settings.train.encoder), plugins.part(plugins.Metric, tuning_metric(settings)))
-    made_with = [
-        sha256_of_file(path)
-        for path in (layout.train, layout.lock, Path(__file__), Path(__file__).with_name("estimators.py"), *plugins.files(parts))
-        if path.exists()
-    ]
+    made_with = [sha256_of_file(path) for path in (layout.train, layout.lock, *CODE, *plugins.files(parts)) if path.exists()]
     key = hashlib.sha256(f"{made_with} {asked!r}".encode()).hexdigest()[:16]
     layout.tuning.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
@@ -116,16 +117,17 @@ def _best(study: Study) -> str:
     return f"best {(min if study.direction.name == 'MINIMIZE' else max)(complete):.4f}" if complete else ""
 
 
-def _folds(settings: Settings, table: pl.DataFrame, y: Any) -> list[tuple[Any, Any]]:
-    """Pairs of row indices. By time: train on what came before, score on what came after.
+def _folds(settings: Settings, table: pl.DataFrame, x: Any, y: Any) -> list[tuple[Any, Any]]:
+    """Pairs of row indices. By time: train on what came before, score on what came after; else at random, equal rows never apart.
 
     Raises :class:`PipelineError` if no fold has two classes to train on.
     """
     count = settings.tuning.folds
     try:
-        folds = list(_cut(settings, table, y))
+        folds = list(_cut(settings, table, x, y))
     except ValueError as error:
         raise PipelineError(f"tuning.folds = {count}: {one_line(error)}: use fewer") from error
+    folds = [fold for fold in folds if len(fold[0]) and len(fold[1])]
     if has_classes(settings.dataset.task):
         folds = [fold for fold in folds if len(set(y[fold[0]].tolist())) > 1]
     if not folds:
@@ -133,18 +135,16 @@ def _folds(settings: Settings, table: pl.DataFrame, y: Any) -> list[tuple[Any, A
     return folds
 
 
-def _cut(settings: Settings, table: pl.DataFrame, y: Any) -> Iterator[tuple[Any, Any]]:
+def _cut(settings: Settings, table: pl.DataFrame, x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
     import numpy as np
-    from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
+    from sklearn.model_selection import TimeSeriesSplit
 
     count = settings.tuning.folds
     if settings.split.kind == "time":
         order = table[str(settings.dataset.time_column)].arg_sort().to_numpy()
         return ((order[fitted], order[scored]) for fitted, scored in TimeSeriesSplit(count).split(order))
-    rows = np.zeros(len(y))
-    if not has_classes(settings.dataset.task):
-        return iter(KFold(count, shuffle=True, random_state=settings.seed).split(rows))
-    return iter(StratifiedKFold(count, shuffle=True, random_state=settings.seed).split(rows, y))
+    groups, classes = groups_of_equal_rows(x), has_classes(settings.dataset.task)
+    return iter(cutter(groups, count, settings.seed, classes=classes).split(np.zeros(len(y)), y if classes else None, groups))
 
 
 def _trial(trial: Trial, settings: Settings, x: Any, y: Any, folds: list[tuple[Any, Any]]) -> float:

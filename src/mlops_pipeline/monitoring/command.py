@@ -15,6 +15,7 @@ from mlops_pipeline.monitoring.window import (
     Pipeline,
     Rows,
     as_described,
+    as_judged,
     current_rows,
     judged_rows,
     only_what_the_model_sees,
@@ -48,6 +49,8 @@ def report(
 ) -> MonitoringReport:
     """Write ``report.html`` and ``report.json`` into the output folder and return what they say."""
     pipeline = open_pipeline(config, default_config)
+    if pipeline is not None and reference is None:
+        pipeline = as_judged(pipeline)
     folder = output or (pipeline.layout.root if pipeline else Path()) / USUAL_PLACE
     if folder.exists() and not folder.is_dir():
         raise PipelineError(f"--output {folder}: is a file: name a folder")

@@ -14,7 +14,7 @@ from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.finding import option_for
 from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.contract.evaluation import FILE as EVALUATION
-from mlops_pipeline.contract.spec import FILE, Contract
+from mlops_pipeline.contract.spec import FILE, JUDGED, Contract
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json
 from mlops_pipeline.inference.faults import Refused
@@ -38,11 +38,25 @@ CHUNK_MB = 64
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A pipeline on disk: its settings, its files, and its champion's contract (None without a champion)."""
+    """A pipeline on disk: its settings, its files, its champion's contract (None without a champion), and which fit of it speaks.
+
+    What is served speaks (``fit`` is empty), or the one that was ``judged`` before it was made on all rows.
+    """
 
     settings: Settings
     layout: Layout
     champion: Contract | None
+    fit: str = ""
+
+    @property
+    def model(self) -> Path:
+        """The folder of the champion's fit that predicts."""
+        return self.layout.best_model / self.fit
+
+    @property
+    def predictor(self) -> str:
+        """The fit that predicts, in words."""
+        return "the champion's judged fit" if self.fit else "the champion"
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -68,6 +82,17 @@ def open_pipeline(config: Path | None, default: Path | None) -> Pipeline | None:
     layout = layout_of(settings, path, find_project(path))
     facts = layout.best_model / FILE
     return Pipeline(settings, layout, contract_at(facts) if facts.is_file() else None)
+
+
+def as_judged(pipeline: Pipeline) -> Pipeline:
+    """The same pipeline with the fit that was judged, where what is served was made after it on all rows: only that one has a
+    training window, and rows that were held out from it.
+    """
+    facts = pipeline.layout.best_model / JUDGED / FILE
+    if pipeline.champion is None or not pipeline.champion.judged_sha256 or not facts.is_file():
+        return pipeline
+    judged = contract_at(facts)
+    return replace(pipeline, champion=judged, fit=JUDGED) if judged.model_sha256 == pipeline.champion.judged_sha256 else pipeline
 
 
 def current_rows(named: str | None, since: datetime | None, until: datetime | None, pipeline: Pipeline | None) -> Rows:
@@ -293,7 +318,7 @@ def _predicted(table: pl.DataFrame, pipeline: Pipeline, origin: str, prediction:
     import numpy as np
     import polars as pl
 
-    scorer = load_scorer(pipeline.layout.best_model)
+    scorer = load_scorer(pipeline.model)
     try:
         scored = scorer.score(table.select([name for name in scorer.signature.names if name in table.columns]))
     except Refused as refusal:
@@ -301,7 +326,9 @@ def _predicted(table: pl.DataFrame, pipeline: Pipeline, origin: str, prediction:
     if not scored.taken.any():
         raise PipelineError(f"{origin}: no row keeps the champion's schema: {scored.faults[0].detail}")
     broken = f"; {len(scored.faults):,} break its schema and have no prediction" if scored.faults else ""
-    console.print(f"predicted  {int(scored.taken.sum()):,} rows of {origin} with the champion{broken}", highlight=False, markup=False)
+    console.print(
+        f"predicted  {int(scored.taken.sum()):,} rows of {origin} with {pipeline.predictor}{broken}", highlight=False, markup=False
+    )
     names = [prediction, *scorer.contract.kind.output_names(scorer.contract.answers)[1:]]
     places = pl.Series(np.where(scored.taken, np.cumsum(scored.taken) - 1, 0)).set(pl.Series(~scored.taken), None)
     said = [column.gather(places).alias(column.name) for column in scorer.columns_of(scored.outputs, names)]
@@ -309,5 +336,5 @@ def _predicted(table: pl.DataFrame, pipeline: Pipeline, origin: str, prediction:
     added = [column for column in said if column.name not in scorer.contract.columns]
     replaced = [column.name for column in added if column.name in table.columns]
     if replaced:
-        _note(console, f"{origin}: {', '.join(replaced)} is what the champion says now, not what the table held")
+        _note(console, f"{origin}: {', '.join(replaced)} is what {pipeline.predictor} says now, not what the table held")
     return table.drop(replaced).with_columns(added)

@@ -25,6 +25,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule, decide, decide_again
 from mlops_pipeline.modelling.report import Outcome, report, run_note
+from mlops_pipeline.modelling.trained_rows import write_trained_rows
 from mlops_pipeline.pages import in_markdown
 from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.download import keep
@@ -129,6 +130,7 @@ def _assembled(layout: Layout, training: Contract, folder: Path) -> Path:
         shutil.copytree(folder_of(form, layout.evaluation), folder_of(form, folder))
     write_json(folder / FILE, training.as_json())
     shutil.copy(layout.evaluation / EVALUATION, folder / EVALUATION)
+    write_trained_rows(folder, training, layout.train)
     _expect(folder)
     return folder
 
@@ -182,7 +184,7 @@ def _against_todays_champion(
     if stored is not None and stored.content_sha256 == champion.content_sha256:
         return stored
     test, ours = held_out(settings, layout, training.classes)
-    return compare(champion, folder, ours, training.classes, test, settings.evaluate, settings.seed)
+    return compare(champion, folder, ours, training.classes, test, layout.train, settings.evaluate, settings.seed)
 
 
 @dataclass(frozen=True)
