@@ -128,7 +128,7 @@ def test_by_time_folds_are_fitted_on_what_came_before() -> None:
         ([5.0] * 40, "regression", "stratified"),
     ],
 )
-def test_rows_that_give_no_fold_are_told_in_one_line(size: list[float], task: str, kind: str) -> None:
+def test_rows_that_give_no_fold_get_the_simplest_candidate(size: list[float], task: str, kind: str) -> None:
     y = "number" if task == "regression" else "category"
     settings = table_settings({"when": "datetime", "size": "number", "y": y}, task=task, time_column="when")
     named = settings.train.model_copy(update={"estimator": "auto", "params": {}, "threads": 1})
@@ -136,8 +136,9 @@ def test_rows_that_give_no_fold_are_told_in_one_line(size: list[float], task: st
     table = pl.DataFrame({"when": range(len(size)), "size": size}).with_columns(pl.from_epoch("when", "d"))
     truths = np.arange(len(size)) % 2
     x = model_input(table, {name: column for name, column in feature_columns(settings).items() if name == "size"})
-    with pytest.raises(PipelineError, match=f"train.estimator 'auto': {len(size)} rows give no fold .*: name an estimator"):
-        race(settings, table, x, truths, quiet())
+    raced = race(settings, table, x, truths, quiet())
+    assert raced.summary["chosen"] == raced.summary["candidates"][0]["name"]
+    assert {each["why"] for each in raced.summary["candidates"]} == {f"{len(size)} rows give no fold to fit on and to score"}
 
 
 def test_every_candidate_of_many_levels_is_fitted_and_its_twin_agrees() -> None:

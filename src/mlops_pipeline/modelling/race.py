@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FIRST_ROWS, MORE_ROWS, MOST_ROWS = 4_000, 20_000, 60_000
 """How many rows the first, second and third heat of a large table have."""
 
+NO_FOLD = "no fold"
+
 LEADERS = (4, 2)
 """How many go into the second heat, and into the third."""
 
@@ -211,6 +213,10 @@ class _Track:
     def heat(self, entries: list[Entry], rows: int) -> list[Entry]:
         """Those that were scored on every fold of so many rows; the others say why not. Empty if time is over for all."""
         folds = folds_of(self.settings, self.table, self.x, self.y, rows)
+        if not folds.pairs:
+            for entry in entries:
+                entry.state, entry.why = NO_FOLD, f"{len(self.y)} rows give no fold to fit on and to score"
+            return []
         self.matrices = {}
         finished = [entry for entry in entries if self._score(entry, folds, rows)]
         if finished:
@@ -318,7 +324,7 @@ def _means(entries: list[Entry]) -> list[float]:
 
 
 def _unraced(entries: list[Entry]) -> Entry:
-    """The simplest that did not fail: time was too short for any score."""
+    """The simplest that did not fail: time was too short for any score, or the rows too few for any fold."""
     for entry in entries:
         if entry.state != "failed":
             return entry
@@ -327,7 +333,9 @@ def _unraced(entries: list[Entry]) -> Entry:
 
 def _say(console: Console, chosen: Entry, entries: list[Entry], track: _Track, seconds: float) -> None:
     scored = sum(entry.state == "scored" for entry in entries)
-    value = f", cross-validated {track.metric} {chosen.mean:.4f}" if chosen.scores else ", unraced: the time was too short"
+    value = (
+        f", cross-validated {track.metric} {chosen.mean:.4f}" if chosen.scores else f", unraced: {chosen.why or 'the time was too short'}"
+    )
     console.print(f"            auto: {chosen.candidate.name}{value}, of {scored} candidates in {seconds:.0f} s", markup=False)
     for entry in entries:
         if entry.state in ("out of time", "failed"):

@@ -6,17 +6,19 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.modelling.gate import Rule
 from mlops_pipeline.modelling.metrics import direction
 from mlops_pipeline.modelling.plots import BLUE, CURVES, GREY, INK, ORANGE
 from mlops_pipeline.pages import page, short, text
+
+if TYPE_CHECKING:
+    from mlops_pipeline.modelling.gate import Rule
 
 FEW_ROWS = 10
 """Rows of a class below which its scores say little."""
