@@ -161,6 +161,7 @@ def run_workflow(
 ) -> dict[str, Path]:
     """Every task in the DAG's order; what the tasks made, by TASK.ARTIFACT. ``withheld`` is an input that a task is not handed."""
     spec = template["spec"]
+    parameters = {each["name"]: each["value"] for each in spec["arguments"]["parameters"] if "value" in each} | parameters
     templates = {each["name"]: each for each in spec["templates"]}
     tasks = {task["name"]: task for task in templates[spec["entrypoint"]]["dag"]["tasks"]}
     order = graphlib.TopologicalSorter({name: task.get("dependencies", []) for name, task in tasks.items()}).static_order()
@@ -289,8 +290,8 @@ def test_airflow_runs_the_rendered_dag_once_and_then_finds_nothing_to_do(
     read = json.loads(next(line for line in said.splitlines() if line.startswith("READ")).removeprefix("READ "))
     assert read["errors"] == {}
     assert list(read["tasks"]) == STAGES
-    assert read["tasks"]["evaluate"] == [["split", "train"], 2, 2, "2:00:00"]
-    assert read["tasks"]["train"] == [["ingest", "split"], 2, 2, "12:00:00"]
+    assert read["tasks"]["evaluate"] == [["ingest", "split", "train", "validate"], 2, 2, "2:00:00"]
+    assert read["tasks"]["train"] == [["ingest", "split", "validate"], 2, 2, "12:00:00"]
     assert read["dag"] == [False, 1, "0 3 * * *"]
 
     first = ask("dags", "test", "mlops-small")
@@ -355,7 +356,7 @@ def test_kubeflows_sdk_compiles_the_rendered_pipeline_and_its_local_runner_runs_
     done_by(str(programs / "python"), str(rendered), "pipeline.yaml", cwd=tmp_path, **environ)
     tasks = yaml.safe_load((tmp_path / "pipeline.yaml").read_text())["root"]["dag"]["tasks"]
     assert set(tasks) == {*STAGES, "importer"}
-    assert tasks["evaluate"]["dependentTasks"] == ["split", "train"]
+    assert tasks["evaluate"]["dependentTasks"] == ["ingest", "split", "train", "validate"]
     assert tasks["evaluate"]["retryPolicy"]["maxRetryCount"] == 2
 
     root = tmp_path / "root"
