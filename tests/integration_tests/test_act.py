@@ -41,7 +41,14 @@ def test_the_training_job_goes_green_in_a_fresh_clone(tmp_path: Path) -> None:
     assert "test_gate.py" in log
 
     model = results / "artifacts/model"
-    assert {path.name for path in model.iterdir()} == {"evaluation", "metrics.json", "model", "registration.json", "report.html", "training.json"}
+    assert {path.name for path in model.iterdir()} == {
+        "evaluation",
+        "metrics.json",
+        "model",
+        "registration.json",
+        "report.html",
+        "training.json",
+    }
     assert (model / "model/MLmodel").is_file()
     metrics = json.loads((model / "metrics.json").read_text())
     summary = (results / "summary.md").read_text()
