@@ -279,7 +279,7 @@ def one_line(at: Desk, line: str, *words: str) -> str:
 
 
 def evaluate(at: Desk, line: str, bad: str) -> str:
-    page = at.folder / "models/artifacts/report.html"
+    page = at.folder / "models/artifacts/evaluation/report.html"
     metrics = at.folder / "models/artifacts/metrics.json"
     for file in (page, metrics):
         file.unlink(missing_ok=True)
