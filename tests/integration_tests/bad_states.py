@@ -153,6 +153,14 @@ def in_bad_state(server: Server, name: str, count: int, *, patient: bool = True)
         yield clients
 
 
+def crowd(server: Server, count: int) -> None:
+    """Leave so many connections in every bad state by turns, none of them closed by us before all are open."""
+    enough_files()
+    with ExitStack() as stack:
+        for name in BAD_STATES:
+            stack.enter_context(in_bad_state(server, name, count // len(BAD_STATES), patient=False))
+
+
 def closed_by_server(clients: list[socket.socket], seconds: float) -> int:
     """How many of these connections the server ends within so many seconds; what it says before is read and thrown away."""
     deadline, closed = time.monotonic() + seconds, 0

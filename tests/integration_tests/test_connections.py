@@ -158,6 +158,7 @@ def test_probes_are_answered_while_every_place_is_taken(registered: Project, tmp
         assert get(f"{probes}/predict")[0] == get(f"{probes}/status")[0] == 404
         (writer,) = children(server.process.pid, b"records.writer")
         os.kill(writer, signal.SIGSTOP)
+        wait_for(lambda: metric(probes, "mlops_connections") == 0, 60, "the end of the connections before")
         with ExitStack() as stack:
             clients = [stack.enter_context(connected(server)) for _ in range(most)]
             for client in clients:
