@@ -6,6 +6,7 @@ import json
 import resource
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -153,12 +154,15 @@ def in_bad_state(server: Server, name: str, count: int, *, patient: bool = True)
         yield clients
 
 
-def crowd(server: Server, count: int) -> None:
-    """Leave so many connections in every bad state by turns, none of them closed by us before all are open."""
+def crowd(server: Server, count: int, seconds: float, size: int = 50) -> None:
+    """Leave so many connections in every bad state by turns, spread over some seconds; none is closed by us before all are open."""
     enough_files()
+    groups = [name for _ in range(count // (size * len(BAD_STATES)) + 1) for name in BAD_STATES][: -(-count // size)]
+    began, pause = time.monotonic(), threading.Event()
     with ExitStack() as stack:
-        for name in BAD_STATES:
-            stack.enter_context(in_bad_state(server, name, count // len(BAD_STATES), patient=False))
+        for number, name in enumerate(groups):
+            stack.enter_context(in_bad_state(server, name, size, patient=False))
+            pause.wait(max(0.0, began + seconds * (number + 1) / len(groups) - time.monotonic()))
 
 
 def closed_by_server(clients: list[socket.socket], seconds: float) -> int:
