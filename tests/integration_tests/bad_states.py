@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from tests.integration_tests.conftest import Server
 
-TO_PREDICT = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+TO_PREDICT = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 def connected(server: Server, *, port: int | None = None, received: int | None = None) -> socket.socket:
@@ -62,7 +62,7 @@ def _half_a_head(_: Server) -> list[bytes]:
 
 
 def _half_a_second_head(_: Server) -> list[bytes]:
-    return [b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /pi"]
+    return [b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /pi"]
 
 
 def _half_a_body(_: Server) -> list[bytes]:
@@ -74,11 +74,11 @@ def _half_a_chunk(_: Server) -> list[bytes]:
 
 
 def _byte_after_404(_: Server) -> list[bytes]:
-    return [b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", b"{"]
+    return [b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n", b"{"]
 
 
 def _byte_after_405(_: Server) -> list[bytes]:
-    return [b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", b"{"]
+    return [b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n", b"{"]
 
 
 def _byte_after_413(_: Server) -> list[bytes]:
@@ -86,15 +86,15 @@ def _byte_after_413(_: Server) -> list[bytes]:
 
 
 def _whole_body_after_404(_: Server) -> list[bytes]:
-    return [b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n", b"{}"]
+    return [b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n", b"{}"]
 
 
 def _idle(_: Server) -> list[bytes]:
-    return [b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"]
+    return [b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"]
 
 
 def _empty_lines(_: Server) -> list[bytes]:
-    return [b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n"]
+    return [b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\r\n"]
 
 
 def _unread_answer(server: Server) -> list[bytes]:
@@ -102,7 +102,7 @@ def _unread_answer(server: Server) -> list[bytes]:
 
 
 def _unread_last_answer(server: Server) -> list[bytes]:
-    return [many_rows(server).replace(b"Host: x", b"Host: x\r\nConnection: close")]
+    return [many_rows(server).replace(b"Host: localhost", b"Host: localhost\r\nConnection: close")]
 
 
 def _lingering(_: Server) -> list[bytes]:
