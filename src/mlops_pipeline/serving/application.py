@@ -93,7 +93,7 @@ class Application:
     async def _send(self, send: Send, status: int, content: bytes, headers: Headers, request: Request, *, bodiless: bool = False) -> None:
         headers.append((b"content-length", b"%d" % len(content)))
         headers.append((b"x-request-id", request.request_id.encode()))
-        if self.service.draining:
+        if self.service.draining or request.expects:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if bodiless else content})

@@ -49,6 +49,7 @@ REASONS = (
     "record_full",
     "not_ready",
     "timeout",
+    "too_many_connections",
     "internal",
 )
 """Every word that a problem's ``type`` can end in; each has its paragraph in the page of the API."""
