@@ -22,7 +22,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import NotFinite, score
 from mlops_pipeline.inference.faults import Fault, Notice, Refused
 from mlops_pipeline.records.entry import Entry
-from mlops_pipeline.serving.batching import Batcher, Queue
+from mlops_pipeline.serving.batching import Batcher, Queue, unrecorded
 from mlops_pipeline.serving.metrics import Metrics, resident_bytes
 from mlops_pipeline.serving.problems import RETRY, refused
 from mlops_pipeline.serving.record import Recorder, RecordFull
@@ -75,6 +75,7 @@ class Service:
         self._queue: Queue
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._written = 0
+        self._record_failing = False
 
     # ------------------------------------------------------------------------------------------------ a prediction
 
@@ -132,7 +133,7 @@ class Service:
         """Wait for a group's commit. The future is the whole group's, so this request has one of its own to give up on."""
         own = self._queue.loop.create_future()
         written.add_done_callback(lambda _: None if own.done() else own.set_result(None))
-        self._queue.watch(own, began)
+        self._queue.watch(own, began, unrecorded)
         await own
 
     def _failed(self, error: Exception, request: Request, served: Served | None) -> tuple[Refused, asyncio.Future[None] | None]:
@@ -152,11 +153,12 @@ class Service:
             log.error("failed", exc_info=error, extra={"request_id": request.request_id, "path": request.path[:200]})
             refusal = refused(500, "internal", f"the server failed; its log says more under {request.request_id}")
         self.metrics.rejected(request.protocol, refusal.reason)
+        place = refusal.place(() if served is None else served.signature.columns)
         if self.settings.log.requests != "none":
-            _log(logging.WARNING, "refused", request, refusal.status, reason=refusal.place)
+            _log(logging.WARNING, "refused", request, refusal.status, reason=place)
         if served is not None and self.recorder is not None and refusal.status in RECORDED and not isinstance(error, RecordFull):
             try:
-                written = self.recorder.add(_entry(request, served, 0, error=refusal.place))
+                written = self.recorder.add(_entry(request, served, 0, error=place))
             except RecordFull:
                 log.warning("a refusal could not be put on record", extra={"request_id": request.request_id})
         return refusal, written
@@ -212,6 +214,7 @@ class Service:
             metrics.queue_rows.set(self._queue.rows)
             metrics.resident.set(resident_bytes())
             if recorder is not None:
+                self._tell(recorder.problem)
                 metrics.record_pending.set(recorder.pending)
                 metrics.record_failing.set(1 if recorder.problem else 0)
                 metrics.records_written.inc(recorder.written - self._written)
@@ -219,6 +222,16 @@ class Service:
             for call in self.on_beat:
                 call()
             await asyncio.sleep(BEAT_S)
+
+    def _tell(self, problem: str) -> None:
+        """Why the record cannot be written is in the log once, however many requests it fails, and that it can be again."""
+        if bool(problem) == self._record_failing:
+            return
+        self._record_failing = bool(problem)
+        if problem:
+            log.error("record_cannot_be_written", extra={"problem": problem})
+        else:
+            log.info("record_is_written_again")
 
 
 def in_header(notices: list[Notice]) -> bytes:
