@@ -299,6 +299,21 @@ def test_an_export_holds_what_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none.parquet", "out.csv", "out.parquet", "records"]
 
 
+def test_a_csv_export_holds_no_cell_that_a_spreadsheet_runs_unless_it_is_raw(tmp_path: Path) -> None:
+    numbers, outputs = np.array([[1, -2]] * 2, np.float32), np.array([[0.25, 0.75]] * 2, np.float32)
+    categories = np.array([["+A1"], ["-2.5"]], dtype=object)
+    two = entry("=1+1", rows=2, numbers=numbers, categories=categories, outputs=outputs, ids=["@SUM(1)", "-5"])
+    written(tmp_path / "records", [two])
+    notes: list[str] = []
+    for raw, said in ((False, ["'=1+1", "'@SUM(1)", "'+A1"]), (True, ["=1+1", "@SUM(1)", "+A1"])):
+        assert export(tmp_path / "records", tmp_path / "out.csv", raw=raw, notes=notes) == 2
+        rows = pl.read_csv(tmp_path / "out.csv", infer_schema=False)
+        assert [rows[name][0] for name in ("request_id", "id", "kind")] == said
+        assert rows["id"][1] == "-5", "a number stays one"
+        assert (rows["kind"][1], rows["weight"][1]) == ("-2.5", "-2.0")
+    assert notes == ["4 cells that a spreadsheet would run begin with an apostrophe: --raw leaves them as they are"]
+
+
 PRIVATE_SAME = replace(BINARY, private=frozenset({"kind"}))
 
 

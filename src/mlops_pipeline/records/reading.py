@@ -26,6 +26,7 @@ from mlops_pipeline.files import replacing
 from mlops_pipeline.records.encoding import Blob, Columns, read_blob
 from mlops_pipeline.records.query import Filter, Recorded, wanted_by
 from mlops_pipeline.records.store import Records, located, part_at
+from mlops_pipeline.spreadsheet import harmless, said_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,16 +70,19 @@ def export(
     until: datetime | None = None,
     model: str | None = None,
     version: str | None = None,
+    raw: bool = False,
+    notes: list[str] | None = None,
 ) -> int:
     """Write the records to a Parquet or CSV file, by day and worker (SQLite) or time (PostgreSQL); the number of rows.
 
-    The file appears whole or not at all. Raises :class:`PipelineError` like :func:`read`.
+    A CSV file has no cell that a spreadsheet would run, unless ``raw`` is; ``notes`` takes a line if there were any. The file appears whole
+    or not at all. Raises :class:`PipelineError` like :func:`read`.
     """
     import pyarrow.parquet as pq
 
     if target.suffix not in (".parquet", ".csv"):
         raise PipelineError(f"--output {target}: unknown format: end it in .parquet or .csv")
-    rows = 0
+    rows = cells = 0
     try:
         with _opened(where, wanted_by(since, until, model, version)) as source, replacing(target) as temporary, ExitStack() as stack:
             schema = _schema(source.layouts)
@@ -87,8 +91,9 @@ def export(
                 file = stack.enter_context(temporary.open("wb"))
                 for number, requests in enumerate(chunks):
                     frame = _frame(requests, schema)
-                    frame.write_csv(file, include_header=number == 0)
-                    rows += frame.height
+                    shown, run = (frame, 0) if raw else harmless(frame)
+                    shown.write_csv(file, include_header=number == 0)
+                    rows, cells = rows + frame.height, cells + run
             else:
                 writer = None
                 for requests in chunks:
@@ -100,6 +105,8 @@ def export(
                     rows += frame.height
     except OSError as error:
         raise PipelineError(f"--output {target}: cannot be written ({error.strerror or one_line(error)}): name another place") from error
+    if cells and notes is not None:
+        notes.append(said_of(cells))
     return rows
 
 
