@@ -7,10 +7,11 @@ Columns: ``time`` (arrival, UTC), ``request_id``, ``row`` (from 0; null for a re
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import replacing
-from mlops_pipeline.records.encoding import Blob, Columns, read_blob
-from mlops_pipeline.records.query import Filter, Recorded, wanted_by
+from mlops_pipeline.records.encoding import BRIEF_TEXT, NO_BLOB, Blob, Columns, brief_blob, read_blob
+from mlops_pipeline.records.query import BRIEF_BYTES, TOO_LARGE, Filter, Recorded, wanted_by
 from mlops_pipeline.records.store import Records, located, part_at
 from mlops_pipeline.spreadsheet import harmless, said_of
 
@@ -60,6 +61,47 @@ def read(
     table = pl.concat(frames) if frames else pl.DataFrame(schema=schema)
     table = table.sort("time", maintain_order=True)
     return table.tail(limit) if limit is not None else table
+
+
+def newest(
+    where: str | Path | RecordStore,
+    limit: int,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model: str | None = None,
+    version: str | None = None,
+) -> pl.DataFrame:
+    """The newest rows without their features, texts cut after ``BRIEF_TEXT``: no more of them is ever in memory than a screen wants.
+
+    Raises :class:`PipelineError` like :func:`read`.
+    """
+    wanted = replace(wanted_by(since, until, model, version), brief=True)
+    with _opened(where, wanted) as source:
+        # A store may hand over more than it is asked for, in any order.
+        requests = heapq.nlargest(limit, map(_brief, source.requests(limit)), key=lambda request: request.time or 0)
+    schema = _schema([request.layout for request in requests if request.layout is not None], features=False)
+    return _frame(requests[::-1], schema).sort("time", maintain_order=True).tail(limit)
+
+
+def _brief(request: Recorded) -> Recorded:
+    """A request as a screen shows it, whatever its store has left in it."""
+    error = request.error
+    if len(request.blob) > BRIEF_BYTES:
+        blob, error = NO_BLOB, error or TOO_LARGE
+    else:
+        try:
+            blob = brief_blob(request.blob)
+        except msgspec.MsgspecError as wrong:
+            raise _damaged(request, wrong) from wrong
+    request_id, model, version, error = (
+        text and text[: BRIEF_TEXT + 1] for text in (request.request_id, request.model, request.version, error)
+    )
+    return replace(request, request_id=request_id, model=model, version=version, error=error, blob=blob)
+
+
+def _damaged(request: Recorded, wrong: Exception) -> PipelineError:
+    return PipelineError(f"request {request.request_id[:BRIEF_TEXT]}: its record cannot be read ({one_line(wrong)}): the store is damaged")
 
 
 def export(
@@ -140,7 +182,7 @@ class _Opened:
 _Schema = dict[str, Any]
 
 
-def _schema(layouts: list[Columns]) -> _Schema:
+def _schema(layouts: list[Columns], *, features: bool = True) -> _Schema:
     """Name and type of every column that rows of these layouts have."""
     import polars as pl
 
@@ -158,7 +200,7 @@ def _schema(layouts: list[Columns]) -> _Schema:
     for name in dict.fromkeys(name for layout in layouts for name in _probabilities(layout)):
         schema[name] = pl.Float32
     own = set(schema)
-    for layout in layouts:
+    for layout in layouts if features else ():
         for name, kind in (*((name, pl.Float32) for name in layout.numbers), *((name, pl.String) for name in layout.categories)):
             shown = _feature(name, own)
             schema[shown] = kind if schema.get(shown, kind) == kind else pl.String
@@ -210,9 +252,7 @@ def _frame(requests: list[Recorded], schema: _Schema) -> pl.DataFrame:
         try:
             blob = read_blob(request.blob)
         except msgspec.MsgspecError as error:
-            raise PipelineError(
-                f"request {request.request_id}: its record cannot be read ({one_line(error)}): the store is damaged"
-            ) from error
+            raise _damaged(request, error) from error
         width = 0 if blob.outputs is None or not request.rows else len(blob.outputs) // (4 * request.rows)
         shape = (id(request.layout), blob.numbers is None, blob.categories is None, width, blob.ids is None)
         places, blobs = alike.setdefault(shape, ([], []))
