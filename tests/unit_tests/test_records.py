@@ -300,6 +300,16 @@ def test_an_export_holds_what_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none.parquet", "out.csv", "out.parquet", "records"]
 
 
+def test_a_category_that_became_a_number_reads_as_it_was_recorded(tmp_path: Path) -> None:
+    later = Layout("b" * 64, "binary", ("size", "weight", "kind"), (), frozenset(), ("no", "yes"))
+    numbers = np.array([[1, 2, value] for value in (7, -3, 123456, 0.5, np.nan, np.inf)], np.float32)
+    outputs = np.array([[0.25, 0.75]] * len(numbers), np.float32)
+    before = entry(categories=np.array([["007"]], object))
+    after = entry(time=NOON + 1, layout=later, rows=len(numbers), numbers=numbers, categories=None, outputs=outputs)
+    written(tmp_path, [before, after])
+    assert read(tmp_path)["kind"].to_list() == ["007", "7", "-3", "123456", "0.5", None, "inf"]
+
+
 def test_a_csv_export_holds_no_cell_that_a_spreadsheet_runs_unless_it_is_raw(tmp_path: Path) -> None:
     numbers, outputs = np.array([[1, -2]] * 2, np.float32), np.array([[0.25, 0.75]] * 2, np.float32)
     categories = np.array([["+A1"], ["-2.5"]], dtype=object)

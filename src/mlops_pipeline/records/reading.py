@@ -303,11 +303,21 @@ def _part(
             columns |= _outputs(layout, np.frombuffer(b"".join(blob.outputs or b"" for blob in blobs), "<f4").reshape(len(of), -1))
     frame = pl.DataFrame(
         [
-            columns[name].cast(kind).alias(name) if name in columns else pl.Series(name, [None], dtype=kind).new_from_index(0, len(of))
+            _cast(columns[name], kind).alias(name) if name in columns else pl.Series(name, [None], dtype=kind).new_from_index(0, len(of))
             for name, kind in schema.items()
         ]
     )
     return frame, of
+
+
+def _cast(series: pl.Series, kind: Any) -> pl.Series:
+    """A column as another type; as text, a whole number of a column that another version takes for a category has no ``.0``."""
+    import polars as pl
+
+    if kind != pl.String or not series.dtype.is_float():
+        return series.cast(kind)
+    whole = (series == series.round()) & (series.abs() < 2**53)
+    return series.cast(pl.Int64, strict=False).cast(pl.String).zip_with(whole.fill_null(value=False), series.cast(pl.String))
 
 
 def _features(layout: Columns, blobs: list[Blob], rows: int) -> Iterator[tuple[str, pl.Series]]:
