@@ -99,8 +99,9 @@ def test_a_store_that_cannot_be_written_stops_answers_not_the_server(twice: Proj
         ]
         assert str(blocked) in get(f"{server.url}/status")[1]["service"]["record"]["problem"]
         wait_for(lambda: post(f"{server.url}/predict", {"records": [server.example]})[0] == 503, 120, "a refusal")
-        late = post(f"{server.url}/predict", {"records": [server.example]})[1]
-        assert late["type"] == "/docs#deadline"
+        for number in range(2):
+            status, late, _ = post(f"{server.url}/predict", {"records": [server.example]}, **{"X-Request-Id": f"late-{number}"})
+            assert (status, late["type"]) == (503, "/docs#deadline")
         assert "the record of this request was not written within 500 ms, its disk or database is slow" in late["detail"]
         assert metric(server.url, "mlops_record_failing") == 1
         blocked.unlink()
@@ -110,9 +111,16 @@ def test_a_store_that_cannot_be_written_stops_answers_not_the_server(twice: Proj
     events = [json.loads(line)["event"] for line in server.log.read_text().splitlines() if line.startswith("{")]
     assert (events.count("record_cannot_be_written"), events.count("record_is_written_again")) == (1, 1)
     assert "Traceback" not in server.log.read_text()
+    import polars as pl
+
     from mlops_pipeline.records.reading import read
 
-    assert "after" in set(read(blocked)["request_id"])
+    recorded = read(blocked)
+    assert "after" in set(recorded["request_id"])
+    assert set(recorded.filter(pl.col("request_id").str.starts_with("late"))["error"]) == {"deadline"}, "what was answered is on record"
+    refused = recorded.filter(recorded["error"] != "")
+    assert refused["request_id"].is_unique().all()
+    assert not set(refused["request_id"]) & set(recorded.filter(recorded["error"] == "")["request_id"])
 
 
 def test_too_much_at_once_is_turned_away_with_a_time_to_come_back(twice: Project, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records import sqlite
 from mlops_pipeline.records.encoding import NO_FORM, Columns, Row, encode, form_of, read_rows, recorded_columns
-from mlops_pipeline.records.entry import Entry, Layout
+from mlops_pipeline.records.entry import WITHDRAWN, Entry, Layout
 from mlops_pipeline.records.process import open_store
 from mlops_pipeline.records.reading import export, read
 from mlops_pipeline.records.show import show
@@ -571,6 +571,32 @@ def test_durable_answers_wait_for_their_own_group_and_groups_gather_during_a_com
         assert store.finished
         with pytest.raises(RecordFull, match="stopping"):
             made.add(entry())
+
+    on_a_loop(work)
+
+
+def test_what_was_answered_in_the_end_takes_the_place_of_what_waits_and_follows_what_is_gone(tmp_path: Path) -> None:
+    nothing = {"rows": 0, "numbers": None, "categories": None, "outputs": None}
+    written(tmp_path, [entry("a"), entry("b"), entry("a", time=NOON + 9), entry("a", error=WITHDRAWN, **nothing)])
+    told = [(row["request_id"], row["prediction"], row["error"]) for row in read(tmp_path).iter_rows(named=True)]
+    assert told == [("b", "yes", ""), ("a", None, WITHDRAWN), ("a", "yes", "")]
+    assert show(tmp_path, limit=9).table["request_id"].to_list() == ["b", "a", "a"]
+
+    async def work(loop: asyncio.AbstractEventLoop) -> None:
+        store = Gate()
+        made = recorder(store, loop)
+        made.add(entry("gone"))
+        gone = made.last
+        await until(lambda: len(store.sent) == 1)
+        made.add(entry("kept"))
+        made.add(entry("predicted"))
+        assert made.replace(made.last, entry("refused", error="deadline", **nothing))
+        assert not made.replace(gone, entry("refused", error="deadline", **nothing))
+        assert made.pending == 3
+        store.open()
+        await made.close()
+        assert [names for _, names in store.groups] == [["gone"], ["kept", "refused"]]
+        assert made._held == 0
 
     on_a_loop(work)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,6 +25,7 @@ from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import replacing
 from mlops_pipeline.records.encoding import BRIEF_TEXT, NO_BLOB, Blob, Columns, brief_blob, read_blob
+from mlops_pipeline.records.entry import WITHDRAWN
 from mlops_pipeline.records.query import BRIEF_BYTES, TOO_LARGE, Filter, Recorded, wanted_by
 from mlops_pipeline.records.store import Records, located, part_at
 from mlops_pipeline.spreadsheet import harmless, said_of
@@ -80,6 +81,7 @@ def newest(
     with _opened(where, wanted) as source:
         # A store may hand over more than it is asked for, in any order.
         requests = heapq.nlargest(limit, map(_brief, source.requests(limit)), key=lambda request: request.time or 0)
+    requests = list(_standing(iter(requests), {(request.request_id, request.time) for request in requests if request.error == WITHDRAWN}))
     schema = _schema([request.layout for request in requests if request.layout is not None], features=False)
     return _frame(requests[::-1], schema).sort("time", maintain_order=True).tail(limit)
 
@@ -173,8 +175,18 @@ class _Opened:
         return self.records.layouts
 
     def requests(self, limit: int | None) -> Iterator[Recorded]:
-        """Those asked for, as the store hands them over."""
+        """Those asked for, as the store hands them over, without those that were not answered so in the end."""
+        withdrawn: Collection[tuple[str, float]] | None = getattr(self.records, "withdrawn", None)
+        if withdrawn is None:
+            withdrawn = {(each.request_id, each.time) for each in self._stored(limit) if each.error == WITHDRAWN}
+        return _standing(self._stored(limit), withdrawn) if withdrawn else self._stored(limit)
+
+    def _stored(self, limit: int | None) -> Iterator[Recorded]:
         return plugins.stepped(self.part, plugins.run_at(self.part, self.records.requests, limit))
+
+
+def _standing(requests: Iterator[Recorded], withdrawn: Collection[tuple[str, float]]) -> Iterator[Recorded]:
+    return (request for request in requests if request.error or (request.request_id, request.time) not in withdrawn)
 
 
 # --------------------------------------------------------------------------------------------------------- the table

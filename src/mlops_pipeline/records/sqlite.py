@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.records.entry import WITHDRAWN
 from mlops_pipeline.records.query import Filter, Recorded, columns_of, recorded
 from mlops_pipeline.records.store import StoreError
 
@@ -225,6 +226,7 @@ class RecordedFiles:
         self._where, self._values = wanted.where("?", "?")
         self._last: dict[Path, int] = {}
         self.layouts: list[Columns] = []
+        withdrawn: set[tuple[str, float]] = set()
         for path in files_of(folder, wanted.since, wanted.until):
             with _readable(path) as connection:
                 if not _has_tables(connection, path):
@@ -240,6 +242,9 @@ class RecordedFiles:
                     [self._last[path], *self._values],
                 )
                 self.layouts += [columns_of(text) for (text,) in found]
+                late = "SELECT request_id, time FROM predictions WHERE key <= ? AND error = ?"
+                withdrawn.update(connection.execute(late, [self._last[path], WITHDRAWN]))
+        self.withdrawn = frozenset(withdrawn)
 
     def requests(self, limit: int | None) -> Iterator[Recorded]:
         """All requests, by day and worker; or the newest, until they have so many rows."""

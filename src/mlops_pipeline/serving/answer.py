@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import NotFinite, score
 from mlops_pipeline.inference.faults import Fault, Notice, Refused
-from mlops_pipeline.records.entry import Entry
+from mlops_pipeline.records.entry import WITHDRAWN, Entry
 from mlops_pipeline.serving.batching import Batcher, Queue, unrecorded
 from mlops_pipeline.serving.metrics import Metrics, resident_bytes
 from mlops_pipeline.serving.problems import RETRY, refused
@@ -108,6 +108,7 @@ class Service:
         if self.recorder is not None:
             written = self.recorder.add(_entry(request, served, rows.count, rows.numbers, rows.categories, outputs, rows.ids))
             if written is not None:
+                request.on_record = self.recorder.last
                 await self._on_disk(written, request.began)
         return content, headers
 
@@ -158,10 +159,19 @@ class Service:
             _log(logging.WARNING, "refused", request, refusal.status, reason=place)
         if served is not None and self.recorder is not None and refusal.status in RECORDED and not isinstance(error, RecordFull):
             try:
-                written = self.recorder.add(_entry(request, served, 0, error=place))
+                written = self._record_refusal(request, served, place)
             except RecordFull:
                 log.warning("a refusal could not be put on record", extra={"request_id": request.request_id})
         return refusal, written
+
+    def _record_refusal(self, request: Request, served: Served, place: str) -> asyncio.Future[None] | None:
+        """Put on record what was answered, in the place of a prediction that came too late or, if the writer has that, after it."""
+        assert self.recorder is not None  # noqa: S101  # who calls has looked
+        if request.on_record < 0:
+            return self.recorder.add(_entry(request, served, 0, error=place))
+        if not self.recorder.replace(request.on_record, _entry(request, served, 0, error=place)):
+            self.recorder.add(_entry(request, served, 0, error=WITHDRAWN))
+        return None
 
     # ---------------------------------------------------------------------------------------------------- life of it
 

@@ -42,6 +42,8 @@ class Request(msgspec.Struct, gc=False):
     fetch_site: bytes = NONE
     given_id: bytes = NONE
     """The client's own id, unless it could be taken."""
+    on_record: int = -1
+    """Which entry of the record says that it was answered, where that came too late."""
 
     def check_id(self, longest: int) -> None:
         """Raises :class:`Refused` (400) if the client gave an id that could not be taken."""
