@@ -213,6 +213,7 @@ class Service:
                 await self.recorder.close()
             except PipelineError as error:
                 self.lost = str(error)
+            self._tell(self.recorder.problem)
         for call in self.on_stop:
             await asyncio.to_thread(call)
         self._pool.shutdown(wait=False, cancel_futures=True)
