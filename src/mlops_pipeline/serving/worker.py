@@ -85,7 +85,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
     import asyncio
 
     from mlops_pipeline.events import ModelLoaded, ModelRefused
-    from mlops_pipeline.serving.models import Options, Watch
+    from mlops_pipeline.serving.models import Options, Watch, lengths_of
     from mlops_pipeline.serving.source import Source
 
     loop: asyncio.AbstractEventLoop | None = None
@@ -127,6 +127,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
         reject_unseen=settings.unseen_categories == "reject",
         refuse_extra=settings.extra_columns == "refuse",
         max_rows=settings.limits.max_rows,
+        lengths=lengths_of(settings.limits),
         threads=settings.batching.threads,
     )
     watch = Watch(source, settings.models, options, poll_s=settings.registry.poll_s, on_loaded=on_loaded, on_failed=on_failed)
