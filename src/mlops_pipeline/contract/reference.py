@@ -9,6 +9,7 @@ import msgspec
 
 from mlops_pipeline.contract.evaluation import Interval
 from mlops_pipeline.contract.spec import Unreadable
+from mlops_pipeline.contract.task import TaskName
 
 FORMAT = 1
 """The summary's version."""
@@ -46,6 +47,8 @@ class Levels(msgspec.Struct, frozen=True):
     counts: dict[str, int]
     rest: int = 0
     unlisted: int = 0
+    once: int = 0
+    """Levels of a single row: about so many rows of as many new ones will hold a category that is new (Good 1953)."""
 
     @property
     def rows(self) -> int:
@@ -62,8 +65,6 @@ class ColumnSummary(msgspec.Struct, frozen=True, kw_only=True):
     levels: Levels | None = None
     least: float | None = None
     largest: float | None = None
-    outside: int = 0
-    """How many values break the bounds of the column's contract."""
     private: bool = False
 
 
@@ -85,7 +86,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     """A version's summary: its columns over the rows it was fitted on, its outputs and their quality over rows that were held out."""
 
     format: int = 0
-    task: str
+    task: TaskName
     classes: list[Any] = []
     """In the order of the model's outputs, as the table holds them; empty for regression."""
     labels: list[Any] = []
@@ -100,7 +101,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     held_out: int = 0
     """Rows of what follows; 0 where none were at hand: then quality and scores are unknown."""
     scores: dict[str, Bins] = {}
-    """Of each class's probability (the positive one's alone if there are two), or of the value under ``prediction``."""
+    """Of the positive class's probability, under its place, or of the value, under ``prediction``; of several classes none."""
     answers: list[int] = []
     """How often each class was the likeliest."""
     truths: list[int] = []
@@ -108,7 +109,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     metric: str = ""
     quality: dict[str, Interval] = {}
     calibration: dict[str, Curve] = {}
-    """By class as in ``scores``; from its probability to the share of rows that were of it."""
+    """By the place of a class (of two the positive one alone): from its probability to the share of rows that were of it."""
     calibration_error: float | None = None
     losses: Losses | None = None
     """For regression: what its error will be."""

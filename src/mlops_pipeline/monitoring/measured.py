@@ -21,7 +21,7 @@ class Batch:
 
     ``features`` are the model's columns (others mean nothing; a missing one is null in every row). ``scores`` are what the model said:
     class probabilities, (rows, classes), or values, (rows,). ``labels``: what came of it, null where it is not known yet, classes as the
-    table or their owner writes them. ``moments``: when, as the days that the probe splits by; any type that Polars can order.
+    table or their owner writes them. ``moments``: when, as dates, moments, or whole numbers of days.
     """
 
     features: pl.DataFrame
@@ -85,10 +85,11 @@ class SliceQuality(msgspec.Struct, frozen=True, kw_only=True):
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """One window: ``enough`` rows to say anything of, or ``why`` not.
 
-    ``figures``: ``rows``, ``labels``, ``refused.share``; ``drift.columns``, ``drift.share``, ``drift.score`` (of the predictions: the
-    effect) and ``drift.score.detected`` (0 or 1); ``missing.share``, ``new_categories.share``, ``out_of_bounds.share`` (the largest
-    over columns); ``quality.METRIC`` and ``estimated.METRIC``, the former with ``.low`` and ``.high``, and ``estimated.METRIC.error``
-    (estimate less truth, on the labelled rows); ``calibration.error``; ``probe.gain`` with ``.low`` and ``.high``; ``domain.auc``.
+    ``figures``: ``rows``, ``labels``, ``refused.share``; ``drift.columns``, ``drift.share``, ``drift.score`` (the effect, of the
+    predictions) and ``drift.score.detected`` (0 or 1); ``missing.share`` (by how much it has grown), ``new_categories.share`` and
+    ``out_of_bounds.share``, each the largest over columns; ``quality.METRIC`` with ``.low`` and ``.high``; ``estimated.METRIC``, and
+    with ``.error`` the estimate less the truth on the labelled rows; ``calibration.error``; ``probe.gain`` with ``.low`` and
+    ``.high``; ``domain.auc``.
     Each is None where it was not measured.
     """
 
