@@ -12,6 +12,7 @@ import pytest
 
 from mlops_pipeline.files import read_json
 from mlops_pipeline.inference.scorer import load_scorer
+from mlops_pipeline.monitoring.reference import reference_at
 from mlops_pipeline.registry.versions import JUDGED_MODEL_TAG, MODEL_TAG, content_digest
 from tests.conftest import Project, make_project
 from tests.model_tests.workbench import model_digest
@@ -62,6 +63,10 @@ def test_what_is_served_was_fitted_on_all_rows_and_says_whose_figures_it_shows(e
     assert served["params"] == judged["params"]
     assert (served["fitted_until"], judged["fitted_until"]) == ("2024-03-25", "2024-03-11")
     assert served["judged_sha256"] == judged["model_sha256"] != served["model_sha256"]
+    # Later rows are compared with those that it was fitted on; what it says was judged on those held out before.
+    summary = reference_at(best(early))
+    assert (summary.rows, summary.held_out) == (served["train_rows"], split["test_rows"])
+    assert list(summary.columns) == list(served["columns"])
     # What is expected of it, its twin and its digests are those of what is served; the judged fit lies beside it.
     assert load_scorer(best(early)).engine.name == "onnx"
     assert model_digest(best(early) / "judged") == judged["model_sha256"]
