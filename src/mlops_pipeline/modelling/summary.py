@@ -13,6 +13,7 @@ from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.contract.reference import FORMAT, Bins, ColumnSummary, Curve, Kind, Levels, Losses, Reference
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.task import PREDICTION
+from mlops_pipeline.contract.values import FALSE_WORDS, TRUE_WORDS
 from mlops_pipeline.inference.frames import meant_by
 from mlops_pipeline.tables.cast import as_numbers, as_text
 
@@ -25,6 +26,7 @@ Floats = npt.NDArray[np.float32]
 
 MOST_BINS = 1000
 LEAST_BINS = 100
+TAIL = 20
 ALL_BINS = 20_000
 """Bins of all columns together, so that a table of a thousand columns has no summary of a hundred megabytes."""
 MOST_LEVELS = 1000
@@ -112,10 +114,16 @@ def categories_in(values: pl.Series, seen: Collection[str] | None = None, *, tru
     """A column as categories, those that were ``seen`` however they are spelled; ``truths`` are 0 and 1."""
     import polars as pl
 
-    if truths or (values.dtype == pl.Boolean and seen is not None and TRUTHS.issuperset(seen)):
+    if truths:
         return as_numbers(values, "boolean").cast(pl.Int8, strict=False).cast(pl.String)
     texts = as_text(values)
-    return texts if seen is None else meant_by(texts, seen, ())[0]
+    if seen is None:
+        return texts
+    meant = meant_by(texts, seen, ())[0]
+    if not TRUTHS.issuperset(seen):
+        return meant
+    words = dict.fromkeys(TRUE_WORDS, "1") | dict.fromkeys(FALSE_WORDS, "0")
+    return meant.str.to_lowercase().replace(words)
 
 
 def bins_of(values: Floats, most: int, least_rows: int = 1) -> Bins:
@@ -129,11 +137,19 @@ def bins_of(values: Floats, most: int, least_rows: int = 1) -> Bins:
         # What lies between two values is told from both.
         edges = np.unique(np.concatenate([np.nextafter(distinct, np.float32(-np.inf)), distinct]))
     elif least_rows <= 1:
-        ranks = np.unique(np.linspace(0, len(values) - 1, most - 1).round().astype(np.int64))
+        ranks = np.unique(
+            np.concatenate([np.linspace(0, len(values) - 1, most - TAIL - 1), *_outermost(len(values))]).round().astype(np.int64)
+        )
         edges = np.append(np.nextafter(values[:1], np.float32(-np.inf)), _short(np.unique(values[ranks])))
     else:
         edges = _roomy(distinct, counts, max(least_rows, -(-len(values) // most)))
     return _counted_in(values, edges, exact)
+
+
+def _outermost(rows: int) -> list[npt.NDArray[np.float64]]:
+    """Ranks ever closer to both ends, where a long tail has most of a distance."""
+    steps = np.minimum(2.0 ** np.arange(TAIL // 2) - 1, rows - 1)
+    return [steps, rows - 1 - steps]
 
 
 def _counted_in(values: Floats, edges: Floats, exact: bool) -> Bins:

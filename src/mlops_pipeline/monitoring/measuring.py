@@ -408,7 +408,7 @@ def _of_numbers(tally: Numbers) -> _Found | None:
     if not before.sum() or not counts.sum():
         return None
     ks, p = kolmogorov_smirnov(before, counts)
-    effect = wasserstein(tally.before, counts, *tally.ends)
+    effect = wasserstein(tally.before, counts, tally.sums)
     few = grouped(before, counts)
     statistics = {"wasserstein": effect, "ks": ks, "jensen_shannon": jensen_shannon(*few), "psi": stability(*few)}
     return _Found(statistics, p, effect)
