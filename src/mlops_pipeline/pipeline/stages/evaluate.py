@@ -71,7 +71,10 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
             twins=twins,
         )
         _write_predictions(folder / "predictions.parquet", test, ours, classes, settings)
-        draw_all(folder, ours, [str(c) for c in contract.answers], *map(to_builtins, (evaluation.calibration, important)))
+        is_private = data.columns[data.target].private
+        draw_all(
+            folder, ours, [str(c) for c in contract.answers], *map(to_builtins, (evaluation.calibration, important)), points=not is_private
+        )
         write_json(folder / FILE, evaluation.as_json())
         write_text(folder / "report.html", report(settings, contract, evaluation, folder, None))
     write_json(layout.metrics, flat(evaluation))
@@ -102,7 +105,10 @@ def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classe
     outputs = ours.predicted.reshape(len(ours.predicted), -1)
     wanted = [f"{PROBABILITY}{name}" for name in classes] or ["predicted"]
     names = free_names(wanted, [settings.dataset.target])
-    columns = [test[settings.dataset.target], *(pl.Series(name, outputs[:, k]) for k, name in enumerate(names))]
+    truth = test[settings.dataset.target]
+    if settings.dataset.columns[truth.name].private:
+        truth = truth.clear(len(truth))
+    columns = [truth, *(pl.Series(name, outputs[:, k]) for k, name in enumerate(names))]
     pl.DataFrame(columns).write_parquet(path, compression="zstd")
 
 
