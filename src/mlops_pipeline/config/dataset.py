@@ -162,7 +162,7 @@ class History(Frozen):
     prior_rows: int = Field(20, ge=0)
 
 
-def _words(sql: str) -> set[str]:
+def words_of(sql: str) -> set[str]:
     """What an expression may name: words, and whatever stands in double quotes."""
     return {*re.findall(r"[A-Za-z_][A-Za-z0-9_]*", sql), *re.findall(r'"([^"]+)"', sql)}
 
@@ -201,7 +201,7 @@ class Dataset(Frozen):
         private = {name for name, column in columns.items() if isinstance(column, dict) and column.get("private") is True}
         for name, sql in content["derive"].items():
             column = columns.get(name)
-            if isinstance(column, dict) and "private" not in column and private & _words(str(sql)):
+            if isinstance(column, dict) and "private" not in column and private & words_of(str(sql)):
                 columns[name] = {**column, "private": True}
                 private.add(name)
         return {**content, "columns": columns}
@@ -264,7 +264,7 @@ class Dataset(Frozen):
 
     def _nothing_from_after_the_outcome(self) -> None:
         late = {self.target, *self.known_after_outcome}
-        made = {name: (sql, _words(sql)) for name, sql in self.derive.items()}
+        made = {name: (sql, words_of(sql)) for name, sql in self.derive.items()}
         made |= {name: (", ".join(keys), set(keys)) for name, keys in self.counts.items()}
         made |= {name: (", ".join(history.by), set(history.by)) for name, history in self.history.items()}
         for name, (shown, used) in made.items():

@@ -7,10 +7,11 @@ fewer rows have than ``min_level_rows``: it may point at a person as a name does
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from mlops_pipeline.contract.spec import AS_TEXT
 from mlops_pipeline.contract.values import MISSING, bounds
+from mlops_pipeline.errors import one_line
 
 MIN_LEVEL_ROWS = 5
 
@@ -40,9 +41,6 @@ class Told(Protocol):
     def private(self) -> bool: ...
 
 
-Column = TypeVar("Column", bound=Told)
-
-
 def private_names(columns: Mapping[str, Told]) -> frozenset[str]:
     """The columns of which no value is told."""
     return frozenset(name for name, column in columns.items() if column.private)
@@ -51,6 +49,11 @@ def private_names(columns: Mapping[str, Told]) -> frozenset[str]:
 def told_value(column: Told | None, shown: str, what: str) -> str:
     """What is wrong with a value, with the value as it is ``shown`` unless it is private: "'x', not a number", or "not a number"."""
     return what if column is not None and column.private else f"{shown}, {what}"
+
+
+def told_error(error: Exception, columns: Mapping[str, Told]) -> str:
+    """What a library says of rows, in one line; its kind alone where one of their columns is private, for it may quote a value."""
+    return type(error).__name__ if private_names(columns) else one_line(error)
 
 
 def told_levels(column: Told, levels: Iterable[str]) -> list[str]:

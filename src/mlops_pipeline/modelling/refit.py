@@ -12,9 +12,9 @@ import msgspec
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.contract.evaluation import SWITCHED_OFF, OnAllRows
-from mlops_pipeline.contract.privacy import private_names
+from mlops_pipeline.contract.privacy import private_names, told_error
 from mlops_pipeline.contract.spec import FILE, JUDGED, Contract
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import write_json
 from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.scorer import scorer_of
@@ -69,7 +69,9 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
         except PipelineError:
             raise
         except Exception as error:  # the libraries raise types of their own
-            raise PipelineError(f"registry.refit_on_all: {judged.estimator} refuses to fit all rows: {one_line(error)}") from error
+            raise PipelineError(
+                f"registry.refit_on_all: {judged.estimator} refuses to fit all rows: {told_error(error, features)}"
+            ) from error
     if private_names(features):
         without_extremes(model)
     columns = described_columns(features, table)

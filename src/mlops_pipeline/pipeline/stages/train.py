@@ -9,10 +9,10 @@ import msgspec
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns, own_format
-from mlops_pipeline.contract.privacy import private_names
+from mlops_pipeline.contract.privacy import private_names, told_error
 from mlops_pipeline.contract.spec import FORMAT, Contract
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.rows import recipe_of
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
@@ -61,7 +61,8 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         except PipelineError:
             raise
         except Exception as error:  # the libraries raise types of their own for parameters out of range
-            raise PipelineError(f"train.params = {params}: {settings.train.estimator} refuses to fit: {one_line(error)}") from error
+            what = told_error(error, features)
+            raise PipelineError(f"train.params = {params}: {settings.train.estimator} refuses to fit: {what}") from error
     fit_seconds = time.perf_counter() - began
     if private_names(features):
         without_extremes(model)
