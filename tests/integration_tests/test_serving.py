@@ -12,13 +12,13 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Project, make_project, wait_for
+from tests.integration_tests.bad_states import raw
 from tests.integration_tests.clients import get, load, metric, post
 from tests.integration_tests.conftest import Server, is_healthy, serving
 from tests.integration_tests.faults import children
@@ -378,21 +378,6 @@ def test_a_body_of_nothing_but_names_does_not_hold_the_server_up(served: Server,
     assert post(f"{served.url}/invocations", ",".join(names).encode(), "text/csv")[0] == 422
 
 
-def raw(server: Server, *parts: bytes) -> bytes:
-    """What comes back on one connection until the server closes it."""
-    host, port = server.url.removeprefix("http://").split(":")
-    said = b""
-    with socket.create_connection((host, int(port)), timeout=40) as connection:
-        for part in parts:
-            connection.sendall(part)
-        try:
-            while piece := connection.recv(65536):
-                said += piece
-        except ConnectionResetError:  # the server closed while a part was still on its way to it
-            pass
-    return said
-
-
 def test_an_upgrade_is_refused_so_that_no_body_is_read_as_a_request(served: Server) -> None:
     inner = b"GET /ping HTTP/1.1\r\nHost: x\r\nX-Request-Id: SMUGGLED\r\n\r\n"
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Type: application/json\r\n"
@@ -408,19 +393,6 @@ def test_a_head_without_end_is_refused(served: Server) -> None:
     said = raw(served, b"GET /ping HTTP/1.1\r\nX-Long: " + b"x" * 70_000)
     assert said.startswith(b"HTTP/1.1 431")
     assert served.is_ready()
-
-
-@pytest.mark.slow
-def test_a_head_that_does_not_come_is_given_up(served: Server) -> None:
-    from mlops_pipeline.serving.connection import HEAD_S
-
-    began = time.monotonic()
-    assert raw(served).startswith(b"HTTP/1.1 408")
-    assert time.monotonic() - began < HEAD_S + 10
-    good = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
-    assert len(re.findall(rb"^HTTP/1.1 \d", raw(served, good, b"GET /pi"), re.MULTILINE)) == 2, (
-        "half a second request on a connection is given up too"
-    )
 
 
 def test_a_client_can_choose_no_word_of_the_record_or_the_log(registered: Project, tmp_path: Path) -> None:

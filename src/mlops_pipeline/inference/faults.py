@@ -33,6 +33,7 @@ Reason = Literal[
     "record_full",
     "not_ready",
     "timeout",
+    "too_many_connections",
     "output_not_finite",
     "internal",
 ]

@@ -106,7 +106,7 @@ class Application:
         if request.origin:
             headers += self._sites.headers(request.origin)
         headers.append((b"x-request-id", request.request_id.encode()))
-        if self.service.draining:
+        if self.service.draining or request.expects:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if bodiless else content})

@@ -37,6 +37,8 @@ class Request(msgspec.Struct, gc=False):
     credentials: tuple[bytes, ...] = ()
     traceparent: str = ""
     compressed: bool = False
+    expects: bool = False
+    """Whether the client waits for a word of ours before it sends the body, and has none yet."""
     host: bytes = NONE
     origin: bytes = NONE
     fetch_site: bytes = NONE
@@ -116,7 +118,12 @@ def _encoding(request: Request, value: bytes) -> None:
     request.compressed = value.lower() != b"identity"
 
 
+def _expect(request: Request, value: bytes) -> None:
+    request.expects = value.lower() == b"100-continue"
+
+
 _RARE = {
+    b"expect": _expect,
     b"x-request-id": _request_id,
     b"authorization": _bearer,
     b"x-api-key": _api_key,
