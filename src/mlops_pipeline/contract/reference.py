@@ -42,11 +42,10 @@ class Bins(msgspec.Struct, frozen=True):
 
 
 class Levels(msgspec.Struct, frozen=True):
-    """How many rows hold each category, and how many one that is not listed, since too few rows hold it (``unlisted`` categories)."""
+    """How many rows hold each category, and how many one that is not listed, since too few rows hold it."""
 
     counts: dict[str, int]
     rest: int = 0
-    unlisted: int = 0
     once: int = 0
     """Listed categories of a single row: about so many rows, of as many new ones, will hold one that is new (Good 1953)."""
 
@@ -113,11 +112,6 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     calibration_error: float | None = None
     losses: Losses | None = None
     """For regression: what its error will be."""
-
-    @property
-    def names(self) -> list[str]:
-        """The columns, in the model's order."""
-        return list(self.columns)
 
     @property
     def answered(self) -> Sequence[Any]:

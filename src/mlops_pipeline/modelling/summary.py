@@ -208,7 +208,6 @@ def levels_of(texts: pl.Series, least_rows: int = 1) -> Levels:
     return Levels(
         counts={name: counts[name] for name in told},
         rest=sum(counts[name] for name in left),
-        unlisted=len(left),
         once=sum(counts[name] == 1 for name in told),
     )
 
