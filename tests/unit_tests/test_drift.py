@@ -249,6 +249,9 @@ def test_a_summary_is_small_and_of_a_private_column_tells_no_value_of_few_rows()
     assert rows.width == 20
     assert len(reference.encoded()) < 300_000
     assert b"Smith" not in reference.encoded()
+    assert reference.columns["word"].levels is not None
+    assert len(reference.columns["word"].levels.counts) == 8
+    assert not set(LEVELS) & set(reference.columns["word"].levels.counts)
     hidden = reference.columns["skewed"]
     assert (hidden.least, hidden.largest) == (None, None)
     assert hidden.bins is not None

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Source
+from mlops_pipeline.contract.privacy import told_levels
 from mlops_pipeline.contract.task import PREDICTION, free_names
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.files import replacing
+from mlops_pipeline.files import FOR_ITS_OWNER, replacing
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import Unseen
 from mlops_pipeline.inference.scorer import Scored, Scorer, load_scorer
-from mlops_pipeline.tables.cast import as_broken
+from mlops_pipeline.tables.cast import as_broken, without_content
 from mlops_pipeline.tables.packing import form_of
 from mlops_pipeline.tables.source import Chunk, as_written, count_rows, one_ahead, read_file
 
@@ -56,13 +57,14 @@ def predict_file(model: Path, source: Path, target: Path, console: Console) -> P
     if source.resolve() in (target.resolve(), rejects.resolve()):
         raise PipelineError(f"--output {target}: the input {source} would be overwritten: name another file")
     notes = _Notes(scorer)
+    private = scorer.contract.set_aside_without
     # Words for null are the model's to read; an empty cell alone is nothing in any file.
     usual = Source(path=str(source), null_values=("",), **scorer.contract.dialect.unusual)
     written, otherwise = as_written(source, usual, scorer.signature.names)
     chunks = one_ahead(read_file(source, written, CHUNK_MB))
     with ExitStack() as stack:
         write = stack.enter_context(_writing(target))
-        aside = stack.enter_context(replacing(rejects)).open("w", encoding="utf-8")
+        aside = stack.enter_context(replacing(rejects, FOR_ITS_OWNER)).open("w", encoding="utf-8")
         stack.enter_context(aside)
         aside.write("row,reason,content\n")
         advance = stack.enter_context(_progress(console, count_rows(source)))
@@ -70,7 +72,7 @@ def predict_file(model: Path, source: Path, target: Path, console: Console) -> P
             scored = _scored(chunk, scorer, source)
             names = notes.names_beside(chunk.frame.columns)
             notes.add(scored)
-            broken = [*chunk.broken, *as_broken(chunk.frame, chunk.row_numbers, _reasons(scored))]
+            broken = [*without_content(chunk.broken, private), *as_broken(chunk.frame, chunk.row_numbers, _reasons(scored), private)]
             for row in broken:
                 aside.write(row.as_csv())
             good = chunk.frame.filter(scored.taken)
@@ -138,8 +140,8 @@ class _Notes:
         """One line a thing."""
         told = [f"column '{name}' is not in the file: null in every row" for name in self._absent]
         for name, unseen in self._unseen.items():
-            private = self._scorer.signature.columns[name].private
-            examples = "" if private else f", such as {', '.join(map(repr, unseen.examples))}"
+            named = told_levels(self._scorer.signature.columns[name], unseen.examples)
+            examples = f", such as {', '.join(map(repr, named))}" if named else ""
             told.append(f"column '{name}': {unseen.count:,} values that training has not seen{examples}")
         told += [self._scorer.signature.far_notice(name, count).detail for name, count in self._far.items()]
         if self._others:

@@ -18,6 +18,7 @@ import numpy as np
 
 from mlops_pipeline.contract.dialect import PLAIN, Dialect
 from mlops_pipeline.contract.moments import moment_of
+from mlops_pipeline.contract.privacy import told_value
 from mlops_pipeline.contract.spec import AS_TEXT, Column, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import BLANKS, LARGEST, LARGEST_INTEGER, MISSING, bounds, category_of, number_of, spelled, truth_of
@@ -69,6 +70,8 @@ class Signature:
     no_null_categories: tuple[int, ...]
     dialect: Dialect = PLAIN
     """How text in rows is written, unless it turns out to be plain CSV."""
+    least_told: int = 1
+    """Of values that training has not seen, those are named that so many rows have."""
     precision: Any = np.float32
     """What the engine takes numbers as: float32, or float64."""
 
@@ -104,6 +107,7 @@ class Signature:
             whole=whole if whole.any() else None,
             required=required if required.any() else None,
             dialect=contract.dialect,
+            least_told=contract.min_level_rows,
             precision=precision,
             no_null_categories=tuple(k for k, name in enumerate(categories) if not columns[name].nullable),
         )
@@ -215,7 +219,7 @@ class Signature:
         gaps: Sequence[Any] = [None] * count
         faults: list[Fault] = []
         numbers = [_numbers(name, columns.get(name, gaps), self.columns[name], self.words_for_null(name), faults) for name in self.numbers]
-        texts = [_texts(name, columns.get(name, gaps), faults) for name in self.categories]
+        texts = [_texts(name, columns.get(name, gaps), self.columns[name], faults) for name in self.categories]
         if faults:
             faults.sort(key=lambda fault: -1 if fault.row is None else fault.row)
             raise Refused(422, faults)
@@ -279,14 +283,11 @@ class Signature:
         if math.isnan(value):
             reason, what = "null", "is null, which the model does not take"
         elif math.isinf(value):
-            reason, what = "not_finite", f"is {value}, not a finite number"
+            reason, what = "not_finite", f"is {told_value(column, str(value), 'not a finite number')}"
         elif not low <= value <= high:
-            reason, what = (
-                "out_of_bounds",
-                f"is {value:g}, {_outside(value, low, high, column.kind)}",
-            )
+            reason, what = "out_of_bounds", f"is {told_value(column, f'{value:g}', _outside(value, low, high, column.kind))}"
         else:
-            reason, what = "wrong_type", f"is {value:g}, not a whole number"
+            reason, what = "wrong_type", f"is {told_value(column, f'{value:g}', 'not a whole number')}"
         return Fault(reason, f"row {row}, column '{name}' {what}", row, name)
 
     def _far_outside(self, numbers: np.ndarray) -> list[Notice] | None:
@@ -329,7 +330,7 @@ class Signature:
             else:
                 meant = moment_of(value, form) if moments else value
                 if meant is None:
-                    faults.append(wrong_type(row, name, value, "datetime"))
+                    faults.append(wrong_type(row, name, value, self.columns[name]))
             values[row] = meant
             if len(faults) >= SHOWN_FAULTS:
                 break
@@ -348,7 +349,9 @@ class Signature:
             else:
                 unseen += 1
                 if self.reject_unseen:
-                    what = f"is {shown(value)}, which the model was not trained on: use one of its {len(seen)} categories"
+                    is_private = self.columns[name].private
+                    what = f"is {'one' if is_private else shown(value) + ','} which the model was not trained on"
+                    what += "" if is_private else f": use one of its {len(seen)} categories"
                     faults.append(Fault("unseen_category", f"row {row}, column '{name}' {what}", row, name))
             if len(faults) >= SHOWN_FAULTS:
                 break
@@ -402,9 +405,10 @@ _NOT_A = {
 }
 
 
-def wrong_type(row: int, name: str, value: Any, kind: str) -> Fault:
+def wrong_type(row: int, name: str, value: Any, column: Column) -> Fault:
     """The fault of a value that is none of its column's kind."""
-    return Fault("wrong_type", f"row {row}, column '{name}' is {shown(value)}, {_NOT_A.get(kind, 'not a number')}", row, name)
+    what = told_value(column, shown(value), _NOT_A.get(column.kind, "not a number"))
+    return Fault("wrong_type", f"row {row}, column '{name}' is {what}", row, name)
 
 
 def null_fault(row: int, name: str) -> Fault:
@@ -419,7 +423,7 @@ def _numbers(name: str, values: Sequence[Any], column: Column, null_words: Colle
         for row, value in enumerate(values):
             number = value if type(value) in _PLAIN else _read(value, column, null_words)
             if number is _NOTHING:
-                faults.append(wrong_type(row, name, value, column.kind))
+                faults.append(wrong_type(row, name, value, column))
                 if len(faults) >= SHOWN_FAULTS:
                     break
             read.append(number)
@@ -456,13 +460,13 @@ def _float(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def _texts(name: str, values: Sequence[Any], faults: list[Fault]) -> Sequence[Any]:
+def _texts(name: str, values: Sequence[Any], column: Column, faults: list[Fault]) -> Sequence[Any]:
     """One column of text, None for null; faults name each value that cannot be spelled."""
     if _TEXT.issuperset(map(type, values)):
         return values
     for row, value in enumerate(values):
         if isinstance(value, dict | list):
-            faults.append(Fault("wrong_type", f"row {row}, column '{name}' is {shown(value)}, not text", row, name))
+            faults.append(Fault("wrong_type", f"row {row}, column '{name}' is {told_value(column, shown(value), 'not text')}", row, name))
             if len(faults) >= SHOWN_FAULTS:
                 break
     return [value if isinstance(value, dict | list) else spelled(value) for value in values]

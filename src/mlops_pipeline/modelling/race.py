@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_pipeline.config.pipeline import Settings, Train, feature_columns
+from mlops_pipeline.contract.privacy import told_error
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates
 from mlops_pipeline.modelling.estimators import build_model, encoded, fit_estimator, native_categories, predict
 from mlops_pipeline.modelling.folds import Folds, folds_of
@@ -235,7 +236,7 @@ class _Track:
             try:
                 seconds, value = self._fold(entry.candidate, place, fitted, scored)
             except Exception as error:  # noqa: BLE001  # the libraries raise types of their own; another candidate may do
-                entry.state, entry.why = "failed", one_line(error)
+                entry.state, entry.why = "failed", told_error(error, feature_columns(self.settings))
                 return False
             expected = max(seconds, 0.0)
             entry.seconds = seconds * float(rows / max(len(fitted), 1)) ** entry.growth

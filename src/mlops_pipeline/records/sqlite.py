@@ -5,6 +5,7 @@ A group is one transaction, and ``synchronous = FULL`` has its pages on disk whe
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sqlite3
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.files import FOR_ITS_OWNER
 from mlops_pipeline.records.query import FETCH, FIELDS, Filter, Recorded, columns_of, recorded
 from mlops_pipeline.records.store import StoreError
 
@@ -103,6 +105,7 @@ class SQLiteFiles:
         self._path = path
         try:
             _make_folder(self._folder)
+            _make_private(path)
             connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None, check_same_thread=False)
             try:
                 self._base = _prepared(connection, path, self._token) << 40
@@ -163,15 +166,25 @@ def _day(row: Row) -> int:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder, its name as durable as what will lie in it."""
+    """Make the folder, its owner's alone, its name as durable as what will lie in it."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(0o700, parents=True, exist_ok=True)
     for path in new:
         handle = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _make_private(path: Path) -> None:
+    """See to it that a file, which SQLite has not opened yet, is its owner's alone; the log beside it gets the file's mode from SQLite."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FOR_ITS_OWNER))
+    for file in (path, *(path.with_name(f"{path.name}-{end}") for end in ("wal", "shm", "journal"))):
+        # One of before may be another's, whom it is left to.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            file.chmod(FOR_ITS_OWNER)
 
 
 def _prepared(connection: sqlite3.Connection, path: Path, token: str) -> int:

@@ -58,7 +58,6 @@ class Loaded:
     contract: Contract = field(repr=False)
     evaluation: Evaluation = field(repr=False)
     gate: tuple[dict[str, Any], ...] = field(repr=False)
-    example: dict[str, Any] = field(repr=False)
     mlflow_version: str
     """Of the MLflow that wrote the model, which MLflow's clients ask for."""
     loaded_at: float
@@ -109,7 +108,6 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
         contract=contract,
         evaluation=evaluation,
         gate=found.gate,
-        example=expected.rows[0],
         mlflow_version=_mlflow_version(folder),
         loaded_at=time.time(),
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlops_pipeline import plugins
+from mlops_pipeline.contract.privacy import told_levels
 from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.problems import RETRY
 from mlops_pipeline.serving.protocol import Headers, open_inference
@@ -119,7 +120,6 @@ class Operations:
             keys=bool(settings.api_keys),
             max_rows=settings.limits.max_rows,
             open_metrics=settings.open_metrics,
-            examples={name: served.example for name, served in self._service.models.items()},
         )
 
 
@@ -137,7 +137,7 @@ def _described(served: Served) -> dict[str, Any]:
             "max": column.max,
             "nullable": column.nullable,
             "private": column.private,
-            "categories": sorted(signature.seen[name]) if name in signature.seen and not column.private else None,
+            "categories": told_levels(column, signature.seen[name]) if name in signature.seen and not column.private else None,
         }
         for name, column in signature.columns.items()
     ]
