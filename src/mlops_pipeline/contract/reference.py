@@ -75,8 +75,12 @@ class Curve(msgspec.Struct, frozen=True):
 
 
 class Losses(msgspec.Struct, frozen=True):
-    """LightGBM models (as its text) of a value's absolute and squared error, by the columns and the prediction."""
+    """LightGBM models (as its text) of a value's absolute and squared error, by these columns and, last, the prediction.
 
+    Private columns are none of them: the record does not hold these.
+    """
+
+    columns: list[str]
     absolute: str
     squared: str
 
@@ -112,6 +116,11 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     calibration_error: float | None = None
     losses: Losses | None = None
     """For regression: what its error will be."""
+
+    @property
+    def names(self) -> list[str]:
+        """The columns, in the model's order."""
+        return list(self.columns)
 
     @property
     def answered(self) -> Sequence[Any]:

@@ -303,9 +303,10 @@ def _losses(columns: Mapping[str, ColumnSummary], held_out: pl.DataFrame, ours: 
     if len(ours.y) < PRIVATE_ROWS * 20:
         return None
     rows = np.unique(np.linspace(0, len(ours.y) - 1, min(LOSS_ROWS, len(ours.y))).astype(np.int64))
-    x = np.column_stack([encoded(columns, held_out[rows]), ours.predicted[rows]])
+    recorded = {name: column for name, column in columns.items() if not column.private}
+    x = np.column_stack([encoded(recorded, held_out[rows]), ours.predicted[rows]])
     error = np.abs(ours.y[rows].astype(np.float64) - ours.predicted[rows])
-    return Losses(absolute=_fitted(x, error), squared=_fitted(x, error**2))
+    return Losses(columns=list(recorded), absolute=_fitted(x, error), squared=_fitted(x, error**2))
 
 
 def _fitted(x: npt.NDArray[Any], y: npt.NDArray[np.float64]) -> str:
