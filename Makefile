@@ -13,6 +13,8 @@ UV_VERSION := 0.13.9
 BYTECODE ?= --compile-bytecode
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Where it is set, every process compiles anew all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test check format setup setup-dev lock relock system images compose manifests act jenkins orchestrators acceptance notebooks bench bench-images bench-serving clean help
 
