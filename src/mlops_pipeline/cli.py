@@ -477,6 +477,8 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
             console.print(f"  {name:<13} {value}")
     for rule in found.gate:
         console.print(_line(("  ✓", "green") if rule["passed"] else ("  ✗", "red"), f" {rule['name']}: {rule['text']}"))
+    if found.refused:
+        console.print(_line(("  not taken", "yellow"), f": {found.refused}"))
     for one in found.decisions:
         console.print(_line(f"  {one.decision} by {one.by} at {one.time}: {one.reason}"))
 

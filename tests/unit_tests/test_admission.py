@@ -26,7 +26,7 @@ NEW = {IDENTITY_TAG: "b" * 64}
 
 def word(number: int, decision: str, content: str = CONTENT) -> dict[str, str]:
     said = {"decision": decision, "by": "anna", "reason": "seen by eye", "time": "2024-05-01T00:00:00Z", "content_sha256": content}
-    return {f"{DECISION}{number:04d}": json.dumps(said)}
+    return {f"{DECISION}{number:04d}.ab{number:02d}": json.dumps(said)}
 
 
 TAKEN = {
@@ -42,7 +42,7 @@ REFUSED = {
     "the gate's tag written by hand": ({**NEW, PASSED_TAG: "true"}, "did not pass its gate"),
     "another version's pass": ({**NEW, **admitted(OTHER, ROWS)}, "did not pass its gate"),
     "another version's approval": ({**NEW, **word(1, "approved", OTHER)}, "did not pass its gate"),
-    "a word that nobody can read": ({**NEW, f"{DECISION}0001": "yes"}, "did not pass its gate"),
+    "a word that nobody can read": ({**NEW, f"{DECISION}0001.ab": "yes"}, "did not pass its gate"),
     "a pass of nothing": ({**NEW, ADMITTED_TAG: ""}, "did not pass its gate"),
     "rejected though it passed": ({**NEW, **admitted(CONTENT, ROWS), **word(1, "rejected")}, "was rejected by anna (seen by eye)"),
     "made before, and failed": ({PASSED_TAG: "false"}, "did not pass its gate"),
@@ -70,7 +70,7 @@ def test_no_decision_takes_the_place_of_one_before() -> None:
     for _ in range(12):
         key = next_decision(tags)
         assert key not in tags
-        tags |= {key: word(1, "approved")[f"{DECISION}0001"]}
+        tags |= {key: next(iter(word(1, "approved").values()))}
     assert len(decisions(tags)) == 12
     assert list(tags) == sorted(tags)
 

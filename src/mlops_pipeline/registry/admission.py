@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -17,9 +19,10 @@ PASSED_TAG = "mlops.gate_passed"
 OVERRIDE_TAG = "mlops.promoted_in_spite_of_gate"
 """The reason on versions that were approved before decisions were kept."""
 DECISION = "mlops.decision."
-"""A tag for each decision, numbered: none is ever written over."""
+"""A tag for each decision, numbered and then drawn: none is ever written over, though two machines decide at once."""
 
-LONGEST_REASON = 2000
+LONGEST_REASON = 1000
+_KEY = re.compile(rf"{re.escape(DECISION)}(\d+)\.[0-9a-f]+")
 
 Word = Literal["approved", "rejected"]
 
@@ -37,18 +40,16 @@ class Decision(msgspec.Struct, frozen=True):
 def decisions(tags: Mapping[str, str]) -> tuple[Decision, ...]:
     """Every person's word on a version, oldest first; one that cannot be read counts for nothing."""
     found = []
-    for key in sorted((key for key in tags if re.fullmatch(rf"{re.escape(DECISION)}\d+", key)), key=_number):
-        try:
-            found.append(msgspec.json.decode(tags[key], type=Decision))
-        except msgspec.DecodeError:
-            continue
-    return tuple(found)
+    for key, value in tags.items():
+        if number := _number(key):
+            with suppress(msgspec.DecodeError):
+                found.append((number, msgspec.json.decode(value, type=Decision)))
+    return tuple(decision for _, decision in sorted(found, key=lambda one: (one[0], one[1].time)))
 
 
 def next_decision(tags: Mapping[str, str]) -> str:
     """The tag of the next decision."""
-    last = max((_number(key) for key in tags if re.fullmatch(rf"{re.escape(DECISION)}\d+", key)), default=0)
-    return f"{DECISION}{last + 1:04d}"
+    return f"{DECISION}{max(map(_number, tags), default=0) + 1:04d}.{secrets.token_hex(4)}"
 
 
 def refusal(version: str, tags: Mapping[str, str], content_sha256: str) -> str:
@@ -86,4 +87,6 @@ def _last(tags: Mapping[str, str], content_sha256: str) -> Decision | None:
 
 
 def _number(key: str) -> int:
-    return int(key.removeprefix(DECISION))
+    """Which decision a tag is, from 1; 0 if it is none."""
+    found = _KEY.fullmatch(key)
+    return int(found[1]) if found else 0

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlops_pipeline.config.pipeline import Settings, registry_uri, tracking_uri
+from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import ChampionChanged, Listener, VersionDecided, Warned, champion_told, current_user, ignored
 from mlops_pipeline.files import read_json, swap, write_text
@@ -32,7 +33,9 @@ from mlops_pipeline.registry.versions import (
     HISTORY_TAG,
     ROLLED_BACK_TAG,
     Version,
+    content_digest,
     holds,
+    identity_digest,
 )
 
 if TYPE_CHECKING:
@@ -292,25 +295,24 @@ def prove(settings: Settings, layout: Layout, folder: Path) -> str:
     place = folder.resolve()
     if place != layout.best_model.resolve() and place.parent != layout.versions.resolve():
         return ""
-    model = registered_model(settings, layout)
+    model, named = registered_model(settings, layout), layout.relative(folder)
     try:
         versions = model.versions()
     except RegistryUnreachable as error:
-        return f"{layout.relative(folder)} could not be compared with its registration: {error}"
-    named = layout.relative(folder)
-    found = next((version for version in versions if version.content_sha256 and holds(folder, version.content_sha256)), None)
-    if found is None:
+        return f"{named} could not be compared with its registration: {error}"
+    if not versions:
+        return f"{named} could not be compared with its registration: {model.name} has no version in {hidden(model.uri)}"
+    digests = (content_digest(folder), identity_digest(folder))
+    same = sorted((version for version in versions if version.content_sha256 in digests), key=lambda version: bool(version.refused))
+    if not same:
         raise PipelineError(f"{named}: its files are those of no version of {model.name}: `mlops run` brings the champion's back")
-    if found.refused:
-        raise PipelineError(f"{named}: {model.name} version {found.number} {found.refused}")
+    if same[0].refused:
+        raise PipelineError(f"{named}: {model.name} version {same[0].number} {same[0].refused}")
     champion = next((version for version in versions if version.is_champion), None)
-    if place != layout.best_model.resolve() or champion is None or champion.number == found.number:
+    if place != layout.best_model.resolve() or champion is None or champion.content_sha256 in digests:
         return ""
-    if champion.refused:
-        return f"version {found.number} predicts: {champion.number}, which MLflow calls champion, {champion.refused}"
-    if champion.content_sha256 == found.content_sha256:
-        return ""
-    return f"version {found.number} predicts, and {champion.number} is champion: `mlops run` brings its files here"
+    why = f"which MLflow calls champion, {champion.refused}" if champion.refused else "is champion now: `mlops run` brings its files here"
+    return f"version {same[0].number} predicts; version {champion.number}{',' * bool(champion.refused)} {why}"
 
 
 def _stored(settings: Settings, layout: Layout) -> list[Version]:

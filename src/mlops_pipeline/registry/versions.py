@@ -182,7 +182,7 @@ def identity_digest(folder: Path) -> str:
 
 def holds(folder: Path, content_sha256: str) -> bool:
     """Whether a folder's files are those of the digest that a version was registered with, today or before. Raises ``OSError``."""
-    return content_sha256 in (content_digest(folder), identity_digest(folder))
+    return any(digest(folder) == content_sha256 for digest in (content_digest, identity_digest))
 
 
 def _files(folder: Path, root: Path) -> Iterator[tuple[str, str]]:

@@ -72,7 +72,7 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
                 tell(late)
             again = registry.fitted_again(identity, evaluation.test_sha256) if settings.registry.refit_on_all else None
             version = again or registry.find(identity)
-            if version is not None and version.is_champion:
+            if version is not None and version.is_champion and not version.refused:
                 then = [Rule(**rule) for rule in version.gate]
                 # The time that was measured when it was registered: a busy machine says nothing new of the sitting champion.
                 latency_ms = version.latency_ms or latency_ms
