@@ -70,6 +70,11 @@ class Version:
         return self.tags.get(MODEL_TAG, "")
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether its digest covers every file, so that none can be added."""
+        return IDENTITY_TAG in self.tags
+
+    @property
     def judged_sha256(self) -> str:
         """The identity of the fit that was judged, if this one was made after it on all rows; else empty."""
         return self.tags.get(JUDGED_TAG, "")
