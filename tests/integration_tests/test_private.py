@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from mlops_pipeline.records.reading import read
 from tests.conftest import Project, make_project
 from tests.integration_tests.canaries import Canary, contents, found, moment, number, word
 from tests.integration_tests.clients import get, post
@@ -209,10 +210,17 @@ def answers_of_a_server(project: Project, folder: Path) -> dict[str, bytes]:
         assert statuses == dict.fromkeys(("good", "unseen"), 200) | dict.fromkeys(list(rows)[2:], 422)
         for page in ("", "docs", "openapi.json", "status", "metrics", "ready", "v2/models/champion"):
             said[f"GET /{page}"] = json.dumps(str(get(f"{server.url}/{page}")[1])).encode()
+        described = get(f"{server.url}/status")[1]["models"]["champion"]
+        assert {column["name"]: column["categories"] for column in described["columns"] if column["kind"] == "category"} == {
+            "kind": ["a", "b", "c"],
+            "town": None,
+        }
+        assert post(f"{server.url}/predict", {"records": [described["example"]]})[0] == 200
         modes = {path.name.rpartition(".")[2]: stat.S_IMODE(path.stat().st_mode) for path in (server.folder / "records").iterdir()}
     assert stat.S_IMODE((folder / "records").stat().st_mode) == 0o700
     assert set(modes) >= {"sqlite", "sqlite-wal"}
     assert set(modes.values()) == {0o600}
+    assert set(read(folder / "records").columns) & SETTINGS["columns"].keys() == {"size", "kind"}
     return said
 
 
