@@ -315,6 +315,19 @@ def test_a_suspected_leak_is_left_out_with_the_figure_that_accuses_it_and_the_ru
     assert "i" in feature_columns(as_validated(gentle(), layout.columns))
 
 
+def test_a_category_of_many_levels_names_the_classes_more_finely_and_is_kept_and_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, 2, 1200)
+    breeds = pl.Series([f"{'dog' if one else 'cat'} {rng.integers(0, 20)}" for one in y])
+    table = pl.DataFrame({"n": rng.normal(size=1200), "c": breeds, "y": pl.Series(y, dtype=pl.Int8)})
+    columns = {"n": "number", "c": "category", "y": "integer"}
+    report = columns_of(run_validate(tmp_path, table, gentle(columns)))
+    assert report["c"]["use"] == "feature"
+    assert "name the classes more finely" in report["c"]["note"]
+    few = table.with_columns(c=pl.col("c").str.head(3))
+    assert columns_of(run_validate(tmp_path / "few", few, gentle(columns)))["c"]["use"] == "left out"
+
+
 def test_copies_of_the_outcome_do_not_clear_each_other(tmp_path: Path) -> None:
     table = small_table().with_columns(n=pl.col("y") * 2.0, i=pl.col("y").cast(pl.Int64) * 3 + (pl.int_range(pl.len()) % 3 == 0))
     report = columns_of(run_validate(tmp_path, table, gentle()))

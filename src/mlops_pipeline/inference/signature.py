@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,10 +22,37 @@ from mlops_pipeline.contract.privacy import told_value
 from mlops_pipeline.contract.spec import AS_TEXT, Column, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import BLANKS, LARGEST, LARGEST_INTEGER, MISSING, bounds, category_of, number_of, spelled, truth_of
-from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, SHOWN_FAULTS, UNSEEN_CATEGORY, Fault, Notice, Refused
+from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, SHOWN_FAULTS, UNSEEN_CATEGORY, Fault, Notice, Reason, Refused
 
 FAR = 0.25
 """A value is far outside what training saw when it is further out than this share of training's own range."""
+
+
+class Length(NamedTuple):
+    """How long a text may be, in characters and in bytes of UTF-8."""
+
+    characters: int = 2**62
+    bytes: int = 2**62
+
+    def __str__(self) -> str:
+        return f"{self.characters:,} characters" + ("" if self.bytes >= 4 * self.characters else f" and {self.bytes:,} bytes")
+
+    def is_passed_by(self, text: str) -> bool:
+        """Whether a text is longer."""
+        count = len(text)
+        return count > self.characters or (4 * count > self.bytes and len(text.encode("utf-8", "surrogatepass")) > self.bytes)
+
+
+class Lengths(NamedTuple):
+    """How long the texts of a request may be."""
+
+    id: Length = Length()
+    category: Length = Length()
+    """Of one that training has not seen, and of a moment."""
+    text: Length = Length()
+
+
+ANY_LENGTH = Lengths()
 
 Limits = tuple[np.ndarray, np.ndarray]
 """The least and the greatest value of each number column."""
@@ -70,6 +97,7 @@ class Signature:
     no_null_categories: tuple[int, ...]
     dialect: Dialect = PLAIN
     """How text in rows is written, unless it turns out to be plain CSV."""
+    lengths: Lengths = ANY_LENGTH
     least_told: int = 1
     """Of values that training has not seen, those are named that so many rows have."""
     precision: Any = np.float32
@@ -77,7 +105,13 @@ class Signature:
 
     @staticmethod
     def of(
-        contract: Contract, *, reject_unseen: bool = False, refuse_extra: bool = False, max_rows: int = 2**62, precision: Any = np.float32
+        contract: Contract,
+        *,
+        reject_unseen: bool = False,
+        refuse_extra: bool = False,
+        max_rows: int = 2**62,
+        precision: Any = np.float32,
+        lengths: Lengths = ANY_LENGTH,
     ) -> Signature:
         """The signature of a trained model, with the server's own policy."""
         columns = contract.columns
@@ -109,6 +143,7 @@ class Signature:
             dialect=contract.dialect,
             least_told=contract.min_level_rows,
             precision=precision,
+            lengths=lengths,
             no_null_categories=tuple(k for k, name in enumerate(categories) if not columns[name].nullable),
         )
 
@@ -280,6 +315,7 @@ class Signature:
         name, value = self.numbers[place], float(number)
         column = self.columns[name]
         low, high = bounds(column)
+        reason: Reason
         if math.isnan(value):
             reason, what = "null", "is null, which the model does not take"
         elif math.isinf(value):
@@ -321,12 +357,15 @@ class Signature:
     def _check_texts(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> None:
         """Free text, or moments as text: there is no list of values to keep to."""
         moments, words = self.columns[name].kind == "datetime", self.words_for_null(name)
-        form = self.columns[name].format
+        form, longest = self.columns[name].format, self.lengths.category if moments else self.lengths.text
         for row, value in enumerate(values):
             if value is None or value in words or (moments and value.strip(BLANKS) in words):
                 meant: str | None = MISSING
                 if not nullable:
                     faults.append(null_fault(row, name))
+            elif longest.is_passed_by(value):
+                meant = None
+                faults.append(_too_long(row, name, value, longest))
             else:
                 meant = moment_of(value, form) if moments else value
                 if meant is None:
@@ -346,6 +385,8 @@ class Signature:
                     faults.append(null_fault(row, name))
             elif meant in seen:
                 values[row] = meant
+            elif self.lengths.category.is_passed_by(meant):
+                faults.append(_too_long(row, name, meant, self.lengths.category))
             else:
                 unseen += 1
                 if self.reject_unseen:
@@ -409,6 +450,12 @@ def wrong_type(row: int, name: str, value: Any, column: Column) -> Fault:
     """The fault of a value that is none of its column's kind."""
     what = told_value(column, shown(value), _NOT_A.get(column.kind, "not a number"))
     return Fault("wrong_type", f"row {row}, column '{name}' is {what}", row, name)
+
+
+def _too_long(row: int, name: str, value: str, longest: Length) -> Fault:
+    """The fault of a text that is longer than this server takes."""
+    what = f"has {len(value):,} characters, more than {longest}: send fewer"
+    return Fault("too_long", f"row {row}, column '{name}' {what}", row, name)
 
 
 def null_fault(row: int, name: str) -> Fault:

@@ -13,6 +13,8 @@ from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.contract.evaluation import SWITCHED_OFF, OnAllRows
 from mlops_pipeline.contract.privacy import private_names, told_error
+from mlops_pipeline.contract.reference import FILE as REFERENCE
+from mlops_pipeline.contract.reference import decoded
 from mlops_pipeline.contract.spec import FILE, JUDGED, Contract
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import write_json
@@ -23,6 +25,7 @@ from mlops_pipeline.modelling.described import described_columns, fitted_until, 
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, without_extremes
 from mlops_pipeline.modelling.frame import levels_of, model_input, read_target, without_rare
 from mlops_pipeline.modelling.requirements import requirements_of
+from mlops_pipeline.modelling.summary import again_on
 from mlops_pipeline.modelling.trained_rows import write_trained_rows
 
 if TYPE_CHECKING:
@@ -105,6 +108,7 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
         twins=twins,
     )
     write_json(folder / FILE, contract.as_json())
+    (folder / REFERENCE).write_bytes(again_on(decoded((layout.evaluation / REFERENCE).read_bytes()), contract, table).encoded())
     shutil.copytree(layout.model, folder / JUDGED)
     shutil.copy(layout.training, folder / JUDGED / FILE)
     write_trained_rows(folder / JUDGED, judged, layout.train)

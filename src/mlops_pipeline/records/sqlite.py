@@ -20,7 +20,8 @@ import msgspec
 
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import FOR_ITS_OWNER
-from mlops_pipeline.records.query import FETCH, FIELDS, Filter, Recorded, columns_of, recorded
+from mlops_pipeline.records.entry import WITHDRAWN
+from mlops_pipeline.records.query import Filter, Recorded, columns_of, recorded
 from mlops_pipeline.records.store import StoreError
 
 if TYPE_CHECKING:
@@ -234,9 +235,11 @@ class RecordedFiles:
         if not folder.is_dir():
             raise PipelineError(f"{folder}: there is no such folder of records: name the one that the server writes to (record.folder)")
         self._files: list[Path] = []
+        self._fields = wanted.fields("length")
         self._where, self._values = wanted.where("?", "?")
         self._last: dict[Path, int] = {}
         self.layouts: list[Columns] = []
+        withdrawn: set[tuple[str, float]] = set()
         for path in files_of(folder, wanted.since, wanted.until):
             with _readable(path) as connection:
                 if not _has_tables(connection, path):
@@ -244,12 +247,17 @@ class RecordedFiles:
                 self._files.append(path)
                 # What comes in from now on may have other columns.
                 (self._last[path],) = connection.execute("SELECT coalesce(max(key), 0) FROM predictions").fetchone()
+                if wanted.brief:
+                    continue
                 used = f"SELECT DISTINCT layout FROM predictions WHERE key <= ? AND {self._where}"  # noqa: S608  # our own words
                 found = connection.execute(
                     f"SELECT columns FROM layouts WHERE number IN ({used})",  # noqa: S608  # our own words
                     [self._last[path], *self._values],
                 )
                 self.layouts += [columns_of(text) for (text,) in found]
+                late = "SELECT request_id, time FROM predictions WHERE key <= ? AND error = ?"
+                withdrawn.update(connection.execute(late, [self._last[path], WITHDRAWN]))
+        self.withdrawn = frozenset(withdrawn)
 
     def requests(self, limit: int | None) -> Iterator[Recorded]:
         """All requests, by day and worker; or the newest, until they have so many rows."""
@@ -274,12 +282,11 @@ class RecordedFiles:
         with _readable(path) as connection:
             layouts = {number: columns_of(text) for number, text in connection.execute("SELECT number, columns FROM layouts")}
             cursor = connection.execute(
-                f"SELECT {FIELDS} FROM predictions WHERE key <= ? AND {self._where} ORDER BY {order}",  # noqa: S608  # our own words
+                f"SELECT {self._fields} FROM predictions WHERE key <= ? AND {self._where} ORDER BY {order}",  # noqa: S608  # our own words
                 [self._last[path], *self._values],
             )
-            while found := cursor.fetchmany(FETCH):
-                for *fields, layout, blob in found:
-                    yield recorded(fields, layouts.get(layout), blob)
+            for *fields, layout, blob in cursor:
+                yield recorded(fields, layouts.get(layout), blob)
 
 
 @contextmanager

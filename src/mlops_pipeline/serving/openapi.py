@@ -23,40 +23,17 @@ from mlops_pipeline.contract import privacy
 from mlops_pipeline.contract.spec import AS_TEXT, CATEGORIES, NUMBERS, Column
 from mlops_pipeline.contract.task import TASKS
 from mlops_pipeline.contract.values import bounds
-from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, SHOWN_FAULTS, UNSEEN_CATEGORY
+from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, REASONS, SHOWN_FAULTS, UNSEEN_CATEGORY
 from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.serving.problems import TITLES
 from mlops_pipeline.serving.protocol import open_inference
-from mlops_pipeline.serving.routes import OPEN_PATHS, model_prefix, open_inference_prefix
-
-REASONS = (
-    "malformed",
-    "wrong_type",
-    "null",
-    "not_finite",
-    "out_of_bounds",
-    "unseen_category",
-    "unknown_column",
-    "missing_column",
-    "no_rows",
-    "too_many_rows",
-    "body_too_large",
-    "content_type",
-    "not_found",
-    "method",
-    "unauthorized",
-    "queue_full",
-    "deadline",
-    "record_full",
-    "not_ready",
-    "timeout",
-    "internal",
-)
-"""Every word that a problem's ``type`` can end in; each has its paragraph in the page of the API."""
+from mlops_pipeline.serving.routes import OPEN_PATHS, PAGES, model_prefix, open_inference_prefix
+from mlops_pipeline.serving.sites import PROBES
 
 _WHEN = {
     400: "The body is not what the route takes: not JSON, or not of its form.",
     401: "No API key, or an unknown one.",
+    403: "The request asks by a name that is none of this server's, or a page of another site sent it.",
     404: "There is no such model or version.",
     408: "The body did not arrive in time.",
     413: "The body is too large, or has too many rows.",
@@ -94,6 +71,9 @@ def document(
         schemas |= _model_schemas(name, models[name], max_rows)
         paths |= _model_paths(name, models[name], example, is_default=name == default)
     paths |= _service_paths()
+    for path, operation in ((path, operation) for path, item in paths.items() for operation in item.values()):
+        if PAGES.get(path) not in PROBES:
+            operation["responses"] |= _problems((403,), open_inference=path.startswith("/v2"))
     components: Json = {"schemas": schemas, "responses": _problem_responses()}
     if keys:
         components["securitySchemes"] = {
@@ -110,7 +90,8 @@ def document(
             "title": "mlops serve",
             "version": version,
             "description": "Predictions of registered models, and what is served. An error is an RFC 9457 problem; under /v2 it has the "
-            "form of that protocol. A request may bring `X-Request-Id` (up to 128 printable characters) and `traceparent`.",
+            "form of that protocol. A request may bring `X-Request-Id` (printable ASCII) and `traceparent`. How long "
+            "ids and texts may be stands in the server's settings.",
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],

@@ -53,7 +53,7 @@ class Operations:
         return 200, contents[kind](), [(b"content-type", JSON), (b"cache-control", b"no-store")]
 
     def not_ready(self) -> list[str]:
-        """Why this server should get no traffic; empty if it should."""
+        """Why this server should get no traffic; empty if it should. For everybody: no word of hosts, folders or databases."""
         service, reasons = self._service, []
         default, recorder, workers = service.settings.default_model, service.recorder, service.workers
         if service.draining:
@@ -61,7 +61,7 @@ class Operations:
         if default not in service.models:
             reasons.append(f"model '{default}' is not loaded")
         if recorder is not None and recorder.problem:
-            reasons.append(f"the record of predictions cannot be written: {recorder.problem}")
+            reasons.append("the record of predictions cannot be written: the server's log and /status say why")
         now = time.monotonic()
         # A beat in the future is the time that a new worker has to start: it does not answer yet.
         late = [k for k, beat in enumerate(workers.beats) if k != workers.own and (now - beat > workers.stuck_s or beat > now)]
