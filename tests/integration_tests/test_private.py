@@ -159,7 +159,8 @@ def test_what_is_planted_in_private_columns_is_found_nowhere(tmp_path: Path) -> 
     aside = pl.read_csv(quarantine, infer_schema=False)
     assert aside.height == 3
     assert stat.S_IMODE(quarantine.stat().st_mode) == 0o600
-    assert aside["content"][0].startswith(f"{asked['size'][5]},{asked['kind'][5]},{asked['day'][5]},,,,")
+    # A spreadsheet would run what begins with a minus: an apostrophe stands before it.
+    assert aside["content"][0].removeprefix("'").startswith(f"{asked['size'][5]},{asked['kind'][5]},{asked['day'][5]},,,,")
     typed("models", "show", *config)
     typed("config", *config)
     typed("monitor", "report", "--current", str(project.folder / "data/processed/small.test.parquet"), *config)
