@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.config.pipeline import Settings
     from mlops_pipeline.config.serving import RecordStore
     from mlops_pipeline.layout import Layout
+    from mlops_pipeline.registry.admission import Word
     from mlops_pipeline.registry.champion import Registry
     from mlops_pipeline.registry.reader import RegisteredModel
 
@@ -42,6 +43,7 @@ app.add_typer(monitor, name="monitor")
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="the pipeline's settings; default: this project's")]
 ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the server's settings; default: this project's")]
 AsOf = Annotated[str | None, typer.Option(help="see no row at or after this moment (UTC); newest: all; default: as the last run was told")]
+Raw = Annotated[bool, typer.Option("--raw", help="CSV: leave cells that a spreadsheet would run as a formula as they are")]
 Since = Annotated[datetime | None, typer.Option(help="from this moment on (UTC)")]
 Until = Annotated[datetime | None, typer.Option(help="before this moment (UTC)")]
 ModelName = Annotated[str | None, typer.Option("--model", help="only this name in the URL")]
@@ -196,16 +198,20 @@ def predict(
     source: Annotated[Path, typer.Option("--input", help="CSV or Parquet file with the model's columns")],
     target: Annotated[Path, typer.Option("--output", help="CSV or Parquet file to write")],
     model: Annotated[Path | None, typer.Option(help="model folder; default: the champion")] = None,
+    raw: Raw = False,
     config: Config = None,
 ) -> None:
     """Predict a table of any size with the champion; rows that break its schema are kept aside with the reason."""
     from mlops_pipeline.inference.batch import predict_file
+    from mlops_pipeline.registry.champion import prove
 
     settings, layout, console = _opened(config)
     folder = model or layout.best_model
     if not folder.exists():
         raise PipelineError(f"{folder}: {_without(settings, layout, model)}, or name a folder with --model")
-    done = predict_file(folder, source, target, console)
+    if noted := prove(settings, layout, folder):
+        console.print(_line(("note", "yellow"), f" {noted}"))
+    done = predict_file(folder, source, target, console, raw=raw)
     console.print(f"{done.rows:,} rows predicted into {target} in {done.seconds:.1f} s ({done.engine})")
     for note in done.notes:
         console.print(_line(("note", "yellow"), f" {note}"))
@@ -443,6 +449,7 @@ def list_models(config: Config = None) -> None:
     for version in model.versions():
         when = datetime.datetime.fromtimestamp(version.created, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         gate = "passed" if version.passed else "failed" if version.gate else "never judged"
+        gate = ", ".join([gate, *(f"{one.decision} by {one.by}" for one in version.decisions[-1:])])
         table.add_row(
             str(version.number), "champion" if version.is_champion else "", gate, version.model_sha256[:12], when, version.run_id[:8]
         )
@@ -472,12 +479,16 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
             console.print(f"  {name:<13} {value}")
     for rule in found.gate:
         console.print(_line(("  ✓", "green") if rule["passed"] else ("  ✗", "red"), f" {rule['name']}: {rule['text']}"))
+    if found.refused:
+        console.print(_line(("  not taken", "yellow"), f": {found.refused}"))
+    for one in found.decisions:
+        console.print(_line(f"  {one.decision} by {one.by} at {one.time}: {one.reason}"))
 
 
 @models.command()
 def promote(
     version: int,
-    override: Annotated[str | None, typer.Option(help="why, if the gate said no; kept with the version")] = None,
+    override: Annotated[str | None, typer.Option(help="why, if the gate said no: approves it, and is kept for good")] = None,
     config: Config = None,
 ) -> None:
     """Make a version champion by hand."""
@@ -486,11 +497,14 @@ def promote(
 
     settings, layout, console = _opened(config)
     registry = _registry_of(settings, layout)
+    tell = kept_for(settings, layout, shown_on(console))
     with registry.deciding():
         former = registry.champion()
         promoted = registry.promote(version, override)
+        if override is not None:
+            tell(registry.told(promoted, promoted.decisions[-1]))
         if former is None or former.number != promoted.number:
-            kept_for(settings, layout, shown_on(console))(
+            tell(
                 ChampionChanged(
                     pipeline=settings.name,
                     model=registry.name,
@@ -504,6 +518,23 @@ def promote(
             )
         registry.publish()
     console.print(f"{registry.name} version {promoted.number} is champion")
+
+
+Reason = Annotated[str, typer.Option("--reason", help="why; kept for good, with who said so")]
+By = Annotated[str, typer.Option("--by", help="who says so; default: MLOPS_USER, or the system's user")]
+AsJson = Annotated[bool, typer.Option("--json", help="print it for a program")]
+
+
+@models.command()
+def approve(version: int, reason: Reason, by: By = "", as_json: AsJson = False, config: Config = None) -> None:
+    """Let a version be taken although its gate did not let it pass, or somebody rejected it."""
+    _decide("approved", version, reason, by, config, as_json=as_json)
+
+
+@models.command()
+def reject(version: int, reason: Reason, by: By = "", as_json: AsJson = False, config: Config = None) -> None:
+    """Keep a version out of servers, predictions and best_model, whatever its gate said."""
+    _decide("rejected", version, reason, by, config, as_json=as_json)
 
 
 @models.command()
@@ -553,13 +584,15 @@ def export_records(
     until: Until = None,
     model: ModelName = None,
     version: Version = None,
+    raw: Raw = False,
     config: ServingConfig = None,
 ) -> None:
     """Every prediction with its features, a row each, as a table that any tool reads."""
     from mlops_pipeline.records.reading import export
 
-    rows = export(_records_of(config), target, since=since, until=until, model=model, version=version)
-    terminal.opened().print(f"{rows:,} rows written into {target}")
+    notes: list[str] = []
+    rows = export(_records_of(config), target, since=since, until=until, model=model, version=version, raw=raw, notes=notes)
+    terminal.opened().print("\n".join([f"{rows:,} rows written into {target}", *notes]))
 
 
 @monitor.command("report")
@@ -602,6 +635,40 @@ def monitor_report(
     )
     if fail_on_drift and made.has_drifted:
         sys.exit(1)
+
+
+@monitor.command("reference")
+def monitor_reference(
+    version: Annotated[int | None, typer.Option(help="default: the champion")] = None,
+    config: Config = None,
+) -> None:
+    """Write the summary of a version's rows that later rows are compared with, if it was registered without one."""
+    from mlops_pipeline.monitoring.reference import write_reference
+
+    settings, layout, console = _opened(config)
+    write_reference(settings, layout, version, console)
+
+
+def _decide(word: Word, version: int, reason: str, by: str, config: Path | None, *, as_json: bool) -> None:
+    from mlops_pipeline.events import kept_for
+    from mlops_pipeline.lines import shown_on
+
+    settings, layout, console = _opened(config)
+    registry = _registry_of(settings, layout)
+    tell = kept_for(settings, layout, *(() if as_json else (shown_on(console),)))
+    with registry.deciding():
+        made = registry.decide(version, word, reason, by)
+        decided = registry.get(version)
+        tell(registry.told(decided, made))
+        if decided.is_champion:
+            registry.publish(tell)
+    if as_json:
+        facts = {"decision": made.decision, "by": made.by, "reason": made.reason, "time": made.time, "content_sha256": made.content_sha256}
+        print(json.dumps({"model": registry.name, "version": version, **facts, "champion": decided.is_champion}))
+        return
+    console.print(_line(f"{registry.name} version {version} is {made.decision} by {made.by}"))
+    if word == "approved" and not decided.is_champion:
+        console.print(_line(f"it is not champion: `mlops models promote {version}` makes it so"))
 
 
 def _without(settings: Settings, layout: Layout, model: Path | None) -> str:

@@ -25,6 +25,22 @@ def _digest(value: str) -> str:
 Digest = Annotated[str, AfterValidator(_digest)]
 
 
+def _host(value: str) -> str:
+    if not re.fullmatch(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*|[0-9A-Fa-f:]+", value):
+        raise ValueError("must be a name or an address without scheme and port, such as models.example.com, *.example.com or *")
+    return value
+
+
+def _origin(value: str) -> str:
+    if not re.fullmatch(r"\*|null|https?://[^/\s]+/?", value):
+        raise ValueError("must be a site such as https://app.example.com, with its port if it has one, or *")
+    return value
+
+
+Host = Annotated[str, AfterValidator(_host)]
+Origin = Annotated[str, AfterValidator(_origin)]
+
+
 class Registry(Frozen):
     """Where versions come from; what the pipeline's own settings say is the default."""
 
@@ -32,6 +48,30 @@ class Registry(Frozen):
     model: Name | None = Field(None, description="registered name; default: the pipeline's")
     poll_s: float = Field(2.0, gt=0, description="seconds between looks at the registry")
     cache: str = Field("models/served", description="folder for fetched versions and what was served last; relative to the project")
+
+
+class Length(Frozen):
+    """How long a text of a client may be, in characters and in bytes of UTF-8."""
+
+    characters: int = Field(1000, ge=1)
+    bytes: int | None = Field(None, ge=1, description="default: as many as the characters take")
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that a text may have: a character takes four at most."""
+        return self.bytes or 4 * self.characters
+
+
+class IdLength(Length):
+    """The same of ids."""
+
+    characters: int = Field(256, ge=1)
+
+
+class TextLength(Length):
+    """The same of free text."""
+
+    characters: int = Field(100_000, ge=1)
 
 
 class Limits(Frozen):
@@ -46,6 +86,9 @@ class Limits(Frozen):
         "requests are under way, another gets 503",
     )
     max_rows: int = Field(10_000, ge=1, description="rows of one request")
+    id: IdLength = Field(IdLength(), description="a request's id, and the ids of its rows; a longer one gets 400 or 422")
+    category: Length = Field(Length(), description="a category that training has not seen, or a moment; a longer one gets 422")
+    text: TextLength = Field(TextLength(), description="a value of a text column; a longer one gets 422")
     queue_rows: int = Field(20_000, ge=1, description="rows that may wait in one worker; above that 429")
     deadline_ms: int = Field(10_000, ge=1, description="a request not answered by then gets 503")
     head_timeout_s: float = Field(10, gt=0, description="a request's line and headers not received by then get 408")
@@ -182,6 +225,14 @@ class Serving(Frozen):
     api_keys: dict[Name, Digest] = Field(default_factory=dict, description="who may ask: name and the key's digest")
     api_keys_file: str | None = Field(None, description="a YAML file with more of them, such as a mounted secret; relative to this file")
     anonymous: bool = Field(False, description="answer whoever can reach the address, with no key: only where a network keeps others out")
+    allowed_hosts: tuple[Host, ...] = Field(
+        (),
+        description="names by which clients may ask, such as models.example.com or *.example.com; default: on a loopback address its own "
+        "names alone, elsewhere all; probes answer under any",
+    )
+    allowed_origins: tuple[Origin, ...] = Field(
+        (), description="sites whose pages may ask from a browser, such as https://app.example.com; default: the server's own"
+    )
     open_metrics: bool = Field(False, description="with API keys: /metrics needs none")
     tls: Tls | None = None
     log: Log = Log()

@@ -23,7 +23,7 @@ from mlops_pipeline.inference.scorer import contract_at, evaluation_at, load_sco
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.monitoring.period import period_of
-from mlops_pipeline.registry.champion import registered_model
+from mlops_pipeline.registry.champion import prove, registered_model
 from mlops_pipeline.tables.cast import are_there, as_numbers, cast_columns
 from mlops_pipeline.tables.packing import form_of
 from mlops_pipeline.tables.source import as_written, read_file
@@ -278,6 +278,8 @@ def _table_rows(asked: str, since: datetime, until: datetime, pipeline: Pipeline
     table = pl.scan_parquet(layout.raw, glob=False).filter((pl.col(column) >= since) & (pl.col(column) < until)).collect()
     if not table.height:
         raise PipelineError(f"{asked}: no row of {layout.relative(layout.raw)} is of that time{_span(pipeline)}")
+    if not pipeline.settings.dataset.tells_time:
+        return Rows(table, f"{layout.relative(layout.raw)}, {asked}")
     first, last = table.select(pl.col(column).min().alias("first"), pl.col(column).max().alias("last")).row(0)
     return Rows(table, f"{layout.relative(layout.raw)}, {first:%Y-%m-%d} to {last:%Y-%m-%d}")
 
@@ -286,9 +288,9 @@ def _span(pipeline: Pipeline | None) -> str:
     """What the pipeline's table covers, as the end of an error."""
     import polars as pl
 
-    if pipeline is None or pipeline.settings.dataset.time_column is None or not pipeline.layout.raw.is_file():
+    if pipeline is None or not pipeline.settings.dataset.tells_time or not pipeline.layout.raw.is_file():
         return ""
-    column = pl.col(pipeline.settings.dataset.time_column)
+    column = pl.col(str(pipeline.settings.dataset.time_column))
     first, last = (
         pl.scan_parquet(pipeline.layout.raw, glob=False).select(column.min().alias("first"), column.max().alias("last")).collect().row(0)
     )
@@ -318,6 +320,8 @@ def _predicted(table: pl.DataFrame, pipeline: Pipeline, origin: str, prediction:
     import numpy as np
     import polars as pl
 
+    if noted := prove(pipeline.settings, pipeline.layout, pipeline.layout.best_model):
+        console.print(f"note       {noted}", highlight=False, markup=False)
     scorer = load_scorer(pipeline.model)
     try:
         scored = scorer.score(table.select([name for name in scorer.signature.names if name in table.columns]))

@@ -14,17 +14,18 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from mlops_pipeline.config.serving import Limits
 from mlops_pipeline.contract.evaluation import FILE as EVALUATION
 from mlops_pipeline.contract.evaluation import Evaluation, evaluation_of
 from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.inference.engine import load_engine
-from mlops_pipeline.inference.formats import Engine, folder_of, formats_in
+from mlops_pipeline.inference.formats import Engine
 from mlops_pipeline.inference.proof import FILE as EXPECTED
 from mlops_pipeline.inference.proof import Expected, Unproven, prove
-from mlops_pipeline.inference.signature import Signature
+from mlops_pipeline.inference.signature import ANY_LENGTH, Length, Lengths, Signature
 from mlops_pipeline.registry.download import Unfit
-from mlops_pipeline.registry.versions import Found, content_digest
+from mlops_pipeline.registry.versions import Found, holds
 from mlops_pipeline.serving.source import Source
 
 WARM_ROWS = (1, 64)
@@ -42,6 +43,12 @@ class Options:
     reject_unseen: bool = False
     refuse_extra: bool = False
     max_rows: int = 10_000
+    lengths: Lengths = ANY_LENGTH
+
+
+def lengths_of(limits: Limits) -> Lengths:
+    """How long the texts of a request may be, by the server's settings."""
+    return Lengths(*(Length(each.characters, each.most_bytes) for each in (limits.id, limits.category, limits.text)))
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,6 @@ class Loaded:
     contract: Contract = field(repr=False)
     evaluation: Evaluation = field(repr=False)
     gate: tuple[dict[str, Any], ...] = field(repr=False)
-    example: dict[str, Any] = field(repr=False)
     mlflow_version: str
     """Of the MLflow that wrote the model, which MLflow's clients ask for."""
     loaded_at: float
@@ -84,6 +90,8 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
     _check_digest(folder, found)
     contract = _read(folder / FILE, contract_of)
     evaluation = _read(folder / EVALUATION, evaluation_of)
+    if found.admitted_on not in ("", evaluation.test_sha256):
+        raise Unfit("gate", f"{folder / EVALUATION}: is not what the gate let pass: register the version anew with `mlops run`")
     expected = _decoded(folder / EXPECTED, Expected)
     if not expected.rows:
         raise Unfit("missing", f"{folder / 'expected.json'}: holds no row: register the version anew with `mlops run`")
@@ -93,6 +101,7 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
         reject_unseen=options.reject_unseen,
         refuse_extra=options.refuse_extra,
         max_rows=options.max_rows,
+        lengths=options.lengths,
         precision=engine.precision,
     )
     _prove(folder, signature, engine, expected)
@@ -109,7 +118,6 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
         contract=contract,
         evaluation=evaluation,
         gate=found.gate,
-        example=expected.rows[0],
         mlflow_version=_mlflow_version(folder),
         loaded_at=time.time(),
     )
@@ -214,6 +222,8 @@ class Watch:
         return True
 
     def _serve(self, name: str, reference: str, found: Found, to: _Listener, *, anew: bool = False) -> None:
+        if found.refused:
+            raise Unfit("gate", f"version {found.number} {found.refused}")
         served = self._served.get(name)
         if served is not None and served.content_sha256 == found.content_sha256:
             loaded = dataclasses.replace(served, version=found.number, gate=found.gate)
@@ -271,10 +281,10 @@ def _mlflow_version(folder: Path) -> str:
 
 def _check_digest(folder: Path, found: Found) -> None:
     try:
-        digest = content_digest(folder)
+        is_whole = holds(folder, found.content_sha256)
     except OSError as error:
         raise Unfit("unreadable", f"{folder}: cannot be read ({one_line(error)})") from error
-    if digest != found.content_sha256:
+    if not is_whole:
         raise Unfit("checksum", f"{folder}: its files do not match their digest {found.content_sha256[:16]}: restore it, or remove it")
 
 
@@ -301,15 +311,6 @@ def _engine(folder: Path, contract: Contract, threads: int) -> Engine:
         return load_engine(folder, contract, threads)
     except PipelineError as error:
         raise Unfit("unreadable", str(error)) from error
-    except ImportError as error:
-        raise Unfit(
-            "unreadable", f"{folder}: has no twin, and its own model needs the training libraries ({one_line(error)}): install them"
-        ) from error
-    except Exception as error:
-        form = next(iter(formats_in(folder)))
-        raise Unfit(
-            "unreadable", f"{folder_of(form, folder) / form.file}: cannot be loaded ({one_line(error)}): promote another version"
-        ) from error
 
 
 def _prove(folder: Path, signature: Signature, engine: Engine, expected: Expected) -> None:

@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +55,19 @@ UNDATED: dict[str, Any] = {"utc_time_created": "1970-01-01 00:00:00.000000", "mo
 
 
 def save_model(
-    folder: Path, model: Pipeline, sample: pd.DataFrame, task: Task, requirements: list[str], trusted: Sequence[str] = ()
+    folder: Path,
+    model: Pipeline,
+    sample: pd.DataFrame,
+    example: pd.DataFrame,
+    task: Task,
+    requirements: list[str],
+    trusted: Sequence[str] = (),
 ) -> None:
     """Write an MLflow model (scikit-learn flavour in skops format) with signature and input example.
 
-    ``sample`` is a few raw rows; every null in it makes its column optional. Times and identifiers that MLflow would
-    draw anew are fixed, so that equal models are equal folders. ``trusted`` are types that the model's parts name beyond ours.
+    ``sample`` is a few raw rows, which are not kept; every null in it makes its column optional. ``example`` is kept.
+    Times and identifiers that MLflow would draw anew are fixed, so that equal models are equal folders. ``trusted`` are types that the
+    model's parts name beyond ours.
     Raises :class:`PipelineError` for a type that nobody trusts.
     """
     import mlflow.sklearn
@@ -76,7 +84,7 @@ def save_model(
             serialization_format="skops",
             skops_trusted_types=[*TRUSTED_TYPES, *trusted],
             signature=infer_signature(sample, outputs),
-            input_example=sample.head(3),
+            input_example=example,
             conda_env=environment(requirements),
             pyfunc_predict_fn="predict" if not has_classes(task) else "predict_proba",
         )
@@ -135,6 +143,28 @@ def load_model(folder: Path) -> Pipeline:
     except (OSError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise PipelineError(f"{path}: is no skops model ({one_line(error)}): fetch it anew, or train again") from error
     return model
+
+
+def guard(flavour: Any) -> None:
+    """Teach MLflow's module of scikit-learn models to load skops files where it is to load no pickle (``environment.SAFE``).
+
+    MLflow lets a file itself say which types it may load, and so takes skops for no safer than pickle. Here a file's word counts
+    only for types that are trusted anyhow; any other is refused, and so is a pickle.
+    """
+    theirs = flavour._load_model_from_local_file
+
+    @wraps(theirs)
+    def load(path: str, serialization_format: str, skops_trusted_types: Sequence[str] | None = None) -> Any:
+        from mlflow.environment_variables import MLFLOW_ALLOW_PICKLE_DESERIALIZATION
+
+        if serialization_format != "skops" or MLFLOW_ALLOW_PICKLE_DESERIALIZATION.get():
+            return theirs(path, serialization_format, skops_trusted_types)
+        import skops.io
+
+        trusted = {*TRUSTED_TYPES, *plugins.trusted_types()}
+        return skops.io.load(path, trusted=sorted(trusted.intersection(skops_trusted_types or ())))
+
+    flavour._load_model_from_local_file = load
 
 
 class SkopsEngine:
