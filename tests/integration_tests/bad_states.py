@@ -154,7 +154,7 @@ def in_bad_state(server: Server, name: str, count: int, *, patient: bool = True)
         yield clients
 
 
-def crowd(server: Server, count: int, seconds: float, size: int = 50) -> None:
+def crowd(server: Server, count: int, seconds: float, size: int = 10) -> None:
     """Leave so many connections in every bad state by turns, spread over some seconds; none is closed by us before all are open."""
     enough_files()
     groups = [name for _ in range(count // (size * len(BAD_STATES)) + 1) for name in BAD_STATES][: -(-count // size)]
