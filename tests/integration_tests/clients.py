@@ -35,11 +35,11 @@ def fetched(request: urllib.request.Request) -> tuple[int, Any, Any]:
     return status, json.loads(content) if is_json and content else content, headers
 
 
-def metric(url: str, name: str, **labels: str) -> float:
+def metric(url: str, name: str, headers: dict[str, str] | None = None, /, **labels: str) -> float:
     """The sum of a metric's samples that carry these labels."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    text = get(f"{url}/metrics")[1].decode()
+    text = get(f"{url}/metrics", **(headers or {}))[1].decode()
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 

@@ -146,19 +146,67 @@ def test_records_are_read_back_as_a_table(registered: Project, tmp_path: Path) -
 
 
 def test_keys_guard_everything_but_health(registered: Project, tmp_path: Path) -> None:
-    with serving(registered, tmp_path / "serve", api_keys={"team": DIGEST}) as server:
-        body = {"records": [server.example]}
-        status, said, headers = post(f"{server.url}/predict", body)
+    keys = {name: f"sha256:{hashlib.sha256(name.encode()).hexdigest()}" for name in ("shop", "scraper", "slow")}
+    rights = {
+        "team": DIGEST,
+        "shop": {"digest": keys["shop"], "scopes": ["predict"], "models": ["champion"], "expires": "2999-01-01"},
+        "scraper": {"digest": keys["scraper"], "scopes": ["metrics"]},
+        "slow": {"digest": keys["slow"], "requests_per_s": 0.01, "rows_per_s": 1},
+    }
+    models, limits = {"champion": "champion", "second": "1"}, {"wrong_keys": 3}
+    log = {"requests": "all"}
+    with serving(registered, tmp_path / "serve", api_keys=rights, models=models, limits=limits, log=log) as server:
+        body, url = {"records": [server.example]}, f"{server.url}/predict"
+        status, said, headers = post(url, body)
         assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
         assert "an API key is needed" in said["detail"]
-        assert post(f"{server.url}/predict", body, Authorization="Bearer wrong")[0] == 401
-        assert post(f"{server.url}/predict", body, Authorization=f"Bearer {KEY}")[0] == 200
-        assert post(f"{server.url}/predict", body, **{"X-API-Key": KEY})[0] == 200
+        assert post(url, body, Authorization=f"Bearer {KEY}", **{"X-Request-Id": "by-team"})[0] == 200
+        assert post(url, body, **{"X-API-Key": KEY})[0] == 200
         assert [get(f"{server.url}{path}")[0] for path in ("/metrics", "/status", "/openapi.json", "/v2", "/v2/models/champion")] == [
             401
         ] * 5
         assert [get(f"{server.url}{path}")[0] for path in ("/live", "/ready", "/ping", "/v2/health/ready", "/", "/docs")] == [200] * 6
+        of_shop = {"X-API-Key": "shop"}
+        assert post(url, body, **of_shop, **{"X-Request-Id": "by-shop"})[0] == 200
+        status, said, _ = post(f"{server.url}/models/second/predict", body, **of_shop, **{"X-Request-Id": "not-for-shop"})
+        assert (status, said["type"], said["title"]) == (403, "/docs#forbidden", "Not allowed")
+        assert "the API key 'shop' is not good for the model 'second'" in said["detail"]
+        assert [get(f"{server.url}{path}", **of_shop)[0] for path in ("/metrics", "/status", "/v2/models/second")] == [403] * 3
+        document = get(f"{server.url}/openapi.json", **of_shop)[1]
+        assert "/models/champion/predict" in document["paths"]
+        assert "/models/second/predict" not in document["paths"]
+        assert {"401", "403", "429"} <= set(document["paths"]["/v2/models/champion"]["get"]["responses"])
+        assert get(f"{server.url}/metrics", Authorization="Bearer scraper")[0] == 200
+        assert post(url, body, Authorization="Bearer scraper")[0] == 403
+        of_slow = {"X-API-Key": "slow"}
+        assert post(url, {"records": [server.example] * 5}, **of_slow)[0] == 200
+        status, said, headers = post(url, body, **of_slow)
+        assert (status, said["type"], said["status"], headers.get_content_type()) == (
+            429,
+            "/docs#rate_limited",
+            429,
+            "application/problem+json",
+        )
+        assert 90 <= int(headers["Retry-After"]) <= 100
+        wrong = [post(url, body, Authorization="Bearer wrong") for _ in range(5)]
+        assert [status for status, _, _ in wrong] == [401] * 3 + [429] * 2
+        assert 1 <= int(wrong[-1][2]["Retry-After"]) <= 20
+        assert post(url, body, **of_shop)[0] == 200
+        reasons = {"unauthorized": 9, "forbidden": 5, "rate_limited": 1, "wrong_keys": 2}
+        assert {reason: metric(server.url, "mlops_rejected_total", {"X-API-Key": KEY}, reason=reason) for reason in reasons} == reasons
+        lines = [json.loads(text) for text in server.log.read_text().splitlines() if text.startswith("{")]
+        named = {line["request_id"]: (line["event"], line.get("key_name")) for line in lines if "request_id" in line}
+        assert (named["by-shop"], named["not-for-shop"]) == (("answered", "shop"), ("refused", "shop"))
+        assert sum(line["event"] == "slows wrong keys down" for line in lines) == 1
         assert KEY not in server.log.read_text()
+    from mlops_pipeline.records.reading import read
+
+    table = read(server.folder / "records")
+    assert {name: table.filter(table["request_id"] == name)["key_name"][0] for name in ("by-team", "by-shop")} == {
+        "by-team": "team",
+        "by-shop": "shop",
+    }
+    assert not [path for path in server.folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 
 def test_tls_by_file(registered: Project, tmp_path: Path) -> None:

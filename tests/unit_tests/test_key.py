@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.cli import key
-from mlops_pipeline.config.serving import load_serving
+from mlops_pipeline.config.keys import Key
+from mlops_pipeline.config.serving import keys_of, load_serving
 
 
 def test_what_mlops_key_prints_can_be_pasted_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,4 +23,5 @@ def test_what_mlops_key_prints_can_be_pasted_as_it_is(tmp_path: Path, capsys: py
     (tmp_path / "keys").write_text(lines[-1].strip() + "\n", encoding="utf-8")
     (tmp_path / "beside.yaml").write_text("api_keys_file: keys\n", encoding="utf-8")
     for name in ("inline.yaml", "beside.yaml"):
-        assert load_serving(tmp_path / name).api_keys == {"client": digest}
+        path = tmp_path / name
+        assert keys_of(load_serving(path), path) == {"client": Key(digest=digest)}

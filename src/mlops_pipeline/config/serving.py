@@ -6,23 +6,15 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.keys import DIGEST, KEYS_REMEDY, Key, ambiguous, check_models, keys_in
 from mlops_pipeline.config.pipeline import PIPELINE_KEYS, part_schema, project_of
-from mlops_pipeline.config.tree import Frozen, Name, mapping_of, read_yaml, shown, tree_of
+from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.errors import PipelineError
-
-
-def _digest(value: str) -> str:
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
-        raise ValueError("must be sha256: and 64 hexadecimal digits, never the key itself: `mlops key` prints both")
-    return value
-
-
-Digest = Annotated[str, AfterValidator(_digest)]
 
 
 class Registry(Frozen):
@@ -44,6 +36,8 @@ class Limits(Frozen):
     queue_rows: int = Field(20_000, ge=1, description="rows that may wait in one worker; above that 429")
     deadline_ms: int = Field(10_000, ge=1, description="a request not answered by then gets 503")
     body_timeout_s: float = Field(20, gt=0, description="a body not received by then gets 408")
+    wrong_keys: int = Field(20, ge=1, description="wrong API keys from one address, in each worker, within wrong_keys_s; above that 429")
+    wrong_keys_s: float = Field(60, gt=0)
 
 
 class Batching(Frozen):
@@ -124,10 +118,11 @@ def store_at(where: str, name: str | None = None, settings: dict[str, Any] | Non
 
 
 class Tls(Frozen):
-    """Certificate and key, as PEM files."""
+    """Certificate and key, as PEM files beside this one; read again when they change."""
 
     certificate: str
     key: str
+    client_ca: str | None = Field(None, description="only clients with a certificate that one of these signed are let in (mutual TLS)")
 
 
 class Log(Frozen):
@@ -135,17 +130,6 @@ class Log(Frozen):
 
     requests: Literal["all", "errors", "none"] = "errors"
     format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
-
-
-KEYS_REMEDY = "write a line for each key there, 'name: digest', as `mlops key` prints it"
-
-
-class Keys(Frozen):
-    """The file that ``api_keys_file`` names: names and digests, nothing around them."""
-
-    SECRET: ClassVar[tuple[str, ...]] = ("api_keys",)
-
-    api_keys: dict[Name, Digest] = Field(min_length=1)
 
 
 class Serving(Frozen):
@@ -167,7 +151,9 @@ class Serving(Frozen):
     limits: Limits = Limits()
     batching: Batching = Batching()
     record: Record = Record()
-    api_keys: dict[Name, Digest] = Field(default_factory=dict, description="who may ask: name and the key's digest")
+    api_keys: dict[Name, Key] = Field(
+        default_factory=dict, description="who may ask: name and the key's digest, or a mapping with its rights"
+    )
     api_keys_file: str | None = Field(None, description="a YAML file with more of them, such as a mounted secret; relative to this file")
     anonymous: bool = Field(False, description="answer whoever can reach the address, with no key: only where a network keeps others out")
     open_metrics: bool = Field(False, description="with API keys: /metrics needs none")
@@ -182,14 +168,21 @@ class Serving(Frozen):
     def _consistent(self) -> Self:
         if self.default is not None and self.default not in self.models:
             raise ValueError(f"default '{self.default}' is not among 'models': use one of {', '.join(self.models)}")
-        if self.anonymous and (self.api_keys or self.api_keys_file):
+        if self.anonymous and self.has_keys:
             raise ValueError("anonymous: true and API keys exclude each other: take one of them out")
-        if not (self.api_keys or self.api_keys_file or self.anonymous or is_loopback(self.host)):
+        if problem := ambiguous(self.api_keys):
+            raise ValueError(problem)
+        if not (self.has_keys or self.anonymous or is_loopback(self.host)):
             raise ValueError(
                 f"host '{self.host}' can be reached from other machines and no API key is set: make one with `mlops key` and put its "
                 "digest under api_keys, or listen on 127.0.0.1, or say anonymous: true where a network keeps others out"
             )
         return self
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether an API key is asked for, even where the file of keys holds none at present."""
+        return bool(self.api_keys) or self.api_keys_file is not None
 
     @property
     def default_model(self) -> str:
@@ -218,22 +211,40 @@ def load_serving(path: Path, **changes: Any) -> Serving:
         models = {name: _beside(path, reference) for name, reference in settings.models.items()}
         settings = settings.model_copy(update={"models": models})
     settings = _with_secrets(settings, path)
-    for key, name in (("tls.certificate", settings.tls.certificate), ("tls.key", settings.tls.key)) if settings.tls else ():
+    if settings.has_keys and not keys_of(settings, path):
+        raise PipelineError(f"{path.parent / (settings.api_keys_file or '')}: holds no key: {KEYS_REMEDY}")
+    for key, name in tls_settings(settings).items():
         if not (path.parent / name).is_file():
             raise PipelineError(f"{path}: {key} = '{name}': there is no such file beside it: give a PEM file")
     return settings
 
 
+def keys_of(settings: Serving, path: Path) -> dict[str, Key]:
+    """The keys in the settings, which lie at ``path``, and in the file that they name, as it is now.
+
+    Raises :class:`PipelineError` in one line.
+    """
+    keys = settings.api_keys
+    if settings.api_keys_file is not None:
+        origin = str(path.parent / settings.api_keys_file)
+        more = keys_in(_secret(path, "api_keys_file", settings.api_keys_file, KEYS_REMEDY), origin)
+        for name in sorted(more.keys() & keys.keys()):
+            raise PipelineError(f"{path}: api_keys.{name}: stands in api_keys_file = '{settings.api_keys_file}' too: take one of them out")
+        keys = {**keys, **more}
+        if problem := ambiguous(keys):
+            raise PipelineError(f"{path}: api_keys: {problem}")
+    check_models(keys, settings.models, str(path))
+    return keys
+
+
+def tls_settings(settings: Serving) -> dict[str, str]:
+    """The files that TLS needs, by the key that names them; none without TLS."""
+    named = settings.tls.model_dump(exclude_none=True) if settings.tls is not None else {}
+    return {f"tls.{key}": name for key, name in named.items()}
+
+
 def _with_secrets(settings: Serving, path: Path) -> Serving:
     """The settings with what lies in files of its own, so that it need not stand in this one."""
-    if settings.api_keys_file is not None:
-        content = mapping_of(
-            _secret(path, "api_keys_file", settings.api_keys_file, KEYS_REMEDY), str(path.parent / settings.api_keys_file), KEYS_REMEDY
-        )
-        more = tree_of(Keys, {"api_keys": content}, str(path.parent / settings.api_keys_file)).api_keys
-        for name in sorted(more.keys() & settings.api_keys.keys()):
-            raise PipelineError(f"{path}: api_keys.{name}: stands in api_keys_file = '{settings.api_keys_file}' too: take one of them out")
-        settings = settings.model_copy(update={"api_keys": {**settings.api_keys, **more}})
     if settings.record.uri_file is not None:
         remedy = "put the address there, such as postgresql://…"
         uri = _secret(path, "record.uri_file", settings.record.uri_file, remedy).strip()
@@ -277,6 +288,7 @@ def serving_schema(path: Path | None = None) -> str:
         named = [str(each) for given in (beside, content.get("plugins")) if isinstance(given, list) for each in given]
         plugins.use(plugins.Source(project_of(pipeline if pipeline.is_file() else path), tuple(dict.fromkeys(named)), str(path)))
     schema = Serving.model_json_schema()
+    schema["$defs"]["Key"] = {"anyOf": [{"type": "string", "pattern": f"^{DIGEST}$"}, schema["$defs"]["Key"]]}
     record, stores = schema["$defs"]["Record"], plugins.parts(plugins.Store)
     record["properties"]["store"]["anyOf"][0]["enum"] = list(stores)
     with_own = {name: part_schema(part, schema["$defs"]) for name, part in stores.items() if part.settings is not None}

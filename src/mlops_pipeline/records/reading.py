@@ -1,8 +1,9 @@
 """Records read back as a table: one row a predicted row (and one for a request that failed), a bounded part of it in memory.
 
 Columns: ``time`` (arrival, UTC), ``request_id``, ``row`` (from 0; null for a request without rows), ``id`` (the client's own),
-``model``, ``version``, ``latency_ms``, ``error``, ``prediction``, ``probability_`` and the class, and the features by name
-(``feature_`` and the name where one of the others has it). What a layout does not have is null in its rows.
+``model``, ``version``, ``latency_ms``, ``error``, ``key_name`` (of the API key), ``prediction``, ``probability_`` and the class,
+and the features by name (``feature_`` and the name where one of the others has it). What a layout does not have is null in its
+rows.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ def _schema(layouts: list[Columns]) -> _Schema:
         "version": pl.String,
         "latency_ms": pl.Float64,
         "error": pl.String,
+        "key_name": pl.String,
         "prediction": _prediction_type(layouts),
     }
     for name in dict.fromkeys(name for layout in layouts for name in _probabilities(layout)):
@@ -211,7 +213,7 @@ def _frame(requests: list[Recorded], schema: _Schema) -> pl.DataFrame:
         places, blobs = alike.setdefault(shape, ([], []))
         places.append(place)
         blobs.append(blob)
-    own = {"time", "request_id", "row", "id", "model", "version", "latency_ms", "error", "prediction"}
+    own = {"time", "request_id", "row", "id", "model", "version", "latency_ms", "error", "key_name", "prediction"}
     own |= {name for name in schema if name.startswith("probability_")}
     parts, order = [], []
     for shape, (places, blobs) in alike.items():
@@ -242,6 +244,7 @@ def _part(
         "version": pl.Series([r.version for r in requests], dtype=pl.String),
         "latency_ms": pl.Series([None if r.latency_us is None else r.latency_us / 1000 for r in requests], dtype=pl.Float64),
         "error": pl.Series([r.error for r in requests], dtype=pl.String),
+        "key_name": pl.Series([blob.key_name for blob in blobs], dtype=pl.String),
     }
     columns = {name: series.gather(of) for name, series in columns.items()}
     columns["time"] = columns["time"].cast(schema["time"])

@@ -7,8 +7,6 @@ request keeps the version that it began with.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
 import logging
 import time
@@ -22,6 +20,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import NotFinite, score
 from mlops_pipeline.inference.faults import Fault, Notice, Refused
 from mlops_pipeline.records.entry import Entry
+from mlops_pipeline.serving.access import WRONG_KEYS
 from mlops_pipeline.serving.batching import Batcher, Queue
 from mlops_pipeline.serving.metrics import Metrics, resident_bytes
 from mlops_pipeline.serving.problems import RETRY, refused
@@ -30,6 +29,7 @@ from mlops_pipeline.serving.served import Served
 
 if TYPE_CHECKING:
     from mlops_pipeline.config.serving import Serving
+    from mlops_pipeline.serving.access import Access
     from mlops_pipeline.serving.models import Loaded
     from mlops_pipeline.serving.protocol import Headers
     from mlops_pipeline.serving.request import Request
@@ -60,6 +60,7 @@ class Service:
         metrics: Metrics,
         workers: Workers,
         recorder: Callable[[asyncio.AbstractEventLoop], Recorder] | None,
+        access: Access | None = None,
     ) -> None:
         self.settings, self.metrics, self.workers = settings, metrics, workers
         self.models: dict[str, Served] = {}
@@ -70,20 +71,14 @@ class Service:
         self.on_beat: list[Callable[[], None]] = []
         self.on_stop: list[Callable[[], None]] = []
         self.recorder: Recorder | None = None
-        self.keys = [bytes.fromhex(digest.removeprefix("sha256:")) for digest in settings.api_keys.values()]
+        self.access = access
+        """Who may ask; None where no key is asked for."""
         self._make_recorder = recorder
         self._queue: Queue
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._written = 0
 
     # ------------------------------------------------------------------------------------------------ a prediction
-
-    def authorise(self, credentials: tuple[bytes, ...]) -> None:
-        """Every key is compared, in constant time, so that the time taken tells nothing of them. Raises :class:`Refused` (401)."""
-        digests = [hashlib.sha256(credential).digest() for credential in credentials]
-        if not any([hmac.compare_digest(digest, key) for digest in digests for key in self.keys]):  # noqa: C419  # a list: all are compared
-            what = "the API key is not one of this server's" if credentials else "an API key is needed: send Authorization: Bearer KEY"
-            raise refused(401, "unauthorized", what, ((b"www-authenticate", b"Bearer"),))
 
     def served(self, name: str, version: str | None) -> Served:
         """The version of a model that answers now; raises :class:`Refused` if there is none, or not the one that is asked for."""
@@ -98,6 +93,8 @@ class Service:
         """The answer's body and headers, once the prediction is on record as the settings promise. Raises what went wrong."""
         protocol = served.protocols[request.protocol]
         rows, wanted = protocol.read(request, body)
+        if request.holder is not None:
+            request.holder.count_rows(rows.count)
         outputs = await served.batcher.submit(rows, request.began)
         content, headers = protocol.write(request, rows, wanted, outputs)
         headers += served.headers
@@ -152,7 +149,7 @@ class Service:
             log.error("failed", exc_info=error, extra={"request_id": request.request_id, "path": request.path[:200]})
             refusal = refused(500, "internal", f"the server failed; its log says more under {request.request_id}")
         self.metrics.rejected(request.protocol, refusal.reason)
-        if self.settings.log.requests != "none":
+        if self.settings.log.requests != "none" and refusal.reason != WRONG_KEYS:
             _log(logging.WARNING, "refused", request, refusal.status, reason=refusal.place)
         if served is not None and self.recorder is not None and refusal.status in RECORDED and not isinstance(error, RecordFull):
             try:
@@ -236,6 +233,8 @@ def _log(level: int, event: str, request: Request, status: int, **more: Any) -> 
         "ms": round((time.perf_counter() - request.began) * 1000, 3),
         **more,
     }
+    if request.holder is not None:
+        facts["key_name"] = request.holder.name
     if request.traceparent:
         facts["traceparent"] = request.traceparent
     log.log(level, event, extra=facts)
@@ -257,4 +256,5 @@ def _entry(request: Request, served: Served, rows: int, *arrays: Any, error: str
         outputs,
         ids,
         error,
+        "" if request.holder is None else request.holder.name,
     )

@@ -16,7 +16,7 @@ from mlops_pipeline.serving.operations import Operations
 from mlops_pipeline.serving.problems import problem_details, refused
 from mlops_pipeline.serving.protocol import Headers, open_inference
 from mlops_pipeline.serving.request import JSON, PROBLEM, Receive, Request, Scope, Send, request_of
-from mlops_pipeline.serving.routes import OPEN, Route, routes_of, without_version
+from mlops_pipeline.serving.routes import OPEN, Route, routes_of, scope_of, without_version
 
 if TYPE_CHECKING:
     from mlops_pipeline.inference.faults import Refused
@@ -54,8 +54,8 @@ class Application:
         span = self.tracing.begin(request) if self.tracing is not None else None
         served, status = None, 200
         try:
-            if service.keys:
-                service.authorise(request.credentials)
+            if service.access is not None:
+                service.access.admit(request, _address(scope), "predict", route.model)
             body = await self._bodies.read(receive, request)
             served = service.served(route.model, version)
             content, headers = await service.predict(request, served, body)
@@ -73,15 +73,15 @@ class Application:
         protocol = "v2" if path == "/v2" or path.startswith("/v2/") else "pages"
         request = request_of(scope, f"{self._prefix}{next(self._numbers):x}", protocol, "")
         try:
-            if service.keys and not self._is_open(route):
-                service.authorise(request.credentials)
+            if service.access is not None and not self._is_open(route):
+                service.access.admit(request, _address(scope), *(("predict",) if route is None else (scope_of(route), route.model)))
             if route is None:
                 raise refused(404, "not_found", f"there is nothing at {path[:100]}: see /docs")
             if method != route.method and not (method == "HEAD" and route.method == "GET"):
                 allowed = b"POST" if route.method == "POST" else b"GET, HEAD"
                 raise refused(405, "method", f"{path[:100]} takes {allowed.decode()}, not {method[:20]}", ((b"allow", allowed),))
             served = service.served(route.model, version) if route.model else None
-            status, content, headers = self._operations.page(route.kind, served)
+            status, content, headers = self._operations.page(route.kind, served, request.holder)
         except Exception as error:  # noqa: BLE001  # nothing may leave a client without an answer
             status, content, headers = _of_refusal(await service.refusal(error, request, None), request)
         await self._send(send, status, content, headers, request, bodiless=method == "HEAD")
@@ -108,6 +108,11 @@ class Application:
                 await self.service.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _of_refusal(refusal: Refused, request: Request) -> tuple[int, bytes, Headers]:

@@ -11,6 +11,7 @@ from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Refused
 TITLES = {
     400: "Bad request",
     401: "Not authorised",
+    403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
     408: "Request timeout",

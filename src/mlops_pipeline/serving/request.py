@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mlops_pipeline.serving.problems import refused
+
+if TYPE_CHECKING:
+    from mlops_pipeline.serving.access import Holder
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -37,6 +40,7 @@ class Request(msgspec.Struct, gc=False):
     credentials: tuple[bytes, ...] = ()
     traceparent: str = ""
     compressed: bool = False
+    holder: Holder | None = None
 
     def must_be(self, *types: bytes) -> bytes:
         """The content type without its parameters; raises :class:`Refused` (415) if it is none of those given."""

@@ -78,7 +78,7 @@ def _listener(settings: Serving) -> socket.socket:
             f"{settings.host}:{settings.port}: cannot listen there ({error.strerror}): stop what does, or give another --port"
         ) from error
     address = listener.getsockname()[0]
-    if not (settings.api_keys or settings.anonymous) and not ipaddress.ip_address(address).is_loopback:
+    if not (settings.has_keys or settings.anonymous) and not ipaddress.ip_address(address).is_loopback:
         listener.close()
         raise PipelineError(f"host '{settings.host}' is {address}, which other machines reach, and no API key is set: listen on 127.0.0.1")
     return listener

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import environment, plugins
-from mlops_pipeline.config.serving import Serving
+from mlops_pipeline.config.serving import Serving, keys_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import EVENTS
 from mlops_pipeline.server_layout import Place
@@ -56,21 +57,30 @@ def assembled(settings: Serving, config: Path, place: Place, number: int, beats:
     """
     from importlib.metadata import version
 
+    from mlops_pipeline.serving.access import Access
     from mlops_pipeline.serving.answer import Service, Workers
     from mlops_pipeline.serving.application import Application
     from mlops_pipeline.serving.metrics import Metrics
+    from mlops_pipeline.serving.rates import Rates
     from mlops_pipeline.serving.tracing import tracing
 
     metrics, spans = Metrics(), tracing()
     metrics.started.set(time.time())
     workers, recorder = Workers(number, beats, settings.stuck_s), _recorder(settings, place, number)
-    service = Service(settings, metrics, workers, recorder)
+    access = Access(keys_of(settings, config), settings.limits, Rates(_shared_rates())) if settings.has_keys else None
+    service = Service(settings, metrics, workers, recorder, access)
     first, watch = _models(settings, config, place, number, service)
     service.on_start.append(lambda: _begin(service, first, watch))
     service.on_stop.append(watch.stop)
     if spans is not None:
         service.on_stop.append(spans.close)
     return Application(service, version=version("mlops-pipeline"), tracing=spans), first
+
+
+def _shared_rates() -> Path | None:
+    """Where several workers share what keys have used up: beside their figures."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return None if folder is None else Path(folder) / "rates"
 
 
 def _begin(service: Service, first: dict[str, Loaded], watch: Watch) -> None:

@@ -1,0 +1,170 @@
+"""Who may ask for what, and how fast: from a request's credentials to the name of the key's holder, or a refusal.
+
+One :class:`Access` serves one worker, on its loop's thread. No key is kept, only digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import logging
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.serving.problems import refused
+from mlops_pipeline.serving.rates import Bucket, Rates
+
+if TYPE_CHECKING:
+    from mlops_pipeline.config.keys import Key
+    from mlops_pipeline.config.serving import Limits
+    from mlops_pipeline.inference.faults import Refused
+    from mlops_pipeline.serving.request import Request
+
+log = logging.getLogger("mlops.serving")
+
+ADDRESSES = 10_000
+"""Addresses whose wrong keys are remembered, the latest."""
+PREFIX = 64
+"""Bits of an IPv6 address that tell a client from another: the rest he chooses himself."""
+WRONG_KEYS = "wrong_keys"
+"""The reason of a refusal that the log is not told of each time: whoever tries keys would fill it."""
+_ASKS = ((b"www-authenticate", b"Bearer"),)
+
+
+class Holder:
+    """Who holds a key, as one worker knows him."""
+
+    __slots__ = ("_requests", "_rows", "digest", "expires", "models", "name", "scopes")
+
+    def __init__(self, name: str, key: Key, rates: Rates) -> None:
+        self.name, self.digest = name, bytes.fromhex(key.digest.removeprefix("sha256:"))
+        self.scopes = frozenset(key.scopes)
+        self.models = None if key.models is None else frozenset(key.models)
+        self.expires = math.inf if key.expires is None else key.expires.timestamp()
+        self._requests, self._rows = rates.buckets(self.digest, key.requests_per_s, key.rows_per_s)
+
+    def may_ask(self, model: str) -> bool:
+        """Whether the key is good for a model."""
+        return self.models is None or model in self.models
+
+    def count_request(self) -> None:
+        """Raises :class:`Refused` (429) above the key's rate of requests."""
+        if self._requests is not None:
+            self._take(self._requests, 1, "requests")
+
+    def count_rows(self, rows: int) -> None:
+        """Raises :class:`Refused` (429) above the key's rate of rows."""
+        if self._rows is not None:
+            self._take(self._rows, rows, "rows")
+
+    def follow(self, before: Holder) -> None:
+        """Go on with what the same key has used up already."""
+        for own, other in ((self._requests, before._requests), (self._rows, before._rows)):
+            if own is not None and other is not None:
+                own.follow(other)
+
+    def _take(self, bucket: Bucket, count: int, what: str) -> None:
+        wait = bucket.take(count, time.monotonic())
+        if wait:
+            raise _too_fast("rate_limited", f"the key '{self.name}' is good for {bucket.rate:g} {what} a second", wait)
+
+
+class Access:
+    """The keys of one worker, and the addresses that wrong ones came from."""
+
+    def __init__(self, keys: Mapping[str, Key], limits: Limits, rates: Rates | None = None) -> None:
+        self._rates = rates or Rates()
+        self._wrong = WrongKeys(limits)
+        self._holders: dict[bytes, Holder] = {}
+        self.use(keys)
+
+    def use(self, keys: Mapping[str, Key]) -> None:
+        """Know these keys from now on, and no others. A key that stays goes on with the buckets that it has."""
+        before, made = self._holders, dict[bytes, Holder]()
+        for name, key in keys.items():
+            holder = Holder(name, key, self._rates)
+            known = before.get(holder.digest)
+            if known is not None:
+                holder.follow(known)
+            made.setdefault(holder.digest, holder)
+        self._holders = made
+
+    def limit(self, limits: Limits) -> None:
+        """Let wrong keys be as many as these limits say."""
+        self._wrong = WrongKeys(limits)
+
+    def admit(self, request: Request, address: str, scope: str, model: str = "") -> Holder:
+        """The holder of the request's key, if it is good for what is asked and for one request more.
+
+        Raises :class:`Refused`: 401 without a key that is known and not expired, 403 where it has not the right, 429 where it is
+        asked too fast or wrong keys come from the address too often. A right key is let in from any address: behind a proxy all
+        clients have the same one.
+        """
+        for credential in request.credentials:
+            digest = hashlib.sha256(credential).digest()
+            holder = self._holders.get(digest)
+            # Found by a hash of its own that nobody outside can tell; whether it is the same is asked in constant time.
+            if holder is not None and hmac.compare_digest(holder.digest, digest):
+                break
+        else:
+            raise self._wrong.refusal(address) if request.credentials else _unknown("an API key is needed: send Authorization: Bearer KEY")
+        request.holder = holder
+        if request.arrived >= holder.expires:
+            raise refused(401, "key_expired", f"the API key '{holder.name}' has expired: ask for a new one", _ASKS)
+        if scope not in holder.scopes:
+            raise refused(403, "forbidden", f"the API key '{holder.name}' has not the scope '{scope}'")
+        if model and holder.models is not None and model not in holder.models:
+            raise refused(403, "forbidden", f"the API key '{holder.name}' is not good for the model '{model}'")
+        holder.count_request()
+        return holder
+
+
+class WrongKeys:
+    """Wrong keys by address: so many at once, and again as many in each ``wrong_keys_s``. Only the latest addresses are kept."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._of: OrderedDict[str, Bucket] = OrderedDict()
+        self._slowed: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def refusal(self, address: str) -> Refused:
+        """What a wrong key from an address gets: 401, or 429 if there were too many. The log is told of the first of these alone."""
+        network, limits = _network(address), self._limits
+        bucket = self._of.pop(network, None) or Bucket(limits.wrong_keys / limits.wrong_keys_s, limits.wrong_keys_s)
+        self._of[network] = bucket
+        if len(self._of) > ADDRESSES:
+            self._slowed.discard(self._of.popitem(last=False)[0])
+        wait = bucket.take(1, time.monotonic())
+        if not wait:
+            self._slowed.discard(network)
+            return _unknown("the API key is not one of this server's")
+        if network not in self._slowed:
+            self._slowed.add(network)
+            log.warning("slows wrong keys down", extra={"address": network})
+        return _too_fast(WRONG_KEYS, "too many wrong API keys came from this address", wait)
+
+
+def _network(address: str) -> str:
+    if ":" not in address:
+        return address
+    try:
+        found = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(found.ipv4_mapped or ipaddress.IPv6Network((int(found), PREFIX), strict=False))
+
+
+def _unknown(what: str) -> Refused:
+    return refused(401, "unauthorized", what, _ASKS)
+
+
+def _too_fast(reason: str, what: str, wait: float) -> Refused:
+    seconds = max(1, math.ceil(wait))
+    return refused(429, reason, f"{what}: send again in {seconds} s", ((b"retry-after", b"%d" % seconds),))

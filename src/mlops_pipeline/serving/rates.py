@@ -1,0 +1,109 @@
+"""How fast the holder of a key may ask: token buckets, which all workers of a server share exactly where there are several.
+
+A bucket is kept as one number, the moment at which it will be full again (the generic cell rate algorithm), of the monotonic
+clock, which all processes of a machine read alike. Several workers keep these numbers in one mapped file and take from them
+under a lock of the system's on the bucket's bytes, which goes with a process that is killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+SLOTS = 4096
+"""Keys with a rate that workers can share; the buckets of others are each worker's own."""
+SLOT_BYTES = 24
+"""Of one key: a part of its digest, and the moments of its two buckets, requests and rows."""
+BURST_S = 1.0
+TRIES = 200
+"""For the lock of a bucket, which others hold for microseconds: one that was stopped in between must not stop all."""
+
+
+class Bucket:
+    """So many a second, on average, and at most a second's worth at once.
+
+    More than a full bucket holds is taken from a full one, and paid off afterwards; so no request is too large for ever.
+    """
+
+    __slots__ = ("_cells", "_full_s", "_lock", "_place", "rate")
+
+    def __init__(
+        self, rate: float, full_s: float = BURST_S, cells: Any = None, place: int = 0, lock: Callable[[], Any] = nullcontext
+    ) -> None:
+        """``full_s``: how many seconds' worth a full bucket holds, though one at least."""
+        self.rate = rate
+        self._full_s = max(full_s, 1 / rate)
+        self._cells, self._place, self._lock = array("d", [0.0]) if cells is None else cells, place, lock
+
+    def take(self, count: float, now: float) -> float:
+        """0 if ``count`` were there and are taken, else the seconds until they will be."""
+        cost = count / self.rate
+        with self._lock():
+            full_at = max(self._cells[self._place], now)
+            wait: float = full_at - now + min(cost, self._full_s) - self._full_s
+            if wait > 1e-9:
+                return wait
+            self._cells[self._place] = full_at + cost
+        return 0.0
+
+    def follow(self, other: Bucket) -> None:
+        """Go on where another stands, whatever its rate."""
+        self._cells, self._place, self._lock = other._cells, other._place, other._lock
+
+
+class Rates:
+    """Where the buckets of one worker lie: in its own memory, or in a file that all workers map."""
+
+    def __init__(self, shared: Path | None = None) -> None:
+        self._file = -1
+        if shared is not None:
+            self._file = os.open(shared, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.ftruncate(self._file, SLOTS * SLOT_BYTES)
+            held = memoryview(mmap.mmap(self._file, SLOTS * SLOT_BYTES))
+            self._owners, self._moments = held.cast("Q"), held.cast("d")
+
+    def buckets(self, digest: bytes, *rates: float | None) -> list[Bucket | None]:
+        """The buckets of a key for requests and for rows; None where no rate is given."""
+        slot = self._slot(digest) if self._file >= 0 and any(rates) else None
+        if slot is None:
+            return [None if rate is None else Bucket(rate) for rate in rates]
+        first = slot * SLOT_BYTES // 8 + 1
+
+        def lock() -> Any:
+            return self._locked(slot)
+
+        return [None if rate is None else Bucket(rate, BURST_S, self._moments, first + place, lock) for place, rate in enumerate(rates)]
+
+    def _slot(self, digest: bytes) -> int | None:
+        """Where a key's buckets lie for all workers: they take them in any order and come to the same place."""
+        owner = int.from_bytes(digest[:8]) | 1
+        with self._locked(SLOTS):
+            for step in range(SLOTS):
+                slot = (owner + step) % SLOTS
+                holder = self._owners[slot * SLOT_BYTES // 8]
+                if holder in (0, owner):
+                    self._owners[slot * SLOT_BYTES // 8] = owner
+                    return slot
+        return None
+
+    @contextmanager
+    def _locked(self, slot: int) -> Iterator[None]:
+        held = False
+        for _ in range(TRIES):
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
+            except OSError:
+                continue
+            held = True
+            break
+        try:
+            yield
+        finally:
+            if held:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, slot)
