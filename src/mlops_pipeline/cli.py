@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -227,8 +228,8 @@ def serve(
     from mlops_pipeline.serving.supervisor import serve as serve_until_stopped
 
     path = serving_config(config)
-    settings = load_serving(path, host=host, port=port, workers=workers, **only_model(model))
-    serve_until_stopped(settings, path)
+    reread = partial(load_serving, path, host=host, port=port, workers=workers, **only_model(model))
+    serve_until_stopped(reread(), path, reread)
 
 
 @app.command()

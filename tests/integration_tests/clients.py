@@ -57,7 +57,7 @@ class Load:
 
 
 @contextmanager
-def load(url: str, body: Any, clients: int = 4, *, prefix: str = "") -> Iterator[Load]:
+def load(url: str, body: Any, clients: int = 4, *, prefix: str = "", headers: dict[str, str] | None = None) -> Iterator[Load]:
     """Clients that ask one after the other until the block ends, each request under an id of its own."""
     seen, stop = Load(), threading.Event()
     content = json.dumps(body).encode()
@@ -70,7 +70,9 @@ def load(url: str, body: Any, clients: int = 4, *, prefix: str = "") -> Iterator
             count += 1
             name = f"{prefix}{number}-{count}"
             try:
-                connection.request("POST", parts.path, content, {"Content-Type": "application/json", "X-Request-Id": name})
+                connection.request(
+                    "POST", parts.path, content, {"Content-Type": "application/json", "X-Request-Id": name, **(headers or {})}
+                )
                 answer = connection.getresponse()
                 said = json.loads(answer.read())
                 seen.answers.append((answer.status, said))

@@ -9,11 +9,8 @@ import re
 import shutil
 import signal
 import socket
-import ssl
-import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -21,7 +18,7 @@ import pytest
 from tests.conftest import Project, make_project, wait_for
 from tests.integration_tests.clients import get, load, metric, post
 from tests.integration_tests.conftest import Server, is_healthy, serving
-from tests.integration_tests.faults import children
+from tests.integration_tests.faults import children, workers_of
 
 KEY = "a-long-random-key"
 DIGEST = f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
@@ -117,7 +114,8 @@ def test_what_was_asked_is_counted_and_logged_without_values(served: Server) -> 
 
 
 def test_it_loads_no_training_library(served: Server) -> None:
-    loaded = Path(f"/proc/{served.process.pid}/maps").read_text()
+    (worker,) = workers_of(served)
+    loaded = Path(f"/proc/{worker}/maps").read_text()
     assert "onnxruntime" in loaded
     found = re.findall(r"site-packages/(sklearn|pandas|pyarrow|polars|lightgbm|scipy|matplotlib)/", loaded)
     assert not found
@@ -209,29 +207,6 @@ def test_keys_guard_everything_but_health(registered: Project, tmp_path: Path) -
     assert not [path for path in server.folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 
-def test_tls_by_file(registered: Project, tmp_path: Path) -> None:
-    files = {"certificate": tmp_path / "cert.pem", "key": tmp_path / "key.pem"}
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    words += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*words, "-keyout", files["key"], "-out", files["certificate"]], check=True, capture_output=True)
-    trust = ssl.create_default_context(cafile=str(files["certificate"]))
-    from tests.integration_tests import conftest
-
-    def is_ready(url: str) -> bool:
-        try:
-            with urllib.request.urlopen(url, timeout=5, context=trust) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    original, conftest.is_healthy = conftest.is_healthy, is_ready
-    try:
-        with serving(registered, tmp_path / "serve", tls={name: str(path) for name, path in files.items()}) as server:
-            assert is_ready(f"{server.url}/ping")
-    finally:
-        conftest.is_healthy = original
-
-
 def test_a_body_that_does_not_come_is_given_up(registered: Project, tmp_path: Path) -> None:
     with serving(registered, tmp_path / "serve", limits={"body_timeout_s": 0.5}) as server:
         host, port = server.url.removeprefix("http://").split(":")
@@ -268,14 +243,14 @@ def test_workers_share_a_port_and_their_metrics_add_up(registered: Project, tmp_
         # A worker counts an answer after it has sent it, and the other one may be asked for the sum in between.
         wait_for(lambda: metric(server.url, "mlops_requests_total", protocol="predict", status="200") == 40, 120, "all answers counted")
         assert metric(server.url, "mlops_rows_total") == 40
-        workers = children(server.process.pid, b"spawn_main")
+        workers = workers_of(server)
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
-        wait_for(lambda: len(alive := children(server.process.pid, b"spawn_main")) == 2 and workers[0] not in alive, 120, "a new worker")
+        wait_for(lambda: len(alive := workers_of(server)) == 2 and workers[0] not in alive, 120, "a new worker")
         wait_for(server.is_ready, 120, "a server that is ready again")
         assert metric(server.url, "mlops_requests_total", protocol="predict", status="200") == 40
         os.kill(workers[1], signal.SIGSTOP)
-        wait_for(lambda: workers[1] not in children(server.process.pid, b"spawn_main"), 120, "a new worker for the stuck one")
+        wait_for(lambda: workers[1] not in workers_of(server), 120, "a new worker for the stuck one")
         wait_for(server.is_ready, 120, "a server that is ready again")
         assert post(url, body)[0] == 200
         assert "stuck" in server.log.read_text()

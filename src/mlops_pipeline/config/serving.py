@@ -237,6 +237,21 @@ def keys_of(settings: Serving, path: Path) -> dict[str, Key]:
     return keys
 
 
+RELOADED = ("api_keys", "api_keys_file", "anonymous", "open_metrics", "limits", "tls", "log")
+"""What a running server takes from its settings when it is told to read them again (SIGHUP)."""
+
+
+def reloaded(now: Serving, found: Serving, origin: str) -> tuple[Serving, list[str]]:
+    """The settings of a running server with what it may take from those found, and the keys whose change has to wait for a restart.
+
+    Raises :class:`PipelineError` where the two do not go together.
+    """
+    fields = [name for name in Serving.model_fields if getattr(now, name) != getattr(found, name)]
+    taken = {name for name in fields if name in RELOADED and not (name == "tls" and None in (now.tls, found.tls))}
+    mixed = {**now.model_dump(), **found.model_dump(include=taken)}
+    return tree_of(Serving, mixed, origin), [name for name in fields if name not in taken]
+
+
 def tls_settings(settings: Serving) -> dict[str, str]:
     """The files that TLS needs, by the key that names them; none without TLS."""
     named = settings.tls.model_dump(exclude_none=True) if settings.tls is not None else {}

@@ -9,12 +9,12 @@ import hashlib
 import hmac
 import ipaddress
 import logging
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mlops_pipeline.serving.holder import Holder, too_fast
 from mlops_pipeline.serving.problems import refused
 from mlops_pipeline.serving.rates import Bucket, Rates
 
@@ -35,44 +35,6 @@ WRONG_KEYS = "wrong_keys"
 _ASKS = ((b"www-authenticate", b"Bearer"),)
 
 
-class Holder:
-    """Who holds a key, as one worker knows him."""
-
-    __slots__ = ("_requests", "_rows", "digest", "expires", "models", "name", "scopes")
-
-    def __init__(self, name: str, key: Key, rates: Rates) -> None:
-        self.name, self.digest = name, bytes.fromhex(key.digest.removeprefix("sha256:"))
-        self.scopes = frozenset(key.scopes)
-        self.models = None if key.models is None else frozenset(key.models)
-        self.expires = math.inf if key.expires is None else key.expires.timestamp()
-        self._requests, self._rows = rates.buckets(self.digest, key.requests_per_s, key.rows_per_s)
-
-    def may_ask(self, model: str) -> bool:
-        """Whether the key is good for a model."""
-        return self.models is None or model in self.models
-
-    def count_request(self) -> None:
-        """Raises :class:`Refused` (429) above the key's rate of requests."""
-        if self._requests is not None:
-            self._take(self._requests, 1, "requests")
-
-    def count_rows(self, rows: int) -> None:
-        """Raises :class:`Refused` (429) above the key's rate of rows."""
-        if self._rows is not None:
-            self._take(self._rows, rows, "rows")
-
-    def follow(self, before: Holder) -> None:
-        """Go on with what the same key has used up already."""
-        for own, other in ((self._requests, before._requests), (self._rows, before._rows)):
-            if own is not None and other is not None:
-                own.follow(other)
-
-    def _take(self, bucket: Bucket, count: int, what: str) -> None:
-        wait = bucket.take(count, time.monotonic())
-        if wait:
-            raise _too_fast("rate_limited", f"the key '{self.name}' is good for {bucket.rate:g} {what} a second", wait)
-
-
 class Access:
     """The keys of one worker, and the addresses that wrong ones came from."""
 
@@ -85,6 +47,7 @@ class Access:
     def use(self, keys: Mapping[str, Key]) -> None:
         """Know these keys from now on, and no others. A key that stays goes on with the buckets that it has."""
         before, made = self._holders, dict[bytes, Holder]()
+        self.keys = dict(keys)
         for name, key in keys.items():
             holder = Holder(name, key, self._rates)
             known = before.get(holder.digest)
@@ -148,7 +111,7 @@ class WrongKeys:
         if network not in self._slowed:
             self._slowed.add(network)
             log.warning("slows wrong keys down", extra={"address": network})
-        return _too_fast(WRONG_KEYS, "too many wrong API keys came from this address", wait)
+        return too_fast(WRONG_KEYS, "too many wrong API keys came from this address", wait)
 
 
 def _network(address: str) -> str:
@@ -163,8 +126,3 @@ def _network(address: str) -> str:
 
 def _unknown(what: str) -> Refused:
     return refused(401, "unauthorized", what, _ASKS)
-
-
-def _too_fast(reason: str, what: str, wait: float) -> Refused:
-    seconds = max(1, math.ceil(wait))
-    return refused(429, reason, f"{what}: send again in {seconds} s", ((b"retry-after", b"%d" % seconds),))

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,8 @@ from mlops_pipeline.serving.record import Recorder, RecordFull
 from mlops_pipeline.serving.served import Served
 
 if TYPE_CHECKING:
-    from mlops_pipeline.config.serving import Serving
+    from mlops_pipeline.config.keys import Key
+    from mlops_pipeline.config.serving import Limits, Serving
     from mlops_pipeline.serving.access import Access
     from mlops_pipeline.serving.models import Loaded
     from mlops_pipeline.serving.protocol import Headers
@@ -60,7 +61,8 @@ class Service:
         metrics: Metrics,
         workers: Workers,
         recorder: Callable[[asyncio.AbstractEventLoop], Recorder] | None,
-        access: Access | None = None,
+        access: Callable[[Mapping[str, Key], Limits], Access],
+        keys: Mapping[str, Key] | None,
     ) -> None:
         self.settings, self.metrics, self.workers = settings, metrics, workers
         self.models: dict[str, Served] = {}
@@ -70,8 +72,10 @@ class Service:
         self.on_start: list[Callable[[], None]] = []
         self.on_beat: list[Callable[[], None]] = []
         self.on_stop: list[Callable[[], None]] = []
+        self.on_use: list[Callable[[Serving], None]] = []
         self.recorder: Recorder | None = None
-        self.access = access
+        self._make_access = access
+        self.access = None if keys is None else access(keys, settings.limits)
         """Who may ask; None where no key is asked for."""
         self._make_recorder = recorder
         self._queue: Queue
@@ -177,6 +181,22 @@ class Service:
         self.metrics.loaded(loaded.name, loaded.version)
         facts = {"model": loaded.name, "version": loaded.version, "content": loaded.content_sha256[:16], "engine": loaded.engine.name}
         log.info("serves", extra=facts)
+
+    def use(self, settings: Serving, keys: Mapping[str, Key] | None) -> None:
+        """Go on under other settings, from the next request on; on the loop's own thread. ``keys`` None: no key is asked for."""
+        self.settings, limits = settings, settings.limits
+        self._queue.limit, self._queue.deadline_s = limits.queue_rows, limits.deadline_ms / 1000
+        if keys is None:
+            self.access = None
+        elif self.access is None:
+            self.access = self._make_access(keys, limits)
+        else:
+            self.access.use(keys)
+            self.access.limit(limits)
+        for name, served in self.models.items():
+            self.models[name] = self.prepared(served.loaded.limited(limits.max_rows))
+        for call in self.on_use:
+            call(settings)
 
     async def start(self) -> None:
         """Make what belongs to the loop, before the first request."""

@@ -35,6 +35,7 @@ class Application:
         self._prefix = f"{int(time.time()):08x}{os.urandom(5).hex()}"
         self._routes = routes_of(service.settings)
         service.on_beat.append(self._bodies.give_up)
+        service.on_use.append(lambda settings: self._bodies.use(settings.limits))
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The work of an ASGI scope. Not a coroutine itself, which would cost every request one more."""

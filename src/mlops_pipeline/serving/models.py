@@ -63,6 +63,10 @@ class Loaded:
     """Of the MLflow that wrote the model, which MLflow's clients ask for."""
     loaded_at: float
 
+    def limited(self, max_rows: int) -> Loaded:
+        """The same with another number of rows that one request may have."""
+        return dataclasses.replace(self, signature=dataclasses.replace(self.signature, max_rows=max_rows))
+
     def is_what(self, found: Found) -> bool:
         """Whether this is the very version that a reference means."""
         return (self.content_sha256, self.version) == (found.content_sha256, found.number)
@@ -150,6 +154,10 @@ class Watch:
         self._look(_Listener(lambda _name, _loaded: None, failures.append))
         return dict(self._served), failures
 
+    def limit(self, max_rows: int) -> None:
+        """Let requests of what is loaded from now on have so many rows."""
+        self._options = dataclasses.replace(self._options, max_rows=max_rows)
+
     def start(self) -> None:
         """Begin to follow the registry."""
         self._thread.start()
@@ -216,7 +224,7 @@ class Watch:
     def _serve(self, name: str, reference: str, found: Found, to: _Listener, *, anew: bool = False) -> None:
         served = self._served.get(name)
         if served is not None and served.content_sha256 == found.content_sha256:
-            loaded = dataclasses.replace(served, version=found.number, gate=found.gate)
+            loaded = dataclasses.replace(served, version=found.number, gate=found.gate).limited(self._options.max_rows)
         else:
             loaded = load(name, reference, found, self._source.folder(found, anew=anew), self._options)
         to.loaded(name, loaded)

@@ -17,8 +17,8 @@ from mlops_pipeline.serving.request import JSON, TEXT
 
 if TYPE_CHECKING:
     from mlops_pipeline.contract.evaluation import Evaluation
-    from mlops_pipeline.serving.access import Holder
     from mlops_pipeline.serving.answer import Service
+    from mlops_pipeline.serving.holder import Holder
     from mlops_pipeline.serving.served import Served
 
 

@@ -12,7 +12,7 @@ import msgspec
 from mlops_pipeline.serving.problems import refused
 
 if TYPE_CHECKING:
-    from mlops_pipeline.serving.access import Holder
+    from mlops_pipeline.serving.holder import Holder
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]

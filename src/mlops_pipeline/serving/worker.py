@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import EVENTS
 from mlops_pipeline.server_layout import Place
 from mlops_pipeline.serving import logs
+from mlops_pipeline.serving.reload import Reload
+from mlops_pipeline.serving.tls import Tls, context_of
 
 if TYPE_CHECKING:
     from mlops_pipeline.events import Listener
@@ -32,25 +35,35 @@ SWITCH_S = 0.0005
 """How long a thread may keep the interpreter while the event loop waits for it; Python's own 5 ms would show in the latency."""
 
 
-def work(settings: Serving, config: Path, place: Place, number: int, listener: socket.socket, beats: Any) -> None:
+Reread = Callable[[], Serving]
+"""Reads the settings again, with what the command line changed in them."""
+
+
+def work(
+    settings: Serving, config: Path, place: Place, number: int, listener: socket.socket, beats: Any, reread: Reread | None = None
+) -> None:
     """One worker, from its models to its last answer."""
     environment.prepare()
     plugins.use(place.parts)
     logs.set_up(settings.log.format)
     sys.setswitchinterval(SWITCH_S)
-    application, first = assembled(settings, config, place, number, beats)
+    first_tls = context_of(settings, config)
+    reload = Reload(settings, config, reread)
+    application, first = assembled(settings, config, place, number, beats, reload)
     # What is loaded now stays; the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
     if number == 0:
         _announce(settings, listener, first)
-    _run(settings, config, application, listener)
+    _run(settings, application, listener, None if first_tls is None else Tls(first_tls), reload)
     if application.service.lost:
         raise PipelineError(application.service.lost)
 
 
-def assembled(settings: Serving, config: Path, place: Place, number: int, beats: Any) -> tuple[Application, dict[str, Loaded]]:
+def assembled(
+    settings: Serving, config: Path, place: Place, number: int, beats: Any, reload: Reload | None = None
+) -> tuple[Application, dict[str, Loaded]]:
     """A worker's application with its models loaded, which begin to answer when the application starts.
 
     Raises :class:`PipelineError` if there is no version to serve.
@@ -67,11 +80,14 @@ def assembled(settings: Serving, config: Path, place: Place, number: int, beats:
     metrics, spans = Metrics(), tracing()
     metrics.started.set(time.time())
     workers, recorder = Workers(number, beats, settings.stuck_s), _recorder(settings, place, number)
-    access = Access(keys_of(settings, config), settings.limits, Rates(_shared_rates())) if settings.has_keys else None
-    service = Service(settings, metrics, workers, recorder, access)
+    access = partial(Access, rates=Rates(_shared_rates()))
+    service = Service(settings, metrics, workers, recorder, access, keys_of(settings, config) if settings.has_keys else None)
     first, watch = _models(settings, config, place, number, service)
     service.on_start.append(lambda: _begin(service, first, watch))
+    service.on_use.append(lambda settings: watch.limit(settings.limits.max_rows))
     service.on_stop.append(watch.stop)
+    if reload is not None:
+        service.on_start.append(lambda: reload.begin(service))
     if spans is not None:
         service.on_stop.append(spans.close)
     return Application(service, version=version("mlops-pipeline"), tracing=spans), first
@@ -175,7 +191,7 @@ def _recorder(settings: Serving, place: Place, number: int) -> Callable[[Any], A
     return lambda loop: Recorder(store, loop, durable=record.mode == "durable", loss_ms=record.loss_ms, max_bytes=int(record.max_mb * 1e6))
 
 
-def _run(settings: Serving, config: Path, application: Application, listener: socket.socket) -> None:
+def _run(settings: Serving, application: Application, listener: socket.socket, tls: Tls | None, reload: Reload) -> None:
     import uvicorn
 
     from mlops_pipeline.serving.connection import Connection
@@ -198,31 +214,26 @@ def _run(settings: Serving, config: Path, application: Application, listener: so
                 self.should_exit = True
             return await super().on_tick(counter)
 
-    certificate, key = tls_files(settings, config)
-    Server(
-        uvicorn.Config(
-            application,
-            loop="uvloop",
-            http=Connection,
-            limit_concurrency=settings.limits.connections,
-            ws="none",
-            lifespan="on",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, round(settings.stop_s)),
-            ssl_certfile=certificate,
-            ssl_keyfile=key,
-        )
-    ).run(sockets=[listener])
-
-
-def tls_files(settings: Serving, config: Path) -> tuple[Path, Path] | tuple[None, None]:
-    """The certificate and its key; None without TLS."""
-    return (None, None) if settings.tls is None else (config.parent / settings.tls.certificate, config.parent / settings.tls.key)
+    config = uvicorn.Config(
+        application,
+        loop="uvloop",
+        http=Connection,
+        limit_concurrency=settings.limits.connections,
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(settings.stop_s)),
+    )
+    config.load()
+    if tls is not None:
+        config.ssl, reload.tls = tls.listening, tls
+    application.service.on_use.append(lambda settings: setattr(config, "limit_concurrency", settings.limits.connections))
+    Server(config).run(sockets=[listener])
 
 
 def _announce(settings: Serving, listener: socket.socket, first: dict[str, Loaded]) -> None:
