@@ -6,6 +6,7 @@ import gc
 import json
 import shlex
 import sys
+import textwrap
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -256,19 +257,39 @@ def deploy(
 
 
 @app.command()
-def key() -> None:
-    """Make an API key for the server: the key for the client, and the digest for the server's settings."""
-    import hashlib
-    import secrets
+def key(
+    name: Annotated[str | None, typer.Argument(help="whose it is: stands in log and record")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="what it is good for: predict, metrics, admin, labels, monitoring; default: predict")
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="a model that it may ask; default: all")] = None,
+    expires: Annotated[str | None, typer.Option(help="90d, 12h, 2w or a moment (UTC); default: never")] = None,
+    rate: Annotated[float | None, typer.Option(min=0, help="requests a second; default: as many as come")] = None,
+    rows: Annotated[float | None, typer.Option(min=0, help="rows a second; default: as many as come")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="the file of keys that its digest is added to; default: api_keys_file of the server's settings")
+    ] = None,
+    config: ServingConfig = None,
+) -> None:
+    """Make an API key for the server: the key for the client, and its digest for the server. Without NAME it has every right."""
+    from mlops_pipeline.config.finding import serving_here
+    from mlops_pipeline.config.issue import Rights, issue, issue_to
 
-    made = secrets.token_urlsafe(32)
-    digest = f"sha256:{hashlib.sha256(made.encode()).hexdigest()}"
-    print(f"key (give it to the client, it is shown only now): {made}")
-    print(f"digest (the server knows the key by it):           {digest}")
-    print("\nInto the server's settings, with the client's name in place of client:\n")
-    print(f'  api_keys: {{client: "{digest}"}}')
-    print("\nor as a line of the file that its api_keys_file names:\n")
-    print(f"  client: {digest}")
+    rights = Rights(scope or (), model or (), expires, rate, rows)
+    if name is None and (rights != Rights() or file):
+        raise PipelineError("mlops key: a key with rights needs a name: mlops key NAME --scope predict")
+    made = issue() if name is None else issue_to(name, rights, file, config or serving_here())
+    print(f"key (give it to the client, it is shown only now): {made.secret}")
+    print(f"digest (the server knows the key by it):           {made.digest}")
+    lines = textwrap.indent(made.entry, "  ")
+    if made.file is not None:
+        print(f"\nAdded to {made.file}, which a running server reads within two seconds:\n\n{lines}", end="")
+    elif name is None:
+        print("\nInto the server's settings, with the client's name in place of client:\n")
+        print(f'  api_keys: {{client: "{made.digest}"}}')
+        print(f"\nor as a line of the file that its api_keys_file names:\n\n{lines}", end="")
+    else:
+        print(f"\nInto the server's settings, below api_keys:, or into the file that its api_keys_file names:\n\n{lines}", end="")
 
 
 @app.command()

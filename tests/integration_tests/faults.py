@@ -121,8 +121,8 @@ def children(pid: int, word: bytes) -> list[int]:
 
 
 def workers_of(server: Server) -> list[int]:
-    """The processes that answer."""
-    return children(server.process.pid, b"spawn_main")
+    """The processes that answer: copies of the one that was started, or new ones."""
+    return children(server.process.pid, b"\0serve\0") or children(server.process.pid, b"spawn_main")
 
 
 def malform(server: Server, times: int, seed: int = 0) -> Counter[int]:

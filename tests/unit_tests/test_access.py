@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_pipeline.config.keys import SCOPES, Key, entry, keys_in
+from mlops_pipeline.config.keys import SCOPES, Key, entry_of, keys_in
 from mlops_pipeline.config.serving import Limits, load_serving
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.serving import access
 from mlops_pipeline.serving.access import Access, WrongKeys
-from mlops_pipeline.serving.rates import BURST_S, Bucket, Rates
+from mlops_pipeline.serving.rates import AHEAD_S, BURST_S, Bucket, Rates
 from mlops_pipeline.serving.request import Request
 
 NAMES = st.from_regex(r"\A[A-Za-z][A-Za-z0-9_.-]{0,20}\Z").filter(
@@ -38,13 +38,18 @@ def digest(key: str) -> str:
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared")
+
+
 def request(key: str = "", arrived: float = 0.0) -> Request:
     return Request("id", "predict", "champion", "/predict", 0.0, arrived, credentials=(key.encode(),) if key else ())
 
 
 @given(st.dictionaries(NAMES, KEYS, max_size=4))
 def test_what_is_written_into_a_file_of_keys_is_read_back(keys: dict[str, Key]) -> None:
-    assert keys_in("# ours\n" + "".join(entry(name, key) for name, key in keys.items()), "keys") == keys
+    assert keys_in("# ours\n" + "".join(entry_of(name, key) for name, key in keys.items()), "keys") == keys
 
 
 @given(st.text(max_size=200))
@@ -110,6 +115,21 @@ def test_workers_share_what_a_key_has_used_up(tmp_path: Path) -> None:
     taken = [bucket.take(1, 100.0) == 0 for _ in range(10) for bucket in (one, other)]
     assert sum(taken) == 10
     assert apart.take(10, 100.0) == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from((0, 1)), st.floats(0, 0.1), st.integers(1, 30)), max_size=60))
+def test_workers_that_take_ahead_take_no_more_than_there_is(shared: Path, asked: list[tuple[int, float, int]]) -> None:
+    (shared / "rates").unlink(missing_ok=True)
+    buckets = [Rates(shared / "rates").buckets(b"k" * 32, None, 1000)[1] for _ in range(2)]
+    now, taken, came = 100.0, 0, 1000.0
+    for worker, pause, count in asked:
+        now, came = now + pause, came + 1000 * pause
+        bucket = buckets[worker]
+        assert bucket is not None
+        refused = bucket.take(count, now)
+        taken += 0 if refused else count
+        assert taken <= came + 1e-6
+        assert not refused or taken + count > came - 1000 * AHEAD_S * 2
 
 
 def test_a_key_is_good_for_what_it_says() -> None:

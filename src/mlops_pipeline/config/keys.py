@@ -27,10 +27,13 @@ def _digest(value: str) -> str:
 
 
 def _moment(value: Any) -> Any:
-    """No number: seconds since 1970 are meant by nobody, and ``90`` would have passed long ago."""
-    if not isinstance(value, str | date) or (isinstance(value, str) and re.fullmatch(r"[\d.+-]+", value) and "-" not in value[1:]):
-        raise ValueError("give a moment such as 2027-01-31 or 2027-01-31T12:00:00Z")
-    return value
+    """A date or a moment, and no number: seconds since 1970 are meant by nobody, and ``90`` would have passed long ago."""
+    if isinstance(value, date):
+        return value
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError("give a moment such as 2027-01-31 or 2027-01-31T12:00:00Z") from error
 
 
 def _utc(value: datetime) -> datetime:
@@ -86,11 +89,11 @@ def ambiguous(keys: Mapping[str, Key]) -> str:
 
 def keys_in(text: str, origin: str) -> dict[str, Key]:
     """The keys of a file's text, which may be none; raises :class:`PipelineError` in one line that names ``origin``."""
-    content = mapping_of(text, origin, KEYS_REMEDY) if without_comments(text) else {}
+    content = mapping_of(text, origin, KEYS_REMEDY) if _said(text) else {}
     return dict(tree_of(Keys, {"api_keys": content}, origin).api_keys)
 
 
-def without_comments(text: str) -> list[str]:
+def _said(text: str) -> list[str]:
     """The lines that say something."""
     return [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#") and line.strip() != "---"]
 
@@ -104,7 +107,7 @@ def check_models(keys: Mapping[str, Key], models: Iterable[str], origin: str) ->
                 raise PipelineError(f"{origin}: api_keys.{name}.models: '{model}' is not among 'models': use some of {', '.join(served)}")
 
 
-def entry(name: str, key: Key) -> str:
+def entry_of(name: str, key: Key) -> str:
     """A key as the lines of a keys file, with what it says beyond the defaults."""
     said = key.model_dump(mode="json", exclude_defaults=True)
     if said.keys() == {"digest"}:

@@ -1,4 +1,4 @@
-"""How fast the holder of a key may ask: token buckets, which all workers of a server share exactly where there are several.
+"""How fast the holder of a key may ask: token buckets, which all workers of a server share where there are several.
 
 A bucket is kept as one number, the moment at which it will be full again (the generic cell rate algorithm), of the monotonic
 clock, which all processes of a machine read alike. Several workers keep these numbers in one mapped file and take from them
@@ -7,12 +7,10 @@ under a lock of the system's on the bucket's bytes, which goes with a process th
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, lockf
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,10 @@ SLOTS = 4096
 SLOT_BYTES = 24
 """Of one key: a part of its digest, and the moments of its two buckets, requests and rows."""
 BURST_S = 1.0
+AHEAD_S = 0.01
+"""What a worker takes ahead from a shared bucket, so that not every request waits for the lock: nothing at less than 100 a second."""
+SOON_S = 1e-9
+"""A wait that is none: what rounding leaves."""
 TRIES = 200
 """For the lock of a bucket, which others hold for microseconds: one that was stopped in between must not stop all."""
 
@@ -31,30 +33,63 @@ class Bucket:
     More than a full bucket holds is taken from a full one, and paid off afterwards; so no request is too large for ever.
     """
 
-    __slots__ = ("_cells", "_full_s", "_lock", "_place", "rate")
+    __slots__ = ("_ahead", "_cells", "_full_s", "_lock", "_place", "_spare", "rate")
 
-    def __init__(
-        self, rate: float, full_s: float = BURST_S, cells: Any = None, place: int = 0, lock: Callable[[], Any] = nullcontext
-    ) -> None:
+    def __init__(self, rate: float, full_s: float = BURST_S, cells: Any = None, place: int = 0, lock: Lock | None = None) -> None:
         """``full_s``: how many seconds' worth a full bucket holds, though one at least."""
         self.rate = rate
         self._full_s = max(full_s, 1 / rate)
         self._cells, self._place, self._lock = array("d", [0.0]) if cells is None else cells, place, lock
+        self._ahead, self._spare = 0.0 if lock is None else float(int(rate * AHEAD_S)), 0.0
 
     def take(self, count: float, now: float) -> float:
         """0 if ``count`` were there and are taken, else the seconds until they will be."""
-        cost = count / self.rate
-        with self._lock():
-            full_at = max(self._cells[self._place], now)
-            wait: float = full_at - now + min(cost, self._full_s) - self._full_s
-            if wait > 1e-9:
-                return wait
-            self._cells[self._place] = full_at + cost
+        if self._lock is None:
+            return self._take(count, now)
+        if self._spare >= count:
+            self._spare -= count
+            return 0.0
+        with self._lock:
+            if self._ahead and not self._take(count + self._ahead, now):
+                self._spare += self._ahead
+                return 0.0
+            return self._take(count, now)
+
+    def _take(self, count: float, now: float) -> float:
+        cost, full_at = count / self.rate, self._cells[self._place]
+        full_at = max(full_at, now)
+        wait: float = full_at - now + min(self._full_s, cost) - self._full_s
+        if wait > SOON_S:
+            return wait
+        self._cells[self._place] = full_at + cost
         return 0.0
 
     def follow(self, other: Bucket) -> None:
         """Go on where another stands, whatever its rate."""
         self._cells, self._place, self._lock = other._cells, other._place, other._lock
+
+
+class Lock:
+    """One byte of the shared file, held for as long as a block takes, or not at all if others hold it for too long."""
+
+    __slots__ = ("_file", "_held", "_place")
+
+    def __init__(self, file: int, place: int) -> None:
+        self._file, self._place, self._held = file, place, False
+
+    def __enter__(self) -> None:
+        for _ in range(TRIES):
+            try:
+                lockf(self._file, LOCK_EX | LOCK_NB, 1, self._place)
+            except OSError:
+                continue
+            self._held = True
+            return
+
+    def __exit__(self, *_: object) -> None:
+        if self._held:
+            self._held = False
+            lockf(self._file, LOCK_UN, 1, self._place)
 
 
 class Rates:
@@ -73,17 +108,13 @@ class Rates:
         slot = self._slot(digest) if self._file >= 0 and any(rates) else None
         if slot is None:
             return [None if rate is None else Bucket(rate) for rate in rates]
-        first = slot * SLOT_BYTES // 8 + 1
-
-        def lock() -> Any:
-            return self._locked(slot)
-
+        first, lock = slot * SLOT_BYTES // 8 + 1, Lock(self._file, slot)
         return [None if rate is None else Bucket(rate, BURST_S, self._moments, first + place, lock) for place, rate in enumerate(rates)]
 
     def _slot(self, digest: bytes) -> int | None:
         """Where a key's buckets lie for all workers: they take them in any order and come to the same place."""
         owner = int.from_bytes(digest[:8]) | 1
-        with self._locked(SLOTS):
+        with Lock(self._file, SLOTS):
             for step in range(SLOTS):
                 slot = (owner + step) % SLOTS
                 holder = self._owners[slot * SLOT_BYTES // 8]
@@ -91,19 +122,3 @@ class Rates:
                     self._owners[slot * SLOT_BYTES // 8] = owner
                     return slot
         return None
-
-    @contextmanager
-    def _locked(self, slot: int) -> Iterator[None]:
-        held = False
-        for _ in range(TRIES):
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
-            except OSError:
-                continue
-            held = True
-            break
-        try:
-            yield
-        finally:
-            if held:
-                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, slot)

@@ -18,7 +18,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _listener(settings: Serving) -> socket.socket:
 
 def _supervise(settings: Serving, config: Path, place: Place, listener: socket.socket, reread: Reread | None) -> int:
     """Keep the workers at work until the server is told to stop; the exit code of one that could not start, or end, as it should."""
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     beats = context.Array("d", settings.workers, lock=False)
     stopping, told = threading.Event(), threading.Event()
     for end in (signal.SIGTERM, signal.SIGINT):
@@ -90,7 +91,7 @@ def _supervise(settings: Serving, config: Path, place: Place, listener: socket.s
     if reread is not None:
         signal.signal(signal.SIGHUP, lambda *_: told.set())
 
-    def start(number: int) -> SpawnProcess:
+    def start(number: int) -> BaseProcess:
         beats[number] = time.monotonic() + START_S
         process = context.Process(target=_worker, args=(settings, config, place, number, listener, beats, os.getpid(), reread))
         # A signal that comes before the worker knows what to do at it waits: the mask is inherited.
@@ -128,7 +129,14 @@ def _supervise(settings: Serving, config: Path, place: Place, listener: socket.s
     return USER_ERROR if any(process.exitcode == USER_ERROR for process in workers) else 0
 
 
-def _told(settings: Serving, config: Path, reread: Reread, workers: list[SpawnProcess]) -> Serving:
+def _context() -> ForkContext | SpawnContext:
+    """How workers are started: as copies of this process, which has loaded little and shares it with them, if it has one thread only."""
+    threads = Path("/proc/self/task")
+    alone = threads.is_dir() and len(list(threads.iterdir())) == 1
+    return multiprocessing.get_context("fork") if alone else multiprocessing.get_context("spawn")
+
+
+def _told(settings: Serving, config: Path, reread: Reread, workers: list[BaseProcess]) -> Serving:
     """Let every worker read its settings again, if they can be read; those that workers started from now on begin with."""
     try:
         found = reread()
@@ -169,6 +177,9 @@ def _worker(
     parent: int,
     reread: Reread | None,
 ) -> None:
+    # A copy has its parent's handlers. Ctrl+C reaches both, and the parent ends its workers.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with(parent)
     with _figures(parent):
         try:
@@ -206,7 +217,7 @@ def _die_with(parent: int) -> None:
         sys.exit(1)
 
 
-def _end(workers: list[SpawnProcess], settings: Serving) -> None:
+def _end(workers: list[BaseProcess], settings: Serving) -> None:
     for process in workers:
         process.terminate()
     deadline = time.monotonic() + settings.drain_s + settings.stop_s + RECORD_S

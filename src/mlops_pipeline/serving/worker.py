@@ -85,6 +85,7 @@ def assembled(
     first, watch = _models(settings, config, place, number, service)
     service.on_start.append(lambda: _begin(service, first, watch))
     service.on_use.append(lambda settings: watch.limit(settings.limits.max_rows))
+    service.on_use.append(lambda settings: logs.set_up(settings.log.format))
     service.on_stop.append(watch.stop)
     if reload is not None:
         service.on_start.append(lambda: reload.begin(service))
