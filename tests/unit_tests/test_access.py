@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_pipeline.config.keys import SCOPES, Key, entry_of, keys_in
-from mlops_pipeline.config.serving import Limits, load_serving
+from mlops_pipeline.config.serving import Limits, Serving, load_serving, reloaded
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.serving import access
@@ -195,3 +195,13 @@ def test_wrong_keys_are_slowed_down_by_address_and_a_right_one_never(
     for k in range(500):
         wrong.refusal(f"10.2.{k // 250}.{k % 250}")
     assert len(wrong) == 50
+
+
+def test_a_running_server_takes_what_it_may_from_new_settings_and_names_the_rest() -> None:
+    now = Serving(host="0.0.0.0", api_keys={"me": Key(digest=digest("me"))})
+    found = Serving(limits=Limits(max_rows=1), api_keys={"you": Key(digest=digest("you"))}, port=9, workers=2)
+    mixed, others = reloaded(now, found, "serving.yaml")
+    assert (list(mixed.api_keys), mixed.limits.max_rows, mixed.host, mixed.port) == (["you"], 1, "0.0.0.0", 8000)
+    assert others == ["host", "port", "workers"]
+    with pytest.raises(PipelineError, match=r"serving.yaml: .*can be reached from other machines and no API key is set"):
+        reloaded(now, Serving(), "serving.yaml")

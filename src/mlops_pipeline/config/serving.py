@@ -172,7 +172,7 @@ class Serving(Frozen):
             raise ValueError("anonymous: true and API keys exclude each other: take one of them out")
         if problem := ambiguous(self.api_keys):
             raise ValueError(problem)
-        if not (self.has_keys or self.anonymous or is_loopback(self.host)):
+        if not (self.is_guarded or is_loopback(self.host)):
             raise ValueError(
                 f"host '{self.host}' can be reached from other machines and no API key is set: make one with `mlops key` and put its "
                 "digest under api_keys, or listen on 127.0.0.1, or say anonymous: true where a network keeps others out"
@@ -183,6 +183,11 @@ class Serving(Frozen):
     def has_keys(self) -> bool:
         """Whether an API key is asked for, even where the file of keys holds none at present."""
         return bool(self.api_keys) or self.api_keys_file is not None
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether something else than the address keeps strangers out, or is said to."""
+        return self.has_keys or self.anonymous or (self.tls is not None and self.tls.client_ca is not None)
 
     @property
     def default_model(self) -> str:

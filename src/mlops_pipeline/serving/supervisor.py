@@ -32,8 +32,8 @@ from mlops_pipeline.serving.worker import Reread, work
 
 log = logging.getLogger("mlops.serving")
 
-START_S = 120
-"""How long a worker may take to its first beat before it counts as stuck."""
+START_S = 600
+"""How long a worker may take to its first beat, with models to fetch, before it counts as stuck."""
 RESTART_S = 5.0
 RECORD_S = 25.0
 """What a worker may need to write the last records and to send the last spans."""
@@ -75,7 +75,7 @@ def _listener(settings: Serving) -> socket.socket:
             f"{settings.host}:{settings.port}: cannot listen there ({error.strerror}): stop what does, or give another --port"
         ) from error
     address = listener.getsockname()[0]
-    if not (settings.has_keys or settings.anonymous) and not ipaddress.ip_address(address).is_loopback:
+    if not settings.is_guarded and not ipaddress.ip_address(address).is_loopback:
         listener.close()
         raise PipelineError(f"host '{settings.host}' is {address}, which other machines reach, and no API key is set: listen on 127.0.0.1")
     return listener
@@ -108,6 +108,7 @@ def _supervise(settings: Serving, config: Path, place: Place, listener: socket.s
         if told.is_set() and reread is not None:
             told.clear()
             settings = _told(settings, config, reread, workers)
+        _bury({process.pid for process in workers})
         ever_ready = ever_ready or any(beat < time.monotonic() for beat in beats)
         pause = 0.2
         for number, process in enumerate(workers):
@@ -134,6 +135,12 @@ def _context() -> ForkContext | SpawnContext:
     threads = Path("/proc/self/task")
     alone = threads.is_dir() and len(list(threads.iterdir())) == 1
     return multiprocessing.get_context("fork") if alone else multiprocessing.get_context("spawn")
+
+
+def _bury(workers: set[int | None]) -> None:
+    """Take note of ended processes that others left to this one, as they do to the first of a container."""
+    while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None and ended.si_pid not in workers:
+        os.waitpid(ended.si_pid, 0)
 
 
 def _told(settings: Serving, config: Path, reread: Reread, workers: list[BaseProcess]) -> Serving:
