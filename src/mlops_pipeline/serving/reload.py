@@ -108,7 +108,7 @@ class Reload:
                 )
             raise
         service.access.use(keys)
-        log.info("knows API keys", extra={"names": ", ".join(keys)})
+        log.info("knows its API keys anew", extra={"keys": len(keys)})
 
     async def _certificates(self) -> None:
         newest = await asyncio.to_thread(context_of, self._service.settings, self._config)
@@ -136,7 +136,10 @@ class Reload:
 
 
 def _text(path: Path) -> str | None:
+    """What stands in a file: nothing if it is gone; None if that cannot be told."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
     except OSError:
         return None
