@@ -151,7 +151,9 @@ def _blob(entry: Entry, form: Form) -> tuple[Any, ...]:
         output_bytes = _bytes(outputs, form)
     if ids is not None:
         _check(len(ids) == rows)
-    return (number_bytes, category_texts, output_bytes, ids, *_key_name(entry))
+    if entry.key_name:
+        return (number_bytes, category_texts, output_bytes, ids, entry.key_name)
+    return (number_bytes, category_texts, output_bytes, ids)
 
 
 def _key_name(entry: Entry) -> tuple[str, ...]:

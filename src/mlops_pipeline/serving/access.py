@@ -11,8 +11,8 @@ import ipaddress
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.serving.holder import Holder, too_fast
 from mlops_pipeline.serving.problems import refused
@@ -60,12 +60,12 @@ class Access:
         """Let wrong keys be as many as these limits say."""
         self._wrong = WrongKeys(limits)
 
-    def admit(self, request: Request, address: str, scope: str, model: str = "") -> Holder:
+    def admit(self, request: Request, client: Sequence[Any] | None, scope: str, model: str = "") -> Holder:
         """The holder of the request's key, if it is good for what is asked and for one request more.
 
         Raises :class:`Refused`: 401 without a key that is known and not expired, 403 where it has not the right, 429 where it is
-        asked too fast or wrong keys come from the address too often. A right key is let in from any address: behind a proxy all
-        clients have the same one.
+        asked too fast or wrong keys come from the client's address (its first part) too often. A right key is let in from any
+        address: behind a proxy all clients have the same one.
         """
         for credential in request.credentials:
             digest = hashlib.sha256(credential).digest()
@@ -74,7 +74,11 @@ class Access:
             if holder is not None and hmac.compare_digest(holder.digest, digest):
                 break
         else:
-            raise self._wrong.refusal(address) if request.credentials else _unknown("an API key is needed: send Authorization: Bearer KEY")
+            raise (
+                self._wrong.refusal(client[0] if client else "")
+                if request.credentials
+                else _unknown("an API key is needed: send Authorization: Bearer KEY")
+            )
         request.holder = holder
         if request.arrived >= holder.expires:
             raise refused(401, "key_expired", f"the API key '{holder.name}' has expired: ask for a new one", _ASKS)
@@ -82,7 +86,8 @@ class Access:
             raise refused(403, "forbidden", f"the API key '{holder.name}' has not the scope '{scope}'")
         if model and holder.models is not None and model not in holder.models:
             raise refused(403, "forbidden", f"the API key '{holder.name}' is not good for the model '{model}'")
-        holder.count_request()
+        if holder.requests is not None:
+            holder.take(holder.requests, 1)
         return holder
 
 

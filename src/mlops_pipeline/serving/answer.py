@@ -97,8 +97,9 @@ class Service:
         """The answer's body and headers, once the prediction is on record as the settings promise. Raises what went wrong."""
         protocol = served.protocols[request.protocol]
         rows, wanted = protocol.read(request, body)
-        if request.holder is not None:
-            request.holder.count_rows(rows.count)
+        holder = request.holder
+        if holder is not None and holder.rows is not None:
+            holder.take(holder.rows, rows.count)
         outputs = await served.batcher.submit(rows, request.began)
         content, headers = protocol.write(request, rows, wanted, outputs)
         headers += served.headers

@@ -56,7 +56,7 @@ class Application:
         served, status = None, 200
         try:
             if service.access is not None:
-                service.access.admit(request, _address(scope), "predict", route.model)
+                service.access.admit(request, scope.get("client"), "predict", route.model)
             body = await self._bodies.read(receive, request)
             served = service.served(route.model, version)
             content, headers = await service.predict(request, served, body)
@@ -75,7 +75,7 @@ class Application:
         request = request_of(scope, f"{self._prefix}{next(self._numbers):x}", protocol, "")
         try:
             if service.access is not None and not self._is_open(route):
-                service.access.admit(request, _address(scope), *(("predict",) if route is None else (scope_of(route), route.model)))
+                service.access.admit(request, scope.get("client"), *(("predict",) if route is None else (scope_of(route), route.model)))
             if route is None:
                 raise refused(404, "not_found", f"there is nothing at {path[:100]}: see /docs")
             if method != route.method and not (method == "HEAD" and route.method == "GET"):
@@ -109,11 +109,6 @@ class Application:
                 await self.service.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
-
-
-def _address(scope: Scope) -> str:
-    client = scope.get("client")
-    return client[0] if client else ""
 
 
 def _of_refusal(refusal: Refused, request: Request) -> tuple[int, bytes, Headers]:

@@ -56,12 +56,14 @@ class Bucket:
             return self._take(count, now)
 
     def _take(self, count: float, now: float) -> float:
-        cost, full_at = count / self.rate, self._cells[self._place]
-        full_at = max(full_at, now)
-        wait: float = full_at - now + min(self._full_s, cost) - self._full_s
+        cells, place, cost = self._cells, self._place, count / self.rate
+        used = cells[place] - now if cells[place] > now else 0.0
+        wait: float = used + cost - self._full_s
+        if cost > self._full_s:
+            wait = used
         if wait > SOON_S:
             return wait
-        self._cells[self._place] = full_at + cost
+        cells[place] = now + used + cost
         return 0.0
 
     def follow(self, other: Bucket) -> None:
