@@ -86,8 +86,12 @@ class Access:
             raise refused(403, "forbidden", f"the API key '{holder.name}' has not the scope '{scope}'")
         if model and holder.models is not None and model not in holder.models:
             raise refused(403, "forbidden", f"the API key '{holder.name}' is not good for the model '{model}'")
-        if holder.requests is not None:
-            holder.take(holder.requests, 1)
+        bucket = holder.requests
+        if bucket is not None:
+            if bucket.spare >= 1:
+                bucket.spare -= 1
+            else:
+                holder.take(bucket, 1)
         return holder
 
 

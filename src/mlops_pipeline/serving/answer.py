@@ -98,8 +98,11 @@ class Service:
         protocol = served.protocols[request.protocol]
         rows, wanted = protocol.read(request, body)
         holder = request.holder
-        if holder is not None and holder.rows is not None:
-            holder.take(holder.rows, rows.count)
+        if holder is not None and (bucket := holder.rows) is not None:
+            if bucket.spare >= rows.count:
+                bucket.spare -= rows.count
+            else:
+                holder.take(bucket, rows.count)
         outputs = await served.batcher.submit(rows, request.began)
         content, headers = protocol.write(request, rows, wanted, outputs)
         headers += served.headers

@@ -20,7 +20,7 @@ SLOT_BYTES = 24
 """Of one key: a part of its digest, and the moments of its two buckets, requests and rows."""
 BURST_S = 1.0
 AHEAD_S = 0.01
-"""What a worker takes ahead from a shared bucket, so that not every request waits for the lock: nothing at less than 100 a second."""
+"""What comes in so many seconds is taken ahead, for the requests that follow; nothing at less than 100 a second."""
 SOON_S = 1e-9
 """A wait that is none: what rounding leaves."""
 TRIES = 200
@@ -33,27 +33,34 @@ class Bucket:
     More than a full bucket holds is taken from a full one, and paid off afterwards; so no request is too large for ever.
     """
 
-    __slots__ = ("_ahead", "_cells", "_full_s", "_lock", "_place", "_spare", "rate")
+    __slots__ = ("_ahead", "_cells", "_full_s", "_lock", "_place", "rate", "spare")
 
     def __init__(self, rate: float, full_s: float = BURST_S, cells: Any = None, place: int = 0, lock: Lock | None = None) -> None:
         """``full_s``: how many seconds' worth a full bucket holds, though one at least."""
         self.rate = rate
         self._full_s = max(full_s, 1 / rate)
         self._cells, self._place, self._lock = array("d", [0.0]) if cells is None else cells, place, lock
-        self._ahead, self._spare = 0.0 if lock is None else float(int(rate * AHEAD_S)), 0.0
+        self._ahead, self.spare = float(int(rate * AHEAD_S)), 0.0
 
     def take(self, count: float, now: float) -> float:
-        """0 if ``count`` were there and are taken, else the seconds until they will be."""
-        if self._lock is None:
-            return self._take(count, now)
-        if self._spare >= count:
-            self._spare -= count
+        """0 if ``count`` were there and are taken, else the seconds until they will be. What is ``spare`` has been taken already."""
+        if self.spare >= count:
+            self.spare -= count
             return 0.0
+        if self._lock is None:
+            return self._take_ahead(count, now)
         with self._lock:
-            if self._ahead and not self._take(count + self._ahead, now):
-                self._spare += self._ahead
-                return 0.0
-            return self._take(count, now)
+            return self._take_ahead(count, now)
+
+    def _take_ahead(self, count: float, now: float) -> float:
+        needed, ahead = count - self.spare, self._ahead
+        if ahead and not self._take(needed + ahead, now):
+            self.spare = ahead
+            return 0.0
+        wait = self._take(needed, now)
+        if not wait:
+            self.spare = 0.0
+        return wait
 
     def _take(self, count: float, now: float) -> float:
         cells, place, cost = self._cells, self._place, count / self.rate
