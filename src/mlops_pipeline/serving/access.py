@@ -12,7 +12,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlops_pipeline.serving.holder import Holder, too_fast
 from mlops_pipeline.serving.problems import refused
@@ -30,7 +30,7 @@ ADDRESSES = 10_000
 """Addresses whose wrong keys are remembered, the latest."""
 PREFIX = 64
 """Bits of an IPv6 address that tell a client from another: the rest he chooses himself."""
-WRONG_KEYS = "wrong_keys"
+WRONG_KEYS: Final = "wrong_keys"
 """The reason of a refusal that the log is not told of each time: whoever tries keys would fill it."""
 _ASKS = ((b"www-authenticate", b"Bearer"),)
 

@@ -17,8 +17,10 @@ from mlops_pipeline.serving.problems import problem_details, refused
 from mlops_pipeline.serving.protocol import Headers, open_inference
 from mlops_pipeline.serving.request import JSON, PROBLEM, Receive, Request, Scope, Send, request_of
 from mlops_pipeline.serving.routes import OPEN, Route, routes_of, scope_of, without_version
+from mlops_pipeline.serving.sites import Sites
 
 if TYPE_CHECKING:
+    from mlops_pipeline.config.serving import Serving
     from mlops_pipeline.inference.faults import Refused
     from mlops_pipeline.serving.answer import Service
     from mlops_pipeline.serving.tracing import Tracing
@@ -34,8 +36,15 @@ class Application:
         self._numbers = itertools.count()
         self._prefix = f"{int(time.time()):08x}{os.urandom(5).hex()}"
         self._routes = routes_of(service.settings)
+        self._sites = Sites(service.settings)
+        self._use(service.settings)
         service.on_beat.append(self._bodies.give_up)
-        service.on_use.append(lambda settings: self._bodies.use(settings.limits))
+        service.on_use.append(self._use)
+
+    def _use(self, settings: Serving) -> None:
+        longest = settings.limits.id
+        self._longest_id = min(longest.characters, longest.most_bytes)
+        self._bodies.use(settings.limits)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The work of an ASGI scope. Not a coroutine itself, which would cost every request one more."""
@@ -51,12 +60,15 @@ class Application:
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send, route: Route, version: str | None) -> None:
         service = self.service
-        request = request_of(scope, f"{self._prefix}{next(self._numbers):x}", route.kind, route.model)
+        request = request_of(scope, f"{self._prefix}{next(self._numbers):x}", route.kind, route.model, self._longest_id)
         span = self.tracing.begin(request) if self.tracing is not None else None
         served, status = None, 200
         try:
+            self._sites.check(request, route.kind)
+            self._sites.check_post(request)
             if service.access is not None:
                 service.access.admit(request, scope.get("client"), "predict", route.model)
+            request.check_id(self._longest_id)
             body = await self._bodies.read(receive, request)
             served = service.served(route.model, version)
             content, headers = await service.predict(request, served, body)
@@ -72,8 +84,12 @@ class Application:
     async def _page(self, scope: Scope, send: Send, route: Route | None, version: str | None) -> None:
         service, path, method = self.service, scope["path"], scope["method"]
         protocol = "v2" if path == "/v2" or path.startswith("/v2/") else "pages"
-        request = request_of(scope, f"{self._prefix}{next(self._numbers):x}", protocol, "")
+        request = request_of(scope, f"{self._prefix}{next(self._numbers):x}", protocol, "", self._longest_id)
         try:
+            self._sites.check(request, "" if route is None else route.kind)
+            if method == "OPTIONS" and route is not None and self._sites.allows(request.origin):
+                await self._send(send, 200, b"", self._sites.preflight(), request)
+                return
             if service.access is not None and not self._is_open(route):
                 service.access.admit(request, scope.get("client"), *(("predict",) if route is None else (scope_of(route), route.model)))
             if route is None:
@@ -93,8 +109,10 @@ class Application:
 
     async def _send(self, send: Send, status: int, content: bytes, headers: Headers, request: Request, *, bodiless: bool = False) -> None:
         headers.append((b"content-length", b"%d" % len(content)))
+        if request.origin:
+            headers += self._sites.headers(request.origin)
         headers.append((b"x-request-id", request.request_id.encode()))
-        if self.service.draining:
+        if self.service.draining or request.expects:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if bodiless else content})

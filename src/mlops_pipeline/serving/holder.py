@@ -10,7 +10,7 @@ from mlops_pipeline.serving.problems import refused
 
 if TYPE_CHECKING:
     from mlops_pipeline.config.keys import Key
-    from mlops_pipeline.inference.faults import Refused
+    from mlops_pipeline.inference.faults import Reason, Refused
     from mlops_pipeline.serving.rates import Bucket, Rates
 
 
@@ -44,7 +44,7 @@ class Holder:
                 own.follow(other)
 
 
-def too_fast(reason: str, what: str, wait: float) -> Refused:
+def too_fast(reason: Reason, what: str, wait: float) -> Refused:
     """A refusal (429) that says after how many seconds to come again."""
     seconds = max(1, math.ceil(wait))
     return refused(429, reason, f"{what}: send again in {seconds} s", ((b"retry-after", b"%d" % seconds),))

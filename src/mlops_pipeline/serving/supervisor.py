@@ -47,7 +47,7 @@ def serve(settings: Serving, config: Path, reread: Reread | None = None) -> None
     """
     place = place_of(settings, config)
     context_of(settings, config)
-    listener = _listener(settings)
+    listeners = [_listener(settings, port) for port in (settings.port, settings.probe_port) if port is not None]
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logs.set_up(settings.log.format)
@@ -57,22 +57,23 @@ def serve(settings: Serving, config: Path, reread: Reread | None = None) -> None
             os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
         else:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        code = _supervise(settings, config, place, listener, reread)
+        code = _supervise(settings, config, place, listeners, reread)
     if code:
         sys.exit(code)
 
 
-def _listener(settings: Serving) -> socket.socket:
+def _listener(settings: Serving, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
+        listener.bind((settings.host, port))
         listener.listen(2048)
     except OSError as error:
         listener.close()
         raise PipelineError(
-            f"{settings.host}:{settings.port}: cannot listen there ({error.strerror}): stop what does, or give another --port"
+            f"{settings.host}:{port}: cannot listen there ({error.strerror}): stop what does, or give another "
+            f"{'--port' if port == settings.port else 'probe_port'}"
         ) from error
     address = listener.getsockname()[0]
     if not settings.is_guarded and not ipaddress.ip_address(address).is_loopback:
@@ -81,7 +82,7 @@ def _listener(settings: Serving) -> socket.socket:
     return listener
 
 
-def _supervise(settings: Serving, config: Path, place: Place, listener: socket.socket, reread: Reread | None) -> int:
+def _supervise(settings: Serving, config: Path, place: Place, listeners: list[socket.socket], reread: Reread | None) -> int:
     """Keep the workers at work until the server is told to stop; the exit code of one that could not start, or end, as it should."""
     context = _context()
     beats = context.Array("d", settings.workers, lock=False)
@@ -93,7 +94,7 @@ def _supervise(settings: Serving, config: Path, place: Place, listener: socket.s
 
     def start(number: int) -> BaseProcess:
         beats[number] = time.monotonic() + START_S
-        process = context.Process(target=_worker, args=(settings, config, place, number, listener, beats, os.getpid(), reread))
+        process = context.Process(target=_worker, args=(settings, config, place, number, listeners, beats, os.getpid(), reread))
         # A signal that comes before the worker knows what to do at it waits: the mask is inherited.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         try:
@@ -139,8 +140,9 @@ def _context() -> ForkContext | SpawnContext:
 
 def _bury(workers: set[int | None]) -> None:
     """Take note of ended processes that others left to this one, as they do to the first of a container."""
-    while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None and ended.si_pid not in workers:
-        os.waitpid(ended.si_pid, 0)
+    with suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None and ended.si_pid not in workers:
+            os.waitpid(ended.si_pid, 0)
 
 
 def _told(settings: Serving, config: Path, reread: Reread, workers: list[BaseProcess]) -> Serving:
@@ -179,7 +181,7 @@ def _worker(
     config: Path,
     place: Place,
     number: int,
-    listener: socket.socket,
+    listeners: list[socket.socket],
     beats: Any,
     parent: int,
     reread: Reread | None,
@@ -190,7 +192,7 @@ def _worker(
     _die_with(parent)
     with _figures(parent):
         try:
-            work(settings, config, place, number, listener, beats, reread)
+            work(settings, config, place, number, listeners, beats, reread)
         except PipelineError as error:
             print(f"error: {without_secrets(str(error))}", file=sys.stderr)
             sys.exit(USER_ERROR)

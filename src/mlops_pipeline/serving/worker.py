@@ -40,7 +40,7 @@ Reread = Callable[[], Serving]
 
 
 def work(
-    settings: Serving, config: Path, place: Place, number: int, listener: socket.socket, beats: Any, reread: Reread | None = None
+    settings: Serving, config: Path, place: Place, number: int, listeners: list[socket.socket], beats: Any, reread: Reread | None = None
 ) -> None:
     """One worker, from its models to its last answer."""
     environment.prepare()
@@ -55,8 +55,8 @@ def work(
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
     if number == 0:
-        _announce(settings, listener, first)
-    _run(settings, application, listener, None if first_tls is None else Tls(first_tls), reload)
+        _announce(settings, listeners, first)
+    _run(settings, application, listeners, None if first_tls is None else Tls(first_tls), reload)
     if application.service.lost:
         raise PipelineError(application.service.lost)
 
@@ -74,6 +74,7 @@ def assembled(
     from mlops_pipeline.serving.answer import Service, Workers
     from mlops_pipeline.serving.application import Application
     from mlops_pipeline.serving.metrics import Metrics
+    from mlops_pipeline.serving.models import lengths_of
     from mlops_pipeline.serving.rates import Rates
     from mlops_pipeline.serving.tracing import tracing
 
@@ -84,7 +85,7 @@ def assembled(
     service = Service(settings, metrics, workers, recorder, access, keys_of(settings, config) if settings.has_keys else None)
     first, watch = _models(settings, config, place, number, service)
     service.on_start.append(lambda: _begin(service, first, watch))
-    service.on_use.append(lambda settings: watch.limit(settings.limits.max_rows))
+    service.on_use.append(lambda settings: watch.limit(settings.limits.max_rows, lengths_of(settings.limits)))
     service.on_use.append(lambda settings: logs.set_up(settings.log.format))
     service.on_stop.append(watch.stop)
     if reload is not None:
@@ -111,7 +112,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
     import asyncio
 
     from mlops_pipeline.events import ModelLoaded, ModelRefused
-    from mlops_pipeline.serving.models import Options, Watch
+    from mlops_pipeline.serving.models import Options, Watch, lengths_of
     from mlops_pipeline.serving.source import Source
 
     loop: asyncio.AbstractEventLoop | None = None
@@ -153,6 +154,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
         reject_unseen=settings.unseen_categories == "reject",
         refuse_extra=settings.extra_columns == "refuse",
         max_rows=settings.limits.max_rows,
+        lengths=lengths_of(settings.limits),
         threads=settings.batching.threads,
     )
     watch = Watch(source, settings.models, options, poll_s=settings.registry.poll_s, on_loaded=on_loaded, on_failed=on_failed)
@@ -192,10 +194,10 @@ def _recorder(settings: Serving, place: Place, number: int) -> Callable[[Any], A
     return lambda loop: Recorder(store, loop, durable=record.mode == "durable", loss_ms=record.loss_ms, max_bytes=int(record.max_mb * 1e6))
 
 
-def _run(settings: Serving, application: Application, listener: socket.socket, tls: Tls | None, reload: Reload) -> None:
+def _run(settings: Serving, application: Application, listeners: list[socket.socket], tls: Tls | None, reload: Reload) -> None:
     import uvicorn
 
-    from mlops_pipeline.serving.connection import Connection
+    from mlops_pipeline.serving import connection
 
     class Server(uvicorn.Server):
         """uvicorn's server, which at SIGTERM first says that it is not ready, and takes requests for a while still."""
@@ -215,11 +217,14 @@ def _run(settings: Serving, application: Application, listener: socket.socket, t
                 self.should_exit = True
             return await super().on_tick(counter)
 
+    limits, metrics = settings.limits, application.service.metrics
+    among = connection.Connections(limits, limits.connections, metrics)
+    probes = connection.Connections(limits, connection.PROBE_CONNECTIONS, metrics, probes_only=True)
+    protocol: Any = partial(connection.Connection, among=among, probes=probes, probe_port=settings.probe_port)
     config = uvicorn.Config(
         application,
-        loop="uvloop",
-        http=Connection,
-        limit_concurrency=settings.limits.connections,
+        loop=f"{connection.__name__}:Loop",
+        http=protocol,
         ws="none",
         lifespan="on",
         interface="asgi3",
@@ -227,19 +232,19 @@ def _run(settings: Serving, application: Application, listener: socket.socket, t
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.stop_s)),
     )
     config.load()
     if tls is not None:
         config.ssl, reload.tls = tls.listening, tls
-    application.service.on_use.append(lambda settings: setattr(config, "limit_concurrency", settings.limits.connections))
-    Server(config).run(sockets=[listener])
+    application.service.on_use.append(lambda settings: among.use(settings.limits, settings.limits.connections))
+    application.service.on_use.append(lambda settings: probes.use(settings.limits, connection.PROBE_CONNECTIONS))
+    Server(config).run(sockets=listeners)
 
 
-def _announce(settings: Serving, listener: socket.socket, first: dict[str, Loaded]) -> None:
+def _announce(settings: Serving, listeners: list[socket.socket], first: dict[str, Loaded]) -> None:
     scheme = "https" if settings.tls else "http"
-    host, port = listener.getsockname()[:2]
+    host, port = listeners[0].getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     models = ", ".join(f"{name} (version {loaded.version or '–'}, {loaded.engine.name})" for name, loaded in first.items())
     print(f"serving {models} on {scheme}://{shown}:{port}  (page: /, API: /docs, Ctrl+C stops)", file=sys.stderr, flush=True)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.contract.evaluation import FILE, SWITCHED_OFF, Evaluation
+from mlops_pipeline.contract.reference import FILE as REFERENCE
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.task import PROBABILITY, free_names, has_classes
 from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json, write_text
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
-    """Write ``models/artifacts/evaluation`` (predictions, plots, report, ONNX twin) and ``metrics.json``; add them to the run."""
+    """Write ``models/artifacts/evaluation`` (predictions, plots, report, ONNX twin, what later rows are compared with) and
+    ``metrics.json``; add them to the run.
+    """
     import polars as pl
 
     from mlops_pipeline.modelling.against_champion import compare
@@ -39,6 +42,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     from mlops_pipeline.modelling.frame import model_input
     from mlops_pipeline.modelling.plots import draw_all
     from mlops_pipeline.modelling.report import report, table_of
+    from mlops_pipeline.modelling.summary import summary_of
 
     settings = as_validated(settings, layout.columns)
     tracking = Tracking(settings, layout).open()
@@ -71,8 +75,14 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
             twins=twins,
         )
         _write_predictions(folder / "predictions.parquet", test, ours, classes, settings)
-        draw_all(folder, ours, [str(c) for c in contract.answers], *map(to_builtins, (evaluation.calibration, important)))
+        is_private = data.columns[data.target].private
+        draw_all(
+            folder, ours, [str(c) for c in contract.answers], *map(to_builtins, (evaluation.calibration, important)), points=not is_private
+        )
         write_json(folder / FILE, evaluation.as_json())
+        with console.status("summing the rows up"):
+            summary = summary_of(contract, pl.read_parquet(layout.train, glob=False), test, ours, evaluation)
+        (folder / REFERENCE).write_bytes(summary.encoded())
         write_text(folder / "report.html", report(settings, contract, evaluation, folder, None))
     write_json(layout.metrics, flat(evaluation))
     run_id = tracking.record_training(contract, None)
@@ -102,7 +112,10 @@ def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classe
     outputs = ours.predicted.reshape(len(ours.predicted), -1)
     wanted = [f"{PROBABILITY}{name}" for name in classes] or ["predicted"]
     names = free_names(wanted, [settings.dataset.target])
-    columns = [test[settings.dataset.target], *(pl.Series(name, outputs[:, k]) for k, name in enumerate(names))]
+    truth = test[settings.dataset.target]
+    if settings.dataset.columns[truth.name].private:
+        truth = truth.clear(len(truth))
+    columns = [truth, *(pl.Series(name, outputs[:, k]) for k, name in enumerate(names))]
     pl.DataFrame(columns).write_parquet(path, compression="zstd")
 
 

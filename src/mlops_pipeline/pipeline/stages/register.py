@@ -15,6 +15,7 @@ import msgspec
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.evaluation import FILE as EVALUATION
 from mlops_pipeline.contract.evaluation import AgainstChampion, Evaluation
+from mlops_pipeline.contract.reference import FILE as REFERENCE
 from mlops_pipeline.contract.spec import FILE, Card, Contract
 from mlops_pipeline.events import ChampionChanged, GateDecided, Judged, Listener, ignored
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
@@ -124,12 +125,13 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
 
 
 def _assembled(layout: Layout, training: Contract, folder: Path) -> Path:
-    """The version's own folder: the MLflow model, its twin, what it was trained and judged on, and expected outputs."""
+    """The version's own folder: the MLflow model, its twin, what it was trained and judged on, in short too, and expected outputs."""
     shutil.copytree(layout.model, folder)
     for form in formats_in(layout.evaluation):
         shutil.copytree(folder_of(form, layout.evaluation), folder_of(form, folder))
     write_json(folder / FILE, training.as_json())
     shutil.copy(layout.evaluation / EVALUATION, folder / EVALUATION)
+    shutil.copy(layout.evaluation / REFERENCE, folder / REFERENCE)
     write_trained_rows(folder, training, layout.train)
     _expect(folder)
     return folder

@@ -1,0 +1,140 @@
+"""What a model's own rows looked like: written beside a version, so that what is seen later is compared without its training data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from mlops_pipeline.contract.evaluation import Interval
+from mlops_pipeline.contract.spec import Unreadable
+from mlops_pipeline.contract.task import TaskName
+
+FORMAT = 1
+"""The summary's version."""
+
+FILE = "monitoring_reference.json"
+
+Kind = Literal["number", "category", "other"]
+"""How a column is compared: by its distribution, by its levels, or by its missing values alone."""
+
+
+class Bins(msgspec.Struct, frozen=True):
+    """A distribution: how many values lie in each bin, whose upper edges (inclusive, rising) these are; the last bin has none.
+
+    ``counts`` has one more than ``edges``. ``below`` and ``above``: by how much, in the mean over all values, they lie beneath
+    the first edge and over the last. ``exact``: every value is an edge.
+    """
+
+    edges: list[float]
+    counts: list[int]
+    mean: float = 0.0
+    deviation: float = 0.0
+    below: float = 0.0
+    above: float = 0.0
+    exact: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Values that are there."""
+        return sum(self.counts)
+
+
+class Levels(msgspec.Struct, frozen=True):
+    """How many rows hold each category, and how many one that is not listed, since too few rows hold it (``unlisted`` categories)."""
+
+    counts: dict[str, int]
+    rest: int = 0
+    unlisted: int = 0
+    once: int = 0
+    """Listed categories of a single row: about so many rows, of as many new ones, will hold one that is new (Good 1953)."""
+
+    @property
+    def rows(self) -> int:
+        """Values that are there."""
+        return sum(self.counts.values()) + self.rest
+
+
+class ColumnSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of the model's rows. A private one tells no value that fewer than five rows hold, and no least and largest."""
+
+    kind: Kind
+    nulls: int = 0
+    bins: Bins | None = None
+    levels: Levels | None = None
+    least: float | None = None
+    largest: float | None = None
+    private: bool = False
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """A map from what a model says to what is seen then, straight between its points."""
+
+    said: list[float]
+    seen: list[float]
+
+
+class Losses(msgspec.Struct, frozen=True):
+    """LightGBM models (as its text) of a value's absolute and squared error, by the columns and the prediction."""
+
+    absolute: str
+    squared: str
+
+
+class Reference(msgspec.Struct, frozen=True, kw_only=True):
+    """A version's summary: its columns over the rows it was fitted on, its outputs and their quality over rows that were held out."""
+
+    format: int = 0
+    task: TaskName
+    classes: list[Any] = []
+    """In the order of the model's outputs, as the table holds them; empty for regression."""
+    labels: list[Any] = []
+    """The same as their owner wrote them; empty where that is the same."""
+    positive: int = 1
+    """The place of the class that a binary metric is of."""
+    model_sha256: str = ""
+    """Of the fit that was judged: scores, calibration and quality are its own."""
+    rows: int
+    """Rows of the columns."""
+    columns: dict[str, ColumnSummary]
+    held_out: int = 0
+    """Rows of what follows; 0 where none were at hand: then quality and scores are unknown."""
+    scores: dict[str, Bins] = {}
+    """Of the positive class's probability, under its place, or of the value, under ``prediction``; of several classes none."""
+    answers: list[int] = []
+    """How often each class was the likeliest."""
+    truths: list[int] = []
+    """How often each class was seen."""
+    metric: str = ""
+    quality: dict[str, Interval] = {}
+    calibration: dict[str, Curve] = {}
+    """By the place of a class (of two the positive one alone): from its probability to the share of rows that were of it."""
+    calibration_error: float | None = None
+    losses: Losses | None = None
+    """For regression: what its error will be."""
+
+    @property
+    def names(self) -> list[str]:
+        """The columns, in the model's order."""
+        return list(self.columns)
+
+    @property
+    def answered(self) -> Sequence[Any]:
+        """The classes as every way of prediction says them."""
+        return self.labels or self.classes
+
+    def encoded(self) -> bytes:
+        """The content of its file."""
+        return msgspec.json.encode(self)
+
+
+def decoded(content: bytes) -> Reference:
+    """Read a summary; raises :class:`Unreadable`."""
+    try:
+        reference = msgspec.json.decode(content, type=Reference)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(f"is no summary of a model's rows ({error})") from error
+    if reference.format > FORMAT:
+        raise Unreadable(f"has the format {reference.format}, newer than {FORMAT}: install a newer mlops-pipeline")
+    return reference

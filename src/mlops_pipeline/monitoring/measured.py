@@ -1,0 +1,123 @@
+"""What one window of rows is beside a version's reference: figures by flat names, and the columns behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+Figure = float | None
+"""A number, or None where it could not be measured."""
+
+
+LEAST_ROWS = 30
+"""Of fewer rows nothing is called drift."""
+LEAST_EFFECT = 0.1
+"""Normed Wasserstein distance of numbers, Jensen-Shannon distance of categories: what Evidently's limits are too."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a window, as the record holds them.
+
+    ``features`` are the model's columns (others mean nothing; a missing one is null in every row). ``scores`` are what the model said:
+    class probabilities, (rows, classes), or values, (rows,). ``labels``: what came of it, null where it is not known yet, classes as the
+    table or their owner writes them. ``moments``: when, as dates, moments, or whole numbers of days.
+    """
+
+    features: pl.DataFrame
+    scores: np.ndarray | None = None
+    labels: pl.Series | None = None
+    moments: pl.Series | None = None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """From when on something is called drift: significance over all columns (Benjamini-Hochberg), and an effect, both."""
+
+    significance: float = 0.01
+    effect: float = LEAST_EFFECT
+    share_effect: float = 0.2
+    """Cohen's h between two shares, of missing values say; 0.2 is small: 0 to 1 %, or 20 to 29 %."""
+    least_rows: int = LEAST_ROWS
+    least_labels: int = 100
+    """The same of rows with a label, for quality and the probe."""
+    confidence: float = 0.95
+    resamples: int = 200
+    slices: tuple[str, ...] = ()
+    """Columns by whose values quality is told too."""
+    least_slice_rows: int = 100
+    seed: int = 42
+
+
+class ColumnDrift(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of a window beside the reference. ``p`` is of the Kolmogorov-Smirnov or the chi-squared test."""
+
+    name: str
+    kind: str
+    statistics: dict[str, float] = {}
+    """``wasserstein``, ``jensen_shannon``, ``psi``, ``ks``, ``chi_squared``: those of its kind."""
+    p: Figure = None
+    p_adjusted: Figure = None
+    effect: Figure = None
+    drifted: bool = False
+    reasons: tuple[str, ...] = ()
+    """Why: ``distribution``, ``missing``, ``new_categories``, ``out_of_bounds``."""
+    missing: float = 0.0
+    missing_before: float = 0.0
+    new_categories: Figure = None
+    """Share of rows with a category that training had not, or in too few rows to be listed."""
+    new_categories_before: Figure = None
+    out_of_bounds: Figure = None
+    """Share of rows beyond the column's bounds, or what training saw by a quarter of its range."""
+
+
+class SliceQuality(msgspec.Struct, frozen=True, kw_only=True):
+    """The metric on the labelled rows with one value of one column."""
+
+    column: str
+    value: str
+    rows: int
+    metric: Figure = None
+    low: Figure = None
+    high: Figure = None
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """One window: ``enough`` rows to say anything of, or ``why`` not.
+
+    ``figures``: ``rows``, ``labels``, ``refused.share``; ``drift.columns``, ``drift.share``, ``drift.score`` (the effect, of the
+    predictions) and ``drift.score.detected`` (0 or 1); ``missing.share`` (by how much it has grown), ``new_categories.share`` (likewise)
+    and ``out_of_bounds.share``, each the largest over columns; ``quality.METRIC`` with ``.low`` and ``.high``; ``estimated.METRIC``, and
+    with ``.error`` the estimate less the truth on the labelled rows; ``calibration.error``; ``probe.gain`` with ``.low`` and
+    ``.high``; ``domain.auc``.
+    Each is None where it was not measured.
+    """
+
+    rows: int
+    labels: int = 0
+    enough: bool = True
+    why: str = ""
+    figures: dict[str, Figure] = {}
+    columns: tuple[ColumnDrift, ...] = ()
+    slices: tuple[SliceQuality, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def drifted(self) -> tuple[ColumnDrift, ...]:
+        """The columns that drifted, the strongest first."""
+        return tuple(sorted((column for column in self.columns if column.drifted), key=lambda column: -(column.effect or 0.0)))
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values, to be kept; :func:`measured_of` reads them back."""
+        content: dict[str, Any] = msgspec.to_builtins(self)
+        return content
+
+
+def measured_of(content: dict[str, Any]) -> Measured:
+    """The same from plain values."""
+    return msgspec.convert(content, Measured)
