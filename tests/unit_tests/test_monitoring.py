@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.drawing import MAX_BARS, Sample, bars_of
-from mlops_pipeline.monitoring.drift import Drift, drift_of
+from mlops_pipeline.monitoring.drift import Drift, decided, drift_of
 from mlops_pipeline.monitoring.figures import ColumnFigures, Figures, quantile_of
 from mlops_pipeline.monitoring.labelled import Outcomes, outcomes
 from mlops_pipeline.monitoring.pairs import Pair, as_table, labels, pairs
@@ -194,7 +195,7 @@ def test_a_category_whose_values_are_all_new_has_drifted_however_many_they_are(r
     few, identifiers = pl.Series(["a", "b", "c", "d", "e"] * (rows // 5)), pl.Series([f"id {i}" for i in range(rows)])
     exploded = pair_of("a", few, identifiers)
     assert exploded.kind == "category"
-    drift = drift_of(exploded)
+    (drift,) = decided([drift_of(exploded)], rows)
     assert drift is not None
     assert drift.detected
     assert pair_of("a", identifiers, few).kind == "text", "what the reference cannot tell is not compared"
@@ -203,13 +204,29 @@ def test_a_category_whose_values_are_all_new_has_drifted_however_many_they_are(r
 @pytest.mark.parametrize("values", [[1.5, 2.5, 3.5, 1.5], ["a", "b", "a", "b"], [True, False, True, False]])
 @pytest.mark.parametrize("dtype", [pl.Null, pl.String])
 def test_a_column_that_lost_every_value_counts_as_drifted(values: list[Any], dtype: type[pl.DataType]) -> None:
-    reference = pl.DataFrame({"steady": [1.0, 2.0, 3.0, 4.0], "lost": values})
+    reference = pl.DataFrame({"steady": [1.0, 2.0, 3.0, 4.0] * 10, "lost": values * 10})
     with pytest.warns(UserWarning, match="^lost: no value in the current data: counts as drifted$"):
         report = create_model_monitoring_report(reference, reference.with_columns(lost=pl.lit(None, dtype)))
     assert report.summary["drifted_columns"] == ["lost"]
     assert report.summary["share_of_drifted_columns"] == 0.5
     assert report.has_drifted
     assert "share of values lost" in report.get_html_str()
+
+
+def test_a_few_rows_of_the_same_table_have_not_drifted_and_the_report_says_why() -> None:
+    random = np.random.default_rng(0)
+    table = pl.DataFrame({f"feature_{k}": random.normal(size=3000) for k in range(12)} | {"kind": random.choice(list("abc"), 3000)})
+    with pytest.warns(
+        UserWarning, match=r"^too few rows \(20; 30 are the least\): feature_\d+, .*: beyond the limit, and not called drifted$"
+    ):
+        few = create_model_monitoring_report(table, table.sample(20, seed=1))
+    assert few.summary["drifted_columns"] == []
+    with pytest.warns(UserWarning, match="may be chance or too little: not called drifted$"):
+        more = create_model_monitoring_report(table, table.sample(60, seed=1))
+    assert more.summary["drifted_columns"] == []
+    moved = table.sample(60, seed=1).with_columns(pl.col("feature_3") + 1.5)
+    with pytest.warns(UserWarning, match="not called drifted$"):
+        assert create_model_monitoring_report(table, moved).summary["drifted_columns"] == ["feature_3"]
 
 
 def test_a_lost_column_stands_before_all_others() -> None:
@@ -328,7 +345,7 @@ def test_a_picture_of_many_rows_is_drawn_from_the_same_sample_each_time() -> Non
 
 def figures_with(*detected: bool | None, share: float = 0.5) -> Figures:
     pair = Pair("a", "number", pl.Series([1.0]), pl.Series([1.0]))
-    drifts = [None if found is None else Drift("Wasserstein distance (normed)", 0.3 if found else 0.0, 0.1, found) for found in detected]
+    drifts = [None if found is None else Drift("normed", 0.3 if found else 0.0, 0.1, found, detected=found) for found in detected]
     return Figures(tuple(ColumnFigures(pair, drift) for drift in drifts), (1, 1), share, None)
 
 

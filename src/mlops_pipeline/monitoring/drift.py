@@ -1,24 +1,42 @@
-"""Drift of one column: a score by Evidently's own tests, over all rows."""
+"""Drift of columns: a score by Evidently's own tests, over all rows, and whether chance alone would make as much of it."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from mlops_pipeline.monitoring.measured import LEAST_EFFECT, LEAST_ROWS
 from mlops_pipeline.monitoring.pairs import Pair
+from mlops_pipeline.monitoring.statistics import LEAST_DEVIATION, adjusted, chi_squared, jensen_shannon, kolmogorov_smirnov_of, share_p
+
+SIGNIFICANCE = 0.05
+FEW_VALUES = 5
+"""Numbers of so few values (among the first rows) are tested as categories."""
+DISTINCT_ROWS = 1000
 
 LOST = "share of values lost"
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What a test says of one column. A p-value shows drift when it is small, a distance when it is large."""
+    """What a test says of one column. A p-value shows drift when it is small, a distance when it is large.
+
+    ``beyond``: whether the score is beyond its threshold. ``p`` is of the Kolmogorov-Smirnov or the chi-squared test, ``p_adjusted``
+    corrected for all columns (NaN as long as it is not); ``detected`` needs both, and an effect.
+    """
 
     method: str
     score: float
     threshold: float
-    detected: bool
+    beyond: bool
+    p: float = math.nan
+    effect: float = math.inf
+    p_adjusted: float = math.nan
+    detected: bool = False
 
     @property
     def strength(self) -> float:
@@ -43,14 +61,57 @@ def drift_of(pair: Pair) -> Drift | None:
         return None
     if pair.is_lost:
         # No test takes an empty side, yet no column has moved further than one that is gone: it counts.
-        return Drift(LOST, 1.0, 1.0, detected=True)
+        before, now = pair.reference.null_count(), pair.current.null_count()
+        return Drift(LOST, 1.0, 1.0, beyond=True, p=share_p(before, len(pair.reference), now, len(pair.current)))
     kind = ColumnType.Numerical if pair.kind == "number" else ColumnType.Categorical
     reference, current = _numbers(pair) if pair.kind == "number" else _codes(pair)
     if not len(reference):
         return None
     test = get_stattest(reference, current, kind, None)
     said = test(reference, current, kind, None)
-    return Drift(test.display_name, float(said.drift_score), float(said.actual_threshold), bool(said.drifted))
+    found = Drift(test.display_name, float(said.drift_score), float(said.actual_threshold), bool(said.drifted))
+    sides = reference.to_numpy(), current.to_numpy()
+    counted = pair.kind == "category" or len(np.unique(sides[0][:DISTINCT_ROWS])) <= FEW_VALUES
+    # A distance beyond its limit is an effect already.
+    return replace(found, p=_p_value(*sides, counted), effect=_effect(*sides, counted) if found.is_p_value else math.inf)
+
+
+def decided(drifts: Sequence[Drift | None], rows: int) -> list[Drift | None]:
+    """Which columns drifted: beyond the limit, by more than chance makes of so many columns, and in rows enough to tell."""
+    corrected = adjusted([math.nan if drift is None else drift.p for drift in drifts])
+    return [
+        None
+        if drift is None
+        else replace(
+            drift,
+            p_adjusted=float(p),
+            detected=drift.beyond and rows >= LEAST_ROWS and bool(p < SIGNIFICANCE) and drift.effect > LEAST_EFFECT,
+        )
+        for drift, p in zip(drifts, corrected, strict=True)
+    ]
+
+
+def _p_value(reference: Any, current: Any, counted: bool) -> float:
+    """Of the Kolmogorov-Smirnov test, or, where values are counted, of the chi-squared one."""
+    if not counted:
+        return kolmogorov_smirnov_of(reference, current)[1]
+    p = chi_squared(*_counts(reference, current))[1]
+    return 1.0 if math.isnan(p) else p
+
+
+def _effect(reference: Any, current: Any, counted: bool) -> float:
+    """A Jensen-Shannon or a normed Wasserstein distance."""
+    from scipy.stats import wasserstein_distance
+
+    if counted:
+        return jensen_shannon(*_counts(reference, current))
+    return float(wasserstein_distance(reference, current)) / max(float(np.std(reference)), LEAST_DEVIATION)
+
+
+def _counts(reference: Any, current: Any) -> tuple[Any, Any]:
+    values, places = np.unique(np.concatenate([reference, current]), return_inverse=True)
+    before, now = (np.bincount(side, minlength=len(values)) for side in np.split(places, [len(reference)]))
+    return before, now
 
 
 def _numbers(pair: Pair) -> tuple[Any, Any]:

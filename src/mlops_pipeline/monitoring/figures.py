@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.monitoring.drift import LOST, Drift, drift_of
+from mlops_pipeline.monitoring.drift import LOST, Drift, decided, drift_of
+from mlops_pipeline.monitoring.measured import LEAST_ROWS
 from mlops_pipeline.monitoring.pairs import Pair, listed
 
 if TYPE_CHECKING:
@@ -97,24 +98,38 @@ def figures_of(
     advance: Callable[[], object],
 ) -> Figures:
     """Score every column, calling ``advance`` after each; which ones have no usual score is added to ``said``."""
-    columns = []
+    drifts = []
     for pair in pairs:
         # What came of a prediction is known later than the prediction: a target that is not there yet has not drifted.
         awaited = pair.name == target and pair.is_lost
-        columns.append(ColumnFigures(pair, None if awaited else drift_of(pair)))
+        drifts.append(None if awaited else drift_of(pair))
         advance()
+    columns = [ColumnFigures(pair, drift) for pair, drift in zip(pairs, decided(drifts, min(rows)), strict=True)]
     said += _unusual(columns)
+    said += _by_chance(columns, min(rows))
     return Figures(tuple(columns), rows, drift_share, quantile)
 
 
 def _unusual(columns: list[ColumnFigures]) -> list[str]:
     unscored = [column for column in columns if column.pair.is_comparable and column.drift is None]
     found = {
-        "no value in the current data: counts as drifted": [c for c in columns if c.drift is not None and c.drift.method == LOST],
+        "no value in the current data: counts as drifted": [
+            c for c in columns if c.drift is not None and c.drift.method == LOST and c.drift.detected
+        ],
         "no value in the current data yet: not counted in the drift": [c for c in unscored if c.pair.is_lost],
         "no value in the reference: not counted in the drift": [c for c in unscored if not c.pair.is_lost],
     }
     return [f"{listed([column.pair.name for column in those])}: {why}" for why, those in found.items() if those]
+
+
+def _by_chance(columns: list[ColumnFigures], rows: int) -> list[str]:
+    """Why columns beyond their limit have not drifted all the same."""
+    beyond = [column.pair.name for column in columns if column.drift is not None and column.drift.beyond and not column.drift.detected]
+    if not beyond:
+        return []
+    if rows < LEAST_ROWS:
+        return [f"too few rows ({rows:,}; {LEAST_ROWS} are the least): {listed(beyond)}: beyond the limit, and not called drifted"]
+    return [f"{listed(beyond)}: beyond the limit, but among {len(columns)} columns that may be chance or too little: not called drifted"]
 
 
 def quantile_of(
@@ -157,5 +172,11 @@ def _column(column: ColumnFigures) -> dict[str, Any]:
         "missing_share": {"reference": shares[0], "current": shares[1]},
         "drift": None
         if drift is None
-        else {"method": drift.method, "score": drift.score, "threshold": drift.threshold, "detected": drift.detected},
+        else {
+            "method": drift.method,
+            "score": drift.score,
+            "threshold": drift.threshold,
+            "p_adjusted": drift.p_adjusted,
+            "detected": drift.detected,
+        },
     }

@@ -15,6 +15,12 @@ Figure = float | None
 """A number, or None where it could not be measured."""
 
 
+LEAST_ROWS = 30
+"""Of fewer rows nothing is called drift."""
+LEAST_EFFECT = 0.1
+"""Normed Wasserstein distance of numbers, Jensen-Shannon distance of categories: what Evidently's limits are too."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Some rows of a window, as the record holds them.
@@ -34,12 +40,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """From when on something is called drift: significance over all columns (Benjamini-Hochberg), and an effect, both."""
 
     significance: float = 0.01
-    effect: float = 0.1
-    """Normed Wasserstein distance of numbers, Jensen-Shannon distance of categories."""
+    effect: float = LEAST_EFFECT
     share_effect: float = 0.2
     """Cohen's h between two shares, of missing values say; 0.2 is small: 0 to 1 %, or 20 to 29 %."""
-    least_rows: int = 100
-    """A window of fewer rows raises nothing."""
+    least_rows: int = LEAST_ROWS
     least_labels: int = 100
     """The same of rows with a label, for quality and the probe."""
     confidence: float = 0.95

@@ -52,6 +52,14 @@ def kolmogorov_smirnov(before: Counts, counts: Counts) -> tuple[float, float]:
     return distance, float(np.clip(kstwo.sf(distance, max(round(n * m / (n + m)), 1)), 0, 1))
 
 
+def kolmogorov_smirnov_of(before: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The same of the values themselves."""
+    places = np.unique(np.concatenate([before, values]))
+    upto = [np.searchsorted(np.sort(side), places, side="right") for side in (before, values)]
+    first, second = (np.diff(side, prepend=0) for side in upto)
+    return kolmogorov_smirnov(first, second)
+
+
 def chi_squared(before: Counts, counts: Counts) -> tuple[float, float]:
     """Pearson's statistic of two rows of counts, and its p-value; thin cells count as one."""
     from scipy.special import chdtrc
