@@ -17,9 +17,8 @@ from mlops_pipeline.errors import PipelineError, one_line, without_secrets
 
 def log(alert: Alert) -> None:
     """A line on standard error."""
-    print(
-        f"{moment(alert.ended or alert.began)} {alert.severity} {alert.head}: {alert.text}{_by_the_way(alert)}", file=sys.stderr, flush=True
-    )
+    line = f"{moment(alert.ended or alert.began)} {alert.severity} {alert.head}: {alert.text}{_by_the_way(alert)}"
+    print(" ".join(line.split()), file=sys.stderr, flush=True)
 
 
 def webhook(alert: Alert, settings: Webhook) -> None:
