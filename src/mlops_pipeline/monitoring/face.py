@@ -12,23 +12,13 @@ from typing import TYPE_CHECKING
 from mlops_pipeline.config.dataset import given_of_source
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import (
-    AlertFired,
-    AlertResolved,
-    Event,
-    Listener,
-    RetrainingDecided,
-    RetrainingEnded,
-    WindowCounted,
-    current_user,
-    kept_for,
-)
-from mlops_pipeline.lines import Words
+from mlops_pipeline.events import Listener, current_user, kept_for
+from mlops_pipeline.lines import Words, shown_on
 from mlops_pipeline.monitoring.job import Ran, run
 from mlops_pipeline.monitoring.judging import STOP
 from mlops_pipeline.monitoring.labels import add_labels
 from mlops_pipeline.monitoring.state import State
-from mlops_pipeline.monitoring.status import as_json, lines, span
+from mlops_pipeline.monitoring.status import as_json, lines
 from mlops_pipeline.monitoring.watched import Watched, watched
 
 if TYPE_CHECKING:
@@ -157,31 +147,7 @@ def _check_as_of(as_of: str | None) -> None:
 
 
 def _listener(watch: Watched, console: Console) -> Listener:
-    def show(event: Event) -> None:
-        for words in _words(event):
-            console.print(_text(words))
-
-    return kept_for(watch.pipeline, watch.layout, show)
-
-
-def _words(event: Event) -> list[list[Words]]:
-    match event:
-        case WindowCounted():
-            labels = f", {event.labels:,} with labels" if event.labels else ""
-            what = f"{span(event.since.timestamp(), event.until.timestamp())}: {event.rows:,} rows{labels}"
-            return [
-                [Words("window     ", "bold"), Words(f"{event.model} {event.version} {what}{', counted again' if event.again else ''}")]
-            ]
-        case AlertResolved():
-            return [[Words("resolved   ", "green"), Words(f"{event.rule}: {event.text}")]]
-        case AlertFired():
-            return [[Words("alert      ", "red"), Words(f"{event.severity} {event.rule}: {event.text}")]]
-        case RetrainingDecided():
-            said = f"{event.rule} asks for a training" + (f" as of {event.as_of}" if event.as_of else "")
-            return [[Words("training   ", "bold"), Words(f"{said}{f': held back, {event.held_back}' if event.held_back else ''}")]]
-        case RetrainingEnded():
-            return [[Words("training   ", "bold"), Words(event.outcome, "" if event.succeeded else "red")]]
-    return []
+    return kept_for(watch.pipeline, watch.layout, shown_on(console))
 
 
 def _told(console: Console, done: Ran) -> None:

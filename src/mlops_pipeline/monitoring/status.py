@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from mlops_pipeline.lines import Words
+from mlops_pipeline.lines import Words, span
 from mlops_pipeline.monitoring.judging import held_back
 from mlops_pipeline.monitoring.rules import shown
 from mlops_pipeline.monitoring.state import State, Window
@@ -16,8 +16,6 @@ from mlops_pipeline.monitoring.watched import Watched
 Line = list[Words]
 MOST_ALERTS = 3
 MOST_COLUMNS = 4
-SHORT_S = 600
-"""A window as short as this is told to the second."""
 
 
 def status(watch: Watched, state: State) -> dict[str, Any]:
@@ -94,7 +92,7 @@ def _of_model(model: str, found: dict[str, Any], metric: str) -> list[Line]:
     if last is None:
         return [_line(model, "no window has ended yet: `mlops monitor run --close` ends one now")]
     figures = last["figures"]
-    head = f"version {last['version'] or '?'}, {found['windows']} windows, the last {span(last['since'], last['until'])}"
+    head = f"version {last['version'] or '?'}, {found['windows']} windows, the last {_span(last)}"
     rows = f"{figures['rows']:,.0f} rows in {figures['requests']:,.0f} requests"
     if figures.get("refused.share"):
         rows += f", {figures['refused.share']:.1%} refused"
@@ -106,7 +104,7 @@ def _of_model(model: str, found: dict[str, Any], metric: str) -> list[Line]:
         values = judged["figures"]
         said = f"{metric} {shown(values[f'quality.{metric}'])}" + _interval(values, f"quality.{metric}")
         said += f", {shown(before)} in the held-out rows" if before is not None else ""
-        when = "" if judged["until"] == last["until"] else f" (window of {span(judged['since'], judged['until'])})"
+        when = "" if judged["until"] == last["until"] else f" (window of {_span(judged)})"
         told.append(_line("quality", f"{said}; {values['labels.share']:.0%} of the rows have labels{when}"))
         if values.get("probe.gain") is not None:
             told.append(_line("probe", f"retraining would gain {shown(values['probe.gain'])}{_interval(values, 'probe.gain')}"))
@@ -151,14 +149,8 @@ def _interval(values: dict[str, Any], name: str) -> str:
     return "" if low is None or high is None else f" ({shown(low)} to {shown(high)})"
 
 
-def span(since: float, until: float) -> str:
-    """From when until when, in UTC."""
-    first, last = (datetime.fromtimestamp(moment, UTC) for moment in (since, until))
-    if first.date() == last.date():
-        clock = "%H:%M" if until - since >= SHORT_S else "%H:%M:%S"
-        return f"{first:%Y-%m-%d} {first:{clock}} to {last:{clock}}"
-    is_days = first.time() == last.time() and (first.hour, first.minute, first.second) == (0, 0, 0)
-    return f"{first:%Y-%m-%d} to {last:%Y-%m-%d}" if is_days else f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
+def _span(window: dict[str, Any]) -> str:
+    return span(*(datetime.fromtimestamp(window[end], UTC) for end in ("since", "until")))
 
 
 def _line(name: str, text: str, style: str = "") -> Line:
