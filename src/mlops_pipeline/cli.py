@@ -696,6 +696,18 @@ def add_labels(
     take_labels(terminal.opened(), config, source, given or [], target)
 
 
+@monitor.command("reference")
+def monitor_reference(
+    version: Annotated[int | None, typer.Option(help="default: the champion")] = None,
+    config: Config = None,
+) -> None:
+    """Write the summary of a version's rows that later rows are compared with, if it was registered without one."""
+    from mlops_pipeline.monitoring.reference import write_reference
+
+    settings, layout, console = _opened(config)
+    write_reference(settings, layout, version, console)
+
+
 def _without(settings: Settings, layout: Layout, model: Path | None) -> str:
     from mlops_pipeline.config.finding import option_for
     from mlops_pipeline.registry.champion import registered_model

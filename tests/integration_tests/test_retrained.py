@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from mlops_pipeline.contract.reference import FILE as REFERENCE
 from mlops_pipeline.files import read_json
 from mlops_pipeline.inference.scorer import load_scorer
 from mlops_pipeline.monitoring.reference import reference_at
@@ -82,6 +83,27 @@ def test_what_is_served_was_fitted_on_all_rows_and_says_whose_figures_it_shows(e
     # Once more, stale or not: nothing new is made.
     early.run("--from", "register")
     assert [one.content_sha256 for one in versions(early)] == [version.content_sha256]
+
+
+def test_a_version_of_before_gets_its_summary_by_one_command(early: Project) -> None:
+    (version,) = versions(early)
+    places = [best(early) / REFERENCE, early.folder / "models/versions" / version.content_sha256[:16] / REFERENCE]
+    (content,) = {place.read_bytes() for place in places}
+    for place in places:
+        place.unlink()
+    done = early.mlops("monitor", "reference", "--config", str(early.config))
+    assert f"small version 1: 3 columns over {contract(early)['train_rows']} rows" in done.stdout
+    assert {place.read_bytes() for place in places} == {content}
+    assert "small version 1 has one" in early.mlops("monitor", "reference", "--version", "1", "--config", str(early.config)).stdout
+    places[1].unlink()
+    test = early.folder / "data/processed/small.test.parquet"
+    kept = test.read_bytes()
+    pl.read_parquet(test).head(9).write_parquet(test)
+    refused = early.mlops("monitor", "reference", "--config", str(early.config), check=False)
+    test.write_bytes(kept)
+    assert refused.returncode == 2
+    assert "small.test.parquet: holds other rows than those that small version 1 was made of" in refused.stderr
+    places[1].write_bytes(content)
 
 
 def test_another_seed_draws_rows_that_the_champion_has_seen_and_it_is_not_compared_on_them(tmp_path: Path) -> None:

@@ -42,13 +42,13 @@ class Bins(msgspec.Struct, frozen=True):
 
 
 class Levels(msgspec.Struct, frozen=True):
-    """How many rows hold each category, and how many one that is not listed (``unlisted`` of them)."""
+    """How many rows hold each category, and how many one that is not listed, since too few rows hold it (``unlisted`` categories)."""
 
     counts: dict[str, int]
     rest: int = 0
     unlisted: int = 0
     once: int = 0
-    """Levels of a single row: about so many rows of as many new ones will hold a category that is new (Good 1953)."""
+    """Listed categories of a single row: about so many rows, of as many new ones, will hold one that is new (Good 1953)."""
 
     @property
     def rows(self) -> int:

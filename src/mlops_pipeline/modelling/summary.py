@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.contract.reference import FORMAT, Bins, ColumnSummary, Curve, Kind, Levels, Losses, Reference
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.task import PREDICTION
+from mlops_pipeline.contract.values import FALSE_WORDS, TRUE_WORDS
 from mlops_pipeline.inference.frames import meant_by
 from mlops_pipeline.tables.cast import as_numbers, as_text
 
@@ -25,6 +27,7 @@ Floats = npt.NDArray[np.float32]
 
 MOST_BINS = 1000
 LEAST_BINS = 100
+TAIL = 20
 ALL_BINS = 20_000
 """Bins of all columns together, so that a table of a thousand columns has no summary of a hundred megabytes."""
 MOST_LEVELS = 1000
@@ -112,10 +115,16 @@ def categories_in(values: pl.Series, seen: Collection[str] | None = None, *, tru
     """A column as categories, those that were ``seen`` however they are spelled; ``truths`` are 0 and 1."""
     import polars as pl
 
-    if truths or (values.dtype == pl.Boolean and seen is not None and TRUTHS.issuperset(seen)):
+    if truths:
         return as_numbers(values, "boolean").cast(pl.Int8, strict=False).cast(pl.String)
     texts = as_text(values)
-    return texts if seen is None else meant_by(texts, seen, ())[0]
+    if seen is None:
+        return texts
+    meant = meant_by(texts, seen, ())[0]
+    if not TRUTHS.issuperset(seen):
+        return meant
+    words = dict.fromkeys(TRUE_WORDS, "1") | dict.fromkeys(FALSE_WORDS, "0")
+    return meant.str.to_lowercase().replace(words)
 
 
 def bins_of(values: Floats, most: int, least_rows: int = 1) -> Bins:
@@ -129,11 +138,19 @@ def bins_of(values: Floats, most: int, least_rows: int = 1) -> Bins:
         # What lies between two values is told from both.
         edges = np.unique(np.concatenate([np.nextafter(distinct, np.float32(-np.inf)), distinct]))
     elif least_rows <= 1:
-        ranks = np.unique(np.linspace(0, len(values) - 1, most - 1).round().astype(np.int64))
+        ranks = np.unique(
+            np.concatenate([np.linspace(0, len(values) - 1, most - TAIL - 1), *_outermost(len(values))]).round().astype(np.int64)
+        )
         edges = np.append(np.nextafter(values[:1], np.float32(-np.inf)), _short(np.unique(values[ranks])))
     else:
         edges = _roomy(distinct, counts, max(least_rows, -(-len(values) // most)))
     return _counted_in(values, edges, exact)
+
+
+def _outermost(rows: int) -> list[npt.NDArray[np.float64]]:
+    """Ranks ever closer to both ends, where a long tail has most of a distance."""
+    steps = np.minimum(2.0 ** np.arange(TAIL // 2) - 1, rows - 1)
+    return [steps, rows - 1 - steps]
 
 
 def _counted_in(values: Floats, edges: Floats, exact: bool) -> Bins:
@@ -152,14 +169,14 @@ def _counted_in(values: Floats, edges: Floats, exact: bool) -> Bins:
 
 
 def _roomy(distinct: Floats, counts: npt.NDArray[np.int64], least_rows: int) -> Floats:
-    """Edges between which, below the first and above the last of which at least so many values lie."""
+    """Edges between values, which are nobody's, with at least so many values in each bin, below the first and above the last."""
     edges, held, left = [], 0, int(counts.sum())
-    for value, count in zip(distinct, counts, strict=True):
-        held, left = held + int(count), left - int(count)
-        if held >= least_rows and (left >= least_rows or left == 0):
-            edges.append(value)
+    for place, count in enumerate(counts[:-1].tolist()):
+        held, left = held + count, left - count
+        if held >= least_rows and left >= least_rows:
+            edges.append((float(distinct[place]) + float(distinct[place + 1])) / 2)
             held = 0
-    return _short(np.array(edges[:-1] if edges and left == 0 and len(edges) > 1 else edges, dtype=np.float32))
+    return _short(np.unique(np.array(edges, dtype=np.float32)))
 
 
 def _short(edges: Floats) -> Floats:
@@ -182,24 +199,24 @@ def _written(edge: np.float32) -> float:
     return float(str(edge))
 
 
-def levels_of(texts: pl.Series, private: bool) -> Levels:
-    """How many rows hold each category, the most frequent ones by name."""
+def levels_of(texts: pl.Series, least_rows: int = 1) -> Levels:
+    """How many rows hold each category, by name the most frequent of those that at least so many do."""
     counts = {str(name): int(count) for name, count in zip(*texts.drop_nulls().value_counts(name="\0count").get_columns(), strict=True)}
     order = sorted(counts, key=lambda name: (-counts[name], name))
-    told = [name for name in order if not private or counts[name] >= PRIVATE_ROWS][:MOST_LEVELS]
+    told = [name for name in order if counts[name] >= least_rows][:MOST_LEVELS]
     left = order[len(told) :]
     return Levels(
         counts={name: counts[name] for name in told},
         rest=sum(counts[name] for name in left),
         unlisted=len(left),
-        once=sum(count == 1 for count in counts.values()),
+        once=sum(counts[name] == 1 for name in told),
     )
 
 
 def _column(column: Column, values: pl.Series, most: int) -> ColumnSummary:
     kind: Kind = KINDS.get(column.kind, "other")
     if kind == "category":
-        levels = levels_of(categories_in(values, truths=column.kind == "boolean"), column.private)
+        levels = levels_of(categories_in(values, truths=column.kind == "boolean"), PRIVATE_ROWS if column.private else 1)
         return ColumnSummary(kind=kind, nulls=len(values) - levels.rows, levels=levels, private=column.private)
     if kind == "other":
         return ColumnSummary(kind=kind, nulls=values.null_count(), private=column.private)
@@ -286,4 +303,6 @@ def _fitted(x: npt.NDArray[Any], y: npt.NDArray[np.float64]) -> str:
     data = lgb.Dataset(x, y, free_raw_data=True, params={"verbosity": -1})
     settings = {"objective": "regression", "num_leaves": 15, "min_data_in_leaf": 20, "verbosity": -1, "seed": 0, "deterministic": True}
     text: str = lgb.train(settings | {"force_col_wise": True, "num_threads": 1}, data, LOSS_TREES).model_to_string(num_iteration=-1)
+    # The least and the greatest value of each column are written down, and not needed.
+    text = re.sub(r"^feature_infos=.*$", f"feature_infos={' '.join(['none'] * x.shape[1])}", text, flags=re.MULTILINE)
     return text.partition("\nparameters:")[0] + "\nparameters:\nend of parameters\n"

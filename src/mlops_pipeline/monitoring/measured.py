@@ -70,7 +70,8 @@ class ColumnDrift(msgspec.Struct, frozen=True, kw_only=True):
     missing: float = 0.0
     missing_before: float = 0.0
     new_categories: Figure = None
-    """Share of rows with a category that training had not; None where that cannot be told."""
+    """Share of rows with a category that training had not, or in too few rows to be listed."""
+    new_categories_before: Figure = None
     out_of_bounds: Figure = None
     """Share of rows beyond the column's bounds, or what training saw by a quarter of its range."""
 
@@ -90,8 +91,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """One window: ``enough`` rows to say anything of, or ``why`` not.
 
     ``figures``: ``rows``, ``labels``, ``refused.share``; ``drift.columns``, ``drift.share``, ``drift.score`` (the effect, of the
-    predictions) and ``drift.score.detected`` (0 or 1); ``missing.share`` (by how much it has grown), ``new_categories.share`` and
-    ``out_of_bounds.share``, each the largest over columns; ``quality.METRIC`` with ``.low`` and ``.high``; ``estimated.METRIC``, and
+    predictions) and ``drift.score.detected`` (0 or 1); ``missing.share`` (by how much it has grown), ``new_categories.share`` (likewise)
+    and ``out_of_bounds.share``, each the largest over columns; ``quality.METRIC`` with ``.low`` and ``.high``; ``estimated.METRIC``, and
     with ``.error`` the estimate less the truth on the labelled rows; ``calibration.error``; ``probe.gain`` with ``.low`` and
     ``.high``; ``domain.auc``.
     Each is None where it was not measured.

@@ -251,7 +251,8 @@ class _Window:
         figures["drift.columns"] = float(drifted)
         figures["drift.share"] = drifted / len(made) if made else None
         figures["missing.share"] = max((column.missing - column.missing_before for column in made), default=0.0)
-        figures["new_categories.share"] = max((c.new_categories for c in made if c.new_categories is not None), default=0.0)
+        grown = (c.new_categories - (c.new_categories_before or 0.0) for c in made if c.new_categories is not None)
+        figures["new_categories.share"] = max(grown, default=0.0)
         figures["out_of_bounds.share"] = max((c.out_of_bounds for c in made if c.out_of_bounds is not None), default=0.0)
         return made
 
@@ -260,8 +261,9 @@ class _Window:
         made = [] if found is None else [_Test(column.name, "distribution", found.p, found.effect, found.effect > self.limits.effect)]
         shares = [("missing", column.summary.nulls, before, column.nulls, rows)]
         there = rows - column.nulls
-        if (new := _new_categories(column)) is not None and column.summary.levels is not None:
-            shares.append(("new_categories", column.summary.levels.once, before - column.summary.nulls, new, there))
+        if column.categories is not None and column.summary.levels is not None:
+            levels = column.summary.levels
+            shares.append(("new_categories", levels.rest + levels.once, levels.rows, column.categories.other, there))
         if (outside := _outside(column)) is not None:
             shares.append(("out_of_bounds", 0, before - column.summary.nulls, outside, there))
         for reason, first, of, second, seen in shares:
@@ -275,7 +277,8 @@ class _Window:
         own = [test for test in tests if test.column == column.name]
         raised = [test for test in own if test.enough and test.adjusted < self.limits.significance]
         of_all = next((test for test in own if test.reason == "distribution"), None)
-        new, outside, there = _new_categories(column), _outside(column), column.rows - column.nulls
+        outside, there, levels = _outside(column), column.rows - column.nulls, column.summary.levels
+        new = None if column.categories is None else column.categories.other
         return ColumnDrift(
             name=column.name,
             kind=column.summary.kind,
@@ -288,6 +291,7 @@ class _Window:
             missing=column.nulls / column.rows if column.rows else 0.0,
             missing_before=column.summary.nulls / self.reference.rows if self.reference.rows else 0.0,
             new_categories=None if new is None or not there else new / there,
+            new_categories_before=levels.rest / levels.rows if levels is not None and levels.rows else None,
             out_of_bounds=None if outside is None or not there else outside / there,
         )
 
@@ -408,7 +412,7 @@ def _of_numbers(tally: Numbers) -> _Found | None:
     if not before.sum() or not counts.sum():
         return None
     ks, p = kolmogorov_smirnov(before, counts)
-    effect = wasserstein(tally.before, counts, *tally.ends)
+    effect = wasserstein(tally.before, counts, tally.sums)
     few = grouped(before, counts)
     statistics = {"wasserstein": effect, "ks": ks, "jensen_shannon": jensen_shannon(*few), "psi": stability(*few)}
     return _Found(statistics, p, effect)
@@ -429,12 +433,6 @@ def _side_by_side(levels: Levels, tally: Categories) -> tuple[npt.NDArray[np.int
     if not levels.rest and not tally.other:
         return before, tally.counts
     return np.append(before, levels.rest), np.append(tally.counts, tally.other)
-
-
-def _new_categories(column: Column) -> int | None:
-    """Rows with a category that training had not; None where not all of those are listed."""
-    levels = column.summary.levels
-    return None if levels is None or column.categories is None or levels.rest else column.categories.other
 
 
 def _outside(column: Column) -> int | None:

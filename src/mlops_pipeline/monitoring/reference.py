@@ -1,12 +1,23 @@
-"""A version's summary of its own rows, read from its folder."""
+"""A version's summary of its own rows: read from its folder, and written there for versions of before."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.contract.evaluation import FILE as EVALUATION
 from mlops_pipeline.contract.reference import FILE, Reference, decoded
-from mlops_pipeline.contract.spec import Unreadable
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.contract.spec import FILE as CONTRACT
+from mlops_pipeline.contract.spec import JUDGED, Unreadable
+from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.files import replacing, sha256_of_file
+from mlops_pipeline.inference.scorer import contract_at, evaluation_at, load_scorer, scorer_of
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.registry.versions import Version, content_digest
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["FILE", "Reference", "reference_at"]
 
@@ -19,4 +30,72 @@ def reference_at(folder: Path) -> Reference:
     try:
         return decoded(path.read_bytes())
     except (Unreadable, OSError) as error:
-        raise PipelineError(f"{path}: {error}: write it again with `mlops monitor reference`") from error
+        raise PipelineError(f"{path}: {one_line(error)}: write it again with `mlops monitor reference`") from error
+
+
+def write_reference(settings: Settings, layout: Layout, number: int | None, console: Console) -> Path:
+    """Have a version's folder on this machine with its summary, made from the pipeline's rows if it is not there; its path.
+
+    ``number``: None is the champion. A summary that is made is put into the version's stored files too. Raises :class:`PipelineError`.
+    """
+    from mlops_pipeline.registry.champion import Registry
+    from mlops_pipeline.registry.runs import Tracking
+
+    settings.use_parts()
+    registry = Registry(Tracking(settings, layout).open())
+    version = registry.champion() if number is None else registry.get(number)
+    if version is None:
+        raise PipelineError(registry.without_champion())
+    folder = registry.fetch(version)
+    what = f"{registry.name} version {version.number}"
+    try:
+        there = reference_at(folder)
+    except PipelineError:
+        with console.status(f"summing the rows of {what} up"):
+            there = summary_for(settings, layout, folder, what)
+            _write(folder, there)
+            registry.add_file(version, folder / FILE)
+        console.print(f"reference   written for {what}: {_told(there)}", highlight=False, markup=False)
+    else:
+        console.print(f"reference   {what} has one: {_told(there)}", highlight=False, markup=False)
+    _copy_to_champion(layout, version, there)
+    return folder / FILE
+
+
+def summary_for(settings: Settings, layout: Layout, folder: Path, what: str) -> Reference:
+    """A version's summary from the rows of its pipeline; raises :class:`PipelineError` where these are others now."""
+    import polars as pl
+
+    from mlops_pipeline.modelling.evaluation import predictions_of
+    from mlops_pipeline.modelling.summary import again_on, summary_of
+
+    served = contract_at(folder / CONTRACT)
+    own = folder / JUDGED if served.judged_sha256 and (folder / JUDGED / CONTRACT).is_file() else folder
+    contract, evaluation = contract_at(own / CONTRACT), evaluation_at(folder / EVALUATION)
+    for path, digest in ((layout.train, contract.train_sha256), (layout.test, evaluation.test_sha256)):
+        if not path.is_file() or sha256_of_file(path) != digest:
+            raise PipelineError(
+                f"{layout.relative(path)}: holds other rows than those that {what} was made of: "
+                "check the commit out that made it and `mlops run` there, or register a new version"
+            )
+    train, test = (pl.read_parquet(path, glob=False) for path in (layout.train, layout.test))
+    scorer = load_scorer(own, only=contract.own_format)
+    predicted = scorer_of(contract, scorer.engine).taking_nulls().predict(test)
+    ours = predictions_of(test[settings.dataset.target], predicted, contract.classes, settings)
+    made = summary_of(contract, train, test, ours, evaluation)
+    return made if own == folder else again_on(made, served, pl.concat([train, test]))
+
+
+def _copy_to_champion(layout: Layout, version: Version, reference: Reference) -> None:
+    place = layout.best_model
+    if (place / CONTRACT).is_file() and not (place / FILE).is_file() and content_digest(place) == version.content_sha256:
+        _write(place, reference)
+
+
+def _write(folder: Path, reference: Reference) -> None:
+    with replacing(folder / FILE) as temporary:
+        temporary.write_bytes(reference.encoded())
+
+
+def _told(reference: Reference) -> str:
+    return f"{len(reference.columns)} columns over {reference.rows:,} rows, quality on {reference.held_out:,} held out"

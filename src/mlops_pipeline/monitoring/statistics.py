@@ -20,23 +20,29 @@ LEAST_DEVIATION = 0.001
 """As Evidently norms a distance."""
 
 
-def wasserstein(before: Bins, counts: Counts, below: float, above: float) -> float:
-    """The first Wasserstein distance over the reference's standard deviation.
+def wasserstein(before: Bins, counts: Counts, sums: npt.NDArray[np.float64]) -> float:
+    """The first Wasserstein distance over the reference's standard deviation; ``sums`` are of the window's values in each bin.
 
-    Exact where every value is an edge, and beyond the outer edges; between edges the distributions are taken as straight.
+    Exact where every value of the reference is an edge, and beyond the outer edges; else the reference is taken as straight within
+    a bin.
     """
     reference, rows = np.asarray(before.counts, dtype=np.float64), counts.sum()
     if not before.rows or not rows or not before.edges:
         return math.nan
+    edges = np.asarray(before.edges, dtype=np.float64)
+    upper, widths = edges[1:], np.diff(edges)
     apart = (np.cumsum(reference)[:-1] / before.rows) - (np.cumsum(counts)[:-1] / rows)
-    widths = np.diff(before.edges)
     left, right = np.abs(apart[:-1]), np.abs(apart[1:])
-    if before.exact:
-        inside = left * widths
-    else:
-        crossing = apart[:-1] * apart[1:] < 0
-        total = np.where(left + right > 0, left + right, 1.0)
-        inside = np.where(crossing, (left**2 + right**2) / total, left + right) / 2 * widths
+    # The integral of what is apart, sign and all: what comes within a bin counts from where it is to the bin's end.
+    theirs = np.maximum(counts[1:-1] * upper - sums[1:-1], 0) / rows
+    ours = 0 if before.exact else reference[1:-1] / before.rows * widths / 2
+    signed = np.abs(apart[:-1] * widths + ours - theirs)
+    # Where the two cross within a bin, the parts do not make up for each other: in a step, or along a line.
+    total = np.where(left + right > 0, left + right, 1.0)
+    late = theirs * rows / np.maximum(counts[1:-1], 1)
+    crossed = left * (widths - late) + right * late if before.exact else (left**2 + right**2) / total / 2 * widths
+    inside = np.where(apart[:-1] * apart[1:] < 0, crossed, signed)
+    below, above = (counts[0] * edges[0] - sums[0]) / rows, (sums[-1] - counts[-1] * edges[-1]) / rows
     ends = abs(before.below - below) + abs(before.above - above)
     return float((inside.sum() + ends) / max(before.deviation, LEAST_DEVIATION))
 

@@ -19,14 +19,14 @@ BEYOND = 0.25
 
 
 class Numbers:
-    """Counts in a reference's bins, and how far values lie beyond its outer edges."""
+    """Counts and sums in a reference's bins, and how many values lie far outside."""
 
     def __init__(self, before: Bins, least: float | None = None, largest: float | None = None) -> None:
         self.before = before
         self.counts = np.zeros(len(before.edges) + 1, dtype=np.int64)
+        self.sums = np.zeros(len(self.counts))
         self.outside = 0
         self._edges = np.asarray(before.edges, dtype=np.float32)
-        self._below = self._above = 0.0
         self._ends: Floats | None = None
         if least is not None and largest is not None:
             room = BEYOND * (largest - least)
@@ -36,19 +36,11 @@ class Numbers:
         """Count rising values."""
         upto = np.searchsorted(values, self._edges, side="right")
         self.counts += np.diff(upto, prepend=0, append=len(values))
-        if len(upto):
-            low, high = values[: upto[0]].astype(np.float64), values[upto[-1] :].astype(np.float64)
-            self._below += float((self._edges[0] - low).sum())
-            self._above += float((high - self._edges[-1]).sum())
+        running = np.append(0.0, np.cumsum(values, dtype=np.float64))
+        self.sums += np.diff(running[upto], prepend=0.0, append=running[-1])
         if self._ends is not None:
             self.outside += int(np.searchsorted(values, self._ends[0], side="left"))
             self.outside += len(values) - int(np.searchsorted(values, self._ends[1], side="right"))
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """In the mean over all values, how far they lie below the first edge and above the last."""
-        rows = max(int(self.counts.sum()), 1)
-        return self._below / rows, self._above / rows
 
 
 @dataclass

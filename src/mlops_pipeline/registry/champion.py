@@ -111,6 +111,12 @@ class Registry(RegisteredModel):
         )
         return self.get(int(made.version))
 
+    def add_file(self, version: Version, file: Path) -> None:
+        """Put a file beside those of a stored version, which its digest does not cover; a version of MLflow's older kind keeps none."""
+        made = self._client.get_model_version(self.name, str(version.number))
+        if made.model_id:
+            self._client.log_model_artifact(made.model_id, str(file))
+
     def retag(self, number: int, tags: dict[str, str]) -> None:
         """Set tags of a version."""
         for key, value in tags.items():
