@@ -15,7 +15,7 @@ MONDAY = 4 * 86_400
 TICK = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Arrived:
     """One request of the record: when, under which version, how many rows were predicted; none if it was refused."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,7 +89,7 @@ class SQLite:
             self._connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None)
         except (sqlite3.Error, OSError) as error:
             raise self._told(error) from error
-        self.ask("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         self.ask("PRAGMA synchronous = FULL")
         [(version,)] = self.ask("PRAGMA user_version")
         if version == VERSION:
@@ -99,6 +100,21 @@ class SQLite:
             for statement in _tables(serial="INTEGER PRIMARY KEY AUTOINCREMENT", real="REAL", blob="BLOB"):
                 self.ask(statement)
             self.ask(f"PRAGMA user_version = {VERSION}")
+
+    def _write_ahead(self) -> None:
+        """The mode in which readers do not wait. SQLite itself does not wait for another that is changing it."""
+        deadline = time.monotonic() + LOCKED_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise self._told(error) from error
+                time.sleep(0.01)
+            except sqlite3.Error as error:
+                raise self._told(error) from error
+            else:
+                return
 
     def ask(self, statement: str, *values: Any) -> list[Row]:
         """One statement's rows."""

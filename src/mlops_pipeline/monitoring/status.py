@@ -115,12 +115,9 @@ def _of_model(model: str, found: dict[str, Any], metric: str) -> list[Line]:
     if figures.get("drift.columns") is not None:
         names = found["drifted"]
         more = f": {', '.join(names[:MOST_COLUMNS])}{' …' if len(names) > MOST_COLUMNS else ''}" if names else ""
-        told.append(
-            _line(
-                "drift",
-                f"{figures['drift.columns']:.0f} columns ({shown(figures.get('drift.share'))} of them){more}; it says little of quality",
-            )
-        )
+        share = figures.get("drift.share")
+        of = "" if share is None else f", {share:.0%} of those compared"
+        told.append(_line("drift", f"{figures['drift.columns']:.0f} columns{of}{more}; it says little of quality"))
     return told
 
 
