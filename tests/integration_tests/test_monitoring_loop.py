@@ -32,7 +32,7 @@ from tests.conftest import Project, process_environment, unused_port, wait_for, 
 from tests.integration_tests.conftest import postgresql_server, serving
 from tests.integration_tests.receivers import receiver
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("monitoring_loop")]
 
 ROWS = 300
 WINDOWS = 3
