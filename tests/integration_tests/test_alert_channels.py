@@ -217,6 +217,7 @@ def test_a_secret_comes_from_a_file_or_the_environment_and_is_never_shown(tmp_pa
         ({"url": "${NOT_SET}"}, ("NOT_SET", "url_file")),
         ({"urll": f"http://x/{SECRET}"}, ("channels.mine.settings.urll", "did you mean 'url'")),
         ({"url": ["x", SECRET]}, ("channels.mine.settings.url",)),
+        ({"url": f"ftp://x/{SECRET}"}, ("channels.mine.settings.url", "http://")),
         ({}, ("channels.mine.settings.url", "missing")),
     ):
         with pytest.raises(PipelineError) as caught:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from mlops_pipeline.config.moments import span_of
-from mlops_pipeline.events import Listener, WindowCounted
+from mlops_pipeline.events import Listener, Warned, WindowCounted
+from mlops_pipeline.lines import span
 from mlops_pipeline.monitoring.cutting import Arrived, Part, by_count, by_time
 from mlops_pipeline.monitoring.delivery import deliver
 from mlops_pipeline.monitoring.judging import judge, tell_all
@@ -96,13 +97,13 @@ def _add(watch: Watched, state: State, model: str, part: Part, begin: float | No
     labels = state.labels_after(0, part.since) if part.arrived else []
     found = []
     for version in versions:
-        span = Rows(watch, model, version, part.since, part.until)
-        keys = keys_of(span.frames()) if part.arrived else b""
+        rows = Rows(watch, model, version, part.since, part.until)
+        keys = keys_of(rows.frames()) if part.arrived else b""
         own = likely(labels, np.frombuffer(keys, "<u4"))
-        numbers = matched(own, span.frames(), within(watch)) if own else set()
+        numbers = matched(own, rows.frames(), within(watch)) if own else set()
         requests = [each for each in part.arrived if each.version == version or (not each.version and version == versions[-1])]
         refused = sum(not each.rows for each in requests)
-        made = measured(span, [label for label in own if label.number in numbers], len(requests), refused)
+        made = measured(rows, [label for label in own if label.number in numbers], len(requests), refused)
         found.append((version, len(requests), made, keys, numbers))
     with state.writing():
         if state.ended(model) != begin:
@@ -145,6 +146,16 @@ def _count_again(watch: Watched, state: State, tell: Listener, as_of: str | None
         labels = state.labels_of(window.number)
         refused = round((window.figures.get("refused.share") or 0.0) * window.requests)
         made = measured(_rows_of(watch, window), labels, window.requests, refused)
+        lost = int(window.figures.get("rows") or 0) - int(made.figures["rows"] or 0)
+        if lost > 0:
+            tell(
+                Warned(
+                    pipeline=watch.pipeline.name, text=f"{_named(window)}: {lost:,} of its rows are gone from the record: not counted again"
+                )
+            )
+            with state.writing():
+                state.as_it_is(window)
+            continue
         with state.writing():
             now = time.time()
             if not state.replace(window, made, now):
@@ -157,6 +168,10 @@ def _count_again(watch: Watched, state: State, tell: Listener, as_of: str | None
 
 def _rows_of(watch: Watched, window: Window) -> Rows:
     return Rows(watch, window.model, window.version, window.since, window.until)
+
+
+def _named(window: Window) -> str:
+    return f"{window.model} {window.version}, {span(*(datetime.fromtimestamp(end, UTC) for end in (window.since, window.until)))}"
 
 
 def _event(watch: Watched, window: Window, *, again: bool = False) -> WindowCounted:

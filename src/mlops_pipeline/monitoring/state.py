@@ -173,6 +173,10 @@ class State:
         )  # fmt: skip
         return bool(done)
 
+    def as_it_is(self, window: Window) -> None:
+        """Leave a window as it was first computed, though labels have come: it cannot be computed any more."""
+        self._ask("UPDATE mlops_monitor_windows SET stale = 0 WHERE number = ?", window.number)
+
     def windows(self, model: str | None = None, *, version: str | None = None, stale: bool | None = None, last: int = 0) -> list[Window]:
         """Windows, oldest first; only the ``last`` so many if it is not 0."""
         where, values = ["1 = 1"], []
