@@ -3,6 +3,8 @@ PYTHON ?= python3
 TESTS ?= tests/
 # Test processes: a number, or auto for one more than there are cores (tests/scheduling.py).
 TEST_WORKERS ?= auto
+# Which lines tests reach is counted by `pytest` itself, or here with COVERAGE=--cov: that doubles the processor time of the code it watches.
+COVERAGE ?= --no-cov
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILD = docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) --build-arg VERSION=$(VERSION) \
 	--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -21,7 +23,7 @@ run: setup ## set up, then run the pipeline on the flights of 2013
 	@mlops run
 
 test: setup-dev ## set up, then run every test that this machine can run
-	python -m pytest -p tests.second_try $(TESTS) -n $(TEST_WORKERS) --dist loadgroup --durations=20
+	python -m pytest -p tests.second_try $(TESTS) -n $(TEST_WORKERS) --dist loadgroup --durations=20 $(COVERAGE)
 
 check: setup-dev ## lint, types, layers, dependencies, dead code
 	ruff format --check .
@@ -94,12 +96,12 @@ jenkins: setup-dev ## lint the Jenkinsfile and run its shell lines in a fresh cl
 orchestrators: setup-dev ## run the rendered Argo, Airflow and Kubeflow pipelines with the real programs
 	pytest --no-cov tests/integration_tests/test_orchestrators.py
 
-notebooks: setup-dev ## run the notebooks from top to bottom and store what they show
-	python notebooks/execute.py
+notebooks: setup-dev ## run the notebooks (or NOTEBOOKS) from top to bottom and store what they show
+	python notebooks/execute.py $(NOTEBOOKS)
 
 acceptance: SUITE ?= tests/
-acceptance: ## type every row of the contract in a fresh clone of HEAD, as a user would (SUITE: what pytest gets)
-	$(PYTHON) -m acceptance --suite='$(SUITE)'
+acceptance: ## type every row of the contract in a fresh clone of HEAD, as a user would (SUITE: what pytest gets; NOTEBOOKS)
+	$(PYTHON) -m acceptance --suite='$(SUITE)' --notebooks='$(NOTEBOOKS)'
 
 bench-images: ## sizes, build times and start of the images
 	$(PYTHON) benchmarks/images.py

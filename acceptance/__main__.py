@@ -34,7 +34,11 @@ def main() -> int:
     asked = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
-    rows = chosen([*commands.rows(asked.suite, asked.full), *tree.rows(), *interfaces.rows()], asked.only, again=asked.again is not None)
+    rows = chosen(
+        [*commands.rows(asked.suite, asked.full), *tree.rows(asked.notebooks), *interfaces.rows()],
+        asked.only,
+        again=asked.again is not None,
+    )
     if not rows:
         return refused(f"--only {', '.join(asked.only)}: no row contains it: leave it out to see all")
     if asked.again and not (asked.again / "clone/.git").exists():
@@ -71,6 +75,7 @@ def arguments() -> argparse.Namespace:
         prog="python3 -m acceptance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--suite", default="tests/", help="what pytest is given (default: tests/)")
+    parser.add_argument("--notebooks", default="", help="which notebooks are run again (default: all)")
     parser.add_argument(
         "--only", action="append", default=[], metavar="TEXT", help="rows that contain this, and those that they need; may be said again"
     )

@@ -231,13 +231,14 @@ def run_again(at: Desk, run: str, status: str) -> str:
     return f"run anew in {done.seconds:.0f} s; {differ if changed else 'what they show is what is committed, to the byte'}"
 
 
-def rows() -> list[Row]:
+def rows(run: str = "") -> list[Row]:
     """The section's rows in the contract's order."""
 
     def row(name: str, promise: str, types: tuple[str, ...], check: Callable[..., str], needs: tuple[str, ...] = BASE) -> Row:
         return Row(name, SECTION, promise, types, check, needs)
 
     doors = tuple(f'PYTHONPATH="$SCRATCH"/library python src/{name}.py --help' for name in ("train", "evaluate", "predict", "monitoring"))
+    again = f"make notebooks NOTEBOOKS='{run}'" if run else "make notebooks"
     notebooks = ("01_data_exploration", "02_model_training", "03_pipeline_implementation")
     return [
         row("dvc.yaml", "the pipeline", ("dvc stage list --name-only",), dvc_yaml),
@@ -327,8 +328,8 @@ def rows() -> list[Row]:
         Row(
             "make notebooks",
             "README",
-            "the notebooks run from top to bottom, and show what is committed",
-            ("make notebooks", "git status --porcelain notebooks"),
+            f"{run or 'the notebooks'} run from top to bottom, and show what is committed",
+            (again, "git status --porcelain notebooks"),
             run_again,
             needs=("dvc repro", "pip install -r requirements-dev.txt"),
             within=1200,

@@ -98,6 +98,8 @@ def main() -> None:
     environment.prepare()
     for module in sys.argv[1:]:
         importlib.import_module(module)
+    if "mlflow.sklearn" in sys.argv:  # what it asks of every installed package when it saves its first model
+        importlib.import_module("mlflow.utils.requirements_utils")._init_packages_to_modules_map()
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

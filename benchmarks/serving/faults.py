@@ -1,19 +1,22 @@
 """The whole of what the fault tests do in small: `python -m benchmarks.serving.faults`.
 
-`--swaps 100 --kills 20 --malformed 10000 --soak 10000000` are the numbers without an argument; 0 leaves one out.
+`--swaps 100 --kills 20 --malformed 10000 --connections 5000 --soak 10000000` are the numbers without an argument; 0 leaves one out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.serving import load as wrk
 from tests.conftest import Project, wait_for
-from tests.integration_tests import faults
+from tests.integration_tests import bad_states, faults
 from tests.integration_tests.clients import metric, post
 from tests.integration_tests.conftest import Server
 
@@ -24,7 +27,8 @@ FLAT = 0.05
 def main() -> None:
     """Run each with its whole number and print what was seen; exit status 1 if anything was lost, mixed, failed or grew."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, count in (("swaps", 100), ("kills", 20), ("malformed", 10_000), ("soak", 10_000_000)):
+    numbers = {"swaps": 100, "kills": 20, "malformed": 10_000, "connections": 5_000, "soak": 10_000_000}
+    for name, count in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=count)
     asked = parser.parse_args()
     good = True
@@ -51,9 +55,72 @@ def main() -> None:
                 statuses = faults.malform(server, asked.malformed)
             good &= not any(status >= 500 for status in statuses)
             print(f"{asked.malformed:,} malformed requests: {dict(sorted(statuses.items()))}", flush=True)
+        if asked.connections:
+            good &= crowded(project, folder / "crowded", asked.connections, asked.malformed)
         if asked.soak:
             good &= soak(project, folder / "soak", asked.soak)
     raise SystemExit(not good)
+
+
+def crowded(project: Project, folder: Path, connections: int, malformed: int) -> bool:
+    """Whether well-behaved clients, who keep their connections or open a new one each time, are answered beside ill-meant ones."""
+    with faults.served_for_faults(project, folder) as server:
+        alone = beside(server, folder)
+        ill = [
+            multiprocessing.get_context("fork").Process(target=bad_states.crowd, args=(server, connections)),
+            multiprocessing.get_context("fork").Process(target=faults.malform, args=(server, malformed)),
+        ]
+        for process in ill:
+            process.start()
+        crowd = beside(server, folder)
+        for process in ill:
+            process.join()
+        ended = {cause: metric(server.url, "mlops_connections_ended_total", cause=cause) for cause in ("time", "room")}
+    print(
+        f"{connections:,} connections in bad states and {malformed:,} malformed requests: p99 of connections that are kept "
+        f"{alone.kept.p99_ms:.1f} ms alone, {crowd.kept.p99_ms:.1f} ms beside them ({crowd.kept.faults or 'no fault'}), of new ones "
+        f"{alone.new_p99_ms:.1f} and {crowd.new_p99_ms:.1f} ms ({len(crowd.new_ms):,}, {crowd.failed} failed); "
+        f"connections ended: {ended}",
+        flush=True,
+    )
+    return not crowd.failed and crowd.kept.valid and crowd.kept.p99_ms <= 2 * alone.kept.p99_ms and crowd.new_p99_ms <= 2 * alone.new_p99_ms
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What well-behaved clients saw: of connections that are kept, and of a new one for each request."""
+
+    kept: wrk.Load
+    new_ms: list[float]
+    failed: int
+
+    @property
+    def new_p99_ms(self) -> float:
+        return sorted(self.new_ms)[int(len(self.new_ms) * 0.99)]
+
+
+def beside(server: Server, folder: Path, seconds: int = 20) -> Beside:
+    """Ask steadily for some seconds."""
+    body, new, failed = json.dumps({"records": [server.example]}).encode(), [], 0
+    with ThreadPoolExecutor(1) as pool:
+        kept = pool.submit(
+            wrk.measure,
+            f"{server.url}/predict",
+            body,
+            {"Content-Type": "application/json"},
+            rows=1,
+            connections=4,
+            seconds=seconds,
+            folder=folder,
+        )
+        while not kept.done():
+            began = time.monotonic()
+            try:
+                failed += post(f"{server.url}/predict", body)[0] != 200
+            except OSError:
+                failed += 1
+            new.append((time.monotonic() - began) * 1000)
+    return Beside(kept.result(), new, failed)
 
 
 def soak(project: Project, folder: Path, requests: int) -> bool:

@@ -133,7 +133,7 @@ def _write_ours(forest: Any, table: Any, model: Model) -> None:
     names = list(model.columns)
     columns = ColumnTransformer([("numbers", "passthrough", names)], verbose_feature_names_out=False).fit(table)
     whole = Pipeline([("columns", columns), ("model", forest)])
-    model_folder.save_model(model.ours, whole, table.head(3), "binary", ["scikit-learn", "skops"])
+    model_folder.save_model(model.ours, whole, table.head(3), table.head(3), "binary", ["scikit-learn", "skops"])
     (model.ours / "onnx").mkdir()
     (model.ours / "onnx/model.onnx").write_bytes(onnx_twin.convert(whole, dict.fromkeys(names, "number"), "binary"))
     bounds = {name: Column(kind="number", min=0, max=2 * float(table[name].max()), nullable=False) for name in names}

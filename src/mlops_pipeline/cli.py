@@ -46,6 +46,7 @@ Config = Annotated[Path | None, typer.Option("--config", "-c", help="the pipelin
 MonitoringConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the watch's settings; default: this project's")]
 ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the server's settings; default: this project's")]
 AsOf = Annotated[str | None, typer.Option(help="see no row at or after this moment (UTC); newest: all; default: as the last run was told")]
+Raw = Annotated[bool, typer.Option("--raw", help="CSV: leave cells that a spreadsheet would run as a formula as they are")]
 Since = Annotated[datetime | None, typer.Option(help="from this moment on (UTC)")]
 Until = Annotated[datetime | None, typer.Option(help="before this moment (UTC)")]
 ModelName = Annotated[str | None, typer.Option("--model", help="only this name in the URL")]
@@ -200,6 +201,7 @@ def predict(
     source: Annotated[Path, typer.Option("--input", help="CSV or Parquet file with the model's columns")],
     target: Annotated[Path, typer.Option("--output", help="CSV or Parquet file to write")],
     model: Annotated[Path | None, typer.Option(help="model folder; default: the champion")] = None,
+    raw: Raw = False,
     config: Config = None,
 ) -> None:
     """Predict a table of any size with the champion; rows that break its schema are kept aside with the reason."""
@@ -209,7 +211,7 @@ def predict(
     folder = model or layout.best_model
     if not folder.exists():
         raise PipelineError(f"{folder}: {_without(settings, layout, model)}, or name a folder with --model")
-    done = predict_file(folder, source, target, console)
+    done = predict_file(folder, source, target, console, raw=raw)
     console.print(f"{done.rows:,} rows predicted into {target} in {done.seconds:.1f} s ({done.engine})")
     for note in done.notes:
         console.print(_line(("note", "yellow"), f" {note}"))
@@ -564,13 +566,15 @@ def export_records(
     until: Until = None,
     model: ModelName = None,
     version: Version = None,
+    raw: Raw = False,
     config: ServingConfig = None,
 ) -> None:
     """Every prediction with its features, a row each, as a table that any tool reads."""
     from mlops_pipeline.records.reading import export
 
-    rows = export(_records_of(config), target, since=since, until=until, model=model, version=version)
-    terminal.opened().print(f"{rows:,} rows written into {target}")
+    notes: list[str] = []
+    rows = export(_records_of(config), target, since=since, until=until, model=model, version=version, raw=raw, notes=notes)
+    terminal.opened().print("\n".join([f"{rows:,} rows written into {target}", *notes]))
 
 
 @monitor.command("report")

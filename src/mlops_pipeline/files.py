@@ -19,16 +19,20 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+FOR_ALL, FOR_ITS_OWNER = 0o644, 0o600
+"""Who may read a file: everybody, or its owner alone."""
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside ``path`` that takes its place when the block ends without an error."""
+def replacing(path: Path, mode: int = FOR_ALL) -> Iterator[Path]:
+    """Yield a temporary file beside ``path``, its owner's alone, that takes its place when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -20,8 +20,10 @@ from mlops_pipeline.layout import files_of
 from mlops_pipeline.tables import kinds, profile
 from mlops_pipeline.tables.cast import cast_columns
 from mlops_pipeline.tables.columns import LEFT_OUT, ColumnUse, described_use, judged, never_all_left_out
+from mlops_pipeline.tables.days import DAY, ROWS, VALUE, Days
 from mlops_pipeline.tables.dialect import Found, found
 from mlops_pipeline.tables.leakage import Strong, single_feature_aucs, strong_features
+from mlops_pipeline.tables.packing import form_of
 from mlops_pipeline.tables.source import one_ahead, parquet_columns, read_files
 
 if TYPE_CHECKING:
@@ -36,8 +38,6 @@ HELD_OUT = 0.2
 """The share of the rows, the last ones, that a split by time holds out."""
 
 HELD_OUT_AT_MOST = 0.4
-
-ROWS = "\0rows"
 
 CHUNK_MB = 4
 
@@ -71,6 +71,7 @@ class Described:
 
     content: dict[str, Any]
     columns: dict[str, kinds.Described]
+    days: Days
 
     def said(self, uses: list[ColumnUse]) -> list[str]:
         """What the file says of its columns, a line each."""
@@ -115,7 +116,7 @@ def starter(
     written = found(_first_of(source), (target,), given)
     table = described(source, path or in_project(source, output), target, name, root, written)
     content = table.content
-    by_time, why = _by_time(source, content["dataset"])
+    by_time, why = _by_time(source, content["dataset"], table.days)
     if by_time is not None:
         content["dataset"] = _after(content["dataset"], "task", time_column=by_time.column)
         content["split"] = {"kind": "time", "test_from": by_time.test_from}
@@ -176,7 +177,11 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     """The settings as a plain mapping, and every column with its kind and use. Raises :class:`PipelineError`."""
     read_as = Source(path=path, **written.settings)
     plainly = read_as.model_copy(update={"null_values": ("",)})
-    held = profile.profiled(lambda: one_ahead(read_files(files_of(source), plainly, CHUNK_MB, used=(target,))))
+    days = Days(target)
+    is_text = form_of(_first_of(source)) == "text"
+    held = profile.profiled(
+        lambda: one_ahead(read_files(files_of(source), plainly, CHUNK_MB, used=(target,))), days.count if is_text else None
+    )
     rows = max((column.rows for column in held.values()), default=0)
     if not rows:
         raise PipelineError(f"{source}: holds no rows: give a table with a header and at least a few rows")
@@ -202,7 +207,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
         "evaluate": {"metric": USUAL_METRICS[task]},
         **({"paths": {"root": root}} if root != "." else {}),
     }
-    return Described(content, columns)
+    return Described(content, columns, days)
 
 
 def _positive(target: profile.Column, task: str, one: kinds.Described) -> dict[str, Any]:
@@ -224,7 +229,7 @@ def _column(one: kinds.Described, nothing: tuple[str, ...]) -> dict[str, Any]:
     return content
 
 
-def _by_time(source: Path, dataset: dict[str, Any]) -> tuple[ByTime | None, str]:
+def _by_time(source: Path, dataset: dict[str, Any], counted: Days) -> tuple[ByTime | None, str]:
     """How to split by time, or None; and why, in one line."""
     import polars as pl
 
@@ -237,7 +242,9 @@ def _by_time(source: Path, dataset: dict[str, Any]) -> tuple[ByTime | None, str]
         several = ", ".join(repr(name) for name in times)
         return None, f"{at_random}, which flatters if rows have an order: of {several} put the one that orders them {name_it}."
     column = times[0]
-    rows = _days_and_classes(source, column, dataset)
+    rows = _counted_days(column, dataset, counted)
+    if rows is None:
+        rows = _days_and_classes(source, column, dataset)
     days = rows.drop_nulls(column).group_by(column).agg(pl.col(ROWS).sum()).sort(column)
     shares = days[ROWS].reverse().cum_sum().reverse() / max(int(days[ROWS].sum()), 1)
     # The first day cannot be held out: nothing would be left to train on.
@@ -271,6 +278,22 @@ def _hindrance(rows: pl.DataFrame, days: int, day: date | None, *, regression: b
 
 def _number(rows: pl.DataFrame) -> int:
     return int(rows[ROWS].sum())
+
+
+def _counted_days(column: str, dataset: dict[str, Any], counted: Days) -> pl.DataFrame | None:
+    """What :func:`_days_and_classes` gives, out of what the first pass counted; None if it did not."""
+    import polars as pl
+
+    target, is_quantity = dataset["target"], dataset["task"] == "regression"
+    days = counted.of(column, dataset["columns"][column].get("format"), quantity=is_quantity)
+    if days is None:
+        return None
+    described, source = Column(**dataset["columns"][target]), Source(**dataset["source"])
+    nothing = source.null_values if described.null_values is None else described.null_values
+    rows = days.select(pl.col(DAY).alias(column), pl.when(~pl.col(VALUE).is_in(list(nothing))).then(pl.col(VALUE)).alias(target), ROWS)
+    rows = cast_columns(rows, {target: described}, nothing).drop_nulls(target)
+    rows = rows.with_columns(pl.lit(0).alias(target)) if is_quantity else rows
+    return rows.group_by(column, target).agg(pl.col(ROWS).sum()).select(column, target, ROWS)
 
 
 def _days_and_classes(path: Path, column: str, dataset: dict[str, Any]) -> pl.DataFrame:

@@ -13,7 +13,7 @@ import yaml
 
 from mlops_pipeline.events import ChampionChanged, read_events
 from mlops_pipeline.registry.versions import content_digest
-from tests.conftest import Project, made_once, process_environment, trained
+from tests.conftest import Project, made_once, process_environment, put_empty_store, trained
 from tests.forked import LIBRARIES, Forking
 from tests.integration_tests.conftest import mlflow_client
 
@@ -129,6 +129,8 @@ MOMENTS = [
 def test_a_kill_anywhere_leaves_nothing_that_the_next_run_does_not_mend(
     run: Runs, project: Project, undisturbed: dict[str, str], module: str, name: str, owner: str, call: int, before: bool
 ) -> None:
+    if (module, name) != MOMENTS[0][:2]:  # once is enough for what MLflow makes before its first use
+        put_empty_store(project.folder / "mlflow/mlflow.db", str(project.folder / "mlruns"))
     killed_run(run, project, module, name, owner=owner, call=call, before=before)
     run(project)
     assert outcome(project) == undisturbed

@@ -63,7 +63,7 @@ def environment_of(name: str) -> Path:
             uv = str(BIN / "uv")
             for words in (
                 ["venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
-                ["pip", "install", "--quiet", "--compile-bytecode", "--python", str(folder / "bin/python"), "-r", str(requirements)],
+                ["pip", "install", "--quiet", "--python", str(folder / "bin/python"), "-r", str(requirements)],
             ):
                 made = subprocess.run([uv, *words], capture_output=True, text=True, timeout=900, check=False)
                 if made.returncode:

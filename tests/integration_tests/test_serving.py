@@ -12,13 +12,13 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Project, make_project, wait_for
+from tests.integration_tests.bad_states import raw
 from tests.integration_tests.clients import get, load, metric, post
 from tests.integration_tests.conftest import Server, is_healthy, serving
 from tests.integration_tests.faults import children
@@ -101,6 +101,36 @@ def test_a_body_without_a_length_is_refused_when_it_grows_too_large(served: Serv
             pass
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
     assert served.is_ready()
+
+
+def test_other_sites_names_that_lead_here_and_repeated_keys_are_refused(served: Server) -> None:
+    body = {"records": [served.example]}
+    status, said, _ = post(f"{served.url}/predict", body, Host="rebound.example")
+    assert (status, said["type"]) == (403, "/docs#foreign_host")
+    assert get(f"{served.url}/status", Host="rebound.example")[0] == 403
+    assert get(f"{served.url}/ready", Host="10.1.2.3:8000")[0] == 200, "a probe asks by any name"
+    status, said, _ = post(f"{served.url}/predict", body, Origin="https://evil.example")
+    assert (status, said["type"]) == (403, "/docs#foreign_origin")
+    tensors = [{"name": "size", "shape": [1], "datatype": "FP64", "data": [1]}]
+    for route, content in (("predict", body), ("invocations", {"dataframe_records": [served.example]})):
+        untyped = raw(served, untyped_post(f"/{route}", content))
+        assert untyped.startswith(b"HTTP/1.1 415"), untyped
+    form = raw(served, untyped_post("/v2/models/champion/infer", {"inputs": tensors}, b"Origin: null\r\n"))
+    assert form.startswith(b"HTTP/1.1 403"), form
+    text = json.dumps(body).encode()
+    status, said, _ = post(f"{served.url}/predict", text.replace(b'{"records"', b'{"records": [], "records"', 1))
+    assert (status, said["type"]) == (400, "/docs#repeated_key")
+    status, said, _ = post(f"{served.url}/predict", body, **{"X-Request-Id": "i" * 257})
+    assert (status, said["type"]) == (400, "/docs#too_long")
+    status, said, _ = post(f"{served.url}/predict", {**body, "ids": ["i" * 257]})
+    assert (status, said["detail"]) == (422, "ids[0] has 257 characters, more than 256 characters")
+
+
+def untyped_post(path: str, content: object, *more: bytes) -> bytes:
+    """A request without a content type."""
+    body = json.dumps(content).encode()
+    head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" % path.encode()
+    return head + b"".join(more) + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
 def test_what_was_asked_is_counted_and_logged_without_values(served: Server) -> None:
@@ -348,21 +378,6 @@ def test_a_body_of_nothing_but_names_does_not_hold_the_server_up(served: Server,
     assert post(f"{served.url}/invocations", ",".join(names).encode(), "text/csv")[0] == 422
 
 
-def raw(server: Server, *parts: bytes) -> bytes:
-    """What comes back on one connection until the server closes it."""
-    host, port = server.url.removeprefix("http://").split(":")
-    said = b""
-    with socket.create_connection((host, int(port)), timeout=40) as connection:
-        for part in parts:
-            connection.sendall(part)
-        try:
-            while piece := connection.recv(65536):
-                said += piece
-        except ConnectionResetError:  # the server closed while a part was still on its way to it
-            pass
-    return said
-
-
 def test_an_upgrade_is_refused_so_that_no_body_is_read_as_a_request(served: Server) -> None:
     inner = b"GET /ping HTTP/1.1\r\nHost: x\r\nX-Request-Id: SMUGGLED\r\n\r\n"
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Type: application/json\r\n"
@@ -380,25 +395,15 @@ def test_a_head_without_end_is_refused(served: Server) -> None:
     assert served.is_ready()
 
 
-@pytest.mark.slow
-def test_a_head_that_does_not_come_is_given_up(served: Server) -> None:
-    from mlops_pipeline.serving.connection import HEAD_S
-
-    began = time.monotonic()
-    assert raw(served).startswith(b"HTTP/1.1 408")
-    assert time.monotonic() - began < HEAD_S + 10
-    good = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
-    assert len(re.findall(rb"^HTTP/1.1 \d", raw(served, good, b"GET /pi"), re.MULTILINE)) == 2, (
-        "half a second request on a connection is given up too"
-    )
-
-
 def test_a_client_can_choose_no_word_of_the_record_or_the_log(registered: Project, tmp_path: Path) -> None:
     """A CSV without its header: values stand where names are looked for."""
     with serving(registered, tmp_path / "serve") as server:
         status, said, _ = post(f"{server.url}/invocations", b"SECRET-PERSON,2\n1,2\n", "text/csv", **{"X-Request-Id": "headless"})
         assert (status, said["errors"][0]["column"]) == (422, "size")
         assert "'SECRET-PERSON'" in said["errors"][0]["detail"], "the client is told"
+        tensor = {"name": "SECRET-TENSOR", "shape": [0], "datatype": "FP32", "data": []}
+        status, said, _ = post(f"{server.url}/v2/models/champion/infer", {"inputs": [tensor]}, **{"X-Request-Id": "tensor"})
+        assert (status, "'SECRET-TENSOR' holds no row" in said["error"]) == (422, True), "the client is told"
         row = {**server.example, "SECRET-NAME": "x", "size": 1e6}
         for route, body in (("predict", {"records": [row, server.example]}), ("invocations", {"dataframe_records": [row, server.example]})):
             status, said, headers = post(f"{server.url}/{route}", body)
@@ -417,7 +422,8 @@ def test_a_client_can_choose_no_word_of_the_record_or_the_log(registered: Projec
     from mlops_pipeline.records.reading import read
 
     recorded = read(server.folder / "records")
-    assert recorded.filter(recorded["request_id"] == "headless")["error"].to_list() == ["missing_column (column 'size')"]
+    errors = dict(recorded.filter(recorded["error"] != "").select("request_id", "error").iter_rows())
+    assert errors == {"headless": "missing_column (column 'size')", "tensor": "no_rows"}
 
 
 def test_private_columns_are_told_nowhere(tmp_path: Path) -> None:
@@ -445,7 +451,7 @@ def test_a_writer_that_hangs_shows_in_readiness(registered: Project, tmp_path: P
         try:
             assert post(f"{server.url}/predict", {"records": [server.example]})[0] == 503
             wait_for(lambda: not server.is_ready(), 120, "a server that says it is not ready")
-            assert "has not committed" in get(f"{server.url}/ready")[1]["reasons"][0]
+            assert "has not committed" in get(f"{server.url}/status")[1]["service"]["record"]["problem"]
         finally:
             os.kill(writer, signal.SIGCONT)
         wait_for(server.is_ready, 120, "a server that is ready again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,17 +94,33 @@ def test_a_store_that_cannot_be_written_stops_answers_not_the_server(twice: Proj
     record, limits = {"mode": mode, "folder": str(blocked), "loss_ms": 50}, {"deadline_ms": 500}
     with serving(twice, tmp_path / "serve", until="/live", record=record, limits=limits) as server:
         wait_for(lambda: get(f"{server.url}/ready")[0] == 503, 120, "a server that says it is not ready")
-        assert "the record of predictions cannot be written" in get(f"{server.url}/ready")[1]["reasons"][0]
+        assert get(f"{server.url}/ready")[1]["reasons"] == [
+            "the record of predictions cannot be written: the server's log and /status say why"
+        ]
+        assert str(blocked) in get(f"{server.url}/status")[1]["service"]["record"]["problem"]
         wait_for(lambda: post(f"{server.url}/predict", {"records": [server.example]})[0] == 503, 120, "a refusal")
+        for number in range(2):
+            status, late, _ = post(f"{server.url}/predict", {"records": [server.example]}, **{"X-Request-Id": f"late-{number}"})
+            assert (status, late["type"]) == (503, "/docs#deadline")
+        assert "the record of this request was not written within 500 ms, its disk or database is slow" in late["detail"]
         assert metric(server.url, "mlops_record_failing") == 1
         blocked.unlink()
         wait_for(server.is_ready, 120, "a server that is ready again")
         body = {"records": [server.example]}
         wait_for(lambda: post(f"{server.url}/predict", body, **{"X-Request-Id": "after"})[0] == 200, 120, "an answer again")
+    events = [json.loads(line)["event"] for line in server.log.read_text().splitlines() if line.startswith("{")]
+    assert (events.count("record_cannot_be_written"), events.count("record_is_written_again")) == (1, 1)
     assert "Traceback" not in server.log.read_text()
+    import polars as pl
+
     from mlops_pipeline.records.reading import read
 
-    assert "after" in set(read(blocked)["request_id"])
+    recorded = read(blocked)
+    assert "after" in set(recorded["request_id"])
+    assert set(recorded.filter(pl.col("request_id").str.starts_with("late"))["error"]) == {"deadline"}, "what was answered is on record"
+    refused = recorded.filter(recorded["error"] != "")
+    assert refused["request_id"].is_unique().all()
+    assert not set(refused["request_id"]) & set(recorded.filter(recorded["error"] == "")["request_id"])
 
 
 def test_too_much_at_once_is_turned_away_with_a_time_to_come_back(twice: Project, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from mlops_pipeline.serving.openapi import REASONS
+from mlops_pipeline.inference.faults import REASONS
 from tests.conftest import Project
 from tests.integration_tests.conftest import serving
 

@@ -23,6 +23,7 @@ from mlops_pipeline.registry.download import Unfit
 from mlops_pipeline.registry.reader import RegistryUnreachable, stored_versions
 from mlops_pipeline.registry.versions import CHAMPION, Found, Version, content_digest
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch
+from mlops_pipeline.serving.openapi import made_up
 from mlops_pipeline.serving.source import Source
 from tests.conftest import Project, make_project, put_empty_store, wait_for
 from tests.integration_tests.conftest import is_healthy, postgresql_server, started, stop
@@ -130,7 +131,7 @@ def test_an_mlflow_server_is_read_served_from_and_survived(tmp_path: Path, free_
             # A look under way as the server ends fails in its own words: there may be more than one failure of a name.
             wait_for(lambda: {failure.name for failure in failures} == {"main", "first"}, 120, "word of a registry that is gone")
             assert {failure.reason for failure in failures} == {"unreachable"}
-            rows = served["main"].signature.from_records([served["main"].example])
+            rows = served["main"].signature.from_records([made_up(served["main"].signature)])
             assert served["main"].engine.predict(rows.numbers, rows.categories).shape == (1, 2)
     with watched(source, main=CHAMPION, first="1", other="challenger") as (served, failures):
         assert {name: loaded.version for name, loaded in served.items()} == {"main": "1", "first": "1"}

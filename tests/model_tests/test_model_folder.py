@@ -83,7 +83,7 @@ def test_a_model_of_a_type_that_is_not_trusted_cannot_be_saved_and_found_out_lat
     model, x, _ = fitted("dummy", PROBLEMS["binary"])
     model.steps.insert(1, ("strange", Stranger()))
     with pytest.raises(Exception, match="Stranger"):
-        save_model(tmp_path / "model", model, x.head(5), "binary", [])
+        save_model(tmp_path / "model", model, x.head(5), x.head(3), "binary", [])
 
 
 @pytest.mark.parametrize("name", ["random_forest", "hist_gradient_boosting", "lightgbm"])

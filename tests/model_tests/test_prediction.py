@@ -85,6 +85,20 @@ BAD_ROWS = {
 }
 
 
+def test_a_csv_file_holds_no_cell_that_a_spreadsheet_runs_unless_it_is_raw(model: Path, tmp_path: Path) -> None:
+    table = given().with_columns(pl.Series("note", ["=1+1"] * 2 + ["-5"] * 148), pl.Series("id", ["@x"] + ["1"] * 149))
+    broken = table.head(1).with_columns(pl.all().cast(pl.String)).with_columns(size=pl.lit("huge"))
+    source = write(pl.concat([table.with_columns(pl.all().cast(pl.String)), broken]), tmp_path / "in.csv")
+    for raw, said in ((False, ["'=1+1", "-5", "'@x"]), (True, ["=1+1", "-5", "@x"])):
+        done = predict_file(model, source, tmp_path / "out.csv", quiet(), raw=raw)
+        made = pl.read_csv(tmp_path / "out.csv", infer_schema=False)
+        assert [made["note"][0], made["note"][2], made["id"][0]] == said
+        assert done.rejects is not None
+        content = pl.read_csv(done.rejects, infer_schema=False)["content"].item()
+        assert content.startswith(said[2])
+        assert any("3 cells that a spreadsheet would run" in note for note in done.notes) != raw
+
+
 def test_rows_that_break_the_schema_are_kept_aside_with_number_reason_and_content(model: Path, tmp_path: Path) -> None:
     table = given().with_columns(pl.all().cast(pl.String))
     for row, (column, value, _) in BAD_ROWS.items():

@@ -65,7 +65,7 @@ def test_they_are_learned_from_saved_without_pickle_and_said_to_have_no_twin(est
     x, y = model_input(rows, FEATURES), target(rows)
     model = fit(build_model(estimator, "binary", FEATURES, {}, 0, encoder), x, y, 1)
     assert (model.predict(x) == y).mean() > 0.95
-    save_model(tmp_path / "model", model, x.head(20), "binary", ["scikit-learn"])
+    save_model(tmp_path / "model", model, x.head(20), x.head(3), "binary", ["scikit-learn"])
     assert np.array_equal(predict(load_model(tmp_path / "model"), x, "binary"), predict(model, x, "binary"))
     strange = x.assign(words="\u2603 never seen", when="no moment at all", kind=MISSING)
     assert np.isfinite(predict(model, strange, "binary")).all()

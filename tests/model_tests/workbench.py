@@ -104,7 +104,9 @@ def fitted(name: str, problem: Problem, threads: int = 1, seed: int = 3, rows: i
 
 
 def save(folder: Path, name: str, model: Pipeline, x: Any, task: Task) -> None:
-    save_model(folder, model, x.head(50), task, model_requirements(of_parts(name, "requirements")), trusted=of_parts(name, "trusted"))
+    save_model(
+        folder, model, x.head(50), x.head(3), task, model_requirements(of_parts(name, "requirements")), trusted=of_parts(name, "trusted")
+    )
 
 
 def of_parts(name: str, what: str) -> list[str]:

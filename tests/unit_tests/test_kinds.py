@@ -143,6 +143,15 @@ def test_a_few_odd_values_are_set_aside_with_a_word_and_many_make_it_text() -> N
     assert kind_of([*numbers, *["seven", "eight"] * 9]).kind == "text"
 
 
+def test_what_stands_for_null_is_counted_beyond_the_first_chunk_however_many_values_there_are() -> None:
+    amounts = ["NA" if n % 10 == 0 else f"{n},25" for n in range(1, 3001)]
+    moments = ["-" if n % 10 == 0 else f"2024-01-{n % 28 + 1:02}T{n % 24:02}:{n // 60:02}:{n % 60:02}" for n in range(1, 3001)]
+    numbers = [*[f"no {n}" for n in range(1000)], *["NA" if n % 10 == 0 else str(n / 8) for n in range(250_000)]]
+    for values, kind in ((amounts, "number"), (moments, "datetime"), (numbers, "number")):
+        one = kind_of(values[:1500], values[1500:])
+        assert (one.kind, dict(one.nothing)) == (kind, {word: values.count(word) for word in {"NA", "-"} & set(values)})
+
+
 def test_a_typed_tables_floats_are_numbers_and_nan_is_null() -> None:
     assert kind_of([1.0, 2.0, float("nan")]).kind == "number"
     assert kind_of([2**60 + n for n in range(50)]).kind != "integer"

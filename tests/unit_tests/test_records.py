@@ -13,6 +13,7 @@ import sqlite3
 import stat
 import tempfile
 import time
+import tracemalloc
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,7 +31,7 @@ from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records import sqlite
 from mlops_pipeline.records.encoding import NO_FORM, Columns, Row, encode, form_of, read_rows, recorded_columns
-from mlops_pipeline.records.entry import Entry, Layout
+from mlops_pipeline.records.entry import WITHDRAWN, Entry, Layout
 from mlops_pipeline.records.process import open_store
 from mlops_pipeline.records.reading import export, read
 from mlops_pipeline.records.show import show
@@ -299,6 +300,31 @@ def test_an_export_holds_what_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none.parquet", "out.csv", "out.parquet", "records"]
 
 
+def test_a_category_that_became_a_number_reads_as_it_was_recorded(tmp_path: Path) -> None:
+    later = Layout("b" * 64, "binary", ("size", "weight", "kind"), (), frozenset(), ("no", "yes"))
+    numbers = np.array([[1, 2, value] for value in (7, -3, 123456, 0.5, np.nan, np.inf)], np.float32)
+    outputs = np.array([[0.25, 0.75]] * len(numbers), np.float32)
+    before = entry(categories=np.array([["007"]], object))
+    after = entry(time=NOON + 1, layout=later, rows=len(numbers), numbers=numbers, categories=None, outputs=outputs)
+    written(tmp_path, [before, after])
+    assert read(tmp_path)["kind"].to_list() == ["007", "7", "-3", "123456", "0.5", None, "inf"]
+
+
+def test_a_csv_export_holds_no_cell_that_a_spreadsheet_runs_unless_it_is_raw(tmp_path: Path) -> None:
+    numbers, outputs = np.array([[1, -2]] * 2, np.float32), np.array([[0.25, 0.75]] * 2, np.float32)
+    categories = np.array([["+A1"], ["-2.5"]], dtype=object)
+    two = entry("=1+1", rows=2, numbers=numbers, categories=categories, outputs=outputs, ids=["@SUM(1)", "-5"])
+    written(tmp_path / "records", [two])
+    notes: list[str] = []
+    for raw, said in ((False, ["'=1+1", "'@SUM(1)", "'+A1"]), (True, ["=1+1", "@SUM(1)", "+A1"])):
+        assert export(tmp_path / "records", tmp_path / "out.csv", raw=raw, notes=notes) == 2
+        rows = pl.read_csv(tmp_path / "out.csv", infer_schema=False)
+        assert [rows[name][0] for name in ("request_id", "id", "kind")] == said
+        assert rows["id"][1] == "-5", "a number stays one"
+        assert (rows["kind"][1], rows["weight"][1]) == ("-2.5", "-2.0")
+    assert notes == ["4 cells that a spreadsheet would run begin with an apostrophe: --raw leaves them as they are"]
+
+
 PRIVATE_SAME = replace(BINARY, private=frozenset({"kind"}))
 
 
@@ -312,6 +338,30 @@ def test_the_terminal_shows_the_newest_rows_and_no_control_codes(tmp_path: Path)
     assert [line.split()[1][:4] for line in text.splitlines() if "champion" in line] == ["r27[", "r28[", "r29["]
     assert "\x1b" not in text
     assert "0.7500" in text
+
+
+def test_the_terminal_never_loads_or_draws_more_than_it_shows(tmp_path: Path) -> None:
+    """It ran for ten minutes on two dozen requests of 7.9 MB."""
+    from rich.console import Console
+
+    for number in range(8):
+        long = chr(ord("a") + number) * 3_900_000
+        categories = np.array([[long]], object)
+        written(tmp_path, [entry(f"id{number}", time=NOON + 2 * number, ids=[long], categories=categories)], worker=number)
+    many = 1000
+    features = {"numbers": np.ones((many, 2), np.float32), "categories": np.array([["x"]] * many, object)}
+    rows = entry("many", time=NOON + 1, rows=many, outputs=np.array([[0.5, 0.5]] * many, np.float32), ids=["i" * 3000] * many, **features)
+    written(tmp_path, [rows, entry("e", error="E" * 5000)], worker=9)
+    console = Console(width=150, record=True, file=(tmp_path / "shown").open("w"))
+    tracemalloc.start()
+    console.print(show(tmp_path, limit=20))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    lines = console.export_text().splitlines()
+    assert most < 30_000_000, "one request's record at a time"
+    assert sum("not shown, its record has more than 4 MB" in line for line in lines) == 7
+    assert sum(line.strip().startswith("12:00:01") for line in lines) == 13
+    assert len(lines) < 150
 
 
 def shown(folder: Path, width: int) -> list[str]:
@@ -521,6 +571,32 @@ def test_durable_answers_wait_for_their_own_group_and_groups_gather_during_a_com
         assert store.finished
         with pytest.raises(RecordFull, match="stopping"):
             made.add(entry())
+
+    on_a_loop(work)
+
+
+def test_what_was_answered_in_the_end_takes_the_place_of_what_waits_and_follows_what_is_gone(tmp_path: Path) -> None:
+    nothing = {"rows": 0, "numbers": None, "categories": None, "outputs": None}
+    written(tmp_path, [entry("a"), entry("b"), entry("a", time=NOON + 9), entry("a", error=WITHDRAWN, **nothing)])
+    told = [(row["request_id"], row["prediction"], row["error"]) for row in read(tmp_path).iter_rows(named=True)]
+    assert told == [("b", "yes", ""), ("a", None, WITHDRAWN), ("a", "yes", "")]
+    assert show(tmp_path, limit=9).table["request_id"].to_list() == ["b", "a", "a"]
+
+    async def work(loop: asyncio.AbstractEventLoop) -> None:
+        store = Gate()
+        made = recorder(store, loop)
+        made.add(entry("gone"))
+        gone = made.last
+        await until(lambda: len(store.sent) == 1)
+        made.add(entry("kept"))
+        made.add(entry("predicted"))
+        assert made.replace(made.last, entry("refused", error="deadline", **nothing))
+        assert not made.replace(gone, entry("refused", error="deadline", **nothing))
+        assert made.pending == 3
+        store.open()
+        await made.close()
+        assert [names for _, names in store.groups] == [["gone"], ["kept", "refused"]]
+        assert made._held == 0
 
     on_a_loop(work)
 

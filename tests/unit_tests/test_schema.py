@@ -125,14 +125,38 @@ def test_what_a_private_column_holds_is_told_to_nobody(tmp_path: Path) -> None:
     write_schema(infer_schema(table, private.dataset, Validate(), "small"), layout.schema)
     said = ""
     try:
-        run_validate(tmp_path, with_first(table, "c", "a secret"), private)
+        run_validate(tmp_path, with_first(table.with_columns(c=pl.lit("a secret")), "c", None), private)
     except PipelineError as error:
         said = str(error)
     report = read_json(layout.validation_json)
     assert [(each["column"], each["seen"]) for each in report["failures"]] == [("c", "private")]
-    for text in (said, layout.validation_json.read_text(), layout.validation_html.read_text()):
+    for text in (said, layout.validation_json.read_text(), layout.validation_html.read_text(), layout.schema.read_text()):
         assert "secret" not in text
         assert "3133" not in text
+
+
+def test_a_schema_that_was_inferred_before_a_column_was_private_is_inferred_anew(tmp_path: Path) -> None:
+    layout = layout_in(tmp_path, small_settings())
+    write_schema(infer_schema(small_table(), small_settings().dataset, Validate(), "small"), layout.schema)
+    assert read_schema(layout.schema).columns["c"].checks
+    private = small_settings(c={"kind": "category", "nullable": False, "private": True})
+    run_validate(tmp_path, small_table(), private)
+    assert not read_schema(layout.schema).columns["c"].checks
+
+
+def test_levels_that_few_rows_have_are_listed_nowhere_and_bounded_in_number(tmp_path: Path) -> None:
+    table = with_first(small_table(), "c", "only once")
+    schema = infer_schema(table, small_settings().dataset, Validate(null_share_slack=0.01), "small")
+    write_schema(schema, tmp_path / "schema.yaml")
+    assert "only once" not in (tmp_path / "schema.yaml").read_text()
+    read = read_schema(tmp_path / "schema.yaml")
+    assert failures(table, schema, 5) == failures(table, read, 5) == []
+    others = table.with_columns(c=pl.when(pl.int_range(pl.len()) < 9).then(pl.lit("new")).otherwise("c"))
+    (failure,) = failures(others, read, 5)
+    assert (failure.column, failure.rows, failure.seen) == ("c", 9, "2.2% of others")
+    listed = infer_schema(small_table(), small_settings().dataset, Validate(), "small")
+    assert failures(table, listed, 5)[0].seen == "1 that fewer than 5 rows have"
+    assert failures(others, listed, 5)[0].seen == "new"
 
 
 def test_every_missing_column_is_named() -> None:
@@ -289,6 +313,19 @@ def test_a_suspected_leak_is_left_out_with_the_figure_that_accuses_it_and_the_ru
     assert report["n"]["why"] in layout.validation_html.read_text()
     assert "n" not in feature_columns(as_validated(gentle(), layout.columns))
     assert "i" in feature_columns(as_validated(gentle(), layout.columns))
+
+
+def test_a_category_of_many_levels_names_the_classes_more_finely_and_is_kept_and_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, 2, 1200)
+    breeds = pl.Series([f"{'dog' if one else 'cat'} {rng.integers(0, 20)}" for one in y])
+    table = pl.DataFrame({"n": rng.normal(size=1200), "c": breeds, "y": pl.Series(y, dtype=pl.Int8)})
+    columns = {"n": "number", "c": "category", "y": "integer"}
+    report = columns_of(run_validate(tmp_path, table, gentle(columns)))
+    assert report["c"]["use"] == "feature"
+    assert "name the classes more finely" in report["c"]["note"]
+    few = table.with_columns(c=pl.col("c").str.head(3))
+    assert columns_of(run_validate(tmp_path / "few", few, gentle(columns)))["c"]["use"] == "left out"
 
 
 def test_copies_of_the_outcome_do_not_clear_each_other(tmp_path: Path) -> None:

@@ -16,9 +16,12 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.inference.faults import Refused
-from mlops_pipeline.inference.signature import Rows, Signature
+from mlops_pipeline.inference.signature import Length, Lengths, Rows, Signature
+from mlops_pipeline.serving.protocol import open_inference
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.serving.protocol.predict import Predict
+from mlops_pipeline.serving.protocol.python_json import check_keys, keys_in
+from mlops_pipeline.serving.request import request_of
 
 COLUMNS = {
     "size (cm)": Column("number", min=-5, max=5, nullable=False),
@@ -155,7 +158,7 @@ def test_a_fault_names_row_column_value_and_remedy(change: dict[str, Any], reaso
     assert (refused.value.status, fault.reason, fault.row, fault.column) == (422, reason, 1, next(iter(change)))
     assert fault.detail == said
     where = "row 1" if reason == "unknown_column" else f"row 1, column '{next(iter(change))}'"
-    assert refused.value.place == f"{reason} ({where})", "a log must see neither values nor names that a client made up"
+    assert refused.value.place(COLUMNS) == f"{reason} ({where})", "a log must see neither values nor names that a client made up"
 
 
 def test_a_missing_column_is_named() -> None:
@@ -279,7 +282,7 @@ def test_nothing_but_rows_or_a_refusal_comes_of_any_json(content: Any) -> None:
             assert isinstance(read(body), Rows)
         except Refused as refused:
             assert 400 <= refused.status < 500
-            assert "\n" not in refused.faults[0].place
+            assert "\n" not in refused.faults[0].place(COLUMNS)
 
 
 @given(st.binary(max_size=200))
@@ -347,3 +350,111 @@ def test_floats_for_integers_nan_and_null_take_the_fast_road(monkeypatch: pytest
         for body in forms if reads == "invocations" else [records]:
             rows = Invocations(signature()).rows(body) if reads == "invocations" else Predict(signature(), "m", "1").rows(body)
             assert rows.count == 1
+
+
+RECORD = json.dumps(GOOD)
+WITHOUT = json.dumps({name: value for name, value in GOOD.items() if name not in ("weight", "colour")})
+TENSOR = '{"name": "kind", "shape": [1], "datatype": "BYTES", "data": ["a"]%s}'
+ROW = json.dumps(list(GOOD.values()))
+SPLIT = f'"columns": {json.dumps(list(GOOD))}, "data": [{ROW}]'
+
+
+@pytest.mark.parametrize(
+    ("form", "body", "key"),
+    [
+        ("predict", f'{{"records": [{{"kind": "b", {RECORD[1:]}]}}', "kind"),
+        ("predict", f'{{"records": [{{"kind" : "b", {RECORD[1:]}]}}', "kind"),
+        ("predict", f'{{"records": [{RECORD}, {{"kind": "b", {WITHOUT[1:]}]}}', "kind"),
+        ("predict", f'{{"records": [{{"kind": "b", "colour": null, {WITHOUT[1:]}]}}', "kind"),
+        ("predict", f'{{"records": [{{"count": 3.0, {RECORD[1:]}]}}', "count"),
+        ("predict", f'{{"records": [], "records": [{RECORD}]}}', "records"),
+        ("predict", f'{{"records": [{RECORD}], "ids": ["a:b"], "ids": ["x"]}}', "ids"),
+        ("predict", f'{{"records": [{{"more": {{"a": 1, "a": 2}}, {RECORD[1:]}]}}', "a"),
+        ("json", f'{{"dataframe_records": [{{"kind": "b", {RECORD[1:]}]}}', "kind"),
+        ("json", f'{{"dataframe_records": [{{"kind": "b", {WITHOUT[1:]}]}}', "kind"),
+        ("json", f'{{"instances": [{{"kind": "b", {RECORD[1:]}]}}', "kind"),
+        ("json", f'{{"instances": [], "instances": [{ROW}]}}', "instances"),
+        ("json", f'{{"inputs": [], "inputs": [{ROW}]}}', "inputs"),
+        ("json", f'{{"dataframe_split": {{"data": [], {SPLIT}}}}}', "data"),
+        ("json", f'{{"dataframe_split": {{"index": [0], "index": [1], {SPLIT}}}}}', "index"),
+        ("json", '{"inputs": {"kind": ["a"], "kind": ["b"], "size (cm)": [1]}}', "kind"),
+        ("v2", f'{{"id": "1", "id": "2", "inputs": [{TENSOR % ""}]}}', "id"),
+        ("v2", f'{{"inputs": [{TENSOR % """, "data": ["b"]"""}]}}', "data"),
+        ("v2", f'{{"inputs": [{TENSOR % """, "parameters": {"x": 1, "x": 2}"""}]}}', "x"),
+        ("v2", f'{{"inputs": [], "inputs": [{TENSOR % ""}]}}', "inputs"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_by_every_protocol(form: str, body: str, key: str) -> None:
+    served = signature()
+    readers = {"predict": Predict(served, "m", "1").rows, "json": Invocations(served).rows}
+    with pytest.raises(Refused) as caught:
+        readers[form](body.encode()) if form in readers else open_inference.parse(served, body.encode())
+    assert (caught.value.status, caught.value.reason) == (400, "repeated_key")
+    assert caught.value.faults[0].detail == f"the key '{key}' stands twice in one object: send it once"
+
+
+@given(st.recursive(st.none() | st.text("a:\"\\{}", max_size=6), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+    st.text("ab:\"\\", max_size=3), inner, max_size=3), max_leaves=8))  # fmt: skip
+def test_keys_are_counted_whatever_stands_in_texts(content: Any) -> None:
+    count = 0
+
+    def counted(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal count
+        count += len(pairs)
+
+    for body in (json.dumps(content).encode(), json.dumps(content, separators=(" , ", " : ")).encode()):
+        count = 0
+        json.loads(body, object_pairs_hook=counted)
+        assert keys_in(body) == count
+        check_keys(body)
+
+
+def test_texts_are_bounded_in_characters_and_in_bytes() -> None:
+    columns = {"kind": Column("category"), "note": Column("text"), "day": Column("datetime")}
+    training = Contract(task="binary", classes=[0, 1], columns=columns, categories={"kind": ["known" * 9]})
+    served = Signature.of(training, lengths=Lengths(id=Length(6, 8), category=Length(20, 30), text=Length(40, 60)))
+    day = "2024-01-31 13:45:00"
+
+    def told(row: dict[str, Any], **more: Any) -> str | None:
+        body = json.dumps({"records": [row], **more}).encode()
+        try:
+            Predict(served, "m", "1").rows(body)
+        except Refused as refused:
+            assert (refused.status, refused.reason) == (422, "too_long")
+            return refused.faults[0].detail
+        return None
+
+    for row, more in (
+        ({"kind": "k" * 20, "note": "n" * 40, "day": day}, {"ids": ["i" * 6]}),
+        ({"kind": "known" * 9}, {}),  # training's own category, however long
+        ({"kind": "\N{EURO SIGN}" * 10, "note": "\N{EURO SIGN}" * 20}, {"ids": ["\N{EURO SIGN}" * 2]}),
+    ):
+        assert told(row, **more) is None
+    said = "row 0, column 'kind' has 21 characters, more than 20 characters and 30 bytes: send fewer"
+    assert told({"kind": "k" * 21}) == said
+    for row, more in (
+        ({"kind": "\N{EURO SIGN}" * 11}, {}),
+        ({"note": "n" * 41}, {}),
+        ({"day": f"{day}{' ' * 9}"}, {}),
+        ({"kind": "a"}, {"ids": ["i" * 7]}),
+        ({"kind": "a"}, {"ids": ["\N{EURO SIGN}" * 3]}),
+    ):
+        assert told(row, **more) is not None, (row, more)
+    tensor = {"name": "kind", "shape": [1], "datatype": "BYTES", "data": ["a"]}
+    with pytest.raises(Refused, match="the id has 7 characters, more than 6 characters and 8 bytes"):
+        open_inference.parse(served, json.dumps({"id": "i" * 7, "inputs": [tensor]}).encode())
+
+
+@pytest.mark.parametrize(
+    ("given_id", "reason"),
+    [(b"", None), (b"i" * 9, None), (b"i" * 10, "too_long"), (b"\xe2\x82\xac", "malformed"), (b"a\tb", "malformed")],
+)
+def test_a_request_id_that_cannot_be_kept_is_refused_not_replaced(given_id: bytes, reason: str | None) -> None:
+    request = request_of({"path": "/predict", "headers": [(b"x-request-id", given_id)]}, "ours", "predict", "m", 9)
+    if reason is None:
+        request.check_id(9)
+        assert request.request_id == (given_id.decode() or "ours")
+        return
+    with pytest.raises(Refused) as caught:
+        request.check_id(9)
+    assert (caught.value.status, caught.value.reason, request.request_id) == (400, reason, "ours")

@@ -17,6 +17,7 @@ from mlops_pipeline.files import read_json
 from mlops_pipeline.pipeline.stages.split import split
 from mlops_pipeline.pipeline.stages.validate import validate
 from mlops_pipeline.scaffold import starter
+from mlops_pipeline.tables.days import Days
 from tests.unit_tests.workshop import assert_one_line, ingested, layout_in, quiet
 
 ROWS = 120
@@ -180,6 +181,36 @@ def test_the_day_is_found_in_the_whole_table_not_in_its_first_chunk(tmp_path: Pa
     wide.write_csv(source)
     assert source.stat().st_size > 2 * (8 << 20)
     assert starter(source, "returned", tmp_path / "new.yaml").split.startswith("Rows from 2024-02-02 on (20%")
+
+
+MANY = 600
+WRITTEN = {
+    "days, with gaps": lambda n: ["", "NA", "no day"][n % 3] if n % 300 == 0 else f"2024-{n // 60 + 1:02}-{n % 28 + 1:02}",
+    "seconds, zones": lambda n: f"2024-{n // 60 + 1:02}-{n % 28 + 1:02}T{n % 24:02}:{n % 60:02}:{n % 60:02}{'+02:00' * (n % 2)}",
+    "German": lambda n: f"{n % 28 + 1:02}.{n // 60 + 1:02}.2024",
+    "German, some ISO": lambda n: f"2024-05-{n % 28 + 1:02}" if n % 400 == 0 else f"{n % 28 + 1:02}.{n // 60 + 1:02}.2024 00:{n % 60:02}",
+}
+LEARNED = {
+    "classes": lambda n: "?" if n % 50 == 0 else ["late", "punctual", "NA"][n % 3],
+    "numbers": lambda n: "-" if n % 10 == 0 else "inf" if n == 99 else str(n * 37 % 277 / 4),
+    "amounts": lambda n: "NA" if n % 10 == 0 else f"{n * 37 % 277 + 1000},25",
+    "many classes": lambda n: f"c{n % 60}",
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("target", LEARNED)
+def test_one_pass_splits_by_time_where_a_pass_of_its_own_would(
+    written: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops_pipeline.tables.profile.FEW", 50)
+    monkeypatch.setattr("mlops_pipeline.scaffold.CHUNK_MB", 1)
+    source, (moment, value) = tmp_path / "table.csv", (WRITTEN[written], LEARNED[target])
+    rows = [{"when": moment(n), "note": "x" * 4_000, "y": value(n)} for n in range(MANY)]
+    pl.DataFrame(rows).write_csv(source)
+    one = starter(source, "y", tmp_path / "new.yaml")
+    monkeypatch.setattr(Days, "count", lambda *_: None)
+    assert one == starter(source, "y", tmp_path / "new.yaml")
 
 
 AT_RANDOM: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], str]] = {

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mlops_pipeline.config.tree import Frozen, tree_of
 from mlops_pipeline.contract.dialect import Dialect
+from mlops_pipeline.contract.privacy import MIN_LEVEL_ROWS, private_names
 from mlops_pipeline.contract.task import TaskName, has_classes
 from mlops_pipeline.contract.values import written_as
 from mlops_pipeline.errors import PipelineError, without_secrets
@@ -116,7 +117,7 @@ class Column(Frozen):
     min: float | None = None
     max: float | None = None
     nullable: bool = True
-    private: bool = Field(False, description="never recorded by the server")
+    private: bool = Field(False, description="its values are told to nobody: in no record, report, page, schema, example, log or answer")
     format: str | None = Field(
         None,
         description="how texts are written: of numbers as 1234.5 is ('1.234,5', '$1,234.5', '1234.5 %'), of moments '%d.%m.%Y'",
@@ -161,6 +162,11 @@ class History(Frozen):
     prior_rows: int = Field(20, ge=0)
 
 
+def words_of(sql: str) -> set[str]:
+    """What an expression may name: words, and whatever stands in double quotes."""
+    return {*re.findall(r"[A-Za-z_][A-Za-z0-9_]*", sql), *re.findall(r'"([^"]+)"', sql)}
+
+
 class Dataset(Frozen):
     """The table: described once, for every stage, the server and the monitors."""
 
@@ -178,6 +184,37 @@ class Dataset(Frozen):
     )
     history: dict[str, History] = Field(default_factory=dict)
     known_after_outcome: tuple[str, ...] = Field((), description="never features: known only after the outcome")
+    min_level_rows: int = Field(
+        MIN_LEVEL_ROWS, ge=1, description="a category's values that fewer rows have are listed nowhere, and predicted as unseen ones"
+    )
+    keep_whole_rows: bool = Field(
+        False, description="rows that are set aside (quarantine, rejected rows of `mlops predict`) keep their private columns"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _made_of_private(cls, content: Any) -> Any:
+        """What is derived from a private column is private, unless its own description says otherwise."""
+        if not isinstance(content, dict) or not isinstance(content.get("derive"), dict) or not isinstance(content.get("columns"), dict):
+            return content
+        columns = dict(content["columns"])
+        private = {name for name, column in columns.items() if isinstance(column, dict) and column.get("private") is True}
+        for name, sql in content["derive"].items():
+            column = columns.get(name)
+            if isinstance(column, dict) and "private" not in column and private & words_of(str(sql)):
+                columns[name] = {**column, "private": True}
+                private.add(name)
+        return {**content, "columns": columns}
+
+    @property
+    def set_aside_without(self) -> frozenset[str]:
+        """The columns of which rows that are set aside hold no value."""
+        return frozenset() if self.keep_whole_rows else private_names(self.columns)
+
+    @property
+    def tells_time(self) -> bool:
+        """Whether rows have a moment, and their first and last may be told."""
+        return self.time_column is not None and not self.columns[self.time_column].private
 
     @property
     def read_as(self) -> Source:
@@ -227,7 +264,7 @@ class Dataset(Frozen):
 
     def _nothing_from_after_the_outcome(self) -> None:
         late = {self.target, *self.known_after_outcome}
-        made = {name: (sql, set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", sql))) for name, sql in self.derive.items()}
+        made = {name: (sql, words_of(sql)) for name, sql in self.derive.items()}
         made |= {name: (", ".join(keys), set(keys)) for name, keys in self.counts.items()}
         made |= {name: (", ".join(history.by), set(history.by)) for name, history in self.history.items()}
         for name, (shown, used) in made.items():

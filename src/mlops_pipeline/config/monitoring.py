@@ -107,7 +107,7 @@ class Rule(Frozen):
 
 USUAL_RULES = {
     "quality_fell": Rule(figure="quality", worsens_by=0.04, relative=True, surely=True),
-    "retraining_helps": Rule(figure="probe.gain", above=0.01, and_surely=0.0, severity="info"),
+    "retraining_helps": Rule(figure="probe.gain", above=0.01, severity="info"),
     "model_is_old": Rule(figure="model.age_days", above=180, severity="info"),
     "requests_refused": Rule(figure="refused.share", above=0.05),
     "no_requests": Rule(figure="rows", below=1),

@@ -25,6 +25,22 @@ def _digest(value: str) -> str:
 Digest = Annotated[str, AfterValidator(_digest)]
 
 
+def _host(value: str) -> str:
+    if not re.fullmatch(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*|[0-9A-Fa-f:]+", value):
+        raise ValueError("must be a name or an address without scheme and port, such as models.example.com, *.example.com or *")
+    return value
+
+
+def _origin(value: str) -> str:
+    if not re.fullmatch(r"\*|null|https?://[^/\s]+/?", value):
+        raise ValueError("must be a site such as https://app.example.com, with its port if it has one, or *")
+    return value
+
+
+Host = Annotated[str, AfterValidator(_host)]
+Origin = Annotated[str, AfterValidator(_origin)]
+
+
 class Registry(Frozen):
     """Where versions come from; what the pipeline's own settings say is the default."""
 
@@ -34,16 +50,52 @@ class Registry(Frozen):
     cache: str = Field("models/served", description="folder for fetched versions and what was served last; relative to the project")
 
 
+class Length(Frozen):
+    """How long a text of a client may be, in characters and in bytes of UTF-8."""
+
+    characters: int = Field(1000, ge=1)
+    bytes: int | None = Field(None, ge=1, description="default: as many as the characters take")
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that a text may have: a character takes four at most."""
+        return self.bytes or 4 * self.characters
+
+
+class IdLength(Length):
+    """The same of ids."""
+
+    characters: int = Field(256, ge=1)
+
+
+class TextLength(Length):
+    """The same of free text."""
+
+    characters: int = Field(100_000, ge=1)
+
+
 class Limits(Frozen):
     """What one request may ask for, and what may wait."""
 
     max_body_mb: float = Field(8, gt=0)
     bodies_mb: float = Field(256, gt=0, description="bodies in several pieces that one worker receives at once; above that 429")
-    connections: int = Field(1000, ge=1, description="connections to one worker; above that 503")
+    connections: int = Field(
+        1000,
+        ge=1,
+        description="connections to one worker: above that, those that wait longest for their client are closed, and where so many "
+        "requests are under way, another gets 503",
+    )
     max_rows: int = Field(10_000, ge=1, description="rows of one request")
+    id: IdLength = Field(IdLength(), description="a request's id, and the ids of its rows; a longer one gets 400 or 422")
+    category: Length = Field(Length(), description="a category that training has not seen, or a moment; a longer one gets 422")
+    text: TextLength = Field(TextLength(), description="a value of a text column; a longer one gets 422")
     queue_rows: int = Field(20_000, ge=1, description="rows that may wait in one worker; above that 429")
     deadline_ms: int = Field(10_000, ge=1, description="a request not answered by then gets 503")
+    head_timeout_s: float = Field(10, gt=0, description="a request's line and headers not received by then get 408")
     body_timeout_s: float = Field(20, gt=0, description="a body not received by then gets 408")
+    rest_timeout_s: float = Field(10, gt=0, description="what still comes of a request that is answered already is read for so long")
+    unread_timeout_s: float = Field(30, gt=0, description="an answer that its client has not taken by then is broken off")
+    idle_timeout_s: float = Field(75, gt=0, description="a connection without a request is closed by then")
 
 
 class Batching(Frozen):
@@ -158,6 +210,9 @@ class Serving(Frozen):
     default: Name | None = Field(None, description="the model of the routes without a name; default: the first")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    probe_port: int | None = Field(
+        None, ge=1, le=65535, description="a port beside it that answers /live, /ready, /ping, /health and /metrics alone, for probes"
+    )
     workers: int = Field(1, ge=1, le=256)
     unseen_categories: Literal["reject", "pass"] = Field("pass", description="pass: predicted as an unknown category, and counted")
     extra_columns: Literal["ignore", "refuse"] = Field(
@@ -170,6 +225,14 @@ class Serving(Frozen):
     api_keys: dict[Name, Digest] = Field(default_factory=dict, description="who may ask: name and the key's digest")
     api_keys_file: str | None = Field(None, description="a YAML file with more of them, such as a mounted secret; relative to this file")
     anonymous: bool = Field(False, description="answer whoever can reach the address, with no key: only where a network keeps others out")
+    allowed_hosts: tuple[Host, ...] = Field(
+        (),
+        description="names by which clients may ask, such as models.example.com or *.example.com; default: on a loopback address its own "
+        "names alone, elsewhere all; probes answer under any",
+    )
+    allowed_origins: tuple[Origin, ...] = Field(
+        (), description="sites whose pages may ask from a browser, such as https://app.example.com; default: the server's own"
+    )
     open_metrics: bool = Field(False, description="with API keys: /metrics needs none")
     tls: Tls | None = None
     log: Log = Log()
@@ -182,6 +245,8 @@ class Serving(Frozen):
     def _consistent(self) -> Self:
         if self.default is not None and self.default not in self.models:
             raise ValueError(f"default '{self.default}' is not among 'models': use one of {', '.join(self.models)}")
+        if self.probe_port is not None and self.probe_port == self.port:
+            raise ValueError(f"probe_port {self.probe_port} is the server's own port: take another, or leave it out")
         if self.anonymous and (self.api_keys or self.api_keys_file):
             raise ValueError("anonymous: true and API keys exclude each other: take one of them out")
         if not (self.api_keys or self.api_keys_file or self.anonymous or is_loopback(self.host)):

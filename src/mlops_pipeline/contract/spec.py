@@ -89,9 +89,15 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """The same as their owner wrote them; empty where that is the same."""
     columns: dict[str, Column]
     categories: dict[str, list[str]] = {}
-    """For each category column, the values that training saw."""
+    """For each category column, the values that training saw in at least ``min_level_rows`` rows."""
     ranges: dict[str, tuple[float, float]] = {}
     """For each column of numbers or integers that is not private, the least and the greatest value that training saw."""
+    min_level_rows: int = 1
+    """Values of a category that fewer rows had are not among ``categories``: they were learned as unseen ones."""
+    private: tuple[str, ...] = ()
+    """The table's private columns, whether the model takes them or not."""
+    keep_whole_rows: bool = False
+    """Whether rows that are set aside keep their private columns."""
     null_values: tuple[str, ...] = NULL_WORDS
     """Texts that stand for null."""
     dialect: Dialect = PLAIN
@@ -134,6 +140,12 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     def encoder(self) -> str | None:
         """The feature encoder's name; None in contracts of before, whose estimator says it."""
         return next((part["name"] for part in self.parts if part.get("kind") == "encoder"), None)
+
+    @property
+    def set_aside_without(self) -> frozenset[str]:
+        """The columns of which rows that are set aside hold no value."""
+        named = {*self.private, *(name for name, column in self.columns.items() if column.private)}
+        return frozenset() if self.keep_whole_rows else frozenset(named)
 
     @property
     def features(self) -> dict[str, str]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.config.dataset import Column, Dataset
+from mlops_pipeline.config.dataset import Column, Dataset, words_of
+from mlops_pipeline.contract.privacy import told_error
 from mlops_pipeline.contract.spec import History, Recipe
-from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.tables.cast import as_broken, cast_columns, first_reason, outside, unparsed
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.tables.cast import as_broken, cast_columns, first_reason, outside, unparsed, without_content
 from mlops_pipeline.tables.source import Broken, Chunk
 
 if TYPE_CHECKING:
@@ -56,8 +57,10 @@ def derived(frame: pl.DataFrame, recipe: Recipe, columns: Mapping[str, Column]) 
             alone = [some[part].select(expression(sql).alias(name)) for part in parts if some[part].height]
         except PolarsError as error:
             there = ", ".join(frame.columns)
-            raise PipelineError(f"dataset.derive.{name} = {sql!r}: {one_line(error)}: columns are {there}") from error
-        if made.height != frame.height or not made.head(LOOKED_AT).equals(pl.concat(alone, how="vertical_relaxed")):
+            named = {column: columns[column] for column in words_of(sql) & columns.keys()}
+            raise PipelineError(f"dataset.derive.{name} = {sql!r}: {told_error(error, named)}: columns are {there}") from error
+        together = pl.concat(alone, how="vertical_relaxed") if alone else made.head(LOOKED_AT)
+        if made.height != frame.height or not made.head(LOOKED_AT).equals(together):
             what = "does not make each row's value of that row alone: use columns, without SUM, COUNT, OVER and their like"
             raise PipelineError(f"dataset.derive.{name} = {sql!r}: {what}")
         if made[name].dtype == pl.Boolean and columns[name].kind in ("number", "integer"):
@@ -120,7 +123,8 @@ def typed_rows(chunk: Chunk, data: Dataset, recipe: Recipe, lookups: Joined, as_
     reason = first_reason([*reasons, *outside(frame, ruled)], frame.height)
     good = frame.filter(reason.is_null())
     columns = [name for name in data.columns if name not in late]
-    broken = [*chunk.broken, *as_broken(source, row_numbers, reason)]
+    private = data.set_aside_without
+    broken = [*without_content(chunk.broken, private), *as_broken(source, row_numbers, reason, private)]
     read, later = chunk.frame.height + len(chunk.broken), chunk.frame.height - source.height
     return TypedRows(good.select(columns), broken, good[data.target].null_count(), read, source, later)
 

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Source
+from mlops_pipeline.contract.privacy import told_levels
 from mlops_pipeline.contract.task import PREDICTION, free_names
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.files import replacing
+from mlops_pipeline.files import FOR_ITS_OWNER, replacing
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import Unseen
 from mlops_pipeline.inference.scorer import Scored, Scorer, load_scorer
-from mlops_pipeline.tables.cast import as_broken
+from mlops_pipeline.spreadsheet import harmless, said_of
+from mlops_pipeline.tables.cast import as_broken, without_content
 from mlops_pipeline.tables.packing import form_of
 from mlops_pipeline.tables.source import Chunk, as_written, count_rows, one_ahead, read_file
 
@@ -41,11 +43,12 @@ class Predicted:
     """What the user has to know of the columns: unseen categories, columns that are not there, names that were taken."""
 
 
-def predict_file(model: Path, source: Path, target: Path, console: Console) -> Predicted:
+def predict_file(model: Path, source: Path, target: Path, console: Console, *, raw: bool = False) -> Predicted:
     """Predict every row of a file that keeps the model's signature; keep the others aside.
 
     The output has the input's columns as they came, then ``prediction`` and, for classes, one ``probability_`` column a class, by
-    other names where the input has these. It appears whole or not at all. Raises :class:`PipelineError` if a column is missing or
+    other names where the input has these. A CSV file has no cell that a spreadsheet would run, unless ``raw`` is. It appears whole or
+    not at all. Raises :class:`PipelineError` if a column is missing or
     nothing could be read.
     """
     if target.suffix not in (".csv", ".parquet"):
@@ -56,13 +59,15 @@ def predict_file(model: Path, source: Path, target: Path, console: Console) -> P
     if source.resolve() in (target.resolve(), rejects.resolve()):
         raise PipelineError(f"--output {target}: the input {source} would be overwritten: name another file")
     notes = _Notes(scorer)
+    private = scorer.contract.set_aside_without
     # Words for null are the model's to read; an empty cell alone is nothing in any file.
     usual = Source(path=str(source), null_values=("",), **scorer.contract.dialect.unusual)
     written, otherwise = as_written(source, usual, scorer.signature.names)
     chunks = one_ahead(read_file(source, written, CHUNK_MB))
     with ExitStack() as stack:
-        write = stack.enter_context(_writing(target))
-        aside = stack.enter_context(replacing(rejects)).open("w", encoding="utf-8")
+        cells: list[int] = []
+        write = stack.enter_context(_writing(target, None if raw else cells))
+        aside = stack.enter_context(replacing(rejects, FOR_ITS_OWNER)).open("w", encoding="utf-8")
         stack.enter_context(aside)
         aside.write("row,reason,content\n")
         advance = stack.enter_context(_progress(console, count_rows(source)))
@@ -70,9 +75,9 @@ def predict_file(model: Path, source: Path, target: Path, console: Console) -> P
             scored = _scored(chunk, scorer, source)
             names = notes.names_beside(chunk.frame.columns)
             notes.add(scored)
-            broken = [*chunk.broken, *as_broken(chunk.frame, chunk.row_numbers, _reasons(scored))]
+            broken = [*without_content(chunk.broken, private), *as_broken(chunk.frame, chunk.row_numbers, _reasons(scored), private)]
             for row in broken:
-                aside.write(row.as_csv())
+                aside.write(row.as_csv(raw=raw))
             good = chunk.frame.filter(scored.taken)
             if good.height:
                 write(good.with_columns(scorer.columns_of(scored.outputs, names)))
@@ -83,7 +88,8 @@ def predict_file(model: Path, source: Path, target: Path, console: Console) -> P
     if not rejected:
         rejects.unlink()
     seconds = time.perf_counter() - began
-    return Predicted(rows, rejected, seconds, scorer.engine.name, rejects if rejected else None, (*otherwise, *notes.lines()))
+    run = [said_of(sum(cells))] if any(cells) else []
+    return Predicted(rows, rejected, seconds, scorer.engine.name, rejects if rejected else None, (*otherwise, *notes.lines(), *run))
 
 
 def _scored(chunk: Chunk, scorer: Scorer, source: Path) -> Scored:
@@ -138,8 +144,8 @@ class _Notes:
         """One line a thing."""
         told = [f"column '{name}' is not in the file: null in every row" for name in self._absent]
         for name, unseen in self._unseen.items():
-            private = self._scorer.signature.columns[name].private
-            examples = "" if private else f", such as {', '.join(map(repr, unseen.examples))}"
+            named = told_levels(self._scorer.signature.columns[name], unseen.examples)
+            examples = f", such as {', '.join(map(repr, named))}" if named else ""
             told.append(f"column '{name}': {unseen.count:,} values that training has not seen{examples}")
         told += [self._scorer.signature.far_notice(name, count).detail for name, count in self._far.items()]
         if self._others:
@@ -153,8 +159,11 @@ class _Notes:
 
 
 @contextmanager
-def _writing(target: Path) -> Iterator[Any]:
-    """A function that appends a frame to the target, which takes its place at the end."""
+def _writing(target: Path, cells: list[int] | None) -> Iterator[Any]:
+    """A function that appends a frame to the target, which takes its place at the end.
+
+    ``cells`` takes how many cells of each frame a spreadsheet would have run; None: they are left as they are.
+    """
     import pyarrow.parquet as pq
 
     with replacing(target) as temporary, ExitStack() as stack:
@@ -162,6 +171,9 @@ def _writing(target: Path) -> Iterator[Any]:
 
         def write_csv(frame: pl.DataFrame) -> None:
             state.setdefault("file", stack.enter_context(temporary.open("wb")) if "file" not in state else None)
+            if cells is not None:
+                frame, changed = harmless(frame)
+                cells.append(changed)
             frame.write_csv(state["file"], include_header=not state.get("started"))
             state["started"] = True
 

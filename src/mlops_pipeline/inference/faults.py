@@ -2,7 +2,43 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Container
+from typing import Literal, NamedTuple, get_args
+
+Reason = Literal[
+    "malformed",
+    "repeated_key",
+    "wrong_type",
+    "null",
+    "not_finite",
+    "out_of_bounds",
+    "unseen_category",
+    "too_long",
+    "unknown_column",
+    "missing_column",
+    "unknown_output",
+    "unsupported",
+    "no_rows",
+    "too_many_rows",
+    "body_too_large",
+    "head_too_large",
+    "content_type",
+    "foreign_host",
+    "foreign_origin",
+    "not_found",
+    "method",
+    "unauthorized",
+    "queue_full",
+    "deadline",
+    "record_full",
+    "not_ready",
+    "timeout",
+    "too_many_connections",
+    "output_not_finite",
+    "internal",
+]
+"""Every word for why something is refused: in answers, metrics, log and record. The type checker lets no other be raised."""
+REASONS: tuple[Reason, ...] = get_args(Reason)
 
 SHOWN_FAULTS = 20
 """Faults listed in one answer; a body of thousands of bad rows is told of its first ones."""
@@ -27,16 +63,15 @@ class Notice(NamedTuple):
 class Fault(NamedTuple):
     """One thing wrong with the input. ``reason`` is a word for metrics; ``detail`` may show the value, so it is never logged."""
 
-    reason: str
+    reason: Reason
     detail: str
     row: int | None = None
     column: str | None = None
 
-    @property
-    def place(self) -> str:
-        """Reason, row and column, without any value; a name that is none of the model's is a client's word, and may be a value."""
+    def place(self, columns: Container[str]) -> str:
+        """Reason, row and column, without any value; ``columns`` are the model's: any other name is a client's word, and may be a value."""
         where = [f"row {self.row}"] if self.row is not None else []
-        where += [f"column '{self.column}'"] if self.column is not None and self.reason not in ("unknown_column", "malformed") else []
+        where += [f"column '{self.column}'"] if self.column is not None and self.column in columns else []
         return f"{self.reason} ({', '.join(where)})" if where else self.reason
 
 
@@ -48,9 +83,9 @@ class Refused(Exception):
         self.status, self.faults, self.headers = status, faults, headers
 
     @property
-    def reason(self) -> str:
+    def reason(self) -> Reason:
         return self.faults[0].reason
 
-    @property
-    def place(self) -> str:
-        return self.faults[0].place
+    def place(self, columns: Container[str] = ()) -> str:
+        """Reason, row and column of the first fault, for a log: see :meth:`Fault.place`."""
+        return self.faults[0].place(columns)

@@ -24,7 +24,7 @@ SHOWN_CATEGORIES = 3
 
 @dataclass
 class Unseen:
-    """Values of one column that training has not seen: how many, and a few of them."""
+    """Values of one column that training has not seen: how many, and a few of those that may be told."""
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
@@ -85,7 +85,7 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
             broken[:, place] = texts.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = texts.fill_null(MISSING).to_numpy()
         elif categories is not None and _has_text(values):
-            meant, new = meant_by(as_text(values), signature.seen[name], words)
+            meant, new = meant_by(as_text(values), signature.seen[name], words, signature.least_told)
             if new.count:
                 unseen[name], spelled[name] = new, meant
             broken[:, place] = meant.is_null().to_numpy() & (not column.nullable)
@@ -97,7 +97,8 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
     taken = np.logical_not((wrong | broken).any(axis=1))
     faults = [_fault(table, signature, int(row), numbers, wrong[row], broken[row]) for row in np.flatnonzero(~taken)]
     if faults:  # what is refused is told by itself
-        unseen = {name: meant_by(meant.filter(taken), signature.seen[name], ())[1] for name, meant in spelled.items()}
+        least = signature.least_told
+        unseen = {name: meant_by(meant.filter(taken), signature.seen[name], (), least)[1] for name, meant in spelled.items()}
     rows = Rows(
         int(np.count_nonzero(taken)),
         None if numbers is None else numbers[taken].astype(signature.precision),
@@ -113,14 +114,14 @@ def _far(numbers: np.ndarray | None, taken: np.ndarray, signature: Signature) ->
     return {name: int(count) for name, count in zip(signature.numbers, counts, strict=True) if count}
 
 
-def meant_by(texts: pl.Series, seen: Collection[str], null_words: Collection[str]) -> tuple[pl.Series, Unseen]:
-    """The categories that texts mean, null for null, and what of them training has not seen."""
+def meant_by(texts: pl.Series, seen: Collection[str], null_words: Collection[str], least: int = 1) -> tuple[pl.Series, Unseen]:
+    """The categories that texts mean, null for null, and what of them training has not seen, with examples that ``least`` rows have."""
     import polars as pl
 
     known, number = texts.value_counts(name="\0count").get_columns()
     meant = [None if text is None else category_of(text, seen, null_words) for text in known]
     new = [(one, count) for one, count in zip(meant, number, strict=True) if one is not None and one not in seen]
-    unseen = Unseen(sum(count for _, count in new), sorted(one for one, _ in new)[:SHOWN_CATEGORIES])
+    unseen = Unseen(sum(count for _, count in new), sorted(one for one, count in new if count >= least)[:SHOWN_CATEGORIES])
     if all(one == text for one, text in zip(meant, known, strict=True)):
         return texts, unseen
     return texts.replace_strict(known, pl.Series(meant, dtype=pl.String), return_dtype=pl.String), unseen
@@ -144,7 +145,7 @@ def _fault(table: pl.DataFrame, signature: Signature, row: int, numbers: np.ndar
     if wrong.any():
         # A moment beyond the year 9999 has no value in Python.
         value = (as_text(table[name].gather([row])) if table[name].dtype.is_temporal() else table[name].gather([row]))[0]
-        return wrong_type(row, name, value.to_list() if hasattr(value, "to_list") else value, signature.columns[name].kind)
+        return wrong_type(row, name, value.to_list() if hasattr(value, "to_list") else value, signature.columns[name])
     if numbers is None or place >= len(signature.numbers):
         return null_fault(row, name)
     return signature.fault(row, place, numbers[row, place])

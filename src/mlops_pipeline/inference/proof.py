@@ -13,7 +13,7 @@ from mlops_pipeline.errors import one_line
 from mlops_pipeline.inference.engine import NotFinite, score
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.formats import Engine
-from mlops_pipeline.inference.signature import Signature
+from mlops_pipeline.inference.signature import ANY_LENGTH, Signature
 
 FILE = "expected.json"
 
@@ -42,7 +42,7 @@ def prove(signature: Signature, engine: Engine, expected: Expected, warm: tuple[
     Raises :class:`Unproven`.
     """
     # The rows may be more than one request's, and hold what the server's policy refuses: neither says anything of the model.
-    lenient = dataclasses.replace(signature, reject_unseen=False, max_rows=max(len(expected.rows), *warm, 1))
+    lenient = dataclasses.replace(signature, reject_unseen=False, max_rows=max(len(expected.rows), *warm, 1), lengths=ANY_LENGTH)
     try:
         for count in warm:
             some = [expected.rows[k % len(expected.rows)] for k in range(count)]
@@ -52,7 +52,9 @@ def prove(signature: Signature, engine: Engine, expected: Expected, warm: tuple[
         rows = lenient.from_records(expected.rows)
         said = np.asarray(score(engine, rows.numbers, rows.categories), dtype=np.float64)
     except Refused as refusal:
-        raise Unproven("outputs", f"its rows do not fit training.json ({refusal.place}): register the version anew") from refusal
+        raise Unproven(
+            "outputs", f"its rows do not fit training.json ({refusal.place(signature.columns)}): register the version anew"
+        ) from refusal
     except NotFinite as error:
         raise Unproven("outputs", f"{error}: promote another version") from error
     except Exception as error:

@@ -135,7 +135,7 @@ def evaluation_at(path: Path) -> Evaluation:
 
 
 def example_rows(folder: Path) -> pl.DataFrame:
-    """The model's input example as a table: a few rows of the training data."""
+    """The model's input example as a table: a few rows that are nobody's."""
     import polars as pl
 
     example: dict[str, Any] = read_json(folder / "input_example.json")

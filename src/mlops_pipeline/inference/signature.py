@@ -11,20 +11,48 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from mlops_pipeline.contract.dialect import PLAIN, Dialect
 from mlops_pipeline.contract.moments import moment_of
+from mlops_pipeline.contract.privacy import told_value
 from mlops_pipeline.contract.spec import AS_TEXT, Column, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import BLANKS, LARGEST, LARGEST_INTEGER, MISSING, bounds, category_of, number_of, spelled, truth_of
-from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, SHOWN_FAULTS, UNSEEN_CATEGORY, Fault, Notice, Refused
+from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, SHOWN_FAULTS, UNSEEN_CATEGORY, Fault, Notice, Reason, Refused
 
 FAR = 0.25
 """A value is far outside what training saw when it is further out than this share of training's own range."""
+
+
+class Length(NamedTuple):
+    """How long a text may be, in characters and in bytes of UTF-8."""
+
+    characters: int = 2**62
+    bytes: int = 2**62
+
+    def __str__(self) -> str:
+        return f"{self.characters:,} characters" + ("" if self.bytes >= 4 * self.characters else f" and {self.bytes:,} bytes")
+
+    def is_passed_by(self, text: str) -> bool:
+        """Whether a text is longer."""
+        count = len(text)
+        return count > self.characters or (4 * count > self.bytes and len(text.encode("utf-8", "surrogatepass")) > self.bytes)
+
+
+class Lengths(NamedTuple):
+    """How long the texts of a request may be."""
+
+    id: Length = Length()
+    category: Length = Length()
+    """Of one that training has not seen, and of a moment."""
+    text: Length = Length()
+
+
+ANY_LENGTH = Lengths()
 
 Limits = tuple[np.ndarray, np.ndarray]
 """The least and the greatest value of each number column."""
@@ -69,12 +97,21 @@ class Signature:
     no_null_categories: tuple[int, ...]
     dialect: Dialect = PLAIN
     """How text in rows is written, unless it turns out to be plain CSV."""
+    lengths: Lengths = ANY_LENGTH
+    least_told: int = 1
+    """Of values that training has not seen, those are named that so many rows have."""
     precision: Any = np.float32
     """What the engine takes numbers as: float32, or float64."""
 
     @staticmethod
     def of(
-        contract: Contract, *, reject_unseen: bool = False, refuse_extra: bool = False, max_rows: int = 2**62, precision: Any = np.float32
+        contract: Contract,
+        *,
+        reject_unseen: bool = False,
+        refuse_extra: bool = False,
+        max_rows: int = 2**62,
+        precision: Any = np.float32,
+        lengths: Lengths = ANY_LENGTH,
     ) -> Signature:
         """The signature of a trained model, with the server's own policy."""
         columns = contract.columns
@@ -104,7 +141,9 @@ class Signature:
             whole=whole if whole.any() else None,
             required=required if required.any() else None,
             dialect=contract.dialect,
+            least_told=contract.min_level_rows,
             precision=precision,
+            lengths=lengths,
             no_null_categories=tuple(k for k, name in enumerate(categories) if not columns[name].nullable),
         )
 
@@ -215,7 +254,7 @@ class Signature:
         gaps: Sequence[Any] = [None] * count
         faults: list[Fault] = []
         numbers = [_numbers(name, columns.get(name, gaps), self.columns[name], self.words_for_null(name), faults) for name in self.numbers]
-        texts = [_texts(name, columns.get(name, gaps), faults) for name in self.categories]
+        texts = [_texts(name, columns.get(name, gaps), self.columns[name], faults) for name in self.categories]
         if faults:
             faults.sort(key=lambda fault: -1 if fault.row is None else fault.row)
             raise Refused(422, faults)
@@ -276,17 +315,15 @@ class Signature:
         name, value = self.numbers[place], float(number)
         column = self.columns[name]
         low, high = bounds(column)
+        reason: Reason
         if math.isnan(value):
             reason, what = "null", "is null, which the model does not take"
         elif math.isinf(value):
-            reason, what = "not_finite", f"is {value}, not a finite number"
+            reason, what = "not_finite", f"is {told_value(column, str(value), 'not a finite number')}"
         elif not low <= value <= high:
-            reason, what = (
-                "out_of_bounds",
-                f"is {value:g}, {_outside(value, low, high, column.kind)}",
-            )
+            reason, what = "out_of_bounds", f"is {told_value(column, f'{value:g}', _outside(value, low, high, column.kind))}"
         else:
-            reason, what = "wrong_type", f"is {value:g}, not a whole number"
+            reason, what = "wrong_type", f"is {told_value(column, f'{value:g}', 'not a whole number')}"
         return Fault(reason, f"row {row}, column '{name}' {what}", row, name)
 
     def _far_outside(self, numbers: np.ndarray) -> list[Notice] | None:
@@ -320,16 +357,19 @@ class Signature:
     def _check_texts(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> None:
         """Free text, or moments as text: there is no list of values to keep to."""
         moments, words = self.columns[name].kind == "datetime", self.words_for_null(name)
-        form = self.columns[name].format
+        form, longest = self.columns[name].format, self.lengths.category if moments else self.lengths.text
         for row, value in enumerate(values):
             if value is None or value in words or (moments and value.strip(BLANKS) in words):
                 meant: str | None = MISSING
                 if not nullable:
                     faults.append(null_fault(row, name))
+            elif longest.is_passed_by(value):
+                meant = None
+                faults.append(_too_long(row, name, value, longest))
             else:
                 meant = moment_of(value, form) if moments else value
                 if meant is None:
-                    faults.append(wrong_type(row, name, value, "datetime"))
+                    faults.append(wrong_type(row, name, value, self.columns[name]))
             values[row] = meant
             if len(faults) >= SHOWN_FAULTS:
                 break
@@ -345,10 +385,14 @@ class Signature:
                     faults.append(null_fault(row, name))
             elif meant in seen:
                 values[row] = meant
+            elif self.lengths.category.is_passed_by(meant):
+                faults.append(_too_long(row, name, meant, self.lengths.category))
             else:
                 unseen += 1
                 if self.reject_unseen:
-                    what = f"is {shown(value)}, which the model was not trained on: use one of its {len(seen)} categories"
+                    is_private = self.columns[name].private
+                    what = f"is {'one' if is_private else shown(value) + ','} which the model was not trained on"
+                    what += "" if is_private else f": use one of its {len(seen)} categories"
                     faults.append(Fault("unseen_category", f"row {row}, column '{name}' {what}", row, name))
             if len(faults) >= SHOWN_FAULTS:
                 break
@@ -402,9 +446,16 @@ _NOT_A = {
 }
 
 
-def wrong_type(row: int, name: str, value: Any, kind: str) -> Fault:
+def wrong_type(row: int, name: str, value: Any, column: Column) -> Fault:
     """The fault of a value that is none of its column's kind."""
-    return Fault("wrong_type", f"row {row}, column '{name}' is {shown(value)}, {_NOT_A.get(kind, 'not a number')}", row, name)
+    what = told_value(column, shown(value), _NOT_A.get(column.kind, "not a number"))
+    return Fault("wrong_type", f"row {row}, column '{name}' is {what}", row, name)
+
+
+def _too_long(row: int, name: str, value: str, longest: Length) -> Fault:
+    """The fault of a text that is longer than this server takes."""
+    what = f"has {len(value):,} characters, more than {longest}: send fewer"
+    return Fault("too_long", f"row {row}, column '{name}' {what}", row, name)
 
 
 def null_fault(row: int, name: str) -> Fault:
@@ -419,7 +470,7 @@ def _numbers(name: str, values: Sequence[Any], column: Column, null_words: Colle
         for row, value in enumerate(values):
             number = value if type(value) in _PLAIN else _read(value, column, null_words)
             if number is _NOTHING:
-                faults.append(wrong_type(row, name, value, column.kind))
+                faults.append(wrong_type(row, name, value, column))
                 if len(faults) >= SHOWN_FAULTS:
                     break
             read.append(number)
@@ -456,13 +507,13 @@ def _float(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def _texts(name: str, values: Sequence[Any], faults: list[Fault]) -> Sequence[Any]:
+def _texts(name: str, values: Sequence[Any], column: Column, faults: list[Fault]) -> Sequence[Any]:
     """One column of text, None for null; faults name each value that cannot be spelled."""
     if _TEXT.issuperset(map(type, values)):
         return values
     for row, value in enumerate(values):
         if isinstance(value, dict | list):
-            faults.append(Fault("wrong_type", f"row {row}, column '{name}' is {shown(value)}, not text", row, name))
+            faults.append(Fault("wrong_type", f"row {row}, column '{name}' is {told_value(column, shown(value), 'not text')}", row, name))
             if len(faults) >= SHOWN_FAULTS:
                 break
     return [value if isinstance(value, dict | list) else spelled(value) for value in values]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlops_pipeline.config.dataset import Task
@@ -23,6 +23,19 @@ class Candidate:
     estimator: str
     encoder: str
     params: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def linear(self) -> bool:
+        return self.estimator in ("logistic_regression", "ridge", "elastic_net")
+
+    def with_share_of_trees(self, share: float, fewest: int) -> Candidate | None:
+        """Boosting with that share of its rounds, each of which learns the more; None if it would have too few, or does not boost."""
+        key = next((each for each in ("n_estimators", "max_iter") if each in self.params and "learning_rate" in self.params), None)
+        if key is None or (rounds := int(self.params[key] * share)) < fewest:
+            return None
+        rate = min(0.3, self.params["learning_rate"] * self.params[key] / rounds)
+        name = f"{self.name.split(', cut to ')[0]}, cut to {rounds} rounds"
+        return replace(self, name=name, params={**self.params, key: rounds, "learning_rate": round(rate, 4)})
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.config.dataset import Column as Feature
 from mlops_pipeline.config.moments import shown_moment
 from mlops_pipeline.config.pipeline import Settings
-from mlops_pipeline.contract.spec import AS_TEXT, Column
+from mlops_pipeline.contract.privacy import made_up
+from mlops_pipeline.contract.spec import AS_TEXT, Column, Contract
 
 if TYPE_CHECKING:
     import polars as pl
 
 SAMPLE_ROWS = 200
-"""Rows from which the signature is inferred; three of them become the input example."""
+"""Rows from which the signature is inferred; none of them is kept."""
 
 
 def described_columns(features: dict[str, Feature], table: pl.DataFrame) -> dict[str, Column]:
@@ -51,7 +52,24 @@ def sample_of(x: Any, features: dict[str, Column]) -> Any:
     return sample
 
 
+def example_of(contract: Contract, like: Any) -> Any:
+    """A few rows that are nobody's, with the columns and types of the frame ``like``; the last lacks numbers that may be null."""
+    import numpy as np
+    import pandas as pd
+
+    rows = pd.DataFrame(made_up(contract.columns, contract.categories, contract.ranges), columns=list(like.columns)).astype(like.dtypes)
+    optional = [name for name, column in contract.columns.items() if column.kind not in AS_TEXT and column.nullable]
+    if len(optional) == rows.shape[1]:
+        del optional[0]
+    rows.loc[len(rows) - 1, optional] = np.nan
+    return rows
+
+
 def fitted_until(table: pl.DataFrame, settings: Settings) -> str:
-    """The newest moment among rows that are split by time; empty where they are not: no moment tells then what a model was fitted on."""
-    newest = table[str(settings.dataset.time_column)].max() if settings.split.kind == "time" else None
+    """The newest moment among rows that are split by time; empty where they are not: no moment tells then what a model was fitted on.
+
+    That of a private column stays untold too.
+    """
+    is_told = settings.split.kind == "time" and settings.dataset.tells_time
+    newest = table[str(settings.dataset.time_column)].max() if is_told else None
     return shown_moment(newest) if isinstance(newest, datetime) else ""

@@ -15,17 +15,18 @@ YEAR_DAYS = 365.25
 
 
 class Moments(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Columns of moments, as text, to numbers: days since training's first, and the parts of the calendar that training has seen turn.
+    """Columns of moments, as text, to numbers: days since the year of training's first began, and parts of the calendar.
 
-    The month counts once training spans a year, the weekday once it spans two weeks, the hour if moments have one. With ``cyclic``
-    a part is its sine and cosine, for linear models. A text that is no moment is missing: NaN in every part.
+    Of these, those count that training has seen turn: the month once training spans a year, the weekday once it spans two weeks,
+    the hour if moments have one. With ``cyclic`` a part is its sine and cosine, for linear models. A text that is no
+    moment is missing: NaN in every part.
     """
 
     def __init__(self, *, cyclic: bool = False) -> None:
         self.cyclic = cyclic
 
     def fit(self, x: Any, _y: Any = None) -> Self:
-        """Note each column's first moment, and which parts of the calendar it has."""
+        """Note each column's first year, for the first moment itself is a row's own value, and which parts of the calendar it has."""
         values = np.asarray(x, dtype=object)
         self.n_features_in_ = values.shape[1]
         self.first_: list[float] = []
@@ -34,7 +35,7 @@ class Moments(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
             seconds = _seconds(values[:, place])
             known = seconds[~np.isnan(seconds)]
             span = float(known.max() - known.min()) / DAY_S if len(known) else 0.0
-            self.first_.append(float(known.min()) if len(known) else 0.0)
+            self.first_.append(_year_of(float(known.min())) if len(known) else 0.0)
             turning = (("month", span >= YEAR_DAYS), ("weekday", span >= 14), ("hour", bool((known % DAY_S).any())))
             self.parts_.append([name for name, seen in turning if seen])
         return self
@@ -69,6 +70,12 @@ def _seconds(texts: Any) -> Any:
     moments = pd.to_datetime(pd.Series(texts, dtype=object), errors="coerce", format="ISO8601", utc=True)
     seconds = moments.to_numpy(dtype="datetime64[s]")
     return np.where(np.isnat(seconds), np.nan, seconds.astype(np.int64).astype(np.float64))
+
+
+def _year_of(seconds: float) -> float:
+    """When the year of a moment began, in seconds since 1970."""
+    year = np.datetime64(int(seconds), "s").astype("datetime64[Y]")
+    return float(year.astype("datetime64[s]").astype(np.int64))
 
 
 def _part(name: str, seconds: Any) -> tuple[Any, float]:

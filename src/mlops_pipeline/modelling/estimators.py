@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Task
 from mlops_pipeline.config.tree import Frozen, tree_of
+from mlops_pipeline.contract.privacy import RARE
 from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -268,8 +271,24 @@ def encoded(columns: Any, x: Any, y: Any, threads: int | None) -> Any:
     if np.issubdtype(y.dtype, np.floating):
         # Whole numbers would be taken for classes, a column each.
         columns.set_params(**{name: "continuous" for name in columns.get_params() if name.endswith("__target_type")})
+    _leave_out_rare(columns, x)
     with threadpool_limits(limits=threads):
         return columns.fit_transform(x, y) if hasattr(columns, "fit_transform") else columns.fit(x, y).transform(x)
+
+
+def _leave_out_rare(columns: Any, x: Any) -> None:
+    """Tell our encoders of categories the levels they may learn: to them, a rare one is one that they have never seen.
+
+    ``TargetEncoder`` is not told: it would count unknown rows as the first level's. To it, all rare ones are one level.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+
+    if not isinstance(columns, ColumnTransformer):
+        return
+    for _, step, names in columns.transformers:
+        if isinstance(step, OneHotEncoder | OrdinalEncoder) and any((x[name] == RARE).any() for name in names):
+            step.set_params(categories=[sorted(set(x[name].unique()) - {RARE}) or [MISSING] for name in names])
 
 
 def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, categories: list[int]) -> Any:
@@ -293,6 +312,20 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
         # HistGradientBoosting keeps the thread count of its binning, which prediction never uses.
         estimator._bin_mapper.n_threads = 1
     return Centred(estimator, center) if center else estimator
+
+
+def without_extremes(model: Pipeline) -> None:
+    """Take out of a fitted model the least and the greatest value of each column, which LightGBM writes down and does not need."""
+    from lightgbm import Booster, LGBMModel
+
+    estimator = model.named_steps["model"]
+    inner = getattr(estimator, "regressor", estimator)
+    if isinstance(inner, LGBMModel):
+        text = inner.booster_.model_to_string(num_iteration=-1)
+        told = re.search(r"^feature_infos=(.*)$", text, flags=re.MULTILINE)
+        if told:
+            nothing = " ".join(["none"] * len(told[1].split(" ")))
+            inner.__dict__.update(_Booster=Booster(model_str=f"{text[: told.start(1)]}{nothing}{text[told.end(1) :]}"))
 
 
 def native_categories(columns: Any, estimator: Any) -> list[int]:

@@ -12,13 +12,14 @@ from msgspec.structs import replace
 from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.config.pipeline import Settings, feature_columns, metrics_of
 from mlops_pipeline.contract.evaluation import FORMAT, Bin, Evaluation, Figure, Importance, Interval, Slice
+from mlops_pipeline.contract.privacy import UNTOLD, private_names
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.formats.twin import predict as by_engine
-from mlops_pipeline.modelling.frame import model_input, positive_index, read_target
+from mlops_pipeline.modelling.frame import model_input, positive_index, read_target, without_rare
 from mlops_pipeline.modelling.metrics import Interval as MeasuredInterval
 from mlops_pipeline.modelling.metrics import (
     Predictions,
@@ -52,12 +53,14 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
     baseline = _baseline(layout, settings, ours, classes)
     figures = metrics_of(settings)
     intervals, gain = bootstrap_with_gain(figures, rules.metric, ours, baseline, rules.resamples, rules.confidence, settings.seed)
-    parts = slices(test, rules.slices, rules.metric, ours, rules.min_slice_rows)
+    parts = slices(test, rules.slices, rules.metric, ours, max(rules.min_slice_rows, settings.dataset.min_level_rows))
     shown, worst = without_private(parts, settings), None
     if parts:
         interval = interval_of(slice_interval(test, parts[0], rules.metric, ours, rules.resamples, rules.confidence, settings.seed))
         worst = replace(shown[0], low=interval.low, high=interval.high)
     split = read_json(layout.split_report)
+    # A bin of few rows tells their values.
+    is_private = settings.dataset.columns[settings.dataset.target].private
     return Evaluation(
         format=FORMAT,
         pipeline=settings.name,
@@ -73,7 +76,10 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
         metrics={name: interval_of(interval) for name, interval in intervals.items()},
         baseline={name: figure(point(name, baseline)) for name in figures},
         improvement_over_baseline=interval_of(gain),
-        calibration=[Bin(figure(part["predicted"]), figure(part["observed"]), int(part["rows"])) for part in calibration_curve(ours)],
+        calibration=[
+            Bin(figure(part["predicted"]), figure(part["observed"]), int(part["rows"]))
+            for part in (calibration_curve(ours) if has_classes(ours.task) or not is_private else ())
+        ],
         calibration_error=figure(calibration_error(ours)),
         slices=shown,
         worst_slice=worst,
@@ -82,9 +88,9 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
 
 def without_private(parts: list[MeasuredSlice], settings: Settings) -> list[Slice]:
     """The slices as they are kept; the values of a private column are only counted."""
-    private = {name for name, column in settings.dataset.columns.items() if column.private}
+    private = private_names(settings.dataset.columns)
     return [
-        Slice(**{**asdict(part), **({"value": f"private value {k}"} if part.column in private else {})}) for k, part in enumerate(parts, 1)
+        Slice(**{**asdict(part), **({"value": f"{UNTOLD} value {k}"} if part.column in private else {})}) for k, part in enumerate(parts, 1)
     ]
 
 
@@ -150,7 +156,7 @@ def random_split(settings: Settings, layout: Layout, estimator: str, params: dic
     y = np.concatenate([read_target(layout.train, data), read_target(layout.test, data)])
     held = np.zeros(len(y), dtype=bool)
     held[np.random.default_rng(settings.seed).permutation(len(y))[: len(y) - train.height]] = True
-    x = model_input(table, features)
+    x = without_rare(model_input(table, features), features, data.min_level_rows)
     unfitted = build_model(estimator, data.task, features, params, settings.seed, encoder)
     model = fit(unfitted, x[~held], y[~held], None)
     classes = [] if not has_classes(data.task) else model.classes_.tolist()

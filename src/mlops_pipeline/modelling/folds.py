@@ -21,6 +21,9 @@ MANY_ROWS = 10_000
 """From so many rows on, three folds tell enough."""
 
 MOST_REPEATS = 4
+AHEAD = 0.25
+"""Folds by time are scored on as many rows as are usually held out: a quarter of those that are fitted on."""
+
 KEPT_OF_A_CLASS = 20
 """When some rows are drawn of many, at least so many of each class are."""
 
@@ -57,12 +60,14 @@ def folds_of(settings: Settings, table: pl.DataFrame, x: Any, y: Any, rows: int)
 
 
 def _by_time(order: Any, count: int) -> Iterator[tuple[Any, Any]]:
-    from sklearn.model_selection import TimeSeriesSplit
-
-    if len(order) < 3:  # the cutter wants two folds at least
+    """Fitted on half of the rows or more, since who wins on a few early ones says little of a fit on all; scored as far ahead as
+    held-out rows lie, since trends that carry on for a month may not for three."""
+    if len(order) < 3:
         return
-    for fitted, scored in TimeSeriesSplit(min(count, len(order) - 1)).split(order):
-        yield order[fitted], order[scored]
+    ahead = max(1, round(AHEAD * len(order)))
+    starts = np.unique(np.linspace(len(order) // 2, len(order) - ahead, count).astype(int))
+    for start in starts:
+        yield order[:start], order[start : start + ahead]
 
 
 def _drawn(y: Any, rows: int, seed: int, *, classes: bool) -> Any:

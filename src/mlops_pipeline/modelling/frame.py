@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Column, Dataset
 from mlops_pipeline.contract.moments import WRITTEN
+from mlops_pipeline.contract.privacy import RARE
 from mlops_pipeline.contract.spec import AS_TEXT
 from mlops_pipeline.contract.spec import Column as Described
 from mlops_pipeline.contract.task import has_classes
@@ -29,6 +30,22 @@ def model_input(table: pl.DataFrame, features: Mapping[str, Column | Described])
         return (pl.col(name).dt.to_string(WRITTEN) if kind == "datetime" else pl.col(name).cast(pl.String)).fill_null(MISSING)
 
     return table.select(given(name, column.kind) for name, column in features.items()).to_pandas()
+
+
+def without_rare(x: pd.DataFrame, features: Mapping[str, Column | Described], least: int) -> pd.DataFrame:
+    """A model's raw columns to be fitted on, with one name for all levels of a category that fewer rows have than ``least``."""
+    for name, column in features.items():
+        if column.kind == "category":
+            counts = x[name].value_counts()
+            rare = set(counts.index[counts < least]) - {MISSING}
+            if rare:
+                x = x.assign(**{name: x[name].where(~x[name].isin(rare), RARE)})
+    return x
+
+
+def levels_of(x: pd.DataFrame, features: Mapping[str, Column | Described]) -> dict[str, list[str]]:
+    """For each category the levels that a model is fitted on, in the order of the alphabet."""
+    return {name: sorted(set(x[name].unique()) - {RARE}) for name, column in features.items() if column.kind == "category"}
 
 
 def read_target(path: Path, data: Dataset) -> np.ndarray:

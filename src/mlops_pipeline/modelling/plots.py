@@ -30,8 +30,16 @@ NAMED = 6
 Draw = Callable[["Axes"], None]
 
 
-def draw_all(folder: Path, made: Predictions, classes: list[str], curve: list[dict[str, float]], importance: list[dict[str, Any]]) -> None:
-    """Write the files that fit the task: every picture as PNG, curves as SVG too."""
+def draw_all(
+    folder: Path,
+    made: Predictions,
+    classes: list[str],
+    curve: list[dict[str, float]],
+    importance: list[dict[str, Any]],
+    *,
+    points: bool = True,
+) -> None:
+    """Write the files that fit the task: every picture as PNG, curves as SVG too; those of single rows' values only with ``points``."""
     curves: dict[str, Draw] = {}
     others: dict[str, tuple[Draw, float]] = {}
     if made.task == "binary":
@@ -40,12 +48,13 @@ def draw_all(folder: Path, made: Predictions, classes: list[str], curve: list[di
         curves["precision_recall"] = lambda ax: _precision_recall(ax, made)
     elif made.task == "multiclass":
         curves["roc"] = lambda ax: _roc_of_each(ax, made, classes)
-    if not has_classes(made.task):
+    if not has_classes(made.task) and points:
         curves["predicted_against_true"] = lambda ax: _scatter(ax, made)
         curves["residuals"] = lambda ax: _residuals(ax, made)
-    else:
+    if has_classes(made.task):
         others["confusion"] = (lambda ax: _confusion(ax, made, classes), 4.2 + 0.28 * max(0, min(len(classes), MAX_CLASSES) - 6))
-    curves["calibration"] = lambda ax: _calibration(ax, curve, not has_classes(made.task))
+    if has_classes(made.task) or points:
+        curves["calibration"] = lambda ax: _calibration(ax, curve, not has_classes(made.task))
     if importance:
         others["importance"] = (lambda ax: _importance(ax, importance), 4.2)
     for name, draw in curves.items():

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_pipeline.config.pipeline import Settings, Train, feature_columns
+from mlops_pipeline.contract.privacy import told_error
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates
 from mlops_pipeline.modelling.estimators import build_model, encoded, fit_estimator, native_categories, predict
 from mlops_pipeline.modelling.folds import Folds, folds_of
@@ -39,7 +40,10 @@ GROWTH_OF = {"lightgbm": 0.5, "hist_gradient_boosting": 0.5, "random_forest": 1.
 """A fit on k times the rows is expected to take k to this power times as long: in boosting most of it is the same for any number."""
 
 FINAL_SHARE = 0.5
-"""A candidate whose fit on all rows would take a larger share of the time than this is left out."""
+"""A candidate whose fit on all rows would take a larger share of the time than this is given fewer trees, or left out."""
+
+FEWEST_TREES = 10
+"""With fewer trees than these, boosting is left out rather than cut down."""
 
 PILOT_ROWS = 300
 """Before a candidate is fitted to many rows for the first time, it is to so many, to see how long it takes."""
@@ -235,12 +239,17 @@ class _Track:
             try:
                 seconds, value = self._fold(entry.candidate, place, fitted, scored)
             except Exception as error:  # noqa: BLE001  # the libraries raise types of their own; another candidate may do
-                entry.state, entry.why = "failed", one_line(error)
+                entry.state, entry.why = "failed", told_error(error, feature_columns(self.settings))
                 return False
             expected = max(seconds, 0.0)
             entry.seconds = seconds * float(rows / max(len(fitted), 1)) ** entry.growth
             final = entry.seconds * float(len(self.y) / rows) ** entry.growth
-            if final > FINAL_SHARE * self.settings.train.time_budget_s:
+            most = FINAL_SHARE * self.settings.train.time_budget_s
+            if final > most:
+                fewer = entry.candidate.with_share_of_trees(0.8 * most / final, FEWEST_TREES)
+                if fewer is not None and not entry.heats:
+                    entry.candidate, entry.seconds = fewer, 0.0
+                    return self._score(entry, folds, rows)
                 entry.state, entry.why = "out of time", f"a fit on all {len(self.y):,} rows would take about {final:.0f} s"
                 return False
             scores.append(float(value) if np.isfinite(value) else float("nan"))
@@ -307,9 +316,15 @@ def _with_encoder(entries: list[Entry], encoder: str) -> list[Entry]:
 
 
 def _leaders(entries: list[Entry], count: int, sign: float) -> list[Entry]:
-    """The best of those that were scored, the best first: if time is short, it is theirs."""
+    """The best of those that were scored, the best first: if time is short, it is theirs.
+
+    The best of another family is the last of them if it would be none: trees gain more by more rows than linear models do.
+    """
     means = _means(entries)
-    return [entries[place] for place in sorted(range(len(entries)), key=lambda place: -sign * means[place])][:count]
+    ranked = [entries[place] for place in sorted(range(len(entries)), key=lambda place: -sign * means[place])]
+    first = ranked[:count]
+    other = next((each for each in ranked if first and each.candidate.linear != first[0].candidate.linear), None)
+    return first if other is None or other in first or count < 2 else [*first[:-1], other]
 
 
 def _best(scored: list[Entry], sign: float) -> Entry | None:

@@ -12,17 +12,18 @@ import msgspec
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.contract.evaluation import SWITCHED_OFF, OnAllRows
+from mlops_pipeline.contract.privacy import private_names, told_error
 from mlops_pipeline.contract.reference import FILE as REFERENCE
 from mlops_pipeline.contract.reference import decoded
 from mlops_pipeline.contract.spec import FILE, JUDGED, Contract
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import write_json
 from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.scorer import scorer_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
-from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model
-from mlops_pipeline.modelling.frame import model_input, read_target
+from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, without_extremes
+from mlops_pipeline.modelling.frame import levels_of, model_input, read_target, without_rare
 from mlops_pipeline.modelling.requirements import requirements_of
 from mlops_pipeline.modelling.summary import again_on
 from mlops_pipeline.modelling.trained_rows import write_trained_rows
@@ -62,7 +63,7 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
             f"registry.refit_on_all: the held-out rows have a class that was not judged, '{unknown[0]}': "
             "widen split so that training has it, or take refit_on_all out"
         )
-    x = model_input(table, features)
+    x = without_rare(model_input(table, features), features, data.min_level_rows)
     parts = parts_of_model(judged.estimator, judged.encoder)
     model = build_model(judged.estimator, data.task, features, judged.params, judged.seed, judged.encoder)
     with console.status(f"fitting {judged.estimator} again on all {len(x):,} rows"):
@@ -71,14 +72,18 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
         except PipelineError:
             raise
         except Exception as error:  # the libraries raise types of their own
-            raise PipelineError(f"registry.refit_on_all: {judged.estimator} refuses to fit all rows: {one_line(error)}") from error
+            raise PipelineError(
+                f"registry.refit_on_all: {judged.estimator} refuses to fit all rows: {told_error(error, features)}"
+            ) from error
+    if private_names(features):
+        without_extremes(model)
     columns = described_columns(features, table)
     sample = sample_of(x, columns)
     check_answers(parts[0], model, sample, data.task, judged.classes)
     contract = msgspec.structs.replace(
         judged,
         columns=columns,
-        categories={name: sorted(x[name].unique().tolist()) for name in judged.categories},
+        categories=levels_of(x, features),
         ranges=ranges_of(columns, table),
         train_rows=len(x),
         train_sha256=hashlib.sha256(f"{judged.train_sha256} {test_sha256}".encode()).hexdigest(),

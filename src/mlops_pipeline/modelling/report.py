@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.evaluation import Evaluation
+from mlops_pipeline.contract.privacy import private_names
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout
@@ -195,7 +196,7 @@ def table_of(settings: Settings, layout: Layout) -> dict[str, Any]:
 def looked_at(settings: Settings, looked: dict[str, Any]) -> dict[str, Any]:
     """Each column and each check that failed, out of validation's report; nothing of a private column's values."""
     data = settings.dataset
-    private = {name for name, column in data.columns.items() if column.private}
+    private = private_names(data.columns)
     facts, aucs = {each["name"]: each for each in looked["columns"]}, looked["single_feature_auc"]
     columns = []
     for use in looked["uses"]:

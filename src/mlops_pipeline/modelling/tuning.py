@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns, tuning_metric
+from mlops_pipeline.contract.privacy import told_error
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
@@ -160,7 +161,9 @@ def _trial(trial: Trial, settings: Settings, x: Any, y: Any, folds: list[tuple[A
         try:
             fit(model, x.iloc[fitted], y[fitted], settings.train.threads)
         except Exception as error:  # the libraries raise types of their own for parameters out of range
-            raise PipelineError(f"train.params = {params}: {estimator.name} refuses to fit: {one_line(error)}") from error
+            raise PipelineError(
+                f"train.params = {params}: {estimator.name} refuses to fit: {told_error(error, feature_columns(settings))}"
+            ) from error
         classes = [] if not has_classes(data.task) else sorted(set(y[fitted].tolist()), key=lambda value: (str(type(value)), value))
         check_answers(estimator, model, x.iloc[scored].head(5), data.task, classes)
         predicted = predict(model, x.iloc[scored], data.task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.contract.privacy import MIN_LEVEL_ROWS
 from mlops_pipeline.monitoring.pairs import Pair
 
 if TYPE_CHECKING:
@@ -60,14 +61,17 @@ def _histogram(reference: pl.Series, current: pl.Series) -> Bars:
 
 
 def _counts(reference: pl.Series, current: pl.Series) -> Bars:
-    """A bar a value; beyond the most frequent ones, one bar for the rest."""
+    """A bar a value; beyond the most frequent ones, and for texts that few rows have, one bar for the rest."""
     counts = [dict(zip(*side.value_counts().get_columns(), strict=True)) for side in (reference, current)]
     shares = [
         {value: count / max(len(side), 1) for value, count in c.items()} for c, side in zip(counts, (reference, current), strict=True)
     ]
     values = sorted({*shares[0], *shares[1]}, key=lambda value: (-(shares[0].get(value, 0) + shares[1].get(value, 0)), str(value)))
     shown = values[: MAX_BARS - 1] if len(values) > MAX_BARS else values
-    rest = values[len(shown) :]
+    if not reference.dtype.is_numeric():
+        both = {value: sum(side.get(value, 0) for side in counts) for value in shown}
+        shown = [value for value in shown if both[value] >= MIN_LEVEL_ROWS]
+    rest = [value for value in values if value not in set(shown)]
     if reference.dtype.is_numeric():
         shown = sorted(shown)
     made = [[side.get(value, 0.0) for value in shown] for side in shares]

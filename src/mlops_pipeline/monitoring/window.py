@@ -278,6 +278,8 @@ def _table_rows(asked: str, since: datetime, until: datetime, pipeline: Pipeline
     table = pl.scan_parquet(layout.raw, glob=False).filter((pl.col(column) >= since) & (pl.col(column) < until)).collect()
     if not table.height:
         raise PipelineError(f"{asked}: no row of {layout.relative(layout.raw)} is of that time{_span(pipeline)}")
+    if not pipeline.settings.dataset.tells_time:
+        return Rows(table, f"{layout.relative(layout.raw)}, {asked}")
     first, last = table.select(pl.col(column).min().alias("first"), pl.col(column).max().alias("last")).row(0)
     return Rows(table, f"{layout.relative(layout.raw)}, {first:%Y-%m-%d} to {last:%Y-%m-%d}")
 
@@ -286,9 +288,9 @@ def _span(pipeline: Pipeline | None) -> str:
     """What the pipeline's table covers, as the end of an error."""
     import polars as pl
 
-    if pipeline is None or pipeline.settings.dataset.time_column is None or not pipeline.layout.raw.is_file():
+    if pipeline is None or not pipeline.settings.dataset.tells_time or not pipeline.layout.raw.is_file():
         return ""
-    column = pl.col(pipeline.settings.dataset.time_column)
+    column = pl.col(str(pipeline.settings.dataset.time_column))
     first, last = (
         pl.scan_parquet(pipeline.layout.raw, glob=False).select(column.min().alias("first"), column.max().alias("last")).collect().row(0)
     )

@@ -16,7 +16,7 @@ from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.events import Cause
-from mlops_pipeline.files import replacing
+from mlops_pipeline.files import FOR_ITS_OWNER, replacing
 from mlops_pipeline.layout import Layout, fixed_part
 from mlops_pipeline.pipeline.definition import STAGES, Stage
 from mlops_pipeline.pipeline.render import CHECK, DEFAULTS, LOCK, as_of_in, code_of
@@ -61,6 +61,7 @@ class Cache:
         with self._asking():
             self._stages[stage.name].save()
             self._stages[stage.name].commit()
+        self._keep_close(stage)
         self._unwritten.append(self._stages[stage.name])
 
     def write(self) -> None:
@@ -94,7 +95,13 @@ class Cache:
                 stored.checkout(force=True)
         except (PipelineError, OSError):
             return False
+        self._keep_close(stage)
         return all(path.exists() for path in stage.outputs(self._layout))
+
+    def _keep_close(self, stage: Stage) -> None:
+        """Make rows that were set aside their owner's alone again: DVC puts files back that everybody reads."""
+        if self._layout.quarantine in stage.outputs(self._layout) and self._layout.quarantine.exists():
+            self._layout.quarantine.chmod(FOR_ITS_OWNER)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:

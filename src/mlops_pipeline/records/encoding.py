@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 Row = tuple[float, str, str, str, int, int, str, int, msgspec.Raw]
 
+BRIEF_TEXT = 200
+"""Characters of a text that a screen shows."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _rows = msgspec.msgpack.Decoder(list[Row])
+NO_BLOB = _encode((None, None, None, None))
 
 
 class Blob(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -131,6 +135,25 @@ def read_blob(blob: bytes) -> Blob:
 
 
 _from_blob = msgspec.msgpack.Decoder(Blob).decode
+
+
+class _Parts(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A blob whose arrays are not looked at."""
+
+    numbers: msgspec.Raw
+    categories: msgspec.Raw
+    outputs: msgspec.Raw
+    ids: list[str] | None
+
+
+_parts = msgspec.msgpack.Decoder(_Parts).decode
+
+
+def brief_blob(blob: bytes) -> bytes:
+    """The blob without its features, its ids cut after :data:`BRIEF_TEXT`: what a screen shows."""
+    parts = _parts(blob)
+    ids = None if parts.ids is None else [text[: BRIEF_TEXT + 1] for text in parts.ids]
+    return _encode((None, None, parts.outputs, ids))
 
 
 def _blob(entry: Entry, form: Form) -> tuple[Any, ...]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.records.query import FETCH, FIELDS, Filter, Recorded, columns_of, recorded
+from mlops_pipeline.records.entry import WITHDRAWN
+from mlops_pipeline.records.query import FETCH, Filter, Recorded, columns_of, recorded
 from mlops_pipeline.records.store import StoreError
 
 if TYPE_CHECKING:
@@ -191,8 +192,15 @@ class RecordedTable:
 
     def __init__(self, connection: Any, wanted: Filter) -> None:
         self._connection = connection
+        self._fields = wanted.fields("octet_length")
         self._where, self._values = wanted.where("to_timestamp(%s)", "%s")
         self._known = {number: columns_of(text) for number, text in connection.execute("SELECT number, columns FROM mlops_layouts")}
+        self.layouts: list[Columns] = []
+        self.withdrawn: frozenset[tuple[str, float]] = frozenset()
+        if wanted.brief:
+            return
+        late = "SELECT request_id, extract(epoch FROM time)::float8 FROM mlops_predictions WHERE error = %s"
+        self.withdrawn = frozenset(connection.execute(late, [WITHDRAWN]))
         used = connection.execute(f"SELECT DISTINCT layout FROM mlops_predictions WHERE {self._where}", self._values)  # noqa: S608  # our own words
         self.layouts = [self._known[number] for (number,) in sorted(used, key=str) if number in self._known]
 
@@ -201,7 +209,7 @@ class RecordedTable:
         held = 0
         with self._connection.cursor(name="records", binary=True) as cursor:
             cursor.itersize = FETCH
-            fields = FIELDS.replace("time", "extract(epoch FROM time)::float8", 1)
+            fields = self._fields.replace("time", "extract(epoch FROM time)::float8", 1)
             newest_first = "" if limit is None else "DESC"
             cursor.execute(
                 f"SELECT {fields} FROM mlops_predictions WHERE {self._where} ORDER BY time {newest_first}",  # noqa: S608  # our own words

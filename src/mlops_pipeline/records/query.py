@@ -8,12 +8,15 @@ from typing import Any
 
 import msgspec
 
-from mlops_pipeline.records.encoding import Columns
+from mlops_pipeline.records.encoding import BRIEF_TEXT, NO_BLOB, Columns
 
 FIELDS = "time, request_id, model, version, rows, latency_us, error, layout, blob"
 """What both stores keep of a request, in the order in which :func:`recorded` takes it."""
-FETCH = 256
-"""Requests taken from the store at a time."""
+FETCH = 32
+"""Requests taken from a server at a time: each may hold as much as a body may."""
+BRIEF_BYTES = 4_000_000
+"""For a screen, what a request of many rows holds; the blob of a larger one is not loaded."""
+TOO_LARGE = f"not shown, its record has more than {BRIEF_BYTES / 1e6:g} MB: `mlops records export` has it"
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,22 @@ class Filter:
     until: datetime | None = None
     model: str | None = None
     version: str | None = None
+    brief: bool = False
+    """For a screen: layouts and features are not wanted, and texts may be cut after ``BRIEF_TEXT``."""
 
     def takes(self, time: float, model: str, version: str) -> bool:
         """Whether a request is among them, for a store that does not ask in SQL."""
         since, until = (None if moment is None else moment.timestamp() for moment in (self.since, self.until))
         in_time = (since is None or time >= since) and (until is None or time < until)
         return in_time and self.model in (None, model) and self.version in (None, version)
+
+    def fields(self, length: str) -> str:
+        """What is selected of a request, for :func:`recorded`; ``length`` is the store's word for the bytes of a blob."""
+        if not self.brief:
+            return FIELDS
+        texts = {name: f"substr({name}, 1, {BRIEF_TEXT + 1})" for name in ("request_id", "model", "version", "error")}
+        texts["blob"] = f"CASE WHEN {length}(blob) <= {BRIEF_BYTES} THEN blob END"
+        return ", ".join(texts.get(name, name) for name in FIELDS.split(", "))
 
     def where(self, time_of: str, sign: str) -> tuple[str, list[Any]]:
         """An SQL condition and its values; ``time_of`` turns a parameter into the store's kind of time."""
@@ -70,9 +83,12 @@ def wanted_by(since: datetime | None, until: datetime | None, model: str | None,
     return Filter(utc(since), utc(until), model, version)
 
 
-def recorded(fields: list[Any], layout: Columns | None, blob: bytes) -> Recorded:
-    """A request from the values of :data:`FIELDS`, its layout found by its number."""
+def recorded(fields: list[Any], layout: Columns | None, blob: bytes | None) -> Recorded:
+    """A request from the values of :data:`FIELDS`, its layout found by its number. No blob: it is too large for a screen."""
     time, request_id, model, version, rows, latency_us, error = fields
+    if blob is None:
+        blob = NO_BLOB
+        error = error or TOO_LARGE
     return Recorded(time, request_id, model, version, rows, latency_us, error, layout, blob)
 
 

@@ -7,10 +7,11 @@ Columns: ``time`` (arrival, UTC), ``request_id``, ``row`` (from 0; null for a re
 
 from __future__ import annotations
 
+import heapq
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,11 @@ from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import replacing
-from mlops_pipeline.records.encoding import Blob, Columns, read_blob
-from mlops_pipeline.records.query import Filter, Recorded, wanted_by
+from mlops_pipeline.records.encoding import BRIEF_TEXT, NO_BLOB, Blob, Columns, brief_blob, read_blob
+from mlops_pipeline.records.entry import WITHDRAWN
+from mlops_pipeline.records.query import BRIEF_BYTES, TOO_LARGE, Filter, Recorded, wanted_by
 from mlops_pipeline.records.store import Records, located, part_at
+from mlops_pipeline.spreadsheet import harmless, said_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +66,48 @@ def read(
     return table.tail(limit) if limit is not None else table
 
 
+def newest(
+    where: str | Path | RecordStore,
+    limit: int,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model: str | None = None,
+    version: str | None = None,
+) -> pl.DataFrame:
+    """The newest rows without their features, texts cut after ``BRIEF_TEXT``: no more of them is ever in memory than a screen wants.
+
+    Raises :class:`PipelineError` like :func:`read`.
+    """
+    wanted = replace(wanted_by(since, until, model, version), brief=True)
+    with _opened(where, wanted) as source:
+        # A store may hand over more than it is asked for, in any order.
+        requests = heapq.nlargest(limit, map(_brief, source.requests(limit)), key=lambda request: request.time or 0)
+    requests = list(_standing(iter(requests), {(request.request_id, request.time) for request in requests if request.error == WITHDRAWN}))
+    schema = _schema([request.layout for request in requests if request.layout is not None], features=False)
+    return _frame(requests[::-1], schema).sort("time", maintain_order=True).tail(limit)
+
+
+def _brief(request: Recorded) -> Recorded:
+    """A request as a screen shows it, whatever its store has left in it."""
+    error = request.error
+    if len(request.blob) > BRIEF_BYTES:
+        blob, error = NO_BLOB, error or TOO_LARGE
+    else:
+        try:
+            blob = brief_blob(request.blob)
+        except msgspec.MsgspecError as wrong:
+            raise _damaged(request, wrong) from wrong
+    request_id, model, version, error = (
+        text and text[: BRIEF_TEXT + 1] for text in (request.request_id, request.model, request.version, error)
+    )
+    return replace(request, request_id=request_id, model=model, version=version, error=error, blob=blob)
+
+
+def _damaged(request: Recorded, wrong: Exception) -> PipelineError:
+    return PipelineError(f"request {request.request_id[:BRIEF_TEXT]}: its record cannot be read ({one_line(wrong)}): the store is damaged")
+
+
 def export(
     where: str | Path | RecordStore,
     target: Path,
@@ -71,16 +116,19 @@ def export(
     until: datetime | None = None,
     model: str | None = None,
     version: str | None = None,
+    raw: bool = False,
+    notes: list[str] | None = None,
 ) -> int:
     """Write the records to a Parquet or CSV file, by day and worker (SQLite) or time (PostgreSQL); the number of rows.
 
-    The file appears whole or not at all. Raises :class:`PipelineError` like :func:`read`.
+    A CSV file has no cell that a spreadsheet would run, unless ``raw`` is; ``notes`` takes a line if there were any. The file appears whole
+    or not at all. Raises :class:`PipelineError` like :func:`read`.
     """
     import pyarrow.parquet as pq
 
     if target.suffix not in (".parquet", ".csv"):
         raise PipelineError(f"--output {target}: unknown format: end it in .parquet or .csv")
-    rows = 0
+    rows = cells = 0
     try:
         with _opened(where, wanted_by(since, until, model, version)) as source, replacing(target) as temporary, ExitStack() as stack:
             schema = _schema(source.layouts)
@@ -89,8 +137,9 @@ def export(
                 file = stack.enter_context(temporary.open("wb"))
                 for number, requests in enumerate(chunks):
                     frame = _frame(requests, schema)
-                    frame.write_csv(file, include_header=number == 0)
-                    rows += frame.height
+                    shown, run = (frame, 0) if raw else harmless(frame)
+                    shown.write_csv(file, include_header=number == 0)
+                    rows, cells = rows + frame.height, cells + run
             else:
                 writer = None
                 for requests in chunks:
@@ -102,6 +151,8 @@ def export(
                     rows += frame.height
     except OSError as error:
         raise PipelineError(f"--output {target}: cannot be written ({error.strerror or one_line(error)}): name another place") from error
+    if cells and notes is not None:
+        notes.append(said_of(cells))
     return rows
 
 
@@ -154,8 +205,18 @@ class _Opened:
         return self.records.layouts
 
     def requests(self, limit: int | None) -> Iterator[Recorded]:
-        """Those asked for, as the store hands them over."""
+        """Those asked for, as the store hands them over, without those that were not answered so in the end."""
+        withdrawn: Collection[tuple[str, float]] | None = getattr(self.records, "withdrawn", None)
+        if withdrawn is None:
+            withdrawn = {(each.request_id, each.time) for each in self._stored(limit) if each.error == WITHDRAWN}
+        return _standing(self._stored(limit), withdrawn) if withdrawn else self._stored(limit)
+
+    def _stored(self, limit: int | None) -> Iterator[Recorded]:
         return plugins.stepped(self.part, plugins.run_at(self.part, self.records.requests, limit))
+
+
+def _standing(requests: Iterator[Recorded], withdrawn: Collection[tuple[str, float]]) -> Iterator[Recorded]:
+    return (request for request in requests if request.error or (request.request_id, request.time) not in withdrawn)
 
 
 # --------------------------------------------------------------------------------------------------------- the table
@@ -163,7 +224,7 @@ class _Opened:
 _Schema = dict[str, Any]
 
 
-def _schema(layouts: list[Columns]) -> _Schema:
+def _schema(layouts: list[Columns], *, features: bool = True) -> _Schema:
     """Name and type of every column that rows of these layouts have."""
     import polars as pl
 
@@ -181,7 +242,7 @@ def _schema(layouts: list[Columns]) -> _Schema:
     for name in dict.fromkeys(name for layout in layouts for name in _probabilities(layout)):
         schema[name] = pl.Float32
     own = set(schema)
-    for layout in layouts:
+    for layout in layouts if features else ():
         for name, kind in (*((name, pl.Float32) for name in layout.numbers), *((name, pl.String) for name in layout.categories)):
             shown = _feature(name, own)
             schema[shown] = kind if schema.get(shown, kind) == kind else pl.String
@@ -233,9 +294,7 @@ def _frame(requests: list[Recorded], schema: _Schema) -> pl.DataFrame:
         try:
             blob = read_blob(request.blob)
         except msgspec.MsgspecError as error:
-            raise PipelineError(
-                f"request {request.request_id}: its record cannot be read ({one_line(error)}): the store is damaged"
-            ) from error
+            raise _damaged(request, error) from error
         width = 0 if blob.outputs is None or not request.rows else len(blob.outputs) // (4 * request.rows)
         shape = (id(request.layout), blob.numbers is None, blob.categories is None, width, blob.ids is None)
         places, blobs = alike.setdefault(shape, ([], []))
@@ -285,11 +344,21 @@ def _part(
             columns |= _outputs(layout, np.frombuffer(b"".join(blob.outputs or b"" for blob in blobs), "<f4").reshape(len(of), -1))
     frame = pl.DataFrame(
         [
-            columns[name].cast(kind).alias(name) if name in columns else pl.Series(name, [None], dtype=kind).new_from_index(0, len(of))
+            _cast(columns[name], kind).alias(name) if name in columns else pl.Series(name, [None], dtype=kind).new_from_index(0, len(of))
             for name, kind in schema.items()
         ]
     )
     return frame, of
+
+
+def _cast(series: pl.Series, kind: Any) -> pl.Series:
+    """A column as another type; as text, a whole number of a column that another version takes for a category has no ``.0``."""
+    import polars as pl
+
+    if kind != pl.String or not series.dtype.is_float():
+        return series.cast(kind)
+    whole = (series == series.round()) & (series.abs() < 2**53)
+    return series.cast(pl.Int64, strict=False).cast(pl.String).zip_with(whole.fill_null(value=False), series.cast(pl.String))
 
 
 def _features(layout: Columns, blobs: list[Blob], rows: int) -> Iterator[tuple[str, pl.Series]]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.records.reading import read
+from mlops_pipeline.records.encoding import BRIEF_TEXT
+from mlops_pipeline.records.reading import newest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,7 @@ def show(
     version: str | None = None,
 ) -> Shown:
     """The newest rows for the terminal, the last one lowest; the features are left to :func:`~mlops_pipeline.records.reading.export`."""
-    return Shown(read(where, since=since, until=until, model=model, version=version, limit=limit))
+    return Shown(newest(where, limit, since=since, until=until, model=model, version=version))
 
 
 @dataclass(frozen=True)
@@ -98,4 +99,8 @@ def _short(text: str | None) -> str:
 def _plain(value: Any) -> str:
     from rich.markup import escape
 
-    return "" if value is None else escape("".join(letter if letter.isprintable() else "�" for letter in str(value)))
+    if value is None:
+        return ""
+    text = str(value)
+    text = text if len(text) <= BRIEF_TEXT else f"{text[:BRIEF_TEXT]}…"
+    return escape("".join(letter if letter.isprintable() else "�" for letter in text))

@@ -5,6 +5,7 @@ A group is one transaction, and ``synchronous = FULL`` has its pages on disk whe
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sqlite3
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.records.query import FETCH, FIELDS, Filter, Recorded, columns_of, recorded
+from mlops_pipeline.files import FOR_ITS_OWNER
+from mlops_pipeline.records.entry import WITHDRAWN
+from mlops_pipeline.records.query import Filter, Recorded, columns_of, recorded
 from mlops_pipeline.records.store import StoreError
 
 if TYPE_CHECKING:
@@ -103,6 +106,7 @@ class SQLiteFiles:
         self._path = path
         try:
             _make_folder(self._folder)
+            _make_private(path)
             connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None, check_same_thread=False)
             try:
                 self._base = _prepared(connection, path, self._token) << 40
@@ -163,15 +167,25 @@ def _day(row: Row) -> int:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder, its name as durable as what will lie in it."""
+    """Make the folder, its owner's alone, its name as durable as what will lie in it."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(0o700, parents=True, exist_ok=True)
     for path in new:
         handle = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _make_private(path: Path) -> None:
+    """See to it that a file, which SQLite has not opened yet, is its owner's alone; the log beside it gets the file's mode from SQLite."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FOR_ITS_OWNER))
+    for file in (path, *(path.with_name(f"{path.name}-{end}") for end in ("wal", "shm", "journal"))):
+        # One of before may be another's, whom it is left to.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            file.chmod(FOR_ITS_OWNER)
 
 
 def _prepared(connection: sqlite3.Connection, path: Path, token: str) -> int:
@@ -221,9 +235,11 @@ class RecordedFiles:
         if not folder.is_dir():
             raise PipelineError(f"{folder}: there is no such folder of records: name the one that the server writes to (record.folder)")
         self._files: list[Path] = []
+        self._fields = wanted.fields("length")
         self._where, self._values = wanted.where("?", "?")
         self._last: dict[Path, int] = {}
         self.layouts: list[Columns] = []
+        withdrawn: set[tuple[str, float]] = set()
         for path in files_of(folder, wanted.since, wanted.until):
             with _readable(path) as connection:
                 if not _has_tables(connection, path):
@@ -231,12 +247,17 @@ class RecordedFiles:
                 self._files.append(path)
                 # What comes in from now on may have other columns.
                 (self._last[path],) = connection.execute("SELECT coalesce(max(key), 0) FROM predictions").fetchone()
+                if wanted.brief:
+                    continue
                 used = f"SELECT DISTINCT layout FROM predictions WHERE key <= ? AND {self._where}"  # noqa: S608  # our own words
                 found = connection.execute(
                     f"SELECT columns FROM layouts WHERE number IN ({used})",  # noqa: S608  # our own words
                     [self._last[path], *self._values],
                 )
                 self.layouts += [columns_of(text) for (text,) in found]
+                late = "SELECT request_id, time FROM predictions WHERE key <= ? AND error = ?"
+                withdrawn.update(connection.execute(late, [self._last[path], WITHDRAWN]))
+        self.withdrawn = frozenset(withdrawn)
 
     def requests(self, limit: int | None) -> Iterator[Recorded]:
         """All requests, by day and worker; or the newest, until they have so many rows."""
@@ -261,12 +282,11 @@ class RecordedFiles:
         with _readable(path) as connection:
             layouts = {number: columns_of(text) for number, text in connection.execute("SELECT number, columns FROM layouts")}
             cursor = connection.execute(
-                f"SELECT {FIELDS} FROM predictions WHERE key <= ? AND {self._where} ORDER BY {order}",  # noqa: S608  # our own words
+                f"SELECT {self._fields} FROM predictions WHERE key <= ? AND {self._where} ORDER BY {order}",  # noqa: S608  # our own words
                 [self._last[path], *self._values],
             )
-            while found := cursor.fetchmany(FETCH):
-                for *fields, layout, blob in found:
-                    yield recorded(fields, layouts.get(layout), blob)
+            for *fields, layout, blob in cursor:
+                yield recorded(fields, layouts.get(layout), blob)
 
 
 @contextmanager

@@ -58,10 +58,13 @@ class Store(Protocol):
 
 
 class Records(Protocol):
-    """What is recorded in a store, of the requests that are asked for, as of the moment it was opened."""
+    """What is recorded in a store, of the requests that are asked for, as of the moment it was opened.
+
+    It may have ``withdrawn``, a set of request ids and times of the entries whose error is ``WITHDRAWN``: then nobody else looks for them.
+    """
 
     layouts: list[Columns]
-    """Of these requests, and of no more than these."""
+    """Of these requests, and of no more than these; none need be looked for where the filter is ``brief``."""
 
     def requests(self, limit: int | None) -> Iterator[Recorded]:
         """All of them; or at least the newest, until they have so many rows. Memory must not grow with their number."""

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import NotFinite, score
 from mlops_pipeline.inference.faults import Fault, Notice, Refused
-from mlops_pipeline.records.entry import Entry
-from mlops_pipeline.serving.batching import Batcher, Queue
+from mlops_pipeline.records.entry import WITHDRAWN, Entry
+from mlops_pipeline.serving.batching import Batcher, Queue, unrecorded
 from mlops_pipeline.serving.metrics import Metrics, resident_bytes
 from mlops_pipeline.serving.problems import RETRY, refused
 from mlops_pipeline.serving.record import Recorder, RecordFull
@@ -75,6 +75,7 @@ class Service:
         self._queue: Queue
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._written = 0
+        self._record_failing = False
 
     # ------------------------------------------------------------------------------------------------ a prediction
 
@@ -107,6 +108,7 @@ class Service:
         if self.recorder is not None:
             written = self.recorder.add(_entry(request, served, rows.count, rows.numbers, rows.categories, outputs, rows.ids))
             if written is not None:
+                request.on_record = self.recorder.last
                 await self._on_disk(written, request.began)
         return content, headers
 
@@ -132,7 +134,7 @@ class Service:
         """Wait for a group's commit. The future is the whole group's, so this request has one of its own to give up on."""
         own = self._queue.loop.create_future()
         written.add_done_callback(lambda _: None if own.done() else own.set_result(None))
-        self._queue.watch(own, began)
+        self._queue.watch(own, began, unrecorded)
         await own
 
     def _failed(self, error: Exception, request: Request, served: Served | None) -> tuple[Refused, asyncio.Future[None] | None]:
@@ -152,14 +154,24 @@ class Service:
             log.error("failed", exc_info=error, extra={"request_id": request.request_id, "path": request.path[:200]})
             refusal = refused(500, "internal", f"the server failed; its log says more under {request.request_id}")
         self.metrics.rejected(request.protocol, refusal.reason)
+        place = refusal.place(() if served is None else served.signature.columns)
         if self.settings.log.requests != "none":
-            _log(logging.WARNING, "refused", request, refusal.status, reason=refusal.place)
+            _log(logging.WARNING, "refused", request, refusal.status, reason=place)
         if served is not None and self.recorder is not None and refusal.status in RECORDED and not isinstance(error, RecordFull):
             try:
-                written = self.recorder.add(_entry(request, served, 0, error=refusal.place))
+                written = self._record_refusal(request, served, place)
             except RecordFull:
                 log.warning("a refusal could not be put on record", extra={"request_id": request.request_id})
         return refusal, written
+
+    def _record_refusal(self, request: Request, served: Served, place: str) -> asyncio.Future[None] | None:
+        """Put on record what was answered, in the place of a prediction that came too late or, if the writer has that, after it."""
+        assert self.recorder is not None  # noqa: S101  # who calls has looked
+        if request.on_record < 0:
+            return self.recorder.add(_entry(request, served, 0, error=place))
+        if not self.recorder.replace(request.on_record, _entry(request, served, 0, error=place)):
+            self.recorder.add(_entry(request, served, 0, error=WITHDRAWN))
+        return None
 
     # ---------------------------------------------------------------------------------------------------- life of it
 
@@ -201,6 +213,7 @@ class Service:
                 await self.recorder.close()
             except PipelineError as error:
                 self.lost = str(error)
+            self._tell(self.recorder.problem)
         for call in self.on_stop:
             await asyncio.to_thread(call)
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -212,6 +225,7 @@ class Service:
             metrics.queue_rows.set(self._queue.rows)
             metrics.resident.set(resident_bytes())
             if recorder is not None:
+                self._tell(recorder.problem)
                 metrics.record_pending.set(recorder.pending)
                 metrics.record_failing.set(1 if recorder.problem else 0)
                 metrics.records_written.inc(recorder.written - self._written)
@@ -219,6 +233,16 @@ class Service:
             for call in self.on_beat:
                 call()
             await asyncio.sleep(BEAT_S)
+
+    def _tell(self, problem: str) -> None:
+        """Why the record cannot be written is in the log once, however many requests it fails, and that it can be again."""
+        if bool(problem) == self._record_failing:
+            return
+        self._record_failing = bool(problem)
+        if problem:
+            log.error("record_cannot_be_written", extra={"problem": problem})
+        else:
+            log.info("record_is_written_again")
 
 
 def in_header(notices: list[Notice]) -> bytes:

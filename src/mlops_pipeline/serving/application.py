@@ -17,6 +17,7 @@ from mlops_pipeline.serving.problems import problem_details, refused
 from mlops_pipeline.serving.protocol import Headers, open_inference
 from mlops_pipeline.serving.request import JSON, PROBLEM, Receive, Request, Scope, Send, request_of
 from mlops_pipeline.serving.routes import OPEN, Route, routes_of, without_version
+from mlops_pipeline.serving.sites import Sites
 
 if TYPE_CHECKING:
     from mlops_pipeline.inference.faults import Refused
@@ -34,6 +35,9 @@ class Application:
         self._numbers = itertools.count()
         self._prefix = f"{int(time.time()):08x}{os.urandom(5).hex()}"
         self._routes = routes_of(service.settings)
+        self._sites = Sites(service.settings)
+        longest = service.settings.limits.id
+        self._longest_id = min(longest.characters, longest.most_bytes)
         service.on_beat.append(self._bodies.give_up)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -50,12 +54,15 @@ class Application:
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send, route: Route, version: str | None) -> None:
         service = self.service
-        request = request_of(scope, f"{self._prefix}{next(self._numbers):x}", route.kind, route.model)
+        request = request_of(scope, f"{self._prefix}{next(self._numbers):x}", route.kind, route.model, self._longest_id)
         span = self.tracing.begin(request) if self.tracing is not None else None
         served, status = None, 200
         try:
+            self._sites.check(request, route.kind)
+            self._sites.check_post(request)
             if service.keys:
                 service.authorise(request.credentials)
+            request.check_id(self._longest_id)
             body = await self._bodies.read(receive, request)
             served = service.served(route.model, version)
             content, headers = await service.predict(request, served, body)
@@ -71,8 +78,12 @@ class Application:
     async def _page(self, scope: Scope, send: Send, route: Route | None, version: str | None) -> None:
         service, path, method = self.service, scope["path"], scope["method"]
         protocol = "v2" if path == "/v2" or path.startswith("/v2/") else "pages"
-        request = request_of(scope, f"{self._prefix}{next(self._numbers):x}", protocol, "")
+        request = request_of(scope, f"{self._prefix}{next(self._numbers):x}", protocol, "", self._longest_id)
         try:
+            self._sites.check(request, "" if route is None else route.kind)
+            if method == "OPTIONS" and route is not None and self._sites.allows(request.origin):
+                await self._send(send, 200, b"", self._sites.preflight(), request)
+                return
             if service.keys and not self._is_open(route):
                 service.authorise(request.credentials)
             if route is None:
@@ -92,8 +103,10 @@ class Application:
 
     async def _send(self, send: Send, status: int, content: bytes, headers: Headers, request: Request, *, bodiless: bool = False) -> None:
         headers.append((b"content-length", b"%d" % len(content)))
+        if request.origin:
+            headers += self._sites.headers(request.origin)
         headers.append((b"x-request-id", request.request_id.encode()))
-        if self.service.draining:
+        if self.service.draining or request.expects:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if bodiless else content})

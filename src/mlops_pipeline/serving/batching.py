@@ -32,24 +32,24 @@ class Queue:
     def __init__(self, loop: asyncio.AbstractEventLoop, *, rows: int, deadline_s: float) -> None:
         self.loop, self.limit, self.deadline_s = loop, rows, deadline_s
         self.rows = 0
-        self._watched: deque[tuple[float, Answer | asyncio.Future[None]]] = deque()
+        self._watched: deque[tuple[float, Answer | asyncio.Future[None], Callable[[float], Refused]]] = deque()
         self._sweeping: asyncio.TimerHandle | None = None
 
-    def watch(self, future: Answer | asyncio.Future[None], now: float) -> None:
-        """Give up waiting for a future at its deadline.
+    def watch(self, future: Answer | asyncio.Future[None], now: float, late: Callable[[float], Refused] | None = None) -> None:
+        """Give up waiting for a future at its deadline; ``late`` says of so many seconds what was waited for.
 
         One timer serves all, since all have the same time to wait and so expire in the order in which they came.
         """
-        self._watched.append((now + self.deadline_s, future))
+        self._watched.append((now + self.deadline_s, future, late or expired))
         if self._sweeping is None:
             self._sweeping = self.loop.call_later(self.deadline_s / 16, self._sweep)
 
     def _sweep(self) -> None:
         now = time.perf_counter()
         while self._watched and (self._watched[0][1].done() or self._watched[0][0] <= now):
-            _, future = self._watched.popleft()
+            _, future, late = self._watched.popleft()
             if not future.done():
-                future.set_exception(expired(self.deadline_s))
+                future.set_exception(late(self.deadline_s))
         self._sweeping = self.loop.call_later(self.deadline_s / 16, self._sweep) if self._watched else None
 
 
@@ -172,5 +172,16 @@ def expired(deadline_s: float) -> Refused:
         503,
         "deadline",
         f"no answer within {deadline_s * 1000:.0f} ms, the server has too much to do: send again later",
+        RETRY,
+    )
+
+
+def unrecorded(deadline_s: float) -> Refused:
+    """The answer to a request whose record was not written in time."""
+    return refused(
+        503,
+        "deadline",
+        f"the record of this request was not written within {deadline_s * 1000:.0f} ms, its disk or database is slow or cannot be written: "
+        "send again later",
         RETRY,
     )

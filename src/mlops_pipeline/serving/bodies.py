@@ -12,9 +12,8 @@ from mlops_pipeline.serving.problems import RETRY, refused
 
 if TYPE_CHECKING:
     from mlops_pipeline.config.serving import Limits
+    from mlops_pipeline.inference.faults import Refused
     from mlops_pipeline.serving.request import Receive, Request
-
-DISCARDED_BYTES = 64_000_000
 
 
 class ClientGone(Exception):
@@ -38,6 +37,9 @@ class Bodies:
         """
         if request.compressed:
             raise refused(415, "content_type", "the body is compressed, which this server does not read: send it plain")
+        if request.length > self._max_body:
+            raise self._too_large()
+        request.expects = False
         number = next(self._numbers)
         self._reading[number] = (request.began, asyncio.current_task())
         try:
@@ -67,27 +69,25 @@ class Bodies:
                 task.cancel()
 
     async def _long(self, receive: Receive, message: Mapping[str, Any], request: Request) -> bytes:
-        """A body in several pieces. One that is too large is let pass unkept for a while, since a client that is cut off while
-        it still sends sees a broken connection and not the answer."""
+        """A body in several pieces."""
         parts, size, limit = [message.get("body", b"")], len(message.get("body", b"")), self._max_body
-        if self._under_way + min(request.length, limit) > self._all_bodies:
+        if self._under_way + request.length > self._all_bodies:
             raise refused(429, "queue_full", "too much is being received already: send again later", (*RETRY, (b"connection", b"close")))
         held = max(request.length, size)
         self._under_way += held
         try:
-            while message.get("more_body") and max(size, request.length) <= limit + DISCARDED_BYTES:
+            while message.get("more_body") and size <= limit:
                 message = await receive()
                 part = message.get("body", b"")
                 size += len(part)
-                if size <= limit and request.length <= limit:
-                    parts.append(part)
-                else:
-                    parts.clear()
+                parts.append(part)
         finally:
             self._under_way -= held
         if message["type"] == "http.disconnect":
             raise ClientGone
-        if max(size, request.length) > limit:
-            what = f"the body is larger than {self._limits.max_body_mb:g} MB: send fewer rows"
-            raise refused(413, "body_too_large", what, ((b"connection", b"close"),) if message.get("more_body") else ())
+        if size > limit:
+            raise self._too_large((b"connection", b"close"))
         return b"".join(parts)
+
+    def _too_large(self, *headers: tuple[bytes, bytes]) -> Refused:
+        return refused(413, "body_too_large", f"the body is larger than {self._limits.max_body_mb:g} MB: send fewer rows", headers)

@@ -46,6 +46,10 @@ class Metrics:
         self._version = gauge("model_version", "Number of the version served, 0 for a folder", "livemostrecent", "model")
         self._loads = counter("model_loads", "Versions that took traffic", "model")
         self._load_failures = counter("model_load_failures", "Versions that were refused, by reason", "model", "reason")
+        self.connections = gauge("connections", "Connections of clients", "livesum")
+        self.connections_ended = counter(
+            "connections_ended", "Connections ended by their state's time limit, or to make room for others", "state", "cause"
+        )
         self.queue_rows = gauge("queue_rows", "Rows waiting", "livesum")
         self.resident = gauge("resident_bytes", "Memory of the workers", "livesum")
         self.record_pending = gauge("record_pending", "Records not yet written", "livesum")

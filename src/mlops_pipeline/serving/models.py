@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from mlops_pipeline.config.serving import Limits
 from mlops_pipeline.contract.evaluation import FILE as EVALUATION
 from mlops_pipeline.contract.evaluation import Evaluation, evaluation_of
 from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
@@ -22,7 +23,7 @@ from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.formats import Engine, folder_of, formats_in
 from mlops_pipeline.inference.proof import FILE as EXPECTED
 from mlops_pipeline.inference.proof import Expected, Unproven, prove
-from mlops_pipeline.inference.signature import Signature
+from mlops_pipeline.inference.signature import ANY_LENGTH, Length, Lengths, Signature
 from mlops_pipeline.registry.download import Unfit
 from mlops_pipeline.registry.versions import Found, content_digest
 from mlops_pipeline.serving.source import Source
@@ -42,6 +43,12 @@ class Options:
     reject_unseen: bool = False
     refuse_extra: bool = False
     max_rows: int = 10_000
+    lengths: Lengths = ANY_LENGTH
+
+
+def lengths_of(limits: Limits) -> Lengths:
+    """How long the texts of a request may be, by the server's settings."""
+    return Lengths(*(Length(each.characters, each.most_bytes) for each in (limits.id, limits.category, limits.text)))
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,6 @@ class Loaded:
     contract: Contract = field(repr=False)
     evaluation: Evaluation = field(repr=False)
     gate: tuple[dict[str, Any], ...] = field(repr=False)
-    example: dict[str, Any] = field(repr=False)
     mlflow_version: str
     """Of the MLflow that wrote the model, which MLflow's clients ask for."""
     loaded_at: float
@@ -93,6 +99,7 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
         reject_unseen=options.reject_unseen,
         refuse_extra=options.refuse_extra,
         max_rows=options.max_rows,
+        lengths=options.lengths,
         precision=engine.precision,
     )
     _prove(folder, signature, engine, expected)
@@ -109,7 +116,6 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
         contract=contract,
         evaluation=evaluation,
         gate=found.gate,
-        example=expected.rows[0],
         mlflow_version=_mlflow_version(folder),
         loaded_at=time.time(),
     )

@@ -19,43 +19,21 @@ from typing import Any
 import msgspec
 
 from mlops_pipeline import plugins
+from mlops_pipeline.contract import privacy
 from mlops_pipeline.contract.spec import AS_TEXT, CATEGORIES, NUMBERS, Column
 from mlops_pipeline.contract.task import TASKS
-from mlops_pipeline.contract.values import MISSING, bounds
-from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, SHOWN_FAULTS, UNSEEN_CATEGORY
+from mlops_pipeline.contract.values import bounds
+from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, REASONS, SHOWN_FAULTS, UNSEEN_CATEGORY
 from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.serving.problems import TITLES
 from mlops_pipeline.serving.protocol import open_inference
-from mlops_pipeline.serving.routes import OPEN_PATHS, model_prefix, open_inference_prefix
-
-REASONS = (
-    "malformed",
-    "wrong_type",
-    "null",
-    "not_finite",
-    "out_of_bounds",
-    "unseen_category",
-    "unknown_column",
-    "missing_column",
-    "no_rows",
-    "too_many_rows",
-    "body_too_large",
-    "content_type",
-    "not_found",
-    "method",
-    "unauthorized",
-    "queue_full",
-    "deadline",
-    "record_full",
-    "not_ready",
-    "timeout",
-    "internal",
-)
-"""Every word that a problem's ``type`` can end in; each has its paragraph in the page of the API."""
+from mlops_pipeline.serving.routes import OPEN_PATHS, PAGES, model_prefix, open_inference_prefix
+from mlops_pipeline.serving.sites import PROBES
 
 _WHEN = {
     400: "The body is not what the route takes: not JSON, or not of its form.",
     401: "No API key, or an unknown one.",
+    403: "The request asks by a name that is none of this server's, or a page of another site sent it.",
     404: "There is no such model or version.",
     408: "The body did not arrive in time.",
     413: "The body is too large, or has too many rows.",
@@ -84,16 +62,18 @@ def document(
     keys: bool,
     max_rows: int,
     open_metrics: bool = False,
-    examples: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Json:
-    """The OpenAPI document of all routes; ``examples`` gives a record by model, made up from the bounds where there is none."""
+    """The OpenAPI document of all routes."""
     schemas: Json = {"Problem": _problem(), "Warnings": _warnings(), "OpenInferenceError": _object({"error": _TEXT}), "Status": _status()}
     paths: Json = {}
     for name in sorted(models, key=lambda name: name != default):
-        example = dict((examples or {}).get(name) or made_up(models[name]))
+        example = made_up(models[name])
         schemas |= _model_schemas(name, models[name], max_rows)
         paths |= _model_paths(name, models[name], example, is_default=name == default)
     paths |= _service_paths()
+    for path, operation in ((path, operation) for path, item in paths.items() for operation in item.values()):
+        if PAGES.get(path) not in PROBES:
+            operation["responses"] |= _problems((403,), open_inference=path.startswith("/v2"))
     components: Json = {"schemas": schemas, "responses": _problem_responses()}
     if keys:
         components["securitySchemes"] = {
@@ -110,7 +90,8 @@ def document(
             "title": "mlops serve",
             "version": version,
             "description": "Predictions of registered models, and what is served. An error is an RFC 9457 problem; under /v2 it has the "
-            "form of that protocol. A request may bring `X-Request-Id` (up to 128 printable characters) and `traceparent`.",
+            "form of that protocol. A request may bring `X-Request-Id` (printable ASCII) and `traceparent`. How long "
+            "ids and texts may be stands in the server's settings.",
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
@@ -119,23 +100,11 @@ def document(
     }
 
 
-_EXAMPLES = {"text": "text", "datetime": "2024-01-31 13:45:00"}
-
-
 def made_up(signature: Signature) -> Json:
-    """A record that the model takes: the middle of a column's bounds, or the first category in the alphabet."""
-    values: Json = {}
-    for name, column in signature.columns.items():
-        low, high = bounds(column)
-        if column.kind == "category":
-            values[name] = "text" if column.private else min(signature.seen[name] - {MISSING}, default="text")
-        elif column.kind in AS_TEXT:
-            values[name] = _EXAMPLES[column.kind]
-        elif column.kind in ("integer", "boolean"):
-            values[name] = int(max(low, min(1, high)))
-        else:
-            values[name] = float(max(low, min(0.5, high)))
-    return values
+    """A record that the model takes, of nobody's values; a private category that must be one of training's is null if it may be."""
+    (values,) = privacy.made_up(signature.columns, signature.seen, signature.ranges, 1)
+    hidden = (name for name in signature.seen if signature.columns[name].private and signature.columns[name].nullable)
+    return values | (dict.fromkeys(hidden) if signature.reject_unseen else {})
 
 
 # What a model takes and gives
@@ -232,7 +201,7 @@ def _value(signature: Signature, name: str) -> Json:
     if column.kind == "category":
         return _category(signature, name, column)
     if column.kind in AS_TEXT:
-        return {"type": _or_null(["string"], column), "examples": [_EXAMPLES[column.kind]]}
+        return {"type": _or_null(["string"], column), "examples": [privacy.made_up({name: column}, {}, {}, 1)[0][name]]}
     low, high = bounds(column)
     kinds = {"integer": ["integer"], "boolean": ["boolean", "integer"]}.get(column.kind, ["number"])
     least, most = _plain(low), _plain(high)
@@ -240,8 +209,10 @@ def _value(signature: Signature, name: str) -> Json:
 
 
 def _category(signature: Signature, name: str, column: Column) -> Json:
-    seen = sorted(signature.seen[name] - {MISSING})
+    seen = privacy.told_levels(column, signature.seen[name])
     schema: Json = {"type": _or_null(["string"], column)}
+    if column.private:
+        return {**schema, "description": "Private: which values the model knows is told to nobody."}
     if signature.reject_unseen:
         return {**schema, "enum": [*seen, *([None] if column.nullable else [])]}
     nothing = sorted(set(signature.words_for_null(name)) - signature.seen[name])

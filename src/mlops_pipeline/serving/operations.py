@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlops_pipeline import plugins
+from mlops_pipeline.contract.privacy import told_levels
 from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.problems import RETRY
 from mlops_pipeline.serving.protocol import Headers, open_inference
@@ -52,7 +53,7 @@ class Operations:
         return 200, contents[kind](), [(b"content-type", JSON), (b"cache-control", b"no-store")]
 
     def not_ready(self) -> list[str]:
-        """Why this server should get no traffic; empty if it should."""
+        """Why this server should get no traffic; empty if it should. For everybody: no word of hosts, folders or databases."""
         service, reasons = self._service, []
         default, recorder, workers = service.settings.default_model, service.recorder, service.workers
         if service.draining:
@@ -60,7 +61,7 @@ class Operations:
         if default not in service.models:
             reasons.append(f"model '{default}' is not loaded")
         if recorder is not None and recorder.problem:
-            reasons.append(f"the record of predictions cannot be written: {recorder.problem}")
+            reasons.append("the record of predictions cannot be written: the server's log and /status say why")
         now = time.monotonic()
         # A beat in the future is the time that a new worker has to start: it does not answer yet.
         late = [k for k, beat in enumerate(workers.beats) if k != workers.own and (now - beat > workers.stuck_s or beat > now)]
@@ -119,7 +120,6 @@ class Operations:
             keys=bool(settings.api_keys),
             max_rows=settings.limits.max_rows,
             open_metrics=settings.open_metrics,
-            examples={name: served.example for name, served in self._service.models.items()},
         )
 
 
@@ -137,7 +137,7 @@ def _described(served: Served) -> dict[str, Any]:
             "max": column.max,
             "nullable": column.nullable,
             "private": column.private,
-            "categories": sorted(signature.seen[name]) if name in signature.seen and not column.private else None,
+            "categories": told_levels(column, signature.seen[name]) if name in signature.seen and not column.private else None,
         }
         for name, column in signature.columns.items()
     ]

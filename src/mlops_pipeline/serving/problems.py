@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 
-from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Refused
+from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Reason, Refused
 
 TITLES = {
     400: "Bad request",
     401: "Not authorised",
+    403: "Refused",
     404: "Not found",
     405: "Method not allowed",
     408: "Request timeout",
@@ -27,7 +28,7 @@ TITLES = {
 RETRY = ((b"retry-after", b"1"),)
 
 
-def refused(status: int, reason: str, detail: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Refused:
+def refused(status: int, reason: Reason, detail: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Refused:
     """A refusal that concerns the whole request."""
     return Refused(status, [Fault(reason, detail)], headers)
 

@@ -125,6 +125,24 @@ class Recorder:
             self._grown(group)
         return committed
 
+    @property
+    def last(self) -> int:
+        """The count of the entry that was added last."""
+        return self._gathering.first + len(self._gathering.rows) - 1
+
+    def replace(self, count: int, entry: Entry) -> bool:
+        """Put an entry in the place of the one with this count; False if that has gone to the writer."""
+        group = next((group for group in (*self._ready, self._gathering) if 0 <= count - group.first < len(group.rows)), None)
+        if group is None:
+            return False
+        layout, place = entry.layout, count - group.first
+        row = encode(entry, NO_FORM if layout is None else self._forms.get(id(layout)) or self._known(layout))
+        grown = len(row) - len(group.rows[place])
+        group.rows[place] = row
+        group.held += grown
+        self._held += grown
+        return True
+
     async def close(self, patience_s: float = 20.0) -> None:
         """Write all that is pending and stop. Nothing can be added any more.
 

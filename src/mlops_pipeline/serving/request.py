@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from mlops_pipeline.inference.faults import Reason
 from mlops_pipeline.serving.problems import refused
 
 Scope = Mapping[str, Any]
@@ -19,7 +20,6 @@ JSON, PROBLEM, TEXT, CSV = b"application/json", b"application/problem+json", b"t
 OCTETS, NONE = b"application/octet-stream", b""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_ID_LENGTH = 128
 
 
 class Request(msgspec.Struct, gc=False):
@@ -37,6 +37,22 @@ class Request(msgspec.Struct, gc=False):
     credentials: tuple[bytes, ...] = ()
     traceparent: str = ""
     compressed: bool = False
+    expects: bool = False
+    """Whether the client waits for a word of ours before it sends the body, and has none yet."""
+    host: bytes = NONE
+    origin: bytes = NONE
+    fetch_site: bytes = NONE
+    given_id: bytes = NONE
+    """The client's own id, unless it could be taken."""
+    on_record: int = -1
+    """Which entry of the record says that it was answered, where that came too late."""
+
+    def check_id(self, longest: int) -> None:
+        """Raises :class:`Refused` (400) if the client gave an id that could not be taken."""
+        if self.given_id:
+            reason: Reason = "too_long" if len(self.given_id) > longest else "malformed"
+            what = f"has {len(self.given_id):,} bytes: give printable ASCII of at most {longest:,}, or none"
+            raise refused(400, reason, f"the header X-Request-Id {what}")
 
     def must_be(self, *types: bytes) -> bytes:
         """The content type without its parameters; raises :class:`Refused` (415) if it is none of those given."""
@@ -49,7 +65,7 @@ class Request(msgspec.Struct, gc=False):
         return given
 
 
-def request_of(scope: Scope, request_id: str, protocol: str, model: str) -> Request:
+def request_of(scope: Scope, request_id: str, protocol: str, model: str, longest_id: int) -> Request:
     """Read the headers of an ASGI scope; ``request_id`` holds unless the client gives a decent one of its own."""
     request = Request(request_id, protocol, model, scope["path"], time.perf_counter(), time.time())
     for key, value in scope["headers"]:
@@ -57,15 +73,19 @@ def request_of(scope: Scope, request_id: str, protocol: str, model: str) -> Requ
             request.content_type = value
         elif key == b"content-length":
             request.length = int(value) if value.isdigit() else 0
+        elif key == b"host":
+            request.host = value
         elif key in _RARE:
             _RARE[key](request, value)
+    if request.given_id and len(request.given_id) <= longest_id:
+        text = request.given_id.decode("latin-1")
+        if text.isascii() and text.isprintable():
+            request.request_id, request.given_id = text, NONE
     return request
 
 
 def _request_id(request: Request, value: bytes) -> None:
-    text = value.decode("latin-1")
-    if text.isascii() and text.isprintable() and 0 < len(text) <= _ID_LENGTH:
-        request.request_id = text
+    request.given_id = value
 
 
 def _bearer(request: Request, value: bytes) -> None:
@@ -86,15 +106,30 @@ def _traceparent(request: Request, value: bytes) -> None:
     request.traceparent = text if _TRACEPARENT.fullmatch(text) else ""
 
 
+def _origin(request: Request, value: bytes) -> None:
+    request.origin = value
+
+
+def _fetch_site(request: Request, value: bytes) -> None:
+    request.fetch_site = value
+
+
 def _encoding(request: Request, value: bytes) -> None:
     request.compressed = value.lower() != b"identity"
 
 
+def _expect(request: Request, value: bytes) -> None:
+    request.expects = value.lower() == b"100-continue"
+
+
 _RARE = {
+    b"expect": _expect,
     b"x-request-id": _request_id,
     b"authorization": _bearer,
     b"x-api-key": _api_key,
     b"inference-header-content-length": _header_length,
     b"traceparent": _traceparent,
     b"content-encoding": _encoding,
+    b"origin": _origin,
+    b"sec-fetch-site": _fetch_site,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlops_pipeline.contract.privacy import private_names
 from mlops_pipeline.records.entry import Layout
 from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.protocol import Spoken
@@ -33,9 +34,8 @@ class Served:
             task=signature.task,
             numbers=signature.numbers,
             categories=signature.categories,
-            private=frozenset(name for name, column in signature.columns.items() if column.private),
+            private=private_names(signature.columns),
             classes=signature.classes,
         )
         self.headers = [(b"mlops-model", name.encode()), (b"mlops-model-version", version.encode())]
-        # The example is a row of the training data: what is private in it is made up.
-        self.example = {**loaded.example, **{key: value for key, value in openapi.made_up(signature).items() if key in self.layout.private}}
+        self.example = openapi.made_up(signature)

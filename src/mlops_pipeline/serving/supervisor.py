@@ -42,15 +42,15 @@ def serve(settings: Serving, config: Path) -> None:
     """Serve until SIGTERM or Ctrl+C; raises :class:`PipelineError` if the port, the models or the record are not to be had."""
     place = place_of(settings, config)
     _check_tls(settings, config)
-    listener = _listener(settings)
+    listeners = [_listener(settings, port) for port in (settings.port, settings.probe_port) if port is not None]
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if settings.workers == 1:
         # Alone, a worker keeps its figures in memory: files would only cost time, and need a disk with room.
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-        work(settings, config, place, 0, listener, [time.monotonic()])
+        work(settings, config, place, 0, listeners, [time.monotonic()])
     else:
-        _supervise(settings, config, place, listener)
+        _supervise(settings, config, place, listeners)
 
 
 def _check_tls(settings: Serving, config: Path) -> None:
@@ -65,17 +65,18 @@ def _check_tls(settings: Serving, config: Path) -> None:
         ) from error
 
 
-def _listener(settings: Serving) -> socket.socket:
+def _listener(settings: Serving, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
+        listener.bind((settings.host, port))
         listener.listen(2048)
     except OSError as error:
         listener.close()
         raise PipelineError(
-            f"{settings.host}:{settings.port}: cannot listen there ({error.strerror}): stop what does, or give another --port"
+            f"{settings.host}:{port}: cannot listen there ({error.strerror}): stop what does, or give another "
+            f"{'--port' if port == settings.port else 'probe_port'}"
         ) from error
     address = listener.getsockname()[0]
     if not (settings.api_keys or settings.anonymous) and not ipaddress.ip_address(address).is_loopback:
@@ -84,7 +85,7 @@ def _listener(settings: Serving) -> socket.socket:
     return listener
 
 
-def _supervise(settings: Serving, config: Path, place: Place, listener: socket.socket) -> None:
+def _supervise(settings: Serving, config: Path, place: Place, listeners: list[socket.socket]) -> None:
     logs.set_up(settings.log.format)
     context = multiprocessing.get_context("spawn")
     beats = context.Array("d", settings.workers, lock=False)
@@ -96,7 +97,7 @@ def _supervise(settings: Serving, config: Path, place: Place, listener: socket.s
 
         def start(number: int) -> SpawnProcess:
             beats[number] = time.monotonic() + START_S
-            process = context.Process(target=_worker, args=(settings, config, place, number, listener, beats, os.getpid()))
+            process = context.Process(target=_worker, args=(settings, config, place, number, listeners, beats, os.getpid()))
             process.start()
             return process
 
@@ -139,10 +140,10 @@ def _metrics_folder() -> Iterator[str]:
         yield folder
 
 
-def _worker(settings: Serving, config: Path, place: Place, number: int, listener: socket.socket, beats: Any, parent: int) -> None:
+def _worker(settings: Serving, config: Path, place: Place, number: int, listeners: list[socket.socket], beats: Any, parent: int) -> None:
     _die_with(parent)
     try:
-        work(settings, config, place, number, listener, beats)
+        work(settings, config, place, number, listeners, beats)
     except PipelineError as error:
         print(f"error: {without_secrets(str(error))}", file=sys.stderr)
         sys.exit(USER_ERROR)

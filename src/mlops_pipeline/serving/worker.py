@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ SWITCH_S = 0.0005
 """How long a thread may keep the interpreter while the event loop waits for it; Python's own 5 ms would show in the latency."""
 
 
-def work(settings: Serving, config: Path, place: Place, number: int, listener: socket.socket, beats: Any) -> None:
+def work(settings: Serving, config: Path, place: Place, number: int, listeners: list[socket.socket], beats: Any) -> None:
     """One worker, from its models to its last answer."""
     environment.prepare()
     plugins.use(place.parts)
@@ -43,8 +44,8 @@ def work(settings: Serving, config: Path, place: Place, number: int, listener: s
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
     if number == 0:
-        _announce(settings, listener, first)
-    _run(settings, config, application, listener)
+        _announce(settings, listeners, first)
+    _run(settings, config, application, listeners)
     if application.service.lost:
         raise PipelineError(application.service.lost)
 
@@ -84,7 +85,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
     import asyncio
 
     from mlops_pipeline.events import ModelLoaded, ModelRefused
-    from mlops_pipeline.serving.models import Options, Watch
+    from mlops_pipeline.serving.models import Options, Watch, lengths_of
     from mlops_pipeline.serving.source import Source
 
     loop: asyncio.AbstractEventLoop | None = None
@@ -126,6 +127,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
         reject_unseen=settings.unseen_categories == "reject",
         refuse_extra=settings.extra_columns == "refuse",
         max_rows=settings.limits.max_rows,
+        lengths=lengths_of(settings.limits),
         threads=settings.batching.threads,
     )
     watch = Watch(source, settings.models, options, poll_s=settings.registry.poll_s, on_loaded=on_loaded, on_failed=on_failed)
@@ -165,10 +167,10 @@ def _recorder(settings: Serving, place: Place, number: int) -> Callable[[Any], A
     return lambda loop: Recorder(store, loop, durable=record.mode == "durable", loss_ms=record.loss_ms, max_bytes=int(record.max_mb * 1e6))
 
 
-def _run(settings: Serving, config: Path, application: Application, listener: socket.socket) -> None:
+def _run(settings: Serving, config: Path, application: Application, listeners: list[socket.socket]) -> None:
     import uvicorn
 
-    from mlops_pipeline.serving.connection import Connection
+    from mlops_pipeline.serving import connection
 
     class Server(uvicorn.Server):
         """uvicorn's server, which at SIGTERM first says that it is not ready, and takes requests for a while still."""
@@ -189,12 +191,18 @@ def _run(settings: Serving, config: Path, application: Application, listener: so
             return await super().on_tick(counter)
 
     certificate, key = tls_files(settings, config)
+    limits, metrics = settings.limits, application.service.metrics
+    protocol: Any = partial(
+        connection.Connection,
+        among=connection.Connections(limits, limits.connections, metrics),
+        probes=connection.Connections(limits, connection.PROBE_CONNECTIONS, metrics, probes_only=True),
+        probe_port=settings.probe_port,
+    )
     Server(
         uvicorn.Config(
             application,
-            loop="uvloop",
-            http=Connection,
-            limit_concurrency=settings.limits.connections,
+            loop=f"{connection.__name__}:Loop",
+            http=protocol,
             ws="none",
             lifespan="on",
             interface="asgi3",
@@ -202,12 +210,11 @@ def _run(settings: Serving, config: Path, application: Application, listener: so
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=75,
             timeout_graceful_shutdown=max(1, round(settings.stop_s)),
             ssl_certfile=certificate,
             ssl_keyfile=key,
         )
-    ).run(sockets=[listener])
+    ).run(sockets=listeners)
 
 
 def tls_files(settings: Serving, config: Path) -> tuple[Path, Path] | tuple[None, None]:
@@ -215,9 +222,9 @@ def tls_files(settings: Serving, config: Path) -> tuple[Path, Path] | tuple[None
     return (None, None) if settings.tls is None else (config.parent / settings.tls.certificate, config.parent / settings.tls.key)
 
 
-def _announce(settings: Serving, listener: socket.socket, first: dict[str, Loaded]) -> None:
+def _announce(settings: Serving, listeners: list[socket.socket], first: dict[str, Loaded]) -> None:
     scheme = "https" if settings.tls else "http"
-    host, port = listener.getsockname()[:2]
+    host, port = listeners[0].getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     models = ", ".join(f"{name} (version {loaded.version or '–'}, {loaded.engine.name})" for name, loaded in first.items())
     print(f"serving {models} on {scheme}://{shown}:{port}  (page: /, API: /docs, Ctrl+C stops)", file=sys.stderr, flush=True)

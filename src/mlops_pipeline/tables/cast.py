@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
+from mlops_pipeline.contract.privacy import told_cells
 from mlops_pipeline.contract.values import BLANKS, FALSE_WORDS, LARGEST_INTEGER, TRUE_WORDS, bounds, spelled, truth_of, written_as
 from mlops_pipeline.tables.source import Broken
 
@@ -252,13 +254,18 @@ def first_reason(reasons: Sequence[pl.Series], height: int) -> pl.Series:
     return pl.select(pl.coalesce([*reasons, nothing]).alias("reason")).to_series()
 
 
-def as_broken(source: pl.DataFrame, numbers: pl.Series, reason: pl.Series) -> list[Broken]:
-    """The rows that have a reason, as they stood in the source."""
+def as_broken(source: pl.DataFrame, numbers: pl.Series, reason: pl.Series, private: Collection[str] = ()) -> list[Broken]:
+    """The rows that have a reason, as they stood in the source, but for the cells of ``private`` columns, which are empty."""
     at = reason.is_not_null().arg_true()
     return [
-        Broken(number, why, why, ",".join(map(_as_cell, line)))
+        Broken(number, why, why, ",".join(map(_as_cell, told_cells(line, source.columns, private))))
         for number, why, line in zip(numbers[at], reason[at], source[at].rows(), strict=True)
     ]
+
+
+def without_content(broken: list[Broken], private: Collection[str]) -> list[Broken]:
+    """Rows that had no shape, without their text where some of it may be of a private column: nobody knows which."""
+    return [replace(row, content="") for row in broken] if private else broken
 
 
 def _as_cell(value: Any) -> str:

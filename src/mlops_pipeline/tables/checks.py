@@ -34,7 +34,7 @@ class Examined:
 
 def keeps_schema(examined: Examined, _rules: Validate) -> list[Failure]:
     """Every rule of the committed schema that the table breaks, most rows first."""
-    return failures(examined.table, examined.schema)
+    return failures(examined.table, examined.schema, examined.dataset.min_level_rows)
 
 
 def few_duplicates(examined: Examined, rules: Validate) -> Iterator[Failure]:

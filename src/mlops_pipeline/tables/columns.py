@@ -66,7 +66,9 @@ def judged(use: ColumnUse, strong: Strong | None, *, trusted: bool = False) -> C
     figures = f"alone it tells the target with AUC {strong.alone:.3f}, all others together with {strong.others:.3f}"
     use = replace(use, alone=round(strong.alone, 4), others=round(strong.others, 4))
     if trusted or not strong.suspected:
-        return replace(use, note="; ".join(text for text in (use.note, f"{figures}: kept") if text))
+        finer = ", for its many levels name the classes more finely: if known only afterwards, put it under dataset.known_after_outcome"
+        text = f"{figures}: kept{finer if strong.finer and not trusted else ''}"
+        return replace(use, note="; ".join(each for each in (use.note, text) if each))
     remedy = f"put it under dataset.known_after_outcome, or write validate: {{trusted: [{use.name}]}}"
     return replace(use, use=LEFT_OUT, why=f"{SUSPECTED}: {figures}: {remedy}")
 

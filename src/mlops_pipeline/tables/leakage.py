@@ -6,7 +6,9 @@ nucleus nine others do. So a column is suspected if it alone predicts the target
 others, on the same rows, errs ``FACTOR`` times as often; twice that for a number, where one size may honestly follow another,
 and half of it where the column's name has the target's in it. Several copies of the outcome would clear each other: columns
 that alone are all but perfect are also taken out together, and suspected if the rest then errs far more. A number that rises or
-falls with a numeric target in every row is always suspected. Else a table of a few rows, or a single feature, accuses nobody.
+falls with a numeric target in every row is always suspected. A category of very many levels, each of which is of one class, is kept,
+and said: breeds name a species more finely, as models name a make; an outcome that was written down has few words. Else a table
+of a few rows, or a single feature, accuses nobody.
 """
 
 from __future__ import annotations
@@ -43,6 +45,9 @@ NUMBER_LIMIT = 0.98
 FOLLOWED_ROWS = 20
 """A column that follows the target through so many rows does not do so by chance."""
 
+FINER_LEVELS, FINER_TIMES, FINER_ROWS = 30, 10, 5
+"""A category names classes more finely from so many levels on, so many for each class, each in so many rows on average."""
+
 MODEL_ROWS, MODEL_COLUMNS, JUDGED = 4_000, 50, 6
 """The model of the others looks at so many rows and columns; so many strong columns are judged, the strongest."""
 
@@ -54,6 +59,8 @@ class Strong:
     alone: float
     others: float
     suspected: bool
+    finer: bool = False
+    """It would be suspected, but has many levels for each class."""
 
 
 def strong_features(table: pl.DataFrame, aucs: dict[str, float], data: Dataset, limit: float, seed: int) -> dict[str, Strong]:
@@ -89,7 +96,8 @@ def strong_features(table: pl.DataFrame, aucs: dict[str, float], data: Dataset, 
             if _far(alone[name], others, name, data):
                 others = max(others if len(labels) < 2 else 0.0, _others(table, aucs, {name}, data, seed))
             accused = _far(alone[name], others, name, data)
-        found[name] = Strong(alone[name], others, accused)
+        finer = accused and _is_finer(table[name], name, data, table[data.target].n_unique())
+        found[name] = Strong(alone[name], others, accused and not finer, finer)
     return found
 
 
@@ -106,11 +114,23 @@ def _follows(values: pl.Series, target: pl.Series) -> bool:
     return abs(float(rows.select(rank).item() or 0)) > 0.99999
 
 
+def _is_finer(values: pl.Series, name: str, data: Dataset, classes: int) -> bool:
+    """Whether a category has so many levels that it names the target's classes more finely."""
+    if data.columns[name].kind != "category" or not has_classes(data.task) or _is_named_after(name, data):
+        return False
+    levels = values.drop_nulls().n_unique()
+    return levels >= max(FINER_LEVELS, FINER_TIMES * classes) and levels * FINER_ROWS <= values.len()
+
+
 def _far(alone: float, others: float, name: str, data: Dataset) -> bool:
-    words = set(re.findall(r"[a-z]+", data.target.lower()))
-    named = bool(words) and words <= set(re.findall(r"[a-z]+", name.lower()))
-    factor = FACTOR * (1 if has_classes(data.task) else 1.5) * (0.5 if named else 1)
+    factor = FACTOR * (1 if has_classes(data.task) else 1.5) * (0.5 if _is_named_after(name, data) else 1)
     return 1 - others >= max(factor * (1 - alone), 0.01)
+
+
+def _is_named_after(name: str, data: Dataset) -> bool:
+    """Whether a column's name has the target's in it."""
+    words = set(re.findall(r"[a-z]+", data.target.lower()))
+    return bool(words) and words <= set(re.findall(r"[a-z]+", name.lower()))
 
 
 def _mean(values: list[float], shares: list[float]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Dataset, Lookup
+from mlops_pipeline.contract.privacy import UNTOLD
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.tables.cast import cast_columns
@@ -40,6 +41,7 @@ def lookup_table(lookup: Lookup, data: Dataset, layout: Layout) -> pl.DataFrame:
         table = table.unique(maintain_order=True)
         twice = table.filter(table.select(lookup.keys).is_duplicated())
         if twice.height:
-            key = dict(zip(lookup.keys, twice.select(lookup.keys).row(0), strict=True))
+            found = zip(lookup.keys, twice.select(lookup.keys).row(0), strict=True)
+            key = {name: UNTOLD if data.columns[name].private else value for name, value in found}
             raise PipelineError(f"{layout.config}: dataset.lookups.keys: {key} stands for different values: make the keys unique")
     return table

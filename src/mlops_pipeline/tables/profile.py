@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -94,6 +94,8 @@ class Column:
     looked: bool = False
     late: bool = False
     """Whether ways of writing showed after the first chunk: another pass would count them."""
+    read: dict[str | None, pl.Series] = field(default_factory=dict)
+    """The last chunk's moments by each way of writing them, ISO 8601 by none, where each row's text was read."""
     _hashes: Any = ()
     _kept: int = 1
     _last: float | None = None
@@ -108,10 +110,16 @@ class Column:
         """How many different values there are, to half a percent where there are many."""
         return len(self.few) if self.few is not None else min(len(self._hashes) * self._kept, self.there)
 
+    @property
+    def ways(self) -> list[str | None]:
+        """In which ways the values may be moments: None for ISO 8601."""
+        return [*([None] if self.moments else []), *(form for form in self.forms if form.startswith("%"))]
+
     def add(self, values: pl.Series) -> None:
         """Take one chunk's values into account."""
         import polars as pl
 
+        self.read = {}
         if values.dtype.is_float():
             values = values.fill_nan(None)
         self._mark(values.hash())
@@ -183,13 +191,20 @@ class Column:
                 self.late |= bool(number_forms(fresh.to_list()))
         else:
             self.odd_rows += len(text) if counts is None else int(counts.sum())
+            if self.forms or self.moments:
+                self._markers(text, counts)
         for form in list(self.forms):
             read = written_moments(text, form) if form.startswith("%") else as_numbers(text, "number", (), form)
             self.forms[form] += _weight(read.is_not_null(), counts)
+            if counts is None and form.startswith("%"):
+                self.read[form] = read
             if read.null_count() * 2 > len(read):
                 del self.forms[form]
         if self.moments or (first and bool(sample.str.contains(_ISO).any())):
-            self.moments += _weight(as_moments(text).is_not_null(), counts)
+            read = as_moments(text)
+            self.moments += _weight(read.is_not_null(), counts)
+            if counts is None:
+                self.read[None] = read
 
     def _plain(self, text: pl.Series, counts: pl.Series | None) -> pl.Series:
         """Count the plain numbers; gives the texts that are none."""
@@ -199,10 +214,13 @@ class Column:
         odd = text.filter(numbers.is_null())
         how_often = counts.filter(numbers.is_null()) if counts is not None else None
         self.odd_rows += len(odd) if how_often is None else int(how_often.sum())
+        if len(odd):
+            self._markers(odd, how_often)
         if len(self.odd) <= ODD and len(odd):
-            weights = pl.Series("\0n", [1], dtype=pl.UInt32).new_from_index(0, len(odd)) if how_often is None else how_often.alias("\0n")
-            named = pl.DataFrame([odd.alias("\0t"), weights]).group_by("\0t", maintain_order=True).agg(pl.col("\0n").sum())
-            for word, count in named.head(ODD + 1 - len(self.odd)).iter_rows():
+            others = ~odd.is_in(list(MARKERS))
+            for word, count in _counted(odd.filter(others), how_often.filter(others) if how_often is not None else None):
+                if len(self.odd) > ODD:
+                    break
                 self.odd[word] = self.odd.get(word, 0) + count
         good = numbers.is_not_null()
         if good.any():
@@ -213,6 +231,13 @@ class Column:
                 self.pointed = bool(kept.str.contains(r"[.eE]").any())
             self._numbers(numbers.filter(good), None if counts is None else counts.filter(good))
         return odd
+
+    def _markers(self, text: pl.Series, counts: pl.Series | None) -> None:
+        """Count the texts that may stand for null, however many others there are."""
+        marked = text.is_in(list(MARKERS))
+        if marked.any():
+            for word, count in _counted(text.filter(marked), counts.filter(marked) if counts is not None else None):
+                self.odd[word] = self.odd.get(word, 0) + count
 
     def _numbers(self, numbers: pl.Series, counts: pl.Series | None) -> None:
         """Look at plain numbers without null."""
@@ -225,12 +250,15 @@ class Column:
         self.whole = self.whole and bool((numbers == numbers.round()).all())
 
 
-def profiled(read: Callable[[], Iterable[Chunk]]) -> dict[str, Column]:
+def profiled(
+    read: Callable[[], Iterable[Chunk]], beside: Callable[[pl.DataFrame, Mapping[str, Column]], None] | None = None
+) -> dict[str, Column]:
     """What every column holds, from all rows of a table that is read without any word for null but the empty one.
 
-    It is read again only where a column's later chunks are written in a way that its first one does not show.
+    It is read again only where a column's later chunks are written in a way that its first one does not show. ``beside`` is called
+    with each chunk once, after its columns.
     """
-    columns = _profile((chunk.frame for chunk in read()), {})
+    columns = _profile((chunk.frame for chunk in read()), {}, beside)
     late = {name: number_forms(list(column.odd)) for name, column in columns.items() if column.late}
     return _profile((chunk.frame for chunk in read()), late) if any(late.values()) else columns
 
@@ -240,13 +268,19 @@ def profile_of(table: pl.DataFrame) -> dict[str, Column]:
     return _profile(table.iter_slices(ROWS_AT_ONCE), {})
 
 
-def _profile(frames: Iterable[pl.DataFrame], forms: Mapping[str, list[str]]) -> dict[str, Column]:
+def _profile(
+    frames: Iterable[pl.DataFrame],
+    forms: Mapping[str, list[str]],
+    beside: Callable[[pl.DataFrame, Mapping[str, Column]], None] | None = None,
+) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     with ThreadPoolExecutor(THREADS) as pool:
         for frame in frames:
             for name in frame.columns:
                 columns.setdefault(name, Column(name, forms=dict.fromkeys(forms.get(name, ()), 0)))
             list(pool.map(lambda values: columns[values.name].add(values), frame))
+            if beside is not None:
+                beside(frame, columns)
     return columns
 
 
@@ -292,6 +326,15 @@ def _held(held: pl.DataType) -> str:
 
 def _without_markers(text: pl.Series) -> pl.Series:
     return text.filter(~text.is_in(list(MARKERS)))
+
+
+def _counted(text: pl.Series, counts: pl.Series | None) -> Iterator[tuple[str, int]]:
+    """Each text as it first comes, and how many rows it stands for."""
+    import polars as pl
+
+    weights = pl.Series("\0n", [1], dtype=pl.UInt32).new_from_index(0, len(text)) if counts is None else counts.alias("\0n")
+    named = pl.DataFrame([text.alias("\0t"), weights]).group_by("\0t", maintain_order=True).agg(pl.col("\0n").sum())
+    yield from named.iter_rows()
 
 
 def _weight(where: pl.Series, counts: pl.Series | None) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
 from mlops_pipeline.config.pipeline import Validate
+from mlops_pipeline.contract.privacy import common
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import write_text
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 
 NULL_SHARE = "max_null_share"
+OTHER_SHARE = "max_other_share"
+"""How many rows may have another level than those listed, where some were not listed since too few rows have them."""
+
+BESIDE = (NULL_SHARE, OTHER_SHARE)
+"""Limits that Pandera's file format has no place for: they stand beside its keys and are taken out on reading."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +42,14 @@ class Failure:
 
 
 def infer_schema(table: pl.DataFrame, data: Dataset, rules: Validate, name: str) -> pa.DataFrameSchema:
-    """Types from the description, ranges and categories and null shares from the rows, with the configured slack."""
+    """Types from the description, ranges and categories and null shares from the rows, with the configured slack.
+
+    It tells no value of a private column, and no level that fewer rows have than ``min_level_rows``.
+    """
     import pandera.polars as pa
 
-    columns = {column: _infer_column(table[column], description, rules) for column, description in data.columns.items()}
+    least = data.min_level_rows
+    columns = {column: _infer_column(table[column], description, rules, least) for column, description in data.columns.items()}
     return pa.DataFrameSchema(columns, strict=True, name=name)
 
 
@@ -49,9 +60,7 @@ def write_schema(schema: pa.DataFrameSchema, path: Path) -> None:
 
     content = serialize_schema(schema)
     for name, column in schema.columns.items():
-        # Pandera's file format has no place for a null share, so it stands beside its keys and is taken out on reading.
-        if column.metadata:
-            content["columns"][name][NULL_SHARE] = column.metadata[NULL_SHARE]
+        content["columns"][name].update(column.metadata or {})
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     write_text(path, f"{_HEAD}{_digest(text)}\n{text}")
 
@@ -88,37 +97,68 @@ def read_schema(path: Path) -> pa.DataFrameSchema:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        limits = {name: column.pop(NULL_SHARE, None) for name, column in content["columns"].items()}
+        limits = {name: {key: column.pop(key) for key in BESIDE if key in column} for name, column in content["columns"].items()}
         schema: pa.DataFrameSchema = deserialize_schema(content)
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise PipelineError(f"{path}: is no Pandera schema ({one_line(error)}): mend it, or delete it to infer it anew") from error
     for name, limit in limits.items():
-        if limit is not None:
-            schema.columns[name].metadata = {NULL_SHARE: limit}
+        if limit:
+            schema.columns[name].metadata = limit
     return schema
 
 
-def failures(table: pl.DataFrame, schema: pa.DataFrameSchema) -> list[Failure]:
-    """Every rule of the schema that the table breaks, most rows first."""
+def tells_private(schema: pa.DataFrameSchema, data: Dataset) -> str:
+    """The first private column of whose values the schema tells some; empty if it tells none."""
+    told = (name for name in data.columns if name in schema.columns and data.columns[name].private and data.columns[name].kind != "boolean")
+    return next((name for name in told if schema.columns[name].checks), "")
+
+
+def failures(table: pl.DataFrame, schema: pa.DataFrameSchema, least: int = 1) -> list[Failure]:
+    """Every rule of the schema that the table breaks, most rows first; what is seen of texts are those that ``least`` rows have."""
     import pandera.polars as pa
 
     found = _other_columns(table, schema)
     # What has another type, or is missing, breaks no other rule.
     same = [name for name in schema.columns if name in table.columns and table.schema[name] == schema.columns[name].dtype.type]
-    schema = pa.DataFrameSchema({name: schema.columns[name] for name in same}, strict=True, name=schema.name)
+    whole = schema
+    schema = pa.DataFrameSchema({name: _strict(schema.columns[name]) for name in same}, strict=True, name=schema.name)
     table = table.select(same)
     try:
         schema.validate(table, lazy=True)
     except pa.errors.SchemaErrors as error:
-        found += _grouped(error.failure_cases)
-    for name, column in schema.columns.items():
-        limit = (column.metadata or {}).get(NULL_SHARE)
-        if limit is None or name not in table.columns:
-            continue
-        nulls = table[name].null_count()
-        if nulls > limit * table.height:
-            found.append(Failure(name, f"at most {limit:.1%} null", nulls, f"{nulls / table.height:.1%} null"))
+        found += _grouped(error.failure_cases, table, least)
+    for name in same:
+        found += _beyond(table[name], whole.columns[name])
     return sorted(found, key=lambda failure: (-failure.rows, failure.column, failure.rule))
+
+
+def _listed(column: pa.Column) -> Any:
+    """The check by which a column lists its levels, where others may be there in a share of the rows; else None."""
+    if OTHER_SHARE not in (column.metadata or {}):
+        return None
+    return next((check for check in column.checks if check.name == "isin"), None)
+
+
+def _strict(column: pa.Column) -> pa.Column:
+    """The column with the rules that hold in every row."""
+    import pandera.polars as pa
+
+    listed = _listed(column)
+    if listed is None:
+        return column
+    return pa.Column(column.dtype, [check for check in column.checks if check is not listed], nullable=column.nullable)
+
+
+def _beyond(values: pl.Series, column: pa.Column) -> Iterator[Failure]:
+    """The limits of a share of the rows that a column breaks."""
+    limits, listed, rows = column.metadata or {}, _listed(column), max(len(values), 1)
+    if (limit := limits.get(NULL_SHARE)) is not None and (nulls := values.null_count()) > limit * rows:
+        yield Failure(values.name, f"at most {limit:.1%} null", nulls, f"{nulls / rows:.1%} null")
+    if listed is not None:
+        limit = limits[OTHER_SHARE]
+        others = int((~values.is_in(list(listed.statistics["allowed_values"]))).sum())
+        if others > limit * rows:
+            yield Failure(values.name, f"at most {limit:.1%} of other levels than those listed", others, f"{others / rows:.1%} of others")
 
 
 def _other_columns(table: pl.DataFrame, schema: pa.DataFrameSchema) -> list[Failure]:
@@ -135,21 +175,33 @@ def _other_columns(table: pl.DataFrame, schema: pa.DataFrameSchema) -> list[Fail
     return found + [Failure(name, "column_in_schema: a column is in the schema", 1, "not there", remedy) for name in new]
 
 
-def _infer_column(values: pl.Series, description: Column, rules: Validate) -> pa.Column:
+def _infer_column(values: pl.Series, description: Column, rules: Validate, least: int) -> pa.Column:
     import pandera.polars as pa
 
     checks: list[Any] = []
+    limits: dict[str, float] = {}
     present = values.drop_nulls()
-    if description.kind in ("number", "integer") and len(present):
-        checks.append(pa.Check.in_range(*_widened(present, description, rules.range_slack)))
-    elif description.kind == "boolean":
+    if description.kind == "boolean":
         checks.append(pa.Check.isin([0, 1]))
-    elif description.kind == "category" and 0 < present.n_unique() <= rules.max_categories:
-        checks.append(pa.Check.isin(sorted(present.unique().to_list())))
-    share = values.null_count() / max(len(values), 1)
-    limit = round(min(1.0, share + rules.null_share_slack), 4)
-    nullable = description.nullable
-    return pa.Column(values.dtype, checks, nullable=nullable, metadata={NULL_SHARE: limit} if nullable else None)
+    elif description.private:
+        pass
+    elif description.kind in ("number", "integer") and len(present):
+        checks.append(pa.Check.in_range(*_widened(present, description, rules.range_slack)))
+    elif description.kind == "category":
+        counts = dict(present.value_counts(name="\0count").iter_rows())
+        listed = common(counts, least)
+        if 0 < len(listed) <= rules.max_categories:
+            checks.append(pa.Check.isin(listed))
+            if len(listed) < len(counts):
+                limits[OTHER_SHARE] = _with_slack(len(present) - sum(counts[level] for level in listed), values, rules)
+    if description.nullable:
+        limits[NULL_SHARE] = _with_slack(values.null_count(), values, rules)
+    return pa.Column(values.dtype, checks, nullable=description.nullable, metadata=limits or None)
+
+
+def _with_slack(rows: int, values: pl.Series, rules: Validate) -> float:
+    """A limit for the share that so many rows are now."""
+    return round(min(1.0, rows / max(len(values), 1) + rules.null_share_slack), 4)
 
 
 def _widened(present: pl.Series, description: Column, slack: float) -> tuple[float, float]:
@@ -168,10 +220,25 @@ def _widened(present: pl.Series, description: Column, slack: float) -> tuple[flo
     )
 
 
-def _grouped(cases: pl.DataFrame) -> list[Failure]:
+def _grouped(cases: pl.DataFrame, table: pl.DataFrame, least: int) -> list[Failure]:
     import polars as pl
 
     grouped = cases.group_by("column", "check", maintain_order=True).agg(
-        pl.len(), pl.col("failure_case").cast(pl.String).drop_nulls().unique(maintain_order=True).head(3)
+        pl.len(), pl.col("failure_case").cast(pl.String).drop_nulls().unique(maintain_order=True)
     )
-    return [Failure(column or "(table)", check, count, ", ".join(seen)) for column, check, count, seen in grouped.iter_rows()]
+    return [
+        Failure(column or "(table)", check, count, _seen(values, table[column] if column in table.columns else None, least))
+        for column, check, count, values in grouped.iter_rows()
+    ]
+
+
+def _seen(values: list[str], column: pl.Series | None, least: int) -> str:
+    """A few of the values that break a rule; of texts only those that ``least`` rows have."""
+    import polars as pl
+
+    if column is None or column.dtype != pl.String or least == 1:
+        return ", ".join(values[:3])
+    counts = dict(column.drop_nulls().value_counts(name="\0count").iter_rows())
+    told = [value for value in values if counts.get(value, 0) >= least]
+    few = len(values) - len(told)
+    return ", ".join([*told[:3], *([f"{few} that fewer than {least} rows have"] if few else [])])

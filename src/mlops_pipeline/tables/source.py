@@ -22,6 +22,7 @@ from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.contract.dialect import PLAIN, Dialect, column_names
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
+from mlops_pipeline.spreadsheet import harmless_text
 from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.dialect import LOOKED_AT, Unclear, csv_reader, encoding_of, found
 from mlops_pipeline.tables.excel import excel_header, excel_table, sheet_names
@@ -48,10 +49,10 @@ class Broken:
     reason: str
     content: str
 
-    def as_csv(self) -> str:
-        quoted = self.content.replace('"', '""')
-        reason = self.reason.replace('"', '""')
-        return f'{self.row},"{reason}","{quoted}"\n'
+    def as_csv(self, *, raw: bool = False) -> str:
+        """A line of a CSV file; unless ``raw`` is, none that a spreadsheet would run."""
+        content, reason = (text.replace('"', '""') for text in ((self.content if raw else harmless_text(self.content)), self.reason))
+        return f'{self.row},"{reason}","{content}"\n'
 
 
 @dataclass

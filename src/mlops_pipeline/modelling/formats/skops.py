@@ -54,12 +54,19 @@ UNDATED: dict[str, Any] = {"utc_time_created": "1970-01-01 00:00:00.000000", "mo
 
 
 def save_model(
-    folder: Path, model: Pipeline, sample: pd.DataFrame, task: Task, requirements: list[str], trusted: Sequence[str] = ()
+    folder: Path,
+    model: Pipeline,
+    sample: pd.DataFrame,
+    example: pd.DataFrame,
+    task: Task,
+    requirements: list[str],
+    trusted: Sequence[str] = (),
 ) -> None:
     """Write an MLflow model (scikit-learn flavour in skops format) with signature and input example.
 
-    ``sample`` is a few raw rows; every null in it makes its column optional. Times and identifiers that MLflow would
-    draw anew are fixed, so that equal models are equal folders. ``trusted`` are types that the model's parts name beyond ours.
+    ``sample`` is a few raw rows, which are not kept; every null in it makes its column optional. ``example`` is kept.
+    Times and identifiers that MLflow would draw anew are fixed, so that equal models are equal folders. ``trusted`` are types that the
+    model's parts name beyond ours.
     Raises :class:`PipelineError` for a type that nobody trusts.
     """
     import mlflow.sklearn
@@ -76,7 +83,7 @@ def save_model(
             serialization_format="skops",
             skops_trusted_types=[*TRUSTED_TYPES, *trusted],
             signature=infer_signature(sample, outputs),
-            input_example=sample.head(3),
+            input_example=example,
             conda_env=environment(requirements),
             pyfunc_predict_fn="predict" if not has_classes(task) else "predict_proba",
         )

@@ -14,6 +14,7 @@ from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.inference.formats import folder_of, load
+from mlops_pipeline.modelling.described import example_of
 from mlops_pipeline.modelling.estimators import predict
 from mlops_pipeline.modelling.formats import twin
 from mlops_pipeline.modelling.formats.skops import UNDATED, environment, save_model, true_size
@@ -35,15 +36,15 @@ def write_version(
     trusted: Sequence[str],
     tolerance: float,
 ) -> None:
-    """Write a fitted model in its own format; ``sample`` is a few raw rows, ``own`` are the format's settings.
+    """Write a fitted model in its own format; ``sample`` is a few raw rows, which are not kept, ``own`` are the format's settings.
 
     What another's format loads must say of the sample what the fitted model says. Raises :class:`PipelineError`.
     """
     if plugins.is_ours(form):
-        save_model(folder, fitted, sample, contract.kind.name, requirements, trusted=trusted)
+        save_model(folder, fitted, sample, example_of(contract, sample), contract.kind.name, requirements, trusted=trusted)
         return
     said = predict(fitted, sample, contract.kind.name)
-    _describe(folder, sample, said, requirements)
+    _describe(folder, sample, example_of(contract, sample), said, requirements)
     twin.save(form, folder, fitted, contract, own)
     try:
         loaded = twin.predict(load(form, folder, contract, 1), sample, contract.features)
@@ -57,7 +58,7 @@ def write_version(
     true_size(folder)
 
 
-def _describe(folder: Path, sample: pd.DataFrame, said: Any, requirements: list[str]) -> None:
+def _describe(folder: Path, sample: pd.DataFrame, example: pd.DataFrame, said: Any, requirements: list[str]) -> None:
     """The files by which MLflow knows the model; its own server loads it by :data:`LOADER`."""
     import mlflow.pyfunc
     from mlflow.models import Model, infer_signature
@@ -70,7 +71,7 @@ def _describe(folder: Path, sample: pd.DataFrame, said: Any, requirements: list[
             loader_module=LOADER,
             mlflow_model=Model(**UNDATED),
             signature=infer_signature(sample, said),
-            input_example=sample.head(3),
+            input_example=example,
             conda_env=environment(requirements),
         )
 

@@ -75,7 +75,10 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
             twins=twins,
         )
         _write_predictions(folder / "predictions.parquet", test, ours, classes, settings)
-        draw_all(folder, ours, [str(c) for c in contract.answers], *map(to_builtins, (evaluation.calibration, important)))
+        is_private = data.columns[data.target].private
+        draw_all(
+            folder, ours, [str(c) for c in contract.answers], *map(to_builtins, (evaluation.calibration, important)), points=not is_private
+        )
         write_json(folder / FILE, evaluation.as_json())
         with console.status("summing the rows up"):
             summary = summary_of(contract, pl.read_parquet(layout.train, glob=False), test, ours, evaluation)
@@ -109,7 +112,10 @@ def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classe
     outputs = ours.predicted.reshape(len(ours.predicted), -1)
     wanted = [f"{PROBABILITY}{name}" for name in classes] or ["predicted"]
     names = free_names(wanted, [settings.dataset.target])
-    columns = [test[settings.dataset.target], *(pl.Series(name, outputs[:, k]) for k, name in enumerate(names))]
+    truth = test[settings.dataset.target]
+    if settings.dataset.columns[truth.name].private:
+        truth = truth.clear(len(truth))
+    columns = [truth, *(pl.Series(name, outputs[:, k]) for k, name in enumerate(names))]
     pl.DataFrame(columns).write_parquet(path, compression="zstd")
 
 

@@ -9,7 +9,7 @@ from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.rows import recipe_of, typed_rows
 from mlops_pipeline.features.table import finish
-from mlops_pipeline.files import replacing, sha256_of_file, write_json
+from mlops_pipeline.files import FOR_ITS_OWNER, replacing, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.tables.cast import Spelling
 from mlops_pipeline.tables.lookups import lookup_table
@@ -38,7 +38,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     spelling = Spelling()
     said: dict[str, None] = {}
     as_of = None if settings.as_of is None else shown_moment(settings.as_of)
-    with replacing(layout.raw) as table_file, replacing(layout.quarantine) as quarantine_file:
+    with replacing(layout.raw) as table_file, replacing(layout.quarantine, FOR_ITS_OWNER) as quarantine_file:
         writer: pq.ParquetWriter | None = None
         with quarantine_file.open("w", encoding="utf-8") as quarantine:
             quarantine.write("row,reason,content\n")
@@ -97,7 +97,7 @@ def _too_many_broken(settings: Settings, layout: Layout, quarantine_file: Path, 
     """The broken rows stay beside the quarantine of the last run that went well."""
     kept = layout.quarantine.with_suffix(".rejected.csv")
     quarantine_file.replace(kept)
-    quarantine_file.touch()
+    quarantine_file.touch(FOR_ITS_OWNER)
     share = settings.ingest.max_broken_share
     return PipelineError(f"{layout.config}: ingest.max_broken_share = {share}: {what}: mend the source, see {kept}, or raise the share")
 

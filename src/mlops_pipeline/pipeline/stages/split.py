@@ -113,6 +113,8 @@ def _window(table: pl.DataFrame, settings: Settings, layout: Layout) -> _Window:
     trained = f"from {shown_moment(train_from)} on" if train_from is not None else "from the first row on"
     moves = last is not None or rule.train_span is not None
     held = f"held out are {last} {ends}" if last is not None else f"held out is what is from {shown_moment(test_from)} on"
+    if not settings.dataset.tells_time:
+        return _Window(train_from, test_from, test_until, f"held out are {last or 'the last rows'}" if moves else "")
     return _Window(train_from, test_from, test_until, f"{held}; trained on {trained} until {shown_moment(test_from)}" if moves else "")
 
 
@@ -190,7 +192,7 @@ def _together(held: np.ndarray, table: pl.DataFrame, settings: Settings) -> np.n
 
 def _span(table: pl.DataFrame, settings: Settings) -> str:
     column = settings.dataset.time_column
-    if column is None or not table.height:
+    if column is None or not settings.dataset.tells_time or not table.height:
         return f"{table.height} rows"
     return " to ".join(str(moment).removesuffix(" 00:00:00") for moment in (table[column].min(), table[column].max()))
 

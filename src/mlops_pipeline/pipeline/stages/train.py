@@ -9,16 +9,17 @@ import msgspec
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns, own_format
+from mlops_pipeline.contract.privacy import private_names, told_error
 from mlops_pipeline.contract.spec import FORMAT, Contract
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.rows import recipe_of
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
-from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model
+from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, without_extremes
 from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
-from mlops_pipeline.modelling.frame import class_named, model_input, read_target
+from mlops_pipeline.modelling.frame import class_named, levels_of, model_input, read_target, without_rare
 from mlops_pipeline.modelling.requirements import requirements_of
 from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.tables.columns import as_validated
@@ -44,7 +45,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     table = pl.read_parquet(layout.train, glob=False)
     y = read_target(layout.train, data)
     classes = _classes(y, settings)
-    x = model_input(table, features)
+    x = without_rare(model_input(table, features), features, data.min_level_rows)
     summary: dict[str, Any] = {}
     if plugins.part(plugins.Estimator, settings.train.estimator).race:
         raced = race(settings, table, x, y, console)
@@ -60,8 +61,11 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         except PipelineError:
             raise
         except Exception as error:  # the libraries raise types of their own for parameters out of range
-            raise PipelineError(f"train.params = {params}: {settings.train.estimator} refuses to fit: {one_line(error)}") from error
+            what = told_error(error, features)
+            raise PipelineError(f"train.params = {params}: {settings.train.estimator} refuses to fit: {what}") from error
     fit_seconds = time.perf_counter() - began
+    if private_names(features):
+        without_extremes(model)
     columns = described_columns(features, table)
     sample = sample_of(x, columns)
     check_answers(parts[0], model, sample, data.task, classes)
@@ -74,7 +78,10 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         labels=_labels(classes, read_json(layout.target_words)),
         columns=columns,
         ranges=ranges_of(columns, table),
-        categories={name: sorted(x[name].unique().tolist()) for name, column in features.items() if column.kind == "category"},
+        categories=levels_of(x, features),
+        min_level_rows=data.min_level_rows,
+        private=tuple(sorted(private_names(data.columns))),
+        keep_whole_rows=data.keep_whole_rows,
         null_values=data.source.null_values,
         dialect=data.source.dialect,
         recipe=recipe_of(data),

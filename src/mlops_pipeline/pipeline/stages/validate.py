@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, checks_of, feature_columns, part_settings
+from mlops_pipeline.contract.privacy import UNTOLD, private_names
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, Warned, ignored
@@ -19,7 +20,7 @@ from mlops_pipeline.tables.columns import FEATURE, SUSPECTED, ColumnUse, describ
 from mlops_pipeline.tables.kinds import described
 from mlops_pipeline.tables.leakage import single_feature_aucs, strong_features
 from mlops_pipeline.tables.profile import profile_of
-from mlops_pipeline.tables.schema import Failure, infer_schema, is_as_inferred, other_columns, read_schema, write_schema
+from mlops_pipeline.tables.schema import Failure, infer_schema, is_as_inferred, other_columns, read_schema, tells_private, write_schema
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -84,6 +85,8 @@ def _schema(table: pl.DataFrame, settings: Settings, layout: Layout, console: Co
     """The schema that the table has to keep, and whether it was inferred of this table just now."""
     schema = read_schema(layout.schema) if layout.schema.exists() else None
     other = None if schema is None else other_columns(table, schema)
+    if schema is not None and not other and (private := tells_private(schema, settings.dataset)):
+        other = f"'{private}' is private now"
     if schema is not None and not (other and is_as_inferred(layout.schema)):
         return schema, False
     if other:
@@ -166,10 +169,10 @@ def _sound(check: plugins.Check, failure: Any) -> Failure:
 
 def _shown(failure: Failure, settings: Settings) -> Failure:
     """The failure without what a private column holds."""
-    column = settings.dataset.columns.get(failure.column)
-    if column is None or not column.private:
+    if private_names(settings.dataset.columns).isdisjoint((failure.column, *failure.column.split(", "))):
         return failure
-    return replace(failure, seen="private", rule=failure.rule.partition("(")[0])
+    remedy = f"mend {failure.column}" if failure.remedy else ""
+    return replace(failure, seen=UNTOLD, rule=failure.rule.partition("(")[0], remedy=remedy)
 
 
 def _column_facts(table: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
@@ -199,6 +202,8 @@ def _plain(value: Any) -> str:
 
 def _target_facts(table: pl.DataFrame, settings: Settings) -> dict[str, Any]:
     target = table[settings.dataset.target]
+    if settings.dataset.columns[target.name].private:
+        return {UNTOLD: len(target)}
     if not has_classes(settings.dataset.task):
         return {"mean": _plain(target.mean()), "std": _plain(target.std())}
     counts = target.value_counts(sort=True, name="\0count")

@@ -1,9 +1,10 @@
 """Decoders typed by a model's columns: types and bounds are checked while JSON is read, in C.
 
-There are two or three of each. The strict one is narrower than what the server takes (a whole number written as 5.0 is no ``int`` to
+There are several of each. The strict one is narrower than what the server takes (a whole number written as 5.0 is no ``int`` to
 it, nor does it take a number far outside what training saw), never wider: what it lets pass needs no other check of its numbers. The
 lenient one takes floats for integers too, as pandas and its clients write them; :func:`are_whole` must say yes then. After it comes one
-more for numbers far outside what training saw, if that is known, which then are counted. Whatever all refuse is looked at again with care.
+more for numbers far outside what training saw, if that is known, which then are counted. These ask for every column first, so that it is
+known how many keys there are; then come the same with optional columns. Whatever all refuse is looked at again with care.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import itemgetter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -23,10 +24,26 @@ from mlops_pipeline.inference.signature import Signature
 INT64 = 2**63 - 1
 
 
-def lenient_ones(signature: Signature) -> list[tuple[Signature, bool]]:
-    """For lenient decoders: the signature with its usual limits, then, if these are narrower, with its bounds; whether it is the former."""
-    widest = replace(signature, usual64=signature.bounds64)
-    return [(signature, True), *([(widest, False)] if signature.ranges else [])]
+class Lenient(NamedTuple):
+    """What a lenient decoder is made for: a signature with these limits, ``usual`` ones or the bounds, every column there or not."""
+
+    signature: Signature
+    usual: bool
+    complete: bool
+
+
+def lenient_ones(signature: Signature) -> list[Lenient]:
+    """Those to try in turn: the usual limits, then, if these are narrower, the bounds; with every column, then without some."""
+    limited = [(signature, True), *([(replace(signature, usual64=signature.bounds64), False)] if signature.ranges else [])]
+    some_optional = any(column.nullable for column in signature.columns.values())
+    return [Lenient(*each, complete) for complete in ((True, False) if some_optional else (True,)) for each in limited]
+
+
+def count_of_keys(values: list[tuple[Any, ...]], *, complete: bool) -> int:
+    """How many keys the records of these values have at least, none of them repeated; exactly so many if they are complete."""
+    if complete:
+        return sum(map(len, values[:1])) * len(values)
+    return sum(len(row) - row.count(None) for row in values)
 
 
 def value_types(signature: Signature, *, lenient: bool = False) -> dict[str, Any]:
@@ -57,13 +74,14 @@ class _Nothing(msgspec.Struct):
     nothing: Annotated[str, msgspec.Meta(min_length=1, max_length=0)]
 
 
-def record_type(signature: Signature, *, lenient: bool = False) -> type[msgspec.Struct]:
-    """A record by column names, none unknown; optional columns may be left out."""
+def record_type(signature: Signature, *, lenient: bool = False, complete: bool = True) -> type[msgspec.Struct]:
+    """A record by column names, none unknown; optional columns may be left out unless it is to be complete."""
     if any(_ESCAPED.search(name) for name in signature.names):
         return _Nothing
     fields: list[Any] = []
     for place, (name, kind) in enumerate(value_types(signature, lenient=lenient).items()):
-        fields.append((f"c{place}", kind, None) if signature.columns[name].nullable else (f"c{place}", kind))
+        may_lack = signature.columns[name].nullable and not complete
+        fields.append((f"c{place}", kind, None) if may_lack else (f"c{place}", kind))
     return msgspec.defstruct(
         "Record",
         fields,
@@ -80,9 +98,9 @@ def array_type(signature: Signature, *, lenient: bool = False) -> type[msgspec.S
     return msgspec.defstruct("Row", fields, array_like=True, forbid_unknown_fields=True, gc=False)
 
 
-def records_decoder(signature: Signature, *, lenient: bool = False) -> msgspec.json.Decoder[Any]:
+def records_decoder(signature: Signature, *, lenient: bool = False, complete: bool = True) -> msgspec.json.Decoder[Any]:
     """Of ``{"records": […], "ids": […]}``."""
-    record = record_type(signature, lenient=lenient)
+    record = record_type(signature, lenient=lenient, complete=complete)
     body = msgspec.defstruct(
         "Body",
         [("records", list[record]), ("ids", list[str] | None, None)],  # type: ignore[valid-type]  # made at run time

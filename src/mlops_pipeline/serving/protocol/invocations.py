@@ -21,9 +21,17 @@ from mlops_pipeline.contract.dialect import PLAIN, Dialect
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
-from mlops_pipeline.serving.protocol.decoders import are_whole, array_type, lenient_ones, record_type, values_of, whole_columns
+from mlops_pipeline.serving.protocol.decoders import (
+    are_whole,
+    array_type,
+    count_of_keys,
+    lenient_ones,
+    record_type,
+    values_of,
+    whole_columns,
+)
 from mlops_pipeline.serving.protocol.predict import not_json
-from mlops_pipeline.serving.protocol.python_json import null_for_nan, python_json
+from mlops_pipeline.serving.protocol.python_json import check_keys, null_for_nan, python_json
 from mlops_pipeline.serving.request import CSV, JSON, Request
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -33,9 +41,9 @@ _FORM = "a JSON object with one of dataframe_split, dataframe_records, instances
 class _Forms:
     """The JSON forms whose values one decoder reads as it is told their columns."""
 
-    def __init__(self, signature: Signature, *, lenient: bool = False) -> None:
-        self._names, self._nothing = list(signature.names), signature.nothing
-        row, record = array_type(signature, lenient=lenient), record_type(signature, lenient=lenient)
+    def __init__(self, signature: Signature, *, lenient: bool = False, complete: bool = True) -> None:
+        self._names, self._nothing, self._complete = list(signature.names), signature.nothing, complete
+        row, record = array_type(signature, lenient=lenient), record_type(signature, lenient=lenient, complete=complete)
         split = msgspec.defstruct(
             "Split",
             [("columns", list[str]), ("data", list[row]), ("index", msgspec.Raw, msgspec.Raw())],  # type: ignore[valid-type]
@@ -55,17 +63,26 @@ class _Forms:
         self._rows: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
 
     def values(self, body: bytes) -> list[tuple[Any, ...]] | None:
-        """The rows' values in the model's order; None if the body is not of a form, a type or an order that can be read so."""
+        """The rows' values in the model's order; None if the body is not of a form, a type or an order that can be read so.
+
+        Raises :class:`Refused` for a key that is repeated.
+        """
         try:
             given = self._body.decode(body)
             split, records, instances, inputs = given.dataframe_split, given.dataframe_records, given.instances, given.inputs
             if split is not UNSET and records is UNSET and not instances and not inputs and split.columns == self._names:
+                check_keys(body, 4 if split.index else 3)
                 return values_of(split.data)
             if records is not UNSET and split is UNSET and not instances and not inputs:
                 values = values_of(records)
-                return None if self._nothing is not None and self._nothing in values else values
+                if self._nothing is not None and self._nothing in values:
+                    return None
+                check_keys(body, 1 + count_of_keys(values, complete=self._complete))
+                return values
             if split is UNSET and records is UNSET and bool(instances) != bool(inputs):
-                return values_of(self._rows.decode(instances or inputs))
+                values = values_of(self._rows.decode(instances or inputs))
+                check_keys(body, 1)
+                return values
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass
         return None
@@ -79,7 +96,7 @@ class Invocations:
         self._names = list(signature.names)
         self._whole = whole_columns(signature)
         self._strict = _Forms(signature)
-        self._lenient = [(_Forms(limited, lenient=True), usual) for limited, usual in lenient_ones(signature)]
+        self._lenient = [(_Forms(one.signature, lenient=True, complete=one.complete), one.usual) for one in lenient_ones(signature)]
 
     def read(self, request: Request, body: bytes) -> tuple[Rows, None]:
         """Checked rows of JSON or CSV; raises :class:`Refused`."""
@@ -135,6 +152,7 @@ class Invocations:
             given = msgspec.json.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             given = _python_json(body, error)
+        check_keys(body)
         if not isinstance(given, dict):
             raise Refused(400, [Fault("malformed", f"the body is not {_FORM}")])
         there = [form for form in FORMS if form in given]

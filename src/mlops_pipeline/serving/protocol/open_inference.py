@@ -20,12 +20,12 @@ import msgspec
 import numpy as np
 
 from mlops_pipeline.contract.spec import AS_TEXT, CATEGORIES, NUMBERS
-from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Notice, Refused
+from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Notice, Reason, Refused
 from mlops_pipeline.inference.signature import Rows, Signature, extra_columns
 from mlops_pipeline.serving.problems import refused
 from mlops_pipeline.serving.protocol import Headers
 from mlops_pipeline.serving.protocol.predict import told
-from mlops_pipeline.serving.protocol.python_json import null_for_nan, whole_as_integers, without_nan
+from mlops_pipeline.serving.protocol.python_json import check_keys, null_for_nan, whole_as_integers, without_nan
 from mlops_pipeline.serving.request import JSON, NONE, OCTETS, Request
 
 EXTENSIONS = ("binary_tensor_data",)
@@ -216,6 +216,8 @@ def parse(signature: Signature, body: bytes, header_length: int | None = None) -
     given = {tensor.name: tensor for tensor in request.inputs}
     if len(given) != len(request.inputs):
         _refuse_repeated([tensor.name for tensor in request.inputs], "inputs")
+    if request.id is not None and signature.lengths.id.is_passed_by(request.id):
+        raise refused(400, "too_long", f"the id has {len(request.id):,} characters, more than {signature.lengths.id}: send a shorter one")
     outputs = _wanted(signature, request)
     count = _count(signature, request.inputs)
     blocks = _blocks(request.inputs, body, header_length)
@@ -268,14 +270,40 @@ def _decoded(body: bytes, header_length: int | None) -> _Request:
             raise refused(400, "malformed", f"Inference-Header-Content-Length is outside the body of {len(body):,} bytes")
         header = memoryview(body)[:header_length]
     try:
-        return _REQUEST.decode(header)
+        request = _REQUEST.decode(header)
     except _NOT_JSON as wrong:
         if not isinstance(wrong, msgspec.ValidationError) and b"NaN" in bytes(header):
-            with contextlib.suppress(*_NOT_JSON):
-                return _REQUEST.decode(null_for_nan(bytes(header)))
-            with contextlib.suppress(ValueError, RecursionError, *_NOT_JSON):
-                return _REQUEST.decode(without_nan(bytes(header)))
-        raise _unreadable(bytes(header), wrong) from None
+            request = _decoded_with_nan(bytes(header), wrong)
+        else:
+            raise _unreadable(bytes(header), wrong) from None
+    check_keys(bytes(header), _count_of_keys(request))
+    return request
+
+
+def _decoded_with_nan(header: bytes, wrong: Exception) -> _Request:
+    with contextlib.suppress(*_NOT_JSON):
+        return _REQUEST.decode(null_for_nan(header))
+    with contextlib.suppress(ValueError, RecursionError, *_NOT_JSON):
+        return _REQUEST.decode(without_nan(header))
+    raise _unreadable(header, wrong) from None
+
+
+def _count_of_keys(request: _Request) -> int:
+    """How many keys a request has at least, none of them repeated: those that are seen to be there."""
+    count = 1 + (request.id is not None)
+    for tensor in request.inputs:
+        count += 4 if tensor.data else 3
+        if tensor.parameters is not None:
+            count += 1 + (tensor.parameters.binary_data_size is not None)
+    if request.outputs is not None:
+        count += 1
+        for output in request.outputs:
+            count += 1
+            if output.parameters is not None:
+                count += 1 + (output.parameters.binary_data is not None)
+    if request.parameters is not None:
+        count += 1 + request.parameters.binary_data_output
+    return count
 
 
 def _unreadable(header: bytes, wrong: Exception) -> Refused:
@@ -633,7 +661,7 @@ def _refuse_repeated(names: list[str], where: str) -> NoReturn:
     raise _refusal(name, "malformed", f"is more than once in {where}", status=400)
 
 
-def _refusal(name: str, reason: str, what: str, row: int | None = None, status: int = 422) -> Refused:
+def _refusal(name: str, reason: Reason, what: str, row: int | None = None, status: int = 422) -> Refused:
     where = "" if row is None else f", row {row},"
     return Refused(status, [Fault(reason, f"tensor {_quoted(name)}{where} {what}", row, name[:100])])
 

@@ -10,8 +10,16 @@ import numpy as np
 from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Notice, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
-from mlops_pipeline.serving.protocol.decoders import are_whole, lenient_ones, records_decoder, values_of, whole_columns
-from mlops_pipeline.serving.protocol.python_json import null_for_nan, python_json
+from mlops_pipeline.serving.protocol.decoders import (
+    Lenient,
+    are_whole,
+    count_of_keys,
+    lenient_ones,
+    records_decoder,
+    values_of,
+    whole_columns,
+)
+from mlops_pipeline.serving.protocol.python_json import check_keys, null_for_nan, python_json
 from mlops_pipeline.serving.request import JSON, Request
 
 
@@ -33,8 +41,8 @@ class Predict:
         self._model = {"name": name, "version": version}
         self._whole = whole_columns(signature)
         self._strict = records_decoder(signature)
-        self._lenient = [(records_decoder(limited, lenient=True), usual) for limited, usual in lenient_ones(signature)]
-        self._nothing = signature.nothing
+        self._lenient = [(records_decoder(one.signature, lenient=True, complete=one.complete), one) for one in lenient_ones(signature)]
+        self._nothing, self._width = signature.nothing, len(signature.columns)
         self._label = [str(name) for name in signature.classes]
 
     def read(self, request: Request, body: bytes) -> tuple[Rows, None]:
@@ -48,28 +56,30 @@ class Predict:
             given = self._strict.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return self._looked_at_again(body)
-        _check_ids(given.ids, len(given.records))
+        self._check_ids(given.ids, len(given.records))
         values = values_of(given.records)
         if self._nothing is not None and self._nothing in values:
             return self._looked_at_closely(body)
+        check_keys(body, 1 + (given.ids is not None) + len(values) * self._width)
         return self._signature.rows(values, given.ids, usual=True)
 
     def _looked_at_again(self, body: bytes) -> Rows:
         read = self._read_leniently(null_for_nan(body))
         if read is None:
             return self._looked_at_closely(body)
-        given, usual = read
+        given, way = read
         values = values_of(given.records)
         if not are_whole(self._whole, values) or (self._nothing is not None and self._nothing in values):
             return self._looked_at_closely(body)
-        _check_ids(given.ids, len(values))
-        return self._signature.rows(values, given.ids, usual=usual)
+        self._check_ids(given.ids, len(values))
+        check_keys(body, 1 + (given.ids is not None) + count_of_keys(values, complete=way.complete))
+        return self._signature.rows(values, given.ids, usual=way.usual)
 
-    def _read_leniently(self, body: bytes) -> tuple[Any, bool] | None:
-        """The body as the first decoder reads it that can, and whether every number in it is usual then."""
-        for decoder, usual in self._lenient:
+    def _read_leniently(self, body: bytes) -> tuple[Any, Lenient] | None:
+        """The body as the first decoder reads it that can, and what that one was made for."""
+        for decoder, way in self._lenient:
             try:
-                return decoder.decode(body), usual
+                return decoder.decode(body), way
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 continue
         return None
@@ -79,8 +89,20 @@ class Predict:
             given = _loosely(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise not_json(error, '{"records": [{column: value, …}, …]}') from error
-        _check_ids(given.ids, len(given.records))
+        check_keys(body)
+        self._check_ids(given.ids, len(given.records))
         return self._signature.from_records(given.records, given.ids)
+
+    def _check_ids(self, ids: list[str] | None, count: int) -> None:
+        if ids is None:
+            return
+        if len(ids) != count:
+            raise Refused(422, [Fault("malformed", f"'ids' has {len(ids)} entries for {count} records: give one a record, or none")])
+        longest = self._signature.lengths.id
+        if ids and 4 * max(map(len, ids)) > min(4 * longest.characters, longest.bytes):
+            for row, key in enumerate(ids):
+                if longest.is_passed_by(key):
+                    raise Refused(422, [Fault("too_long", f"ids[{row}] has {len(key):,} characters, more than {longest}", row)])
 
     def write(self, request: Request, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
         """The answer's JSON."""
@@ -126,8 +148,3 @@ def not_json(error: Exception, form: str) -> Refused:
         "nested too deeply" if isinstance(error, RecursionError) else "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
     )
     return Refused(400, [Fault("malformed", f"the body is not {form}: {said}")])
-
-
-def _check_ids(ids: list[str] | None, count: int) -> None:
-    if ids is not None and len(ids) != count:
-        raise Refused(422, [Fault("malformed", f"'ids' has {len(ids)} entries for {count} records: give one a record, or none")])

@@ -1,13 +1,16 @@
-"""JSON as clients of Python write it: with the words NaN and Infinity, and whole numbers as 5.0."""
+"""JSON as clients write it: with the words NaN and Infinity, whole numbers as 5.0, and sometimes with one key twice."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
+import numpy as np
+
+from mlops_pipeline.serving.problems import refused
 
 
 def python_json(body: bytes) -> Any:
@@ -37,6 +40,39 @@ def null_for_nan(body: bytes) -> bytes:
 def whole_as_integers(body: bytes | memoryview) -> bytes:
     """Strict JSON with every whole number written as an integer; raises what msgspec raises."""
     return msgspec.json.encode(_changed(msgspec.json.decode(body), lambda number: int(number) if number.is_integer() else number))
+
+
+def keys_in(body: bytes) -> int:
+    """How many keys a JSON text has, in all its objects together: each has a colon after it, outside of texts."""
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    letters = np.frombuffer(body, np.uint8)
+    in_text = np.bitwise_xor.accumulate(letters == ord('"'))
+    return int(np.count_nonzero((letters == ord(":")) & ~in_text))
+
+
+def check_keys(body: bytes, distinct: int = -1) -> None:
+    """Raises :class:`Refused` (400) for a JSON text in which an object has a key twice, since readers differ in which they take.
+
+    ``distinct``: at most as many keys as it has without repeated ones. If it has no more there is nothing to look for.
+    """
+    if distinct < 0 or (body.count(b":") != distinct and keys_in(body) != distinct):
+        try:
+            # Numbers are not looked at, and Python would refuse the longest.
+            json.loads(body, object_pairs_hook=_once, parse_int=len, parse_float=len, parse_constant=len)
+        except (ValueError, RecursionError):
+            raise refused(400, "malformed", "the body is nested too deeply to look for keys that stand twice: send it flatter") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        seen: set[str] = set()
+        _refuse(next(name for name in names if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
+
+
+def _refuse(name: str) -> NoReturn:
+    raise refused(400, "repeated_key", f"the key {name[:60]!r} stands twice in one object: send it once")
 
 
 def _changed(value: Any, change: Callable[[float], Any]) -> Any:

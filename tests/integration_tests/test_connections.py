@@ -1,0 +1,174 @@
+"""What connections may do to a server: each state has its time, order is kept, probes and well-behaved clients are answered."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from mlops_pipeline.serving.connection import STATES
+from tests.conftest import Project, unused_port, wait_for
+from tests.integration_tests.bad_states import BAD_STATES, TO_PREDICT, UNREAD, UNREAD_ROWS, closed_by_server, connected, in_bad_state, raw
+from tests.integration_tests.clients import get, load, metric, post
+from tests.integration_tests.conftest import Server, serving
+from tests.integration_tests.faults import children
+
+MANY = 200
+LIMIT = 250
+SHORT = {f"{state}_timeout_s": 0.5 for state in ("head", "rest", "unread", "idle")}
+LARGE = {"max_body_mb": 50, "max_rows": UNREAD_ROWS, "queue_rows": 10 * UNREAD_ROWS}
+PING = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def impatient(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that waits for nothing long."""
+    limits = {**SHORT, **LARGE, "body_timeout_s": 2, "connections": LIMIT}
+    with serving(
+        registered, tmp_path_factory.mktemp("impatient"), limits=limits, log={"requests": "none"}, probe_port=unused_port()
+    ) as server:
+        yield server
+
+
+def ended(server: Server, state: str, cause: str) -> float:
+    return metric(server.url, "mlops_connections_ended_total", state=state, cause=cause)
+
+
+def test_every_state_that_a_client_can_leave_a_connection_in_is_tried() -> None:
+    ours = {"answer", "half_closed"}
+    assert {state for state, _ in (BAD_STATES | UNREAD).values()} == set(STATES) - ours
+
+
+@pytest.mark.parametrize("name", BAD_STATES)
+def test_no_state_lasts(impatient: Server, name: str) -> None:
+    state = BAD_STATES[name][0]
+    before = ended(impatient, state, "time")
+    with in_bad_state(impatient, name, MANY) as clients:
+        assert post(f"{impatient.url}/predict", {"records": [impatient.example]})[0] == 200
+        assert closed_by_server(clients, 20) == MANY
+        if state != "body":  # whose 408 is the application's
+            wait_for(lambda: ended(impatient, state, "time") == before + MANY, 20, "connections ended for their time")
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_an_answer_that_is_not_read_is_broken_off(impatient: Server, name: str) -> None:
+    state = UNREAD[name][0]
+    before = ended(impatient, state, "time")
+    with in_bad_state(impatient, name, 3):
+        wait_for(lambda: ended(impatient, state, "time") == before + 3, 60, "answers broken off")
+
+
+def statuses(said: bytes) -> list[int]:
+    """The statuses of the answers that came back on one connection, in their order."""
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) [A-Z]", said)]
+
+
+def one_row(server: Server) -> bytes:
+    body = json.dumps({"records": [server.example]}).encode()
+    return TO_PREDICT + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("after", "refused"),
+    [
+        (UPGRADE, [400]),
+        (b"this is no HTTP\r\n\r\n", [400]),
+        (b"GET /ping HTTP/1.1\r\nX-", [408]),
+        (b"GET /ping HTTP/1.1\r\nX-Long: " + b"x" * 600_000, [431]),
+        (TO_PREDICT + b"Transfer-Encoding: chunked\r\n\r\nno number\r\n", [400]),
+        (TO_PREDICT + b"Content-Length: 100\r\n\r\n{", [408]),
+        (PING * 2, [200, 200]),
+    ],
+    ids=["upgrade", "no HTTP", "half a head", "a long head", "a wrong chunk", "half a body", "two more"],
+)
+@pytest.mark.parametrize("end", [False, True], ids=["open", "half-closed"])
+def test_what_follows_a_request_on_its_connection_takes_no_answer_away(
+    impatient: Server, after: bytes, refused: list[int], end: bool
+) -> None:
+    said = raw(impatient, one_row(impatient) * 2 + after, end=end)
+    assert statuses(said)[:2] == [200, 200]
+    assert said.count(b'"predictions"') == 2
+    if not end or refused != [408]:  # what a client will not send is not waited for
+        assert statuses(said)[2:] == refused
+    assert metric(impatient.url, "mlops_requests_total", protocol="predict", status="500") == 0
+
+
+def test_requests_that_wait_on_one_connection_are_bounded(impatient: Server) -> None:
+    seen = statuses(raw(impatient, PING * 1000))
+    assert set(seen[:-1]) == {200}
+    assert seen[-1] == 429
+    assert 100 <= len(seen) < 200
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_asked_for(impatient: Server) -> None:
+    head = TO_PREDICT + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+    said = raw(impatient, head % 100_000_000)
+    assert statuses(said) == [413]
+    assert b"connection: close" in said
+    assert statuses(raw(impatient, head.replace(b"/predict", b"/nowhere") % 10)) == [404]
+    body = json.dumps({"records": [impatient.example]}).encode()
+    with connected(impatient) as client:
+        client.sendall(head % len(body))
+        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(body)
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+        client.sendall(PING)
+        assert client.recv(1000).startswith(b"HTTP/1.1 200"), "the connection goes on"
+
+
+def test_a_connection_goes_on_after_an_early_answer_whose_body_comes(impatient: Server) -> None:
+    with connected(impatient) as client:
+        client.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 404")
+        client.sendall(b" " * 200_000 + PING)
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_strangers_give_way_to_those_who_ask(impatient: Server) -> None:
+    """Three times as many connections as the server takes, in every bad state, and each client that asks is answered."""
+    before = sum(ended(impatient, state, "room") for state in STATES)
+    url, body = f"{impatient.url}/predict", {"records": [impatient.example]}
+    with ExitStack() as stack, load(url, body, 2) as steady:
+        wait_for(lambda: len(steady.answers) > 20, 60, "answers")
+        for name in BAD_STATES:
+            stack.enter_context(in_bad_state(impatient, name, 3 * LIMIT // len(BAD_STATES), patient=False))
+            assert post(url, body)[0] == 200
+            assert get(f"{impatient.url}/ready")[0] == 200
+        count = len(steady.answers)
+        wait_for(lambda: len(steady.answers) > count + 20, 60, "answers")
+    assert steady.statuses() == {200}
+    assert not steady.broken
+    assert sum(ended(impatient, state, "room") for state in STATES) > before
+
+
+def test_probes_are_answered_while_every_place_is_taken(registered: Project, tmp_path: Path) -> None:
+    most, probe_port = 20, unused_port()
+    settings = {"limits": {"connections": most, "deadline_ms": 60_000}, "record": {"mode": "durable"}, "probe_port": probe_port}
+    with serving(registered, tmp_path / "serve", **settings) as server:
+        probes = server.url.rsplit(":", 1)[0] + f":{probe_port}"
+        assert get(f"{probes}/predict")[0] == get(f"{probes}/status")[0] == 404
+        (writer,) = children(server.process.pid, b"records.writer")
+        os.kill(writer, signal.SIGSTOP)
+        wait_for(lambda: metric(probes, "mlops_connections") == 0, 60, "the end of the connections before")
+        with ExitStack() as stack:
+            clients = [stack.enter_context(connected(server)) for _ in range(most)]
+            for client in clients:
+                client.sendall(one_row(server))
+            wait_for(lambda: metric(probes, "mlops_record_pending") == most, 60, "requests that wait for the record")
+            status, said, headers = post(f"{server.url}/predict", {"records": [server.example]})
+            assert (status, headers["Content-Type"], headers["Retry-After"]) == (503, "application/problem+json", "1")
+            assert said["type"] == "/docs#too_many_connections"
+            for url in (server.url, probes):
+                assert [get(f"{url}{path}")[0] for path in ("/live", "/metrics", "/v2/health/live")] == [200] * 3
+                assert metric(url, "mlops_rejected_total", protocol="connection", reason="too_many_connections") == 1
+            os.kill(writer, signal.SIGCONT)
+            assert [client.recv(20)[:12] for client in clients] == [b"HTTP/1.1 200"] * most
