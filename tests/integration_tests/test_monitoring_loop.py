@@ -304,8 +304,13 @@ def test_a_rule_may_ask_for_a_training_within_its_bounds(recorded: Recorded, tmp
     assert ended.outcome == "version 1 passed the gate"  # its split stands still, so that the same model was made again
     assert done.retraining == ended.outcome
     told.clear()
-    once(config, told)
-    assert not [event for event in told if isinstance(event, RetrainingDecided)]
+    with watching(config) as (watch, state), state.writing():
+        for _ in range(2):  # what was asked by the first window is done; the last one is held back, and says so once
+            judge(watch, state, "champion", time.time())
+            assert [each.state for each in state.retrainings()] == ["done", "held back"]
+    for _ in range(2):
+        once(config, told)
+    assert [event.held_back for event in told if isinstance(event, RetrainingDecided)] == ["the budget of 1 in 30d is spent"]
     status = recorded.project.mlops("monitor", "status", "--config", str(config)).stdout
     assert "the budget of 1 in 30d is spent" in status
 

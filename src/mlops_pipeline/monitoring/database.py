@@ -46,7 +46,8 @@ CREATE TABLE IF NOT EXISTS mlops_monitor_silences (
     why TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS mlops_monitor_retrainings (
-    number {serial}, part BIGINT NOT NULL UNIQUE, rule TEXT NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL, as_of TEXT NOT NULL,
+    number {serial}, part BIGINT NOT NULL, evidence BIGINT NOT NULL, rule TEXT NOT NULL, model TEXT NOT NULL,
+    version TEXT NOT NULL, as_of TEXT NOT NULL,
     state TEXT NOT NULL, made {real} NOT NULL, due {real} NOT NULL, ended {real}, identity TEXT NOT NULL, outcome TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS mlops_monitor_switches (

@@ -115,15 +115,33 @@ def _new_delivery(message: str) -> str:
 def _ask_for_training(
     watch: Watched, state: State, model: str, version: str, name: str, said: Judgement, now: float, as_of: str | None
 ) -> None:
+    """Ask for a training, or keep why none is started: once for each window that breaks a rule, if that training came to its end."""
     policy, window = watch.settings.retraining, said.window
     if policy.start == "nothing" or window is None or state.retrainings("waiting", "started"):
         return
+    before = [each for each in state.retrainings() if each.model == model and each.evidence == window.number]
     held = held_back(watch, state, model, now)
+    if any(each.state == "done" for each in before) or (held and before and before[-1].outcome == held):
+        return
     until = datetime.fromtimestamp(window.until, UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     seen = as_of or ("newest" if policy.see_until == "newest" else until)
-    moment = seen if watch.pipeline.dataset.time_column is not None else ""
-    last = state.windows(model, last=1)[0].number
-    state.ask_retraining(last, name, model, version, moment, "held back" if held else "waiting", str(uuid.uuid4()), held, now)
+    state.ask_retraining(
+        Retraining(
+            number=0,
+            part=state.windows(model, last=1)[0].number,
+            evidence=window.number,
+            rule=name,
+            model=model,
+            version=version,
+            as_of=seen if watch.pipeline.dataset.time_column is not None else "",
+            state="held back" if held else "waiting",
+            made=now,
+            due=now,
+            ended=now if held else None,
+            identity=str(uuid.uuid4()),
+            outcome=held,
+        )
+    )
 
 
 def held_back(watch: Watched, state: State, model: str, now: float) -> str:

@@ -74,10 +74,14 @@ class AlertRow:
 
 @dataclass(frozen=True)
 class Retraining:
-    """A training that was asked for: ``state`` is waiting, started, done, failed or held back."""
+    """A training that was asked for: ``state`` is waiting, started, done, failed or held back.
+
+    ``part`` was the last window then, ``evidence`` the one that broke the rule, which may be older, as labels come late.
+    """
 
     number: int
     part: int
+    evidence: int
     rule: str
     model: str
     version: str
@@ -104,7 +108,7 @@ class Silence:
 
 _WINDOW = "number, model, version, since, until, requests, labels_until, stale, enough, figures, measured"
 _ALERT = "number, rule, model, version, state, message, began, made, ended"
-_RETRAINING = "number, part, rule, model, version, as_of, state, made, due, ended, identity, outcome"
+_RETRAINING = "number, part, evidence, rule, model, version, as_of, state, made, due, ended, identity, outcome"
 _LABEL = "number, kind, name, place, moment, value, happened, received"
 
 
@@ -348,27 +352,13 @@ class State:
 
     # -------------------------------------------------------------------------------------------------- retrainings
 
-    def ask_retraining(
-        self, part: int, rule: str, model: str, version: str, as_of: str, state: str, identity: str, outcome: str, now: float
-    ) -> bool:
-        """Ask for a training, once for each window; whether it had not been asked for."""
-        ended = None if state == "waiting" else now
-        return bool(
-            self._ask(
-                "INSERT INTO mlops_monitor_retrainings (part, rule, model, version, as_of, state, made, due, ended, identity, outcome)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING number",
-                part,
-                rule,
-                model,
-                version,
-                as_of,
-                state,
-                now,
-                now,
-                ended,
-                identity,
-                outcome,
-            )
+    def ask_retraining(self, asked: Retraining) -> None:
+        """Keep that a training was asked for; its number is given here."""
+        self._ask(
+            "INSERT INTO mlops_monitor_retrainings"
+            " (part, evidence, rule, model, version, as_of, state, made, due, ended, identity, outcome)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            *[value for name, value in vars(asked).items() if name != "number"],
         )
 
     def retrainings(self, *states: str, last: int = 0) -> list[Retraining]:
