@@ -70,10 +70,11 @@ def prefect_folder(at: Desk, flows: str, deployments: str, infrastructure: str) 
         expect(any(file.startswith(needed) for file in files), f"{needed} is not in Git")
         seen += files
     (project,) = at.read_yaml("prefect/deployments/prefect.yaml")
-    (deployment,) = project["deployments"]
-    file, _, flow = deployment["entrypoint"].partition(":")
-    expect(f"def {flow}(" in (at.folder / file).read_text(encoding="utf-8"), f"the entrypoint {deployment['entrypoint']} is not there")
-    return f"{', '.join(seen)}; {deployment['name']} starts {deployment['entrypoint']}"
+    for deployment in project["deployments"]:
+        file, _, flow = deployment["entrypoint"].partition(":")
+        expect(f"def {flow}(" in (at.folder / file).read_text(encoding="utf-8"), f"the entrypoint {deployment['entrypoint']} is not there")
+    starts = [f"{deployment['name']} starts {deployment['entrypoint']}" for deployment in project["deployments"]]
+    return f"{', '.join(seen)}; {', '.join(starts)}"
 
 
 def not_shadowed(at: Desk, inits: str, line: str) -> str:

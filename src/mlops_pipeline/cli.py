@@ -42,7 +42,11 @@ app.add_typer(records, name="records")
 monitor = typer.Typer(no_args_is_help=True, help="What rows seen now are beside those the model was made from.")
 app.add_typer(monitor, name="monitor")
 
+labels = typer.Typer(no_args_is_help=True, help="What came of the predictions, as it becomes known.")
+app.add_typer(labels, name="labels")
+
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="the pipeline's settings; default: this project's")]
+MonitoringConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the watch's settings; default: this project's")]
 ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the server's settings; default: this project's")]
 AsOf = Annotated[str | None, typer.Option(help="see no row at or after this moment (UTC); newest: all; default: as the last run was told")]
 Raw = Annotated[bool, typer.Option("--raw", help="CSV: leave cells that a spreadsheet would run as a formula as they are")]
@@ -327,8 +331,15 @@ def show_config(
     config: Config = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema instead")] = False,
     serving: Annotated[bool, typer.Option("--serving", help="the server's settings, not the pipeline's")] = False,
+    monitoring: Annotated[bool, typer.Option("--monitoring", help="the watch's settings")] = False,
 ) -> None:
     """Print the resolved settings, every default filled in, or their JSON schema."""
+    if monitoring:
+        from mlops_pipeline.config.finding import monitoring_config
+        from mlops_pipeline.config.monitoring import load_monitoring, monitoring_schema, shown_monitoring
+
+        print(monitoring_schema() if schema else json.dumps(shown_monitoring(load_monitoring(monitoring_config(config))), indent=2))
+        return
     from mlops_pipeline.config.finding import pipeline_config, pipeline_here, serving_config, serving_here
 
     if serving:
@@ -657,6 +668,87 @@ def monitor_report(
     )
     if fail_on_drift and made.has_drifted:
         sys.exit(1)
+
+
+@monitor.command("run")
+def monitor_run(
+    close: Annotated[bool, typer.Option("--close", help="end the window now, though it is not full")] = False,
+    as_of: Annotated[
+        str | None, typer.Option(help="what a training would see: no row from this moment on; default: the window's end")
+    ] = None,
+    config: MonitoringConfig = None,
+) -> None:
+    """Count the windows of the record that have ended, tell of what is wrong, and train again where a rule asks for it."""
+    from mlops_pipeline.monitoring.face import run_once
+
+    run_once(terminal.opened(), config, close=close, as_of=as_of)
+
+
+@monitor.command("watch")
+def monitor_watch(
+    every: Annotated[str, typer.Option(help="how often: 1min, 1h")] = "1min",
+    config: MonitoringConfig = None,
+) -> None:
+    """The same again and again, with the state of things on the screen."""
+    from mlops_pipeline.monitoring.face import keep_watching
+
+    keep_watching(terminal.opened(), config, every)
+
+
+@monitor.command("status")
+def monitor_status(
+    as_json: Annotated[bool, typer.Option("--json", help="print it for a program")] = False,
+    config: MonitoringConfig = None,
+) -> None:
+    """How the model does, in ten lines."""
+    from mlops_pipeline.monitoring.face import show_status
+
+    show_status(terminal.opened(), config, as_json=as_json)
+
+
+@monitor.command("silence")
+def monitor_silence(
+    rule: Annotated[str, typer.Argument(help="a rule's name, or '*' for every one")],
+    until: Annotated[str, typer.Option("--for", help="how long: 2h, 3d; 0 ends a silence")],
+    model: Annotated[str, typer.Option(help="only this name in the URL")] = "*",
+    why: Annotated[str, typer.Option(help="kept with it")] = "",
+    config: MonitoringConfig = None,
+) -> None:
+    """Tell nobody of a rule for a while; what it says is kept all the same."""
+    from mlops_pipeline.monitoring.face import silence
+
+    silence(terminal.opened(), config, rule, until, model, why)
+
+
+@monitor.command("stop")
+def monitor_stop(why: Annotated[str, typer.Option(help="kept with it")] = "", config: MonitoringConfig = None) -> None:
+    """Start no more trainings, whatever rules ask for, until `mlops monitor resume`."""
+    from mlops_pipeline.monitoring.face import switch_training
+
+    switch_training(terminal.opened(), config, "stopped", why)
+
+
+@monitor.command("resume")
+def monitor_resume(why: Annotated[str, typer.Option(help="kept with it")] = "", config: MonitoringConfig = None) -> None:
+    """Let rules ask for trainings again."""
+    from mlops_pipeline.monitoring.face import switch_training
+
+    switch_training(terminal.opened(), config, "running", why)
+
+
+@labels.command("add")
+def add_labels(
+    source: Annotated[
+        Path | None, typer.Option("--input", help="a table: request_id and row, or id, or the entity and a time; and what came of it")
+    ] = None,
+    given: Annotated[list[str] | None, typer.Option("--source", help="in place of --input: sql=… and uri=… of a query")] = None,
+    target: Annotated[str | None, typer.Option(help="the column with what came of it; default: the pipeline's target, or label")] = None,
+    config: MonitoringConfig = None,
+) -> None:
+    """Add what came of predictions; the same table twice adds nothing, and windows are counted again by the next `mlops monitor run`."""
+    from mlops_pipeline.monitoring.face import take_labels
+
+    take_labels(terminal.opened(), config, source, given or [], target)
 
 
 @monitor.command("reference")

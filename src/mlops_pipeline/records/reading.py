@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 50_000
 CHUNK_BYTES = 32 << 20
+OWN = ("time", "request_id", "row", "id", "model", "version", "latency_ms", "error", "key_name", "prediction")
+"""Columns that every table of records has; beside them those that begin with ``probability_``."""
 
 
 def read(
@@ -153,6 +155,34 @@ def export(
     if cells and notes is not None:
         notes.append(said_of(cells))
     return rows
+
+
+def batches(
+    where: str | Path | RecordStore,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model: str | None = None,
+    version: str | None = None,
+) -> Iterator[pl.DataFrame]:
+    """The same rows, a bounded number at a time, in no order. Raises :class:`PipelineError` like :func:`read`."""
+    with _opened(where, wanted_by(since, until, model, version)) as source:
+        schema = _schema(source.layouts)
+        for requests in _chunks(source.requests(None)):
+            yield _frame(requests, schema)
+
+
+def requests_of(where: str | Path | RecordStore, *, since: datetime | None = None, model: str | None = None) -> Iterator[Recorded]:
+    """The requests themselves, in no order. Raises :class:`PipelineError` like :func:`read`."""
+    with _opened(where, wanted_by(since, None, model, None)) as source:
+        yield from source.requests(None)
+
+
+def features_in(frame: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
+    """The features of some rows under the names that the model has for them; those that were not recorded are left out."""
+    own = {*OWN, *(name for name in frame.columns if name.startswith("probability_"))}
+    found = {name: next((column for column in (_feature(name, own), name) if column in frame.columns), None) for name in names}
+    return frame.select(frame[column].alias(name) for name, column in found.items() if column is not None)
 
 
 @contextmanager
@@ -272,8 +302,7 @@ def _frame(requests: list[Recorded], schema: _Schema) -> pl.DataFrame:
         places, blobs = alike.setdefault(shape, ([], []))
         places.append(place)
         blobs.append(blob)
-    own = {"time", "request_id", "row", "id", "model", "version", "latency_ms", "error", "key_name", "prediction"}
-    own |= {name for name in schema if name.startswith("probability_")}
+    own = {*OWN, *(name for name in schema if name.startswith("probability_"))}
     parts, order = [], []
     for shape, (places, blobs) in alike.items():
         part, of = _part([requests[place] for place in places], blobs, shape[3], own, schema)
