@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.serving import load as wrk
 from tests.conftest import Project, wait_for
@@ -66,25 +69,34 @@ def main() -> None:
 def crowded(project: Project, folder: Path, connections: int, malformed: int) -> bool:
     """Whether well-behaved clients, who keep their connections or open a new one each time, are answered beside ill-meant ones."""
     with faults.served_for_faults(project, folder) as server:
-        alone = beside(server, folder)
+        alone = [beside(server, folder)]
+        context = multiprocessing.get_context("fork")
         ill = [
-            multiprocessing.get_context("fork").Process(target=bad_states.crowd, args=(server, connections, BESIDE_S)),
-            multiprocessing.get_context("fork").Process(target=faults.malform, args=(server, malformed)),
+            context.Process(target=_as_if_elsewhere, args=(bad_states.crowd, server, connections, BESIDE_S)),
+            context.Process(target=_as_if_elsewhere, args=(faults.malform, server, malformed)),
         ]
         for process in ill:
             process.start()
         crowd = beside(server, folder)
         for process in ill:
             process.join()
+        alone.append(beside(server, folder))
+        kept, new = max(one.kept.p99_ms for one in alone), max(one.new_p99_ms for one in alone)
         ended = {cause: metric(server.url, "mlops_connections_ended_total", cause=cause) for cause in ("time", "room")}
     print(
         f"{connections:,} connections in bad states and {malformed:,} malformed requests: p99 of connections that are kept "
-        f"{alone.kept.p99_ms:.1f} ms alone, {crowd.kept.p99_ms:.1f} ms beside them ({crowd.kept.faults or 'no fault'}), of new ones "
-        f"{alone.new_p99_ms:.1f} and {crowd.new_p99_ms:.1f} ms ({len(crowd.new_ms):,}, {crowd.failed} failed); "
+        f"{kept:.1f} ms alone, {crowd.kept.p99_ms:.1f} ms beside them ({crowd.kept.faults or 'no fault'}), of new ones "
+        f"{new:.1f} and {crowd.new_p99_ms:.1f} ms ({len(crowd.new_ms):,}, {crowd.failed} failed); "
         f"connections ended: {ended}",
         flush=True,
     )
-    return not crowd.failed and crowd.kept.valid and crowd.kept.p99_ms <= 2 * alone.kept.p99_ms and crowd.new_p99_ms <= 2 * alone.new_p99_ms
+    return not crowd.failed and crowd.kept.valid and crowd.kept.p99_ms <= 2 * kept and crowd.new_p99_ms <= 2 * new
+
+
+def _as_if_elsewhere(work: Callable[..., object], *words: Any) -> None:
+    """Ill-meant clients have machines of their own: here they take only what the server and the others leave of this one."""
+    os.nice(15)
+    work(*words)
 
 
 @dataclass(frozen=True)

@@ -406,8 +406,8 @@ def test_a_body_of_nothing_but_names_does_not_hold_the_server_up(served: Server,
 
 
 def test_an_upgrade_is_refused_so_that_no_body_is_read_as_a_request(served: Server) -> None:
-    inner = b"GET /ping HTTP/1.1\r\nHost: x\r\nX-Request-Id: SMUGGLED\r\n\r\n"
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Type: application/json\r\n"
+    inner = b"GET /ping HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: SMUGGLED\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Type: application/json\r\n"
     said = raw(served, head + b"Content-Length: %d\r\n\r\n" % len(inner), inner)
     assert said.startswith(b"HTTP/1.1 400")
     assert b"send no Upgrade header" in said

@@ -91,6 +91,11 @@ class Connections:
         self._seconds = {state: getattr(limits, wait.limit) for state, wait in STATES.items() if wait.then != ELSEWHERE}
         self._above = min(most + ABOVE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARED_DESCRIPTORS)
 
+    @property
+    def busy(self) -> int:
+        """From how many requests under way on another is looked at more closely."""
+        return 0 if self.probes_only else self.most
+
     def join(self, connection: Connection) -> None:
         """Take a new connection in; above the limit others give way a moment later."""
         loop = connection.loop
@@ -187,7 +192,7 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(*words, **more)
         self._among, self._probes, self._probe_port = among, probes, probe_port
-        self._head, self._discarded, self._busy = 0, 0, 0
+        self._head, self._discarded = 0, 0
         self._in_head, self._in_body, self._with_body = True, False, False
         self._ended = self._parting = self._half_closed = False
         self._farewell: bytes | None = None
@@ -202,7 +207,6 @@ class Connection(HttpToolsProtocol):
         self.since = self.loop.time()
         if self._probes is not None and self.server is not None and self.server[1] == self._probe_port:
             self._among = self._probes
-        self._busy = 0 if self._among.probes_only else self._among.most
         self._among.join(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -249,7 +253,7 @@ class Connection(HttpToolsProtocol):
             self.refuse(refused(400, "malformed", f"this server speaks HTTP/1.1 and nothing else: {remedy}"))
         elif len(self.pipeline) >= PIPELINED:
             self.refuse(refused(429, "queue_full", f"{PIPELINED} requests wait on this connection already: wait for answers", RETRY))
-        elif len(self.tasks) >= self._busy and (refusal := self._unless_probe()) is not None:
+        elif len(self.tasks) >= self._among.busy and (refusal := self._unless_probe()) is not None:
             self.refuse(refusal)
         else:
             super().on_headers_complete()
