@@ -32,6 +32,7 @@ from mlops_pipeline.events import (
     StageRan,
     StageRestored,
     StageSkipped,
+    VersionDecided,
     Warned,
     append,
     current_user,
@@ -55,6 +56,7 @@ ONE_OF_EACH: list[Event] = [
     Warned(text="nul \0, a line\u2028separator, \U0001f600"),
     GateDecided(**CHAMPION, passed=False, rules=(Judged("baseline", False, "roc_auc [x]"),)),
     ChampionChanged(**CHAMPION, former=None, how="promoted by hand", reason="Ümläut", user="anna"),
+    VersionDecided(**CHAMPION, decision="rejected", by="anna", reason="too «slow»"),
     ModelLoaded(name="main", reference="champion", version="2", content_sha256="ab" * 32, worker=0),
     ModelRefused(name="main", reference="champion", reason="checksum", detail="does not match", worker=3),
 ]
