@@ -92,7 +92,9 @@ def test_bad_input_gets_a_clear_answer(served: Server, path: str, body: object, 
 def test_a_body_without_a_length_is_refused_when_it_grows_too_large(served: Server) -> None:
     host, port = served.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
         try:
             for _ in range(200):
@@ -218,7 +220,9 @@ def test_a_body_that_does_not_come_is_given_up(registered: Project, tmp_path: Pa
     with serving(registered, tmp_path / "serve", limits={"body_timeout_s": 0.5}) as server:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=30) as connection:
-            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+            connection.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+            )
             assert connection.recv(1000).startswith(b"HTTP/1.1 408")
         assert server.is_ready()
 
@@ -379,8 +383,8 @@ def test_a_body_of_nothing_but_names_does_not_hold_the_server_up(served: Server,
 
 
 def test_an_upgrade_is_refused_so_that_no_body_is_read_as_a_request(served: Server) -> None:
-    inner = b"GET /ping HTTP/1.1\r\nHost: x\r\nX-Request-Id: SMUGGLED\r\n\r\n"
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Type: application/json\r\n"
+    inner = b"GET /ping HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: SMUGGLED\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Type: application/json\r\n"
     said = raw(served, head + b"Content-Length: %d\r\n\r\n" % len(inner), inner)
     assert said.startswith(b"HTTP/1.1 400")
     assert b"send no Upgrade header" in said
@@ -429,6 +433,7 @@ def test_a_client_can_choose_no_word_of_the_record_or_the_log(registered: Projec
 def test_a_writer_that_hangs_shows_in_readiness(registered: Project, tmp_path: Path) -> None:
     record = {"mode": "durable"}
     with serving(registered, tmp_path / "serve", record=record, limits={"deadline_ms": 1000}) as server:
+        wait_for(lambda: children(server.process.pid, b"records.writer"), 60, "the writer")
         (writer,) = children(server.process.pid, b"records.writer")
         os.kill(writer, signal.SIGSTOP)
         try:
