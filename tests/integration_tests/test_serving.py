@@ -456,6 +456,7 @@ def test_a_client_can_choose_no_word_of_the_record_or_the_log(registered: Projec
 def test_a_writer_that_hangs_shows_in_readiness(registered: Project, tmp_path: Path) -> None:
     record = {"mode": "durable"}
     with serving(registered, tmp_path / "serve", record=record, limits={"deadline_ms": 1000}) as server:
+        wait_for(lambda: children(server.process.pid, b"records.writer"), 60, "the writer")
         (writer,) = children(server.process.pid, b"records.writer")
         os.kill(writer, signal.SIGSTOP)
         try:
