@@ -182,8 +182,6 @@ def _counted_in(values: Floats, edges: Floats, exact: bool) -> Bins:
 def _roomy(distinct: Floats, counts: npt.NDArray[np.int64], least_rows: int) -> Floats:
     """Edges between values, which are nobody's, with at least so many values in each bin, below the first and above the last."""
     edges, held, left = [], 0, int(counts.sum())
-    if len(distinct) == 1 and left >= least_rows:  # whoever sees one row knows it of all
-        return np.append(np.nextafter(distinct, np.float32(-np.inf)), distinct)
     for place, count in enumerate(counts[:-1].tolist()):
         held, left = held + count, left - count
         if held >= least_rows and left >= least_rows:
