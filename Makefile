@@ -13,6 +13,8 @@ UV_VERSION := 0.13.9
 BYTECODE ?= --compile-bytecode
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Where it is set, every process compiles anew all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test check format setup setup-dev lock relock system images compose manifests act jenkins orchestrators acceptance notebooks bench bench-images bench-serving clean help
 
@@ -72,7 +74,7 @@ images: ## build the training and the serving image (BASE_IMAGE names another ba
 
 system: ## install the system programs that some tests need (Debian, root)
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends openssl wrk $$(command -v chromium >/dev/null || echo chromium) \
+	apt-get install -y -qq --no-install-recommends openssl strace wrk $$(command -v chromium >/dev/null || echo chromium) \
 		$$(command -v prometheus-alertmanager >/dev/null || echo prometheus-alertmanager) \
 		$$(command -v npx >/dev/null || echo npm) $$(command -v java >/dev/null || echo default-jre-headless)
 

@@ -32,6 +32,8 @@ from tests.forked import Forking
 from tests.scheduling import cores, pytest_xdist_auto_num_workers, pytest_xdist_make_scheduler  # noqa: F401 - pytest asks for them here
 
 environment.prepare()
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process of a fresh environment would compile anew all that it imports
+sys.dont_write_bytecode = False
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job: its children would not hear Ctrl-C either
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # each worker has its share of the cores: more threads would only wait for each other

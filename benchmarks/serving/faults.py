@@ -22,6 +22,7 @@ from tests.integration_tests.conftest import Server
 
 WARM = 200_000
 FLAT = 0.05
+BESIDE_S = 20
 
 
 def main() -> None:
@@ -67,7 +68,7 @@ def crowded(project: Project, folder: Path, connections: int, malformed: int) ->
     with faults.served_for_faults(project, folder) as server:
         alone = beside(server, folder)
         ill = [
-            multiprocessing.get_context("fork").Process(target=bad_states.crowd, args=(server, connections)),
+            multiprocessing.get_context("fork").Process(target=bad_states.crowd, args=(server, connections, BESIDE_S)),
             multiprocessing.get_context("fork").Process(target=faults.malform, args=(server, malformed)),
         ]
         for process in ill:
@@ -99,7 +100,7 @@ class Beside:
         return sorted(self.new_ms)[int(len(self.new_ms) * 0.99)]
 
 
-def beside(server: Server, folder: Path, seconds: int = 20) -> Beside:
+def beside(server: Server, folder: Path, seconds: int = BESIDE_S) -> Beside:
     """Ask steadily for some seconds."""
     body, new, failed = json.dumps({"records": [server.example]}).encode(), [], 0
     with ThreadPoolExecutor(1) as pool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.config.pipeline import Settings
     from mlops_pipeline.config.serving import RecordStore
     from mlops_pipeline.layout import Layout
+    from mlops_pipeline.registry.admission import Word
     from mlops_pipeline.registry.champion import Registry
     from mlops_pipeline.registry.reader import RegisteredModel
 
@@ -206,11 +207,14 @@ def predict(
 ) -> None:
     """Predict a table of any size with the champion; rows that break its schema are kept aside with the reason."""
     from mlops_pipeline.inference.batch import predict_file
+    from mlops_pipeline.registry.champion import prove
 
     settings, layout, console = _opened(config)
     folder = model or layout.best_model
     if not folder.exists():
         raise PipelineError(f"{folder}: {_without(settings, layout, model)}, or name a folder with --model")
+    if noted := prove(settings, layout, folder):
+        console.print(_line(("note", "yellow"), f" {noted}"))
     done = predict_file(folder, source, target, console, raw=raw)
     console.print(f"{done.rows:,} rows predicted into {target} in {done.seconds:.1f} s ({done.engine})")
     for note in done.notes:
@@ -456,6 +460,7 @@ def list_models(config: Config = None) -> None:
     for version in model.versions():
         when = datetime.datetime.fromtimestamp(version.created, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         gate = "passed" if version.passed else "failed" if version.gate else "never judged"
+        gate = ", ".join([gate, *(f"{one.decision} by {one.by}" for one in version.decisions[-1:])])
         table.add_row(
             str(version.number), "champion" if version.is_champion else "", gate, version.model_sha256[:12], when, version.run_id[:8]
         )
@@ -485,12 +490,16 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
             console.print(f"  {name:<13} {value}")
     for rule in found.gate:
         console.print(_line(("  ✓", "green") if rule["passed"] else ("  ✗", "red"), f" {rule['name']}: {rule['text']}"))
+    if found.refused:
+        console.print(_line(("  not taken", "yellow"), f": {found.refused}"))
+    for one in found.decisions:
+        console.print(_line(f"  {one.decision} by {one.by} at {one.time}: {one.reason}"))
 
 
 @models.command()
 def promote(
     version: int,
-    override: Annotated[str | None, typer.Option(help="why, if the gate said no; kept with the version")] = None,
+    override: Annotated[str | None, typer.Option(help="why, if the gate said no: approves it, and is kept for good")] = None,
     config: Config = None,
 ) -> None:
     """Make a version champion by hand."""
@@ -499,11 +508,14 @@ def promote(
 
     settings, layout, console = _opened(config)
     registry = _registry_of(settings, layout)
+    tell = kept_for(settings, layout, shown_on(console))
     with registry.deciding():
         former = registry.champion()
         promoted = registry.promote(version, override)
+        if override is not None:
+            tell(registry.told(promoted, promoted.decisions[-1]))
         if former is None or former.number != promoted.number:
-            kept_for(settings, layout, shown_on(console))(
+            tell(
                 ChampionChanged(
                     pipeline=settings.name,
                     model=registry.name,
@@ -517,6 +529,23 @@ def promote(
             )
         registry.publish()
     console.print(f"{registry.name} version {promoted.number} is champion")
+
+
+Reason = Annotated[str, typer.Option("--reason", help="why; kept for good, with who said so")]
+By = Annotated[str, typer.Option("--by", help="who says so; default: MLOPS_USER, or the system's user")]
+AsJson = Annotated[bool, typer.Option("--json", help="print it for a program")]
+
+
+@models.command()
+def approve(version: int, reason: Reason, by: By = "", as_json: AsJson = False, config: Config = None) -> None:
+    """Let a version be taken although its gate did not let it pass, or somebody rejected it."""
+    _decide("approved", version, reason, by, config, as_json=as_json)
+
+
+@models.command()
+def reject(version: int, reason: Reason, by: By = "", as_json: AsJson = False, config: Config = None) -> None:
+    """Keep a version out of servers, predictions and best_model, whatever its gate said."""
+    _decide("rejected", version, reason, by, config, as_json=as_json)
 
 
 @models.command()
@@ -710,6 +739,28 @@ def monitor_reference(
 
     settings, layout, console = _opened(config)
     write_reference(settings, layout, version, console)
+
+
+def _decide(word: Word, version: int, reason: str, by: str, config: Path | None, *, as_json: bool) -> None:
+    from mlops_pipeline.events import kept_for
+    from mlops_pipeline.lines import shown_on
+
+    settings, layout, console = _opened(config)
+    registry = _registry_of(settings, layout)
+    tell = kept_for(settings, layout, *(() if as_json else (shown_on(console),)))
+    with registry.deciding():
+        made = registry.decide(version, word, reason, by)
+        decided = registry.get(version)
+        tell(registry.told(decided, made))
+        if decided.is_champion:
+            registry.publish(tell)
+    if as_json:
+        facts = {"decision": made.decision, "by": made.by, "reason": made.reason, "time": made.time, "content_sha256": made.content_sha256}
+        print(json.dumps({"model": registry.name, "version": version, **facts, "champion": decided.is_champion}))
+        return
+    console.print(_line(f"{registry.name} version {version} is {made.decision} by {made.by}"))
+    if word == "approved" and not decided.is_champion:
+        console.print(_line(f"it is not champion: `mlops models promote {version}` makes it so"))
 
 
 def _without(settings: Settings, layout: Layout, model: Path | None) -> str:

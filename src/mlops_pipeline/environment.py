@@ -1,6 +1,11 @@
 """What every process of ours sets for itself before it loads a library."""
 
+import importlib
 import os
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 
 QUIET = {
     # Nobody is told how the tools are used: MLflow, Prefect's client and Evidently; Prefect's server; DVC; ONNX Runtime.
@@ -10,6 +15,11 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # ONNX Runtime would look its maker's host up with the first session.
     "ORT_DISABLE_TELEMETRY": "1",
+}
+
+SAFE = {
+    # MLflow loads no pickle, which could run anything; of what it loads of scikit-learn's see modelling/formats/skops.py.
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }
 
 PATIENT = {
@@ -25,12 +35,14 @@ THREADS = {
 
 
 def at_start() -> None:
-    """What every Python of the environment does at its start (environment.pth), so that tools typed by hand are quiet and patient too.
+    """What every Python of the environment does at its start (environment.pth): tools typed by hand are quiet, safe and patient too.
 
     Whatever the user has set stays.
     """
-    for name, value in {**QUIET, **PATIENT}.items():
+    for name, value in {**QUIET, **SAFE, **PATIENT}.items():
         os.environ.setdefault(name, value)
+    if not any(isinstance(finder, _OnImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _OnImport())
 
 
 def prepare() -> None:
@@ -38,3 +50,24 @@ def prepare() -> None:
     at_start()
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
+
+
+class _OnImport:
+    """Hands MLflow's module of scikit-learn models, as soon as it is imported, to what teaches it whom to trust."""
+
+    module, guard = "mlflow.sklearn", "mlops_pipeline.modelling.formats.skops"
+
+    def find_spec(self, name: str, path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != self.module:
+            return None
+        spec = PathFinder.find_spec(name, path)
+        if spec is None or spec.loader is None:
+            return None
+        run = spec.loader.exec_module
+
+        def run_and_guard(module: ModuleType) -> None:
+            run(module)
+            importlib.import_module(self.guard).guard(module)
+
+        spec.loader.exec_module = run_and_guard  # type: ignore[method-assign]
+        return spec

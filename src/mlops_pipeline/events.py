@@ -175,6 +175,20 @@ class ChampionChanged(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class VersionDecided(Event):
+    """A person approved or rejected a version, whatever the gate says of it; ``user`` is who typed it."""
+
+    pipeline: str
+    model: str
+    version: int
+    content_sha256: str
+    run_id: str
+    decision: Literal["approved", "rejected"]
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelLoaded(Event):
     """A server answers with this version from now on; ``version`` is empty for a folder outside the registry."""
 
@@ -263,6 +277,7 @@ KINDS: dict[str, type[Event]] = {
     "warned": Warned,
     "gate_decided": GateDecided,
     "champion_changed": ChampionChanged,
+    "version_decided": VersionDecided,
     "model_loaded": ModelLoaded,
     "model_refused": ModelRefused,
     "window_counted": WindowCounted,

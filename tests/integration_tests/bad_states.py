@@ -6,6 +6,7 @@ import json
 import resource
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 
 from tests.integration_tests.conftest import Server
 
-TO_PREDICT = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+TO_PREDICT = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 def connected(server: Server, *, port: int | None = None, received: int | None = None) -> socket.socket:
@@ -61,7 +62,7 @@ def _half_a_head(_: Server) -> list[bytes]:
 
 
 def _half_a_second_head(_: Server) -> list[bytes]:
-    return [b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /pi"]
+    return [b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /pi"]
 
 
 def _half_a_body(_: Server) -> list[bytes]:
@@ -73,11 +74,11 @@ def _half_a_chunk(_: Server) -> list[bytes]:
 
 
 def _byte_after_404(_: Server) -> list[bytes]:
-    return [b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", b"{"]
+    return [b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n", b"{"]
 
 
 def _byte_after_405(_: Server) -> list[bytes]:
-    return [b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", b"{"]
+    return [b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n", b"{"]
 
 
 def _byte_after_413(_: Server) -> list[bytes]:
@@ -85,15 +86,15 @@ def _byte_after_413(_: Server) -> list[bytes]:
 
 
 def _whole_body_after_404(_: Server) -> list[bytes]:
-    return [b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n", b"{}"]
+    return [b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n", b"{}"]
 
 
 def _idle(_: Server) -> list[bytes]:
-    return [b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"]
+    return [b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"]
 
 
 def _empty_lines(_: Server) -> list[bytes]:
-    return [b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n"]
+    return [b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\r\n"]
 
 
 def _unread_answer(server: Server) -> list[bytes]:
@@ -101,7 +102,7 @@ def _unread_answer(server: Server) -> list[bytes]:
 
 
 def _unread_last_answer(server: Server) -> list[bytes]:
-    return [many_rows(server).replace(b"Host: x", b"Host: x\r\nConnection: close")]
+    return [many_rows(server).replace(b"Host: localhost", b"Host: localhost\r\nConnection: close")]
 
 
 def _lingering(_: Server) -> list[bytes]:
@@ -153,12 +154,15 @@ def in_bad_state(server: Server, name: str, count: int, *, patient: bool = True)
         yield clients
 
 
-def crowd(server: Server, count: int) -> None:
-    """Leave so many connections in every bad state by turns, none of them closed by us before all are open."""
+def crowd(server: Server, count: int, seconds: float, size: int = 50) -> None:
+    """Leave so many connections in every bad state by turns, spread over some seconds; none is closed by us before all are open."""
     enough_files()
+    groups = [name for _ in range(count // (size * len(BAD_STATES)) + 1) for name in BAD_STATES][: -(-count // size)]
+    began, pause = time.monotonic(), threading.Event()
     with ExitStack() as stack:
-        for name in BAD_STATES:
-            stack.enter_context(in_bad_state(server, name, count // len(BAD_STATES), patient=False))
+        for number, name in enumerate(groups):
+            stack.enter_context(in_bad_state(server, name, size, patient=False))
+            pause.wait(max(0.0, began + seconds * (number + 1) / len(groups) - time.monotonic()))
 
 
 def closed_by_server(clients: list[socket.socket], seconds: float) -> int:

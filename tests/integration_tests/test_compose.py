@@ -113,6 +113,10 @@ def platform(training_image: str, serving_image: str, tmp_path_factory: pytest.T
         assert "model-server is healthy" in made.compose(timeout=1200).stdout
         yield made
     finally:
+        # Nothing is to be kept, so nothing is waited for.
+        mine = ["podman", "ps", "--quiet", "--filter", f"name=^{environ['COMPOSE_PROJECT_NAME']}_"]
+        up = subprocess.run(mine, capture_output=True, text=True, check=False).stdout.split()
+        subprocess.run(["podman", "stop", "--time", "0", *up], capture_output=True, check=False)
         made.compose("down", "--volumes", check=False)
         # podman-compose leaves the volumes of a container that was just being started again.
         left = subprocess.run(["podman", "volume", "ls", "--quiet"], capture_output=True, text=True, check=False).stdout.split()

@@ -23,7 +23,7 @@ MANY = 200
 LIMIT = 250
 SHORT = {f"{state}_timeout_s": 0.5 for state in ("head", "rest", "unread", "idle")}
 LARGE = {"max_body_mb": 50, "max_rows": UNREAD_ROWS, "queue_rows": 10 * UNREAD_ROWS}
-PING = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
+PING = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def one_row(server: Server) -> bytes:
     return TO_PREDICT + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
-UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_asked_for(impatient: S
 
 def test_a_connection_goes_on_after_an_early_answer_whose_body_comes(impatient: Server) -> None:
     with connected(impatient) as client:
-        client.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n")
+        client.sendall(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n")
         assert client.recv(1000).startswith(b"HTTP/1.1 404")
         client.sendall(b" " * 200_000 + PING)
         assert client.recv(1000).startswith(b"HTTP/1.1 200")

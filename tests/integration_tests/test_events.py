@@ -21,6 +21,7 @@ from mlops_pipeline.events import (
     StageRan,
     StageRestored,
     StageSkipped,
+    VersionDecided,
     Warned,
     kept,
     read_events,
@@ -92,7 +93,9 @@ def test_what_people_do_with_the_champion_is_told_with_who_and_why(twice: Projec
     twice.mlops("models", "promote", "2", "--override", "the old one drifts", *config, MLOPS_USER="berta")
     twice.mlops("models", "promote", "2", *config, MLOPS_USER="berta")
     told = since(twice, before)
-    assert all(isinstance(event, ChampionChanged) for event in told)
+    decided = [(e.user, e.decision, e.by, e.reason) for e in told if isinstance(e, VersionDecided)]
+    assert decided == [("berta", "approved", "berta", "the old one drifts")]
+    assert all(isinstance(event, ChampionChanged | VersionDecided) for event in told)
     shown = [(e.user, e.version, e.former, e.how, e.reason) for e in told if isinstance(e, ChampionChanged)]
     assert shown == [("clara", 1, 2, "rolled back", ""), ("berta", 2, 1, "promoted by hand", "the old one drifts")]
 

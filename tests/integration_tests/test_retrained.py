@@ -14,8 +14,10 @@ from mlops_pipeline.contract.reference import FILE as REFERENCE
 from mlops_pipeline.files import read_json
 from mlops_pipeline.inference.scorer import load_scorer
 from mlops_pipeline.monitoring.reference import reference_at
-from mlops_pipeline.registry.versions import JUDGED_MODEL_TAG, MODEL_TAG, content_digest
+from mlops_pipeline.registry.admission import ADMITTED_TAG, IDENTITY_TAG
+from mlops_pipeline.registry.versions import CONTENT_TAG, JUDGED_MODEL_TAG, MODEL_TAG, Version, content_digest
 from tests.conftest import Project, make_project
+from tests.integration_tests.conftest import mlflow_client
 from tests.model_tests.workbench import model_digest
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("retrained")]
@@ -85,8 +87,21 @@ def test_what_is_served_was_fitted_on_all_rows_and_says_whose_figures_it_shows(e
     assert [one.content_sha256 for one in versions(early)] == [version.content_sha256]
 
 
+def made_before(project: Project) -> Version:
+    """The project's version as it would be if it had been registered before the digest covered every file, without a summary."""
+    (version,) = versions(project)
+    client = mlflow_client(project)
+    for tag in (IDENTITY_TAG, ADMITTED_TAG):
+        client.delete_model_version_tag("small", "1", tag)
+    client.set_model_version_tag("small", "1", CONTENT_TAG, version.identity_sha256)
+    kept = project.folder / "models/versions"
+    (kept / version.content_sha256[:16]).rename(kept / version.identity_sha256[:16])
+    (Path(version.location.removeprefix("file://")) / REFERENCE).unlink()
+    return versions(project)[0]
+
+
 def test_a_version_of_before_gets_its_summary_by_one_command(early: Project) -> None:
-    (version,) = versions(early)
+    version = made_before(early)
     places = [best(early) / REFERENCE, early.folder / "models/versions" / version.content_sha256[:16] / REFERENCE]
     (content,) = {place.read_bytes() for place in places}
     for place in places:

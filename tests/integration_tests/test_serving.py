@@ -426,23 +426,6 @@ def test_a_client_can_choose_no_word_of_the_record_or_the_log(registered: Projec
     assert errors == {"headless": "missing_column (column 'size')", "tensor": "no_rows"}
 
 
-def test_private_columns_are_told_nowhere(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "project")
-    columns = project.settings()["dataset"]["columns"]
-    columns["kind"]["private"] = True
-    project.change(dataset={"columns": columns})
-    project.run()
-    with serving(project, tmp_path / "serve") as server:
-        assert post(f"{server.url}/predict", {"records": [server.example]})[0] == 200
-        described = get(f"{server.url}/status")[1]["models"]["champion"]
-        (column,) = [column for column in described["columns"] if column["name"] == "kind"]
-        assert column["categories"] is None
-        assert described["example"]["kind"] == "text"
-    from mlops_pipeline.records.reading import read
-
-    assert "kind" not in read(server.folder / "records").columns
-
-
 def test_a_writer_that_hangs_shows_in_readiness(registered: Project, tmp_path: Path) -> None:
     record = {"mode": "durable"}
     with serving(registered, tmp_path / "serve", record=record, limits={"deadline_ms": 1000}) as server:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -249,6 +251,9 @@ def test_a_summary_is_small_and_of_a_private_column_tells_no_value_of_few_rows()
     assert rows.width == 20
     assert len(reference.encoded()) < 300_000
     assert b"Smith" not in reference.encoded()
+    assert reference.columns["word"].levels is not None
+    assert len(reference.columns["word"].levels.counts) == 8
+    assert not set(LEVELS) & set(reference.columns["word"].levels.counts)
     hidden = reference.columns["skewed"]
     assert (hidden.least, hidden.largest) == (None, None)
     assert hidden.bins is not None
@@ -300,6 +305,8 @@ def test_quality_is_estimated_without_labels_where_rows_become_easier_or_harder(
         for name in METRICS[task]:
             assert guess[f"estimated.{name}"] == pytest.approx(truth[f"quality.{name}"], abs=0.03)
             assert truth[f"estimated.{name}.error"] == pytest.approx(guess[f"estimated.{name}"] - truth[f"quality.{name}"], abs=1e-6)  # type: ignore[operator]
+    fewer = msgspec.structs.replace(reference, columns={name: reference.columns[name] for name in ("n0", "n1")})
+    assert measure(fewer, [window(rows, task, 9)]).figures[f"estimated.{METRICS[task][0]}"] is not None, "what is not recorded is null"
     turned = measure(reference, [window(rows, task, 9, turned=1.2)])
     assert abs(turned.figures[f"estimated.{METRICS[task][0]}.error"]) > 0.1  # type: ignore[arg-type]
     assert any("cannot see" in note for note in turned.notes)
@@ -315,6 +322,8 @@ def test_the_probe_says_that_retraining_would_help_where_the_boundary_has_turned
         return found["probe.gain"], found["probe.gain.low"]  # type: ignore[return-value]
 
     assert probed(rows, turned=1.0)[1] > 0.02
+    day = dataclasses.replace(window(rows[:2000], task, 10), moments=pl.Series([7] * 2000))
+    assert any("as these are of fewer than 4 days" in note for note in measure(reference, [day], asks_probe=True).notes)
     quiet = [probed(rows), probed(rows.with_columns(pl.col("n0") + 0.7))]
     if task != "regression":  # an offset is an error of a value, and none of a rank
         quiet.append(probed(rows, prior=0.8))

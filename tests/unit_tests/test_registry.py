@@ -247,7 +247,7 @@ def test_the_users_credentials_are_sent_to_the_configured_servers_alone(
             place = f"eve:own@127.0.0.1:{port}" if "user" in name else f"127.0.0.1:{port}"
             origin = Origin(servers["registry"], "small", 3, f"{scheme}://{place}/{below}", "", servers["artifacts"])
             with pytest.raises(Unfit, match="HTTP 401") as caught:
-                fetch(origin, tmp_path / "small", everything=True)
+                fetch(origin, tmp_path / "small")
             said[name] = str(caught.value)
     assert heard == [
         ("registry", "Bearer word"),
@@ -410,7 +410,7 @@ def test_a_version_of_somebody_else_is_fetched_whole_with_its_folders(tmp_path: 
         (origin / name).write_text(name)
     place = tmp_path / "place/version-3"
     place.parent.mkdir()
-    fetch(Origin("sqlite:///x.db", "small", 3, str(origin), ""), place, everything=True)
+    fetch(Origin("sqlite:///x.db", "small", 3, str(origin), ""), place)
     assert {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()} == {
         "MLmodel",
         "code/deep/part.py",
@@ -418,7 +418,7 @@ def test_a_version_of_somebody_else_is_fetched_whole_with_its_folders(tmp_path: 
     }
     (origin / "MLmodel").unlink()
     with pytest.raises(Unfit, match="MLmodel is missing"):
-        fetch(Origin("sqlite:///x.db", "small", 3, str(origin), ""), place, everything=True)
+        fetch(Origin("sqlite:///x.db", "small", 3, str(origin), ""), place)
     assert (place / "MLmodel").exists(), "what is here stays until another is whole"
 
 
@@ -455,14 +455,13 @@ def test_a_version_is_fetched_from_s3_page_by_page_and_never_out_of_its_folder(t
     monkeypatch.setitem(sys.modules, "botocore.exceptions", SimpleNamespace(BotoCoreError=KeyError, ClientError=KeyError))
     monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL", raising=False)
     origin = Origin("sqlite:///x.db", "small", 3, "s3://bucket/m", "")
-    for everything, code in ((True, {"code/part.py"}), (False, set())):
-        place = tmp_path / f"version-{everything}"
-        fetch(origin, place, everything=everything)
-        got = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
-        assert got == {"MLmodel", "onnx/model.onnx", *code}
+    place = tmp_path / "version"
+    fetch(origin, place)
+    got = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+    assert got == {"MLmodel", "onnx/model.onnx", "code/part.py"}
     bucket.objects["m/../../evil"] = b"evil"
     with pytest.raises(Unfit, match="which is no file's name"):
-        fetch(origin, tmp_path / "version-evil", everything=True)
+        fetch(origin, tmp_path / "version-evil")
     assert not list(tmp_path.rglob("evil"))
 
 

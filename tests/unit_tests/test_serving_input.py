@@ -367,6 +367,7 @@ SPLIT = f'"columns": {json.dumps(list(GOOD))}, "data": [{ROW}]'
         ("predict", f'{{"records": [{RECORD}, {{"kind": "b", {WITHOUT[1:]}]}}', "kind"),
         ("predict", f'{{"records": [{{"kind": "b", "colour": null, {WITHOUT[1:]}]}}', "kind"),
         ("predict", f'{{"records": [{{"count": 3.0, {RECORD[1:]}]}}', "count"),
+        ("predict", f'{{"records": [{{"kind":":", {WITHOUT[1:]}]}}', "kind"),
         ("predict", f'{{"records": [], "records": [{RECORD}]}}', "records"),
         ("predict", f'{{"records": [{RECORD}], "ids": ["a:b"], "ids": ["x"]}}', "ids"),
         ("predict", f'{{"records": [{{"more": {{"a": 1, "a": 2}}, {RECORD[1:]}]}}', "a"),

@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from mlops_pipeline.config.serving import is_folder
 from mlops_pipeline.inference.engine import load_engine
+from mlops_pipeline.registry.admission import ADMITTED_TAG, IDENTITY_TAG, PASSED_TAG, Decision, Word, admitted, next_decision
 from mlops_pipeline.registry.download import Unfit
 from mlops_pipeline.registry.reader import stored_versions
-from mlops_pipeline.registry.versions import CONTENT_TAG, Found, content_digest
+from mlops_pipeline.registry.versions import CONTENT_TAG, Found, content_digest, identity_digest
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch, load
 from mlops_pipeline.serving.source import KEPT, Source
 from tests.conftest import Project, made_once, process_environment, trained
@@ -70,8 +72,22 @@ class Store:
 
     def sign(self, number: int) -> None:
         """Make the registry's digest that of the files as they are now."""
-        digest = content_digest(self.files(number))
-        self.change("update model_version_tags set value = ? where version = ? and key = ?", digest, number, CONTENT_TAG)
+        digest = content_digest(self.files(number)) if self.files(number).is_dir() else ""
+        old = {version.number: version for version in stored_versions(f"sqlite:///{self.database}", "small")}[number]
+        for tag, value in {CONTENT_TAG: digest, **admitted(digest, old.evaluated_on)}.items():
+            self.tag(number, tag, value)
+
+    def tag(self, number: int, key: str, value: str) -> None:
+        self.change("insert or replace into model_version_tags (key, value, version, name) values (?, ?, ?, 'small')", key, value, number)
+
+    def say(self, number: int, word: Word) -> None:
+        """A person's word on a version."""
+        tags = {version.number: version for version in stored_versions(f"sqlite:///{self.database}", "small")}[number].tags
+        made = Decision(word, "anna", "because", "2024-05-01T00:00:00Z", tags[CONTENT_TAG])
+        self.tag(number, next_decision(tags), msgspec.json.encode(made).decode())
+
+    def untag(self, number: int, key: str) -> None:
+        self.change("delete from model_version_tags where version = ? and key = ?", number, key)
 
     def found(self, number: int) -> Found:
         return self.source().resolve(str(number))
@@ -184,6 +200,11 @@ UNSIGNED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "MLmodel is gone": (gone("MLmodel"), "checksum", "version 2"),
     "training.json is cut": (cut("training.json"), "checksum", "version 2"),
     "everything is gone": (shutil.rmtree, "missing", "version 2"),
+    "the card is cut": (cut("MODEL_CARD.md"), "checksum", "version 2"),
+    "another output, and no new digest": (edited("expected.json", set_output([0.5, 0.5])), "checksum", "version 2"),
+    "a file more": (lambda folder: (folder / "code.py").write_text("print()"), "checksum", "version 2"),
+}
+SIGNED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "evaluation.json is gone": (gone("evaluation.json"), "missing", "evaluation.json"),
     "evaluation.json is cut": (cut("evaluation.json"), "unreadable", "evaluation.json"),
     "expected.json is gone": (gone("expected.json"), "missing", "expected.json"),
@@ -195,8 +216,7 @@ UNSIGNED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "an output of text": (edited("expected.json", set_output(["a", "b"])), "unreadable", "no numbers"),
     "too few outputs": (edited("expected.json", lambda e: e["outputs"].pop()), "outputs", "(2, 2)"),
     "rows of other columns": (edited("expected.json", lambda e: e["rows"][1].pop("kind")), "outputs", "column 'kind'"),
-}
-SIGNED: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "judged on other rows": (edited("evaluation.json", lambda e: e.update(test_sha256="0" * 64)), "gate", "evaluation.json"),
     "no ONNX at all": (lambda folder: (folder / "onnx/model.onnx").write_bytes(b"no model"), "unreadable", "onnx/model.onnx"),
     "a bound of text": (edited("training.json", lambda t: t["columns"]["size"].update(min="low")), "unreadable", "$.columns"),
     "no classes": (edited("training.json", lambda t: t.pop("classes")), "unreadable", "`classes`"),
@@ -409,6 +429,44 @@ def test_a_start_with_an_unfit_version_serves_the_last_good_one(store: Store, wa
     assert (again.version(), again.failures) == ("1", [])
 
 
+def test_an_alias_set_by_hand_is_not_followed_to_a_version_that_did_not_pass_until_somebody_approves_it(
+    store: Store, watched: Callable[..., Watched]
+) -> None:
+    store.untag(2, ADMITTED_TAG)
+    store.tag(2, PASSED_TAG, "true")  # as somebody may write it by hand
+    one = watched(store.source())
+    store.point("champion", 2)
+    one.steps.step(3)
+    assert (one.version(), one.reasons()) == ("1", ["gate"])
+    assert "version 2 did not pass its gate" in one.failures[0].detail
+    assert "`mlops models approve 2 --reason REASON`" in one.failures[0].detail
+    assert watched(store.source()).version() == "1", "a server that starts now serves the last good one"
+    shutil.rmtree(store.folder / "cache")
+    fresh = watched(store.source())
+    assert (fresh.served, [failure.reason for failure in fresh.at_first]) == ({}, ["gate"])
+    store.say(2, "approved")
+    one.steps.step(2)
+    fresh.steps.step(2)
+    assert one.version() == fresh.version() == "2"
+    store.say(2, "rejected")
+    assert watched(store.source(), other="2").served == {}
+
+
+def test_a_version_made_before_the_digest_covered_every_file_is_served_by_its_old_digest(
+    store: Store, watched: Callable[..., Watched]
+) -> None:
+    for tag in (ADMITTED_TAG, IDENTITY_TAG):
+        store.untag(2, tag)
+    store.tag(2, CONTENT_TAG, identity_digest(store.files(2)))
+    (store.files(2) / "MODEL_CARD.md").write_text("another card")
+    store.point("champion", 2)
+    one = watched(store.source())
+    assert (one.version(), one.at_first) == ("2", [])
+    cut("onnx/model.onnx")(store.files(2))
+    shutil.rmtree(store.folder / "cache")
+    assert [failure.reason for failure in watched(store.source()).at_first] == ["checksum"]
+
+
 def test_another_registry_does_not_take_over_what_one_has_served(store: Store) -> None:
     source = store.source()
     source.remember("champion", store.found(1))
@@ -512,9 +570,7 @@ def test_servers_that_start_at_once_share_a_fetch(store: Store) -> None:
     assert set(folders) == {place}
     assert content_digest(place) == found.content_sha256
     assert not unfinished.exists()
-    assert sorted(path.name for path in place.iterdir()) == sorted(
-        ["MLmodel", "training.json", "evaluation.json", "expected.json", "model.skops", "MODEL_CARD.md", "input_example.json", "onnx"]
-    )
+    assert sorted(path.name for path in place.iterdir()) == sorted(path.name for path in store.files(1).iterdir())
 
 
 def test_the_cache_drops_what_is_long_not_served_and_keeps_the_newest(store: Store) -> None:

@@ -42,11 +42,10 @@ class Bins(msgspec.Struct, frozen=True):
 
 
 class Levels(msgspec.Struct, frozen=True):
-    """How many rows hold each category, and how many one that is not listed, since too few rows hold it (``unlisted`` categories)."""
+    """How many rows hold each category, and how many one that is not listed, since too few rows hold it."""
 
     counts: dict[str, int]
     rest: int = 0
-    unlisted: int = 0
     once: int = 0
     """Listed categories of a single row: about so many rows, of as many new ones, will hold one that is new (Good 1953)."""
 
@@ -76,8 +75,12 @@ class Curve(msgspec.Struct, frozen=True):
 
 
 class Losses(msgspec.Struct, frozen=True):
-    """LightGBM models (as its text) of a value's absolute and squared error, by the columns and the prediction."""
+    """LightGBM models (as its text) of a value's absolute and squared error, by these columns and, last, the prediction.
 
+    Private columns are none of them: the record does not hold these.
+    """
+
+    columns: list[str]
     absolute: str
     squared: str
 

@@ -16,7 +16,7 @@ import numpy as np
 from mlops_pipeline import plugins
 from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS, Contract
 from mlops_pipeline.contract.values import MISSING
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.inference.formats import Engine, folder_of, formats_in, load
 
 PART = 256
@@ -59,13 +59,24 @@ def score(engine: Engine, numbers: np.ndarray | None, categories: np.ndarray | N
 def load_engine(folder: Path, contract: Contract, threads: int = 0, only: str | None = None) -> Engine:
     """The fastest engine that this version has, or the one of the format named ``only``; ``threads`` 0: every core of ours.
 
-    Raises :class:`PipelineError` if the folder holds no format that is known here, or its own needs a part that is not.
+    Raises :class:`PipelineError` if the folder holds no format that is known here, its own needs a part that is not, or it is damaged.
     """
     for form in formats_in(folder):
         if only in (None, form.name):
             if not form.twin:
                 _check_parts(folder, contract)
-            return load(form, folder, contract, threads or len(os.sched_getaffinity(0)))
+            try:
+                return load(form, folder, contract, threads or len(os.sched_getaffinity(0)))
+            except PipelineError:
+                raise
+            except ImportError as error:
+                raise PipelineError(
+                    f"{folder}: has no twin, and its own model needs the training libraries ({one_line(error)}): install them"
+                ) from error
+            except Exception as error:  # whatever a format's own library says
+                raise PipelineError(
+                    f"{folder_of(form, folder) / form.file}: cannot be loaded ({one_line(error)}): restore it, or promote another version"
+                ) from error
     _check_parts(folder, contract)
     forms = (form for name, form in plugins.parts(plugins.ModelFormat).items() if only in (None, name))
     known = ", ".join((folder_of(form, Path()) / form.file).as_posix() for form in forms)

@@ -15,7 +15,7 @@ from mlops_pipeline.pages import text
 
 
 def model_card(
-    settings: Settings, layout: Layout, training: Contract, evaluation: Evaluation, rules: list[Rule], content_sha256: str
+    settings: Settings, layout: Layout, training: Contract, evaluation: Evaluation, rules: list[Rule], identity_sha256: str
 ) -> str:
     """The card as Markdown; its commands are typed in the project's folder."""
     config = layout.relative(layout.config)
@@ -27,7 +27,7 @@ def model_card(
         warnings=list(warnings(evaluation)),
         rules=rules,
         passed=all(rule.passed for rule in rules),
-        content_sha256=content_sha256,
+        identity_sha256=identity_sha256,
         model=shlex.quote(layout.relative(layout.best_model)),
         rows=shlex.quote(layout.relative(layout.test)),
         option="" if config == PIPELINE else f" --config {shlex.quote(config)}",

@@ -30,7 +30,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a rule judges: the evaluation, milliseconds for one row, megabytes, and who took it back."""
+    """What a rule judges: the evaluation, milliseconds for one row, megabytes, and how a person took it back, or rejected it."""
 
     evaluation: Evaluation
     latency_ms: float | None
@@ -142,7 +142,7 @@ def small(judged: Judged, gate: Gate) -> Verdict | None:
 def not_rolled_back(judged: Judged, _gate: Gate) -> Verdict | None:
     if not judged.rolled_back:
         return None
-    return False, f"rolled back by a person at {judged.rolled_back}: promote it by hand"
+    return False, f"{judged.rolled_back}: promote it by hand"
 
 
 def _called(champion: AgainstChampion) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ def summary_of(contract: Contract, table: pl.DataFrame, held_out: pl.DataFrame, 
     classes = len(contract.classes)
     seen = ours.y >= 0 if classes else np.isfinite(ours.y.astype(np.float64))
     columns = columns_of(contract, table)
+    least_rows = PRIVATE_ROWS if contract.target in contract.private else 1
     return Reference(
         format=FORMAT,
         task=contract.kind.name,
@@ -60,7 +62,7 @@ def summary_of(contract: Contract, table: pl.DataFrame, held_out: pl.DataFrame, 
         rows=table.height,
         columns=columns,
         held_out=len(ours.y),
-        scores={name: bins_of(values.astype(np.float32), MOST_BINS) for name, values in scores.items() if len(scores) == 1},
+        scores={name: bins_of(values.astype(np.float32), MOST_BINS, least_rows) for name, values in scores.items() if len(scores) == 1},
         answers=_counted(ours.predicted.argmax(axis=1), classes) if classes else [],
         truths=_counted(ours.y[seen], classes) if classes else [],
         metric=evaluation.metric,
@@ -83,7 +85,8 @@ def again_on(reference: Reference, contract: Contract, table: pl.DataFrame) -> R
 def columns_of(contract: Contract, table: pl.DataFrame) -> dict[str, ColumnSummary]:
     """Every column of a model over its rows."""
     most = int(np.clip(ALL_BINS // max(len(contract.columns), 1), LEAST_BINS, MOST_BINS))
-    return {name: _column(column, table[name], most) for name, column in contract.columns.items() if name in table.columns}
+    least = contract.min_level_rows
+    return {name: _column(column, table[name], most, least) for name, column in contract.columns.items() if name in table.columns}
 
 
 def scores_of(predicted: Any, task: str, classes: list[Any], positive: int) -> dict[str, npt.NDArray[np.float64]]:
@@ -111,13 +114,16 @@ def numbers_in(values: pl.Series) -> Floats:
     return found[least : np.searchsorted(found, np.inf, side="left")] if most else found
 
 
-def categories_in(values: pl.Series, seen: Collection[str] | None = None, *, truths: bool = False) -> pl.Series:
-    """A column as categories, those that were ``seen`` however they are spelled; ``truths`` are 0 and 1."""
+def categories_in(values: pl.Series, seen: Collection[str] | None = None, *, truths: bool = False, private: bool = False) -> pl.Series:
+    """A column as categories, those that were ``seen`` however they are spelled; ``truths`` are 0 and 1, ``private`` ones digests."""
     import polars as pl
 
     if truths:
         return as_numbers(values, "boolean").cast(pl.Int8, strict=False).cast(pl.String)
     texts = as_text(values)
+    if private and (seen is None or not TRUTHS.issuperset(seen)):
+        known = texts.drop_nulls().unique()
+        return texts.replace_strict(known, pl.Series([_digest(text) for text in known], dtype=pl.String), return_dtype=pl.String)
     if seen is None:
         return texts
     meant = meant_by(texts, seen, ())[0]
@@ -125,6 +131,11 @@ def categories_in(values: pl.Series, seen: Collection[str] | None = None, *, tru
         return meant
     words = dict.fromkeys(TRUE_WORDS, "1") | dict.fromkeys(FALSE_WORDS, "0")
     return meant.str.to_lowercase().replace(words)
+
+
+def _digest(text: str) -> str:
+    """A name for a private category that does not show it."""
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def bins_of(values: Floats, most: int, least_rows: int = 1) -> Bins:
@@ -208,15 +219,15 @@ def levels_of(texts: pl.Series, least_rows: int = 1) -> Levels:
     return Levels(
         counts={name: counts[name] for name in told},
         rest=sum(counts[name] for name in left),
-        unlisted=len(left),
         once=sum(counts[name] == 1 for name in told),
     )
 
 
-def _column(column: Column, values: pl.Series, most: int) -> ColumnSummary:
+def _column(column: Column, values: pl.Series, most: int, least_rows: int) -> ColumnSummary:
     kind: Kind = KINDS.get(column.kind, "other")
     if kind == "category":
-        levels = levels_of(categories_in(values, truths=column.kind == "boolean"), PRIVATE_ROWS if column.private else 1)
+        texts = categories_in(values, truths=column.kind == "boolean", private=column.private)
+        levels = levels_of(texts, max(least_rows, PRIVATE_ROWS) if column.private else least_rows)
         return ColumnSummary(kind=kind, nulls=len(values) - levels.rows, levels=levels, private=column.private)
     if kind == "other":
         return ColumnSummary(kind=kind, nulls=values.null_count(), private=column.private)
@@ -280,7 +291,7 @@ def encoded(columns: Mapping[str, ColumnSummary], table: pl.DataFrame) -> Floats
             made[:, place] = read.cast(pl.Float32, strict=False).to_numpy()
         elif column.levels is not None:
             known = list(column.levels.counts)
-            texts = categories_in(values, column.levels.counts)
+            texts = categories_in(values, column.levels.counts, private=column.private)
             codes = texts.replace_strict(known, list(range(len(known))), default=-1, return_dtype=pl.Float32)
             made[:, place] = codes.set(texts.is_null(), None).to_numpy()
     made[~np.isfinite(made)] = np.nan
@@ -292,9 +303,10 @@ def _losses(columns: Mapping[str, ColumnSummary], held_out: pl.DataFrame, ours: 
     if len(ours.y) < PRIVATE_ROWS * 20:
         return None
     rows = np.unique(np.linspace(0, len(ours.y) - 1, min(LOSS_ROWS, len(ours.y))).astype(np.int64))
-    x = np.column_stack([encoded(columns, held_out[rows]), ours.predicted[rows]])
+    recorded = {name: column for name, column in columns.items() if not column.private}
+    x = np.column_stack([encoded(recorded, held_out[rows]), ours.predicted[rows]])
     error = np.abs(ours.y[rows].astype(np.float64) - ours.predicted[rows])
-    return Losses(absolute=_fitted(x, error), squared=_fitted(x, error**2))
+    return Losses(columns=list(recorded), absolute=_fitted(x, error), squared=_fitted(x, error**2))
 
 
 def _fitted(x: npt.NDArray[Any], y: npt.NDArray[np.float64]) -> str:

@@ -68,7 +68,9 @@ def _of_values(
     """Direct loss estimation, as NannyML calls it: a model of the error says what it will be."""
     if reference.losses is None or features is None or not len(predicted):
         return dict.fromkeys(metrics)
-    x = np.column_stack([features, predicted])
+    places = {name: place for place, name in enumerate(reference.columns)}
+    nothing = np.full(len(predicted), np.nan)
+    x = np.column_stack([*(features[:, places[name]] if name in places else nothing for name in reference.losses.columns), predicted])
     absolute = np.maximum(_said(reference.losses.absolute, x), 0).mean()
     squared = float(np.maximum(_said(reference.losses.squared, x), 0).mean())
     known: dict[str, float] = {"mae": float(absolute), "rmse": squared**0.5}

@@ -19,7 +19,7 @@ from mlops_pipeline.modelling.metrics import Predictions, bootstrap_all, calibra
 from mlops_pipeline.modelling.summary import encoded, scores_of
 from mlops_pipeline.monitoring.estimated import BLIND, estimated
 from mlops_pipeline.monitoring.measured import Batch, ColumnDrift, Figure, Limits, Measured, SliceQuality
-from mlops_pipeline.monitoring.probe import domain_auc, probe
+from mlops_pipeline.monitoring.probe import LEAST_DAYS, domain_auc, probe
 from mlops_pipeline.monitoring.sampled import Sample
 from mlops_pipeline.monitoring.statistics import (
     adjusted,
@@ -323,14 +323,14 @@ class _Window:
             truth = figures[f"quality.{name}"]
             figures[f"estimated.{name}.error"] = None if expected is None or truth is None else expected - truth
         if self.asks_probe:
-            days = rows["days"] if self.has_moments else None
+            days = rows["days"] if self.has_moments and len(np.unique(rows["days"])) >= LEAST_DAYS else None
             found = probe(
                 reference, rows["features"], made, days, resamples=limits.resamples, confidence=limits.confidence, seed=limits.seed
             )
             figures |= {"probe.gain": found.value, "probe.gain.low": found.low, "probe.gain.high": found.high}
             if days is None:
                 self.notes.append(
-                    "the probe's interval is over rows drawn at random, since these have no moments: days would make it wider"
+                    f"the probe's interval is over rows drawn at random, as these are of fewer than {LEAST_DAYS} days: it is too narrow"
                 )
         return self._slices(rows, made)
 

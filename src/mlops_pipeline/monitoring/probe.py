@@ -15,6 +15,7 @@ TREES = 40
 BLOCKS = 20
 """Parts that rows without days are cut into, at random."""
 LEAST_DAYS = 4
+"""Of fewer days an interval over days says nothing."""
 CHUNK = 25
 
 
@@ -37,10 +38,7 @@ def probe(
     kept = made.y >= 0 if reference.classes else np.isfinite(made.y.astype(np.float64))
     features, made = features[kept], Predictions(made.task, made.y[kept], made.predicted[kept], made.positive)
     random = np.random.default_rng(seed)
-    if days is not None:
-        _, place = np.unique(days[kept], return_inverse=True)
-    if days is None or place.max(initial=-1) + 1 < LEAST_DAYS:
-        place = random.integers(0, BLOCKS, len(made.y))
+    place = random.integers(0, BLOCKS, len(made.y)) if days is None else np.unique(days[kept], return_inverse=True)[1]
     count = int(place.max(initial=-1)) + 1
     nothing = Interval(float("nan"), float("nan"), float("nan"))
     if count < 2:

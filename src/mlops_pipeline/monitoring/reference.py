@@ -14,7 +14,7 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import replacing, sha256_of_file
 from mlops_pipeline.inference.scorer import contract_at, evaluation_at, load_scorer, scorer_of
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.registry.versions import Version, content_digest
+from mlops_pipeline.registry.versions import Version, holds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,8 @@ def reference_at(folder: Path) -> Reference:
 def write_reference(settings: Settings, layout: Layout, number: int | None, console: Console) -> Path:
     """Have a version's folder on this machine with its summary, made from the pipeline's rows if it is not there; its path.
 
-    ``number``: None is the champion. A summary that is made is put into the version's stored files too. Raises :class:`PipelineError`.
+    ``number``: None is the champion. A summary that is made is put into the version's stored files too. Raises :class:`PipelineError`,
+    also for a version whose digest covers every file: none is added to it.
     """
     from mlops_pipeline.registry.champion import Registry
     from mlops_pipeline.registry.runs import Tracking
@@ -51,6 +52,8 @@ def write_reference(settings: Settings, layout: Layout, number: int | None, cons
     try:
         there = reference_at(folder)
     except PipelineError:
+        if version.is_sealed:
+            raise
         with console.status(f"summing the rows of {what} up"):
             there = summary_for(settings, layout, folder, what)
             _write(folder, there)
@@ -88,7 +91,7 @@ def summary_for(settings: Settings, layout: Layout, folder: Path, what: str) -> 
 
 def _copy_to_champion(layout: Layout, version: Version, reference: Reference) -> None:
     place = layout.best_model
-    if (place / CONTRACT).is_file() and not (place / FILE).is_file() and content_digest(place) == version.content_sha256:
+    if (place / CONTRACT).is_file() and not (place / FILE).is_file() and holds(place, version.content_sha256):
         _write(place, reference)
 
 

@@ -89,7 +89,7 @@ class Column:
             self.nulls += len(values) - len(there)
             self.numbers.add(there)
         elif self.categories is not None:
-            texts = categories_in(values, self.categories.known)
+            texts = categories_in(values, self.categories.known, private=self.summary.private)
             self.nulls += texts.null_count()
             self.categories.add(texts)
         else:

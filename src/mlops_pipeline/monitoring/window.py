@@ -23,7 +23,7 @@ from mlops_pipeline.inference.scorer import contract_at, evaluation_at, load_sco
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.monitoring.period import period_of
-from mlops_pipeline.registry.champion import registered_model
+from mlops_pipeline.registry.champion import prove, registered_model
 from mlops_pipeline.tables.cast import are_there, as_numbers, cast_columns
 from mlops_pipeline.tables.packing import form_of
 from mlops_pipeline.tables.source import as_written, read_file
@@ -320,6 +320,8 @@ def _predicted(table: pl.DataFrame, pipeline: Pipeline, origin: str, prediction:
     import numpy as np
     import polars as pl
 
+    if noted := prove(pipeline.settings, pipeline.layout, pipeline.layout.best_model):
+        console.print(f"note       {noted}", highlight=False, markup=False)
     scorer = load_scorer(pipeline.model)
     try:
         scored = scorer.score(table.select([name for name in scorer.signature.names if name in table.columns]))

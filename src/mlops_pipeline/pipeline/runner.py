@@ -184,7 +184,7 @@ def publish(settings: Settings, layout: Layout, tell: Listener) -> None:
     registry = Registry(Tracking(settings, layout))
     if late := registry.untold_champion():
         tell(late)
-    registry.publish()
+    registry.publish(tell)
 
 
 @contextmanager

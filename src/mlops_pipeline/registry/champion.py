@@ -14,23 +14,28 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from mlops_pipeline.config.pipeline import Settings, registry_uri, tracking_uri
+from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import ChampionChanged, champion_told
+from mlops_pipeline.events import ChampionChanged, Listener, VersionDecided, Warned, champion_told, current_user, ignored
 from mlops_pipeline.files import read_json, swap, write_text
 from mlops_pipeline.layout import Layout
+from mlops_pipeline.registry.admission import LONGEST_REASON, Decision, Word, next_decision
 from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete
 from mlops_pipeline.registry.lock import store_lock
-from mlops_pipeline.registry.reader import RegisteredModel
+from mlops_pipeline.registry.reader import RegisteredModel, RegistryUnreachable
 from mlops_pipeline.registry.runs import described
 from mlops_pipeline.registry.versions import (
     CHAMPION,
     CONTENT_TAG,
     HISTORY_TAG,
-    OVERRIDE_TAG,
     ROLLED_BACK_TAG,
     Version,
     content_digest,
+    holds,
+    identity_digest,
 )
 
 if TYPE_CHECKING:
@@ -83,9 +88,9 @@ class Registry(RegisteredModel):
         version = self.champion()
         return None if version is None or version.is_of(model_sha256) else (version, self.fetch(version))
 
-    def fitted_again(self, content_sha256: str, evaluated_on: str) -> Version | None:
-        """The newest version that was fitted again on all rows, after this content was judged on those rows."""
-        versions = (one for one in self.versions() if one.judged_sha256 == content_sha256 and one.evaluated_on == evaluated_on)
+    def fitted_again(self, identity_sha256: str, evaluated_on: str) -> Version | None:
+        """The newest version that was fitted again on all rows, after this fit was judged on those rows."""
+        versions = (one for one in self.versions() if one.judged_sha256 == identity_sha256 and one.evaluated_on == evaluated_on)
         return next(versions, None)
 
     def add(self, folder: Path, content_sha256: str, run_id: str, tags: dict[str, str]) -> Version:
@@ -143,31 +148,65 @@ class Registry(RegisteredModel):
         self._client.set_registered_model_alias(self.name, CHAMPION, str(number))
 
     def promote(self, number: int, override: str | None) -> Version:
-        """Make a version champion by hand; one that failed the gate only with a reason, which is kept as a tag.
+        """Make a version champion by hand; one that may not be taken only with a reason, which approves it and is kept for good.
 
         Raises :class:`PipelineError` for a version that was never evaluated on held-out rows, whatever the reason.
         """
-        version = self.get(number)
-        if not version.evaluated_on:
-            raise PipelineError(f"{self.name} version {number}: was never evaluated on held-out rows: register it with `mlops run` first")
-        if not version.passed and not override:
+        version = self._judged(number)
+        if override is not None:
+            self.decide(number, "approved", override)
+        elif version.decisions and version.refused:
+            raise PipelineError(f"{self.name} version {number}: {version.refused}")
+        elif version.refused:
             failed = "; ".join(rule["text"] for rule in version.gate if not rule["passed"]) or "no reason stored"
             raise PipelineError(
                 f"{self.name} version {number}: failed the gate ({failed}): give --override REASON to promote it all the same"
             )
-        if not version.passed and override:
-            self.retag(number, {OVERRIDE_TAG: override})
         self.fetch(version)
         self.retag(number, {ROLLED_BACK_TAG: ""})
         self.make_champion(number)
         return self.get(number)
 
+    def decide(self, number: int, word: Word, reason: str, by: str = "") -> Decision:
+        """Note a person's word on a version beside those before it; by default the person is who is at work.
+
+        Raises :class:`PipelineError` without a reason, for a version that was never evaluated, and for a champion to be rejected.
+        """
+        version, reason, by = self._judged(number), " ".join(reason.split()), " ".join(by.split()) or current_user()
+        if not reason or len(reason) > LONGEST_REASON:
+            raise PipelineError(f"the reason has {len(reason):,} characters: give one of 1 to {LONGEST_REASON:,}, for those who ask later")
+        if word == "rejected" and version.is_champion:
+            raise PipelineError(f"{self.name} version {number}: is champion: promote another first, or `mlops models rollback`")
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        made = Decision(word, by, reason, when, version.content_sha256)
+        self.retag(number, {next_decision(version.tags): msgspec.json.encode(made).decode()})
+        return made
+
+    def told(self, version: Version, decision: Decision) -> VersionDecided:
+        """A decision as an event."""
+        return VersionDecided(
+            pipeline=self._tracking.settings.name,
+            model=self.name,
+            version=version.number,
+            content_sha256=decision.content_sha256,
+            run_id=version.run_id,
+            decision=decision.decision,
+            by=decision.by,
+            reason=decision.reason,
+        )
+
+    def _judged(self, number: int) -> Version:
+        version = self.get(number)
+        if not version.evaluated_on or not version.content_sha256:
+            raise PipelineError(f"{self.name} version {number}: was never evaluated on held-out rows: register it with `mlops run` first")
+        return version
+
     def rollback(self) -> tuple[Version, Version]:
-        """Make the former champion champion again; the one that goes is not promoted again by a run."""
+        """Make the former champion that may be taken champion again; the one that goes is not promoted again by a run."""
         current = self.champion()
         if current is None:
             raise PipelineError(f"{self.name}: has no champion to roll back from")
-        there = {version.number for version in self.versions()}
+        there = {version.number for version in self.versions() if not version.refused}
         history = self._history()
         while history and (history[-1] == current.number or history[-1] not in there):
             history.pop()
@@ -194,16 +233,20 @@ class Registry(RegisteredModel):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / ".lock"):
             if not is_complete(folder, version.content_sha256):
-                fetch(origin, folder, everything=True)
+                fetch(origin, folder, by_mlflow=True)
         return folder
 
-    def publish(self) -> Path | None:
-        """Point ``models/registry/best_model`` and the model card at the champion; None without one."""
+    def publish(self, tell: Listener = ignored) -> Path | None:
+        """Point ``models/registry/best_model`` and the model card at the champion; None without one that may be taken, which is told."""
         champion = self.champion()
         if champion is None:
             return None
-        folder = self.fetch(champion)
         place = self._layout.best_model
+        if champion.refused:
+            text = f"{self.name} version {champion.number}, which MLflow calls champion, {champion.refused}"
+            tell(Warned(pipeline=self._tracking.settings.name, text=text))
+            return None
+        folder = self.fetch(champion)
         if not _is(place, champion.content_sha256):
             # A folder and no link, since MLflow refuses to read a model through one.
             staging = place.with_name(f".{place.name}.{os.getpid()}")
@@ -244,9 +287,38 @@ def missing_registration(settings: Settings, layout: Layout) -> str:
 
 
 def best_model_is_current(settings: Settings, layout: Layout) -> bool:
-    """Whether ``best_model`` holds the registry's champion; True where there is none, or no clear answer."""
-    champion = next((version for version in _stored(settings, layout) if CHAMPION in version.aliases), None)
+    """Whether ``best_model`` holds the registry's champion; True where there is none that may be taken, or no clear answer."""
+    champion = next((version for version in _stored(settings, layout) if CHAMPION in version.aliases and not version.refused), None)
     return champion is None or _is(layout.best_model, champion.content_sha256)
+
+
+def prove(settings: Settings, layout: Layout, folder: Path) -> str:
+    """Compare a pipeline's own model folder with what is registered; other folders are whatever their user takes them for.
+
+    Gives what a user has to know of it: that the champion is another, or that the registry does not answer. Raises
+    :class:`PipelineError` if no version has these files, or the one that has may not be taken.
+    """
+    place = folder.resolve()
+    if place != layout.best_model.resolve() and place.parent != layout.versions.resolve():
+        return ""
+    model, named = registered_model(settings, layout), layout.relative(folder)
+    try:
+        versions = model.versions()
+    except RegistryUnreachable as error:
+        return f"{named} could not be compared with its registration: {error}"
+    if not versions:
+        return f"{named} could not be compared with its registration: {model.name} has no version in {hidden(model.uri)}"
+    digests = (content_digest(folder), identity_digest(folder))
+    same = sorted((version for version in versions if version.content_sha256 in digests), key=lambda version: bool(version.refused))
+    if not same:
+        raise PipelineError(f"{named}: its files are those of no version of {model.name}: `mlops run` brings the champion's back")
+    if same[0].refused:
+        raise PipelineError(f"{named}: {model.name} version {same[0].number} {same[0].refused}")
+    champion = next((version for version in versions if version.is_champion), None)
+    if place != layout.best_model.resolve() or champion is None or champion.content_sha256 in digests:
+        return ""
+    why = f"which MLflow calls champion, {champion.refused}" if champion.refused else "is champion now: `mlops run` brings its files here"
+    return f"version {same[0].number} predicts; version {champion.number}{',' * bool(champion.refused)} {why}"
 
 
 def _stored(settings: Settings, layout: Layout) -> list[Version]:
@@ -259,4 +331,4 @@ def _stored(settings: Settings, layout: Layout) -> list[Version]:
 
 
 def _is(folder: Path, content_sha256: str) -> bool:
-    return (folder / "MLmodel").is_file() and content_digest(folder) == content_sha256
+    return (folder / "MLmodel").is_file() and holds(folder, content_sha256)

@@ -23,12 +23,10 @@ from mlops_pipeline.files import swap
 from mlops_pipeline.registry.artifacts import LIBRARIES, local_path
 from mlops_pipeline.registry.reader import RegistryUnreachable, download_location
 from mlops_pipeline.registry.rest import API, is_at, opened, refusal, why_not
-from mlops_pipeline.registry.versions import content_digest
-
-FILES = ("MLmodel", "training.json", "evaluation.json", "expected.json", "model.skops", "MODEL_CARD.md", "input_example.json")
-"""What a server reads of a version, and what its digest is made of; beside them everything in ``onnx/`` and ``formats/``."""
+from mlops_pipeline.registry.versions import content_digest, holds
 
 NEEDED = ("MLmodel", "training.json", "evaluation.json", "expected.json")
+"""What every version has, whatever its format."""
 TIMEOUT_S = 30
 ARTIFACTS = f"{API}/mlflow-artifacts/artifacts"
 DEEPEST = 8
@@ -36,7 +34,8 @@ DEEPEST = 8
 
 
 class Unfit(PipelineError):
-    """A version that cannot take traffic. ``reason`` is a word for metrics: unreachable, missing, checksum, unreadable, outputs, cache."""
+    """A version that cannot take traffic. ``reason`` is a word for metrics: unreachable, missing, checksum, unreadable, outputs, gate,
+    cache."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -70,15 +69,15 @@ def is_complete(folder: Path, content_sha256: str) -> bool:
             content = (folder / name).read_bytes()
             if name.endswith(".json"):
                 msgspec.json.decode(content)
-        return content_digest(folder) == content_sha256
+        return holds(folder, content_sha256)
     except (OSError, ValueError):
         return False
 
 
-def fetch(origin: Origin, place: Path, *, everything: bool) -> None:
+def fetch(origin: Origin, place: Path, *, by_mlflow: bool = False) -> None:
     """Fetch a version's files beside their place, check them, and put them there in one step; the caller lets one process at it.
 
-    ``everything`` takes all files, so that the folder is MLflow's own; else those that a server needs. Raises :class:`Unfit`, ``OSError``.
+    ``by_mlflow`` asks MLflow, where it is installed, for what lies in a store that is not read here. Raises :class:`Unfit`, ``OSError``.
     """
     for unfinished in place.parent.glob(f".{place.name}.*"):
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -88,8 +87,8 @@ def fetch(origin: Origin, place: Path, *, everything: bool) -> None:
         raise Unfit("unreachable", str(error)) from error
     staging = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
     try:
-        _download(origin, location, staging, None if everything else _is_needed)
-        if origin.content_sha256 and content_digest(staging) != origin.content_sha256:
+        _download(origin, location, staging, by_mlflow=by_mlflow)
+        if origin.content_sha256 and not holds(staging, origin.content_sha256):
             raise Unfit("checksum", f"{origin.what}: its files at {hidden(location)} do not match its digest: promote another version")
         absent = next((name for name in NEEDED[: None if origin.content_sha256 else 1] if not (staging / name).is_file()), None)
         if absent is not None:
@@ -113,25 +112,17 @@ def keep(folder: Path, place: Path) -> None:
     shutil.rmtree(staging, ignore_errors=True)
 
 
-Wanted = Callable[[str], bool] | None
-"""Whether a file is to be taken, by its path in the version's folder; None: each is."""
-
-
-def _is_needed(name: str) -> bool:
-    return name in FILES or re.fullmatch(r"onnx/[^/]*|formats/.*", name) is not None
-
-
-def _download(origin: Origin, location: str, into: Path, wanted: Wanted) -> None:
+def _download(origin: Origin, location: str, into: Path, *, by_mlflow: bool) -> None:
     scheme = urllib.parse.urlsplit(location).scheme
     local = local_path(location)
     try:
         if local is not None or not scheme:
-            _copy(local or Path(location), into, wanted)
+            _copy(local or Path(location), into)
         elif scheme in ("mlflow-artifacts", "http", "https"):
-            _from_server(origin, location, into, wanted)
+            _from_server(origin, location, into)
         elif scheme == "s3":
-            _from_s3(origin, location, into, wanted)
-        elif wanted is None:
+            _from_s3(origin, location, into)
+        elif by_mlflow:
             _by_mlflow(location, into)
         else:
             raise Unfit(
@@ -165,7 +156,7 @@ def _on_server(origin: Origin, location: str) -> tuple[str, str]:
     return urllib.parse.urlunsplit((near.scheme, netloc or near.netloc, near.path, "", "")), parts.path.lstrip("/")
 
 
-def _copy(origin: Path, into: Path, wanted: Wanted) -> None:
+def _copy(origin: Path, into: Path) -> None:
     if not origin.is_dir():
         raise FileNotFoundError(origin)
 
@@ -176,10 +167,10 @@ def _copy(origin: Path, into: Path, wanted: Wanted) -> None:
         with (origin / name).open("rb") as content:
             shutil.copyfileobj(content, stream)
 
-    _take(_below("", listed, wanted), write, into, wanted)
+    _take(_below("", listed), write, into)
 
 
-def _from_server(origin: Origin, location: str, into: Path, wanted: Wanted) -> None:
+def _from_server(origin: Origin, location: str, into: Path) -> None:
     server, path = _on_server(origin, location)
     # Whoever may register a version names its source: the user's own credentials are for the servers that the user named.
     configured = any(is_at(server, known) for known in (origin.server, origin.registry))
@@ -206,10 +197,10 @@ def _from_server(origin: Origin, location: str, into: Path, wanted: Wanted) -> N
         if promised is not None and stream.tell() != int(promised):
             raise OSError(f"{name} ended after {stream.tell()} of {promised} bytes")
 
-    _take(_below("", listed, wanted), write, into, wanted)
+    _take(_below("", listed), write, into)
 
 
-def _from_s3(origin: Origin, location: str, into: Path, wanted: Wanted) -> None:
+def _from_s3(origin: Origin, location: str, into: Path) -> None:
     try:
         boto3, botocore = importlib.import_module("boto3"), importlib.import_module("botocore.exceptions")
     except ImportError as error:
@@ -224,7 +215,6 @@ def _from_s3(origin: Origin, location: str, into: Path, wanted: Wanted) -> None:
             [name for name in names if not name.endswith("/")],
             lambda name, stream: client.download_fileobj(parts.netloc, prefix + name, stream),
             into,
-            wanted,
         )
     except (boto3.exceptions.Boto3Error, botocore.BotoCoreError, botocore.ClientError) as error:
         raise OSError(one_line(error)) from error
@@ -245,20 +235,20 @@ def _by_mlflow(location: str, into: Path) -> None:
             file.rename(into / file.name)
 
 
-def _below(folder: str, listed: Callable[[str], list[_Listed]], wanted: Wanted, depth: int = 0) -> list[str]:
-    """Paths of the files below a folder of a store, down to where a wanted one may lie."""
+def _below(folder: str, listed: Callable[[str], list[_Listed]], depth: int = 0) -> list[str]:
+    """Paths of the files below a folder of a store, so many folders deep."""
     there = [(_checked(file.path), file.is_dir) for file in listed(folder)]
     names = [posixpath.join(folder, name) for name, is_dir in there if not is_dir]
     for name, is_dir in there:
         below = posixpath.join(folder, name)
-        if is_dir and depth < DEEPEST and (wanted is None or wanted(f"{below}/")):
-            names += _below(below, listed, wanted, depth + 1)
+        if is_dir and depth < DEEPEST:
+            names += _below(below, listed, depth + 1)
     return names
 
 
-def _take(names: Iterable[str], write: Callable[[str, BinaryIO], None], into: Path, wanted: Wanted) -> None:
-    """Write the wanted files of those that a store lists; a listed name never leads out of the folder."""
-    taken = [name for name in names if wanted is None or wanted(name)]
+def _take(names: Iterable[str], write: Callable[[str, BinaryIO], None], into: Path) -> None:
+    """Write the files that a store lists; a listed name never leads out of the folder."""
+    taken = list(names)
     if not taken:
         raise FileNotFoundError("MLmodel")
     for name in taken:

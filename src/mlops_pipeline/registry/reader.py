@@ -97,9 +97,9 @@ class RegisteredModel:
         there = ", ".join(str(version.number) for version in versions[:SHOWN]) + ", …" * (len(versions) > SHOWN)
         raise PipelineError(f"{self.name}: has no version {number}: there are {there or 'none'}")
 
-    def find(self, content_sha256: str) -> Version | None:
-        """The newest version with this content."""
-        return next((version for version in self.versions() if version.content_sha256 == content_sha256), None)
+    def find(self, identity_sha256: str) -> Version | None:
+        """The newest version that predicts as this one."""
+        return next((version for version in self.versions() if version.identity_sha256 == identity_sha256), None)
 
 
 def no_champion_among(versions: list[Version], option: str = "") -> str:

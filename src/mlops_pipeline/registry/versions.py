@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from mlops_pipeline.files import sha256_of_file
+from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, Decision, admitted_on, decisions, refusal
 
 CHAMPION = "champion"
 """The alias of the version that is served."""
@@ -20,14 +21,13 @@ CHAMPION = "champion"
 MODEL_TAG = "mlops.model_sha256"
 """On a version and on the run that trained it."""
 CONTENT_TAG = "mlops.content_sha256"
+"""Of every file of a version; of versions without an identity, of those that decide what it predicts."""
 GATE_TAG = "mlops.gate"
-PASSED_TAG = "mlops.gate_passed"
 EVALUATED_TAG = "mlops.evaluated_on"
 LATENCY_TAG = "mlops.latency_ms"
 JUDGED_TAG = "mlops.judged_sha256"
-"""On a version that was fitted again on all rows: the content digest of the fit that was judged, and below the digest of its weights."""
+"""On a version that was fitted again on all rows: the identity of the fit that was judged, and below the digest of its weights."""
 JUDGED_MODEL_TAG = "mlops.judged_model_sha256"
-OVERRIDE_TAG = "mlops.promoted_in_spite_of_gate"
 ROLLED_BACK_TAG = "mlops.rolled_back"
 EVALUATION_TAG = "mlops.evaluation_sha256"
 """On a run."""
@@ -57,16 +57,26 @@ class Version:
 
     @property
     def content_sha256(self) -> str:
-        """The digest of its content, which covers the model and its ONNX twin; empty if it was not registered by us."""
+        """The digest of all its files; empty if it was not registered by us."""
         return digest_or_nothing(self.tags.get(CONTENT_TAG, ""))
+
+    @property
+    def identity_sha256(self) -> str:
+        """The digest of what decides what it predicts; empty if it was not registered by us."""
+        return digest_or_nothing(self.tags.get(IDENTITY_TAG, self.content_sha256))
 
     @property
     def model_sha256(self) -> str:
         return self.tags.get(MODEL_TAG, "")
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether its digest covers every file, so that none can be added."""
+        return IDENTITY_TAG in self.tags
+
+    @property
     def judged_sha256(self) -> str:
-        """The content digest of the fit that was judged, if this one was made after it on all rows; else empty."""
+        """The identity of the fit that was judged, if this one was made after it on all rows; else empty."""
         return self.tags.get(JUDGED_TAG, "")
 
     def is_of(self, model_sha256: str) -> bool:
@@ -79,8 +89,26 @@ class Version:
 
     @property
     def passed(self) -> bool:
-        """Whether the gate let it pass."""
+        """Whether the gate lets it pass, as it was last asked."""
         return self.tags.get(PASSED_TAG) == "true"
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Every person's word on it, oldest first."""
+        return decisions(self.tags)
+
+    @property
+    def taken_back(self) -> str:
+        """How a person took it back, in words; empty if none did, or it was promoted or approved since."""
+        if self.rolled_back:
+            return f"rolled back by a person at {self.rolled_back}"
+        last = next(iter(self.decisions[::-1]), None)
+        return f"rejected by {last.by} at {last.time}" if last is not None and last.decision == "rejected" else ""
+
+    @property
+    def refused(self) -> str:
+        """Why it may not be served, used or published, and how to change that; empty if it may."""
+        return refusal(str(self.number), self.tags, self.content_sha256)
 
     @property
     def evaluated_on(self) -> str:
@@ -112,6 +140,16 @@ class Found(msgspec.Struct, frozen=True):
     tags: dict[str, str] = {}
 
     @property
+    def refused(self) -> str:
+        """Why it may not be taken, and how to change that; empty if it may, as a folder that somebody names may."""
+        return refusal(self.number, self.tags, self.content_sha256) if self.number else ""
+
+    @property
+    def admitted_on(self) -> str:
+        """The digest of the held-out rows on which the gate let it pass; empty where that is not what counts."""
+        return admitted_on(self.tags, self.content_sha256) if self.number else ""
+
+    @property
     def gate(self) -> tuple[dict[str, Any], ...]:
         return gate_rules(self.tags)
 
@@ -131,9 +169,32 @@ def digest_or_nothing(text: str) -> str:
 
 
 def content_digest(folder: Path) -> str:
-    """The identity of a version: the SHA-256 digests of all that decides what it predicts and what it refuses."""
+    """The SHA-256 digest of every file of a version, each with its name. Raises ``OSError``."""
+    return hashlib.sha256(json.dumps(["version", 2, *_files(folder, folder)]).encode()).hexdigest()
+
+
+def identity_digest(folder: Path) -> str:
+    """The SHA-256 digest of all that decides what a version predicts and what it refuses, by which it is found again.
+
+    It was the content's digest, too, of versions that were made before that covered every file. Raises ``OSError``.
+    """
     files = (folder / name for name in ("model.skops", "MLmodel", "training.json", "onnx/model.onnx"))
     parts = [sha256_of_file(file) if file.exists() else "none" for file in files]
     of_others = (file for file in (folder / "formats").rglob("*") if file.is_file())
     parts += [f"{name} {sha256_of_file(folder / name)}" for name in sorted(file.relative_to(folder).as_posix() for file in of_others)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def holds(folder: Path, content_sha256: str) -> bool:
+    """Whether a folder's files are those of the digest that a version was registered with, today or before. Raises ``OSError``."""
+    return any(digest(folder) == content_sha256 for digest in (content_digest, identity_digest))
+
+
+def _files(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
+    """Name and digest of each file, in the order of their names; of what is neither file nor folder, that it is there."""
+    for entry in sorted(folder.iterdir()):
+        name = entry.relative_to(root).as_posix()
+        if entry.is_dir() and not entry.is_symlink():
+            yield from _files(entry, root)
+        else:
+            yield name, sha256_of_file(entry) if entry.is_file() else "none"

@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1 connection with what it leaves to a proxy: a time limit for every state, bounds, order, and no upgrades.
 
 :data:`STATES` is the whole of it: what a connection can wait for, and how long. None of it costs a request anything: what state
-a connection is in is worked out when :class:`Connections` looks, ten times a second, and that is also when its time counts from.
+a connection is in is worked out when :class:`Connections` looks, five times a second, and that is also when its time counts from.
 
 An ``Upgrade`` header makes the parser (llhttp, as httptools sets it) end the message after its head, so that its body would
 be read as the next request. Behind a proxy that forwards the header this is request smuggling, so such a request is refused.
@@ -55,7 +55,7 @@ PIPELINED = 100
 """Requests that may wait on one connection for those before them."""
 HANDSHAKE_S = 10.0
 """TLS: until then there is no connection yet."""
-LOOK_S = 0.1
+LOOK_S = 0.2
 ROOM_S = 0.02
 """How long a new connection above the limit has before older ones give way to it: enough for its first bytes to be read."""
 ABOVE = 2048

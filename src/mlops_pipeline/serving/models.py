@@ -20,12 +20,12 @@ from mlops_pipeline.contract.evaluation import Evaluation, evaluation_of
 from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.inference.engine import load_engine
-from mlops_pipeline.inference.formats import Engine, folder_of, formats_in
+from mlops_pipeline.inference.formats import Engine
 from mlops_pipeline.inference.proof import FILE as EXPECTED
 from mlops_pipeline.inference.proof import Expected, Unproven, prove
 from mlops_pipeline.inference.signature import ANY_LENGTH, Length, Lengths, Signature
 from mlops_pipeline.registry.download import Unfit
-from mlops_pipeline.registry.versions import Found, content_digest
+from mlops_pipeline.registry.versions import Found, holds
 from mlops_pipeline.serving.source import Source
 
 WARM_ROWS = (1, 64)
@@ -90,6 +90,8 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
     _check_digest(folder, found)
     contract = _read(folder / FILE, contract_of)
     evaluation = _read(folder / EVALUATION, evaluation_of)
+    if found.admitted_on not in ("", evaluation.test_sha256):
+        raise Unfit("gate", f"{folder / EVALUATION}: is not what the gate let pass: register the version anew with `mlops run`")
     expected = _decoded(folder / EXPECTED, Expected)
     if not expected.rows:
         raise Unfit("missing", f"{folder / 'expected.json'}: holds no row: register the version anew with `mlops run`")
@@ -220,6 +222,8 @@ class Watch:
         return True
 
     def _serve(self, name: str, reference: str, found: Found, to: _Listener, *, anew: bool = False) -> None:
+        if found.refused:
+            raise Unfit("gate", f"version {found.number} {found.refused}")
         served = self._served.get(name)
         if served is not None and served.content_sha256 == found.content_sha256:
             loaded = dataclasses.replace(served, version=found.number, gate=found.gate)
@@ -277,10 +281,10 @@ def _mlflow_version(folder: Path) -> str:
 
 def _check_digest(folder: Path, found: Found) -> None:
     try:
-        digest = content_digest(folder)
+        is_whole = holds(folder, found.content_sha256)
     except OSError as error:
         raise Unfit("unreadable", f"{folder}: cannot be read ({one_line(error)})") from error
-    if digest != found.content_sha256:
+    if not is_whole:
         raise Unfit("checksum", f"{folder}: its files do not match their digest {found.content_sha256[:16]}: restore it, or remove it")
 
 
@@ -307,15 +311,6 @@ def _engine(folder: Path, contract: Contract, threads: int) -> Engine:
         return load_engine(folder, contract, threads)
     except PipelineError as error:
         raise Unfit("unreadable", str(error)) from error
-    except ImportError as error:
-        raise Unfit(
-            "unreadable", f"{folder}: has no twin, and its own model needs the training libraries ({one_line(error)}): install them"
-        ) from error
-    except Exception as error:
-        form = next(iter(formats_in(folder)))
-        raise Unfit(
-            "unreadable", f"{folder_of(form, folder) / form.file}: cannot be loaded ({one_line(error)}): promote another version"
-        ) from error
 
 
 def _prove(folder: Path, signature: Signature, engine: Engine, expected: Expected) -> None:

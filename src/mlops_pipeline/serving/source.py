@@ -92,7 +92,7 @@ class Source:
     def folder(self, found: Found, *, anew: bool = False) -> Path:
         """A complete folder with this content on this machine, fetched if there is none. Raises :class:`Unfit`.
 
-        ``anew`` fetches it all the same, if it can be: the digest does not cover the expected outputs.
+        ``anew`` fetches it all the same, if it can be: versions made before have files that their digest does not cover.
         """
         if not found.number:
             return Path(found.location)
@@ -114,7 +114,7 @@ class Source:
                 if here is not None and not anew:
                     return here
                 try:
-                    fetch(self._origin(found), place, everything=False)
+                    fetch(self._origin(found), place)
                 except Unfit:
                     if here is None:
                         raise

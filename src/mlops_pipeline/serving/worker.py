@@ -53,7 +53,7 @@ def work(settings: Serving, config: Path, place: Place, number: int, listeners: 
 def assembled(settings: Serving, config: Path, place: Place, number: int, beats: Any) -> tuple[Application, dict[str, Loaded]]:
     """A worker's application with its models loaded, which begin to answer when the application starts.
 
-    Raises :class:`PipelineError` if there is no version to serve.
+    Raises :class:`PipelineError` if there is no version to serve, but for one that waits for approval: then it is not ready.
     """
     from importlib.metadata import version
 
@@ -120,7 +120,8 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
     def on_failed(name: str, reason: str, detail: str) -> None:
         refused_told(name, reason, detail)
         service.metrics.load_failed(name, reason)
-        log.warning("keeps its version", extra={"model": name, "reason": reason, "detail": detail})
+        kept = name in service.models or name in first
+        log.warning("keeps its version" if kept else "has no version", extra={"model": name, "reason": reason, "detail": detail})
 
     source = Source(place.registry, place.model, place.versions, place.cache, server=place.artifacts)
     options = Options(
@@ -134,10 +135,10 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
     first, failures = watch.first_load()
     for name, loaded in first.items():
         loaded_told(name, loaded)
-    if settings.default_model not in first:
+    _, reason, why = next((one for one in failures if one.name == settings.default_model), ("", "missing", "it was not found"))
+    if settings.default_model not in first and reason != "gate":
         for failure in failures:
             refused_told(*failure)
-        why = next((detail for name, _, detail in failures if name == settings.default_model), "it was not found")
         raise PipelineError(f"{config}: models.{settings.default_model} = '{settings.models[settings.default_model]}': {why}")
     for failure in failures:
         on_failed(*failure)
@@ -226,5 +227,7 @@ def _announce(settings: Serving, listeners: list[socket.socket], first: dict[str
     scheme = "https" if settings.tls else "http"
     host, port = listeners[0].getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    models = ", ".join(f"{name} (version {loaded.version or '–'}, {loaded.engine.name})" for name, loaded in first.items())
+    models = (
+        ", ".join(f"{name} (version {loaded.version or '–'}, {loaded.engine.name})" for name, loaded in first.items()) or "no model yet"
+    )
     print(f"serving {models} on {scheme}://{shown}:{port}  (page: /, API: /docs, Ctrl+C stops)", file=sys.stderr, flush=True)

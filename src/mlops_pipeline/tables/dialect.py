@@ -336,8 +336,9 @@ def _beside(text: str, delimiter: str) -> list[Dialect]:
     """The quotes, each with an escape and blanks before it or not, that may be meant beside a delimiter."""
     mark, lines, made = re.escape(delimiter), text.count("\n") + 1, []
     aligned = delimiter == " " and "  " in text
-    for quote in "\"'":
-        inner = rf"(?:[^{quote}\n\\]|\\.|{quote}{quote})*"
+    for quote, least in (('"', "*"), ("'", "+")):
+        # Two apostrophes with nothing between are a word for nothing, and quote nothing.
+        inner = rf"(?:[^{quote}\n\\]|\\.|{quote}{quote}){least}"
         inside = re.findall(rf"(?:^|{mark})( *){quote}{inner}{quote} *(?={mark}|\r|\n|$)", text, re.MULTILINE)
         quoted_names = re.match(rf"\s*{quote}[^{quote}\n]*{quote}(?:{mark} *{quote}[^{quote}\n]*{quote})+ *\r?\n", text)
         if not inside or (quote == "'" and len(inside) < 0.2 * lines and quoted_names is None):

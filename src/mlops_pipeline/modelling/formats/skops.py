@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,28 @@ def load_model(folder: Path) -> Pipeline:
     except (OSError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise PipelineError(f"{path}: is no skops model ({one_line(error)}): fetch it anew, or train again") from error
     return model
+
+
+def guard(flavour: Any) -> None:
+    """Teach MLflow's module of scikit-learn models to load skops files where it is to load no pickle (``environment.SAFE``).
+
+    MLflow lets a file itself say which types it may load, and so takes skops for no safer than pickle. Here a file's word counts
+    only for types that are trusted anyhow; any other is refused, and so is a pickle.
+    """
+    theirs = flavour._load_model_from_local_file
+
+    @wraps(theirs)
+    def load(path: str, serialization_format: str, skops_trusted_types: Sequence[str] | None = None) -> Any:
+        from mlflow.environment_variables import MLFLOW_ALLOW_PICKLE_DESERIALIZATION
+
+        if serialization_format != "skops" or MLFLOW_ALLOW_PICKLE_DESERIALIZATION.get():
+            return theirs(path, serialization_format, skops_trusted_types)
+        import skops.io
+
+        trusted = {*TRUSTED_TYPES, *plugins.trusted_types()}
+        return skops.io.load(path, trusted=sorted(trusted.intersection(skops_trusted_types or ())))
+
+    flavour._load_model_from_local_file = load
 
 
 class SkopsEngine:

@@ -28,6 +28,7 @@ from mlops_pipeline.modelling.gate import Rule, decide, decide_again
 from mlops_pipeline.modelling.report import Outcome, report, run_note
 from mlops_pipeline.modelling.trained_rows import write_trained_rows
 from mlops_pipeline.pages import in_markdown
+from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, admitted
 from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.download import keep
 from mlops_pipeline.registry.runs import Tracking
@@ -38,10 +39,10 @@ from mlops_pipeline.registry.versions import (
     JUDGED_TAG,
     LATENCY_TAG,
     MODEL_TAG,
-    PASSED_TAG,
     VERSION_TAG,
     Version,
     content_digest,
+    identity_digest,
 )
 
 if TYPE_CHECKING:
@@ -53,9 +54,10 @@ LATENCY_CALLS = 20
 def register(settings: Settings, layout: Layout, console: Console, tell: Listener = ignored) -> None:
     """Register the version whatever the gate says; move the alias only if it passed; publish ``best_model``.
 
-    Doing it again changes nothing: the version is found by its content's digest, or that of the fit that was judged before it was made
+    Doing it again changes nothing: the version is found by its identity, or that of the fit that was judged before it was made
     on all rows (``registry.refit_on_all``). The champion is judged by today's gate
-    like any other version, and stays champion if it fails: only a version that passed, or a person, takes its place.
+    like any other version, and stays champion if it fails: only a version that passed, or a person, takes its place. A model that passes
+    now and did not before becomes a version of its own, since what lets it pass is among the files that the digest covers.
     """
     tracking = Tracking(settings, layout).open()
     registry = Registry(tracking)
@@ -63,50 +65,49 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
     with tempfile.TemporaryDirectory(prefix="mlops-register-") as temporary:
         training = msgspec.structs.replace(training, card=Card(**settings.registry.card.model_dump()))
         folder = _assembled(layout, training, Path(temporary) / "model")
-        content = content_digest(folder)
+        identity = identity_digest(folder)
         latency_ms = _latency_ms(load_scorer(folder, threads=1), folder)
         size_mb = training.model_bytes / 1e6
         with registry.deciding():
             if late := registry.untold_champion():
                 tell(late)
-            again = registry.fitted_again(content, evaluation.test_sha256) if settings.registry.refit_on_all else None
-            version = again or registry.find(content)
-            if version is not None and version.is_champion:
+            again = registry.fitted_again(identity, evaluation.test_sha256) if settings.registry.refit_on_all else None
+            version = again or registry.find(identity)
+            if version is not None and version.is_champion and not version.refused:
                 then = [Rule(**rule) for rule in version.gate]
                 # The time that was measured when it was registered: a busy machine says nothing new of the sitting champion.
                 latency_ms = version.latency_ms or latency_ms
                 rules = decide_again(settings.gate, evaluation, then, latency_ms=latency_ms, size_mb=size_mb)
             else:
                 against = _against_todays_champion(tracking, settings, layout, training, evaluation)
-                evaluation, rolled_back = msgspec.structs.replace(evaluation, champion=against), version.rolled_back if version else ""
-                rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=rolled_back)
+                evaluation, taken_back = msgspec.structs.replace(evaluation, champion=against), version.taken_back if version else ""
+                rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=taken_back)
             passed = all(rule.passed for rule in rules)
-            served, judged_content = training, content
+            served, judged_identity = training, identity
             if again is not None or (settings.registry.refit_on_all and passed):
                 place = registry.fetch(again) if again is not None else Path(temporary) / "again"
                 folder, served, evaluation = _on_all_rows(settings, layout, training, evaluation, place, console)
-                content = content_digest(folder)
-                version = again or registry.find(content)
-            write_text(folder / "MODEL_CARD.md", model_card(settings, layout, served, evaluation, rules, content))
-            made = _Made(folder, content, served, training, judged_content)
+                identity = identity_digest(folder)
+                version = again or registry.find(identity)
+            if version is not None and again is None and passed and version.refused:
+                version = None
+            made = _Made(folder, identity, served, training, judged_identity)
             version = _registered(registry, tracking, version, made, evaluation, rules, passed, latency_ms)
             which: dict[str, Any] = {
                 "pipeline": settings.name,
                 "model": registry.name,
                 "version": version.number,
-                "content_sha256": content,
+                "content_sha256": version.content_sha256,
                 "run_id": version.run_id,
             }
             tell(GateDecided(**which, passed=passed, rules=tuple(Judged(rule.name, rule.passed, rule.text) for rule in rules)))
             if passed or version.is_champion:
-                place = layout.versions / content[:16]
-                keep(folder, place)
-                write_text(place / "MODEL_CARD.md", (folder / "MODEL_CARD.md").read_text(encoding="utf-8"))
+                registry.fetch(version)
                 former = None if version.is_champion else registry.champion()
                 registry.make_champion(version.number)
                 if not version.is_champion:
                     tell(ChampionChanged(**which, former=former.number if former else None, how="passed the gate"))
-            registry.publish()
+            registry.publish(tell)
     outcome = Outcome(registry.name, version.number, passed, version.is_champion, rules)
     write_text(layout.report, report(settings, training, evaluation, layout.evaluation, outcome))
     _describe(tracking, registry, version.run_id, training, evaluation, outcome)
@@ -114,9 +115,9 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
         layout.registration,
         {
             "model": registry.name,
-            "content_sha256": content,
+            "content_sha256": version.content_sha256,
             "model_sha256": served.model_sha256,
-            "judged_sha256": judged_content,
+            "judged_sha256": judged_identity,
             "passed": passed,
             "rules": [rule.as_json() for rule in rules],
         },
@@ -191,19 +192,19 @@ def _against_todays_champion(
 
 @dataclass(frozen=True)
 class _Made:
-    """What is registered: a folder and its content's digest, its contract, and that of the judged fit, which is another after a refit."""
+    """What is registered: a folder, its contract, and that of the judged fit, which is another after a refit; the identity of each."""
 
     folder: Path
-    content: str
+    identity: str
     served: Contract
     judged: Contract
-    judged_content: str
+    judged_identity: str
 
     @property
     def tags(self) -> dict[str, str]:
         tags = {MODEL_TAG: self.served.model_sha256}
         if self.served.judged_sha256:
-            tags |= {JUDGED_TAG: self.judged_content, JUDGED_MODEL_TAG: self.served.judged_sha256}
+            tags |= {JUDGED_TAG: self.judged_identity, JUDGED_MODEL_TAG: self.served.judged_sha256}
         return tags
 
 
@@ -237,7 +238,16 @@ def _registered(
         tracking.layout.evaluation,
         sha256_of_file(tracking.layout.evaluation / EVALUATION),
     )
-    return registry.add(made.folder, made.content, run_id, tags)
+    # What let it pass, or did not, is among the files that the digest covers.
+    write_json(made.folder / EVALUATION, evaluation.as_json())
+    card = model_card(tracking.settings, tracking.layout, made.served, evaluation, rules, made.identity)
+    write_text(made.folder / "MODEL_CARD.md", card)
+    content = content_digest(made.folder)
+    let_pass = admitted(content, evaluation.test_sha256) if passed else {}
+    added = registry.add(made.folder, content, run_id, {**tags, IDENTITY_TAG: made.identity, **let_pass})
+    if passed:
+        keep(made.folder, tracking.layout.versions / content[:16])
+    return added
 
 
 def _describe(tracking: Tracking, registry: Registry, run_id: str, training: Contract, evaluation: Evaluation, outcome: Outcome) -> None:

@@ -54,8 +54,8 @@ class Predict:
         """Checked rows of a JSON body; raises :class:`Refused`."""
         try:
             given = self._strict.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return self._looked_at_again(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return self._looked_at_again(body, complete="missing required field" not in str(error))
         self._check_ids(given.ids, len(given.records))
         values = values_of(given.records)
         if self._nothing is not None and self._nothing in values:
@@ -63,8 +63,8 @@ class Predict:
         check_keys(body, 1 + (given.ids is not None) + len(values) * self._width)
         return self._signature.rows(values, given.ids, usual=True)
 
-    def _looked_at_again(self, body: bytes) -> Rows:
-        read = self._read_leniently(null_for_nan(body))
+    def _looked_at_again(self, body: bytes, *, complete: bool) -> Rows:
+        read = self._read_leniently(null_for_nan(body), complete=complete)
         if read is None:
             return self._looked_at_closely(body)
         given, way = read
@@ -75,9 +75,11 @@ class Predict:
         check_keys(body, 1 + (given.ids is not None) + count_of_keys(values, complete=way.complete))
         return self._signature.rows(values, given.ids, usual=way.usual)
 
-    def _read_leniently(self, body: bytes) -> tuple[Any, Lenient] | None:
-        """The body as the first decoder reads it that can, and what that one was made for."""
+    def _read_leniently(self, body: bytes, *, complete: bool) -> tuple[Any, Lenient] | None:
+        """The body as the first decoder reads it that can, and what that one was made for; no record is complete unless it may be."""
         for decoder, way in self._lenient:
+            if way.complete and not complete:
+                continue
             try:
                 return decoder.decode(body), way
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -1,0 +1,99 @@
+"""No way around the gate: an alias that somebody sets by hand moves nothing until a named person approves the version."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.events import VersionDecided, read_events
+from mlops_pipeline.registry.versions import content_digest
+from tests.conftest import Project, wait_for
+from tests.integration_tests.clients import get
+from tests.integration_tests.conftest import mlflow_client, serving
+from tests.integration_tests.faults import promote, served_version
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def two(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with a champion, and a second version that its gate did not let pass."""
+    folder = tmp_path_factory.mktemp("approved") / "project"
+    shutil.copytree(registered.folder, folder, symlinks=True)
+    project = Project(folder, folder / registered.config.name)
+    project.change(train={"params": {"n_estimators": 25}}, gate={"beat_baseline_by": 0.5})
+    project.run()
+    return project
+
+
+def models(project: Project, *words: str, check: bool = True) -> Any:
+    return project.mlops("models", *words, "--config", str(project.config), check=check)
+
+
+def predicted(project: Project, *words: str) -> Any:
+    given = ("predict", "--input", "table.csv", "--output", "out.csv", "--config", str(project.config))
+    return project.mlops(*given, *words, check=False)
+
+
+def test_a_version_is_taken_on_a_persons_word_alone_and_every_word_stays(two: Project, tmp_path: Path) -> None:
+    best = two.folder / "models/registry/best_model"
+    first = content_digest(best)
+    with serving(two, tmp_path) as server:
+        promote(two, "2")
+        wait_for(lambda: "models approve 2 --reason" in server.log.read_text(), 30, "the line that says how to approve")
+        assert served_version(server.url) == "1"
+        assert b'mlops_model_load_failures_total{model="champion",reason="gate"} 1.0' in get(f"{server.url}/metrics")[1]
+        with serving(two, tmp_path / "fresh", until="/live") as fresh:
+            assert get(f"{fresh.url}/ready")[0] == 503
+            assert get(f"{fresh.url}/predict")[0] in (405, 503)
+            two.run()
+            assert content_digest(best) == first, "nor is it published"
+            said = predicted(two)
+            assert said.returncode == 0
+            assert "version 1 predicts; version 2, which MLflow calls champion, did not pass its gate" in " ".join(said.stdout.split())
+            assert models(two, "approve", "2", "--reason", " ", check=False).returncode == 2
+            told = json.loads(models(two, "approve", "2", "--reason", "seen by eye", "--by", "anna", "--json").stdout)
+            assert (told["decision"], told["by"], told["reason"], told["champion"]) == ("approved", "anna", "seen by eye", True)
+            for url in (server.url, fresh.url):
+                wait_for(lambda url=url: get(f"{url}/ready")[0] == 200 and served_version(url) == "2", 30, "version 2")  # type: ignore[misc]
+    assert content_digest(best) != first
+    assert "is champion: promote another first" in models(two, "reject", "2", "--reason", "too slow", check=False).stderr
+    models(two, "promote", "1")
+    models(two, "reject", "2", "--reason", "too slow", "--by", "berta")
+    assert models(two, "promote", "2", check=False).returncode == 2
+    models(two, "promote", "2", "--override", "the old one drifts")
+    shown = models(two, "show", "2").stdout
+    for words in ("approved by anna", "seen by eye", "rejected by berta", "too slow", "the old one drifts"):
+        assert words in shown
+    events = [one for one in read_events(two.folder / "data/events.jsonl") if isinstance(one, VersionDecided)]
+    assert [(one.decision, one.reason) for one in events] == [
+        ("approved", "seen by eye"),
+        ("rejected", "too slow"),
+        ("approved", "the old one drifts"),
+    ]
+    tags = mlflow_client(two).get_model_version("small", "2").tags
+    assert [json.loads(tags[key])["reason"] for key in sorted(tags) if key.startswith("mlops.decision.")] == [one.reason for one in events]
+
+
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "MODEL_CARD.md"])
+def test_predict_takes_no_file_that_is_not_the_registered_one(two: Project, name: str) -> None:
+    file = two.folder / "models/registry/best_model" / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + b" ")
+    done = predicted(two)
+    file.write_bytes(whole)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "its files are those of no version of small: `mlops run` brings the champion's back" in done.stderr
+
+
+def test_a_folder_of_ones_own_is_proved_by_what_it_is_expected_to_say(two: Project, tmp_path: Path) -> None:
+    shutil.copytree(two.folder / "models/registry/best_model", tmp_path / "mine")
+    assert predicted(two, "--model", str(tmp_path / "mine")).returncode == 0
+    (tmp_path / "mine/onnx/model.onnx").write_bytes(b"no model")
+    done = predicted(two, "--model", str(tmp_path / "mine"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
