@@ -89,7 +89,9 @@ def test_bad_input_gets_a_clear_answer(served: Server, path: str, body: object, 
 def test_a_body_without_a_length_is_refused_when_it_grows_too_large(served: Server) -> None:
     host, port = served.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
         try:
             for _ in range(200):
@@ -241,7 +243,9 @@ def test_a_body_that_does_not_come_is_given_up(registered: Project, tmp_path: Pa
     with serving(registered, tmp_path / "serve", limits={"body_timeout_s": 0.5}) as server:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=30) as connection:
-            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+            connection.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+            )
             assert connection.recv(1000).startswith(b"HTTP/1.1 408")
         assert server.is_ready()
 
