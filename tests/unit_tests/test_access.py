@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_pipeline.config.keys import SCOPES, Key, entry_of, keys_in
@@ -47,6 +47,7 @@ def request(key: str = "", arrived: float = 0.0) -> Request:
     return Request("id", "predict", "champion", "/predict", 0.0, arrived, credentials=(key.encode(),) if key else ())
 
 
+@settings(max_examples=25)
 @given(st.dictionaries(NAMES, KEYS, max_size=4))
 def test_what_is_written_into_a_file_of_keys_is_read_back(keys: dict[str, Key]) -> None:
     assert keys_in("# ours\n" + "".join(entry_of(name, key) for name, key in keys.items()), "keys") == keys
