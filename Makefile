@@ -75,12 +75,14 @@ images: ## build the training and the serving image (BASE_IMAGE names another ba
 system: ## install the system programs that some tests need (Debian, root)
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends openssl strace wrk $$(command -v chromium >/dev/null || echo chromium) \
+		$$(command -v prometheus-alertmanager >/dev/null || echo prometheus-alertmanager) \
 		$$(command -v npx >/dev/null || echo npm) $$(command -v java >/dev/null || echo default-jre-headless)
 
 bench: setup-dev ## measure what the README states, beside a peer or a floor
 	python benchmarks/pipeline.py
 	python benchmarks/predict.py
 	python benchmarks/monitoring.py
+	python benchmarks/drift.py
 
 compose: setup-dev ## bring up the whole platform in containers and train once (docker/README.md)
 	VERSION=$(VERSION) docker/compose

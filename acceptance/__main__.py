@@ -25,8 +25,8 @@ import time
 from pathlib import Path
 
 from acceptance import commands, interfaces, tree
-from acceptance.desk import Desk, base_python, environment, package_access
-from acceptance.rows import Result, Row, Unmet, as_markdown, as_text, chosen, closing_line, missing_need
+from acceptance.promises import Result, Row, Unmet, as_markdown, as_text, chosen, closing_line, missing_need
+from acceptance.session import Session, base_python, environment, package_access
 
 
 def main() -> int:
@@ -49,8 +49,8 @@ def main() -> int:
     try:
         head = cloned(asked.repository, folder, again=asked.again is not None)
         print(head, flush=True)
-        desk = desk_in(folder)
-        results = typed(rows, desk)
+        session = session_in(folder)
+        results = typed(rows, session)
     finally:
         if asked.keep or asked.again:
             print(f"kept: {folder} (go on there with --again {folder})")
@@ -59,7 +59,7 @@ def main() -> int:
     closing = closing_line(results, time.monotonic() - began)
     print(f"\n{as_text(results, shutil.get_terminal_size((150, 50)).columns)}\n\n{closing}")
     if asked.output:
-        asked.output.write_text(as_markdown(results, desk.public(head), closing), encoding="utf-8")
+        asked.output.write_text(as_markdown(results, session.public(head), closing), encoding="utf-8")
     return 0 if all(result.passed for result in results) else 1
 
 
@@ -105,22 +105,22 @@ def cloned(repository: Path, folder: Path, *, again: bool) -> str:
     return f"a fresh clone of {git(place, 'log', '-1', '--format=%h %s')}{left_out}"
 
 
-def desk_in(folder: Path) -> Desk:
-    """A desk with a home of its own, so that nothing is written into the user's."""
+def session_in(folder: Path) -> Session:
+    """A session with a home of its own, so that nothing is written into the user's."""
     home, scratch = folder / "home", folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     for place in (home, scratch):
         place.mkdir(exist_ok=True)
-    return Desk(folder / "clone", scratch, environment(os.environ, home, base_python()), package_access(os.environ))
+    return Session(folder / "clone", scratch, environment(os.environ, home, base_python()), package_access(os.environ))
 
 
-def typed(rows: list[Row], desk: Desk) -> list[Result]:
+def typed(rows: list[Row], session: Session) -> list[Result]:
     """Every row's result, told as soon as it is known."""
     results: list[Result] = []
     failed: set[str] = set()
     for row in rows:
         need = missing_need(row, failed)
-        result = Result(row, False, f"not typed: «{need}» failed", 0.0) if need else one(row, desk)
+        result = Result(row, False, f"not typed: «{need}» failed", 0.0) if need else one(row, session)
         results.append(result)
         print(result.line(), flush=True)
         if not result.passed:
@@ -129,18 +129,18 @@ def typed(rows: list[Row], desk: Desk) -> list[Result]:
     return results
 
 
-def one(row: Row, desk: Desk) -> Result:
+def one(row: Row, session: Session) -> Result:
     """Type a row's lines and look at what they did."""
-    desk.begin(row.within, installs=row.installs)
+    session.begin(row.within, installs=row.installs)
     began = time.monotonic()
     try:
-        seen, passed = row.check(desk, *row.types), True
+        seen, passed = row.check(session, *row.types), True
     except Unmet as unmet:
         seen, passed = str(unmet), False
     except Exception as error:  # noqa: BLE001  # whatever an answer lacks, the row fails and the others go on
         seen, passed = f"what it answered is not what was expected: {type(error).__name__}: {error}", False
-    seconds, detail = time.monotonic() - began, "" if passed else desk.public(desk.detail())
-    return Result(row, passed, type(seen)(desk.public(seen)), seconds, detail)
+    seconds, detail = time.monotonic() - began, "" if passed else session.public(session.detail())
+    return Result(row, passed, type(seen)(session.public(seen)), seconds, detail)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import secrets
 import shutil
 from typing import Any
 
-from acceptance.desk import Answer, Desk, answers, ask
-from acceptance.rows import InPart, expect
+from acceptance.promises import InPart, expect
+from acceptance.session import Answer, Session, answers, ask
 
 API = """\
 import sys, threading
@@ -22,7 +22,7 @@ with kubernetes_api("default") as api:
 KINDS = {"Deployment", "Service", "ConfigMap", "ServiceAccount", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy"}
 
 
-def kubectl_apply(at: Desk, server: str, schema: str, apply: str, again: str, build: str, run: str) -> str:
+def kubectl_apply(at: Session, server: str, schema: str, apply: str, again: str, build: str, run: str) -> str:
     folder = at.scratch / "cluster"
     folder.mkdir(exist_ok=True)
     (folder / "api.py").write_text(API, encoding="utf-8")
@@ -55,7 +55,7 @@ def kubectl_apply(at: Desk, server: str, schema: str, apply: str, again: str, bu
     return f"{seen}; {pod_in_a_container(at, objects, container, build, run)}"
 
 
-def no_engine(at: Desk) -> str:
+def no_engine(at: Session) -> str:
     """Why no container can be run here; empty if one can."""
     if not shutil.which("docker", path=at.environ["PATH"]):
         return "there is no `docker` client, by which podman is reached too"
@@ -64,7 +64,7 @@ def no_engine(at: Desk) -> str:
     return ""
 
 
-def pod_in_a_container(at: Desk, objects: list[Any], container: dict[str, Any], build: str, run: str) -> str:
+def pod_in_a_container(at: Session, objects: list[Any], container: dict[str, Any], build: str, run: str) -> str:
     """Run the Deployment's container as the Deployment states, with its ConfigMap and Secret, and ask it for a prediction."""
     pod = next(one for one in objects if one["kind"] == "Deployment")["spec"]["template"]["spec"]
     name = f"acceptance-{secrets.token_hex(4)}"

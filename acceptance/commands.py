@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from acceptance.cluster import kubectl_apply
-from acceptance.desk import Desk, ask
-from acceptance.rows import Row, expect
+from acceptance.promises import Row, expect
+from acceptance.session import Session, ask
 from acceptance.setting_up import STAGES, other_versions, readme_run, set_up, tests_parts
 
 SECTION = "Commands"
@@ -24,7 +24,7 @@ CONFIG = "configs/training_config.yaml"
 # ---------------------------------------------------------------------------------------------------------------- DVC
 
 
-def dvc_is_there(at: Desk, files: str, remotes: str, init: str) -> str:
+def dvc_is_there(at: Session, files: str, remotes: str, init: str) -> str:
     committed = at.type(files).out.split()
     expect(".dvc/config" in committed, f"Git keeps no .dvc/config, but {committed}")
     expect("dvc.yaml" in committed and "dvc.lock" in committed, f"Git keeps no dvc.yaml or dvc.lock, but {committed}")
@@ -37,7 +37,7 @@ def dvc_is_there(at: Desk, files: str, remotes: str, init: str) -> str:
     )
 
 
-def repro(at: Desk, once: str, again: str) -> str:
+def repro(at: Session, once: str, again: str) -> str:
     first = at.type(once)
     ran = re.findall(r"Running stage '(\w+)'", first.said)
     expect(ran == STAGES, f"`dvc repro` ran {ran}")
@@ -48,7 +48,7 @@ def repro(at: Desk, once: str, again: str) -> str:
     return f"six stages in {first.seconds:.1f} s, roc_auc {figures['roc_auc']:.4f}; the second run did nothing in {second.seconds:.1f} s"
 
 
-def dvc_storage(at: Desk, push: str, lose: str, pull: str, forget: str, again: str, remember: str) -> str:
+def dvc_storage(at: Session, push: str, lose: str, pull: str, forget: str, again: str, remember: str) -> str:
     model = at.folder / "models/artifacts/model/model.skops"
     before = hashlib.sha256(model.read_bytes()).hexdigest()
     at.type(push)
@@ -88,7 +88,7 @@ def runs_of(url: str, experiment: str) -> dict[str, Any]:
     return {run["info"]["run_id"]: run for run in runs}
 
 
-def tracking_server(at: Desk, server: str, change: str, train: str, *back: str) -> str:
+def tracking_server(at: Session, server: str, change: str, train: str, *back: str) -> str:
     url = f"http://127.0.0.1:{at.port()}"
     with at.serving(server, f"{url}/health"):
         before = runs_of(url, "flights")
@@ -110,7 +110,7 @@ def tracking_server(at: Desk, server: str, change: str, train: str, *back: str) 
     )
 
 
-def on_postgresql(at: Desk, database: str, server: str, train: str) -> str:
+def on_postgresql(at: Session, database: str, server: str, train: str) -> str:
     url, log = f"http://127.0.0.1:{at.port()}", at.scratch / "postgresql/uri"
     with at.serving(database, log.is_file):
         at.settings["DATABASE"] = log.read_text().strip()
@@ -121,7 +121,7 @@ def on_postgresql(at: Desk, database: str, server: str, train: str) -> str:
     return "real PostgreSQL from a wheel: /health 200, the training's run is in it, FINISHED"
 
 
-def models_serve(at: Desk, theirs: str, ours: str, request: str) -> str:
+def models_serve(at: Session, theirs: str, ours: str, request: str) -> str:
     one, two = f"http://127.0.0.1:{at.port()}", f"http://127.0.0.1:{at.port('OTHER_PORT')}"
     said: dict[str, list[list[float]]] = {}
     for line, url, ready in ((theirs, one, "/ping"), (ours, two, "/ready")):
@@ -142,7 +142,7 @@ def flow_runs(api: str) -> list[Any]:
     return list(ask(f"{api}/flow_runs/filter", {}).json())
 
 
-def completed_tasks(at: Desk, api: str, run: str) -> int:
+def completed_tasks(at: Session, api: str, run: str) -> int:
     """How many task runs of a flow run are completed, once the server knows the end of six."""
     found: list[Any] = []
 
@@ -156,7 +156,7 @@ def completed_tasks(at: Desk, api: str, run: str) -> int:
 
 
 @contextmanager
-def without_a_model(at: Desk) -> Iterator[None]:
+def without_a_model(at: Session) -> Iterator[None]:
     """Take the trained model away while the block runs, which has to bring it back; if it fails, rows after it find it as it was."""
     place, aside = at.folder / "models/artifacts/model", at.scratch / "model-aside"
     shutil.rmtree(aside, ignore_errors=True)
@@ -170,7 +170,7 @@ def without_a_model(at: Desk) -> Iterator[None]:
         raise
 
 
-def embedded(at: Desk, flow: str) -> str:
+def embedded(at: Session, flow: str) -> str:
     at.settings["PREFECT_HOME"] = str(at.scratch / "prefect-embedded")
     with without_a_model(at):
         said = at.type(flow).said
@@ -181,13 +181,13 @@ def embedded(at: Desk, flow: str) -> str:
     return f"with none set: a temporary server of its own, {done} tasks Completed, the missing model is back"
 
 
-def prefect_server(at: Desk, name: str) -> str:
+def prefect_server(at: Session, name: str) -> str:
     """Point lines at a Prefect home of their own; the address of the API to come."""
     at.settings["PREFECT_HOME"] = str(at.scratch / name)
     return f"http://127.0.0.1:{at.port()}/api"
 
 
-def config_set(at: Desk, server: str, setting: str, flow: str) -> str:
+def config_set(at: Session, server: str, setting: str, flow: str) -> str:
     api = prefect_server(at, "prefect-set")
     with at.serving(server, f"{api}/health"):
         at.type(setting)
@@ -202,7 +202,7 @@ def config_set(at: Desk, server: str, setting: str, flow: str) -> str:
     return f"the server's API: one flow run COMPLETED, {done} task runs COMPLETED; the missing model is back"
 
 
-def deployment_run(at: Desk, server: str, setting: str, pool: str, deploy: str, worker: str, run: str) -> str:
+def deployment_run(at: Session, server: str, setting: str, pool: str, deploy: str, worker: str, run: str) -> str:
     api = prefect_server(at, "prefect-deployed")
     with at.serving(server, f"{api}/health"):
         at.type(setting)
@@ -242,7 +242,7 @@ def deployment_run(at: Desk, server: str, setting: str, pool: str, deploy: str, 
 # -------------------------------------------------------------------------------------------------------- front doors
 
 
-def mlflow_runs(at: Desk) -> dict[str, Any]:
+def mlflow_runs(at: Session) -> dict[str, Any]:
     """The runs in the project's own store, through MLflow's public interface."""
     code = (
         "import json, mlflow; mlflow.set_tracking_uri('sqlite:///mlflow/mlflow.db');"
@@ -252,7 +252,7 @@ def mlflow_runs(at: Desk) -> dict[str, Any]:
     return dict(at.python(code))
 
 
-def train(at: Desk, change: str, door: str, *back: str) -> str:
+def train(at: Session, change: str, door: str, *back: str) -> str:
     before = mlflow_runs(at)
     with at.undone_by(*back):
         at.type(change)
@@ -269,7 +269,7 @@ def train(at: Desk, change: str, door: str, *back: str) -> str:
     )
 
 
-def one_line(at: Desk, line: str, *words: str) -> str:
+def one_line(at: Session, line: str, *words: str) -> str:
     """What a refused line says: one line, exit code 2, no traceback, and the words in it."""
     refused = at.type(line, code=2)
     told = [text for text in refused.err.splitlines() if text.strip()]
@@ -278,7 +278,7 @@ def one_line(at: Desk, line: str, *words: str) -> str:
     return told[0]
 
 
-def evaluate(at: Desk, line: str, bad: str) -> str:
+def evaluate(at: Session, line: str, bad: str) -> str:
     page = at.folder / "models/artifacts/evaluation/report.html"
     metrics = at.folder / "models/artifacts/metrics.json"
     for file in (page, metrics):
@@ -308,7 +308,7 @@ def auc(labels: list[bool], scores: list[float]) -> float:
     return (total - positives * (positives + 1) / 2) / (positives * (len(labels) - positives))
 
 
-def predict(at: Desk, line: str, narrow: str, broken: str) -> str:
+def predict(at: Session, line: str, narrow: str, broken: str) -> str:
     at.type(line)
     with (at.scratch / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -350,7 +350,7 @@ def promised(suite: str) -> str:
     return f"{tests}, with coverage"
 
 
-def pytest(at: Desk, line: str) -> str:
+def pytest(at: Session, line: str) -> str:
     done = at.type(line, code=None)
     counts, coverage = summary(done.out)
     seen = ", ".join(f"{n} {name}" for name, n in counts.items()) or "no test ran"

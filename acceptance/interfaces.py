@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from acceptance.commands import summary
-from acceptance.desk import Desk
-from acceptance.rows import Row, expect
+from acceptance.promises import Row, expect
+from acceptance.session import Session
 
 SECTION = "Interfaces"
 FIVE_ROWS = "feature_1,feature_2,target\n1.0,10,0\n2.5,20,1\n3.0,30,0\n4.5,40,1\n5.0,50,0\n"
@@ -53,7 +53,7 @@ report.save_json(f"{there}/report.json")
 """
 
 
-def with_a_table(at: Desk, line: str, look: str) -> str:
+def with_a_table(at: Session, line: str, look: str) -> str:
     at.settings["PREFECT_HOME"] = str(at.scratch / "prefect-interfaces")
     (at.scratch / "five.csv").write_text(FIVE_ROWS, encoding="utf-8")
     done = at.type(line)
@@ -67,7 +67,7 @@ def with_a_table(at: Desk, line: str, look: str) -> str:
     return f"returned saved/model, which holds an MLmodel; {counts} in MLflow; it warns of five rows"
 
 
-def with_nothing(at: Desk, line: str, load: str) -> str:
+def with_nothing(at: Session, line: str, load: str) -> str:
     at.settings["PREFECT_HOME"] = str(at.scratch / "prefect-interfaces")
     path = at.type(line).out.splitlines()[-1]
     expect(path == str(at.folder / "models/registry/best_model"), f"it returned {path}")
@@ -76,7 +76,7 @@ def with_nothing(at: Desk, line: str, load: str) -> str:
     return "returned models/registry/best_model; mlflow.pyfunc loads it and it predicts 3 rows in 2 classes"
 
 
-def tasks(at: Desk, init: str, line: str) -> str:
+def tasks(at: Session, init: str, line: str) -> str:
     at.settings["PREFECT_HOME"] = str(at.scratch / "prefect-interfaces")
     numbers = random.Random(0)  # noqa: S311  # a table for a test
     lines = ["size,weight,target"]
@@ -112,7 +112,7 @@ class Side:
     accuracy: float
 
 
-def two_tables(at: Desk) -> dict[str, Side]:
+def two_tables(at: Session) -> dict[str, Side]:
     """Write reference.csv and current.csv; what a report of them has to say, computed here."""
     numbers = random.Random(1)  # noqa: S311  # a table for a test
     sides = {}
@@ -146,7 +146,7 @@ def as_computed(summary: Any, sides: dict[str, Side]) -> str:
     )
 
 
-def report(at: Desk, line: str) -> str:
+def report(at: Session, line: str) -> str:
     sides = two_tables(at)
     (at.scratch / "report.py").write_text(REPORT, encoding="utf-8")
     at.type(line)
@@ -168,14 +168,14 @@ def report_of(folder: Path) -> tuple[int, Any]:
     return len(text), json.loads(content.read_text(encoding="utf-8"))["summary"]
 
 
-def front_door_of_monitoring(at: Desk, line: str) -> str:
+def front_door_of_monitoring(at: Session, line: str) -> str:
     sides = two_tables(at)
     at.type(line)
     length, found = report_of(at.scratch / "monitoring")
     return f"HTML of {length / 1e6:.1f} MB and JSON; {as_computed(found, sides)}; drifted: {', '.join(found['drifted_columns'])}"
 
 
-def a_month(at: Desk, line: str, look: str) -> str:
+def a_month(at: Session, line: str, look: str) -> str:
     folder = at.folder / "data/monitoring"
     shutil.rmtree(folder, ignore_errors=True)
     at.type(line)
@@ -191,7 +191,7 @@ def a_month(at: Desk, line: str, look: str) -> str:
     )
 
 
-def one_test(at: Desk, line: str) -> str:
+def one_test(at: Session, line: str) -> str:
     counts, _ = summary(at.type(line).out)
     expect(counts == {"passed": 1}, f"it is not one test that passed: {counts}")
     return "1 passed"

@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from acceptance.desk import Desk
-from acceptance.rows import InPart, Unmet, expect
+from acceptance.promises import InPart, Unmet, expect
+from acceptance.session import Session
 
 STAGES = ["ingest", "validate", "split", "train", "evaluate", "register"]
 MINORS = (11, 12, 13)
@@ -40,7 +40,7 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def set_up(at: Desk, venv: str, install: str, install_itself: str) -> str:
+def set_up(at: Session, venv: str, install: str, install_itself: str) -> str:
     at.type(venv)
     pip = at.type("pip --version").out.split()[1]
     at.type(install)
@@ -53,7 +53,7 @@ def set_up(at: Desk, venv: str, install: str, install_itself: str) -> str:
     return f"{found} packages, each of the locked version, by hash; no index lines; `pip check` finds nothing (pip {pip}, Python {version})"
 
 
-def installed_from(at: Desk, pins: dict[str, set[str]], python: str = "python") -> int:
+def installed_from(at: Session, pins: dict[str, set[str]], python: str = "python") -> int:
     """How many packages are installed, all of them as locked, but for pip's own and the project."""
     listed = json.loads(at.type(f"{python} -m pip list --format json --disable-pip-version-check").out)
     found = {normalised(package["name"]): package["version"] for package in listed}
@@ -82,7 +82,7 @@ def other_pythons(environ: dict[str, str], own: int) -> dict[int, str]:
 
 
 def other_versions(full: bool) -> Any:
-    def resolved(at: Desk, *lines: str) -> str:
+    def resolved(at: Session, *lines: str) -> str:
         own = int(at.type("python -c 'import sys; print(sys.version_info[1])'").out)
         seen = []
         if full:
@@ -114,7 +114,7 @@ def other_versions(full: bool) -> Any:
     return resolved
 
 
-def readme_run(at: Desk, clone: str, run: str, again: str, status: str) -> str:
+def readme_run(at: Session, clone: str, run: str, again: str, status: str) -> str:
     at.type(clone)
     folder = at.scratch / "readme"
     first = at.type(run, folder=folder)
@@ -138,7 +138,7 @@ def readme_run(at: Desk, clone: str, run: str, again: str, status: str) -> str:
     )
 
 
-def tests_parts(at: Desk, install: str) -> str:
+def tests_parts(at: Session, install: str) -> str:
     at.type(install)
     count = installed_from(at, locked((at.folder / "requirements-dev.txt").read_text()))
     return f"{count} packages as locked, by hash"

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from acceptance.commands import one_line
-from acceptance.desk import Desk, ask
-from acceptance.rows import Row, expect
+from acceptance.promises import Row, expect
+from acceptance.session import Session, ask
 from acceptance.setting_up import LOCKED_ON, STAGES, locked, normalised
 
 SECTION = "Tree"
@@ -17,17 +17,17 @@ BASE = ("pip install -r requirements.txt",)
 RUN = ("dvc repro",)
 
 
-def dvc_yaml(at: Desk, line: str) -> str:
+def dvc_yaml(at: Session, line: str) -> str:
     names = [entry.split()[0] for entry in at.type(line).out.splitlines()]
     expect(names == STAGES, f"its stages are {names}")
     return " ► ".join(names)
 
 
-def project_of(at: Desk) -> dict[str, Any]:
+def project_of(at: Session) -> dict[str, Any]:
     return dict(tomllib.loads((at.folder / "pyproject.toml").read_text(encoding="utf-8"))["project"])
 
 
-def metadata(at: Desk, line: str) -> str:
+def metadata(at: Session, line: str) -> str:
     at.type(line)
     content, project = at.read_json("metadata.json"), project_of(at)
     expect(content.get("name") == project["name"], f"it names {content.get('name')}")
@@ -45,7 +45,7 @@ def metadata(at: Desk, line: str) -> str:
     return f"{content['name']} {content['version']}, {counts}, {len(tested)} packages with the locks' versions"
 
 
-def mlflow_folder(at: Desk, line: str, server: str, defined: str) -> str:
+def mlflow_folder(at: Session, line: str, server: str, defined: str) -> str:
     files = at.type(line).out.split()
     port = at.port("MLFLOW_PORT")  # what the shell has set stays, whatever the file says
     with at.serving(server, f"http://127.0.0.1:{port}/health"):
@@ -59,7 +59,7 @@ def mlflow_folder(at: Desk, line: str, server: str, defined: str) -> str:
     return f"{', '.join(files)}; the server of server.env answers, and shows the experiment as experiments.yaml describes it"
 
 
-def prefect_folder(at: Desk, flows: str, deployments: str, infrastructure: str) -> str:
+def prefect_folder(at: Session, flows: str, deployments: str, infrastructure: str) -> str:
     seen = []
     for line, needed in (
         (flows, "prefect/flows/training_pipeline.py"),
@@ -70,20 +70,21 @@ def prefect_folder(at: Desk, flows: str, deployments: str, infrastructure: str) 
         expect(any(file.startswith(needed) for file in files), f"{needed} is not in Git")
         seen += files
     (project,) = at.read_yaml("prefect/deployments/prefect.yaml")
-    (deployment,) = project["deployments"]
-    file, _, flow = deployment["entrypoint"].partition(":")
-    expect(f"def {flow}(" in (at.folder / file).read_text(encoding="utf-8"), f"the entrypoint {deployment['entrypoint']} is not there")
-    return f"{', '.join(seen)}; {deployment['name']} starts {deployment['entrypoint']}"
+    for deployment in project["deployments"]:
+        file, _, flow = deployment["entrypoint"].partition(":")
+        expect(f"def {flow}(" in (at.folder / file).read_text(encoding="utf-8"), f"the entrypoint {deployment['entrypoint']} is not there")
+    starts = [f"{deployment['name']} starts {deployment['entrypoint']}" for deployment in project["deployments"]]
+    return f"{', '.join(seen)}; {', '.join(starts)}"
 
 
-def not_shadowed(at: Desk, inits: str, line: str) -> str:
+def not_shadowed(at: Session, inits: str, line: str) -> str:
     expect(not at.type(inits).out.strip(), "there is an __init__.py in mlflow/ or prefect/")
     files = at.type(line).out.split()
     expect(len(files) == 2 and all("site-packages" in file for file in files), f"the names lead to {files}")
     return "no __init__.py; both names lead to site-packages"
 
 
-def front_doors(at: Desk, *lines: str) -> str:
+def front_doors(at: Session, *lines: str) -> str:
     # A library of each front door's name, and a note at the end of the process of which of the two an import would find.
     library = at.scratch / "library"
     library.mkdir(exist_ok=True)
@@ -101,7 +102,7 @@ def front_doors(at: Desk, *lines: str) -> str:
     return "each answers --help, and while it runs `import evaluate`, `train`, `predict` and `monitoring` find the libraries, not src/"
 
 
-def package(at: Desk, line: str) -> str:
+def package(at: Session, line: str) -> str:
     place = at.type(line).out.strip()
     expect(place == str(at.folder / "src/mlops_pipeline/__init__.py"), f"the package lies at {place}")
     return f"{len(at.tracked('src/mlops_pipeline'))} files; the name leads to src/mlops_pipeline"
@@ -110,7 +111,7 @@ def package(at: Desk, line: str) -> str:
 def folder_of(needed: dict[str, str]) -> Callable[..., str]:
     """A check that Git keeps folders, and that after a run there is in each what it is for."""
 
-    def check(at: Desk, line: str) -> str:
+    def check(at: Session, line: str) -> str:
         files = at.type(line).out.split()
         seen = []
         for folder, pattern in needed.items():
@@ -123,7 +124,7 @@ def folder_of(needed: dict[str, str]) -> Callable[..., str]:
     return check
 
 
-def configuration(at: Desk, line: str, bad: str) -> str:
+def configuration(at: Session, line: str, bad: str) -> str:
     resolved = at.type(line).out
     expect('"name": "flights"' in resolved and '"seed": 42' in resolved, "the settings are not the file's")
     text = (at.folder / "configs/training_config.yaml").read_text(encoding="utf-8")
@@ -135,7 +136,7 @@ def configuration(at: Desk, line: str, bad: str) -> str:
     return f"resolves; a misspelt key: exit code 2, «{told[:90]}»"
 
 
-def conda(at: Desk, line: str) -> str:
+def conda(at: Session, line: str) -> str:
     at.type(line)
     (content,) = at.read_yaml("environment.yml")
     python = [one for one in content["dependencies"] if isinstance(one, str) and one.startswith("python ")]
@@ -147,7 +148,7 @@ def conda(at: Desk, line: str) -> str:
     return f"conda {content['name']}: {python[0]}, pip {' '.join(installs)}; conda itself was not run"
 
 
-def tests(at: Desk, line: str) -> str:
+def tests(at: Session, line: str) -> str:
     said = at.type(line).out
     counts = {
         folder: len(re.findall(rf"^tests/{folder}/\S+::", said, re.MULTILINE))
@@ -157,7 +158,7 @@ def tests(at: Desk, line: str) -> str:
     return ", ".join(f"{folder} {count}" for folder, count in counts.items()) + " tests"
 
 
-def docker_files(at: Desk, line: str) -> str:
+def docker_files(at: Session, line: str) -> str:
     at.type(line)
     seen = []
     for name in ("Dockerfile", "Dockerfile.serve"):
@@ -174,7 +175,7 @@ def docker_files(at: Desk, line: str) -> str:
     return f"{'; '.join(seen)}; compose: {', '.join(services)}"
 
 
-def ci_files(at: Desk, github: str, rendered: str) -> str:
+def ci_files(at: Session, github: str, rendered: str) -> str:
     at.type(github)
     at.type(rendered)
     (workflow,) = at.read_yaml("cicd/github_actions/train-model.yaml")
@@ -191,7 +192,7 @@ def ci_files(at: Desk, github: str, rendered: str) -> str:
     return f"GitHub Actions: jobs {jobs}, equal to .github/workflows; Jenkins: {stages} stages; Argo: {len(tasks)} tasks, current"
 
 
-def kubernetes(at: Desk, line: str) -> str:
+def kubernetes(at: Session, line: str) -> str:
     files = at.type(line).out.split()
     counts: dict[str, int] = {}
     for document in at.read_yaml("k8s/model-deployment.yaml"):
@@ -203,7 +204,7 @@ def kubernetes(at: Desk, line: str) -> str:
 def notebook(name: str) -> Callable[..., str]:
     """A check that a notebook was run from top to bottom without an error, and shows something."""
 
-    def check(at: Desk, line: str) -> str:
+    def check(at: Session, line: str) -> str:
         at.type(line)
         content = at.read_json(f"notebooks/{name}.ipynb")
         cells = [cell for cell in content["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
@@ -220,7 +221,7 @@ def notebook(name: str) -> Callable[..., str]:
     return check
 
 
-def run_again(at: Desk, run: str, status: str) -> str:
+def run_again(at: Session, run: str, status: str) -> str:
     with at.undone_by("git checkout --quiet notebooks"):
         done = at.type(run)
         changed = at.type(status).out.splitlines()

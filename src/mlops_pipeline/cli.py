@@ -6,7 +6,9 @@ import gc
 import json
 import shlex
 import sys
+import textwrap
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -40,7 +42,11 @@ app.add_typer(records, name="records")
 monitor = typer.Typer(no_args_is_help=True, help="What rows seen now are beside those the model was made from.")
 app.add_typer(monitor, name="monitor")
 
+labels = typer.Typer(no_args_is_help=True, help="What came of the predictions, as it becomes known.")
+app.add_typer(labels, name="labels")
+
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="the pipeline's settings; default: this project's")]
+MonitoringConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the watch's settings; default: this project's")]
 ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the server's settings; default: this project's")]
 AsOf = Annotated[str | None, typer.Option(help="see no row at or after this moment (UTC); newest: all; default: as the last run was told")]
 Raw = Annotated[bool, typer.Option("--raw", help="CSV: leave cells that a spreadsheet would run as a formula as they are")]
@@ -233,8 +239,8 @@ def serve(
     from mlops_pipeline.serving.supervisor import serve as serve_until_stopped
 
     path = serving_config(config)
-    settings = load_serving(path, host=host, port=port, workers=workers, **only_model(model))
-    serve_until_stopped(settings, path)
+    reread = partial(load_serving, path, host=host, port=port, workers=workers, **only_model(model))
+    serve_until_stopped(reread(), path, reread)
 
 
 @app.command()
@@ -261,19 +267,39 @@ def deploy(
 
 
 @app.command()
-def key() -> None:
-    """Make an API key for the server: the key for the client, and the digest for the server's settings."""
-    import hashlib
-    import secrets
+def key(
+    name: Annotated[str | None, typer.Argument(help="whose it is: stands in log and record")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="what it is good for: predict, metrics, admin, labels, monitoring; default: predict")
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="a model that it may ask; default: all")] = None,
+    expires: Annotated[str | None, typer.Option(help="90d, 12h, 2w or a moment (UTC); default: never")] = None,
+    rate: Annotated[float | None, typer.Option(min=0, help="requests a second; default: as many as come")] = None,
+    rows: Annotated[float | None, typer.Option(min=0, help="rows a second; default: as many as come")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="the file of keys that its digest is added to; default: api_keys_file of the server's settings")
+    ] = None,
+    config: ServingConfig = None,
+) -> None:
+    """Make an API key for the server: the key for the client, and its digest for the server. Without NAME it has every right."""
+    from mlops_pipeline.config.finding import serving_here
+    from mlops_pipeline.config.issue import Rights, issue, issue_to
 
-    made = secrets.token_urlsafe(32)
-    digest = f"sha256:{hashlib.sha256(made.encode()).hexdigest()}"
-    print(f"key (give it to the client, it is shown only now): {made}")
-    print(f"digest (the server knows the key by it):           {digest}")
-    print("\nInto the server's settings, with the client's name in place of client:\n")
-    print(f'  api_keys: {{client: "{digest}"}}')
-    print("\nor as a line of the file that its api_keys_file names:\n")
-    print(f"  client: {digest}")
+    rights = Rights(scope or (), model or (), expires, rate, rows)
+    if name is None and (rights != Rights() or file):
+        raise PipelineError("mlops key: a key with rights needs a name: mlops key NAME --scope predict")
+    made = issue() if name is None else issue_to(name, rights, file, config or serving_here())
+    print(f"key (give it to the client, it is shown only now): {made.secret}")
+    print(f"digest (the server knows the key by it):           {made.digest}")
+    lines = textwrap.indent(made.entry, "  ")
+    if made.file is not None:
+        print(f"\nAdded to {made.file}, which a running server reads within two seconds:\n\n{lines}", end="")
+    elif name is None:
+        print("\nInto the server's settings, with the client's name in place of client:\n")
+        print(f'  api_keys: {{client: "{made.digest}"}}')
+        print(f"\nor as a line of the file that its api_keys_file names:\n\n{lines}", end="")
+    else:
+        print(f"\nInto the server's settings, below api_keys:, or into the file that its api_keys_file names:\n\n{lines}", end="")
 
 
 @app.command()
@@ -305,8 +331,15 @@ def show_config(
     config: Config = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema instead")] = False,
     serving: Annotated[bool, typer.Option("--serving", help="the server's settings, not the pipeline's")] = False,
+    monitoring: Annotated[bool, typer.Option("--monitoring", help="the watch's settings")] = False,
 ) -> None:
     """Print the resolved settings, every default filled in, or their JSON schema."""
+    if monitoring:
+        from mlops_pipeline.config.finding import monitoring_config
+        from mlops_pipeline.config.monitoring import load_monitoring, monitoring_schema, shown_monitoring
+
+        print(monitoring_schema() if schema else json.dumps(shown_monitoring(load_monitoring(monitoring_config(config))), indent=2))
+        return
     from mlops_pipeline.config.finding import pipeline_config, pipeline_here, serving_config, serving_here
 
     if serving:
@@ -635,6 +668,87 @@ def monitor_report(
     )
     if fail_on_drift and made.has_drifted:
         sys.exit(1)
+
+
+@monitor.command("run")
+def monitor_run(
+    close: Annotated[bool, typer.Option("--close", help="end the window now, though it is not full")] = False,
+    as_of: Annotated[
+        str | None, typer.Option(help="what a training would see: no row from this moment on; default: the window's end")
+    ] = None,
+    config: MonitoringConfig = None,
+) -> None:
+    """Count the windows of the record that have ended, tell of what is wrong, and train again where a rule asks for it."""
+    from mlops_pipeline.monitoring.face import run_once
+
+    run_once(terminal.opened(), config, close=close, as_of=as_of)
+
+
+@monitor.command("watch")
+def monitor_watch(
+    every: Annotated[str, typer.Option(help="how often: 1min, 1h")] = "1min",
+    config: MonitoringConfig = None,
+) -> None:
+    """The same again and again, with the state of things on the screen."""
+    from mlops_pipeline.monitoring.face import keep_watching
+
+    keep_watching(terminal.opened(), config, every)
+
+
+@monitor.command("status")
+def monitor_status(
+    as_json: Annotated[bool, typer.Option("--json", help="print it for a program")] = False,
+    config: MonitoringConfig = None,
+) -> None:
+    """How the model does, in ten lines."""
+    from mlops_pipeline.monitoring.face import show_status
+
+    show_status(terminal.opened(), config, as_json=as_json)
+
+
+@monitor.command("silence")
+def monitor_silence(
+    rule: Annotated[str, typer.Argument(help="a rule's name, or '*' for every one")],
+    until: Annotated[str, typer.Option("--for", help="how long: 2h, 3d; 0 ends a silence")],
+    model: Annotated[str, typer.Option(help="only this name in the URL")] = "*",
+    why: Annotated[str, typer.Option(help="kept with it")] = "",
+    config: MonitoringConfig = None,
+) -> None:
+    """Tell nobody of a rule for a while; what it says is kept all the same."""
+    from mlops_pipeline.monitoring.face import silence
+
+    silence(terminal.opened(), config, rule, until, model, why)
+
+
+@monitor.command("stop")
+def monitor_stop(why: Annotated[str, typer.Option(help="kept with it")] = "", config: MonitoringConfig = None) -> None:
+    """Start no more trainings, whatever rules ask for, until `mlops monitor resume`."""
+    from mlops_pipeline.monitoring.face import switch_training
+
+    switch_training(terminal.opened(), config, "stopped", why)
+
+
+@monitor.command("resume")
+def monitor_resume(why: Annotated[str, typer.Option(help="kept with it")] = "", config: MonitoringConfig = None) -> None:
+    """Let rules ask for trainings again."""
+    from mlops_pipeline.monitoring.face import switch_training
+
+    switch_training(terminal.opened(), config, "running", why)
+
+
+@labels.command("add")
+def add_labels(
+    source: Annotated[
+        Path | None, typer.Option("--input", help="a table: request_id and row, or id, or the entity and a time; and what came of it")
+    ] = None,
+    given: Annotated[list[str] | None, typer.Option("--source", help="in place of --input: sql=… and uri=… of a query")] = None,
+    target: Annotated[str | None, typer.Option(help="the column with what came of it; default: the pipeline's target, or label")] = None,
+    config: MonitoringConfig = None,
+) -> None:
+    """Add what came of predictions; the same table twice adds nothing, and windows are counted again by the next `mlops monitor run`."""
+    from mlops_pipeline.monitoring.face import take_labels
+
+    take_labels(terminal.opened(), config, source, given or [], target)
 
 
 @monitor.command("reference")

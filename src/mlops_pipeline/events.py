@@ -212,6 +212,62 @@ class ModelRefused(Event):
     worker: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class WindowCounted(Event):
+    """A window of the record was measured; ``again``: with labels that have come since it was first."""
+
+    pipeline: str
+    model: str
+    version: str
+    since: datetime
+    until: datetime
+    rows: int
+    labels: int
+    again: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertFired(Event):
+    """A rule is broken; ``key`` is the same when it ends."""
+
+    pipeline: str
+    model: str
+    version: str
+    rule: str
+    severity: str
+    key: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertResolved(AlertFired):
+    """A rule that was broken is no longer, or another version answers now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainingDecided(Event):
+    """A rule asked for a training: it is to be started, or was held back for a reason."""
+
+    pipeline: str
+    model: str
+    version: str
+    rule: str
+    as_of: str
+    held_back: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainingEnded(Event):
+    """What became of a training that a rule has asked for."""
+
+    pipeline: str
+    model: str
+    rule: str
+    as_of: str
+    succeeded: bool
+    outcome: str
+
+
 KINDS: dict[str, type[Event]] = {
     "stage_began": StageBegan,
     "stage_ran": StageRan,
@@ -224,6 +280,11 @@ KINDS: dict[str, type[Event]] = {
     "version_decided": VersionDecided,
     "model_loaded": ModelLoaded,
     "model_refused": ModelRefused,
+    "window_counted": WindowCounted,
+    "alert_fired": AlertFired,
+    "alert_resolved": AlertResolved,
+    "retraining_decided": RetrainingDecided,
+    "retraining_ended": RetrainingEnded,
 }
 """The word for each kind of event in files and tables. A word, once used, keeps its meaning."""
 

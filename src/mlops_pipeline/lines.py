@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlops_pipeline.events import Event, Listener, StageBegan, StageRan, StageRestored, StageSkipped, Warned
+from mlops_pipeline.events import (
+    AlertFired,
+    AlertResolved,
+    Event,
+    Listener,
+    RetrainingDecided,
+    RetrainingEnded,
+    StageBegan,
+    StageRan,
+    StageRestored,
+    StageSkipped,
+    Warned,
+    WindowCounted,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,6 +27,9 @@ INDENT = " " * 12
 """What sets a line under its stage's name."""
 
 MOST_CAUSES = 4
+
+SHORT = timedelta(minutes=10)
+"""A window shorter than this is told to the second."""
 
 
 class Words(NamedTuple):
@@ -36,7 +53,34 @@ def words(event: Event) -> list[Words]:
             return [Words(INDENT), Words(f"{event.seconds:.1f} s", "dim")]
         case Warned():
             return [Words(INDENT), Words("warning:", "bold yellow"), Words(f" {event.text}")]
+    return _of_the_watch(event)
+
+
+def _of_the_watch(event: Event) -> list[Words]:
+    match event:
+        case WindowCounted():
+            labels = f", {event.labels:,} with labels" if event.labels else ""
+            what = f"{span(event.since, event.until)}: {event.rows:,} rows{labels}{', counted again' if event.again else ''}"
+            return [Words("window     ", "bold"), Words(" ".join(filter(None, (event.model, event.version, what))))]
+        case AlertResolved():
+            return [Words("resolved   ", "green"), Words(f"{event.rule}: {event.text}")]
+        case AlertFired():
+            return [Words("alert      ", "red"), Words(f"{event.severity} {event.rule}: {event.text}")]
+        case RetrainingDecided():
+            said = f"{event.rule} asks for a training" + (f" as of {event.as_of}" if event.as_of else "")
+            return [Words("training   ", "bold"), Words(f"{said}{f': held back, {event.held_back}' if event.held_back else ''}")]
+        case RetrainingEnded():
+            return [Words("training   ", "bold"), Words(event.outcome, "" if event.succeeded else "red")]
     return []
+
+
+def span(first: datetime, last: datetime) -> str:
+    """From when until when, as short as it can be told."""
+    if first.date() == last.date():
+        clock = "%H:%M" if last - first >= SHORT else "%H:%M:%S"
+        return f"{first:%Y-%m-%d} {first:{clock}} to {last:{clock}}"
+    are_days = first.time() == last.time() == time()
+    return f"{first:%Y-%m-%d} to {last:%Y-%m-%d}" if are_days else f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
 
 
 def shown_on(console: Console) -> Listener:

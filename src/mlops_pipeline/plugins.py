@@ -2,8 +2,8 @@
 
 A part is declared as a value in a module: by a decorator on its function (:func:`metric`), or as :class:`Metric` with the place of the
 function, ``"module:function"``, which is then imported when the part is used. Every module-level value that is a part (or a tuple of
-parts) counts. Ours stand in ``mlops_pipeline.parts``; others come by the entry point group ``mlops_pipeline.parts``, whose entries name
-modules, and by the files and modules that a configuration names under ``plugins``.
+parts) counts. Ours stand in ``mlops_pipeline.parts`` and ``mlops_pipeline.alerts.parts``; others come by the entry point group
+``mlops_pipeline.parts``, whose entries name modules, and by the files and modules that a configuration names under ``plugins``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mlops_pipeline.contract.task import TASKS as TASKS_BY_NAME
 from mlops_pipeline.errors import PipelineError, one_line
 
 GROUP = "mlops_pipeline.parts"
-OURS = "mlops_pipeline.parts"
+OURS = ("mlops_pipeline.parts", "mlops_pipeline.alerts.parts")
 PACKAGE = "mlops_pipeline"
 DISTRIBUTION = "mlops-pipeline"
 TASKS = tuple(TASKS_BY_NAME)
@@ -161,14 +161,19 @@ class Store(Part):
 
 @dataclass(frozen=True)
 class Channel(Part):
-    """Where alerts go."""
+    """A way to tell of alerts.
+
+    ``function(alert)``, with settings ``(alert, settings)``, delivers an ``alerts.alert.Alert``; what it raises means that it has not got
+    through, and it is tried again until it does not. The same alert may come twice, with the same ``delivery``. With ``repeats`` an alert
+    that lasts is told anew at least every ``repeat_s`` seconds: of the settings, if they have a field of that name.
+    """
 
     KIND: ClassVar[str] = "channel"
 
+    repeats: bool = False
+
 
 KINDS: tuple[type[Part], ...] = (Estimator, Encoder, Metric, Check, GateRule, ModelFormat, Store, Channel)
-OURS_ALONE: tuple[type[Part], ...] = (Channel,)
-"""Kinds whose parts are listed, but not yet called by their names: another's would do nothing."""
 
 Kind = TypeVar("Kind", bound=Part)
 
@@ -225,6 +230,11 @@ def model_format(
 def store(name: str, *, reader: Place, schemes: tuple[str, ...] = (), settings: type[Any] | None = None) -> Callable[[Function], Store]:
     """Make a :class:`Store` of a function, or of a class that is a store's writing end."""
     return lambda function: Store(name, function, _summary(function), settings, reader, schemes)
+
+
+def channel(name: str, *, settings: type[Any] | None = None, repeats: bool = False) -> Callable[[Function], Channel]:
+    """Make a :class:`Channel` of a function."""
+    return lambda function: Channel(name, function, _summary(function), settings, repeats)
 
 
 @dataclass(frozen=True)
@@ -439,7 +449,8 @@ def _read(source: Source) -> Table:
 def _modules(source: Source) -> Iterator[tuple[ModuleType, Owner]]:
     from importlib.metadata import entry_points
 
-    yield importlib.import_module(OURS), Owner(DISTRIBUTION)
+    for ours in OURS:
+        yield importlib.import_module(ours), Owner(DISTRIBUTION)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.dist.name if entry.dist else "", entry.name)):
         who = Owner(entry.dist.name if entry.dist else entry.value)
         try:
@@ -581,8 +592,6 @@ def _check_declaration(part: Part, who: Owner) -> None:
     what = f"{who.name}: {part.KIND} '{part.name}'"
     if type(part) not in KINDS:
         raise PipelineError(f"{what}: is of no kind: use one of {', '.join(kind.KIND for kind in KINDS)}")
-    if type(part) in OURS_ALONE and who.name != DISTRIBUTION:
-        raise PipelineError(f"{what}: a {part.KIND} of one's own cannot be added yet: take it out")
     if isinstance(part, ModelFormat) and not part.save:
         raise PipelineError(f"{what}: nothing writes it: name the function that does, save=...")
     if isinstance(part, ModelFormat) and (part.at or part.file) and who.name != DISTRIBUTION:

@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from mlops_pipeline.config.finding import FOLDER, MARKER, PIPELINE, SERVING, pipeline_files
+from mlops_pipeline.config.monitoring import monitoring_schema
 from mlops_pipeline.config.pipeline import json_schema, load_settings
 from mlops_pipeline.config.serving import serving_schema
 from mlops_pipeline.errors import PipelineError, one_line, without_secrets
@@ -249,6 +250,7 @@ def _schemas(config: Path | None = None) -> dict[str, str]:
     return {
         f"{FOLDER}/training_config.schema.json": json_schema(config) + "\n",
         f"{FOLDER}/serving_config.schema.json": serving_schema() + "\n",
+        f"{FOLDER}/monitoring_config.schema.json": monitoring_schema() + "\n",
     }
 
 

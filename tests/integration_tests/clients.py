@@ -35,11 +35,11 @@ def fetched(request: urllib.request.Request) -> tuple[int, Any, Any]:
     return status, json.loads(content) if is_json and content else content, headers
 
 
-def metric(url: str, name: str, **labels: str) -> float:
+def metric(url: str, name: str, headers: dict[str, str] | None = None, /, **labels: str) -> float:
     """The sum of a metric's samples that carry these labels."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    text = get(f"{url}/metrics")[1].decode()
+    text = get(f"{url}/metrics", **(headers or {}))[1].decode()
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
@@ -57,7 +57,7 @@ class Load:
 
 
 @contextmanager
-def load(url: str, body: Any, clients: int = 4, *, prefix: str = "") -> Iterator[Load]:
+def load(url: str, body: Any, clients: int = 4, *, prefix: str = "", headers: dict[str, str] | None = None) -> Iterator[Load]:
     """Clients that ask one after the other until the block ends, each request under an id of its own."""
     seen, stop = Load(), threading.Event()
     content = json.dumps(body).encode()
@@ -70,7 +70,9 @@ def load(url: str, body: Any, clients: int = 4, *, prefix: str = "") -> Iterator
             count += 1
             name = f"{prefix}{number}-{count}"
             try:
-                connection.request("POST", parts.path, content, {"Content-Type": "application/json", "X-Request-Id": name})
+                connection.request(
+                    "POST", parts.path, content, {"Content-Type": "application/json", "X-Request-Id": name, **(headers or {})}
+                )
                 answer = connection.getresponse()
                 said = json.loads(answer.read())
                 seen.answers.append((answer.status, said))

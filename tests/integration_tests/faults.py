@@ -88,7 +88,8 @@ def kill(project: Project, folder: Path, times: int, uri: str | None = None) -> 
             with load(f"{server.url}/predict", {"records": [server.example]}, 8, prefix=f"{number}/") as seen:
                 enough = random.Random(number).randint(20, 400)  # noqa: S311
                 wait_for(lambda n=enough: len(seen.acknowledged) >= n, 120, "acknowledged answers")  # type: ignore[misc]
-                together = [server.process.pid, *(children(server.process.pid, b"records.writer") if number % 2 else ())]
+                writers = children(server.process.pid, b"records.writer") if number % 2 else ()
+                together = [server.process.pid, *workers_of(server), *writers]
                 for pid in together:
                     os.kill(pid, signal.SIGKILL)
                 server.process.wait(10)
@@ -101,17 +102,27 @@ def kill(project: Project, folder: Path, times: int, uri: str | None = None) -> 
 
 
 def children(pid: int, word: bytes) -> list[int]:
-    """The processes that a server started and that have this word in their command line."""
-    found = []
+    """The processes that a server started, or one of those, and that have this word in their command line."""
+    parents, words = {}, {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = status.read_text().rsplit(")", 1)[1].split()
-            words = (status.parent / "cmdline").read_bytes()
+            line = (status.parent / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(fields[1]) == pid and fields[0] != "Z" and word in words:
-            found.append(int(status.parent.name))
-    return sorted(found)
+        if fields[0] != "Z":
+            parents[int(status.parent.name)], words[int(status.parent.name)] = int(fields[1]), line
+
+    def descends(child: int) -> bool:
+        parent = parents.get(child, 0)
+        return parent == pid or (parent > 1 and descends(parent))
+
+    return sorted(child for child in parents if word in words[child] and descends(child))
+
+
+def workers_of(server: Server) -> list[int]:
+    """The processes that answer: copies of the one that was started, or new ones."""
+    return children(server.process.pid, b"\0serve\0") or children(server.process.pid, b"spawn_main")
 
 
 def malform(server: Server, times: int, seed: int = 0) -> Counter[int]:

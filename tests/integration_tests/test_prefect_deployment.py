@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlops_pipeline.alerts.channels import post_event
+from mlops_pipeline.config.channels import PrefectEvent
+from mlops_pipeline.monitoring.retraining import EVENT
 from mlops_pipeline.pipeline.definition import STAGES
 from tests.conftest import REPOSITORY, Project, make_project, wait_for
 from tests.integration_tests.conftest import prefect_server, started
@@ -46,6 +50,7 @@ def test_the_deployment_runs_to_completion_on_a_worker(deployable: Project, free
                 raise AssertionError(f"{error}\n{(tmp_path / 'worker.log').read_text()}") from error
             check_deployment(client)
             check_run(client)
+            check_trigger(client, server["PREFECT_API_URL"])
     assert (deployable.folder / "models/registry/best_model/MLmodel").is_file()
     assert "Running stage" not in deployable.command("dvc", "repro").stdout
 
@@ -56,6 +61,21 @@ def check_deployment(client: Any) -> None:
     assert [(schedule.schedule.cron, schedule.active) for schedule in deployment.schedules] == [("0 3 * * *", False)]
     assert deployment.parameters == {"config_path": "configs/training_config.yaml"}
     assert deployment.work_pool_name == POOL
+
+
+def check_trigger(client: Any, url: str) -> None:
+    """What the watch asks for starts the training with its window, once, however often it is asked."""
+    assert client.read_deployment_by_name("monitoring-pipeline/monitoring-deployment").work_pool_name == POOL
+    asked = {"config_path": "configs/training_config.yaml", "as_of": "2024-03-20", "rule": "retraining_helps"}
+    identity = str(uuid.uuid4())
+    for _ in range(2):
+        post_event(EVENT, "mlops.pipeline.small", asked, identity, PrefectEvent(url=url))
+    wait_for(lambda: len(client.read_flow_runs()) == 2, 120, "the run that the event starts")
+    [run] = [run for run in client.read_flow_runs() if run.parameters.get("as_of")]
+    assert run.parameters == {"config_path": "configs/training_config.yaml", "as_of": "2024-03-20"}
+    wait_for(lambda: client.read_flow_run(run.id).state.type.value in ("COMPLETED", "FAILED", "CRASHED"), 300, "the end of that run")
+    assert client.read_flow_run(run.id).state.type.value == "COMPLETED"
+    assert len(client.read_flow_runs()) == 2
 
 
 def check_run(client: Any) -> None:

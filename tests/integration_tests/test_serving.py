@@ -9,10 +9,7 @@ import re
 import shutil
 import signal
 import socket
-import ssl
-import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -21,7 +18,7 @@ from tests.conftest import Project, make_project, wait_for
 from tests.integration_tests.bad_states import raw
 from tests.integration_tests.clients import get, load, metric, post
 from tests.integration_tests.conftest import Server, is_healthy, serving
-from tests.integration_tests.faults import children
+from tests.integration_tests.faults import children, workers_of
 
 KEY = "a-long-random-key"
 DIGEST = f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
@@ -149,7 +146,8 @@ def test_what_was_asked_is_counted_and_logged_without_values(served: Server) -> 
 
 
 def test_it_loads_no_training_library(served: Server) -> None:
-    loaded = Path(f"/proc/{served.process.pid}/maps").read_text()
+    (worker,) = workers_of(served)
+    loaded = Path(f"/proc/{worker}/maps").read_text()
     assert "onnxruntime" in loaded
     found = re.findall(r"site-packages/(sklearn|pandas|pyarrow|polars|lightgbm|scipy|matplotlib)/", loaded)
     assert not found
@@ -178,42 +176,67 @@ def test_records_are_read_back_as_a_table(registered: Project, tmp_path: Path) -
 
 
 def test_keys_guard_everything_but_health(registered: Project, tmp_path: Path) -> None:
-    with serving(registered, tmp_path / "serve", api_keys={"team": DIGEST}) as server:
-        body = {"records": [server.example]}
-        status, said, headers = post(f"{server.url}/predict", body)
+    keys = {name: f"sha256:{hashlib.sha256(name.encode()).hexdigest()}" for name in ("shop", "scraper", "slow")}
+    rights = {
+        "team": DIGEST,
+        "shop": {"digest": keys["shop"], "scopes": ["predict"], "models": ["champion"], "expires": "2999-01-01"},
+        "scraper": {"digest": keys["scraper"], "scopes": ["metrics"]},
+        "slow": {"digest": keys["slow"], "requests_per_s": 0.01, "rows_per_s": 1},
+    }
+    models, limits = {"champion": "champion", "second": "1"}, {"wrong_keys": 3}
+    log = {"requests": "all"}
+    with serving(registered, tmp_path / "serve", api_keys=rights, models=models, limits=limits, log=log) as server:
+        body, url = {"records": [server.example]}, f"{server.url}/predict"
+        status, said, headers = post(url, body)
         assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
         assert "an API key is needed" in said["detail"]
-        assert post(f"{server.url}/predict", body, Authorization="Bearer wrong")[0] == 401
-        assert post(f"{server.url}/predict", body, Authorization=f"Bearer {KEY}")[0] == 200
-        assert post(f"{server.url}/predict", body, **{"X-API-Key": KEY})[0] == 200
+        assert post(url, body, Authorization=f"Bearer {KEY}", **{"X-Request-Id": "by-team"})[0] == 200
+        assert post(url, body, **{"X-API-Key": KEY})[0] == 200
         assert [get(f"{server.url}{path}")[0] for path in ("/metrics", "/status", "/openapi.json", "/v2", "/v2/models/champion")] == [
             401
         ] * 5
         assert [get(f"{server.url}{path}")[0] for path in ("/live", "/ready", "/ping", "/v2/health/ready", "/", "/docs")] == [200] * 6
+        of_shop = {"X-API-Key": "shop"}
+        assert post(url, body, **of_shop, **{"X-Request-Id": "by-shop"})[0] == 200
+        status, said, _ = post(f"{server.url}/models/second/predict", body, **of_shop, **{"X-Request-Id": "not-for-shop"})
+        assert (status, said["type"], said["title"]) == (403, "/docs#forbidden", "Refused")
+        assert "the API key 'shop' is not good for the model 'second'" in said["detail"]
+        assert [get(f"{server.url}{path}", **of_shop)[0] for path in ("/metrics", "/status", "/v2/models/second")] == [403] * 3
+        document = get(f"{server.url}/openapi.json", **of_shop)[1]
+        assert "/models/champion/predict" in document["paths"]
+        assert "/models/second/predict" not in document["paths"]
+        assert {"401", "403", "429"} <= set(document["paths"]["/v2/models/champion"]["get"]["responses"])
+        assert get(f"{server.url}/metrics", Authorization="Bearer scraper")[0] == 200
+        assert post(url, body, Authorization="Bearer scraper")[0] == 403
+        of_slow = {"X-API-Key": "slow"}
+        assert post(url, {"records": [server.example] * 5}, **of_slow)[0] == 200
+        status, said, headers = post(url, body, **of_slow)
+        assert (status, said["type"], said["status"], headers.get_content_type()) == (
+            429,
+            "/docs#rate_limited",
+            429,
+            "application/problem+json",
+        )
+        assert 90 <= int(headers["Retry-After"]) <= 100
+        wrong = [post(url, body, Authorization="Bearer wrong") for _ in range(5)]
+        assert [status for status, _, _ in wrong] == [401] * 3 + [429] * 2
+        assert 1 <= int(wrong[-1][2]["Retry-After"]) <= 20
+        assert post(url, body, **of_shop)[0] == 200
+        reasons = {"unauthorized": 9, "forbidden": 5, "rate_limited": 1, "wrong_keys": 2}
+        assert {reason: metric(server.url, "mlops_rejected_total", {"X-API-Key": KEY}, reason=reason) for reason in reasons} == reasons
+        lines = [json.loads(text) for text in server.log.read_text().splitlines() if text.startswith("{")]
+        named = {line["request_id"]: (line["event"], line.get("key_name")) for line in lines if "request_id" in line}
+        assert (named["by-shop"], named["not-for-shop"]) == (("answered", "shop"), ("refused", "shop"))
+        assert sum(line["event"] == "slows wrong keys down" for line in lines) == 1
         assert KEY not in server.log.read_text()
+    from mlops_pipeline.records.reading import read
 
-
-def test_tls_by_file(registered: Project, tmp_path: Path) -> None:
-    files = {"certificate": tmp_path / "cert.pem", "key": tmp_path / "key.pem"}
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    words += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*words, "-keyout", files["key"], "-out", files["certificate"]], check=True, capture_output=True)
-    trust = ssl.create_default_context(cafile=str(files["certificate"]))
-    from tests.integration_tests import conftest
-
-    def is_ready(url: str) -> bool:
-        try:
-            with urllib.request.urlopen(url, timeout=5, context=trust) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    original, conftest.is_healthy = conftest.is_healthy, is_ready
-    try:
-        with serving(registered, tmp_path / "serve", tls={name: str(path) for name, path in files.items()}) as server:
-            assert is_ready(f"{server.url}/ping")
-    finally:
-        conftest.is_healthy = original
+    table = read(server.folder / "records")
+    assert {name: table.filter(table["request_id"] == name)["key_name"][0] for name in ("by-team", "by-shop")} == {
+        "by-team": "team",
+        "by-shop": "shop",
+    }
+    assert not [path for path in server.folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 
 def test_a_body_that_does_not_come_is_given_up(registered: Project, tmp_path: Path) -> None:
@@ -254,14 +277,14 @@ def test_workers_share_a_port_and_their_metrics_add_up(registered: Project, tmp_
         # A worker counts an answer after it has sent it, and the other one may be asked for the sum in between.
         wait_for(lambda: metric(server.url, "mlops_requests_total", protocol="predict", status="200") == 40, 120, "all answers counted")
         assert metric(server.url, "mlops_rows_total") == 40
-        workers = children(server.process.pid, b"spawn_main")
+        workers = workers_of(server)
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
-        wait_for(lambda: len(alive := children(server.process.pid, b"spawn_main")) == 2 and workers[0] not in alive, 120, "a new worker")
+        wait_for(lambda: len(alive := workers_of(server)) == 2 and workers[0] not in alive, 120, "a new worker")
         wait_for(server.is_ready, 120, "a server that is ready again")
         assert metric(server.url, "mlops_requests_total", protocol="predict", status="200") == 40
         os.kill(workers[1], signal.SIGSTOP)
-        wait_for(lambda: workers[1] not in children(server.process.pid, b"spawn_main"), 120, "a new worker for the stuck one")
+        wait_for(lambda: workers[1] not in workers_of(server), 120, "a new worker for the stuck one")
         wait_for(server.is_ready, 120, "a server that is ready again")
         assert post(url, body)[0] == 200
         assert "stuck" in server.log.read_text()
@@ -433,6 +456,7 @@ def test_a_client_can_choose_no_word_of_the_record_or_the_log(registered: Projec
 def test_a_writer_that_hangs_shows_in_readiness(registered: Project, tmp_path: Path) -> None:
     record = {"mode": "durable"}
     with serving(registered, tmp_path / "serve", record=record, limits={"deadline_ms": 1000}) as server:
+        wait_for(lambda: children(server.process.pid, b"records.writer"), 60, "the writer")
         (writer,) = children(server.process.pid, b"records.writer")
         os.kill(writer, signal.SIGSTOP)
         try:

@@ -12,8 +12,8 @@ from acceptance import cluster, commands, interfaces, setting_up, tree
 from acceptance.__main__ import one
 from acceptance.cluster import no_engine
 from acceptance.commands import auc, promised, summary, without_a_model
-from acceptance.desk import Desk, environment, package_access
-from acceptance.rows import InPart, Result, Row, Unmet, as_markdown, as_text, chosen, closing_line
+from acceptance.promises import InPart, Result, Row, Unmet, as_markdown, as_text, chosen, closing_line
+from acceptance.session import Session, environment, package_access
 from acceptance.setting_up import locked
 
 from tests.conftest import REPOSITORY, wait_for
@@ -29,10 +29,10 @@ C = Row("c", "Two", "third", ("echo c", "echo " + "long " * 30), says("c"), need
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def session(tmp_path: Path) -> Session:
     for name in ("clone", "scratch", "home"):
         (tmp_path / name).mkdir()
-    at = Desk(tmp_path / "clone", tmp_path / "scratch", environment({"PATH": "/usr/bin:/bin"}, tmp_path / "home", Path(sys.executable)))
+    at = Session(tmp_path / "clone", tmp_path / "scratch", environment({"PATH": "/usr/bin:/bin"}, tmp_path / "home", Path(sys.executable)))
     at.begin(30)
     return at
 
@@ -100,26 +100,26 @@ def test_nothing_of_the_caller_goes_along_but_the_way_to_packages(tmp_path: Path
     assert access == {name: caller[name] for name in ("PIP_INDEX_URL", "https_proxy", "UV_INDEX_PRIVATE_PASSWORD", "DOCKER_AUTH_CONFIG")}
 
 
-def test_only_rows_that_install_are_given_what_may_hold_a_password(desk: Desk) -> None:
-    desk.access = {"PIP_INDEX_URL": "http://somebody:secret@packages"}
-    assert desk.type("echo :$PIP_INDEX_URL").out == ":\n"
-    desk.begin(30, installs=True)
-    assert desk.type("echo :$PIP_INDEX_URL").out == ":http://somebody:secret@packages\n"
+def test_only_rows_that_install_are_given_what_may_hold_a_password(session: Session) -> None:
+    session.access = {"PIP_INDEX_URL": "http://somebody:secret@packages"}
+    assert session.type("echo :$PIP_INDEX_URL").out == ":\n"
+    session.begin(30, installs=True)
+    assert session.type("echo :$PIP_INDEX_URL").out == ":http://somebody:secret@packages\n"
 
 
-def test_neither_passwords_nor_folders_of_this_machine_are_shown(desk: Desk) -> None:
-    desk.access = {"UV_INDEX_PRIVATE_PASSWORD": "s3cret"}
+def test_neither_passwords_nor_folders_of_this_machine_are_shown(session: Session) -> None:
+    session.access = {"UV_INDEX_PRIVATE_PASSWORD": "s3cret"}
 
-    def leaks(at: Desk, line: str) -> str:
+    def leaks(at: Session, line: str) -> str:
         at.type(line)
         raise Unmet(f"{at.folder}/models and {at.scratch} at http://me:s3cret@packages/simple")
 
     line = "echo 'Looking in indexes: http://packages'; echo http://me:other@packages $UV_INDEX_PRIVATE_PASSWORD $PWD"
-    result = one(Row("leaks", "One", "nothing", (line,), leaks, installs=True), desk)
+    result = one(Row("leaks", "One", "nothing", (line,), leaks, installs=True), session)
     page = as_markdown([result], "head", "closing")
     assert "$CLONE/models and $SCRATCH at http://***@packages/simple" in page
     assert "Looking in indexes: ***\nhttp://***@packages *** $CLONE\n" in page
-    assert not [text for text in ("s3cret", "other@", str(desk.folder), str(desk.scratch)) if text in page.split("## ✗")[1]]
+    assert not [text for text in ("s3cret", "other@", str(session.folder), str(session.scratch)) if text in page.split("## ✗")[1]]
     assert "other@" not in page
 
 
@@ -156,50 +156,50 @@ def test_the_area_under_the_curve_agrees_with_scikit_learn() -> None:
     assert auc(labels.tolist(), scores.tolist()) == pytest.approx(roc_auc_score(labels, scores))
 
 
-def test_a_line_that_ends_otherwise_than_it_should_is_told(desk: Desk) -> None:
-    assert desk.type("echo $SCRATCH; exit 3", code=3).out == f"{desk.scratch}\n"
+def test_a_line_that_ends_otherwise_than_it_should_is_told(session: Session) -> None:
+    assert session.type("echo $SCRATCH; exit 3", code=3).out == f"{session.scratch}\n"
     with pytest.raises(Unmet, match="exit code 1 instead of 2"):
-        desk.type("echo said; false", code=2)
-    assert desk.detail().startswith("$ echo said; false\nsaid\n[exit code 1 ")
-    desk.begin(0.5)
+        session.type("echo said; false", code=2)
+    assert session.detail().startswith("$ echo said; false\nsaid\n[exit code 1 ")
+    session.begin(0.5)
     with pytest.raises(Unmet, match="had not ended"):
-        desk.type("sleep 60")
+        session.type("sleep 60")
 
 
-def test_a_server_ends_with_its_block_and_all_that_it_started(desk: Desk) -> None:
-    port = desk.port()
+def test_a_server_ends_with_its_block_and_all_that_it_started(session: Session) -> None:
+    port = session.port()
     line = f"sleep 600 & echo $! >$SCRATCH/child; exec {sys.executable} -m http.server --bind 127.0.0.1 $PORT"
-    with desk.serving(line, f"http://127.0.0.1:{port}/"):
-        child = Path("/proc") / (desk.scratch / "child").read_text().strip()
+    with session.serving(line, f"http://127.0.0.1:{port}/"):
+        child = Path("/proc") / (session.scratch / "child").read_text().strip()
         assert child.exists()
     wait_for(lambda: not child.exists(), 10, "the end of what the server had started")
     with (
         pytest.raises(Unmet, match="ended with exit code 7 before it was ready"),
-        desk.serving("echo why; exit 7", f"http://127.0.0.1:{port}/"),
+        session.serving("echo why; exit 7", f"http://127.0.0.1:{port}/"),
     ):
         pass
-    assert "why" in desk.detail()
+    assert "why" in session.detail()
 
 
-def test_a_servers_own_error_is_shown_not_what_it_says_as_it_shuts_down(desk: Desk) -> None:
+def test_a_servers_own_error_is_shown_not_what_it_says_as_it_shuts_down(session: Session) -> None:
     line = "trap 'seq 100; exit' TERM; echo why >&2; touch $SCRATCH/up; while :; do sleep 0.1; done"
-    with pytest.raises(Unmet, match="asked in vain"), desk.serving(line, (desk.scratch / "up").is_file):
+    with pytest.raises(Unmet, match="asked in vain"), session.serving(line, (session.scratch / "up").is_file):
         raise Unmet("asked in vain")
-    assert desk.detail().endswith("\nwhy")
+    assert session.detail().endswith("\nwhy")
 
 
-def test_cleaning_up_has_a_clock_of_its_own_and_hides_nothing(desk: Desk) -> None:
-    desk.begin(0.5)
+def test_cleaning_up_has_a_clock_of_its_own_and_hides_nothing(session: Session) -> None:
+    session.begin(0.5)
     with pytest.raises(Unmet, match="`sleep 60` had not ended"):
         try:
-            desk.type("sleep 60")
+            session.type("sleep 60")
         finally:
-            assert "[exit code 7 " in desk.tidy("sleep 1; touch $SCRATCH/tidy; exit 7")
-    assert (desk.scratch / "tidy").is_file()
-    assert desk.detail().startswith("$ sleep 60\n")
+            assert "[exit code 7 " in session.tidy("sleep 1; touch $SCRATCH/tidy; exit 7")
+    assert (session.scratch / "tidy").is_file()
+    assert session.detail().startswith("$ sleep 60\n")
 
 
-def test_a_container_is_removed_when_the_rows_time_is_up(desk: Desk, tmp_path: Path) -> None:
+def test_a_container_is_removed_when_the_rows_time_is_up(session: Session, tmp_path: Path) -> None:
     """A `docker` that hangs in `run` and takes a second to remove: what counts is what is typed at it, and when."""
     (tmp_path / "bin").mkdir()
     docker = tmp_path / "bin/docker"
@@ -211,41 +211,41 @@ def test_a_container_is_removed_when_the_rows_time_is_up(desk: Desk, tmp_path: P
     mlops.write_text("#!/bin/sh\necho 'key: a'\necho 'digest: b'\n", encoding="utf-8")
     for program in (docker, mlops):
         program.chmod(0o755)
-    desk.environ["PATH"] = f"{tmp_path}/bin:{desk.environ['PATH']}"
-    desk.begin(5)
+    session.environ["PATH"] = f"{tmp_path}/bin:{session.environ['PATH']}"
+    session.begin(5)
     security = {"readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False}
     container = {"securityContext": security, "command": ["serve"], "resources": {"limits": {"memory": "1Gi"}}}
     spec = {"template": {"spec": {"securityContext": {"runAsUser": 1, "runAsGroup": 1, "runAsNonRoot": True}}}}
     objects = [{"kind": "Deployment", "spec": spec}, {"kind": "ConfigMap", "data": {"serving_config.yaml": "uri: http://registry"}}]
     with pytest.raises(Unmet, match="`docker run` had not ended"):
-        cluster.pod_in_a_container(desk, objects, container, "docker build", "docker run")
+        cluster.pod_in_a_container(session, objects, container, "docker build", "docker run")
     assert (tmp_path / "asked").read_text().split() == ["build", "logs", "rm", "rmi"]
-    assert "said by logs" in desk.detail()
+    assert "said by logs" in session.detail()
 
 
-def test_a_row_that_fails_leaves_the_clone_as_it_was(desk: Desk) -> None:
-    (desk.folder / "settings").write_text("before", encoding="utf-8")
+def test_a_row_that_fails_leaves_the_clone_as_it_was(session: Session) -> None:
+    (session.folder / "settings").write_text("before", encoding="utf-8")
     back = "cp before settings"
-    (desk.folder / "before").write_text("before", encoding="utf-8")
+    (session.folder / "before").write_text("before", encoding="utf-8")
     for line, told, within in (("echo after >settings; false", "exit code 1", 30), ("echo after >settings; sleep 60", "had not ended", 1)):
-        desk.begin(within)
-        with pytest.raises(Unmet, match=told), desk.undone_by(back):
-            desk.type(line)
-        assert (desk.folder / "settings").read_text() == "before"
-    desk.begin(30)
-    with pytest.raises(Unmet, match="`false` ended"), desk.undone_by("false", back):
-        desk.type("echo after >settings")
-    assert (desk.folder / "settings").read_text() == "before"
+        session.begin(within)
+        with pytest.raises(Unmet, match=told), session.undone_by(back):
+            session.type(line)
+        assert (session.folder / "settings").read_text() == "before"
+    session.begin(30)
+    with pytest.raises(Unmet, match="`false` ended"), session.undone_by("false", back):
+        session.type("echo after >settings")
+    assert (session.folder / "settings").read_text() == "before"
 
 
 @pytest.mark.parametrize("flow", ["", "mkdir -p models/artifacts/model/half"], ids=["nothing", "a half"])
-def test_a_flow_that_brings_no_model_back_leaves_the_one_before(desk: Desk, flow: str) -> None:
-    model = desk.folder / "models/artifacts/model"
+def test_a_flow_that_brings_no_model_back_leaves_the_one_before(session: Session, flow: str) -> None:
+    model = session.folder / "models/artifacts/model"
     model.mkdir(parents=True)
     (model / "MLmodel").write_text("before", encoding="utf-8")
-    with pytest.raises(Unmet, match="did not bring the missing model back"), without_a_model(desk):
+    with pytest.raises(Unmet, match="did not bring the missing model back"), without_a_model(session):
         assert not model.exists()
-        desk.type(flow)
+        session.type(flow)
     assert [file.name for file in model.iterdir()] == ["MLmodel"]
 
 
@@ -256,25 +256,25 @@ def test_a_row_done_in_part_is_no_row_that_passes() -> None:
     assert "| – | One | second | `echo b` | b, not c | 1.0 |" in as_markdown(results, "", "")
 
 
-def test_what_is_seen_in_part_stays_so_and_fails_where_all_is_asked_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_seen_in_part_stays_so_and_fails_where_all_is_asked_for(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setting_up, "other_pythons", lambda *_: {})
     row = Row("others", "One", "others", (), setting_up.other_versions(full=True))
-    desk.environ["PATH"] = f"{Path(sys.executable).parent}:{desk.environ['PATH']}"
-    result = one(row, desk)
+    session.environ["PATH"] = f"{Path(sys.executable).parent}:{session.environ['PATH']}"
+    result = one(row, session)
     assert result.mark == "–"
     assert "not installed, as not on this machine: 3.1" in result.seen
-    desk.environ["MLOPS_TEST_STRICT"] = "1"
-    assert one(row, desk).mark == "✗"
+    session.environ["MLOPS_TEST_STRICT"] = "1"
+    assert one(row, session).mark == "✗"
 
 
-def test_an_engine_that_is_not_there_is_told_with_the_remedy(desk: Desk, tmp_path: Path) -> None:
-    desk.environ["PATH"] = str(tmp_path / "none")
-    assert no_engine(desk) == "there is no `docker` client, by which podman is reached too"
+def test_an_engine_that_is_not_there_is_told_with_the_remedy(session: Session, tmp_path: Path) -> None:
+    session.environ["PATH"] = str(tmp_path / "none")
+    assert no_engine(session) == "there is no `docker` client, by which podman is reached too"
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/docker").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     (tmp_path / "bin/docker").chmod(0o755)
-    desk.environ["PATH"] = f"{tmp_path}/bin:/usr/bin:/bin"
-    assert "podman: its socket in DOCKER_HOST" in no_engine(desk)
+    session.environ["PATH"] = f"{tmp_path}/bin:/usr/bin:/bin"
+    assert "podman: its socket in DOCKER_HOST" in no_engine(session)
 
 
 def test_what_pytest_is_given_is_what_its_row_promises() -> None:

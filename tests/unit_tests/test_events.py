@@ -20,6 +20,8 @@ import pytest
 from mlops_pipeline import events
 from mlops_pipeline.events import (
     KINDS,
+    AlertFired,
+    AlertResolved,
     Cause,
     ChampionChanged,
     Event,
@@ -27,6 +29,8 @@ from mlops_pipeline.events import (
     Judged,
     ModelLoaded,
     ModelRefused,
+    RetrainingDecided,
+    RetrainingEnded,
     StageBegan,
     StageFailed,
     StageRan,
@@ -34,6 +38,7 @@ from mlops_pipeline.events import (
     StageSkipped,
     VersionDecided,
     Warned,
+    WindowCounted,
     append,
     current_user,
     kept,
@@ -47,6 +52,7 @@ from mlops_pipeline.terminal import opened
 from tests.conftest import process_environment
 
 CHAMPION: dict[str, Any] = {"pipeline": "small", "model": "small", "version": 2, "content_sha256": "ab" * 32, "run_id": "f" * 32}
+WATCHED: dict[str, Any] = {"pipeline": "small", "model": "champion", "version": "2"}
 ONE_OF_EACH: list[Event] = [
     StageBegan(pipeline="small", stage="train", causes=(Cause("settings", "train.params: 1 → 2"), Cause("never run"))),
     StageRan(pipeline="small", stage="train", seconds=1.25),
@@ -59,6 +65,11 @@ ONE_OF_EACH: list[Event] = [
     VersionDecided(**CHAMPION, decision="rejected", by="anna", reason="too «slow»"),
     ModelLoaded(name="main", reference="champion", version="2", content_sha256="ab" * 32, worker=0),
     ModelRefused(name="main", reference="champion", reason="checksum", detail="does not match", worker=3),
+    WindowCounted(**WATCHED, since=datetime(2026, 1, 1, tzinfo=UTC), until=datetime(2026, 1, 2, tzinfo=UTC), rows=3, labels=0, again=True),
+    AlertFired(**WATCHED, rule="quality_fell", severity="warning", key="k", text="roc_auc is 0.5 [x]"),
+    AlertResolved(**WATCHED, rule="quality_fell", severity="warning", key="k", text="version 2 answers now"),
+    RetrainingDecided(**WATCHED, rule="retraining_helps", as_of="2026-01-02", held_back="stopped by anna"),
+    RetrainingEnded(pipeline="small", model="champion", rule="retraining_helps", as_of="", succeeded=True, outcome="version 2 is champion"),
 ]
 WRITER = """
 import sys

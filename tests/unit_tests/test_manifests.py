@@ -17,7 +17,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from mlops_pipeline.config.serving import Serving, load_serving
+from mlops_pipeline.config.serving import Serving, keys_of, load_serving
 from mlops_pipeline.serving.routes import PAGES
 from mlops_pipeline.serving.supervisor import RECORD_S
 from tests.conftest import BIN, REPOSITORY, lacking
@@ -587,7 +587,7 @@ def loaded(target: str, folder: Path, **changes: Any) -> Serving:
 @pytest.mark.parametrize("target", ["overlays/local", "overlays/production", "kserve"])
 def test_the_server_accepts_its_settings(target: str, tmp_path: Path) -> None:
     settings = loaded(target, tmp_path)
-    assert list(settings.api_keys) == ["client"]
+    assert list(keys_of(settings, tmp_path / "serving_config.yaml")) == ["client"]
     assert (settings.registry.uri, settings.registry.model) == ("http://mlflow:5000", "flights")
     if target == "overlays/production":
         assert settings.record.uri == "postgresql://mlops@postgresql/records"

@@ -219,12 +219,6 @@ FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
         "mine.py",
         ("mine.py: store 'mine'", "nothing reads what it keeps", "reader=..."),
     ),
-    "a channel": (
-        "from mlops_pipeline.plugins import Channel\nMINE = Channel('mine', 'mine:send')\n",
-        ("mine.py",),
-        "mine.py",
-        ("mine.py: channel 'mine'", "cannot be added yet", "take it out"),
-    ),
     "a task that there is not": (
         METRIC.format(arguments='"mine", tasks=("ranking",)', body="return 0"),
         ("mine.py",),
@@ -510,7 +504,7 @@ def test_what_there_is_is_listed_with_whose_it_is_and_whether_it_is_used(folder:
     assert listed["gate rule", "worst_slice"]["used"]
     assert not listed["gate rule", "latency"]["used"]
     assert listed["encoder", "ordinal_imputed"]["owner"] == "mlops-pipeline"
-    assert {kind for kind, _ in listed} == {"estimator", "encoder", "metric", "check", "gate rule", "format", "store"}
+    assert {kind for kind, _ in listed} == {"estimator", "encoder", "metric", "check", "gate rule", "format", "store", "channel"}
     assert all(part["summary"] for part in listed.values())
 
 

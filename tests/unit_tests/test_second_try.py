@@ -1,4 +1,4 @@
-"""What fails is run once more, by itself: real runs of pytest in a folder of their own, with xdist and coverage as in `make test`."""
+"""What fails is run once more, by itself: real runs of pytest in a folder of their own, with xdist and with coverage."""
 
 from __future__ import annotations
 

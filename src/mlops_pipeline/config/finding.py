@@ -14,11 +14,12 @@ MARKER = ".mlops.yaml"
 """A file at a project's top; its line ``configuration: configs/mine.yaml`` says which of several is meant."""
 
 FOLDER = "configs"
-PIPELINE, SERVING = f"{FOLDER}/training_config.yaml", f"{FOLDER}/serving_config.yaml"
+PIPELINE, SERVING, MONITORING = (f"{FOLDER}/{name}_config.yaml" for name in ("training", "serving", "monitoring"))
 """Where a project keeps its settings, unless it says otherwise."""
 
 _IS_PIPELINE = re.compile(r"^(dataset|train)[ \t]*:", re.MULTILINE)
 _IS_SERVING = re.compile(r"^(pipeline|models|record)[ \t]*:", re.MULTILINE)
+_IS_MONITORING = re.compile(r"^(windows|rules|channels|retraining)[ \t]*:", re.MULTILINE)
 _NAMED = re.compile(r"^configuration[ \t]*:[ \t]*(['\"]?)(?P<path>.+?)\1[ \t]*(#.*)?$", re.MULTILINE)
 
 
@@ -56,7 +57,20 @@ def serving_here() -> Path | None:
     project = project_here()
     if (project / SERVING).is_file():
         return _shown(project / SERVING)
-    return _only(_files(project, _IS_SERVING, but=_IS_PIPELINE), "")
+    return _only([path for path in _files(project, _IS_SERVING, but=_IS_PIPELINE) if not _is_monitoring(path)], "")
+
+
+def monitoring_config(given: Path | None) -> Path | None:
+    """The watch's settings: what is given, else those of this project; None where there are none, and every default holds.
+
+    Raises :class:`PipelineError` if there are several.
+    """
+    if given is not None:
+        return given
+    project = project_here()
+    if (project / MONITORING).is_file():
+        return _shown(project / MONITORING)
+    return _only(_files(project, _IS_MONITORING, but=_IS_PIPELINE), "")
 
 
 def option_for(config: Path) -> str:
@@ -97,6 +111,10 @@ def _files(project: Path, kind: re.Pattern[str], *, but: re.Pattern[str]) -> lis
     paths = sorted(path for ending in ("yaml", "yml") for path in (project / FOLDER).glob(f"*.{ending}"))
     texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()}
     return [path for path, text in texts.items() if kind.search(text) and not but.search(text)]
+
+
+def _is_monitoring(path: Path) -> bool:
+    return _IS_MONITORING.search(path.read_text(encoding="utf-8", errors="replace")) is not None
 
 
 def _only(paths: Iterable[Path], besides: str) -> Path | None:

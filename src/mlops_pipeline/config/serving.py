@@ -11,18 +11,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.keys import DIGEST, KEYS_REMEDY, Key, ambiguous, check_models, keys_in
 from mlops_pipeline.config.pipeline import PIPELINE_KEYS, part_schema, project_of
-from mlops_pipeline.config.tree import Frozen, Name, mapping_of, read_yaml, shown, tree_of
+from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.errors import PipelineError
-
-
-def _digest(value: str) -> str:
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
-        raise ValueError("must be sha256: and 64 hexadecimal digits, never the key itself: `mlops key` prints both")
-    return value
-
-
-Digest = Annotated[str, AfterValidator(_digest)]
 
 
 def _host(value: str) -> str:
@@ -96,6 +88,8 @@ class Limits(Frozen):
     rest_timeout_s: float = Field(10, gt=0, description="what still comes of a request that is answered already is read for so long")
     unread_timeout_s: float = Field(30, gt=0, description="an answer that its client has not taken by then is broken off")
     idle_timeout_s: float = Field(75, gt=0, description="a connection without a request is closed by then")
+    wrong_keys: int = Field(20, ge=1, description="wrong API keys from one address, in each worker, within wrong_keys_s; above that 429")
+    wrong_keys_s: float = Field(60, gt=0)
 
 
 class Batching(Frozen):
@@ -176,10 +170,11 @@ def store_at(where: str, name: str | None = None, settings: dict[str, Any] | Non
 
 
 class Tls(Frozen):
-    """Certificate and key, as PEM files."""
+    """Certificate and key, as PEM files beside this one; read again when they change."""
 
     certificate: str
     key: str
+    client_ca: str | None = Field(None, description="only clients with a certificate that one of these signed are let in (mutual TLS)")
 
 
 class Log(Frozen):
@@ -187,17 +182,6 @@ class Log(Frozen):
 
     requests: Literal["all", "errors", "none"] = "errors"
     format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
-
-
-KEYS_REMEDY = "write a line for each key there, 'name: digest', as `mlops key` prints it"
-
-
-class Keys(Frozen):
-    """The file that ``api_keys_file`` names: names and digests, nothing around them."""
-
-    SECRET: ClassVar[tuple[str, ...]] = ("api_keys",)
-
-    api_keys: dict[Name, Digest] = Field(min_length=1)
 
 
 class Serving(Frozen):
@@ -222,7 +206,9 @@ class Serving(Frozen):
     limits: Limits = Limits()
     batching: Batching = Batching()
     record: Record = Record()
-    api_keys: dict[Name, Digest] = Field(default_factory=dict, description="who may ask: name and the key's digest")
+    api_keys: dict[Name, Key] = Field(
+        default_factory=dict, description="who may ask: name and the key's digest, or a mapping with its rights"
+    )
     api_keys_file: str | None = Field(None, description="a YAML file with more of them, such as a mounted secret; relative to this file")
     anonymous: bool = Field(False, description="answer whoever can reach the address, with no key: only where a network keeps others out")
     allowed_hosts: tuple[Host, ...] = Field(
@@ -247,14 +233,26 @@ class Serving(Frozen):
             raise ValueError(f"default '{self.default}' is not among 'models': use one of {', '.join(self.models)}")
         if self.probe_port is not None and self.probe_port == self.port:
             raise ValueError(f"probe_port {self.probe_port} is the server's own port: take another, or leave it out")
-        if self.anonymous and (self.api_keys or self.api_keys_file):
+        if self.anonymous and self.has_keys:
             raise ValueError("anonymous: true and API keys exclude each other: take one of them out")
-        if not (self.api_keys or self.api_keys_file or self.anonymous or is_loopback(self.host)):
+        if problem := ambiguous(self.api_keys):
+            raise ValueError(problem)
+        if not (self.is_guarded or is_loopback(self.host)):
             raise ValueError(
                 f"host '{self.host}' can be reached from other machines and no API key is set: make one with `mlops key` and put its "
                 "digest under api_keys, or listen on 127.0.0.1, or say anonymous: true where a network keeps others out"
             )
         return self
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether an API key is asked for, even where the file of keys holds none at present."""
+        return bool(self.api_keys) or self.api_keys_file is not None
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether something else than the address keeps strangers out, or is said to."""
+        return self.has_keys or self.anonymous or (self.tls is not None and self.tls.client_ca is not None)
 
     @property
     def default_model(self) -> str:
@@ -283,22 +281,55 @@ def load_serving(path: Path, **changes: Any) -> Serving:
         models = {name: _beside(path, reference) for name, reference in settings.models.items()}
         settings = settings.model_copy(update={"models": models})
     settings = _with_secrets(settings, path)
-    for key, name in (("tls.certificate", settings.tls.certificate), ("tls.key", settings.tls.key)) if settings.tls else ():
+    if settings.has_keys and not keys_of(settings, path):
+        raise PipelineError(f"{path.parent / (settings.api_keys_file or '')}: holds no key: {KEYS_REMEDY}")
+    for key, name in tls_settings(settings).items():
         if not (path.parent / name).is_file():
             raise PipelineError(f"{path}: {key} = '{name}': there is no such file beside it: give a PEM file")
     return settings
 
 
+def keys_of(settings: Serving, path: Path) -> dict[str, Key]:
+    """The keys in the settings, which lie at ``path``, and in the file that they name, as it is now.
+
+    Raises :class:`PipelineError` in one line.
+    """
+    keys = settings.api_keys
+    if settings.api_keys_file is not None:
+        origin = str(path.parent / settings.api_keys_file)
+        more = keys_in(_secret(path, "api_keys_file", settings.api_keys_file, KEYS_REMEDY), origin)
+        for name in sorted(more.keys() & keys.keys()):
+            raise PipelineError(f"{path}: api_keys.{name}: stands in api_keys_file = '{settings.api_keys_file}' too: take one of them out")
+        keys = {**keys, **more}
+        if problem := ambiguous(keys):
+            raise PipelineError(f"{path}: api_keys: {problem}")
+    check_models(keys, settings.models, str(path))
+    return keys
+
+
+RELOADED = ("api_keys", "api_keys_file", "anonymous", "open_metrics", "limits", "tls", "log")
+"""What a running server takes from its settings when it is told to read them again (SIGHUP)."""
+
+
+def reloaded(now: Serving, found: Serving, origin: str) -> tuple[Serving, list[str]]:
+    """The settings of a running server with what it may take from those found, and the keys whose change has to wait for a restart.
+
+    Raises :class:`PipelineError` where the two do not go together.
+    """
+    fields = [name for name in Serving.model_fields if getattr(now, name) != getattr(found, name)]
+    taken = {name for name in fields if name in RELOADED and not (name == "tls" and None in (now.tls, found.tls))}
+    mixed = {**now.model_dump(), **found.model_dump(include=taken)}
+    return tree_of(Serving, mixed, origin), [name for name in fields if name not in taken]
+
+
+def tls_settings(settings: Serving) -> dict[str, str]:
+    """The files that TLS needs, by the key that names them; none without TLS."""
+    named = settings.tls.model_dump(exclude_none=True) if settings.tls is not None else {}
+    return {f"tls.{key}": name for key, name in named.items()}
+
+
 def _with_secrets(settings: Serving, path: Path) -> Serving:
     """The settings with what lies in files of its own, so that it need not stand in this one."""
-    if settings.api_keys_file is not None:
-        content = mapping_of(
-            _secret(path, "api_keys_file", settings.api_keys_file, KEYS_REMEDY), str(path.parent / settings.api_keys_file), KEYS_REMEDY
-        )
-        more = tree_of(Keys, {"api_keys": content}, str(path.parent / settings.api_keys_file)).api_keys
-        for name in sorted(more.keys() & settings.api_keys.keys()):
-            raise PipelineError(f"{path}: api_keys.{name}: stands in api_keys_file = '{settings.api_keys_file}' too: take one of them out")
-        settings = settings.model_copy(update={"api_keys": {**settings.api_keys, **more}})
     if settings.record.uri_file is not None:
         remedy = "put the address there, such as postgresql://…"
         uri = _secret(path, "record.uri_file", settings.record.uri_file, remedy).strip()
@@ -342,6 +373,7 @@ def serving_schema(path: Path | None = None) -> str:
         named = [str(each) for given in (beside, content.get("plugins")) if isinstance(given, list) for each in given]
         plugins.use(plugins.Source(project_of(pipeline if pipeline.is_file() else path), tuple(dict.fromkeys(named)), str(path)))
     schema = Serving.model_json_schema()
+    schema["$defs"]["Key"] = {"anyOf": [{"type": "string", "pattern": f"^{DIGEST}$"}, schema["$defs"]["Key"]]}
     record, stores = schema["$defs"]["Record"], plugins.parts(plugins.Store)
     record["properties"]["store"]["anyOf"][0]["enum"] = list(stores)
     with_own = {name: part_schema(part, schema["$defs"]) for name, part in stores.items() if part.settings is not None}

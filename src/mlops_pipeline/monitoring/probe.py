@@ -78,7 +78,7 @@ def domain_auc(features: npt.NDArray[Any], before: npt.NDArray[Any], seed: int) 
     first = np.random.default_rng(seed).random(len(y)) < 0.5
     said = np.zeros(len(y))
     for half in (first, ~first):
-        said[half] = lgb.train(_settings("binary", 0, seed, len(y)), lgb.Dataset(x[~half], y[~half]), TREES).predict(x[half])
+        said[half] = lgb.train(_settings("binary", 0, seed, len(y)), lgb.Dataset(x[~half], y[~half]), TREES).predict(x[half], num_threads=1)
     both = Predictions("binary", y, np.column_stack([1 - said, said]), 1)
     return float(weighted("roc_auc", both, np.ones((1, len(y))))[0])
 
@@ -93,7 +93,7 @@ def _fitted_on_top(features: npt.NDArray[Any], made: Predictions, on: Any, of: A
     settings = _settings(objective, classes if objective == "multiclass" else 0, seed, int(on.sum()))
     # LightGBM wants a start for each class in turn, all rows of the first before those of the next.
     data = lgb.Dataset(features[on], y[on], init_score=start[on].ravel(order="F"))
-    added = np.asarray(lgb.train(settings, data, TREES).predict(features[of], raw_score=True, num_threads=0), dtype=np.float64)
+    added = np.asarray(lgb.train(settings, data, TREES).predict(features[of], raw_score=True, num_threads=1), dtype=np.float64)
     raw = start[of] + added.reshape(start[of].shape)
     if objective == "regression":
         return np.asarray(raw)
@@ -122,6 +122,7 @@ def _settings(objective: str, classes: int, seed: int, rows: int) -> dict[str, A
         "seed": seed,
         "deterministic": True,
         "force_col_wise": True,
+        "num_threads": 1,  # the server answers on the same machine
         "boost_from_average": False,
     }
     return settings | ({"num_class": classes} if classes else {})

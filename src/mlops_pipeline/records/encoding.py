@@ -2,7 +2,8 @@
 
 A row is a MessagePack list: time, request_id, model, version, rows, latency_us, error, layout number, and the blob. The blob
 is a list again: numbers as float32 bytes (little endian, row by row), categories as a flat list of text, outputs as float32
-bytes, and the client's ids. Private columns are left out here, in the server, before anything else sees them.
+bytes, the client's ids, and the name of the API key, which stands there only if there was one. Private columns are left out
+here, in the server, before anything else sees them.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ NO_BLOB = _encode((None, None, None, None))
 
 
 class Blob(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """An entry's arrays as they are stored; None where the entry has none."""
+    """An entry's arrays as they are stored, None where the entry has none, and the name of its key."""
 
     numbers: bytes | None
     categories: list[Any] | None
     outputs: bytes | None
     ids: list[str] | None
+    key_name: str | None = None
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -118,7 +120,7 @@ def _mended(entry: Entry, form: Form) -> bytes:
         blob = _blob(entry, form)
         _encode(blob)
     except (TypeError, ValueError):
-        blob = (None, None, None, None)
+        blob = (None, None, None, None, *_key_name(entry))
         error = f"{error} (features not recorded: they do not fit the layout)".lstrip()
     texts = [_text(text) for text in (entry.request_id, entry.model, entry.version)]
     return _encode((entry.time, *texts, entry.rows, entry.latency_us, _text(error), form.number, blob))
@@ -159,7 +161,7 @@ def brief_blob(blob: bytes) -> bytes:
 def _blob(entry: Entry, form: Form) -> tuple[Any, ...]:
     numbers, categories, outputs, ids, rows = entry.numbers, entry.categories, entry.outputs, entry.ids, entry.rows
     if form is NO_FORM:  # nobody knows which of its columns are private
-        return (None, None, None, ids)
+        return (None, None, None, ids, *_key_name(entry))
     number_bytes = category_texts = output_bytes = None
     if numbers is not None:
         _check(len(numbers) == rows and numbers.size == rows * form.width_of_numbers)
@@ -172,7 +174,13 @@ def _blob(entry: Entry, form: Form) -> tuple[Any, ...]:
         output_bytes = _bytes(outputs, form)
     if ids is not None:
         _check(len(ids) == rows)
+    if entry.key_name:
+        return (number_bytes, category_texts, output_bytes, ids, entry.key_name)
     return (number_bytes, category_texts, output_bytes, ids)
+
+
+def _key_name(entry: Entry) -> tuple[str, ...]:
+    return (entry.key_name,) if entry.key_name else ()
 
 
 def _check(fits: bool) -> None:

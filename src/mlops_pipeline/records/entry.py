@@ -56,3 +56,5 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """The client's own row ids, for joining labels that come late."""
     error: str = ""
     """Why the request was refused; never holds a value of a column."""
+    key_name: str = ""
+    """The name of the API key that it came with, never the key; empty without one."""

@@ -1,15 +1,16 @@
 """Records read back as a table: one row a predicted row (and one for a request that failed), a bounded part of it in memory.
 
 Columns: ``time`` (arrival, UTC), ``request_id``, ``row`` (from 0; null for a request without rows), ``id`` (the client's own),
-``model``, ``version``, ``latency_ms``, ``error``, ``prediction``, ``probability_`` and the class, and the features by name
-(``feature_`` and the name where one of the others has it). What a layout does not have is null in its rows.
+``model``, ``version``, ``latency_ms``, ``error``, ``key_name`` (of the API key), ``prediction``, ``probability_`` and the class,
+and the features by name (``feature_`` and the name where one of the others has it). What a layout does not have is null in its
+rows.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 50_000
 CHUNK_BYTES = 32 << 20
+OWN = ("time", "request_id", "row", "id", "model", "version", "latency_ms", "error", "key_name", "prediction")
+"""Columns that every table of records has; beside them those that begin with ``probability_``."""
 
 
 def read(
@@ -154,6 +157,34 @@ def export(
     return rows
 
 
+def batches(
+    where: str | Path | RecordStore,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model: str | None = None,
+    version: str | None = None,
+) -> Iterator[pl.DataFrame]:
+    """The same rows, a bounded number at a time, in no order. Raises :class:`PipelineError` like :func:`read`."""
+    with _opened(where, wanted_by(since, until, model, version)) as source:
+        schema = _schema(source.layouts)
+        for requests in _chunks(source.requests(None)):
+            yield _frame(requests, schema)
+
+
+def requests_of(where: str | Path | RecordStore, *, since: datetime | None = None, model: str | None = None) -> Iterator[Recorded]:
+    """The requests themselves, in no order. Raises :class:`PipelineError` like :func:`read`."""
+    with _opened(where, wanted_by(since, None, model, None)) as source:
+        yield from source.requests(None)
+
+
+def features_in(frame: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
+    """The features of some rows under the names that the model has for them; those that were not recorded are left out."""
+    own = {*OWN, *(name for name in frame.columns if name.startswith("probability_"))}
+    found = {name: next((column for column in (_feature(name, own), name) if column in frame.columns), None) for name in names}
+    return frame.select(frame[column].alias(name) for name, column in found.items() if column is not None)
+
+
 @contextmanager
 def _opened(where: str | Path | RecordStore, wanted: Filter) -> Iterator[_Opened]:
     store = located(where)
@@ -207,6 +238,7 @@ def _schema(layouts: list[Columns], *, features: bool = True) -> _Schema:
         "version": pl.String,
         "latency_ms": pl.Float64,
         "error": pl.String,
+        "key_name": pl.String,
         "prediction": _prediction_type(layouts),
     }
     for name in dict.fromkeys(name for layout in layouts for name in _probabilities(layout)):
@@ -270,8 +302,7 @@ def _frame(requests: list[Recorded], schema: _Schema) -> pl.DataFrame:
         places, blobs = alike.setdefault(shape, ([], []))
         places.append(place)
         blobs.append(blob)
-    own = {"time", "request_id", "row", "id", "model", "version", "latency_ms", "error", "prediction"}
-    own |= {name for name in schema if name.startswith("probability_")}
+    own = {*OWN, *(name for name in schema if name.startswith("probability_"))}
     parts, order = [], []
     for shape, (places, blobs) in alike.items():
         part, of = _part([requests[place] for place in places], blobs, shape[3], own, schema)
@@ -301,6 +332,7 @@ def _part(
         "version": pl.Series([r.version for r in requests], dtype=pl.String),
         "latency_ms": pl.Series([None if r.latency_us is None else r.latency_us / 1000 for r in requests], dtype=pl.Float64),
         "error": pl.Series([r.error for r in requests], dtype=pl.String),
+        "key_name": pl.Series([blob.key_name for blob in blobs], dtype=pl.String),
     }
     columns = {name: series.gather(of) for name, series in columns.items()}
     columns["time"] = columns["time"].cast(schema["time"])

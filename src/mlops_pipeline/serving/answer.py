@@ -7,12 +7,10 @@ request keeps the version that it began with.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,14 +20,18 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import NotFinite, score
 from mlops_pipeline.inference.faults import Fault, Notice, Refused
 from mlops_pipeline.records.entry import WITHDRAWN, Entry
+from mlops_pipeline.serving.access import WRONG_KEYS
 from mlops_pipeline.serving.batching import Batcher, Queue, unrecorded
 from mlops_pipeline.serving.metrics import Metrics, resident_bytes
+from mlops_pipeline.serving.models import lengths_of
 from mlops_pipeline.serving.problems import RETRY, refused
 from mlops_pipeline.serving.record import Recorder, RecordFull
 from mlops_pipeline.serving.served import Served
 
 if TYPE_CHECKING:
-    from mlops_pipeline.config.serving import Serving
+    from mlops_pipeline.config.keys import Key
+    from mlops_pipeline.config.serving import Limits, Serving
+    from mlops_pipeline.serving.access import Access
     from mlops_pipeline.serving.models import Loaded
     from mlops_pipeline.serving.protocol import Headers
     from mlops_pipeline.serving.request import Request
@@ -60,6 +62,8 @@ class Service:
         metrics: Metrics,
         workers: Workers,
         recorder: Callable[[asyncio.AbstractEventLoop], Recorder] | None,
+        access: Callable[[Mapping[str, Key], Limits], Access],
+        keys: Mapping[str, Key] | None,
     ) -> None:
         self.settings, self.metrics, self.workers = settings, metrics, workers
         self.models: dict[str, Served] = {}
@@ -69,8 +73,11 @@ class Service:
         self.on_start: list[Callable[[], None]] = []
         self.on_beat: list[Callable[[], None]] = []
         self.on_stop: list[Callable[[], None]] = []
+        self.on_use: list[Callable[[Serving], None]] = []
         self.recorder: Recorder | None = None
-        self.keys = [bytes.fromhex(digest.removeprefix("sha256:")) for digest in settings.api_keys.values()]
+        self._make_access = access
+        self.access = None if keys is None else access(keys, settings.limits)
+        """Who may ask; None where no key is asked for."""
         self._make_recorder = recorder
         self._queue: Queue
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="model")
@@ -78,13 +85,6 @@ class Service:
         self._record_failing = False
 
     # ------------------------------------------------------------------------------------------------ a prediction
-
-    def authorise(self, credentials: tuple[bytes, ...]) -> None:
-        """Every key is compared, in constant time, so that the time taken tells nothing of them. Raises :class:`Refused` (401)."""
-        digests = [hashlib.sha256(credential).digest() for credential in credentials]
-        if not any([hmac.compare_digest(digest, key) for digest in digests for key in self.keys]):  # noqa: C419  # a list: all are compared
-            what = "the API key is not one of this server's" if credentials else "an API key is needed: send Authorization: Bearer KEY"
-            raise refused(401, "unauthorized", what, ((b"www-authenticate", b"Bearer"),))
 
     def served(self, name: str, version: str | None) -> Served:
         """The version of a model that answers now; raises :class:`Refused` if there is none, or not the one that is asked for."""
@@ -99,6 +99,12 @@ class Service:
         """The answer's body and headers, once the prediction is on record as the settings promise. Raises what went wrong."""
         protocol = served.protocols[request.protocol]
         rows, wanted = protocol.read(request, body)
+        holder = request.holder
+        if holder is not None and (bucket := holder.rows) is not None:
+            if bucket.spare >= rows.count:
+                bucket.spare -= rows.count
+            else:
+                holder.take(bucket, rows.count)
         outputs = await served.batcher.submit(rows, request.began)
         content, headers = protocol.write(request, rows, wanted, outputs)
         headers += served.headers
@@ -155,7 +161,7 @@ class Service:
             refusal = refused(500, "internal", f"the server failed; its log says more under {request.request_id}")
         self.metrics.rejected(request.protocol, refusal.reason)
         place = refusal.place(() if served is None else served.signature.columns)
-        if self.settings.log.requests != "none":
+        if self.settings.log.requests != "none" and refusal.reason != WRONG_KEYS:
             _log(logging.WARNING, "refused", request, refusal.status, reason=place)
         if served is not None and self.recorder is not None and refusal.status in RECORDED and not isinstance(error, RecordFull):
             try:
@@ -192,6 +198,22 @@ class Service:
         self.metrics.loaded(loaded.name, loaded.version)
         facts = {"model": loaded.name, "version": loaded.version, "content": loaded.content_sha256[:16], "engine": loaded.engine.name}
         log.info("serves", extra=facts)
+
+    def use(self, settings: Serving, keys: Mapping[str, Key] | None) -> None:
+        """Go on under other settings, from the next request on; on the loop's own thread. ``keys`` None: no key is asked for."""
+        self.settings, limits = settings, settings.limits
+        self._queue.limit, self._queue.deadline_s = limits.queue_rows, limits.deadline_ms / 1000
+        if keys is None:
+            self.access = None
+        elif self.access is None:
+            self.access = self._make_access(keys, limits)
+        else:
+            self.access.use(keys)
+            self.access.limit(limits)
+        for name, served in self.models.items():
+            self.models[name] = self.prepared(served.loaded.limited(limits.max_rows, lengths_of(limits)))
+        for call in self.on_use:
+            call(settings)
 
     async def start(self) -> None:
         """Make what belongs to the loop, before the first request."""
@@ -260,6 +282,8 @@ def _log(level: int, event: str, request: Request, status: int, **more: Any) -> 
         "ms": round((time.perf_counter() - request.began) * 1000, 3),
         **more,
     }
+    if request.holder is not None:
+        facts["key_name"] = request.holder.name
     if request.traceparent:
         facts["traceparent"] = request.traceparent
     log.log(level, event, extra=facts)
@@ -281,4 +305,5 @@ def _entry(request: Request, served: Served, rows: int, *arrays: Any, error: str
         outputs,
         ids,
         error,
+        "" if request.holder is None else request.holder.name,
     )

@@ -16,10 +16,11 @@ from mlops_pipeline.serving.operations import Operations
 from mlops_pipeline.serving.problems import problem_details, refused
 from mlops_pipeline.serving.protocol import Headers, open_inference
 from mlops_pipeline.serving.request import JSON, PROBLEM, Receive, Request, Scope, Send, request_of
-from mlops_pipeline.serving.routes import OPEN, Route, routes_of, without_version
+from mlops_pipeline.serving.routes import OPEN, Route, routes_of, scope_of, without_version
 from mlops_pipeline.serving.sites import Sites
 
 if TYPE_CHECKING:
+    from mlops_pipeline.config.serving import Serving
     from mlops_pipeline.inference.faults import Refused
     from mlops_pipeline.serving.answer import Service
     from mlops_pipeline.serving.tracing import Tracing
@@ -36,9 +37,14 @@ class Application:
         self._prefix = f"{int(time.time()):08x}{os.urandom(5).hex()}"
         self._routes = routes_of(service.settings)
         self._sites = Sites(service.settings)
-        longest = service.settings.limits.id
-        self._longest_id = min(longest.characters, longest.most_bytes)
+        self._use(service.settings)
         service.on_beat.append(self._bodies.give_up)
+        service.on_use.append(self._use)
+
+    def _use(self, settings: Serving) -> None:
+        longest = settings.limits.id
+        self._longest_id = min(longest.characters, longest.most_bytes)
+        self._bodies.use(settings.limits)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The work of an ASGI scope. Not a coroutine itself, which would cost every request one more."""
@@ -60,8 +66,8 @@ class Application:
         try:
             self._sites.check(request, route.kind)
             self._sites.check_post(request)
-            if service.keys:
-                service.authorise(request.credentials)
+            if service.access is not None:
+                service.access.admit(request, scope.get("client"), "predict", route.model)
             request.check_id(self._longest_id)
             body = await self._bodies.read(receive, request)
             served = service.served(route.model, version)
@@ -84,15 +90,15 @@ class Application:
             if method == "OPTIONS" and route is not None and self._sites.allows(request.origin):
                 await self._send(send, 200, b"", self._sites.preflight(), request)
                 return
-            if service.keys and not self._is_open(route):
-                service.authorise(request.credentials)
+            if service.access is not None and not self._is_open(route):
+                service.access.admit(request, scope.get("client"), *(("predict",) if route is None else (scope_of(route), route.model)))
             if route is None:
                 raise refused(404, "not_found", f"there is nothing at {path[:100]}: see /docs")
             if method != route.method and not (method == "HEAD" and route.method == "GET"):
                 allowed = b"POST" if route.method == "POST" else b"GET, HEAD"
                 raise refused(405, "method", f"{path[:100]} takes {allowed.decode()}, not {method[:20]}", ((b"allow", allowed),))
             served = service.served(route.model, version) if route.model else None
-            status, content, headers = self._operations.page(route.kind, served)
+            status, content, headers = self._operations.page(route.kind, served, request.holder)
         except Exception as error:  # noqa: BLE001  # nothing may leave a client without an answer
             status, content, headers = _of_refusal(await service.refusal(error, request, None), request)
         await self._send(send, status, content, headers, request, bodiless=method == "HEAD")

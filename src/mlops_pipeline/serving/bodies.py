@@ -24,11 +24,15 @@ class Bodies:
     """What one worker is receiving."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._max_body, self._all_bodies = int(limits.max_body_mb * 1e6), int(limits.bodies_mb * 1e6)
+        self.use(limits)
         self._under_way = 0
         self._numbers = itertools.count()
         self._reading: dict[int, tuple[float, asyncio.Task[Any] | None]] = {}
+
+    def use(self, limits: Limits) -> None:
+        """Go on under these limits."""
+        self._limits = limits
+        self._max_body, self._all_bodies = int(limits.max_body_mb * 1e6), int(limits.bodies_mb * 1e6)
 
     async def read(self, receive: Receive, request: Request) -> bytes:
         """The whole body; refused as soon as it is known to be too large, given up if it does not come in time.

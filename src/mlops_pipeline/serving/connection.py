@@ -79,12 +79,17 @@ class Connections:
     """The connections of one listener: each has its time, and those that keep their place for nothing give way to new ones."""
 
     def __init__(self, limits: Limits, most: int, metrics: Metrics, *, probes_only: bool = False) -> None:
-        self.most, self.probes_only, self.metrics = most, probes_only, metrics
-        self._seconds = {state: getattr(limits, wait.limit) for state, wait in STATES.items() if wait.then != ELSEWHERE}
+        self.probes_only, self.metrics = probes_only, metrics
+        self.use(limits, most)
         self._open: dict[Connection, None] = {}
-        self._above = min(most + ABOVE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARED_DESCRIPTORS)
         self._looking = self._making_room = False
         self._full_until = self._quiet_until = 0.0
+
+    def use(self, limits: Limits, most: int) -> None:
+        """Go on under these limits."""
+        self.most = most
+        self._seconds = {state: getattr(limits, wait.limit) for state, wait in STATES.items() if wait.then != ELSEWHERE}
+        self._above = min(most + ABOVE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARED_DESCRIPTORS)
 
     @property
     def busy(self) -> int:

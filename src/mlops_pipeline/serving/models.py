@@ -69,6 +69,10 @@ class Loaded:
     """Of the MLflow that wrote the model, which MLflow's clients ask for."""
     loaded_at: float
 
+    def limited(self, max_rows: int, lengths: Lengths) -> Loaded:
+        """The same with other limits of what one request may hold."""
+        return dataclasses.replace(self, signature=dataclasses.replace(self.signature, max_rows=max_rows, lengths=lengths))
+
     def is_what(self, found: Found) -> bool:
         """Whether this is the very version that a reference means."""
         return (self.content_sha256, self.version) == (found.content_sha256, found.number)
@@ -158,6 +162,10 @@ class Watch:
         self._look(_Listener(lambda _name, _loaded: None, failures.append))
         return dict(self._served), failures
 
+    def limit(self, max_rows: int, lengths: Lengths) -> None:
+        """Let requests of what is loaded from now on hold so much."""
+        self._options = dataclasses.replace(self._options, max_rows=max_rows, lengths=lengths)
+
     def start(self) -> None:
         """Begin to follow the registry."""
         self._thread.start()
@@ -226,7 +234,9 @@ class Watch:
             raise Unfit("gate", f"version {found.number} {found.refused}")
         served = self._served.get(name)
         if served is not None and served.content_sha256 == found.content_sha256:
-            loaded = dataclasses.replace(served, version=found.number, gate=found.gate)
+            loaded = dataclasses.replace(served, version=found.number, gate=found.gate).limited(
+                self._options.max_rows, self._options.lengths
+            )
         else:
             loaded = load(name, reference, found, self._source.folder(found, anew=anew), self._options)
         to.loaded(name, loaded)

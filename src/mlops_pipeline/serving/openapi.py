@@ -32,14 +32,15 @@ from mlops_pipeline.serving.sites import PROBES
 
 _WHEN = {
     400: "The body is not what the route takes: not JSON, or not of its form.",
-    401: "No API key, or an unknown one.",
-    403: "The request asks by a name that is none of this server's, or a page of another site sent it.",
+    401: "No API key, or one that is unknown or has expired.",
+    403: "The request asks by a name that is none of this server's, or a page of another site sent it, or its API key "
+    "is not good for this path or model.",
     404: "There is no such model or version.",
     408: "The body did not arrive in time.",
     413: "The body is too large, or has too many rows.",
     415: "The body has another content type than the route takes.",
     422: "A value, a column or a row is wrong; `errors` names them.",
-    429: "Too many rows are waiting: ask again after `Retry-After` seconds.",
+    429: "Too many rows are waiting, or the API key's rate is used up: ask again after `Retry-After` seconds.",
     500: "The server failed; its log has the request's id.",
     503: "Not ready, too slow, or the record of predictions is full: ask again after `Retry-After` seconds.",
 }
@@ -83,7 +84,7 @@ def document(
         open_paths = (*OPEN_PATHS, "/metrics") if open_metrics else OPEN_PATHS
         for path, operation in ((path, operation) for path, item in paths.items() if path not in open_paths for operation in item.values()):
             operation["security"] = [{"bearer": []}, {"key": []}]
-            operation["responses"] |= _problems((401,), open_inference=path.startswith("/v2"))
+            operation["responses"] |= _problems((401, 403, 429), open_inference=path.startswith("/v2"))
     return {
         "openapi": "3.1.0",
         "info": {

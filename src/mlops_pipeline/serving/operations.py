@@ -19,6 +19,7 @@ from mlops_pipeline.serving.request import JSON, TEXT
 if TYPE_CHECKING:
     from mlops_pipeline.contract.evaluation import Evaluation
     from mlops_pipeline.serving.answer import Service
+    from mlops_pipeline.serving.holder import Holder
     from mlops_pipeline.serving.served import Served
 
 
@@ -31,8 +32,8 @@ class Operations:
     def __init__(self, service: Service, version: str) -> None:
         self._service, self._version = service, version
 
-    def page(self, kind: str, served: Served | None) -> Page:
-        """Status, body and headers of a page; ``served`` is the model that its path names."""
+    def page(self, kind: str, served: Served | None, holder: Holder | None = None) -> Page:
+        """Status, body and headers of a page; ``served`` is the model that its path names, ``holder`` the key's, told of his models."""
         if served is not None:
             return self._of_model(kind, served)
         if kind in ("index", "docs"):
@@ -47,8 +48,8 @@ class Operations:
             "live": lambda: b'{"status":"ok"}',
             "v2-live": lambda: b'{"live":true}',
             "v2": lambda: open_inference.server_metadata(self._version),
-            "status": lambda: msgspec.json.encode(self._status()),
-            "openapi": lambda: msgspec.json.encode(self._document()),
+            "status": lambda: msgspec.json.encode(self._status(holder)),
+            "openapi": lambda: msgspec.json.encode(self._document(holder)),
         }
         return 200, contents[kind](), [(b"content-type", JSON), (b"cache-control", b"no-store")]
 
@@ -89,7 +90,10 @@ class Operations:
         content = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ok"}
         return status, msgspec.json.encode(content), [(b"content-type", JSON), *retry]
 
-    def _status(self) -> dict[str, Any]:
+    def _told(self, holder: Holder | None) -> dict[str, Served]:
+        return {name: served for name, served in self._service.models.items() if holder is None or holder.may_ask(name)}
+
+    def _status(self, holder: Holder | None) -> dict[str, Any]:
         service = self._service
         settings, recorder, totals = service.settings, service.recorder, service.metrics.totals()
         return {
@@ -107,17 +111,17 @@ class Operations:
                 },
                 "not_ready": self.not_ready(),
             },
-            "models": {name: _described(served) for name, served in service.models.items()},
+            "models": {name: _described(served) for name, served in self._told(holder).items()},
             "totals": totals,
         }
 
-    def _document(self) -> dict[str, Any]:
-        settings = self._service.settings
+    def _document(self, holder: Holder | None) -> dict[str, Any]:
+        settings, told = self._service.settings, self._told(holder)
         return openapi.document(
-            {name: served.signature for name, served in self._service.models.items()},
+            {name: served.signature for name, served in told.items()},
             settings.default_model,
             version=self._version,
-            keys=bool(settings.api_keys),
+            keys=settings.has_keys,
             max_rows=settings.limits.max_rows,
             open_metrics=settings.open_metrics,
         )

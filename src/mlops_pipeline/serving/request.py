@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mlops_pipeline.inference.faults import Reason
 from mlops_pipeline.serving.problems import refused
+
+if TYPE_CHECKING:
+    from mlops_pipeline.serving.holder import Holder
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -37,6 +40,7 @@ class Request(msgspec.Struct, gc=False):
     credentials: tuple[bytes, ...] = ()
     traceparent: str = ""
     compressed: bool = False
+    holder: Holder | None = None
     expects: bool = False
     """Whether the client waits for a word of ours before it sends the body, and has none yet."""
     host: bytes = NONE

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from mlops_pipeline.config.keys import Scope
     from mlops_pipeline.config.serving import Serving
 
 PAGES = {
@@ -37,6 +38,14 @@ class Route(NamedTuple):
     kind: str
     method: str
     model: str = ""
+
+
+_SCOPES: dict[str, Scope] = {"metrics": "metrics", "status": "admin"}
+
+
+def scope_of(route: Route) -> Scope:
+    """What a key must be good for to ask a path; who may predict may also read what the models are like."""
+    return _SCOPES.get(route.kind, "predict")
 
 
 def model_prefix(name: str) -> str:

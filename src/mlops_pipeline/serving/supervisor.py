@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import ipaddress
 import logging
 import multiprocessing
@@ -11,58 +12,54 @@ import resource
 import shutil
 import signal
 import socket
-import ssl
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing.context import SpawnProcess
+from contextlib import contextmanager, nullcontext, suppress
+from multiprocessing.context import ForkContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from mlops_pipeline.config.serving import Serving
-from mlops_pipeline.errors import PipelineError, one_line, without_secrets
+from mlops_pipeline.config.serving import Serving, reloaded
+from mlops_pipeline.errors import PipelineError, without_secrets
 from mlops_pipeline.server_layout import Place, place_of
 from mlops_pipeline.serving import logs
-from mlops_pipeline.serving.worker import tls_files, work
+from mlops_pipeline.serving.tls import context_of
+from mlops_pipeline.serving.worker import Reread, work
 
 log = logging.getLogger("mlops.serving")
 
-START_S = 120
-"""How long a worker may take to its first beat before it counts as stuck."""
+START_S = 600
+"""How long a worker may take to its first beat, with models to fetch, before it counts as stuck."""
 RESTART_S = 5.0
 RECORD_S = 25.0
 """What a worker may need to write the last records and to send the last spans."""
 USER_ERROR = 2
 
 
-def serve(settings: Serving, config: Path) -> None:
-    """Serve until SIGTERM or Ctrl+C; raises :class:`PipelineError` if the port, the models or the record are not to be had."""
+def serve(settings: Serving, config: Path, reread: Reread | None = None) -> None:
+    """Serve until SIGTERM or Ctrl+C; at SIGHUP, ``reread`` gives the settings as they are then.
+
+    Raises :class:`PipelineError` if the port, the models or the record are not to be had.
+    """
     place = place_of(settings, config)
-    _check_tls(settings, config)
+    context_of(settings, config)
     listeners = [_listener(settings, port) for port in (settings.port, settings.probe_port) if port is not None]
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if settings.workers == 1:
-        # Alone, a worker keeps its figures in memory: files would only cost time, and need a disk with room.
-        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-        work(settings, config, place, 0, listeners, [time.monotonic()])
-    else:
-        _supervise(settings, config, place, listeners)
-
-
-def _check_tls(settings: Serving, config: Path) -> None:
-    certificate, key = tls_files(settings, config)
-    if certificate is None:
-        return
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
-    except (ssl.SSLError, OSError) as error:
-        raise PipelineError(
-            f"{config}: tls: {certificate} and {key} are no certificate with its key ({one_line(error)}): give PEM files"
-        ) from error
+    logs.set_up(settings.log.format)
+    with _metrics_folder() if settings.workers > 1 else nullcontext() as folder:
+        if folder is None:
+            # Alone, a worker keeps its figures in memory: files would only cost time, and need a disk with room.
+            os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+        else:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        code = _supervise(settings, config, place, listeners, reread)
+    if code:
+        sys.exit(code)
 
 
 def _listener(settings: Serving, port: int) -> socket.socket:
@@ -79,49 +76,88 @@ def _listener(settings: Serving, port: int) -> socket.socket:
             f"{'--port' if port == settings.port else 'probe_port'}"
         ) from error
     address = listener.getsockname()[0]
-    if not (settings.api_keys or settings.anonymous) and not ipaddress.ip_address(address).is_loopback:
+    if not settings.is_guarded and not ipaddress.ip_address(address).is_loopback:
         listener.close()
         raise PipelineError(f"host '{settings.host}' is {address}, which other machines reach, and no API key is set: listen on 127.0.0.1")
     return listener
 
 
-def _supervise(settings: Serving, config: Path, place: Place, listeners: list[socket.socket]) -> None:
-    logs.set_up(settings.log.format)
-    context = multiprocessing.get_context("spawn")
+def _supervise(settings: Serving, config: Path, place: Place, listeners: list[socket.socket], reread: Reread | None) -> int:
+    """Keep the workers at work until the server is told to stop; the exit code of one that could not start, or end, as it should."""
+    context = _context()
     beats = context.Array("d", settings.workers, lock=False)
-    stopping = threading.Event()
+    stopping, told = threading.Event(), threading.Event()
     for end in (signal.SIGTERM, signal.SIGINT):
         signal.signal(end, lambda *_: stopping.set())
-    with _metrics_folder() as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    if reread is not None:
+        signal.signal(signal.SIGHUP, lambda *_: told.set())
 
-        def start(number: int) -> SpawnProcess:
-            beats[number] = time.monotonic() + START_S
-            process = context.Process(target=_worker, args=(settings, config, place, number, listeners, beats, os.getpid()))
+    def start(number: int) -> BaseProcess:
+        beats[number] = time.monotonic() + START_S
+        process = context.Process(target=_worker, args=(settings, config, place, number, listeners, beats, os.getpid(), reread))
+        # A signal that comes before the worker knows what to do at it waits: the mask is inherited.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        try:
             process.start()
-            return process
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        return process
 
-        workers = [start(number) for number in range(settings.workers)]
-        ever_ready, pause = False, 0.2
-        while not stopping.wait(pause):
-            ever_ready = ever_ready or any(beat < time.monotonic() for beat in beats)
-            pause = 0.2
-            for number, process in enumerate(workers):
-                stuck = time.monotonic() - beats[number] > settings.stuck_s
-                if process.is_alive() and not stuck:
-                    continue
-                if not ever_ready and process.exitcode:
-                    _end(workers, settings)
-                    sys.exit(process.exitcode)
-                cause = "stuck" if process.is_alive() else f"exit {process.exitcode}"
-                log.error("replaces a worker", extra={"worker": number, "cause": cause})
-                process.kill()
-                process.join()
-                _forget(process.pid)
-                # One that dies before it serves would be started again and again.
-                pause = RESTART_S if beats[number] > time.monotonic() else 0.2
-                workers[number] = start(number)
-        _end(workers, settings)
+    workers = [start(number) for number in range(settings.workers)]
+    ever_ready, pause = False, 0.2
+    while not stopping.wait(pause):
+        if told.is_set() and reread is not None:
+            told.clear()
+            settings = _told(settings, config, reread, workers)
+        _bury({process.pid for process in workers})
+        ever_ready = ever_ready or any(beat < time.monotonic() for beat in beats)
+        pause = 0.2
+        for number, process in enumerate(workers):
+            stuck = time.monotonic() - beats[number] > settings.stuck_s
+            if process.is_alive() and not stuck:
+                continue
+            if not ever_ready and process.exitcode:
+                _end(workers, settings)
+                return process.exitcode if process.exitcode > 0 else 128 - process.exitcode
+            cause = "stuck" if process.is_alive() else f"exit {process.exitcode}"
+            log.error("replaces a worker", extra={"worker": number, "cause": cause})
+            process.kill()
+            process.join()
+            _forget(process.pid)
+            # One that dies before it serves would be started again and again.
+            pause = RESTART_S if beats[number] > time.monotonic() else 0.2
+            workers[number] = start(number)
+    _end(workers, settings)
+    return USER_ERROR if any(process.exitcode == USER_ERROR for process in workers) else 0
+
+
+def _context() -> ForkContext | SpawnContext:
+    """How workers are started: as copies of this process, which has loaded little and shares it with them, if it has one thread only."""
+    threads = Path("/proc/self/task")
+    alone = threads.is_dir() and len(list(threads.iterdir())) == 1
+    return multiprocessing.get_context("fork") if alone else multiprocessing.get_context("spawn")
+
+
+def _bury(workers: set[int | None]) -> None:
+    """Take note of ended processes that others left to this one, as they do to the first of a container."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None and ended.si_pid not in workers:
+            os.waitpid(ended.si_pid, 0)
+
+
+def _told(settings: Serving, config: Path, reread: Reread, workers: list[BaseProcess]) -> Serving:
+    """Let every worker read its settings again, if they can be read; those that workers started from now on begin with."""
+    try:
+        found = reread()
+        settings, _ = reloaded(settings, found, str(config))
+        context_of(settings, config)
+    except PipelineError as error:
+        log.error("keeps its settings", extra={"detail": without_secrets(str(error))})
+        return settings
+    for process in workers:
+        if process.pid is not None and process.is_alive():
+            os.kill(process.pid, signal.SIGHUP)
+    return settings
 
 
 @contextmanager
@@ -140,13 +176,45 @@ def _metrics_folder() -> Iterator[str]:
         yield folder
 
 
-def _worker(settings: Serving, config: Path, place: Place, number: int, listeners: list[socket.socket], beats: Any, parent: int) -> None:
+def _worker(
+    settings: Serving,
+    config: Path,
+    place: Place,
+    number: int,
+    listeners: list[socket.socket],
+    beats: Any,
+    parent: int,
+    reread: Reread | None,
+) -> None:
+    # A copy has its parent's handlers. Ctrl+C reaches both, and the parent ends its workers.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with(parent)
-    try:
-        work(settings, config, place, number, listeners, beats)
-    except PipelineError as error:
-        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
-        sys.exit(USER_ERROR)
+    with _figures(parent):
+        try:
+            work(settings, config, place, number, listeners, beats, reread)
+        except PipelineError as error:
+            print(f"error: {without_secrets(str(error))}", file=sys.stderr)
+            sys.exit(USER_ERROR)
+
+
+@contextmanager
+def _figures(parent: int) -> Iterator[None]:
+    """The folder with the workers' figures is removed by the last of them, if the parent that made it has been killed."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder is None:
+        yield
+        return
+    with Path(folder, "workers").open("wb") as together:
+        fcntl.flock(together, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            if os.getppid() != parent:
+                fcntl.flock(together, fcntl.LOCK_UN)
+                with suppress(OSError):
+                    fcntl.flock(together, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _die_with(parent: int) -> None:
@@ -158,7 +226,7 @@ def _die_with(parent: int) -> None:
         sys.exit(1)
 
 
-def _end(workers: list[SpawnProcess], settings: Serving) -> None:
+def _end(workers: list[BaseProcess], settings: Serving) -> None:
     for process in workers:
         process.terminate()
     deadline = time.monotonic() + settings.drain_s + settings.stop_s + RECORD_S
@@ -170,6 +238,8 @@ def _end(workers: list[SpawnProcess], settings: Serving) -> None:
 
 
 def _forget(pid: int | None) -> None:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return
     from mlops_pipeline.serving.metrics import forget_worker
 
     if pid is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import environment, plugins
-from mlops_pipeline.config.serving import Serving
+from mlops_pipeline.config.serving import Serving, keys_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import EVENTS
 from mlops_pipeline.server_layout import Place
 from mlops_pipeline.serving import logs
+from mlops_pipeline.serving.reload import Reload
+from mlops_pipeline.serving.tls import Tls, context_of
 
 if TYPE_CHECKING:
     from mlops_pipeline.events import Listener
@@ -32,46 +35,70 @@ SWITCH_S = 0.0005
 """How long a thread may keep the interpreter while the event loop waits for it; Python's own 5 ms would show in the latency."""
 
 
-def work(settings: Serving, config: Path, place: Place, number: int, listeners: list[socket.socket], beats: Any) -> None:
+Reread = Callable[[], Serving]
+"""Reads the settings again, with what the command line changed in them."""
+
+
+def work(
+    settings: Serving, config: Path, place: Place, number: int, listeners: list[socket.socket], beats: Any, reread: Reread | None = None
+) -> None:
     """One worker, from its models to its last answer."""
     environment.prepare()
     plugins.use(place.parts)
     logs.set_up(settings.log.format)
     sys.setswitchinterval(SWITCH_S)
-    application, first = assembled(settings, config, place, number, beats)
+    first_tls = context_of(settings, config)
+    reload = Reload(settings, config, reread)
+    application, first = assembled(settings, config, place, number, beats, reload)
     # What is loaded now stays; the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
     if number == 0:
         _announce(settings, listeners, first)
-    _run(settings, config, application, listeners)
+    _run(settings, application, listeners, None if first_tls is None else Tls(first_tls), reload)
     if application.service.lost:
         raise PipelineError(application.service.lost)
 
 
-def assembled(settings: Serving, config: Path, place: Place, number: int, beats: Any) -> tuple[Application, dict[str, Loaded]]:
+def assembled(
+    settings: Serving, config: Path, place: Place, number: int, beats: Any, reload: Reload | None = None
+) -> tuple[Application, dict[str, Loaded]]:
     """A worker's application with its models loaded, which begin to answer when the application starts.
 
     Raises :class:`PipelineError` if there is no version to serve, but for one that waits for approval: then it is not ready.
     """
     from importlib.metadata import version
 
+    from mlops_pipeline.serving.access import Access
     from mlops_pipeline.serving.answer import Service, Workers
     from mlops_pipeline.serving.application import Application
     from mlops_pipeline.serving.metrics import Metrics
+    from mlops_pipeline.serving.models import lengths_of
+    from mlops_pipeline.serving.rates import Rates
     from mlops_pipeline.serving.tracing import tracing
 
     metrics, spans = Metrics(), tracing()
     metrics.started.set(time.time())
     workers, recorder = Workers(number, beats, settings.stuck_s), _recorder(settings, place, number)
-    service = Service(settings, metrics, workers, recorder)
+    access = partial(Access, rates=Rates(_shared_rates()))
+    service = Service(settings, metrics, workers, recorder, access, keys_of(settings, config) if settings.has_keys else None)
     first, watch = _models(settings, config, place, number, service)
     service.on_start.append(lambda: _begin(service, first, watch))
+    service.on_use.append(lambda settings: watch.limit(settings.limits.max_rows, lengths_of(settings.limits)))
+    service.on_use.append(lambda settings: logs.set_up(settings.log.format))
     service.on_stop.append(watch.stop)
+    if reload is not None:
+        service.on_start.append(lambda: reload.begin(service))
     if spans is not None:
         service.on_stop.append(spans.close)
     return Application(service, version=version("mlops-pipeline"), tracing=spans), first
+
+
+def _shared_rates() -> Path | None:
+    """Where several workers share what keys have used up: beside their figures."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return None if folder is None else Path(folder) / "rates"
 
 
 def _begin(service: Service, first: dict[str, Loaded], watch: Watch) -> None:
@@ -168,7 +195,7 @@ def _recorder(settings: Serving, place: Place, number: int) -> Callable[[Any], A
     return lambda loop: Recorder(store, loop, durable=record.mode == "durable", loss_ms=record.loss_ms, max_bytes=int(record.max_mb * 1e6))
 
 
-def _run(settings: Serving, config: Path, application: Application, listeners: list[socket.socket]) -> None:
+def _run(settings: Serving, application: Application, listeners: list[socket.socket], tls: Tls | None, reload: Reload) -> None:
     import uvicorn
 
     from mlops_pipeline.serving import connection
@@ -191,36 +218,29 @@ def _run(settings: Serving, config: Path, application: Application, listeners: l
                 self.should_exit = True
             return await super().on_tick(counter)
 
-    certificate, key = tls_files(settings, config)
     limits, metrics = settings.limits, application.service.metrics
-    protocol: Any = partial(
-        connection.Connection,
-        among=connection.Connections(limits, limits.connections, metrics),
-        probes=connection.Connections(limits, connection.PROBE_CONNECTIONS, metrics, probes_only=True),
-        probe_port=settings.probe_port,
+    among = connection.Connections(limits, limits.connections, metrics)
+    probes = connection.Connections(limits, connection.PROBE_CONNECTIONS, metrics, probes_only=True)
+    protocol: Any = partial(connection.Connection, among=among, probes=probes, probe_port=settings.probe_port)
+    config = uvicorn.Config(
+        application,
+        loop=f"{connection.__name__}:Loop",
+        http=protocol,
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=max(1, round(settings.stop_s)),
     )
-    Server(
-        uvicorn.Config(
-            application,
-            loop=f"{connection.__name__}:Loop",
-            http=protocol,
-            ws="none",
-            lifespan="on",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=max(1, round(settings.stop_s)),
-            ssl_certfile=certificate,
-            ssl_keyfile=key,
-        )
-    ).run(sockets=listeners)
-
-
-def tls_files(settings: Serving, config: Path) -> tuple[Path, Path] | tuple[None, None]:
-    """The certificate and its key; None without TLS."""
-    return (None, None) if settings.tls is None else (config.parent / settings.tls.certificate, config.parent / settings.tls.key)
+    config.load()
+    if tls is not None:
+        config.ssl, reload.tls = tls.listening, tls
+    application.service.on_use.append(lambda settings: among.use(settings.limits, settings.limits.connections))
+    application.service.on_use.append(lambda settings: probes.use(settings.limits, connection.PROBE_CONNECTIONS))
+    Server(config).run(sockets=listeners)
 
 
 def _announce(settings: Serving, listeners: list[socket.socket], first: dict[str, Loaded]) -> None:

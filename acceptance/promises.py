@@ -36,7 +36,7 @@ def without_credentials(text: str) -> str:
 class Row:
     """One promise: the lines that a user types for it, and a function that types them and says what it saw.
 
-    The function is called with the desk and the lines, and raises :class:`Unmet`. ``needs`` are names of rows that come before.
+    The function is called with the session and the lines, and raises :class:`Unmet`. ``needs`` are names of rows that come before.
     A row that ``installs`` is given the caller's way to package indexes, passwords included; the others are not.
     """
 

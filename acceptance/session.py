@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from acceptance.rows import Unmet, expect, without_credentials
+from acceptance.promises import Unmet, expect, without_credentials
 
 LOGIN = {"LANG", "TZ", "TERM", "TMPDIR", "XDG_RUNTIME_DIR", "NO_PROXY", "MLOPS_TEST_STRICT"}
 ENGINE = {
@@ -153,7 +153,7 @@ def answers(url: str) -> bool:
 
 
 @dataclass
-class Desk:
+class Session:
     """A clone in which lines are typed. ``scratch`` is a folder beside it, ``$SCRATCH`` in lines."""
 
     folder: Path

@@ -1,0 +1,77 @@
+"""What our own channels of alerts are told."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from mlops_pipeline.config.tree import Frozen
+
+TIMEOUT_S = 10.0
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def _http(address: str) -> str:
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be http://… or https://…")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_http)]
+
+
+class Webhook(Frozen):
+    """An address that takes JSON."""
+
+    SECRET: ClassVar[tuple[str, ...]] = ("url", "headers")
+
+    url: Address = Field(description="it is a secret: give url_file, or ${VARIABLE} of the environment")
+    format: Literal["slack", "plain"] = Field(
+        "slack", description="Slack's, which Mattermost and others take too, or every field of the alert"
+    )
+    headers: dict[str, str] = Field(default_factory=dict)
+    timeout_s: Seconds = TIMEOUT_S
+
+
+class Email(Frozen):
+    """A server that takes mail."""
+
+    SECRET: ClassVar[tuple[str, ...]] = ("password",)
+
+    to: tuple[str, ...] = Field(min_length=1)
+    sender: str
+    host: str
+    port: int = Field(25, ge=1, le=65535)
+    security: Literal["none", "starttls", "tls"] = Field("none", description="none is for a server on this machine or in its own network")
+    user: str | None = None
+    password: str | None = Field(None, description="give password_file, or ${VARIABLE} of the environment")
+    timeout_s: Seconds = TIMEOUT_S
+
+
+class Alertmanager(Frozen):
+    """Prometheus's Alertmanager."""
+
+    SECRET: ClassVar[tuple[str, ...]] = ("url", "headers")
+
+    url: Address = Field("http://127.0.0.1:9093", description="without /api/v2")
+    labels: dict[str, str] = Field(default_factory=dict, description="labels beside alertname, severity, pipeline, model and owner")
+    repeat_s: Seconds = Field(60, description="an alert that lasts is posted again at least so often, while the job runs")
+    hold_s: Seconds = Field(
+        7200, description="an alert that is not posted again ends there by itself: longer than from one `mlops monitor run` to the next"
+    )
+    headers: dict[str, str] = Field(default_factory=dict)
+    timeout_s: Seconds = TIMEOUT_S
+
+
+class PrefectEvent(Frozen):
+    """Prefect's server."""
+
+    SECRET: ClassVar[tuple[str, ...]] = ("url", "headers")
+
+    url: Address | None = Field(None, description="its API; default: PREFECT_API_URL of the environment")
+    headers: dict[str, str] = Field(default_factory=dict, description="such as Authorization, for a server that asks who posts")
+    timeout_s: Seconds = TIMEOUT_S

@@ -1,0 +1,264 @@
+"""What the watching job is told: one YAML file, frozen and checked, every key of it with a default."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from mlops_pipeline import plugins
+from mlops_pipeline.config.dataset import Share
+from mlops_pipeline.config.pipeline import SpanText, part_schema
+from mlops_pipeline.config.serving import scheme_of
+from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
+from mlops_pipeline.errors import PipelineError
+
+Severity = Literal["info", "warning", "critical"]
+SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
+
+
+class State(Frozen):
+    """Where windows, labels, alerts and what is to be delivered are kept."""
+
+    file: str = Field("data/monitoring/state.sqlite", description="a SQLite file; relative to the pipeline's root")
+    uri: str | None = Field(None, description="postgresql://… instead of the file")
+    uri_file: str | None = Field(None, description="a file that holds this address, so that no password stands here; relative to this file")
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if self.uri is not None and self.uri_file is not None:
+            raise ValueError("give either state.uri or state.uri_file")
+        if self.uri is not None and not is_postgresql(self.uri):
+            raise ValueError("state.uri must be postgresql://…: leave it out for the SQLite file")
+        return self
+
+
+class Windows(Frozen):
+    """How the record is cut: by time or by count; each row is in one window."""
+
+    every: SpanText | None = Field(None, description="so long each: 1d, 12h, 1w, 1mo, in UTC; default: 1d, unless rows is given")
+    rows: int | None = Field(None, ge=1, description="or so many predicted rows each")
+    settle_s: float = Field(
+        30, ge=0, description="what arrived in the last so many seconds may still be being written: it is left for later"
+    )
+    probe: bool = Field(True, description="ask of each window with labels whether retraining would help")
+    least_rows: int = Field(100, ge=1, description="a window of fewer rows raises nothing but what counts rows")
+    slices: tuple[str, ...] | None = Field(None, description="columns by whose values quality is told; default: the pipeline's")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.every is not None and self.rows is not None:
+            raise ValueError("give either windows.every or windows.rows")
+        return self
+
+    @property
+    def span(self) -> str:
+        """How long each is, where they are cut by time."""
+        return self.every or "1d"
+
+
+class Labels(Frozen):
+    """What came of the predictions, which is known later."""
+
+    wait: SpanText = Field("35d", description="labels that come later than this after their prediction count as late")
+    look_back: SpanText = Field("1y", description="windows that ended longer ago are not computed again, whatever label comes")
+    least_share: Share = Field(0.0, description="rules look at quality and the probe from this share of labelled rows on")
+    entity_within: SpanText = Field("35d", description="by entity and time: how long before the label its prediction may lie")
+
+
+class Rule(Frozen):
+    """When a figure of a window is wrong. Exactly one of above, below, rises_by, falls_by and worsens_by is given."""
+
+    figure: str = Field(description="a window's figure, such as quality.roc_auc; quality and estimated alone mean the pipeline's metric")
+    above: float | None = None
+    below: float | None = None
+    rises_by: float | None = Field(None, ge=0)
+    falls_by: float | None = Field(None, ge=0)
+    worsens_by: float | None = Field(None, ge=0, description="falls_by or rises_by, as the metric is better high or low")
+    relative: bool = Field(False, description="changes are shares of what they are changes of")
+    against: Literal["reference"] | Annotated[int, Field(ge=1)] = Field(
+        "reference", description="changes against the held-out rows' figure, or the mean of so many windows before"
+    )
+    surely: bool = Field(False, description="judge by the end of the figure's interval that is nearest to all being well, if it has one")
+    and_surely: float | None = Field(None, description="with above or below: that end must be beyond this, too")
+    windows: int = Field(1, ge=1, description="it has to be so in so many windows in a row that have the figure")
+    severity: Severity = "warning"
+    owner: str = ""
+    runbook: str = Field("", description="a link: what to do about it")
+    text: str = Field("", description="what to say of it, in your own words")
+    channels: tuple[Name, ...] | None = Field(None, description="who is told; default: every channel")
+    silent_until: AwareDatetime | None = Field(None, description="nobody is told before this moment; it is kept all the same")
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        given = [key for key in ("above", "below", "rises_by", "falls_by", "worsens_by") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of 'above', 'below', 'rises_by', 'falls_by' and 'worsens_by'")
+        if self.and_surely is not None and self.above is None and self.below is None:
+            raise ValueError("'and_surely' goes with 'above' or 'below'")
+        if self.worsens_by is not None and self.figure.partition(".")[0] not in ("quality", "estimated"):
+            raise ValueError(f"'worsens_by' is for a metric, and '{self.figure}' is none: write 'rises_by' or 'falls_by'")
+        return self
+
+
+USUAL_RULES = {
+    "quality_fell": Rule(figure="quality", worsens_by=0.04, relative=True, surely=True),
+    "retraining_helps": Rule(figure="probe.gain", above=0.01, severity="info"),
+    "model_is_old": Rule(figure="model.age_days", above=180, severity="info"),
+    "requests_refused": Rule(figure="refused.share", above=0.05),
+    "no_requests": Rule(figure="rows", below=1),
+}
+"""Drift is none of them: on real tables it is nearly always there, and says little of quality."""
+
+
+class ChannelSettings(Frozen):
+    """One way to tell of alerts."""
+
+    channel: Name | None = Field(None, description="the part; default: the one of this name; `mlops parts` lists them")
+    least: Severity = Field("info", description="nothing less severe goes this way")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="the part's own; KEY_file: a file, relative to this one, that holds the value of KEY"
+    )
+
+
+class Retraining(Frozen):
+    """What may start a training, and how often. A version that it makes goes through the gate; drift alone starts nothing."""
+
+    by: tuple[Name, ...] = Field(("retraining_helps", "model_is_old"), description="rules; any of them that is broken asks for a training")
+    start: Literal["process", "prefect", "nothing"] = Field(
+        "process", description="`mlops run --as-of END_OF_WINDOW`, an event for a Prefect automation, or only a word of it"
+    )
+    see_until: Literal["window", "newest"] = Field("window", description="rows up to the window's end, or all")
+    cool_down: SpanText | None = Field(None, description="none within this time of the last")
+    cool_down_windows: int = Field(1, ge=0, description="nor before so many windows have ended since")
+    budget: int | None = Field(4, ge=0, description="at most so many within budget_per; null: no limit")
+    budget_per: SpanText = "30d"
+    stopped: bool = Field(False, description="the stop switch of this file; `mlops monitor stop` is another")
+    hours: float = Field(6, gt=0, description="one that takes longer has failed")
+    prefect_url: str | None = Field(None, description="Prefect's API; default: PREFECT_API_URL of the environment")
+
+
+class Monitoring(Frozen):
+    """One pipeline's watch."""
+
+    pipeline: str | None = Field(None, description="the pipeline's settings, relative to this file; default: this project's")
+    serving: str | None = Field(None, description="the server's, whose record is watched; default: this project's")
+    models: tuple[Name, ...] | None = Field(None, description="names in the URL that are watched; default: the server's default model")
+    state: State = State()
+    windows: Windows = Windows()
+    labels: Labels = Labels()
+    rules: dict[Name, Rule] = Field(default_factory=lambda: dict(USUAL_RULES), description="by name; given, they replace the usual ones")
+    channels: dict[Name, ChannelSettings] = Field(
+        default_factory=lambda: {"log": ChannelSettings()}, description="by name; given, they replace the usual one, log"
+    )
+    retraining: Retraining = Retraining()
+    plugins: tuple[str, ...] = Field((), description="files and modules that declare channels, beside those of the pipeline's settings")
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        for name, rule in self.rules.items():
+            unknown = [channel for channel in rule.channels or () if channel not in self.channels]
+            if unknown:
+                raise ValueError(f"rules.{name}.channels names '{unknown[0]}', which is not among 'channels'")
+        given = "retraining" in self.model_fields_set and "by" in self.retraining.model_fields_set
+        for name in self.retraining.by if given else ():
+            if name not in self.rules:
+                raise ValueError(f"retraining.by names '{name}', which is not among 'rules': use some of {', '.join(self.rules)}")
+        return self
+
+
+def is_postgresql(address: str) -> bool:
+    """Whether an address is PostgreSQL's."""
+    return scheme_of(address) in ("postgresql", "postgres", "postgresql+psycopg")
+
+
+def load_monitoring(path: Path | None) -> Monitoring:
+    """Read the file; None means every default. Secrets that lie in files or in the environment are put in their places.
+
+    Raises :class:`PipelineError` in one line that names the file, the key, the value and the remedy.
+    """
+    if path is None:
+        return Monitoring()
+    settings = tree_of(Monitoring, read_yaml(path, "start from configs/monitoring_config.yaml"), str(path))
+    if settings.state.uri_file is not None:
+        uri = _filed(path, "state.uri_file", settings.state.uri_file)
+        if not is_postgresql(uri):
+            raise PipelineError(f"{path}: state.uri_file = '{settings.state.uri_file}': holds no address: put postgresql://… there")
+        settings = settings.model_copy(update={"state": settings.state.model_copy(update={"uri": uri})})
+    return settings
+
+
+def channels_of(settings: Monitoring, path: Path | None) -> dict[str, tuple[plugins.Channel, list[Frozen], ChannelSettings]]:
+    """Each channel's part and its own settings, checked, with what lies in files and in the environment.
+
+    Raises :class:`PipelineError` in one line without a secret.
+    """
+    origin = str(path or "monitoring")
+    made = {}
+    for name, given in settings.channels.items():
+        part = plugins.part(plugins.Channel, given.channel or name, f"{origin}: channels.{name}.channel")
+        at = ("channels", name, "settings")
+        own = {key: _from_environment(value, f"{origin}: {'.'.join((*at, key))}") for key, value in given.settings.items()}
+        fields = getattr(part.settings, "model_fields", {})
+        for key in [key for key in own if key.endswith("_file") and key not in fields and key.removesuffix("_file") in fields]:
+            own[key.removesuffix("_file")] = _filed(path or Path(), ".".join((*at, key)), str(own.pop(key)))
+        tree = tree_of(part.settings or Frozen, own, origin, at)
+        made[name] = (part, [] if part.settings is None else [tree], given)
+    return made
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _from_environment(value: Any, key: str) -> Any:
+    """A text with each ``${VARIABLE}`` in it replaced by what the environment holds."""
+
+    def held(found: re.Match[str]) -> str:
+        if not os.environ.get(found[1]):
+            raise PipelineError(f"{key}: {found[1]} is not set in the environment: set it, or give {key.rpartition('.')[2]}_file")
+        return os.environ[found[1]]
+
+    return _VARIABLE.sub(held, value) if isinstance(value, str) else value
+
+
+def _filed(path: Path, key: str, name: str) -> str:
+    """The text of a file that the settings name."""
+    try:
+        return (path.parent / name).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
+        raise PipelineError(f"{path}: {key} = '{name}': {why}: name a file that this user may read, relative to {path.name}") from error
+
+
+def monitoring_schema() -> str:
+    """The JSON schema that editors check the YAML file with."""
+    schema = Monitoring.model_json_schema()
+    channel, parts = schema["$defs"]["ChannelSettings"], plugins.parts(plugins.Channel)
+    channel["properties"]["channel"]["anyOf"][0]["enum"] = list(parts)
+    with_own = {name: _lenient(part_schema(part, schema["$defs"])) for name, part in parts.items() if part.settings is not None}
+    channel["allOf"] = [
+        {"if": {"properties": {"channel": {"const": name}}, "required": ["channel"]}, "then": {"properties": {"settings": own}}}
+        for name, own in with_own.items()
+    ]
+    return json.dumps(schema, indent=2)
+
+
+def _lenient(schema: dict[str, Any]) -> dict[str, Any]:
+    """A channel's settings as they may stand in the file: each key too as ``KEY_file``."""
+    filed = {f"{name}_file": {"type": "string", "description": f"a file that holds {name}"} for name in schema["properties"]}
+    return {**{key: value for key, value in schema.items() if key != "required"}, "properties": {**schema["properties"], **filed}}
+
+
+def shown_monitoring(settings: Monitoring) -> dict[str, Any]:
+    """Every setting as plain values, without the secrets that channels may hold."""
+    content = dict(shown(settings.model_dump(mode="json")))
+    for channel in content["channels"].values():
+        channel["settings"] = {
+            key: "…" if any(word in key for word in ("url", "password", "token", "secret")) and not key.endswith("_file") else value
+            for key, value in channel["settings"].items()
+        }
+    return content

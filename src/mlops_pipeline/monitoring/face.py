@@ -1,0 +1,165 @@
+"""The watch's commands: what is read from files and the registry, what is done, and the lines that are said of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.config.dataset import given_of_source
+from mlops_pipeline.config.moments import span_of
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import Listener, current_user, kept_for
+from mlops_pipeline.lines import Words, shown_on
+from mlops_pipeline.monitoring.job import Ran, run
+from mlops_pipeline.monitoring.judging import STOP
+from mlops_pipeline.monitoring.labels import add_labels
+from mlops_pipeline.monitoring.state import State
+from mlops_pipeline.monitoring.status import as_json, lines
+from mlops_pipeline.monitoring.watched import Watched, watched
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+
+@contextmanager
+def _opened(config: Path | None) -> Iterator[tuple[Watched, State]]:
+    watch = watched(config)
+    with closing(watch.state()) as state:
+        yield watch, state
+
+
+def run_once(console: Console, config: Path | None, *, close: bool, as_of: str | None) -> None:
+    """`mlops monitor run`. Raises :class:`PipelineError` if a channel has not taken what it is to tell."""
+    _check_as_of(as_of)
+    with _opened(config) as (watch, state):
+        done = run(watch, state, _listener(watch, console), close=close, as_of=as_of)
+    _told(console, done)
+    if done.problems:
+        what = "; ".join(f"channel '{name}': {why}" for name, why in done.problems.items())
+        raise PipelineError(f"{what}: what it has not taken is kept, and goes out with the next `mlops monitor run`")
+
+
+def keep_watching(console: Console, config: Path | None, every: str) -> None:
+    """`mlops monitor watch`: until it is stopped."""
+    from rich.console import Group
+    from rich.live import Live
+
+    try:
+        now = time.time()
+        from datetime import UTC, datetime
+
+        pause = now - span_of(every).before(datetime.fromtimestamp(now, UTC)).timestamp()
+    except ValueError as error:
+        raise PipelineError(f"--every {every}: {error}") from error
+    stopped = threading.Event()
+    with _opened(config) as (watch, state), Live(console=console, auto_refresh=False) as live:
+        while True:
+            problem = ""
+            try:
+                done = run(watch, state, _listener(watch, console))
+                problem = "; ".join(f"channel '{name}': {why}" for name, why in done.problems.items())
+            except PipelineError as error:  # a database that is away comes back
+                problem = str(error)
+            shown = [_text(line) for line in lines(watch, state)]
+            looked = [Words("looked     ", "bold"), Words(time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()) + f" UTC, again in {every}")]
+            live.update(
+                Group(*shown, _text(looked), *([_text([Words("problem    ", "bold"), Words(problem, "red")])] if problem else [])),
+                refresh=True,
+            )
+            stopped.wait(pause)
+
+
+def show_status(console: Console, config: Path | None, *, as_json: bool) -> None:
+    """`mlops monitor status`."""
+    with _opened(config) as (watch, state):
+        if as_json:
+            print(_as_json(watch, state))
+            return
+        for line in lines(watch, state):
+            console.print(_text(line))
+
+
+_as_json = as_json
+
+
+def silence(console: Console, config: Path | None, rule: str, length: str, model: str, why: str) -> None:
+    """`mlops monitor silence`."""
+    with _opened(config) as (watch, state):
+        if rule != "*" and rule not in watch.settings.rules:
+            raise PipelineError(f"rule '{rule}': there is no such rule: use one of {', '.join(watch.settings.rules)}, or '*'")
+        if model != "*" and model not in watch.models:
+            raise PipelineError(f"--model {model}: is not watched: use one of {', '.join(watch.models)}")
+        now = time.time()
+        until = now if length == "0" else now + _seconds("--for", length)
+        with state.writing():
+            state.silence(rule, model, until, current_user(), why, now)
+    end = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(until))
+    console.print(f"{rule}: {'nobody is told until ' + end if until > now else 'told of again'}")
+
+
+def switch_training(console: Console, config: Path | None, value: str, why: str) -> None:
+    """`mlops monitor stop` and `resume`."""
+    with _opened(config) as (_, state), state.writing():
+        state.switch(STOP, value, current_user(), why, time.time())
+    console.print("no training is started until `mlops monitor resume`" if value == "stopped" else "rules may ask for trainings again")
+
+
+def take_labels(console: Console, config: Path | None, table: Path | None, given: Sequence[str], target: str | None) -> None:
+    """`mlops labels add`."""
+    from mlops_pipeline.tables.database import queried
+
+    if (table is None) == (not given):
+        raise PipelineError("give either --input FILE, or --source sql=… and --source uri=…")
+    with _opened(config) as (watch, state):
+        if table is not None:
+            added = add_labels(state, watch.pipeline, table, str(table), target)
+        else:
+            with queried(given_of_source(given, with_place=True), watch.layout.project) as rows:
+                added = add_labels(state, watch.pipeline, rows, "--source", target)
+        for note in added.notes:
+            console.print(_text([Words("note", "yellow"), Words(f" {note}")]))
+        console.print(str(added))
+
+
+def _seconds(option: str, length: str) -> float:
+    from datetime import UTC, datetime
+
+    try:
+        now = datetime.now(UTC)
+        return (now - span_of(length).before(now)).total_seconds()
+    except ValueError as error:
+        raise PipelineError(f"{option} {length}: {error}") from error
+
+
+def _check_as_of(as_of: str | None) -> None:
+    from mlops_pipeline.config.moments import NEWEST, moment_of
+
+    if as_of is not None and as_of != NEWEST:
+        try:
+            moment_of(as_of)
+        except ValueError as error:
+            raise PipelineError(f"--as-of {as_of}: {error}; {NEWEST} for every row") from error
+
+
+def _listener(watch: Watched, console: Console) -> Listener:
+    return kept_for(watch.pipeline, watch.layout, shown_on(console))
+
+
+def _told(console: Console, done: Ran) -> None:
+    if not (done.counted or done.again):
+        console.print("no window has ended since the last run, and no label has come")
+    if done.sent:
+        console.print(f"{done.sent} messages delivered")
+    if done.retraining.startswith(("under way", "waits", "asked")):
+        console.print(f"training   {done.retraining}")
+
+
+def _text(words: Sequence[Words]) -> Text:
+    from rich.text import Text
+
+    return Text.assemble(*words)

@@ -1,0 +1,187 @@
+"""One run of the watch: windows that have ended, labels that have come, alerts, deliveries, a training if a rule asks for one.
+
+Each step is a transaction of its own: a run that is killed is gone on with by the next, and two at once do each thing once.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+from mlops_pipeline.config.moments import span_of
+from mlops_pipeline.events import Listener, Warned, WindowCounted
+from mlops_pipeline.lines import span
+from mlops_pipeline.monitoring.cutting import Arrived, Part, by_count, by_time
+from mlops_pipeline.monitoring.delivery import deliver
+from mlops_pipeline.monitoring.judging import judge, tell_all
+from mlops_pipeline.monitoring.labels import keys_of, likely, matched
+from mlops_pipeline.monitoring.recorded import Rows, measured, within
+from mlops_pipeline.monitoring.retraining import carry_out
+from mlops_pipeline.monitoring.state import Label, State, Window
+from mlops_pipeline.monitoring.watched import Watched
+from mlops_pipeline.records.reading import requests_of
+
+
+@dataclass
+class Ran:
+    """What a run did."""
+
+    counted: list[Window] = field(default_factory=list)
+    again: list[Window] = field(default_factory=list)
+    sent: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
+    """By channel: why it has not taken what it is to tell."""
+    retraining: str = ""
+
+
+def run(watch: Watched, state: State, tell: Listener, *, close: bool = False, as_of: str | None = None) -> Ran:
+    """Do what is due. With ``close`` the window that has not ended, too; ``as_of`` is what a training sees instead of the window's end."""
+    done = Ran()
+    try:
+        for model in watch.models:
+            done.counted += _count(watch, state, model, tell, as_of, close=close)
+    finally:
+        # What is known is told, even where the record cannot be read now.
+        _find_labels(watch, state)
+        done.again = _count_again(watch, state, tell, as_of)
+        _deliver(watch, state, tell, done)
+    done.retraining = carry_out(watch, state, tell)
+    _deliver(watch, state, tell, done)
+    return done
+
+
+def _deliver(watch: Watched, state: State, tell: Listener, done: Ran) -> None:
+    with state.writing():
+        tell_all(watch, state, time.time())  # a silence may have ended
+    delivered = deliver(watch, state, tell)
+    done.sent += delivered.count
+    done.problems = delivered.problems
+
+
+def _count(watch: Watched, state: State, model: str, tell: Listener, as_of: str | None, *, close: bool) -> list[Window]:
+    """Count the windows of a model that have ended since the last run."""
+    begin, now, settings = state.ended(model), time.time(), watch.settings.windows
+    settled = now if close else now - settings.settle_s
+    since = None if begin is None else datetime.fromtimestamp(begin, UTC)
+    arrived = sorted(
+        (
+            Arrived(each.time, each.version, 0 if each.error else each.rows)
+            for each in requests_of(watch.store, since=since, model=model)
+            if each.time < settled and (begin is None or each.time >= begin)
+        ),
+        key=lambda each: each.time,
+    )
+    if settings.rows is not None:
+        parts = by_count(arrived, begin, settings.rows, close=close)
+    else:
+        parts = by_time(arrived, begin, span_of(settings.span), settled, close=close)
+    made: list[Window] = []
+    for part in parts:
+        if not _add(watch, state, model, part, begin, as_of):
+            break  # another run is at it, and goes on
+        new = state.windows(model, last=max(1, len(part.versions)))
+        for window in new:
+            tell(_event(watch, window))
+        made += new
+        begin = part.until
+    return made
+
+
+def _add(watch: Watched, state: State, model: str, part: Part, begin: float | None, as_of: str | None) -> bool:
+    """Measure a window and keep it, its end and what follows from it together; whether nobody else has."""
+    newest = state.newest_label()
+    versions = part.versions or (_last_version(state, model),)
+    labels = state.labels_after(0, part.since) if part.arrived else []
+    found = []
+    for version in versions:
+        rows = Rows(watch, model, version, part.since, part.until)
+        keys = keys_of(rows.frames()) if part.arrived else b""
+        own = likely(labels, np.frombuffer(keys, "<u4"))
+        numbers = matched(own, rows.frames(), within(watch)) if own else set()
+        requests = [each for each in part.arrived if each.version == version or (not each.version and version == versions[-1])]
+        refused = sum(not each.rows for each in requests)
+        made = measured(rows, [label for label in own if label.number in numbers], len(requests), refused)
+        found.append((version, len(requests), made, keys, numbers))
+    with state.writing():
+        if state.ended(model) != begin:
+            return False
+        now = time.time()
+        for version, count, made, keys, numbers in found:
+            number = state.add(model, version, (part.since, part.until), count, made, keys, newest, now)
+            state.match(number, numbers)
+        state.end(model, part.until)
+        judge(watch, state, model, now, as_of)
+    return True
+
+
+def _last_version(state: State, model: str) -> str:
+    windows = state.windows(model, last=1)
+    return windows[0].version if windows else ""
+
+
+def _find_labels(watch: Watched, state: State) -> None:
+    """Hold labels that have come since against the rows of windows that are not too old."""
+    newest, now = state.newest_label(), datetime.now(UTC)
+    oldest = span_of(watch.settings.labels.look_back).before(now).timestamp()
+    new: dict[int, list[Label]] = {}
+    for window in state.windows():
+        if window.labels_until >= newest or window.until < oldest:
+            continue
+        if window.labels_until not in new:
+            new[window.labels_until] = state.labels_after(window.labels_until, 0.0)
+        own = likely([label for label in new[window.labels_until] if label.received >= window.since], state.keys_of(window.number))
+        numbers = matched(own, _rows_of(watch, window).frames(), within(watch)) if own else set()
+        with state.writing():
+            state.match(window.number, numbers)
+            state.tried(window.number, newest, stale=bool(numbers))
+
+
+def _count_again(watch: Watched, state: State, tell: Listener, as_of: str | None) -> list[Window]:
+    """Measure windows again for which labels have come."""
+    done: list[Window] = []
+    for window in state.windows(stale=True):
+        labels = state.labels_of(window.number)
+        refused = round((window.figures.get("refused.share") or 0.0) * window.requests)
+        made = measured(_rows_of(watch, window), labels, window.requests, refused)
+        lost = int(window.figures.get("rows") or 0) - int(made.figures["rows"] or 0)
+        if lost > 0:
+            tell(
+                Warned(
+                    pipeline=watch.pipeline.name, text=f"{_named(window)}: {lost:,} of its rows are gone from the record: not counted again"
+                )
+            )
+            with state.writing():
+                state.as_it_is(window)
+            continue
+        with state.writing():
+            now = time.time()
+            if not state.replace(window, made, now):
+                continue  # more labels have come: the next run
+            judge(watch, state, window.model, now, as_of)
+        done += [each for each in state.windows(window.model, version=window.version) if each.number == window.number]
+        tell(_event(watch, done[-1], again=True))
+    return done
+
+
+def _rows_of(watch: Watched, window: Window) -> Rows:
+    return Rows(watch, window.model, window.version, window.since, window.until)
+
+
+def _named(window: Window) -> str:
+    return f"{window.model} {window.version}, {span(*(datetime.fromtimestamp(end, UTC) for end in (window.since, window.until)))}"
+
+
+def _event(watch: Watched, window: Window, *, again: bool = False) -> WindowCounted:
+    return WindowCounted(
+        pipeline=watch.pipeline.name,
+        model=window.model,
+        version=window.version,
+        since=datetime.fromtimestamp(window.since, UTC),
+        until=datetime.fromtimestamp(window.until, UTC),
+        rows=int(window.figures.get("rows") or 0),
+        labels=int(window.figures.get("labels") or 0),
+        again=again,
+    )

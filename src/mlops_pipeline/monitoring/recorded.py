@@ -1,0 +1,152 @@
+"""The predicted rows of a window, as the record has them, measured beside their version's reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from mlops_pipeline.config.moments import span_of
+from mlops_pipeline.contract.reference import Reference
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.monitoring.labels import Known
+from mlops_pipeline.monitoring.measured import Batch, Limits, Measured
+from mlops_pipeline.monitoring.state import Label
+from mlops_pipeline.monitoring.watched import Watched
+from mlops_pipeline.records.reading import batches, features_in
+
+if TYPE_CHECKING:
+    import polars as pl
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The predicted rows of a model and a version that arrived in a span."""
+
+    watch: Watched
+    model: str
+    version: str
+    since: float
+    until: float
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """Them, a bounded number at a time, each time anew."""
+        import polars as pl
+
+        since, until = (datetime.fromtimestamp(moment, UTC) for moment in (self.since, self.until))
+        for frame in batches(self.watch.store, since=since, until=until, model=self.model, version=self.version):
+            yield frame.filter(pl.col("prediction").is_not_null() & (pl.col("error").fill_null("") == ""))
+
+
+@dataclass
+class _Counted:
+    rows: int = 0
+    labels: int = 0
+    late: int = 0
+
+
+def within(watch: Watched) -> timedelta:
+    """How long before its label a prediction of an entity may lie."""
+    return _long(watch.settings.labels.entity_within)
+
+
+def measured(rows: Rows, labels: Sequence[Label], requests: int, refused: int) -> Measured:
+    """A window's figures: those of its rows beside the version's reference, and what the job knows besides.
+
+    ``labels`` are those of its rows; of its ``requests`` so many were ``refused``.
+    """
+    watch, known, counted = rows.watch, Known.of(labels, within(rows.watch)), _Counted()
+    try:
+        reference = watch.reference(rows.model, rows.version)
+    except PipelineError as error:
+        for frame in rows.frames():
+            _labelled(frame, known, watch, counted)
+        made = Measured(rows=counted.rows, labels=counted.labels, enough=False, why=str(error))
+    else:
+        made = _beside(reference, rows, known, counted, refused)
+    registered = watch.registered(rows.version)
+    more: dict[str, float | None] = {
+        "rows": float(counted.rows),
+        "requests": float(requests),
+        "refused.share": refused / requests if requests else None,
+        "labels": float(counted.labels),
+        "labels.share": counted.labels / counted.rows if counted.rows else None,
+        "labels.late": float(counted.late),
+        "model.age_days": None if registered is None else max(0.0, rows.until - registered.created) / DAY_S,
+    }
+    return msgspec.structs.replace(made, figures={**made.figures, **more})
+
+
+def _beside(reference: Reference, rows: Rows, known: Known, counted: _Counted, refused: int) -> Measured:
+    from mlops_pipeline.monitoring.measuring import measure
+
+    watch, settings = rows.watch, rows.watch.settings.windows
+    frames = rows.frames()
+    first = next(frames, None)
+    recorded = set() if first is None else set(features_in(first, reference.names).columns)
+    # What is not recorded is not missing.
+    kept = {name: column for name, column in reference.columns.items() if name in recorded or not column.private}
+    reference_kept = msgspec.structs.replace(reference, columns=kept)
+    slices = settings.slices if settings.slices is not None else watch.pipeline.evaluate.slices
+    limits = Limits(
+        least_rows=settings.least_rows,
+        confidence=watch.pipeline.evaluate.confidence,
+        slices=tuple(name for name in slices if name in kept),
+        seed=watch.pipeline.seed,
+    )
+
+    def all_of_them() -> Iterator[Batch]:
+        for frame in chain(() if first is None else (first,), frames):
+            yield _batch(frame, reference_kept, known, watch, counted)
+
+    asks_probe = settings.probe and bool(known.by_request or known.by_id or known.by_entity)
+    made = measure(reference_kept, all_of_them(), limits, refused=refused, asks_probe=asks_probe)
+    hidden = len(reference.columns) - len(kept)
+    note = f"{hidden} private columns are not recorded, so not compared"
+    return made if not hidden else msgspec.structs.replace(made, notes=(*made.notes, note))
+
+
+def _batch(frame: pl.DataFrame, reference: Reference, known: Known, watch: Watched, counted: _Counted) -> Batch:
+    """Some rows of the record as they are measured."""
+    labels, moments = _labelled(frame, known, watch, counted)
+    return Batch(features_in(frame, reference.names), _scores(frame, reference), labels, moments)
+
+
+def _scores(frame: pl.DataFrame, reference: Reference) -> np.ndarray:
+    if not reference.classes:
+        return frame["prediction"].to_numpy()
+    for classes in (reference.answered, reference.classes):
+        names = [f"probability_{each}" for each in classes]
+        if set(names) <= set(frame.columns):
+            return frame.select(names).to_numpy()
+    raise PipelineError(f"the record has no probabilities of {', '.join(map(str, reference.answered))}: it is of another model")
+
+
+def _labelled(frame: pl.DataFrame, known: Known, watch: Watched, counted: _Counted) -> tuple[pl.Series | None, pl.Series]:
+    """The rows' labels (None where no row has one), and when each row was: when it happened, if its label says so."""
+    import polars as pl
+
+    found = known.of_rows(frame)
+    there = [label for label in found if label is not None]
+    counted.rows += frame.height
+    counted.labels += len(there)
+    if not there:
+        return None, frame["time"].dt.replace_time_zone(None)
+    arrived = (frame["time"].dt.epoch("us") / 1e6).to_list()
+    wait = _long(watch.settings.labels.wait).total_seconds()
+    counted.late += sum(label is not None and label.received - moment > wait for label, moment in zip(found, arrived, strict=True))
+    happened = [moment if label is None or label.happened is None else label.happened for label, moment in zip(found, arrived, strict=True)]
+    moments = pl.Series([round(moment * 1e6) for moment in happened], dtype=pl.Int64).cast(pl.Datetime("us"))
+    return pl.Series([None if label is None else label.value for label in found], strict=False), moments
+
+
+def _long(span: str) -> timedelta:
+    now = datetime.now(UTC)
+    return now - span_of(span).before(now)

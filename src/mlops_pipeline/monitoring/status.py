@@ -1,0 +1,154 @@
+"""How the model does, in ten lines, or as JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from mlops_pipeline.lines import Words, span
+from mlops_pipeline.monitoring.judging import held_back
+from mlops_pipeline.monitoring.rules import shown
+from mlops_pipeline.monitoring.state import State, Window
+from mlops_pipeline.monitoring.watched import Watched
+
+Line = list[Words]
+MOST_ALERTS = 3
+MOST_COLUMNS = 4
+
+
+def status(watch: Watched, state: State) -> dict[str, Any]:
+    """What is known, as plain values: the last window of each model, its alerts, labels, deliveries and trainings."""
+    now = time.time()
+    return {
+        "pipeline": watch.pipeline.name,
+        "models": {model: _model(watch, state, model, now) for model in watch.models},
+        "alerts": [json.loads(row.message) for row in state.alerts("firing")],
+        "silences": [vars(each) for each in state.silences(now)],
+        "labels": state.label_counts(),
+        "undelivered": [
+            {"channel": channel, "messages": count, "why": why} for channel, count, why in state.waiting() if channel[0] != ":"
+        ],
+        "retrainings": [vars(each) for each in state.retrainings(last=5)],
+        "state": state.database.place,
+    }
+
+
+def _model(watch: Watched, state: State, model: str, now: float) -> dict[str, Any]:
+    windows = state.windows(model)
+    last = windows[-1] if windows else None
+    metric = f"quality.{watch.pipeline.evaluate.metric}"
+    judged = next((each for each in reversed(windows) if each.figures.get(metric) is not None), None)
+    return {
+        "windows": len(windows),
+        "last": None if last is None else _window(last),
+        "judged": None if judged is None else _window(judged),
+        "reference": dict(watch.terms(model, last.version).reference) if last is not None else {},
+        "drifted": [] if last is None else [column.name for column in last.detail.drifted],
+        "counted_until": state.ended(model),
+        "retraining_held_back": held_back(watch, state, model, now),
+    }
+
+
+def _window(window: Window) -> dict[str, Any]:
+    detail = window.detail
+    return {
+        "version": window.version,
+        "since": window.since,
+        "until": window.until,
+        "enough": window.enough,
+        "why": detail.why,
+        "figures": dict(window.figures),
+        "notes": list(detail.notes),
+    }
+
+
+def as_json(watch: Watched, state: State) -> str:
+    """The same for a program."""
+    return json.dumps(status(watch, state), indent=2)
+
+
+def lines(watch: Watched, state: State) -> list[Line]:
+    """The same for people: at most ten lines for one model."""
+    known = status(watch, state)
+    metric = watch.pipeline.evaluate.metric
+    told: list[Line] = []
+    for model, found in known["models"].items():
+        told += _of_model(model, found, metric)
+    told += _of_alerts(known)
+    labels = known["labels"]
+    told.append(_line("labels", f"{labels['known']:,} known" + (f", {labels['unmatched']:,} of no row yet" if labels["unmatched"] else "")))
+    waiting = known["undelivered"]
+    if waiting:
+        each = "; ".join(f"{one['messages']} for {one['channel']}" + (f" ({one['why']})" if one["why"] else "") for one in waiting)
+        told.append(_line("waiting", each, "yellow"))
+    told.append(_line("training", _of_training(known)))
+    return told
+
+
+def _of_model(model: str, found: dict[str, Any], metric: str) -> list[Line]:
+    last, judged = found["last"], found["judged"]
+    if last is None:
+        return [_line(model, "no window has ended yet: `mlops monitor run --close` ends one now")]
+    figures = last["figures"]
+    head = f"version {last['version'] or '?'}, {found['windows']} windows, the last {_span(last)}"
+    rows = f"{figures['rows']:,.0f} rows in {figures['requests']:,.0f} requests"
+    if figures.get("refused.share"):
+        rows += f", {figures['refused.share']:.1%} refused"
+    told = [_line(model, head), _line("rows", rows + (f"; {last['why']}" if last["why"] else ""))]
+    before = found["reference"].get(f"quality.{metric}")
+    if judged is None:
+        told.append(_line("quality", "not known: no window has labels enough"))
+    else:
+        values = judged["figures"]
+        said = f"{metric} {shown(values[f'quality.{metric}'])}" + _interval(values, f"quality.{metric}")
+        said += f", {shown(before)} in the held-out rows" if before is not None else ""
+        when = "" if judged["until"] == last["until"] else f" (window of {_span(judged)})"
+        told.append(_line("quality", f"{said}; {values['labels.share']:.0%} of the rows have labels{when}"))
+        if values.get("probe.gain") is not None:
+            told.append(_line("probe", f"retraining would gain {shown(values['probe.gain'])}{_interval(values, 'probe.gain')}"))
+    if figures.get(f"estimated.{metric}") is not None:
+        told.append(
+            _line("estimate", f"{metric} {shown(figures[f'estimated.{metric}'])} without labels; it cannot see that the world changed")
+        )
+    if figures.get("drift.columns") is not None:
+        names = found["drifted"]
+        more = f": {', '.join(names[:MOST_COLUMNS])}{' …' if len(names) > MOST_COLUMNS else ''}" if names else ""
+        share = figures.get("drift.share")
+        of = "" if share is None else f", {share:.0%} of those compared"
+        told.append(_line("drift", f"{figures['drift.columns']:.0f} columns{of}{more}; it says little of quality"))
+    return told
+
+
+def _of_alerts(known: dict[str, Any]) -> list[Line]:
+    alerts = known["alerts"]
+    if not alerts:
+        return [_line("alerts", "none", "green")]
+    said = [_line("alert", f"{each['severity']} {each['rule']}: {each['text']}", "red") for each in alerts[:MOST_ALERTS]]
+    rest = len(alerts) - MOST_ALERTS
+    return said + ([_line("", f"and {rest} more: `mlops monitor status --json`")] if rest > 0 else [])
+
+
+def _of_training(known: dict[str, Any]) -> str:
+    last = known["retrainings"][-1] if known["retrainings"] else None
+    held = next((found["retraining_held_back"] for found in known["models"].values() if found["retraining_held_back"]), "")
+    more = f"; now held back: {held}" if held else ""
+    if last is None:
+        return f"none was asked for{more}"
+    when = f"{datetime.fromtimestamp(last['made'], UTC):%Y-%m-%d %H:%M}"
+    outcome = f", {last['outcome']}" if last["outcome"] else ""
+    return f"{when} by {last['rule']}: {last['state']}{outcome}" + (more if last["state"] != "held back" else "")
+
+
+def _interval(values: dict[str, Any], name: str) -> str:
+    low, high = values.get(f"{name}.low"), values.get(f"{name}.high")
+    return "" if low is None or high is None else f" ({shown(low)} to {shown(high)})"
+
+
+def _span(window: dict[str, Any]) -> str:
+    return span(*(datetime.fromtimestamp(window[end], UTC) for end in ("since", "until")))
+
+
+def _line(name: str, text: str, style: str = "") -> Line:
+    return [Words(f"{name:<10} ", "bold" if not style else ""), Words(text, style)]

@@ -1,0 +1,144 @@
+"""What is watched: a pipeline's model behind a server, the record of its predictions, and the rules it is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mlops_pipeline import plugins
+from mlops_pipeline.config.finding import monitoring_config, pipeline_config, serving_config
+from mlops_pipeline.config.monitoring import ChannelSettings, Monitoring, channels_of, load_monitoring
+from mlops_pipeline.config.pipeline import Settings, load_settings
+from mlops_pipeline.config.serving import RecordStore, is_folder, load_serving
+from mlops_pipeline.config.tree import Frozen
+from mlops_pipeline.contract.reference import FILE, Reference
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.layout import Layout, find_project, layout_of
+from mlops_pipeline.monitoring.reference import reference_at
+from mlops_pipeline.monitoring.rules import Terms
+from mlops_pipeline.monitoring.state import State, state_at
+from mlops_pipeline.parts import METRICS
+from mlops_pipeline.registry.champion import registered_model
+from mlops_pipeline.registry.versions import Version
+from mlops_pipeline.server_layout import Place, place_of
+
+Channels = dict[str, tuple[plugins.Channel, list[Frozen], ChannelSettings]]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One watch, its settings resolved."""
+
+    settings: Monitoring
+    origin: Path | None
+    pipeline: Settings
+    layout: Layout
+    config: Path
+    """The pipeline's settings."""
+    place: Place
+    references: Mapping[str, str]
+    """Which version each name in the URL stands for, as the server's settings say."""
+    models: tuple[str, ...]
+    channels: Channels
+    _known: dict[str, Reference | PipelineError] = field(default_factory=dict)
+    _versions: dict[int, Version] = field(default_factory=dict)
+
+    @property
+    def store(self) -> RecordStore:
+        """The record of predictions."""
+        return self.place.store
+
+    @property
+    def state_file(self) -> Path:
+        """Where the memory is, if it is a file."""
+        return self.layout.root / self.settings.state.file
+
+    def state(self) -> State:
+        """Open the memory; it is made if it is missing."""
+        return state_at(self.state_file, self.settings.state.uri)
+
+    def reference(self, model: str, version: str) -> Reference:
+        """The summary beside a version. Raises :class:`PipelineError` if there is none on this machine."""
+        key = version or model
+        if key not in self._known:
+            try:
+                self._known[key] = reference_at(self._folder(model, version))
+            except PipelineError as error:
+                self._known[key] = error
+        found = self._known[key]
+        if isinstance(found, PipelineError):
+            raise found
+        return found
+
+    def terms(self, model: str, version: str) -> Terms:
+        """What rules need to know of a version."""
+        metric = self.pipeline.evaluate.metric
+        try:
+            quality = self.reference(model, version).quality
+        except PipelineError:
+            quality = {}
+        ends = {f"quality.{name}{end}": getattr(found, part) for name, found in quality.items() for end, part in _ENDS}
+        estimated = {f"estimated.{name}": found.value for name, found in quality.items()}
+        declared = {part.name: part for part in METRICS} | plugins.parts(plugins.Metric)
+        return Terms(metric, declared[metric].lower_is_better, {**ends, **estimated}, self.settings.labels.least_share)
+
+    def registered(self, version: str) -> Version | None:
+        """A version as the registry has it; None if it has no such, or does not answer."""
+        if not version.isdigit():
+            return None
+        if not self._versions:
+            try:
+                self._versions.update({each.number: each for each in registered_model(self.pipeline, self.layout).versions()})
+            except PipelineError:
+                return None
+        return self._versions.get(int(version))
+
+    def _folder(self, model: str, version: str) -> Path:
+        """The folder of a version on this machine that has a summary."""
+        named = self.references.get(model, "")
+        if is_folder(named):
+            return Path(named)
+        found = self.registered(version)
+        if found is None:
+            raise PipelineError(f"{model} version {version or '(none)'}: the registry does not have it: its rows are counted, not compared")
+        short = found.content_sha256[:16] or f"version-{found.number}"
+        folders = [self.layout.versions / short, self.place.versions / short, self.place.cache / short]
+        return next((folder for folder in folders if (folder / FILE).is_file()), folders[0])
+
+
+_ENDS = (("", "value"), (".low", "low"), (".high", "high"))
+
+
+def watched(config: Path | None) -> Watched:
+    """The watch of a settings file, or of this project. Raises :class:`PipelineError` in one line."""
+    path = monitoring_config(config)
+    settings = load_monitoring(path)
+    beside = path.parent if path is not None else Path()
+    server = beside / settings.serving if settings.serving is not None else serving_config(None)
+    serving = load_serving(server)
+    if settings.pipeline is not None:
+        pipeline_path = beside / settings.pipeline
+    elif serving.pipeline is not None:
+        pipeline_path = server.parent / serving.pipeline
+    else:
+        pipeline_path = pipeline_config(None)
+    pipeline = load_settings(pipeline_path)
+    place = place_of(serving, server)
+    if settings.plugins:
+        here = plugins.source()
+        plugins.use(replace(here, plugins=tuple(dict.fromkeys((*here.plugins, *settings.plugins))), origin=str(path)))
+    unknown = [name for name in settings.models or () if name not in serving.models]
+    if unknown:
+        raise PipelineError(f"{path}: models = '{unknown[0]}': {server} serves no such name: use one of {', '.join(serving.models)}")
+    return Watched(
+        settings,
+        path,
+        pipeline,
+        layout_of(pipeline, pipeline_path, find_project(pipeline_path)),
+        pipeline_path,
+        place,
+        serving.models,
+        settings.models or (serving.default_model,),
+        channels_of(settings, path),
+    )

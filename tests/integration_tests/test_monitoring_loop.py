@@ -1,0 +1,337 @@
+"""The loop on a real server's record: each window once, labels that come late, alerts that get through, a training that is asked for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from mlops_pipeline.alerts.alert import moment
+from mlops_pipeline.events import AlertFired, AlertResolved, Event, RetrainingDecided, RetrainingEnded, WindowCounted, ignored
+from mlops_pipeline.monitoring.job import Ran, run
+from mlops_pipeline.monitoring.judging import judge
+from mlops_pipeline.monitoring.labels import add_labels
+from mlops_pipeline.monitoring.state import State
+from mlops_pipeline.monitoring.watched import Watched, watched
+from tests.conftest import Project, process_environment, unused_port, wait_for, write_table
+from tests.integration_tests.conftest import postgresql_server, serving
+from tests.integration_tests.receivers import receiver
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("monitoring_loop")]
+
+ROWS = 300
+WINDOWS = 3
+"""Windows of the record, each of so many rows; in the last one the world has turned round."""
+RULES = {
+    "fell": {"figure": "quality", "worsens_by": 0.1, "surely": True, "severity": "critical", "owner": "anna"},
+    "refused": {"figure": "refused.share", "above": 0.001},
+}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A project with a champion, the settings of its server, and what came of what was asked."""
+
+    project: Project
+    server: Path
+    labels: Path
+
+
+@pytest.fixture(scope="module")
+def recorded(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Three windows of a real server's record, and one request that was refused, which came when the second was full."""
+    folder = tmp_path_factory.mktemp("loop")
+    shutil.copytree(registered.folder, folder / "project")
+    project = Project(folder / "project", folder / "project/pipeline.yaml")
+    came = []
+    with serving(project, folder / "served") as server:
+        for window in range(WINDOWS):
+            write_table(folder / "table.csv", rows=ROWS, seed=window + 1)
+            table = pl.read_csv(folder / "table.csv").with_columns(pl.col("weight").abs())
+            for place in range(0, ROWS, 50):
+                names = [f"{window}-{row}" for row in range(place, place + 50)]
+                ask(server.url, {"records": table[place : place + 50].select("size", "weight", "kind").to_dicts(), "ids": names})
+                late = table["late"][place : place + 50]
+                came += list(zip(names, (1 - late if window == WINDOWS - 1 else late).to_list(), strict=True))
+            if window == 1:
+                with pytest.raises(urllib.error.HTTPError):
+                    ask(server.url, {"records": [{"size": "no number"}]})
+    pl.DataFrame(came, schema=["id", "late"], orient="row").write_csv(folder / "labels.csv")
+    return Recorded(project, folder / "served/serving.yaml", folder / "labels.csv")
+
+
+def ask(url: str, body: dict[str, Any]) -> None:
+    request = urllib.request.Request(f"{url}/predict", json.dumps(body).encode(), {"Content-Type": "application/json"})  # loopback
+    urllib.request.urlopen(request, timeout=30).read()  # loopback
+
+
+def settings_in(folder: Path, recorded: Recorded, **sections: Any) -> Path:
+    """A watch with a memory of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "monitoring.yaml"
+    content = {
+        "serving": str(recorded.server),
+        "state": {"file": str(folder / "state.sqlite")},
+        "windows": {"rows": ROWS, "settle_s": 0},
+        "rules": RULES,
+        "retraining": {"start": "nothing", "by": []},
+        **sections,
+    }
+    config.write_text(yaml.safe_dump(content))
+    return config
+
+
+@contextmanager
+def watching(config: Path) -> Iterator[tuple[Watched, State]]:
+    watch = watched(config)
+    with closing(watch.state()) as state:
+        yield watch, state
+
+
+def once(config: Path, tell: list[Event] | None = None, **options: Any) -> Ran:
+    with watching(config) as (watch, state):
+        return run(watch, state, ignored if tell is None else tell.append, **options)
+
+
+def add(config: Path, recorded: Recorded) -> None:
+    with watching(config) as (watch, state):
+        add_labels(state, watch.pipeline, recorded.labels, "labels.csv")
+
+
+def test_the_loop_from_the_record_to_an_alert(recorded: Recorded, tmp_path: Path) -> None:
+    """As it is typed."""
+    with receiver() as server:
+        hook = {"channel": "webhook", "least": "critical", "settings": {"url": server.url, "format": "plain"}}
+        config = settings_in(tmp_path, recorded, channels={"log": {}, "hook": hook})
+        mlops = recorded.project.mlops
+        first = mlops("monitor", "run", "--config", str(config))
+        assert first.stdout.count("\nwindow ") + first.stdout.startswith("window ") == WINDOWS
+        assert f"{ROWS} rows" in first.stdout
+        added = mlops("labels", "add", "--input", str(recorded.labels), "--config", str(config))
+        assert f"{ROWS * WINDOWS} rows: {ROWS * WINDOWS} new labels by id" in added.stdout
+        second = mlops("monitor", "run", "--config", str(config))
+        assert second.stdout.count("counted again") == WINDOWS
+        assert "critical small champion: fell: quality.roc_auc is" in second.stderr
+        [told] = server.bodies()
+        assert (told["rule"], told["kind"], told["owner"], told["version"]) == ("fell", "firing", "anna", "1")
+        third = mlops("monitor", "run", "--config", str(config))
+        assert "no window has ended" in third.stdout
+        assert len(server.taken) == 1
+        status = mlops("monitor", "status", "--config", str(config)).stdout
+        assert len(status.splitlines()) <= 10
+        assert "fell" in status
+        assert "100% of the rows have labels" in status
+        known = json.loads(mlops("monitor", "status", "--json", "--config", str(config)).stdout)
+        assert known["models"]["champion"]["last"]["figures"]["quality.roc_auc"] < 0.5
+    events = [json.loads(line) for line in (recorded.project.folder / "data/events.jsonl").read_text().splitlines()]
+    assert sum(event["event"] == "alert_fired" and event["rule"] == "fell" for event in events) == 1
+
+
+def test_every_row_is_counted_once_and_figures_are_those_of_a_run_at_the_end(recorded: Recorded, tmp_path: Path) -> None:
+    early, late = settings_in(tmp_path / "early", recorded), settings_in(tmp_path / "late", recorded)
+    add(late, recorded)
+    once(late)
+    for _ in range(2):
+        once(early)
+        add(early, recorded)
+    tables = []
+    for config in (early, late):
+        with watching(config) as (_, state):
+            tables.append(state.table("champion").drop("number"))
+    assert tables[0]["rows"].to_list() == [ROWS] * WINDOWS
+    assert tables[0]["labels.share"].to_list() == [1.0] * WINDOWS
+    assert tables[0].equals(tables[1], null_equal=True)
+    assert tables[0]["refused.share"].to_list()[2] == pytest.approx(1 / 7)
+    assert tables[0]["since"].to_list()[1:] == tables[0]["until"].to_list()[:-1]
+
+
+def test_four_runs_at_once_do_each_thing_once(recorded: Recorded, tmp_path: Path) -> None:
+    with receiver() as server:
+        config = settings_in(
+            tmp_path, recorded, channels={"hook": {"channel": "webhook", "settings": {"url": server.url, "format": "plain"}}}
+        )
+        add(config, recorded)
+        told: list[Event] = []
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: once(config, told), range(4)))
+        with watching(config) as (_, state):
+            assert len(state.windows()) == WINDOWS
+            assert [row.rule for row in state.alerts()].count("fell") == 1
+        names = [(body["rule"], body["kind"]) for body in server.bodies()]
+        assert sorted(names) == sorted(set(names))
+        assert sum(isinstance(event, WindowCounted) and not event.again for event in told) == WINDOWS
+
+
+def test_a_run_that_is_killed_loses_no_window_and_no_alert(recorded: Recorded, tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    with receiver() as server:
+        channels = {"hook": {"channel": "webhook", "settings": {"url": server.url, "format": "plain"}}}
+        config, whole = settings_in(tmp_path / "killed", recorded, channels=channels), settings_in(tmp_path / "whole", recorded)
+        for each in (config, whole):
+            add(each, recorded)
+        words = [sys.executable, "-m", "mlops_pipeline", "monitor", "run", "--config", str(config)]
+        for _ in range(3):
+            with subprocess.Popen(words, env=process_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                state_file = tmp_path / "killed/state.sqlite"
+                before = (
+                    state_file.with_name("state.sqlite-wal").stat().st_size if state_file.with_name("state.sqlite-wal").exists() else -1
+                )
+
+                def moved(process: subprocess.Popen[bytes] = process, before: int = before, file: Path = state_file) -> bool:
+                    wal = file.with_name("state.sqlite-wal")
+                    return process.poll() is not None or (wal.exists() and wal.stat().st_size != before)
+
+                wait_for(moved, 60, "that it writes")
+                time.sleep(rng.uniform(0, 0.2))  # any moment will do
+                process.send_signal(signal.SIGKILL)
+        once(config)
+        with watching(config) as (_, state):
+            state.database.ask("UPDATE mlops_monitor_outbox SET due = 0 WHERE sent IS NULL")  # else what a killed one had begun waits
+        once(config)
+        once(whole)
+        tables = []
+        for each in (config, whole):
+            with watching(each) as (_, state):
+                tables.append(state.table("champion").drop("number"))
+                alerts = [(row.rule, row.state, row.began) for row in state.alerts()]
+                assert not [one for one in state.waiting() if one[0] == "hook"]
+        assert tables[0].equals(tables[1], null_equal=True)
+        told = {(body["rule"], body["kind"], body["delivery"]) for body in server.bodies()}
+        assert sorted((rule, kind) for rule, kind, _ in told) == sorted(
+            (rule, kind) for rule, state_, _ in alerts for kind in ("firing", *(["resolved"] if state_ == "resolved" else []))
+        )
+
+
+def test_what_a_channel_does_not_take_goes_out_later_and_others_hear_at_once(recorded: Recorded, tmp_path: Path) -> None:
+    port = unused_port()
+    with receiver() as works:
+        plain = {"format": "plain", "timeout_s": 2}
+        channels = {
+            "dead": {"channel": "webhook", "settings": {"url": f"http://127.0.0.1:{port}", **plain}},
+            "works": {"channel": "webhook", "settings": {"url": works.url, **plain}},
+        }
+        config = settings_in(tmp_path, recorded, channels=channels)
+        add(config, recorded)
+        done = once(config)
+        assert set(done.problems) == {"dead"}
+        heard = [(body["rule"], body["kind"]) for body in works.bodies()]
+        assert ("fell", "firing") in heard
+        again = recorded.project.mlops("monitor", "run", "--config", str(config), check=False)
+        assert again.returncode == 2
+        assert again.stderr.count("\n") == 1
+        assert "channel 'dead'" in again.stderr
+        assert "waiting" in recorded.project.mlops("monitor", "status", "--config", str(config)).stdout
+        with receiver(port) as back:
+            assert not once(config).problems
+            assert [(body["rule"], body["kind"]) for body in back.bodies()] == heard
+        assert not once(config).sent
+
+
+def test_alertmanager_is_told_again_as_long_as_an_alert_lasts(recorded: Recorded, tmp_path: Path) -> None:
+    with receiver() as server:
+        settings = {"url": server.url, "repeat_s": 1e-6}
+        config = settings_in(tmp_path, recorded, channels={"alertmanager": {"settings": settings}})
+        add(config, recorded)
+        for _ in range(2):
+            once(config)
+        fell = [body[0] for body in server.bodies() if body[0]["labels"]["alertname"] == "fell"]
+        assert len(fell) > 2
+        assert len({one["startsAt"] for one in fell}) == 1
+        settings_in(tmp_path, recorded, channels={"alertmanager": {"settings": settings}}, rules={"refused": RULES["refused"]})
+        told: list[Event] = []
+        with watching(config) as (watch, state), state.writing():
+            judge(watch, state, "champion", time.time())
+        now = moment(time.time())
+        once(config, told)
+        [end] = [body[0] for body in server.bodies() if body[0]["annotations"]["description"] == "the rule is gone"]
+        assert (end["startsAt"], end["labels"]) == (fell[0]["startsAt"], fell[0]["labels"])
+        assert end["endsAt"] < now < fell[0]["endsAt"]
+        assert any(isinstance(event, AlertResolved) and event.text == "the rule is gone" for event in told)
+
+
+def test_nobody_is_told_of_what_is_silenced_until_it_ends(recorded: Recorded, tmp_path: Path) -> None:
+    with receiver() as server:
+        config = settings_in(
+            tmp_path, recorded, channels={"hook": {"channel": "webhook", "settings": {"url": server.url, "format": "plain"}}}
+        )
+        add(config, recorded)
+        mlops = recorded.project.mlops
+        mlops("monitor", "silence", "*", "--for", "2h", "--why", "a holiday", "--config", str(config))
+        told: list[Event] = []
+        once(config, told)
+        assert not server.taken
+        assert any(isinstance(event, AlertFired) and event.rule == "fell" for event in told)
+        wrong = mlops("monitor", "silence", "fel", "--for", "2h", "--config", str(config), check=False)
+        assert (wrong.returncode, "use one of fell, refused" in wrong.stderr) == (2, True)
+        mlops("monitor", "silence", "*", "--for", "0", "--config", str(config))
+        once(config)
+        assert sorted(body["rule"] for body in server.bodies()) == ["fell", "refused"]
+
+
+def test_a_rule_may_ask_for_a_training_within_its_bounds(recorded: Recorded, tmp_path: Path) -> None:
+    rules = {**RULES, "always": {"figure": "rows", "above": 1, "severity": "info"}}
+    policy = {"by": ["always"], "start": "process", "cool_down_windows": 1, "budget": 1}
+    config = settings_in(tmp_path, recorded, rules=rules, retraining=policy)
+    recorded.project.mlops("monitor", "stop", "--why", "a freeze", "--config", str(config))
+    told: list[Event] = []
+    once(config, told, as_of="2024-03-20")
+    held = [event.held_back for event in told if isinstance(event, RetrainingDecided)]
+    assert len(held) >= 1
+    assert "a freeze" in held[-1]
+    recorded.project.mlops("monitor", "resume", "--config", str(config))
+    (tmp_path / "state.sqlite").unlink()
+    told.clear()
+    done = once(config, told, as_of="2024-03-20")
+    [decided] = [event for event in told if isinstance(event, RetrainingDecided) and not event.held_back]
+    [ended] = [event for event in told if isinstance(event, RetrainingEnded)]
+    assert (decided.rule, decided.as_of) == ("always", "2024-03-20")
+    assert ended.succeeded, ended.outcome
+    assert ended.outcome == "version 1 passed the gate"  # its split stands still, so that the same model was made again
+    assert done.retraining == ended.outcome
+    told.clear()
+    with watching(config) as (watch, state), state.writing():
+        for _ in range(2):  # what was asked by the first window is done; the last one is held back, and says so once
+            judge(watch, state, "champion", time.time())
+            assert [each.state for each in state.retrainings()] == ["done", "held back"]
+    for _ in range(2):
+        once(config, told)
+    assert [event.held_back for event in told if isinstance(event, RetrainingDecided)] == ["the budget of 1 in 30d is spent"]
+    status = recorded.project.mlops("monitor", "status", "--config", str(config)).stdout
+    assert "the budget of 1 in 30d is spent" in status
+
+
+def test_the_memory_may_be_in_postgresql(recorded: Recorded, tmp_path: Path) -> None:
+    with postgresql_server() as server:
+        server.psql("create database watch;")
+        (tmp_path / "uri").write_text(str(server.get_uri("watch")))
+        here, there = (
+            settings_in(tmp_path / "here", recorded),
+            settings_in(tmp_path / "there", recorded, state={"uri_file": str(tmp_path / "uri")}),
+        )
+        tables = []
+        for config in (here, there):
+            once(config)
+            add(config, recorded)
+            add(config, recorded)
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(lambda _, config=config: once(config), range(2)))
+            with watching(config) as (_, state):
+                tables.append((state.table("champion").drop("number"), [row.rule for row in state.alerts()], state.label_counts()))
+        assert tables[0][0].equals(tables[1][0], null_equal=True)
+        assert tables[0][1:] == tables[1][1:]
+        assert "postgresql://" in recorded.project.mlops("monitor", "status", "--json", "--config", str(there)).stdout

@@ -1,0 +1,146 @@
+"""Labels are kept once each, whatever table they come in, and found again by request, by id or by entity and time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.monitoring.labels import Added, Known, add_labels, keys_of, likely, matched
+from mlops_pipeline.monitoring.state import State, state_at
+from tests.unit_tests.workshop import settings_with, table_settings
+
+YEAR = timedelta(days=365)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    state = state_at(tmp_path / "state.sqlite")
+    yield state
+    state.close()
+
+
+def add(state: State, tmp_path: Path, text: str, settings: Settings | None = None, **options: Any) -> Added:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    return add_labels(state, settings or settings_with(), path, "labels.csv", **options)
+
+
+def kept(state: State) -> list[tuple[str, str, int, Any]]:
+    return [(label.kind, label.name, label.place, label.value) for label in state.labels_after(0, 0)]
+
+
+def rows(**columns: list[Any]) -> pl.DataFrame:
+    height = len(next(iter(columns.values())))
+    usual: dict[str, list[Any]] = {"request_id": [None] * height, "row": [0] * height, "id": [None] * height, "time": [0] * height}
+    frame = pl.DataFrame({**usual, **columns}, schema_overrides={"request_id": pl.String, "id": pl.String})
+    return frame.with_columns((pl.col("time") * 1_000_000).cast(pl.Datetime("us", "UTC")))
+
+
+def test_the_same_table_twice_adds_nothing(state: State, tmp_path: Path) -> None:
+    text = "request_id,row,late\na,0,1\na,1,0\nb,0,yes\n"
+    first, again = add(state, tmp_path, text), add(state, tmp_path, text)
+    assert (first.rows, first.new, first.known) == (3, 3, 0)
+    assert (again.rows, again.new, again.known) == (3, 0, 3)
+    assert kept(state) == [("request", "a", 0, 1), ("request", "a", 1, 0), ("request", "b", 0, 1)]
+    assert "request_id and row" in str(first)
+
+
+def test_a_label_that_contradicts_replaces_and_is_told(state: State, tmp_path: Path) -> None:
+    add(state, tmp_path, "id,late\n1,0\n2,0\n")
+    newest = state.newest_label()
+    added = add(state, tmp_path, "id,late\n1,1\n2,0\n3,0\n3,1\n3,1\n")
+    assert (added.new, added.known, added.contradicting) == (1, 2, 2)
+    assert "contradicting" in str(added)
+    assert sorted(kept(state)) == [("id", "1", 0, 1), ("id", "2", 0, 0), ("id", "3", 0, 1)]
+    # Windows look at what has a higher number than all that they have looked at.
+    assert {label.name for label in state.labels_after(newest, 0)} == {"1", "3"}
+
+
+def test_every_row_is_accounted_for(state: State, tmp_path: Path) -> None:
+    added = add(state, tmp_path, "request_id,row,late\na,0,1\n,0,1\nb,x,1\nc,0,\nd,0,perhaps\ne,0.5,1\nf,1.0,NA\n")
+    assert (added.rows, added.new, added.empty, added.refused) == (7, 1, 2, 4)
+    assert added.why == "row 5: 'late' is none of the values that late has"
+    assert "4 refused" in str(added)
+
+
+def test_what_says_nothing_is_refused_whole(state: State, tmp_path: Path) -> None:
+    for text, words in (
+        ("id,outcome\n1,1\n", ("no column 'late'", "--target")),
+        ("customer,late\n1,1\n", ("request_id", "records export")),
+        ("id,late\n", ("is empty",)),
+    ):
+        with pytest.raises(PipelineError) as caught:
+            add(state, tmp_path, text)
+        assert all(word in str(caught.value) for word in ("labels.csv", *words)), caught.value
+    assert not kept(state)
+    assert add(state, tmp_path, "id,outcome\n1,1\n", target="outcome").new == 1
+
+
+def test_labels_of_each_task_are_read_as_the_table_holds_them(state: State, tmp_path: Path) -> None:
+    numbers = table_settings({"y": "number", "x": "number"})
+    words = table_settings({"y": "category", "x": "number"}, task="multiclass")
+    whole = table_settings({"y": "integer", "x": "number"}, task="multiclass")
+    assert add(state, tmp_path, "id,y\n1,1.5\n2,n/a\n", numbers).refused == 1
+    assert add(state, tmp_path, "id,y\n3,red\n", words).new == 1
+    assert add(state, tmp_path, "id,y\n4,2.0\n", whole).new == 1
+    assert [value for *_, value in kept(state)] == [1.5, "red", 2]
+
+
+def test_other_ways_of_writing_are_read_with_a_word(state: State, tmp_path: Path) -> None:
+    added = add(state, tmp_path, "id;late\n1;1\n2;0\n")
+    assert added.new == 2
+    assert "otherwise" in added.notes[0]
+    pl.DataFrame({"id": [1.0, 5.0], "label": [True, False]}).write_parquet(tmp_path / "labels.parquet")
+    assert add_labels(state, settings_with(), tmp_path / "labels.parquet", "x").new == 1  # 1 is there, and was true
+    assert ("id", "5", 0, 0) in kept(state)
+
+
+def test_labels_find_their_rows(state: State, tmp_path: Path) -> None:
+    add(state, tmp_path, "request_id,row,late\na,1,1\nz,0,1\n")
+    add(state, tmp_path, "id,late\nmine,0\n")
+    frame = rows(request_id=["a", "a", "b", "b"], row=[0, 1, 0, 1], id=["", None, "mine", "other"])
+    own = likely(state.labels_after(0, 0), _keys(frame))
+    assert {label.name for label in own} == {"a", "mine"}
+    found = Known.of(own, YEAR).of_rows(frame)
+    assert [None if label is None else label.value for label in found] == [None, 1, 0, None]
+    assert len(matched(own, iter([frame, frame]), YEAR)) == 2
+
+
+def test_an_entitys_rows_take_its_first_label_after_them(state: State, tmp_path: Path) -> None:
+    settings = table_settings(
+        {"y": "boolean", "x": "number", "shop": "category", "item": "integer", "day": "datetime"},
+        task="binary",
+        time_column="day",
+        entity_key=["shop", "item"],
+    )
+    added = add(state, tmp_path, "shop,item,day,y\nN,7,1970-01-02,0\nN,7,1970-01-03,1\nN,8,1970-01-03,1\nN,8,never,1\n", settings)
+    assert (added.new, added.refused, added.by) == (3, 1, "shop and item and day")
+    day = 86_400
+    frame = rows(id=["N/7", "N/7", "N/7", "N/8", "N/9"], time=[0, day + 1, 3 * day, 0, 0])
+    found = Known.of(state.labels_after(0, 0), YEAR).of_rows(frame)
+    assert [None if label is None else label.value for label in found] == [0, 1, None, 1, None]
+    near = Known.of(state.labels_after(0, 0), timedelta(hours=30)).of_rows(frame)
+    assert near[3] is None  # two days are too long
+    assert found[0] is not None
+    assert found[0].happened == day
+
+
+def test_a_contradiction_in_an_entity_is_of_its_moment_alone(state: State, tmp_path: Path) -> None:
+    settings = table_settings(
+        {"y": "boolean", "shop": "category", "day": "datetime", "x": "number"}, task="binary", time_column="day", entity_key=["shop"]
+    )
+    added = add(state, tmp_path, "shop,day,y\nN,1970-01-02,0\nN,1970-01-03,1\nN,1970-01-03,0\n", settings)
+    assert (added.new, added.contradicting) == (2, 1)
+
+
+def _keys(frame: pl.DataFrame) -> Any:
+    import numpy as np
+
+    return np.frombuffer(keys_of([frame]), "<u4")
