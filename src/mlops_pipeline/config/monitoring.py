@@ -40,7 +40,7 @@ class State(Frozen):
 class Windows(Frozen):
     """How the record is cut: by time or by count; each row is in one window."""
 
-    every: SpanText | None = Field(None, description="so long each: 1d, 12h, 1w, 1mo, in UTC; default: 1d, unless rows is given")
+    every: SpanText | None = Field(None, description="so long each: 1d, 12h, 1w, 1mo, in UTC; default: 1w, unless rows is given")
     rows: int | None = Field(None, ge=1, description="or so many predicted rows each")
     settle_s: float = Field(
         30, ge=0, description="what arrived in the last so many seconds may still be being written: it is left for later"
@@ -58,7 +58,7 @@ class Windows(Frozen):
     @property
     def span(self) -> str:
         """How long each is, where they are cut by time."""
-        return self.every or "1d"
+        return self.every or "1w"
 
 
 class Labels(Frozen):

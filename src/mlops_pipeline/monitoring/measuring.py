@@ -323,16 +323,20 @@ class _Window:
             truth = figures[f"quality.{name}"]
             figures[f"estimated.{name}.error"] = None if expected is None or truth is None else expected - truth
         if self.asks_probe:
-            days = rows["days"] if self.has_moments and len(np.unique(rows["days"])) >= LEAST_DAYS else None
-            found = probe(
-                reference, rows["features"], made, days, resamples=limits.resamples, confidence=limits.confidence, seed=limits.seed
-            )
-            figures |= {"probe.gain": found.value, "probe.gain.low": found.low, "probe.gain.high": found.high}
-            if days is None:
-                self.notes.append(
-                    f"the probe's interval is over rows drawn at random, as these are of fewer than {LEAST_DAYS} days: it is too narrow"
-                )
+            self._probe(figures, rows, made)
         return self._slices(rows, made)
+
+    def _probe(self, figures: dict[str, Figure], rows: dict[str, npt.NDArray[Any]], made: Predictions) -> None:
+        """Rows of one day are alike: what is learned from half of them tells the other half more than any retraining would."""
+        reference, limits = self.reference, self.limits
+        days = rows["days"] if self.has_moments else None
+        if days is not None and (known := len(np.unique(days))) < LEAST_DAYS:
+            self.notes.append(f"the probe is not asked: labelled rows are of {known} days, and {LEAST_DAYS} are the least")
+            return
+        found = probe(reference, rows["features"], made, days, resamples=limits.resamples, confidence=limits.confidence, seed=limits.seed)
+        figures |= {"probe.gain": found.value, "probe.gain.low": found.low, "probe.gain.high": found.high}
+        if days is None:
+            self.notes.append("the probe's interval is over rows drawn at random, as nothing tells their days: it is too narrow")
 
     def _intervals(self, metrics: Sequence[str], made: Predictions) -> dict[str, tuple[float, float, float]]:
         rows, limits = len(made.y), self.limits
