@@ -136,7 +136,7 @@ def _outcome(
         if isinstance(event, GateDecided) and event.pipeline == watch.pipeline.name:
             failed = [f"{rule.name}: {rule.text}" for rule in event.rules if not rule.passed]
             said = f"version {event.version} " + ("passed the gate" if event.passed else f"did not pass: {'; '.join(failed)}")
-            if event.version == asked.version:
+            if str(event.version) == asked.version:
                 said = f"it made version {event.version} again: the same rows, as where a split's dates are fixed (see split.test_last)"
         elif isinstance(event, ChampionChanged) and event.pipeline == watch.pipeline.name and event.how == "passed the gate":
             said = f"version {event.version} is champion"
