@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_pipeline.config.keys import SCOPES, Key, entry_of, keys_in
-from mlops_pipeline.config.serving import Limits, Serving, load_serving, reloaded
+from mlops_pipeline.config.serving import Limits, Serving, Tls, load_serving, reloaded
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.serving import access
@@ -207,3 +207,29 @@ def test_a_running_server_takes_what_it_may_from_new_settings_and_names_the_rest
     assert others == ["host", "port", "workers"]
     with pytest.raises(PipelineError, match=r"serving.yaml: .*can be reached from other machines and no API key is set"):
         reloaded(now, Serving(), "serving.yaml")
+
+
+def test_whether_clients_show_certificates_waits_for_a_restart() -> None:
+    plain, mutual = (Tls(certificate="tls.crt", key="tls.key", client_ca=trusted) for trusted in (None, "ca.crt"))
+    keys = {"me": Key(digest=digest("me"), expires=datetime(2030, 1, 1, tzinfo=UTC))}
+    now = Serving(host="0.0.0.0", api_keys=keys, tls=plain)
+    mixed, others = reloaded(now, Serving(host="0.0.0.0", api_keys=keys, tls=mutual, limits=Limits(max_rows=1)), "serving.yaml")
+    assert (mixed.tls, mixed.api_keys, mixed.limits.max_rows, others) == (plain, keys, 1, ["tls"])
+    # With the keys gone, nothing would keep strangers out until then.
+    with pytest.raises(PipelineError, match=r"serving.yaml: .*can be reached from other machines and no API key is set"):
+        reloaded(now, Serving(host="0.0.0.0", tls=mutual), "serving.yaml")
+    mixed, others = reloaded(Serving(host="0.0.0.0", tls=mutual), now, "serving.yaml")
+    assert (mixed.tls, mixed.api_keys, others) == (mutual, keys, ["tls"])
+    newer = mutual.model_copy(update={"client_ca": "newer.crt"})
+    assert reloaded(Serving(tls=mutual), Serving(tls=newer), "serving.yaml") == (Serving(tls=newer), [])
+
+
+def test_settings_whose_secrets_lie_in_files_are_read_again(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"me: {digest('me')}\n")
+    (tmp_path / "uri").write_text("postgresql://user:secret@database/records\n")
+    path = tmp_path / "serving.yaml"
+    path.write_text("api_keys_file: keys\nrecord: {uri_file: uri}\n")
+    now = load_serving(path)
+    path.write_text("api_keys_file: keys\nrecord: {uri_file: uri}\nlimits: {max_rows: 1}\n")
+    mixed, others = reloaded(now, load_serving(path), str(path))
+    assert (mixed.record, mixed.limits.max_rows, others) == (now.record, 1, [])

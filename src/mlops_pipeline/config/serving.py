@@ -317,9 +317,17 @@ def reloaded(now: Serving, found: Serving, origin: str) -> tuple[Serving, list[s
     Raises :class:`PipelineError` where the two do not go together.
     """
     fields = [name for name in Serving.model_fields if getattr(now, name) != getattr(found, name)]
-    taken = {name for name in fields if name in RELOADED and not (name == "tls" and None in (now.tls, found.tls))}
+    # Whether a client is asked for its certificate is settled by what listens, as TLS itself is.
+    listens = _certificates(now) != _certificates(found)
+    taken = {name for name in fields if name in RELOADED and not (name == "tls" and listens)}
     mixed = {**now.model_dump(), **found.model_dump(include=taken)}
     return tree_of(Serving, mixed, origin), [name for name in fields if name not in taken]
+
+
+def _certificates(settings: Serving) -> tuple[bool, bool]:
+    """Whether the server shows a certificate, and whether it asks for one."""
+    tls = settings.tls
+    return tls is not None, tls is not None and tls.client_ca is not None
 
 
 def tls_settings(settings: Serving) -> dict[str, str]:
@@ -335,7 +343,7 @@ def _with_secrets(settings: Serving, path: Path) -> Serving:
         uri = _secret(path, "record.uri_file", settings.record.uri_file, remedy).strip()
         if scheme_of(uri) is None or "\n" in uri:
             raise PipelineError(f"{path}: record.uri_file = '{settings.record.uri_file}': holds no address: {remedy}")
-        settings = settings.model_copy(update={"record": settings.record.model_copy(update={"uri": uri})})
+        settings = settings.model_copy(update={"record": settings.record.model_copy(update={"uri": uri, "uri_file": None})})
     return settings
 
 
