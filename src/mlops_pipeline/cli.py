@@ -239,8 +239,8 @@ def serve(
     from mlops_pipeline.serving.supervisor import serve as serve_until_stopped
 
     path = serving_config(config)
-    reread = partial(load_serving, path, host=host, port=port, workers=workers, **only_model(model))
-    serve_until_stopped(reread(), path, reread)
+    read = partial(load_serving, path, host=host, port=port, workers=workers, **only_model(model))
+    serve_until_stopped(read(), path, partial(read, running=True))
 
 
 @app.command()

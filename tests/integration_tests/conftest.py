@@ -60,11 +60,11 @@ def flow_file() -> ModuleType:
 
 
 @contextmanager
-def started(*words: str, cwd: Path, log: Path, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+def started(*words: str, cwd: Path, log: Path, stdin: int | None = None, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
     """A program at work in the background, in a session of its own that ends with the block; its output goes to a file."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            words, cwd=cwd, env=process_environment(**environ), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            words, cwd=cwd, env=process_environment(**environ), stdin=stdin, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
             yield process
@@ -154,7 +154,12 @@ class Server:
 
 @contextmanager
 def serving(
-    project: Project, folder: Path, environ: dict[str, str] | None = None, until: str = "/ready", **settings: Any
+    project: Project,
+    folder: Path,
+    environ: dict[str, str] | None = None,
+    until: str = "/ready",
+    stdin: int | None = None,
+    **settings: Any,
 ) -> Iterator[Server]:
     """The champion of a project behind HTTP, ready to answer, with keys of the server's settings; its files go to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -164,7 +169,7 @@ def serving(
     content["registry"] = {"cache": str(folder / "cache"), "poll_s": 0.2, **settings.get("registry", {})}
     config.write_text(yaml.safe_dump(content, sort_keys=False))
     expected = json.loads((project.folder / "models/registry/best_model/expected.json").read_text())
-    with started("mlops", "serve", "--config", str(config), cwd=folder, log=log, **(environ or {})) as process:
+    with started("mlops", "serve", "--config", str(config), cwd=folder, log=log, stdin=stdin, **(environ or {})) as process:
         scheme = "https" if "tls" in settings else "http"
         server = Server(f"{scheme}://127.0.0.1:{port}", folder, expected["rows"][0], expected["outputs"][0], process, log)
 

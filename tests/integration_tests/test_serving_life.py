@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pty
 import signal
 import ssl
 import subprocess
-import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.conftest import Project, wait_for
+from mlops_pipeline.serving.answer import BEAT_S
+from mlops_pipeline.serving.reload import Files
+from tests.conftest import Project, unused_port, wait_for
 from tests.integration_tests import conftest
 from tests.integration_tests.clients import load, post
 from tests.integration_tests.conftest import Server, serving
@@ -27,16 +30,25 @@ WITHIN_S = 2.0
 """What is promised of a key that is taken out of its file."""
 
 
+def test_a_change_of_files_counts_at_the_second_look(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    written(keys, "one")
+    files = Files([keys])
+    assert not files.changed()
+    written(keys, "another")
+    assert [files.changed() for _ in range(3)] == [False, True, False]
+    assert 3 * BEAT_S < WITHIN_S, "a look at each beat, and one more for a change right after the first"
+
+
 def digest(key: str) -> str:
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
-def written(path: Path, text: str) -> float:
-    """Put a file in the place of another in one step; when that was done."""
+def written(path: Path, text: str) -> None:
+    """Put a file in the place of another in one step."""
     new = path.with_name(f"{path.name}.new")
     new.write_text(text)
     new.replace(path)
-    return time.monotonic()
 
 
 def logged(server: Server, event: str) -> list[dict[str, Any]]:
@@ -63,9 +75,8 @@ def test_keys_and_limits_are_read_again_and_a_killed_parent_leaves_nothing(regis
         assert (asked("team"), asked("shop")) == (200, 200)
         with load(url, body, headers={"X-API-Key": "clients"}) as seen:
             wait_for(lambda: len(seen.answers) > 20, 120, "load")
-            since = written(keys, f"team: {digest('team')}\nnew: {digest('new')}\n")
+            written(keys, f"team: {digest('team')}\nnew: {digest('new')}\n")
             wait_for(lambda: [asked("shop") for _ in range(6)] == [401] * 6, 120, "a key that is out everywhere")
-            assert time.monotonic() - since < WITHIN_S
             wait_for(lambda: asked("new") == 200, 120, "a key that is in")
             # Of a file that cannot be read what is gone is gone all the same, and the others hold on.
             written(keys, f"new: {digest('new')}\nthird: no-digest\n")
@@ -109,6 +120,22 @@ def certificate(folder: Path, name: str, *options: str) -> tuple[Path, Path]:
     return files
 
 
+def shown_to(folder: Path, client: tuple[Path, Path] | None, url: str) -> str:
+    """Who the server says that it is, or why it does not talk."""
+    for server in ("first", "second"):
+        trust = ssl.create_default_context(cafile=str(folder / f"{server}.crt"))
+        if client is not None:
+            trust.load_cert_chain(*client)
+        try:
+            with urllib.request.urlopen(f"{url}/ready", timeout=5, context=trust):
+                return server
+        except urllib.error.HTTPError:
+            return server
+        except OSError as error:
+            said = str(error)
+    return said
+
+
 def test_a_lone_worker_comes_back_and_tls_follows_its_files(registered: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = ("-addext", "subjectAltName=IP:127.0.0.1")
     first, second = (certificate(tmp_path, name, *here) for name in ("first", "second"))
@@ -120,27 +147,18 @@ def test_a_lone_worker_comes_back_and_tls_follows_its_files(registered: Project,
         for name, path in (("tls.crt", files[0]), ("tls.key", files[1]), ("ca.crt", trusted)):
             written(folder / name, path.read_text())
 
-    def shown(client: tuple[Path, Path] | None, url: str) -> str:
-        """Who the server says that it is, or why it does not talk."""
-        for server in ("first", "second"):
-            trust = ssl.create_default_context(cafile=str(tmp_path / f"{server}.crt"))
-            if client is not None:
-                trust.load_cert_chain(*client)
-            try:
-                with urllib.request.urlopen(f"{url}/ready", timeout=5, context=trust):
-                    return server
-            except urllib.error.HTTPError:
-                return server
-            except OSError as error:
-                said = str(error)
-        return said
-
+    shown = partial(shown_to, tmp_path)
     put(first, us[0])
     monkeypatch.setattr(conftest, "is_healthy", lambda url: shown(us, url.removesuffix("/ready")) in ("first", "second"))
     tls = {"certificate": "tls.crt", "key": "tls.key", "client_ca": "ca.crt"}
-    with serving(registered, folder, tls=tls) as server:
+    terminal, end = pty.openpty()
+    probe_port = unused_port()
+    probes = f"https://127.0.0.1:{probe_port}"
+    with serving(registered, folder, stdin=end, tls=tls, probe_port=probe_port) as server:
+        os.close(end)
         assert shown(us, server.url) == "first"
         assert shown(None, server.url) not in ("first", "second")
+        assert shown(None, probes) == "first", "probes have no certificate"
         assert shown(others, server.url) not in ("first", "second")
         written(folder / "tls.crt", second[0].read_text())
         wait_for(lambda: logged(server, "keeps what it knows"), 60, "a word on a certificate without its key")
@@ -148,11 +166,21 @@ def test_a_lone_worker_comes_back_and_tls_follows_its_files(registered: Project,
         put(second, others[0])
         wait_for(lambda: shown(others, server.url) == "second", 60, "the new certificate")
         assert shown(us, server.url) not in ("first", "second")
+        assert shown(None, probes) == "second"
         monkeypatch.setattr(conftest, "is_healthy", lambda url: shown(others, url.removesuffix("/ready")) == "second")
         (worker,) = workers_of(server)
         os.kill(worker, signal.SIGKILL)
         wait_for(lambda: worker not in (now := workers_of(server)) and len(now) == 1, 60, "a new worker")
         wait_for(server.is_ready, 120, "a server that is ready again")
         assert logged(server, "replaces a worker")[0]["cause"] == "exit -9"
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        config = folder / "serving.yaml"
+        settings = yaml.safe_load(config.read_text())
+        del settings["tls"]["client_ca"]
+        config.write_text(yaml.safe_dump(settings))
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: logged(server, "has read its settings again"), 60, "a word on settings that were read again")
+        assert logged(server, "has read its settings again")[0]["for_a_restart"] == "tls"
+        assert shown(None, server.url) not in ("first", "second")
+        os.close(terminal)
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.wait(30) == 0, "a server ends with the terminal that it was started on"

@@ -18,6 +18,7 @@ from mlops_pipeline.serving import access
 from mlops_pipeline.serving.access import Access, WrongKeys
 from mlops_pipeline.serving.rates import AHEAD_S, BURST_S, Bucket, Rates
 from mlops_pipeline.serving.request import Request
+from mlops_pipeline.serving.supervisor import Turns
 
 NAMES = st.from_regex(r"\A[A-Za-z][A-Za-z0-9_.-]{0,20}\Z").filter(
     lambda name: name.lower() not in ("null", "true", "false", "yes", "no", "on", "off")
@@ -233,3 +234,24 @@ def test_settings_whose_secrets_lie_in_files_are_read_again(tmp_path: Path) -> N
     path.write_text("api_keys_file: keys\nrecord: {uri_file: uri}\nlimits: {max_rows: 1}\n")
     mixed, others = reloaded(now, load_serving(path), str(path))
     assert (mixed.record, mixed.limits.max_rows, others) == (now.record, 1, [])
+    # A file that was emptied shuts everybody out, and holds up nothing else.
+    (tmp_path / "keys").write_text("")
+    assert load_serving(path, running=True) == mixed
+    with pytest.raises(PipelineError, match="holds no key"):
+        load_serving(path)
+
+
+def test_a_pause_of_the_whole_server_makes_no_worker_stuck() -> None:
+    turns = Turns(100.0)
+    turns.turn(0.2, 100.3)
+    assert not turns.is_stuck(beat=100.1, seconds=10)
+    turns.turn(0.2, 400.0)
+    assert not turns.is_stuck(beat=100.1, seconds=10)
+    for now in range(401, 410):
+        turns.turn(0.2, now)
+    assert not turns.is_stuck(beat=100.1, seconds=10)
+    turns.turn(0.2, 410.1)
+    assert turns.is_stuck(beat=100.1, seconds=10)
+    assert not turns.is_stuck(beat=409.9, seconds=10)
+    # One that has yet to start has its time in the future.
+    assert not turns.is_stuck(beat=1000.0, seconds=10)

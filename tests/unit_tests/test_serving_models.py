@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -21,12 +22,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from mlops_pipeline.config.serving import is_folder
+from mlops_pipeline.config.serving import Limits, Serving, is_folder
 from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.registry.admission import ADMITTED_TAG, IDENTITY_TAG, PASSED_TAG, Decision, Word, admitted, next_decision
 from mlops_pipeline.registry.download import Unfit
 from mlops_pipeline.registry.reader import stored_versions
 from mlops_pipeline.registry.versions import CONTENT_TAG, Found, content_digest, identity_digest
+from mlops_pipeline.serving.access import Access
+from mlops_pipeline.serving.answer import Service, Workers
+from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch, load
 from mlops_pipeline.serving.source import KEPT, Source
 from tests.conftest import Project, made_once, process_environment, trained
@@ -302,6 +306,24 @@ def test_files_fetched_anew_take_the_place_of_those_here_unless_they_cannot_be_h
     shutil.rmtree(store.files(1))
     assert source.folder(found, anew=True) == place
     assert content_digest(place) == found.content_sha256
+
+
+def test_limits_that_change_while_a_version_is_loaded_hold_for_it(store: Store) -> None:
+    found = store.found(1)
+    loaded = load("main", "1", found, store.files(1), Options(max_rows=2))
+
+    async def seen() -> int:
+        service = Service(Serving(limits=Limits(max_rows=2)), Metrics(), Workers(0, [0.0], 10), None, Access, None)
+        await service.start()
+        try:
+            ready = service.prepared(loaded)
+            service.use(Serving(limits=Limits(max_rows=1)), None)
+            service.activate(ready)
+            return service.models["main"].signature.max_rows
+        finally:
+            await service.stop()
+
+    assert asyncio.run(seen()) == 1
 
 
 def test_a_damaged_file_is_told_as_a_wrong_digest_before_it_is_read(store: Store) -> None:

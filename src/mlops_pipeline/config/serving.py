@@ -174,7 +174,9 @@ class Tls(Frozen):
 
     certificate: str
     key: str
-    client_ca: str | None = Field(None, description="only clients with a certificate that one of these signed are let in (mutual TLS)")
+    client_ca: str | None = Field(
+        None, description="only clients with a certificate that one of these signed are let in (mutual TLS), but for probe_port"
+    )
 
 
 class Log(Frozen):
@@ -195,7 +197,11 @@ class Serving(Frozen):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     probe_port: int | None = Field(
-        None, ge=1, le=65535, description="a port beside it that answers /live, /ready, /ping, /health and /metrics alone, for probes"
+        None,
+        ge=1,
+        le=65535,
+        description="a port beside it that answers /live, /ready, /ping, /health and /metrics alone, for probes; no client certificate "
+        "is asked for there (tls.client_ca), so keep it, and /metrics with it, within your network",
     )
     workers: int = Field(1, ge=1, le=256)
     unseen_categories: Literal["reject", "pass"] = Field("pass", description="pass: predicted as an unknown category, and counted")
@@ -225,7 +231,9 @@ class Serving(Frozen):
     plugins: tuple[str, ...] = Field((), description="files and modules that declare parts, beside those of the pipeline's settings")
     drain_s: float = Field(0, ge=0, description="after SIGTERM: seconds of not being ready, while requests are still taken")
     stop_s: float = Field(20, gt=0, description="after that: seconds for requests under way")
-    stuck_s: float = Field(10, gt=0, description="with several workers: one whose loop does not turn for so long is replaced")
+    stuck_s: float = Field(
+        10, gt=0, description="a worker whose loop does not turn for so long, while the server itself is not paused, is replaced"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -265,9 +273,10 @@ def is_loopback(host: str) -> bool:
     return host in {"localhost", "::1"} or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
 
 
-def load_serving(path: Path, **changes: Any) -> Serving:
+def load_serving(path: Path, *, running: bool = False, **changes: Any) -> Serving:
     """Read the server's YAML file; ``changes`` (from the command line) replace keys unless None.
 
+    A server that is ``running`` may be left with no key at all; one that starts may not.
     Raises :class:`PipelineError` in one line that names the file, the key, the value and the remedy.
     """
     content = read_yaml(path, "start from configs/serving_config.yaml")
@@ -281,7 +290,7 @@ def load_serving(path: Path, **changes: Any) -> Serving:
         models = {name: _beside(path, reference) for name, reference in settings.models.items()}
         settings = settings.model_copy(update={"models": models})
     settings = _with_secrets(settings, path)
-    if settings.has_keys and not keys_of(settings, path):
+    if settings.has_keys and not keys_of(settings, path) and not running:
         raise PipelineError(f"{path.parent / (settings.api_keys_file or '')}: holds no key: {KEYS_REMEDY}")
     for key, name in tls_settings(settings).items():
         if not (path.parent / name).is_file():

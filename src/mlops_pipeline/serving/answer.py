@@ -193,11 +193,20 @@ class Service:
 
     def activate(self, served: Served) -> None:
         """Let a version answer from the next request on; on the loop's own thread."""
+        # Limits may have changed while it was loaded.
+        served = self._limited(served)
         loaded = served.loaded
         self.models[loaded.name] = served
         self.metrics.loaded(loaded.name, loaded.version)
         facts = {"model": loaded.name, "version": loaded.version, "content": loaded.content_sha256[:16], "engine": loaded.engine.name}
         log.info("serves", extra=facts)
+
+    def _limited(self, served: Served) -> Served:
+        """A version under the limits of now."""
+        max_rows, lengths = self.settings.limits.max_rows, lengths_of(self.settings.limits)
+        if (served.signature.max_rows, served.signature.lengths) == (max_rows, lengths):
+            return served
+        return Served(served.loaded.limited(max_rows, lengths), served.batcher)
 
     def use(self, settings: Serving, keys: Mapping[str, Key] | None) -> None:
         """Go on under other settings, from the next request on; on the loop's own thread. ``keys`` None: no key is asked for."""
@@ -211,7 +220,7 @@ class Service:
             self.access.use(keys)
             self.access.limit(limits)
         for name, served in self.models.items():
-            self.models[name] = self.prepared(served.loaded.limited(limits.max_rows, lengths_of(limits)))
+            self.models[name] = self._limited(served)
         for call in self.on_use:
             call(settings)
 

@@ -1,7 +1,8 @@
 """uvicorn's HTTP/1.1 connection with what it leaves to a proxy: a time limit for every state, bounds, order, and no upgrades.
 
-:data:`STATES` is the whole of it: what a connection can wait for, and how long. None of it costs a request anything: what state
-a connection is in is worked out when :class:`Connections` looks, five times a second, and that is also when its time counts from.
+:data:`STATES` is the whole of it, from the end of TLS's handshake (:data:`HANDSHAKE_S`) on: what a connection can wait for, and how
+long. None of it costs a request anything: what state a connection is in is worked out when :class:`Connections` looks, five times a
+second, and that is also when its time counts from.
 
 An ``Upgrade`` header makes the parser (llhttp, as httptools sets it) end the message after its head, so that its body would
 be read as the next request. Behind a proxy that forwards the header this is request smuggling, so such a request is refused.
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.config.serving import Limits
     from mlops_pipeline.inference.faults import Refused
     from mlops_pipeline.serving.metrics import Metrics
+    from mlops_pipeline.serving.tls import Tls
 
 
 class Wait(NamedTuple):
@@ -53,8 +55,8 @@ DISCARDED_BYTES = 64_000_000
 """What is read and thrown away of a request that is answered: a client that is cut off while it sends may not see its answer."""
 PIPELINED = 100
 """Requests that may wait on one connection for those before them."""
-HANDSHAKE_S = 10.0
-"""TLS: until then there is no connection yet."""
+HANDSHAKE_S = 5.0
+"""TLS: a handshake not ended by then is broken off. Until it is, there is no connection here, and none is counted."""
 LOOK_S = 0.2
 ROOM_S = 0.02
 """How long a new connection above the limit has before older ones give way to it: enough for its first bytes to be read."""
@@ -68,11 +70,18 @@ log = logging.getLogger("mlops.serving")
 
 
 class Loop(uvloop.Loop):
-    """uvloop's loop, with a limit for TLS handshakes that are not ended."""
+    """uvloop's loop, with a limit for TLS handshakes that are not ended, and no client certificate asked for on the port of probes."""
+
+    def __init__(self, tls: Tls | None = None, probe_port: int | None = None) -> None:
+        super().__init__()
+        self._tls, self._probe_port = tls, probe_port
 
     async def create_server(self, *words: Any, **options: Any) -> Any:
-        more = {} if options.get("ssl") is None else {"ssl_handshake_timeout": HANDSHAKE_S}
-        return await super().create_server(*words, **options, **more)  # type: ignore[call-overload]
+        if self._tls is not None:
+            options["ssl_handshake_timeout"] = HANDSHAKE_S
+            if options["sock"].getsockname()[1] == self._probe_port:
+                options["ssl"] = self._tls.listening.probes
+        return await super().create_server(*words, **options)
 
 
 class Connections:

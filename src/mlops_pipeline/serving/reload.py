@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.serving import keys_of, reloaded
 from mlops_pipeline.errors import PipelineError, without_secrets
-from mlops_pipeline.serving.tls import Tls, context_of, tls_files
+from mlops_pipeline.serving.tls import Tls, contexts_of, tls_files
 
 if TYPE_CHECKING:
     from mlops_pipeline.config.serving import Serving
@@ -111,7 +111,7 @@ class Reload:
         log.info("knows its API keys anew", extra={"keys": len(keys)})
 
     async def _certificates(self) -> None:
-        newest = await asyncio.to_thread(context_of, self._service.settings, self._config)
+        newest = await asyncio.to_thread(contexts_of, self._service.settings, self._config)
         if newest is not None and self.tls is not None:
             self.tls.use(newest)
             log.info("shows new connections what its TLS files hold now")
@@ -125,7 +125,7 @@ class Reload:
         self._watch(settings)
         try:
             keys = await asyncio.to_thread(keys_of, settings, self._config) if settings.has_keys else None
-            newest = await asyncio.to_thread(context_of, settings, self._config)
+            newest = await asyncio.to_thread(contexts_of, settings, self._config)
         except PipelineError:
             self._key_files, self._tls_files = watched
             raise

@@ -27,7 +27,7 @@ from mlops_pipeline.config.serving import Serving, reloaded
 from mlops_pipeline.errors import PipelineError, without_secrets
 from mlops_pipeline.server_layout import Place, place_of
 from mlops_pipeline.serving import logs
-from mlops_pipeline.serving.tls import context_of
+from mlops_pipeline.serving.tls import contexts_of
 from mlops_pipeline.serving.worker import Reread, work
 
 log = logging.getLogger("mlops.serving")
@@ -35,18 +35,37 @@ log = logging.getLogger("mlops.serving")
 START_S = 600
 """How long a worker may take to its first beat, with models to fetch, before it counts as stuck."""
 RESTART_S = 5.0
+AWAY_S = 1.0
+"""A turn of the supervisor's own that is so late was a pause of all: ``docker pause``, Ctrl+Z and ``fg``, a frozen machine."""
 RECORD_S = 25.0
 """What a worker may need to write the last records and to send the last spans."""
 USER_ERROR = 2
 
 
+class Turns:
+    """The supervisor's own turns, in seconds of one clock. After a pause of all, workers get the time for their next beat anew."""
+
+    def __init__(self, now: float) -> None:
+        self._last = self._awake = now
+
+    def turn(self, pause: float, now: float) -> None:
+        """Begin a turn that was to come ``pause`` seconds after the one before."""
+        if now - self._last > pause + AWAY_S:
+            self._awake = now
+        self._last = now
+
+    def is_stuck(self, beat: float, seconds: float) -> bool:
+        """Whether a worker whose last beat that was has had so many seconds for another, while this process had them too."""
+        return self._last - max(beat, self._awake) > seconds
+
+
 def serve(settings: Serving, config: Path, reread: Reread | None = None) -> None:
-    """Serve until SIGTERM or Ctrl+C; at SIGHUP, ``reread`` gives the settings as they are then.
+    """Serve until SIGTERM, Ctrl+C or the end of the terminal; at SIGHUP, ``reread`` gives the settings as they are then.
 
     Raises :class:`PipelineError` if the port, the models or the record are not to be had.
     """
     place = place_of(settings, config)
-    context_of(settings, config)
+    contexts_of(settings, config)
     listeners = [_listener(settings, port) for port in (settings.port, settings.probe_port) if port is not None]
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -89,6 +108,7 @@ def _supervise(settings: Serving, config: Path, place: Place, listeners: list[so
     stopping, told = threading.Event(), threading.Event()
     for end in (signal.SIGTERM, signal.SIGINT):
         signal.signal(end, lambda *_: stopping.set())
+    on_terminal = os.isatty(0) and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     if reread is not None:
         signal.signal(signal.SIGHUP, lambda *_: told.set())
 
@@ -104,17 +124,19 @@ def _supervise(settings: Serving, config: Path, place: Place, listeners: list[so
         return process
 
     workers = [start(number) for number in range(settings.workers)]
-    ever_ready, pause = False, 0.2
+    ever_ready, pause, turns = False, 0.2, Turns(time.monotonic())
     while not stopping.wait(pause):
+        turns.turn(pause, time.monotonic())
         if told.is_set() and reread is not None:
             told.clear()
+            if on_terminal and not os.isatty(0):
+                break  # the terminal was closed: nobody would see a server that goes on
             settings = _told(settings, config, reread, workers)
         _bury({process.pid for process in workers})
         ever_ready = ever_ready or any(beat < time.monotonic() for beat in beats)
         pause = 0.2
         for number, process in enumerate(workers):
-            stuck = time.monotonic() - beats[number] > settings.stuck_s
-            if process.is_alive() and not stuck:
+            if process.is_alive() and not turns.is_stuck(beats[number], settings.stuck_s):
                 continue
             if not ever_ready and process.exitcode:
                 _end(workers, settings)
@@ -150,7 +172,7 @@ def _told(settings: Serving, config: Path, reread: Reread, workers: list[BasePro
     try:
         found = reread()
         settings, _ = reloaded(settings, found, str(config))
-        context_of(settings, config)
+        contexts_of(settings, config)
     except PipelineError as error:
         log.error("keeps its settings", extra={"detail": without_secrets(str(error))})
         return settings

@@ -21,7 +21,7 @@ from mlops_pipeline.layout import EVENTS
 from mlops_pipeline.server_layout import Place
 from mlops_pipeline.serving import logs
 from mlops_pipeline.serving.reload import Reload
-from mlops_pipeline.serving.tls import Tls, context_of
+from mlops_pipeline.serving.tls import Tls, contexts_of
 
 if TYPE_CHECKING:
     from mlops_pipeline.events import Listener
@@ -47,7 +47,7 @@ def work(
     plugins.use(place.parts)
     logs.set_up(settings.log.format)
     sys.setswitchinterval(SWITCH_S)
-    first_tls = context_of(settings, config)
+    first_tls = contexts_of(settings, config)
     reload = Reload(settings, config, reread)
     application, first = assembled(settings, config, place, number, beats, reload)
     # What is loaded now stays; the collector need not look through it again and again.
@@ -224,7 +224,8 @@ def _run(settings: Serving, application: Application, listeners: list[socket.soc
     protocol: Any = partial(connection.Connection, among=among, probes=probes, probe_port=settings.probe_port)
     config = uvicorn.Config(
         application,
-        loop=f"{connection.__name__}:Loop",
+        # Taken as it is, though uvicorn's types name strings alone.
+        loop=partial(connection.Loop, tls, settings.probe_port),  # type: ignore[arg-type]
         http=protocol,
         ws="none",
         lifespan="on",
@@ -237,7 +238,7 @@ def _run(settings: Serving, application: Application, listeners: list[socket.soc
     )
     config.load()
     if tls is not None:
-        config.ssl, reload.tls = tls.listening, tls
+        config.ssl, reload.tls = tls.listening.clients, tls
     application.service.on_use.append(lambda settings: among.use(settings.limits, settings.limits.connections))
     application.service.on_use.append(lambda settings: probes.use(settings.limits, connection.PROBE_CONNECTIONS))
     Server(config).run(sockets=listeners)
