@@ -706,6 +706,18 @@ def monitor_status(
     show_status(terminal.opened(), config, as_json=as_json)
 
 
+@monitor.command("open")
+def monitor_open(
+    output: Annotated[Path | None, typer.Option(help="the file; default: data/monitoring/watch.html")] = None,
+    show: Annotated[bool, typer.Option("--show/--no-show", help="open it in the browser, where there is one")] = True,
+    config: MonitoringConfig = None,
+) -> None:
+    """The page of the watch, one file that opens offline: quality over time, drift, labels, alerts, trainings."""
+    from mlops_pipeline.monitoring.face import open_page
+
+    open_page(terminal.opened(), config, output, show=show)
+
+
 @monitor.command("silence")
 def monitor_silence(
     rule: Annotated[str, typer.Argument(help="a rule's name, or '*' for every one")],

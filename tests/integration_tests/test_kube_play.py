@@ -303,7 +303,9 @@ def test_a_wedged_server_is_restarted_by_the_liveness_probe(podman: Podman, serv
         for _ in range(probe["failureThreshold"]):
             podman("healthcheck", "run", pod.container)
         assert pod.state("Pid") == before, "a server that is well was restarted"
-        os.kill(int(before), signal.SIGSTOP)
+        # The supervisor alone would not be missed: its workers go on answering.
+        for process in (int(before), *faults.children(int(before), b"")):
+            os.kill(process, signal.SIGSTOP)
         assert not pod.is_ready()
         for _ in range(probe["failureThreshold"]):
             assert pod.state("Pid") == before, "it was restarted before the probe had failed often enough"

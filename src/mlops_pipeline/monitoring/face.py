@@ -87,6 +87,19 @@ def show_status(console: Console, config: Path | None, *, as_json: bool) -> None
 _as_json = as_json
 
 
+def open_page(console: Console, config: Path | None, output: Path | None, *, show: bool) -> None:
+    """`mlops monitor open`."""
+    import webbrowser
+
+    from mlops_pipeline.monitoring.history import write_page
+
+    with _opened(config) as (watch, state):
+        path = write_page(watch, state, output or watch.state_file.with_name("watch.html"))
+    console.print(str(path), markup=False, soft_wrap=True)
+    if show:
+        webbrowser.open(path.resolve().as_uri())
+
+
 def silence(console: Console, config: Path | None, rule: str, length: str, model: str, why: str) -> None:
     """`mlops monitor silence`."""
     with _opened(config) as (watch, state):

@@ -1,0 +1,236 @@
+"""The page of the watch: quality and its estimate over time, drift by column and window, labels, alerts and trainings."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+from mlops_pipeline import pages
+from mlops_pipeline.files import write_text
+from mlops_pipeline.monitoring.measured import LEAST_EFFECT
+from mlops_pipeline.monitoring.state import AlertRow, Retraining, State, Window
+from mlops_pipeline.monitoring.watched import Watched
+
+WINDOWS, COLUMNS, MOST = 120, 40, 50
+"""At most so many of the last windows, of the columns that drift most, and of the last alerts and trainings are shown."""
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1040, 260, 58, 14, 14, 30
+"""Of a picture, and the room around its plot, in pixels."""
+
+STRONG = 5 * LEAST_EFFECT
+"""An effect from which a cell has its full colour."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A window in a picture: where, and what its title says."""
+
+    x: float
+    y: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that happened: an upright line and a word."""
+
+    x: float
+    word: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Quality over time as paths of SVG: measured with its interval, estimated, and what the held-out rows said."""
+
+    measured: str
+    band: str
+    estimated: str
+    dots: tuple[Dot, ...]
+    reference: float | None
+    heights: tuple[tuple[float, str], ...]
+    days: tuple[Mark, ...]
+    versions: tuple[Mark, ...]
+    trainings: tuple[Mark, ...]
+    shares: tuple[tuple[float, float, float, str], ...]
+    """Labels' coverage of each window: x, width, share, title."""
+
+
+def write_page(watch: Watched, state: State, path: Path) -> Path:
+    """Write the page as one file that opens offline; its path."""
+    metric = watch.pipeline.evaluate.metric
+    known = {model: state.windows(model, last=WINDOWS) for model in watch.models}
+    before = {
+        model: dict(watch.terms(model, windows[-1].version).reference).get(f"quality.{metric}") if windows else None
+        for model, windows in known.items()
+    }
+    told = page(
+        f"Watch of {watch.pipeline.name}",
+        metric,
+        known,
+        before,
+        state.alerts(last=MOST),
+        state.retrainings(last=MOST),
+        state.label_counts(),
+        datetime.now(UTC),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, told)
+    return path
+
+
+def page(
+    title: str,
+    metric: str,
+    windows: Mapping[str, Sequence[Window]],
+    before: Mapping[str, float | None],
+    alerts: Sequence[AlertRow],
+    trainings: Sequence[Retraining],
+    labels: Mapping[str, int],
+    now: datetime,
+) -> str:
+    """The page: every model that is watched, one below the other; ``before`` is what held-out rows said of each."""
+    return pages.page(
+        "monitoring.html",
+        title=title,
+        metric=metric,
+        models=[_model(name, each, metric, before[name], [t.made for t in trainings if t.model == name]) for name, each in windows.items()],
+        alerts=[{**vars(row), "said": json.loads(row.message)} for row in reversed(alerts)],
+        trainings=list(reversed(trainings)),
+        labels=labels,
+        made=_moment(now.timestamp()),
+        moment=_moment,
+        strong=STRONG,
+        size=(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM),
+    )
+
+
+def _model(name: str, windows: Sequence[Window], metric: str, before: float | None, trained: Sequence[float]) -> dict[str, Any]:
+    if not windows:
+        return {"name": name, "windows": ()}
+    last = windows[-1]
+    detail = last.detail
+    return {
+        "name": name,
+        "windows": windows,
+        "last": last,
+        "judged": next((each for each in reversed(windows) if each.figures.get(f"quality.{metric}") is not None), None),
+        "before": before,
+        "notes": [text for text in (detail.why, *detail.notes) if text],
+        "picture": picture(windows, metric, before, trained),
+        "drift": heat(windows),
+        "span": f"{_moment(windows[0].since)} to {_moment(last.until)}",
+    }
+
+
+def picture(windows: Sequence[Window], metric: str, reference: float | None, trained: Sequence[float] = ()) -> Picture | None:
+    """Quality and its estimate of windows in order of time; None where no window has either."""
+    quality, estimate = f"quality.{metric}", f"estimated.{metric}"
+    values = [
+        value
+        for window in windows
+        for name in (quality, f"{quality}.low", f"{quality}.high", estimate)
+        if (value := window.figures.get(name)) is not None and math.isfinite(value)
+    ]
+    if not values:
+        return None
+    values += [] if reference is None else [reference]
+    low, high = min(values), max(values)
+    room = (high - low) * 0.08 or abs(high) * 0.05 or 1.0
+    low, high = low - room, high + room
+    first, end = windows[0].since, max(windows[-1].until, windows[0].since + 1)
+
+    def x(moment: float) -> float:
+        return round(LEFT + (moment - first) / (end - first) * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(value: float) -> float:
+        return round(TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
+
+    def middle(window: Window) -> float:
+        return x((window.since + window.until) / 2)
+
+    def known(name: str) -> list[tuple[Window, float]]:
+        return [(each, value) for each in windows if (value := each.figures.get(name)) is not None and math.isfinite(value)]
+
+    seen = known(quality)
+    bounds = [(each, each.figures.get(f"{quality}.low"), each.figures.get(f"{quality}.high")) for each, _ in seen]
+    band = ""
+    for _, same in groupby(bounds, key=lambda each: each[0].version):
+        both = [(middle(each), y(bottom), y(top)) for each, bottom, top in same if bottom is not None and top is not None]
+        edge = [*(f"{at} {top}" for at, _, top in both), *(f"{at} {bottom}" for at, bottom, _ in reversed(both))]
+        band += f"M{' L'.join(edge)} Z " if len(both) > 1 else ""
+    changes = [each for before, each in pairwise(windows) if before.version != each.version]
+    steps = max(1, len(windows) // 6)
+    return Picture(
+        measured=_path([(each.version, middle(each), y(value)) for each, value in seen]),
+        band=band,
+        estimated=_path([(each.version, middle(each), y(value)) for each, value in known(estimate)]),
+        dots=tuple(Dot(middle(each), y(value), _title(each, metric)) for each, value in seen),
+        reference=None if reference is None else y(reference),
+        heights=tuple((y(value), pages.figure(value, 3)) for value in _ticks(low, high)),
+        days=tuple(Mark(middle(each), f"{datetime.fromtimestamp(each.since, UTC):%Y-%m-%d}") for each in windows[::steps]),
+        versions=tuple(Mark(x(each.since), f"v{each.version}") for each in changes),
+        trainings=tuple(Mark(x(moment), "trained") for moment in trained if first <= moment <= end),
+        shares=tuple(
+            (x(each.since), max(1.0, x(each.until) - x(each.since) - 1), share, f"{share:.0%} of the rows have labels")
+            for each in windows
+            if (share := each.figures.get("labels.share")) is not None
+        ),
+    )
+
+
+def heat(windows: Sequence[Window]) -> dict[str, Any] | None:
+    """Effect of drift by column and window, the columns that drift most first; None where nothing was compared."""
+    details = [window.detail for window in windows]
+    effects: dict[str, list[tuple[float, bool] | None]] = {}
+    for place, detail in enumerate(details):
+        for column in detail.columns:
+            row = effects.setdefault(column.name, [None] * len(windows))
+            row[place] = (column.effect or 0.0, column.drifted)
+    if not effects:
+        return None
+    ranked = sorted(effects, key=lambda name: -max(cell[0] for cell in effects[name] if cell is not None))
+    rows = [
+        {
+            "name": name,
+            "cells": [
+                None if cell is None else {"effect": cell[0], "drifted": cell[1], "depth": round(min(1.0, cell[0] / STRONG), 2)}
+                for cell in effects[name]
+            ],
+        }
+        for name in ranked[:COLUMNS]
+    ]
+    return {"rows": rows, "heads": [_span(window) for window in windows], "rest": max(0, len(ranked) - COLUMNS)}
+
+
+def _path(points: Sequence[tuple[str, float, float]]) -> str:
+    """A line through points, which begins anew with each version."""
+    return " ".join(f"{'L' if k and points[k - 1][0] == version else 'M'}{x} {y}" for k, (version, x, y) in enumerate(points))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round values between two."""
+    step = 10 ** math.floor(math.log10((high - low) / 3))
+    step = next(step * each for each in (1, 2, 5, 10) if (high - low) / (step * each) <= 6)
+    return [round(place * step, 12) for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _title(window: Window, metric: str) -> str:
+    figures = window.figures
+    low, high = figures.get(f"quality.{metric}.low"), figures.get(f"quality.{metric}.high")
+    interval = "" if low is None or high is None else f" ({pages.figure(low)} to {pages.figure(high)})"
+    return f"{_span(window)}, version {window.version}: {metric} {pages.figure(figures[f'quality.{metric}'])}{interval}"
+
+
+def _span(window: Window) -> str:
+    return f"{_moment(window.since)} to {_moment(window.until)}"
+
+
+def _moment(moment: float) -> str:
+    found = datetime.fromtimestamp(moment, UTC)
+    return f"{found:%Y-%m-%d}" if (found.hour, found.minute) == (0, 0) else f"{found:%Y-%m-%d %H:%M}"

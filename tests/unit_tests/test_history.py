@@ -1,0 +1,79 @@
+"""The page of the watch, from windows as the job keeps them."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mlops_pipeline.monitoring.history import heat, page, picture
+from mlops_pipeline.monitoring.measured import ColumnDrift, Measured
+from mlops_pipeline.monitoring.state import State, Window, state_at
+
+DAY = 86_400.0
+BEGIN = datetime(2013, 4, 1, tzinfo=UTC).timestamp()
+NOW = datetime(2013, 12, 31, tzinfo=UTC)
+
+
+def kept(state: State, count: int = 9) -> list[Window]:
+    """So many windows of a month: quality falls, until another version answers from the sixth on."""
+    for k in range(count):
+        low = 0.72 - 0.012 * k if k < 5 else 0.73
+        figures = {"quality.roc_auc": low, "quality.roc_auc.low": low - 0.02, "quality.roc_auc.high": low + 0.02, "labels.share": 0.9}
+        figures |= {"estimated.roc_auc": 0.73 - 0.003 * k, "rows": 2000.0, "drift.columns": 1.0, "probe.gain": 0.01 * k}
+        columns = tuple(
+            ColumnDrift(name=name, kind="number", effect=effect, drifted=effect > 0.1)
+            for name, effect in (("temp", 0.05 * k), ("<b>wind</b>", 0.02), ("hour", 0.01))
+        )
+        made = Measured(rows=2000, labels=1800, figures=figures, columns=columns)
+        with state.writing():
+            state.add("champion", "1" if k < 5 else "2", (BEGIN + k * 30 * DAY, BEGIN + (k + 1) * 30 * DAY), 20, made, b"", 0, BEGIN)
+    return state.windows("champion")
+
+
+def test_the_page_shows_quality_drift_alerts_and_trainings_and_needs_nothing_else(tmp_path: Path) -> None:
+    state = state_at(tmp_path / "state.sqlite")
+    windows = kept(state)
+    message = json.dumps({"severity": "warning", "text": "roc_auc fell <script>"})
+    with state.writing():
+        state.raise_alert("quality_fell", "champion", "1", message, BEGIN + 120 * DAY, BEGIN + 120 * DAY)
+    told = page("Watch of flights", "roc_auc", {"champion": windows}, {"champion": 0.74}, state.alerts(), (), state.label_counts(), NOW)
+    assert "quality_fell" in told
+    assert "&lt;script&gt;" in told
+    assert "<b>wind" not in told
+    assert told.count("<circle") == 9
+    assert ">v2<" in told
+    assert not re.search(r"(?:src|href)=[\"']http", told)
+    state.close()
+
+
+def test_a_picture_holds_what_is_known_and_no_more(tmp_path: Path) -> None:
+    state = state_at(tmp_path / "state.sqlite")
+    windows = kept(state)
+    found = picture(windows, "roc_auc", 0.74, [windows[5].since])
+    assert found is not None
+    assert len(found.dots) == 9
+    assert [mark.word for mark in found.versions] == ["v2"]
+    assert len(found.trainings) == 1
+    assert all(0 <= dot.x <= 1040 and 0 <= dot.y <= 260 for dot in found.dots)
+    assert picture(windows, "rmse", None) is None
+    alone = picture(windows[:1], "roc_auc", None)
+    assert alone is not None
+    assert (alone.band, len(alone.dots)) == ("", 1)
+    assert found.measured.count("M") == 2  # no line leads from one version to another
+    state.close()
+
+
+def test_columns_that_drift_most_stand_first(tmp_path: Path) -> None:
+    state = state_at(tmp_path / "state.sqlite")
+    found = heat(kept(state))
+    assert found is not None
+    assert [row["name"] for row in found["rows"]] == ["temp", "<b>wind</b>", "hour"]
+    assert [cell["drifted"] for cell in found["rows"][0]["cells"]] == [False] * 3 + [True] * 6
+    state.close()
+
+
+def test_before_any_window_the_page_says_what_to_do() -> None:
+    told = page("Watch of flights", "roc_auc", {"champion": []}, {"champion": None}, (), (), {"known": 0, "unmatched": 0}, NOW)
+    assert "mlops monitor run --close" in told
