@@ -580,6 +580,8 @@ def test_what_was_answered_in_the_end_takes_the_place_of_what_waits_and_follows_
     written(tmp_path, [entry("a"), entry("b"), entry("a", time=NOON + 9), entry("a", error=WITHDRAWN, **nothing)])
     told = [(row["request_id"], row["prediction"], row["error"]) for row in read(tmp_path).iter_rows(named=True)]
     assert told == [("b", "yes", ""), ("a", None, WITHDRAWN), ("a", "yes", "")]
+    before = read(tmp_path, until=datetime.fromtimestamp(NOON + 9, UTC), model="champion")
+    assert before["prediction"].to_list() == ["yes", None]
     assert show(tmp_path, limit=9).table["request_id"].to_list() == ["b", "a", "a"]
 
     async def work(loop: asyncio.AbstractEventLoop) -> None:
