@@ -322,7 +322,7 @@ def test_a_csv_export_holds_no_cell_that_a_spreadsheet_runs_unless_it_is_raw(tmp
         assert [rows[name][0] for name in ("request_id", "id", "kind")] == said
         assert rows["id"][1] == "-5", "a number stays one"
         assert (rows["kind"][1], rows["weight"][1]) == ("-2.5", "-2.0")
-    assert notes == ["4 cells that a spreadsheet would run begin with an apostrophe: --raw leaves them as they are"]
+    assert notes == ["4 cells that a spreadsheet would run have an apostrophe before that: --raw leaves them as they are"]
 
 
 PRIVATE_SAME = replace(BINARY, private=frozenset({"kind"}))
