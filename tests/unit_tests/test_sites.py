@@ -85,6 +85,8 @@ OWN, SITES = {"host": "127.0.0.1:8000"}, {"allowed_origins": ["https://app.examp
         ({}, {"origin": "http://127.0.0.1:9000", **TYPED}, "foreign_origin"),
         ({}, {"origin": "null", **TYPED}, "foreign_origin"),
         ({}, {"origin": "https://models.example.com", "sec-fetch-site": "same-origin", **TYPED}, None),  # behind a proxy
+        ({}, {"origin": "http://models.example.com", **TYPED}, "foreign_origin"),  # behind one without TLS that replaces Host
+        ({"allowed_origins": ["http://models.example.com"]}, {"origin": "http://models.example.com", **TYPED}, None),
         ({}, {"origin": "http://127.0.0.1:8000", "sec-fetch-site": "cross-site", **TYPED}, "foreign_origin"),
         ({}, {"sec-fetch-site": "cross-site", **TYPED}, "foreign_origin"),
         ({}, {"origin": "http://127.0.0.1:8000"}, "content_type"),

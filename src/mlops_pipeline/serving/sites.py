@@ -83,7 +83,11 @@ class Sites:
 
 
 def _is_own_page(request: Request) -> bool:
-    """Whether the browser says that this server's own page asks, also behind a proxy that gives the server another name."""
+    """Whether this server's own page asks.
+
+    A browser says so itself (``Sec-Fetch-Site``) where its address bar shows https or a loopback name, whatever name a proxy makes of
+    it. Elsewhere there is ``Origin`` alone, which must be ``Host``: a proxy without TLS that replaces ``Host`` needs ``allowed_origins``.
+    """
     if request.fetch_site:
         return request.fetch_site == b"same-origin"
     return request.origin.partition(b"://")[2].lower() == request.host.lower() != b""
