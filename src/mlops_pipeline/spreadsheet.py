@@ -1,7 +1,8 @@
 """CSV files that people open: a cell that a spreadsheet would run as a formula gets an apostrophe before it.
 
 Excel, LibreOffice and Google's run what begins with ``=``, ``+``, ``-``, ``@``, a tab or a line's end, whoever wrote it; a client of the
-server is anybody. What is a number, its signs and separators alone, stays one.
+server is anybody. Some end a cell at ``;`` or a tab, as Excel does in German and French, and then quotes around the whole hold no line's
+end: what follows one of these within a text is a cell too. What is a number, its signs and separators alone, stays one.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import polars as pl
 
-_RUN = "^[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+_SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"
+_RUN = f"^[{_SIGNS}\t\r\n]"
+_WITHIN = f'[;\t\r\n]"*[{_SIGNS}]'
+_PIECE = re.compile(f'([;\t\r\n])("*[{_SIGNS}][^;\t\r\n]*)')
 _NUMBER = "^[+-]?[0-9.,'_ \u00a0\u202f]*[0-9][.,]?([eE][+-]?[0-9]+)?[ \u00a0\u202f]?%?$"
 
 
 def harmless_text(text: str) -> str:
-    """A text as a cell that is not run."""
-    return f"'{text}" if re.match(_RUN, text) and not re.fullmatch(_NUMBER, text) else text
+    """A text as a cell that is not run, nor any piece of it that may become a cell."""
+    begin = "'" if re.match(_RUN, text) and not re.fullmatch(_NUMBER, text) else ""
+    return begin + _PIECE.sub(lambda piece: piece[0] if re.fullmatch(_NUMBER, piece[2]) else f"{piece[1]}'{piece[2]}", text)
 
 
 def harmless(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
@@ -26,12 +31,16 @@ def harmless(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     import polars as pl
     import polars.selectors as cs
 
-    texts = [name for name in frame.select(cs.string()).columns if frame.height]
-    run = frame.select((pl.col(name).str.contains(_RUN) & ~pl.col(name).str.contains(_NUMBER)).fill_null(value=False) for name in texts)
-    counts = {name: int(run[name].sum()) for name in texts}
-    touched = [name for name, count in counts.items() if count]
-    frame = frame.with_columns(pl.when(run[name]).then("'" + pl.col(name)).otherwise(pl.col(name)).alias(name) for name in touched)
-    return frame.rename(_harmless_names(frame.columns)), sum(counts.values())
+    cells = 0
+    for name in frame.select(cs.string()).columns:
+        text = pl.col(name).str
+        runs = text.contains(_RUN) & ~text.contains(_NUMBER) | text.contains(_WITHIN)
+        suspects = frame.filter(runs)[name]
+        shown = {each: other for each in suspects.unique() if (other := harmless_text(each)) != each}
+        if shown:
+            cells += int(suspects.is_in(list(shown)).sum())
+            frame = frame.with_columns(pl.col(name).replace(shown))
+    return frame.rename(_harmless_names(frame.columns)), cells
 
 
 def _harmless_names(names: list[str]) -> dict[str, str]:
@@ -48,5 +57,5 @@ def _harmless_names(names: list[str]) -> dict[str, str]:
 
 def said_of(cells: int) -> str:
     """What the user has to know of so many cells."""
-    what = "1 cell that a spreadsheet would run begins" if cells == 1 else f"{cells:,} cells that a spreadsheet would run begin"
-    return f"{what} with an apostrophe: --raw leaves them as they are"
+    what = "1 cell that a spreadsheet would run has" if cells == 1 else f"{cells:,} cells that a spreadsheet would run have"
+    return f"{what} an apostrophe before that: --raw leaves them as they are"

@@ -197,9 +197,9 @@ def test_alertmanager_holds_an_alert_until_it_is_told_that_it_has_ended(tmp_path
             "alertname": "quality_fell", "severity": "warning", "pipeline": "flights", "model": "champion", "owner": "anna", "team": "a",
         }  # fmt: skip
         assert held["annotations"]["runbook_url"] == "https://wiki/quality"
-        wait_for(lambda: len(hook.taken) == 1, 20, "the webhook of Alertmanager")
+        wait_for(lambda: len(hook.taken) == 1, 60, "the webhook of Alertmanager")
         send("alertmanager", {"url": url, "labels": {"team": "a"}}, resolved(first))
-        wait_for(lambda: [body["status"] for body in hook.bodies()] == ["firing", "resolved"], 20, "that the alert is resolved")
+        wait_for(lambda: [body["status"] for body in hook.bodies()] == ["firing", "resolved"], 60, "that the alert is resolved")
         assert not alerts_at(url)
 
 

@@ -44,7 +44,7 @@ def test_a_version_is_taken_on_a_persons_word_alone_and_every_word_stays(two: Pr
     first = content_digest(best)
     with serving(two, tmp_path) as server:
         promote(two, "2")
-        wait_for(lambda: "models approve 2 --reason" in server.log.read_text(), 30, "the line that says how to approve")
+        wait_for(lambda: "models approve 2 --reason" in server.log.read_text(), 120, "the line that says how to approve")
         assert served_version(server.url) == "1"
         assert b'mlops_model_load_failures_total{model="champion",reason="gate"} 1.0' in get(f"{server.url}/metrics")[1]
         with serving(two, tmp_path / "fresh", until="/live") as fresh:
@@ -59,7 +59,7 @@ def test_a_version_is_taken_on_a_persons_word_alone_and_every_word_stays(two: Pr
             told = json.loads(models(two, "approve", "2", "--reason", "seen by eye", "--by", "anna", "--json").stdout)
             assert (told["decision"], told["by"], told["reason"], told["champion"]) == ("approved", "anna", "seen by eye", True)
             for url in (server.url, fresh.url):
-                wait_for(lambda url=url: get(f"{url}/ready")[0] == 200 and served_version(url) == "2", 30, "version 2")  # type: ignore[misc]
+                wait_for(lambda url=url: get(f"{url}/ready")[0] == 200 and served_version(url) == "2", 120, "version 2")  # type: ignore[misc]
     assert content_digest(best) != first
     assert "is champion: promote another first" in models(two, "reject", "2", "--reason", "too slow", check=False).stderr
     models(two, "promote", "1")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
+import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import pytest
 
@@ -21,7 +23,7 @@ from tests.integration_tests.faults import children
 
 MANY = 200
 LIMIT = 250
-SHORT = {f"{state}_timeout_s": 0.5 for state in ("head", "rest", "unread", "idle")}
+SHORT = {f"{state}_timeout_s": 1 for state in ("head", "rest", "unread", "idle")}
 LARGE = {"max_body_mb": 50, "max_rows": UNREAD_ROWS, "queue_rows": 10 * UNREAD_ROWS}
 PING = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -51,9 +53,9 @@ def test_no_state_lasts(impatient: Server, name: str) -> None:
     before = ended(impatient, state, "time")
     with in_bad_state(impatient, name, MANY) as clients:
         assert post(f"{impatient.url}/predict", {"records": [impatient.example]})[0] == 200
-        assert closed_by_server(clients, 20) == MANY
+        assert closed_by_server(clients, 60) == MANY
         if state != "body":  # whose 408 is the application's
-            wait_for(lambda: ended(impatient, state, "time") == before + MANY, 20, "connections ended for their time")
+            wait_for(lambda: ended(impatient, state, "time") >= before + MANY, 60, "connections ended for their time")
 
 
 @pytest.mark.parametrize("name", UNREAD)
@@ -61,7 +63,7 @@ def test_an_answer_that_is_not_read_is_broken_off(impatient: Server, name: str) 
     state = UNREAD[name][0]
     before = ended(impatient, state, "time")
     with in_bad_state(impatient, name, 3):
-        wait_for(lambda: ended(impatient, state, "time") == before + 3, 60, "answers broken off")
+        wait_for(lambda: ended(impatient, state, "time") >= before + 3, 60, "answers broken off")
 
 
 def statuses(said: bytes) -> list[int]:
@@ -133,42 +135,111 @@ def test_a_connection_goes_on_after_an_early_answer_whose_body_comes(impatient: 
         assert client.recv(1000).startswith(b"HTTP/1.1 200")
 
 
-def test_strangers_give_way_to_those_who_ask(impatient: Server) -> None:
+class Usual(NamedTuple):
+    """A server with the usual times, few places, and a record that answers wait for."""
+
+    server: Server
+    probes: str
+
+    @contextmanager
+    def stopped_writer(self) -> Iterator[ExitStack]:
+        """While nothing can be put on record, so that no prediction is answered until the writer is let go on."""
+        self.tell_writer(signal.SIGSTOP)
+        try:
+            with ExitStack() as stack:
+                yield stack
+        finally:
+            self.tell_writer(signal.SIGCONT)
+
+    def tell_writer(self, told: signal.Signals) -> None:
+        (writer,) = children(self.server.process.pid, b"records.writer")
+        os.kill(writer, told)
+
+    def pending(self) -> float:
+        return metric(self.probes, "mlops_record_pending")
+
+
+PLACES = 50
+
+
+@pytest.fixture(scope="module")
+def usual(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Usual]:
+    probe_port = unused_port()
+    settings = {"limits": {"connections": PLACES, "deadline_ms": 60_000}, "record": {"mode": "durable"}, "probe_port": probe_port}
+    with serving(registered, tmp_path_factory.mktemp("usual"), **settings) as server:
+        yield Usual(server, server.url.rsplit(":", 1)[0] + f":{probe_port}")
+
+
+def test_strangers_give_way_to_those_who_ask(usual: Usual) -> None:
     """Three times as many connections as the server takes, in every bad state, and each client that asks is answered."""
-    before = sum(ended(impatient, state, "room") for state in STATES)
-    url, body = f"{impatient.url}/predict", {"records": [impatient.example]}
+    server, probes = usual
+
+    def given_way() -> float:
+        return metric(probes, "mlops_connections_ended_total", cause="room")
+
+    before, url, body = given_way(), f"{server.url}/predict", {"records": [server.example]}
     with ExitStack() as stack, load(url, body, 2) as steady:
         wait_for(lambda: len(steady.answers) > 20, 60, "answers")
         for name in BAD_STATES:
-            stack.enter_context(in_bad_state(impatient, name, 3 * LIMIT // len(BAD_STATES), patient=False))
+            stack.enter_context(in_bad_state(server, name, 3 * PLACES // len(BAD_STATES), patient=False))
             assert post(url, body)[0] == 200
-            assert get(f"{impatient.url}/ready")[0] == 200
+            assert get(f"{server.url}/ready")[0] == 200
         count = len(steady.answers)
         wait_for(lambda: len(steady.answers) > count + 20, 60, "answers")
     assert steady.statuses() == {200}
     assert not steady.broken
-    assert sum(ended(impatient, state, "room") for state in STATES) > before
+    assert given_way() > before
 
 
-def test_probes_are_answered_while_every_place_is_taken(registered: Project, tmp_path: Path) -> None:
-    most, probe_port = 20, unused_port()
-    settings = {"limits": {"connections": most, "deadline_ms": 60_000}, "record": {"mode": "durable"}, "probe_port": probe_port}
-    with serving(registered, tmp_path / "serve", **settings) as server:
-        probes = server.url.rsplit(":", 1)[0] + f":{probe_port}"
-        assert get(f"{probes}/predict")[0] == get(f"{probes}/status")[0] == 404
-        (writer,) = children(server.process.pid, b"records.writer")
-        os.kill(writer, signal.SIGSTOP)
-        wait_for(lambda: metric(probes, "mlops_connections") == 0, 60, "the end of the connections before")
-        with ExitStack() as stack:
-            clients = [stack.enter_context(connected(server)) for _ in range(most)]
-            for client in clients:
-                client.sendall(one_row(server))
-            wait_for(lambda: metric(probes, "mlops_record_pending") == most, 60, "requests that wait for the record")
-            status, said, headers = post(f"{server.url}/predict", {"records": [server.example]})
-            assert (status, headers["Content-Type"], headers["Retry-After"]) == (503, "application/problem+json", "1")
-            assert said["type"] == "/docs#too_many_connections"
-            for url in (server.url, probes):
-                assert [get(f"{url}{path}")[0] for path in ("/live", "/metrics", "/v2/health/live")] == [200] * 3
-                assert metric(url, "mlops_rejected_total", protocol="connection", reason="too_many_connections") == 1
-            os.kill(writer, signal.SIGCONT)
-            assert [client.recv(20)[:12] for client in clients] == [b"HTTP/1.1 200"] * most
+@pytest.mark.parametrize("owed", [1, 0], ids=["pipelined", "alone"])
+def test_a_slow_body_gives_way_with_a_word_and_takes_no_answer_away(usual: Usual, owed: int) -> None:
+    server, probes = usual
+    slow_body = TO_PREDICT + b"Expect: 100-continue\r\nContent-Length: 1000000\r\n\r\n"
+    with ExitStack() as others, connected(server) as slow:
+        wait_for(lambda: metric(probes, "mlops_connections") == 1, 60, "the end of the connections before")
+        for _ in range(PLACES - 1):
+            known = others.enter_context(connected(server))
+            known.sendall(one_row(server))
+            assert known.recv(1000).startswith(b"HTTP/1.1 200")
+        with usual.stopped_writer() as stack:
+            slow.sendall(one_row(server) * owed + slow_body)
+            if owed:
+                wait_for(lambda: usual.pending() == 1, 60, "a request that waits for the record")
+            else:
+                assert slow.recv(100).startswith(b"HTTP/1.1 100")
+            before = metric(probes, "mlops_connections_ended_total", state="body", cause="room")
+            asking: list[socket.socket] = []
+
+            def has_given_way() -> bool:
+                if not asking or select.select(asking[-1:], (), (), 0)[0]:  # at first, or it was too late to say anything
+                    asking.append(stack.enter_context(connected(server)))
+                    asking[-1].sendall(one_row(server))
+                return metric(probes, "mlops_connections_ended_total", state="body", cause="room") > before
+
+            wait_for(has_given_way, 60, "the end of the slow one")
+            for _ in range(2):  # a socket that is closed would take the first of them
+                slow.sendall(b" " * 100_000)
+            usual.tell_writer(signal.SIGCONT)
+            said = b"".join(iter(lambda: slow.recv(65536), b""))
+            assert statuses(said) == [200] * owed + [503]
+            assert b"too_many_connections" in said
+
+
+def test_probes_are_answered_while_every_place_is_taken(usual: Usual) -> None:
+    server, probes = usual
+    refused = metric(probes, "mlops_rejected_total", protocol="connection", reason="too_many_connections")
+    assert get(f"{probes}/predict")[0] == get(f"{probes}/status")[0] == 404
+    wait_for(lambda: metric(probes, "mlops_connections") == 0, 60, "the end of the connections before")
+    with usual.stopped_writer() as stack:
+        clients = [stack.enter_context(connected(server)) for _ in range(PLACES)]
+        for client in clients:
+            client.sendall(one_row(server))
+        wait_for(lambda: usual.pending() == PLACES, 60, "requests that wait for the record")
+        status, said, headers = post(f"{server.url}/predict", {"records": [server.example]})
+        assert (status, headers["Content-Type"], headers["Retry-After"]) == (503, "application/problem+json", "1")
+        assert said["type"] == "/docs#too_many_connections"
+        for url in (server.url, probes):
+            assert [get(f"{url}{path}")[0] for path in ("/live", "/metrics", "/v2/health/live")] == [200] * 3
+            assert metric(url, "mlops_rejected_total", protocol="connection", reason="too_many_connections") == refused + 1
+        usual.tell_writer(signal.SIGCONT)
+        assert [client.recv(20)[:12] for client in clients] == [b"HTTP/1.1 200"] * PLACES

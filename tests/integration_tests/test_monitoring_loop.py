@@ -220,7 +220,7 @@ def test_a_run_that_is_killed_loses_no_window_and_no_alert(recorded: Recorded, t
 def test_what_a_channel_does_not_take_goes_out_later_and_others_hear_at_once(recorded: Recorded, tmp_path: Path) -> None:
     port = unused_port()
     with receiver() as works:
-        plain = {"format": "plain", "timeout_s": 2}
+        plain = {"format": "plain"}
         channels = {
             "dead": {"channel": "webhook", "settings": {"url": f"http://127.0.0.1:{port}", **plain}},
             "works": {"channel": "webhook", "settings": {"url": works.url, **plain}},

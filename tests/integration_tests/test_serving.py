@@ -455,18 +455,28 @@ def test_a_client_can_choose_no_word_of_the_record_or_the_log(registered: Projec
 
 def test_a_writer_that_hangs_shows_in_readiness(registered: Project, tmp_path: Path) -> None:
     record = {"mode": "durable"}
-    with serving(registered, tmp_path / "serve", record=record, limits={"deadline_ms": 1000}) as server:
+    with serving(registered, tmp_path / "serve", record=record, limits={"deadline_ms": 500}) as server:
         wait_for(lambda: children(server.process.pid, b"records.writer"), 60, "the writer")
         (writer,) = children(server.process.pid, b"records.writer")
         os.kill(writer, signal.SIGSTOP)
         try:
-            assert post(f"{server.url}/predict", {"records": [server.example]})[0] == 503
+            for name, record_of in (("wrong, sent", {}), ("wrong, waiting", {}), ("right", server.example)):
+                assert post(f"{server.url}/predict", {"records": [record_of]}, **{"X-Request-Id": name})[0] == 503
+            assert metric(server.url, "mlops_rejected_total", reason="deadline") == metric(server.url, "mlops_rejected_total") == 3
             wait_for(lambda: not server.is_ready(), 120, "a server that says it is not ready")
             assert "has not committed" in get(f"{server.url}/status")[1]["service"]["record"]["problem"]
         finally:
             os.kill(writer, signal.SIGCONT)
         wait_for(server.is_ready, 120, "a server that is ready again")
         wait_for(lambda: post(f"{server.url}/predict", {"records": [server.example]})[0] == 200, 120, "an answer again")
+    import polars as pl
+
+    from mlops_pipeline.records.entry import WITHDRAWN
+    from mlops_pipeline.records.reading import read
+
+    recorded = read(server.folder / "records").filter(pl.col("error") != "")
+    answered = {"wrong, sent": WITHDRAWN, "wrong, waiting": "deadline", "right": "deadline"}
+    assert list(recorded.select("request_id", "error").iter_rows()) == list(answered.items()), "what was answered, once each"
 
 
 @pytest.mark.slow

@@ -322,7 +322,7 @@ def test_a_csv_export_holds_no_cell_that_a_spreadsheet_runs_unless_it_is_raw(tmp
         assert [rows[name][0] for name in ("request_id", "id", "kind")] == said
         assert rows["id"][1] == "-5", "a number stays one"
         assert (rows["kind"][1], rows["weight"][1]) == ("-2.5", "-2.0")
-    assert notes == ["4 cells that a spreadsheet would run begin with an apostrophe: --raw leaves them as they are"]
+    assert notes == ["4 cells that a spreadsheet would run have an apostrophe before that: --raw leaves them as they are"]
 
 
 PRIVATE_SAME = replace(BINARY, private=frozenset({"kind"}))
@@ -580,6 +580,8 @@ def test_what_was_answered_in_the_end_takes_the_place_of_what_waits_and_follows_
     written(tmp_path, [entry("a"), entry("b"), entry("a", time=NOON + 9), entry("a", error=WITHDRAWN, **nothing)])
     told = [(row["request_id"], row["prediction"], row["error"]) for row in read(tmp_path).iter_rows(named=True)]
     assert told == [("b", "yes", ""), ("a", None, WITHDRAWN), ("a", "yes", "")]
+    before = read(tmp_path, until=datetime.fromtimestamp(NOON + 9, UTC), model="champion")
+    assert before["prediction"].to_list() == ["yes", None]
     assert show(tmp_path, limit=9).table["request_id"].to_list() == ["b", "a", "a"]
 
     async def work(loop: asyncio.AbstractEventLoop) -> None:

@@ -67,6 +67,11 @@ def test_a_server_answers_to_its_own_names(settings: dict[str, Any], host: str, 
     assert reason("ready", settings=settings, host=host) is None, "a kubelet asks by the pod's address"
 
 
+@pytest.mark.parametrize(("settings", "taken"), [(LISTED, True), ({"allowed_hosts": ["models.example.com"]}, False), ({}, False)])
+def test_prometheus_asks_by_the_pods_address_where_there_is_one(settings: dict[str, Any], taken: bool) -> None:
+    assert (reason("metrics", settings=settings, host="10.244.0.17:8000") is None) == taken
+
+
 OWN, SITES = {"host": "127.0.0.1:8000"}, {"allowed_origins": ["https://app.example.com"]}
 
 
@@ -80,6 +85,8 @@ OWN, SITES = {"host": "127.0.0.1:8000"}, {"allowed_origins": ["https://app.examp
         ({}, {"origin": "http://127.0.0.1:9000", **TYPED}, "foreign_origin"),
         ({}, {"origin": "null", **TYPED}, "foreign_origin"),
         ({}, {"origin": "https://models.example.com", "sec-fetch-site": "same-origin", **TYPED}, None),  # behind a proxy
+        ({}, {"origin": "http://models.example.com", **TYPED}, "foreign_origin"),  # behind one without TLS that replaces Host
+        ({"allowed_origins": ["http://models.example.com"]}, {"origin": "http://models.example.com", **TYPED}, None),
         ({}, {"origin": "http://127.0.0.1:8000", "sec-fetch-site": "cross-site", **TYPED}, "foreign_origin"),
         ({}, {"sec-fetch-site": "cross-site", **TYPED}, "foreign_origin"),
         ({}, {"origin": "http://127.0.0.1:8000"}, "content_type"),

@@ -220,7 +220,7 @@ class Serving(Frozen):
     allowed_hosts: tuple[Host, ...] = Field(
         (),
         description="names by which clients may ask, such as models.example.com or *.example.com; default: on a loopback address its own "
-        "names alone, elsewhere all; probes answer under any",
+        "names alone, elsewhere all; probes answer under any, /metrics too on an address that is no loopback one",
     )
     allowed_origins: tuple[Origin, ...] = Field(
         (), description="sites whose pages may ask from a browser, such as https://app.example.com; default: the server's own"

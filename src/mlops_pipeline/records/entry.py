@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 WITHDRAWN = "deadline (its prediction was on record already)"
-"""The error of an entry that takes another's place: of the same request and time, which had gone to the writer when its answer became a
-refusal. Whoever reads the record sees only the later one."""
+"""The error of an entry that takes another's place: of the same request, time, model and version, which had gone to the writer when its
+answer became another refusal. Whoever reads the record sees only the later one."""
 
 
 @dataclass(frozen=True, slots=True)

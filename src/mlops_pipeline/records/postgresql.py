@@ -199,8 +199,8 @@ class RecordedTable:
         self.withdrawn: frozenset[tuple[str, float]] = frozenset()
         if wanted.brief:
             return
-        late = "SELECT request_id, extract(epoch FROM time)::float8 FROM mlops_predictions WHERE error = %s"
-        self.withdrawn = frozenset(connection.execute(late, [WITHDRAWN]))
+        late = f"SELECT request_id, extract(epoch FROM time)::float8 FROM mlops_predictions WHERE {self._where} AND error = %s"  # noqa: S608  # our own words
+        self.withdrawn = frozenset(connection.execute(late, [*self._values, WITHDRAWN]))
         used = connection.execute(f"SELECT DISTINCT layout FROM mlops_predictions WHERE {self._where}", self._values)  # noqa: S608  # our own words
         self.layouts = [self._known[number] for (number,) in sorted(used, key=str) if number in self._known]
 

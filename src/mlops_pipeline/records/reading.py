@@ -217,7 +217,7 @@ class _Opened:
 
 
 def _standing(requests: Iterator[Recorded], withdrawn: Collection[tuple[str, float]]) -> Iterator[Recorded]:
-    return (request for request in requests if request.error or (request.request_id, request.time) not in withdrawn)
+    return (request for request in requests if request.error == WITHDRAWN or (request.request_id, request.time) not in withdrawn)
 
 
 # --------------------------------------------------------------------------------------------------------- the table

@@ -255,8 +255,8 @@ class RecordedFiles:
                     [self._last[path], *self._values],
                 )
                 self.layouts += [columns_of(text) for (text,) in found]
-                late = "SELECT request_id, time FROM predictions WHERE key <= ? AND error = ?"
-                withdrawn.update(connection.execute(late, [self._last[path], WITHDRAWN]))
+                late = f"SELECT request_id, time FROM predictions WHERE key <= ? AND {self._where} AND error = ?"  # noqa: S608  # our own words
+                withdrawn.update(connection.execute(late, [self._last[path], *self._values, WITHDRAWN]))
         self.withdrawn = frozenset(withdrawn)
 
     def requests(self, limit: int | None) -> Iterator[Recorded]:

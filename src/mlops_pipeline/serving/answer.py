@@ -119,13 +119,22 @@ class Service:
         return content, headers
 
     async def refusal(self, error: Exception, request: Request, served: Served | None) -> Refused:
-        """What is answered to a request that failed, once that is on record too."""
-        refusal, written = self._failed(error, request, served)
-        if written is not None and refusal.status < 500:
+        """What is answered to a request that failed: on record first, then counted and logged, by its reason, row and column."""
+        refusal = _refusal_of(error, request)
+        if served is not None and self.recorder is not None and refusal.status in RECORDED and not isinstance(error, RecordFull):
             try:
-                await self._on_disk(written, time.perf_counter())
-            except Refused as late:
-                refusal, _ = self._failed(late, request, None)
+                written = self._record_refusal(request, served, refusal)
+                if written is not None and refusal.status < 500:
+                    try:
+                        await self._on_disk(written, time.perf_counter())
+                    except Refused as late:
+                        refusal = late
+                        self._record_refusal(request, served, refusal)
+            except RecordFull:
+                log.warning("a refusal could not be put on record", extra={"request_id": request.request_id})
+        self.metrics.rejected(request.protocol, refusal.reason)
+        if self.settings.log.requests != "none" and refusal.reason != WRONG_KEYS:
+            _log(logging.WARNING, "refused", request, refusal.status, reason=_place(refusal, served))
         return refusal
 
     def answered(self, request: Request, status: int) -> None:
@@ -143,39 +152,18 @@ class Service:
         self._queue.watch(own, began, unrecorded)
         await own
 
-    def _failed(self, error: Exception, request: Request, served: Served | None) -> tuple[Refused, asyncio.Future[None] | None]:
-        """The refusal of a request that fails, and what it has to wait for.
+    def _record_refusal(self, request: Request, served: Served, refusal: Refused) -> asyncio.Future[None] | None:
+        """Put on record what was answered, in the place of what came too late or, if the writer has that, after it.
 
-        It is counted, logged and put on record by its reason, row and column, never by a value.
+        Never a value of a column. Gives what a first entry has to wait for.
         """
-        written = None
-        if isinstance(error, Refused):
-            refusal = error
-        elif isinstance(error, RecordFull):
-            refusal = refused(503, "record_full", "the record of predictions cannot be written at present: send again later", RETRY)
-        elif isinstance(error, NotFinite):
-            log.error("output_not_finite", extra={"request_id": request.request_id, "path": request.path[:200]})
-            refusal = Refused(500, [Fault("output_not_finite", f"{error}: nothing was predicted", int(error.rows[0]))])
-        else:
-            log.error("failed", exc_info=error, extra={"request_id": request.request_id, "path": request.path[:200]})
-            refusal = refused(500, "internal", f"the server failed; its log says more under {request.request_id}")
-        self.metrics.rejected(request.protocol, refusal.reason)
-        place = refusal.place(() if served is None else served.signature.columns)
-        if self.settings.log.requests != "none" and refusal.reason != WRONG_KEYS:
-            _log(logging.WARNING, "refused", request, refusal.status, reason=place)
-        if served is not None and self.recorder is not None and refusal.status in RECORDED and not isinstance(error, RecordFull):
-            try:
-                written = self._record_refusal(request, served, place)
-            except RecordFull:
-                log.warning("a refusal could not be put on record", extra={"request_id": request.request_id})
-        return refusal, written
-
-    def _record_refusal(self, request: Request, served: Served, place: str) -> asyncio.Future[None] | None:
-        """Put on record what was answered, in the place of a prediction that came too late or, if the writer has that, after it."""
         assert self.recorder is not None  # noqa: S101  # who calls has looked
+        entry = _entry(request, served, 0, error=_place(refusal, served))
         if request.on_record < 0:
-            return self.recorder.add(_entry(request, served, 0, error=place))
-        if not self.recorder.replace(request.on_record, _entry(request, served, 0, error=place)):
+            written = self.recorder.add(entry)
+            request.on_record = self.recorder.last
+            return written
+        if not self.recorder.replace(request.on_record, entry):
             self.recorder.add(_entry(request, served, 0, error=WITHDRAWN))
         return None
 
@@ -274,6 +262,25 @@ class Service:
             log.error("record_cannot_be_written", extra={"problem": problem})
         else:
             log.info("record_is_written_again")
+
+
+def _refusal_of(error: Exception, request: Request) -> Refused:
+    """What is answered for an error; one that is ours is in the log, whole."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, RecordFull):
+        return refused(503, "record_full", "the record of predictions cannot be written at present: send again later", RETRY)
+    told = {"request_id": request.request_id, "path": request.path[:200]}
+    if isinstance(error, NotFinite):
+        log.error("output_not_finite", extra=told)
+        return Refused(500, [Fault("output_not_finite", f"{error}: nothing was predicted", int(error.rows[0]))])
+    log.error("failed", exc_info=error, extra=told)
+    return refused(500, "internal", f"the server failed; its log says more under {request.request_id}")
+
+
+def _place(refusal: Refused, served: Served | None) -> str:
+    """A refusal's reason, row and column, as log and record have it."""
+    return refusal.place(() if served is None else served.signature.columns)
 
 
 def in_header(notices: list[Notice]) -> bytes:

@@ -180,8 +180,8 @@ class Connections:
             log.warning("more connections than limits.connections", extra={"limit": self.most, "open": len(self._open)})
 
 
-def _first_to_go(connection: Connection) -> tuple[bool, bool, float]:
-    return connection.is_known, connection.state == "body", connection.since
+def _first_to_go(connection: Connection) -> tuple[bool, bool, bool, float]:
+    return not connection.has_parted, connection.is_known, connection.state == "body", connection.since
 
 
 class _Out:
@@ -303,6 +303,11 @@ class Connection(HttpToolsProtocol):
         """Whether the last request was one whose body was taken: a stranger's, who has no key, is not."""
         return self._with_body and not self.cycle.more_body and not self.cycle.body
 
+    @property
+    def has_parted(self) -> bool:
+        """Whether all is said, and the end waits for a client that still sends."""
+        return self._parting
+
     def refuse(self, refusal: Refused) -> None:
         """Answer once more, after what is owed to earlier requests, and close; what else comes is not read."""
         self._ended = True
@@ -318,7 +323,8 @@ class Connection(HttpToolsProtocol):
         """Close for another connection's sake, with a word for a client that was about to ask."""
         begun = self.state == "body" or (self.state == "head" and self._head > 0)
         if begun and not self._ended:
-            self.refuse(_too_many())
+            self.refuse(_too_many())  # ends by itself: after what is owed, or in the time of "rest"
+            return
         if self.state in ("closing", "unread"):
             self.transport.abort()
         elif not self.transport.is_closing():

@@ -27,8 +27,7 @@ from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, REAS
 from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.serving.problems import TITLES
 from mlops_pipeline.serving.protocol import open_inference
-from mlops_pipeline.serving.routes import OPEN_PATHS, PAGES, model_prefix, open_inference_prefix
-from mlops_pipeline.serving.sites import PROBES
+from mlops_pipeline.serving.routes import OPEN_PATHS, PAGES, PROBES, model_prefix, open_inference_prefix
 
 _WHEN = {
     400: "The body is not what the route takes: not JSON, or not of its form.",

@@ -27,7 +27,11 @@ OPEN = frozenset({"index", "docs", "live", "ready", "ping", "v2-live", "v2-ready
 """Kinds of pages that need no key: they hold nothing of the model, and probes carry none."""
 OPEN_PATHS = tuple(path for path, kind in PAGES.items() if kind in OPEN)
 """The paths of those pages."""
-PROBE_PATHS = tuple(path for path, kind in PAGES.items() if kind in {"live", "ready", "ping", "v2-live", "v2-ready", "metrics"})
+PROBES = frozenset({"live", "ready", "ping", "v2-live", "v2-ready"})
+"""Kinds of pages that a kubelet asks; they tell nothing."""
+SCRAPED = PROBES | {"metrics"}
+"""With what Prometheus asks: like a kubelet, it asks by the pod's address."""
+PROBE_PATHS = tuple(path for path, kind in PAGES.items() if kind in SCRAPED)
 """What is answered however many connections and requests there are."""
 _OF_A_VERSION = re.compile(r"/v2/models/([^/]+)/versions/([^/]+)(/ready|/infer)?")
 

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from mlops_pipeline.config.serving import is_loopback
 from mlops_pipeline.serving.problems import refused
 from mlops_pipeline.serving.request import NONE
+from mlops_pipeline.serving.routes import PROBES, SCRAPED
 
 if TYPE_CHECKING:
     from mlops_pipeline.config.serving import Serving
     from mlops_pipeline.serving.request import Request
 
-PROBES = frozenset({"live", "ready", "ping", "v2-live", "v2-ready"})
-"""Pages that answer under any name: a kubelet asks by the pod's address, and they tell nothing."""
 _HEADERS = b"authorization, content-type, inference-header-content-length, traceparent, x-api-key, x-request-id"
 _TOLD = b"inference-header-content-length, mlops-model, mlops-model-version, mlops-warnings, retry-after, x-request-id"
 
@@ -29,12 +28,13 @@ class Sites:
 
     On a loopback address only loopback names and ``allowed_hosts`` are this server's. On any other address it does not know its names
     (a pod's address, a service's name, a proxy's), so that all are taken unless ``allowed_hosts`` lists some: there keys keep others
-    out, or a network does.
+    out, or a network does. Probes are answered under any name, ``/metrics`` too where the address is no loopback one.
     """
 
     def __init__(self, settings: Serving) -> None:
         names = {name.lower() for name in settings.allowed_hosts}
         self._any_host = "*" in names or not (names or is_loopback(settings.host))
+        self._under_any_host = PROBES if is_loopback(settings.host) else SCRAPED
         self._names = frozenset(name for name in names if not name.startswith("*"))
         self._endings = (".localhost", *(name[1:] for name in names if name.startswith("*.")))
         self._origins = frozenset(origin.lower().rstrip("/").encode() for origin in settings.allowed_origins)
@@ -42,7 +42,7 @@ class Sites:
 
     def check(self, request: Request, kind: str) -> None:
         """Raises :class:`Refused` (403) for a request that asks for another server."""
-        if not self._any_host and request.host and kind not in PROBES and not self.is_ours(request.host):
+        if not self._any_host and request.host and kind not in self._under_any_host and not self.is_ours(request.host):
             said = request.host.decode("latin-1")[:60]
             what = f"the request's Host, {said!r}, is no name of this server: ask by localhost, or list the name under allowed_hosts"
             raise refused(403, "foreign_host", what)
@@ -83,7 +83,11 @@ class Sites:
 
 
 def _is_own_page(request: Request) -> bool:
-    """Whether the browser says that this server's own page asks, also behind a proxy that gives the server another name."""
+    """Whether this server's own page asks.
+
+    A browser says so itself (``Sec-Fetch-Site``) where its address bar shows https or a loopback name, whatever name a proxy makes of
+    it. Elsewhere there is ``Origin`` alone, which must be ``Host``: a proxy without TLS that replaces ``Host`` needs ``allowed_origins``.
+    """
     if request.fetch_site:
         return request.fetch_site == b"same-origin"
     return request.origin.partition(b"://")[2].lower() == request.host.lower() != b""
