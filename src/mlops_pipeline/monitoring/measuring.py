@@ -345,7 +345,7 @@ class _Window:
         if rows > RESAMPLED_ROWS:
             some = np.sort(np.random.default_rng(limits.seed).permutation(rows)[:RESAMPLED_ROWS])
             chosen = Predictions(made.task, made.y[some], made.predicted[some], made.positive)
-            narrower = math.sqrt(RESAMPLED_ROWS / max(rows, self.labels))
+            narrower = math.sqrt(RESAMPLED_ROWS / rows)
         found = bootstrap_all(metrics, chosen, limits.resamples, limits.confidence, limits.seed)
         return {
             name: (
