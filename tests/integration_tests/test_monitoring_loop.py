@@ -22,12 +22,15 @@ import pytest
 import yaml
 
 from mlops_pipeline.alerts.alert import moment
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import AlertFired, AlertResolved, Event, RetrainingDecided, RetrainingEnded, WindowCounted, ignored
+from mlops_pipeline.layout import sqlite_path
 from mlops_pipeline.monitoring.job import Ran, run
 from mlops_pipeline.monitoring.judging import judge
 from mlops_pipeline.monitoring.labels import add_labels
 from mlops_pipeline.monitoring.state import State
 from mlops_pipeline.monitoring.watched import Watched, watched
+from mlops_pipeline.registry.champion import registered_model
 from tests.conftest import Project, process_environment, unused_port, wait_for, write_table
 from tests.integration_tests.conftest import postgresql_server, serving
 from tests.integration_tests.receivers import receiver
@@ -160,6 +163,24 @@ def test_every_row_is_counted_once_and_figures_are_those_of_a_run_at_the_end(rec
     assert tables[0]["since"].to_list()[1:] == tables[0]["until"].to_list()[:-1]
 
 
+def test_a_registry_that_is_away_for_a_while_costs_no_window(recorded: Recorded, tmp_path: Path) -> None:
+    """Nor does a version that it had not when it was asked first; the same watch finds it later."""
+    with watching(settings_in(tmp_path, recorded)) as (watch, state):
+        file = sqlite_path(registered_model(watch.pipeline, watch.layout).uri)
+        aside = file.rename(file.with_name("aside"))
+        try:
+            with pytest.raises(PipelineError, match="the registry does not have it"):
+                watch.reference("champion", "1")
+            file.write_text("no database, while its disk is away")
+            with pytest.raises(PipelineError, match="windows of champion that have ended are counted by the next run"):
+                run(watch, state, ignored)
+            assert not state.windows()
+        finally:
+            aside.rename(file)
+        run(watch, state, ignored)
+        assert [window.enough for window in state.windows()] == [True] * WINDOWS
+
+
 def test_four_runs_at_once_do_each_thing_once(recorded: Recorded, tmp_path: Path) -> None:
     with receiver() as server:
         config = settings_in(
@@ -174,6 +195,7 @@ def test_four_runs_at_once_do_each_thing_once(recorded: Recorded, tmp_path: Path
             assert [row.rule for row in state.alerts()].count("fell") == 1
         names = [(body["rule"], body["kind"]) for body in server.bodies()]
         assert sorted(names) == sorted(set(names))
+        assert len({event.since for event in told if isinstance(event, WindowCounted) and not event.again}) == WINDOWS
         assert sum(isinstance(event, WindowCounted) and not event.again for event in told) == WINDOWS
 
 

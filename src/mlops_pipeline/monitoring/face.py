@@ -56,16 +56,23 @@ def keep_watching(console: Console, config: Path | None, every: str) -> None:
         pause = now - span_of(every).before(datetime.fromtimestamp(now, UTC)).timestamp()
     except ValueError as error:
         raise PipelineError(f"--every {every}: {error}") from error
+    with _opened(config):
+        pass  # settings that are no good end it, once they were good they may be mended
     stopped = threading.Event()
-    with _opened(config) as (watch, state), Live(console=console, auto_refresh=False) as live:
+    shown: list[Text] = []
+    with Live(console=console, auto_refresh=False) as live:
         while True:
             problem = ""
             try:
-                done = run(watch, state, _listener(watch, console))
-                problem = "; ".join(f"channel '{name}': {why}" for name, why in done.problems.items())
+                # What was known of versions and databases a while ago may hold no more.
+                with _opened(config) as (watch, state):
+                    try:
+                        done = run(watch, state, _listener(watch, console))
+                        problem = "; ".join(f"channel '{name}': {why}" for name, why in done.problems.items())
+                    finally:
+                        shown = [_text(line) for line in lines(watch, state)]
             except PipelineError as error:  # a database that is away comes back
                 problem = str(error)
-            shown = [_text(line) for line in lines(watch, state)]
             looked = [Words("looked     ", "bold"), Words(time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()) + f" UTC, again in {every}")]
             live.update(
                 Group(*shown, _text(looked), *([_text([Words("problem    ", "bold"), Words(problem, "red")])] if problem else [])),
