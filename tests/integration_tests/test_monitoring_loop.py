@@ -25,10 +25,12 @@ from mlops_pipeline.alerts.alert import moment
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import AlertFired, AlertResolved, Event, RetrainingDecided, RetrainingEnded, WindowCounted, ignored
 from mlops_pipeline.layout import sqlite_path
+from mlops_pipeline.monitoring import retraining
 from mlops_pipeline.monitoring.job import Ran, run
-from mlops_pipeline.monitoring.judging import judge
+from mlops_pipeline.monitoring.judging import STOP, judge
 from mlops_pipeline.monitoring.labels import add_labels
-from mlops_pipeline.monitoring.state import State
+from mlops_pipeline.monitoring.retraining import carry_out
+from mlops_pipeline.monitoring.state import Retraining, State
 from mlops_pipeline.monitoring.watched import Watched, watched
 from mlops_pipeline.registry.champion import registered_model
 from tests.conftest import Project, process_environment, unused_port, wait_for, write_table
@@ -305,7 +307,27 @@ def test_nobody_is_told_of_what_is_silenced_until_it_ends(recorded: Recorded, tm
         assert sorted(body["rule"] for body in server.bodies()) == ["fell", "refused"]
 
 
-def test_a_rule_may_ask_for_a_training_within_its_bounds(recorded: Recorded, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("start", "was", "becomes"),
+    [("process", "waiting", "held back"), ("process", "started", "failed"), ("prefect", "waiting", "held back")],
+)
+def test_a_training_that_waits_is_not_begun_once_people_stop_them(
+    recorded: Recorded, tmp_path: Path, start: str, was: str, becomes: str
+) -> None:
+    """Neither is one begun anew whose starter was killed."""
+    config = settings_in(tmp_path, recorded, retraining={"start": start, "by": [], "prefect_url": "http://127.0.0.1:1/api"})
+    with watching(config) as (watch, state):
+        asked = Retraining(0, 1, 1, "fell", "champion", "1", "", was, time.time(), time.time(), None, "a", "")
+        with state.writing():
+            state.ask_retraining(asked)
+            state.switch(STOP, "stopped", "anna", "a freeze", time.time())
+        told: list[Event] = []
+        assert "stopped by anna: a freeze" in carry_out(watch, state, told.append)
+        assert [each.state for each in state.retrainings()] == [becomes]
+        assert len(told) == 1
+
+
+def test_a_rule_may_ask_for_a_training_within_its_bounds(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rules = {**RULES, "always": {"figure": "rows", "above": 1, "severity": "info"}}
     policy = {"by": ["always"], "start": "process", "cool_down_windows": 1, "budget": 1}
     config = settings_in(tmp_path, recorded, rules=rules, retraining=policy)
@@ -318,12 +340,15 @@ def test_a_rule_may_ask_for_a_training_within_its_bounds(recorded: Recorded, tmp
     recorded.project.mlops("monitor", "resume", "--config", str(config))
     (tmp_path / "state.sqlite").unlink()
     told.clear()
-    done = once(config, told, as_of="2024-03-20")
+    beside: list[str] = []
+    monkeypatch.setattr(retraining, "WAIT_S", 0.1)
+    done = once(config, told, as_of="2024-03-20", meanwhile=lambda: beside or beside.append(once(config).retraining))
+    assert beside == ["under way, in another process"]
     [decided] = [event for event in told if isinstance(event, RetrainingDecided) and not event.held_back]
     [ended] = [event for event in told if isinstance(event, RetrainingEnded)]
     assert (decided.rule, decided.as_of) == ("always", "2024-03-20")
     assert ended.succeeded, ended.outcome
-    assert ended.outcome == "version 1 passed the gate"  # its split stands still, so that the same model was made again
+    assert ended.outcome.startswith("it made version 1 again")  # its split stands still
     assert done.retraining == ended.outcome
     told.clear()
     with watching(config) as (watch, state), state.writing():

@@ -6,6 +6,7 @@ Each step is a transaction of its own: a run that is killed is gone on with by t
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -38,8 +39,19 @@ class Ran:
     retraining: str = ""
 
 
-def run(watch: Watched, state: State, tell: Listener, *, close: bool = False, as_of: str | None = None) -> Ran:
-    """Do what is due. With ``close`` the window that has not ended, too; ``as_of`` is what a training sees instead of the window's end."""
+def run(
+    watch: Watched,
+    state: State,
+    tell: Listener,
+    *,
+    close: bool = False,
+    as_of: str | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Ran:
+    """Do what is due. With ``close`` the window that has not ended, too; ``as_of`` is what a training sees instead of the window's end.
+
+    ``meanwhile`` is called every few seconds while a training goes on.
+    """
     done = Ran()
     try:
         for model in watch.models:
@@ -49,7 +61,7 @@ def run(watch: Watched, state: State, tell: Listener, *, close: bool = False, as
         _find_labels(watch, state)
         done.again = _count_again(watch, state, tell, as_of)
         _deliver(watch, state, tell, done)
-    done.retraining = carry_out(watch, state, tell)
+    done.retraining = carry_out(watch, state, tell, meanwhile)
     _deliver(watch, state, tell, done)
     return done
 
