@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
@@ -20,12 +21,13 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from rich.console import Console
 
 from mlops_pipeline.alerts.alert import moment
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import AlertFired, AlertResolved, Event, RetrainingDecided, RetrainingEnded, WindowCounted, ignored
 from mlops_pipeline.layout import sqlite_path
-from mlops_pipeline.monitoring import retraining
+from mlops_pipeline.monitoring import face, retraining
 from mlops_pipeline.monitoring.job import Ran, run
 from mlops_pipeline.monitoring.judging import STOP, judge
 from mlops_pipeline.monitoring.labels import add_labels
@@ -360,6 +362,32 @@ def test_a_rule_may_ask_for_a_training_within_its_bounds(recorded: Recorded, tmp
     assert [event.held_back for event in told if isinstance(event, RetrainingDecided)] == ["the budget of 1 in 30d is spent"]
     status = recorded.project.mlops("monitor", "status", "--config", str(config)).stdout
     assert "the budget of 1 in 30d is spent" in status
+
+
+def test_a_watch_opens_all_anew_each_time_and_goes_on_while_it_trains(
+    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = {"always": {"figure": "rows", "above": 1}}
+    config = settings_in(tmp_path, recorded, rules=rules, retraining={"by": ["always"], "start": "process"})
+    rounds: list[tuple[Watched, State]] = []
+    trainings: list[list[str]] = []
+
+    def run_some(watch: Watched, state: State, *given: Any, **named: Any) -> Ran:
+        rounds.append((watch, state))
+        trainings.append([each.state for each in state.retrainings()])
+        if len(rounds) == 1:
+            raise PipelineError("the record is away")
+        if len(rounds) == 4:
+            raise KeyboardInterrupt
+        return run(watch, state, *given, **named)
+
+    monkeypatch.setattr(face, "run", run_some)
+    monkeypatch.setattr(face, "_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(retraining, "WAIT_S", 0.05)
+    with pytest.raises(KeyboardInterrupt):
+        face.keep_watching(Console(file=io.StringIO()), config, "1min")
+    assert trainings == [[], [], ["started"], ["started"]]
+    assert len({id(part) for both in rounds for part in both}) == 2 * len(rounds)
 
 
 def test_the_memory_may_be_in_postgresql(recorded: Recorded, tmp_path: Path) -> None:

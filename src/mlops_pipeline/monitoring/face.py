@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -49,13 +48,7 @@ def keep_watching(console: Console, config: Path | None, every: str) -> None:
     from rich.console import Group
     from rich.live import Live
 
-    try:
-        now = time.time()
-        from datetime import UTC, datetime
-
-        pause = now - span_of(every).before(datetime.fromtimestamp(now, UTC)).timestamp()
-    except ValueError as error:
-        raise PipelineError(f"--every {every}: {error}") from error
+    pause = _seconds("--every", every)
     with _opened(config):
         pass  # settings that are no good end it, once they were good they may be mended
     shown: list[Text] = []
@@ -83,11 +76,10 @@ def keep_watching(console: Console, config: Path | None, every: str) -> None:
             refresh=True,
         )
 
-    stopped = threading.Event()
     with Live(console=console, auto_refresh=False) as live:
         while True:
             look()
-            stopped.wait(pause)
+            time.sleep(pause)
 
 
 def show_status(console: Console, config: Path | None, *, as_json: bool) -> None:
