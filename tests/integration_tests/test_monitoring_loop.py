@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
@@ -20,14 +21,20 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from rich.console import Console
 
 from mlops_pipeline.alerts.alert import moment
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import AlertFired, AlertResolved, Event, RetrainingDecided, RetrainingEnded, WindowCounted, ignored
+from mlops_pipeline.layout import sqlite_path
+from mlops_pipeline.monitoring import face, retraining
 from mlops_pipeline.monitoring.job import Ran, run
-from mlops_pipeline.monitoring.judging import judge
+from mlops_pipeline.monitoring.judging import STOP, judge
 from mlops_pipeline.monitoring.labels import add_labels
-from mlops_pipeline.monitoring.state import State
+from mlops_pipeline.monitoring.retraining import carry_out
+from mlops_pipeline.monitoring.state import Retraining, State
 from mlops_pipeline.monitoring.watched import Watched, watched
+from mlops_pipeline.registry.champion import registered_model
 from tests.conftest import Project, process_environment, unused_port, wait_for, write_table
 from tests.integration_tests.conftest import postgresql_server, serving
 from tests.integration_tests.receivers import receiver
@@ -160,6 +167,24 @@ def test_every_row_is_counted_once_and_figures_are_those_of_a_run_at_the_end(rec
     assert tables[0]["since"].to_list()[1:] == tables[0]["until"].to_list()[:-1]
 
 
+def test_a_registry_that_is_away_for_a_while_costs_no_window(recorded: Recorded, tmp_path: Path) -> None:
+    """Nor does a version that it had not when it was asked first; the same watch finds it later."""
+    with watching(settings_in(tmp_path, recorded)) as (watch, state):
+        file = sqlite_path(registered_model(watch.pipeline, watch.layout).uri)
+        aside = file.rename(file.with_name("aside"))
+        try:
+            with pytest.raises(PipelineError, match="the registry does not have it"):
+                watch.reference("champion", "1")
+            file.write_text("no database, while its disk is away")
+            with pytest.raises(PipelineError, match="windows of champion that have ended are counted by the next run"):
+                run(watch, state, ignored)
+            assert not state.windows()
+        finally:
+            aside.rename(file)
+        run(watch, state, ignored)
+        assert [window.enough for window in state.windows()] == [True] * WINDOWS
+
+
 def test_four_runs_at_once_do_each_thing_once(recorded: Recorded, tmp_path: Path) -> None:
     with receiver() as server:
         config = settings_in(
@@ -174,6 +199,7 @@ def test_four_runs_at_once_do_each_thing_once(recorded: Recorded, tmp_path: Path
             assert [row.rule for row in state.alerts()].count("fell") == 1
         names = [(body["rule"], body["kind"]) for body in server.bodies()]
         assert sorted(names) == sorted(set(names))
+        assert len({event.since for event in told if isinstance(event, WindowCounted) and not event.again}) == WINDOWS
         assert sum(isinstance(event, WindowCounted) and not event.again for event in told) == WINDOWS
 
 
@@ -283,7 +309,27 @@ def test_nobody_is_told_of_what_is_silenced_until_it_ends(recorded: Recorded, tm
         assert sorted(body["rule"] for body in server.bodies()) == ["fell", "refused"]
 
 
-def test_a_rule_may_ask_for_a_training_within_its_bounds(recorded: Recorded, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("start", "was", "becomes"),
+    [("process", "waiting", "held back"), ("process", "started", "failed"), ("prefect", "waiting", "held back")],
+)
+def test_a_training_that_waits_is_not_begun_once_people_stop_them(
+    recorded: Recorded, tmp_path: Path, start: str, was: str, becomes: str
+) -> None:
+    """Neither is one begun anew whose starter was killed."""
+    config = settings_in(tmp_path, recorded, retraining={"start": start, "by": [], "prefect_url": "http://127.0.0.1:1/api"})
+    with watching(config) as (watch, state):
+        asked = Retraining(0, 1, 1, "fell", "champion", "1", "", was, time.time(), time.time(), None, "a", "")
+        with state.writing():
+            state.ask_retraining(asked)
+            state.switch(STOP, "stopped", "anna", "a freeze", time.time())
+        told: list[Event] = []
+        assert "stopped by anna: a freeze" in carry_out(watch, state, told.append)
+        assert [each.state for each in state.retrainings()] == [becomes]
+        assert len(told) == 1
+
+
+def test_a_rule_may_ask_for_a_training_within_its_bounds(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rules = {**RULES, "always": {"figure": "rows", "above": 1, "severity": "info"}}
     policy = {"by": ["always"], "start": "process", "cool_down_windows": 1, "budget": 1}
     config = settings_in(tmp_path, recorded, rules=rules, retraining=policy)
@@ -296,12 +342,15 @@ def test_a_rule_may_ask_for_a_training_within_its_bounds(recorded: Recorded, tmp
     recorded.project.mlops("monitor", "resume", "--config", str(config))
     (tmp_path / "state.sqlite").unlink()
     told.clear()
-    done = once(config, told, as_of="2024-03-20")
+    beside: list[str] = []
+    monkeypatch.setattr(retraining, "WAIT_S", 0.1)
+    done = once(config, told, as_of="2024-03-20", meanwhile=lambda: beside or beside.append(once(config).retraining))
+    assert beside == ["under way, in another process"]
     [decided] = [event for event in told if isinstance(event, RetrainingDecided) and not event.held_back]
     [ended] = [event for event in told if isinstance(event, RetrainingEnded)]
     assert (decided.rule, decided.as_of) == ("always", "2024-03-20")
     assert ended.succeeded, ended.outcome
-    assert ended.outcome == "version 1 passed the gate"  # its split stands still, so that the same model was made again
+    assert ended.outcome.startswith("it made version 1 again")  # its split stands still
     assert done.retraining == ended.outcome
     told.clear()
     with watching(config) as (watch, state), state.writing():
@@ -313,6 +362,32 @@ def test_a_rule_may_ask_for_a_training_within_its_bounds(recorded: Recorded, tmp
     assert [event.held_back for event in told if isinstance(event, RetrainingDecided)] == ["the budget of 1 in 30d is spent"]
     status = recorded.project.mlops("monitor", "status", "--config", str(config)).stdout
     assert "the budget of 1 in 30d is spent" in status
+
+
+def test_a_watch_opens_all_anew_each_time_and_goes_on_while_it_trains(
+    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = {"always": {"figure": "rows", "above": 1}}
+    config = settings_in(tmp_path, recorded, rules=rules, retraining={"by": ["always"], "start": "process"})
+    rounds: list[tuple[Watched, State]] = []
+    trainings: list[list[str]] = []
+
+    def run_some(watch: Watched, state: State, *given: Any, **named: Any) -> Ran:
+        rounds.append((watch, state))
+        trainings.append([each.state for each in state.retrainings()])
+        if len(rounds) == 1:
+            raise PipelineError("the record is away")
+        if len(rounds) == 4:
+            raise KeyboardInterrupt
+        return run(watch, state, *given, **named)
+
+    monkeypatch.setattr(face, "run", run_some)
+    monkeypatch.setattr(face, "_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(retraining, "WAIT_S", 0.05)
+    with pytest.raises(KeyboardInterrupt):
+        face.keep_watching(Console(file=io.StringIO()), config, "1min")
+    assert trainings == [[], [], ["started"], ["started"]]
+    assert len({id(part) for both in rounds for part in both}) == 2 * len(rounds)
 
 
 def test_the_memory_may_be_in_postgresql(recorded: Recorded, tmp_path: Path) -> None:

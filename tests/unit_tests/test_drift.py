@@ -20,6 +20,8 @@ from mlops_pipeline.contract.spec import Column, Contract, Unreadable
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.metrics import Predictions
 from mlops_pipeline.modelling.summary import again_on, bins_of, summary_of
+from mlops_pipeline.monitoring import estimated as estimating
+from mlops_pipeline.monitoring import measuring
 from mlops_pipeline.monitoring.measured import Batch, Limits, Measured, measured_of
 from mlops_pipeline.monitoring.measuring import measure
 from mlops_pipeline.monitoring.sampled import Sample
@@ -371,3 +373,25 @@ def test_nothing_found_is_nothing_raised(reference: Reference) -> None:
     assert isinstance(found, Measured)
     assert found.figures["drift.score"] is None
     assert "rows without a prediction are among these: nothing is said of predictions and quality" in found.notes
+
+
+def test_a_slice_has_the_interval_of_its_own_rows(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an interval is drawn from fewer rows than there are, too."""
+    rows = table(6000, 8)
+    [whole] = [part for part in measure(reference, [window(rows)], Limits(slices=("word",))).slices if part.value == "a"]
+    monkeypatch.setattr(measuring, "RESAMPLED_ROWS", 600)
+    [drawn] = [part for part in measure(reference, [window(rows)], Limits(slices=("word",))).slices if part.value == "a"]
+    assert drawn.high - drawn.low == pytest.approx(whole.high - whole.low, rel=0.3)  # type: ignore[operator]
+
+
+def test_what_an_estimate_holds_is_bounded_however_many_classes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, rows = made("multiclass"), table(8000, 9)
+    of_all = measure(reference, [Batch(rows, said(rows, "multiclass"))]).figures["estimated.accuracy"]
+    monkeypatch.setattr(estimating, "MOST_CHANCES", 4000 * 9)
+    drawn = measure(reference, [Batch(rows, said(rows, "multiclass"))])
+    assert drawn.figures["estimated.accuracy"] == pytest.approx(of_all, abs=0.02)
+    assert "quality is estimated from an even sample of 4,000 rows" in drawn.notes
+    monkeypatch.setattr(estimating, "MOST_CHANCES", 100 * 9)
+    few = measure(reference, [Batch(rows, said(rows, "multiclass"))])
+    assert few.figures["estimated.accuracy"] is None
+    assert "quality is not estimated without labels: 3 classes are too many" in few.notes

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from mlops_pipeline.config.monitoring import Monitoring, Rule, load_monitoring
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.cutting import Arrived, by_count, by_time
 from mlops_pipeline.monitoring.rules import Seen, Terms, judged
+from mlops_pipeline.monitoring.state import state_at
 
 AUC = Terms("roc_auc", lower_is_better=False, reference={"quality.roc_auc": 0.8})
 RMSE = Terms("rmse", lower_is_better=True, reference={"quality.rmse": 10.0})
@@ -152,3 +155,29 @@ def test_without_a_file_every_default_holds_and_drift_alone_starts_nothing() -> 
     assert settings == Monitoring()
     assert not any(rule.figure.startswith("drift") for rule in settings.rules.values())
     assert settings.retraining.by == ("retraining_helps", "model_is_old")
+
+
+def test_an_alert_does_not_end_before_it_began(tmp_path: Path) -> None:
+    """Nor is it repeated after its end, whoever is slow or was killed."""
+    with closing(state_at(tmp_path / "state.sqlite")) as state:
+        alert = state.raise_alert("fell", "champion", "1", "{}", 0, 0)
+        state.post(alert, "hook", "firing", "{}", 0)
+        state.post(alert, "hook", "resolved", "{}", 0)
+
+        def due(now: float) -> dict[str, tuple[int, float]]:
+            return {kind: (number, due) for number, _, _, kind, _, due in state.undelivered(now, ["hook"])}
+
+        first, end = due(0)["firing"], due(0)["resolved"]
+        assert state.claim(*first, 0, 30)
+        assert not state.claim(*end, 10, 40), "somebody is at its beginning"
+        assert due(31).keys() == {"firing", "resolved"}
+        assert state.claim(*due(31)["firing"], 31, 61)
+        state.sent(first[0], 32, 60)
+        again = due(60)["firing"]
+        assert state.claim(*again, 60, 90)
+        assert not state.claim(*end, 61, 91), "somebody repeats its beginning"
+        state.sent(first[0], 62, 90)
+        again = due(90)["firing"]
+        state.change_alert(alert, "{}", 91)
+        assert not state.claim(*again, 92, 122), "it has ended meanwhile"
+        assert state.claim(*end, 92, 122)

@@ -38,9 +38,10 @@ def deliver(watch: Watched, state: State, tell: Listener) -> Delivered:
             with state.writing():
                 state.sent(number, time.time(), due)  # nobody listens there any more
             continue
+        now = time.time()
         with state.writing():
-            if not state.claim(number, due, time.time() + CLAIM_S):
-                behind.add((alert, channel))  # another process is at it
+            if not state.claim(number, due, now, now + CLAIM_S):
+                behind.add((alert, channel))  # another process is at it, or at what goes before
                 continue
         try:
             _send(watch, channel, alert_of(message), tell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,19 +16,37 @@ from mlops_pipeline.modelling.summary import scores_of
 
 Array = npt.NDArray[np.float64]
 
+MOST_CHANCES = 20_000_000
+"""Every row stands once for each class with the probabilities of all: so many numbers are held, of more rows an even sample."""
+LEAST_ROWS = 200
+"""Of a sample of fewer rows nothing is estimated."""
+
 BLIND = (
     "quality is estimated from what the model says and from held-out rows: it sees that rows have become harder or easier, "
     "and cannot see that the same rows have other outcomes than before (concept drift)"
 )
 
 
-def estimated(reference: Reference, predicted: Array, features: npt.NDArray[Any] | None, metrics: Sequence[str]) -> dict[str, float | None]:
+def most_rows(reference: Reference) -> int:
+    """Of how many rows quality is estimated at most; 0 where that would be too few."""
+    if not has_classes(reference.task):
+        return sys.maxsize
+    most = MOST_CHANCES // len(reference.classes) ** 2
+    return most if most >= LEAST_ROWS else 0
+
+
+def estimated(
+    reference: Reference, predicted: Array, features: npt.NDArray[Any] | None, metrics: Sequence[str], seed: int = 0
+) -> dict[str, float | None]:
     """Each metric as it is expected of these predictions; None where it cannot be estimated.
 
     ``predicted``: class probabilities, (rows, classes), or values, (rows,). ``features``: as :func:`modelling.summary.encoded` has
     them, for regression.
     """
     if has_classes(reference.task):
+        most = most_rows(reference)
+        if len(predicted) > most:
+            predicted = predicted[np.sort(np.random.default_rng(seed).permutation(len(predicted))[:most])]
         return _of_classes(reference, predicted, metrics)
     return _of_values(reference, predicted, features, metrics)
 

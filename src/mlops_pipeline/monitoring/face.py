@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -49,29 +48,38 @@ def keep_watching(console: Console, config: Path | None, every: str) -> None:
     from rich.console import Group
     from rich.live import Live
 
-    try:
-        now = time.time()
-        from datetime import UTC, datetime
+    pause = _seconds("--every", every)
+    with _opened(config):
+        pass  # settings that are no good end it, once they were good they may be mended
+    shown: list[Text] = []
+    due = 0.0
 
-        pause = now - span_of(every).before(datetime.fromtimestamp(now, UTC)).timestamp()
-    except ValueError as error:
-        raise PipelineError(f"--every {every}: {error}") from error
-    stopped = threading.Event()
-    with _opened(config) as (watch, state), Live(console=console, auto_refresh=False) as live:
+    def look() -> None:
+        """One round, if it is time for it: while a training that a round has started goes on, those after it are within it."""
+        nonlocal shown, due
+        if time.monotonic() < due:
+            return
+        due, problem = time.monotonic() + pause, ""
+        try:
+            # What was known of versions and databases a while ago may hold no more.
+            with _opened(config) as (watch, state):
+                try:
+                    done = run(watch, state, _listener(watch, console), meanwhile=look)
+                    problem = "; ".join(f"channel '{name}': {why}" for name, why in done.problems.items())
+                finally:
+                    shown = [_text(line) for line in lines(watch, state)]
+        except PipelineError as error:  # a database that is away comes back
+            problem = str(error)
+        looked = [Words("looked     ", "bold"), Words(time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()) + f" UTC, again in {every}")]
+        live.update(
+            Group(*shown, _text(looked), *([_text([Words("problem    ", "bold"), Words(problem, "red")])] if problem else [])),
+            refresh=True,
+        )
+
+    with Live(console=console, auto_refresh=False) as live:
         while True:
-            problem = ""
-            try:
-                done = run(watch, state, _listener(watch, console))
-                problem = "; ".join(f"channel '{name}': {why}" for name, why in done.problems.items())
-            except PipelineError as error:  # a database that is away comes back
-                problem = str(error)
-            shown = [_text(line) for line in lines(watch, state)]
-            looked = [Words("looked     ", "bold"), Words(time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()) + f" UTC, again in {every}")]
-            live.update(
-                Group(*shown, _text(looked), *([_text([Words("problem    ", "bold"), Words(problem, "red")])] if problem else [])),
-                refresh=True,
-            )
-            stopped.wait(pause)
+            look()
+            time.sleep(pause)
 
 
 def show_status(console: Console, config: Path | None, *, as_json: bool) -> None:

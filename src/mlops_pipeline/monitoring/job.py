@@ -6,6 +6,7 @@ Each step is a transaction of its own: a run that is killed is gone on with by t
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -23,6 +24,7 @@ from mlops_pipeline.monitoring.retraining import carry_out
 from mlops_pipeline.monitoring.state import Label, State, Window
 from mlops_pipeline.monitoring.watched import Watched
 from mlops_pipeline.records.reading import requests_of
+from mlops_pipeline.registry.reader import RegistryUnreachable
 
 
 @dataclass
@@ -37,8 +39,19 @@ class Ran:
     retraining: str = ""
 
 
-def run(watch: Watched, state: State, tell: Listener, *, close: bool = False, as_of: str | None = None) -> Ran:
-    """Do what is due. With ``close`` the window that has not ended, too; ``as_of`` is what a training sees instead of the window's end."""
+def run(
+    watch: Watched,
+    state: State,
+    tell: Listener,
+    *,
+    close: bool = False,
+    as_of: str | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Ran:
+    """Do what is due. With ``close`` the window that has not ended, too; ``as_of`` is what a training sees instead of the window's end.
+
+    ``meanwhile`` is called every few seconds while a training goes on.
+    """
     done = Ran()
     try:
         for model in watch.models:
@@ -48,7 +61,7 @@ def run(watch: Watched, state: State, tell: Listener, *, close: bool = False, as
         _find_labels(watch, state)
         done.again = _count_again(watch, state, tell, as_of)
         _deliver(watch, state, tell, done)
-    done.retraining = carry_out(watch, state, tell)
+    done.retraining = carry_out(watch, state, tell, meanwhile)
     _deliver(watch, state, tell, done)
     return done
 
@@ -80,9 +93,12 @@ def _count(watch: Watched, state: State, model: str, tell: Listener, as_of: str 
         parts = by_time(arrived, begin, span_of(settings.span), settled, close=close)
     made: list[Window] = []
     for part in parts:
-        if not _add(watch, state, model, part, begin, as_of):
+        try:
+            new = _add(watch, state, model, part, begin, as_of)
+        except RegistryUnreachable as error:
+            raise RegistryUnreachable(f"{error}; the windows of {model} that have ended are counted by the next run") from error
+        if not new:
             break  # another run is at it, and goes on
-        new = state.windows(model, last=max(1, len(part.versions)))
         for window in new:
             tell(_event(watch, window))
         made += new
@@ -90,8 +106,8 @@ def _count(watch: Watched, state: State, model: str, tell: Listener, as_of: str 
     return made
 
 
-def _add(watch: Watched, state: State, model: str, part: Part, begin: float | None, as_of: str | None) -> bool:
-    """Measure a window and keep it, its end and what follows from it together; whether nobody else has."""
+def _add(watch: Watched, state: State, model: str, part: Part, begin: float | None, as_of: str | None) -> list[Window]:
+    """Measure a window and keep it, its end and what follows from it together; by version, none if somebody else has."""
     newest = state.newest_label()
     versions = part.versions or (_last_version(state, model),)
     labels = state.labels_after(0, part.since) if part.arrived else []
@@ -107,14 +123,15 @@ def _add(watch: Watched, state: State, model: str, part: Part, begin: float | No
         found.append((version, len(requests), made, keys, numbers))
     with state.writing():
         if state.ended(model) != begin:
-            return False
-        now = time.time()
+            return []
+        now, added = time.time(), set()
         for version, count, made, keys, numbers in found:
             number = state.add(model, version, (part.since, part.until), count, made, keys, newest, now)
             state.match(number, numbers)
+            added.add(number)
         state.end(model, part.until)
         judge(watch, state, model, now, as_of)
-    return True
+        return [window for window in state.windows(model, last=len(found)) if window.number in added]
 
 
 def _last_version(state: State, model: str) -> str:
@@ -145,7 +162,11 @@ def _count_again(watch: Watched, state: State, tell: Listener, as_of: str | None
     for window in state.windows(stale=True):
         labels = state.labels_of(window.number)
         refused = round((window.figures.get("refused.share") or 0.0) * window.requests)
-        made = measured(_rows_of(watch, window), labels, window.requests, refused)
+        try:
+            made = measured(_rows_of(watch, window), labels, window.requests, refused)
+        except RegistryUnreachable as error:
+            tell(Warned(pipeline=watch.pipeline.name, text=f"{_named(window)}: labels have come, the next run counts it again: {error}"))
+            break
         lost = int(window.figures.get("rows") or 0) - int(made.figures["rows"] or 0)
         if lost > 0:
             tell(

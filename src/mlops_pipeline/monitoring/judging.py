@@ -146,13 +146,18 @@ def _ask_for_training(
 
 def held_back(watch: Watched, state: State, model: str, now: float) -> str:
     """Why no training may be started now; empty if one may."""
+    if why := stopped(watch, state):
+        return why
+    begun = [each for each in state.retrainings() if each.state != "held back"]
+    return _over_budget(watch, begun, now) or _too_soon(watch, state, [each for each in begun if each.model == model], now)
+
+
+def stopped(watch: Watched, state: State) -> str:
+    """Who stopped trainings, and why; empty if nobody has."""
     value, who, why = state.switched(STOP)
     if watch.settings.retraining.stopped:
         return "retraining.stopped is set"
-    if value == "stopped":
-        return f"stopped by {who}{f': {why}' if why else ''}"
-    begun = [each for each in state.retrainings() if each.state != "held back"]
-    return _over_budget(watch, begun, now) or _too_soon(watch, state, [each for each in begun if each.model == model], now)
+    return f"stopped by {who}{f': {why}' if why else ''}" if value == "stopped" else ""
 
 
 def _over_budget(watch: Watched, begun: Sequence[Retraining], now: float) -> str:

@@ -17,7 +17,7 @@ from mlops_pipeline.contract.values import spelled
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.metrics import Predictions, bootstrap_all, calibration_error, direction, point
 from mlops_pipeline.modelling.summary import encoded, scores_of
-from mlops_pipeline.monitoring.estimated import BLIND, estimated
+from mlops_pipeline.monitoring.estimated import BLIND, estimated, most_rows
 from mlops_pipeline.monitoring.measured import Batch, ColumnDrift, Figure, Limits, Measured, SliceQuality
 from mlops_pipeline.monitoring.probe import LEAST_DAYS, domain_auc, probe
 from mlops_pipeline.monitoring.sampled import Sample
@@ -203,12 +203,15 @@ class _Window:
         sample = self.every.rows() if self.has_scores else {}
         metrics = list(self.reference.quality) or ([self.reference.metric] if self.reference.metric else [])
         if sample and metrics:
-            expected = estimated(self.reference, sample["predicted"].astype(np.float64), sample.get("features"), metrics)
+            expected = estimated(self.reference, sample["predicted"].astype(np.float64), sample.get("features"), metrics, self.limits.seed)
             figures |= {f"estimated.{name}": value for name, value in expected.items()}
             if any(value is not None for value in expected.values()):
                 self.notes.append(BLIND)
-            if self.every.seen > self.every.most:
-                self.notes.append(f"quality is estimated from an even sample of {self.every.most:,} rows")
+            most = min(self.every.most, most_rows(self.reference))
+            if not most:
+                self.notes.append(f"quality is not estimated without labels: {len(self.reference.classes):,} classes are too many")
+            elif self.every.seen > most:
+                self.notes.append(f"quality is estimated from an even sample of {most:,} rows")
         if self.labels:
             slices = self._quality(figures, metrics)
         if self.before is not None and sample:
@@ -319,7 +322,7 @@ class _Window:
         for name, (value, low, high) in self._intervals(metrics, made).items():
             figures |= {f"quality.{name}": value, f"quality.{name}.low": low, f"quality.{name}.high": high}
         figures["calibration.error"] = calibration_error(made)
-        for name, expected in estimated(reference, made.predicted, rows.get("features"), metrics).items():
+        for name, expected in estimated(reference, made.predicted, rows.get("features"), metrics, limits.seed).items():
             truth = figures[f"quality.{name}"]
             figures[f"estimated.{name}.error"] = None if expected is None or truth is None else expected - truth
         if self.asks_probe:
@@ -345,7 +348,7 @@ class _Window:
         if rows > RESAMPLED_ROWS:
             some = np.sort(np.random.default_rng(limits.seed).permutation(rows)[:RESAMPLED_ROWS])
             chosen = Predictions(made.task, made.y[some], made.predicted[some], made.positive)
-            narrower = math.sqrt(RESAMPLED_ROWS / max(rows, self.labels))
+            narrower = math.sqrt(RESAMPLED_ROWS / rows)
         found = bootstrap_all(metrics, chosen, limits.resamples, limits.confidence, limits.seed)
         return {
             name: (

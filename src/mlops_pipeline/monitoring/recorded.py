@@ -19,6 +19,7 @@ from mlops_pipeline.monitoring.measured import Batch, Limits, Measured
 from mlops_pipeline.monitoring.state import Label
 from mlops_pipeline.monitoring.watched import Watched
 from mlops_pipeline.records.reading import batches, features_in
+from mlops_pipeline.registry.reader import RegistryUnreachable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,18 +61,24 @@ def within(watch: Watched) -> timedelta:
 def measured(rows: Rows, labels: Sequence[Label], requests: int, refused: int) -> Measured:
     """A window's figures: those of its rows beside the version's reference, and what the job knows besides.
 
-    ``labels`` are those of its rows; of its ``requests`` so many were ``refused``.
+    ``labels`` are those of its rows; of its ``requests`` so many were ``refused``. Raises :class:`RegistryUnreachable` where it cannot
+    be told what to compare with: that comes back.
     """
     watch, known, counted = rows.watch, Known.of(labels, within(rows.watch)), _Counted()
     try:
         reference = watch.reference(rows.model, rows.version)
+    except RegistryUnreachable:
+        raise
     except PipelineError as error:
         for frame in rows.frames():
             _labelled(frame, known, watch, counted)
         made = Measured(rows=counted.rows, labels=counted.labels, enough=False, why=str(error))
     else:
         made = _beside(reference, rows, known, counted, refused)
-    registered = watch.registered(rows.version)
+    try:
+        registered = watch.registered(rows.version)
+    except RegistryUnreachable:  # a model whose folder is named can do without
+        registered = None
     more: dict[str, float | None] = {
         "rows": float(counted.rows),
         "requests": float(requests),

@@ -10,8 +10,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,16 +19,21 @@ from mlops_pipeline.alerts.channels import post_event
 from mlops_pipeline.config.channels import PrefectEvent
 from mlops_pipeline.errors import PipelineError, one_line, without_secrets
 from mlops_pipeline.events import ChampionChanged, GateDecided, Listener, RetrainingDecided, RetrainingEnded, read_events
+from mlops_pipeline.monitoring.judging import stopped
 from mlops_pipeline.monitoring.state import Retraining, State
 from mlops_pipeline.monitoring.watched import Watched
 
 LEASE_S = 60.0
 """A training whose starter has not said for so long that it goes on is taken over: its starter was killed."""
+WAIT_S = LEASE_S / 4
 EVENT = "mlops.retraining.requested"
 
 
-def carry_out(watch: Watched, state: State, tell: Listener) -> str:
-    """Do the training that waits, or go on with one whose starter is gone; what became of it, in words; empty where there is none."""
+def carry_out(watch: Watched, state: State, tell: Listener, meanwhile: Callable[[], object] = lambda: None) -> str:
+    """Do the training that waits, or go on with one whose starter is gone; what became of it, in words; empty where there is none.
+
+    ``meanwhile`` is called every few seconds while a process trains.
+    """
     said = ""
     for asked in state.retrainings("held back", last=1):
         if asked.ended == asked.made:
@@ -42,7 +47,7 @@ def carry_out(watch: Watched, state: State, tell: Listener) -> str:
         if watch.settings.retraining.start == "prefect":
             said = _by_prefect(watch, state, asked, tell)
         elif watch.settings.retraining.start == "process":
-            said = _by_process(watch, state, asked, tell)
+            said = _by_process(watch, state, asked, tell, meanwhile)
     return said
 
 
@@ -57,10 +62,26 @@ def _decided(watch: Watched, asked: Retraining, held_back: str = "") -> Retraini
     )
 
 
-def _by_process(watch: Watched, state: State, asked: Retraining, tell: Listener) -> str:
+def _stopped(watch: Watched, state: State, asked: Retraining, tell: Listener) -> str:
+    """Let go of a training that was not begun, or whose starter is gone, if people have stopped them; what is said of it then."""
+    with state.writing():
+        why = stopped(watch, state)
+        if not why or not state.take(asked.number, asked.due, time.time() + LEASE_S):
+            return why
+        if asked.state == "waiting":
+            state.finish(asked.number, "held back", why, time.time())
+    if asked.state != "waiting":
+        return _end(watch, state, asked, tell, succeeded=False, outcome=why)
+    tell(_decided(watch, asked, why))
+    return f"held back: {why}"
+
+
+def _by_process(watch: Watched, state: State, asked: Retraining, tell: Listener, meanwhile: Callable[[], object]) -> str:
     with _alone(watch.state_file.with_name("retraining.lock")) as lock:
         if lock is None:
             return "under way, in another process"
+        if said := _stopped(watch, state, asked, tell):
+            return said
         with state.writing():
             if not state.take(asked.number, asked.due, time.time() + LEASE_S):
                 return "under way, in another process"
@@ -75,19 +96,18 @@ def _by_process(watch: Watched, state: State, asked: Retraining, tell: Listener)
             child = subprocess.Popen(
                 words, cwd=watch.layout.project, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(lock,)
             )
-            code = _waited(child, state, asked, watch.settings.retraining.hours * 3600)
-        if code == 0:
-            return _end(watch, state, asked, tell, succeeded=True, outcome=_outcome(watch, asked))
-        why = "it took too long" if code is None else f"`mlops run` ended with {code}: {_last_line(log)}"
-        return _end(watch, state, asked, tell, succeeded=False, outcome=why)
+            code = _waited(child, watch, asked, meanwhile)
+        failed = "it took too long" if code is None else f"`mlops run` ended with {code}: {_last_line(log)}" if code else ""
+        with closing(watch.state()) as state_now:  # the connection of hours ago may be gone
+            return _end(watch, state_now, asked, tell, succeeded=not failed, outcome=failed or _outcome(watch, asked))
 
 
-def _waited(child: subprocess.Popen[bytes], state: State, asked: Retraining, longest_s: float) -> int | None:
+def _waited(child: subprocess.Popen[bytes], watch: Watched, asked: Retraining, meanwhile: Callable[[], object]) -> int | None:
     """The exit code; None for one that took too long. Meanwhile others are told that somebody is at it."""
-    deadline = time.monotonic() + longest_s
+    deadline = time.monotonic() + watch.settings.retraining.hours * 3600
     while True:
         try:
-            return child.wait(LEASE_S / 4)
+            return child.wait(WAIT_S)
         except subprocess.TimeoutExpired:
             if time.monotonic() > deadline:
                 child.terminate()
@@ -97,8 +117,10 @@ def _waited(child: subprocess.Popen[bytes], state: State, asked: Retraining, lon
                     child.kill()
                     child.wait()
                 return None
-            with state.writing():
+            # A database that is away stops no training.
+            with suppress(PipelineError), closing(watch.state()) as state, state.writing():
                 state.hold(asked.number, time.time() + LEASE_S)
+            meanwhile()
         except BaseException:
             child.terminate()
             child.wait()
@@ -109,6 +131,8 @@ def _by_prefect(watch: Watched, state: State, asked: Retraining, tell: Listener)
     """Post the event until it is taken; then wait, run by run, until the gate has decided."""
     policy, now = watch.settings.retraining, time.time()
     if asked.state == "waiting":
+        if said := _stopped(watch, state, asked, tell):
+            return said
         payload = {"config_path": watch.layout.relative(watch.config.resolve()), "as_of": asked.as_of or "newest", "rule": asked.rule}
         try:
             post_event(EVENT, f"mlops.pipeline.{watch.pipeline.name}", payload, asked.identity, PrefectEvent(url=policy.prefect_url))

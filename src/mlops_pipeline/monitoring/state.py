@@ -310,20 +310,25 @@ class State:
             *repeating,
         )
 
-    def claim(self, number: int, due: float, until: float) -> bool:
-        """Take a message for oneself until then; whether nobody else had."""
-        return bool(
-            self._ask(
-                "UPDATE mlops_monitor_outbox SET due = ?, attempts = attempts + 1 WHERE number = ? AND due = ? RETURNING number",
-                until,
-                number,
-                due,
-            )
-        )
+    def claim(self, number: int, due: float, now: float, until: float) -> bool:
+        """Take a message for oneself until then; whether nobody else had, and it is its turn.
+
+        The end of an alert waits until its beginning is through and nobody is at it; what has ended is not repeated.
+        """
+        done = self._ask(
+            "UPDATE mlops_monitor_outbox AS mine SET due = ?, attempts = attempts + 1 WHERE number = ? AND due = ?"
+            " AND NOT (kind = 'resolved' AND EXISTS (SELECT 1 FROM mlops_monitor_outbox AS earlier WHERE earlier.alert = mine.alert"
+            " AND earlier.channel = mine.channel AND earlier.kind = 'firing'"
+            " AND (earlier.sent IS NULL OR (earlier.attempts > 0 AND earlier.due > ?))))"
+            " AND (sent IS NULL OR EXISTS (SELECT 1 FROM mlops_monitor_alerts AS alerts WHERE alerts.number = alert AND state = 'firing'))"
+            " RETURNING number",
+            until, number, due, now,
+        )  # fmt: skip
+        return bool(done)
 
     def sent(self, number: int, now: float, due: float) -> None:
         """A message has got through; ``due`` is when to send it again, if it repeats."""
-        self._ask("UPDATE mlops_monitor_outbox SET sent = ?, due = ?, problem = '' WHERE number = ?", now, due, number)
+        self._ask("UPDATE mlops_monitor_outbox SET sent = ?, due = ?, attempts = 0, problem = '' WHERE number = ?", now, due, number)
 
     def not_sent(self, number: int, due: float, problem: str) -> None:
         """A message has not got through."""

@@ -20,6 +20,7 @@ from mlops_pipeline.monitoring.rules import Terms
 from mlops_pipeline.monitoring.state import State, state_at
 from mlops_pipeline.parts import METRICS
 from mlops_pipeline.registry.champion import registered_model
+from mlops_pipeline.registry.reader import RegistryUnreachable
 from mlops_pipeline.registry.versions import Version
 from mlops_pipeline.server_layout import Place, place_of
 
@@ -41,7 +42,7 @@ class Watched:
     """Which version each name in the URL stands for, as the server's settings say."""
     models: tuple[str, ...]
     channels: Channels
-    _known: dict[str, Reference | PipelineError] = field(default_factory=dict)
+    _known: dict[str, Reference] = field(default_factory=dict)
     _versions: dict[int, Version] = field(default_factory=dict)
 
     @property
@@ -59,17 +60,14 @@ class Watched:
         return state_at(self.state_file, self.settings.state.uri)
 
     def reference(self, model: str, version: str) -> Reference:
-        """The summary beside a version. Raises :class:`PipelineError` if there is none on this machine."""
+        """The summary beside a version.
+
+        Raises :class:`PipelineError` if there is none on this machine, :class:`RegistryUnreachable` if nobody can tell where it is.
+        """
         key = version or model
         if key not in self._known:
-            try:
-                self._known[key] = reference_at(self._folder(model, version))
-            except PipelineError as error:
-                self._known[key] = error
-        found = self._known[key]
-        if isinstance(found, PipelineError):
-            raise found
-        return found
+            self._known[key] = reference_at(self._folder(model, version))
+        return self._known[key]
 
     def terms(self, model: str, version: str) -> Terms:
         """What rules need to know of a version."""
@@ -84,14 +82,16 @@ class Watched:
         return Terms(metric, declared[metric].lower_is_better, {**ends, **estimated}, self.settings.labels.least_share)
 
     def registered(self, version: str) -> Version | None:
-        """A version as the registry has it; None if it has no such, or does not answer."""
+        """A version as the registry has it; None if it has no such. Raises :class:`RegistryUnreachable` if that cannot be told."""
         if not version.isdigit():
             return None
-        if not self._versions:
+        if int(version) not in self._versions:
             try:
                 self._versions.update({each.number: each for each in registered_model(self.pipeline, self.layout).versions()})
-            except PipelineError:
-                return None
+            except RegistryUnreachable:
+                raise
+            except PipelineError as error:
+                raise RegistryUnreachable(str(error)) from error
         return self._versions.get(int(version))
 
     def _folder(self, model: str, version: str) -> Path:
