@@ -366,6 +366,16 @@ def test_a_fit_on_all_rows_keeps_what_was_said_of_the_one_that_was_judged(refere
     assert again.calibration == reference.calibration
 
 
+def test_the_error_that_is_expected_after_a_fit_on_all_rows_is_that_of_the_model_that_was_judged() -> None:
+    judged, now = made("regression", 2000), Batch(table(2000, 12), said(table(2000, 12), "regression"))
+    others = table(500, 1).with_columns(pl.col("word").replace(dict(zip(LEVELS, reversed(LEVELS), strict=True))))
+    again = decoded(again_on(judged, contract(others, "regression"), others).encoded())
+    assert list(again.columns["word"].levels.counts) != list(judged.columns["word"].levels.counts)  # type: ignore[union-attr]
+    expected = [{name: measure(each, [now]).figures[f"estimated.{name}"] for name in ("mae", "rmse", "r2")} for each in (judged, again)]
+    assert expected[0] == expected[1]
+    assert expected[0]["mae"] is not None
+
+
 def test_nothing_found_is_nothing_raised(reference: Reference) -> None:
     found = measure(reference, [Batch(table(100, 1))])
     assert isinstance(found, Measured)

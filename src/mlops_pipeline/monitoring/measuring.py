@@ -112,10 +112,12 @@ class _Window:
     notes: list[str] = field(default_factory=list)
     has_scores: bool = True
     has_moments: bool = True
+    orders: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         reference, seed = self.reference, self.limits.seed
         self.columns = [Column(name, summary) for name, summary in reference.columns.items()]
+        self.orders = reference.orders
         name = PREDICTION if not reference.classes else str(reference.positive)
         self.scores = Numbers(reference.scores[name]) if name in reference.scores else None
         self.answers = np.zeros(len(reference.classes), dtype=np.int64)
@@ -141,7 +143,7 @@ class _Window:
         predicted = self._checked(batch)
         self._add_scores(predicted)
         keeps, asks = self._keeps_features, self.asks_probe
-        features = encoded(self.reference.columns, batch.features) if keeps or (asks and batch.labels is not None) else None
+        features = encoded(self.reference.columns, batch.features, self.orders) if keeps or (asks and batch.labels is not None) else None
         kept = {"predicted": predicted} | ({"features": features} if keeps and features is not None else {})
         self.every.add(len(predicted), kept)
         if batch.labels is not None:
@@ -378,7 +380,7 @@ class _Window:
     def _domain(self, sample: dict[str, npt.NDArray[Any]]) -> Figure:
         if self.before is None:
             return None
-        ours = encoded(self.reference.columns, self.before)
+        ours = encoded(self.reference.columns, self.before, self.orders)
         sides = [side[np.unique(np.linspace(0, len(side) - 1, DOMAIN_ROWS).astype(np.int64))] for side in (ours, sample["features"])]
         return domain_auc(sides[1], sides[0], self.limits.seed)
 
