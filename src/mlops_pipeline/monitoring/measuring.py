@@ -19,7 +19,7 @@ from mlops_pipeline.modelling.metrics import Predictions, bootstrap_all, calibra
 from mlops_pipeline.modelling.summary import encoded, scores_of
 from mlops_pipeline.monitoring.estimated import BLIND, estimated
 from mlops_pipeline.monitoring.measured import Batch, ColumnDrift, Figure, Limits, Measured, SliceQuality
-from mlops_pipeline.monitoring.probe import LEAST_DAYS, domain_auc, probe
+from mlops_pipeline.monitoring.probe import LEAST_DAYS, domain_auc, probe, unit
 from mlops_pipeline.monitoring.sampled import Sample
 from mlops_pipeline.monitoring.statistics import (
     adjusted,
@@ -337,6 +337,9 @@ class _Window:
             return
         found = probe(reference, rows["features"], made, days, resamples=limits.resamples, confidence=limits.confidence, seed=limits.seed)
         figures |= {"probe.gain": found.value, "probe.gain.low": found.low, "probe.gain.high": found.high}
+        if scale := unit(reference):
+            ends = {"": found.value, ".low": found.low, ".high": found.high}
+            figures |= {f"probe.gain.relative{end}": None if value is None else value / scale for end, value in ends.items()}
         if days is None:
             self.notes.append("the probe's interval is over rows drawn at random, as nothing tells their days: it is too narrow")
 
@@ -400,6 +403,9 @@ FIGURES = (
     "probe.gain",
     "probe.gain.low",
     "probe.gain.high",
+    "probe.gain.relative",
+    "probe.gain.relative.low",
+    "probe.gain.relative.high",
     "domain.auc",
 )
 """Names of figures of every window; beside them ``quality.METRIC`` and ``estimated.METRIC``."""
