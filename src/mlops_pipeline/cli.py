@@ -578,9 +578,11 @@ def rollback(config: Config = None) -> None:
 
     settings, layout, console = _opened(config)
     registry = _registry_of(settings, layout)
+    tell = kept_for(settings, layout, shown_on(console))
     with registry.deciding():
+        registry.admit_champions_of_before(tell)
         gone, back = registry.rollback()
-        kept_for(settings, layout, shown_on(console))(
+        tell(
             ChampionChanged(
                 pipeline=settings.name,
                 model=registry.name,

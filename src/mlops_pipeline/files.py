@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,28 @@ def swap(new: Path, place: Path) -> None:
     place.rename(aside)
     new.rename(place)
     aside.rename(new)
+
+
+def make_own_folder(folder: Path) -> None:
+    """Make the folder, its owner's alone, its name as durable as what will lie in it."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+    for path in new:
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def make_own_file(path: Path) -> None:
+    """See to it that a file, which may be SQLite's and not opened yet, is its owner's alone, with what SQLite keeps beside it."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FOR_ITS_OWNER))
+    for file in (path, *(path.with_name(f"{path.name}-{end}") for end in ("wal", "shm", "journal"))):
+        # One of before may be another's, whom it is left to.
+        with suppress(FileNotFoundError, PermissionError):
+            file.chmod(FOR_ITS_OWNER)
 
 
 def write_text(path: Path, text: str) -> None:

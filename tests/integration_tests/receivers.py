@@ -24,11 +24,12 @@ receivers: [{name: hook, webhook_configs: [{url: "URL", send_resolved: true}]}]
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes every POST and remembers its path, headers and JSON; answers ``status``."""
+    """Takes every POST and remembers its path, headers and JSON; answers ``status``, and what is to be ``said``."""
 
     daemon_threads = True
 
     def __init__(self, port: int = 0) -> None:
+        self.said = ""
         self.status, self.taken = 200, list[tuple[str, dict[str, str], Any]]()
         super().__init__(("127.0.0.1", port), _Taking)
 
@@ -49,8 +50,10 @@ class _Taking(BaseHTTPRequestHandler):
             self.server.taken.append((self.path, dict(self.headers), body))
         self.send_response(self.server.status)
         self.send_header("Location", "/elsewhere")
-        self.send_header("Content-Length", "0")
+        said = self.server.said.encode()
+        self.send_header("Content-Length", str(len(said)))
         self.end_headers()
+        self.wfile.write(said)
 
     def log_message(self, *_arguments: object) -> None:
         """Say nothing."""

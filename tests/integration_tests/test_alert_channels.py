@@ -146,6 +146,25 @@ def test_only_what_was_taken_counts_as_delivered(name: str, status: int) -> None
             send(name, {"url": server.url}, alert())
 
 
+@pytest.mark.parametrize(
+    "url",
+    [f"http://127.0.0.1/a b/{SECRET}", f"http://user:1{SECRET}@/x", f"http://127.0.0.1:{SECRET}/", f"http://user:{SECRET}@127.0.0.1/"],
+)
+def test_an_address_that_cannot_be_asked_is_not_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    for name, settings in (("webhook", {"url": url}), ("prefect", {})):
+        with pytest.raises(PipelineError) as caught:
+            send(name, settings, alert())
+        assert SECRET not in str(caught.value)
+
+
+def test_what_a_server_says_of_a_path_is_not_shown() -> None:
+    with receiver() as server:
+        server.status, server.said = 404, f"no /{SECRET} here"
+        with pytest.raises(PipelineError, match=r"^http://127\.0\.0\.1:\d+: HTTP 404$"):
+            send("webhook", {"url": f"{server.url}/{SECRET}"}, alert())
+
+
 def test_mail_that_is_refused_is_not_delivered(mail: Mailbox) -> None:
     mail.refuses = True
     try:
@@ -210,11 +229,26 @@ def test_a_secret_comes_from_a_file_or_the_environment_and_is_never_shown(tmp_pa
         monkeypatch.setenv("HOOK", f"{server.url}/other")
         send("webhook", {"url": "${HOOK}"}, alert())
         assert [path for path, _, _ in server.taken] == [f"/{SECRET}", "/other"]
-    given = Monitoring(channels={"hook": ChannelSettings(channel="webhook", settings={"url": f"http://x/{SECRET}"})})
-    assert SECRET not in json.dumps(shown_monitoring(given))
+        monkeypatch.setenv("TOKEN", SECRET)
+        (tmp_path / "token").write_text(SECRET)
+        (tmp_path / "headers").write_text(f"Authorization: Bearer {SECRET}\n\nX-Other: a:b\n")
+        send("webhook", {"url": server.url, "headers": {"Authorization": "Bearer ${TOKEN}"}}, alert())
+        send("webhook", {"url": server.url, "headers_file": "headers"}, alert(), tmp_path / "monitoring.yaml")
+        assert [headers["Authorization"] for _, headers, _ in server.taken[2:]] == [f"Bearer {SECRET}"] * 2
+        assert server.taken[3][1]["X-Other"] == "a:b"
+    for name, own in (
+        ("webhook", {"url": f"http://x/{SECRET}", "headers": {"X": SECRET}, "url_file": "told"}),
+        ("email", {"password": SECRET, "host": "told"}),
+        ("not_loaded", {"more": {"api_key": SECRET, "size": "told"}, "headers": {"X": SECRET}}),
+    ):
+        shown = json.dumps(shown_monitoring(Monitoring(channels={"hook": ChannelSettings(channel=name, settings=own)})))
+        assert SECRET not in shown
+        assert "told" in shown
     for settings, words in (
         ({"url_file": "gone"}, ("channels.mine.settings.url_file = 'gone'", "name a file")),
         ({"url": "${NOT_SET}"}, ("NOT_SET", "url_file")),
+        ({"url": "http://x", "headers": {"A": "${NOT_SET}"}}, ("settings.headers.A: NOT_SET", "headers_file")),
+        ({"url": "http://x", "headers_file": "token"}, ("settings.headers_file = 'token'", "NAME: VALUE")),
         ({"urll": f"http://x/{SECRET}"}, ("channels.mine.settings.urll", "did you mean 'url'")),
         ({"url": ["x", SECRET]}, ("channels.mine.settings.url",)),
         ({"url": f"ftp://x/{SECRET}"}, ("channels.mine.settings.url", "http://")),

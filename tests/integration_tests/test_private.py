@@ -170,6 +170,13 @@ def test_what_is_planted_in_private_columns_is_found_nowhere(tmp_path: Path) -> 
     typed("records", "export", "--output", str(exported), "--config", str(tmp_path / "serve/serving.yaml"))
     typed("records", "show", "--config", str(tmp_path / "serve/serving.yaml"))
     assert exported.stat().st_size > 100
+    labels, watch = came_of_the_record(tmp_path), ("--config", str(tmp_path / "serve/monitoring.yaml"))
+    typed("labels", "add", "--input", str(labels), *watch)
+    typed("monitor", "run", "--close", *watch)
+    assert b"window" in said["monitor run"]
+    kept = tmp_path / "serve/watch"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept.iterdir()} == {0o600}
+    assert ((kept / "state.sqlite").is_file(), stat.S_IMODE(kept.stat().st_mode)) == (True, 0o700)
 
     # The fit's own levels are there, or the search finds nothing anywhere.
     assert any(word(LEVELS[0]).is_in(part) for part in contents((project.folder / "models/artifacts/model/model.skops").read_bytes()))
@@ -179,6 +186,15 @@ def test_what_is_planted_in_private_columns_is_found_nowhere(tmp_path: Path) -> 
     assert found(project.folder, CANARIES, allowed_places()) == []
     assert found(tmp_path / "serve", CANARIES, allowed_places()) == []
     assert told(CANARIES, said) == []
+
+
+def came_of_the_record(folder: Path) -> Path:
+    """A table of what came of the rows that the server has answered, and the settings of a watch of it."""
+    came = read(folder / "serve/records").filter(pl.col("version") != "").select("request_id", "row", late=1, mail=pl.lit(RARE[6]))
+    came.drop_nulls().write_csv(folder / "in/labels.csv")
+    settings = {"serving": "serving.yaml", "state": {"file": str(folder / "serve/watch/state.sqlite")}, "windows": {"settle_s": 0}}
+    (folder / "serve/monitoring.yaml").write_text(json.dumps(settings))
+    return folder / "in/labels.csv"
 
 
 def answers_of_a_server(project: Project, folder: Path) -> dict[str, bytes]:

@@ -36,6 +36,7 @@ TAKEN = {
     "approved after it was rejected": {**NEW, **admitted(CONTENT, ROWS), **word(1, "rejected"), **word(2, "approved")},
     "the tenth word counts more than the second": {**NEW, **word(2, "rejected"), **word(10, "approved")},
     "made before, and passed": {PASSED_TAG: "true"},
+    "made before, and champion then": {PASSED_TAG: "false", **admitted(CONTENT, "")},
     "made before, and promoted in spite of the gate": {PASSED_TAG: "false", OVERRIDE_TAG: "seen by eye"},
 }
 REFUSED = {
@@ -47,6 +48,7 @@ REFUSED = {
     "rejected though it passed": ({**NEW, **admitted(CONTENT, ROWS), **word(1, "rejected")}, "was rejected by anna (seen by eye)"),
     "made before, and failed": ({PASSED_TAG: "false"}, "did not pass its gate"),
     "made before, and rejected now": ({PASSED_TAG: "true", **word(1, "rejected")}, "was rejected by anna"),
+    "made before, and another was champion then": ({PASSED_TAG: "false", **admitted(OTHER, "")}, "`mlops run` takes it once more if"),
     "never judged": ({}, "did not pass its gate"),
 }
 

@@ -321,6 +321,8 @@ def test_the_probe_says_that_retraining_would_help_where_the_boundary_has_turned
 
     def probed(some: pl.DataFrame, **moved: float) -> tuple[float, float]:
         found = measure(reference, [window(some, task, 10, **moved)], asks_probe=True).figures
+        error = task == "regression"  # which is 0.7 in the held-out rows, in the target's units
+        assert found["probe.gain.relative"] == pytest.approx(found["probe.gain"] / (0.7 if error else 1))  # type: ignore[operator]
         return found["probe.gain"], found["probe.gain.low"]  # type: ignore[return-value]
 
     assert probed(rows, turned=1.0)[1] > 0.02
@@ -366,6 +368,16 @@ def test_a_fit_on_all_rows_keeps_what_was_said_of_the_one_that_was_judged(refere
     again = again_on(reference, contract(table(100, 1)), table(500, 1))
     assert (again.rows, again.held_out) == (500, ROWS)
     assert again.calibration == reference.calibration
+
+
+def test_the_error_that_is_expected_after_a_fit_on_all_rows_is_that_of_the_model_that_was_judged() -> None:
+    judged, now = made("regression", 2000), Batch(table(2000, 12), said(table(2000, 12), "regression"))
+    others = table(500, 1).with_columns(pl.col("word").replace(dict(zip(LEVELS, reversed(LEVELS), strict=True))))
+    again = decoded(again_on(judged, contract(others, "regression"), others).encoded())
+    assert list(again.columns["word"].levels.counts) != list(judged.columns["word"].levels.counts)  # type: ignore[union-attr]
+    expected = [{name: measure(each, [now]).figures[f"estimated.{name}"] for name in ("mae", "rmse", "r2")} for each in (judged, again)]
+    assert expected[0] == expected[1]
+    assert expected[0]["mae"] is not None
 
 
 def test_nothing_found_is_nothing_raised(reference: Reference) -> None:

@@ -16,15 +16,18 @@ import pytest
 
 from mlops_pipeline.config.pipeline import settings_of
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.events import Event
 from mlops_pipeline.layout import Layout, layout_of, sqlite_path, sqlite_uri
 from mlops_pipeline.registry import reader
+from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG
 from mlops_pipeline.registry.artifacts import artifact_root, bring_home, near, needs_of
+from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.download import Origin, Unfit, fetch
 from mlops_pipeline.registry.provenance import environment_facts
 from mlops_pipeline.registry.reader import NotThere, RegisteredModel, RegistryUnreachable, stored_versions
 from mlops_pipeline.registry.rest import is_at, opened, told
-from mlops_pipeline.registry.runs import answers, refuse_what_is_known_to_fail
-from mlops_pipeline.registry.versions import CHAMPION, CONTENT_TAG, GATE_TAG, Version
+from mlops_pipeline.registry.runs import Tracking, answers, refuse_what_is_known_to_fail
+from mlops_pipeline.registry.versions import CHAMPION, CONTENT_TAG, EVALUATED_TAG, GATE_TAG, HISTORY_TAG, Version
 from tests.conftest import SMALL_SETTINGS
 from tests.integration_tests.test_serving_source import answering
 
@@ -373,6 +376,35 @@ def test_a_store_of_another_kind_is_read_through_mlflow(tmp_path: Path, monkeypa
     client.set_registered_model_alias("small", CHAMPION, "3")
     assert [(version.number, version.is_champion) for version in model.versions()] == [(n, n == 3) for n in (5, 4, 3, 2, 1)]
     assert model.find(f"{2:064d}") == model.get(2)
+
+
+def test_champions_of_before_are_taken_whatever_a_later_gate_said_and_an_alias_set_by_hand_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Versions 1 and 2 were champion, 3 is; 4 never was, and 2 was rejected since. 5 is of today."""
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = (tmp_path / "mlruns").as_uri()
+    registry = Registry(Tracking(*pipeline(tmp_path / "project", tracking={"uri": uri})))
+    client = MlflowClient(uri, registry_uri=uri)
+    said: list[Event] = []
+    registry.admit_champions_of_before(said.append)
+    client.create_registered_model("small", tags={HISTORY_TAG: "[1, 2]"})
+    for number in range(1, 6):
+        tags = {CONTENT_TAG: f"{number:064x}", PASSED_TAG: "false"} | ({IDENTITY_TAG: "b" * 64} if number == 5 else {})
+        client.create_model_version("small", source=f"/m/{number}", tags={**tags, EVALUATED_TAG: "a" * 64})
+    client.set_registered_model_alias("small", CHAMPION, "3")
+    registry.decide(2, "rejected", "too slow", "anna")
+    assert {version.number for version in registry.versions() if not version.refused} == set()
+    registry.admit_champions_of_before(said.append)
+    assert "small versions 1, 2, 3: champion before versions were sealed" in said[0].text  # type: ignore[attr-defined]
+    assert {version.number for version in registry.versions() if not version.refused} == {1, 3}
+    for number in ("4", "5"):
+        client.set_registered_model_alias("small", CHAMPION, number)
+        registry.admit_champions_of_before(said.append)
+        assert registry.get(int(number)).refused
+    assert len(said) == 1
 
 
 def test_what_a_killed_writer_left_is_taken_back_before_it_is_read(tmp_path: Path) -> None:

@@ -14,10 +14,19 @@ TIMEOUT_S = 10.0
 Seconds = Annotated[float, Field(gt=0)]
 
 
+def is_web_address(address: str) -> bool:
+    """Whether something can be posted to it: http or https, a host, a port if any that is a number, and no blanks."""
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018  # raises where it is no number
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and address.isprintable() and " " not in address
+
+
 def _http(address: str) -> str:
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be http://… or https://…")
+    if not is_web_address(address):
+        raise ValueError("must be http://… or https://…, with %20 for a blank")
     return address
 
 

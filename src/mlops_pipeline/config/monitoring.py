@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_origin
 
 from pydantic import AwareDatetime, Field, model_validator
 
@@ -107,7 +108,7 @@ class Rule(Frozen):
 
 USUAL_RULES = {
     "quality_fell": Rule(figure="quality", worsens_by=0.04, relative=True, surely=True),
-    "retraining_helps": Rule(figure="probe.gain", above=0.01, severity="info"),
+    "retraining_helps": Rule(figure="probe.gain.relative", above=0.01, severity="info"),
     "model_is_old": Rule(figure="model.age_days", above=180, severity="info"),
     "requests_refused": Rule(figure="refused.share", above=0.05),
     "no_requests": Rule(figure="rows", below=1),
@@ -202,10 +203,12 @@ def channels_of(settings: Monitoring, path: Path | None) -> dict[str, tuple[plug
     for name, given in settings.channels.items():
         part = plugins.part(plugins.Channel, given.channel or name, f"{origin}: channels.{name}.channel")
         at = ("channels", name, "settings")
-        own = {key: _from_environment(value, f"{origin}: {'.'.join((*at, key))}") for key, value in given.settings.items()}
+        own = {key: _from_environment(value, f"{origin}: {'.'.join((*at, key))}", key) for key, value in given.settings.items()}
         fields = getattr(part.settings, "model_fields", {})
         for key in [key for key in own if key.endswith("_file") and key not in fields and key.removesuffix("_file") in fields]:
-            own[key.removesuffix("_file")] = _filed(path or Path(), ".".join((*at, key)), str(own.pop(key)))
+            field, place, name_of_file = key.removesuffix("_file"), ".".join((*at, key)), str(own.pop(key))
+            text = _filed(path or Path(), place, name_of_file)
+            own[field] = _pairs(text, f"{origin}: {place} = '{name_of_file}'") if get_origin(fields[field].annotation) is dict else text
         tree = tree_of(part.settings or Frozen, own, origin, at)
         made[name] = (part, [] if part.settings is None else [tree], given)
     return made
@@ -214,12 +217,16 @@ def channels_of(settings: Monitoring, path: Path | None) -> dict[str, tuple[plug
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def _from_environment(value: Any, key: str) -> Any:
-    """A text with each ``${VARIABLE}`` in it replaced by what the environment holds."""
+def _from_environment(value: Any, key: str, own: str) -> Any:
+    """A value in whose texts each ``${VARIABLE}`` is replaced by what the environment holds."""
+    if isinstance(value, dict):
+        return {name: _from_environment(each, f"{key}.{name}", own) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_from_environment(each, f"{key}.{place}", own) for place, each in enumerate(value)]
 
     def held(found: re.Match[str]) -> str:
         if not os.environ.get(found[1]):
-            raise PipelineError(f"{key}: {found[1]} is not set in the environment: set it, or give {key.rpartition('.')[2]}_file")
+            raise PipelineError(f"{key}: {found[1]} is not set in the environment: set it, or give {own}_file")
         return os.environ[found[1]]
 
     return _VARIABLE.sub(held, value) if isinstance(value, str) else value
@@ -232,6 +239,14 @@ def _filed(path: Path, key: str, name: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
         raise PipelineError(f"{path}: {key} = '{name}': {why}: name a file that this user may read, relative to {path.name}") from error
+
+
+def _pairs(text: str, origin: str) -> dict[str, str]:
+    """The mapping in a file of lines such as ``Authorization: Bearer …``; raises :class:`PipelineError` without showing one."""
+    pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
+    if not all(name.strip() and colon for name, colon, _ in pairs):
+        raise PipelineError(f"{origin}: has a line without a colon: write lines of NAME: VALUE")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def monitoring_schema() -> str:
@@ -256,9 +271,27 @@ def _lenient(schema: dict[str, Any]) -> dict[str, Any]:
 def shown_monitoring(settings: Monitoring) -> dict[str, Any]:
     """Every setting as plain values, without the secrets that channels may hold."""
     content = dict(shown(settings.model_dump(mode="json")))
-    for channel in content["channels"].values():
-        channel["settings"] = {
-            key: "…" if any(word in key for word in ("url", "password", "token", "secret")) and not key.endswith("_file") else value
-            for key, value in channel["settings"].items()
-        }
+    parts = plugins.parts(plugins.Channel)
+    for name, channel in content["channels"].items():
+        part = parts.get(channel["channel"] or name)
+        channel["settings"] = _told(channel["settings"], getattr(part and part.settings, "SECRET", ()))
     return content
+
+
+SECRET_WORDS = ("url", "password", "token", "secret", "header", "auth", "credential", "key")
+"""In the name of a key whose value is not shown, of a part that is not loaded here, or does not say which are secrets."""
+
+
+def _told(settings: dict[str, Any], secret: Collection[str]) -> dict[str, Any]:
+    """A channel's own settings, with a sign instead of each secret; the names of files are none."""
+    made = {}
+    for key, value in settings.items():
+        if not key.endswith("_file") and (key in secret or any(word in key.lower() for word in SECRET_WORDS)):
+            made[key] = _hidden_whole(value)
+        else:
+            made[key] = _told(value, ()) if isinstance(value, dict) else value
+    return made
+
+
+def _hidden_whole(value: Any) -> Any:
+    return {name: _hidden_whole(each) for name, each in value.items()} if isinstance(value, dict) else "…"

@@ -83,6 +83,8 @@ class Losses(msgspec.Struct, frozen=True):
     columns: list[str]
     absolute: str
     squared: str
+    levels: dict[str, list[str]] = {}
+    """The order of a column's categories that the models know, where the summary's columns are of other rows: after a refit."""
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +118,12 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     calibration_error: float | None = None
     losses: Losses | None = None
     """For regression: what its error will be."""
+
+    @property
+    def orders(self) -> dict[str, list[str]]:
+        """Each column's categories in the order of their codes: that in which models of losses were fitted."""
+        own = {name: list(column.levels.counts) for name, column in self.columns.items() if column.levels is not None}
+        return own | (self.losses.levels if self.losses is not None else {})
 
     @property
     def names(self) -> list[str]:

@@ -108,7 +108,8 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
         twins=twins,
     )
     write_json(folder / FILE, contract.as_json())
-    (folder / REFERENCE).write_bytes(again_on(decoded((layout.evaluation / REFERENCE).read_bytes()), contract, table).encoded())
+    if (summary := layout.evaluation / REFERENCE).exists():  # not where an older release has evaluated
+        (folder / REFERENCE).write_bytes(again_on(decoded(summary.read_bytes()), contract, table).encoded())
     shutil.copytree(layout.model, folder / JUDGED)
     shutil.copy(layout.training, folder / JUDGED / FILE)
     write_trained_rows(folder / JUDGED, judged, layout.train)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -79,7 +79,11 @@ def summary_of(contract: Contract, table: pl.DataFrame, held_out: pl.DataFrame, 
 
 def again_on(reference: Reference, contract: Contract, table: pl.DataFrame) -> Reference:
     """The same of a fit on other rows, whose outputs nothing was held out for: those of the fit that was judged stand for them."""
-    return msgspec.structs.replace(reference, rows=table.height, columns=columns_of(contract, table))
+    losses = reference.losses
+    if losses is not None:
+        orders = reference.orders
+        losses = msgspec.structs.replace(losses, levels={name: orders[name] for name in losses.columns if name in orders})
+    return msgspec.structs.replace(reference, rows=table.height, columns=columns_of(contract, table), losses=losses)
 
 
 def columns_of(contract: Contract, table: pl.DataFrame) -> dict[str, ColumnSummary]:
@@ -277,8 +281,11 @@ def logit(probability: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return made
 
 
-def encoded(columns: Mapping[str, ColumnSummary], table: pl.DataFrame) -> Floats:
-    """Columns as trees take them: numbers, and categories by how frequent they were, -1 for others; NaN for null. Shape (rows, columns)."""
+def encoded(columns: Mapping[str, ColumnSummary], table: pl.DataFrame, orders: Mapping[str, Sequence[str]]) -> Floats:
+    """Columns as trees take them: numbers, and categories by their place in ``orders``, -1 for others; NaN for null.
+
+    Shape (rows, columns).
+    """
     import polars as pl
 
     made = np.full((table.height, len(columns)), np.nan, dtype=np.float32, order="F")
@@ -290,9 +297,9 @@ def encoded(columns: Mapping[str, ColumnSummary], table: pl.DataFrame) -> Floats
             read = as_numbers(values, "number") if values.dtype == pl.String else values
             made[:, place] = read.cast(pl.Float32, strict=False).to_numpy()
         elif column.levels is not None:
-            known = list(column.levels.counts)
-            texts = categories_in(values, column.levels.counts, private=column.private)
-            codes = texts.replace_strict(known, list(range(len(known))), default=-1, return_dtype=pl.Float32)
+            known = dict.fromkeys(orders.get(name, column.levels.counts))
+            texts = categories_in(values, known, private=column.private)
+            codes = texts.replace_strict(list(known), list(range(len(known))), default=-1, return_dtype=pl.Float32)
             made[:, place] = codes.set(texts.is_null(), None).to_numpy()
     made[~np.isfinite(made)] = np.nan
     return made
@@ -304,7 +311,7 @@ def _losses(columns: Mapping[str, ColumnSummary], held_out: pl.DataFrame, ours: 
         return None
     rows = np.unique(np.linspace(0, len(ours.y) - 1, min(LOSS_ROWS, len(ours.y))).astype(np.int64))
     recorded = {name: column for name, column in columns.items() if not column.private}
-    x = np.column_stack([encoded(recorded, held_out[rows]), ours.predicted[rows]])
+    x = np.column_stack([encoded(recorded, held_out[rows], {}), ours.predicted[rows]])
     error = np.abs(ours.y[rows].astype(np.float64) - ours.predicted[rows])
     return Losses(columns=list(recorded), absolute=_fitted(x, error), squared=_fitted(x, error**2))
 

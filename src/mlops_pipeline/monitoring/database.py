@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.files import make_own_file, make_own_folder
 
 VERSION = 1
 LOCKED_S = 30.0
@@ -81,12 +82,13 @@ def opened(file: Path, uri: str | None) -> Database:
 
 
 class SQLite:
-    """A file in WAL mode, each commit on the disk."""
+    """A file in WAL mode, its owner's alone, each commit on the disk."""
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_own_folder(path.parent)
+            make_own_file(path)
             self._connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None)
         except (sqlite3.Error, OSError) as error:
             raise self._told(error) from error

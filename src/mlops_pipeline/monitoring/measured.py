@@ -94,7 +94,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     predictions) and ``drift.score.detected`` (0 or 1); ``missing.share`` (by how much it has grown), ``new_categories.share`` (likewise)
     and ``out_of_bounds.share``, each the largest over columns; ``quality.METRIC`` with ``.low`` and ``.high``; ``estimated.METRIC``, and
     with ``.error`` the estimate less the truth on the labelled rows; ``calibration.error``; ``probe.gain`` with ``.low`` and
-    ``.high``; ``domain.auc``.
+    ``.high``, and ``probe.gain.relative`` likewise, which has no unit (:func:`probe.unit`); ``domain.auc``.
     Each is None where it was not measured.
     """
 

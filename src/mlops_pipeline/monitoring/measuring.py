@@ -19,7 +19,7 @@ from mlops_pipeline.modelling.metrics import Predictions, bootstrap_all, calibra
 from mlops_pipeline.modelling.summary import encoded, scores_of
 from mlops_pipeline.monitoring.estimated import BLIND, estimated, most_rows
 from mlops_pipeline.monitoring.measured import Batch, ColumnDrift, Figure, Limits, Measured, SliceQuality
-from mlops_pipeline.monitoring.probe import LEAST_DAYS, domain_auc, probe
+from mlops_pipeline.monitoring.probe import LEAST_DAYS, domain_auc, probe, unit
 from mlops_pipeline.monitoring.sampled import Sample
 from mlops_pipeline.monitoring.statistics import (
     adjusted,
@@ -112,10 +112,12 @@ class _Window:
     notes: list[str] = field(default_factory=list)
     has_scores: bool = True
     has_moments: bool = True
+    orders: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         reference, seed = self.reference, self.limits.seed
         self.columns = [Column(name, summary) for name, summary in reference.columns.items()]
+        self.orders = reference.orders
         name = PREDICTION if not reference.classes else str(reference.positive)
         self.scores = Numbers(reference.scores[name]) if name in reference.scores else None
         self.answers = np.zeros(len(reference.classes), dtype=np.int64)
@@ -141,7 +143,7 @@ class _Window:
         predicted = self._checked(batch)
         self._add_scores(predicted)
         keeps, asks = self._keeps_features, self.asks_probe
-        features = encoded(self.reference.columns, batch.features) if keeps or (asks and batch.labels is not None) else None
+        features = encoded(self.reference.columns, batch.features, self.orders) if keeps or (asks and batch.labels is not None) else None
         kept = {"predicted": predicted} | ({"features": features} if keeps and features is not None else {})
         self.every.add(len(predicted), kept)
         if batch.labels is not None:
@@ -338,6 +340,9 @@ class _Window:
             return
         found = probe(reference, rows["features"], made, days, resamples=limits.resamples, confidence=limits.confidence, seed=limits.seed)
         figures |= {"probe.gain": found.value, "probe.gain.low": found.low, "probe.gain.high": found.high}
+        if scale := unit(reference):
+            ends = {"": found.value, ".low": found.low, ".high": found.high}
+            figures |= {f"probe.gain.relative{end}": None if value is None else value / scale for end, value in ends.items()}
         if days is None:
             self.notes.append("the probe's interval is over rows drawn at random, as nothing tells their days: it is too narrow")
 
@@ -381,7 +386,7 @@ class _Window:
     def _domain(self, sample: dict[str, npt.NDArray[Any]]) -> Figure:
         if self.before is None:
             return None
-        ours = encoded(self.reference.columns, self.before)
+        ours = encoded(self.reference.columns, self.before, self.orders)
         sides = [side[np.unique(np.linspace(0, len(side) - 1, DOMAIN_ROWS).astype(np.int64))] for side in (ours, sample["features"])]
         return domain_auc(sides[1], sides[0], self.limits.seed)
 
@@ -401,6 +406,9 @@ FIGURES = (
     "probe.gain",
     "probe.gain.low",
     "probe.gain.high",
+    "probe.gain.relative",
+    "probe.gain.relative.low",
+    "probe.gain.relative.high",
     "domain.auc",
 )
 """Names of figures of every window; beside them ``quality.METRIC`` and ``estimated.METRIC``."""

@@ -69,6 +69,18 @@ def probe(
     return Interval(value, float(low), float(high))
 
 
+def unit(reference: Reference) -> float | None:
+    """What a gain is large or small beside: the held-out rows' figure where less is better, as an error is in the target's own units.
+
+    Where more is better, as of an AUC, it is 1, or that figure if it is larger. None where it is not known, or 0.
+    """
+    found = reference.quality.get(reference.metric)
+    value = None if found is None else found.value
+    if value is None or not np.isfinite(value):
+        return None
+    return abs(value) or None if direction(reference.metric) < 0 else max(abs(value), 1.0)
+
+
 def domain_auc(features: npt.NDArray[Any], before: npt.NDArray[Any], seed: int) -> float:
     """How well trees tell the window's rows from others: the ROC AUC on rows that they were not fitted on; 0.5 is not at all."""
     import lightgbm as lgb

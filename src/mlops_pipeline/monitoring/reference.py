@@ -52,6 +52,9 @@ def write_reference(settings: Settings, layout: Layout, number: int | None, cons
     try:
         there = reference_at(folder)
     except PipelineError:
+        if version.is_sealed and not (folder / FILE).exists():
+            what = f"{what}: was registered without a summary of its rows, and its digest covers every file, so none is added"
+            raise PipelineError(f"{what}: `mlops run --from evaluate`, and have another version registered") from None
         if version.is_sealed:
             raise
         with console.status(f"summing the rows of {what} up"):

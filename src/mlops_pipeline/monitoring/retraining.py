@@ -19,6 +19,7 @@ from mlops_pipeline.alerts.channels import post_event
 from mlops_pipeline.config.channels import PrefectEvent
 from mlops_pipeline.errors import PipelineError, one_line, without_secrets
 from mlops_pipeline.events import ChampionChanged, GateDecided, Listener, RetrainingDecided, RetrainingEnded, read_events
+from mlops_pipeline.files import make_own_file, make_own_folder
 from mlops_pipeline.monitoring.judging import stopped
 from mlops_pipeline.monitoring.state import Retraining, State
 from mlops_pipeline.monitoring.watched import Watched
@@ -90,7 +91,8 @@ def _by_process(watch: Watched, state: State, asked: Retraining, tell: Listener,
         words = [sys.executable, "-m", "mlops_pipeline", "run", "--config", str(watch.config.resolve())]
         words += ["--as-of", asked.as_of] if asked.as_of else []
         log = watch.state_file.with_name("retraining.log")
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_own_folder(log.parent)
+        make_own_file(log)
         with log.open("ab") as output:
             # The child holds the lock as long as it works, whatever becomes of this process.
             child = subprocess.Popen(
@@ -182,7 +184,7 @@ def _end(watch: Watched, state: State, asked: Retraining, tell: Listener, *, suc
 @contextmanager
 def _alone(path: Path) -> Iterator[int | None]:
     """A lock that a child can inherit; None where another process has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_own_folder(path.parent)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

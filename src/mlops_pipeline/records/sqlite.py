@@ -5,7 +5,6 @@ A group is one transaction, and ``synchronous = FULL`` has its pages on disk whe
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import sqlite3
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.files import FOR_ITS_OWNER
+from mlops_pipeline.files import make_own_file, make_own_folder
 from mlops_pipeline.records.entry import WITHDRAWN
 from mlops_pipeline.records.query import Filter, Recorded, columns_of, recorded
 from mlops_pipeline.records.store import StoreError
@@ -105,8 +104,8 @@ class SQLiteFiles:
         path = self._folder / f"{date(1970, 1, 1) + timedelta(days=day)}.w{self._worker}.sqlite"
         self._path = path
         try:
-            _make_folder(self._folder)
-            _make_private(path)
+            make_own_folder(self._folder)
+            make_own_file(path)
             connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None, check_same_thread=False)
             try:
                 self._base = _prepared(connection, path, self._token) << 40
@@ -164,28 +163,6 @@ def _by_day(rows: Sequence[Row]) -> Iterator[tuple[int, Sequence[Row]]]:
 
 def _day(row: Row) -> int:
     return int(row[0] // DAY_S)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the folder, its owner's alone, its name as durable as what will lie in it."""
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(0o700, parents=True, exist_ok=True)
-    for path in new:
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _make_private(path: Path) -> None:
-    """See to it that a file, which SQLite has not opened yet, is its owner's alone; the log beside it gets the file's mode from SQLite."""
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FOR_ITS_OWNER))
-    for file in (path, *(path.with_name(f"{path.name}-{end}") for end in ("wal", "shm", "journal"))):
-        # One of before may be another's, whom it is left to.
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            file.chmod(FOR_ITS_OWNER)
 
 
 def _prepared(connection: sqlite3.Connection, path: Path, token: str) -> int:

@@ -11,7 +11,10 @@ from typing import Literal
 import msgspec
 
 ADMITTED_TAG = "mlops.admitted"
-"""What the gate let pass, and on what: the content's digest, a space, the digest of the held-out rows. Written once."""
+"""What the gate let pass, and on what: the content's digest, a space, the digest of the held-out rows. Written once.
+
+Without those rows on a version of before that was champion: a later gate may have written over what let it pass.
+"""
 IDENTITY_TAG = "mlops.identity_sha256"
 """Versions without it were made before the digest covered every file; of them the gate's own tag counts."""
 PASSED_TAG = "mlops.gate_passed"
@@ -61,6 +64,8 @@ def refusal(version: str, tags: Mapping[str, str], content_sha256: str) -> str:
         return ""
     else:
         why = "did not pass its gate"
+        if IDENTITY_TAG not in tags:
+            why += " when that was last asked (`mlops run` takes it once more if it was champion before this release)"
     return f"{why}, so it is not taken: `mlops models approve {version} --reason REASON` if it shall be, or promote another version"
 
 
@@ -76,9 +81,18 @@ def admitted(content_sha256: str, test_sha256: str) -> dict[str, str]:
 
 
 def _let_pass(tags: Mapping[str, str], content_sha256: str) -> bool:
+    if tags.get(ADMITTED_TAG, "").partition(" ")[0] == content_sha256 != "":
+        return True
     if IDENTITY_TAG in tags:
-        return tags.get(ADMITTED_TAG, "").partition(" ")[0] == content_sha256 != ""
+        return False
     return tags.get(PASSED_TAG) == "true" or bool(tags.get(OVERRIDE_TAG))
+
+
+def was_champion_before(tags: Mapping[str, str], content_sha256: str) -> dict[str, str]:
+    """The tag that a version that was champion lacks, if it was made before versions had an identity; none if it needs none."""
+    if IDENTITY_TAG in tags or not content_sha256 or _let_pass(tags, content_sha256):
+        return {}
+    return admitted(content_sha256, "")
 
 
 def _last(tags: Mapping[str, str], content_sha256: str) -> Decision | None:

@@ -22,7 +22,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import ChampionChanged, Listener, VersionDecided, Warned, champion_told, current_user, ignored
 from mlops_pipeline.files import read_json, swap, write_text
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.registry.admission import LONGEST_REASON, Decision, Word, next_decision
+from mlops_pipeline.registry.admission import LONGEST_REASON, Decision, Word, next_decision, was_champion_before
 from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete
 from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.reader import RegisteredModel, RegistryUnreachable
@@ -31,6 +31,7 @@ from mlops_pipeline.registry.versions import (
     CHAMPION,
     CONTENT_TAG,
     HISTORY_TAG,
+    LOOKED_AT_TAG,
     ROLLED_BACK_TAG,
     Version,
     content_digest,
@@ -135,6 +136,28 @@ class Registry(RegisteredModel):
         made = self._client.get_model_version(self.name, str(number))
         if made.description != (wanted := described(made.description, version)):
             self._client.update_model_version(self.name, str(number), wanted)
+
+    def admit_champions_of_before(self, tell: Listener) -> None:
+        """Have those versions of before taken that were champion, or are; it is done once, and told.
+
+        The gate's tag, which counts of them, was written over when the gate looked at a champion again. An alias that somebody sets
+        later admits nothing.
+        """
+        versions = self.versions()
+        if not versions or LOOKED_AT_TAG in self._client.get_registered_model(self.name).tags:
+            return
+        sealed = min((version.number for version in versions if version.is_sealed), default=versions[0].number + 1)
+        champions = {version.number for version in versions if version.is_champion} | {*self._history()}
+        before = [version for version in versions[::-1] if version.number in champions and version.number < sealed]
+        lacking = {version.number: was_champion_before(version.tags, version.content_sha256) for version in before}
+        found = [number for number, tags in lacking.items() if tags]
+        for number in found:
+            self.retag(number, lacking[number])
+        self._client.set_registered_model_tag(self.name, LOOKED_AT_TAG, json.dumps(found))
+        if found:
+            which = f"{self.name} version{'s' * (len(found) > 1)} {', '.join(map(str, found))}"
+            text = f"{which}: champion before versions were sealed, and taken as before whatever later gates said"
+            tell(Warned(pipeline=self._tracking.settings.name, text=text))
 
     def make_champion(self, number: int) -> None:
         """Move the alias, after noting today's champion as a former one."""
@@ -279,9 +302,12 @@ def missing_registration(settings: Settings, layout: Layout) -> str:
         return "models/artifacts/registration.json is missing"
     name = settings.registry.model or settings.name
     there = _stored(settings, layout)
+    champion = next((version for version in there if version.is_champion), None)
+    if champion is not None and was_champion_before(champion.tags, champion.content_sha256) and not champion.decisions:
+        return f"whether {name} version {champion.number}, made before versions were sealed, may be taken"
     if recorded["content_sha256"] not in {version.content_sha256 for version in there}:
         return f"{name} does not hold this model"
-    if not any(CHAMPION in version.aliases for version in there):
+    if champion is None:
         return f"{name} has lost its champion" if recorded["passed"] else ""
     return ""
 

@@ -37,6 +37,8 @@ VERSION_TAG = "mlops.registered_as"
 """On a run."""
 HISTORY_TAG = "mlops.former_champions"
 """On the registered model."""
+LOOKED_AT_TAG = "mlops.champions_of_before"
+"""On the registered model: the champions of before that were found, once, and are taken though a later gate said no."""
 
 DIGEST = "^[0-9a-f]{64}$"
 

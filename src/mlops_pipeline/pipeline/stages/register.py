@@ -17,7 +17,7 @@ from mlops_pipeline.contract.evaluation import FILE as EVALUATION
 from mlops_pipeline.contract.evaluation import AgainstChampion, Evaluation
 from mlops_pipeline.contract.reference import FILE as REFERENCE
 from mlops_pipeline.contract.spec import FILE, Card, Contract
-from mlops_pipeline.events import ChampionChanged, GateDecided, Judged, Listener, ignored
+from mlops_pipeline.events import ChampionChanged, GateDecided, Judged, Listener, Warned, ignored
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.engine import score
 from mlops_pipeline.inference.formats import folder_of, formats_in
@@ -50,6 +50,11 @@ if TYPE_CHECKING:
 
 LATENCY_CALLS = 20
 
+WITHOUT_SUMMARY = (
+    "an older release evaluated this model and summed no rows up, so `mlops monitor` has nothing to compare this version with: "
+    "after `mlops run --from evaluate` the next version has a summary"
+)
+
 
 def register(settings: Settings, layout: Layout, console: Console, tell: Listener = ignored) -> None:
     """Register the version whatever the gate says; move the alias only if it passed; publish ``best_model``.
@@ -71,6 +76,7 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
         with registry.deciding():
             if late := registry.untold_champion():
                 tell(late)
+            registry.admit_champions_of_before(tell)
             again = registry.fitted_again(identity, evaluation.test_sha256) if settings.registry.refit_on_all else None
             version = again or registry.find(identity)
             if version is not None and version.is_champion and not version.refused:
@@ -92,6 +98,7 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
             if version is not None and again is None and passed and version.refused:
                 version = None
             made = _Made(folder, identity, served, training, judged_identity)
+            _tell_of_summary(settings, version, folder, tell)
             version = _registered(registry, tracking, version, made, evaluation, rules, passed, latency_ms)
             which: dict[str, Any] = {
                 "pipeline": settings.name,
@@ -132,10 +139,16 @@ def _assembled(layout: Layout, training: Contract, folder: Path) -> Path:
         shutil.copytree(folder_of(form, layout.evaluation), folder_of(form, folder))
     write_json(folder / FILE, training.as_json())
     shutil.copy(layout.evaluation / EVALUATION, folder / EVALUATION)
-    shutil.copy(layout.evaluation / REFERENCE, folder / REFERENCE)
+    if (layout.evaluation / REFERENCE).exists():  # not where an older release has evaluated
+        shutil.copy(layout.evaluation / REFERENCE, folder / REFERENCE)
     write_trained_rows(folder, training, layout.train)
     _expect(folder)
     return folder
+
+
+def _tell_of_summary(settings: Settings, version: Version | None, folder: Path, tell: Listener) -> None:
+    if version is None and not (folder / REFERENCE).exists():
+        tell(Warned(pipeline=settings.name, text=WITHOUT_SUMMARY))
 
 
 def _expect(folder: Path) -> None:
