@@ -2,7 +2,8 @@
 
 Excel, LibreOffice and Google's run what begins with ``=``, ``+``, ``-``, ``@``, a tab or a line's end, whoever wrote it; a client of the
 server is anybody. Some end a cell at ``;`` or a tab, as Excel does in German and French, and then quotes around the whole hold no line's
-end: what follows one of these within a text is a cell too. What is a number, its signs and separators alone, stays one.
+end: what follows one of these within a text is a cell too. What is a number, its signs and separators alone, stays one, and signs alone, as
+``-`` for nothing, run nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"
 _RUN = f"^[{_SIGNS}\t\r\n]"
 _WITHIN = f'[;\t\r\n]"*[{_SIGNS}]'
 _PIECE = re.compile(f'([;\t\r\n])("*[{_SIGNS}][^;\t\r\n]*)')
-_NUMBER = "^[+-]?[0-9.,'_ \u00a0\u202f]*[0-9][.,]?([eE][+-]?[0-9]+)?[ \u00a0\u202f]?%?$"
+_PLAIN = f"^[{_SIGNS}]*$|^[+-]?[0-9.,'_ \u00a0\u202f]*[0-9][.,]?([eE][+-]?[0-9]+)?[ \u00a0\u202f]?%?$"
 
 
 def harmless_text(text: str) -> str:
     """A text as a cell that is not run, nor any piece of it that may become a cell."""
-    begin = "'" if re.match(_RUN, text) and not re.fullmatch(_NUMBER, text) else ""
-    return begin + _PIECE.sub(lambda piece: piece[0] if re.fullmatch(_NUMBER, piece[2]) else f"{piece[1]}'{piece[2]}", text)
+    begin = "'" if re.match(_RUN, text) and not re.fullmatch(_PLAIN, text) else ""
+    return begin + _PIECE.sub(lambda piece: piece[0] if re.fullmatch(_PLAIN, piece[2]) else f"{piece[1]}'{piece[2]}", text)
 
 
 def harmless(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
@@ -34,7 +35,7 @@ def harmless(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     cells = 0
     for name in frame.select(cs.string()).columns:
         text = pl.col(name).str
-        runs = text.contains(_RUN) & ~text.contains(_NUMBER) | text.contains(_WITHIN)
+        runs = text.contains(_RUN) & ~text.contains(_PLAIN) | text.contains(_WITHIN)
         suspects = frame.filter(runs)[name]
         shown = {each: other for each in suspects.unique() if (other := harmless_text(each)) != each}
         if shown:

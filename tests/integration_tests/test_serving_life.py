@@ -136,7 +136,9 @@ def shown_to(folder: Path, client: tuple[Path, Path] | None, url: str) -> str:
     return said
 
 
-def test_a_lone_worker_comes_back_and_tls_follows_its_files(registered: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lone_worker_comes_back_and_tls_follows_its_files(
+    registered: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     here = ("-addext", "subjectAltName=IP:127.0.0.1")
     first, second = (certificate(tmp_path, name, *here) for name in ("first", "second"))
     us, others = certificate(tmp_path, "us"), certificate(tmp_path, "others")
@@ -154,6 +156,9 @@ def test_a_lone_worker_comes_back_and_tls_follows_its_files(registered: Project,
     terminal, end = pty.openpty()
     probe_port = unused_port()
     probes = f"https://127.0.0.1:{probe_port}"
+    # Whoever ignores it hands that on, as nohup does, and is then left alone by a terminal's end.
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, hang_up))
     with serving(registered, folder, stdin=end, tls=tls, probe_port=probe_port) as server:
         os.close(end)
         assert shown(us, server.url) == "first"
