@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -25,6 +27,7 @@ from mlops_pipeline.features.refresh import refresh, show
 from mlops_pipeline.features.rows import recipe_of
 from mlops_pipeline.features.state import State, open_state
 from mlops_pipeline.features.versions import Origin, Refreshed, Versions
+from tests.conftest import REPOSITORY
 from tests.unit_tests.workshop import assert_one_line, ingested, layout_in, quiet, table_settings
 
 COLUMNS: dict[str, Any] = {
@@ -222,3 +225,23 @@ def test_a_table_without_such_columns_has_no_state_and_says_so(tmp_path: Path) -
     with pytest.raises(PipelineError) as caught:
         show(layout_in(tmp_path, plain), quiet())
     assert_one_line(caught.value, "mlops features refresh")
+
+
+def test_the_prefect_flow_refreshes_and_says_what_it_did(tmp_path: Path) -> None:
+    from prefect.logging import disable_run_logger
+
+    path = REPOSITORY / "prefect/flows/features_pipeline.py"
+    spec = importlib.util.spec_from_file_location("features_pipeline", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "table.csv").write_text(HEADER + "".join(map(line, of_days(20))))
+    config = tmp_path / "pipeline.yaml"
+    config.write_text(yaml.safe_dump(shops().model_dump(mode="json", by_alias=True, exclude_defaults=True)))
+    with disable_run_logger():
+        done = module.features_pipeline.fn(str(config))
+        again = module.features_pipeline.fn(str(config))
+    assert (done["new"], done["as_of"]) == (80, "2024-02-20T03:00:00+00:00")
+    assert (again["new"], again["version"]) == (0, done["version"])
