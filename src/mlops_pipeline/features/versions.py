@@ -131,6 +131,8 @@ class Versions:
         from filelock import FileLock
 
         self.folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), (self.folder / ".gitignore").open("x") as stream:
+            stream.write("*\n")  # it is made from the source, as DVC's outputs are
         with FileLock(self.folder / ".lock"):
             self._clear()
             current = None if anew else self.current()
