@@ -21,6 +21,7 @@ from pathlib import Path
 from measure import environment
 
 DAYS = 365
+KEEP = "30d"
 CONFIG = """
 name: large
 dataset:
@@ -114,35 +115,43 @@ def main() -> None:
         if not (folder / "rows.parquet").exists():
             rows_of(0, DAYS, given.rows, given.keys, 1).write_parquet(folder / "rows.parquet")
         rows_of(DAYS, 1, given.rows // DAYS, given.keys, 2).write_parquet(folder / "day.parquet")
-        mlops = [sys.executable, "-m", "mlops_pipeline", "features"]
-        config = ["--config", "pipeline.yaml"]
-        table = {
-            "the first state": timed(*mlops, "refresh", *config, folder=folder),
-            "one day more": timed(*mlops, "refresh", "--input", "day.parquet", *config, folder=folder),
-            "the same day again": timed(*mlops, "refresh", "--input", "day.parquet", *config, folder=folder),
-        }
-        for name, (wall, cpu, memory, said) in table.items():
-            print(f"{name:<20} {wall:6.1f} s, {cpu:6.1f} CPU-s, {memory:7,.0f} MB   {said}")
-        state = folder / "data/state/large"
-        command = [sys.executable, "-c", OPENED, str(state)]
-        share = given.keys // 4
-        workers = [
-            subprocess.Popen(
-                [*command, str(number * share), str((number + 1) * share)],
-                env=environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for number in range(4)
-        ]
-        for worker in workers:
-            imported, opened, asked, cpu = json.loads(worker.stdout.readline())  # type: ignore[union-attr]
-            print(f"opened in {opened * 1e3:.1f} ms (imports {imported:.2f} s), {asked / 3000 * 1e6:.1f} µs a value, {cpu:.2f} CPU-s")
-        together, whole = shared_memory(workers, str(state))
-        print(f"of the state's files in memory by 4 processes: {together:.0f} MB together, {whole:.0f} MB if each counted its own")
-        for worker in workers:
-            worker.communicate("\n")
+        mlops = [sys.executable, "-m", "mlops_pipeline", "features", "refresh", "--config", "pipeline.yaml"]
+        for name, more in {
+            "the first state": (),
+            "one day more": ("--input", "day.parquet"),
+            "the same day again": ("--input", "day.parquet"),
+            f"keep: {KEEP}": (),
+        }.items():
+            if name.startswith("keep"):
+                workers(folder, given.keys)
+                (folder / "pipeline.yaml").write_text(f"{CONFIG}features: {{keep: {KEEP}}}\n")
+            wall, cpu, memory, said = timed(*mlops, *more, folder=folder)
+            print(f"{name:<20} {wall:6.1f} s, {cpu:6.1f} CPU-s, {memory:7,.0f} MB   {said}", flush=True)
+        workers(folder, given.keys)
+
+
+def workers(folder: Path, keys: int) -> None:
+    """Four processes that open the state, each asked of a thousand keys of its own."""
+    state, share = str(folder / "data/state/large"), keys // 4
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPENED, state, str(number * share), str((number + 1) * share)],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    for worker in started:
+        imported, opened, asked, cpu = json.loads(worker.stdout.readline())  # type: ignore[union-attr]
+        print(f"  opened in {opened * 1e3:.1f} ms (imports {imported:.2f} s), {asked / 3000 * 1e6:.1f} µs a value cold, {cpu:.2f} CPU-s")
+    together, whole = shared_memory(started, state)
+    print(
+        f"  4 processes have {together:.0f} MB of the state's files in memory together ({whole:.0f} MB if each counted its own)", flush=True
+    )
+    for worker in started:
+        worker.communicate("\n")
 
 
 if __name__ == "__main__":
