@@ -551,9 +551,10 @@ def open_state(folder: Path) -> State:
     try:
         content = msgspec.json.decode((place / FILE).read_bytes(), type=Content)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{place / FILE}: is no state of features ({error}): make one with `mlops features refresh`") from error
+        raise PipelineError(f"{place / FILE}: is no state of features ({error}): make one with `mlops features refresh --anew`") from error
     if content.format != FORMAT:
-        raise PipelineError(f"{place / FILE}: has the format {content.format}, not {FORMAT}: make it anew with `mlops features refresh`")
+        what = f"has the format {content.format}, not {FORMAT}"
+        raise PipelineError(f"{place / FILE}: {what}: make it anew with `mlops features refresh --anew`")
     salt = bytes.fromhex(content.salt)
     tables = tuple(
         Table(described, [_mapped(place, part) for part in parts], salt)
