@@ -39,6 +39,11 @@ class Layout:
         return self.root / "data/raw" / f"{self.name}.ingest.json"
 
     @property
+    def state(self) -> Path:
+        """The features' state, a folder of versions (:mod:`mlops_pipeline.features.state`)."""
+        return self.root / "data/state" / self.name
+
+    @property
     def schema(self) -> Path:
         return self.root / "data/validation" / f"{self.name}.schema.yaml"
 

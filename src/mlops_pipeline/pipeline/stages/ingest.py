@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.refresh import take_ingested
 from mlops_pipeline.features.rows import recipe_of, typed_rows
 from mlops_pipeline.features.table import finish
 from mlops_pipeline.files import FOR_ITS_OWNER, replacing, sha256_of_file, write_json
@@ -34,7 +35,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     read = broken = unlabelled = later = 0
     reasons: dict[str, int] = {}
-    undescribed: list[str] = []
+    there: list[str] = []
     spelling = Spelling()
     said: dict[str, None] = {}
     as_of = None if settings.as_of is None else shown_moment(settings.as_of)
@@ -49,7 +50,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
                 except PipelineError as error:
                     raise PipelineError(f"{layout.config}: {error}") from error
                 spelling.look(rows.source, data)
-                undescribed = undescribed or [name for name in chunk.frame.columns if name not in data.columns]
+                there = chunk.frame.columns
                 read += rows.read
                 later += rows.later
                 broken += len(rows.broken)
@@ -71,7 +72,8 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         seen = read - later
         if broken / seen > settings.ingest.max_broken_share:
             raise _too_many_broken(settings, layout, quarantine_file, f"{broken} of {seen} rows are broken ({_listed(reasons)})")
-        finish(table_file, recipe, list(data.columns))
+        take_ingested(settings, layout, console, table_file, there, lookups)
+        finish(table_file, recipe, {name: column.kind for name, column in data.columns.items()})
         report = {
             "dataset": settings.name,
             "rows_read": read,
@@ -81,7 +83,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
             "as_of": as_of,
             "rows_not_seen": later,
             "broken_reasons": reasons,
-            "columns_not_described": undescribed,
+            "columns_not_described": [name for name in there if name not in data.columns],
             "sha256": sha256_of_file(table_file),
         }
     write_json(layout.ingest_report, report)
