@@ -93,7 +93,7 @@ STAGES: tuple[Stage, ...] = (
         summary="Read the source into typed Parquet; keep broken rows aside with the reason",
         run=ingest,
         settings=("name", "dataset", "ingest"),
-        writes=("raw", "quarantine", "ingest_report", "target_words"),
+        writes=("raw", "quarantine", "ingest_report", "target_words", "origins"),
     ),
     Stage(
         name="validate",
@@ -120,7 +120,7 @@ STAGES: tuple[Stage, ...] = (
         summary="Fit the estimator, with its preprocessing inside, on the training rows alone",
         run=train,
         settings=("name", "seed", "dataset", "features", "split", "train", "tuning"),
-        reads=("train", "target_words", "columns"),
+        reads=("train", "target_words", "origins", "columns"),
         writes=("model", "training"),
         hours=12,
         parts=("model", "search"),

@@ -13,7 +13,8 @@ from mlops_pipeline.contract.privacy import private_names, told_error
 from mlops_pipeline.contract.spec import FORMAT, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.rows import recipe_of
+from mlops_pipeline.features.needs import needed
+from mlops_pipeline.features.rows import Origins, recipe_of
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
@@ -67,6 +68,9 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     if private_names(features):
         without_extremes(model)
     columns = described_columns(features, table)
+    origins = Origins.at(layout.origins)
+    recipe = recipe_of(data, origins)
+    raw, made = needed(features, recipe, data.columns)
     sample = sample_of(x, columns)
     check_answers(parts[0], model, sample, data.task, classes)
     form = own_format(settings)
@@ -84,7 +88,9 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         keep_whole_rows=data.keep_whole_rows,
         null_values=data.source.null_values,
         dialect=data.source.dialect,
-        recipe=recipe_of(data),
+        recipe=recipe,
+        raw=described_columns(raw, table),
+        made=described_columns(made, table),
         estimator=settings.train.estimator,
         params=params,
         tuning=tuned.summary,
