@@ -27,6 +27,8 @@ class Place:
     cache: Path
     records: Path
     store: RecordStore
+    state: Path
+    """Folder of the features' state, whose versions are looked at."""
     parts: plugins.Source
     """What the settings add to ours, for models and records that need them."""
 
@@ -67,5 +69,6 @@ def place_of(settings: Serving, config: Path) -> Place:
         base / given.cache,
         base / settings.record.folder,
         store,
+        base / (settings.features.state or "data/features"),
         parts,
     )

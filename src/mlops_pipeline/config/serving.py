@@ -173,6 +173,14 @@ Inputs = Literal["raw", "features", "either"]
 """What rows hold: the source's columns, the model's own, or whichever it turns out to be."""
 
 
+def inputs_of(word: str) -> Inputs:
+    """What rows hold, as a command line says it; raises :class:`PipelineError`."""
+    known: dict[str, Inputs] = {"raw": "raw", "features": "features", "either": "either"}
+    if word not in known:
+        raise PipelineError(f"--inputs {word}: is none of them: use {', '.join(known)}")
+    return known[word]
+
+
 class Features(Frozen):
     """What features are computed from where raw rows are taken: the keyed state that `mlops features refresh` brings up to date."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from mlops_pipeline.contract.moments import WRITTEN
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.values import MISSING
-from mlops_pipeline.inference.faults import EXTRA_COLUMN, Notice, Refused
+from mlops_pipeline.inference.faults import EXTRA_COLUMN, Fault, Notice, Refused
 from mlops_pipeline.inference.signature import Lengths, Rows, Signature
 
 if TYPE_CHECKING:
@@ -217,13 +217,14 @@ class RawInput:
 
     def _refuse(self, refusal: Refused) -> NoReturn:
         """Say of a computed value that it is one, since the client has not sent it."""
-        faults = [
-            fault._replace(detail=fault.detail.replace(f"column '{fault.column}'", f"'{fault.column}', which is computed from it,", 1))
-            if fault.column in self.kinds.computed
-            else fault
-            for fault in refusal.faults
-        ]
-        raise Refused(refusal.status, faults, refusal.headers) from refusal
+        raise Refused(refusal.status, [self.worded(fault) for fault in refusal.faults], refusal.headers) from refusal
+
+    def worded(self, fault: Fault) -> Fault:
+        """A fault of a computed value, told as one."""
+        if fault.column not in self.kinds.computed:
+            return fault
+        told = fault.detail.replace(f"column '{fault.column}'", f"'{fault.column}', which is computed from it,", 1)
+        return fault._replace(detail=told)
 
 
 @cache

@@ -12,14 +12,13 @@ import msgspec
 
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.raw import Kind, RawInput, RawRows
+from mlops_pipeline.inference.signature import Rows
 from mlops_pipeline.serving.protocol import Headers, Spoken
 from mlops_pipeline.serving.protocol.python_json import python_json
 from mlops_pipeline.serving.request import CSV, Request
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from mlops_pipeline.inference.signature import Rows
 
 Names = Callable[[Any], Iterator[Collection[str]]]
 """From a decoded body to the names of each row's columns, or of all rows' at once."""
@@ -58,7 +57,7 @@ class Either:
 
     def _read_raw(self, request: Request, body: bytes) -> tuple[RawRows, Any]:
         rows, wanted = self._raw.read(request, body)
-        return RawRows(rows), wanted
+        return RawRows(rows) if isinstance(rows, Rows) else rows, wanted
 
     def _kind(self, request: Request, body: bytes) -> Kind:
         """What the rows of a request are, told by its bytes where these are plain."""
