@@ -204,7 +204,9 @@ def predict(
     source: Annotated[Path, typer.Option("--input", help="CSV or Parquet file with the source's columns, or the model's")],
     target: Annotated[Path, typer.Option("--output", help="CSV or Parquet file to write")],
     model: Annotated[Path | None, typer.Option(help="model folder; default: the champion")] = None,
-    inputs: Annotated[str, typer.Option(help="what the file holds: raw (the source's columns), features (the model's) or either")] = "either",
+    inputs: Annotated[
+        str, typer.Option(help="what the file holds: raw (the source's columns), features (the model's) or either")
+    ] = "either",
     raw: Raw = False,
     config: Config = None,
 ) -> None:

@@ -41,12 +41,13 @@ def place_of(settings: Serving, config: Path) -> Place:
         path = config.parent / settings.pipeline
         pipeline = load_settings(path, with_parts=False)
         layout = layout_of(pipeline, path, find_project(path))
-        base, versions, parts = layout.root, layout.versions, plugins.source()
+        base, versions, state, parts = layout.root, layout.versions, layout.state, plugins.source()
         registry = stated or registry_uri(pipeline, layout.default_tracking_uri)
         artifacts = tracking_uri(pipeline, layout.default_tracking_uri)
         name = given.model or pipeline.registry.model or pipeline.name
     else:
         base, parts = config.resolve().parent, plugins.Source(project_of(config), (), str(config))
+        state = base / "data/state"
         versions = base / given.cache
         registry, name = stated or "", given.model or ""
         artifacts = os.environ.get("MLFLOW_TRACKING_URI") or registry
@@ -69,6 +70,6 @@ def place_of(settings: Serving, config: Path) -> Place:
         base / given.cache,
         base / settings.record.folder,
         store,
-        base / (settings.features.state or "data/features"),
+        state if settings.features.state is None else base / settings.features.state,
         parts,
     )

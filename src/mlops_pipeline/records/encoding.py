@@ -99,8 +99,8 @@ def form_of(layout: Layout, number: int) -> Form:
         return None if len(left) == len(names) else left
 
     raw = [tuple(name for name, kind in layout.raw if (kind in AS_TEXT) == as_text) for as_text in (False, True)]
-    places, raw_places = [kept(layout.numbers), kept(layout.categories)], [kept(names) for names in raw]
-    return Form(layout, number, len(layout.numbers), len(layout.categories), *places, np.dtype("<f4"), *raw_places)
+    widths = len(layout.numbers), len(layout.categories)
+    return Form(layout, number, *widths, kept(layout.numbers), kept(layout.categories), np.dtype("<f4"), kept(raw[0]), kept(raw[1]))
 
 
 def recorded_columns(layout: Layout) -> Columns:
