@@ -93,6 +93,8 @@ class RawInput:
     """The source's columns as the recipe takes them."""
     made: tuple[str, ...]
     """The features as the recipe gives them."""
+    example: dict[str, Any]
+    """A row of usual values that is nobody's."""
 
     @staticmethod
     def of(contract: Contract, features: Signature) -> RawInput | None:
@@ -110,7 +112,8 @@ class RawInput:
         # Of a category that the model does not take no value is known, so that none is strange.
         known = {name: seen for name, seen in signature.seen.items() if name in contract.columns}
         kinds = RowKinds.of(contract.raw, features.columns)
-        return RawInput(replace(signature, seen=known), features, kinds, tuple(contract.raw), tuple(contract.columns))
+        wide = replace(signature, seen=known, wide=True)
+        return RawInput(wide, features, kinds, tuple(contract.raw), tuple(contract.columns), contract.raw_example)
 
     def limited(self, max_rows: int, lengths: Lengths) -> RawInput:
         """The same with other limits of what one request may hold."""

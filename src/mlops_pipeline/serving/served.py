@@ -27,7 +27,7 @@ class Served:
     """A loaded version with all that answers for it."""
 
     def __init__(self, loaded: Loaded, batcher: Batcher, state: State | None = None, *, only_raw: bool = False) -> None:
-        self.loaded, self.batcher = loaded, batcher
+        self.loaded, self.batcher, self.only_raw = loaded, batcher, only_raw and loaded.raw is not None
         self.signature, self.version = loaded.signature, loaded.version
         signature, name, version = loaded.signature, loaded.name, loaded.version
         self.protocols: dict[str, Spoken] = _protocols(signature, name, version)
@@ -52,7 +52,9 @@ class Served:
         self.names = frozenset(signature.columns) | frozenset(() if loaded.raw is None else loaded.raw.signature.columns)
         """The columns whose names may be told of a refusal: any other is a client's word."""
         self.headers = [(b"mlops-model", name.encode()), (b"mlops-model-version", version.encode())]
-        self.example = openapi.made_up(signature)
+        self.taken = loaded.raw.signature if loaded.raw is not None and self.only_raw else signature
+        """What its protocols take first: finished features, unless raw rows alone are taken."""
+        self.example = loaded.raw.example if loaded.raw is not None else openapi.made_up(signature)
 
     def compute_with(self, state: State | None) -> None:
         """Compute raw rows with this state, from the next request on."""

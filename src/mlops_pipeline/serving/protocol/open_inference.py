@@ -180,17 +180,25 @@ def model_ready(name: str, *, ready: bool = True) -> bytes:
     return _ENCODE({"name": name, "ready": ready})
 
 
-def model_metadata(name: str, version: str, signature: Signature, platform: str = "onnx_onnxv1") -> bytes:
+def model_metadata(
+    name: str, version: str, signature: Signature, platform: str = "onnx_onnxv1", raw: Signature | None = None, why_not: str = ""
+) -> bytes:
     """The body of ``GET /v2/models/{name}[/versions/{version}]``.
 
     ``inputs`` are the columns' tensors, in a datatype that can say null where the column may be null. The gathered tensors are
-    alternatives to them and stand under ``parameters``, whose values the specification keeps to strings and numbers.
+    alternatives to them and stand under ``parameters``, whose values the specification keeps to strings and numbers; so do the tensors of
+    a ``raw`` row, as JSON in a text, and ``why_not`` none are taken now.
     """
-    inputs = [_Tensor(column, [-1], _usual_datatype(signature, column)) for column in signature.names]
+    inputs = _tensors(signature)
     parameters: dict[str, str | int] = {"max_rows": signature.max_rows, "null": "NaN in FP32 and FP64; null in JSON data"}
     for gathered, columns, datatype in _gathered(signature):
         parameters[gathered] = f"{datatype} [-1, {len(columns)}]"
         parameters[f"{gathered}_columns"] = f"'{gathered}' may replace the tensors of {', '.join(columns)}, in this order"
+    if raw is not None:
+        parameters["raw_inputs"] = _ENCODE(_tensors(raw)).decode()
+        parameters["raw_inputs_note"] = "tensors of the source's columns, which may come instead of inputs: these are computed from them"
+    if why_not:
+        parameters["raw_inputs_not_taken"] = why_not
     return _ENCODE(
         {
             "name": name,
@@ -201,6 +209,10 @@ def model_metadata(name: str, version: str, signature: Signature, platform: str 
             "parameters": parameters,
         }
     )
+
+
+def _tensors(signature: Signature) -> list[_Tensor]:
+    return [_Tensor(column, [-1], _usual_datatype(signature, column)) for column in signature.names]
 
 
 def error(detail: str) -> bytes:
@@ -591,7 +603,8 @@ def _usual_datatype(signature: Signature, column: str) -> str:
     described = signature.columns[column]
     if described.kind in AS_TEXT:
         return "BYTES"
-    return "FP32" if described.nullable else {"boolean": "BOOL", "integer": "INT64"}.get(described.kind, "FP32")
+    number = "FP64" if signature.wide else "FP32"
+    return number if described.nullable else {"boolean": "BOOL", "integer": "INT64"}.get(described.kind, number)
 
 
 def _gathered(signature: Signature) -> list[tuple[str, tuple[str, ...], str]]:
