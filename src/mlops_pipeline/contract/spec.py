@@ -49,6 +49,23 @@ class History(msgspec.Struct, frozen=True):
     prior_rows: int = 0
 
 
+class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
+    """A column of what earlier rows with the same key held, each counted from ``known_after_us`` after its moment on.
+
+    For a row at t these are the rows at a moment in [t - known_after - window, t - known_after), all before if there is no window.
+    """
+
+    how: str
+    """mean, sum, count, min, max, last, distinct or share."""
+    of: str | None = None
+    """The column whose values these are, nulls left out; None for a count of rows."""
+    value: str | float | bool | None = None
+    """Of a share: which value's."""
+    by: tuple[str, ...] = ()
+    window_us: int | None = None
+    known_after_us: int = 0
+
+
 class Recipe(msgspec.Struct, frozen=True):
     """How columns of the table were made from those of its source, in the order of the fields."""
 
@@ -62,11 +79,13 @@ class Recipe(msgspec.Struct, frozen=True):
     """The target's mean over earlier days."""
     target: str = ""
     time_column: str | None = None
+    aggregates: dict[str, Aggregate] = {}
+    """What earlier rows with the same key held."""
 
     @property
     def late(self) -> tuple[str, ...]:
         """Columns that need more than their own row."""
-        return (*self.counts, *self.history)
+        return (*self.counts, *self.history, *self.aggregates)
 
 
 class Card(msgspec.Struct, frozen=True):

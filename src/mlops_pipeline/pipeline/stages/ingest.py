@@ -72,7 +72,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         seen = read - later
         if broken / seen > settings.ingest.max_broken_share:
             raise _too_many_broken(settings, layout, quarantine_file, f"{broken} of {seen} rows are broken ({_listed(reasons)})")
-        finish(table_file, recipe, list(data.columns))
+        finish(table_file, recipe, {name: column.kind for name, column in data.columns.items()})
         report = {
             "dataset": settings.name,
             "rows_read": read,
