@@ -126,6 +126,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """What a row of the source holds that ``columns`` are made of, by the source's names; empty where they are the source's own."""
     made: dict[str, Column] = {}
     """Every column that the recipe makes on the way from ``raw`` to ``columns``, whether the model takes it or not."""
+    expressions: dict[str, Any] = {}
+    """Of ``made``'s derived columns those that plain Python derives too, to the bit (``features.translated``)."""
     estimator: str = ""
     params: dict[str, Any] = {}
     tuning: dict[str, Any] = {}

@@ -273,7 +273,7 @@ def moment_in(text: str) -> datetime | None:
     if second > 60 or zone[0] > 23 or zone[1] > 59:
         return None
     try:
-        moment = datetime(*day, hour, minute, min(second, 59), fraction)  # type: ignore[arg-type]
+        moment = datetime(day[0], day[1], day[2], hour, minute, min(second, 59), fraction)
         if second == 60 or sign:
             away = timedelta(hours=zone[0], minutes=zone[1])
             moment += timedelta(seconds=second // 60) + (away if sign == "-" else -away)
