@@ -128,6 +128,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """For each column of ``raw`` a value that many rows have: together they are nobody's row."""
     made: dict[str, Column] = {}
     """Every column that the recipe makes on the way from ``raw`` to ``columns``, whether the model takes it or not."""
+    expressions: dict[str, Any] = {}
+    """Of ``made``'s derived columns those that plain Python derives too, to the bit (``features.translated``)."""
     estimator: str = ""
     params: dict[str, Any] = {}
     tuning: dict[str, Any] = {}

@@ -46,7 +46,14 @@ def kept_by(recipe: Recipe, name: str) -> tuple[tuple[str, ...], str | None]:
         return recipe.counts[name], None
     if name in recipe.history:
         return recipe.history[name].by, recipe.time_column
+    if name in recipe.aggregates:
+        return recipe.aggregates[name].by, recipe.time_column
     return next((tuple(lookup["keys"]), None) for lookup in recipe.lookups if name in lookup["columns"])
+
+
+def given_by_lookups(recipe: Recipe) -> list[str]:
+    """The columns that lookups give."""
+    return [name for lookup in recipe.lookups for name in lookup["columns"]]
 
 
 def roots_of(sql: str) -> set[str]:

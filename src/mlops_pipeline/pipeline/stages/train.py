@@ -15,6 +15,7 @@ from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.needs import needed
 from mlops_pipeline.features.rows import Origins, recipe_of
+from mlops_pipeline.features.translated import translated
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of, usual_row
@@ -71,6 +72,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     origins = Origins.at(layout.origins)
     recipe = recipe_of(data, origins)
     raw, made = needed(features, recipe, data.columns)
+    described_made = described_columns(made, table)
     sample = sample_of(x, columns)
     check_answers(parts[0], model, sample, data.task, classes)
     form = own_format(settings)
@@ -91,7 +93,8 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         recipe=recipe,
         raw=described_columns(raw, table),
         raw_example=usual_row(described_columns(raw, table), table, data.min_level_rows),
-        made=described_columns(made, table),
+        made=described_made,
+        expressions=translated(recipe, described_made, table),
         estimator=settings.train.estimator,
         params=params,
         tuning=tuned.summary,
