@@ -45,6 +45,7 @@ PLAIN: Row = {"house": "north", "half": 0.125, "member": True, "plan": "pro", "f
 FEATURES: Row = {"age": 41, "score": 0.25, "member": True, "plan": "pro", "floor": "2"}
 KINDS = {"half": "FP64", "member": "BOOL", "age": "INT64", "score": "FP64"}
 RECIPE = Recipe(derive={"score": "half * 2"}, counts={"age": ("house",)}, target="y")
+MADE_OF = {"age": ("house",), "score": ("half",)}
 HOUSES = {"north": 41, "south": 30, "full": 130}
 ABSENT: Any = object()
 
@@ -120,7 +121,7 @@ def made_in(folder: Path) -> Model:
         **{name: columns[name] for name in ("member", "plan", "floor")},
     }
     made = {name: columns[name] for name in ("score", "age")}
-    contract = msgspec.structs.replace(contract, raw=raw, recipe=RECIPE, made=made, raw_example=PLAIN)
+    contract = msgspec.structs.replace(contract, raw=raw, recipe=RECIPE, made=made, made_of=MADE_OF, raw_example=PLAIN)
     (folder / "model/training.json").write_bytes(msgspec.json.encode(contract))
     write_states(folder / "states", "one", HOUSES)
     scorer = load_scorer(folder / "model")
@@ -213,7 +214,7 @@ def test_what_is_said_of_a_raw_row_names_its_own_columns(model: Model) -> None:
         ("unseen_category", "plan"), ("extra_column", "age"), ("extra_column", "note"),
     }  # fmt: skip
     assert any("computed from the raw row" in notice.detail for notice in rows.notices or ())
-    with pytest.raises(Refused, match="'age', which is computed from it, is null"):
+    with pytest.raises(Refused, match="'age', which is computed from 'house', is null"):
         model.rows("predict", json.dumps({"records": [row_of({"house": "east"})]}).encode())
 
 
@@ -267,7 +268,7 @@ def test_a_files_row_that_cannot_be_computed_is_set_aside(model: Model, tmp_path
     assert (done.rows, done.rejected) == (2, 2)
     aside = pl.read_csv(tmp_path / "out.rejected.csv")
     assert aside["row"].to_list() == [2, 3]
-    assert "null: 'age', which is computed from it, is null" in aside["reason"][0]
+    assert "null: 'age', which is computed from 'house', is null" in aside["reason"][0]
     assert "out_of_bounds: column 'half'" in aside["reason"][1]
 
 
