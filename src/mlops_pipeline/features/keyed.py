@@ -10,7 +10,7 @@ import numpy as np
 
 from mlops_pipeline.contract.spec import Aggregate, Recipe
 from mlops_pipeline.features.keys import Keys, compared
-from mlops_pipeline.features.state import DAY_US, END, Described, Made, Part, State, Table, digest_of, moment_in, salt_of
+from mlops_pipeline.features.state import DAY_US, END, NEVER, Described, Made, Part, State, Table, digest_of, moment_in, salt_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -244,7 +244,7 @@ def _distinct(table: Described, digests: Any, frame: pl.DataFrame, base: Table |
     older = frame.clear() if base is None else pl.concat(_older(digests, part) for part in base.parts)
     last = older.group_by(_PLACE, "w").agg(pl.col(_MOMENT).max().alias("older"))
     frame = frame.join(last, on=[_PLACE, "w"], how="left").sort(_PLACE, "w", _MOMENT)
-    before = pl.col(_MOMENT).shift(1).over(_PLACE, "w").fill_null(pl.col("older")).fill_null(-END).alias("before")
+    before = pl.col(_MOMENT).shift(1).over(_PLACE, "w").fill_null(pl.col("older")).fill_null(NEVER).alias("before")
     frame = frame.with_columns(before).sort(_PLACE, _MOMENT, "w")
     places = frame[_PLACE].to_numpy()
     return Part(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mlops_pipeline.config.dataset import Column, Dataset, words_of
 from mlops_pipeline.contract.privacy import told_error
 from mlops_pipeline.contract.spec import Column as Described
-from mlops_pipeline.contract.spec import History, Recipe
+from mlops_pipeline.contract.spec import Aggregate, History, Recipe
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json
 from mlops_pipeline.tables.cast import as_broken, cast_columns, first_reason, outside, unparsed, without_content
@@ -61,6 +61,17 @@ def recipe_of(data: Dataset, origins: Origins | None = None) -> Recipe:
         history={name: History(made.days, made.by, made.prior_rows) for name, made in data.history.items()},
         target=data.target,
         time_column=data.time_column,
+        aggregates={
+            name: Aggregate(
+                how=made.how,
+                of=made.of,
+                value=data.value_of(made),
+                by=made.by,
+                window_us=made.window_us,
+                known_after_us=made.known_after_us,
+            )
+            for name, made in data.aggregates.items()
+        },
     )
 
 

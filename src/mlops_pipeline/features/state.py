@@ -34,6 +34,8 @@ CURRENT = "CURRENT"
 DAY_US = 86_400_000_000
 BEGIN, END = -(1 << 62), 1 << 62
 """Before and after every moment, in µs since 1970."""
+NEVER = BEGIN - 1
+"""The moment before at which a key had a value, where it has it for the first time."""
 
 REMEMBERED = 1 << 14
 """Keys of a table whose place a process remembers."""
