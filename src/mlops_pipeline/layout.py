@@ -65,6 +65,11 @@ class Layout:
         return self.root / "data/validation" / f"{self.name}.columns.json"
 
     @property
+    def state(self) -> Path:
+        """The features' state, a folder of versions (:mod:`mlops_pipeline.features.state`)."""
+        return self.root / "data/state" / self.name
+
+    @property
     def train(self) -> Path:
         return self.root / "data/processed" / f"{self.name}.train.parquet"
 

@@ -79,7 +79,7 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
             wrong[:, place] = (are_there(values, column.kind, words) & moments.is_null()).to_numpy()
             broken[:, place] = moments.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = moments.fill_null(MISSING).to_numpy()
-        elif categories is not None and column.kind == "text" and _has_text(values):
+        elif categories is not None and (column.kind == "text" or name not in signature.seen) and _has_text(values):
             texts = as_kind(values, column, words)
             broken[:, place] = texts.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = texts.fill_null(MISSING).to_numpy()

@@ -18,7 +18,7 @@ from mlops_pipeline.features.rows import Origins, recipe_of
 from mlops_pipeline.features.translated import translated
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
+from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of, usual_row
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, without_extremes
 from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
 from mlops_pipeline.modelling.frame import class_named, levels_of, model_input, read_target, without_rare
@@ -92,6 +92,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         dialect=data.source.dialect,
         recipe=recipe,
         raw=described_columns(raw, table),
+        raw_example=usual_row(described_columns(raw, table), table, data.min_level_rows),
         made=described_made,
         expressions=translated(recipe, described_made, table),
         estimator=settings.train.estimator,
