@@ -52,6 +52,11 @@ class Layout:
         return self.root / "data/raw" / f"{self.name}.origins.json"
 
     @property
+    def replay(self) -> Path:
+        """Folder of what features are computed again from (:mod:`mlops_pipeline.features.replay`)."""
+        return self.root / "data/raw" / self.name / "replay"
+
+    @property
     def validation_json(self) -> Path:
         return self.root / "data/validation" / f"{self.name}.report.json"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from mlops_pipeline.contract.spec import Recipe
+import msgspec
+
+from mlops_pipeline.contract.spec import Column, Recipe
 
 Described = TypeVar("Described")
 
@@ -32,6 +34,14 @@ def needed(features: Iterable[str], recipe: Recipe, columns: Mapping[str, Descri
     if not made:
         return {}, {}
     return {name: columns[name] for name in columns if name in wanted}, {name: columns[name] for name in columns if name in made}
+
+
+def as_of_source(raw: Mapping[str, Column], recipe: Recipe) -> dict[str, Column]:
+    """Raw columns as a row of the source has them: the bounds of one that is derived from itself are those of what is made of it."""
+    return {
+        name: msgspec.structs.replace(column, min=None, max=None, nullable=True) if name in recipe.derive else column
+        for name, column in raw.items()
+    }
 
 
 def keys_of(recipe: Recipe, name: str) -> set[str]:

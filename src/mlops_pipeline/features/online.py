@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from importlib.util import find_spec
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.errors import PipelineError
@@ -23,7 +23,14 @@ from mlops_pipeline.features.needs import given_by_lookups, kept_by
 if TYPE_CHECKING:
     import polars as pl
 
-    from mlops_pipeline.features.state import State
+
+class Known(Protocol):
+    """What is known of keys at moments (``features.state.State``)."""
+
+    def values(self, name: str, keys: Sequence[pl.Series], moments: pl.Series | None) -> pl.Series: ...
+
+    def value(self, name: str, key: tuple[Any, ...], moment: int | None) -> float | int | str | None: ...
+
 
 REMEMBERED = 1 << 12
 """Keys and moments of which each group of columns remembers the values: rows of one day share their weather."""
@@ -37,7 +44,7 @@ Step = Callable[[list[Any]], None]
 class Features:
     """How a model's features are made of raw rows, with a state as it is; use :func:`features_of`."""
 
-    def __init__(self, contract: Contract, state: State | None, names: Sequence[str]) -> None:
+    def __init__(self, contract: Contract, state: Known | None, names: Sequence[str]) -> None:
         self.contract, self.state = contract, state
         self.names = tuple(names)
         """The columns that are given, in order."""
@@ -89,7 +96,7 @@ class Features:
         return values.alias(name)
 
 
-def features_of(contract: Contract, state: State | None, names: Iterable[str] | None = None) -> Features:
+def features_of(contract: Contract, state: Known | None, names: Iterable[str] | None = None) -> Features:
     """How a model's features are made; ``names`` are the columns to give, in order (default: the contract's).
 
     Raises :class:`PipelineError` if they need a state and there is none, or Polars and it is not installed.
@@ -114,7 +121,7 @@ def frame_of(rows: Sequence[tuple[Any, ...]], raw: Mapping[str, Column]) -> pl.D
     return pl.DataFrame(rows, schema={name: held.get(column.kind, pl.String) for name, column in raw.items()}, orient="row")
 
 
-def _quick(contract: Contract, state: State | None, names: Sequence[str]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
+def _quick(contract: Contract, state: Known | None, names: Sequence[str]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
     """The way of a row through plain Python; None if a column needs Polars."""
     recipe = contract.recipe
     if any(name in contract.made and name not in contract.expressions for name in recipe.derive):
@@ -167,7 +174,7 @@ def _derived(expression: Mapping[str, Any], column: Column, places: Mapping[str,
     return step
 
 
-def _looked_up(group: Sequence[str], contract: Contract, state: State | None, places: Mapping[str, int]) -> Step:
+def _looked_up(group: Sequence[str], contract: Contract, state: Known | None, places: Mapping[str, int]) -> Step:
     assert state is not None  # noqa: S101  # looked at by features_of
     keys, moment = kept_by(contract.recipe, group[0])
     value_of = state.value

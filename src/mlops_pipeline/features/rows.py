@@ -120,7 +120,8 @@ def as_described(made: pl.DataFrame, name: str, column: Column | Described) -> p
 class TypedRows:
     """The usable rows of a chunk (those without a target among them), the broken ones, and how many had no target.
 
-    ``source`` are the rows that were looked at, as they came; ``later`` is how many were not, for the moment they are from.
+    ``source`` are the rows that were looked at, as they came, with their ``numbers``, and ``usable`` says which of them ``table`` holds;
+    ``later`` is how many were not, for the moment they are from.
     """
 
     table: pl.DataFrame
@@ -128,6 +129,8 @@ class TypedRows:
     unlabelled: int
     read: int
     source: pl.DataFrame
+    numbers: pl.Series
+    usable: pl.Series
     later: int = 0
 
 
@@ -167,12 +170,13 @@ def typed_rows(chunk: Chunk, data: Dataset, recipe: Recipe, lookups: Joined, as_
     ruled = {name: column for name, column in data.columns.items() if name not in late}
     ruled[data.target] = ruled[data.target].model_copy(update={"nullable": True})
     reason = first_reason([*reasons, *outside(frame, ruled)], frame.height)
-    good = frame.filter(reason.is_null())
+    usable = reason.is_null()
+    good = frame.filter(usable)
     columns = [name for name in data.columns if name not in late]
     private = data.set_aside_without
     broken = [*without_content(chunk.broken, private), *as_broken(source, row_numbers, reason, private)]
     read, later = chunk.frame.height + len(chunk.broken), chunk.frame.height - source.height
-    return TypedRows(good.select(columns), broken, good[data.target].null_count(), read, source, later)
+    return TypedRows(good.select(columns), broken, good[data.target].null_count(), read, source, row_numbers, usable, later)
 
 
 def _before(frame: pl.DataFrame, time_column: str, as_of: datetime, reason: pl.Series) -> pl.Series:

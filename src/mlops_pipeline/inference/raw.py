@@ -127,7 +127,7 @@ class RawInput:
         rows = raw.rows
         notices = [self._told(notice) for notice in rows.notices or ()]
         try:
-            raw.made = self._by_frame(rows, by) if rows.count > FEW and has_frames() else self._by_row(rows, by)
+            raw.made = self.by_frame(rows, by) if rows.count > FEW and has_frames() else self.by_row(rows, by)
             numbers, categories = raw.made
             # What is checked is spelled as training has it, in place.
             done = self.features.checked(numbers, None if categories is None else categories.copy(), rows.ids)
@@ -187,7 +187,7 @@ class RawInput:
             columns[name] = series.str.to_datetime(WRITTEN, time_unit="us") if of_moments else series
         return pl.DataFrame({name: columns[name] for name in self.order})
 
-    def _by_row(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def by_row(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
         made, places = by.of_rows(self.values(rows)), {name: place for place, name in enumerate(self.made)}
         numbers = categories = None
         if self.features.numbers:
@@ -198,7 +198,7 @@ class RawInput:
             categories = np.array([[_as_text(row[place]) for place in wanted] for row in made], dtype=object)
         return numbers, categories
 
-    def _by_frame(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def by_frame(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
         import polars as pl
 
         made, numbers, categories = by.of_frame(self.frame(rows)), None, None

@@ -93,7 +93,7 @@ STAGES: tuple[Stage, ...] = (
         summary="Read the source into typed Parquet; keep broken rows aside with the reason",
         run=ingest,
         settings=("name", "dataset", "ingest"),
-        writes=("raw", "quarantine", "ingest_report", "target_words", "origins"),
+        writes=("raw", "quarantine", "ingest_report", "target_words", "origins", "replay"),
     ),
     Stage(
         name="validate",
@@ -140,7 +140,7 @@ STAGES: tuple[Stage, ...] = (
         summary="Put the version in the registry; make it champion if it passes the gate",
         run=register,
         settings=("name", "seed", "dataset", "evaluate", "gate", "registry"),
-        reads=("train", "test", "model", "training", "evaluation", "metrics"),
+        reads=("raw", "replay", "train", "test", "model", "training", "evaluation", "metrics"),
         writes=("registration",),
         parts=("model", "twins", "metrics", "gate"),
         acts=True,

@@ -13,7 +13,7 @@ from mlops_pipeline.contract.privacy import private_names, told_error
 from mlops_pipeline.contract.spec import FORMAT, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.needs import needed
+from mlops_pipeline.features.needs import as_of_source, needed
 from mlops_pipeline.features.rows import Origins, recipe_of
 from mlops_pipeline.features.translated import translated
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
@@ -73,6 +73,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     recipe = recipe_of(data, origins)
     raw, made = needed(features, recipe, data.columns)
     described_made = described_columns(made, table)
+    described_raw = as_of_source(described_columns(raw, table), recipe)
     sample = sample_of(x, columns)
     check_answers(parts[0], model, sample, data.task, classes)
     form = own_format(settings)
@@ -91,9 +92,9 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         null_values=data.source.null_values,
         dialect=data.source.dialect,
         recipe=recipe,
-        raw=described_columns(raw, table),
+        raw=described_raw,
         made_of={name: tuple(needed([name], recipe, data.columns)[0]) for name in columns if name in made},
-        raw_example=usual_row(described_columns(raw, table), table, data.min_level_rows),
+        raw_example=usual_row(described_raw, table, data.min_level_rows),
         made=described_made,
         expressions=translated(recipe, described_made, table),
         estimator=settings.train.estimator,
