@@ -651,11 +651,20 @@ def export_records(
     model: ModelName = None,
     version: Version = None,
     raw: Raw = False,
+    as_training: Annotated[bool, typer.Option("--as-training", help="rows as they came, with the target where labels came")] = False,
     config: ServingConfig = None,
 ) -> None:
     """Every prediction with its features, a row each, as a table that any tool reads."""
     from mlops_pipeline.records.reading import export
 
+    if as_training:
+        from mlops_pipeline.monitoring.as_training import export_as_training
+        from mlops_pipeline.monitoring.watched import watched
+
+        store = _records_of(config)
+        done = export_as_training(watched(None), store, target, since=since, until=until, model=model, version=version, raw=raw)
+        terminal.opened().print("\n".join([f"{done.rows:,} rows written into {target}, {done.labelled:,} with a label", *done.notes]))
+        return
     notes: list[str] = []
     rows = export(_records_of(config), target, since=since, until=until, model=model, version=version, raw=raw, notes=notes)
     terminal.opened().print("\n".join([f"{rows:,} rows written into {target}", *notes]))

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ Row = dict[str, Any]
 PLAIN: Row = {"house": "north", "half": 0.125, "member": True, "plan": "pro", "floor": "2"}
 FEATURES: Row = {"age": 41, "score": 0.25, "member": True, "plan": "pro", "floor": "2"}
 KINDS = {"half": "FP64", "member": "BOOL", "age": "INT64", "score": "FP64"}
+RECIPE = Recipe(derive={"score": "half * 2"}, counts={"age": ("house",)}, target="y")
+MADE_OF = {"age": ("house",), "score": ("half",)}
 HOUSES = {"north": 41, "south": 30, "full": 130}
 ABSENT: Any = object()
 
@@ -98,9 +101,17 @@ class Model:
         return self.taken.computed(given, self.features) if isinstance(given, RawRows) else given
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder = tmp_path_factory.mktemp("raw")
+def write_states(folder: Path, name: str, counts: dict[str, int], as_of: datetime | None = None) -> None:
+    """Put a version of the state into a folder of versions, and make it the current one as `mlops features refresh` does: by one rename."""
+    table = pl.LazyFrame({"house": [name for name, count in counts.items() for _ in range(count)]}).with_columns(y=0.0)
+    (folder / name).mkdir(parents=True)
+    write_state(state_of(table, RECIPE, {"house": "category", "age": "integer", "y": "number"}, as_of=as_of), folder / name)
+    (folder / "new").write_text(name)
+    (folder / "new").replace(folder / CURRENT)
+
+
+def made_in(folder: Path) -> Model:
+    """The model, and a state of its keys."""
     shutil.copytree(MODEL, folder / "model")
     contract = contract_of((folder / "model/training.json").read_bytes())
     columns = contract.columns
@@ -109,19 +120,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
         "half": Column("number", max=100.0),
         **{name: columns[name] for name in ("member", "plan", "floor")},
     }
-    recipe = Recipe(derive={"score": "half * 2"}, counts={"age": ("house",)}, target="y")
     made = {name: columns[name] for name in ("score", "age")}
-    contract = msgspec.structs.replace(contract, raw=raw, recipe=recipe, made=made)
+    contract = msgspec.structs.replace(contract, raw=raw, recipe=RECIPE, made=made, made_of=MADE_OF, raw_example=PLAIN)
     (folder / "model/training.json").write_bytes(msgspec.json.encode(contract))
-    kinds = {"house": "category", "age": "integer", "y": "number"}
-    table = pl.LazyFrame({"house": [name for name, count in HOUSES.items() for _ in range(count)]}).with_columns(y=0.0)
-    (folder / "states/one").mkdir(parents=True)
-    write_state(state_of(table, recipe, kinds), folder / "states/one")
-    (folder / "states" / CURRENT).write_text("one")
+    write_states(folder / "states", "one", HOUSES)
     scorer = load_scorer(folder / "model")
     taken = RawInput.of(scorer.contract, scorer.signature)
     assert taken is not None
     return Model(folder / "model", folder / "states", scorer, taken, features_of(scorer.contract, open_state(folder / "states")))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return made_in(tmp_path_factory.mktemp("raw"))
 
 
 def row_of(changes: Row) -> Row:
@@ -203,7 +214,7 @@ def test_what_is_said_of_a_raw_row_names_its_own_columns(model: Model) -> None:
         ("unseen_category", "plan"), ("extra_column", "age"), ("extra_column", "note"),
     }  # fmt: skip
     assert any("computed from the raw row" in notice.detail for notice in rows.notices or ())
-    with pytest.raises(Refused, match="'age', which is computed from it, is null"):
+    with pytest.raises(Refused, match="'age', which is computed from 'house', is null"):
         model.rows("predict", json.dumps({"records": [row_of({"house": "east"})]}).encode())
 
 
@@ -257,7 +268,7 @@ def test_a_files_row_that_cannot_be_computed_is_set_aside(model: Model, tmp_path
     assert (done.rows, done.rejected) == (2, 2)
     aside = pl.read_csv(tmp_path / "out.rejected.csv")
     assert aside["row"].to_list() == [2, 3]
-    assert "null: 'age', which is computed from it, is null" in aside["reason"][0]
+    assert "null: 'age', which is computed from 'house', is null" in aside["reason"][0]
     assert "out_of_bounds: column 'half'" in aside["reason"][1]
 
 

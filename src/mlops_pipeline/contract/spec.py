@@ -124,6 +124,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Recipe = Recipe()
     raw: dict[str, Column] = {}
     """What a row of the source holds that ``columns`` are made of, by the source's names; empty where they are the source's own."""
+    made_of: dict[str, tuple[str, ...]] = {}
+    """For each of ``columns`` that the recipe makes, the columns of ``raw`` that it is made of."""
     raw_example: dict[str, Any] = {}
     """For each column of ``raw`` a value that many rows have: together they are nobody's row."""
     made: dict[str, Column] = {}

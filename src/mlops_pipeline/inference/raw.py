@@ -95,6 +95,8 @@ class RawInput:
     """The features as the recipe gives them."""
     example: dict[str, Any]
     """A row of usual values that is nobody's."""
+    made_of: dict[str, tuple[str, ...]]
+    """For each computed feature the raw columns that it is made of."""
 
     @staticmethod
     def of(contract: Contract, features: Signature) -> RawInput | None:
@@ -113,7 +115,7 @@ class RawInput:
         known = {name: seen for name, seen in signature.seen.items() if name in contract.columns}
         kinds = RowKinds.of(contract.raw, features.columns)
         wide = replace(signature, seen=known, wide=True)
-        return RawInput(wide, features, kinds, tuple(contract.raw), tuple(contract.columns), contract.raw_example)
+        return RawInput(wide, features, kinds, tuple(contract.raw), tuple(contract.columns), contract.raw_example, contract.made_of)
 
     def limited(self, max_rows: int, lengths: Lengths) -> RawInput:
         """The same with other limits of what one request may hold."""
@@ -226,7 +228,9 @@ class RawInput:
         """A fault of a computed value, told as one."""
         if fault.column not in self.kinds.computed:
             return fault
-        told = fault.detail.replace(f"column '{fault.column}'", f"'{fault.column}', which is computed from it,", 1)
+        of = self.made_of.get(fault.column or "")
+        source = " and ".join(filter(None, (", ".join(map(repr, of[:-1])), repr(of[-1])))) if of else "it"
+        told = fault.detail.replace(f"column '{fault.column}'", f"'{fault.column}', which is computed from {source},", 1)
         return fault._replace(detail=told)
 
 

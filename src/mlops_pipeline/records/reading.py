@@ -174,6 +174,33 @@ def batches(
             yield _frame(requests, schema)
 
 
+def sources(
+    where: str | Path | RecordStore,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model: str | None = None,
+    version: str | None = None,
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """The rows of :func:`batches` and, beside them, what their senders know of them: the source's columns of raw rows, else the features.
+
+    The second has the same columns in each batch, null in rows that came otherwise. Raises :class:`PipelineError` like :func:`read`.
+    """
+    import polars as pl
+
+    with _opened(where, wanted_by(since, until, model, version)) as source:
+        schema = _schema(source.layouts)
+        raw: _Schema = {}
+        for layout in source.layouts:
+            for name, kind in _raw_types(layout).items():
+                raw[RAW + name] = kind if raw.get(RAW + name, kind) == kind else pl.String
+        features = list(dict.fromkeys(name for layout in source.layouts for name in (*layout.numbers, *layout.categories)))
+        for requests in _chunks(source.requests(None)):
+            frame = _frame(requests, {**schema, **raw})
+            own = frame.select(pl.col(name).alias(name.removeprefix(RAW)) for name in raw) if raw else features_in(frame, features)
+            yield frame.select(list(schema)), own
+
+
 def requests_of(where: str | Path | RecordStore, *, since: datetime | None = None, model: str | None = None) -> Iterator[Recorded]:
     """The requests themselves, in no order. Raises :class:`PipelineError` like :func:`read`."""
     with _opened(where, wanted_by(since, None, model, None)) as source:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.errors import PipelineError
@@ -54,7 +54,7 @@ def computing(contract: Contract, state: State | None) -> Computing:
         features = features_of(contract, state)
     except PipelineError as error:
         return Computing(None, None, None, f"raw rows cannot be computed: {error}: until then, send finished features")
-    without = None if state is None else features_of(contract, Unknown(state))
+    without = None if state is None else features_of(contract, cast("State", Unknown(state)))
     return Computing(state, features, without)
 
 

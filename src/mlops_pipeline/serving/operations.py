@@ -18,6 +18,7 @@ from mlops_pipeline.serving.request import JSON, TEXT
 
 if TYPE_CHECKING:
     from mlops_pipeline.contract.evaluation import Evaluation
+    from mlops_pipeline.inference.raw import RawInput
     from mlops_pipeline.inference.signature import Signature
     from mlops_pipeline.serving.answer import Service
     from mlops_pipeline.serving.holder import Holder
@@ -168,6 +169,7 @@ def _raw(served: Served) -> dict[str, Any] | None:
         "columns": _columns(raw.signature),
         "example": raw.example,
         "computed": list(raw.kinds.computed),
+        "important": _important_sources(served.loaded.evaluation, raw),
         "features_as_of": None if now.as_of is None else now.as_of.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "why_not": now.why_not,
         "only": served.only_raw,
@@ -187,6 +189,16 @@ def _columns(signature: Signature) -> list[dict[str, Any]]:
         }
         for name, column in signature.columns.items()
     ]
+
+
+def _important_sources(evaluation: Evaluation, raw: RawInput) -> list[str]:
+    """The raw columns of which most is made that the model listens to, these first."""
+    weight = dict.fromkeys(raw.order, 0.0)
+    for part in evaluation.importance:
+        sources = [name for name in raw.made_of.get(part.feature, (part.feature,)) if name in weight]
+        for name in sources:
+            weight[name] += (part.drop or 0.0) / len(sources)
+    return sorted(weight, key=lambda name: -weight[name]) if any(weight.values()) else []
 
 
 def _important(evaluation: Evaluation, columns: Container[str]) -> list[str]:

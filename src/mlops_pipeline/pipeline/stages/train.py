@@ -93,6 +93,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         dialect=data.source.dialect,
         recipe=recipe,
         raw=described_raw,
+        made_of={name: tuple(needed([name], recipe, data.columns)[0]) for name in columns if name in made},
         raw_example=usual_row(described_raw, table, data.min_level_rows),
         made=described_made,
         expressions=translated(recipe, described_made, table),
