@@ -45,6 +45,9 @@ app.add_typer(monitor, name="monitor")
 labels = typer.Typer(no_args_is_help=True, help="What came of the predictions, as it becomes known.")
 app.add_typer(labels, name="labels")
 
+features = typer.Typer(no_args_is_help=True, help="What columns that need other rows are made of.")
+app.add_typer(features, name="features")
+
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="the pipeline's settings; default: this project's")]
 MonitoringConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the watch's settings; default: this project's")]
 ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the server's settings; default: this project's")]
@@ -599,6 +602,30 @@ def rollback(config: Config = None) -> None:
         )
         registry.publish()
     console.print(f"{registry.name} version {back.number} is champion again; version {gone.number} stays out until it is promoted by hand")
+
+
+@features.command("refresh")
+def refresh_features(
+    rows: Annotated[
+        Path | None, typer.Option("--input", help="a file of new rows, or of outcomes, as the source has them; default: the source itself")
+    ] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="make the state of the source's rows alone, whatever it holds")] = False,
+    config: Config = None,
+) -> None:
+    """Bring the features' state up to date: each row counts once, however often it comes."""
+    from mlops_pipeline.features.refresh import refresh
+
+    settings, layout, console = _opened(config)
+    refresh(settings, layout, console, rows, anew=anew)
+
+
+@features.command("show")
+def show_features(config: Config = None) -> None:
+    """Say what the features' state is of: since when, by which keys, how much."""
+    from mlops_pipeline.features.refresh import show
+
+    _, layout, console = _opened(config)
+    show(layout, console)
 
 
 @records.command("show")

@@ -39,6 +39,11 @@ class Layout:
         return self.root / "data/raw" / f"{self.name}.ingest.json"
 
     @property
+    def state(self) -> Path:
+        """The features' state, a folder of versions (:mod:`mlops_pipeline.features.state`)."""
+        return self.root / "data/state" / self.name
+
+    @property
     def schema(self) -> Path:
         return self.root / "data/validation" / f"{self.name}.schema.yaml"
 
@@ -68,11 +73,6 @@ class Layout:
     def columns(self) -> Path:
         """What becomes of each column (:class:`mlops_pipeline.tables.columns.ColumnUse`)."""
         return self.root / "data/validation" / f"{self.name}.columns.json"
-
-    @property
-    def state(self) -> Path:
-        """The features' state, a folder of versions (:mod:`mlops_pipeline.features.state`)."""
-        return self.root / "data/state" / self.name
 
     @property
     def train(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from mlops_pipeline.contract.spec import Aggregate, Recipe
 from mlops_pipeline.features.keys import Keys, compared
-from mlops_pipeline.features.state import DAY_US, END, NEVER, Described, Made, Part, State, Table, digest_of, moment_in, salt_of
+from mlops_pipeline.features.state import DAY_US, END, NEVER, Described, Made, Part, State, Table, moment_in, salt_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -70,6 +70,32 @@ class Plan:
             return self._table("rows", aggregate.by, **more, cells=((str(aggregate.of), more["of_kind"]),))
         return self._table("rows", aggregate.by, **more, extremes=aggregate.how in ("min", "max"))
 
+    @property
+    def needed(self) -> list[str]:
+        """The columns of rows that the tables are made from, the time among them if it is asked for."""
+        names: dict[str, None] = {}
+        for table in self.tables:
+            if table.what != "lookup":
+                names |= dict.fromkeys((*table.by, *((table.of,) if table.of is not None else ())))
+        return sorted(names | dict.fromkeys((self.recipe.time_column,) if self.recipe.time_column is not None else ()))
+
+    def parts(self, rows: pl.LazyFrame, lookups: Joined, base: Sequence[Table] | None = None) -> list[tuple[Part, ...]]:
+        """What rows make of each table: all of it, or with ``base`` what is added to that, which then comes after it."""
+        made = self.lookup_parts(lookups)
+        for number, table in enumerate(self.tables[len(made) :], len(made)):
+            old = None if base is None else base[number]
+            new = rows_part(table, Keys(table.kinds, self.salt), rows, self.recipe, old)
+            made.append((new, *(() if old is None else old.parts)))
+        return made
+
+    def lookup_parts(self, lookups: Joined) -> list[tuple[Part, ...]]:
+        """The lookups' tables, which are the first."""
+        return [(lookup_part(table, Keys(table.kinds, self.salt), frame),) for table, (_, frame) in zip(self.tables, lookups, strict=False)]
+
+    def is_of(self, state: State) -> bool:
+        """Whether a state was made by this plan."""
+        return [table.described for table in state.tables] == self.tables and dict(state.columns) == self.columns
+
     def _known(self, table: Described) -> int:
         """The number of a table, which is added if it is new."""
         if table not in self.tables:
@@ -83,13 +109,7 @@ def state_of(rows: pl.LazyFrame, recipe: Recipe, kinds: Mapping[str, str], looku
     ``as_of`` (UTC) is by default the newest row's moment.
     """
     plan = Plan(recipe, kinds, lookups)
-    tables = []
-    for number, table in enumerate(plan.tables):
-        keys = Keys(table.kinds, plan.salt)
-        part = lookup_part(table, keys, lookups[number][1]) if table.what == "lookup" else rows_part(table, keys, rows, recipe)
-        tables.append(Table(table, [part], plan.salt))
-    made = tuple(tables)
-    return State(as_of or newest(rows, recipe), digest_of(made, plan.columns), made, plan.columns)
+    return State.of(plan.tables, plan.parts(rows, lookups), plan.columns, as_of or newest(rows, recipe))
 
 
 def newest(rows: pl.LazyFrame, recipe: Recipe) -> datetime:
@@ -268,13 +288,3 @@ def _older(digests: Any, part: Part) -> pl.DataFrame:
     index = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)))[:-1], lengths) + np.arange(lengths.sum())
     place = np.repeat(np.arange(len(digests)), lengths)
     return pl.DataFrame({_PLACE: place, _MOMENT: part.arrays["moments"][index], "w": part.arrays["what"][index]})
-
-
-def columns_needed(recipe: Recipe, made: Mapping[str, Made], tables: Sequence[Described]) -> Iterator[str]:
-    """The columns of a table of which a state's columns are made."""
-    names: dict[str, None] = {}
-    for table in tables:
-        names |= dict.fromkeys(table.by if table.what == "lookup" else (*table.by, *([table.of] if table.of else [])))
-    if recipe.time_column is not None and any(each.how not in ("lookup", "counts") for each in made.values()):
-        names[recipe.time_column] = None
-    yield from names

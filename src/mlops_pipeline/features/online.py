@@ -126,7 +126,7 @@ def _quick(contract: Contract, state: Known | None, names: Sequence[str]) -> Cal
     recipe = contract.recipe
     if any(name in contract.made and name not in contract.expressions for name in recipe.derive):
         return None
-    places = {name: place for place, name in enumerate(contract.raw)}
+    places = {name: place for place, name in enumerate(contract.raw or contract.columns)}
     steps: list[Step] = []
     count = len(places)
     for group in _groups(contract, given_by_lookups(recipe)):

@@ -22,12 +22,15 @@ from numpy.typing import NDArray
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.keys import Keys
 from mlops_pipeline.features.windows import Floats, Ints, bisect, count_below, extremes
+from mlops_pipeline.files import durable, sync
 
 if TYPE_CHECKING:
     import polars as pl
 
 FORMAT = 1
 FILE = "state.json"
+ALIGNED = 64
+"""Arrays begin at multiples of so many bytes of their file, as processors like it."""
 CURRENT = "CURRENT"
 """In a folder of versions: the file whose text is the name of the current one's folder."""
 
@@ -77,6 +80,23 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     prior_rows: float = 0.0
 
 
+class Stored(msgspec.Struct, frozen=True):
+    """Where an array lies in a part's file: its NumPy type, how many values it has, and at which byte it begins."""
+
+    name: str
+    held: str
+    count: int
+    begin: int
+
+
+class PartContent(msgspec.Struct, frozen=True):
+    """What ``state.json`` says of a part's file."""
+
+    file: str
+    digest: str
+    arrays: tuple[Stored, ...]
+
+
 class Content(msgspec.Struct, frozen=True, kw_only=True):
     """What ``state.json`` says."""
 
@@ -85,8 +105,8 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     salt: str
     tables: tuple[Described, ...]
-    parts: tuple[tuple[str, ...], ...]
-    """For each table its folders, the newest moments' first."""
+    parts: tuple[tuple[PartContent, ...], ...]
+    """For each table, the newest moments' first."""
     columns: dict[str, Made]
 
 
@@ -99,6 +119,27 @@ class Part:
     """
 
     arrays: Mapping[str, Array]
+    file: Path | None = None
+    """Where it lies, if it was read."""
+    written_digest: str = ""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what it holds, in hexadecimal digits."""
+        if self.written_digest:
+            return self.written_digest
+        found = hashlib.sha256()
+        for name in sorted(self.arrays):
+            array = np.ascontiguousarray(self.arrays[name])
+            found.update(f"{name} {array.dtype} {array.shape} ".encode())
+            if array.size:
+                found.update(array.data)
+        return found.hexdigest()
+
+    @property
+    def size(self) -> int:
+        """How many rows it has."""
+        return int(self.arrays["starts"][-1])
 
     @cached_property
     def views(self) -> dict[str, memoryview]:
@@ -141,6 +182,14 @@ class Table:
         self.described, self.parts = described, tuple(parts)
         self.keys = Keys(described.kinds, salt)
         self.spans = lru_cache(maxsize=REMEMBERED)(self._spans)
+
+    @property
+    def key_count(self) -> int:
+        """How many keys it has."""
+        if len(self.parts) == 1:
+            return len(self.parts[0].arrays["keys"])
+        pairs = [np.stack((part.arrays["keys"], part.arrays["checks"]), axis=1) for part in self.parts]
+        return len(np.unique(np.concatenate(pairs), axis=0))
 
     def _spans(self, key: tuple[Any, ...]) -> tuple[tuple[Part, int, int], ...]:
         """The parts that hold a key, the newest first, and where."""
@@ -223,10 +272,6 @@ class State:
     def keys_of(self, name: str) -> tuple[str, ...]:
         """The columns whose values are a column's key, in order."""
         return self.tables[self._made(name).table].described.by
-
-    def is_timed(self, name: str) -> bool:
-        """Whether a column's value depends on the row's moment."""
-        return self._made(name).how not in ("lookup", "counts")
 
     def value(self, name: str, key: tuple[Any, ...], moment: int | None) -> Value:
         """One row's value of a column: ``moment`` is the row's in µs since 1970 (UTC). A moment in a lookup is told in µs, too."""
@@ -335,9 +380,19 @@ class State:
 
     def with_parts(self, parts: Sequence[Sequence[Part]], as_of: datetime) -> Self:
         """The same tables with other content."""
-        salt = bytes.fromhex(salt_of(tuple(table.described for table in self.tables)))
-        tables = tuple(Table(table.described, new, salt) for table, new in zip(self.tables, parts, strict=True))
-        return type(self)(as_of, digest_of(tables, self.columns), tables, self.columns)
+        return type(self).of([table.described for table in self.tables], parts, self.columns, as_of)
+
+    @classmethod
+    def of(cls, described: Sequence[Described], parts: Sequence[Sequence[Part]], columns: Mapping[str, Made], as_of: datetime) -> Self:
+        """A state of these tables, each in parts."""
+        salt = bytes.fromhex(salt_of(described))
+        tables = tuple(Table(table, of_table, salt) for table, of_table in zip(described, parts, strict=True))
+        return cls(as_of, digest_of(tables, columns), tables, columns)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its arrays, as they lie on the disk and in the memory that processes share."""
+        return sum(array.nbytes for table in self.tables for part in table.parts for array in part.arrays.values())
 
 
 def _window(made: Made, moment: int) -> tuple[int, int]:
@@ -418,30 +473,23 @@ def salt_of(tables: Sequence[Described]) -> str:
 
 
 def digest_of(tables: Sequence[Table], columns: Mapping[str, Made]) -> str:
-    """SHA-256 of what a state holds: equal content has equal digests."""
-    found = hashlib.sha256(msgspec.json.encode((tuple(table.described for table in tables), dict(columns)), order="deterministic"))
+    """SHA-256 of what a state holds, in hexadecimal digits: the same rows in the same parts have the same."""
+    described = msgspec.json.encode((tuple(table.described for table in tables), dict(columns)), order="deterministic")
+    found = hashlib.sha256(described)
     for table in tables:
-        for part in table.parts:
-            for name in sorted(part.arrays):
-                array = np.ascontiguousarray(part.arrays[name])
-                found.update(f"{name} {array.dtype} {array.shape} ".encode())
-                found.update(array.tobytes() if array.size < 1 << 16 else array.data)
+        found.update(" ".join(part.digest for part in table.parts).encode() + b"\n")
     return found.hexdigest()
 
 
 def write_state(state: State, folder: Path) -> None:
-    """Write a state into an empty folder: ``state.json``, and one NumPy file for each array."""
-    names: list[tuple[str, ...]] = []
-    for number, table in enumerate(state.tables):
-        made = []
-        for place, part in enumerate(table.parts):
-            name = f"{number}.{place}"
-            (folder / name).mkdir()
-            for index, array in enumerate(part.arrays.values()):
-                np.save(folder / name / f"{index}.npy", array)
-            (folder / name / "names.json").write_bytes(msgspec.json.encode(list(part.arrays)))
-            made.append(name)
-        names.append(tuple(made))
+    """Write a state into an empty folder: ``state.json``, and a file for each part; all is on the disk when it returns.
+
+    The files of parts that were read from another version's folder, which never change, are linked.
+    """
+    contents = tuple(
+        tuple(_write_part(part, folder / f"{number}.{place}.bin") for place, part in enumerate(table.parts))
+        for number, table in enumerate(state.tables)
+    )
     described = tuple(table.described for table in state.tables)
     content = Content(
         format=FORMAT,
@@ -449,10 +497,35 @@ def write_state(state: State, folder: Path) -> None:
         digest=state.digest,
         salt=salt_of(described),
         tables=described,
-        parts=tuple(names),
+        parts=contents,
         columns=dict(state.columns),
     )
-    (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(content)))
+    with durable(folder / FILE) as stream:
+        stream.write(msgspec.json.format(msgspec.json.encode(content)))
+    sync(folder)
+
+
+def _write_part(part: Part, file: Path) -> PartContent:
+    """Write the arrays one behind the other, each from a multiple of ``ALIGNED`` bytes on."""
+    stored, end = [], ALIGNED
+    for name, array in part.arrays.items():
+        stored.append(Stored(name, array.dtype.str, array.size, end))
+        end += -(-array.nbytes // ALIGNED) * ALIGNED
+    if part.file is None or not _linked(part.file, file):
+        with durable(file) as stream:
+            for each in stored:
+                stream.seek(each.begin)
+                stream.write(np.ascontiguousarray(part.arrays[each.name]).data)
+            stream.truncate(end)
+    return PartContent(file.name, part.digest, tuple(stored))
+
+
+def _linked(old: Path, new: Path) -> bool:
+    try:
+        new.hardlink_to(old)
+    except OSError:  # another file system, or one without links: it is written
+        return False
+    return True
 
 
 def open_state(folder: Path) -> State:
@@ -469,8 +542,8 @@ def open_state(folder: Path) -> State:
         raise PipelineError(f"{place / FILE}: has the format {content.format}, not {FORMAT}: make it anew with `mlops features refresh`")
     salt = bytes.fromhex(content.salt)
     tables = tuple(
-        Table(described, [_mapped(place / name) for name in names], salt)
-        for described, names in zip(content.tables, content.parts, strict=True)
+        Table(described, [_mapped(place, part) for part in parts], salt)
+        for described, parts in zip(content.tables, content.parts, strict=True)
     )
     return State(datetime.fromisoformat(content.as_of), content.digest, tables, content.columns)
 
@@ -483,18 +556,21 @@ def version_folder(folder: Path) -> Path:
         return folder
 
 
-def _mapped(folder: Path) -> Part:
+def _mapped(folder: Path, content: PartContent) -> Part:
+    file = folder / content.file
     try:
-        names = msgspec.json.decode((folder / "names.json").read_bytes(), type=list[str])
-        return Part({name: _array(folder / f"{index}.npy") for index, name in enumerate(names)})
+        whole = np.memmap(file, dtype=np.uint8, mode="r")
+        return Part({each.name: _stored(whole, each) for each in content.arrays}, file, content.digest)
     except (OSError, ValueError) as error:
-        raise PipelineError(f"{folder}: cannot be read ({error}): make the state anew with `mlops features refresh`") from error
+        raise PipelineError(f"{file}: cannot be read ({error}): make the state anew with `mlops features refresh --anew`") from error
 
 
-def _array(path: Path) -> Array:
-    if path.stat().st_size <= 128:  # NumPy maps no empty array
-        return np.asarray(np.load(path, allow_pickle=False))
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+def _stored(whole: NDArray[np.uint8], each: Stored) -> Array:
+    held = np.dtype(each.held)
+    content = np.asarray(whole)[each.begin : each.begin + each.count * held.itemsize]
+    if content.size != each.count * held.itemsize:
+        raise ValueError("it ends too early")
+    return content.view(held)
 
 
 def moment_in(state_us: int) -> datetime:

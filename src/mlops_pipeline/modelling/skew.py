@@ -134,7 +134,7 @@ class _Told:
 
 
 def _bits(values: np.ndarray) -> np.ndarray:
-    """What is equal only where bits are; every NaN is null."""
+    """What is equal only where bits are; every NaN is null, and both zeros are one: Polars says either of 0 - x, by the height."""
     if values.dtype != np.float64:
         return values
-    return np.where(np.isnan(values), np.nan, values).view(np.int64)
+    return (np.where(np.isnan(values), np.nan, values) + 0.0).view(np.int64)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.refresh import take_ingested
 from mlops_pipeline.features.replay import Drawing, write_replay
 from mlops_pipeline.features.rows import Origins, recipe_of, typed_rows
 from mlops_pipeline.features.table import finish
@@ -73,7 +74,9 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         seen = read - later
         if broken / seen > settings.ingest.max_broken_share:
             raise _too_many_broken(settings, layout, quarantine_file, f"{broken} of {seen} rows are broken ({_listed(reasons)})")
-        state = finish(table_file, recipe, {name: column.kind for name, column in data.columns.items()}, lookups)
+        take_ingested(settings, layout, console, table_file, there, lookups)
+        kinds = {name: column.kind for name, column in data.columns.items()}
+        write_replay(layout.replay, drawing.rows(), finish(table_file, recipe, kinds, lookups))
         report = {
             "dataset": settings.name,
             "rows_read": read,
@@ -88,7 +91,6 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         }
     write_json(layout.ingest_report, report)
     write_json(layout.target_words, spelling.words())
-    write_replay(layout.replay, drawing.rows(), state)
     write_json(layout.origins, asdict(Origins.of(there, lookups, data)))
     for note in said:
         console.print(f"            {note}", markup=False)
