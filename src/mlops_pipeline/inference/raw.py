@@ -172,7 +172,8 @@ class RawInput:
         signature, places = self.features, {name: place for place, name in enumerate(self.made)}
         columns = [(places[name], signature.columns[name]) for name in signature.numbers]
         limits = zip(columns, *(limit.tolist() for limit in signature.usual64), strict=True)
-        order = [(places[name], _as_number if name in signature.numbers else _as_text) for name in signature.names]
+        as_told: dict[bool, Callable[[Any], Any]] = {True: _as_number, False: _as_text}
+        order = [(places[name], as_told[name in signature.numbers]) for name in signature.names]
         return [(place, low, high, column.nullable, column.kind != "number") for (place, column), low, high in limits], order
 
     def told(self, raw: RawRows) -> list[dict[str, Any]]:
