@@ -208,13 +208,17 @@ def render(
 
 @app.command()
 def predict(
-    source: Annotated[Path, typer.Option("--input", help="CSV or Parquet file with the model's columns")],
+    source: Annotated[Path, typer.Option("--input", help="CSV or Parquet file with the source's columns, or the model's")],
     target: Annotated[Path, typer.Option("--output", help="CSV or Parquet file to write")],
     model: Annotated[Path | None, typer.Option(help="model folder; default: the champion")] = None,
+    inputs: Annotated[
+        str, typer.Option(help="what the file holds: raw (the source's columns), features (the model's) or either")
+    ] = "either",
     raw: Raw = False,
     config: Config = None,
 ) -> None:
     """Predict a table of any size with the champion; rows that break its schema are kept aside with the reason."""
+    from mlops_pipeline.config.serving import inputs_of
     from mlops_pipeline.inference.batch import predict_file
     from mlops_pipeline.registry.champion import prove
 
@@ -224,7 +228,7 @@ def predict(
         raise PipelineError(f"{folder}: {_without(settings, layout, model)}, or name a folder with --model")
     if noted := prove(settings, layout, folder):
         console.print(_line(("note", "yellow"), f" {noted}"))
-    done = predict_file(folder, source, target, console, raw=raw)
+    done = predict_file(folder, source, target, console, raw=raw, inputs=inputs_of(inputs), state=layout.state)
     console.print(f"{done.rows:,} rows predicted into {target} in {done.seconds:.1f} s ({done.engine})")
     for note in done.notes:
         console.print(_line(("note", "yellow"), f" {note}"))
@@ -660,11 +664,20 @@ def export_records(
     model: ModelName = None,
     version: Version = None,
     raw: Raw = False,
+    as_training: Annotated[bool, typer.Option("--as-training", help="rows as they came, with the target where labels came")] = False,
     config: ServingConfig = None,
 ) -> None:
     """Every prediction with its features, a row each, as a table that any tool reads."""
     from mlops_pipeline.records.reading import export
 
+    if as_training:
+        from mlops_pipeline.monitoring.as_training import export_as_training
+        from mlops_pipeline.monitoring.watched import watched
+
+        store = _records_of(config)
+        done = export_as_training(watched(None), store, target, since=since, until=until, model=model, version=version, raw=raw)
+        terminal.opened().print("\n".join([f"{done.rows:,} rows written into {target}, {done.labelled:,} with a label", *done.notes]))
+        return
     notes: list[str] = []
     rows = export(_records_of(config), target, since=since, until=until, model=model, version=version, raw=raw, notes=notes)
     terminal.opened().print("\n".join([f"{rows:,} rows written into {target}", *notes]))
