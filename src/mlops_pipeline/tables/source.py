@@ -24,7 +24,7 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.spreadsheet import harmless_text
 from mlops_pipeline.tables.database import take_snapshot
-from mlops_pipeline.tables.dialect import LOOKED_AT, Unclear, csv_reader, encoding_of, found
+from mlops_pipeline.tables.dialect import COMMENT, LOOKED_AT, Unclear, csv_reader, encoding_of, found
 from mlops_pipeline.tables.excel import excel_header, excel_table, sheet_names
 from mlops_pipeline.tables.json_lines import json_tables
 from mlops_pipeline.tables.packing import Form, form_of, opened, seekable
@@ -307,6 +307,8 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
         # The parser counts the header too.
         number = row.number - 1 if dialect.header else row.number
         what = f"{row.actual_columns} fields instead of {row.expected_columns}"
+        if row.text.startswith(COMMENT) and not (dialect.comment or there[0].startswith(COMMENT)):
+            what += f": if it is a comment, write comment: '{COMMENT}' under dataset.source"
         misshapen.append(Broken(number, "wrong number of fields", what, row.text))
         return "skip"
 
