@@ -52,6 +52,16 @@ class Layout:
         return self.root / "data/raw" / f"{self.name}.target.json"
 
     @property
+    def origins(self) -> Path:
+        """Which described columns the source holds, and which each lookup gives (:class:`mlops_pipeline.features.rows.Origins`)."""
+        return self.root / "data/raw" / f"{self.name}.origins.json"
+
+    @property
+    def replay(self) -> Path:
+        """Folder of what features are computed again from (:mod:`mlops_pipeline.features.replay`)."""
+        return self.root / "data/raw" / self.name / "replay"
+
+    @property
     def validation_json(self) -> Path:
         return self.root / "data/validation" / f"{self.name}.report.json"
 
@@ -153,6 +163,7 @@ class Layout:
             self.quarantine,
             self.ingest_report,
             self.target_words,
+            self.origins,
             self.quarantine.with_suffix(".rejected.csv"),
         }
         return [file for file in files_of(self.project / source) if file not in own]

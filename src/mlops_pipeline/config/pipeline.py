@@ -164,6 +164,10 @@ class Gate(Frozen):
     max_calibration_error: Share | None = None
     max_latency_ms: float | None = Field(None, gt=0, description="median time to predict one row")
     max_size_mb: float | None = Field(None, gt=0)
+    skew: bool | None = Field(
+        True,
+        description="features that a recipe makes, computed from rows of the source as a server does, are the table's to the bit",
+    )
     rules: Named = Field(default_factory=dict, description="rules beside ours, by name, each with its own settings below it")
 
 

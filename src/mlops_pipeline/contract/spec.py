@@ -70,7 +70,7 @@ class Recipe(msgspec.Struct, frozen=True):
     """How columns of the table were made from those of its source, in the order of the fields."""
 
     lookups: tuple[dict[str, Any], ...] = ()
-    """Tables joined by equal keys: where each lies, and its keys."""
+    """Tables joined by equal keys: where each lies, its ``keys``, and the ``columns`` that it gives."""
     derive: dict[str, str] = {}
     """SQL expressions over a row."""
     counts: dict[str, tuple[str, ...]] = {}
@@ -122,6 +122,16 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     dialect: Dialect = PLAIN
     """How files are written, unless they turn out to be written otherwise."""
     recipe: Recipe = Recipe()
+    raw: dict[str, Column] = {}
+    """What a row of the source holds that ``columns`` are made of, by the source's names; empty where they are the source's own."""
+    made_of: dict[str, tuple[str, ...]] = {}
+    """For each of ``columns`` that the recipe makes, the columns of ``raw`` that it is made of."""
+    raw_example: dict[str, Any] = {}
+    """For each column of ``raw`` a value that many rows have: together they are nobody's row."""
+    made: dict[str, Column] = {}
+    """Every column that the recipe makes on the way from ``raw`` to ``columns``, whether the model takes it or not."""
+    expressions: dict[str, Any] = {}
+    """Of ``made``'s derived columns those that plain Python derives too, to the bit (``features.translated``)."""
     estimator: str = ""
     params: dict[str, Any] = {}
     tuning: dict[str, Any] = {}

@@ -14,12 +14,16 @@ from mlops_pipeline.files import replacing
 if TYPE_CHECKING:
     import polars as pl
 
+    from mlops_pipeline.features.rows import Joined
+
 ROWS_AT_ONCE = 1 << 20
 """So many rows are asked for at once."""
 
 
-def finish(table: Path, recipe: Recipe, kinds: Mapping[str, str]) -> None:
+def finish(table: Path, recipe: Recipe, kinds: Mapping[str, str], lookups: Joined = ()) -> State | None:
     """Add the recipe's late columns to a Parquet file and drop rows without target, in place; the columns of ``kinds`` are kept, in order.
+
+    Gives the state that these were asked of, with the lookups; None where nothing needs one.
 
     Counts and aggregates are over all rows, since leaving out those without an outcome would reveal it; histories over the outcomes.
     In memory is one row a key and moment, and the columns that are made.
@@ -28,12 +32,13 @@ def finish(table: Path, recipe: Recipe, kinds: Mapping[str, str]) -> None:
 
     rows = pl.scan_parquet(table, glob=False)
     labelled = made = rows.filter(pl.col(recipe.target).is_not_null())
-    if recipe.late:
-        state = state_of(rows, recipe, kinds)
+    state = state_of(rows, recipe, kinds, lookups) if recipe.late or lookups else None
+    if recipe.late and state is not None:
         columns = late_columns(labelled, state, recipe)
         made = pl.concat([labelled, columns.lazy()], how="horizontal", strict=True)
     with replacing(table) as finished:
         made.select(list(kinds)).sink_parquet(finished, compression="zstd", maintain_order=True)
+    return state
 
 
 def late_columns(rows: pl.LazyFrame, state: State, recipe: Recipe) -> pl.DataFrame:

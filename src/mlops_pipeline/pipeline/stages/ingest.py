@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.refresh import take_ingested
-from mlops_pipeline.features.rows import recipe_of, typed_rows
+from mlops_pipeline.features.replay import Drawing
+from mlops_pipeline.features.rows import Origins, recipe_of, typed_rows
 from mlops_pipeline.features.table import finish
 from mlops_pipeline.files import FOR_ITS_OWNER, replacing, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
@@ -34,10 +36,8 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     recipe = recipe_of(data)
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     read = broken = unlabelled = later = 0
-    reasons: dict[str, int] = {}
-    there: list[str] = []
-    spelling = Spelling()
-    said: dict[str, None] = {}
+    reasons, said, there = dict[str, int](), dict[str, None](), list[str]()
+    spelling, drawing = Spelling(), Drawing(data)
     as_of = None if settings.as_of is None else shown_moment(settings.as_of)
     with replacing(layout.raw) as table_file, replacing(layout.quarantine, FOR_ITS_OWNER) as quarantine_file:
         writer: pq.ParquetWriter | None = None
@@ -50,6 +50,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
                 except PipelineError as error:
                     raise PipelineError(f"{layout.config}: {error}") from error
                 spelling.look(rows.source, data)
+                drawing.look(rows)
                 there = chunk.frame.columns
                 read += rows.read
                 later += rows.later
@@ -73,7 +74,8 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         if broken / seen > settings.ingest.max_broken_share:
             raise _too_many_broken(settings, layout, quarantine_file, f"{broken} of {seen} rows are broken ({_listed(reasons)})")
         take_ingested(settings, layout, console, table_file, there, lookups)
-        finish(table_file, recipe, {name: column.kind for name, column in data.columns.items()})
+        kinds = {name: column.kind for name, column in data.columns.items()}
+        drawing.write(layout.replay, finish(table_file, recipe, kinds, lookups))
         report = {
             "dataset": settings.name,
             "rows_read": read,
@@ -88,6 +90,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         }
     write_json(layout.ingest_report, report)
     write_json(layout.target_words, spelling.words())
+    write_json(layout.origins, asdict(Origins.of(there, lookups, data)))
     for note in said:
         console.print(f"            {note}", markup=False)
     console.print(f"            {report['rows_kept']:,} rows kept of {read:,} · {unlabelled:,} without target · {broken:,} broken")
