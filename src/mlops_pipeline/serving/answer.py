@@ -227,6 +227,8 @@ class Service:
         if served.computing is not None and served.computing.state is not self.state:
             served.compute_with(self.state)
         loaded = served.loaded
+        if loaded.raw is not None:
+            self._computation.prepare()
         self.models[loaded.name] = served
         self.metrics.loaded(loaded.name, loaded.version)
         facts = {"model": loaded.name, "version": loaded.version, "content": loaded.content_sha256[:16], "engine": loaded.engine.name}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +17,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.online import Features, features_of
 from mlops_pipeline.features.state import State, open_state, version_folder
 from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.raw import has_frames
 from mlops_pipeline.serving.batching import INLINE_S, Queue
 from mlops_pipeline.serving.problems import RETRY, refused
 
@@ -109,6 +111,11 @@ class Computation:
         except Refused:
             running.cancel()  # no thread need begin what nobody waits for
             raise
+
+    def prepare(self) -> None:
+        """Load what many rows at once take, before the first of them come."""
+        if has_frames():
+            self._pool.submit(import_module, "polars")
 
     def close(self) -> None:
         """Begin nothing more."""
