@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.expressions import as_kind, columns_of, function_of
-from mlops_pipeline.features.keys import microseconds
 from mlops_pipeline.features.needs import given_by_lookups, kept_by
 
 if TYPE_CHECKING:
@@ -229,7 +228,8 @@ def _looked_up(contract: Contract, group: Sequence[str], state: Known | None, pl
     def parted(key: tuple[Any, ...]) -> tuple[tuple[Any, ...], int | None]:
         if moment is None:
             return key, None
-        return key[:-1], None if key[-1] is None else microseconds(key[-1])
+        since = None if key[-1] is None else key[-1] - _EPOCH
+        return key[:-1], None if since is None else (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
     @lru_cache(maxsize=REMEMBERED)
     def known(key: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -241,16 +241,15 @@ def _looked_up(contract: Contract, group: Sequence[str], state: Known | None, pl
         values.extend(known(tuple([values[place] for place in taken])))
 
     def many(columns: list[Sequence[Any]]) -> None:
-        rows = list(zip(*(columns[place] for place in taken), strict=True)) if taken else [()] * len(columns[0])
-        single = list(dict.fromkeys(rows))
+        rows = zip(*(columns[place] for place in taken), strict=True) if taken else [()] * len(columns[0])
+        numbers: dict[tuple[Any, ...], int] = {}
+        of_row = [numbers.setdefault(row, len(numbers)) for row in rows]
         if moment is None:
-            found = list(map(known, single))
+            found: Iterable[Sequence[Any]] = zip(*map(known, numbers), strict=True)
         else:
-            alone, at = zip(*map(parted, single), strict=True)
-            each = (map(of, many_of(name, alone, at)) for name, of in zip(group, typed, strict=True))
-            found = list(zip(*each, strict=True))
-        place = dict(zip(single, found, strict=True))
-        columns.extend(zip(*[place[row] for row in rows], strict=True))
+            alone, at = zip(*map(parted, numbers), strict=True)
+            found = (list(map(of, many_of(name, alone, at))) for name, of in zip(group, typed, strict=True))
+        columns.extend([values[number] for number in of_row] for values in found)
 
     return _Step(one, many)
 
