@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -35,6 +35,8 @@ class RawRows(msgspec.Struct, gc=False):
     rows: Rows
     made: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
     """What was computed of them: numbers, float64, and texts, as the features' signature has them."""
+    values: list[tuple[Any, ...]] | None = None
+    """The same of a few rows, in the order of that signature."""
 
     @property
     def count(self) -> int:
@@ -125,21 +127,61 @@ class RawInput:
     def computed(self, raw: RawRows, by: Features) -> Rows:
         """The features of checked raw rows, checked themselves; in any thread. Raises :class:`Refused`."""
         rows = raw.rows
-        notices = [self._told(notice) for notice in rows.notices or ()]
         try:
-            raw.made = self.by_frame(rows, by) if rows.count > FEW and has_frames() else self.by_row(rows, by)
-            numbers, categories = raw.made
-            # What is checked is spelled as training has it, in place.
-            done = self.features.checked(numbers, None if categories is None else categories.copy(), rows.ids)
+            if rows.count > FEW and has_frames():
+                done = self._checked(raw, self.by_frame(rows, by))
+            else:
+                values = by.of_rows(self.values(rows))
+                usual = self._usual(values)
+                if usual is None:
+                    done = self._checked(raw, self._arrays(values))
+                else:
+                    raw.values = usual
+                    done = self.features.rows(usual, rows.ids, usual=True)
         except Refused as refusal:
             self._refuse(refusal)
+        if rows.notices is None:
+            return done
+        notices = [self._told(notice) for notice in rows.notices]
         said = {(notice.reason, notice.column) for notice in notices}
         notices += [notice for notice in done.notices or () if (notice.reason, notice.column) not in said]
         done.notices = notices or None
         return done
 
+    def _checked(self, raw: RawRows, made: tuple[np.ndarray | None, np.ndarray | None]) -> Rows:
+        raw.made, (numbers, categories) = made, made
+        # What is checked is spelled as training has it, in place.
+        return self.features.checked(numbers, None if categories is None else categories.copy(), raw.rows.ids)
+
+    def _usual(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]] | None:
+        """Features of a few rows in the order of their signature; None if a number is none that needs no second look."""
+        limits, order = self._limits
+        for row in rows:
+            for place, low, high, nullable, whole in limits:
+                value = row[place]
+                if value is None:
+                    if not nullable:
+                        return None
+                elif not low <= value <= high or (whole and value % 1):
+                    return None
+        return [tuple([made(row[place]) for place, made in order]) for row in rows]
+
+    @cached_property
+    def _limits(self) -> tuple[list[tuple[int, float, float, bool, bool]], list[tuple[int, Callable[[Any], Any]]]]:
+        """For each number its place among what the recipe gives, and its usual limits; the place of each feature, and how it is told."""
+        signature, places = self.features, {name: place for place, name in enumerate(self.made)}
+        columns = [(places[name], signature.columns[name]) for name in signature.numbers]
+        limits = zip(columns, *(limit.tolist() for limit in signature.usual64), strict=True)
+        as_told: dict[bool, Callable[[Any], Any]] = {True: _as_number, False: _as_text}
+        order = [(places[name], as_told[name in signature.numbers]) for name in signature.names]
+        return [(place, low, high, column.nullable, column.kind != "number") for (place, column), low, high in limits], order
+
     def told(self, raw: RawRows) -> list[dict[str, Any]]:
         """What was computed, a mapping for each row, without private columns."""
+        if raw.values is not None:
+            told = [name for name in self.made if not self.features.columns[name].private]
+            named = (dict(zip(self.features.names, row, strict=True)) for row in raw.values)
+            return [{name: row[name] for name in told} for row in named]
         numbers, texts = raw.made
         columns: dict[str, list[Any]] = {}
         for name in self.made:
@@ -156,18 +198,20 @@ class RawInput:
 
     def values(self, rows: Rows) -> list[tuple[Any, ...]]:
         """Checked raw rows as the recipe takes a few: float for a number, int for an integer or a truth, str, or a datetime in UTC."""
-        signature, columns = self.signature, dict[str, Sequence[Any]]()
-        for place, name in enumerate(signature.numbers):
-            assert rows.numbers is not None  # noqa: S101  # there are columns of numbers
-            whole = signature.columns[name].kind != "number"
-            listed = rows.numbers[:, place].tolist()
-            columns[name] = [None if value != value else int(value) if whole else value for value in listed]  # noqa: PLR0124  # NaN
-        for place, name in enumerate(signature.categories):
-            assert rows.categories is not None  # noqa: S101  # as above
-            of_moments = signature.columns[name].kind == "datetime"
-            texts = rows.categories[:, place].tolist()
-            columns[name] = [None if text == MISSING else datetime.fromisoformat(text) if of_moments else text for text in texts]
-        return list(zip(*(columns[name] for name in self.order), strict=True))
+        nothing: list[Any] = [()] * rows.count
+        numbers = nothing if rows.numbers is None else rows.numbers.tolist()
+        texts = nothing if rows.categories is None else rows.categories.tolist()
+        plan, found = self._plan, []
+        for row in ((*some, *others) for some, others in zip(numbers, texts, strict=True)):
+            found.append(tuple([None if (value := row[place]) == MISSING or value != value else made(value) for place, made in plan]))  # noqa: PLR0124  # NaN
+        return found
+
+    @cached_property
+    def _plan(self) -> list[tuple[int, Callable[[Any], Any]]]:
+        """For each of the source's columns its place in a checked row, and what makes a recipe's value of it."""
+        kinds: dict[str, Callable[[Any], Any]] = {"integer": int, "boolean": int, "number": float, "datetime": datetime.fromisoformat}
+        names = self.signature.names
+        return [(names.index(name), kinds.get(self.signature.columns[name].kind, str)) for name in self.order]
 
     def frame(self, rows: Rows) -> pl.DataFrame:
         """The same of many, with the types of their kinds."""
@@ -188,7 +232,11 @@ class RawInput:
         return pl.DataFrame({name: columns[name] for name in self.order})
 
     def by_row(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
-        made, places = by.of_rows(self.values(rows)), {name: place for place, name in enumerate(self.made)}
+        """The features of a few checked raw rows: numbers, float64, and texts, as their signature has them."""
+        return self._arrays(by.of_rows(self.values(rows)))
+
+    def _arrays(self, made: list[tuple[Any, ...]]) -> tuple[np.ndarray | None, np.ndarray | None]:
+        places = {name: place for place, name in enumerate(self.made)}
         numbers = categories = None
         if self.features.numbers:
             wanted = [places[name] for name in self.features.numbers]
@@ -199,6 +247,7 @@ class RawInput:
         return numbers, categories
 
     def by_frame(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The same of many."""
         import polars as pl
 
         made, numbers, categories = by.of_frame(self.frame(rows)), None, None
@@ -240,7 +289,13 @@ def has_frames() -> bool:
     return find_spec("polars") is not None
 
 
+def _as_number(value: Any) -> Any:
+    return value
+
+
 def _as_text(value: Any) -> str | None:
+    if type(value) is str:
+        return value
     if isinstance(value, datetime):
         return f"{value.year:04}{value.strftime(WRITTEN[2:])}"
     return None if value is None else str(value)
