@@ -58,6 +58,14 @@ class Drawing:
         assert self._drawn is not None  # noqa: S101  # a source without a row has been refused
         return self._drawn.bottom_k(min(DRAWN, self._drawn.height), by=_DRAW).sort(PLACE).drop(_DRAW)
 
+    def write(self, place: Path, state: State | None) -> None:
+        """Write the rows and a state as a folder, which appears whole or not at all."""
+        with replacing_folder(place) as folder:
+            self.rows().write_parquet(folder / "rows.parquet", compression="zstd")
+            if state is not None:
+                (folder / "state").mkdir()
+                write_state(state, folder / "state")
+
 
 @dataclass(frozen=True)
 class Replay:
@@ -65,15 +73,6 @@ class Replay:
 
     rows: pl.DataFrame
     state: State | None
-
-
-def write_replay(place: Path, rows: pl.DataFrame, state: State | None) -> None:
-    """Write it as a folder, which appears whole or not at all."""
-    with replacing_folder(place) as folder:
-        rows.write_parquet(folder / "rows.parquet", compression="zstd")
-        if state is not None:
-            (folder / "state").mkdir()
-            write_state(state, folder / "state")
 
 
 def read_replay(folder: Path) -> Replay:

@@ -72,6 +72,10 @@ class Unknown:
     def value(self, name: str, key: tuple[Any, ...], moment: int | None) -> None:
         """Null."""
 
+    def many(self, name: str, keys: Sequence[tuple[Any, ...]], moments: Sequence[int | None]) -> list[None]:  # noqa: ARG002  # as a state's
+        """Null for each key."""
+        return [None] * len(keys)
+
     def values(self, name: str, keys: Sequence[pl.Series], moments: pl.Series | None) -> pl.Series:
         """Null for each row."""
         found = self.instead_of.values(name, keys, moments)
