@@ -227,7 +227,7 @@ class Service:
         if served.computing is not None and served.computing.state is not self.state:
             served.compute_with(self.state)
         loaded = served.loaded
-        if loaded.raw is not None:
+        if served.computing is not None and served.computing.needs_frames:
             self._computation.prepare()
         self.models[loaded.name] = served
         self.metrics.loaded(loaded.name, loaded.version)

@@ -45,6 +45,11 @@ class Computing:
     """Why no raw row can be computed; empty if it can."""
 
     @property
+    def needs_frames(self) -> bool:
+        """Whether many rows are computed as a frame, since the recipe has more than plain Python can say."""
+        return self.features is not None and not self.features.is_quick
+
+    @property
     def as_of(self) -> datetime | None:
         """The moment (UTC) that what it knows is true for; None if it needs no state."""
         return None if self.state is None else self.state.as_of.astimezone(UTC)
