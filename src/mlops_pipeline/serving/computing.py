@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.errors import PipelineError
@@ -61,23 +61,20 @@ def computing(contract: Contract, state: State | None) -> Computing:
         features = features_of(contract, state)
     except PipelineError as error:
         return Computing(None, None, None, f"raw rows cannot be computed: {error}: until then, send finished features")
-    without = None if state is None else features_of(contract, cast("State", Unknown(state)))
+    without = None if state is None else features_of(contract, Unknown(state))
     return Computing(state, features, without)
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """A state that says of each key that it knows nothing."""
+    """A state that says of each key that it knows nothing, with columns of the types that the state has."""
 
     instead_of: State
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.instead_of, name)
 
     def value(self, name: str, key: tuple[Any, ...], moment: int | None) -> None:
         """Null."""
 
-    def many(self, name: str, keys: Sequence[tuple[Any, ...]], moments: Sequence[int | None]) -> list[None]:  # noqa: ARG002  # as a state's
+    def many(self, name: str, keys: Sequence[tuple[Any, ...]], moments: Sequence[int | None]) -> list[None]:  # noqa: ARG002  # as a state is asked
         """Null for each key."""
         return [None] * len(keys)
 
