@@ -63,7 +63,7 @@ sys.stdin.readline()
 """
 
 
-def rows_of(first_day: int, days: int, rows: int, keys: int, seed: int):  # noqa: ANN201
+def rows_of(first_day: int, days: int, rows: int, keys: int, seed: int):
     import numpy as np
     import polars as pl
 
