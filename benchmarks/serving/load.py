@@ -1,19 +1,36 @@
-"""Load by wrk: one body posted over and over for some seconds."""
+"""Load by wrk: one body, or several in turn, posted over and over for some seconds."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 SCRIPT = """
-local file = assert(io.open(BODY, "rb"))
 wrk.method = "POST"
-wrk.body = file:read("*a")
-file:close()
 for name, value in pairs(HEADERS) do wrk.headers[name] = value end
+
+local bodies, turn = {}, 0
+for number, path in ipairs(BODIES) do
+    local file = assert(io.open(path, "rb"))
+    bodies[number] = file:read("*a")
+    file:close()
+end
+
+if #bodies == 1 then
+    wrk.body = bodies[1]
+else
+    local posted = {}
+    function init(args)
+        for number, body in ipairs(bodies) do posted[number] = wrk.format(nil, nil, nil, body) end
+    end
+    function request()
+        turn = turn % #posted + 1
+        return posted[turn]
+    end
+end
 
 function done(summary, latency)
     local e = summary.errors
@@ -44,9 +61,11 @@ class Load:
         return not self.faults
 
 
-def measure(url: str, body: bytes, headers: Mapping[str, str], *, rows: int, connections: int, seconds: int, folder: Path) -> Load:
-    """Post ``body`` for some seconds over so many connections, from one thread."""
-    script = _script(body, headers, folder)
+def measure(
+    url: str, body: bytes | Sequence[bytes], headers: Mapping[str, str], *, rows: int, connections: int, seconds: int, folder: Path
+) -> Load:
+    """Post a body, or several in turn, for some seconds over so many connections, from one thread."""
+    script = _script([body] if isinstance(body, bytes) else body, headers, folder)
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{PATIENCE}s", "-s", str(script), url]
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=seconds + 2 * PATIENCE)
@@ -59,11 +78,15 @@ def measure(url: str, body: bytes, headers: Mapping[str, str], *, rows: int, con
     return Load(rows, connections, seen["requests"] / seen["seconds"], seen["p50"], seen["p99"], _faults(seen))
 
 
-def _script(body: bytes, headers: Mapping[str, str], folder: Path) -> Path:
-    posted, script = folder / "body", folder / "post.lua"
-    posted.write_bytes(body)
+def _script(bodies: Sequence[bytes], headers: Mapping[str, str], folder: Path) -> Path:
+    posted, script = folder / "bodies", folder / "post.lua"
+    posted.mkdir(exist_ok=True)
+    paths = [posted / str(number) for number in range(len(bodies))]
+    for path, body in zip(paths, bodies, strict=True):
+        path.write_bytes(body)
     pairs = ", ".join(f"[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items())
-    script.write_text(f"local BODY, HEADERS = {json.dumps(str(posted))}, {{{pairs}}}\n{SCRIPT}")
+    listed = ", ".join(json.dumps(str(path)) for path in paths)
+    script.write_text(f"local BODIES, HEADERS = {{{listed}}}, {{{pairs}}}\n{SCRIPT}")
     return script
 
 

@@ -45,6 +45,17 @@ def function_of(expression: Sequence[Any], places: Mapping[str, int]) -> Functio
     return _of_one(of, made[0]) if len(made) == 1 else _of_two(of, *made) if len(made) == 2 else _of_several(of, made)
 
 
+def columns_of(expression: Sequence[Any]) -> set[str]:
+    """The columns that an expression reads."""
+    operation, *arguments = expression
+    if operation == "column":
+        return {arguments[0]}
+    if operation == "value":
+        return set()
+    inner = {"in": arguments[:1], "wrapped": arguments[2:]}.get(operation, arguments)
+    return set[str]().union(*map(columns_of, inner))
+
+
 def _of_one(of: Callable[[Any], Any], one: Function) -> Function:
     def made(row: Row) -> Any:
         value = one(row)

@@ -12,12 +12,11 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from importlib.util import find_spec
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.expressions import as_kind, function_of
-from mlops_pipeline.features.keys import microseconds
+from mlops_pipeline.features.expressions import as_kind, columns_of, function_of
 from mlops_pipeline.features.needs import given_by_lookups, kept_by
 
 if TYPE_CHECKING:
@@ -31,14 +30,16 @@ class Known(Protocol):
 
     def value(self, name: str, key: tuple[Any, ...], moment: int | None) -> float | int | str | None: ...
 
+    def many(self, name: str, keys: Sequence[tuple[Any, ...]], moments: Sequence[int | None]) -> Sequence[float | int | str | None]: ...
+
 
 REMEMBERED = 1 << 12
 """Keys and moments of which each group of columns remembers the values: rows of one day share their weather."""
 
-_EPOCH = datetime(1970, 1, 1)  # moments are in UTC, without a zone
+SEVERAL = 24
+"""Rows that are faster as columns."""
 
-Step = Callable[[list[Any]], None]
-"""Adds values to those of a row."""
+_EPOCH = datetime(1970, 1, 1)  # moments are in UTC, without a zone
 
 
 class Features:
@@ -48,7 +49,7 @@ class Features:
         self.contract, self.state = contract, state
         self.names = tuple(names)
         """The columns that are given, in order."""
-        self._of_row = _quick(contract, state, self.names)
+        self._quick = _quick(contract, state, self.names)
 
     @property
     def raw(self) -> dict[str, Column]:
@@ -57,8 +58,8 @@ class Features:
 
     @property
     def is_quick(self) -> bool:
-        """Whether :meth:`of_rows` goes through plain Python."""
-        return self._of_row is not None
+        """Whether rows and columns go through plain Python."""
+        return self._quick is not None
 
     def of_frame(self, typed: pl.DataFrame) -> pl.DataFrame:
         """The model's columns of raw rows that have the types of their kinds (``tables.cast.cast_columns``)."""
@@ -66,9 +67,17 @@ class Features:
 
     def of_rows(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """The same of a few rows, each in the order of ``raw``, equal to the bit."""
-        if self._of_row is None:
+        if self._quick is None:
             return self.of_frame(frame_of(rows, self.raw)).rows()
-        return list(map(self._of_row, rows))
+        if len(rows) < SEVERAL:
+            return list(map(self._quick.row, rows))
+        return list(zip(*self._quick.columns(list(zip(*rows, strict=True))), strict=True))
+
+    def of_columns(self, columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+        """The same of rows that are given as columns, in the order of ``raw``: at least one row."""
+        if self._quick is None:
+            return [column.to_list() for column in self.of_frame(frame_of(list(zip(*columns, strict=True)), self.raw)).get_columns()]
+        return self._quick.columns(columns)
 
     def all_of(self, typed: pl.DataFrame) -> pl.DataFrame:
         """Raw rows with all that is made of them, what the model does not take among it."""
@@ -121,37 +130,51 @@ def frame_of(rows: Sequence[tuple[Any, ...]], raw: Mapping[str, Column]) -> pl.D
     return pl.DataFrame(rows, schema={name: held.get(column.kind, pl.String) for name, column in raw.items()}, orient="row")
 
 
-def _quick(contract: Contract, state: Known | None, names: Sequence[str]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
-    """The way of a row through plain Python; None if a column needs Polars."""
-    recipe = contract.recipe
-    if any(name in contract.made and name not in contract.expressions for name in recipe.derive):
-        return None
-    places = {name: place for place, name in enumerate(contract.raw or contract.columns)}
-    steps: list[Step] = []
-    count = len(places)
-    for group in _groups(contract, given_by_lookups(recipe)):
-        steps.append(_looked_up(group, contract, state, places))
-        places |= {name: count + number for number, name in enumerate(group)}
-        count += len(group)
-    for name in recipe.derive:
-        if name in contract.made:
-            steps.append(_derived(contract.expressions[name], contract.made[name], places))
-            places[name] = count
-            count += 1
-    for group in _groups(contract, recipe.late):
-        steps.append(_looked_up(group, contract, state, places))
-        places |= {name: count + number for number, name in enumerate(group)}
-        count += len(group)
-    wanted = [places[name] for name in names]
-    pick: Callable[[list[Any]], tuple[Any, ...]] = itemgetter(*wanted) if len(wanted) > 1 else lambda values: (values[wanted[0]],)
+class _Step(NamedTuple):
+    """Makes columns: ``one`` adds them to a row's values, ``many`` to a list of columns."""
 
-    def of_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    one: Callable[[list[Any]], None]
+    many: Callable[[list[Sequence[Any]]], None]
+
+
+class _Quick:
+    """The way of rows through plain Python: what is made is added step by step, and what is wanted is picked in the end."""
+
+    def __init__(self, contract: Contract, state: Known | None, names: Sequence[str]) -> None:
+        recipe, steps = contract.recipe, list[_Step]()
+        places = {name: place for place, name in enumerate(contract.raw or contract.columns)}
+        held = len(places)
+        made: list[tuple[str, ...]] = _groups(contract, given_by_lookups(recipe))
+        made += [(name,) for name in recipe.derive if name in contract.made]
+        made += _groups(contract, recipe.late)
+        for group in made:
+            derives = group[0] in contract.expressions
+            steps.append(_derived(contract, group[0], places) if derives else _looked_up(contract, group, state, places))
+            places |= {name: held + number for number, name in enumerate(group)}
+            held += len(group)
+        self._ones = [step.one for step in steps]
+        self._manys = [step.many for step in steps]
+        self._wanted = [places[name] for name in names]
+        self._pick: Callable[[list[Any]], tuple[Any, ...]] = itemgetter(*self._wanted, self._wanted[0])
+
+    def row(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         values = list(row)
-        for step in steps:
+        for step in self._ones:
             step(values)
-        return pick(values)
+        return self._pick(values)[:-1]
 
-    return of_row
+    def columns(self, columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+        held = list(columns)
+        for step in self._manys:
+            step(held)
+        return [held[place] for place in self._wanted]
+
+
+def _quick(contract: Contract, state: Known | None, names: Sequence[str]) -> _Quick | None:
+    """The way through plain Python; None if a column needs Polars."""
+    if any(name in contract.made and name not in contract.expressions for name in contract.recipe.derive):
+        return None
+    return _Quick(contract, state, names)
 
 
 def _groups(contract: Contract, names: Iterable[str]) -> list[tuple[str, ...]]:
@@ -163,34 +186,79 @@ def _groups(contract: Contract, names: Iterable[str]) -> list[tuple[str, ...]]:
     return list(map(tuple, groups.values()))
 
 
-def _derived(expression: Mapping[str, Any], column: Column, places: Mapping[str, int]) -> Step:
-    of, typed = function_of(expression["of"], places), as_kind(expression["held"], column)
+def _derived(contract: Contract, name: str, places: Mapping[str, int]) -> _Step:
+    expression, column = contract.expressions[name], contract.made[name]
+    typed = as_kind(expression["held"], column)
     assert typed is not None  # noqa: S101  # looked at when it was translated
+    roots = sorted(columns_of(expression["of"]))
+    of_row = function_of(expression["of"], places)
+    of_roots = function_of(expression["of"], {root: place for place, root in enumerate(roots)})
+    taken = [places[root] for root in roots]
+    # Equal keys have equal bits, but for the two zeros.
+    repeats = all((contract.made | contract.raw)[root].kind != "number" for root in roots)
 
-    def step(values: list[Any]) -> None:
-        value = of(values)
+    def one(values: list[Any]) -> None:
+        value = of_row(values)
         values.append(None if value is None else typed(value))
 
-    return step
+    def of_key(key: tuple[Any, ...]) -> Any:
+        value = of_roots(key)
+        return None if value is None else typed(value)
+
+    def many(columns: list[Sequence[Any]]) -> None:
+        keys = zip(*(columns[place] for place in taken), strict=True)
+        columns.append(_each(of_key, list(keys)) if repeats else list(map(of_key, keys)))
+
+    return _Step(one, many)
 
 
-def _looked_up(group: Sequence[str], contract: Contract, state: Known | None, places: Mapping[str, int]) -> Step:
+def _each(of_key: Callable[[tuple[Any, ...]], Any], keys: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """A function's values for keys many of which are the same."""
+    known = {key: of_key(key) for key in set(keys)}
+    return [known[key] for key in keys]
+
+
+def _looked_up(contract: Contract, group: Sequence[str], state: Known | None, places: Mapping[str, int]) -> _Step:
     assert state is not None  # noqa: S101  # looked at by features_of
     keys, moment = kept_by(contract.recipe, group[0])
-    value_of = state.value
-    moments = [contract.made[name].kind == "datetime" for name in group]
+    value_of, many_of = state.value, state.many
+    typed = [_typed(contract, name) for name in group]
+    taken = [places[key] for key in keys] + ([] if moment is None else [places[moment]])
 
-    def known(key: tuple[Any, ...], at: datetime | None) -> tuple[Any, ...]:
-        since = None if at is None else microseconds(at)
-        values = [value_of(name, key, since) for name in group]
-        return tuple(
-            _EPOCH + timedelta(microseconds=int(value)) if is_moment and value is not None else value
-            for value, is_moment in zip(values, moments, strict=True)
-        )
+    def parted(key: tuple[Any, ...]) -> tuple[tuple[Any, ...], int | None]:
+        if moment is None:
+            return key, None
+        since = None if key[-1] is None else key[-1] - _EPOCH
+        return key[:-1], None if since is None else (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
-    remembered = lru_cache(maxsize=REMEMBERED)(known)
-    of_key = [places[key] for key in keys]
-    if moment is None:
-        return lambda values: values.extend(remembered(tuple([values[place] for place in of_key]), None))
-    of_moment = places[moment]
-    return lambda values: values.extend(remembered(tuple([values[place] for place in of_key]), values[of_moment]))
+    @lru_cache(maxsize=REMEMBERED)
+    def known(key: tuple[Any, ...]) -> tuple[Any, ...]:
+        alone, at = parted(key)
+        found = (value_of(name, alone, at) for name in group)
+        return tuple(of(value) for value, of in zip(found, typed, strict=True))
+
+    def one(values: list[Any]) -> None:
+        values.extend(known(tuple([values[place] for place in taken])))
+
+    def many(columns: list[Sequence[Any]]) -> None:
+        rows = zip(*(columns[place] for place in taken), strict=True) if taken else [()] * len(columns[0])
+        numbers: dict[tuple[Any, ...], int] = {}
+        of_row = [numbers.setdefault(row, len(numbers)) for row in rows]
+        if moment is None:
+            found: Iterable[Sequence[Any]] = zip(*map(known, numbers), strict=True)
+        else:
+            alone, at = zip(*map(parted, numbers), strict=True)
+            found = (list(map(of, many_of(name, alone, at))) for name, of in zip(group, typed, strict=True))
+        columns.extend([values[number] for number in of_row] for values in found)
+
+    return _Step(one, many)
+
+
+def _typed(contract: Contract, name: str) -> Callable[[Any], Any]:
+    """What a state's value becomes as a value of its column's kind."""
+    kind = contract.made[name].kind
+    if kind == "datetime":
+        return lambda value: None if value is None else _EPOCH + timedelta(microseconds=value)
+    if kind == "number" and name not in contract.recipe.counts:
+        return lambda value: None if value is None else float(value)
+    return lambda value: value

@@ -40,6 +40,9 @@ BEGIN, END = -(1 << 62), 1 << 62
 NEVER = BEGIN - 1
 """The moment before at which a key had a value, where it has it for the first time."""
 
+FEW = 24
+"""Keys that are looked up one by one faster than together."""
+
 REMEMBERED = 1 << 14
 """Keys of a table whose place a process remembers."""
 
@@ -240,6 +243,20 @@ class Table:
         place = frame.join(numbered, on=names, how="left", nulls_equal=True, maintain_order="left")["\0place"].to_numpy()
         return [(starts[place], stops[place]) for starts, stops in (part.spans(digests) for part in self.parts)]
 
+    def places_of(self, keys: Sequence[tuple[Any, ...]]) -> list[tuple[Ints, Ints]]:
+        """The same of keys of Python's values, whose places are remembered."""
+        found = list(map(self.spans, keys))
+        if len(self.parts) == 1:
+            bounds = np.array([one[0][1:] if one else (0, 0) for one in found], dtype=np.int64).reshape(-1, 2)
+            return [(bounds[:, 0].copy(), bounds[:, 1].copy())]
+        numbers = {id(part): number for number, part in enumerate(self.parts)}
+        places = [(np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.int64)) for _ in self.parts]
+        for row, one in enumerate(found):
+            for part, start, stop in one:
+                starts, stops = places[numbers[id(part)]]
+                starts[row], stops[row] = start, stop
+        return places
+
     def running_many(self, places: Sequence[tuple[Ints, Ints]], moments: Ints) -> tuple[Ints, Floats]:
         """:meth:`running` of many keys."""
         rows, sums = np.zeros(moments.shape, dtype=np.int64), np.zeros(moments.shape)
@@ -370,11 +387,24 @@ class State:
             if made.how != "history":
                 return total / rows, rows > 0
             overall = self.tables[made.overall]
-            all_places = overall.places((), since.size)
-            (every, whole), (every_before, whole_before) = (overall.running_many(all_places, moment) for moment in (until, since))
-            mean = (whole - whole_before) / (every - every_before)
+            days, first, of_day = np.unique(until, return_index=True, return_inverse=True)
+            all_places = overall.places((), days.size)
+            (every, whole), (every_before, whole_before) = (overall.running_many(all_places, moment) for moment in (days, since[first]))
+            mean, every, every_before = ((whole - whole_before) / (every - every_before))[of_day], every[of_day], every_before[of_day]
             weight = rows.astype(np.float64) + made.prior_rows
             return (total + made.prior_rows * mean) / weight, (every > every_before) & (weight > 0)
+
+    def many(self, name: str, keys: Sequence[tuple[Any, ...]], moments: Sequence[int | None]) -> list[Value]:
+        """The same as :meth:`value` for each of many keys, quicker, and without Polars."""
+        made = self._made(name)
+        if made.how not in ("history", "mean", "share", "sum", "count") or len(keys) < FEW:
+            return [self.value(name, key, moment) for key, moment in zip(keys, moments, strict=True)]
+        table = self.tables[made.table]
+        times = np.array([0 if moment is None else moment for moment in moments], dtype=np.int64)
+        values, there = self._many(made, table, table.places_of(keys), *_windows(made, times))
+        listed: list[Value] = (values.astype(np.int64) if made.kind == "integer" else values).tolist()
+        known = (there & np.array([moment is not None for moment in moments])).tolist()
+        return [value if is_known else None for value, is_known in zip(listed, known, strict=True)]
 
     def _made(self, name: str) -> Made:
         try:

@@ -128,8 +128,8 @@ class RawInput:
         """The features of checked raw rows, checked themselves; in any thread. Raises :class:`Refused`."""
         rows = raw.rows
         try:
-            if rows.count > FEW and has_frames():
-                done = self._checked(raw, self.by_frame(rows, by))
+            if rows.count > FEW and (by.is_quick or has_frames()):
+                done = self._checked(raw, self.by_columns(rows, by) if by.is_quick else self.by_frame(rows, by))
             else:
                 values = by.of_rows(self.values(rows))
                 usual = self._usual(values)
@@ -245,6 +245,33 @@ class RawInput:
             wanted = [places[name] for name in self.features.categories]
             categories = np.array([[_as_text(row[place]) for place in wanted] for row in made], dtype=object)
         return numbers, categories
+
+    def by_columns(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The same of many, column by column."""
+        made, signature = dict(zip(self.made, by.of_columns([self._column(rows, name) for name in self.order]), strict=True)), self.features
+        numbers = np.empty((rows.count, len(signature.numbers))) if signature.numbers else None
+        categories = np.empty((rows.count, len(signature.categories)), dtype=object) if signature.categories else None
+        for place, name in enumerate(signature.numbers):
+            assert numbers is not None  # noqa: S101  # there are columns of numbers
+            numbers[:, place] = made[name]  # None is NaN
+        for place, name in enumerate(signature.categories):
+            assert categories is not None  # noqa: S101  # as above
+            categories[:, place] = list(map(_as_text, made[name])) if signature.columns[name].kind == "datetime" else made[name]
+        return numbers, categories
+
+    def _column(self, rows: Rows, name: str) -> list[Any]:
+        """A column of the source as the recipe takes it."""
+        kind, signature = self.signature.columns[name].kind, self.signature
+        if name in signature.numbers:
+            assert rows.numbers is not None  # noqa: S101  # as above
+            values = rows.numbers[:, signature.numbers.index(name)]
+            null = np.isnan(values)
+            listed = (values if kind == "number" else np.where(null, 0, values).astype(np.int64)).tolist()
+            return [None if is_null else value for value, is_null in zip(listed, null.tolist(), strict=True)] if null.any() else listed
+        assert rows.categories is not None  # noqa: S101  # as above
+        texts = rows.categories[:, signature.categories.index(name)].tolist()
+        meant = {text: text if kind != "datetime" else datetime.fromisoformat(text) for text in set(texts) - {MISSING}}
+        return [meant.get(text) for text in texts]
 
     def by_frame(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
         """The same of many."""

@@ -72,10 +72,10 @@ def compared(contract: Contract, features: Features, source: pl.DataFrame, table
     for found, what in ((read, "as the source has it is refused"), (wanted, "of the table is refused")):
         if found.faults:
             return Skew(source.height, told.refused(found.faults[0], what))
-    for numbers, texts in (
-        way.by_frame(read.rows, features),
-        way.by_row(_first(read.rows, ONE_BY_ONE), features),
-    ):
+    ways = [way.by_frame(read.rows, features), way.by_row(_first(read.rows, ONE_BY_ONE), features)]
+    if features.is_quick:
+        ways.append(way.by_columns(read.rows, features))
+    for numbers, texts in ways:
         difference = told.first(signature, (numbers, _meant(texts, signature)), (wanted.rows.numbers, wanted.rows.categories))
         if difference:
             return Skew(source.height, difference)
