@@ -45,6 +45,9 @@ app.add_typer(monitor, name="monitor")
 labels = typer.Typer(no_args_is_help=True, help="What came of the predictions, as it becomes known.")
 app.add_typer(labels, name="labels")
 
+experiments = typer.Typer(no_args_is_help=True, help="Online tests: how long one has to run, and what it says so far.")
+app.add_typer(experiments, name="experiment")
+
 features = typer.Typer(no_args_is_help=True, help="What columns that need other rows are made of.")
 app.add_typer(features, name="features")
 
@@ -55,6 +58,7 @@ AsOf = Annotated[str | None, typer.Option(help="see no row at or after this mome
 Raw = Annotated[bool, typer.Option("--raw", help="CSV: leave cells that a spreadsheet would run as a formula as they are")]
 Since = Annotated[datetime | None, typer.Option(help="from this moment on (UTC)")]
 Until = Annotated[datetime | None, typer.Option(help="before this moment (UTC)")]
+AsJson = Annotated[bool, typer.Option("--json", help="print it for a program")]
 ModelName = Annotated[str | None, typer.Option("--model", help="only this name in the URL")]
 Version = Annotated[str | None, typer.Option(help="only this version")]
 
@@ -339,8 +343,18 @@ def show_config(
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema instead")] = False,
     serving: Annotated[bool, typer.Option("--serving", help="the server's settings, not the pipeline's")] = False,
     monitoring: Annotated[bool, typer.Option("--monitoring", help="the watch's settings")] = False,
+    experiment: Annotated[
+        bool, typer.Option("--experiment", help="an online test's settings: --schema, or --config names the file")
+    ] = False,
 ) -> None:
     """Print the resolved settings, every default filled in, or their JSON schema."""
+    if experiment:
+        from mlops_pipeline.config.experiment import experiment_schema, load_experiment
+
+        if not schema and config is None:
+            _end_with("--experiment: name the test's settings with --config, or ask for --schema")
+        print(experiment_schema() if schema or config is None else load_experiment(config).model_dump_json(indent=2))
+        return
     if monitoring:
         from mlops_pipeline.config.finding import monitoring_config
         from mlops_pipeline.config.monitoring import load_monitoring, monitoring_schema, shown_monitoring
@@ -562,7 +576,6 @@ def promote(
 
 Reason = Annotated[str, typer.Option("--reason", help="why; kept for good, with who said so")]
 By = Annotated[str, typer.Option("--by", help="who says so; default: MLOPS_USER, or the system's user")]
-AsJson = Annotated[bool, typer.Option("--json", help="print it for a program")]
 
 
 @models.command()
@@ -803,6 +816,36 @@ def add_labels(
     from mlops_pipeline.monitoring.face import take_labels
 
     take_labels(terminal.opened(), config, source, given or [], target)
+
+
+ExperimentConfig = Annotated[Path, typer.Option("--config", "-c", help="the test's settings: arms, metrics, how sure")]
+
+
+@experiments.command("plan")
+def plan_experiment(
+    source: Annotated[Path, typer.Option("--input", help="a table of what the metrics are today, a row for each unit or event")],
+    config: ExperimentConfig,
+    per_day: Annotated[float | None, typer.Option(min=0, help="units a day; default: as many as the table's times say")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """How many units a test needs to find the least effects, by running it some hundred times on your own rows."""
+    from mlops_pipeline.experiments.face import plan
+
+    plan(terminal.opened(), config, source, per_day, as_json=as_json)
+
+
+@experiments.command("report")
+def report_experiment(
+    source: Annotated[Path, typer.Option("--input", help="a table of outcomes: the arm, the metrics, and who and when if there is one")],
+    config: ExperimentConfig,
+    output: Annotated[Path | None, typer.Option(help="the page; figures for a program beside it; default: NAME.html")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a test says so far, at any time and as often as you like; ends with 1 if the arms did not get their shares."""
+    from mlops_pipeline.experiments.face import report
+
+    if not report(terminal.opened(), config, source, output, as_json=as_json):
+        sys.exit(1)
 
 
 @monitor.command("reference")

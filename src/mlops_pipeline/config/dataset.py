@@ -37,7 +37,7 @@ Encoding = Annotated[str, AfterValidator(_known)]
 class Source(Frozen):
     """Where rows come from: a file of text, Parquet, Excel or JSON, or such a file inside an installed Python package.
 
-    What a file is, is seen from its content, whatever its name ends in, and whether it is packed (zip, gzip, bzip2, xz).
+    What a file is, is seen from its content, whatever its name ends in, and whether it is packed (zip, gzip, bzip2, xz, zstd).
     """
 
     path: str | None = Field(
@@ -61,7 +61,22 @@ class Source(Frozen):
     encoding: Encoding = Field("utf-8", description="of a file of text, as Python calls it: utf-8, cp1252, latin-1, utf-16")
     header: bool = Field(True, description="whether a line names the columns; else they are column_1, column_2 and so on")
     skip_lines: int = Field(0, ge=0, description="lines before the header, or before the first row, that are no part of the table")
+    comment: str | None = Field(
+        None,
+        description="of a file of text: the sign with which lines begin that are no rows, wherever they stand",
+        max_length=1,
+        min_length=1,
+    )
     sheet: str | None = Field(None, description="of an Excel file: the sheet's name; default: the first that holds rows")
+    decimal: Literal[".", ","] = Field(".", description="the decimal sign of numbers in columns that have no `format` of their own")
+    thousands: Literal[".", ",", " ", "\u00a0", "\u202f", "'", "’"] | None = Field(
+        None, description="the sign that may part the thousands of such numbers"
+    )
+
+    @property
+    def number_format(self) -> str | None:
+        """How numbers are written where a column does not say, as a column's ``format`` has it; None where they are plain."""
+        return None if self.decimal == "." and self.thousands is None else f"1{self.thousands or ''}234{self.decimal}5"
 
     @property
     def dialect(self) -> Dialect:
@@ -78,6 +93,8 @@ class Source(Frozen):
             raise ValueError("'uri' holds a password: put the address into an environment variable and write uri: ${ITS_NAME}")
         if (self.package is None) != (self.member is None):
             raise ValueError("'package' and 'member' go together")
+        if self.thousands == self.decimal:
+            raise ValueError(f"'thousands' and 'decimal' are both '{self.decimal}': a number has one sign for each")
         return self
 
 
@@ -260,6 +277,38 @@ class Dataset(Frozen):
                 columns[name] = {**column, "private": True}
                 private.add(name)
         return {**content, "columns": columns}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_as_the_source_has_them(cls, content: Any) -> Any:
+        """A number's column that does not say how it is written is written as the source says; what is made here is not written."""
+        if not isinstance(content, dict) or not isinstance(content.get("columns"), dict):
+            return content
+        source = content.get("source")
+        signs = {key: source[key] for key in ("decimal", "thousands") if key in source} if isinstance(source, dict) else {}
+        try:
+            form = source.number_format if isinstance(source, Source) else Source(path=".", **signs).number_format
+        except ValueError:
+            return content  # said of the source itself
+        made = {name for key in ("derive", "counts", "history") for name in content.get(key) or ()}
+        columns = {
+            name: {**column, "format": form}
+            if form is not None
+            and name not in made
+            and isinstance(column, dict)
+            and column.get("kind") in ("number", "integer")
+            and column.get("format") is None
+            else column
+            for name, column in content["columns"].items()
+        }
+        return {**content, "columns": columns}
+
+    def column_in(self, source: Source, name: str) -> Column:
+        """A column as it is written in another of the table's sources, unless it has a format of its own."""
+        column = self.columns[name]
+        if column.kind not in ("number", "integer") or column.format != self.source.number_format:
+            return column
+        return column.model_copy(update={"format": source.number_format})
 
     @property
     def set_aside_without(self) -> frozenset[str]:
