@@ -133,6 +133,20 @@ def test_a_day_more_shares_the_old_rows_and_the_newest_versions_stay(tmp_path: P
     assert (tmp_path / "journal" / last.version / "old.parquet").stat().st_mode & 0o077 == 0
 
 
+def test_a_state_that_keeps_some_days_gives_these_days_the_same_bits_and_those_before_null(tmp_path: Path) -> None:
+    keep = timedelta(days=10)
+    origin = Origin({}, OWN, keep // timedelta(microseconds=1))
+    rows = KEPT.of(typed(of_days(60)))
+    kept = Versions(tmp_path / "kept").refresh(PLAN, KEPT, rows, [], origin).state
+    whole = Versions(tmp_path / "whole").refresh(PLAN, KEPT, rows, [], Origin({}, OWN)).state
+    assert kept.size < whole.size
+    kept = Versions(tmp_path / "kept").refresh(PLAN, KEPT, KEPT.of(typed(of_day(60))), [], origin).state
+    whole = taken(tmp_path / "whole", of_day(60)).state
+    late, early = typed(of_days(62)[-44:]), typed(of_days(49))
+    assert told(kept, late).equals(told(whole, late))
+    assert told(kept, early).drop("seen").null_count().sum_horizontal().item() == early.height * (len(kept.columns) - 1)
+
+
 class Killed(BaseException):
     """As much of a death as a test survives."""
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.dataset import Column, Dataset, Share
+from mlops_pipeline.config.dataset import Column, Dataset, Length, Share
 from mlops_pipeline.config.moments import Span, shown_moment, span_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.contract.spec import AS_TEXT
@@ -111,6 +111,9 @@ class Features(Frozen):
     include: tuple[str, ...] | None = Field(None, description="default: every column that may be a feature")
     exclude: tuple[str, ...] = ()
     time_column: bool = Field(False, description="the time column's hour, weekday and so on are features too")
+    keep: Length | None = Field(
+        None, description="how long before its newest row the features' state may be asked of, such as 60d; default: of all rows in it"
+    )
 
 
 class Train(Frozen):

@@ -92,6 +92,19 @@ class Plan:
         """The lookups' tables, which are the first."""
         return [(lookup_part(table, Keys(table.kinds, self.salt), frame),) for table, (_, frame) in zip(self.tables, lookups, strict=False)]
 
+    def pruned(self, parts: Sequence[tuple[Part, ...]], since: int) -> list[tuple[Part, ...]]:
+        """Tables of one part without the rows that no row from ``since`` on asks for; a key's sums go on from what is left of it."""
+        made = []
+        for number, of_table in enumerate(parts):
+            using = [(each.how, _reach(each)) for each in self.columns.values() if number in (each.table, each.overall)]
+            reach = max((reach for _, reach in using), default=END)
+            whole = any(reach == END and how in ("min", "max", "distinct") for how, reach in using)
+            if self.tables[number].what not in ("rows", "distinct") or self.tables[number].cells or whole:
+                made.append(of_table)
+            else:
+                made.append((_without(of_table[0], since - (DAY_US if reach == END else reach)),))
+        return made
+
     def is_of(self, state: State) -> bool:
         """Whether a state was made by this plan."""
         return [table.described for table in state.tables] == self.tables and dict(state.columns) == self.columns
@@ -251,6 +264,25 @@ def _changes(*columns: Any) -> Any:
     for column in columns:
         other |= column[1:] != column[:-1]
     return np.append(other, True)
+
+
+def _reach(made: Made) -> int:
+    """How far before its moment a row looks, in µs; ``END`` for all that is before, of which the last sum tells."""
+    return END if made.window_us is None else made.window_us + made.delay_us + (DAY_US if made.how == "history" else 0)
+
+
+def _without(part: Part, before: int) -> Part:
+    """A part without the rows before a moment, but for each key's last of them."""
+    moments, starts = part.arrays["moments"], part.arrays["starts"]
+    left = moments >= before
+    follows = np.zeros_like(left)
+    follows[:-1] = left[1:]
+    follows[starts[1:] - 1] = True
+    left |= follows
+    counted = np.concatenate(([0], np.cumsum(left)))
+    whole = {name: array for name, array in part.arrays.items() if name in ("keys", "checks")}
+    rows = {name: array[left] for name, array in part.arrays.items() if name not in ("keys", "checks", "starts")}
+    return Part({**whole, "starts": counted[starts], **rows})
 
 
 def _distinct(table: Described, digests: Any, frame: pl.DataFrame, base: Table | None) -> Part:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.config.moments import shown_moment
+from mlops_pipeline.config.moments import shown_moment, span_of
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.journal import Kept, kept_of
@@ -74,7 +74,8 @@ def refresh(settings: Settings, layout: Layout, console: Console, given: Path | 
             raise PipelineError(f"{layout.config}: dataset.source: holds no row: give one with a header and rows")
         asked, chunks = _asked(settings, first.frame.columns, tables), _again(first, chunks)
     rows = _rows(settings, layout, chunks, tables, asked.kept, read)
-    done = versions.refresh(asked.plan, asked.kept, rows, asked.lookups, Origin(seen, asked.there), anew=current is None)
+    origin = Origin(seen, asked.there, _keep_us(settings))
+    done = versions.refresh(asked.plan, asked.kept, rows, asked.lookups, origin, anew=current is None)
     for note in read.notes:
         console.print(f"            {note}", markup=False)
     _told(console, done, read)
@@ -91,7 +92,7 @@ def take_ingested(settings: Settings, layout: Layout, console: Console, table: P
     needed = list(dict.fromkeys((*asked.kept.names, *asked.kept.identity)))
     rows = asked.kept.of(pl.scan_parquet(table, glob=False).select(needed).collect(engine="streaming"))
     seen = _files(settings, layout, ask=False) if settings.as_of is None else {}
-    done = Versions(layout.state).refresh(asked.plan, asked.kept, rows, asked.lookups, Origin(seen, asked.there))
+    done = Versions(layout.state).refresh(asked.plan, asked.kept, rows, asked.lookups, Origin(seen, asked.there, _keep_us(settings)))
     console.print(
         f"            features' state as of {shown_moment(done.state.as_of.replace(tzinfo=None))}: {done.rows:,} rows", markup=False
     )
@@ -123,6 +124,11 @@ def _asked(settings: Settings, there: Collection[str], tables: Joined) -> _Asked
     lookups = [(keys, table.drop([name for name in table.columns if name in there and name not in keys])) for keys, table in tables]
     plan = Plan(recipe_of(data), {name: column.kind for name, column in data.columns.items()}, lookups)
     return _Asked(tuple(there), lookups, plan, kept_of(plan, data, there))
+
+
+def _keep_us(settings: Settings) -> int | None:
+    keep = settings.features.keep
+    return None if keep is None else span_of(keep).microseconds
 
 
 def _files(settings: Settings, layout: Layout, *, ask: bool = True) -> dict[str, tuple[int, int]]:

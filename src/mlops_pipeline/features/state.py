@@ -108,6 +108,8 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     as_of: str
     digest: str
     salt: str
+    since: int
+    """The moment, in µs since 1970, from which on rows may be asked of."""
     tables: tuple[Described, ...]
     parts: tuple[tuple[PartContent, ...], ...]
     """For each table, the newest moments' first."""
@@ -285,12 +287,16 @@ class Table:
 
 @dataclass(frozen=True)
 class State:
-    """The tables, and what each column is made of. ``as_of`` is the moment (UTC) of the newest row in it."""
+    """The tables, and what each column is made of. ``as_of`` is the moment (UTC) of the newest row in it.
+
+    Of a row before ``since`` (µs since 1970) it knows nothing, and says null for what depends on the moment.
+    """
 
     as_of: datetime
     digest: str
     tables: tuple[Table, ...]
     columns: Mapping[str, Made]
+    since: int = BEGIN
 
     def keys_of(self, name: str) -> tuple[str, ...]:
         """The columns whose values are a column's key, in order."""
@@ -305,7 +311,7 @@ class State:
             return _cell(found[0][0], name, made.kind, found[0][1]) if found else None
         if made.how == "counts":
             return table.running(key, END)[0] or None
-        return None if moment is None else self._within(made, table, key, *_window(made, moment))
+        return None if moment is None or moment < self.since else self._within(made, table, key, *_window(made, moment))
 
     def _within(self, made: Made, table: Table, key: tuple[Any, ...], since: int, until: int) -> Value:
         """What a key's rows in [since, until) make."""
@@ -356,7 +362,7 @@ class State:
         if moments is None:
             return pl.Series(name, [None] * count, dtype=_dtype(made.kind))
         times = moments.cast(pl.Datetime("us")).cast(pl.Int64)
-        known = times.is_not_null().to_numpy()
+        known = (times >= self.since).fill_null(value=False).to_numpy()
         since, until = _windows(made, times.fill_null(0).to_numpy())
         if made.how == "last":
             return _last(table, name, made.kind, places, since, until, known)
@@ -419,14 +425,21 @@ class State:
 
     def with_parts(self, parts: Sequence[Sequence[Part]], as_of: datetime) -> Self:
         """The same tables with other content."""
-        return type(self).of([table.described for table in self.tables], parts, self.columns, as_of)
+        return type(self).of([table.described for table in self.tables], parts, self.columns, as_of, self.since)
 
     @classmethod
-    def of(cls, described: Sequence[Described], parts: Sequence[Sequence[Part]], columns: Mapping[str, Made], as_of: datetime) -> Self:
+    def of(
+        cls,
+        described: Sequence[Described],
+        parts: Sequence[Sequence[Part]],
+        columns: Mapping[str, Made],
+        as_of: datetime,
+        since: int = BEGIN,
+    ) -> Self:
         """A state of these tables, each in parts."""
         salt = bytes.fromhex(salt_of(described))
         tables = tuple(Table(table, of_table, salt) for table, of_table in zip(described, parts, strict=True))
-        return cls(as_of, digest_of(tables, columns), tables, columns)
+        return cls(as_of, digest_of(tables, columns), tables, columns, since)
 
     @property
     def size(self) -> int:
@@ -535,6 +548,7 @@ def write_state(state: State, folder: Path) -> None:
         as_of=state.as_of.isoformat(),
         digest=state.digest,
         salt=salt_of(described),
+        since=state.since,
         tables=described,
         parts=contents,
         columns=dict(state.columns),
@@ -576,15 +590,16 @@ def open_state(folder: Path) -> State:
     try:
         content = msgspec.json.decode((place / FILE).read_bytes(), type=Content)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{place / FILE}: is no state of features ({error}): make one with `mlops features refresh`") from error
+        raise PipelineError(f"{place / FILE}: is no state of features ({error}): make one with `mlops features refresh --anew`") from error
     if content.format != FORMAT:
-        raise PipelineError(f"{place / FILE}: has the format {content.format}, not {FORMAT}: make it anew with `mlops features refresh`")
+        what = f"has the format {content.format}, not {FORMAT}"
+        raise PipelineError(f"{place / FILE}: {what}: make it anew with `mlops features refresh --anew`")
     salt = bytes.fromhex(content.salt)
     tables = tuple(
         Table(described, [_mapped(place, part) for part in parts], salt)
         for described, parts in zip(content.tables, content.parts, strict=True)
     )
-    return State(datetime.fromisoformat(content.as_of), content.digest, tables, content.columns)
+    return State(datetime.fromisoformat(content.as_of), content.digest, tables, content.columns, content.since)
 
 
 def version_folder(folder: Path) -> Path:

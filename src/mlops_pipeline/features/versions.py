@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.journal import Kept, Merged, merged
 from mlops_pipeline.features.keyed import Plan, newest
 from mlops_pipeline.features.keys import microseconds
-from mlops_pipeline.features.state import CURRENT, DAY_US, Part, State, Table, open_state, write_state
+from mlops_pipeline.features.state import BEGIN, CURRENT, DAY_US, Part, State, Table, open_state, write_state
 from mlops_pipeline.files import FOR_ITS_OWNER, durable, sync
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class Origin:
 
     seen: Seen
     columns: tuple[str, ...]
+    keep_us: int | None = None
+    """How long before the newest row one may be that is asked of, in µs; None: as long as one likes."""
 
 
 class JournalContent(msgspec.Struct, frozen=True):
@@ -63,6 +65,7 @@ class JournalContent(msgspec.Struct, frozen=True):
     seen: dict[str, tuple[int, int]]
     columns: tuple[str, ...]
     """The source's, when the rows were taken in."""
+    keep_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,8 @@ class Versions:
         from filelock import FileLock
 
         self.folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), (self.folder / ".gitignore").open("x") as stream:
+            stream.write("*\n")  # it is made from the source, as DVC's outputs are
         with FileLock(self.folder / ".lock"):
             self._clear()
             current = None if anew else self.current()
@@ -145,8 +150,8 @@ class Versions:
         last = merged(current.rows(LAST_ROWS).collect(), new.filter(is_last), kept)
         old = self._old(current, plan, kept, new.filter(~is_last))
         found = (last.new + (old.new if old else 0), last.changed + (old.changed if old else 0))
-        origin = Origin({**journal.seen, **origin.seen}, origin.columns)
-        same = plan.is_of(current.state)
+        origin = replace(origin, seen={**journal.seen, **origin.seen})
+        same = plan.is_of(current.state) and journal.keep_us == origin.keep_us
         if not any(found) and same and _lookups(plan.lookup_parts(lookups)) == _lookups([table.parts for table in current.state.tables]):
             if origin.seen != journal.seen:
                 self._note(current, origin.seen)
@@ -184,13 +189,15 @@ class Versions:
         as_of = newest((rows.last if rows.last.height or rows.old is None else rows.old).lazy(), plan.recipe)
         if before is not None:
             base = [Table(table.described, table.parts[-1:], plan.salt) for table in before.state.tables]
-            as_of = max(as_of, before.state.as_of)
+            as_of, since = max(as_of, before.state.as_of), before.state.since
         else:
             assert rows.old is not None  # noqa: S101  # by its meaning
             made = plan.parts(rows.old.lazy(), lookups)
+            since = BEGIN if origin.keep_us is None else microseconds(as_of) - origin.keep_us
+            made = made if since == BEGIN else plan.pruned(made, since)
             base = [Table(table, parts, plan.salt) for table, parts in zip(plan.tables, made, strict=True)]
-        state = State.of(plan.tables, plan.parts(rows.last.lazy(), lookups, base), plan.columns, as_of)
-        content = JournalContent(kept.digest, rows.count, rows.cut, dict(origin.seen), origin.columns)
+        state = State.of(plan.tables, plan.parts(rows.last.lazy(), lookups, base), plan.columns, as_of, since)
+        content = JournalContent(kept.digest, rows.count, rows.cut, dict(origin.seen), origin.columns, origin.keep_us)
         name = f"{self._number() + 1:06d}-{state.digest[:12]}"
         with self._folder(self.folder / JOURNAL / name) as place:
             if rows.old is not None:
