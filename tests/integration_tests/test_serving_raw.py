@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from playwright.sync_api import Browser, expect
 
 from mlops_pipeline.features.state import CURRENT
 from mlops_pipeline.records.reading import read, sources
@@ -102,6 +103,21 @@ def test_an_old_state_is_told(server: str, model: Model) -> None:
     assert json.loads(get(f"{server}/v2/models/house")[1]["parameters"]["raw_inputs"])[0]["name"] == "half"
     raw = get(f"{server}/status")[1]["models"]["house"]["raw"]
     assert (raw["features_as_of"], raw["computed"], raw["why_not"]) == ("2024-01-31T12:00:00Z", ["age", "score"], "")
+
+
+def test_the_page_asks_for_the_sources_columns(server: str, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(server)
+    expect(page.get_by_label("house", exact=True)).to_have_value("north")
+    expect(page.get_by_label("age", exact=True)).to_have_count(0)
+    page.get_by_label("house", exact=True).fill("south")
+    page.get_by_role("button", name="Predict").click()
+    expect(page.locator("#answer .made")).to_have_text("age30score0.25")
+    expect(page.locator("#raw-note")).to_contain_text("age, score are computed from these")
+    page.get_by_label("house", exact=True).fill("nowhere")
+    page.get_by_role("button", name="Predict").click()
+    expect(page.locator("#answer .bad")).to_contain_text("'age', which is computed from 'house', is null")
+    page.close()
 
 
 def test_the_record_holds_what_came_and_what_was_computed(server: str, model: Model) -> None:

@@ -21,10 +21,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_pipeline.config.serving import Features as Settings
 from mlops_pipeline.contract.spec import Column, Recipe, contract_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.keyed import state_of
-from mlops_pipeline.features.online import Features, features_of
+from mlops_pipeline.features.online import Features, features_of, frame_of
 from mlops_pipeline.features.state import CURRENT, open_state, write_state
 from mlops_pipeline.inference.batch import predict_file
 from mlops_pipeline.inference.engine import score
@@ -32,6 +33,7 @@ from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.raw import FEW, RawInput, RawRows, RowKinds
 from mlops_pipeline.inference.scorer import Scorer, load_scorer
 from mlops_pipeline.inference.signature import Rows
+from mlops_pipeline.serving.computing import computing, is_stale
 from mlops_pipeline.serving.protocol.either import Either, names_of_invocations, names_of_records, names_of_tensors
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.serving.protocol.open_inference import OpenInference
@@ -240,6 +242,20 @@ def test_without_a_state_finished_features_are_taken_and_raw_rows_told_why(model
     with pytest.raises(Refused) as refused:
         only.read(request, json.dumps({"records": [FEATURES]}).encode())
     assert refused.value.faults[0].column == "house"
+
+
+def test_a_state_that_is_too_old_may_be_taken_for_one_that_knows_nothing(model: Model) -> None:
+    now = computing(model.scorer.contract, open_state(model.states))
+    assert now.features is not None
+    assert now.without is not None
+    assert now.as_of is not None
+    rows = [("north", 0.5, 1, "pro", "2")] * 2
+    assert now.without.of_rows(rows) == [(None, 1.0, 1, "pro", "2")] * 2
+    assert now.without.of_rows(rows * 50) == [(None, 1.0, 1, "pro", "2")] * 100
+    assert now.without.of_frame(frame_of(rows, now.features.raw))["age"].to_list() == [None, None]
+    for settings, stale in ((Settings(), False), (Settings(max_age="1h"), True), (Settings(max_age="3h"), False)):
+        assert is_stale(now.as_of, settings, now.as_of.timestamp() + 7200) == stale
+    assert "mlops features refresh" in computing(model.scorer.contract, None).why_not
 
 
 def test_a_file_of_raw_rows_is_predicted_as_its_features(model: Model, tmp_path: Path) -> None:

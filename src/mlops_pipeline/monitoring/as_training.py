@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.config.dataset import words_of
 from mlops_pipeline.config.serving import RecordStore
+from mlops_pipeline.config.tree import read_yaml
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.rows import Origins
 from mlops_pipeline.files import replacing
 from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.recorded import within
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 ARRIVED = "time"
+HEAD = "# To train on rows of the record, with what came of them. Counts, history and aggregates are made of these rows alone.\n"
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,9 @@ def export_as_training(
 ) -> Exported:
     """Write the answered rows as a table with the pipeline's target, null where no label has come; it appears whole or not at all.
 
-    Of raw rows these are the source's columns, of others the features. Private columns are in no record, so not in it. A CSV file has no
-    cell that a spreadsheet would run, unless ``raw`` is. Raises :class:`PipelineError`.
+    Of raw rows these are the source's columns, of others the features. Private columns are in no record, so not in it. Beside it come the
+    pipeline's settings as they have to be to train on it. A CSV file has no cell that a spreadsheet would run, unless ``raw`` is. Raises
+    :class:`PipelineError`.
     """
     import polars as pl
     import pyarrow.parquet as pq
@@ -57,19 +63,19 @@ def export_as_training(
     with closing(watch.state()) as state:
         known = Known.of(state.labels_after(0, 0.0), within(watch))
     rows = labelled = cells = finished = 0
-    arrived = ""
+    arrived, there = "", list[str]()
     with replacing(target) as temporary, ExitStack() as stack:
         writer: Any = None
         for frame, own in sources(store, since=since, until=until, model=model, version=version):
             answered = frame["prediction"].is_not_null() & (frame["error"].fill_null("") == "")
-            there = own.select(pl.any_horizontal(pl.all().is_not_null())).to_series() if own.width else answered & False
-            finished += int((answered & ~there).sum())
-            kept, table = frame.filter(answered & there), own.filter(answered & there)
+            known_as_came = own.select(pl.any_horizontal(pl.all().is_not_null())).to_series() if own.width else answered & False
+            finished += int((answered & ~known_as_came).sum())
+            kept, table = frame.filter(answered & known_as_came), own.filter(answered & known_as_came)
             table = table.with_columns(_labels(known, kept, watch).alias(data.target))
             if data.time_column is not None and data.time_column not in table.columns and data.time_column not in data.derive:
                 arrived = data.time_column
                 table = table.with_columns(kept[ARRIVED].dt.replace_time_zone(None).alias(arrived))
-            rows, labelled = rows + table.height, labelled + table[data.target].count()
+            rows, labelled, there = rows + table.height, labelled + table[data.target].count(), table.columns
             if target.suffix == ".csv":
                 shown, run = (table, 0) if raw else harmless(table)
                 cells += run
@@ -82,10 +88,64 @@ def export_as_training(
                 writer.write_table(arrow)
         if not rows:
             raise PipelineError(f"{target}: the record holds no answered row of these: nothing was written")
-    notes = [f"column '{arrived}' holds when each row was asked: no row brought it"] if arrived else []
+    notes = [_write_settings(watch, target, there)]
+    notes += [f"column '{arrived}' holds when each row was asked: no row brought it"] if arrived else []
     notes += [f"{finished:,} rows left out: they came as finished features"] if finished else []
     notes += [said_of(cells)] if cells else []
     return Exported(rows, labelled, tuple(notes))
+
+
+def _write_settings(watch: Watched, table: Path, there: list[str]) -> str:
+    """Write the settings beside a table, unless a file of somebody else's has that name; what is said of it."""
+    import yaml
+
+    settings = table.with_name(f"{table.stem}.settings.yaml")
+    if settings.exists() and not settings.read_text(encoding="utf-8", errors="replace").startswith(HEAD):
+        return f"{settings}: is not ours, left as it is: take it away to have settings there that train on the table"
+    content = read_yaml(watch.config, "start from `mlops init`")
+    looked_up = Origins.at(watch.layout.origins).lookups if watch.layout.origins.is_file() else ()
+    made = settings_for(content, watch.layout.relative(table.resolve()), there, looked_up)
+    with replacing(settings) as temporary:
+        temporary.write_text(HEAD + yaml.safe_dump(made, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return f"settings to train on it: {settings}"
+
+
+def settings_for(content: dict[str, Any], table: str, there: Sequence[str], looked_up: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
+    """A pipeline's settings for a table with fewer columns than its source: what cannot be made of these is left out.
+
+    ``looked_up`` are the columns that each lookup gives. The target is in the table already.
+    """
+    data = dict(content["dataset"])
+    known = set(there)
+    lookups = list(zip(data.get("lookups", ()), looked_up, strict=False))
+    data["lookups"] = [lookup for lookup, _ in lookups if known >= set(lookup["keys"])]
+    known.update(name for lookup, names in lookups if known >= set(lookup["keys"]) for name in names)
+    derive: dict[str, str] = {}
+    for name, sql in data.get("derive", {}).items():
+        if name not in there and words_of(str(sql)) & data["columns"].keys() <= known:
+            derive[name] = sql
+            known.add(name)
+    data["derive"] = derive
+    timed = data.get("time_column") in known
+    for kind in ("counts", "history", "aggregates"):
+        made: dict[str, Any] = {}
+        for name, how in data.get(kind, {}).items():
+            needed = set(how if kind == "counts" else how.get("by", ())) | (
+                {how["of"]} if isinstance(how, dict) and how.get("of") else set()
+            )
+            if needed <= known and (timed or kind == "counts"):
+                made[name] = how
+        data[kind] = made
+        known.update(made)
+    data["source"] = {"path": table}
+    data["columns"] = {name: column for name, column in data["columns"].items() if name in known}
+    data["known_after_outcome"] = [name for name in data.get("known_after_outcome", ()) if name in known]
+    features = dict(content.get("features") or {})
+    if "exclude" in features:
+        features["exclude"] = [name for name in features["exclude"] if name in known]
+    empty = {key for key in ("lookups", "derive", "counts", "history", "aggregates", "known_after_outcome") if not data[key]}
+    data = {key: value for key, value in data.items() if key not in empty}
+    return {**content, "name": f"{content['name']}_recorded", "dataset": data, "features": features}
 
 
 def _labels(known: Known, rows: pl.DataFrame, watch: Watched) -> pl.Series:

@@ -227,10 +227,14 @@ class Service:
         if served.computing is not None and served.computing.state is not self.state:
             served.compute_with(self.state)
         loaded = served.loaded
+        if served.computing is not None and served.computing.needs_frames:
+            self._computation.prepare()
         self.models[loaded.name] = served
         self.metrics.loaded(loaded.name, loaded.version)
         facts = {"model": loaded.name, "version": loaded.version, "content": loaded.content_sha256[:16], "engine": loaded.engine.name}
         log.info("serves", extra=facts)
+        if served.computing is not None and served.computing.why_not:
+            log.warning("takes finished features only", extra={"model": loaded.name, "detail": served.computing.why_not})
 
     def _limited(self, served: Served) -> Served:
         """A version under the limits of now."""

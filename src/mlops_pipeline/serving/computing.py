@@ -8,14 +8,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.online import Features, features_of
 from mlops_pipeline.features.state import State, open_state, version_folder
 from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.raw import has_frames
 from mlops_pipeline.serving.batching import INLINE_S, Queue
 from mlops_pipeline.serving.problems import RETRY, refused
 
@@ -43,6 +45,11 @@ class Computing:
     """Why no raw row can be computed; empty if it can."""
 
     @property
+    def needs_frames(self) -> bool:
+        """Whether many rows are computed as a frame, since the recipe has more than plain Python can say."""
+        return self.features is not None and not self.features.is_quick
+
+    @property
     def as_of(self) -> datetime | None:
         """The moment (UTC) that what it knows is true for; None if it needs no state."""
         return None if self.state is None else self.state.as_of.astimezone(UTC)
@@ -54,23 +61,20 @@ def computing(contract: Contract, state: State | None) -> Computing:
         features = features_of(contract, state)
     except PipelineError as error:
         return Computing(None, None, None, f"raw rows cannot be computed: {error}: until then, send finished features")
-    without = None if state is None else features_of(contract, cast("State", Unknown(state)))
+    without = None if state is None else features_of(contract, Unknown(state))
     return Computing(state, features, without)
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """A state that says of each key that it knows nothing."""
+    """A state that says of each key that it knows nothing, with columns of the types that the state has."""
 
     instead_of: State
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.instead_of, name)
 
     def value(self, name: str, key: tuple[Any, ...], moment: int | None) -> None:
         """Null."""
 
-    def many(self, name: str, keys: Sequence[tuple[Any, ...]], moments: Sequence[int | None]) -> list[None]:  # noqa: ARG002  # as a state's
+    def many(self, name: str, keys: Sequence[tuple[Any, ...]], moments: Sequence[int | None]) -> list[None]:  # noqa: ARG002  # as a state is asked
         """Null for each key."""
         return [None] * len(keys)
 
@@ -113,6 +117,11 @@ class Computation:
         except Refused:
             running.cancel()  # no thread need begin what nobody waits for
             raise
+
+    def prepare(self) -> None:
+        """Load what many rows at once take, before the first of them come."""
+        if has_frames():
+            self._pool.submit(import_module, "polars")
 
     def close(self) -> None:
         """Begin nothing more."""
