@@ -17,9 +17,9 @@ from mlops_pipeline.features.rows import recipe_of
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
-from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, without_extremes
+from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, parts_within, without_extremes
 from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
-from mlops_pipeline.modelling.frame import class_named, levels_of, model_input, read_target, without_rare
+from mlops_pipeline.modelling.frame import class_named, levels_of, model_input, read_target, sorted_classes, without_rare
 from mlops_pipeline.modelling.requirements import requirements_of
 from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.tables.columns import as_validated
@@ -50,7 +50,8 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     if plugins.part(plugins.Estimator, settings.train.estimator).race:
         raced = race(settings, table, x, y, console)
         settings, summary = settings.model_copy(update={"train": raced.train}), raced.summary
-    parts = parts_of_model(settings.train.estimator, settings.train.encoder)
+    estimator, encoder = parts_of_model(settings.train.estimator, settings.train.encoder)
+    parts = (estimator, encoder, *parts_within(settings.train.params))
     tuned = tune(settings, layout, table, x, y, console)
     params = {**settings.train.params, **tuned.params}
     model = build_model(settings.train.estimator, data.task, features, params, settings.seed, settings.train.encoder)
@@ -68,7 +69,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         without_extremes(model)
     columns = described_columns(features, table)
     sample = sample_of(x, columns)
-    check_answers(parts[0], model, sample, data.task, classes)
+    check_answers(estimator, model, sample, data.task, classes)
     form = own_format(settings)
     contract = Contract(
         format=FORMAT,
@@ -110,7 +111,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
 def _classes(y: Any, settings: Settings) -> list[Any]:
     if not has_classes(settings.dataset.task):
         return []
-    classes = sorted(set(y.tolist()), key=lambda value: (str(type(value)), value))
+    classes = sorted_classes(y)
     if len(classes) < 2:
         raise PipelineError(
             f"dataset.target '{settings.dataset.target}': the training rows hold only {classes}: widen split, or check the target"
