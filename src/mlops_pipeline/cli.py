@@ -392,6 +392,10 @@ def new(
 
     made = make(folder, data, target, example)
     console = terminal.opened()
+    if made.columns:
+        from mlops_pipeline.tables.columns import as_table
+
+        console.print(as_table(made.columns))
     for line in (made.split, *made.notes, f"{folder}: a project with a pipeline called {made.name}"):
         if line:
             console.print(line, markup=False)

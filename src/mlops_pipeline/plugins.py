@@ -27,7 +27,7 @@ from mlops_pipeline.contract.task import TASKS as TASKS_BY_NAME
 from mlops_pipeline.errors import PipelineError, one_line
 
 GROUP = "mlops_pipeline.parts"
-OURS = ("mlops_pipeline.parts", "mlops_pipeline.alerts.parts")
+OURS = ("mlops_pipeline.parts", "mlops_pipeline.alerts.parts", "mlops_pipeline.modelling.parts")
 PACKAGE = "mlops_pipeline"
 DISTRIBUTION = "mlops-pipeline"
 TASKS = tuple(TASKS_BY_NAME)

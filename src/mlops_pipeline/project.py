@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -27,6 +27,7 @@ from mlops_pipeline.pages import text as rendered_page
 from mlops_pipeline.pipeline.render import rendered
 from mlops_pipeline.plugins import DISTRIBUTION
 from mlops_pipeline.scaffold import SCHEMA_LINE, name_from, starter
+from mlops_pipeline.tables.columns import ColumnUse
 
 TEMPLATES = Path(__file__).parent / "pages/project"
 EXAMPLES = {"flights": "late"}
@@ -47,11 +48,12 @@ THEIRS = {
 
 @dataclass(frozen=True)
 class Made:
-    """A new project: its folder, the name of its pipeline, which rows it holds out and why, what to know besides."""
+    """A new project: its folder, the name of its pipeline, which rows it holds out and why, its columns, what to know besides."""
 
     folder: Path
     name: str
     split: str = ""
+    columns: list[ColumnUse] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
 
@@ -79,7 +81,7 @@ def new(folder: Path, data: Path | None, target: str | None, example: str | None
     Raises :class:`PipelineError` if the folder holds something that is in the way, or the table cannot be described.
     """
     name = name_from(folder.resolve().name)
-    files, split = _files(folder, name, data, target, example)
+    files, split, columns = _files(folder, name, data, target, example)
     in_the_way = [path for path in files if (folder / path).exists()]
     if data is not None and (place := folder / _place_of(data, folder)).exists() and not place.samefile(data):
         in_the_way.append(_place_of(data, folder))
@@ -95,16 +97,18 @@ def new(folder: Path, data: Path | None, target: str | None, example: str | None
     here = Path(sys.executable).with_name("mlops")
     if here.exists() and shutil.which("mlops") is None:
         notes += (f"mlops is not on your path: activate its environment first, `. {here.with_name('activate')}`",)
-    return Made(folder, name if example is None else example, split, notes)
+    return Made(folder, name if example is None else example, split, columns, notes)
 
 
-def _files(folder: Path, name: str, data: Path | None, target: str | None, example: str | None) -> tuple[dict[str, str], str]:
-    """Every text file of a new project, and which rows its pipeline holds out."""
+def _files(
+    folder: Path, name: str, data: Path | None, target: str | None, example: str | None
+) -> tuple[dict[str, str], str, list[ColumnUse]]:
+    """Every text file of a new project, which rows its pipeline holds out, and what becomes of each column."""
     if example is not None and (data is not None or target is not None):
         raise PipelineError(f"--example {example}: brings its own table and target: leave --data and --target out")
     if (data is None) != (target is None):
         raise PipelineError(f"--{'target' if target is None else 'data'} is missing: --data FILE and --target COLUMN go together")
-    split, settings, table = "", {}, None
+    split, settings, table, columns = "", {}, None, []
     if example is not None:
         settings = {f"{FOLDER}/{path.name}": path.read_text(encoding="utf-8") for path in _example(example)}
         name, target = example, EXAMPLES[example]
@@ -113,7 +117,7 @@ def _files(folder: Path, name: str, data: Path | None, target: str | None, examp
             raise PipelineError(f"--data {data}: there is no such file: name your table")
         table = _place_of(data, folder)
         made = starter(data, target, folder / PIPELINE, path=table, name=name)
-        split, settings = made.split, {PIPELINE: f"{SCHEMA_LINE}\n{made.text}"}
+        split, columns, settings = made.split, made.columns, {PIPELINE: f"{SCHEMA_LINE}\n{made.text}"}
     settings.setdefault(SERVING, _template("serving_config.yaml.txt"))
     files = {
         **{path: _template(template) for path, template in {**OURS, **THEIRS}.items()},
@@ -124,7 +128,7 @@ def _files(folder: Path, name: str, data: Path | None, target: str | None, examp
         **settings,
         **_schemas(),
     }
-    return {**files, MARKER: _marker(files)}, split
+    return {**files, MARKER: _marker(files)}, split, columns
 
 
 def _make(folder: Path, files: dict[str, str], data: Path | None) -> tuple[str, ...]:

@@ -180,7 +180,7 @@ def test_the_onnx_twin_agrees(made: Made) -> None:
     assert twin.max_difference is not None and twin.max_difference < 1e-4
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", [name for name, part in ESTIMATORS.items() if part.settings is None])
 def test_a_parameter_that_the_estimator_does_not_have_is_named_with_those_it_has(name: str) -> None:
     with pytest.raises(PipelineError) as caught:
         build_model(name, "binary", FEATURES, {**QUICK.get(name, {}), "n_estimatorz": 5}, 0)
@@ -189,7 +189,7 @@ def test_a_parameter_that_the_estimator_does_not_have_is_named_with_those_it_has
     assert "\n" not in text
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", [name for name, part in ESTIMATORS.items() if part.settings is None])
 def test_the_seed_is_not_a_parameter(name: str) -> None:
     with pytest.raises(PipelineError, match=r"random_state.*set 'seed' instead"):
         build_model(name, "binary", FEATURES, {"random_state": 5}, 0)

@@ -86,6 +86,45 @@ def test_a_fold_without_a_score_is_left_out_of_the_comparison_and_of_no_other() 
     assert (told["scores"], told["mean"], told["standard_error"]) == ([None, 0.8, 0.8, 0.8], 0.8, 0.0)
 
 
+def test_where_folds_do_not_tell_families_apart_their_mean_is_chosen_and_served() -> None:
+    rng = np.random.default_rng(0)
+    table = raw_table(90)
+    settings = settings_for(PROBLEMS["binary"], time_budget_s=900)
+    x = model_input(table, feature_columns(settings))
+    y = (table["size"].fill_null(0).to_numpy() + 2 * rng.normal(size=90) > 0).astype(int)  # more noise than folds can see through
+    found = race(settings, table, x, y, quiet())
+    told = found.summary["candidates"][-1]
+    assert found.train.estimator == told["estimator"] == "blend"
+    assert found.summary["chosen"] == told["name"]
+    members = found.train.params["members"]
+    assert len({each["estimator"] for each in members}) == len(members) > 1
+    assert len(told["scores"]) == 5 * found.summary["repeats"]
+    model = fit(build_model("blend", "binary", FEATURES, found.train.params, 0, found.train.encoder), x, y, 1)
+    alone = [fit(build_model(each["estimator"], "binary", FEATURES, each["params"], 0, each["encoder"]), x, y, 1) for each in members]
+    assert np.allclose(predict(model, x, "binary"), np.mean([predict(one, x, "binary") for one in alone], axis=0))
+    assert make_twin(model, KINDS, x, predict(model, x, "binary"), "binary", 1e-5).accepted
+
+
+def test_a_family_that_is_clearly_behind_is_no_part_of_a_mean_and_one_that_is_ahead_is_alone() -> None:
+    table = raw_table(400)
+    settings = settings_for(PROBLEMS["regression"], time_budget_s=900)
+    x = model_input(table, feature_columns(settings))
+    found = race(settings, table, x, 3 * table["count"].to_numpy().astype(float) ** 2, quiet())
+    assert all(each["estimator"] not in ("ridge", "elastic_net") for each in found.train.params.get("members", [found.train.model_dump()]))
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({"estimator": "blend", "params": {"members": [{"estimator": "auto"}]}}, "train.params.members: 'auto' is made of others itself"),
+        ({"estimator": "blend", "encoder": "one_hot"}, "train.encoder = 'one_hot': each member of a blend has its own"),
+    ],
+)
+def test_what_a_mean_cannot_be_made_of_is_told_in_one_line(train: dict[str, Any], said: str) -> None:
+    with pytest.raises(PipelineError, match=said):
+        build_model(train["estimator"], "binary", FEATURES, train.get("params", {}), 0, train.get("encoder"))
+
+
 def test_a_large_table_is_raced_on_some_of_its_rows_first() -> None:
     assert heats(500) == [500]
     assert heats(20_000) == [4_000, 20_000]

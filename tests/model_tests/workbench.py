@@ -45,6 +45,12 @@ QUICK: dict[str, dict[str, Any]] = {
     "hist_gradient_boosting": {"max_iter": 15},
     "lightgbm": {"n_estimators": 15},
     "dummy": {},
+    "blend": {
+        "members": [
+            {"estimator": "random_forest", "params": {"n_estimators": 6}},
+            {"estimator": "lightgbm", "params": {"n_estimators": 8}},
+        ]
+    },
 }
 """Parameters with which an estimator is fitted in a blink."""
 

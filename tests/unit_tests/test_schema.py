@@ -159,6 +159,12 @@ def test_levels_that_few_rows_have_are_listed_nowhere_and_bounded_in_number(tmp_
     assert failures(others, listed, 5)[0].seen == "new"
 
 
+def test_numbers_that_name_rows_have_no_range_for_those_of_later_rows_lie_beyond() -> None:
+    data, keys = small_settings(i="integer").dataset, pl.Series(range(10_001, 10_001 + ROWS))
+    schema = infer_schema(small_table().with_columns(i=keys), data, Validate(), "small")
+    assert failures(small_table().with_columns(i=keys + 9_999), schema) == []
+
+
 def test_every_missing_column_is_named() -> None:
     assert {failure.column for failure in broken_rules(small_table().drop("b", "n"))} == {"b", "n"}
 

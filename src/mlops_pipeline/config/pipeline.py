@@ -116,12 +116,26 @@ class Features(Frozen):
     )
 
 
+class Member(Frozen):
+    """One model of a blend, named as under ``train``."""
+
+    estimator: str
+    encoder: str | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Members(Frozen):
+    """The models that a blend is the mean of."""
+
+    members: tuple[Member, ...] = Field((), description="each as under train; default: a linear model, a forest and LightGBM")
+
+
 class Train(Frozen):
     """The estimator by name, and its parameters as the library spells them."""
 
     estimator: Name = "lightgbm"
     encoder: Name | None = Field(None, description="how columns become numbers; default: the estimator's own")
-    params: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    params: dict[str, bool | int | float | str | list[dict[str, Any]] | None] = Field(default_factory=dict)
     format: Name | None = Field(None, description="how the fitted model is saved; default: the estimator's own, mostly skops")
     format_params: dict[str, Any] = Field(default_factory=dict, description="the format's own settings")
     threads: int | None = Field(None, ge=1, description="default: every core of the machine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +29,11 @@ class Candidate:
     def linear(self) -> bool:
         return self.estimator in ("logistic_regression", "ridge", "elastic_net")
 
+    @property
+    def family(self) -> str:
+        """Of candidates that go wrong alike, one is enough for a mean."""
+        return "linear" if self.linear else "forest" if self.estimator == "random_forest" else "boosting"
+
     def with_share_of_trees(self, share: float, fewest: int) -> Candidate | None:
         """Boosting with that share of its rounds, each of which learns the more; None if it would have too few, or does not boost."""
         key = next((each for each in ("n_estimators", "max_iter") if each in self.params and "learning_rate" in self.params), None)
@@ -36,6 +42,12 @@ class Candidate:
         rate = min(0.3, self.params["learning_rate"] * self.params[key] / rounds)
         name = f"{self.name.split(', cut to ')[0]}, cut to {rounds} rounds"
         return replace(self, name=name, params={**self.params, key: rounds, "learning_rate": round(rate, 4)})
+
+
+def mean_of(members: Sequence[Candidate]) -> Candidate:
+    """The candidate that is the mean of others."""
+    named = [{"estimator": one.estimator, "encoder": one.encoder, "params": one.params} for one in members]
+    return Candidate(f"mean of {', '.join(one.name for one in members[:-1])} and {members[-1].name}", "blend", "whole", {"members": named})
 
 
 @dataclass(frozen=True)

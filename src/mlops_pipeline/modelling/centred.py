@@ -43,3 +43,8 @@ def center_of(y: Any) -> float:
     center, spread = float(np.round(values.mean())), float(values.std())
     apart = float(np.spacing(np.float32(min(abs(center), 1e38))))
     return center if spread > 0 and apart > TOLD_APART * spread else 0.0
+
+
+def is_centred(estimator: Any) -> bool:
+    """Whether an estimator, or one of those that it is the mean of, predicts numbers that 32-bit floats do not tell apart."""
+    return hasattr(estimator, "center") or any(is_centred(member.steps[-1][1]) for member in getattr(estimator, "members", ()))

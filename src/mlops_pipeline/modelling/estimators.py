@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Task
+from mlops_pipeline.config.pipeline import Member, Members
 from mlops_pipeline.config.tree import Frozen, tree_of
 from mlops_pipeline.contract.privacy import RARE
 from mlops_pipeline.contract.task import has_classes
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 NATIVE = "native categories"
 """The step of an encoder whose columns an estimator may take for categories."""
 
+
+BLEND = "blend"
+"""The estimator that is the mean of others."""
 
 TEXT_NUMBERS = 24
 """How many numbers a text is drawn together to, for trees."""
@@ -110,6 +114,27 @@ def dummy(task: Task, _seed: int) -> Any:
     return DummyRegressor() if not has_classes(task) else DummyClassifier(strategy="prior")
 
 
+def blend(task: Task, _seed: int, settings: Members) -> Any:
+    """The settings' members as they are: :func:`build_model`, which knows the columns, makes a pipeline of each."""
+    from mlops_pipeline.modelling.blend import Blend
+
+    linear = "logistic_regression" if has_classes(task) else "ridge"
+    return Blend(settings.members or tuple(Member(estimator=name) for name in (linear, "random_forest", "lightgbm")))
+
+
+def whole(_features: dict[str, Column]) -> Any:
+    """Raw columns as they are."""
+    from sklearn.preprocessing import FunctionTransformer
+
+    return FunctionTransformer()
+
+
+def parts_within(params: dict[str, Any]) -> list[plugins.Estimator | plugins.Encoder]:
+    """The parts of the members that a model's parameters name; none if it is no blend."""
+    members = params.get("members") or ()
+    return [part for member in members for part in parts_of_model(member["estimator"], member.get("encoder"))]
+
+
 def parts_of_model(name: str, encoder: str | None) -> tuple[plugins.Estimator, plugins.Encoder]:
     """The estimator, and the encoder that is named or else is the estimator's own."""
     estimator = plugins.part(plugins.Estimator, name, "train.estimator")
@@ -129,10 +154,25 @@ def build_model(
     estimator = (
         _with_params(part, plugins.run(part, task, seed), params) if part.settings is None else _with_settings(part, task, seed, params)
     )
+    if part.name == BLEND and plugins.is_ours(part):
+        if encodes.name != part.encoder:
+            raise PipelineError(f"train.encoder = '{encodes.name}': each member of a blend has its own: name it under train.params.members")
+        # A member cannot be a race, or a blend again.
+        estimator.members = [
+            build_model(_member(one.estimator), task, features, one.params, seed, one.encoder) for one in estimator.members
+        ]
     for need in ("fit", "predict", *(() if not has_classes(task) else ("predict_proba",))):
         if not hasattr(estimator, need):
             raise plugins.broken(part, f"it made a {type(estimator).__name__}, which has no {need}, as a {task} task needs")
     return Pipeline([("columns", plugins.run(encodes, features)), ("model", estimator)])
+
+
+def _member(name: str) -> str:
+    """The name of an estimator that may be one of several."""
+    part = plugins.part(plugins.Estimator, name, "train.params.members")
+    if part.race or name == BLEND:
+        raise PipelineError(f"train.params.members: '{name}' is made of others itself: name one that is not")
+    return name
 
 
 def _with_params(part: plugins.Estimator, estimator: Any, params: dict[str, Any]) -> Any:
@@ -257,7 +297,12 @@ def _of_text(*, linear: bool) -> list[tuple[str, Any]]:
 
 def fit(model: Pipeline, x: Any, y: Any, threads: int | None) -> Pipeline:
     """Fit on all (or the given number of) cores; the fitted model does not remember how many there were."""
+    from mlops_pipeline.modelling.blend import Blend
+
     columns, estimator = model.named_steps["columns"], model.named_steps["model"]
+    if isinstance(estimator, Blend):
+        estimator.members = [fit(member, x, y, threads) for member in estimator.members]
+        return model
     matrix = encoded(columns, x, y, threads)
     model.steps[-1] = ("model", fit_estimator(estimator, matrix, y, threads, native_categories(columns, estimator)))
     return model
@@ -304,7 +349,7 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
     if runs_jobs:
         estimator.set_params(n_jobs=threads or -1)
     # The last bits of a product depend on how many threads share it: linear algebra keeps to one.
-    with threadpool_limits(limits=threads), threadpool_limits(limits=1, user_api="blas"):
+    with threadpool_limits(limits={"openmp": threads, "blas": 1}):
         estimator.fit(matrix, y - center if center else y, **({"categorical_feature": categories} if categories else {}))
     if runs_jobs:
         estimator.set_params(n_jobs=None)
@@ -319,6 +364,8 @@ def without_extremes(model: Pipeline) -> None:
     from lightgbm import Booster, LGBMModel
 
     estimator = model.named_steps["model"]
+    for member in getattr(estimator, "members", ()):
+        without_extremes(member)
     inner = getattr(estimator, "regressor", estimator)
     if isinstance(inner, LGBMModel):
         text = inner.booster_.model_to_string(num_iteration=-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
 from mlops_pipeline.contract.moments import WRITTEN
@@ -56,6 +56,11 @@ def read_target(path: Path, data: Dataset) -> np.ndarray:
     if not has_classes(data.task):
         return target.cast(pl.Float64).to_numpy()
     return target.to_numpy() if target.dtype.is_numeric() else target.to_numpy().astype(object)
+
+
+def sorted_classes(y: np.ndarray) -> list[Any]:
+    """The classes of a target in the order of a model's."""
+    return sorted(set(y.tolist()), key=lambda value: (str(type(value)), value))
 
 
 def positive_index(classes: list[object], data: Dataset) -> int:

@@ -1,4 +1,4 @@
-"""A race of candidates on folds of the training rows, within a stated time: the simplest that is as good as the best is chosen.
+"""A race of candidates on folds of the training rows, within a stated time: the simplest that is as good as the best, or the mean of such.
 
 The candidates, the rows and the folds follow from the seed alone, and so does the choice unless time cuts some candidate off, which
 is recorded (``docs/race.md``). A large table is raced on some of its rows first, and only the leaders on more.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +18,10 @@ from mlops_pipeline.config.pipeline import Settings, Train, feature_columns
 from mlops_pipeline.contract.privacy import told_error
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates
+from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates, mean_of
 from mlops_pipeline.modelling.estimators import build_model, encoded, fit_estimator, native_categories, predict
 from mlops_pipeline.modelling.folds import Folds, folds_of
-from mlops_pipeline.modelling.frame import positive_index
+from mlops_pipeline.modelling.frame import positive_index, sorted_classes
 from mlops_pipeline.modelling.metrics import direction, score
 
 if TYPE_CHECKING:
@@ -51,7 +52,14 @@ PILOT_ROWS = 300
 ONE_THREAD = 10_000
 """Below so many rows, waking other threads takes longer than they save."""
 
-RULE = "the simplest whose mean is within one standard error of the best's, by folds"
+AVERAGED_ROWS = 20_000
+"""With more rows than these the folds tell the best from the others, and one model is answered by sooner than several."""
+
+CLEARLY = 2.0
+"""A family that is behind by more than so many standard errors is no part of a mean."""
+
+RULE = "of the best of each family, the simplest whose mean is within one standard error of the best's, by folds"
+RULE_OF_MEANS = "the mean of the best of each family that folds do not tell from the best; where they tell all others, the best"
 
 
 @dataclass
@@ -66,6 +74,8 @@ class Entry:
     scores: list[float] = field(default_factory=list)
     seconds: float = 0.0
     """Of its longest fit in that heat."""
+    said: list[Any] = field(default_factory=list)
+    """What it said of each fold of a heat of all rows, where several may be averaged."""
     heats: dict[int, list[float]] = field(default_factory=dict)
     """Its scores in every heat that it finished, by the rows of the heat."""
     state: str = "waiting"
@@ -136,7 +146,16 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
     for entry in scored:
         # Why time kept one of them from a later heat stays written.
         entry.rows, entry.scores, entry.state = last, entry.heats[last], "scored"
-    chosen = chosen_of(scored, track.sign, track.repeats) if scored else _unraced(entries)
+    averages = asked.encoder is None and last == len(y) <= AVERAGED_ROWS
+    leaders = leaders_of_families(scored, track.sign)
+    mean = track.mean(leaders, scored) if averages else None
+    if not scored:
+        chosen = _unraced(entries)
+    elif averages:
+        chosen = mean or leaders[0]
+    else:
+        chosen = chosen_of([entry for entry in scored if entry in leaders], track.sign, track.repeats)
+    entries = [*entries, *([mean] if mean else [])]
     seconds = time.monotonic() - began
     _say(console, chosen, entries, track, seconds)
     train = asked.model_copy(
@@ -146,7 +165,7 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
     summary = {
         "metric": track.metric,
         "lower_is_better": track.sign < 0,
-        "rule": RULE,
+        "rule": RULE_OF_MEANS if averages else RULE,
         "chosen": chosen.candidate.name,
         "best": best.candidate.name if best else None,
         "time_budget_s": asked.time_budget_s,
@@ -172,20 +191,35 @@ def heats(rows: int) -> list[int]:
     return [*sizes, min(rows, MOST_ROWS)]
 
 
+def leaders_of_families(scored: list[Entry], sign: float) -> list[Entry]:
+    """The best of each family, the best of all first."""
+    found: dict[str, Entry] = {}
+    for entry in _leaders(scored, len(scored), sign):
+        found.setdefault(entry.candidate.family, entry)
+    return list(found.values())
+
+
+def behind(entry: Entry, best: Entry, sign: float, repeats: int) -> tuple[float, float]:
+    """By how much one is behind another on the folds on which both have a score, and one standard error of that; NaN if there are none.
+
+    Repeated folds are no new rows: the error is that of one round of them.
+    """
+    lost = sign * (np.array(best.scores) - np.array(entry.scores))
+    lost = lost[np.isfinite(lost)]
+    error = float(np.std(lost, ddof=1) / np.sqrt(len(lost) / repeats)) if len(lost) > 1 else 0.0
+    return float(lost.mean()) if len(lost) else float("nan"), error
+
+
 def chosen_of(scored: list[Entry], sign: float, repeats: int) -> Entry:
     """The first, and so the simplest, that is behind the best by no more than one standard error of the difference on the same folds.
 
-    Repeated folds are no new rows: the error is that of one round of them. A fold on which either has no score tells nothing of the two.
+    A fold on which either has no score tells nothing of the two.
     """
     best = _best(scored, sign)
     assert best is not None  # noqa: S101  # asked only where some are scored
     for entry in scored:
-        behind = sign * (np.array(best.scores) - np.array(entry.scores))
-        behind = behind[np.isfinite(behind)]
-        if not len(behind):
-            continue
-        error = float(np.std(behind, ddof=1) / np.sqrt(len(behind) / repeats)) if len(behind) > 1 else 0.0
-        if float(behind.mean()) <= error:
+        lost, error = behind(entry, best, sign, repeats)
+        if lost <= error:
             return entry
     return best
 
@@ -203,6 +237,8 @@ class _Track:
     repeats: int = 1
     matrices: dict[tuple[str, int], tuple[Any, Any, Any, float]] = field(default_factory=dict)
     """Of this heat, by encoder and fold: what several candidates are fitted to is encoded once."""
+    scored_rows: list[Any] = field(default_factory=list)
+    """Of this heat, by fold, where several candidates may be averaged."""
     reserve: float = 0.0
     """Seconds kept for the fit on all rows: the longest that a candidate which may be chosen would take."""
 
@@ -222,14 +258,47 @@ class _Track:
                 entry.state, entry.why = NO_FOLD, f"{len(self.y)} rows give no fold to fit on and to score"
             return []
         self.matrices = {}
+        self.scored_rows = [scored for _, scored in folds.pairs] if rows == len(self.y) <= AVERAGED_ROWS else []
         finished = [entry for entry in entries if self._score(entry, folds, rows)]
         if finished:
             self.kind, self.repeats = folds.kind, folds.repeats
         return finished
 
+    def mean(self, leaders: list[Entry], scored: list[Entry]) -> Entry | None:
+        """The mean of those families' best that folds do not tell from the first of them; None where it would not be chosen.
+
+        It is not, if there is one alone, if it is behind the best by more than one standard error, or if time does not do for its fit.
+        """
+        members = [
+            each
+            for each in leaders
+            if behind(each, leaders[0], self.sign, self.repeats)[0] <= CLEARLY * behind(each, leaders[0], self.sign, self.repeats)[1]
+        ]
+        needed = sum(each.expected(len(self.y)) for each in members)
+        if len(members) < 2 or needed > self.deadline - time.monotonic():
+            return None
+        members = [each for each in scored if each in members]
+        made = Entry(mean_of([each.candidate for each in members]), len(self.y), seconds=needed, state="scored")
+        for place, scored_rows in enumerate(self.scored_rows):
+            said = np.mean([each.said[place] for each in members], axis=0)
+            made.scores.append(self._value(self.y[scored_rows], said))
+        return (
+            made if behind(made, leaders[0], self.sign, self.repeats)[0] <= behind(made, leaders[0], self.sign, self.repeats)[1] else None
+        )
+
+    def _value(self, y: Any, said: Any) -> float:
+        data, classes = self.settings.dataset, self.classes
+        return score(self.metric, data.task, y, said, classes, positive_index(classes, data) if classes else 0)
+
+    @cached_property
+    def classes(self) -> list[Any]:
+        """All of the training rows', as a model that is fitted to all of them has them."""
+        return sorted_classes(self.y) if has_classes(self.settings.dataset.task) else []
+
     def _score(self, entry: Entry, folds: Folds, rows: int) -> bool:
         expected = entry.expected(rows) if entry.seconds else self._tried_on_few(entry, folds.pairs[0][0])
         scores: list[float] = []
+        entry.said = []
         for place, (fitted, scored) in enumerate(folds.pairs):
             left = self.deadline - self.reserve - time.monotonic()
             due = expected * (len(folds.pairs) - place)
@@ -237,7 +306,7 @@ class _Track:
                 entry.state, entry.why = "out of time", f"{due:.0f} s would be needed, {max(left, 0):.0f} s were left"
                 return False
             try:
-                seconds, value = self._fold(entry.candidate, place, fitted, scored)
+                seconds, value, said = self._fold(entry.candidate, place, fitted, scored)
             except Exception as error:  # noqa: BLE001  # the libraries raise types of their own; another candidate may do
                 entry.state, entry.why = "failed", told_error(error, feature_columns(self.settings))
                 return False
@@ -253,6 +322,8 @@ class _Track:
                 entry.state, entry.why = "out of time", f"a fit on all {len(self.y):,} rows would take about {final:.0f} s"
                 return False
             scores.append(float(value) if np.isfinite(value) else float("nan"))
+            if self.scored_rows:
+                entry.said.append(said)
         if not np.isfinite(scores).any():
             entry.state, entry.why = "failed", f"{self.metric} is not defined on any fold"
             return False
@@ -267,15 +338,15 @@ class _Track:
             return 0.0
         few = fitted[:: len(fitted) // PILOT_ROWS]
         try:
-            seconds, _ = self._fold(entry.candidate, -1, few, few[:2])
+            seconds, _, _ = self._fold(entry.candidate, -1, few, few[:2])
         except Exception:  # noqa: BLE001  # a few rows may lack a class; the whole fit will tell
             return 0.0
         finally:
             self.matrices.pop((entry.candidate.encoder, -1), None)
         return float(seconds * (len(fitted) / len(few)) ** entry.growth)
 
-    def _fold(self, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float]:
-        """Seconds of the fit, and the score."""
+    def _fold(self, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
+        """Seconds of the fit, the score, and what was said of the rows that were scored, of every class."""
         settings, data = self.settings, self.settings.dataset
         threads = 1 if len(fitted) < ONE_THREAD else settings.train.threads
         model = build_model(candidate.estimator, data.task, feature_columns(settings), candidate.params, settings.seed, candidate.encoder)
@@ -287,9 +358,13 @@ class _Track:
             estimator = fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator))
             seconds = encoding + time.monotonic() - began
             said = predict(estimator, held, data.task)
-        classes = [] if not has_classes(data.task) else estimator.classes_.tolist()
-        positive = positive_index(classes, data) if classes else 0
-        return seconds, score(self.metric, data.task, self.y[scored], said, classes, positive)
+        if not has_classes(data.task):
+            return seconds, self._value(self.y[scored], said), said
+        classes = estimator.classes_.tolist()
+        value = score(self.metric, data.task, self.y[scored], said, classes, positive_index(classes, data))
+        of_all = np.zeros((len(said), len(self.classes)))
+        of_all[:, [self.classes.index(each) for each in classes]] = said
+        return seconds, value, of_all
 
     def _encoded(
         self, columns: Any, encoder: str, place: int, fitted: Any, scored: Any, threads: int | None

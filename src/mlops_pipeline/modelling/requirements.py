@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.modelling.centred import is_centred
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -32,7 +33,7 @@ def requirements_of(
 ) -> list[str]:
     """Pinned requirements of a fitted model that is made of these parts and takes these columns."""
     named = [each for part in parts for each in part.requirements]
-    if any(column.kind == "datetime" for column in features.values()) or hasattr(fitted.named_steps["model"], "center"):
+    if any(column.kind == "datetime" for column in features.values()) or is_centred(fitted.named_steps["model"]):
         # The encoder of moments is ours, and so is what centres a target.
         named.append(plugins.DISTRIBUTION)
     return model_requirements(named)

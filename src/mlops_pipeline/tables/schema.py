@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+NAMED_ROWS = 50
+"""In so many rows or more, whole numbers that all differ are taken for names of the rows."""
+
 NULL_SHARE = "max_null_share"
 OTHER_SHARE = "max_other_share"
 """How many rows may have another level than those listed, where some were not listed since too few rows have them."""
@@ -185,7 +188,7 @@ def _infer_column(values: pl.Series, description: Column, rules: Validate, least
         checks.append(pa.Check.isin([0, 1]))
     elif description.private:
         pass
-    elif description.kind in ("number", "integer") and len(present):
+    elif description.kind in ("number", "integer") and len(present) and not _names_rows(present, description):
         checks.append(pa.Check.in_range(*_widened(present, description, rules.range_slack)))
     elif description.kind == "category":
         counts = dict(present.value_counts(name="\0count").iter_rows())
@@ -197,6 +200,11 @@ def _infer_column(values: pl.Series, description: Column, rules: Validate, least
     if description.nullable:
         limits[NULL_SHARE] = _with_slack(values.null_count(), values, rules)
     return pa.Column(values.dtype, checks, nullable=description.nullable, metadata=limits or None)
+
+
+def _names_rows(present: pl.Series, description: Column) -> bool:
+    """Whether whole numbers differ in every row, as keys do: those of later rows lie beyond them, and break no rule."""
+    return description.kind == "integer" and len(present) >= NAMED_ROWS and present.n_unique() == len(present)
 
 
 def _with_slack(rows: int, values: pl.Series, rules: Validate) -> float:

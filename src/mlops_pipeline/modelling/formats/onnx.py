@@ -7,6 +7,8 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.modelling.formats.twin import NotConvertible, by_kind
@@ -47,6 +49,8 @@ def convert(model: Pipeline, kinds: dict[str, str], task: str) -> bytes:
     update_registered_converter(
         LGBMRegressor, "LightGbmLGBMRegressor", calculate_linear_regressor_output_shapes, convert_lightgbm, options={"split": None}
     )
+    if hasattr(model.steps[1][1], "members"):
+        return _averaged([convert(member, kinds, task) for member in model.steps[1][1].members], model)
     numbers, categories = by_kind(kinds)
     columns = copy.copy(model.named_steps["columns"])
     places = {name: index for index, name in enumerate([*numbers, *categories])}
@@ -80,3 +84,52 @@ def _centred(converted: Any, center: float) -> None:
     graph.node.append(helper.make_node("Add", ["wide", "center"], ["centred"], name="centred"))
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info("centred", TensorProto.DOUBLE, [None, 1]))
+
+
+def _averaged(members: list[bytes], model: Pipeline) -> bytes:
+    """One graph of several that take the same inputs, whose last output is the mean of theirs."""
+    from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+    graphs = [ModelProto.FromString(content) for content in members]
+    made = ModelProto()
+    made.CopyFrom(graphs[0])
+    for part in (made.graph.node, made.graph.initializer, made.graph.value_info, made.graph.output):
+        del part[:]
+    said = []
+    for place, each in enumerate(graphs):
+        own = {name for node in each.graph.node for name in node.output} | {one.name for one in each.graph.initializer}
+        for node in each.graph.node:
+            node.name = f"{place} {node.name}"
+            for names in (node.input, node.output):
+                names[:] = [f"{place} {name}" if name in own else name for name in names]
+        for one in each.graph.initializer:
+            one.name = f"{place} {one.name}"
+        made.graph.node.extend(each.graph.node)
+        made.graph.initializer.extend(each.graph.initializer)
+        said.append((f"{place} {each.graph.output[-1].name}", each.graph.output[-1].type.tensor_type.elem_type))
+    wide = TensorProto.DOUBLE if any(held == TensorProto.DOUBLE for _, held in said) else TensorProto.FLOAT
+    for name, held in said:
+        if held != wide:
+            made.graph.node.append(helper.make_node("Cast", [name], [f"{name} wide"], to=wide, name=f"{name} widened"))
+    names = [name if held == wide else f"{name} wide" for name, held in said]
+    classes = getattr(model, "classes_", None)
+    last = "variable" if classes is None else "probabilities"
+    made.graph.node.append(helper.make_node("Mean", names, [last], name="mean"))
+    width = 1 if classes is None else len(classes)
+    if classes is not None:
+        as_text = not all(isinstance(each, int) for each in classes.tolist())
+        labels = np.array([str(each) for each in classes] if as_text else classes, dtype=object if as_text else np.int64)
+        made.graph.initializer.append(numpy_helper.from_array(labels, "classes"))
+        made.graph.node.append(helper.make_node("ArgMax", [last], ["likeliest"], axis=1, keepdims=0, name="likeliest"))
+        made.graph.node.append(helper.make_node("Gather", ["classes", "likeliest"], ["label"], axis=0, name="label"))
+        held = TensorProto.STRING if as_text else TensorProto.INT64
+        made.graph.output.append(helper.make_tensor_value_info("label", held, [None]))
+    made.graph.output.append(helper.make_tensor_value_info(last, wide, [None, width]))
+    versions: dict[str, int] = {}
+    for each in graphs:
+        for opset in each.opset_import:
+            versions[opset.domain] = max(versions.get(opset.domain, 0), opset.version)
+    del made.opset_import[:]
+    made.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in sorted(versions.items()))
+    content: bytes = made.SerializeToString(deterministic=True)
+    return content

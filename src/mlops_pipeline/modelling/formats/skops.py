@@ -21,6 +21,7 @@ from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.contract.spec import AS_TEXT, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.modelling.centred import is_centred
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,7 @@ TRUSTED_TYPES = (
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
+    "mlops_pipeline.modelling.blend.Blend",
     "mlops_pipeline.modelling.centred.Centred",
     "mlops_pipeline.modelling.encoders.Moments",
     "numpy.dtype",
@@ -178,7 +180,7 @@ class SkopsEngine:
         names = sorted(contract.columns, key=lambda name: contract.columns[name].kind in AS_TEXT)
         self._names, self._classes = names, contract.kind.has_classes
         # Values far from zero would be lost in 32 bits.
-        self._precision = np.float64 if hasattr(model.named_steps["model"], "center") else np.float32
+        self._precision = np.float64 if is_centred(model.named_steps["model"]) else np.float32
 
     def predict(self, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:
         """Class probabilities, float32 (rows, classes), or values, float32 (rows,), float64 if they are far from zero."""

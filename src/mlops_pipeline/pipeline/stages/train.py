@@ -18,10 +18,15 @@ from mlops_pipeline.features.rows import Origins, recipe_of
 from mlops_pipeline.features.translated import translated
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
+<<<<<<< HEAD
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of, usual_row
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, without_extremes
+=======
+from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
+from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, parts_within, without_extremes
+>>>>>>> tables
 from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
-from mlops_pipeline.modelling.frame import class_named, levels_of, model_input, read_target, without_rare
+from mlops_pipeline.modelling.frame import class_named, levels_of, model_input, read_target, sorted_classes, without_rare
 from mlops_pipeline.modelling.requirements import requirements_of
 from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.tables.columns import as_validated
@@ -52,7 +57,8 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     if plugins.part(plugins.Estimator, settings.train.estimator).race:
         raced = race(settings, table, x, y, console)
         settings, summary = settings.model_copy(update={"train": raced.train}), raced.summary
-    parts = parts_of_model(settings.train.estimator, settings.train.encoder)
+    estimator, encoder = parts_of_model(settings.train.estimator, settings.train.encoder)
+    parts = (estimator, encoder, *parts_within(settings.train.params))
     tuned = tune(settings, layout, table, x, y, console)
     params = {**settings.train.params, **tuned.params}
     model = build_model(settings.train.estimator, data.task, features, params, settings.seed, settings.train.encoder)
@@ -75,7 +81,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     described_made = described_columns(made, table)
     described_raw = as_of_source(described_columns(raw, table), recipe)
     sample = sample_of(x, columns)
-    check_answers(parts[0], model, sample, data.task, classes)
+    check_answers(estimator, model, sample, data.task, classes)
     form = own_format(settings)
     contract = Contract(
         format=FORMAT,
@@ -122,7 +128,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
 def _classes(y: Any, settings: Settings) -> list[Any]:
     if not has_classes(settings.dataset.task):
         return []
-    classes = sorted(set(y.tolist()), key=lambda value: (str(type(value)), value))
+    classes = sorted_classes(y)
     if len(classes) < 2:
         raise PipelineError(
             f"dataset.target '{settings.dataset.target}': the training rows hold only {classes}: widen split, or check the target"
