@@ -130,7 +130,7 @@ def weighted(metric: str, made: Predictions, w: Array) -> Array:
     """The metric under each row of weights. Raises :class:`PipelineError` if another's part does not give numbers of this shape."""
     part = plugins.part(plugins.Metric, metric)
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = plugins.run(part, made, w)
+        values = plugins.run(part, made, w, *plugins.settings_of(part))
     try:
         found: Array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -53,7 +53,9 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     parts = parts_of_model(settings.train.estimator, settings.train.encoder)
     tuned = tune(settings, layout, table, x, y, console)
     params = {**settings.train.params, **tuned.params}
-    model = build_model(settings.train.estimator, data.task, features, params, settings.seed, settings.train.encoder)
+    model = build_model(
+        settings.train.estimator, data.task, features, params, settings.seed, settings.train.encoder, settings.train.encoder_params
+    )
     began = time.perf_counter()
     with console.status(f"fitting {settings.train.estimator} on {len(x):,} rows"):
         try:
@@ -87,6 +89,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         recipe=recipe_of(data),
         estimator=settings.train.estimator,
         params=params,
+        encoder_params=settings.train.encoder_params,
         tuning=tuned.summary,
         race=summary,
         parts=plugins.described([*parts, *plugins.not_ours([form])]),
