@@ -20,8 +20,8 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.formats.twin import predict as by_engine
 from mlops_pipeline.modelling.frame import model_input, positive_index, read_target, without_rare
-from mlops_pipeline.modelling.metrics import Interval as MeasuredInterval
 from mlops_pipeline.modelling.metrics import (
+    MeasuredInterval,
     Predictions,
     bootstrap_with_gain,
     calibration_curve,
@@ -31,8 +31,7 @@ from mlops_pipeline.modelling.metrics import (
     point,
     score,
 )
-from mlops_pipeline.modelling.slices import Slice as MeasuredSlice
-from mlops_pipeline.modelling.slices import slice_interval, slices
+from mlops_pipeline.modelling.slices import MeasuredSlice, slice_interval, slices
 
 if TYPE_CHECKING:
     import polars as pl
