@@ -210,6 +210,12 @@ def _new_project() -> Path:
 
 def made_once(folders: pytest.TempPathFactory, name: str, make: Callable[[Path], Project]) -> Project:
     """A project that all of xdist's workers share: the first that asks makes it, and all leave it as it is."""
+    place = once(folders, name, make)
+    return Project(place, place / "pipeline.yaml")
+
+
+def once(folders: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Where one of xdist's workers has made what all share."""
     base = folders.getbasetemp()
     place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     place.mkdir(exist_ok=True)
@@ -219,7 +225,7 @@ def made_once(folders: pytest.TempPathFactory, name: str, make: Callable[[Path],
             shutil.rmtree(place / name, ignore_errors=True)  # what a worker that failed has left
             make(place / name)
             done.touch()
-    return Project(place / name, place / name / "pipeline.yaml")
+    return place / name
 
 
 def trained(folder: Path) -> Project:

@@ -331,7 +331,8 @@ def parts(
     names, owners = (max(len(part[key]) for part in listed) for key in ("name", "owner"))
     lines: dict[str, list[str]] = {}
     for part in listed:
-        line = f"  {marks[part['used']]} {part['name']:<{names}}  {part['owner']:<{owners}}  {part['summary']}"
+        keys = f" ({', '.join(part['settings'])})" if part["settings"] else ""
+        line = f"  {marks[part['used']]} {part['name']:<{names}}  {part['owner']:<{owners}}  {part['summary']}{keys}"
         lines.setdefault(part["kind"], []).append(line.rstrip())
     for kind, of_kind in lines.items():
         print("\n".join([kind, *of_kind]))

@@ -85,7 +85,10 @@ class Estimator(Part):
 
 @dataclass(frozen=True)
 class Encoder(Part):
-    """``function(features)`` makes an unfitted scikit-learn transformer of raw columns to a float matrix."""
+    """``function(features)`` makes an unfitted scikit-learn transformer of raw columns to a float matrix.
+
+    With ``settings`` it is ``function(features, settings)``, and ``train.encoder_params`` are those.
+    """
 
     KIND: ClassVar[str] = "encoder"
 
@@ -95,7 +98,10 @@ class Encoder(Part):
 
 @dataclass(frozen=True)
 class Metric(Part):
-    """``function(made, weights)``: predictions and weights of shape (resamples, rows) to values of shape (resamples,), NaN if undefined."""
+    """``function(made, weights)``: predictions and weights of shape (resamples, rows) to values of shape (resamples,), NaN if undefined.
+
+    With ``settings`` it is ``function(made, weights, settings)``, and what stands below its name in ``evaluate.metric_params`` are those.
+    """
 
     KIND: ClassVar[str] = "metric"
 
@@ -193,14 +199,18 @@ def estimator(
     return lambda function: Estimator(name, function, _summary(function), settings, tasks, encoder, search, trusted, requirements, format)
 
 
-def encoder(name: str, *, trusted: tuple[str, ...] = (), requirements: tuple[str, ...] = ()) -> Callable[[Function], Encoder]:
+def encoder(
+    name: str, *, settings: type[Any] | None = None, trusted: tuple[str, ...] = (), requirements: tuple[str, ...] = ()
+) -> Callable[[Function], Encoder]:
     """Make an :class:`Encoder` of a function."""
-    return lambda function: Encoder(name, function, _summary(function), None, trusted, requirements)
+    return lambda function: Encoder(name, function, _summary(function), settings, trusted, requirements)
 
 
-def metric(name: str, *, tasks: tuple[str, ...] = TASKS, lower_is_better: bool = False) -> Callable[[Function], Metric]:
+def metric(
+    name: str, *, tasks: tuple[str, ...] = TASKS, lower_is_better: bool = False, settings: type[Any] | None = None
+) -> Callable[[Function], Metric]:
     """Make a :class:`Metric` of a function."""
-    return lambda function: Metric(name, function, _summary(function), None, tasks, lower_is_better)
+    return lambda function: Metric(name, function, _summary(function), settings, tasks, lower_is_better)
 
 
 def check(name: str, *, settings: type[Any] | None = None) -> Callable[[Function], Check]:
@@ -267,6 +277,8 @@ class _State:
     """The project's files that the parts are made of, each with the SHA-256 of what it held when it was imported."""
     folders: list[str] = field(default_factory=list)
     """What was put on the path to import them."""
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The settings of metrics that have some, by name."""
 
 
 _state = _State()
@@ -282,6 +294,16 @@ def use(source: Source) -> None:
     with _reading:
         if source != _state.source or any(_sha256(file) != then for file, then in _state.files.items()):
             _state.source, _state.table = source, None
+
+
+def use_metrics(settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """From now on metrics are computed with these settings, by name: a metric is asked for by its name alone, from many places."""
+    _state.metrics = settings
+
+
+def settings_of(metric: Metric) -> tuple[Any, ...]:
+    """What the metric's function takes last: its settings, if it has any."""
+    return () if metric.settings is None else (metric.settings(**_state.metrics.get(metric.name, {})),)
 
 
 def source() -> Source:

@@ -22,7 +22,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from tests.conftest import REPOSITORY, Project, lacking, made_once, process_environment, trained, unused_port, wait_for
+from tests.conftest import REPOSITORY, Project, lacking, made_once, once, process_environment, trained, unused_port, wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -189,15 +189,21 @@ def engine() -> None:
 
 
 @pytest.fixture(scope="session")
-def serving_image(engine: None) -> str:
+def serving_image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The model server's image, built from this tree."""
-    return built("docker/Dockerfile.serve", "mlops-pipeline-serve:tests")
+    return built_once(tmp_path_factory, "docker/Dockerfile.serve", "mlops-pipeline-serve:tests")
 
 
 @pytest.fixture(scope="session")
-def training_image(engine: None) -> str:
+def training_image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The pipeline's image, built from this tree."""
-    return built("docker/Dockerfile", "mlops-pipeline:tests")
+    return built_once(tmp_path_factory, "docker/Dockerfile", "mlops-pipeline:tests")
+
+
+def built_once(folders: pytest.TempPathFactory, dockerfile: str, tag: str) -> str:
+    """An image that all of xdist's workers share: the first that asks builds it; its tag."""
+    once(folders, tag.replace(":", "-"), lambda _: built(dockerfile, tag))
+    return tag
 
 
 def built(dockerfile: str, tag: str, *options: str, context: Path = REPOSITORY) -> str:

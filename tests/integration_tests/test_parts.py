@@ -68,9 +68,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (project.folder / "src/rules.py").write_text((EXAMPLES / "gate_rule.py").read_text())
     (project.folder / "src/spare.py").write_text((EXAMPLES / "metric.py").read_text().replace('"cost"', '"spare"'))
     project.change(
-        train={"estimator": "extra_trees", "params": {"trees": 10}, "encoder": "quantiles"},
+        train={"estimator": "extra_trees", "params": {"trees": 10}, "encoder": "quantiles", "encoder_params": {"bins": 5}},
         tuning={"trials": 2, "metric": "cost", "folds": 2},
-        evaluate={"metrics": ["cost"]},
+        evaluate={"metrics": ["cost"], "metric_params": {"cost": {"miss": 20}}},
         validate={"checks": {"varied": {"at_least": 3}}},
         gate={"rules": {"narrow": {"width": 0.5}}},
         plugins=["src/mine.py", "src/rules.py", "src/spare.py"],
@@ -96,9 +96,14 @@ def test_each_part_did_its_work(ran: Project) -> None:
         {"kind": "encoder", "name": "quantiles", "owner": "src/mine.py"},
     ]
     assert training["params"]["trees"] == 10
+    assert training["encoder_params"] == {"bins": 5}
     assert training["tuning"]["trials"] == 2
     assert 1 <= training["params"]["min_leaf"] <= 50
     evaluation = read(ran.folder / "models/artifacts/evaluation/evaluation.json")
+    said = pl.read_parquet(ran.folder / "models/artifacts/evaluation/predictions.parquet")
+    late = said["probability_1"] >= 0.5
+    prices = 20 * (said["late"].cast(bool) & ~late).sum() + (~said["late"].cast(bool) & late).sum()
+    assert evaluation["metrics"]["cost"]["value"] == pytest.approx(prices / said.height, abs=1e-6)
     assert 0 < evaluation["metrics"]["cost"]["low"] < evaluation["metrics"]["cost"]["value"] < evaluation["baseline"]["cost"]
     assert "<td>cost</td>" in (ran.folder / "models/artifacts/evaluation/report.html").read_text()
     assert evaluation["onnx"]["accepted"], evaluation["onnx"]["reason"]

@@ -147,6 +147,23 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a twin as the model's own": ({"train": {"format": "onnx"}}, ("train.format = 'onnx': is a twin", "onnx.twins")),
     "a model's own as a twin": ({"onnx": {"twins": {"skops": {}}}}, ("onnx.twins.skops: is a model's own format", "train.format")),
     "settings that a format has not": ({"train": {"format_params": {"digits": 3}}}, ("train.format_params.digits: unknown key",)),
+    "encoder out of range": (
+        {"train": {"encoder": "quantiles", "encoder_params": {"bins": 1}}},
+        ("train.encoder_params.bins = 1: give a number of at least 2",),
+    ),
+    "settings that an encoder has not": ({"train": {"encoder_params": {"bins": 4}}}, ("train.encoder_params.bins: unknown key",)),
+    "metric out of range": (
+        {"evaluate": {"metrics": ["cost"], "metric_params": {"cost": {"miss": 0}}}},
+        ("evaluate.metric_params.cost.miss = 0: give a number above 0",),
+    ),
+    "settings that a metric has not": (
+        {"evaluate": {"metric_params": {"roc_auc": {"miss": 2}}}},
+        ("evaluate.metric_params.roc_auc.miss: unknown key",),
+    ),
+    "settings of a metric that is not computed": (
+        {"evaluate": {"metrics": [], "metric_params": {"cost": {"miss": 2}}}},
+        ("evaluate.metric_params.cost: is not computed: name it under evaluate.metrics",),
+    ),
     "estimator misspelt": (
         {"train": {"estimator": "extra_trees", "params": {"treez": 5}}},
         ("train.params.treez: unknown key: did you mean 'trees'?",),
@@ -482,6 +499,8 @@ def test_the_json_schema_knows_the_parts_and_their_settings(folder: Path) -> Non
         {"gate": {"rules": {"narrow": {"width": -1}}}},
         {"validate": {"checks": {"vary": {}}}},
         {"evaluate": {"metrics": ["gini"]}},
+        {"train": {"encoder": "quantiles", "encoder_params": {"bins": 1}}},
+        {"evaluate": {"metrics": ["cost"], "metric_params": {"cost": {"misses": 2}}}},
     ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(content_with(**mistake), schema)
@@ -499,6 +518,7 @@ def test_what_there_is_is_listed_with_whose_it_is_and_whether_it_is_used(folder:
         "owner": "mine.py",
         "used": True,
         "summary": "Extremely randomised trees, averaged",
+        "settings": ["trees", "min_leaf"],
     }
     assert not listed["metric", "cost"]["used"]
     assert listed["gate rule", "worst_slice"]["used"]

@@ -135,6 +135,7 @@ class Train(Frozen):
 
     estimator: Name = "lightgbm"
     encoder: Name | None = Field(None, description="how columns become numbers; default: the estimator's own")
+    encoder_params: dict[str, Any] = Field(default_factory=dict, description="the encoder's own settings")
     params: dict[str, bool | int | float | str | list[dict[str, Any]] | None] = Field(default_factory=dict)
     format: Name | None = Field(None, description="how the fitted model is saved; default: the estimator's own, mostly skops")
     format_params: dict[str, Any] = Field(default_factory=dict, description="the format's own settings")
@@ -161,6 +162,7 @@ class Evaluate(Frozen):
 
     metric: Name = Field(USUAL_METRICS["binary"], description="what versions are compared by; default: by the task")
     metrics: tuple[Name, ...] = Field((), description="metrics beside ours, by name")
+    metric_params: Named = Field(default_factory=dict, description="metrics' own settings, each below the metric's name")
     confidence: float = Field(0.95, gt=0.5, lt=1)
     resamples: int = Field(500, ge=50)
     slices: tuple[str, ...] = ()
@@ -296,6 +298,7 @@ class Settings(Frozen):
         """Let this process work with the parts that these settings name, whatever others were loaded since."""
         if self._source is not None:
             plugins.use(self._source)
+        plugins.use_metrics(self.evaluate.metric_params)
 
     @model_validator(mode="before")
     @classmethod
@@ -422,7 +425,7 @@ def with_known_parts(settings: Settings, origin: str) -> Settings:
         raise PipelineError(
             f"{origin}: train.params.{first}: '{train.estimator}' finds parameters itself: take it out, or name an estimator"
         )
-    plugins.part(plugins.Encoder, train.encoder or estimator.encoder, f"{origin}: train.encoder")
+    encoder = plugins.part(plugins.Encoder, train.encoder or estimator.encoder, f"{origin}: train.encoder")
     form = plugins.part(plugins.ModelFormat, train.format or estimator.format, f"{origin}: train.format")
     if form.twin:
         raise PipelineError(
@@ -438,6 +441,9 @@ def with_known_parts(settings: Settings, origin: str) -> Settings:
             raise PipelineError(f"{origin}: {key} = '{metric}': does not fit a {task} task: use one of {', '.join(fitting)}")
     # Parameters of a library's own stay as they are: the estimator knows them when it is made.
     params = train.params if estimator.settings is None else _completed(estimator, train.params, origin, "train", "params")
+    encoder_params = _completed(encoder, train.encoder_params, origin, "train", "encoder_params")
+    metric_params = _of_metrics(settings, origin)
+    plugins.use_metrics(metric_params)
     format_params = _completed(form, train.format_params, origin, "train", "format_params")
     twins = {name: _of_named(plugins.ModelFormat, name, given, origin, "onnx", "twins") for name, given in settings.onnx.twins.items()}
     checks = {
@@ -446,12 +452,30 @@ def with_known_parts(settings: Settings, origin: str) -> Settings:
     rules = {name: _of_named(plugins.GateRule, name, given, origin, "gate", "rules") for name, given in settings.gate.rules.items()}
     return settings.model_copy(
         update={
-            "train": train.model_copy(update={"params": params, "format_params": format_params}),
+            "train": train.model_copy(update={"params": params, "encoder_params": encoder_params, "format_params": format_params}),
+            "evaluate": settings.evaluate.model_copy(update={"metric_params": metric_params}),
             "onnx": settings.onnx.model_copy(update={"twins": twins}),
             "validate_": settings.validate_.model_copy(update={"checks": checks}),
             "gate": settings.gate.model_copy(update={"rules": rules}),
         }
     )
+
+
+def _of_metrics(settings: Settings, origin: str) -> dict[str, dict[str, Any]]:
+    """The settings of every metric that is used and has some, by name."""
+    given, used = settings.evaluate.metric_params, {*metrics_of(settings), tuning_metric(settings)}
+    for name in given:
+        plugins.part(plugins.Metric, name, f"{origin}: evaluate.metric_params")
+        if name not in used:
+            raise PipelineError(
+                f"{origin}: evaluate.metric_params.{name}: is not computed: name it under evaluate.metrics, or take this out"
+            )
+    parts = {name: plugins.part(plugins.Metric, name) for name in sorted(used)}
+    return {
+        name: _completed(part, given.get(name, {}), origin, "evaluate", "metric_params", name)
+        for name, part in parts.items()
+        if part.settings is not None or name in given
+    }
 
 
 def _of_named(kind: type[Part], name: str, given: dict[str, Any], origin: str, *at: str) -> dict[str, Any]:
@@ -520,7 +544,7 @@ def parts_used(settings: Settings) -> dict[str, tuple[plugins.Part, ...]]:
 
 
 def parts_listed(settings: Settings | None) -> list[dict[str, Any]]:
-    """Every part that there is: kind, name, owner, a line on it, and whether the settings use it (None where they do not say)."""
+    """Every part that there is: kind, name, owner, a line on it, its settings' keys, and whether it is used (None: nobody says)."""
     used: set[int] = set()
     if settings is not None:
         used = {id(part) for parts in parts_used(settings).values() for part in parts}
@@ -532,6 +556,7 @@ def parts_listed(settings: Settings | None) -> list[dict[str, Any]]:
             # Stores are named in the server's settings, not in a pipeline's.
             "used": None if settings is None or kind in (plugins.Store, plugins.Channel) else id(part) in used,
             "summary": part.summary,
+            "settings": [] if part.settings is None else list(part.settings.model_fields),
         }
         for kind in plugins.KINDS
         for name, part in plugins.parts(kind).items()
@@ -564,6 +589,12 @@ def json_schema(path: Path | None = None) -> str:
             {"if": {"properties": {"estimator": {"const": name}}}, "then": {"properties": {"params": own}}}
             for name, own in with_own.items()
         ]
+    encoders = {name: part_schema(part, sections) for name, part in plugins.parts(plugins.Encoder).items() if part.settings is not None}
+    if encoders:
+        sections["Train"].setdefault("allOf", []).extend(
+            {"if": {"properties": {"encoder": {"const": name}}, "required": ["encoder"]}, "then": {"properties": {"encoder_params": own}}}
+            for name, own in encoders.items()
+        )
     formats = plugins.parts(plugins.ModelFormat)
     owns = {name: part for name, part in formats.items() if not part.twin}
     train["format"]["anyOf"][0]["enum"] = list(owns)
@@ -577,6 +608,7 @@ def json_schema(path: Path | None = None) -> str:
         ("Validate", "checks", plugins.parts(plugins.Check).values()),
         ("Gate", "rules", plugins.parts(plugins.GateRule).values()),
         ("Onnx", "twins", (part for part in formats.values() if part.twin)),
+        ("Evaluate", "metric_params", (part for part in plugins.parts(plugins.Metric).values() if part.settings is not None)),
     )
     for section, key, candidates in below:
         theirs = {part.name: {"anyOf": [part_schema(part, sections), {"type": "null"}]} for part in plugins.not_ours(candidates)}

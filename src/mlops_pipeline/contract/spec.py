@@ -134,6 +134,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """Of ``made``'s derived columns those that plain Python derives too, to the bit (``features.translated``)."""
     estimator: str = ""
     params: dict[str, Any] = {}
+    encoder_params: dict[str, Any] = {}
     tuning: dict[str, Any] = {}
     race: dict[str, Any] = {}
     """How the estimator ``auto`` came to its choice (``docs/race.md``); empty if an estimator was named."""

@@ -142,7 +142,13 @@ def parts_of_model(name: str, encoder: str | None) -> tuple[plugins.Estimator, p
 
 
 def build_model(
-    name: str, task: Task, features: dict[str, Column], params: dict[str, Any], seed: int, encoder: str | None = None
+    name: str,
+    task: Task,
+    features: dict[str, Column],
+    params: dict[str, Any],
+    seed: int,
+    encoder: str | None = None,
+    encoder_params: dict[str, Any] | None = None,
 ) -> Pipeline:
     """An unfitted scikit-learn pipeline that takes raw columns: the encoder, then the named estimator.
 
@@ -164,7 +170,8 @@ def build_model(
     for need in ("fit", "predict", *(() if not has_classes(task) else ("predict_proba",))):
         if not hasattr(estimator, need):
             raise plugins.broken(part, f"it made a {type(estimator).__name__}, which has no {need}, as a {task} task needs")
-    return Pipeline([("columns", plugins.run(encodes, features)), ("model", estimator)])
+    own = () if encodes.settings is None else (tree_of(encodes.settings, encoder_params or {}, encodes.name, ("train", "encoder_params")),)
+    return Pipeline([("columns", plugins.run(encodes, features, *own)), ("model", estimator)])
 
 
 def _member(name: str) -> str:

@@ -20,8 +20,8 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.formats.twin import predict as by_engine
 from mlops_pipeline.modelling.frame import model_input, positive_index, read_target, without_rare
-from mlops_pipeline.modelling.metrics import Interval as MeasuredInterval
 from mlops_pipeline.modelling.metrics import (
+    MeasuredInterval,
     Predictions,
     bootstrap_with_gain,
     calibration_curve,
@@ -31,8 +31,7 @@ from mlops_pipeline.modelling.metrics import (
     point,
     score,
 )
-from mlops_pipeline.modelling.slices import Slice as MeasuredSlice
-from mlops_pipeline.modelling.slices import slice_interval, slices
+from mlops_pipeline.modelling.slices import MeasuredSlice, slice_interval, slices
 
 if TYPE_CHECKING:
     import polars as pl
@@ -146,7 +145,14 @@ def _said(model: Any, x: Any, task: Task) -> Any:
     return by_engine(model.engine, x, model.contract.features) if isinstance(model, _ByEngine) else predict(model, x, task)
 
 
-def random_split(settings: Settings, layout: Layout, estimator: str, params: dict[str, Any], encoder: str | None = None) -> float | None:
+def random_split(
+    settings: Settings,
+    layout: Layout,
+    estimator: str,
+    params: dict[str, Any],
+    encoder: str | None = None,
+    encoder_params: dict[str, Any] | None = None,
+) -> float | None:
     """The metric that a random split of the same rows would have reported: the flattery that a split by time avoids."""
     import polars as pl
 
@@ -157,7 +163,7 @@ def random_split(settings: Settings, layout: Layout, estimator: str, params: dic
     held = np.zeros(len(y), dtype=bool)
     held[np.random.default_rng(settings.seed).permutation(len(y))[: len(y) - train.height]] = True
     x = without_rare(model_input(table, features), features, data.min_level_rows)
-    unfitted = build_model(estimator, data.task, features, params, settings.seed, encoder)
+    unfitted = build_model(estimator, data.task, features, params, settings.seed, encoder, encoder_params)
     model = fit(unfitted, x[~held], y[~held], None)
     classes = [] if not has_classes(data.task) else model.classes_.tolist()
     said, positive = predict(model, x[held], data.task), positive_index(classes, data) if classes else 0

@@ -25,7 +25,7 @@ CHUNK = 25
 
 
 @dataclass(frozen=True)
-class Interval:
+class MeasuredInterval:
     """A value with its bootstrap interval (percentile method, Efron and Tibshirani 1993, chapter 13)."""
 
     value: float
@@ -65,12 +65,12 @@ def point(metric: str, made: Predictions) -> float:
     return float(weighted(metric, made, np.ones((1, len(made.y))))[0])
 
 
-def bootstrap(metric: str, made: Predictions, resamples: int, confidence: float, seed: int) -> Interval:
+def bootstrap(metric: str, made: Predictions, resamples: int, confidence: float, seed: int) -> MeasuredInterval:
     """The metric with its percentile interval over resampled rows; NaN bounds where it is never defined."""
     return bootstrap_all((metric,), made, resamples, confidence, seed)[metric]
 
 
-def bootstrap_all(metrics: Sequence[str], made: Predictions, resamples: int, confidence: float, seed: int) -> dict[str, Interval]:
+def bootstrap_all(metrics: Sequence[str], made: Predictions, resamples: int, confidence: float, seed: int) -> dict[str, MeasuredInterval]:
     """Several metrics on the same resampled rows, which cost more to draw than to score."""
     values = _resampled(lambda w: np.stack([weighted(metric, made, w) for metric in metrics]), len(made.y), resamples, seed)
     return {metric: _interval(point(metric, made), row, confidence) for metric, row in zip(metrics, values, strict=True)}
@@ -78,7 +78,7 @@ def bootstrap_all(metrics: Sequence[str], made: Predictions, resamples: int, con
 
 def bootstrap_with_gain(
     metrics: Sequence[str], metric: str, ours: Predictions, theirs: Predictions, resamples: int, confidence: float, seed: int
-) -> tuple[dict[str, Interval], Interval]:
+) -> tuple[dict[str, MeasuredInterval], MeasuredInterval]:
     """:func:`bootstrap_all` of ours and :func:`paired_difference` over theirs, on one set of resampled rows."""
     sign = direction(metric)
     place = list(metrics).index(metric)
@@ -95,7 +95,7 @@ def bootstrap_with_gain(
 
 def paired_difference(
     metric: str, ours: Predictions, theirs: Predictions, resamples: int, confidence: float, seed: int
-) -> tuple[Interval, npt.NDArray[np.float64]]:
+) -> tuple[MeasuredInterval, npt.NDArray[np.float64]]:
     """How much better (positive) ours is than theirs on the same resampled rows, and every resampled difference."""
     sign = direction(metric)
     differences = _resampled(lambda w: sign * (weighted(metric, ours, w) - weighted(metric, theirs, w)), len(ours.y), resamples, seed)
@@ -130,7 +130,7 @@ def weighted(metric: str, made: Predictions, w: Array) -> Array:
     """The metric under each row of weights. Raises :class:`PipelineError` if another's part does not give numbers of this shape."""
     part = plugins.part(plugins.Metric, metric)
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = plugins.run(part, made, w)
+        values = plugins.run(part, made, w, *plugins.settings_of(part))
     try:
         found: Array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -270,9 +270,9 @@ def r2(made: Predictions, w: Array) -> Array:
     return np.where(spread > 0, 1 - squared / spread, np.nan)
 
 
-def _interval(value: float, resampled: npt.NDArray[np.float64], confidence: float) -> Interval:
+def _interval(value: float, resampled: npt.NDArray[np.float64], confidence: float) -> MeasuredInterval:
     kept = resampled[np.isfinite(resampled)]
     if not len(kept):
-        return Interval(value, float("nan"), float("nan"))
+        return MeasuredInterval(value, float("nan"), float("nan"))
     low, high = np.quantile(kept, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value, float(low), float(high))
+    return MeasuredInterval(value, float(low), float(high))

@@ -349,7 +349,15 @@ class _Track:
         """Seconds of the fit, the score, and what was said of the rows that were scored, of every class."""
         settings, data = self.settings, self.settings.dataset
         threads = 1 if len(fitted) < ONE_THREAD else settings.train.threads
-        model = build_model(candidate.estimator, data.task, feature_columns(settings), candidate.params, settings.seed, candidate.encoder)
+        model = build_model(
+            candidate.estimator,
+            data.task,
+            feature_columns(settings),
+            candidate.params,
+            settings.seed,
+            candidate.encoder,
+            settings.train.encoder_params,
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             columns, matrix, held, encoding = self._encoded(model.named_steps["columns"], candidate.encoder, place, fitted, scored, threads)

@@ -66,7 +66,7 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
     x = without_rare(model_input(table, features), features, data.min_level_rows)
     estimator, encoder = parts_of_model(judged.estimator, judged.encoder)
     parts = (estimator, encoder, *parts_within(judged.params))
-    model = build_model(judged.estimator, data.task, features, judged.params, judged.seed, judged.encoder)
+    model = build_model(judged.estimator, data.task, features, judged.params, judged.seed, judged.encoder, judged.encoder_params)
     with console.status(f"fitting {judged.estimator} again on all {len(x):,} rows"):
         try:
             fit(model, x, y, settings.train.threads)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlops_pipeline.modelling.metrics import Interval, Predictions, bootstrap, direction, point
+from mlops_pipeline.modelling.metrics import MeasuredInterval, Predictions, bootstrap, direction, point
 
 if TYPE_CHECKING:
     import polars as pl
 
 
 @dataclass(frozen=True)
-class Slice:
+class MeasuredSlice:
     """One value of one column: its rows, and the metric on them."""
 
     column: str
@@ -23,7 +23,7 @@ class Slice:
     metric: float
 
 
-def slices(table: pl.DataFrame, columns: tuple[str, ...], metric: str, made: Predictions, min_rows: int) -> list[Slice]:
+def slices(table: pl.DataFrame, columns: tuple[str, ...], metric: str, made: Predictions, min_rows: int) -> list[MeasuredSlice]:
     """Every slice with enough rows in which the metric is defined, worst first."""
     import polars as pl
 
@@ -35,13 +35,13 @@ def slices(table: pl.DataFrame, columns: tuple[str, ...], metric: str, made: Pre
             if rows.sum() >= min_rows:
                 result = point(metric, _part(made, rows))
                 if np.isfinite(result):
-                    found.append(Slice(column, value, int(rows.sum()), round(result, 6)))
+                    found.append(MeasuredSlice(column, value, int(rows.sum()), round(result, 6)))
     return sorted(found, key=lambda part: (direction(metric) * part.metric, part.column, part.value))
 
 
 def slice_interval(
-    table: pl.DataFrame, part: Slice, metric: str, made: Predictions, resamples: int, confidence: float, seed: int
-) -> Interval:
+    table: pl.DataFrame, part: MeasuredSlice, metric: str, made: Predictions, resamples: int, confidence: float, seed: int
+) -> MeasuredInterval:
     """The bootstrap interval of the metric on one slice."""
     import polars as pl
 

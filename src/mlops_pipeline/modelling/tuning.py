@@ -157,7 +157,15 @@ def _trial(trial: Trial, settings: Settings, x: Any, y: Any, folds: list[tuple[A
     params = {**settings.train.params, **plugins.sought(estimator, trial)}
     scores: list[float] = []
     for step, (fitted, scored) in enumerate(folds):
-        model = build_model(settings.train.estimator, data.task, feature_columns(settings), params, settings.seed, settings.train.encoder)
+        model = build_model(
+            settings.train.estimator,
+            data.task,
+            feature_columns(settings),
+            params,
+            settings.seed,
+            settings.train.encoder,
+            settings.train.encoder_params,
+        )
         try:
             fit(model, x.iloc[fitted], y[fitted], settings.train.threads)
         except Exception as error:  # the libraries raise types of their own for parameters out of range

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_pipeline.contract.reference import Reference
-from mlops_pipeline.modelling.metrics import Array, Interval, Predictions, direction, weighted
+from mlops_pipeline.modelling.metrics import Array, MeasuredInterval, Predictions, direction, weighted
 from mlops_pipeline.modelling.summary import logit
 
 TREES = 40
@@ -28,7 +28,7 @@ def probe(
     resamples: int,
     confidence: float,
     seed: int,
-) -> Interval:
+) -> MeasuredInterval:
     """How much of the metric a model on top of the champion gains (above 0 is better), with a bootstrap interval over days.
 
     Forty trees are fitted on half of the days, with the champion's raw score to start from, and judged on the other half; then the
@@ -40,7 +40,7 @@ def probe(
     random = np.random.default_rng(seed)
     place = random.integers(0, BLOCKS, len(made.y)) if days is None else np.unique(days[kept], return_inverse=True)[1]
     count = int(place.max(initial=-1)) + 1
-    nothing = Interval(float("nan"), float("nan"), float("nan"))
+    nothing = MeasuredInterval(float("nan"), float("nan"), float("nan"))
     if count < 2:
         return nothing
     first = np.isin(place, random.permutation(count)[: count // 2])
@@ -64,9 +64,9 @@ def probe(
     values = np.concatenate([gain(drawn[start : start + CHUNK][:, place]) for start in range(0, resamples, CHUNK)])
     values = values[np.isfinite(values)]
     if not len(values):
-        return Interval(value, float("nan"), float("nan"))
+        return MeasuredInterval(value, float("nan"), float("nan"))
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value, float(low), float(high))
+    return MeasuredInterval(value, float(low), float(high))
 
 
 def unit(reference: Reference) -> float | None:

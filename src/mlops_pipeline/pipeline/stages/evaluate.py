@@ -102,8 +102,7 @@ def _say_nulls(console: Console, contract: Contract, test: pl.DataFrame) -> None
 def _random_split(settings: Settings, layout: Layout, contract: Contract) -> float | None:
     from mlops_pipeline.modelling.evaluation import random_split
 
-    encoder = next((part["name"] for part in contract.parts if part["kind"] == "encoder"), None)
-    return random_split(settings, layout, contract.estimator, contract.params, encoder)
+    return random_split(settings, layout, contract.estimator, contract.params, contract.encoder, contract.encoder_params)
 
 
 def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classes: list[Any], settings: Settings) -> None:

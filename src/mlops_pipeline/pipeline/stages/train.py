@@ -18,13 +18,8 @@ from mlops_pipeline.features.rows import Origins, recipe_of
 from mlops_pipeline.features.translated import translated
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
-<<<<<<< HEAD
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of, usual_row
-from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, without_extremes
-=======
-from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, parts_within, without_extremes
->>>>>>> tables
 from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
 from mlops_pipeline.modelling.frame import class_named, levels_of, model_input, read_target, sorted_classes, without_rare
 from mlops_pipeline.modelling.requirements import requirements_of
@@ -61,7 +56,9 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     parts = (estimator, encoder, *parts_within(settings.train.params))
     tuned = tune(settings, layout, table, x, y, console)
     params = {**settings.train.params, **tuned.params}
-    model = build_model(settings.train.estimator, data.task, features, params, settings.seed, settings.train.encoder)
+    model = build_model(
+        settings.train.estimator, data.task, features, params, settings.seed, settings.train.encoder, settings.train.encoder_params
+    )
     began = time.perf_counter()
     with console.status(f"fitting {settings.train.estimator} on {len(x):,} rows"):
         try:
@@ -105,6 +102,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         expressions=translated(recipe, described_made, table),
         estimator=settings.train.estimator,
         params=params,
+        encoder_params=settings.train.encoder_params,
         tuning=tuned.summary,
         race=summary,
         parts=plugins.described([*parts, *plugins.not_ours([form])]),
