@@ -27,6 +27,7 @@ from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.tables.columns import as_validated
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.console import Console
 
 
@@ -72,11 +73,6 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     if private_names(features):
         without_extremes(model)
     columns = described_columns(features, table)
-    origins = Origins.at(layout.origins)
-    recipe = recipe_of(data, origins)
-    raw, made = needed(features, recipe, data.columns)
-    described_made = described_columns(made, table)
-    described_raw = as_of_source(described_columns(raw, table), recipe)
     sample = sample_of(x, columns)
     check_answers(estimator, model, sample, data.task, classes)
     form = own_format(settings)
@@ -94,12 +90,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         keep_whole_rows=data.keep_whole_rows,
         null_values=data.source.null_values,
         dialect=data.source.dialect,
-        recipe=recipe,
-        raw=described_raw,
-        made_of={name: tuple(needed([name], recipe, data.columns)[0]) for name in columns if name in made},
-        raw_example=usual_row(described_raw, table, data.min_level_rows),
-        made=described_made,
-        expressions=translated(recipe, described_made, table),
+        **_computed(settings, layout, table),
         estimator=settings.train.estimator,
         params=params,
         encoder_params=settings.train.encoder_params,
@@ -121,6 +112,22 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     write_json(layout.training, contract.as_json())
     tracking.record_training(contract, fit_seconds)
     console.print(f"            {settings.train.estimator} fitted on {len(x):,} × {len(features)} in {fit_seconds:.1f} s")
+
+
+def _computed(settings: Settings, layout: Layout, table: pl.DataFrame) -> dict[str, Any]:
+    """The contract's fields about columns that are computed of a source's rows: the recipe, what it needs and what it makes."""
+    data, features = settings.dataset, feature_columns(settings)
+    recipe = recipe_of(data, Origins.at(layout.origins))
+    needs, makes = needed(features, recipe, data.columns)
+    raw, made = as_of_source(described_columns(needs, table), recipe), described_columns(makes, table)
+    return {
+        "recipe": recipe,
+        "raw": raw,
+        "made_of": {name: tuple(needed([name], recipe, data.columns)[0]) for name in features if name in makes},
+        "raw_example": usual_row(raw, table, data.min_level_rows),
+        "made": made,
+        "expressions": translated(recipe, made, table),
+    }
 
 
 def _classes(y: Any, settings: Settings) -> list[Any]:
