@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -62,9 +62,9 @@ class Project:
     config: Path
 
     def mlops(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
-        """``mlops`` in a process of its own: after the first, one that is forked where its libraries are imported, if it can be."""
+        """``mlops`` in a process of its own: forked where its libraries are imported, unless it may be the only one."""
         given = process_environment(**environ)
-        if next(_asked_before) > 0 and _forking().serves(given):
+        if (next(_asked_before) > 0 or "PYTEST_XDIST_WORKER" in os.environ) and _forking().serves(given):
             done = _forking().run(self.folder, module="mlops_pipeline", arguments=arguments, environ=given)
             if done is not None:
                 return checked(("mlops", *arguments), done, check)
@@ -78,6 +78,15 @@ class Project:
         if check and not arguments and not environ and not (self.folder / "mlflow").exists() and not self.settings()["tracking"]:
             put_empty_store(self.folder / "mlflow/mlflow.db", str(self.folder / "mlruns"))
         return self.mlops("run", "--config", str(self.config), *arguments, check=check, **environ)
+
+    @staticmethod
+    def at_once(projects: Sequence[Project], *arguments: str, **environ: str) -> list[subprocess.CompletedProcess[str]]:
+        """``mlops`` with each project's settings, side by side, each in a process of its own."""
+        programs = [{"folder": str(each.folder), "arguments": [*arguments, "--config", str(each.config)]} for each in projects]
+        done = _forking().run_at_once(
+            [{"module": "mlops_pipeline", "environ": process_environment(**environ), **each} for each in programs]
+        )
+        return [checked(("mlops", *arguments), each, check=True) for each in done]
 
     def command(self, *words: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(

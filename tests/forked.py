@@ -1,6 +1,7 @@
 """A process that has imported a pipeline's libraries and forks for each program it is given: imports are half of a small run.
 
-It is run as a program, `python forked.py MODULE …`; each line of its input is a program, each line it prints an exit code.
+It is run as a program, `python forked.py MODULE …`; each line of its input is programs that are at work side by side, each line it
+prints their exit codes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,21 +56,32 @@ class Forking:
         """
         if not self.at_work.acquire(blocking=False):
             return None
-        out, err = (Path(self.output.name, name) for name in ("out", "err"))
+        try:
+            return self._run([{"folder": str(folder), **program}], timeout)[0]
+        finally:
+            self.at_work.release()
+
+    def run_at_once(self, programs: Sequence[dict[str, Any]], timeout: float = 600) -> list[subprocess.CompletedProcess[str]]:
+        """What programs did that were at work side by side. Raises :class:`subprocess.TimeoutExpired`."""
+        with self.at_work:
+            return self._run(programs, timeout)
+
+    def _run(self, programs: Sequence[dict[str, Any]], timeout: float) -> list[subprocess.CompletedProcess[str]]:
+        texts = [{name: str(Path(self.output.name, f"{name}-{place}")) for name in ("out", "err")} for place in range(len(programs))]
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None
-        try:
-            stdin.write(json.dumps({"folder": str(folder), "out": str(out), "err": str(err), **program}) + "\n")
-            stdin.flush()
-            if not select.select([stdout], [], [], timeout)[0]:
-                self.process.kill()
-                raise subprocess.TimeoutExpired(str(program), timeout)
-            ended = stdout.readline()
-            assert ended, "the process that forks has ended"
-            return subprocess.CompletedProcess(program["arguments"], int(ended), out.read_text(), err.read_text())
-        finally:
-            self.at_work.release()
+        stdin.write(json.dumps([{**program, **text} for program, text in zip(programs, texts, strict=True)]) + "\n")
+        stdin.flush()
+        if not select.select([stdout], [], [], timeout)[0]:
+            self.process.kill()
+            raise subprocess.TimeoutExpired(str(programs), timeout)
+        ended = stdout.readline()
+        assert ended, "the process that forks has ended"
+        return [
+            subprocess.CompletedProcess(program["arguments"], code, Path(text["out"]).read_text(), Path(text["err"]).read_text())
+            for program, text, code in zip(programs, texts, json.loads(ended), strict=True)
+        ]
 
     def end(self) -> None:
         """Let it end."""
@@ -102,12 +115,14 @@ def main() -> None:
     if "mlflow.sklearn" in sys.argv:  # what it asks of every installed package when it saves its first model
         importlib.import_module("mlflow.utils.requirements_utils")._init_packages_to_modules_map()
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            become(json.loads(line))
-            return
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        children = []
+        for program in json.loads(line):
+            child = os.fork()
+            if child == 0:
+                become(program)
+                return
+            children.append(child)
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
 
 
 if __name__ == "__main__":

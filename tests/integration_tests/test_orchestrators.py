@@ -72,11 +72,11 @@ def environment_of(name: str) -> Path:
     return folder / "bin"
 
 
-@pytest.fixture
-def tracking(tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server on loopback, which containers reach by sharing the host's network."""
     port = unused_port()
-    with mlflow_server(port, tmp_path / "mlflow"):
+    with mlflow_server(port, tmp_path_factory.mktemp("tracking") / "mlflow"):
         yield f"http://127.0.0.1:{port}"
 
 

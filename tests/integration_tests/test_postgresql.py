@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -43,9 +42,7 @@ def test_runs_at_once_on_one_registry_leave_every_run_version_and_alias_right(
 ) -> None:
     uri = address(postgresql, "mlflow", "psycopg")
     projects = [seeded(tmp_path / f"project-{seed}", seed) for seed in range(1, AT_ONCE + 1)]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        runs = [pool.submit(project.fresh, "run", "--config", str(project.config), MLFLOW_TRACKING_URI=uri) for project in projects]
-        said = [run.result().stdout for run in runs]
+    said = [run.stdout for run in Project.at_once(projects, "run", MLFLOW_TRACKING_URI=uri)]
     assert all("small version" in text for text in said)
     assert not [project for project in projects if (project.folder / "mlflow/mlflow.db").exists()]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
