@@ -131,11 +131,11 @@ def whole(_features: dict[str, Column]) -> Any:
 
 def all_parts_of(
     name: str, encoder: str | None, params: dict[str, Any]
-) -> tuple[plugins.Estimator, *tuple[plugins.Estimator | plugins.Encoder, ...]]:
-    """The estimator and the encoder, and those of the members that a blend's parameters name."""
-    within = [part for one in params.get("members") or () for part in parts_of_model(one["estimator"], one.get("encoder"))]
+) -> tuple[plugins.Estimator, list[plugins.Estimator | plugins.Encoder]]:
+    """The estimator; and it, the encoder, and those of the members that a blend's parameters name."""
     estimator, encodes = parts_of_model(name, encoder)
-    return (estimator, encodes, *within)
+    within = [part for one in params.get("members") or () for part in parts_of_model(one["estimator"], one.get("encoder"))]
+    return estimator, [estimator, encodes, *within]
 
 
 def parts_of_model(name: str, encoder: str | None) -> tuple[plugins.Estimator, plugins.Encoder]:

@@ -64,7 +64,7 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
             "widen split so that training has it, or take refit_on_all out"
         )
     x = without_rare(model_input(table, features), features, data.min_level_rows)
-    parts = all_parts_of(judged.estimator, judged.encoder, judged.params)
+    estimator, parts = all_parts_of(judged.estimator, judged.encoder, judged.params)
     model = build_model(judged.estimator, data.task, features, judged.params, judged.seed, judged.encoder)
     with console.status(f"fitting {judged.estimator} again on all {len(x):,} rows"):
         try:
@@ -79,7 +79,7 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
         without_extremes(model)
     columns = described_columns(features, table)
     sample = sample_of(x, columns)
-    check_answers(parts[0], model, sample, data.task, judged.classes)
+    check_answers(estimator, model, sample, data.task, judged.classes)
     contract = msgspec.structs.replace(
         judged,
         columns=columns,

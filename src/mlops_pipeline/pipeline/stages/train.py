@@ -52,7 +52,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     if plugins.part(plugins.Estimator, settings.train.estimator).race:
         raced = race(settings, table, x, y, console)
         settings, summary = settings.model_copy(update={"train": raced.train}), raced.summary
-    parts = all_parts_of(settings.train.estimator, settings.train.encoder, settings.train.params)
+    estimator, parts = all_parts_of(settings.train.estimator, settings.train.encoder, settings.train.params)
     tuned = tune(settings, layout, table, x, y, console)
     params = {**settings.train.params, **tuned.params}
     model = build_model(settings.train.estimator, data.task, features, params, settings.seed, settings.train.encoder)
@@ -75,7 +75,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     described_made = described_columns(made, table)
     described_raw = as_of_source(described_columns(raw, table), recipe)
     sample = sample_of(x, columns)
-    check_answers(parts[0], model, sample, data.task, classes)
+    check_answers(estimator, model, sample, data.task, classes)
     form = own_format(settings)
     contract = Contract(
         format=FORMAT,
