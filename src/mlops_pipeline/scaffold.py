@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,9 @@ HELD_OUT = 0.2
 HELD_OUT_AT_MOST = 0.4
 
 CHUNK_MB = 4
+
+TELLING = 0.7
+"""From this ROC AUC on, a number that names rows is said to tell the target."""
 
 NESTED = "each value holds several: store one value a cell"
 
@@ -126,19 +129,43 @@ def starter(
         content["dataset"]["source"] = dict(given or {}) | found_words
     settings = settings_of(content, str(output))
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
-    uses = table.uses(settings, _strong(source, settings))
+    first = _first_rows(source, settings)
+    table = replace(table, columns=_with_telling_names(table.columns, first, settings))
+    uses = table.uses(settings, _strong(first, settings))
     for key, comment in (("  source", written.notes), ("  columns", table.said(uses)), ("split", [why])):
         indent = key[: len(key) - len(key.lstrip())]
         text = text.replace(f"\n{key}:", f"\n{''.join(_comment(one_line(note), indent) for note in comment)}{key}:", 1)
     return Starter(HEAD + text, "\n".join([*written.notes, why]), uses)
 
 
-def _strong(source: Path, settings: Settings) -> dict[str, Strong]:
+def _first_rows(source: Path, settings: Settings) -> pl.DataFrame:
+    """The first rows that have a target, typed."""
+    data = settings.dataset
+    first = next(iter(read_files(files_of(source), data.source, CHUNK_MB, used=data.columns))).frame
+    columns = {name: column for name, column in data.columns.items() if name in first.columns}
+    return cast_columns(first.select(list(columns)), columns, data.source.null_values).drop_nulls(data.target)
+
+
+def _with_telling_names(columns: dict[str, kinds.Described], rows: pl.DataFrame, settings: Settings) -> dict[str, kinds.Described]:
+    """The columns; of a number that names rows, and so is no feature, it is said if it tells the target all the same."""
+    named = [
+        name
+        for name, one in columns.items()
+        if one.left_out.startswith(kinds.NAMES_ROWS) and one.kind == "integer" and name in rows.columns
+    ]
+    told = {name: auc for name, auc in single_feature_aucs(rows, named, settings.dataset).items() if auc >= TELLING}
+    remedy = "if it is given before the outcome, and rises with time say, take it out of features.exclude"
+    more = {
+        name: replace(columns[name], left_out=f"{columns[name].left_out}; alone it tells the target with AUC {auc:.3f}: {remedy}")
+        for name, auc in told.items()
+    }
+    return {**columns, **more}
+
+
+def _strong(rows: pl.DataFrame, settings: Settings) -> dict[str, Strong]:
     """Which features predict the target nearly alone in the first rows; a run looks at all of them."""
     data = settings.dataset
     columns = {**feature_columns(settings), data.target: data.columns[data.target]}
-    first = next(iter(read_files(files_of(source), data.source, CHUNK_MB, used=columns)))
-    rows = cast_columns(first.frame.select(list(columns)), columns, data.source.null_values).drop_nulls(data.target)
     aucs = single_feature_aucs(rows, [name for name in columns if name != data.target], data)
     return strong_features(rows, aucs, data, settings.validate_.max_single_feature_auc, settings.seed)
 

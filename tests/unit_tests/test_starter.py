@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -261,3 +262,16 @@ def test_paths_are_relative_to_the_project_or_to_the_folder_that_is_to_become_on
     (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path / "data")
     assert path(Path("../configs/new.yaml")) == "data/table.csv"
+
+
+def test_a_number_that_names_rows_is_left_out_and_said_to_tell_the_target_where_it_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    year = rng.integers(1900, 2000, 300)
+    table = pl.DataFrame(
+        {"id": year * 1000 + rng.permutation(300), "key": rng.permutation(90_000)[:300], "x": rng.random(300), "year": year}
+    )
+    table.write_csv(tmp_path / "t.csv")
+    uses = {use.name: use for use in starter(tmp_path / "t.csv", "year", tmp_path / "t.yaml").columns}
+    assert {name: use.used for name, use in uses.items()} == {"id": False, "key": False, "x": True, "year": True}
+    assert "alone it tells the target with AUC" in uses["id"].why and "features.exclude" in uses["id"].why
+    assert uses["key"].why == "identifier: 300 different values in 300 rows"

@@ -129,10 +129,13 @@ def whole(_features: dict[str, Column]) -> Any:
     return FunctionTransformer()
 
 
-def parts_within(params: dict[str, Any]) -> list[plugins.Estimator | plugins.Encoder]:
-    """The parts of the members that a model's parameters name; none if it is no blend."""
-    members = params.get("members") or ()
-    return [part for member in members for part in parts_of_model(member["estimator"], member.get("encoder"))]
+def all_parts_of(
+    name: str, encoder: str | None, params: dict[str, Any]
+) -> tuple[plugins.Estimator, list[plugins.Estimator | plugins.Encoder]]:
+    """The estimator; and it, the encoder, and those of the members that a blend's parameters name."""
+    estimator, encodes = parts_of_model(name, encoder)
+    within = [part for one in params.get("members") or () for part in parts_of_model(one["estimator"], one.get("encoder"))]
+    return estimator, [estimator, encodes, *within]
 
 
 def parts_of_model(name: str, encoder: str | None) -> tuple[plugins.Estimator, plugins.Encoder]:

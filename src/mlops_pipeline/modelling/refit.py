@@ -22,7 +22,7 @@ from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.scorer import scorer_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
-from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, parts_within, without_extremes
+from mlops_pipeline.modelling.estimators import all_parts_of, build_model, check_answers, fit, without_extremes
 from mlops_pipeline.modelling.frame import levels_of, model_input, read_target, without_rare
 from mlops_pipeline.modelling.requirements import requirements_of
 from mlops_pipeline.modelling.summary import again_on
@@ -64,8 +64,7 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
             "widen split so that training has it, or take refit_on_all out"
         )
     x = without_rare(model_input(table, features), features, data.min_level_rows)
-    estimator, encoder = parts_of_model(judged.estimator, judged.encoder)
-    parts = (estimator, encoder, *parts_within(judged.params))
+    estimator, parts = all_parts_of(judged.estimator, judged.encoder, judged.params)
     model = build_model(judged.estimator, data.task, features, judged.params, judged.seed, judged.encoder, judged.encoder_params)
     with console.status(f"fitting {judged.estimator} again on all {len(x):,} rows"):
         try:

@@ -51,6 +51,10 @@ _STATES = (
 """States and provinces, among which NA is none."""
 
 
+RUNNING, IDENTIFIER = "running number", "identifier"
+NAMES_ROWS = (RUNNING, IDENTIFIER)
+"""How the reason of a column begins that names rows and is no feature."""
+
 _NUMBERS = ("number", "integer")
 
 _BARE = {form: form[1:-5] for form in ("1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5")}
@@ -309,12 +313,12 @@ def _no_feature(column: Column, one: Described, place: int) -> str:
     all_differ = column.distinct >= 0.99 * column.there and there > 1
     is_index = place == 0 and _INDEX.fullmatch(column.name) is not None
     if column.steps in ({1.0}, {-1.0}) and not words & _TIME:
-        return "running number, the table's index" if is_index else "running number"
+        return f"{RUNNING}, the table's index" if is_index else RUNNING
     if is_index and all_differ:
         return "the table's index"
     named = one.kind != "number" and bool(words & _IDENTIFIER) and all_differ
     coded = one.kind == "text" and (column.words < WORDS) and distinct >= UNIQUE * there
-    return f"identifier: {distinct:,} different values in {there:,} rows" if named or coded else ""
+    return f"{IDENTIFIER}: {distinct:,} different values in {there:,} rows" if named or coded else ""
 
 
 def _name_words(name: str) -> set[str]:

@@ -19,7 +19,7 @@ from mlops_pipeline.features.translated import translated
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of, usual_row
-from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, parts_within, without_extremes
+from mlops_pipeline.modelling.estimators import all_parts_of, build_model, check_answers, fit, without_extremes
 from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
 from mlops_pipeline.modelling.frame import class_named, levels_of, model_input, read_target, sorted_classes, without_rare
 from mlops_pipeline.modelling.requirements import requirements_of
@@ -53,8 +53,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     if plugins.part(plugins.Estimator, settings.train.estimator).race:
         raced = race(settings, table, x, y, console)
         settings, summary = settings.model_copy(update={"train": raced.train}), raced.summary
-    estimator, encoder = parts_of_model(settings.train.estimator, settings.train.encoder)
-    parts = (estimator, encoder, *parts_within(settings.train.params))
+    estimator, parts = all_parts_of(settings.train.estimator, settings.train.encoder, settings.train.params)
     tuned = tune(settings, layout, table, x, y, console)
     params = {**settings.train.params, **tuned.params}
     model = build_model(
