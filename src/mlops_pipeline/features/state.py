@@ -189,14 +189,18 @@ class Table:
         self.keys = Keys(described.kinds, salt)
         self.spans = lru_cache(maxsize=REMEMBERED)(self._spans)
         self.bounds = lru_cache(maxsize=REMEMBERED)(self._bounds)
+        # All rows of a day ask for the same sums.
+        self.running = lru_cache(maxsize=REMEMBERED)(self._running) if described.daily else self._running
 
     @property
     def key_count(self) -> int:
         """How many keys it has."""
-        if len(self.parts) == 1:
-            return len(self.parts[0].arrays["keys"])
-        pairs = [np.stack((part.arrays["keys"], part.arrays["checks"]), axis=1) for part in self.parts]
-        return len(np.unique(np.concatenate(pairs), axis=0))
+        count = 0
+        for place, part in enumerate(self.parts):
+            digests = np.stack((part.arrays["keys"], part.arrays["checks"]), axis=1)
+            older = [stops > starts for starts, stops in (other.spans(digests) for other in self.parts[place + 1 :])]
+            count += len(digests) - int(np.logical_or.reduce(older).sum() if older else 0)
+        return count
 
     def _spans(self, key: tuple[Any, ...]) -> tuple[tuple[Part, int, int], ...]:
         """The parts that hold a key, the newest first, and where."""
@@ -224,7 +228,7 @@ class Table:
             if begin < end:
                 yield part, begin, end
 
-    def running(self, key: tuple[Any, ...], moment: int) -> tuple[int, float]:
+    def _running(self, key: tuple[Any, ...], moment: int) -> tuple[int, float]:
         """How many rows the key has before a moment, and their sum."""
         found = self.last_before(key, moment)
         if found is None:

@@ -152,7 +152,9 @@ class Versions:
         found = (last.new + (old.new if old else 0), last.changed + (old.changed if old else 0))
         origin = replace(origin, seen={**journal.seen, **origin.seen})
         same = plan.is_of(current.state) and journal.keep_us == origin.keep_us
-        if not any(found) and same and _lookups(plan.lookup_parts(lookups)) == _lookups([table.parts for table in current.state.tables]):
+        looked_up = _lookups(plan.lookup_parts(lookups)) == _lookups([table.parts for table in current.state.tables])
+        # Without moments in it, a state is of the moment at which it was found to be true.
+        if not any(found) and same and looked_up and plan.recipe.time_column is not None:
             if origin.seen != journal.seen:
                 self._note(current, origin.seen)
             return Refreshed(current.name, current.state, journal.rows, 0, 0, is_new=False)
