@@ -2,10 +2,10 @@
 
     python -m benchmarks.features [--project FOLDER] [--seconds 4] [--rounds 3] [--before COMMIT]
 
-First July is replayed: every flight that is held out, as its source has it, through the recipe as a frame, as columns and as single rows, beside
-the training table, to the bit; then through the server, raw beside finished. Then requests a second: one row over 16 connections, and 1,000
-rows a request over 4, each time other rows in turn; raw and finished alternate, and the ratio is the median of the rounds. Last a
-model without a recipe, served by the code of now and by that of ``--before``.
+First July is replayed: every flight that is held out, as its source has it, through the recipe as a frame, as columns and as single
+rows, beside the training table, to the bit; then through the server, raw beside finished. Then requests a second: one row over 16
+connections, and 1,000 rows a request over 4, each time other rows in turn; raw and finished alternate, and the ratio is the median of
+the rounds. Last a model without a recipe, served by the code of now and by that of ``--before``.
 """
 
 from __future__ import annotations
