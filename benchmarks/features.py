@@ -2,10 +2,10 @@
 
     python -m benchmarks.features [--project FOLDER] [--seconds 4] [--rounds 3] [--before COMMIT]
 
-First July is replayed: every flight that is held out, as its source has it, through the recipe as a frame and row by row, beside the
-training table, to the bit; then through the server, raw beside finished. Then requests a second: one row over 16 connections, and 1,000
-rows a request over 4, each time other rows in turn; raw and finished alternate, and the ratio is the median of the rounds. Last a
-model without a recipe, served by the code of now and by that of ``--before``.
+First July is replayed: every flight that is held out, as its source has it, through the recipe as a frame, as columns and as single
+rows, beside the training table, to the bit; then through the server, raw beside finished. Then requests a second: one row over 16
+connections, and 1,000 rows a request over 4, each time other rows in turn; raw and finished alternate, and the ratio is the median of
+the rounds. Last a model without a recipe, served by the code of now and by that of ``--before``.
 """
 
 from __future__ import annotations
@@ -79,11 +79,16 @@ def _outcome(data: Any) -> list[str]:
 
 
 def replayed(layout: Layout, rows: July) -> None:
-    """July through the recipe, both ways, beside the table. Raises SystemExit at the first difference."""
+    """July through the recipe, each way, beside the table. Raises SystemExit at the first difference."""
     contract = contract_at(layout.training)
     features = features_of(contract, read_replay(layout.replay).state)
     given = rows.raw.rows()
-    for way, compute in (("a frame", lambda: features.of_frame(rows.raw).rows()), ("row by row", lambda: features.of_rows(given))):
+    ways = {
+        "a frame": lambda: features.of_frame(rows.raw).rows(),
+        "columns": lambda: features.of_rows(given),
+        "single rows": lambda: [features.of_rows([row])[0] for row in given],
+    }
+    for way, compute in ways.items():
         began = time.process_time()
         made = compute()
         taken = (time.process_time() - began) / len(given) * 1e6

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.state import State, open_state, write_state
 from mlops_pipeline.files import replacing_folder
 from mlops_pipeline.tables.cast import as_text
@@ -89,8 +90,11 @@ class Replay:
 
 
 def read_replay(folder: Path) -> Replay:
-    """What lies in a folder; the state is mapped, not read."""
+    """What lies in a folder; the state is mapped, not read. Raises :class:`PipelineError`."""
     import polars as pl
 
-    state = open_state(folder / "state") if (folder / "state").exists() else None
+    try:
+        state = open_state(folder / "state") if (folder / "state").exists() else None
+    except PipelineError as error:
+        raise PipelineError(f"{folder}: holds a state that cannot be read now: run `mlops run --from ingest`") from error
     return Replay(pl.read_parquet(folder / "rows.parquet", glob=False), state)
