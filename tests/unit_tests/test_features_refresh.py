@@ -209,6 +209,10 @@ def test_rows_of_a_file_are_taken_in_once_and_outcomes_when_they_come(tmp_path: 
     assert "4 rows read: 0 new, 4 of which more is known" in said(own, tmp_path, known)
     assert "4 rows read: 0 new\nthe state stays 000003-" in said(own, tmp_path, known)
     assert "0 new" in said(own, tmp_path, unknown)
+    unknown.write_text("t,price,word\n2024-01-01,1,x\n")
+    with pytest.raises(PipelineError) as caught:
+        said(own, tmp_path, unknown)
+    assert_one_line(caught.value, f"--input {unknown}", "'shop'")
     assert "no file of the source is new" in said(own, tmp_path)
     with (tmp_path / "table.csv").open("a") as stream:
         stream.write("".join(map(line, of_day(21))))

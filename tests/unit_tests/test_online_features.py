@@ -142,6 +142,7 @@ COLUMNS: dict[str, Any] = {
     "year": {"kind": "integer", "nullable": False},
     "day": {"kind": "integer", "min": 1},
     "place": {"kind": "category", "nullable": False},
+    "at": {"kind": "datetime", "nullable": False},
     "secret": {"kind": "number", "private": True},
     "size": {"kind": "number"},
     "date": {"kind": "datetime", "nullable": False},
@@ -154,7 +155,7 @@ COLUMNS: dict[str, Any] = {
     "y": {"kind": "number"},
 }
 MORE: dict[str, Any] = {
-    "time_column": "date",
+    "time_column": "at",
     "derive": {"date": "CONCAT(year, '-', 1, '-', day)", "twice": "size * 2", "hidden": "secret + 1"},
     "lookups": [{"path": "rain.csv", "keys": ["place", "day"]}],
     "counts": {"that_day": ["date"]},
@@ -167,9 +168,12 @@ MORE: dict[str, Any] = {
 def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, Contract]:
     """A table with a recipe of every kind that has been read, its last days held out, and the contract of a model that takes all."""
     folder = tmp_path_factory.mktemp("recipe")
-    cells = ((1 + n % 20, "abc"[n % 3], f"{n / 7:.3f}", "" if n % 11 == 5 else n / 3, "" if n % 13 == 4 else n % 9) for n in range(300))
-    lines = [f"2024,{','.join(map(str, row))}" for row in cells]
-    (folder / "table.csv").write_text("\n".join(["year,day,place,secret,size,y", *lines, "2024,x,a,1,1,1"]) + "\n")
+    lines = ["year,day,place,at,secret,size,y"]
+    for n in range(300):  # rows 60 apart share day, place and second
+        at = f"2024-01-{1 + n % 20:02} 10:00:{n % 60:02}.{n % 7}"
+        cells = (2024, 1 + n % 20, "abc"[n % 3], at, f"{n / 7:.3f}", "" if n % 11 == 5 else n / 3, "" if n % 13 == 4 else n % 9)
+        lines.append(",".join(map(str, cells)))
+    (folder / "table.csv").write_text("\n".join([*lines, "2024,x,a,2024-01-01,1,1,1"]) + "\n")
     (folder / "rain.csv").write_text("place,day,rain\n" + "".join(f"{'abc'[n % 3]},{1 + n % 17},{n / 10}\n" for n in range(51)))
     chosen = table_settings(COLUMNS, **MORE)
     table, _, _ = ingested(folder, chosen)
@@ -199,7 +203,7 @@ def again(layout: Layout, contract: Contract) -> Skew | None:
 
 def test_features_computed_again_from_the_sources_rows_are_the_tables(known: tuple[Layout, Contract]) -> None:
     layout, contract = known
-    assert list(contract.raw) == ["year", "day", "place", "secret", "size"]
+    assert list(contract.raw) == ["year", "day", "place", "at", "secret", "size"]
     assert again(layout, contract) == Skew(pl.read_parquet(layout.test).height)
     assert again(layout, msgspec.structs.replace(contract, raw={}, made={})) is None
 
@@ -241,13 +245,16 @@ def test_rows_are_drawn_from_the_whole_source_in_bounded_memory(monkeypatch: pyt
     from mlops_pipeline.features import replay, rows
 
     monkeypatch.setattr(replay, "DRAWN", 100)
-    data = table_settings({"x": "number", "y": "number"}).dataset
-    drawing = Drawing(data)
+    kinds = {"x": "number", "y": "number", "z": "number"}
+    drawing, idle = Drawing(table_settings(kinds, derive={"z": "x + 1"}).dataset), Drawing(table_settings(kinds).dataset)
     for begin in range(0, 5000, 500):
         frame = pl.DataFrame({"x": [1.0] * 500, "y": [None if n % 10 == 0 else 1.0 for n in range(500)]})
         numbers = pl.int_range(begin + 1, begin + 501, eager=True)
-        drawing.look(rows.TypedRows(frame, [], 50, 500, frame, numbers, pl.repeat(True, 500, eager=True)))
+        chunk = rows.TypedRows(frame, [], 50, 500, frame, numbers, pl.repeat(True, 500, eager=True))
+        drawing.look(chunk)
+        idle.look(chunk)
     drawn = drawing.rows()
+    assert idle.rows().is_empty()
     assert drawn.height == 100
     assert drawn[replay.PLACE].is_sorted()
     assert drawn[replay.NUMBER].to_list() == [place // 9 * 10 + place % 9 + 2 for place in drawn[replay.PLACE]]

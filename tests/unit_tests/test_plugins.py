@@ -133,7 +133,7 @@ def test_names_stand_beside_ours_with_their_own_settings_and_defaults(folder: Pa
     assert settings.train.params == {"trees": 20, "min_leaf": 3}
     assert metrics_of(settings)[-1] == "cost"
     assert [check.name for check in checks_of(settings)] == ["schema", "duplicates", "entity_key", "target", "leakage", "varied"]
-    assert [rule.name for rule in gate_rules_of(settings.gate)] == ["held_out", "baseline", "champion", "rolled_back", "narrow"]
+    assert [rule.name for rule in gate_rules_of(settings.gate)] == ["held_out", "baseline", "champion", "skew", "rolled_back", "narrow"]
     again = Settings.model_validate(json.loads(settings.model_dump_json(by_alias=True)))
     assert again.model_dump() == settings.model_dump()
 

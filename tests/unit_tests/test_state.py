@@ -184,6 +184,12 @@ def test_an_aggregate_of_another_kind_than_its_column_is_told_in_one_line() -> N
     assert_one_line(caught.value, "aggregates.rate", "mean of 'x'", "number", "integer")
 
 
+def test_a_count_by_nothing_is_told_in_one_line() -> None:
+    with pytest.raises(PipelineError) as caught:
+        table_settings({"y": "number", "all": "integer"}, counts={"all": []})
+    assert_one_line(caught.value, "counts.all", "no column")
+
+
 def test_aggregates_without_a_time_are_told_in_one_line() -> None:
     with pytest.raises(PipelineError) as caught:
         table_settings({**KINDS, "rate": "integer"}, aggregates={"rate": {"how": "count"}})

@@ -372,6 +372,9 @@ class Dataset(Frozen):
             raise ValueError("history needs a time_column")
         if self.aggregates and self.time_column is None:
             raise ValueError("aggregates need a time_column: they are of the rows before each row's moment")
+        bare = next((name for name, keys in self.counts.items() if not keys), None)
+        if bare is not None:
+            raise ValueError(f"counts.{bare} names no column: name those that rows share, or count earlier rows under 'aggregates'")
         late = [*self.counts, *self.history, *self.aggregates]
         twice = next((name for name in late if late.count(name) > 1 or name in self.derive), None)
         if twice is not None:

@@ -13,6 +13,9 @@ from mlops_pipeline.contract.values import BLANKS
 WRITTEN = "%Y-%m-%d %H:%M:%S"
 """How a model is given a moment: in UTC, to the second."""
 
+EXACTLY = f"{WRITTEN}%.6f"
+"""The same to the microsecond, as Polars writes it."""
+
 _ZONE = re.compile(r"(?i) ?(?:Z|UTC|GMT)$")
 _ISO = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?:[ T]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?: ?[+-]\d{2}:?\d{2})?)?", re.ASCII)
 _USUAL = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}Z?", re.ASCII)
@@ -42,6 +45,16 @@ def moment_of(text: str, form: str | None = None) -> str | None:
         return None
     bare = _BEFORE_ZONE.sub(r"\1", _FRACTION.sub("", bare)) if ":" in bare else bare
     return _moment(bare.replace("T", " "), _FORMS)
+
+
+def exact_moment_of(text: str, form: str | None = None) -> str | None:
+    """The same with the microseconds behind it, where a text in ISO 8601 has any: of a row's moment, before which others are counted."""
+    said = moment_of(text, form)
+    if said is None or "." not in text or form is not None:
+        return said
+    fraction = _FRACTION.search(text)
+    digits = "000000" if fraction is None else fraction[0][1:7].ljust(6, "0")
+    return said if digits == "000000" else f"{said}.{digits}"
 
 
 def _moment(bare: str, forms: tuple[str, ...]) -> str | None:

@@ -228,8 +228,7 @@ def _looked_up(contract: Contract, group: Sequence[str], state: Known | None, pl
     def parted(key: tuple[Any, ...]) -> tuple[tuple[Any, ...], int | None]:
         if moment is None:
             return key, None
-        since = None if key[-1] is None else key[-1] - _EPOCH
-        return key[:-1], None if since is None else (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+        return key[:-1], None if key[-1] is None else _instant(key[-1])
 
     @lru_cache(maxsize=REMEMBERED)
     def known(key: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -247,11 +246,19 @@ def _looked_up(contract: Contract, group: Sequence[str], state: Known | None, pl
         if moment is None:
             found: Iterable[Sequence[Any]] = zip(*map(known, numbers), strict=True)
         else:
-            alone, at = zip(*map(parted, numbers), strict=True)
+            *by, moments = zip(*numbers, strict=True)
+            instants = {each: None if each is None else _instant(each) for each in set(moments)}
+            alone, at = list(zip(*by, strict=True)) if by else [()] * len(numbers), [instants[each] for each in moments]
             found = (list(map(of, many_of(name, alone, at))) for name, of in zip(group, typed, strict=True))
         columns.extend([values[number] for number in of_row] for values in found)
 
     return _Step(one, many)
+
+
+def _instant(moment: datetime) -> int:
+    """A moment in µs since 1970."""
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _typed(contract: Contract, name: str) -> Callable[[Any], Any]:

@@ -32,6 +32,8 @@ class _Read:
     rows: int = 0
     broken: int = 0
     why: str = ""
+    where: str = ""
+    """What an error in the rows is an error of."""
     notes: dict[str, None] = field(default_factory=dict)
 
 
@@ -67,13 +69,13 @@ def refresh(settings: Settings, layout: Layout, console: Console, given: Path | 
     read, seen = _Read(), _files(settings, layout) if given is None or current is None else {}
     if current is not None:
         seen = {file: what for file, what in seen.items() if current.journal.seen.get(file) != what}
-    chunks = _chunks(settings, seen, given, read)
+    chunks = _chunks(settings, layout, seen, given, read)
     if asked is None:
         first = next(chunks, None)
         if first is None:
             raise PipelineError(f"{layout.config}: dataset.source: holds no row: give one with a header and rows")
         asked, chunks = _asked(settings, first.frame.columns, tables), _again(first, chunks)
-    rows = _rows(settings, layout, chunks, tables, asked.kept, read)
+    rows = _rows(settings, chunks, tables, asked.kept, read)
     origin = Origin(seen, asked.there, _keep_us(settings))
     done = versions.refresh(asked.plan, asked.kept, rows, asked.lookups, origin, anew=current is None)
     for note in read.notes:
@@ -139,9 +141,10 @@ def _files(settings: Settings, layout: Layout, *, ask: bool = True) -> dict[str,
     return {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in locate(source, layout)}
 
 
-def _chunks(settings: Settings, seen: Seen, given: Path | None, read: _Read) -> Iterator[Chunk]:
+def _chunks(settings: Settings, layout: Layout, seen: Seen, given: Path | None, read: _Read) -> Iterator[Chunk]:
     data, chunk_mb = settings.dataset, settings.ingest.chunk_mb
     if seen:
+        read.where = str(layout.config)
         yield from read_files([Path(file) for file in seen], data.read_as, chunk_mb, data.columns)
     if given is not None:
         if not given.is_file():
@@ -149,6 +152,7 @@ def _chunks(settings: Settings, seen: Seen, given: Path | None, read: _Read) -> 
         plain = data.read_as.model_copy(update={"sql": None, "uri": None})
         written, notes = as_written(given, plain, [name for name in data.columns if name not in recipe_of(data).late])
         read.notes |= dict.fromkeys(notes)
+        read.where = f"--input {given}"
         yield from read_file(given, written, chunk_mb, data.columns)
 
 
@@ -157,7 +161,7 @@ def _again(first: Chunk, others: Iterator[Chunk]) -> Iterator[Chunk]:
     yield from others
 
 
-def _rows(settings: Settings, layout: Layout, chunks: Iterable[Chunk], tables: Joined, kept: Kept, read: _Read) -> pl.DataFrame:
+def _rows(settings: Settings, chunks: Iterable[Chunk], tables: Joined, kept: Kept, read: _Read) -> pl.DataFrame:
     """What is kept of the rows that are whole. Raises :class:`PipelineError` if too many are not."""
     import polars as pl
 
@@ -172,7 +176,7 @@ def _rows(settings: Settings, layout: Layout, chunks: Iterable[Chunk], tables: J
         try:
             typed = typed_rows(Chunk(frame, chunk.row_numbers, chunk.broken), data, recipe, tables)
         except PipelineError as error:
-            raise PipelineError(f"{layout.config}: {error}") from error
+            raise PipelineError(f"{read.where}: {error}") from error
         read.rows += typed.read
         read.broken += len(typed.broken)
         read.why = read.why or next((f"row {row.row}: {row.reason}" for row in typed.broken), "")
@@ -180,7 +184,7 @@ def _rows(settings: Settings, layout: Layout, chunks: Iterable[Chunk], tables: J
     if read.rows and read.broken / read.rows > settings.ingest.max_broken_share:
         share = settings.ingest.max_broken_share
         raise PipelineError(
-            f"{layout.config}: ingest.max_broken_share = {share}: {read.broken} of {read.rows} rows are broken ({read.why}): "
+            f"{read.where}: ingest.max_broken_share = {share}: {read.broken} of {read.rows} rows are broken ({read.why}): "
             "nothing was taken in: mend them, or raise the share"
         )
     return pl.concat(frames)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.state import State, open_state, write_state
 from mlops_pipeline.files import replacing_folder
+from mlops_pipeline.tables.cast import as_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,12 +37,15 @@ class Drawing:
 
     def __init__(self, data: Dataset) -> None:
         self._data, self._placed = data, 0
+        self._has_recipe = bool(data.derive or data.lookups or data.counts or data.history or data.aggregates)
         self._drawn: pl.DataFrame | None = None
 
     def look(self, rows: TypedRows) -> None:
-        """Take what is drawn of a chunk."""
+        """Take what is drawn of a chunk; nothing where no recipe makes a column."""
         import polars as pl
 
+        if not self._has_recipe and self._drawn is not None:
+            return
         labelled = rows.table[self._data.target].is_not_null()
         source = rows.source.select(name for name in rows.source.columns if name in self._data.columns)
         taken = source.with_columns(rows.numbers.cast(pl.Int64).alias(NUMBER)).filter(rows.usable).filter(labelled)
@@ -49,7 +54,8 @@ class Drawing:
             ((pl.col(NUMBER) * _MIX) % (1 << 32)).alias(_DRAW),
         )
         self._placed += taken.height
-        self._drawn = taken if self._drawn is None else pl.concat([self._drawn, taken], how="vertical_relaxed")
+        taken = taken if self._has_recipe else taken.clear()
+        self._drawn = taken if self._drawn is None else pl.concat(_alike(self._drawn, taken), how="vertical_relaxed")
         if self._drawn.height > 2 * DRAWN:
             self._drawn = self._drawn.bottom_k(DRAWN, by=_DRAW)
 
@@ -67,6 +73,14 @@ class Drawing:
                 write_state(state, folder / "state")
 
 
+def _alike(one: pl.DataFrame, other: pl.DataFrame) -> list[pl.DataFrame]:
+    """Two chunks whose columns may be of other types, as JSON's are, with text where they are."""
+    import polars as pl
+
+    mixed = [name for name, held in one.schema.items() if other.schema[name] != held and pl.Null not in (held, other.schema[name])]
+    return [each.with_columns([as_text(each[name]) for name in mixed]) for each in (one, other)]
+
+
 @dataclass(frozen=True)
 class Replay:
     """Rows of the source with their numbers and places, and the state of then; None where no column needs one."""
@@ -76,8 +90,11 @@ class Replay:
 
 
 def read_replay(folder: Path) -> Replay:
-    """What lies in a folder; the state is mapped, not read."""
+    """What lies in a folder; the state is mapped, not read. Raises :class:`PipelineError`."""
     import polars as pl
 
-    state = open_state(folder / "state") if (folder / "state").exists() else None
+    try:
+        state = open_state(folder / "state") if (folder / "state").exists() else None
+    except PipelineError as error:
+        raise PipelineError(f"{folder}: holds a state that cannot be read now: run `mlops run --from ingest`") from error
     return Replay(pl.read_parquet(folder / "rows.parquet", glob=False), state)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -187,6 +188,7 @@ class Table:
         self.described, self.parts = described, tuple(parts)
         self.keys = Keys(described.kinds, salt)
         self.spans = lru_cache(maxsize=REMEMBERED)(self._spans)
+        self.bounds = lru_cache(maxsize=REMEMBERED)(self._bounds)
 
     @property
     def key_count(self) -> int:
@@ -201,6 +203,10 @@ class Table:
         digest = self.keys.digest(key)
         found = ((part, part.span(digest)) for part in self.parts)
         return tuple((part, *span) for part, span in found if span is not None and span[0] < span[1])
+
+    def _bounds(self, key: tuple[Any, ...]) -> tuple[int, int]:
+        """Where the rows of a key begin and end in the only part."""
+        return self.parts[0].span(self.keys.digest(key)) or (0, 0)
 
     def last_before(self, key: tuple[Any, ...], moment: int) -> tuple[Part, int] | None:
         """The key's last row before a moment."""
@@ -245,10 +251,10 @@ class Table:
 
     def places_of(self, keys: Sequence[tuple[Any, ...]]) -> list[tuple[Ints, Ints]]:
         """The same of keys of Python's values, whose places are remembered."""
-        found = list(map(self.spans, keys))
         if len(self.parts) == 1:
-            bounds = np.array([one[0][1:] if one else (0, 0) for one in found], dtype=np.int64).reshape(-1, 2)
-            return [(bounds[:, 0].copy(), bounds[:, 1].copy())]
+            bounds = np.fromiter(chain.from_iterable(map(self.bounds, keys)), np.int64, 2 * len(keys))
+            return [(bounds[::2].copy(), bounds[1::2].copy())]
+        found = list(map(self.spans, keys))
         numbers = {id(part): number for number, part in enumerate(self.parts)}
         places = [(np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.int64)) for _ in self.parts]
         for row, one in enumerate(found):
@@ -377,7 +383,10 @@ class State:
             for part, begin, end in table.within_many(places, since, until):
                 different += count_below(part.arrays["before"], since, begin, end)
             return different, everywhere
-        (rows, total), (rows_before, total_before) = table.running_many(places, until), table.running_many(places, since)
+        twice = [(np.tile(starts, 2), np.tile(stops, 2)) for starts, stops in places]
+        (rows, rows_before), (total, total_before) = (
+            each.reshape(2, -1) for each in table.running_many(twice, np.concatenate((until, since)))
+        )
         rows, total = rows - rows_before, total - total_before
         if made.how == "count":
             return rows, everywhere
@@ -581,9 +590,10 @@ def open_state(folder: Path) -> State:
     try:
         content = msgspec.json.decode((place / FILE).read_bytes(), type=Content)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{place / FILE}: is no state of features ({error}): make one with `mlops features refresh`") from error
+        raise PipelineError(f"{place / FILE}: is no state of features ({error}): make one with `mlops features refresh --anew`") from error
     if content.format != FORMAT:
-        raise PipelineError(f"{place / FILE}: has the format {content.format}, not {FORMAT}: make it anew with `mlops features refresh`")
+        what = f"has the format {content.format}, not {FORMAT}"
+        raise PipelineError(f"{place / FILE}: {what}: make it anew with `mlops features refresh --anew`")
     salt = bytes.fromhex(content.salt)
     tables = tuple(
         Table(described, [_mapped(place, part) for part in parts], salt)

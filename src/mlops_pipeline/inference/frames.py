@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlops_pipeline.contract.moments import WRITTEN
+from mlops_pipeline.contract.moments import EXACTLY, WRITTEN
 from mlops_pipeline.contract.spec import Column
 from mlops_pipeline.contract.values import MISSING, category_of
 from mlops_pipeline.inference.faults import Fault, Refused
@@ -75,7 +75,7 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
             wrong[:, place] = (are_there(values, column.kind, words) & read.is_null()).to_numpy()
             numbers[:, place] = read.to_numpy()
         elif categories is not None and column.kind == "datetime":
-            moments = as_moments(values, column, words)
+            moments = as_moments(values, column, words, EXACTLY if signature.wide else WRITTEN)
             wrong[:, place] = (are_there(values, column.kind, words) & moments.is_null()).to_numpy()
             broken[:, place] = moments.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = moments.fill_null(MISSING).to_numpy()
@@ -126,9 +126,9 @@ def meant_by(texts: pl.Series, seen: Collection[str], null_words: Collection[str
     return texts.replace_strict(known, pl.Series(meant, dtype=pl.String), return_dtype=pl.String), unseen
 
 
-def as_moments(values: pl.Series, column: Column, null_words: Collection[str]) -> pl.Series:
+def as_moments(values: pl.Series, column: Column, null_words: Collection[str], written: str = WRITTEN) -> pl.Series:
     """A column of moments as text, as models take it; null for what is none."""
-    return as_kind(values, column, null_words).dt.to_string(WRITTEN)
+    return as_kind(values, column, null_words).dt.to_string(written).str.strip_suffix(".000000")
 
 
 def as_kind(values: pl.Series, column: Column, null_words: Collection[str]) -> pl.Series:

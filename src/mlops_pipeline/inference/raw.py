@@ -228,7 +228,7 @@ class RawInput:
             series = pl.Series(rows.categories[:, place].tolist(), dtype=pl.String)
             series = series.set(series == MISSING, None)
             of_moments = signature.columns[name].kind == "datetime"
-            columns[name] = series.str.to_datetime(WRITTEN, time_unit="us") if of_moments else series
+            columns[name] = series.str.to_datetime(f"{WRITTEN}%.f", time_unit="us") if of_moments else series
         return pl.DataFrame({name: columns[name] for name in self.order})
 
     def by_row(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:

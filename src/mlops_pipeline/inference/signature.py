@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from mlops_pipeline.contract.dialect import PLAIN, Dialect
-from mlops_pipeline.contract.moments import moment_of
+from mlops_pipeline.contract.moments import exact_moment_of, moment_of
 from mlops_pipeline.contract.privacy import told_value
 from mlops_pipeline.contract.spec import AS_TEXT, Column, Contract
 from mlops_pipeline.contract.task import has_classes
@@ -103,7 +103,7 @@ class Signature:
     precision: Any = np.float32
     """What the engine takes numbers as: float32, or float64."""
     wide: bool = False
-    """Whether clients are asked for numbers in 64 bits."""
+    """Whether clients are asked for numbers in 64 bits, and moments are read to the microsecond."""
 
     @staticmethod
     def of(
@@ -360,6 +360,7 @@ class Signature:
         """Free text, or moments as text: there is no list of values to keep to."""
         moments, words = self.columns[name].kind == "datetime", self.words_for_null(name)
         form, longest = self.columns[name].format, self.lengths.category if moments else self.lengths.text
+        as_moment = exact_moment_of if self.wide else moment_of
         for row, value in enumerate(values):
             if value is None or value in words or (moments and value.strip(BLANKS) in words):
                 meant: str | None = MISSING
@@ -369,7 +370,7 @@ class Signature:
                 meant = None
                 faults.append(_too_long(row, name, value, longest))
             else:
-                meant = moment_of(value, form) if moments else value
+                meant = as_moment(value, form) if moments else value
                 if meant is None:
                     faults.append(wrong_type(row, name, value, self.columns[name]))
             values[row] = meant
