@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.needs import given_by_lookups, kept_by
 from mlops_pipeline.features.online import Features, features_of
-from mlops_pipeline.features.state import DAY_US, State, open_state, version_folder
+from mlops_pipeline.features.state import State, open_state, version_folder
 from mlops_pipeline.inference.faults import Refused
-from mlops_pipeline.inference.raw import has_frames
+from mlops_pipeline.inference.raw import check_state, has_frames
 from mlops_pipeline.serving.batching import INLINE_S, Queue
 from mlops_pipeline.serving.problems import RETRY, refused
 
@@ -60,32 +59,12 @@ def computing(contract: Contract, state: State | None) -> Computing:
     """What computes a model's features with a state."""
     try:
         if state is not None:
-            _check(contract, state)
+            check_state(contract, state)
         features = features_of(contract, state)
     except PipelineError as error:
         return Computing(None, None, None, f"raw rows cannot be computed: {error}: until then, send finished features")
     without = None if state is None else features_of(contract, Unknown(state))
     return Computing(state, features, without)
-
-
-def _check(contract: Contract, state: State) -> None:
-    """Raises :class:`PipelineError` for a state of another recipe, which would say other things by the same names."""
-    recipe = contract.recipe
-    for name in (*given_by_lookups(recipe), *recipe.late):
-        if name not in contract.made:
-            continue
-        made = state.columns.get(name)
-        keys, _ = kept_by(recipe, name)
-        is_same = made is not None and state.keys_of(name) == tuple(keys)
-        if made is not None and name in recipe.history:
-            history = recipe.history[name]
-            is_same = is_same and (made.window_us, made.prior_rows) == (history.days * DAY_US, float(history.prior_rows))
-        elif made is not None and name in recipe.aggregates:
-            aggregate = recipe.aggregates[name]
-            wanted = (aggregate.how, aggregate.window_us, aggregate.known_after_us)
-            is_same = is_same and (made.how, made.window_us, made.delay_us) == wanted
-        if not is_same:
-            raise PipelineError(f"the features' state does not make '{name}' as this model has it: run `mlops features refresh`")
 
 
 @dataclass(frozen=True)
