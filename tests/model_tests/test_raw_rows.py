@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_pipeline.config.serving import Features as Settings
-from mlops_pipeline.contract.spec import Column, Recipe, contract_of
+from mlops_pipeline.contract.spec import Column, History, Recipe, contract_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.keyed import state_of
 from mlops_pipeline.features.online import Features, features_of, frame_of
@@ -256,6 +256,15 @@ def test_a_state_that_is_too_old_may_be_taken_for_one_that_knows_nothing(model: 
     for settings, stale in ((Settings(), False), (Settings(max_age="1h"), True), (Settings(max_age="3h"), False)):
         assert is_stale(now.as_of, settings, now.as_of.timestamp() + 7200) == stale
     assert "mlops features refresh" in computing(model.scorer.contract, None).why_not
+
+
+def test_a_state_of_another_recipe_is_not_asked(model: Model) -> None:
+    contract, state = model.scorer.contract, open_state(model.states)
+    for recipe in (
+        msgspec.structs.replace(RECIPE, counts={"age": ("house", "plan")}),
+        msgspec.structs.replace(RECIPE, counts={}, history={"age": History(7, ("house",))}),
+    ):
+        assert "does not make 'age' as this model has it" in computing(msgspec.structs.replace(contract, recipe=recipe), state).why_not
 
 
 def test_a_file_of_raw_rows_is_predicted_as_its_features(model: Model, tmp_path: Path) -> None:

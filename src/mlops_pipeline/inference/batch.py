@@ -19,7 +19,7 @@ from mlops_pipeline.features.state import open_state, version_folder
 from mlops_pipeline.files import FOR_ITS_OWNER, replacing
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import Unseen
-from mlops_pipeline.inference.raw import RawInput
+from mlops_pipeline.inference.raw import RawInput, check_state
 from mlops_pipeline.inference.scorer import RawScorer, Scored, Scorer, load_scorer
 from mlops_pipeline.spreadsheet import harmless, said_of
 from mlops_pipeline.tables.cast import as_broken, without_content
@@ -146,6 +146,8 @@ class _Way:
             return
         try:
             known = None if self._state is None or not version_folder(self._state).exists() else open_state(self._state)
+            if known is not None:
+                check_state(self._plain.contract, known)
             by = features_of(self._plain.contract, known)
         except PipelineError as error:
             if self._inputs == "either" and all(name in columns for name in taken.kinds.needed):

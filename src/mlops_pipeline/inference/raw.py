@@ -15,6 +15,9 @@ import numpy as np
 from mlops_pipeline.contract.moments import WRITTEN
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.values import MISSING
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.needs import given_by_lookups, kept_by
+from mlops_pipeline.features.state import DAY_US
 from mlops_pipeline.inference.faults import EXTRA_COLUMN, Fault, Notice, Refused
 from mlops_pipeline.inference.signature import Lengths, Rows, Signature
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mlops_pipeline.features.online import Features
+    from mlops_pipeline.features.state import State
 
 Kind = Literal["raw", "features"]
 
@@ -308,6 +312,26 @@ class RawInput:
         source = " and ".join(filter(None, (", ".join(map(repr, of[:-1])), repr(of[-1])))) if of else "it"
         told = fault.detail.replace(f"column '{fault.column}'", f"'{fault.column}', which is computed from {source},", 1)
         return fault._replace(detail=told)
+
+
+def check_state(contract: Contract, state: State) -> None:
+    """Raises :class:`PipelineError` for a state of another recipe, which would say other things by the same names."""
+    recipe = contract.recipe
+    for name in (*given_by_lookups(recipe), *recipe.late):
+        if name not in contract.made:
+            continue
+        made = state.columns.get(name)
+        keys, _ = kept_by(recipe, name)
+        is_same = made is not None and state.keys_of(name) == tuple(keys)
+        if made is not None and name in recipe.history:
+            history = recipe.history[name]
+            is_same = is_same and (made.window_us, made.prior_rows) == (history.days * DAY_US, float(history.prior_rows))
+        elif made is not None and name in recipe.aggregates:
+            aggregate = recipe.aggregates[name]
+            wanted = (aggregate.how, aggregate.window_us, aggregate.known_after_us)
+            is_same = is_same and (made.how, made.window_us, made.delay_us) == wanted
+        if not is_same:
+            raise PipelineError(f"the features' state does not make '{name}' as this model has it: run `mlops features refresh`")
 
 
 @cache

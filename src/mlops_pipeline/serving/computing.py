@@ -17,7 +17,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.online import Features, features_of
 from mlops_pipeline.features.state import State, open_state, version_folder
 from mlops_pipeline.inference.faults import Refused
-from mlops_pipeline.inference.raw import has_frames
+from mlops_pipeline.inference.raw import check_state, has_frames
 from mlops_pipeline.serving.batching import INLINE_S, Queue
 from mlops_pipeline.serving.problems import RETRY, refused
 
@@ -58,6 +58,8 @@ class Computing:
 def computing(contract: Contract, state: State | None) -> Computing:
     """What computes a model's features with a state."""
     try:
+        if state is not None:
+            check_state(contract, state)
         features = features_of(contract, state)
     except PipelineError as error:
         return Computing(None, None, None, f"raw rows cannot be computed: {error}: until then, send finished features")
