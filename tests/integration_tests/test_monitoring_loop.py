@@ -364,6 +364,46 @@ def test_a_rule_may_ask_for_a_training_within_its_bounds(recorded: Recorded, tmp
     assert "the budget of 1 in 30d is spent" in status
 
 
+def test_what_a_training_makes_waits_for_a_named_person_where_the_policy_says_so(recorded: Recorded, tmp_path: Path) -> None:
+    """An alert and the status name it and the command; by that word it becomes champion, and the alert ends."""
+    shutil.copytree(recorded.project.folder, tmp_path / "project")
+    project = Project(tmp_path / "project", tmp_path / "project/pipeline.yaml")
+    project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 1.0})
+    rules = {"always": {"figure": "rows", "above": 1}}
+    policy = {"by": ["always"], "start": "process", "then": "approval", "budget": 1}
+    config = settings_in(tmp_path / "watch", recorded, pipeline=str(project.config), rules=rules, retraining=policy)
+    told: list[Event] = []
+    assert once(config, told, as_of="newest").retraining == "version 2 passed the gate and waits for approval"
+    once(config, told)
+    [alert] = [event for event in told if isinstance(event, AlertFired) and event.rule == "version_waits"]
+    assert "`mlops models approve 2 --reason REASON" in alert.text
+    status = project.mlops("monitor", "status", "--config", str(config)).stdout
+    assert "approval   version 2 passed its gate and waits for approval: `mlops models approve 2" in " ".join(status.split("\n"))
+
+    def models(*words: str, **options: Any) -> str:
+        done = project.mlops("models", *words, "--config", str(project.config), **options)
+        return str(done.stdout + done.stderr)
+
+    assert "version 1 (champion)" in models("show")
+    assert "waits for approval, so it is not taken" in models("show", "2")
+    assert "failed the gate" not in models("promote", "2", check=False)
+    assert "version 2 is approved by anna, and champion" in models("approve", "2", "--reason", "seen by eye", "--by", "anna")
+    assert "version 2 (champion)" in models("show")
+    told.clear()
+    once(config, told)
+    assert [event.text for event in told if isinstance(event, AlertResolved)] == ["version 2 waits no more"]
+    assert "approval " not in project.mlops("monitor", "status", "--config", str(config)).stdout
+    # Of one that is to be challenger, the alias says so until it is champion.
+    project.change(train={"params": {"n_estimators": 30}})
+    assert "version 3: challenger" in project.run("--then", "challenger").stdout
+    assert "version 2 (champion)" in models("show")
+    with watching(config) as (watch, _):
+        versions = registered_model(watch.pipeline, watch.layout)
+        assert versions.get(3).aliases == {"challenger"}
+        models("promote", "3")
+        assert versions.get(3).aliases == {"champion"}
+
+
 def test_a_watch_opens_all_anew_each_time_and_goes_on_while_it_trains(
     recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
 
 from mlops_pipeline.config.moments import span_of
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, Warned, WindowCounted
 from mlops_pipeline.lines import span
 from mlops_pipeline.monitoring.cutting import Arrived, Part, by_count, by_time
 from mlops_pipeline.monitoring.delivery import deliver
-from mlops_pipeline.monitoring.judging import judge, tell_all
+from mlops_pipeline.monitoring.judging import judge, judge_waiting, tell_all
 from mlops_pipeline.monitoring.labels import keys_of, likely, matched
 from mlops_pipeline.monitoring.recorded import Rows, measured, within
 from mlops_pipeline.monitoring.retraining import carry_out
 from mlops_pipeline.monitoring.state import Label, State, Window
+from mlops_pipeline.monitoring.waiting import version_waiting
 from mlops_pipeline.monitoring.watched import Watched
 from mlops_pipeline.records.reading import requests_of
 from mlops_pipeline.registry.reader import RegistryUnreachable
@@ -67,6 +70,10 @@ def run(
 
 
 def _deliver(watch: Watched, state: State, tell: Listener, done: Ran) -> None:
+    with suppress(PipelineError):  # a registry that is away says nothing new
+        version = version_waiting(watch)
+        with state.writing():
+            judge_waiting(watch, state, version, time.time())
     with state.writing():
         tell_all(watch, state, time.time())  # a silence may have ended
     delivered = deliver(watch, state, tell)
