@@ -46,6 +46,7 @@ class Windows(Frozen):
     settle_s: float = Field(
         30, ge=0, description="what arrived in the last so many seconds may still be being written: it is left for later"
     )
+    look_back: SpanText = Field("2h", description="so long after it was counted, a window is measured again if rows of it are written late")
     probe: bool = Field(True, description="ask of each window with labels whether retraining would help")
     least_rows: int = Field(100, ge=1, description="a window of fewer rows raises nothing but what counts rows")
     slices: tuple[str, ...] | None = Field(None, description="columns by whose values quality is told; default: the pipeline's")
