@@ -104,8 +104,7 @@ class Server:
     """`mlops serve` at work on a free port of loopback."""
 
     def __init__(self, url: str, port: int) -> None:
-        self.url = url
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+        self.url, self._port = url, port
 
     def ask(self, records: list[dict[str, Any]], ids: list[str], positive: str) -> list[float]:
         """The chance of the positive class for each record."""
@@ -121,9 +120,11 @@ class Server:
             time.sleep(0.2)
 
     def _answer(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
-        self._connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-        answer = self._connection.getresponse()
-        content = answer.read()
+        # A new one each time: while a training goes on, the server closes one that is idle.
+        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=WAIT_S)) as connection:
+            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            answer = connection.getresponse()
+            content = answer.read()
         if answer.status != http.client.OK:
             raise PipelineError(f"{self.url}{path}: answered {answer.status}: {content[:300].decode(errors='replace')}")
         return dict(msgspec.json.decode(content))

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -91,17 +92,29 @@ def _told(place: Path, say: Say) -> list[Told]:
     _configure(place / "year", refit=False)
     for story in (WINTER, JUNE):
         shutil.copytree(place / "year", place / story.name)
-    _mlops(place / "year", "run", "--as-of", "newest", "--to", "ingest")
+    _mlops(place / "year", "run", "--as-of", "newest", "--to", "ingest", stopping=threading.Event())
     rows = _rows(place / "year")
     # Two cores, two threads: one replays, the other trains what is needed besides.
-    with ThreadPoolExecutor(2) as pool:
-        june = pool.submit(_champion_of, place, JUNE, say)
-        _champion_of(place, WINTER, say)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    stopping = threading.Event()
+    with ThreadPoolExecutor(2) as pool, _set_if_it_fails(stopping):
+        june = pool.submit(_champion_of, place, JUNE, say, stopping)
+        _champion_of(place, WINTER, say, stopping)
         shutil.copytree(place / "winter", place / "monthly")
-        monthly = pool.submit(_every_month, place / "monthly", rows, say)
+        monthly = pool.submit(_every_month, place / "monthly", rows, say, stopping)
         told = [_tell(WINTER, place, rows, monthly, say)]
         june.result()
         return [*told, _tell(JUNE, place, rows, monthly, say)]
+
+
+@contextmanager
+def _set_if_it_fails(stopping: threading.Event) -> Iterator[None]:
+    """Let what goes on beside stop, too."""
+    try:
+        yield
+    except BaseException:
+        stopping.set()
+        raise
 
 
 def _configure(project: Path, *, refit: bool) -> None:
@@ -111,28 +124,28 @@ def _configure(project: Path, *, refit: bool) -> None:
     settings["split"] = {"kind": "time", "train_from": f"{YEAR}-01-01", "test_last": "1mo"}
     # The schema is inferred from a winter, and a summer's rain is not in it.
     settings["validate"]["on_failure"] = "warn"
-    settings["evaluate"]["random_split_check"] = False
+    settings["evaluate"] |= {"random_split_check": False, "resamples": 200}
     settings["gate"]["worst_slice"] = 0.5  # a carrier has 300 flights in a month
     settings["registry"] = {"refit_on_all": refit}
     path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 
-def _champion_of(place: Path, story: Story, say: Say) -> None:
+def _champion_of(place: Path, story: Story, say: Say, stopping: threading.Event) -> None:
     """Train a story's champion; trainings after it are fitted again on all rows, once the gate has let them pass."""
     project = place / story.name
-    _mlops(project, "run", "--as-of", f"{date(YEAR, story.first, 1)}")
+    _mlops(project, "run", "--as-of", f"{date(YEAR, story.first, 1)}", stopping=stopping)
     if not (project / "models/registry/best_model").exists():
         raise PipelineError(f"{project}: the gate let no champion pass: see {project / 'models/artifacts/report.html'}")
     _configure(project, refit=True)
     say(f"the {story.name} champion is {story.title}")
 
 
-def _every_month(project: Path, rows: pl.DataFrame, say: Say) -> Retrained:
+def _every_month(project: Path, rows: pl.DataFrame, say: Say, stopping: threading.Event) -> Retrained:
     """Train at the end of each month but the last; what the champion of each month says of its rows."""
     said, passed = {WINTER.first: _scores(project, _of(rows, WINTER.first))}, {}
     for month in WINTER.months[1:]:
         before = _champion_digest(project)
-        _mlops(project, "run", "--as-of", f"{date(YEAR, month, 1)}")
+        _mlops(project, "run", "--as-of", f"{date(YEAR, month, 1)}", stopping=stopping)
         passed[month] = _champion_digest(project) != before
         said[month] = _scores(project, _of(rows, month))
     say(f"every month: {len(passed)} trainings, of which the gate let {sum(passed.values())} take over")
@@ -283,15 +296,19 @@ def _champion_digest(project: Path) -> str:
     return content_digest(project / "models/registry/best_model")
 
 
-def _mlops(project: Path, *words: str) -> None:
-    """A command in a process of its own; raises :class:`PipelineError` with its last line if it fails."""
+def _mlops(project: Path, *words: str, stopping: threading.Event) -> None:
+    """A command in a process of its own, ended if it is to stop; raises :class:`PipelineError` with its last line if it fails."""
     log = project / "data/mlops.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         command = [sys.executable, "-m", "mlops_pipeline", *words, "--config", str(project / PIPELINE)]
-        done = subprocess.run(command, cwd=project, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
-    if done.returncode:
-        raise PipelineError(f"`mlops {' '.join(words)}` in {project} ended with {done.returncode}: {last_line(log)}")
+        process = subprocess.Popen(command, cwd=project, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    while process.poll() is None:
+        if stopping.wait(0.2):
+            process.terminate()
+            process.wait()
+    if process.returncode:
+        raise PipelineError(f"`mlops {' '.join(words)}` in {project} ended with {process.returncode}: {last_line(log)}")
 
 
 def _name(month: int) -> str:
