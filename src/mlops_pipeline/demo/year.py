@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -53,6 +53,15 @@ class Retrained:
 
     said: Mapping[int, Array]
     passed: Mapping[int, bool]
+
+
+@dataclass(frozen=True)
+class Played:
+    """A story's months: what its first champion says of them in a batch (rows,), and what happened to the one that was served."""
+
+    story: Story
+    never: tuple[Array, ...]
+    loop: tuple[Replayed, ...]
 
 
 def tell_year(console: Console, output: Path | None, folder: Path | None) -> None:
@@ -102,9 +111,10 @@ def _told(place: Path, say: Say) -> list[Told]:
         _champion_of(place, WINTER, say, stopping)
         shutil.copytree(place / "winter", place / "monthly")
         monthly = pool.submit(_every_month, place / "monthly", rows, say, stopping)
-        told = [_tell(WINTER, place, rows, monthly, say)]
+        winter = _play(WINTER, place, rows, say)
         june.result()
-        return [*told, _tell(JUNE, place, rows, monthly, say)]
+        played = [winter, _play(JUNE, place, rows, say)]
+        return [_tell(one, rows, monthly.result()) for one in played]
 
 
 @contextmanager
@@ -152,24 +162,28 @@ def _every_month(project: Path, rows: pl.DataFrame, say: Say, stopping: threadin
     return Retrained(said, passed)
 
 
-def _tell(story: Story, place: Path, rows: pl.DataFrame, monthly: Future[Retrained], say: Say) -> Told:
-    import numpy as np
-    import polars as pl
-
+def _play(story: Story, place: Path, rows: pl.DataFrame, say: Say) -> Played:
     project = place / story.name
-    never = {month: _scores(project, _of(rows, month)) for month in story.months}
     months = [_of(rows, month) for month in story.months]
+    never = tuple(_scores(project, of) for of in months)
 
     def told(at: int, found: Replayed) -> None:
         say(f"  {_name(story.months[at]):<10} {months[at].height:,} flights asked over HTTP; {_after(found)}")
 
     say(f"the {story.name} champion is served, {_name(story.first)} to {_name(DECEMBER)}, its watch runs at the end of each month")
-    loop = replay(project, months, POSITIVE, told)
+    return Played(story, never, tuple(replay(project, months, POSITIVE, told)))
+
+
+def _tell(played: Played, rows: pl.DataFrame, retrained: Retrained) -> Told:
+    import numpy as np
+    import polars as pl
+
+    story, loop = played.story, played.loop
+    months = [_of(rows, month) for month in story.months]
     # Trained on the same rows, the versions of every month are the same after either champion.
-    retrained = monthly.result()
     arms = {
-        month: {NEVER: never[month], LOOP: found.said, MONTHLY: never[month] if month == story.first else retrained.said[month]}
-        for month, found in zip(story.months, loop, strict=True)
+        month: {NEVER: never, LOOP: found.said, MONTHLY: never if month == story.first else retrained.said[month]}
+        for month, never, found in zip(story.months, played.never, loop, strict=True)
     }
     asked = [
         Month(_name(month), of[TARGET].to_numpy().astype(np.int64), of[TIME].dt.ordinal_day().to_numpy().astype(np.int64), arms[month])
@@ -178,7 +192,7 @@ def _tell(story: Story, place: Path, rows: pl.DataFrame, monthly: Future[Retrain
     figures = earned(asked, never=NEVER, loop=LOOP, monthly=MONTHLY)
     count = pl.concat(months).height
     later = [retrained.passed[month] for month in story.months[1:]]
-    return Told(story, count, figures, tuple(loop), len(later), sum(later))
+    return Told(story, count, figures, loop, len(later), sum(later))
 
 
 def _after(found: Replayed) -> str:
