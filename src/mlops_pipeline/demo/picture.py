@@ -23,7 +23,7 @@ def draw(stories: Sequence[Told], path: Path) -> None:
 
     figure = Figure(figsize=(8, 3 * len(stories)), dpi=200, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    for axes, told in zip(figure.subplots(len(stories), 1, squeeze=False)[:, 0], stories, strict=True):
+    for axes, told in zip(figure.subplots(len(stories), 1, squeeze=False, sharey=True)[:, 0], stories, strict=True):
         _draw(axes, told)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
@@ -39,14 +39,15 @@ def _draw(axes: Axes, told: Told) -> None:
         label = f"{arm}: {figures.mean[arm].value:.3f}{again}"
         axes.plot(places, [one.value for one in found], color=COLOURS[arm], linewidth=widths, marker="o", markersize=3.5, label=label)
     loop = figures.by_month[LOOP]
-    axes.fill_between(places, [one.low for one in loop], [one.high for one in loop], color=COLOURS[LOOP], alpha=0.12, linewidth=0)
+    band = axes.fill_between(places, [one.low for one in loop], [one.high for one in loop], color=COLOURS[LOOP], alpha=0.12, linewidth=0)
+    band.set_label("the loop's 95 %, over days")
     for place in told.trainings:
         axes.axvline(place + 0.5, color=COLOURS[LOOP], linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
             "retrained", (place + 0.5, 0.02), xycoords=("data", "axes fraction"), rotation=90, fontsize=8, color=COLOURS[LOOP],
             ha="right", va="bottom",
         )  # fmt: skip
-    axes.set_title(f"The {told.story.name} champion: {told.story.title}", loc="left", fontsize=10.5, color=INK, weight="bold")
+    axes.set_title(f"The {told.story.name} champion, {told.story.title}", loc="left", fontsize=10.5, color=INK, weight="bold")
     axes.set_xticks(list(places), [month[:3] for month in months])
     axes.set_ylabel("ROC AUC", fontsize=9, color=INK)
     axes.tick_params(labelsize=9, colors=INK)
@@ -55,7 +56,7 @@ def _draw(axes: Axes, told: Told) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
-    order = [1, 2, 0]
+    order = [1, 2, 0, 3]
     axes.legend(
         [handles[k] for k in order], [labels[k] for k in order], loc="upper left", bbox_to_anchor=(1, 1), fontsize=9, frameon=False,
         title="mean ROC AUC", title_fontsize=9, alignment="left",

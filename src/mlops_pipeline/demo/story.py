@@ -26,7 +26,7 @@ class Story:
 
 
 WINTER = Story("winter", "trained on January and February, judged on March", 4)
-JUNE = Story("june", "trained on January to June, judged on July", 8)
+JUNE = Story("June", "trained on January to June, judged on July", 8)
 
 
 @dataclass(frozen=True)
