@@ -45,6 +45,9 @@ app.add_typer(monitor, name="monitor")
 labels = typer.Typer(no_args_is_help=True, help="What came of the predictions, as it becomes known.")
 app.add_typer(labels, name="labels")
 
+demo = typer.Typer(no_args_is_help=True, help="Stories that are told by running them.")
+app.add_typer(demo, name="demo")
+
 experiments = typer.Typer(no_args_is_help=True, help="Online tests: how long one has to run, and what it says so far.")
 app.add_typer(experiments, name="experiment")
 
@@ -104,13 +107,17 @@ def run(
     start: Annotated[str | None, typer.Option("--from", help="run this stage and all after it, stale or not")] = None,
     stop: Annotated[str | None, typer.Option("--to", help="stop after this stage")] = None,
     as_of: AsOf = None,
+    then: Annotated[
+        str | None, typer.Option(help="what a version that passes the gate becomes, this time: champion, challenger or approval")
+    ] = None,
 ) -> None:
     """Bring the pipeline up to date: run the stages that are stale, and say why each is."""
+    from mlops_pipeline.config.pipeline import with_then
     from mlops_pipeline.pipeline import runner
     from mlops_pipeline.pipeline.render import with_as_of
 
     settings, layout, console = _opened(config)
-    settings = with_as_of(settings, layout, as_of)
+    settings = with_as_of(with_then(settings, then), layout, as_of)
     runner.run(settings, layout, console, force=force, start=start, stop=stop)
     if stop is None:
         from mlops_pipeline.pipeline.made import made
@@ -551,7 +558,7 @@ def promote(
     config: Config = None,
 ) -> None:
     """Make a version champion by hand."""
-    from mlops_pipeline.events import ChampionChanged, kept_for
+    from mlops_pipeline.events import kept_for
     from mlops_pipeline.lines import shown_on
 
     settings, layout, console = _opened(config)
@@ -563,18 +570,7 @@ def promote(
         if override is not None:
             tell(registry.told(promoted, promoted.decisions[-1]))
         if former is None or former.number != promoted.number:
-            tell(
-                ChampionChanged(
-                    pipeline=settings.name,
-                    model=registry.name,
-                    version=promoted.number,
-                    former=former.number if former else None,
-                    content_sha256=promoted.content_sha256,
-                    run_id=promoted.run_id,
-                    how="promoted by hand",
-                    reason=override or "",
-                )
-            )
+            tell(registry.changed(promoted, former, "promoted by hand", override or ""))
         registry.publish()
     console.print(f"{registry.name} version {promoted.number} is champion")
 
@@ -585,7 +581,7 @@ By = Annotated[str, typer.Option("--by", help="who says so; default: MLOPS_USER,
 
 @models.command()
 def approve(version: int, reason: Reason, by: By = "", as_json: AsJson = False, config: Config = None) -> None:
-    """Let a version be taken although its gate did not let it pass, or somebody rejected it."""
+    """Let a version be taken although its gate did not let it pass, or somebody rejected it; one that waits for it becomes champion."""
     _decide("approved", version, reason, by, config, as_json=as_json)
 
 
@@ -865,6 +861,17 @@ def monitor_reference(
     write_reference(settings, layout, version, console)
 
 
+@demo.command("year")
+def demo_year(
+    output: Annotated[Path | None, typer.Option(help="folder for year.png and year.json; default: data/demo")] = None,
+    folder: Annotated[Path | None, typer.Option(help="keep the projects there, to look into; default: a temporary folder")] = None,
+) -> None:
+    """A year of flights through a real server: never retrained, the loop, every month; a table and a picture in five minutes."""
+    from mlops_pipeline.demo.year import tell_year
+
+    tell_year(terminal.opened(), output, folder)
+
+
 def _decide(word: Word, version: int, reason: str, by: str, config: Path | None, *, as_json: bool) -> None:
     from mlops_pipeline.events import kept_for
     from mlops_pipeline.lines import shown_on
@@ -873,16 +880,22 @@ def _decide(word: Word, version: int, reason: str, by: str, config: Path | None,
     registry = _registry_of(settings, layout)
     tell = kept_for(settings, layout, *(() if as_json else (shown_on(console),)))
     with registry.deciding():
+        waited = registry.get(version).waits
         made = registry.decide(version, word, reason, by)
         decided = registry.get(version)
         tell(registry.told(decided, made))
+        if word == "approved" and waited:
+            former, decided = registry.champion(), registry.promote(version, None)
+            tell(registry.changed(decided, former, "approved by a person", made.reason))
         if decided.is_champion:
             registry.publish(tell)
     if as_json:
         facts = {"decision": made.decision, "by": made.by, "reason": made.reason, "time": made.time, "content_sha256": made.content_sha256}
         print(json.dumps({"model": registry.name, "version": version, **facts, "champion": decided.is_champion}))
         return
-    console.print(_line(f"{registry.name} version {version} is {made.decision} by {made.by}"))
+    console.print(
+        _line(f"{registry.name} version {version} is {made.decision} by {made.by}" + ", and champion" * waited * decided.is_champion)
+    )
     if word == "approved" and not decided.is_champion:
         console.print(_line(f"it is not champion: `mlops models promote {version}` makes it so"))
 

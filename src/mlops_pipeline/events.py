@@ -157,6 +157,11 @@ class GateDecided(Event):
     run_id: str
     passed: bool
     rules: tuple[Judged, ...]
+    then: Literal["champion", "challenger", "approval"] = "champion"
+    """What becomes of one that passed: approval is a person's, for which it waits."""
+
+
+How = Literal["passed the gate", "promoted by hand", "approved by a person", "rolled back"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +174,7 @@ class ChampionChanged(Event):
     former: int | None
     content_sha256: str
     run_id: str
-    how: Literal["passed the gate", "promoted by hand", "rolled back"]
+    how: How
     reason: str = ""
     """A person's own words: why a version was promoted in spite of the gate."""
 

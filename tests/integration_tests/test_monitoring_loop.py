@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import signal
-import subprocess
-import sys
+import sqlite3
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -25,7 +22,7 @@ from rich.console import Console
 
 from mlops_pipeline.alerts.alert import moment
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import AlertFired, AlertResolved, Event, RetrainingDecided, RetrainingEnded, WindowCounted, ignored
+from mlops_pipeline.events import AlertFired, AlertResolved, Event, RetrainingDecided, RetrainingEnded, Warned, WindowCounted, ignored
 from mlops_pipeline.layout import sqlite_path
 from mlops_pipeline.monitoring import face, retraining
 from mlops_pipeline.monitoring.job import Ran, run
@@ -35,8 +32,10 @@ from mlops_pipeline.monitoring.retraining import carry_out
 from mlops_pipeline.monitoring.state import Retraining, State
 from mlops_pipeline.monitoring.watched import Watched, watched
 from mlops_pipeline.registry.champion import registered_model
-from tests.conftest import Project, process_environment, unused_port, wait_for, write_table
+from tests.conftest import Project, process_environment, unused_port, write_table
+from tests.forked import Forking
 from tests.integration_tests.conftest import postgresql_server, serving
+from tests.integration_tests.loop_kills import kill_the_loop
 from tests.integration_tests.receivers import receiver
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("monitoring_loop")]
@@ -61,8 +60,12 @@ class Recorded:
 
 @pytest.fixture(scope="module")
 def recorded(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return record_windows(registered, tmp_path_factory.mktemp("loop"))
+
+
+def record_windows(registered: Project, folder: Path) -> Recorded:
     """Three windows of a real server's record, and one request that was refused, which came when the second was full."""
-    folder = tmp_path_factory.mktemp("loop")
+    folder.mkdir(exist_ok=True)
     shutil.copytree(registered.folder, folder / "project")
     project = Project(folder / "project", folder / "project/pipeline.yaml")
     came = []
@@ -167,6 +170,37 @@ def test_every_row_is_counted_once_and_figures_are_those_of_a_run_at_the_end(rec
     assert tables[0]["since"].to_list()[1:] == tables[0]["until"].to_list()[:-1]
 
 
+def test_rows_that_are_written_late_are_counted_in_their_window_once(recorded: Recorded, tmp_path: Path) -> None:
+    """With their labels, which were there before them; of two runs at once one measures it again."""
+    shutil.copytree(recorded.server.parent / "records", tmp_path / "records")
+    served = yaml.safe_load(recorded.server.read_text())
+    (tmp_path / "serving.yaml").write_text(yaml.safe_dump({**served, "record": {"folder": str(tmp_path / "records")}}))
+    (tmp_path / "watch").mkdir()
+    config = settings_in(tmp_path / "watch", recorded, serving=str(tmp_path / "serving.yaml"))
+    [file] = (tmp_path / "records").glob("*.sqlite")
+    with closing(sqlite3.connect(file)) as store, store:
+        store.execute("create table late as select * from predictions where rows > 0 order by time limit 2")
+        store.execute("delete from predictions where key in (select key from late)")
+    add(config, recorded)
+    once(config)
+    with watching(config) as (_, state):
+        before = state.windows()
+        assert [window.figures["labels"] for window in before] == [ROWS] * len(before)
+    with closing(sqlite3.connect(file)) as store, store:
+        # The very first is before the first window, which began with what there was then; a window has what is within it.
+        store.execute("update late set time = (select max(time) from (select time from predictions order by time limit 3))")
+        store.execute("insert into predictions select * from late")
+    told: list[Event] = []
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: once(config, told), range(2)))
+    once(config, told)
+    with watching(config) as (_, state):
+        after = state.windows()
+    assert (after[0].figures["rows"], after[0].figures["labels"]) == (ROWS + 100, ROWS + 100)
+    assert [window.figures for window in after[1:]] == [window.figures for window in before[1:]]
+    assert sum(isinstance(event, Warned) and "2 of its requests were written late" in event.text for event in told) == 1
+
+
 def test_a_registry_that_is_away_for_a_while_costs_no_window(recorded: Recorded, tmp_path: Path) -> None:
     """Nor does a version that it had not when it was asked first; the same watch finds it later."""
     with watching(settings_in(tmp_path, recorded)) as (watch, state):
@@ -203,44 +237,15 @@ def test_four_runs_at_once_do_each_thing_once(recorded: Recorded, tmp_path: Path
         assert sum(isinstance(event, WindowCounted) and not event.again for event in told) == WINDOWS
 
 
-def test_a_run_that_is_killed_loses_no_window_and_no_alert(recorded: Recorded, tmp_path: Path) -> None:
-    rng = np.random.default_rng(7)
-    with receiver() as server:
-        channels = {"hook": {"channel": "webhook", "settings": {"url": server.url, "format": "plain"}}}
-        config, whole = settings_in(tmp_path / "killed", recorded, channels=channels), settings_in(tmp_path / "whole", recorded)
-        for each in (config, whole):
-            add(each, recorded)
-        words = [sys.executable, "-m", "mlops_pipeline", "monitor", "run", "--config", str(config)]
-        for _ in range(3):
-            with subprocess.Popen(words, env=process_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-                state_file = tmp_path / "killed/state.sqlite"
-                before = (
-                    state_file.with_name("state.sqlite-wal").stat().st_size if state_file.with_name("state.sqlite-wal").exists() else -1
-                )
-
-                def moved(process: subprocess.Popen[bytes] = process, before: int = before, file: Path = state_file) -> bool:
-                    wal = file.with_name("state.sqlite-wal")
-                    return process.poll() is not None or (wal.exists() and wal.stat().st_size != before)
-
-                wait_for(moved, 60, "that it writes")
-                time.sleep(rng.uniform(0, 0.2))  # any moment will do
-                process.send_signal(signal.SIGKILL)
-        once(config)
-        with watching(config) as (_, state):
-            state.database.ask("UPDATE mlops_monitor_outbox SET due = 0 WHERE sent IS NULL")  # else what a killed one had begun waits
-        once(config)
-        once(whole)
-        tables = []
-        for each in (config, whole):
-            with watching(each) as (_, state):
-                tables.append(state.table("champion").drop("number"))
-                alerts = [(row.rule, row.state, row.began) for row in state.alerts()]
-                assert not [one for one in state.waiting() if one[0] == "hook"]
-        assert tables[0].equals(tables[1], null_equal=True)
-        told = {(body["rule"], body["kind"], body["delivery"]) for body in server.bodies()}
-        assert sorted((rule, kind) for rule, kind, _ in told) == sorted(
-            (rule, kind) for rule, state_, _ in alerts for kind in ("firing", *(["resolved"] if state_ == "resolved" else []))
-        )
+def test_killed_at_random_it_loses_nothing_does_nothing_twice_and_leaves_one_champion(recorded: Recorded, tmp_path: Path) -> None:
+    """Labels, windows, delivery and a training; `python -m benchmarks.loop_kills` does it 30 times."""
+    forking = Forking(process_environment())
+    try:
+        seen = kill_the_loop(recorded.project, recorded.server, recorded.labels, tmp_path, forking, kills=4, seed=7)
+    finally:
+        forking.end()
+    assert not seen.wrong
+    assert seen.kills.total() == 4
 
 
 def test_what_a_channel_does_not_take_goes_out_later_and_others_hear_at_once(recorded: Recorded, tmp_path: Path) -> None:
@@ -362,6 +367,46 @@ def test_a_rule_may_ask_for_a_training_within_its_bounds(recorded: Recorded, tmp
     assert [event.held_back for event in told if isinstance(event, RetrainingDecided)] == ["the budget of 1 in 30d is spent"]
     status = recorded.project.mlops("monitor", "status", "--config", str(config)).stdout
     assert "the budget of 1 in 30d is spent" in status
+
+
+def test_what_a_training_makes_waits_for_a_named_person_where_the_policy_says_so(recorded: Recorded, tmp_path: Path) -> None:
+    """An alert and the status name it and the command; by that word it becomes champion, and the alert ends."""
+    shutil.copytree(recorded.project.folder, tmp_path / "project")
+    project = Project(tmp_path / "project", tmp_path / "project/pipeline.yaml")
+    project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 1.0})
+    rules = {"always": {"figure": "rows", "above": 1}}
+    policy = {"by": ["always"], "start": "process", "then": "approval", "budget": 1}
+    config = settings_in(tmp_path / "watch", recorded, pipeline=str(project.config), rules=rules, retraining=policy)
+    told: list[Event] = []
+    assert once(config, told, as_of="newest").retraining == "version 2 passed the gate and waits for approval"
+    once(config, told)
+    [alert] = [event for event in told if isinstance(event, AlertFired) and event.rule == "version_waits"]
+    assert "`mlops models approve 2 --reason REASON" in alert.text
+    status = project.mlops("monitor", "status", "--config", str(config)).stdout
+    assert "approval   version 2 passed its gate and waits for approval: `mlops models approve 2" in " ".join(status.split("\n"))
+
+    def models(*words: str, **options: Any) -> str:
+        done = project.mlops("models", *words, "--config", str(project.config), **options)
+        return str(done.stdout + done.stderr)
+
+    assert "version 1 (champion)" in models("show")
+    assert "waits for approval, so it is not taken" in models("show", "2")
+    assert "failed the gate" not in models("promote", "2", check=False)
+    assert "version 2 is approved by anna, and champion" in models("approve", "2", "--reason", "seen by eye", "--by", "anna")
+    assert "version 2 (champion)" in models("show")
+    told.clear()
+    once(config, told)
+    assert [event.text for event in told if isinstance(event, AlertResolved)] == ["version 2 waits no more"]
+    assert "approval " not in project.mlops("monitor", "status", "--config", str(config)).stdout
+    # Of one that is to be challenger, the alias says so until it is champion.
+    project.change(train={"params": {"n_estimators": 30}})
+    assert "version 3: challenger" in project.run("--then", "challenger").stdout
+    assert "version 2 (champion)" in models("show")
+    with watching(config) as (watch, _):
+        versions = registered_model(watch.pipeline, watch.layout)
+        assert versions.get(3).aliases == {"challenger"}
+        models("promote", "3")
+        assert versions.get(3).aliases == {"champion"}
 
 
 def test_a_watch_opens_all_anew_each_time_and_goes_on_while_it_trains(

@@ -407,3 +407,11 @@ def test_what_an_estimate_holds_is_bounded_however_many_classes_there_are(monkey
     few = measure(reference, [Batch(rows, said(rows, "multiclass"))])
     assert few.figures["estimated.accuracy"] is None
     assert "quality is not estimated without labels: 3 classes are too many" in few.notes
+
+
+def test_quality_without_labels_is_what_nannyml_says() -> None:
+    """Its figures were taken by `benchmarks/cbpe.py` from NannyML 0.13.1, whose bounds do not agree with ours, on the same rows."""
+    from benchmarks.cbpe import HELD_OUT, ROWS, WINDOWS, ours, rows_of
+
+    windows = [rows_of(ROWS, *moved, place + 2) for place, moved in enumerate(WINDOWS.values())]
+    assert ours(rows_of(HELD_OUT, 1.0, 0.0, 1), windows) == pytest.approx([0.74524, 0.61024, 0.86427, 0.73945], abs=1e-5)

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Share
-from mlops_pipeline.config.pipeline import SpanText, part_schema
+from mlops_pipeline.config.pipeline import SpanText, Then, part_schema
 from mlops_pipeline.config.serving import scheme_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.errors import PipelineError
@@ -46,6 +46,7 @@ class Windows(Frozen):
     settle_s: float = Field(
         30, ge=0, description="what arrived in the last so many seconds may still be being written: it is left for later"
     )
+    look_back: SpanText = Field("2h", description="so long after it was counted, a window is measured again if rows of it are written late")
     probe: bool = Field(True, description="ask of each window with labels whether retraining would help")
     least_rows: int = Field(100, ge=1, description="a window of fewer rows raises nothing but what counts rows")
     slices: tuple[str, ...] | None = Field(None, description="columns by whose values quality is told; default: the pipeline's")
@@ -133,6 +134,11 @@ class Retraining(Frozen):
     start: Literal["process", "prefect", "nothing"] = Field(
         "process", description="`mlops run --as-of END_OF_WINDOW`, an event for a Prefect automation, or only a word of it"
     )
+    then: Then | None = Field(
+        None,
+        description="what a new version that passes the gate becomes: champion, challenger, or it waits for approval; "
+        "default: as the pipeline's gate.then says",
+    )
     see_until: Literal["window", "newest"] = Field("window", description="rows up to the window's end, or all")
     cool_down: SpanText | None = Field(None, description="none within this time of the last")
     cool_down_windows: int = Field(1, ge=0, description="nor before so many windows have ended since")
@@ -141,6 +147,12 @@ class Retraining(Frozen):
     stopped: bool = Field(False, description="the stop switch of this file; `mlops monitor stop` is another")
     hours: float = Field(6, gt=0, description="one that takes longer has failed")
     prefect_url: str | None = Field(None, description="Prefect's API; default: PREFECT_API_URL of the environment")
+
+    @model_validator(mode="after")
+    def _who_says_then(self) -> Self:
+        if self.then is not None and self.start == "prefect":
+            raise ValueError("'then' goes with start: process; a flow of Prefect's does what gate.then of the pipeline's settings says")
+        return self
 
 
 class Monitoring(Frozen):

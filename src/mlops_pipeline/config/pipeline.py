@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
 
@@ -171,9 +171,17 @@ class Evaluate(Frozen):
     random_split_check: bool = Field(False, description="also fit on a random split, to show how much it would flatter the model")
 
 
+Then = Literal["champion", "challenger", "approval"]
+"""What becomes of a version that the gate lets pass."""
+
+
 class Gate(Frozen):
     """Rules a version must pass to become champion; null switches a rule off."""
 
+    then: Then = Field(
+        "champion",
+        description="what a version that passes becomes: champion, challenger (an alias), or it waits for a person (approval)",
+    )
     beat_baseline_by: float | None = Field(0.0, description="least gain over the dummy baseline, at the stated confidence")
     champion_margin: float | None = Field(0.01, ge=0, description="how much worse than the champion is still accepted")
     worst_slice: float | None = Field(None, description="least value of the metric in the worst slice")
@@ -628,6 +636,14 @@ def part_schema(part: plugins.Part, sections: dict[str, Any]) -> dict[str, Any]:
     schema: dict[str, Any] = (part.settings or Frozen).model_json_schema(ref_template=f"#/$defs/{place}.{{model}}")
     sections |= {f"{place}.{name}": inner for name, inner in schema.pop("$defs", {}).items()}
     return {**schema, "description": part.summary} if part.summary else schema
+
+
+def with_then(settings: Settings, then: str | None) -> Settings:
+    """The settings, where a version that passes the gate becomes something else this time. Raises :class:`PipelineError`."""
+    words = get_args(Then)
+    if then is not None and then not in words:
+        raise PipelineError(f"--then {then}: is not known: use {', '.join(words[:-1])} or {words[-1]}")
+    return settings if then is None else settings.model_copy(update={"gate": settings.gate.model_copy(update={"then": then})})
 
 
 def tracking_uri(settings: Settings, default: str) -> str:

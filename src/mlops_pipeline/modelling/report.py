@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.config.pipeline import Settings, Then
 from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.contract.privacy import private_names
 from mlops_pipeline.contract.spec import Contract
@@ -52,11 +52,17 @@ class Outcome:
     passed: bool
     is_champion: bool
     rules: list[Rule]
+    then: Then = "champion"
+    """What becomes of one that passed."""
 
     @property
     def state(self) -> str:
         """One line: what became of the version."""
         name = f"{self.model} version {self.version}"
+        if self.passed and self.then == "challenger":
+            return f"{name} passed the gate and is the challenger"
+        if self.passed and self.then == "approval":
+            return f"{name} passed the gate and waits for approval"
         if self.passed:
             return f"{name} became champion"
         return f"{name} stays champion, but does not pass today's gate" if self.is_champion else f"{name} was registered and not promoted"
@@ -64,6 +70,10 @@ class Outcome:
 
 def next_steps(outcome: Outcome) -> list[str]:
     """What to do about each rule that did not pass, and the way round them all."""
+    if outcome.passed and outcome.then == "challenger":
+        return [f"To make it champion: `mlops models promote {outcome.version}`."]
+    if outcome.passed and outcome.then == "approval":
+        return [f'To make it champion: `mlops models approve {outcome.version} --reason "why"`; or `mlops models reject` it.']
     if outcome.passed:
         return []
     steps = [NEXT.get(rule.name, f"See gate.rules.{short(rule.name)} in the settings.") for rule in outcome.rules if not rule.passed]

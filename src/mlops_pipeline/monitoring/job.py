@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
 
 from mlops_pipeline.config.moments import span_of
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, Warned, WindowCounted
 from mlops_pipeline.lines import span
 from mlops_pipeline.monitoring.cutting import Arrived, Part, by_count, by_time
 from mlops_pipeline.monitoring.delivery import deliver
-from mlops_pipeline.monitoring.judging import judge, tell_all
+from mlops_pipeline.monitoring.judging import judge, judge_waiting, tell_all
 from mlops_pipeline.monitoring.labels import keys_of, likely, matched
+from mlops_pipeline.monitoring.measured import Measured
 from mlops_pipeline.monitoring.recorded import Rows, measured, within
 from mlops_pipeline.monitoring.retraining import carry_out
 from mlops_pipeline.monitoring.state import Label, State, Window
+from mlops_pipeline.monitoring.waiting import version_waiting
 from mlops_pipeline.monitoring.watched import Watched
 from mlops_pipeline.records.reading import requests_of
 from mlops_pipeline.registry.reader import RegistryUnreachable
@@ -55,11 +59,12 @@ def run(
     done = Ran()
     try:
         for model in watch.models:
+            done.again += _count_late(watch, state, model, tell, as_of)
             done.counted += _count(watch, state, model, tell, as_of, close=close)
     finally:
         # What is known is told, even where the record cannot be read now.
         _find_labels(watch, state)
-        done.again = _count_again(watch, state, tell, as_of)
+        done.again += _count_again(watch, state, tell, as_of)
         _deliver(watch, state, tell, done)
     done.retraining = carry_out(watch, state, tell, meanwhile)
     _deliver(watch, state, tell, done)
@@ -67,6 +72,10 @@ def run(
 
 
 def _deliver(watch: Watched, state: State, tell: Listener, done: Ran) -> None:
+    with suppress(PipelineError):  # a registry that is away says nothing new
+        version = version_waiting(watch)
+        with state.writing():
+            judge_waiting(watch, state, version, time.time())
     with state.writing():
         tell_all(watch, state, time.time())  # a silence may have ended
     delivered = deliver(watch, state, tell)
@@ -78,15 +87,7 @@ def _count(watch: Watched, state: State, model: str, tell: Listener, as_of: str 
     """Count the windows of a model that have ended since the last run."""
     begin, now, settings = state.ended(model), time.time(), watch.settings.windows
     settled = now if close else now - settings.settle_s
-    since = None if begin is None else datetime.fromtimestamp(begin, UTC)
-    arrived = sorted(
-        (
-            Arrived(each.time, each.version, 0 if each.error else each.rows)
-            for each in requests_of(watch.store, since=since, model=model)
-            if each.time < settled and (begin is None or each.time >= begin)
-        ),
-        key=lambda each: each.time,
-    )
+    arrived = _arrived(watch, model, begin, settled)
     if settings.rows is not None:
         parts = by_count(arrived, begin, settings.rows, close=close)
     else:
@@ -106,28 +107,92 @@ def _count(watch: Watched, state: State, model: str, tell: Listener, as_of: str 
     return made
 
 
+def _arrived(watch: Watched, model: str, since: float | None, until: float) -> list[Arrived]:
+    """A model's requests from one moment on and before another, in order of time."""
+    first = None if since is None else datetime.fromtimestamp(since, UTC)
+    return sorted(
+        (
+            Arrived(each.time, each.version, 0 if each.error else each.rows)
+            for each in requests_of(watch.store, since=first, model=model)
+            if each.time < until and (since is None or each.time >= since)
+        ),
+        key=lambda each: each.time,
+    )
+
+
+def _count_late(watch: Watched, state: State, model: str, tell: Listener, as_of: str | None) -> list[Window]:
+    """Measure windows again of which rows were written later than a run waits for them; of a version of which none was there, anew."""
+    oldest = span_of(watch.settings.windows.look_back).before(datetime.now(UTC)).timestamp()
+    recent = state.windows(model, made_since=oldest)
+    if not recent:
+        return []
+    arrived, newest, done = _arrived(watch, model, recent[0].since, recent[-1].until), state.newest_label(), []
+    for since, until in dict.fromkeys((window.since, window.until) for window in recent):
+        there = {window.version: window for window in recent if window.since == since}
+        part = Part(since, until, tuple(each for each in arrived if since <= each.time < until))
+        labels: list[Label] | None = None
+        for version in part.versions:
+            known, count = there.get(version), len(_requests(part, version))
+            late = count - (known.requests if known else 0)
+            if late <= 0:
+                continue
+            labels = state.labels_after(0, since) if labels is None else labels
+            made = _measured(watch, model, version, part, labels)
+            with state.writing():
+                now = time.time()
+                if known is None and not any(each.version == version for each in state.windows(model) if each.since == since):
+                    number = state.add(model, version, (since, until), made.requests, made.figures, made.keys, newest, now)
+                elif known is not None and state.recount(known, made.requests, made.figures, made.keys, newest, now):
+                    number = known.number
+                else:
+                    continue  # another run has
+                state.match(number, made.labels)
+                judge(watch, state, model, now, as_of)
+            done += [each for each in state.windows(model, version=version) if each.number == number]
+            tell(Warned(pipeline=watch.pipeline.name, text=f"{_named(done[-1])}: {late:,} of its requests were written late"))
+            tell(_event(watch, done[-1], again=True))
+    return done
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One version's rows of a window: how many requests, their figures, the digests of their names, which labels are theirs."""
+
+    requests: int
+    figures: Measured
+    keys: bytes
+    labels: set[int]
+
+
+def _requests(part: Part, version: str) -> list[Arrived]:
+    """The requests that count to a version; those refused before there was one count to the last."""
+    return [each for each in part.arrived if each.version == version or (not each.version and version == part.versions[-1])]
+
+
+def _measured(watch: Watched, model: str, version: str, part: Part, labels: list[Label]) -> _Measured:
+    rows = Rows(watch, model, version, part.since, part.until)
+    keys = keys_of(rows.frames()) if part.arrived else b""
+    own = likely(labels, np.frombuffer(keys, "<u4"))
+    numbers = matched(own, rows.frames(), within(watch)) if own else set()
+    requests = _requests(part, version)
+    refused = sum(not each.rows for each in requests)
+    figures = measured(rows, [label for label in own if label.number in numbers], len(requests), refused)
+    return _Measured(len(requests), figures, keys, numbers)
+
+
 def _add(watch: Watched, state: State, model: str, part: Part, begin: float | None, as_of: str | None) -> list[Window]:
     """Measure a window and keep it, its end and what follows from it together; by version, none if somebody else has."""
     newest = state.newest_label()
     versions = part.versions or (_last_version(state, model),)
     labels = state.labels_after(0, part.since) if part.arrived else []
-    found = []
-    for version in versions:
-        rows = Rows(watch, model, version, part.since, part.until)
-        keys = keys_of(rows.frames()) if part.arrived else b""
-        own = likely(labels, np.frombuffer(keys, "<u4"))
-        numbers = matched(own, rows.frames(), within(watch)) if own else set()
-        requests = [each for each in part.arrived if each.version == version or (not each.version and version == versions[-1])]
-        refused = sum(not each.rows for each in requests)
-        made = measured(rows, [label for label in own if label.number in numbers], len(requests), refused)
-        found.append((version, len(requests), made, keys, numbers))
+    found = [(version, _measured(watch, model, version, part, labels)) for version in versions]
     with state.writing():
         if state.ended(model) != begin:
             return []
         now, added = time.time(), set()
-        for version, count, made, keys, numbers in found:
-            number = state.add(model, version, (part.since, part.until), count, made, keys, newest, now)
-            state.match(number, numbers)
+        for version, made in found:
+            number = state.add(model, version, (part.since, part.until), made.requests, made.figures, made.keys, newest, now)
+            state.match(number, made.labels)
             added.add(number)
         state.end(model, part.until)
         judge(watch, state, model, now, as_of)

@@ -14,9 +14,11 @@ import msgspec
 from mlops_pipeline.alerts.alert import Alert, alert_of
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.monitoring import SEVERITIES, Rule
-from mlops_pipeline.monitoring.rules import Judgement, Seen, judged
+from mlops_pipeline.monitoring.rules import WAITING, WAITS, Judgement, Seen, judged, rule_named
 from mlops_pipeline.monitoring.state import AlertRow, Retraining, State
+from mlops_pipeline.monitoring.waiting import judgement
 from mlops_pipeline.monitoring.watched import Watched
+from mlops_pipeline.registry.versions import Version
 
 EVENTS = ":events"
 """The channel by which ``events.py`` is told; no user's channel can be called so."""
@@ -34,8 +36,8 @@ def judge(watch: Watched, state: State, model: str, now: float, as_of: str | Non
     version = windows[-1].version
     series = [Seen(each.number, each.since, each.until, each.figures, each.enough) for each in windows if each.version == version]
     terms = watch.terms(model, version)
-    found = {name: judged(rule, series, terms) for name, rule in watch.settings.rules.items()}
-    firing = {row.rule: row for row in state.alerts("firing") if row.model == model}
+    found = {name: judged(rule, series, terms) for name, rule in watch.settings.rules.items() if name != WAITS}
+    firing = {row.rule: row for row in state.alerts("firing") if row.model == model and row.rule != WAITS}
     for name, row in firing.items():
         said = found.get(name)
         if said is None:
@@ -46,17 +48,28 @@ def judge(watch: Watched, state: State, model: str, now: float, as_of: str | Non
             _resolve(state, row, now, said.text)
     for name, said in found.items():
         if said.broken:
-            _fire(watch, state, model, version, name, said, firing.get(name), now)
+            _fire(watch, state, model, version, (name, watch.settings.rules[name]), said, firing.get(name), now)
             if name in watch.settings.retraining.by:
                 _ask_for_training(watch, state, model, version, name, said, now, as_of)
     tell_all(watch, state, now)
+
+
+def judge_waiting(watch: Watched, state: State, version: Version | None, now: float) -> None:
+    """Let an alert begin for a version that waits for approval, and end when it waits no more."""
+    rows = [row for row in state.alerts("firing") if row.rule == WAITS]
+    for row in rows:
+        if version is None or row.version != str(version.number):
+            _resolve(state, row, now, f"version {row.version} waits no more")
+    if version is not None and not any(row.version == str(version.number) for row in rows):
+        rule = watch.settings.rules.get(WAITS, WAITING)
+        _fire(watch, state, watch.models[0], str(version.number), (WAITS, rule), judgement(watch, version), None, now)
 
 
 def tell_all(watch: Watched, state: State, now: float) -> None:
     """Put the message of every alert that fires into the outbox of each channel that it is for, unless it is silenced."""
     silenced = {(each.rule, each.model) for each in state.silences(now)}
     for row in state.alerts("firing"):
-        rule = watch.settings.rules.get(row.rule)
+        rule = rule_named(watch.settings.rules, row.rule)
         state.post(row.number, EVENTS, "firing", row.message, now)
         if rule is None or _is_silent(rule, row, silenced, now):
             continue
@@ -70,8 +83,10 @@ def _is_silent(rule: Rule, row: AlertRow, silenced: set[tuple[str, str]], now: f
     return by_file or any((name, model) in silenced for name in (row.rule, "*") for model in (row.model, "*"))
 
 
-def _fire(watch: Watched, state: State, model: str, version: str, name: str, said: Judgement, row: AlertRow | None, now: float) -> None:
-    rule = watch.settings.rules[name]
+def _fire(
+    watch: Watched, state: State, model: str, version: str, of: tuple[str, Rule], said: Judgement, row: AlertRow | None, now: float
+) -> None:
+    name, rule = of
     is_same = row is not None and row.version == version
     former = alert_of(row.message) if row is not None and is_same else None
     alert = Alert(

@@ -90,6 +90,7 @@ def _by_process(watch: Watched, state: State, asked: Retraining, tell: Listener,
             tell(_decided(watch, asked))
         words = [sys.executable, "-m", "mlops_pipeline", "run", "--config", str(watch.config.resolve())]
         words += ["--as-of", asked.as_of] if asked.as_of else []
+        words += ["--then", watch.settings.retraining.then] if watch.settings.retraining.then else []
         log = watch.state_file.with_name("retraining.log")
         make_own_folder(log.parent)
         make_own_file(log)
@@ -161,7 +162,9 @@ def _outcome(
             continue
         if isinstance(event, GateDecided) and event.pipeline == watch.pipeline.name:
             failed = [f"{rule.name}: {rule.text}" for rule in event.rules if not rule.passed]
-            said = f"version {event.version} " + ("passed the gate" if event.passed else f"did not pass: {'; '.join(failed)}")
+            passed = {"approval": "passed the gate and waits for approval", "challenger": "passed the gate and is the challenger"}
+            said = f"version {event.version} "
+            said += passed.get(event.then, "passed the gate") if event.passed else f"did not pass: {'; '.join(failed)}"
             if str(event.version) == asked.version:
                 said = f"it made version {event.version} again: the same rows, as where a split's dates are fixed (see split.test_last)"
         elif isinstance(event, ChampionChanged) and event.pipeline == watch.pipeline.name and event.how == "passed the gate":

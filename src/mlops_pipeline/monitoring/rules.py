@@ -9,6 +9,9 @@ from mlops_pipeline.config.monitoring import Rule
 
 COUNTED = ("rows", "requests", "refused.share", "labels", "labels.share", "model.age_days")
 """Figures that mean something of a window with too few rows too."""
+WAITS = "version_waits"
+WAITING = Rule(figure="versions.waiting", above=0)
+"""The one rule that need not be written: a version waits for a person's approval. The registry says so, and no window."""
 NEED_LABELS = ("quality.", "probe.", "calibration.")
 
 Figures = Mapping[str, float | None]
@@ -51,6 +54,11 @@ class Terms:
     def figure(self, named: str) -> str:
         """The whole name of a figure."""
         return f"{named}.{self.metric}" if named in ("quality", "estimated") else named
+
+
+def rule_named(rules: Mapping[str, Rule], name: str) -> Rule | None:
+    """A rule of the settings, or the one that need not be written."""
+    return rules.get(name, WAITING if name == WAITS else None)
 
 
 def judged(rule: Rule, series: Sequence[Seen], terms: Terms) -> Judgement:

@@ -177,16 +177,34 @@ class State:
         )  # fmt: skip
         return bool(done)
 
+    def recount(self, window: Window, requests: int, measured: Measured, keys: bytes, labels_until: int, now: float) -> bool:
+        """Put a window's figures with the rows that came late in its place, if nobody else has."""
+        done = self._ask(
+            "UPDATE mlops_monitor_windows SET made = ?, requests = ?, rows = ?, labels = ?, labels_until = ?, stale = 0, enough = ?,"
+            " figures = ?, measured = ?, keys = ? WHERE number = ? AND requests = ? RETURNING number",
+            now, requests, measured.rows, measured.labels, labels_until, *_kept(measured), keys, window.number, window.requests,
+        )  # fmt: skip
+        return bool(done)
+
     def as_it_is(self, window: Window) -> None:
         """Leave a window as it was first computed, though labels have come: it cannot be computed any more."""
         self._ask("UPDATE mlops_monitor_windows SET stale = 0 WHERE number = ?", window.number)
 
-    def windows(self, model: str | None = None, *, version: str | None = None, stale: bool | None = None, last: int = 0) -> list[Window]:
-        """Windows, oldest first; only the ``last`` so many if it is not 0."""
+    def windows(
+        self,
+        model: str | None = None,
+        *,
+        version: str | None = None,
+        stale: bool | None = None,
+        made_since: float | None = None,
+        last: int = 0,
+    ) -> list[Window]:
+        """Windows, oldest first, those computed from a moment on; only the ``last`` so many if it is not 0."""
         where, values = ["1 = 1"], []
-        for column, value in (("model", model), ("version", version), ("stale", None if stale is None else int(stale))):
+        wanted = {"model = ?": model, "version = ?": version, "stale = ?": None if stale is None else int(stale), "made >= ?": made_since}
+        for term, value in wanted.items():
             if value is not None:
-                where.append(f"{column} = ?")
+                where.append(term)
                 values.append(value)
         limit = f" LIMIT {last}" if last else ""
         statement = f"SELECT {_WINDOW} FROM mlops_monitor_windows WHERE {' AND '.join(where)} ORDER BY until DESC, number DESC{limit}"  # noqa: S608  # our own words

@@ -7,10 +7,12 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.lines import Words, span
 from mlops_pipeline.monitoring.judging import held_back
-from mlops_pipeline.monitoring.rules import shown
+from mlops_pipeline.monitoring.rules import WAITS, shown
 from mlops_pipeline.monitoring.state import State, Window
+from mlops_pipeline.monitoring.waiting import said_of, version_waiting
 from mlops_pipeline.monitoring.watched import Watched
 
 Line = list[Words]
@@ -24,6 +26,7 @@ def status(watch: Watched, state: State) -> dict[str, Any]:
     return {
         "pipeline": watch.pipeline.name,
         "models": {model: _model(watch, state, model, now) for model in watch.models},
+        "waiting": _waiting(watch),
         "alerts": [json.loads(row.message) for row in state.alerts("firing")],
         "silences": [vars(each) for each in state.silences(now)],
         "labels": state.label_counts(),
@@ -33,6 +36,15 @@ def status(watch: Watched, state: State) -> dict[str, Any]:
         "retrainings": [vars(each) for each in state.retrainings(last=5)],
         "state": state.database.place,
     }
+
+
+def _waiting(watch: Watched) -> dict[str, Any] | None:
+    """The version that waits for a person's approval."""
+    try:
+        version = version_waiting(watch)
+    except PipelineError:
+        return None
+    return None if version is None else {"version": version.number, "created": version.created, "text": said_of(watch, version)}
 
 
 def _model(watch: Watched, state: State, model: str, now: float) -> dict[str, Any]:
@@ -76,6 +88,8 @@ def lines(watch: Watched, state: State) -> list[Line]:
     told: list[Line] = []
     for model, found in known["models"].items():
         told += _of_model(model, found, metric)
+    if known["waiting"]:
+        told.append(_line("approval", known["waiting"]["text"], "yellow"))
     told += _of_alerts(known)
     labels = known["labels"]
     told.append(_line("labels", f"{labels['known']:,} known" + (f", {labels['unmatched']:,} of no row yet" if labels["unmatched"] else "")))
@@ -122,7 +136,7 @@ def _of_model(model: str, found: dict[str, Any], metric: str) -> list[Line]:
 
 
 def _of_alerts(known: dict[str, Any]) -> list[Line]:
-    alerts = known["alerts"]
+    alerts = [each for each in known["alerts"] if each["rule"] != WAITS]  # which has a line of its own
     if not alerts:
         return [_line("alerts", "none", "green")]
     said = [_line("alert", f"{each['severity']} {each['rule']}: {each['text']}", "red") for each in alerts[:MOST_ALERTS]]

@@ -17,6 +17,8 @@ Without those rows on a version of before that was champion: a later gate may ha
 """
 IDENTITY_TAG = "mlops.identity_sha256"
 """Versions without it were made before the digest covered every file; of them the gate's own tag counts."""
+WAITS_TAG = "mlops.waits_for_approval"
+"""The digest of the content that its gate let pass and that a person has yet to approve; empty once it is champion."""
 PASSED_TAG = "mlops.gate_passed"
 """What the gate said last: of a champion it may say no today, and of no version does it say who may take it."""
 OVERRIDE_TAG = "mlops.promoted_in_spite_of_gate"
@@ -62,6 +64,8 @@ def refusal(version: str, tags: Mapping[str, str], content_sha256: str) -> str:
         why = f"was rejected by {last.by} ({last.reason})"
     elif last is not None or _let_pass(tags, content_sha256):
         return ""
+    elif waits(tags, content_sha256):
+        why = "passed its gate and waits for approval"
     else:
         why = "did not pass its gate"
         if IDENTITY_TAG not in tags:
@@ -78,6 +82,17 @@ def admitted_on(tags: Mapping[str, str], content_sha256: str) -> str:
 def admitted(content_sha256: str, test_sha256: str) -> dict[str, str]:
     """The tag of a version that the gate let pass."""
     return {ADMITTED_TAG: f"{content_sha256} {test_sha256}"}
+
+
+def waiting(content_sha256: str) -> dict[str, str]:
+    """The tag of a version that the gate let pass and that a person has to approve."""
+    return {WAITS_TAG: content_sha256}
+
+
+def waits(tags: Mapping[str, str], content_sha256: str) -> bool:
+    """Whether a version is to become champion as soon as a person approves it."""
+    last = _last(tags, content_sha256)
+    return tags.get(WAITS_TAG, "") == content_sha256 != "" and (last is None or last.decision == "approved")
 
 
 def _let_pass(tags: Mapping[str, str], content_sha256: str) -> bool:

@@ -19,15 +19,16 @@ import msgspec
 from mlops_pipeline.config.pipeline import Settings, registry_uri, tracking_uri
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import ChampionChanged, Listener, VersionDecided, Warned, champion_told, current_user, ignored
+from mlops_pipeline.events import ChampionChanged, How, Listener, VersionDecided, Warned, champion_told, current_user, ignored
 from mlops_pipeline.files import read_json, swap, write_text
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.registry.admission import LONGEST_REASON, Decision, Word, next_decision, was_champion_before
+from mlops_pipeline.registry.admission import LONGEST_REASON, WAITS_TAG, Decision, Word, next_decision, was_champion_before
 from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete
 from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.reader import RegisteredModel, RegistryUnreachable
 from mlops_pipeline.registry.runs import described
 from mlops_pipeline.registry.versions import (
+    CHALLENGER,
     CHAMPION,
     CONTENT_TAG,
     HISTORY_TAG,
@@ -169,6 +170,15 @@ class Registry(RegisteredModel):
         if current is not None and history[-1:] != [current]:
             self._write_history([*history, current])
         self._client.set_registered_model_alias(self.name, CHAMPION, str(number))
+        version = self.get(number)
+        if CHALLENGER in version.aliases:
+            self._client.delete_registered_model_alias(self.name, CHALLENGER)
+        if version.tags.get(WAITS_TAG):
+            self.retag(number, {WAITS_TAG: ""})
+
+    def make_challenger(self, number: int) -> None:
+        """Let a version that passed its gate be called challenger; the champion stays."""
+        self._client.set_registered_model_alias(self.name, CHALLENGER, str(number))
 
     def promote(self, number: int, override: str | None) -> Version:
         """Make a version champion by hand; one that may not be taken only with a reason, which approves it and is kept for good.
@@ -178,7 +188,7 @@ class Registry(RegisteredModel):
         version = self._judged(number)
         if override is not None:
             self.decide(number, "approved", override)
-        elif version.decisions and version.refused:
+        elif version.refused and (version.decisions or version.waits):
             raise PipelineError(f"{self.name} version {number}: {version.refused}")
         elif version.refused:
             failed = "; ".join(rule["text"] for rule in version.gate if not rule["passed"]) or "no reason stored"
@@ -216,6 +226,19 @@ class Registry(RegisteredModel):
             decision=decision.decision,
             by=decision.by,
             reason=decision.reason,
+        )
+
+    def changed(self, version: Version, former: Version | None, how: How, reason: str = "") -> ChampionChanged:
+        """That a version is champion now, as an event."""
+        return ChampionChanged(
+            pipeline=self._tracking.settings.name,
+            model=self.name,
+            version=version.number,
+            former=former.number if former else None,
+            content_sha256=version.content_sha256,
+            run_id=version.run_id,
+            how=how,
+            reason=reason,
         )
 
     def _judged(self, number: int) -> Version:
@@ -308,7 +331,8 @@ def missing_registration(settings: Settings, layout: Layout) -> str:
     if recorded["content_sha256"] not in {version.content_sha256 for version in there}:
         return f"{name} does not hold this model"
     if champion is None:
-        return f"{name} has lost its champion" if recorded["passed"] else ""
+        is_champion = recorded["passed"] and recorded.get("then", "champion") == "champion"
+        return f"{name} has lost its champion" if is_champion else ""
     return ""
 
 

@@ -88,6 +88,10 @@ class RegisteredModel:
         """What to do about the newest version, if the gate turned it down; empty if it did not."""
         return turned_down(self.versions(), option)
 
+    def waiting(self) -> Version | None:
+        """The newest version, if it waits for a person's approval."""
+        return waiting(self.versions())
+
     def get(self, number: int) -> Version:
         """One version; raises :class:`PipelineError` that names those there are."""
         versions = self.versions()
@@ -107,7 +111,15 @@ def no_champion_among(versions: list[Version], option: str = "") -> str:
     if not versions:
         return f"there is no champion yet: run `mlops run{option}` first"
     newest = versions[0].number
+    if waiting(versions) is not None:
+        return f"there is no champion: version {newest} waits for approval: `mlops models approve {newest} --reason REASON{option}`"
     return f"there is no champion: {turned_down(versions, option) or f'take version {newest}, `mlops models promote {newest}{option}`'}"
+
+
+def waiting(versions: list[Version]) -> Version | None:
+    """The newest of the versions, newest first, if it waits for a person's approval."""
+    newest = next(iter(versions), None)
+    return newest if newest is not None and newest.waits else None
 
 
 def turned_down(versions: list[Version], option: str = "") -> str:

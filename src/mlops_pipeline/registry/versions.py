@@ -13,10 +13,12 @@ from typing import Annotated, Any
 import msgspec
 
 from mlops_pipeline.files import sha256_of_file
-from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, Decision, admitted_on, decisions, refusal
+from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, Decision, admitted_on, decisions, refusal, waits
 
 CHAMPION = "champion"
 """The alias of the version that is served."""
+CHALLENGER = "challenger"
+"""The alias of the last version that passed its gate where that makes no champion."""
 
 MODEL_TAG = "mlops.model_sha256"
 """On a version and on the run that trained it."""
@@ -111,6 +113,11 @@ class Version:
     def refused(self) -> str:
         """Why it may not be served, used or published, and how to change that; empty if it may."""
         return refusal(str(self.number), self.tags, self.content_sha256)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it becomes champion as soon as a person approves it."""
+        return waits(self.tags, self.content_sha256) and not self.is_champion
 
     @property
     def evaluated_on(self) -> str:

@@ -8,16 +8,16 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.config.pipeline import Settings, Then
 from mlops_pipeline.contract.evaluation import FILE as EVALUATION
 from mlops_pipeline.contract.evaluation import AgainstChampion, Evaluation
 from mlops_pipeline.contract.reference import FILE as REFERENCE
 from mlops_pipeline.contract.spec import FILE, Card, Contract
-from mlops_pipeline.events import ChampionChanged, GateDecided, Judged, Listener, Warned, ignored
+from mlops_pipeline.events import GateDecided, Judged, Listener, Warned, ignored
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.engine import score
 from mlops_pipeline.inference.formats import folder_of, formats_in
@@ -29,7 +29,7 @@ from mlops_pipeline.modelling.report import Outcome, report, run_note
 from mlops_pipeline.modelling.skew import skew_of
 from mlops_pipeline.modelling.trained_rows import write_trained_rows
 from mlops_pipeline.pages import in_markdown
-from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, admitted
+from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, admitted, waiting
 from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.download import keep
 from mlops_pipeline.registry.runs import Tracking
@@ -96,27 +96,16 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
                 folder, served, evaluation = _on_all_rows(settings, layout, training, evaluation, place, console)
                 identity = identity_digest(folder)
                 version = again or registry.find(identity)
-            if version is not None and again is None and passed and version.refused:
+            becomes: Then = settings.gate.then
+            if version is not None and again is None and passed and version.refused and not (version.waits and becomes == "approval"):
                 version = None
             made = _Made(folder, identity, served, training, judged_identity)
             _tell_of_summary(settings, version, folder, tell)
             version = _registered(registry, tracking, version, made, evaluation, rules, passed, latency_ms)
-            which: dict[str, Any] = {
-                "pipeline": settings.name,
-                "model": registry.name,
-                "version": version.number,
-                "content_sha256": version.content_sha256,
-                "run_id": version.run_id,
-            }
-            tell(GateDecided(**which, passed=passed, rules=tuple(Judged(rule.name, rule.passed, rule.text) for rule in rules)))
-            if passed or version.is_champion:
-                registry.fetch(version)
-                former = None if version.is_champion else registry.champion()
-                registry.make_champion(version.number)
-                if not version.is_champion:
-                    tell(ChampionChanged(**which, former=former.number if former else None, how="passed the gate"))
+            becomes = "champion" if version.is_champion else becomes
+            _hand_over(registry, version, rules, becomes, settings.name, tell)
             registry.publish(tell)
-    outcome = Outcome(registry.name, version.number, passed, version.is_champion, rules)
+    outcome = Outcome(registry.name, version.number, passed, version.is_champion, rules, becomes)
     write_text(layout.report, report(settings, training, evaluation, layout.evaluation, outcome))
     _describe(tracking, registry, version.run_id, training, evaluation, outcome)
     write_json(
@@ -127,10 +116,43 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
             "model_sha256": served.model_sha256,
             "judged_sha256": judged_identity,
             "passed": passed,
+            "then": becomes,
             "rules": [rule.as_json() for rule in rules],
         },
     )
-    _say(console, registry.name, version, rules, passed)
+    _say(console, version, outcome)
+
+
+def _hand_over(registry: Registry, version: Version, rules: list[Rule], then: Then, pipeline: str, tell: Listener) -> None:
+    """Tell of the gate, and make of the version what one that passes becomes."""
+    passed = all(rule.passed for rule in rules)
+    judged = tuple(Judged(rule.name, rule.passed, rule.text) for rule in rules)
+    content, run_id = version.content_sha256, version.run_id
+    tell(
+        GateDecided(
+            pipeline=pipeline,
+            model=registry.name,
+            version=version.number,
+            content_sha256=content,
+            run_id=run_id,
+            passed=passed,
+            rules=judged,
+            then=then,
+        )
+    )
+    if version.is_champion:
+        registry.fetch(version)
+        registry.make_champion(version.number)
+    elif passed and then == "champion":
+        registry.fetch(version)
+        former = registry.champion()
+        registry.make_champion(version.number)
+        tell(registry.changed(version, former, "passed the gate"))
+    elif passed and then == "challenger":
+        registry.fetch(version)
+        registry.make_challenger(version.number)
+    elif passed and not version.waits:  # it was approved once, and another is champion since
+        registry.retag(version.number, waiting(content))
 
 
 def _assembled(layout: Layout, training: Contract, folder: Path) -> Path:
@@ -257,7 +279,8 @@ def _registered(
     card = model_card(tracking.settings, tracking.layout, made.served, evaluation, rules, made.identity)
     write_text(made.folder / "MODEL_CARD.md", card)
     content = content_digest(made.folder)
-    let_pass = admitted(content, evaluation.test_sha256) if passed else {}
+    by_a_person = tracking.settings.gate.then == "approval"
+    let_pass = {} if not passed else waiting(content) if by_a_person else admitted(content, evaluation.test_sha256)
     added = registry.add(made.folder, content, run_id, {**tags, IDENTITY_TAG: made.identity, **let_pass})
     if passed:
         keep(made.folder, tracking.layout.versions / content[:16])
@@ -283,17 +306,22 @@ def _describe(tracking: Tracking, registry: Registry, run_id: str, training: Con
     registry.describe(outcome.version, f"{about} The alias `champion` names the version that is served.", note)
 
 
-def _say(console: Console, name: str, version: Version, rules: list[Rule], passed: bool) -> None:
+def _say(console: Console, version: Version, outcome: Outcome) -> None:
     from rich.text import Text
 
-    for rule in rules:
+    for rule in outcome.rules:
         mark = ("✓", "green") if rule.passed else ("✗", "red")
         console.print(Text.assemble(" " * 12, mark, f" {rule.name}: {rule.text}"))
-    if passed:
+    verdict: list[tuple[str, str]]
+    if outcome.passed and outcome.then == "challenger":
+        verdict = [("challenger", "bold green"), (f": `mlops models promote {version.number}` makes it champion", "")]
+    elif outcome.passed and outcome.then == "approval":
+        verdict = [("waits for approval", "bold yellow"), (f": `mlops models approve {version.number} --reason REASON`", "")]
+    elif outcome.passed:
         verdict = [("champion", "bold green")]
     elif version.is_champion:
         then = "promote another version by hand, or train one that passes"
         verdict = [("stays champion, but does not pass today's gate", "bold yellow"), (f": {then}", "")]
     else:
         verdict = [("not promoted", "bold yellow")]
-    console.print(Text.assemble(f"            {name} version {version.number}: ", *verdict))
+    console.print(Text.assemble(f"            {outcome.model} version {version.number}: ", *verdict))

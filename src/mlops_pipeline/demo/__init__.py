@@ -1,0 +1,1 @@
+"""Stories that are told by running them."""

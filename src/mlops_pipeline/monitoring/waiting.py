@@ -1,0 +1,26 @@
+"""A version that its gate let pass and that waits for a person: an alert, until somebody approves or rejects it."""
+
+from __future__ import annotations
+
+from mlops_pipeline.config.finding import option_for
+from mlops_pipeline.monitoring.rules import WAITING, Judgement
+from mlops_pipeline.monitoring.watched import Watched
+from mlops_pipeline.registry.champion import registered_model
+from mlops_pipeline.registry.versions import Version
+
+
+def version_waiting(watch: Watched) -> Version | None:
+    """The version that waits for approval. Raises :class:`PipelineError` where the registry does not answer."""
+    return registered_model(watch.pipeline, watch.layout).waiting()
+
+
+def said_of(watch: Watched, version: Version) -> str:
+    """That it waits, and what a person types to decide on it."""
+    option = option_for(watch.config)
+    decide = f"`mlops models approve {version.number} --reason REASON{option}` makes it champion, `mlops models reject` lets it go"
+    return f"version {version.number} passed its gate and waits for approval: {decide}"
+
+
+def judgement(watch: Watched, version: Version) -> Judgement:
+    """The same as what a rule says."""
+    return Judgement(broken=True, figure=WAITING.figure, value=1.0, text=said_of(watch, version), since=version.created)
