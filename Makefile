@@ -75,6 +75,7 @@ images: ## build the training and the serving image (BASE_IMAGE names another ba
 system: ## install the system programs that some tests need (Debian, root)
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends openssl strace wrk $$(command -v chromium >/dev/null || echo chromium) \
+		$$(command -v promtool >/dev/null || echo prometheus) \
 		$$(command -v prometheus-alertmanager >/dev/null || echo prometheus-alertmanager) \
 		$$(command -v npx >/dev/null || echo npm) $$(command -v java >/dev/null || echo default-jre-headless)
 

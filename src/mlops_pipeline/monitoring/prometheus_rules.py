@@ -15,7 +15,7 @@ from mlops_pipeline.monitoring.rules import Terms
 from mlops_pipeline.monitoring.watched import Watched
 
 HEAD = "# Written by `mlops monitor rules` from {origin}; do not edit.\n"
-VALUE = "{{ with printf QUERY $labels.pipeline $labels.model | query }}{{ . | first | value | humanize }}{{ end }}"
+VALUE = '{{ with printf QUERY $labels.pipeline $labels.model | query }}{{ . | first | value | printf "%.4g" }}{{ end }}'
 """What Prometheus's templates put in the place of a figure."""
 SILENT = "watch_is_silent"
 """The alert that the job itself has stopped."""
