@@ -684,6 +684,9 @@ def monitor_run(
     config: MonitoringConfig = None,
 ) -> None:
     """Count the windows of the record that have ended, tell of what is wrong, and train again where a rule asks for it."""
+    from mlops_pipeline.monitoring.background import step_back
+
+    step_back()
     from mlops_pipeline.monitoring.face import run_once
 
     run_once(terminal.opened(), config, close=close, as_of=as_of, metrics=metrics)
@@ -695,6 +698,9 @@ def monitor_watch(
     config: MonitoringConfig = None,
 ) -> None:
     """The same again and again, with the state of things on the screen."""
+    from mlops_pipeline.monitoring.background import step_back
+
+    step_back()
     from mlops_pipeline.monitoring.face import keep_watching
 
     keep_watching(terminal.opened(), config, every)

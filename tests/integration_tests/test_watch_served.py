@@ -14,15 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 
 from mlops_pipeline.monitoring.state import state_at
-from tests.conftest import Project, wait_for
+from tests.conftest import REPOSITORY, Project, unused_port, wait_for, write_table
 from tests.integration_tests.conftest import Server, serving
+from tests.integration_tests.receivers import alertmanager, alerts_at, answered_by, mail_server, prometheus, receiver
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("monitoring_loop")]
 
+ROWS = 300
 SCOPES = ("predict", "labels", "monitoring")
 
 
@@ -57,7 +60,7 @@ def watched(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("watched")
     digests = {scope: f"sha256:{hashlib.sha256(f'{scope}-key'.encode()).hexdigest()}" for scope in SCOPES}
     keys = {scope: {"digest": digest, "scopes": [scope]} for scope, digest in digests.items()}
-    with serving(registered, folder, api_keys=keys, open_metrics=True, record={"mode": "durable"}, limits={"deadline_ms": 2000}) as server:
+    with serving(registered, folder, api_keys=keys, open_metrics=True, limits={"deadline_ms": 5000}) as server:
         config = folder / "monitoring_config.yaml"
         content = {
             **yaml.safe_load(config.read_text()),
@@ -136,6 +139,59 @@ def test_the_page_and_the_figures_are_those_of_the_last_run(watched: Watched) ->
     assert 'mlops_monitor_figure{figure="rows",model="champion",pipeline="small",version="1"} 3.0' in scraped
     assert 'mlops_monitor_rule_broken{model="champion",pipeline="small",rule="few",severity="critical"} 1.0' in scraped
     assert "mlops_labels_total" in scraped
+
+
+def test_an_alert_reaches_alertmanager_by_both_ways_as_one_and_its_mail_comes(watched: Watched, tmp_path: Path) -> None:
+    """From requests and labels over the job's memory and the server's figures to a real Prometheus, Alertmanager and a mailbox."""
+    write_table(tmp_path / "table.csv", rows=ROWS, seed=1)
+    table = pl.read_csv(tmp_path / "table.csv").with_columns(pl.col("weight").abs())
+    ids = [f"row-{number}" for number in range(ROWS)]
+    assert watched.ask("/predict", {"records": table.select("size", "weight", "kind").to_dicts(), "ids": ids}, "predict")[0] == 200
+    days = [f"2024-03-{1 + number % 20:02}" for number in range(ROWS)]  # of fewer the probe is not asked
+    came = pl.DataFrame({"id": ids, "late": table["late"], "time": days}).write_csv()
+    assert watched.ask("/labels", came, "labels", "text/csv")[1]["new"] == ROWS
+    mlops, given = watched.project.mlops, ("--config", str(watched.config))
+    rules = mlops("monitor", "rules", *given).stdout
+    port = unused_port()
+    content = yaml.safe_load(watched.config.read_text())
+    channel = {"alertmanager": {"settings": {"url": f"http://127.0.0.1:{port}", "repeat_s": 1e-6}}}
+    with receiver() as hook, mail_server() as mailbox:
+
+        def mails() -> list[str]:
+            return ["RESOLVED" if "RESOLVED" in str(mail["Subject"]) else "FIRING" for mail in mailbox.messages]
+
+        with (
+            alertmanager(tmp_path / "am", hook.url, port, mailbox.port) as holder,
+            prometheus(tmp_path / "prometheus", watched.server.url, holder, rules) as asked,
+        ):
+            watched.config.write_text(yaml.safe_dump({**content, "channels": channel}))
+            mlops("monitor", "run", "--close", *given)
+            # The job posts it; Prometheus comes to the same, under the same labels.
+            wait_for(lambda: len(answered_by(asked, 'ALERTS{alertname="few", alertstate="firing"}')) == 1, 60, "the alert of Prometheus")
+            wait_for(lambda: mails() == ["FIRING"], 60, "its mail")
+            [held] = alerts_at(holder)
+            assert held["labels"] == {
+                "alertname": "few", "severity": "critical", "owner": "anna", "pipeline": "small", "model": "champion",
+            }  # fmt: skip
+            dashboard = json.loads((REPOSITORY / "docker/grafana/dashboards/monitoring.json").read_text())
+            for panel in dashboard["panels"]:
+                for target in panel["targets"]:
+                    expression = target["expr"].replace("$__rate_interval", "1m")
+                    wait_for(lambda expression=expression: answered_by(asked, expression), 30, f"a figure for {expression}")
+        # It forgets alerts when it is started anew; nobody else does.
+        with alertmanager(tmp_path / "another", hook.url, port, mailbox.port) as holder:
+            assert not alerts_at(holder)
+            mlops("monitor", "run", *given)
+            assert [one["labels"]["alertname"] for one in alerts_at(holder)] == ["few"]
+            watched.config.write_text(
+                yaml.safe_dump({**content, "channels": channel, "rules": {"few": {**content["rules"]["few"], "below": 0}}})
+            )
+            # A window says that it is well.
+            assert watched.ask("/predict", {"records": [watched.server.example]}, "predict")[0] == 200
+            mlops("monitor", "run", "--close", *given)
+            wait_for(lambda: mails()[-1] == "RESOLVED", 60, "the mail of its end")
+            assert not alerts_at(holder)
+    watched.config.write_text(yaml.safe_dump(content))
 
 
 def test_a_memory_that_is_away_is_a_reason_and_comes_back(watched: Watched) -> None:
