@@ -84,6 +84,7 @@ bench: setup-dev ## measure what the README states, beside a peer or a floor
 	python benchmarks/predict.py
 	python benchmarks/monitoring.py
 	python benchmarks/drift.py
+	python -m benchmarks.beside_a_window
 
 compose: setup-dev ## bring up the whole platform in containers and train once (docker/README.md)
 	VERSION=$(VERSION) docker/compose

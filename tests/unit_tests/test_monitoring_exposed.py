@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mlops_pipeline.config.monitoring import Rule
 from mlops_pipeline.monitoring.exposed import newest, text_of
 from mlops_pipeline.monitoring.prometheus_rules import condition, rendered_rules
 from mlops_pipeline.monitoring.rules import Terms
-from mlops_pipeline.monitoring.state import Window
+from mlops_pipeline.monitoring.state import Shown, Window, state_at
 from mlops_pipeline.monitoring.watched import watched
 from tests.conftest import REPOSITORY, lacking
 
@@ -181,3 +182,16 @@ def test_the_rules_for_prometheus_are_those_of_the_settings_and_fire_while_the_j
         tried("odd.yml", "1m", series, fired("odd.rule-1", "60m", strange)),
         folder=tmp_path,
     )
+
+
+def test_what_is_shown_is_the_last_and_a_memory_of_before_can_show_too(tmp_path: Path) -> None:
+    with closing(state_at(tmp_path / "state.sqlite")) as before, before.writing():
+        before.database.ask("DROP TABLE mlops_monitor_shown")
+        before.database.ask("PRAGMA user_version = 1")
+    with closing(state_at(tmp_path / "state.sqlite")) as state:
+        assert (state.shown("metrics"), state.shown_names()) == (None, {})
+        with state.writing():
+            state.show("metrics", "first", 1.0)
+            state.show("metrics", "second", 2.0)
+        assert state.shown("metrics") == Shown(2.0, "second")
+        assert state.shown_names() == {"metrics": 2.0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 NICE = 10
-"""Of 19: a server that has something to do goes first, and the job still ends where the machine is never idle."""
+"""By so much (of 19): a server that has something to do goes first, and the job still ends where the machine is never idle."""
 ONE_THREAD = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """What libraries read when they are loaded."""
 
@@ -14,7 +14,7 @@ _set_here: set[str] = set()
 
 def step_back() -> None:
     """Go behind others. Before Polars and NumPy are loaded; what the user has set stays."""
-    os.nice(max(0, NICE - os.nice(0)))
+    os.nice(NICE)
     for name in ONE_THREAD:
         if name not in os.environ:
             os.environ[name] = "1"
