@@ -31,6 +31,8 @@ class Place:
     """What paths are relative to: the pipeline's root, or the folder of the server's settings."""
     pipeline: Settings | None
     """The pipeline's own settings, where the server's name them."""
+    state: Path
+    """Folder of the features' state, whose versions are looked at."""
     parts: plugins.Source
     """What the settings add to ours, for models and records that need them."""
 
@@ -44,12 +46,13 @@ def place_of(settings: Serving, config: Path) -> Place:
         pipeline: Settings | None
         pipeline = load_settings(path, with_parts=False)
         layout = layout_of(pipeline, path, find_project(path))
-        base, versions, parts = layout.root, layout.versions, plugins.source()
+        base, versions, state, parts = layout.root, layout.versions, layout.state, plugins.source()
         registry = stated or registry_uri(pipeline, layout.default_tracking_uri)
         artifacts = tracking_uri(pipeline, layout.default_tracking_uri)
         name = given.model or pipeline.registry.model or pipeline.name
     else:
         pipeline, base, parts = None, config.resolve().parent, plugins.Source(project_of(config), (), str(config))
+        state = base / "data/state"
         versions = base / given.cache
         registry, name = stated or "", given.model or ""
         artifacts = os.environ.get("MLFLOW_TRACKING_URI") or registry
@@ -74,5 +77,6 @@ def place_of(settings: Serving, config: Path) -> Place:
         store,
         base,
         pipeline,
+        state if settings.features.state is None else base / settings.features.state,
         parts,
     )

@@ -37,6 +37,7 @@ Reason = Literal[
     "record_full",
     "labels_not_kept",
     "not_ready",
+    "stale_features",
     "timeout",
     "too_many_connections",
     "output_not_finite",
@@ -50,6 +51,7 @@ SHOWN_FAULTS = 20
 
 
 EXTRA_COLUMN, OUTSIDE_TRAINING, UNSEEN_CATEGORY = "extra_column", "outside_training", "unseen_category"
+STALE_FEATURES = "stale_features"
 """What is unusual and answered all the same, as words for metrics."""
 
 

@@ -13,10 +13,12 @@ from mlops_pipeline.contract.privacy import private_names, told_error
 from mlops_pipeline.contract.spec import FORMAT, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.rows import recipe_of
+from mlops_pipeline.features.needs import as_of_source, needed
+from mlops_pipeline.features.rows import Origins, recipe_of
+from mlops_pipeline.features.translated import translated
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
+from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of, usual_row
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, without_extremes
 from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
 from mlops_pipeline.modelling.frame import class_named, levels_of, model_input, read_target, without_rare
@@ -67,6 +69,11 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     if private_names(features):
         without_extremes(model)
     columns = described_columns(features, table)
+    origins = Origins.at(layout.origins)
+    recipe = recipe_of(data, origins)
+    raw, made = needed(features, recipe, data.columns)
+    described_made = described_columns(made, table)
+    described_raw = as_of_source(described_columns(raw, table), recipe)
     sample = sample_of(x, columns)
     check_answers(parts[0], model, sample, data.task, classes)
     form = own_format(settings)
@@ -84,7 +91,12 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         keep_whole_rows=data.keep_whole_rows,
         null_values=data.source.null_values,
         dialect=data.source.dialect,
-        recipe=recipe_of(data),
+        recipe=recipe,
+        raw=described_raw,
+        made_of={name: tuple(needed([name], recipe, data.columns)[0]) for name in columns if name in made},
+        raw_example=usual_row(described_raw, table, data.min_level_rows),
+        made=described_made,
+        expressions=translated(recipe, described_made, table),
         estimator=settings.train.estimator,
         params=params,
         tuning=tuned.summary,
