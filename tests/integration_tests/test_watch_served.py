@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -18,9 +19,12 @@ import polars as pl
 import pytest
 import yaml
 
-from mlops_pipeline.monitoring.state import state_at
+from mlops_pipeline.config.monitoring import Monitoring
+from mlops_pipeline.monitoring.labels import ID, REQUEST, One
+from mlops_pipeline.monitoring.state import Shown, state_at
+from mlops_pipeline.serving.memory import FRESH_S, Memory
 from tests.conftest import REPOSITORY, Project, unused_port, wait_for, write_table
-from tests.integration_tests.conftest import Server, serving
+from tests.integration_tests.conftest import Server, postgresql_server, serving
 from tests.integration_tests.receivers import alertmanager, alerts_at, answered_by, mail_server, prometheus, receiver
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("monitoring_loop")]
@@ -203,3 +207,29 @@ def test_a_memory_that_is_away_is_a_reason_and_comes_back(watched: Watched) -> N
         assert watched.ask("/predict", {"records": [watched.server.example]}, "predict")[0] == 200
         other.execute("ROLLBACK")
     wait_for(lambda: watched.ask("/labels", {"labels": [{"id": "held", "label": 1}]}, "labels")[1].get("known") == 1, 30, "its label")
+
+
+def test_in_postgresql_labels_are_kept_though_its_connections_are_ended() -> None:
+    """As a server of databases, or what stands before it, does with those that are long idle."""
+    with postgresql_server() as server:
+        server.psql("create database watch;")
+        settings = Monitoring.model_validate({"state": {"uri": str(server.get_uri("watch"))}})
+        memory = Memory(settings, Path("unused"), None)
+        labels = [One(ID, "a", 0, 1, 5.0), One(REQUEST, "b", 2, "x\0y")]
+
+        async def twice() -> list[dict[str, int]]:
+            first = await memory.add(labels, 1, "anna", 30)
+            assert await memory.shown("metrics") is None
+            others = "datname = 'watch' and pid <> pg_backend_pid()"
+            with closing(state_at(Path("unused"), settings.state.uri)) as state:
+                with state.writing():
+                    state.show("metrics", "figures", 3.0)
+                state.database.ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")  # noqa: S608  # our own words
+            again = await memory.add(labels, 0, "anna", 30)
+            memory._looked = -FRESH_S  # as after some seconds
+            assert await memory.shown("metrics") == Shown(3.0, "figures")
+            return [first.counts, again.counts]
+
+        first, again = asyncio.run(twice())
+        memory.close()
+        assert (first["new"], first["empty"], first["late"], again["new"], again["known"]) == (2, 1, 1, 0, 2)

@@ -48,8 +48,9 @@ class Memory:
     def __init__(self, settings: Monitoring, file: Path, about: Target | None) -> None:
         self._file, self._uri, self._about = file, settings.state.uri, about
         self._wait = span_of(settings.labels.wait)
-        self._writer = _Side(self._open, "labels")
-        self._reader = _Side(self._open, "watched")
+        is_server = self._uri is not None
+        self._writer = _Side(self._open, "labels", may_be_gone=is_server)
+        self._reader = _Side(self._open, "watched", may_be_gone=is_server)
         self._waiting = 0
         self._known: dict[str, Shown] = {}
         self._looked = -FRESH_S
@@ -132,8 +133,8 @@ class Memory:
 class _Side:
     """One thread with a connection of its own, which is made anew after any failure."""
 
-    def __init__(self, make: Callable[[], State], name: str) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[], State], name: str, *, may_be_gone: bool) -> None:
+        self._make, self._may_be_gone = make, may_be_gone
         self._state: State | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
 
@@ -147,6 +148,16 @@ class _Side:
         self._pool.shutdown(wait=True)
 
     def _do(self, what: Callable[..., Found], given: tuple[Any, ...]) -> Found:
+        was_open = self._state is not None
+        try:
+            return self._once(what, given)
+        except PipelineError:
+            # A server of databases ends connections that are long idle; whatever is done here may be done twice.
+            if not (was_open and self._may_be_gone):
+                raise
+            return self._once(what, given)
+
+    def _once(self, what: Callable[..., Found], given: tuple[Any, ...]) -> Found:
         try:
             if self._state is None:
                 self._state = self._make()
