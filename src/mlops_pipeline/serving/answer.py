@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.serving.request import Request
 
 BEAT_S = 0.5
-LONG_BODY = 65_536
+LONG_BODY = 4096
 """Bytes of labels from which they are read off the loop."""
 LABEL_COUNTS = ("rows", "new", "known", "contradicting", "empty", "late")
 """What is told of labels that were kept."""
