@@ -99,6 +99,7 @@ def test_each_form_says_the_same() -> None:
         ({"labels": [{"id": "a", "label": 1, "time": 5}]}, 422, "no moment"),
         ("id,label\na\n", 422, "row 0 has 1 cells under a header of 2"),
         ("id,id\na,b\n", 422, "column twice"),
+        ("id;label\na;1\n", 422, "write commas"),
         ("", 400, "empty"),
         ('id,label\n"a,1\n', 400, "not CSV"),
     ],

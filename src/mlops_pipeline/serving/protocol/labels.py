@@ -86,6 +86,8 @@ class LabelBody:
         if not read:
             raise refused(400, "malformed", "the body is empty: give a header of column names and rows")
         header = [name.strip() for name in read[0]]
+        if len(header) == 1 and any(sign in header[0] for sign in ";\t|"):
+            raise refused(422, "malformed", "the header has one column alone: write commas between the cells")
         if len(set(header)) != len(header):
             raise refused(422, "malformed", "the header has a column twice: name each once")
         for place, line in enumerate(read[1:]):
