@@ -75,6 +75,7 @@ images: ## build the training and the serving image (BASE_IMAGE names another ba
 system: ## install the system programs that some tests need (Debian, root)
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends openssl strace wrk $$(command -v chromium >/dev/null || echo chromium) \
+		$$(command -v promtool >/dev/null || echo prometheus) \
 		$$(command -v prometheus-alertmanager >/dev/null || echo prometheus-alertmanager) \
 		$$(command -v npx >/dev/null || echo npm) $$(command -v java >/dev/null || echo default-jre-headless)
 
@@ -83,6 +84,7 @@ bench: setup-dev ## measure what the README states, beside a peer or a floor
 	python benchmarks/predict.py
 	python benchmarks/monitoring.py
 	python benchmarks/drift.py
+	python -m benchmarks.beside_a_window
 
 compose: setup-dev ## bring up the whole platform in containers and train once (docker/README.md)
 	VERSION=$(VERSION) docker/compose

@@ -16,6 +16,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import AlertFired, AlertResolved, Event, kept_for
 from mlops_pipeline.lines import words
 from mlops_pipeline.monitoring.job import run
+from mlops_pipeline.monitoring.shown import put_there
 from mlops_pipeline.monitoring.watched import watched
 
 environment.prepare()
@@ -41,6 +42,7 @@ def monitoring_pipeline(config_path: str | None = None) -> dict[str, Any]:
     watch = watched(Path(config_path) if config_path else None)
     with closing(watch.state()) as state:
         done = run(watch, state, kept_for(watch.pipeline, watch.layout, log))
+        put_there(watch, state)
     if done.problems:
         raise PipelineError("; ".join(f"channel '{name}': {why}" for name, why in done.problems.items()))
     return {"counted": len(done.counted), "again": len(done.again), "sent": done.sent, "retraining": done.retraining}

@@ -732,12 +732,18 @@ def monitor_run(
     as_of: Annotated[
         str | None, typer.Option(help="what a training would see: no row from this moment on; default: the window's end")
     ] = None,
+    metrics: Annotated[
+        Path | None, typer.Option(help="write the figures for Prometheus there, too, for node_exporter's textfile collector")
+    ] = None,
     config: MonitoringConfig = None,
 ) -> None:
     """Count the windows of the record that have ended, tell of what is wrong, and train again where a rule asks for it."""
+    from mlops_pipeline.monitoring.background import step_back
+
+    step_back()
     from mlops_pipeline.monitoring.face import run_once
 
-    run_once(terminal.opened(), config, close=close, as_of=as_of)
+    run_once(terminal.opened(), config, close=close, as_of=as_of, metrics=metrics)
 
 
 @monitor.command("watch")
@@ -746,6 +752,9 @@ def monitor_watch(
     config: MonitoringConfig = None,
 ) -> None:
     """The same again and again, with the state of things on the screen."""
+    from mlops_pipeline.monitoring.background import step_back
+
+    step_back()
     from mlops_pipeline.monitoring.face import keep_watching
 
     keep_watching(terminal.opened(), config, every)
@@ -772,6 +781,19 @@ def monitor_open(
     from mlops_pipeline.monitoring.face import open_page
 
     open_page(terminal.opened(), config, output, show=show)
+
+
+@monitor.command("rules")
+def monitor_rules(
+    output: Annotated[Path | None, typer.Option(help="the file; default: standard output")] = None,
+    check: Annotated[bool, typer.Option("--check", help="write nothing; fail if the file is not current")] = False,
+    silent_after: Annotated[str, typer.Option(help="the watch is silent when it has not run for so long")] = "2d",
+    config: MonitoringConfig = None,
+) -> None:
+    """The rules as Prometheus reads them, for one that scrapes the server's /metrics."""
+    from mlops_pipeline.monitoring.face import render_rules
+
+    render_rules(config, output, silent_after, check=check)
 
 
 @monitor.command("silence")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.pipeline import load_settings, project_of, registry_uri, tracking_uri
+from mlops_pipeline.config.pipeline import Settings, load_settings, project_of, registry_uri, tracking_uri
 from mlops_pipeline.config.serving import RecordStore, Serving, is_folder, store_at
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import find_project, layout_of
@@ -27,6 +27,10 @@ class Place:
     cache: Path
     records: Path
     store: RecordStore
+    base: Path
+    """What paths are relative to: the pipeline's root, or the folder of the server's settings."""
+    pipeline: Settings | None
+    """The pipeline's own settings, where the server's name them."""
     state: Path
     """Folder of the features' state, whose versions are looked at."""
     parts: plugins.Source
@@ -39,6 +43,7 @@ def place_of(settings: Serving, config: Path) -> Place:
     stated = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI") or given.uri
     if settings.pipeline is not None:
         path = config.parent / settings.pipeline
+        pipeline: Settings | None
         pipeline = load_settings(path, with_parts=False)
         layout = layout_of(pipeline, path, find_project(path))
         base, versions, state, parts = layout.root, layout.versions, layout.state, plugins.source()
@@ -46,7 +51,7 @@ def place_of(settings: Serving, config: Path) -> Place:
         artifacts = tracking_uri(pipeline, layout.default_tracking_uri)
         name = given.model or pipeline.registry.model or pipeline.name
     else:
-        base, parts = config.resolve().parent, plugins.Source(project_of(config), (), str(config))
+        pipeline, base, parts = None, config.resolve().parent, plugins.Source(project_of(config), (), str(config))
         state = base / "data/state"
         versions = base / given.cache
         registry, name = stated or "", given.model or ""
@@ -70,6 +75,8 @@ def place_of(settings: Serving, config: Path) -> Place:
         base / given.cache,
         base / settings.record.folder,
         store,
+        base,
+        pipeline,
         state if settings.features.state is None else base / settings.features.state,
         parts,
     )

@@ -164,6 +164,7 @@ def serving(
     """The champion of a project behind HTTP, ready to answer, with keys of the server's settings; its files go to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     config, log, port = folder / "serving.yaml", folder / "serve.log", unused_port()
+    (folder / "monitoring_config.yaml").write_text(yaml.safe_dump({"state": {"file": str(folder / "state.sqlite")}}))
     content = {"pipeline": str(project.config), "port": port, "record": {"folder": str(folder / "records")}, **settings}
     content["record"] = {"folder": str(folder / "records"), **content["record"]}
     content["registry"] = {"cache": str(folder / "cache"), "poll_s": 0.2, **settings.get("registry", {})}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,15 @@ from tests.integration_tests.conftest import is_healthy, started
 
 ALERTMANAGER = """
 route: {receiver: hook, group_by: [alertname], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}
-receivers: [{name: hook, webhook_configs: [{url: "URL", send_resolved: true}]}]
+receivers: [{name: hook, webhook_configs: [{url: "URL", send_resolved: true}]MAIL}]
+"""
+MAIL = """, email_configs: [
+  {to: ops@example.com, from: am@example.com, smarthost: "127.0.0.1:PORT", require_tls: false, send_resolved: true}]"""
+PROMETHEUS = """
+global: {scrape_interval: 1s, evaluation_interval: 1s}
+rule_files: [rules.yml]
+alerting: {alertmanagers: [{static_configs: [{targets: ["ALERTMANAGER"]}]}]}
+scrape_configs: [{job_name: model-server, static_configs: [{targets: ["SERVER"]}]}]
 """
 
 
@@ -108,14 +117,14 @@ def mail_server() -> Iterator[Mailbox]:
 
 
 @contextmanager
-def alertmanager(folder: Path, hook: str, port: int | None = None) -> Iterator[str]:
-    """A real Alertmanager whose webhook is ours; its address."""
+def alertmanager(folder: Path, hook: str, port: int | None = None, mail: int | None = None) -> Iterator[str]:
+    """A real Alertmanager whose webhook is ours, and whose mail server too, if its port is given; its address."""
     program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
     if program is None:
         lacking("Alertmanager", "make system")
     folder.mkdir(parents=True, exist_ok=True)
     config, port = folder / "alertmanager.yml", port or unused_port()
-    config.write_text(ALERTMANAGER.replace("URL", hook))
+    config.write_text(ALERTMANAGER.replace("URL", hook).replace("MAIL", "" if mail is None else MAIL.replace("PORT", str(mail))))
     words = [
         f"--config.file={config}",
         f"--storage.path={folder / 'data'}",
@@ -126,6 +135,35 @@ def alertmanager(folder: Path, hook: str, port: int | None = None) -> Iterator[s
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: is_healthy(f"{url}/-/ready"), 60, "an answer of Alertmanager")
         yield url
+
+
+@contextmanager
+def prometheus(folder: Path, server: str, alertmanager: str, rules: str) -> Iterator[str]:
+    """A real Prometheus that scrapes a server each second, and tells an Alertmanager of what breaks rules; its address."""
+    program = shutil.which("prometheus")
+    if program is None:
+        lacking("Prometheus", "make system")
+    folder.mkdir(parents=True, exist_ok=True)
+    config, port = folder / "prometheus.yml", unused_port()
+    addresses = {"SERVER": server, "ALERTMANAGER": alertmanager}
+    text = PROMETHEUS
+    for name, url in addresses.items():
+        text = text.replace(name, url.removeprefix("http://"))
+    config.write_text(text)
+    (folder / "rules.yml").write_text(rules)
+    words = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]
+    with started(program, *words, cwd=folder, log=folder / "prometheus.log"):
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: is_healthy(f"{url}/-/ready"), 60, "an answer of Prometheus")
+        yield url
+
+
+def answered_by(prometheus: str, expression: str) -> list[dict[str, Any]]:
+    """What a Prometheus says to a query."""
+    words = urllib.parse.urlencode({"query": expression})
+    with urllib.request.urlopen(f"{prometheus}/api/v1/query?{words}", timeout=10) as answer:  # our own loopback address
+        found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+    return found
 
 
 def alerts_at(url: str) -> list[dict[str, Any]]:

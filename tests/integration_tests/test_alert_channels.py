@@ -106,7 +106,9 @@ def way(request: pytest.FixtureRequest, tmp_path: Path, capfd: pytest.CaptureFix
         yield Way(name, there, lambda: [f"{m['Subject']} {m.get_content()}" for m in mail.messages[before:]])
     else:
         with receiver() as server:
-            url = {"webhook": f"{server.url}/{SECRET}", "alertmanager": server.url, "prefect": f"{server.url}/api"}[name]
+            by_apprise = f"{server.url.replace('http', 'json')}/{SECRET}"
+            addresses = {"webhook": f"{server.url}/{SECRET}", "alertmanager": server.url, "prefect": f"{server.url}/api"}
+            url = {**addresses, "apprise": by_apprise}[name]
             yield Way(name, {"url": url}, lambda: [json.dumps(body) for body in server.bodies()])
 
 
@@ -126,6 +128,7 @@ UNREACHABLE = {
     "alertmanager": {"url": f"http://user:{SECRET}@127.0.0.1:1"},
     "prefect": {"url": f"http://127.0.0.1:1/{SECRET}", "headers": {"Authorization": f"Bearer {SECRET}"}},
     "lines": {"file": "/nonexistent/folder/file"},
+    "apprise": {"url": f"json://user:{SECRET}@127.0.0.1:1/{SECRET}"},
 }
 
 
@@ -163,6 +166,13 @@ def test_what_a_server_says_of_a_path_is_not_shown() -> None:
         server.status, server.said = 404, f"no /{SECRET} here"
         with pytest.raises(PipelineError, match=r"^http://127\.0\.0\.1:\d+: HTTP 404$"):
             send("webhook", {"url": f"{server.url}/{SECRET}"}, alert())
+
+
+@pytest.mark.parametrize("url", [f"pigeon://{SECRET}", SECRET, "json://"])
+def test_an_address_that_apprise_does_not_know_is_not_shown(url: str) -> None:
+    with pytest.raises(PipelineError, match="is no address that it knows") as caught:
+        send("apprise", {"url": url}, alert())
+    assert SECRET not in str(caught.value)
 
 
 def test_mail_that_is_refused_is_not_delivered(mail: Mailbox) -> None:

@@ -149,20 +149,22 @@ def test_scripts_and_dockerfiles_are_clean() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_dashboard_asks_for_metrics_that_the_server_has() -> None:
+@pytest.mark.parametrize("file", sorted((DOCKER / "grafana/dashboards").iterdir()), ids=lambda file: file.stem)
+def test_a_dashboard_asks_for_metrics_that_the_server_has(file: Path) -> None:
     source = yaml.safe_load((DOCKER / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"]
     [provider] = yaml.safe_load((DOCKER / "grafana/provisioning/dashboards/dashboards.yaml").read_text())["providers"]
     mounted = dict(volume.split(":")[1::-1] for volume in SERVICES["grafana"]["volumes"])
     assert mounted[provider["options"]["path"]] == "./grafana/dashboards"
-    [file] = (DOCKER / "grafana/dashboards").iterdir()
     dashboard = json.loads(file.read_text())
+    assert dashboard["uid"] == file.stem
     assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {entry["uid"] for entry in source}
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     places = [(p["gridPos"]["x"], p["gridPos"]["y"], p["gridPos"]["w"], p["gridPos"]["h"]) for p in dashboard["panels"]]
     cells = [(x + i, y + j) for x, y, w, h in places for i in range(w) for j in range(h)]
     assert len(cells) == len(set(cells))
     assert max(x for x, _ in cells) < 24
-    metrics = (REPOSITORY / "src/mlops_pipeline/serving/metrics.py").read_text()
+    sources = ("serving/metrics.py", "monitoring/exposed.py")
+    metrics = "".join((REPOSITORY / "src/mlops_pipeline" / source).read_text() for source in sources)
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
             for name in re.findall(r"\bmlops_(\w+?)(?:_total|_bucket|_sum|_count)?\b(?=[{\[ )]|$)", target["expr"]):

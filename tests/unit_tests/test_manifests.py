@@ -17,7 +17,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from mlops_pipeline.config.monitoring import load_monitoring
 from mlops_pipeline.config.serving import Serving, keys_of, load_serving
+from mlops_pipeline.serving.memory import USUAL
 from mlops_pipeline.serving.routes import PAGES
 from mlops_pipeline.serving.supervisor import RECORD_S
 from tests.conftest import BIN, REPOSITORY, lacking
@@ -628,7 +630,7 @@ def test_jobs_call_commands_that_the_training_image_has() -> None:
     from mlops_pipeline.cli import app
 
     jobs = {c["metadata"]["name"]: containers(pod_of(c) or {})[0] for c in rendered("overlays/production") if c["kind"] == "CronJob"}
-    assert set(jobs) == {"batch-prediction", "features-refresh", "monitoring-report"}
+    assert set(jobs) == {"batch-prediction", "features-refresh", "monitoring-report", "watch"}
     for container in jobs.values():
         program, *words = container["args"]
         assert program == "mlops"
@@ -638,6 +640,28 @@ def test_jobs_call_commands_that_the_training_image_has() -> None:
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word.split("=")[0] for word in words} <= known
         assert {p.opts[0] for p in command.params if p.required} <= {word.split("=")[0] for word in words}
+
+
+def test_the_watch_and_the_servers_share_one_memory_beside_the_record(tmp_path: Path) -> None:
+    settings = loaded("overlays/production", tmp_path)
+    data = one("overlays/production", "ConfigMap")["data"]
+    (tmp_path / "monitoring_config.yaml").write_text(
+        data["monitoring_config.yaml"].replace("/run/secrets/mlops", str(tmp_path / "secrets"))
+    )
+    # Beside the server's settings, where the server looks for them by itself.
+    assert settings.monitoring is None
+    assert load_monitoring(tmp_path / USUAL).state.uri == settings.record.uri
+    watch, server = one("overlays/production", "CronJob", "watch"), one("overlays/production", "Deployment")
+    (job,), (own,) = (containers(pod_of(content) or {}) for content in (watch, server))
+    assert job["args"] == ["mlops", "monitor", "run", "--config=/etc/mlops/monitoring_config.yaml"]
+
+    def mounted(content: Object, container: Object) -> Object:
+        volumes = {volume.pop("name"): volume for volume in copy.deepcopy((pod_of(content) or {})["spec"]["volumes"])}
+        places = ("/etc/mlops", "/run/secrets/mlops")
+        return {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"] if mount["mountPath"] in places}
+
+    assert mounted(watch, job) == mounted(server, own)
+    assert len(mounted(watch, job)) == 2
 
 
 def test_images_carry_this_version() -> None:

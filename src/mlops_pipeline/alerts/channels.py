@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import smtplib
 import ssl
@@ -11,7 +12,7 @@ from email.message import EmailMessage
 
 from mlops_pipeline.alerts.alert import Alert, moment
 from mlops_pipeline.alerts.posting import post
-from mlops_pipeline.config.channels import Alertmanager, Email, PrefectEvent, Webhook
+from mlops_pipeline.config.channels import Alertmanager, AppriseUrl, Email, PrefectEvent, Webhook
 from mlops_pipeline.errors import PipelineError, one_line, without_secrets
 
 
@@ -52,9 +53,7 @@ def email(alert: Alert, settings: Email) -> None:
     message["Message-ID"] = f"<{alert.delivery}@mlops-pipeline>"
     message["References"] = f"<{alert.key}@mlops-pipeline>"
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(
-        "\n".join([alert.text, alert.said, "", *(f"{name}: {value}" for name, value in _told(alert).items() if value)]) + "\n"
-    )
+    message.set_content(_body(alert))
     context = ssl.create_default_context()
     try:
         if settings.security == "tls":
@@ -88,6 +87,24 @@ def alertmanager(alert: Alert, settings: Alertmanager) -> None:
     post(f"{settings.url.rstrip('/')}/api/v2/alerts", [content], settings.headers, settings.timeout_s)
 
 
+def apprise(alert: Alert, settings: AppriseUrl) -> None:
+    """A message by Apprise."""
+    try:
+        from apprise import Apprise, NotifyType
+    except ImportError as error:
+        raise PipelineError("Apprise is not installed: pip install apprise, or use another channel") from error
+    # Its own log tells addresses whole.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    service = settings.url.partition("://")[0][:20] if "://" in settings.url else "the address"
+    kinds = {"info": NotifyType.INFO, "warning": NotifyType.WARNING}
+    kind = NotifyType.SUCCESS if alert.kind == "resolved" else kinds.get(alert.severity, NotifyType.FAILURE)
+    sender = Apprise()
+    if not sender.add(settings.url):
+        raise PipelineError(f"Apprise: {service}: is no address that it knows: see its list of services")
+    if not sender.notify(_body(alert), title=alert.head, notify_type=kind, body_format="text"):
+        raise PipelineError(f"Apprise: {service}: has not taken it")
+
+
 def prefect_event(alert: Alert, settings: PrefectEvent) -> None:
     """An event for Prefect's automations: mlops.alert.firing or .resolved."""
     post_event(
@@ -108,6 +125,10 @@ def post_event(name: str, resource: str, payload: object, identity: str, setting
         "payload": payload,
     }
     post(f"{address.rstrip('/')}/events", [event], settings.headers, settings.timeout_s)
+
+
+def _body(alert: Alert) -> str:
+    return "\n".join([alert.text, alert.said, "", *(f"{name}: {value}" for name, value in _told(alert).items() if value)]) + "\n"
 
 
 def _told(alert: Alert) -> dict[str, str]:

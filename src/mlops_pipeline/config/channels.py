@@ -76,6 +76,14 @@ class Alertmanager(Frozen):
     timeout_s: Seconds = TIMEOUT_S
 
 
+class AppriseUrl(Frozen):
+    """Whatever Apprise tells: more than a hundred services, each by an address of its own form."""
+
+    SECRET: ClassVar[tuple[str, ...]] = ("url",)
+
+    url: str = Field(min_length=1, description="it is a secret: give url_file, or ${VARIABLE} of the environment")
+
+
 class PrefectEvent(Frozen):
     """Prefect's server."""
 

@@ -14,7 +14,7 @@ from mlops_pipeline.errors import PipelineError
 
 Scope = Literal["predict", "metrics", "admin", "labels", "monitoring"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-"""Everything a key can be good for: predictions and what models are like, /metrics, /status; the last two wait for their routes."""
+"""Everything a key can be good for: predictions and what models are like, /metrics, /status, /labels, /monitoring."""
 
 DIGEST = r"sha256:[0-9a-f]{64}"
 KEYS_REMEDY = "write a line for each key there, 'name: digest', as `mlops key` prints it"

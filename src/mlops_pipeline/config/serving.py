@@ -241,6 +241,11 @@ class Serving(Frozen):
     limits: Limits = Limits()
     batching: Batching = Batching()
     record: Record = Record()
+    monitoring: str | None = Field(
+        None,
+        description="the watch's settings, relative to this file: they say where labels that come by HTTP are kept, and where its page is; "
+        "default: monitoring_config.yaml beside this file, else the pipeline's usual place",
+    )
     api_keys: dict[Name, Key] = Field(
         default_factory=dict, description="who may ask: name and the key's digest, or a mapping with its rights"
     )

@@ -35,6 +35,7 @@ Reason = Literal[
     "queue_full",
     "deadline",
     "record_full",
+    "labels_not_kept",
     "not_ready",
     "stale_features",
     "timeout",

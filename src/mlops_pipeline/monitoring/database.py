@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import make_own_file, make_own_folder
 
-VERSION = 1
+VERSION = 2
+"""1: without what the job shows."""
 LOCKED_S = 30.0
 """How long a statement waits for another process that is writing."""
 STATEMENT_MS = 60_000
@@ -54,6 +55,7 @@ CREATE TABLE IF NOT EXISTS mlops_monitor_retrainings (
 CREATE TABLE IF NOT EXISTS mlops_monitor_switches (
     number {serial}, name TEXT NOT NULL, value TEXT NOT NULL, made {real} NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS mlops_monitor_shown (name TEXT PRIMARY KEY, made {real} NOT NULL, content TEXT NOT NULL);
 """
 
 
@@ -97,7 +99,7 @@ class SQLite:
         [(version,)] = self.ask("PRAGMA user_version")
         if version == VERSION:
             return
-        if version:
+        if version > VERSION:
             raise PipelineError(f"{path}: holds a watch of version {version}, this program writes version {VERSION}: move the file away")
         with self.writing():
             for statement in _tables(serial="INTEGER PRIMARY KEY AUTOINCREMENT", real="REAL", blob="BLOB"):

@@ -12,10 +12,12 @@ from mlops_pipeline.config.dataset import given_of_source
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, current_user, kept_for
+from mlops_pipeline.files import write_text
 from mlops_pipeline.lines import Words, shown_on
 from mlops_pipeline.monitoring.job import Ran, run
 from mlops_pipeline.monitoring.judging import STOP
 from mlops_pipeline.monitoring.labels import add_labels
+from mlops_pipeline.monitoring.shown import put_there
 from mlops_pipeline.monitoring.state import State
 from mlops_pipeline.monitoring.status import as_json, lines
 from mlops_pipeline.monitoring.watched import Watched, watched
@@ -32,11 +34,14 @@ def _opened(config: Path | None) -> Iterator[tuple[Watched, State]]:
         yield watch, state
 
 
-def run_once(console: Console, config: Path | None, *, close: bool, as_of: str | None) -> None:
+def run_once(console: Console, config: Path | None, *, close: bool, as_of: str | None, metrics: Path | None = None) -> None:
     """`mlops monitor run`. Raises :class:`PipelineError` if a channel has not taken what it is to tell."""
     _check_as_of(as_of)
     with _opened(config) as (watch, state):
         done = run(watch, state, _listener(watch, console), close=close, as_of=as_of)
+        figures = put_there(watch, state)
+    if metrics is not None:
+        write_text(metrics, figures)
     _told(console, done)
     if done.problems:
         what = "; ".join(f"channel '{name}': {why}" for name, why in done.problems.items())
@@ -66,6 +71,7 @@ def keep_watching(console: Console, config: Path | None, every: str) -> None:
                 try:
                     done = run(watch, state, _listener(watch, console), meanwhile=look)
                     problem = "; ".join(f"channel '{name}': {why}" for name, why in done.problems.items())
+                    put_there(watch, state)
                 finally:
                     shown = [_text(line) for line in lines(watch, state)]
         except PipelineError as error:  # a database that is away comes back
@@ -108,6 +114,19 @@ def open_page(console: Console, config: Path | None, output: Path | None, *, sho
         webbrowser.open(path.resolve().as_uri())
 
 
+def render_rules(config: Path | None, output: Path | None, silent_after: str, *, check: bool) -> None:
+    """`mlops monitor rules`. Raises :class:`PipelineError` where a file is to be checked and is not what the settings give."""
+    from mlops_pipeline.monitoring.prometheus_rules import rendered_rules
+
+    text = rendered_rules(watched(config), silent_after, _seconds("--silent-after", silent_after))
+    if output is None:
+        print(text, end="")
+    elif not check:
+        write_text(output, text)
+    elif not output.is_file() or output.read_text(encoding="utf-8") != text:
+        raise PipelineError(f"{output}: is not what the settings give: run `mlops monitor rules --output {output}` and commit it")
+
+
 def silence(console: Console, config: Path | None, rule: str, length: str, model: str, why: str) -> None:
     """`mlops monitor silence`."""
     with _opened(config) as (watch, state):
@@ -137,11 +156,12 @@ def take_labels(console: Console, config: Path | None, table: Path | None, given
     if (table is None) == (not given):
         raise PipelineError("give either --input FILE, or --source sql=… and --source uri=…")
     with _opened(config) as (watch, state):
+        wait_s = _seconds("labels.wait", watch.settings.labels.wait)
         if table is not None:
-            added = add_labels(state, watch.pipeline, table, str(table), target)
+            added = add_labels(state, watch.pipeline, table, str(table), target, wait_s=wait_s)
         else:
             with queried(given_of_source(given, with_place=True), watch.layout.project) as rows:
-                added = add_labels(state, watch.pipeline, rows, "--source", target)
+                added = add_labels(state, watch.pipeline, rows, "--source", target, wait_s=wait_s)
         for note in added.notes:
             console.print(_text([Words("note", "yellow"), Words(f" {note}")]))
         console.print(str(added))

@@ -63,13 +63,20 @@ class Picture:
 
 def write_page(watch: Watched, state: State, path: Path) -> Path:
     """Write the page as one file that opens offline; its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, page_of(watch, state))
+    return path
+
+
+def page_of(watch: Watched, state: State) -> str:
+    """The page of what is known now."""
     metric = watch.pipeline.evaluate.metric
     known = {model: state.windows(model, last=WINDOWS) for model in watch.models}
     before = {
         model: dict(watch.terms(model, windows[-1].version).reference).get(f"quality.{metric}") if windows else None
         for model, windows in known.items()
     }
-    told = page(
+    return page(
         f"Watch of {watch.pipeline.name}",
         metric,
         known,
@@ -79,9 +86,6 @@ def write_page(watch: Watched, state: State, path: Path) -> Path:
         state.label_counts(),
         datetime.now(UTC),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, told)
-    return path
 
 
 def page(

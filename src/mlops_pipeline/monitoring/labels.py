@@ -8,6 +8,7 @@ that happened after it.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -18,19 +19,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_pipeline.config.dataset import Column
-from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.contract.label import Target
 from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import current_user
 from mlops_pipeline.monitoring.state import Label, State, digest
-from mlops_pipeline.tables.cast import cast_columns
-from mlops_pipeline.tables.source import as_written, read_file
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from mlops_pipeline.config.pipeline import Settings
+
 REQUEST, ID, ENTITY = "request", "id", "entity"
-REQUEST_COLUMN, ROW_COLUMN, ID_COLUMN, TARGET_COLUMN = "request_id", "row", "id", "label"
+REQUEST_COLUMN, ROW_COLUMN, ID_COLUMN, TARGET_COLUMN, TIME_COLUMN = "request_id", "row", "id", "label", "time"
 CHUNK_MB = 64
 
 
@@ -46,16 +48,24 @@ class Added:
     """Those that say otherwise than one before, in the table or kept: the newest holds."""
     empty: int = 0
     """Those without a value: not known yet."""
+    late: int = 0
+    """Of those that are new or say otherwise, those that happened longer ago than labels are waited for."""
     refused: int = 0
     why: str = ""
     by: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each there were."""
+        return {each.name: value for each in fields(self) if isinstance(value := getattr(self, each.name), int)}
 
     def __str__(self) -> str:
         parts = [f"{self.rows:,} rows: {self.new:,} new labels by {self.by}"]
         for name, count in (("there already", self.known), ("contradicting earlier ones, which they replace", self.contradicting)):
             parts += [f"{count:,} {name}"] if count else []
         parts += [f"{self.empty:,} without a value"] if self.empty else []
+        parts += [f"{self.late:,} late"] if self.late else []
         parts += [f"{self.refused:,} refused ({self.why})"] if self.refused else []
         return ", ".join(parts)
 
@@ -78,8 +88,57 @@ class Columns:
         return " and ".join(self.name) + (f" and {self.when}" if self.by == ENTITY else "")
 
 
-def add_labels(state: State, settings: Settings, table: Path, origin: str, target: str | None = None) -> Added:
-    """Keep the labels of a file, all of them or none. Raises :class:`PipelineError` if it names no prediction, or no value."""
+@dataclass(frozen=True)
+class One:
+    """A label that can be kept: of which prediction, its value, and when it happened (seconds since 1970; None: it does not say)."""
+
+    by: str
+    name: str
+    place: int
+    value: Any
+    happened: float | None = None
+
+    def row(self, turn: int) -> tuple[Any, ...]:
+        """It as a row of what has come in."""
+        moment = (self.happened or 0.0) if self.by == ENTITY else 0.0
+        return (turn, self.by, self.name, self.place, moment, json.dumps(self.value), self.happened)
+
+
+def target_of(settings: Settings) -> Target:
+    """What labels are of, as a pipeline's settings say."""
+    data = settings.dataset
+    described = data.columns[data.target]
+    when = data.columns[data.time_column] if data.time_column else None
+    return Target(
+        data.target,
+        described.kind,
+        has_classes(data.task),
+        data.null_words(data.target),
+        described.format,
+        tuple(data.entity_key),
+        data.time_column,
+        None if when is None else when.format,
+    )
+
+
+def keep_labels(state: State, labels: Sequence[One], origin: str, who: str, *, empty: int = 0, wait_s: float = math.inf) -> Added:
+    """Keep labels that were read already, all of them or none; ``empty`` more had no value. On return they are on the disk."""
+    now, added = time.time(), Added(rows=len(labels) + empty, empty=empty)
+    with state.writing():
+        _make_incoming(state)
+        state.database.many(_INSERT, (label.row(turn) for turn, label in enumerate(labels)))
+        added = _keep(state, added, now, wait_s)
+        _remember(state, added, origin, who, now)
+    return added
+
+
+def add_labels(state: State, settings: Settings, table: Path, origin: str, target: str | None = None, *, wait_s: float = math.inf) -> Added:
+    """Keep the labels of a file, all of them or none. Raises :class:`PipelineError` if it names no prediction, or no value.
+
+    Those that happened longer than ``wait_s`` ago count as late.
+    """
+    from mlops_pipeline.tables.source import as_written, read_file
+
     # An empty text is told from a word for null only where values are looked at.
     usual = settings.dataset.source.model_copy(update={"null_values": (), "sql": None, "uri": None})
     written, notes = as_written(table, usual, [target or settings.dataset.target])
@@ -96,13 +155,16 @@ def add_labels(state: State, settings: Settings, table: Path, origin: str, targe
             added = _take(state, settings, chunk.frame, chunk.row_numbers, columns, added)
         if columns is None:
             raise PipelineError(f"{origin}: is empty: give a table with a header and rows")
-        added = _keep(state, added, now)
-        counts = {each.name: getattr(added, each.name) for each in fields(Added) if isinstance(getattr(added, each.name), int)}
-        state.database.ask(
-            "INSERT INTO mlops_monitor_additions (made, who, origin, counts) VALUES (?, ?, ?, ?)",
-            now, current_user(), origin, json.dumps(counts),
-        )  # fmt: skip
+        added = _keep(state, added, now, wait_s)
+        _remember(state, added, origin, current_user(), now)
     return added
+
+
+def _remember(state: State, added: Added, origin: str, who: str, now: float) -> None:
+    """Keep that labels were added, from where and by whom."""
+    state.database.ask(
+        "INSERT INTO mlops_monitor_additions (made, who, origin, counts) VALUES (?, ?, ?, ?)", now, who, origin, json.dumps(added.counts)
+    )
 
 
 def _columns(there: Sequence[str], settings: Settings, target: str | None, origin: str) -> Columns:
@@ -113,7 +175,7 @@ def _columns(there: Sequence[str], settings: Settings, target: str | None, origi
         raise PipelineError(
             f"{origin}: has no column '{target or data.target}' with what came of it (it has {', '.join(there[:8])}): name it with --target"
         )
-    when = data.time_column if data.time_column in there else "time" if "time" in there else None
+    when = data.time_column if data.time_column in there else TIME_COLUMN if TIME_COLUMN in there else None
     if REQUEST_COLUMN in there:
         return Columns(REQUEST, value, (REQUEST_COLUMN,), ROW_COLUMN if ROW_COLUMN in there else None, when)
     if ID_COLUMN in there:
@@ -152,18 +214,16 @@ def _take(state: State, settings: Settings, frame: pl.DataFrame, numbers: pl.Ser
         refused = refused | wrong
     empty = ~refused & pl.Series([value is None for value in values], dtype=pl.Boolean)
     kept = (~refused & ~empty).arg_true().to_list()
-    by_entity = columns.by == ENTITY
-    rows = [
-        (added.rows + at, columns.by, name[at], place[at], moment[at] if by_entity else 0.0, json.dumps(values[at]), moment[at])
-        for at in kept
-    ]
-    state.database.many("INSERT INTO mlops_monitor_incoming VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    rows = (One(columns.by, name[at], place[at], values[at], moment[at]).row(added.rows + at) for at in kept)
+    state.database.many(_INSERT, rows)
     return _counted(added, rows=frame.height, refused=int(refused.sum()), empty=int(empty.sum()), why=why)
 
 
 def _values(given: pl.Series, settings: Settings, name: str) -> tuple[list[Any], pl.Series]:
-    """Labels as the table holds them, a yes/no target as 0 and 1, and which of them cannot be read."""
+    """Labels as the table holds them, a yes/no target as 0 and 1, and which of them cannot be read (:meth:`Target.read`, by columns)."""
     import polars as pl
+
+    from mlops_pipeline.tables.cast import cast_columns
 
     data = settings.dataset
     described = data.columns[data.target]
@@ -172,7 +232,10 @@ def _values(given: pl.Series, settings: Settings, name: str) -> tuple[list[Any],
     words = data.null_words(data.target)
     was_there = given.is_not_null()
     if given.dtype == pl.String:
-        was_there &= ~given.str.strip_chars().is_in([*words, ""])
+        was_there &= ~(given.is_in([*words]) | given.str.strip_chars(BLANKS).is_in([*words, ""]))
+        cast = cast.set(~was_there, None)
+    elif given.dtype.is_float():
+        was_there &= given.is_not_nan().fill_null(value=False)
     unread = was_there & cast.is_null()
     read: list[Any]
     if described.kind == "boolean":
@@ -206,13 +269,17 @@ def _places(frame: pl.DataFrame, columns: Columns) -> tuple[list[int], pl.Series
     if columns.row is None:
         return [0] * frame.height, pl.repeat(value=False, n=frame.height, eager=True)
     places = frame[columns.row].cast(pl.Float64, strict=False)
-    wrong = places.is_null() | places.is_nan() | (places < 0) | (places != places.round())
+    wrong = (places.is_null() | places.is_nan() | (places < 0) | (places > LARGEST_INTEGER) | (places != places.round())).fill_null(
+        value=True
+    )
     return [0 if bad else int(place) for place, bad in zip(places.to_list(), wrong.to_list(), strict=True)], wrong
 
 
 def _moments(frame: pl.DataFrame, columns: Columns, settings: Settings) -> tuple[list[float | None], pl.Series]:
     """When each label happened, in seconds since 1970 (UTC where no zone is given), and for which that cannot be read."""
     import polars as pl
+
+    from mlops_pipeline.tables.cast import cast_columns
 
     if columns.when is None:
         return [None] * frame.height, pl.repeat(value=True, n=frame.height, eager=True)
@@ -225,6 +292,7 @@ def _moments(frame: pl.DataFrame, columns: Columns, settings: Settings) -> tuple
 
 
 _KEY = "kind, name, place, moment"
+_INSERT = "INSERT INTO mlops_monitor_incoming VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 def _make_incoming(state: State) -> None:
@@ -235,7 +303,7 @@ def _make_incoming(state: State) -> None:
     )
 
 
-def _keep(state: State, added: Added, now: float) -> Added:
+def _keep(state: State, added: Added, now: float, wait_s: float) -> Added:
     """Keep what has come in: of several of one prediction the last; one that is kept already with the same value stays as it is."""
     ask = state.database.ask
     ask("CREATE INDEX mlops_monitor_incoming_key ON mlops_monitor_incoming (kind, name, place, moment, turn)")
@@ -248,6 +316,11 @@ def _keep(state: State, added: Added, now: float) -> Added:
     held = f"FROM mlops_monitor_incoming AS incoming JOIN mlops_monitor_labels AS other ON {same} WHERE {last}"
     [(known,)] = ask(f"SELECT count(*) {held} AND other.value = incoming.value")
     [(replaced,)] = ask(f"SELECT count(*) {held} AND other.value <> incoming.value")
+    [(late,)] = ask(
+        f"SELECT count(*) FROM mlops_monitor_incoming AS incoming WHERE {last} AND happened < CAST(? AS DOUBLE PRECISION) AND NOT EXISTS"  # noqa: S608
+        f" (SELECT 1 FROM mlops_monitor_labels AS other WHERE {same} AND other.value = incoming.value)",
+        now - wait_s,
+    )
     # One that says otherwise comes as a new one, with a number of its own, so that every window looks at it again.
     ask(f"DELETE FROM mlops_monitor_labels WHERE number IN (SELECT other.number {held} AND other.value <> incoming.value)")  # noqa: S608
     [(before,)] = ask("SELECT count(*) FROM mlops_monitor_labels")
@@ -263,6 +336,7 @@ def _keep(state: State, added: Added, now: float) -> Added:
         new=int(after) - int(before) - int(replaced),
         known=int(known) + int(repeated) - int(opposed),
         contradicting=int(replaced) + int(opposed),
+        late=int(late),
     )
 
 

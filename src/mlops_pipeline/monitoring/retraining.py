@@ -20,6 +20,7 @@ from mlops_pipeline.config.channels import PrefectEvent
 from mlops_pipeline.errors import PipelineError, one_line, without_secrets
 from mlops_pipeline.events import ChampionChanged, GateDecided, Listener, RetrainingDecided, RetrainingEnded, read_events
 from mlops_pipeline.files import make_own_file, make_own_folder
+from mlops_pipeline.monitoring.background import without_bounds
 from mlops_pipeline.monitoring.judging import stopped
 from mlops_pipeline.monitoring.state import Retraining, State
 from mlops_pipeline.monitoring.watched import Watched
@@ -97,7 +98,13 @@ def _by_process(watch: Watched, state: State, asked: Retraining, tell: Listener,
         with log.open("ab") as output:
             # The child holds the lock as long as it works, whatever becomes of this process.
             child = subprocess.Popen(
-                words, cwd=watch.layout.project, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(lock,)
+                words,
+                cwd=watch.layout.project,
+                env=without_bounds(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(lock,),
             )
             code = _waited(child, watch, asked, meanwhile)
         failed = "it took too long" if code is None else f"`mlops run` ended with {code}: {_last_line(log)}" if code else ""

@@ -106,6 +106,14 @@ class Silence:
     why: str
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the job has made for others to show: when (seconds since 1970), and the text."""
+
+    made: float
+    content: str
+
+
 _WINDOW = "number, model, version, since, until, requests, labels_until, stale, enough, figures, measured"
 _ALERT = "number, rule, model, version, state, message, began, made, ended"
 _RETRAINING = "number, part, evidence, rule, model, version, as_of, state, made, due, ended, identity, outcome"
@@ -407,6 +415,23 @@ class State:
     def finish(self, number: int, state: str, outcome: str, now: float) -> None:
         """Say what became of a training."""
         self._ask("UPDATE mlops_monitor_retrainings SET state = ?, outcome = ?, ended = ? WHERE number = ?", state, outcome, now, number)
+
+    def show(self, name: str, content: str, now: float) -> None:
+        """Put a text there for others to show, in the place of the one before."""
+        self._ask(
+            "INSERT INTO mlops_monitor_shown (name, made, content) VALUES (?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET made = excluded.made, content = excluded.content",
+            name, now, content,
+        )  # fmt: skip
+
+    def shown_names(self) -> dict[str, float]:
+        """What there is to show, and when each was made."""
+        return {str(name): float(made) for name, made in self._ask("SELECT name, made FROM mlops_monitor_shown")}
+
+    def shown(self, name: str) -> Shown | None:
+        """What there is to show under a name."""
+        found = self._ask("SELECT made, content FROM mlops_monitor_shown WHERE name = ?", name)
+        return Shown(float(found[0][0]), str(found[0][1])) if found else None
 
     def switch(self, name: str, value: str, who: str, why: str, now: float) -> None:
         """Set a switch."""

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import NotFinite, score
 from mlops_pipeline.inference.faults import STALE_FEATURES, Fault, Notice, Refused
@@ -27,8 +29,9 @@ from mlops_pipeline.serving.computing import Computation, is_stale
 from mlops_pipeline.serving.metrics import Metrics, resident_bytes
 from mlops_pipeline.serving.models import lengths_of
 from mlops_pipeline.serving.problems import RETRY, refused
+from mlops_pipeline.serving.protocol.labels import LabelBody
 from mlops_pipeline.serving.record import Recorder, RecordFull
-from mlops_pipeline.serving.request import Computed, asked_for
+from mlops_pipeline.serving.request import JSON, Computed, asked_for
 from mlops_pipeline.serving.served import Served
 
 if TYPE_CHECKING:
@@ -38,11 +41,17 @@ if TYPE_CHECKING:
     from mlops_pipeline.inference.signature import Rows
     from mlops_pipeline.serving.access import Access
     from mlops_pipeline.serving.computing import Computing
+    from mlops_pipeline.serving.memory import Memory
     from mlops_pipeline.serving.models import Loaded
     from mlops_pipeline.serving.protocol import Headers
     from mlops_pipeline.serving.request import Request
 
 BEAT_S = 0.5
+LONG_BODY = 4096
+"""Bytes of labels from which they are read off the loop."""
+LABEL_COUNTS = ("rows", "new", "known", "contradicting", "empty", "late")
+"""What is told of labels that were kept."""
+NO_WATCH = "this server's settings name no watch: write monitoring: monitoring_config.yaml there, beside a pipeline's settings or its own"
 SHOWN_IN_HEADER = 10
 RECORDED = frozenset({422, 500, 503})
 """Refusals that go on record: those of input that was read, and our own failures."""
@@ -83,6 +92,8 @@ class Service:
         self.on_stop: list[Callable[[], None]] = []
         self.on_use: list[Callable[[Serving], None]] = []
         self.recorder: Recorder | None = None
+        self.memory: Memory | None = None
+        """The watch's memory; None where the settings mean none."""
         self._make_access = access
         self.access = None if keys is None else access(keys, settings.limits)
         """Who may ask; None where no key is asked for."""
@@ -126,6 +137,22 @@ class Service:
                 request.on_record = self.recorder.last
                 await self._on_disk(written, request.began)
         return content, headers
+
+    async def keep_labels(self, request: Request, served: Served, body: bytes) -> tuple[bytes, Headers]:
+        """The answer to labels, once they are on disk. Raises what went wrong."""
+        memory = self.memory
+        if memory is None:
+            raise refused(404, "not_found", NO_WATCH)
+        target, limits = memory.target(served.loaded.contract), self.settings.limits
+        read = LabelBody(target, lengths_of(limits), limits.max_rows).read
+        labels, empty = await asyncio.to_thread(read, request, body) if len(body) > LONG_BODY else read(request, body)
+        holder = request.holder
+        if holder is not None and holder.rows is not None:
+            holder.take(holder.rows, len(labels) + empty)
+        added = await memory.add(labels, empty, "anonymous" if holder is None else holder.name, limits.deadline_ms / 1000)
+        self.metrics.labels(added.counts)
+        told = {name: added.counts[name] for name in LABEL_COUNTS}
+        return msgspec.json.encode({"request_id": request.request_id, **told}), [(b"content-type", JSON)]
 
     async def _computed(self, request: Request, served: Served, raw: RawRows) -> Rows:
         """The features of raw rows, all with the state of this moment. Raises :class:`Refused`."""

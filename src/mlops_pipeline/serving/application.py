@@ -16,12 +16,13 @@ from mlops_pipeline.serving.operations import Operations
 from mlops_pipeline.serving.problems import problem_details, refused
 from mlops_pipeline.serving.protocol import Headers, open_inference
 from mlops_pipeline.serving.request import JSON, PROBLEM, Receive, Request, Scope, Send, request_of
-from mlops_pipeline.serving.routes import OPEN, Route, routes_of, scope_of, without_version
+from mlops_pipeline.serving.routes import OPEN, WATCHED, Route, routes_of, scope_of, without_version
 from mlops_pipeline.serving.sites import Sites
 
 if TYPE_CHECKING:
     from mlops_pipeline.config.serving import Serving
     from mlops_pipeline.inference.faults import Refused
+    from mlops_pipeline.monitoring.state import Shown
     from mlops_pipeline.serving.answer import Service
     from mlops_pipeline.serving.tracing import Tracing
 
@@ -55,6 +56,8 @@ class Application:
             path, version = versioned
             route = self._routes.get(path)
         if route is not None and route.method == "POST" and scope["method"] == "POST":
+            if route.kind == "labels":
+                return self._labels(scope, receive, send, route)
             return self._predict(scope, receive, send, route, version)
         return self._page(scope, send, route, version)
 
@@ -81,6 +84,24 @@ class Application:
         if span is not None:
             span(status)
 
+    async def _labels(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
+        service, status = self.service, 200
+        request = request_of(scope, f"{self._prefix}{next(self._numbers):x}", "pages", "", self._longest_id)
+        try:
+            self._sites.check(request, route.kind)
+            self._sites.check_post(request)
+            if service.access is not None:
+                service.access.admit(request, scope.get("client"), scope_of(route), route.model)
+            request.check_id(self._longest_id)
+            body = await self._bodies.read(receive, request)
+            content, headers = await service.keep_labels(request, service.served(route.model, None), body)
+        except ClientGone:
+            return
+        except Exception as error:  # noqa: BLE001  # nothing may leave a client without an answer
+            status, content, headers = _of_refusal(await service.refusal(error, request, None), request)
+        await self._send(send, status, content, headers, request)
+        service.metrics.answered("pages", "", status)[0]()
+
     async def _page(self, scope: Scope, send: Send, route: Route | None, version: str | None) -> None:
         service, path, method = self.service, scope["path"], scope["method"]
         protocol = "v2" if path == "/v2" or path.startswith("/v2/") else "pages"
@@ -98,11 +119,20 @@ class Application:
                 allowed = b"POST" if route.method == "POST" else b"GET, HEAD"
                 raise refused(405, "method", f"{path[:100]} takes {allowed.decode()}, not {method[:20]}", ((b"allow", allowed),))
             served = service.served(route.model, version) if route.model else None
-            status, content, headers = self._operations.page(route.kind, served, request.holder)
+            shown = await self._shown(route.kind)
+            status, content, headers = self._operations.page(route.kind, served, request.holder, shown)
         except Exception as error:  # noqa: BLE001  # nothing may leave a client without an answer
             status, content, headers = _of_refusal(await service.refusal(error, request, None), request)
+            if status == 401 and route is not None and route.kind == "monitoring":
+                # A browser asks for it, where one looks at the page: any name, the key as the password.
+                headers.append((b"www-authenticate", b'Basic realm="any name, the API key as password", charset="UTF-8"'))
         await self._send(send, status, content, headers, request, bodiless=method == "HEAD")
         service.metrics.answered("pages", "", status)[0]()
+
+    async def _shown(self, kind: str) -> Shown | None:
+        """What the watch's job has made for a page; None for one that it makes nothing for."""
+        memory = self.service.memory
+        return await memory.shown(kind) if memory is not None and kind in WATCHED else None
 
     def _is_open(self, route: Route | None) -> bool:
         return route is not None and (route.kind in OPEN or (route.kind == "metrics" and self.service.settings.open_metrics))

@@ -7,6 +7,7 @@ PROMETHEUS_MULTIPROC_DIR before it is imported), so that any worker answers for 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,7 @@ class Metrics:
         self.record_pending = gauge("record_pending", "Records not yet written", "livesum")
         self.record_failing = gauge("record_failing", "1 where the record's store cannot be written", "livemax")
         self.records_written = counter("records_written", "Records written")
+        self._labels = counter("labels", "Labels that came to /labels and are on disk, by what they said beside those before", "what")
         self.started = gauge("started_seconds", "When the server started, in seconds since 1970", "min")
 
     @cache  # noqa: B019  # one Metrics a worker, as long as the worker
@@ -75,6 +77,11 @@ class Metrics:
             self._warnings.labels(model, notice.reason).inc(notice.rows)
             if notice.reason == UNSEEN_CATEGORY:
                 self._unseen.labels(model).inc(notice.rows)
+
+    def labels(self, counts: Mapping[str, int]) -> None:
+        """Count labels that were kept, were there already, or contradicted."""
+        for what in ("new", "known", "contradicting", "late"):
+            self._labels.labels(what).inc(counts[what])
 
     def batches(self, model: str) -> Any:
         """What a model's batcher tells of each batch."""

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -28,14 +28,17 @@ from mlops_pipeline.inference.raw import RawInput, RowKinds
 from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.serving.problems import TITLES
 from mlops_pipeline.serving.protocol import open_inference
-from mlops_pipeline.serving.routes import OPEN_PATHS, PAGES, PROBES, model_prefix, open_inference_prefix
+from mlops_pipeline.serving.routes import LABELS_PATH, OPEN_PATHS, PAGES, PROBES, model_prefix, open_inference_prefix
+
+if TYPE_CHECKING:
+    from mlops_pipeline.contract.label import Target
 
 _WHEN = {
     400: "The body is not what the route takes: not JSON, or not of its form.",
     401: "No API key, or one that is unknown or has expired.",
     403: "The request asks by a name that is none of this server's, or a page of another site sent it, or its API key "
     "is not good for this path or model.",
-    404: "There is no such model or version.",
+    404: "There is no such model, version or page.",
     408: "The body did not arrive in time.",
     413: "The body is too large, or has too many rows.",
     415: "The body has another content type than the route takes.",
@@ -49,10 +52,19 @@ _TAGS = {
     "predict": "Named records in, labels with probabilities or values out.",
     "mlflow": "What MLflow's own scoring server answers, for clients made for it.",
     "open inference": "The Open Inference Protocol, version 2, as KServe, Triton and MLServer speak it.",
+    "labels": "What came of predictions.",
     "service": "State, figures and pages.",
 }
 
 Json = dict[str, Any]
+
+
+class Labels(NamedTuple):
+    """What `/labels` takes: labels of a target (None: it is not known which), so many rows, names so long."""
+
+    target: Target | None
+    max_rows: int
+    longest: int
 
 
 def document(
@@ -63,6 +75,7 @@ def document(
     keys: bool,
     max_rows: int,
     open_metrics: bool = False,
+    labels: Labels | None = None,
     raws: Mapping[str, RawInput] | None = None,
     examples: Mapping[str, Json] | None = None,
 ) -> Json:
@@ -74,6 +87,8 @@ def document(
         schemas |= _model_schemas(name, models[name], max_rows, raw)
         paths |= _model_paths(name, models[name], example, raw, is_default=name == default)
     paths |= _service_paths()
+    schemas |= _label_schemas(labels or Labels(None, max_rows, 256))
+    paths[LABELS_PATH] = _label_path(labels or Labels(None, max_rows, 256))
     for path, operation in ((path, operation) for path, item in paths.items() for operation in item.values()):
         if PAGES.get(path) not in PROBES:
             operation["responses"] |= _problems((403,), open_inference=path.startswith("/v2"))
@@ -502,6 +517,13 @@ def _service_paths() -> Json:
         ),
         "/status": _get("status", "service", "What is served, and totals since the start", _json(_ref("Status"), "The state.")),
         "/metrics": _get("metrics", "service", "Figures for Prometheus", {"description": "Its text format.", "content": text}),
+        "/monitoring": _get(
+            "monitoring",
+            "service",
+            "How the model does: quality, drift, alerts, as a page of the watch's last run",
+            {"description": "A page.", "content": html},
+            (404,),
+        ),
         "/live": _get("live", "service", "Whether the process answers", ok),
         "/ready": _get("ready", "service", "Whether requests are answered", ok, more={"503": not_ready}),
         "/": _get("page", "service", "What is served, live, as a page", {"description": "A page.", "content": html}),
@@ -564,6 +586,88 @@ def _problem_responses() -> Json:
         error = {"application/json": {"schema": _ref("OpenInferenceError"), "example": {"error": when}}}
         responses[f"OpenInference{status}"] = {"description": when, "headers": {**headers.get(status, {}), **_REQUEST_ID}, "content": error}
     return responses
+
+
+# Labels
+
+
+def _label_schemas(labels: Labels) -> Json:
+    """A body's two forms; each record or set of columns names its predictions in one way."""
+    value, many = _label_value(labels.target), {"type": "array", "minItems": 1, "maxItems": labels.max_rows}
+    entity = () if labels.target is None else labels.target.entity
+    key: Json = {"type": ["string", "integer"], "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$", "maxLength": labels.longest}
+    ways: list[tuple[Json, list[str]]] = [
+        ({"request_id": key, "row": {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}}, ["request_id"]),
+        ({"id": key}, ["id"]),
+    ]
+    if entity:
+        ways.append(({name: {"type": ["string", "number", "boolean"], "minLength": 1} for name in entity}, [*entity, "time"]))
+    when: Json = {"type": ["string", "null"], "description": "When it happened, by ISO 8601; UTC where it names no zone."}
+    records, columns = [], []
+    for names, needed in ways:
+        needs_time = "time" in needed
+        properties = {**names, "label": value, "time": {**when, "type": "string"} if needs_time else when}
+        required = [*needed, "label"]
+        records.append(_object(properties, required))
+        columns.append(_object({name: {**many, "items": each} for name, each in properties.items()}, required))
+    name = "the target" if labels.target is None else f"`{labels.target.name}`"
+    said = f"In place of `label` the name {name} is taken too." if labels.target is not None else ""
+    return {
+        "Label": {"oneOf": records, "description": f"What came of one prediction. {said}".strip()},
+        "LabelColumns": {"oneOf": columns, "description": "The same by columns, all lists of one length."},
+        "LabelRequest": {
+            "oneOf": [_object({"labels": {**many, "items": _ref("Label")}}), _object({"columns": _ref("LabelColumns")})],
+        },
+        "LabelAnswer": _object({"request_id": _TEXT, **{name: {**_COUNT, "description": text} for name, text in _LABEL_COUNTS.items()}}),
+    }
+
+
+def _label_value(target: Target | None) -> Json:
+    """A value of the target; null for one that is not known yet."""
+    if target is None or target.kind == "category":
+        return {"type": ["string", "number", "boolean", "null"], "maxLength": 100}
+    if target.kind == "boolean":
+        return {"enum": [True, False, 0, 1, None]}
+    most = 2**53 - 1 if target.kind == "integer" else 1e308
+    return {"type": ["integer" if target.kind == "integer" else "number", "null"], "minimum": -most, "maximum": most}
+
+
+def _label_path(labels: Labels) -> Json:
+    kind = "category" if labels.target is None else labels.target.kind
+    value: Any = {"boolean": True, "category": "a", "integer": 1}.get(kind, 1.5)
+    by_request, by_id = {"request_id": "a-request", "row": 0, "label": value}, {"id": "mine", "label": value}
+    text = f"request_id,row,label\na-request,0,{str(value).lower()}\n"
+    operation = _operation(
+        "labels",
+        "labels",
+        "What came of predictions, as it becomes known",
+        _json(_ref("LabelAnswer"), "They are on the server's disk; the same again adds nothing."),
+        (*_OF_BODY, 404),
+    )
+    content = {
+        "application/json": {
+            "schema": _ref("LabelRequest"),
+            "examples": {
+                "records": {"summary": "records", "value": {"labels": [by_request, by_id]}},
+                "columns": {"summary": "columns", "value": {"columns": {name: [each] for name, each in by_request.items()}}},
+            },
+        },
+        "text/csv": {
+            "schema": {"type": "string", "description": "A header of the same names, then one line a label; an empty cell is null."},
+            "example": text,
+        },
+    }
+    return {"post": {**operation, "requestBody": {"required": True, "content": content}}}
+
+
+_LABEL_COUNTS = {
+    "rows": "Rows of the body.",
+    "new": "Labels of predictions that had none.",
+    "known": "Those that were there already, with the same value.",
+    "contradicting": "Those that say otherwise than one before, which they replace.",
+    "empty": "Rows without a value: not known yet.",
+    "late": "Of the new and the contradicting, those whose `time` lies longer ago than labels are waited for.",
+}
 
 
 # Shapes that no model changes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container
 from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +13,8 @@ import msgspec
 from mlops_pipeline import plugins
 from mlops_pipeline.contract.privacy import told_levels
 from mlops_pipeline.serving import openapi
-from mlops_pipeline.serving.problems import RETRY
+from mlops_pipeline.serving.answer import NO_WATCH
+from mlops_pipeline.serving.problems import RETRY, refused
 from mlops_pipeline.serving.protocol import Headers, open_inference
 from mlops_pipeline.serving.request import JSON, TEXT
 
@@ -20,12 +22,18 @@ if TYPE_CHECKING:
     from mlops_pipeline.contract.evaluation import Evaluation
     from mlops_pipeline.inference.raw import RawInput
     from mlops_pipeline.inference.signature import Signature
+    from mlops_pipeline.monitoring.state import Shown
     from mlops_pipeline.serving.answer import Service
     from mlops_pipeline.serving.holder import Holder
     from mlops_pipeline.serving.served import Served
 
 
 Page = tuple[int, bytes, Headers]
+
+WATCHED_POLICY = (
+    b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Of the watch's page, which runs nothing, and whose cells have a style each."""
 
 
 class Operations:
@@ -34,8 +42,11 @@ class Operations:
     def __init__(self, service: Service, version: str) -> None:
         self._service, self._version = service, version
 
-    def page(self, kind: str, served: Served | None, holder: Holder | None = None) -> Page:
-        """Status, body and headers of a page; ``served`` is the model that its path names, ``holder`` the key's, told of his models."""
+    def page(self, kind: str, served: Served | None, holder: Holder | None = None, shown: Shown | None = None) -> Page:
+        """Status, body and headers of a page; ``served`` is the model that its path names, ``holder`` the key's, told of his models.
+
+        ``shown`` is what the watch's job has made for it. Raises :class:`Refused` if it has made none and the page is nothing else.
+        """
         if served is not None:
             return self._of_model(kind, served)
         if kind in ("index", "docs"):
@@ -45,7 +56,10 @@ class Operations:
         if kind in ("ready", "v2-ready", "ping"):
             return self._readiness(kind)
         if kind == "metrics":
-            return 200, self._service.metrics.text(), [(b"content-type", b"text/plain; version=1.0.0; charset=utf-8")]
+            text = self._service.metrics.text() + (b"" if shown is None else shown.content.encode())
+            return 200, text, [(b"content-type", b"text/plain; version=1.0.0; charset=utf-8")]
+        if kind == "monitoring":
+            return self._watched(shown)
         contents: dict[str, Callable[[], bytes]] = {
             "live": lambda: b'{"status":"ok"}',
             "v2-live": lambda: b'{"live":true}',
@@ -83,6 +97,15 @@ class Operations:
         raw = None if served.loaded.raw is None or served.only_raw else served.loaded.raw.signature
         why_not = "" if served.computing is None else served.computing.why_not
         return 200, open_inference.model_metadata(name, version, signature, platform, raw, why_not), [(b"content-type", JSON)]
+
+    def _watched(self, shown: Shown | None) -> Page:
+        if shown is None:
+            what = NO_WATCH if self._service.memory is None else "the watch has made no page yet: `mlops monitor run` does"
+            raise refused(404, "not_found", what)
+        when = formatdate(shown.made, usegmt=True).encode()
+        safe = [(b"content-security-policy", WATCHED_POLICY), (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-cache")]
+        live = [(b"last-modified", when), (b"refresh", b"60")]
+        return 200, shown.content.encode(), [(b"content-type", b"text/html; charset=utf-8"), *live, *safe]
 
     def _readiness(self, kind: str) -> Page:
         reasons = self.not_ready()
@@ -128,9 +151,17 @@ class Operations:
             keys=settings.has_keys,
             max_rows=settings.limits.max_rows,
             open_metrics=settings.open_metrics,
+            labels=self._labels(),
             raws={name: served.loaded.raw for name, served in told.items() if served.loaded.raw is not None and not served.only_raw},
             examples={name: served.example for name, served in told.items()},
         )
+
+    def _labels(self) -> openapi.Labels:
+        """What `/labels` takes, as far as it is known."""
+        settings, memory = self._service.settings, self._service.memory
+        served = self._service.models.get(settings.default_model)
+        target = None if served is None or memory is None else memory.target(served.loaded.contract)
+        return openapi.Labels(target, settings.limits.max_rows, settings.limits.id.characters)
 
 
 def _utc(seconds: float) -> str:

@@ -14,6 +14,7 @@ PAGES = {
     "/docs": "docs",
     "/openapi.json": "openapi",
     "/status": "status",
+    "/monitoring": "monitoring",
     "/metrics": "metrics",
     "/live": "live",
     "/ready": "ready",
@@ -23,6 +24,7 @@ PAGES = {
     "/v2/health/live": "v2-live",
     "/v2/health/ready": "v2-ready",
 }
+LABELS_PATH = "/labels"
 OPEN = frozenset({"index", "docs", "live", "ready", "ping", "v2-live", "v2-ready"})
 """Kinds of pages that need no key: they hold nothing of the model, and probes carry none."""
 OPEN_PATHS = tuple(path for path, kind in PAGES.items() if kind in OPEN)
@@ -31,6 +33,8 @@ PROBES = frozenset({"live", "ready", "ping", "v2-live", "v2-ready"})
 """Kinds of pages that a kubelet asks; they tell nothing."""
 SCRAPED = PROBES | {"metrics"}
 """With what Prometheus asks: like a kubelet, it asks by the pod's address."""
+WATCHED = frozenset({"monitoring", "metrics"})
+"""Kinds of pages to which the watch's job adds, or which it makes."""
 PROBE_PATHS = tuple(path for path, kind in PAGES.items() if kind in SCRAPED)
 """What is answered however many connections and requests there are."""
 _OF_A_VERSION = re.compile(r"/v2/models/([^/]+)/versions/([^/]+)(/ready|/infer)?")
@@ -44,7 +48,7 @@ class Route(NamedTuple):
     model: str = ""
 
 
-_SCOPES: dict[str, Scope] = {"metrics": "metrics", "status": "admin"}
+_SCOPES: dict[str, Scope] = {"metrics": "metrics", "status": "admin", "labels": "labels", "monitoring": "monitoring"}
 
 
 def scope_of(route: Route) -> Scope:
@@ -65,6 +69,7 @@ def open_inference_prefix(name: str) -> str:
 def routes_of(settings: Serving) -> dict[str, Route]:
     """Every path of a server but those that name a version."""
     routes = {path: Route(kind, "GET") for path, kind in PAGES.items()}
+    routes[LABELS_PATH] = Route("labels", "POST", settings.default_model)
     routes |= {f"/{kind}": Route(kind, "POST", settings.default_model) for kind in ("predict", "invocations")}
     for name in settings.models:
         routes |= {f"{model_prefix(name)}/{kind}": Route(kind, "POST", name) for kind in ("predict", "invocations")}

@@ -73,6 +73,7 @@ def assembled(
     from mlops_pipeline.serving.access import Access
     from mlops_pipeline.serving.answer import Service, Workers
     from mlops_pipeline.serving.application import Application
+    from mlops_pipeline.serving.memory import memory_of
     from mlops_pipeline.serving.metrics import Metrics
     from mlops_pipeline.serving.models import lengths_of
     from mlops_pipeline.serving.rates import Rates
@@ -88,6 +89,9 @@ def assembled(
     service.on_use.append(lambda settings: watch.limit(settings.limits.max_rows, lengths_of(settings.limits)))
     service.on_use.append(lambda settings: logs.set_up(settings.log.format))
     service.on_stop.append(watch.stop)
+    service.memory = memory_of(settings, config, place)
+    if service.memory is not None:
+        service.on_stop.append(service.memory.close)
     if reload is not None:
         service.on_start.append(lambda: reload.begin(service))
     if spans is not None:

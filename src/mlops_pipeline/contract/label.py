@@ -1,0 +1,95 @@
+"""What a label means: one value of the target as its owner, a client or a file writes it, and when it happened.
+
+Tables read whole columns at a time by the same words (``monitoring.labels``); a property test holds the two together.
+"""
+
+from __future__ import annotations
+
+import decimal
+import math
+import re
+from calendar import timegm
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from mlops_pipeline.contract.moments import WRITTEN, moment_of
+from mlops_pipeline.contract.spec import Contract
+from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, number_of, spelled, truth_of
+
+_FRACTION = re.compile(r":\d{2}\.(\d{1,9})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What labels are of: the target's name, its kind of column and whether a model says classes; and what names a prediction."""
+
+    name: str
+    kind: str
+    has_classes: bool
+    null_words: tuple[str, ...] = NULL_WORDS
+    form: str | None = None
+    """How its numbers are written, if not the usual way (``contract.values.written_as``)."""
+    entity: tuple[str, ...] = ()
+    """Columns whose values, with ``/`` between them, are the ids of an entity's predictions."""
+    time_column: str | None = None
+    time_form: str | None = None
+
+    def read(self, given: Any) -> tuple[Any, bool]:
+        """The value as a model's table holds it, a yes/no target as 0 and 1; None for nothing; and whether it could be read."""
+        if given is None or (isinstance(given, float | decimal.Decimal) and math.isnan(given)):
+            return None, True
+        if isinstance(given, str) and (given in self.null_words or given.strip(BLANKS) in ("", *self.null_words)):
+            return None, True
+        if self.kind == "category":
+            return (given if isinstance(given, str) else spelled(given)), True
+        number = _number(given, self.kind, self.form)
+        if number is None or not math.isfinite(number) or not _fits(number, self.kind):
+            return None, False
+        is_whole = self.kind == "boolean" or (self.has_classes and number.is_integer())
+        return (int(number) if is_whole else number), True
+
+
+def _fits(number: float, kind: str) -> bool:
+    """Whether a column of a kind can hold a number."""
+    if kind == "boolean":
+        return number in (0.0, 1.0)
+    return kind != "integer" or (number.is_integer() and abs(number) <= LARGEST_INTEGER)
+
+
+def _number(given: Any, kind: str, form: str | None) -> float | None:
+    if isinstance(given, str):
+        bare = given.strip(BLANKS)
+        return truth_of(bare) if kind == "boolean" else number_of(bare, form)
+    if isinstance(given, bool):
+        return float(given) if kind == "boolean" else None
+    try:
+        return float(given) if isinstance(given, int | float | decimal.Decimal) else None
+    except OverflowError:
+        return math.inf
+
+
+def target_in(contract: Contract) -> Target:
+    """What a model's own contract says of its target: enough where nobody has the pipeline's settings."""
+    return Target(contract.target, _kind(contract.classes), bool(contract.classes), contract.null_values)
+
+
+def _kind(classes: list[Any]) -> str:
+    if not classes:
+        return "number"
+    if any(isinstance(each, str) for each in classes):
+        return "category"
+    return "boolean" if set(classes) <= {0, 1} else "integer" if all(float(each).is_integer() for each in classes) else "number"
+
+
+def seconds_of(given: Any, form: str | None = None) -> float | None:
+    """A moment in seconds since 1970, UTC where it names no zone, to the microsecond; None if it is none."""
+    if isinstance(given, datetime | date):
+        given = given.isoformat()
+    written = moment_of(given, form) if isinstance(given, str) else None
+    if written is None:
+        return None
+    whole = timegm(datetime.strptime(written, WRITTEN).timetuple())
+    fraction = _FRACTION.search(given)
+    micros = int(fraction[1][:6].ljust(6, "0")) if fraction else 0
+    return (whole * 1_000_000 + micros) / 1e6
