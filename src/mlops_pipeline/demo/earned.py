@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlops_pipeline.modelling.metrics import Array, Interval, Predictions, weighted
+from mlops_pipeline.modelling.metrics import Array, MeasuredInterval, Predictions, weighted
 
 METRIC = "roc_auc"
 CONFIDENCE = 0.95
@@ -31,10 +31,10 @@ class Earned:
     """By arm: the AUC of each month, their mean, and what that is more than the mean of the arm that never retrains."""
 
     months: tuple[str, ...]
-    by_month: Mapping[str, tuple[Interval, ...]]
-    mean: Mapping[str, Interval]
-    gain: Mapping[str, Interval]
-    share: Interval
+    by_month: Mapping[str, tuple[MeasuredInterval, ...]]
+    mean: Mapping[str, MeasuredInterval]
+    gain: Mapping[str, MeasuredInterval]
+    share: MeasuredInterval
     """What the loop gained of what every month gained; NaN where that is nothing."""
 
 
@@ -66,9 +66,9 @@ def earned(months: Sequence[Month], *, never: str, loop: str, monthly: str, resa
     )
 
 
-def _interval(values: Array) -> Interval:
+def _interval(values: Array) -> MeasuredInterval:
     drawn = values[1:][np.isfinite(values[1:])]
     if not len(drawn):
-        return Interval(float(values[0]), float("nan"), float("nan"))
+        return MeasuredInterval(float(values[0]), float("nan"), float("nan"))
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(values[0]), float(low), float(high))
+    return MeasuredInterval(float(values[0]), float(low), float(high))

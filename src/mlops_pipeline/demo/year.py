@@ -32,7 +32,7 @@ from mlops_pipeline.demo.replay import Replayed, last_line, replay
 from mlops_pipeline.demo.story import DECEMBER, JUNE, LOOP, MONTHLY, NEVER, WINTER, Story, Told
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import write_text
-from mlops_pipeline.modelling.metrics import Array, Interval
+from mlops_pipeline.modelling.metrics import Array, MeasuredInterval
 
 if TYPE_CHECKING:
     import polars as pl
@@ -329,5 +329,5 @@ def _name(month: int) -> str:
     return f"{date(YEAR, month, 1):%B}"
 
 
-def _span(found: Interval, digits: int = 4) -> str:
+def _span(found: MeasuredInterval, digits: int = 4) -> str:
     return f"({found.low:.{digits}f} to {found.high:.{digits}f})"
