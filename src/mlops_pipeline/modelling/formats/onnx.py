@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS, Contract
 from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.modelling.formats import network_graph
 from mlops_pipeline.modelling.formats.twin import NotConvertible, by_kind
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def convert(model: Pipeline, kinds: dict[str, str], task: str) -> bytes:
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
     from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes, calculate_linear_regressor_output_shapes
 
+    from mlops_pipeline.modelling.network_estimators import NetworkClassifier, NetworkRegressor
+
     logging.getLogger("skl2onnx").setLevel(logging.ERROR)
     classifier_options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
     update_registered_converter(
@@ -46,6 +49,16 @@ def convert(model: Pipeline, kinds: dict[str, str], task: str) -> bytes:
     )
     update_registered_converter(
         LGBMRegressor, "LightGbmLGBMRegressor", calculate_linear_regressor_output_shapes, convert_lightgbm, options={"split": None}
+    )
+    update_registered_converter(
+        NetworkClassifier,
+        "OurNetworkClassifier",
+        calculate_linear_classifier_output_shapes,
+        network_graph.write_classifier,
+        options=classifier_options,
+    )
+    update_registered_converter(
+        NetworkRegressor, "OurNetworkRegressor", calculate_linear_regressor_output_shapes, network_graph.write_regressor
     )
     numbers, categories = by_kind(kinds)
     columns = copy.copy(model.named_steps["columns"])

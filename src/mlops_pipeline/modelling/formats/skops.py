@@ -35,6 +35,8 @@ TRUSTED_TYPES = (
     "lightgbm.sklearn.LGBMRegressor",
     "mlops_pipeline.modelling.centred.Centred",
     "mlops_pipeline.modelling.encoders.Moments",
+    "mlops_pipeline.modelling.network_estimators.NetworkClassifier",
+    "mlops_pipeline.modelling.network_estimators.NetworkRegressor",
     "numpy.dtype",
     "sklearn._loss.link.HalfLogitLink",
     "sklearn._loss.link.IdentityLink",
