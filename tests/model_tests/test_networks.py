@@ -13,13 +13,14 @@ from sklearn.pipeline import Pipeline
 from mlops_pipeline import plugins
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import OnnxEngine
+from mlops_pipeline.modelling.candidates import Shape, candidates
 from mlops_pipeline.modelling.estimators import encoded, fit, native, native_categories, parts_of_model, predict
 from mlops_pipeline.modelling.fitting import Fitting
 from mlops_pipeline.modelling.formats.skops import load_model
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.network_estimators import NetworkClassifier, NetworkRegressor
 from mlops_pipeline.modelling.networks import first_weights
-from tests.model_tests.workbench import FEATURES, KINDS, PROBLEMS, Problem, build_model, case, make_twin, raw_table, save, truth
+from tests.model_tests.workbench import FEATURES, KINDS, LACKING, PROBLEMS, Problem, build_model, case, make_twin, raw_table, save, truth
 
 NEEDS_PYTORCH = case("torch_tabm").marks
 
@@ -73,6 +74,12 @@ def test_without_pytorch_the_extra_is_named_in_one_line() -> None:
     with pytest.raises(PipelineError) as caught:
         plugins.check_extra(absent)
     assert str(caught.value) == "train.estimator: torch_tabm: needs PyTorch: pip install 'mlops-pipeline[torch]' or make torch"
+
+
+def test_a_network_is_a_candidate_where_pytorch_is_installed_and_rows_are_many() -> None:
+    few, many = ({each.estimator for each in candidates("binary", Shape(rows, 2))} for rows in (4_999, 5_000))
+    assert few == {"logistic_regression", "lightgbm", "random_forest", "hist_gradient_boosting"}
+    assert many - few == (set() if "torch_tabm" in LACKING else {"torch_tabm"})
 
 
 class Killed(Exception):

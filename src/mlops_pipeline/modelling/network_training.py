@@ -73,7 +73,7 @@ def learned(
     target: np.ndarray,
     during: Fitting,
 ) -> tuple[dict[str, np.ndarray], list[float]]:
-    """The weights after the best pass, by the loss on the rows held back, and that loss after each pass.
+    """The weights after the best pass, by what ``during`` goes by or else the loss on the rows held back, and the losses of all passes.
 
     ``weights`` are those it begins with, ``target`` the places of the classes (int64) or scaled values (float32). Raises
     :class:`PipelineError` if there is no row to learn from, or the loss is no number.
@@ -105,24 +105,25 @@ def _learned(
         fixed |= {"mean": torch.zeros(1, device=device), "inverse_std": torch.ones(1, device=device)}
     rows = _Rows(_tensor(numbers, device), _tensor(codes, device), torch.tensor(target, device=device), fixed, of.depth)
     course = _Course.begun(of, weights, device)
-    kept = _Kept(during.checkpoint, _key(of, numbers, codes, target, taught, device))
+    kept = _Kept(during.checkpoint, _key(of, numbers, codes, target, taught, during.measure, device))
     kept.resume(course)
-    learning = InTorch(of.dropout)
+    learning, batch = InTorch(of.dropout), of.batch_rows or _batch_of(len(taught))
     while course.goes_on(of.epochs, of.patience):
         turn = len(course.losses)
         # What is drawn follows from the seed and the pass, and so a fit that goes on after a kill draws the same.
         torch.manual_seed(int(np.random.SeedSequence([of.seed, turn]).generate_state(1)[0]))
         order = np.random.default_rng([of.seed, turn]).permutation(taught)
-        for start in range(0, len(order), of.batch_rows):
-            course.step(rows.loss(course.weights, order[start : start + of.batch_rows], learning))
-        loss = rows.mean_loss(course.mean, held)
+        for start in range(0, len(order), batch):
+            course.step(rows.loss(course.weights, order[start : start + batch], learning))
+        loss, said = rows.mean_loss(course.mean, held)
         if not math.isfinite(loss):
             raise PipelineError(
                 f"train.params.learning_rate = {of.learning_rate}: the loss of pass {turn + 1} is no number: use a lower one"
             )
-        course.end_pass(loss)
+        worth = during.worth(held, said) if during.worth is not None and said is not None else math.nan
+        course.end_pass(loss, -worth if math.isfinite(worth) else loss)
         kept.keep(course)
-        during.say(f"pass {turn + 1}, loss {loss:.4f}")
+        during.say(f"pass {turn + 1}, loss {loss:.4f}" + (f", {during.measure} {abs(worth):.4f}" if math.isfinite(worth) else ""))
     kept.remove()
     return {**weights, **course.best}, course.losses
 
@@ -151,17 +152,19 @@ class _Rows:
             return functional.mse_loss(said[:, :, 0], target)
         return functional.cross_entropy(said.flatten(0, 1), target.flatten())
 
-    def mean_loss(self, weights: Mapping[str, Any], chosen: np.ndarray) -> float:
-        """The loss of what the members say together."""
-        found = 0.0
+    def mean_loss(self, weights: Mapping[str, Any], chosen: np.ndarray) -> tuple[float, np.ndarray | None]:
+        """The loss of what the members say together, and the probabilities, if there are classes."""
+        found, parts = 0.0, []
         with torch.inference_mode():
             for start in range(0, len(chosen), SCORED_ROWS):
                 said, target = self._said(weights, chosen[start : start + SCORED_ROWS], InTorch())
                 if said.shape[2] == 1:
                     found += float(((said[:, :, 0].mean(1) - target) ** 2).sum())
                 else:
-                    found -= float(torch.softmax(said, -1).mean(1).gather(1, target[:, None]).clamp_min(1e-12).log().sum())
-        return found / len(chosen)
+                    shares = torch.softmax(said, -1).mean(1)
+                    found -= float(shares.gather(1, target[:, None]).clamp_min(1e-12).log().sum())
+                    parts.append(shares.cpu().numpy().astype(np.float64))
+        return found / len(chosen), np.concatenate(parts) if parts else None
 
 
 @dataclass
@@ -173,6 +176,8 @@ class _Course:
     optimizer: Any
     steps: int = 0
     losses: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
+    """What passes are compared by."""
     best: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
@@ -191,19 +196,20 @@ class _Course:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.mean.values()), weights, 1 - min(LONGEST_MEMORY, (1 + self.steps) / (10 + self.steps)))
 
-    def end_pass(self, loss: float) -> None:
-        if not self.losses or loss < min(self.losses):
+    def end_pass(self, loss: float, cost: float) -> None:
+        if not self.costs or cost < min(self.costs):
             self.best = {name: each.cpu().numpy().copy() for name, each in self.mean.items()}
         self.losses.append(loss)
+        self.costs.append(cost)
 
     def goes_on(self, most: int, patience: int) -> bool:
         """Whether there is another pass: not if so many have not been better than the best."""
-        since = len(self.losses) - 1 - self.losses.index(min(self.losses)) if self.losses else 0
-        return len(self.losses) < most and since < patience
+        since = len(self.costs) - 1 - self.costs.index(min(self.costs)) if self.costs else 0
+        return len(self.costs) < most and since < patience
 
     def arrays(self) -> dict[str, Any]:
         """All of it, as NumPy keeps it."""
-        found: dict[str, Any] = {"losses": np.array(self.losses), "steps": np.array(self.steps)}
+        found: dict[str, Any] = {"losses": np.array(self.losses), "costs": np.array(self.costs), "steps": np.array(self.steps)}
         for name, each in self.weights.items():
             state = self.optimizer.state[each]
             found |= {
@@ -216,7 +222,7 @@ class _Course:
         return found
 
     def restore(self, kept: Mapping[str, np.ndarray]) -> None:
-        self.losses, self.steps = kept["losses"].tolist(), int(kept["steps"])
+        self.losses, self.costs, self.steps = kept["losses"].tolist(), kept["costs"].tolist(), int(kept["steps"])
         with torch.no_grad():
             for name, each in self.weights.items():
                 each.copy_(torch.tensor(kept[f"weight {name}"]))
@@ -268,6 +274,11 @@ def _key(of: Plan, *made_of: Any) -> str:
 
 def _tensor(values: np.ndarray | None, device: Any) -> Any:
     return None if values is None else torch.tensor(values.astype(np.float32), device=device)
+
+
+def _batch_of(rows: int) -> int:
+    """Rows of a step where nobody says: about 150 steps a pass, of 32 to 1024 rows."""
+    return int(min(1024, max(32, 2 ** round(math.log2(rows / 150)))))
 
 
 def _device(asked: str) -> Any:

@@ -31,7 +31,7 @@ class Plan(Protocol):
     dropout: float
     learning_rate: float
     weight_decay: float
-    batch_rows: int
+    batch_rows: int | None
     epochs: int
     patience: int
     held_back: float

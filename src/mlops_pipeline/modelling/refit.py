@@ -23,7 +23,7 @@ from mlops_pipeline.inference.scorer import scorer_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, without_extremes
-from mlops_pipeline.modelling.fitting import Fitting, moments_of
+from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.frame import levels_of, model_input, read_target, without_rare
 from mlops_pipeline.modelling.requirements import requirements_of
 from mlops_pipeline.modelling.summary import again_on
@@ -69,7 +69,7 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
     model = build_model(judged.estimator, data.task, features, judged.params, judged.seed, judged.encoder)
     what = f"fitting {judged.estimator} again on all {len(x):,} rows"
     with console.status(what) as status:
-        during = Fitting(moments=moments_of(settings, table), say=lambda line: status.update(f"{what}: {line}"))
+        during = fitting_of(settings, table, y, say=lambda line: status.update(f"{what}: {line}"))
         try:
             fit(model, x, y, settings.train.threads, during)
         except PipelineError:

@@ -16,7 +16,7 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout, sqlite_uri
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, predict
-from mlops_pipeline.modelling.fitting import Fitting, moments_of
+from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.folds import cutter, groups_of_equal_rows
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.modelling.metrics import direction, score
@@ -58,7 +58,7 @@ def tune(settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any
         return Tuned()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = _study(settings, layout)
-    folds, moments = _folds(settings, table, x, y), moments_of(settings, table)
+    folds = _folds(settings, table, x, y)
     deadline = time.monotonic() + (settings.tuning.time_budget_s or float("inf"))
     columns = (TextColumn("            tuning"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[best]}"))
     with Progress(*columns, console=console, transient=True) as progress:
@@ -66,7 +66,7 @@ def tune(settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any
         while (done := _finished(study)) < settings.tuning.trials and time.monotonic() < deadline:
             progress.update(bar, completed=done, best=_best(study))
             study.sampler = optuna.samplers.TPESampler(seed=settings.seed + done)
-            study.optimize(lambda trial: _trial(trial, settings, x, y, moments, folds), n_trials=1, catch=())
+            study.optimize(lambda trial: _trial(trial, settings, x, y, table, folds), n_trials=1, catch=())
     return _result(study, settings, console)
 
 
@@ -149,7 +149,7 @@ def _cut(settings: Settings, table: pl.DataFrame, x: Any, y: Any) -> Iterator[tu
     return iter(cutter(groups, count, settings.seed, classes=classes).split(np.zeros(len(y)), y if classes else None, groups))
 
 
-def _trial(trial: Trial, settings: Settings, x: Any, y: Any, moments: Any, folds: list[tuple[Any, Any]]) -> float:
+def _trial(trial: Trial, settings: Settings, x: Any, y: Any, table: pl.DataFrame, folds: list[tuple[Any, Any]]) -> float:
     import numpy as np
     import optuna
 
@@ -160,7 +160,7 @@ def _trial(trial: Trial, settings: Settings, x: Any, y: Any, moments: Any, folds
     for step, (fitted, scored) in enumerate(folds):
         model = build_model(settings.train.estimator, data.task, feature_columns(settings), params, settings.seed, settings.train.encoder)
         try:
-            fit(model, x.iloc[fitted], y[fitted], settings.train.threads, Fitting(moments=None if moments is None else moments[fitted]))
+            fit(model, x.iloc[fitted], y[fitted], settings.train.threads, fitting_of(settings, table[fitted], y[fitted]))
         except Exception as error:  # the libraries raise types of their own for parameters out of range
             raise PipelineError(
                 f"train.params = {params}: {estimator.name} refuses to fit: {told_error(error, feature_columns(settings))}"

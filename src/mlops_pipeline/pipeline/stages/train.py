@@ -18,7 +18,7 @@ from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, wr
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, without_extremes
-from mlops_pipeline.modelling.fitting import Fitting, moments_of
+from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
 from mlops_pipeline.modelling.frame import class_named, levels_of, model_input, read_target, without_rare
 from mlops_pipeline.modelling.requirements import requirements_of
@@ -58,9 +58,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     began = time.perf_counter()
     what = f"fitting {settings.train.estimator} on {len(x):,} rows"
     with console.status(what) as status:
-        during = Fitting(
-            moments=moments_of(settings, table), checkpoint=layout.unfinished_fit, say=lambda line: status.update(f"{what}: {line}")
-        )
+        during = fitting_of(settings, table, y, checkpoint=layout.unfinished_fit, say=lambda line: status.update(f"{what}: {line}"))
         try:
             fit(model, x, y, settings.train.threads, during)
         except PipelineError:
