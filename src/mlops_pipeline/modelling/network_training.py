@@ -73,7 +73,7 @@ def learned(
     target: np.ndarray,
     during: Fitting,
 ) -> tuple[dict[str, np.ndarray], list[float]]:
-    """The weights after the best pass, by what ``during`` goes by or else the loss on the rows held back, and the losses of all passes.
+    """The weights from the best pass on, by what ``during`` goes by or else the loss on the rows held back, and the losses of all passes.
 
     ``weights`` are those it begins with, ``target`` the places of the classes (int64) or scaled values (float32). Raises
     :class:`PipelineError` if there is no row to learn from, or the loss is no number.
@@ -169,7 +169,7 @@ class _Rows:
 
 @dataclass
 class _Course:
-    """How far a fit is: the weights, their average over the steps, and the best such average after a pass."""
+    """How far a fit is: the weights, their average over the steps, and the mean of these averages from the best pass on."""
 
     weights: dict[str, Any]
     mean: dict[str, Any]
@@ -197,8 +197,13 @@ class _Course:
             torch._foreach_lerp_(list(self.mean.values()), weights, 1 - min(LONGEST_MEMORY, (1 + self.steps) / (10 + self.steps)))
 
     def end_pass(self, loss: float, cost: float) -> None:
+        now = {name: each.cpu().numpy().copy() for name, each in self.mean.items()}
         if not self.costs or cost < min(self.costs):
-            self.best = {name: each.cpu().numpy().copy() for name, each in self.mean.items()}
+            self.best = now
+        else:
+            # Which pass is best is known but roughly: those after it count as much as it does.
+            since = len(self.costs) - self.costs.index(min(self.costs))
+            self.best = {name: each + (now[name] - each) / np.float32(since + 1) for name, each in self.best.items()}
         self.losses.append(loss)
         self.costs.append(cost)
 
