@@ -75,7 +75,7 @@ def arguments() -> argparse.Namespace:
         prog="python3 -m acceptance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--suite", default="tests/", help="what pytest is given (default: tests/)")
-    parser.add_argument("--notebooks", default="", help="which notebooks are run again (default: all)")
+    parser.add_argument("--notebooks", default="", help="which notebooks are run again (default: all; small: one of a single cell)")
     parser.add_argument(
         "--only", action="append", default=[], metavar="TEXT", help="rows that contain this, and those that they need; may be said again"
     )

@@ -28,8 +28,13 @@ from filelock import FileLock
 from hypothesis import settings
 
 from mlops_pipeline import environment
-from tests.forked import Forking
-from tests.scheduling import cores, pytest_xdist_auto_num_workers, pytest_xdist_make_scheduler  # noqa: F401 - pytest asks for them here
+from tests.forked import LIBRARIES, REPORTING, Forking
+from tests.scheduling import (  # noqa: F401 - pytest asks for them here
+    cores,
+    pytest_collection_modifyitems,
+    pytest_xdist_auto_num_workers,
+    pytest_xdist_make_scheduler,
+)
 
 environment.prepare()
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process of a fresh environment would compile anew all that it imports
@@ -120,7 +125,7 @@ _asked_before = itertools.count()
 
 @cache
 def _forking() -> Forking:
-    made = Forking(process_environment())
+    made = Forking(process_environment(), (*LIBRARIES, *REPORTING))
     atexit.register(made.end)
     return made
 

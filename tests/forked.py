@@ -27,6 +27,7 @@ LIBRARIES = (
     *("matplotlib.figure", "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "matplotlib.style"),
 )
 
+REPORTING = ("evidently.presets", "evidently.legacy.calculations.stattests", "evidently.legacy.renderers.html_widgets")
 
 LATE = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "MLFLOW_HTTP_", "MLOPS_", "PYTHONPATH", "PYTEST_CURRENT_TEST")
 """Variables that are read when they are needed, by nothing that is imported ahead: each program may have its own."""

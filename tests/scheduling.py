@@ -1,4 +1,4 @@
-"""How many of xdist's workers there are, and which of them runs which test."""
+"""How many of xdist's workers there are, which of them runs which test, and what comes first."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadGroupScheduling
 
+    config.option.loadscopereorder = False  # it would put what has many tests first, not what takes long
+
     class ByFile(LoadGroupScheduling):  # type: ignore[misc]  # xdist's own types are partial
         def _split_scope(self, nodeid: str) -> str:
             return group_of(config.rootpath / nodeid.partition("::")[0]) or nodeid
@@ -51,8 +53,39 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log)
 
 
+LONG = (
+    "notebooks",
+    "compose",
+    "orchestrators",
+    "images",
+    "fresh-clone",
+    "prefect",
+    "serving_source",
+    "postgresql",
+    "tests/integration_tests",
+)
+"""Groups, or where grouped files lie, that take minutes: begun last, one of them would leave the other cores with nothing to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, and single tests, which fill what is left, come last."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: rank(item.path, item.nodeid.partition("::")[0]))
+
+
+def rank(file: Path, name: str) -> int:
+    """Where the tests of a file come: that of its group in ``LONG``, behind these the other groups, behind these single tests."""
+    group = group_of(file)
+    if group is None:
+        return len(LONG) + 1
+    return next((place for place, long in enumerate(LONG) if group == long or (group == str(file) and name.startswith(long))), len(LONG))
+
+
 @cache
 def group_of(file: Path) -> str | None:
-    """The first ``xdist_group`` that a test file names."""
-    found = re.search(r"xdist_group\([\"']([^\"']+)[\"']\)", file.read_text(encoding="utf-8"))
-    return found.group(1) if found else None
+    """The first ``xdist_group`` that a test file names; else the file itself, if it makes anything once for all its tests."""
+    text = file.read_text(encoding="utf-8")
+    found = re.search(r"xdist_group\([\"']([^\"']+)[\"']\)", text)
+    if found:
+        return found.group(1)
+    return str(file) if re.search(r"^@pytest\.fixture\(scope=\"module\"", text, re.MULTILINE) else None

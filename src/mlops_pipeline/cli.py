@@ -45,6 +45,12 @@ app.add_typer(monitor, name="monitor")
 labels = typer.Typer(no_args_is_help=True, help="What came of the predictions, as it becomes known.")
 app.add_typer(labels, name="labels")
 
+experiments = typer.Typer(no_args_is_help=True, help="Online tests: how long one has to run, and what it says so far.")
+app.add_typer(experiments, name="experiment")
+
+features = typer.Typer(no_args_is_help=True, help="What columns that need other rows are made of.")
+app.add_typer(features, name="features")
+
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="the pipeline's settings; default: this project's")]
 MonitoringConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the watch's settings; default: this project's")]
 ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the server's settings; default: this project's")]
@@ -52,6 +58,7 @@ AsOf = Annotated[str | None, typer.Option(help="see no row at or after this mome
 Raw = Annotated[bool, typer.Option("--raw", help="CSV: leave cells that a spreadsheet would run as a formula as they are")]
 Since = Annotated[datetime | None, typer.Option(help="from this moment on (UTC)")]
 Until = Annotated[datetime | None, typer.Option(help="before this moment (UTC)")]
+AsJson = Annotated[bool, typer.Option("--json", help="print it for a program")]
 ModelName = Annotated[str | None, typer.Option("--model", help="only this name in the URL")]
 Version = Annotated[str | None, typer.Option(help="only this version")]
 
@@ -201,13 +208,17 @@ def render(
 
 @app.command()
 def predict(
-    source: Annotated[Path, typer.Option("--input", help="CSV or Parquet file with the model's columns")],
+    source: Annotated[Path, typer.Option("--input", help="CSV or Parquet file with the source's columns, or the model's")],
     target: Annotated[Path, typer.Option("--output", help="CSV or Parquet file to write")],
     model: Annotated[Path | None, typer.Option(help="model folder; default: the champion")] = None,
+    inputs: Annotated[
+        str, typer.Option(help="what the file holds: raw (the source's columns), features (the model's) or either")
+    ] = "either",
     raw: Raw = False,
     config: Config = None,
 ) -> None:
     """Predict a table of any size with the champion; rows that break its schema are kept aside with the reason."""
+    from mlops_pipeline.config.serving import inputs_of
     from mlops_pipeline.inference.batch import predict_file
     from mlops_pipeline.registry.champion import prove
 
@@ -217,7 +228,7 @@ def predict(
         raise PipelineError(f"{folder}: {_without(settings, layout, model)}, or name a folder with --model")
     if noted := prove(settings, layout, folder):
         console.print(_line(("note", "yellow"), f" {noted}"))
-    done = predict_file(folder, source, target, console, raw=raw)
+    done = predict_file(folder, source, target, console, raw=raw, inputs=inputs_of(inputs), state=layout.state)
     console.print(f"{done.rows:,} rows predicted into {target} in {done.seconds:.1f} s ({done.engine})")
     for note in done.notes:
         console.print(_line(("note", "yellow"), f" {note}"))
@@ -332,8 +343,18 @@ def show_config(
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema instead")] = False,
     serving: Annotated[bool, typer.Option("--serving", help="the server's settings, not the pipeline's")] = False,
     monitoring: Annotated[bool, typer.Option("--monitoring", help="the watch's settings")] = False,
+    experiment: Annotated[
+        bool, typer.Option("--experiment", help="an online test's settings: --schema, or --config names the file")
+    ] = False,
 ) -> None:
     """Print the resolved settings, every default filled in, or their JSON schema."""
+    if experiment:
+        from mlops_pipeline.config.experiment import experiment_schema, load_experiment
+
+        if not schema and config is None:
+            _end_with("--experiment: name the test's settings with --config, or ask for --schema")
+        print(experiment_schema() if schema or config is None else load_experiment(config).model_dump_json(indent=2))
+        return
     if monitoring:
         from mlops_pipeline.config.finding import monitoring_config
         from mlops_pipeline.config.monitoring import load_monitoring, monitoring_schema, shown_monitoring
@@ -555,7 +576,6 @@ def promote(
 
 Reason = Annotated[str, typer.Option("--reason", help="why; kept for good, with who said so")]
 By = Annotated[str, typer.Option("--by", help="who says so; default: MLOPS_USER, or the system's user")]
-AsJson = Annotated[bool, typer.Option("--json", help="print it for a program")]
 
 
 @models.command()
@@ -597,6 +617,30 @@ def rollback(config: Config = None) -> None:
     console.print(f"{registry.name} version {back.number} is champion again; version {gone.number} stays out until it is promoted by hand")
 
 
+@features.command("refresh")
+def refresh_features(
+    rows: Annotated[
+        Path | None, typer.Option("--input", help="a file of new rows, or of outcomes, as the source has them; default: the source itself")
+    ] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="make the state of the source's rows alone, whatever it holds")] = False,
+    config: Config = None,
+) -> None:
+    """Bring the features' state up to date: each row counts once, however often it comes."""
+    from mlops_pipeline.features.refresh import refresh
+
+    settings, layout, console = _opened(config)
+    refresh(settings, layout, console, rows, anew=anew)
+
+
+@features.command("show")
+def show_features(config: Config = None) -> None:
+    """Say what the features' state is of: since when, by which keys, how much."""
+    from mlops_pipeline.features.refresh import show
+
+    _, layout, console = _opened(config)
+    show(layout, console)
+
+
 @records.command("show")
 def show_records(
     limit: Annotated[int, typer.Option(min=1, help="rows")] = 20,
@@ -620,11 +664,20 @@ def export_records(
     model: ModelName = None,
     version: Version = None,
     raw: Raw = False,
+    as_training: Annotated[bool, typer.Option("--as-training", help="rows as they came, with the target where labels came")] = False,
     config: ServingConfig = None,
 ) -> None:
     """Every prediction with its features, a row each, as a table that any tool reads."""
     from mlops_pipeline.records.reading import export
 
+    if as_training:
+        from mlops_pipeline.monitoring.as_training import export_as_training
+        from mlops_pipeline.monitoring.watched import watched
+
+        store = _records_of(config)
+        done = export_as_training(watched(None), store, target, since=since, until=until, model=model, version=version, raw=raw)
+        terminal.opened().print("\n".join([f"{done.rows:,} rows written into {target}, {done.labelled:,} with a label", *done.notes]))
+        return
     notes: list[str] = []
     rows = export(_records_of(config), target, since=since, until=until, model=model, version=version, raw=raw, notes=notes)
     terminal.opened().print("\n".join([f"{rows:,} rows written into {target}", *notes]))
@@ -763,6 +816,36 @@ def add_labels(
     from mlops_pipeline.monitoring.face import take_labels
 
     take_labels(terminal.opened(), config, source, given or [], target)
+
+
+ExperimentConfig = Annotated[Path, typer.Option("--config", "-c", help="the test's settings: arms, metrics, how sure")]
+
+
+@experiments.command("plan")
+def plan_experiment(
+    source: Annotated[Path, typer.Option("--input", help="a table of what the metrics are today, a row for each unit or event")],
+    config: ExperimentConfig,
+    per_day: Annotated[float | None, typer.Option(min=0, help="units a day; default: as many as the table's times say")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """How many units a test needs to find the least effects, by running it some hundred times on your own rows."""
+    from mlops_pipeline.experiments.face import plan
+
+    plan(terminal.opened(), config, source, per_day, as_json=as_json)
+
+
+@experiments.command("report")
+def report_experiment(
+    source: Annotated[Path, typer.Option("--input", help="a table of outcomes: the arm, the metrics, and who and when if there is one")],
+    config: ExperimentConfig,
+    output: Annotated[Path | None, typer.Option(help="the page; figures for a program beside it; default: NAME.html")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a test says so far, at any time and as often as you like; ends with 1 if the arms did not get their shares."""
+    from mlops_pipeline.experiments.face import report
+
+    if not report(terminal.opened(), config, source, output, as_json=as_json):
+        sys.exit(1)
 
 
 @monitor.command("reference")

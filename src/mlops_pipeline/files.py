@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def sha256_of_file(path: Path) -> str:
@@ -75,16 +75,30 @@ def swap(new: Path, place: Path) -> None:
     aside.rename(new)
 
 
+@contextmanager
+def durable(path: Path, mode: int = FOR_ALL) -> Iterator[BinaryIO]:
+    """Open a new file to write; when the block ends its content is on the disk, and its name when its folder is (:func:`sync`)."""
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def sync(folder: Path) -> None:
+    """See to it that the names in a folder are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def make_own_folder(folder: Path) -> None:
     """Make the folder, its owner's alone, its name as durable as what will lie in it."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(0o700, parents=True, exist_ok=True)
     for path in new:
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(path.parent)
 
 
 def make_own_file(path: Path) -> None:

@@ -39,12 +39,27 @@ class Layout:
         return self.root / "data/raw" / f"{self.name}.ingest.json"
 
     @property
+    def state(self) -> Path:
+        """The features' state, a folder of versions (:mod:`mlops_pipeline.features.state`)."""
+        return self.root / "data/state" / self.name
+
+    @property
     def schema(self) -> Path:
         return self.root / "data/validation" / f"{self.name}.schema.yaml"
 
     @property
     def target_words(self) -> Path:
         return self.root / "data/raw" / f"{self.name}.target.json"
+
+    @property
+    def origins(self) -> Path:
+        """Which described columns the source holds, and which each lookup gives (:class:`mlops_pipeline.features.rows.Origins`)."""
+        return self.root / "data/raw" / f"{self.name}.origins.json"
+
+    @property
+    def replay(self) -> Path:
+        """Folder of what features are computed again from (:mod:`mlops_pipeline.features.replay`)."""
+        return self.root / "data/raw" / self.name / "replay"
 
     @property
     def validation_json(self) -> Path:
@@ -153,6 +168,7 @@ class Layout:
             self.quarantine,
             self.ingest_report,
             self.target_words,
+            self.origins,
             self.quarantine.with_suffix(".rejected.csv"),
         }
         return [file for file in files_of(self.project / source) if file not in own]

@@ -101,6 +101,7 @@ GATE_RULES = (
     GateRule("calibration", _gate.calibrated, "Its calibration error is at most gate.max_calibration_error", limit="max_calibration_error"),
     GateRule("latency", _gate.quick, "It predicts one row within gate.max_latency_ms", limit="max_latency_ms"),
     GateRule("size", _gate.small, "It takes at most gate.max_size_mb", limit="max_size_mb"),
+    GateRule("skew", _gate.without_skew, "Features computed from the source's rows as a server does are the table's", limit="skew"),
     GateRule("rolled_back", _gate.not_rolled_back, "No person took it back"),
 )
 

@@ -191,7 +191,9 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     columns |= {name: kinds.Described(name, "text", left_out=NESTED) for name in parquet_columns(_first_of(source)) if name not in held}
     task, columns[target] = kinds.task_of(held[target], columns[target])
     nothing = kinds.null_values(columns)
-    given = {"path": path, **written.settings} | ({"null_values": list(nothing)} if nothing != read_as.null_values else {})
+    signs = written.signs or kinds.signs_of(columns, held)
+    columns = kinds.written_by_source(columns, held, signs)
+    given = {"path": path, **written.settings, **signs} | ({"null_values": list(nothing)} if nothing != read_as.null_values else {})
     named = {name: _column(one, nothing) for name, one in columns.items() if name and name in held}
     left_out = [name for name in named if columns[name].left_out]
     if not any(column for column in named if column not in (target, *left_out)):
@@ -288,7 +290,7 @@ def _counted_days(column: str, dataset: dict[str, Any], counted: Days) -> pl.Dat
     days = counted.of(column, dataset["columns"][column].get("format"), quantity=is_quantity)
     if days is None:
         return None
-    described, source = Column(**dataset["columns"][target]), Source(**dataset["source"])
+    described, source = _as_written(dataset, target), Source(**dataset["source"])
     nothing = source.null_values if described.null_values is None else described.null_values
     rows = days.select(pl.col(DAY).alias(column), pl.when(~pl.col(VALUE).is_in(list(nothing))).then(pl.col(VALUE)).alias(target), ROWS)
     rows = cast_columns(rows, {target: described}, nothing).drop_nulls(target)
@@ -300,7 +302,7 @@ def _days_and_classes(path: Path, column: str, dataset: dict[str, Any]) -> pl.Da
     """How many rows with a target each day has, of each class if there are classes."""
     import polars as pl
 
-    target, columns = dataset["target"], {name: Column(**dataset["columns"][name]) for name in (column, dataset["target"])}
+    target, columns = dataset["target"], {name: _as_written(dataset, name) for name in (column, dataset["target"])}
     counted: pl.DataFrame | None = None
     for chunk in one_ahead(read_files(files_of(path), Source(**dataset["source"]), CHUNK_MB, used=columns)):
         rows = cast_columns(chunk.frame.select(list(columns)), columns).drop_nulls(target)
@@ -313,6 +315,13 @@ def _days_and_classes(path: Path, column: str, dataset: dict[str, Any]) -> pl.Da
             .select(column, target, ROWS)
         )
     return pl.DataFrame() if counted is None else counted
+
+
+def _as_written(dataset: dict[str, Any], name: str) -> Column:
+    """A column as the file describes it, with the source's signs where it has none of its own."""
+    column, form = Column(**dataset["columns"][name]), Source(**dataset["source"]).number_format
+    is_number = column.kind in ("number", "integer") and column.format is None
+    return column.model_copy(update={"format": form}) if is_number else column
 
 
 def _after(content: dict[str, Any], key: str, **more: Any) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class Place:
     cache: Path
     records: Path
     store: RecordStore
+    state: Path
+    """Folder of the features' state, whose versions are looked at."""
     parts: plugins.Source
     """What the settings add to ours, for models and records that need them."""
 
@@ -39,12 +41,13 @@ def place_of(settings: Serving, config: Path) -> Place:
         path = config.parent / settings.pipeline
         pipeline = load_settings(path, with_parts=False)
         layout = layout_of(pipeline, path, find_project(path))
-        base, versions, parts = layout.root, layout.versions, plugins.source()
+        base, versions, state, parts = layout.root, layout.versions, layout.state, plugins.source()
         registry = stated or registry_uri(pipeline, layout.default_tracking_uri)
         artifacts = tracking_uri(pipeline, layout.default_tracking_uri)
         name = given.model or pipeline.registry.model or pipeline.name
     else:
         base, parts = config.resolve().parent, plugins.Source(project_of(config), (), str(config))
+        state = base / "data/state"
         versions = base / given.cache
         registry, name = stated or "", given.model or ""
         artifacts = os.environ.get("MLFLOW_TRACKING_URI") or registry
@@ -67,5 +70,6 @@ def place_of(settings: Serving, config: Path) -> Place:
         base / given.cache,
         base / settings.record.folder,
         store,
+        state if settings.features.state is None else base / settings.features.state,
         parts,
     )

@@ -65,7 +65,8 @@ def check_deployment(client: Any) -> None:
 
 def check_trigger(client: Any, url: str) -> None:
     """What the watch asks for starts the training with its window, once, however often it is asked."""
-    assert client.read_deployment_by_name("monitoring-pipeline/monitoring-deployment").work_pool_name == POOL
+    for name in ("monitoring-pipeline/monitoring-deployment", "features-pipeline/features-deployment"):
+        assert client.read_deployment_by_name(name).work_pool_name == POOL
     asked = {"config_path": "configs/training_config.yaml", "as_of": "2024-03-20", "rule": "retraining_helps"}
     identity = str(uuid.uuid4())
     for _ in range(2):

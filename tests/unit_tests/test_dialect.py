@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 import polars as pl
+import pyarrow as pa
 import pytest
 import xlsxwriter
 import yaml
 
-from mlops_pipeline.config.dataset import Source, given_of_source
+from mlops_pipeline.config.dataset import Dataset, Source, given_of_source
 from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.spec import Column, Contract
@@ -49,6 +50,7 @@ WRITTEN: dict[str, tuple[bytes, dict[str, Any]]] = {
     "single quotes": (text(quote="'").replace("yes", "'yes'").encode(), {"quote": "'"}),
     "a title before": (f"Report of 2024\n\n{text(';')}".encode(), {"delimiter": ";", "skip_lines": 1}),
     "remarks before": (f"# made by x\n# on Monday\n{text()}".encode(), {"skip_lines": 2}),
+    "comments between rows": (text().replace("\n9,", '\n# batch 2, by hand, of "B\n9,').encode(), {"comment": "#"}),
     "a blank before each quote": (text().replace(",", ", ").replace('"Größe, ', '"Größe,').encode(), {"skip_blanks": True}),
     "a delimiter at the end of each row": (text().replace("yes\n", "yes,\n").replace("no\n", "no,\n").encode(), {"closed": True}),
     "lines that end in CR LF": (text(";").replace("\n", "\r\n").encode(), {"delimiter": ";"}),
@@ -141,11 +143,73 @@ def test_a_file_that_is_written_otherwise_than_the_training_data_is_read_all_the
         assert bool(notes) == (source.dialect != Source(path="x", **usual).dialect)
 
 
+def test_rows_that_begin_as_comments_do_and_are_as_wide_as_the_table_are_rows(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("tag,count\n" + "".join(f"#{n % 3},{n}\n" for n in range(30)))
+    assert found(path).settings == {}
+    assert read(path, {}).height == 30
+    # Named with the sign, as a header may be: what is a comment behind it is set aside, and the remedy said.
+    path.write_text("#tag,count\n1,2\n# batch 2\n3,4\n")
+    assert found(path).settings == {}
+    path.write_text("tag,count\n1,2\n# batch 2\n3,4\n")
+    (row,) = [row for chunk in read_file(path, Source(path=str(path)), 1) for row in chunk.broken]
+    assert row.reason == "1 fields instead of 2: if it is a comment, write comment: '#' under dataset.source"
+
+
+def test_signs_of_numbers_in_which_all_columns_agree_stand_once_under_the_source(tmp_path: Path) -> None:
+    text = "id;preis;einwohner;quote;y\n"
+    text += "".join(f"{n};{n}.234,5;{n % 7}.000;{n},5 %;{str(n / 8).replace('.', ',')}\n" for n in range(9, 99))
+    source, config = tmp_path / "orte.csv", tmp_path / "orte.yaml"
+    source.write_text(text)
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    settings = load_settings(config)
+    data = yaml.safe_load(made.text)["dataset"]
+    assert (data["source"]["decimal"], data["source"]["thousands"]) == (",", ".")
+    assert {name: column["format"] for name, column in data["columns"].items() if "format" in column} == {"quote": "1234,5 %"}
+    assert "'einwohner': '1.234' is read as 1234, as the source says." in made.text
+    table, report, _ = ingested(tmp_path, settings)
+    assert (report["rows_kept"], *table.row(0)) == (90, 9, 9234.5, 2000.0, 9.5, 1.125)
+    # A table in which some column has points for decimals keeps a format in each of the others.
+    source.write_text(text.replace(".000;", ".5;"))
+    data = yaml.safe_load(starter(source, "y", config).text)["dataset"]
+    assert "decimal" not in data["source"]
+    assert data["columns"]["preis"]["format"] == "1.234,5"
+    # What is given is believed, but a column that cannot be written so says that it is not.
+    given = given_of_source(["decimal=,", "thousands=."])
+    data = yaml.safe_load(starter(source, "y", config, given=given).text)["dataset"]
+    assert (data["source"]["thousands"], data["columns"]["einwohner"]["format"]) == (".", "1234.5")
+
+
+def test_a_lookup_has_signs_of_its_own() -> None:
+    columns = {"id": {"kind": "integer"}, "price": {"kind": "number"}, "rate": {"kind": "number"}, "twice": {"kind": "number"}}
+    data = Dataset(
+        source={"path": "a.csv", "decimal": ","},
+        lookups=[{"path": "b.csv", "keys": ["id"]}],
+        target="id",
+        task="regression",
+        columns=columns,
+        derive={"twice": "2 * price"},
+    )
+    assert {name: column.format for name, column in data.columns.items()} == {
+        "id": "1234,5",
+        "price": "1234,5",
+        "rate": "1234,5",
+        "twice": None,
+    }
+    assert data.column_in(data.lookups[0], "rate").format is None
+    assert Dataset(**data.model_dump()) == data
+    with pytest.raises(ValueError, match="a number has one sign for each"):
+        Source(path="a.csv", decimal=",", thousands=",")
+
+
 def test_a_file_is_what_it_holds_whatever_it_is_called(tmp_path: Path) -> None:
     records = "".join(json.dumps(row) + "\n" for row in TABLE.to_dicts())
     for name, content in {
         "plain.csv.gz": text().encode(),
         "packed.csv": gzip.compress(text().encode()),
+        "packed.csv.zst": pa.compress(text().encode(), "zstd", asbytes=True),
+        "in two frames": b"".join(pa.compress(part.encode(), "zstd", asbytes=True) for part in (text()[:500], text()[500:])),
         "lines.csv": records.encode(),
         "list.txt": json.dumps(TABLE.to_dicts()).encode(),
     }.items():

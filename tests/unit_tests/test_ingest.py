@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zipfile
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.keyed import state_of
 from mlops_pipeline.features.rows import recipe_of
-from mlops_pipeline.features.table import history_means
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.pipeline.stages.ingest import ingest
 from tests.unit_tests.workshop import assert_one_line, ingested, layout_in, quiet, table_settings
@@ -374,12 +374,10 @@ def test_history_is_the_shrunk_mean_of_earlier_days_alone(rows: list[tuple[int, 
         {"t": [start + timedelta(days=d) for d, _, _ in rows], "k": [k for _, k, _ in rows], "y": [y for _, _, y in rows]},
         schema={"t": pl.Datetime("us"), "k": pl.String, "y": pl.Int8},
     )
-    means = history_means(frame.lazy(), recipe_of(data), recipe_of(data).history["rate"], "rate")
-    found = {(day, key): value for day, *key_, value in means.iter_rows() for key in [key_[0] if key_ else None]}
-    assert len(found) == means.height
-    for day, key, _ in rows:
+    state = state_of(frame.lazy(), recipe_of(data), {name: column.kind for name, column in data.columns.items()})
+    found = state.values("rate", [frame["k"]] if by else [], frame["t"])
+    for (day, key, _), value in zip(rows, found, strict=True):
         expected = naive_rate(rows, day, key if by else None, days, prior, by)
-        value = found[date(2024, 2, 25) + timedelta(days=day), key if by else None]
         assert value is None if expected is None else math.isclose(value, expected, abs_tol=1e-12)
 
 

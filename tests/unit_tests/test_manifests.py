@@ -628,7 +628,7 @@ def test_jobs_call_commands_that_the_training_image_has() -> None:
     from mlops_pipeline.cli import app
 
     jobs = {c["metadata"]["name"]: containers(pod_of(c) or {})[0] for c in rendered("overlays/production") if c["kind"] == "CronJob"}
-    assert set(jobs) == {"batch-prediction", "monitoring-report"}
+    assert set(jobs) == {"batch-prediction", "features-refresh", "monitoring-report"}
     for container in jobs.values():
         program, *words = container["args"]
         assert program == "mlops"

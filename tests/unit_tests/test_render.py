@@ -338,7 +338,7 @@ def test_an_artifact_that_lies_in_its_place_already_is_left_there(tmp_path: Path
 def test_folders_are_told_from_files_by_their_ending(stage: Stage, tmp_path: Path) -> None:
     settings = settings_with()
     folders = {name for name, path in outputs_of(stage, layout_in(tmp_path, settings)).items() if is_folder(path)}
-    assert folders == {"model", "evaluation"} & {*stage.writes}
+    assert folders == {"replay", "model", "evaluation"} & {*stage.writes}
 
 
 AWKWARD = """my cfgs [1]/it's "{a}" & $x ü.yaml"""

@@ -49,7 +49,7 @@ def table_settings(
         evaluate={"metric": "rmse" if task == "regression" else "accuracy", "slices": []}, ingest={"max_broken_share": 1}
     )
     content["dataset"] = {"source": {"path": source}, "target": target, "task": task, "columns": described, **dataset}
-    content["split"] = {"kind": "time", "test_from": "2024-01-02"} if dataset.get("history") else {"kind": "stratified"}
+    content["split"] = {"kind": "time", "test_from": "2024-01-02"} if dataset.keys() & {"history", "aggregates"} else {"kind": "stratified"}
     return settings_of(content, "pipeline.yaml")
 
 

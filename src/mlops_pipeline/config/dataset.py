@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from mlops_pipeline.config.moments import Span, span_of
 from mlops_pipeline.config.tree import Frozen, tree_of
 from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.privacy import MIN_LEVEL_ROWS, private_names
 from mlops_pipeline.contract.task import TaskName, has_classes
-from mlops_pipeline.contract.values import written_as
+from mlops_pipeline.contract.values import spelled, truth_of, written_as
 from mlops_pipeline.errors import PipelineError, without_secrets
 
 Task = TaskName
@@ -36,7 +37,7 @@ Encoding = Annotated[str, AfterValidator(_known)]
 class Source(Frozen):
     """Where rows come from: a file of text, Parquet, Excel or JSON, or such a file inside an installed Python package.
 
-    What a file is, is seen from its content, whatever its name ends in, and whether it is packed (zip, gzip, bzip2, xz).
+    What a file is, is seen from its content, whatever its name ends in, and whether it is packed (zip, gzip, bzip2, xz, zstd).
     """
 
     path: str | None = Field(
@@ -60,7 +61,22 @@ class Source(Frozen):
     encoding: Encoding = Field("utf-8", description="of a file of text, as Python calls it: utf-8, cp1252, latin-1, utf-16")
     header: bool = Field(True, description="whether a line names the columns; else they are column_1, column_2 and so on")
     skip_lines: int = Field(0, ge=0, description="lines before the header, or before the first row, that are no part of the table")
+    comment: str | None = Field(
+        None,
+        description="of a file of text: the sign with which lines begin that are no rows, wherever they stand",
+        max_length=1,
+        min_length=1,
+    )
     sheet: str | None = Field(None, description="of an Excel file: the sheet's name; default: the first that holds rows")
+    decimal: Literal[".", ","] = Field(".", description="the decimal sign of numbers in columns that have no `format` of their own")
+    thousands: Literal[".", ",", " ", "\u00a0", "\u202f", "'", "’"] | None = Field(
+        None, description="the sign that may part the thousands of such numbers"
+    )
+
+    @property
+    def number_format(self) -> str | None:
+        """How numbers are written where a column does not say, as a column's ``format`` has it; None where they are plain."""
+        return None if self.decimal == "." and self.thousands is None else f"1{self.thousands or ''}234{self.decimal}5"
 
     @property
     def dialect(self) -> Dialect:
@@ -77,6 +93,8 @@ class Source(Frozen):
             raise ValueError("'uri' holds a password: put the address into an environment variable and write uri: ${ITS_NAME}")
         if (self.package is None) != (self.member is None):
             raise ValueError("'package' and 'member' go together")
+        if self.thousands == self.decimal:
+            raise ValueError(f"'thousands' and 'decimal' are both '{self.decimal}': a number has one sign for each")
         return self
 
 
@@ -162,6 +180,56 @@ class History(Frozen):
     prior_rows: int = Field(20, ge=0)
 
 
+def _length(text: str) -> Span:
+    """A span of time that is equally long whenever it begins."""
+    found = span_of(text)
+    if found.unit in ("mo", "y"):
+        raise ValueError(f"'{text}' is not equally long whenever it begins: write days, hours or minutes: 31d, 12h, 90min")
+    return found
+
+
+Length = Annotated[str, AfterValidator(lambda text: str(_length(text)))]
+
+TELLING = ("min", "max", "last")
+"""Aggregates that are some row's own value: private if this is."""
+
+
+class Aggregate(Frozen):
+    """A column of what earlier rows with the same key held.
+
+    A row at t sees the rows at a moment in [t - known_after - window, t - known_after): never its own moment's.
+    """
+
+    how: Literal["mean", "sum", "count", "min", "max", "last", "distinct", "share"] = Field(
+        description="count: of rows, or of values of 'of'; last: the newest value; distinct: how many different ones; share: of one value"
+    )
+    of: str | None = Field(None, description="the column whose values these are; nulls are left out")
+    value: str | int | float | bool | None = Field(None, description="share: which value's")
+    by: tuple[str, ...] = Field((), description="the columns that make the key; none: all rows together")
+    window: Length | None = Field(None, description="how far back: 7d, 36h, 90min; default: all rows before")
+    known_after: Length | None = Field(
+        None, description="how long after its moment a row is known: 1d where an outcome takes a day; default: at once"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.of is None and self.how != "count":
+            raise ValueError(f"'{self.how}' needs 'of': the column whose values these are")
+        if (self.value is None) == (self.how == "share"):
+            raise ValueError("'share' needs 'value': which value's share it is" if self.how == "share" else "'value' is for how: share")
+        return self
+
+    @property
+    def window_us(self) -> int | None:
+        """The window in µs."""
+        return None if self.window is None else _length(self.window).microseconds
+
+    @property
+    def known_after_us(self) -> int:
+        """The delay in µs."""
+        return 0 if self.known_after is None else _length(self.known_after).microseconds
+
+
 def words_of(sql: str) -> set[str]:
     """What an expression may name: words, and whatever stands in double quotes."""
     return {*re.findall(r"[A-Za-z_][A-Za-z0-9_]*", sql), *re.findall(r'"([^"]+)"', sql)}
@@ -183,6 +251,7 @@ class Dataset(Frozen):
         default_factory=dict, description="new columns: how many rows of the table share these columns"
     )
     history: dict[str, History] = Field(default_factory=dict)
+    aggregates: dict[str, Aggregate] = Field(default_factory=dict, description="new columns of what earlier rows with the same key held")
     known_after_outcome: tuple[str, ...] = Field((), description="never features: known only after the outcome")
     min_level_rows: int = Field(
         MIN_LEVEL_ROWS, ge=1, description="a category's values that fewer rows have are listed nowhere, and predicted as unseen ones"
@@ -195,16 +264,51 @@ class Dataset(Frozen):
     @classmethod
     def _made_of_private(cls, content: Any) -> Any:
         """What is derived from a private column is private, unless its own description says otherwise."""
-        if not isinstance(content, dict) or not isinstance(content.get("derive"), dict) or not isinstance(content.get("columns"), dict):
+        if not isinstance(content, dict) or not isinstance(content.get("columns"), dict):
             return content
         columns = dict(content["columns"])
         private = {name for name, column in columns.items() if isinstance(column, dict) and column.get("private") is True}
-        for name, sql in content["derive"].items():
+        derive, aggregates = (made if isinstance(made, dict) else {} for made in (content.get("derive"), content.get("aggregates")))
+        used = {name: words_of(str(sql)) for name, sql in derive.items()}
+        used |= {name: {made.get("of")} for name, made in aggregates.items() if isinstance(made, dict) and made.get("how") in TELLING}
+        for name, words in used.items():
             column = columns.get(name)
-            if isinstance(column, dict) and "private" not in column and private & words_of(str(sql)):
+            if isinstance(column, dict) and "private" not in column and private & words:
                 columns[name] = {**column, "private": True}
                 private.add(name)
         return {**content, "columns": columns}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_as_the_source_has_them(cls, content: Any) -> Any:
+        """A number's column that does not say how it is written is written as the source says; what is made here is not written."""
+        if not isinstance(content, dict) or not isinstance(content.get("columns"), dict):
+            return content
+        source = content.get("source")
+        signs = {key: source[key] for key in ("decimal", "thousands") if key in source} if isinstance(source, dict) else {}
+        try:
+            form = source.number_format if isinstance(source, Source) else Source(path=".", **signs).number_format
+        except ValueError:
+            return content  # said of the source itself
+        made = {name for key in ("derive", "counts", "history") for name in content.get(key) or ()}
+        columns = {
+            name: {**column, "format": form}
+            if form is not None
+            and name not in made
+            and isinstance(column, dict)
+            and column.get("kind") in ("number", "integer")
+            and column.get("format") is None
+            else column
+            for name, column in content["columns"].items()
+        }
+        return {**content, "columns": columns}
+
+    def column_in(self, source: Source, name: str) -> Column:
+        """A column as it is written in another of the table's sources, unless it has a format of its own."""
+        column = self.columns[name]
+        if column.kind not in ("number", "integer") or column.format != self.source.number_format:
+            return column
+        return column.model_copy(update={"format": source.number_format})
 
     @property
     def set_aside_without(self) -> frozenset[str]:
@@ -243,16 +347,16 @@ class Dataset(Frozen):
         named += [("lookups", lookup.keys) for lookup in self.lookups]
         named += [(f"counts.{name}", keys) for name, keys in self.counts.items()]
         named += [(f"history.{name}", history.by) for name, history in self.history.items()]
+        named += [(f"aggregates.{name}", (*made.by, *((made.of,) if made.of else ()))) for name, made in self.aggregates.items()]
         for key, names in named:
             for name in names:
                 if name not in known:
                     raise ValueError(f"{key} names '{name}', which is not among 'columns'")
-        for made in ("derive", "counts", "history"):
+        for made in ("derive", "counts", "history", "aggregates"):
             for name in getattr(self, made):
                 if name not in known:
                     raise ValueError(f"{made} makes '{name}', which is not among 'columns': give it a kind there")
-        if self.history and self.time_column is None:
-            raise ValueError("history needs a time_column")
+        self._made_of_rows(named)
         self._nothing_from_after_the_outcome()
         if self.history and self.task == "multiclass":
             raise ValueError("history needs a binary or a regression target")
@@ -262,11 +366,62 @@ class Dataset(Frozen):
             raise ValueError(f"a regression target must be a number, '{self.target}' is not")
         return self
 
+    def _made_of_rows(self, named: list[tuple[str, tuple[str, ...]]]) -> None:
+        """Columns of other rows are made once, each from what a row holds by itself, and are of the kind that they make."""
+        if self.history and self.time_column is None:
+            raise ValueError("history needs a time_column")
+        if self.aggregates and self.time_column is None:
+            raise ValueError("aggregates need a time_column: they are of the rows before each row's moment")
+        late = [*self.counts, *self.history, *self.aggregates]
+        twice = next((name for name in late if late.count(name) > 1 or name in self.derive), None)
+        if twice is not None:
+            raise ValueError(f"'{twice}' is made twice: leave one of 'derive', 'counts', 'history' and 'aggregates'")
+        for key, names in named:
+            above = next((name for name in names if name in late and key.partition(".")[0] in ("counts", "history", "aggregates")), None)
+            if above is not None:
+                raise ValueError(f"{key} names '{above}', which is itself made of other rows: use columns of the source, or derived ones")
+        for name, made in self.aggregates.items():
+            fits, what = self._kinds_of(made)
+            if self.columns[name].kind not in fits:
+                raise ValueError(
+                    f"aggregates.{name}: {what} is of kind {fits[0]}: column '{name}' is described as '{self.columns[name].kind}'"
+                )
+
+    def _kinds_of(self, made: Aggregate) -> tuple[tuple[str, ...], str]:
+        """The kinds that an aggregate's column may have, the best first, and what it is of."""
+        if made.of is None or made.how in ("count", "distinct"):
+            return ("integer", "number"), made.how
+        kind = self.columns[made.of].kind
+        what = f"{made.how} of '{made.of}'"
+        if made.how == "share":
+            _ = self.value_of(made)
+            return ("number",), what
+        if made.how == "last":
+            return (("category", "text") if kind in ("category", "text") else ("integer", "number") if kind == "integer" else (kind,)), what
+        if kind not in ("number", "integer", "boolean"):
+            raise ValueError(
+                f"aggregates: {what}: it is of kind '{kind}', and {made.how} is of numbers: use count, distinct, last or share"
+            )
+        return (("number", "integer") if made.how != "mean" and kind != "number" else ("number",)), what
+
+    def value_of(self, made: Aggregate) -> str | float | bool | None:
+        """The value of a share as its column holds it. Raises ValueError for one that it cannot hold."""
+        if made.of is None or made.value is None:
+            return None
+        kind, value = self.columns[made.of].kind, made.value
+        if kind in ("category", "text"):
+            return spelled(value)
+        number = truth_of(value) if kind == "boolean" and isinstance(value, str) else value
+        if kind == "datetime" or isinstance(number, str) or number is None or (kind == "boolean" and number not in (0, 1)):
+            raise ValueError(f"aggregates: share of '{made.of}': {value!r} is no value of kind '{kind}'")
+        return float(number) if kind == "number" else int(number)
+
     def _nothing_from_after_the_outcome(self) -> None:
         late = {self.target, *self.known_after_outcome}
         made = {name: (sql, words_of(sql)) for name, sql in self.derive.items()}
         made |= {name: (", ".join(keys), set(keys)) for name, keys in self.counts.items()}
         made |= {name: (", ".join(history.by), set(history.by)) for name, history in self.history.items()}
+        made |= {name: (", ".join(each.by), set(each.by)) for name, each in self.aggregates.items()}
         for name, (shown, used) in made.items():
             if name not in late and used & late:
                 raise ValueError(

@@ -27,6 +27,11 @@ class Span:
         """Whether it is counted in whole days, so that windows of it begin and end at midnight."""
         return self.unit not in ("min", "h")
 
+    @property
+    def microseconds(self) -> int:
+        """How long it is; of months and years, which are not equally long, nothing is said."""
+        return self.count * {"min": 60, "h": 3_600, "d": 86_400, "w": 604_800}[self.unit] * 1_000_000
+
     def before(self, moment: datetime) -> datetime:
         """The moment that lies so long before another; a month before 31 March is the last day of February.
 

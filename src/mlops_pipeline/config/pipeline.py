@@ -161,6 +161,10 @@ class Gate(Frozen):
     max_calibration_error: Share | None = None
     max_latency_ms: float | None = Field(None, gt=0, description="median time to predict one row")
     max_size_mb: float | None = Field(None, gt=0)
+    skew: bool | None = Field(
+        True,
+        description="features that a recipe makes, computed from rows of the source as a server does, are the table's to the bit",
+    )
     rules: Named = Field(default_factory=dict, description="rules beside ours, by name, each with its own settings below it")
 
 
@@ -312,6 +316,13 @@ class Settings(Frozen):
             raise ValueError("split.kind is 'time', but dataset.time_column is not set: name it or use 'stratified'")
         if data.history and self.split.kind != "time":
             raise ValueError("dataset.history needs split.kind 'time': with another split it would carry held-out labels into training")
+        late = {data.target, *data.known_after_outcome}
+        told = next((name for name, made in data.aggregates.items() if made.of in late), None)
+        if told is not None and self.split.kind != "time":
+            raise ValueError(
+                f"dataset.aggregates.{told} is of '{data.aggregates[told].of}', known only after the outcome, and needs split.kind 'time': "
+                "with another split it would carry held-out labels into training"
+            )
         for name in self.evaluate.slices:
             if name not in data.columns:
                 raise ValueError(f"evaluate.slices names '{name}', which is not among dataset.columns")

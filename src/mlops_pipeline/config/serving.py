@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.keys import DIGEST, KEYS_REMEDY, Key, ambiguous, check_models, keys_in
-from mlops_pipeline.config.pipeline import PIPELINE_KEYS, part_schema, project_of
+from mlops_pipeline.config.pipeline import PIPELINE_KEYS, SpanText, part_schema, project_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.errors import PipelineError
 
@@ -169,6 +169,29 @@ def store_at(where: str, name: str | None = None, settings: dict[str, Any] | Non
     return RecordStore(part.name, where, own.model_dump(mode="json"))
 
 
+Inputs = Literal["raw", "features", "either"]
+"""What rows hold: the source's columns, the model's own, or whichever it turns out to be."""
+
+
+def inputs_of(word: str) -> Inputs:
+    """What rows hold, as a command line says it; raises :class:`PipelineError`."""
+    known: dict[str, Inputs] = {"raw": "raw", "features": "features", "either": "either"}
+    if word not in known:
+        raise PipelineError(f"--inputs {word}: is none of them: use {', '.join(known)}")
+    return known[word]
+
+
+class Features(Frozen):
+    """What features are computed from where raw rows are taken: the keyed state that `mlops features refresh` brings up to date."""
+
+    state: str | None = Field(None, description="folder of the state, relative to the project; default: the pipeline's")
+    max_age: SpanText | None = Field(None, description="how old the state may be: 1d, 12h; default: any age")
+    policy: Literal["warn", "null", "refuse"] = Field(
+        "warn",
+        description="with an older state: warn: answer and say so; null: what comes from it is null; refuse: 503 for raw rows",
+    )
+
+
 class Tls(Frozen):
     """Certificate and key, as PEM files beside this one; read again when they change."""
 
@@ -205,6 +228,12 @@ class Serving(Frozen):
     )
     workers: int = Field(1, ge=1, le=256)
     unseen_categories: Literal["reject", "pass"] = Field("pass", description="pass: predicted as an unknown category, and counted")
+    inputs: Inputs = Field(
+        "either",
+        description="what rows hold where the model has a recipe: raw: the source's columns; features: the model's own; either: a row "
+        "with all of the source's columns that the recipe needs is raw",
+    )
+    features: Features = Features()
     extra_columns: Literal["ignore", "refuse"] = Field(
         "ignore", description="columns of a request that are none of the model's; ignore: said in the answer's warnings, and counted"
     )

@@ -25,6 +25,8 @@ class Dialect(msgspec.Struct, frozen=True):
     """Whether the first line names the columns; else they are called ``column_1``, ``column_2`` …"""
     skip_lines: int = 0
     """Lines before the header, or before the first row, that are no part of the table."""
+    comment: str | None = None
+    """The sign with which lines begin that are no rows."""
     sheet: str | None = None
     """Of an Excel file: the sheet's name; None: the first that holds rows."""
 

@@ -15,6 +15,7 @@ WRITTEN = "%Y-%m-%d %H:%M:%S"
 
 _ZONE = re.compile(r"(?i) ?(?:Z|UTC|GMT)$")
 _ISO = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?:[ T]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?: ?[+-]\d{2}:?\d{2})?)?", re.ASCII)
+_USUAL = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}Z?", re.ASCII)
 _FRACTION = re.compile(r"\.\d+")
 _BEFORE_ZONE = re.compile(r" ?([+-]\d{2}:?\d{2})$")
 _FORMS = ("%Y-%m-%d %H:%M:%S%z", "%Y-%m-%d %H:%M%z", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
@@ -25,6 +26,12 @@ def moment_of(text: str, form: str | None = None) -> str | None:
 
     ``form`` is how it is written, as strftime has it; ISO 8601 is read in any case.
     """
+    if form is None and _USUAL.fullmatch(text) is not None:
+        try:  # what nearly all clients write, told in a tenth of the time
+            datetime.fromisoformat(text[:19])
+        except ValueError:
+            return None
+        return f"{text[:10]} {text[11:19]}"
     bare = text.strip(BLANKS)
     if form is not None:
         fraction = "f" in re.findall(r"%[.\d]*([A-Za-z])", form)

@@ -49,11 +49,28 @@ class History(msgspec.Struct, frozen=True):
     prior_rows: int = 0
 
 
+class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
+    """A column of what earlier rows with the same key held, each counted from ``known_after_us`` after its moment on.
+
+    For a row at t these are the rows at a moment in [t - known_after - window, t - known_after), all before if there is no window.
+    """
+
+    how: str
+    """mean, sum, count, min, max, last, distinct or share."""
+    of: str | None = None
+    """The column whose values these are, nulls left out; None for a count of rows."""
+    value: str | float | bool | None = None
+    """Of a share: which value's."""
+    by: tuple[str, ...] = ()
+    window_us: int | None = None
+    known_after_us: int = 0
+
+
 class Recipe(msgspec.Struct, frozen=True):
     """How columns of the table were made from those of its source, in the order of the fields."""
 
     lookups: tuple[dict[str, Any], ...] = ()
-    """Tables joined by equal keys: where each lies, and its keys."""
+    """Tables joined by equal keys: where each lies, its ``keys``, and the ``columns`` that it gives."""
     derive: dict[str, str] = {}
     """SQL expressions over a row."""
     counts: dict[str, tuple[str, ...]] = {}
@@ -62,11 +79,13 @@ class Recipe(msgspec.Struct, frozen=True):
     """The target's mean over earlier days."""
     target: str = ""
     time_column: str | None = None
+    aggregates: dict[str, Aggregate] = {}
+    """What earlier rows with the same key held."""
 
     @property
     def late(self) -> tuple[str, ...]:
         """Columns that need more than their own row."""
-        return (*self.counts, *self.history)
+        return (*self.counts, *self.history, *self.aggregates)
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -103,6 +122,16 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     dialect: Dialect = PLAIN
     """How files are written, unless they turn out to be written otherwise."""
     recipe: Recipe = Recipe()
+    raw: dict[str, Column] = {}
+    """What a row of the source holds that ``columns`` are made of, by the source's names; empty where they are the source's own."""
+    made_of: dict[str, tuple[str, ...]] = {}
+    """For each of ``columns`` that the recipe makes, the columns of ``raw`` that it is made of."""
+    raw_example: dict[str, Any] = {}
+    """For each column of ``raw`` a value that many rows have: together they are nobody's row."""
+    made: dict[str, Column] = {}
+    """Every column that the recipe makes on the way from ``raw`` to ``columns``, whether the model takes it or not."""
+    expressions: dict[str, Any] = {}
+    """Of ``made``'s derived columns those that plain Python derives too, to the bit (``features.translated``)."""
     estimator: str = ""
     params: dict[str, Any] = {}
     tuning: dict[str, Any] = {}

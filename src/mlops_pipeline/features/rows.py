@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.dataset import Column, Dataset, words_of
 from mlops_pipeline.contract.privacy import told_error
-from mlops_pipeline.contract.spec import History, Recipe
+from mlops_pipeline.contract.spec import Aggregate, History, Recipe
+from mlops_pipeline.contract.spec import Column as Described
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import read_json
 from mlops_pipeline.tables.cast import as_broken, cast_columns, first_reason, outside, unparsed, without_content
 from mlops_pipeline.tables.source import Broken, Chunk
 
@@ -24,15 +27,51 @@ Joined = Sequence[tuple[tuple[str, ...], "pl.DataFrame"]]
 """Lookup tables with the keys they are joined by."""
 
 
-def recipe_of(data: Dataset) -> Recipe:
-    """How a dataset's own columns are made, as it travels with a model."""
+@dataclass(frozen=True)
+class Origins:
+    """Which described columns the source holds, and which each lookup gives beside its keys; what both have is the source's."""
+
+    source: tuple[str, ...]
+    lookups: tuple[tuple[str, ...], ...] = ()
+
+    @staticmethod
+    def of(source: Iterable[str], lookups: Joined, data: Dataset) -> Origins:
+        """Told by the names of the source's columns and by the lookups' tables."""
+        there = tuple(name for name in source if name in data.columns)
+        taken, given = set(there), []
+        for _, table in lookups:
+            given.append(tuple(name for name in table.columns if name not in taken))
+            taken.update(given[-1])
+        return Origins(there, tuple(given))
+
+    @staticmethod
+    def at(path: Path) -> Origins:
+        """As ingest has written them down."""
+        written = read_json(path)
+        return Origins(tuple(written["source"]), tuple(map(tuple, written["lookups"])))
+
+
+def recipe_of(data: Dataset, origins: Origins | None = None) -> Recipe:
+    """How a dataset's own columns are made, as it travels with a model; ``origins`` tell what each lookup gives."""
+    given = [()] * len(data.lookups) if origins is None else origins.lookups
     return Recipe(
-        lookups=tuple(lookup.model_dump() for lookup in data.lookups),
+        lookups=tuple(lookup.model_dump() | {"columns": names} for lookup, names in zip(data.lookups, given, strict=True)),
         derive=dict(data.derive),
         counts=dict(data.counts),
         history={name: History(made.days, made.by, made.prior_rows) for name, made in data.history.items()},
         target=data.target,
         time_column=data.time_column,
+        aggregates={
+            name: Aggregate(
+                how=made.how,
+                of=made.of,
+                value=data.value_of(made),
+                by=made.by,
+                window_us=made.window_us,
+                known_after_us=made.known_after_us,
+            )
+            for name, made in data.aggregates.items()
+        },
     )
 
 
@@ -63,18 +102,26 @@ def derived(frame: pl.DataFrame, recipe: Recipe, columns: Mapping[str, Column]) 
         if made.height != frame.height or not made.head(LOOKED_AT).equals(together):
             what = "does not make each row's value of that row alone: use columns, without SUM, COUNT, OVER and their like"
             raise PipelineError(f"dataset.derive.{name} = {sql!r}: {what}")
-        if made[name].dtype == pl.Boolean and columns[name].kind in ("number", "integer"):
-            # What SQL calls true is 1 where its owner wants a number of it.
-            made = made.cast(pl.Int8)
-        frame = frame.with_columns(cast_columns(made, {name: columns[name]}))
+        frame = frame.with_columns(as_described(made, name, columns[name]))
     return frame
+
+
+def as_described(made: pl.DataFrame, name: str, column: Column | Described) -> pl.DataFrame:
+    """A frame of the one column that an expression gave, typed by its description."""
+    import polars as pl
+
+    if made[name].dtype == pl.Boolean and column.kind in ("number", "integer"):
+        # What SQL calls true is 1 where its owner wants a number of it.
+        made = made.cast(pl.Int8)
+    return cast_columns(made, {name: column})
 
 
 @dataclass(frozen=True)
 class TypedRows:
     """The usable rows of a chunk (those without a target among them), the broken ones, and how many had no target.
 
-    ``source`` are the rows that were looked at, as they came; ``later`` is how many were not, for the moment they are from.
+    ``source`` are the rows that were looked at, as they came, with their ``numbers``, and ``usable`` says which of them ``table`` holds;
+    ``later`` is how many were not, for the moment they are from.
     """
 
     table: pl.DataFrame
@@ -82,6 +129,8 @@ class TypedRows:
     unlabelled: int
     read: int
     source: pl.DataFrame
+    numbers: pl.Series
+    usable: pl.Series
     later: int = 0
 
 
@@ -121,12 +170,13 @@ def typed_rows(chunk: Chunk, data: Dataset, recipe: Recipe, lookups: Joined, as_
     ruled = {name: column for name, column in data.columns.items() if name not in late}
     ruled[data.target] = ruled[data.target].model_copy(update={"nullable": True})
     reason = first_reason([*reasons, *outside(frame, ruled)], frame.height)
-    good = frame.filter(reason.is_null())
+    usable = reason.is_null()
+    good = frame.filter(usable)
     columns = [name for name in data.columns if name not in late]
     private = data.set_aside_without
     broken = [*without_content(chunk.broken, private), *as_broken(source, row_numbers, reason, private)]
     read, later = chunk.frame.height + len(chunk.broken), chunk.frame.height - source.height
-    return TypedRows(good.select(columns), broken, good[data.target].null_count(), read, source, later)
+    return TypedRows(good.select(columns), broken, good[data.target].null_count(), read, source, row_numbers, usable, later)
 
 
 def _before(frame: pl.DataFrame, time_column: str, as_of: datetime, reason: pl.Series) -> pl.Series:

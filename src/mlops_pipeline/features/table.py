@@ -1,80 +1,57 @@
-"""Columns that need more than their own row: counts over the table, the target's history; rows without a target go."""
+"""Columns that need more than their own row: a state of the table is asked for them, as a server asks its own; rows without a target go."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.contract.spec import History, Recipe
+from mlops_pipeline.contract.spec import Recipe
+from mlops_pipeline.features.keyed import state_of
+from mlops_pipeline.features.state import State
 from mlops_pipeline.files import replacing
 
 if TYPE_CHECKING:
     import polars as pl
 
-_NAMES = ("day", "sum", "count", "mean", "before sum", "before count")
-_DAY, _SUM, _COUNT, _MEAN, _BEFORE_SUM, _BEFORE_COUNT = (f"\0{name}" for name in _NAMES)
-"""Columns of ours while others are made: no writer of CSV or Parquet gives a user's column a name that begins so."""
+    from mlops_pipeline.features.rows import Joined
+
+ROWS_AT_ONCE = 1 << 20
+"""So many rows are asked for at once."""
 
 
-def finish(table: Path, recipe: Recipe, columns: Sequence[str]) -> None:
-    """Add the recipe's ``counts`` and ``history`` to a Parquet file and drop rows without target, in place; ``columns`` are kept, in order.
+def finish(table: Path, recipe: Recipe, kinds: Mapping[str, str], lookups: Joined = ()) -> State | None:
+    """Add the recipe's late columns to a Parquet file and drop rows without target, in place; the columns of ``kinds`` are kept, in order.
 
-    Counts are over all rows, since leaving out those without an outcome would reveal it; means are over the outcomes.
-    Streaming: what is held in memory is one row a group, or one row a key and day.
+    Gives the state that these were asked of, with the lookups; None where nothing needs one.
+
+    Counts and aggregates are over all rows, since leaving out those without an outcome would reveal it; histories over the outcomes.
+    In memory is one row a key and moment, and the columns that are made.
     """
     import polars as pl
 
     rows = pl.scan_parquet(table, glob=False)
-    labelled = rows.filter(pl.col(recipe.target).is_not_null())
-    made = labelled
-    for name, keys in recipe.counts.items():
-        counts = rows.group_by(keys).agg(pl.len().cast(pl.Int64).alias(name)).collect(engine="streaming")
-        made = made.join(counts.lazy(), on=list(keys), how="left", nulls_equal=True, maintain_order="left")
-    if recipe.history:
-        made = made.with_columns(_day(recipe))
-        for name, history in recipe.history.items():
-            means = history_means(labelled, recipe, history, name)
-            made = made.join(means.lazy(), on=[_DAY, *history.by], how="left", nulls_equal=True, maintain_order="left")
+    labelled = made = rows.filter(pl.col(recipe.target).is_not_null())
+    state = state_of(rows, recipe, kinds, lookups) if recipe.late or lookups else None
+    if recipe.late and state is not None:
+        columns = late_columns(labelled, state, recipe)
+        made = pl.concat([labelled, columns.lazy()], how="horizontal", strict=True)
     with replacing(table) as finished:
-        made.select(list(columns)).sink_parquet(finished, compression="zstd", maintain_order=True)
+        made.select(list(kinds)).sink_parquet(finished, compression="zstd", maintain_order=True)
+    return state
 
 
-def history_means(rows: pl.LazyFrame, recipe: Recipe, history: History, name: str) -> pl.DataFrame:
-    """For every key and day: the target's mean over the ``days`` days before it, shrunk to those days' overall mean.
-
-    With sum s and count n of the key's rows in the window, and overall mean m, the value is
-    (s + p m) / (n + p) for ``prior_rows`` p; null on a day with nothing before it.
-    """
+def late_columns(rows: pl.LazyFrame, state: State, recipe: Recipe) -> pl.DataFrame:
+    """What a state says of each row, strictly before its moment."""
     import polars as pl
 
-    target = pl.col(recipe.target).cast(pl.Float64)
-    daily = (
-        rows.with_columns(_day(recipe))
-        .drop_nulls(_DAY)
-        .group_by([_DAY, *history.by])
-        .agg(target.sum().alias(_SUM), pl.len().cast(pl.Float64).alias(_COUNT))
-        .collect(engine="streaming")
-        .sort([_DAY, *history.by])
-    )
-    overall = _window(daily.group_by(_DAY).agg(pl.col(_SUM).sum(), pl.col(_COUNT).sum()).sort(_DAY), history.days, ())
-    overall = overall.select(_DAY, (pl.col(_BEFORE_SUM) / pl.col(_BEFORE_COUNT)).alias(_MEAN))
-    keyed = _window(daily, history.days, history.by).join(overall, on=_DAY, how="left", maintain_order="left")
-    prior = float(history.prior_rows)
-    value = (pl.col(_BEFORE_SUM).fill_null(0) + prior * pl.col(_MEAN)) / (pl.col(_BEFORE_COUNT).fill_null(0) + prior)
-    return keyed.select(_DAY, *history.by, pl.when(value.is_finite()).then(value).alias(name))
-
-
-def _window(daily: pl.DataFrame, days: int, by: tuple[str, ...]) -> pl.DataFrame:
-    """Sums over the window [day - days, day), the day itself left out."""
-    import polars as pl
-
-    return daily.rolling(_DAY, period=f"{days}d", offset=f"-{days}d", closed="left", group_by=list(by) or None).agg(
-        pl.col(_SUM).sum().alias(_BEFORE_SUM), pl.col(_COUNT).sum().alias(_BEFORE_COUNT)
-    )
-
-
-def _day(recipe: Recipe) -> pl.Expr:
-    import polars as pl
-
-    return pl.col(str(recipe.time_column)).dt.date().alias(_DAY)
+    needed = {name for late in recipe.late for name in state.keys_of(late)}
+    if recipe.time_column is not None:
+        needed.add(recipe.time_column)
+    seen = rows.select(sorted(needed)).collect(engine="streaming")
+    chunks = []
+    for begin in range(0, max(seen.height, 1), ROWS_AT_ONCE):
+        some = seen.slice(begin, ROWS_AT_ONCE)
+        moments = None if recipe.time_column is None else some[recipe.time_column]
+        chunks.append(pl.DataFrame([state.values(late, some.select(state.keys_of(late)).get_columns(), moments) for late in recipe.late]))
+    return pl.concat(chunks)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Source
+from mlops_pipeline.config.moments import shown_moment
 from mlops_pipeline.contract.privacy import told_levels
 from mlops_pipeline.contract.task import PREDICTION, free_names
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.online import features_of
+from mlops_pipeline.features.state import open_state, version_folder
 from mlops_pipeline.files import FOR_ITS_OWNER, replacing
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import Unseen
-from mlops_pipeline.inference.scorer import Scored, Scorer, load_scorer
+from mlops_pipeline.inference.raw import RawInput
+from mlops_pipeline.inference.scorer import RawScorer, Scored, Scorer, load_scorer
 from mlops_pipeline.spreadsheet import harmless, said_of
 from mlops_pipeline.tables.cast import as_broken, without_content
 from mlops_pipeline.tables.packing import form_of
@@ -25,6 +29,8 @@ from mlops_pipeline.tables.source import Chunk, as_written, count_rows, one_ahea
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
+
+    from mlops_pipeline.config.serving import Inputs
 
 CHUNK_MB = 8
 SHOWN_COLUMNS = 5
@@ -43,12 +49,22 @@ class Predicted:
     """What the user has to know of the columns: unseen categories, columns that are not there, names that were taken."""
 
 
-def predict_file(model: Path, source: Path, target: Path, console: Console, *, raw: bool = False) -> Predicted:
+def predict_file(
+    model: Path,
+    source: Path,
+    target: Path,
+    console: Console,
+    *,
+    raw: bool = False,
+    inputs: Inputs = "either",
+    state: Path | None = None,
+) -> Predicted:
     """Predict every row of a file that keeps the model's signature; keep the others aside.
 
     The output has the input's columns as they came, then ``prediction`` and, for classes, one ``probability_`` column a class, by
-    other names where the input has these. A CSV file has no cell that a spreadsheet would run, unless ``raw`` is. It appears whole or
-    not at all. Raises :class:`PipelineError` if a column is missing or
+    other names where the input has these. A file with the source's columns that the recipe needs has its features computed, with the
+    ``state`` of that folder, as far as ``inputs`` lets it. A CSV file has no cell that a spreadsheet would run, unless ``raw`` is. It
+    appears whole or not at all. Raises :class:`PipelineError` if a column is missing or
     nothing could be read.
     """
     if target.suffix not in (".csv", ".parquet"):
@@ -58,11 +74,12 @@ def predict_file(model: Path, source: Path, target: Path, console: Console, *, r
     rejects = target.with_name(f"{target.stem}.rejected.csv")
     if source.resolve() in (target.resolve(), rejects.resolve()):
         raise PipelineError(f"--output {target}: the input {source} would be overwritten: name another file")
-    notes = _Notes(scorer)
+    way = _Way(scorer, inputs, state)
+    notes = _Notes(scorer, way)
     private = scorer.contract.set_aside_without
     # Words for null are the model's to read; an empty cell alone is nothing in any file.
     usual = Source(path=str(source), null_values=("",), **scorer.contract.dialect.unusual)
-    written, otherwise = as_written(source, usual, scorer.signature.names)
+    written, otherwise = as_written(source, usual, way.names)
     chunks = one_ahead(read_file(source, written, CHUNK_MB))
     with ExitStack() as stack:
         cells: list[int] = []
@@ -72,7 +89,8 @@ def predict_file(model: Path, source: Path, target: Path, console: Console, *, r
         aside.write("row,reason,content\n")
         advance = stack.enter_context(_progress(console, count_rows(source)))
         for chunk in chunks:
-            scored = _scored(chunk, scorer, source)
+            way.choose(chunk.frame.columns, source)
+            scored = _scored(chunk, way, source)
             names = notes.names_beside(chunk.frame.columns)
             notes.add(scored)
             broken = [*without_content(chunk.broken, private), *as_broken(chunk.frame, chunk.row_numbers, _reasons(scored), private)]
@@ -92,16 +110,69 @@ def predict_file(model: Path, source: Path, target: Path, console: Console, *, r
     return Predicted(rows, rejected, seconds, scorer.engine.name, rejects if rejected else None, (*otherwise, *notes.lines(), *run))
 
 
-def _scored(chunk: Chunk, scorer: Scorer, source: Path) -> Scored:
+class _Way:
+    """What a file's rows are, and so how they are scored: decided by its columns, once."""
+
+    def __init__(self, scorer: Scorer, inputs: Inputs, state: Path | None) -> None:
+        self._inputs, self._state = inputs, state
+        self._taken = None if inputs == "features" else RawInput.of(scorer.contract, scorer.signature)
+        self.scorer: Scorer | RawScorer = scorer
+        self.signature = scorer.signature
+        self.notes: list[str] = []
+        self._plain, self._is_chosen = scorer, False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names by which a file's way of writing is known."""
+        raw = () if self._taken is None else self._taken.signature.names
+        return tuple(dict.fromkeys((*self._plain.signature.names, *raw)))
+
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """Columns that are computed, whatever a file has by their names."""
+        return self._taken.kinds.computed if self._taken is not None and isinstance(self.scorer, RawScorer) else ()
+
+    def choose(self, columns: list[str], source: Path) -> None:
+        """Raises :class:`PipelineError` where raw rows are to be computed and cannot be."""
+        if self._is_chosen:
+            return
+        self._is_chosen = True
+        taken = self._taken
+        if taken is None:
+            if self._inputs == "raw":
+                raise PipelineError(f"--inputs raw: the model {self._plain.contract.target!r} has no recipe: leave the option out")
+            return
+        if self._inputs == "either" and taken.kinds.tell(columns) == "features":
+            return
+        try:
+            known = None if self._state is None or not version_folder(self._state).exists() else open_state(self._state)
+            by = features_of(self._plain.contract, known)
+        except PipelineError as error:
+            if self._inputs == "either" and all(name in columns for name in taken.kinds.needed):
+                self.notes.append(f"the file's own features are taken, since they cannot be computed: {error}")
+                return
+            raise PipelineError(f"{source}: holds raw rows, and {error}") from error
+        self.scorer, self.signature = RawScorer(self._plain, taken, by), taken.signature
+        as_of = "" if known is None else f", features_as_of {shown_moment(known.as_of.replace(tzinfo=None))}"
+        self.notes.append(f"raw rows: {_listed(taken.kinds.computed)} computed from {_listed(taken.order)}{as_of}")
+        if given := [name for name in taken.kinds.computed if name in columns]:
+            self.notes.append(f"{_listed(given)} of the file: computed anew, what came was not looked at")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:SHOWN_COLUMNS])) + (", …" if len(names) > SHOWN_COLUMNS else "")
+
+
+def _scored(chunk: Chunk, way: _Way, source: Path) -> Scored:
     import polars as pl
 
-    table = chunk.frame.select([name for name in scorer.signature.names if name in chunk.frame.columns])
+    table = chunk.frame.select([name for name in way.signature.names if name in chunk.frame.columns])
     if form_of(source) == "text":
         # Where no empty text stands for null, the model was trained on an empty cell as an empty text.
-        texts = [name for name in table.columns if "" not in scorer.signature.words_for_null(name)]
+        texts = [name for name in table.columns if "" not in way.signature.words_for_null(name)]
         table = table.with_columns(pl.col(texts).fill_null(""))
     try:
-        return scorer.score(table)
+        return way.scorer.score(table)
     except Refused as refusal:
         raise PipelineError(f"{source}: {refusal.faults[0].detail}") from refusal
 
@@ -119,8 +190,8 @@ def _reasons(scored: Scored) -> pl.Series:
 class _Notes:
     """What is said of a file's columns when it is done."""
 
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
+    def __init__(self, scorer: Scorer, way: _Way) -> None:
+        self._scorer, self._way = scorer, way
         self._unseen: dict[str, Unseen] = {}
         self._far: dict[str, int] = {}
         self._absent: tuple[str, ...] = ()
@@ -129,7 +200,8 @@ class _Notes:
 
     def names_beside(self, columns: list[str]) -> list[str]:
         """The names of the columns that are added."""
-        self._others = [name for name in columns if name not in self._scorer.signature.columns]
+        known = {*self._way.signature.columns, *self._way.computed}
+        self._others = [name for name in columns if name not in known]
         self._names = self._names or free_names(self._scorer.contract.kind.output_names(self._scorer.contract.answers), columns)
         return self._names
 
@@ -142,15 +214,15 @@ class _Notes:
 
     def lines(self) -> tuple[str, ...]:
         """One line a thing."""
-        told = [f"column '{name}' is not in the file: null in every row" for name in self._absent]
+        told = [*self._way.notes]
+        told += [f"column '{name}' is not in the file: null in every row" for name in self._absent]
         for name, unseen in self._unseen.items():
             named = told_levels(self._scorer.signature.columns[name], unseen.examples)
             examples = f", such as {', '.join(map(repr, named))}" if named else ""
             told.append(f"column '{name}': {unseen.count:,} values that training has not seen{examples}")
         told += [self._scorer.signature.far_notice(name, count).detail for name, count in self._far.items()]
         if self._others:
-            listed = ", ".join(repr(name) for name in self._others[:SHOWN_COLUMNS]) + (", …" if len(self._others) > SHOWN_COLUMNS else "")
-            many = len(self._others)
+            listed, many = _listed(self._others), len(self._others)
             told.append(f"{many:,} column{' is' if many == 1 else 's are'} none of the model's, kept and not looked at: {listed}")
         if self._names and self._names[0] != PREDICTION:
             ours = ", ".join(self._names)

@@ -36,6 +36,7 @@ Reason = Literal[
     "deadline",
     "record_full",
     "not_ready",
+    "stale_features",
     "timeout",
     "too_many_connections",
     "output_not_finite",
@@ -49,6 +50,7 @@ SHOWN_FAULTS = 20
 
 
 EXTRA_COLUMN, OUTSIDE_TRAINING, UNSEEN_CATEGORY = "extra_column", "outside_training", "unseen_category"
+STALE_FEATURES = "stale_features"
 """What is unusual and answered all the same, as words for metrics."""
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlops_pipeline.config.dataset import Column as Described
 from mlops_pipeline.contract.moments import WRITTEN
 from mlops_pipeline.contract.spec import Column
 from mlops_pipeline.contract.values import MISSING, category_of
@@ -80,7 +79,7 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
             wrong[:, place] = (are_there(values, column.kind, words) & moments.is_null()).to_numpy()
             broken[:, place] = moments.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = moments.fill_null(MISSING).to_numpy()
-        elif categories is not None and column.kind == "text" and _has_text(values):
+        elif categories is not None and (column.kind == "text" or name not in signature.seen) and _has_text(values):
             texts = as_kind(values, column, words)
             broken[:, place] = texts.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = texts.fill_null(MISSING).to_numpy()
@@ -134,8 +133,7 @@ def as_moments(values: pl.Series, column: Column, null_words: Collection[str]) -
 
 def as_kind(values: pl.Series, column: Column, null_words: Collection[str]) -> pl.Series:
     """A column as training reads it (``tables.cast.cast_columns``)."""
-    fields = {name: getattr(column, name) for name in Described.model_fields if hasattr(column, name)}
-    return cast_columns(values.to_frame(), {values.name: Described(**fields)}, null_words)[values.name]
+    return cast_columns(values.to_frame(), {values.name: column}, null_words)[values.name]
 
 
 def _fault(table: pl.DataFrame, signature: Signature, row: int, numbers: np.ndarray | None, wrong: np.ndarray, broken: np.ndarray) -> Fault:

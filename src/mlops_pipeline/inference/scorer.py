@@ -19,10 +19,13 @@ from mlops_pipeline.inference.formats import Engine
 from mlops_pipeline.inference.frames import Unseen, judged
 from mlops_pipeline.inference.proof import FILE as EXPECTED
 from mlops_pipeline.inference.proof import Expected, Unproven, prove
+from mlops_pipeline.inference.raw import RawInput
 from mlops_pipeline.inference.signature import Signature
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from mlops_pipeline.features.online import Features
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,25 @@ class Scorer:
             return [pl.Series(names[0], outputs.astype(np.float64))]
         said = pl.Series(names[0], answers if len({type(one) for one in answers}) == 1 else list(map(str, answers)))
         return [said[outputs.argmax(axis=1)], *(pl.Series(name, outputs[:, k].astype(np.float64)) for k, name in enumerate(names[1:]))]
+
+
+@dataclass(frozen=True)
+class RawScorer:
+    """A loaded version for rows as the source has them: the features are computed, then scored."""
+
+    scorer: Scorer
+    taken: RawInput
+    by: Features
+
+    def score(self, table: pl.DataFrame) -> Scored:
+        """As :meth:`Scorer.score`, of raw rows."""
+        found = judged(table, self.taken.signature)
+        done = self.scorer.score(self.by.of_frame(self.taken.frame(found.rows)))
+        places, taken = np.flatnonzero(found.taken), found.taken.copy()
+        taken[places[~done.taken]] = False
+        faults = [self.taken.worded(fault)._replace(row=int(places[fault.row or 0])) for fault in done.faults]
+        merged = sorted([*found.faults, *faults], key=lambda fault: fault.row or 0)
+        return Scored(done.outputs, taken, merged, done.unseen, found.absent, done.far)
 
 
 def load_scorer(folder: Path, threads: int = 0, only: str | None = None) -> Scorer:

@@ -102,6 +102,8 @@ class Signature:
     """Of values that training has not seen, those are named that so many rows have."""
     precision: Any = np.float32
     """What the engine takes numbers as: float32, or float64."""
+    wide: bool = False
+    """Whether clients are asked for numbers in 64 bits."""
 
     @staticmethod
     def of(

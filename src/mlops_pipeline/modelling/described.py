@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.config.dataset import Column as Feature
 from mlops_pipeline.config.moments import shown_moment
 from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.contract.moments import WRITTEN
 from mlops_pipeline.contract.privacy import made_up
 from mlops_pipeline.contract.spec import AS_TEXT, Column, Contract
 
@@ -63,6 +64,26 @@ def example_of(contract: Contract, like: Any) -> Any:
         del optional[0]
     rows.loc[len(rows) - 1, optional] = np.nan
     return rows
+
+
+def usual_row(columns: dict[str, Column], table: pl.DataFrame, least: int) -> dict[str, Any]:
+    """Of each column the value that most rows have, if at least so many do, else one that is made up; of a private one always that."""
+    import polars as pl
+
+    (row,) = made_up(columns, {}, {}, 1)
+    for name, column in columns.items():
+        if column.private:
+            continue
+        counted = table[name].drop_nulls().value_counts(name="\0count").sort("\0count", name, descending=[True, False]).head(1)
+        if counted.height and counted["\0count"][0] >= least:
+            value = counted[name]
+            row[name] = (
+                value.dt.to_string(WRITTEN) if column.kind == "datetime" else value.cast(pl.Int64) if column.kind == "boolean" else value
+            )[0]
+        elif column.kind in ("number", "integer") and (middle := table[name].median()) is not None:
+            rounded = float(f"{float(middle):.2g}")  # type: ignore[arg-type]  # of numbers it is one
+            row[name] = round(rounded) if column.kind == "integer" else rounded
+    return row
 
 
 def fitted_until(table: pl.DataFrame, settings: Settings) -> str:

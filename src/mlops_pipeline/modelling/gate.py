@@ -11,6 +11,7 @@ import msgspec
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Gate, gate_rules_of, part_settings
 from mlops_pipeline.contract.evaluation import AgainstChampion, Evaluation
+from mlops_pipeline.modelling.skew import Skew
 
 Verdict = tuple[bool, str]
 """Whether a version passes, and why in words."""
@@ -30,12 +31,16 @@ class Rule:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a rule judges: the evaluation, milliseconds for one row, megabytes, and how a person took it back, or rejected it."""
+    """What a rule judges: the evaluation, milliseconds for one row, megabytes, and how a person took it back, or rejected it.
+
+    ``skew`` tells of features computed again; None where the model has no recipe, or nobody looked.
+    """
 
     evaluation: Evaluation
     latency_ms: float | None
     size_mb: float
     rolled_back: str = ""
+    skew: Skew | None = None
 
     @property
     def metric(self) -> str:
@@ -43,15 +48,19 @@ class Judged:
         return self.evaluation.metric
 
 
-def decide(gate: Gate, evaluation: Evaluation, *, latency_ms: float | None, size_mb: float, rolled_back: str = "") -> list[Rule]:
+def decide(
+    gate: Gate, evaluation: Evaluation, *, latency_ms: float | None, size_mb: float, rolled_back: str = "", skew: Skew | None = None
+) -> list[Rule]:
     """Every configured rule, passed or not; what could not be measured does not pass.
 
     ``latency_ms`` is compared and not quoted, since it differs from run to run; None skips nothing: the rule fails.
     """
-    return list(_rules(gate, Judged(evaluation, latency_ms, size_mb, rolled_back)))
+    return list(_rules(gate, Judged(evaluation, latency_ms, size_mb, rolled_back, skew)))
 
 
-def decide_again(gate: Gate, evaluation: Evaluation, then: Iterable[Rule], *, latency_ms: float | None, size_mb: float) -> list[Rule]:
+def decide_again(
+    gate: Gate, evaluation: Evaluation, then: Iterable[Rule], *, latency_ms: float | None, size_mb: float, skew: Skew | None = None
+) -> list[Rule]:
     """The gate as it is now, for the version that is champion already; whoever made it champion settled an earlier rollback.
 
     No version is compared with itself: what was found against the champion before it (among the rules of ``then``) stands,
@@ -60,8 +69,8 @@ def decide_again(gate: Gate, evaluation: Evaluation, then: Iterable[Rule], *, la
     stands = next((rule for rule in then if rule.name == "champion"), None)
     former = evaluation.champion
     if stands is None or (former is not None and _called(former) in stands.text):
-        return decide(gate, evaluation, latency_ms=latency_ms, size_mb=size_mb)
-    alone = decide(gate, msgspec.structs.replace(evaluation, champion=None), latency_ms=latency_ms, size_mb=size_mb)
+        return decide(gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, skew=skew)
+    alone = decide(gate, msgspec.structs.replace(evaluation, champion=None), latency_ms=latency_ms, size_mb=size_mb, skew=skew)
     return [stands if rule.name == "champion" else rule for rule in alone]
 
 
@@ -137,6 +146,13 @@ def small(judged: Judged, gate: Gate) -> Verdict | None:
     if gate.max_size_mb is None:
         return None
     return _at_most(round(judged.size_mb, 2), gate.max_size_mb, f"size in MB at most {gate.max_size_mb:g}")
+
+
+def without_skew(judged: Judged, gate: Gate) -> Verdict | None:
+    if not gate.skew or judged.skew is None:
+        return None
+    rows = f"{judged.skew.rows:,} rows of the source computed again as a server does"
+    return not judged.skew.difference, f"{rows}: {judged.skew.difference or 'to the bit what the table has'}"
 
 
 def not_rolled_back(judged: Judged, _gate: Gate) -> Verdict | None:

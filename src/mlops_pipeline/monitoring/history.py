@@ -172,7 +172,7 @@ def picture(windows: Sequence[Window], metric: str, reference: float | None, tra
         estimated=_path([(each.version, middle(each), y(value)) for each, value in known(estimate)]),
         dots=tuple(Dot(middle(each), y(value), _title(each, metric)) for each, value in seen),
         reference=None if reference is None else y(reference),
-        heights=tuple((y(value), pages.figure(value, 3)) for value in _ticks(low, high)),
+        heights=tuple((y(value), pages.figure(value, 3)) for value in pages.round_values(low, high)),
         days=tuple(Mark(middle(each), f"{datetime.fromtimestamp(each.since, UTC):%Y-%m-%d}") for each in windows[::steps]),
         versions=tuple(Mark(x(each.since), f"v{each.version}") for each in changes),
         trainings=tuple(Mark(x(moment), "trained") for moment in trained if first <= moment <= end),
@@ -211,13 +211,6 @@ def heat(windows: Sequence[Window]) -> dict[str, Any] | None:
 def _path(points: Sequence[tuple[str, float, float]]) -> str:
     """A line through points, which begins anew with each version."""
     return " ".join(f"{'L' if k and points[k - 1][0] == version else 'M'}{x} {y}" for k, (version, x, y) in enumerate(points))
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Round values between two."""
-    step = 10 ** math.floor(math.log10((high - low) / 3))
-    step = next(step * each for each in (1, 2, 5, 10) if (high - low) / (step * each) <= 6)
-    return [round(place * step, 12) for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _title(window: Window, metric: str) -> str:

@@ -45,6 +45,13 @@ def figure(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10**-digits else f"{value:.2g}"
 
 
+def round_values(low: float, high: float) -> list[float]:
+    """Round values between two, for an axis."""
+    step = 10 ** math.floor(math.log10((high - low) / 3))
+    step = next(step * each for each in (1, 2, 5, 10) if (high - low) / (step * each) <= 6)
+    return [round(place * step, 12) for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029\ufeff")
 
 

@@ -2,8 +2,9 @@
 
 A row is a MessagePack list: time, request_id, model, version, rows, latency_us, error, layout number, and the blob. The blob
 is a list again: numbers as float32 bytes (little endian, row by row), categories as a flat list of text, outputs as float32
-bytes, the client's ids, and the name of the API key, which stands there only if there was one. Private columns are left out
-here, in the server, before anything else sees them.
+bytes, the client's ids, and the name of the API key, which stands there only if there was one. Behind them, where a row came raw,
+its numbers as float64 bytes and its texts: what was computed of them stands before. Private columns are left out here, in the
+server, before anything else sees them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mlops_pipeline.contract.spec import AS_TEXT
 from mlops_pipeline.records.entry import Entry, Layout
 
 if TYPE_CHECKING:
@@ -31,16 +33,18 @@ NO_BLOB = _encode((None, None, None, None))
 
 
 class Blob(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """An entry's arrays as they are stored, None where the entry has none, and the name of its key."""
+    """An entry's arrays as they are stored, None where the entry has none, and the name of its key; at last its raw rows."""
 
     numbers: bytes | None
     categories: list[Any] | None
     outputs: bytes | None
     ids: list[str] | None
     key_name: str | None = None
+    raw_numbers: bytes | None = None
+    raw_texts: list[Any] | None = None
 
 
-class Columns(msgspec.Struct, frozen=True):
+class Columns(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a reader needs of a layout: the columns that are recorded, in order. Kept in the store as JSON."""
 
     key: str
@@ -48,6 +52,16 @@ class Columns(msgspec.Struct, frozen=True):
     numbers: tuple[str, ...]
     categories: tuple[str, ...]
     classes: tuple[str | int | bool, ...]
+    raw: tuple[tuple[str, str], ...] = ()
+    """Name and kind of each column of a raw row."""
+
+    @property
+    def raw_numbers(self) -> tuple[str, ...]:
+        return tuple(name for name, kind in self.raw if kind not in AS_TEXT)
+
+    @property
+    def raw_texts(self) -> tuple[str, ...]:
+        return tuple(name for name, kind in self.raw if kind in AS_TEXT)
 
     def as_json(self) -> str:
         return msgspec.json.encode(self).decode()
@@ -67,6 +81,8 @@ class Form:
     numbers: list[int] | None
     categories: list[int] | None
     float32: Any
+    raw_numbers: list[int] | None = None
+    raw_texts: list[int] | None = None
 
 
 NO_FORM = Form(None, 0, 0, 0, None, None, None)
@@ -82,8 +98,9 @@ def form_of(layout: Layout, number: int) -> Form:
         left = [place for place, name in enumerate(names) if name not in layout.private]
         return None if len(left) == len(names) else left
 
-    places = kept(layout.numbers), kept(layout.categories)
-    return Form(layout, number, len(layout.numbers), len(layout.categories), *places, np.dtype("<f4"))
+    raw = [tuple(name for name, kind in layout.raw if (kind in AS_TEXT) == as_text) for as_text in (False, True)]
+    widths = len(layout.numbers), len(layout.categories)
+    return Form(layout, number, *widths, kept(layout.numbers), kept(layout.categories), np.dtype("<f4"), kept(raw[0]), kept(raw[1]))
 
 
 def recorded_columns(layout: Layout) -> Columns:
@@ -94,6 +111,7 @@ def recorded_columns(layout: Layout) -> Columns:
         tuple(name for name in layout.numbers if name not in layout.private),
         tuple(name for name in layout.categories if name not in layout.private),
         tuple(layout.classes),
+        tuple((name, kind) for name, kind in layout.raw if name not in layout.private),
     )
 
 
@@ -174,9 +192,21 @@ def _blob(entry: Entry, form: Form) -> tuple[Any, ...]:
         output_bytes = _bytes(outputs, form)
     if ids is not None:
         _check(len(ids) == rows)
+    if entry.raw_numbers is not None or entry.raw_texts is not None:
+        key_name = entry.key_name or None
+        return (number_bytes, category_texts, output_bytes, ids, key_name, *_raw(entry, form))
     if entry.key_name:
         return (number_bytes, category_texts, output_bytes, ids, entry.key_name)
     return (number_bytes, category_texts, output_bytes, ids)
+
+
+def _raw(entry: Entry, form: Form) -> tuple[bytes | None, list[Any] | None]:
+    numbers, texts = entry.raw_numbers, entry.raw_texts
+    if numbers is not None:
+        numbers = numbers if form.raw_numbers is None else numbers.take(form.raw_numbers, axis=1)
+    if texts is not None:
+        texts = texts if form.raw_texts is None else texts.take(form.raw_texts, axis=1)
+    return None if numbers is None else numbers.astype("<f8").tobytes(), None if texts is None else texts.ravel().tolist()
 
 
 def _key_name(entry: Entry) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ class Layout:
     """Columns that are never recorded, in whatever form."""
     classes: tuple[Any, ...]
     """Class labels (str, int or bool) in the order of the outputs; empty for regression."""
+    raw: tuple[tuple[str, str], ...] = ()
+    """Name and kind of each column that a raw row holds, in the order in which it is recorded; none where rows are not taken so."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -58,3 +60,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """Why the request was refused; never holds a value of a column."""
     key_name: str = ""
     """The name of the API key that it came with, never the key; empty without one."""
+    raw_numbers: np.ndarray | None = None
+    """Of raw rows: float64, a column for each of ``layout.raw`` that is a number; NaN is null. None where finished features came."""
+    raw_texts: np.ndarray | None = None
+    """The same of the other ones: str objects; ``(missing)`` is null."""

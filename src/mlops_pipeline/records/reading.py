@@ -2,8 +2,8 @@
 
 Columns: ``time`` (arrival, UTC), ``request_id``, ``row`` (from 0; null for a request without rows), ``id`` (the client's own),
 ``model``, ``version``, ``latency_ms``, ``error``, ``key_name`` (of the API key), ``prediction``, ``probability_`` and the class,
-and the features by name (``feature_`` and the name where one of the others has it). What a layout does not have is null in its
-rows.
+and the features by name (``feature_`` and the name where one of the others has it); behind them, where rows came raw, those of their
+columns that are no features. What a layout does not have is null in its rows.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 50_000
 CHUNK_BYTES = 32 << 20
+RAW = "\0raw "
+"""Stands before the name of a raw column while tables are made: no writer of CSV or Parquet gives a user's column such a name."""
 OWN = ("time", "request_id", "row", "id", "model", "version", "latency_ms", "error", "key_name", "prediction")
 """Columns that every table of records has; beside them those that begin with ``probability_``."""
 
@@ -172,6 +174,33 @@ def batches(
             yield _frame(requests, schema)
 
 
+def sources(
+    where: str | Path | RecordStore,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model: str | None = None,
+    version: str | None = None,
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """The rows of :func:`batches` and, beside them, what their senders know of them: the source's columns of raw rows, else the features.
+
+    The second has the same columns in each batch, null in rows that came otherwise. Raises :class:`PipelineError` like :func:`read`.
+    """
+    import polars as pl
+
+    with _opened(where, wanted_by(since, until, model, version)) as source:
+        schema = _schema(source.layouts)
+        raw: _Schema = {}
+        for layout in source.layouts:
+            for name, kind in _raw_types(layout).items():
+                raw[RAW + name] = kind if raw.get(RAW + name, kind) == kind else pl.String
+        features = list(dict.fromkeys(name for layout in source.layouts for name in (*layout.numbers, *layout.categories)))
+        for requests in _chunks(source.requests(None)):
+            frame = _frame(requests, {**schema, **raw})
+            own = frame.select(pl.col(name).alias(name.removeprefix(RAW)) for name in raw) if raw else features_in(frame, features)
+            yield frame.select(list(schema)), own
+
+
 def requests_of(where: str | Path | RecordStore, *, since: datetime | None = None, model: str | None = None) -> Iterator[Recorded]:
     """The requests themselves, in no order. Raises :class:`PipelineError` like :func:`read`."""
     with _opened(where, wanted_by(since, None, model, None)) as source:
@@ -248,7 +277,20 @@ def _schema(layouts: list[Columns], *, features: bool = True) -> _Schema:
         for name, kind in (*((name, pl.Float32) for name in layout.numbers), *((name, pl.String) for name in layout.categories)):
             shown = _feature(name, own)
             schema[shown] = kind if schema.get(shown, kind) == kind else pl.String
+    for layout in layouts if features else ():
+        for name, kind in _raw_types(layout).items():
+            if name not in {*layout.numbers, *layout.categories}:
+                shown = _feature(name, own)
+                schema[shown] = kind if schema.get(shown, kind) == kind else pl.String
     return schema
+
+
+def _raw_types(layout: Columns) -> dict[str, Any]:
+    """What a raw row holds, by the source's names."""
+    import polars as pl
+
+    kinds = {"integer": pl.Int64, "boolean": pl.Boolean, "number": pl.Float64}
+    return {name: kinds.get(kind, pl.String) for name, kind in layout.raw}
 
 
 def _prediction_type(layouts: list[Columns]) -> Any:
@@ -298,7 +340,8 @@ def _frame(requests: list[Recorded], schema: _Schema) -> pl.DataFrame:
         except msgspec.MsgspecError as error:
             raise _damaged(request, error) from error
         width = 0 if blob.outputs is None or not request.rows else len(blob.outputs) // (4 * request.rows)
-        shape = (id(request.layout), blob.numbers is None, blob.categories is None, width, blob.ids is None)
+        is_raw = (blob.raw_numbers is None, blob.raw_texts is None)
+        shape = (id(request.layout), blob.numbers is None, blob.categories is None, width, blob.ids is None, *is_raw)
         places, blobs = alike.setdefault(shape, ([], []))
         places.append(place)
         blobs.append(blob)
@@ -343,6 +386,10 @@ def _part(
     if layout is not None:
         for name, series in _features(layout, blobs, len(of)):
             columns[_feature(name, own)] = series
+        for name, series in _raw(layout, blobs, len(of)):
+            columns[RAW + name] = series
+            if name not in {*layout.numbers, *layout.categories}:
+                columns[_feature(name, own)] = series
         if width:
             columns |= _outputs(layout, np.frombuffer(b"".join(blob.outputs or b"" for blob in blobs), "<f4").reshape(len(of), -1))
     frame = pl.DataFrame(
@@ -376,6 +423,23 @@ def _features(layout: Columns, blobs: list[Blob], rows: int) -> Iterator[tuple[s
         texts = [text for blob in blobs for text in blob.categories or ()]
         for place, name in enumerate(layout.categories):
             series = _texts(texts[place :: len(layout.categories)])
+            yield name, series.set(series == MISSING, None)
+
+
+def _raw(layout: Columns, blobs: list[Blob], rows: int) -> Iterator[tuple[str, pl.Series]]:
+    """The columns of rows as they came raw."""
+    import numpy as np
+    import polars as pl
+
+    types = _raw_types(layout)
+    if blobs[0].raw_numbers is not None and (names := layout.raw_numbers):
+        numbers = np.frombuffer(b"".join(blob.raw_numbers or b"" for blob in blobs), "<f8").reshape(rows, len(names))
+        for place, name in enumerate(names):
+            yield name, pl.Series(np.ascontiguousarray(numbers[:, place]), nan_to_null=True).cast(types[name])
+    if blobs[0].raw_texts is not None and (names := layout.raw_texts):
+        texts = [text for blob in blobs for text in blob.raw_texts or ()]
+        for place, name in enumerate(names):
+            series = _texts(texts[place :: len(names)])
             yield name, series.set(series == MISSING, None)
 
 

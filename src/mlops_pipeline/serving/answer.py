@@ -18,20 +18,26 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import NotFinite, score
-from mlops_pipeline.inference.faults import Fault, Notice, Refused
+from mlops_pipeline.inference.faults import STALE_FEATURES, Fault, Notice, Refused
+from mlops_pipeline.inference.raw import RawRows
 from mlops_pipeline.records.entry import WITHDRAWN, Entry
 from mlops_pipeline.serving.access import WRONG_KEYS
 from mlops_pipeline.serving.batching import Batcher, Queue, unrecorded
+from mlops_pipeline.serving.computing import Computation, is_stale
 from mlops_pipeline.serving.metrics import Metrics, resident_bytes
 from mlops_pipeline.serving.models import lengths_of
 from mlops_pipeline.serving.problems import RETRY, refused
 from mlops_pipeline.serving.record import Recorder, RecordFull
+from mlops_pipeline.serving.request import Computed, asked_for
 from mlops_pipeline.serving.served import Served
 
 if TYPE_CHECKING:
     from mlops_pipeline.config.keys import Key
-    from mlops_pipeline.config.serving import Limits, Serving
+    from mlops_pipeline.config.serving import Features, Limits, Serving
+    from mlops_pipeline.features.state import State
+    from mlops_pipeline.inference.signature import Rows
     from mlops_pipeline.serving.access import Access
+    from mlops_pipeline.serving.computing import Computing
     from mlops_pipeline.serving.models import Loaded
     from mlops_pipeline.serving.protocol import Headers
     from mlops_pipeline.serving.request import Request
@@ -67,6 +73,8 @@ class Service:
     ) -> None:
         self.settings, self.metrics, self.workers = settings, metrics, workers
         self.models: dict[str, Served] = {}
+        self.state: State | None = None
+        """What is known of the keys of raw rows; None where there is no such thing."""
         self.draining = False
         self.lost = ""
         """What could not be put on record at the end, in one line."""
@@ -98,13 +106,14 @@ class Service:
     async def predict(self, request: Request, served: Served, body: bytes) -> tuple[bytes, Headers]:
         """The answer's body and headers, once the prediction is on record as the settings promise. Raises what went wrong."""
         protocol = served.protocols[request.protocol]
-        rows, wanted = protocol.read(request, body)
+        given, wanted = protocol.read(request, body)
         holder = request.holder
         if holder is not None and (bucket := holder.rows) is not None:
-            if bucket.spare >= rows.count:
-                bucket.spare -= rows.count
+            if bucket.spare >= given.count:
+                bucket.spare -= given.count
             else:
-                holder.take(bucket, rows.count)
+                holder.take(bucket, given.count)
+        rows, raw = (await self._computed(request, served, given), given) if isinstance(given, RawRows) else (given, None)
         outputs = await served.batcher.submit(rows, request.began)
         content, headers = protocol.write(request, rows, wanted, outputs)
         headers += served.headers
@@ -112,11 +121,35 @@ class Service:
             self.metrics.warned(request.model, rows.notices)
             headers.append((b"mlops-warnings", in_header(rows.notices)))
         if self.recorder is not None:
-            written = self.recorder.add(_entry(request, served, rows.count, rows.numbers, rows.categories, outputs, rows.ids))
+            written = self.recorder.add(_entry(request, served, rows.count, rows.numbers, rows.categories, outputs, rows.ids, raw=raw))
             if written is not None:
                 request.on_record = self.recorder.last
                 await self._on_disk(written, request.began)
         return content, headers
+
+    async def _computed(self, request: Request, served: Served, raw: RawRows) -> Rows:
+        """The features of raw rows, all with the state of this moment. Raises :class:`Refused`."""
+        now, taken = served.computing, served.loaded.raw
+        assert now is not None and taken is not None  # noqa: S101  # else no row is raw
+        by, settings, model = now.features, self.settings.features, request.model
+        stale = now.as_of is not None and is_stale(now.as_of, settings, request.arrived)
+        if stale:
+            self.metrics.stale(model, settings.policy, raw.count)
+            if settings.policy == "refuse":
+                raise refused(503, "stale_features", f"{_aged(now, settings)}: send again later, or finished features", RETRY)
+            by = now.without if settings.policy == "null" else by
+        assert by is not None  # noqa: S101  # the protocol has looked
+        rows = await self._computation.of(partial(taken.computed, raw, by), raw.count, request.began)
+        self.metrics.computed(model, raw.count)
+        if stale:
+            rows.notices = [*(rows.notices or ()), Notice(STALE_FEATURES, "", rows.count, _aged(now, settings))]
+        if request.query or request.asks_as_of:
+            asked = request.asks_as_of or asked_for(request.query, "features_as_of")
+            features = taken.told(raw) if asked_for(request.query, "features") else None
+            if asked or features is not None:
+                as_of = now.as_of.isoformat(timespec="seconds").replace("+00:00", "Z") if asked and now.as_of is not None else None
+                request.computed = Computed(as_of, features)
+        return rows
 
     async def refusal(self, error: Exception, request: Request, served: Served | None) -> Refused:
         """What is answered to a request that failed: on record first, then counted and logged, by its reason, row and column."""
@@ -177,12 +210,22 @@ class Service:
         else:
             seen = self.metrics.batches(loaded.name)
             batcher = Batcher(partial(score, loaded.engine), self._queue, self._pool, max_rows=self.settings.batching.max_rows, seen=seen)
-        return Served(loaded, batcher)
+        return Served(loaded, batcher, self.state, only_raw=self.settings.inputs == "raw")
+
+    def know(self, state: State) -> None:
+        """Compute raw rows with another state, from the next request on; on the loop's own thread."""
+        self.state = state
+        for name, served in self.models.items():
+            if served.loaded.raw is not None:
+                served.compute_with(state)
+                log.info("knows the features' state", extra={"model": name, "as_of": state.as_of.isoformat(), "state": state.digest[:16]})
 
     def activate(self, served: Served) -> None:
         """Let a version answer from the next request on; on the loop's own thread."""
-        # Limits may have changed while it was loaded.
+        # Limits may have changed while it was loaded, and the state.
         served = self._limited(served)
+        if served.computing is not None and served.computing.state is not self.state:
+            served.compute_with(self.state)
         loaded = served.loaded
         self.models[loaded.name] = served
         self.metrics.loaded(loaded.name, loaded.version)
@@ -194,7 +237,8 @@ class Service:
         max_rows, lengths = self.settings.limits.max_rows, lengths_of(self.settings.limits)
         if (served.signature.max_rows, served.signature.lengths) == (max_rows, lengths):
             return served
-        return Served(served.loaded.limited(max_rows, lengths), served.batcher)
+        loaded = served.loaded.limited(max_rows, lengths)
+        return Served(loaded, served.batcher, self.state, only_raw=self.settings.inputs == "raw")
 
     def use(self, settings: Serving, keys: Mapping[str, Key] | None) -> None:
         """Go on under other settings, from the next request on; on the loop's own thread. ``keys`` None: no key is asked for."""
@@ -217,6 +261,7 @@ class Service:
         loop = asyncio.get_running_loop()
         limits = self.settings.limits
         self._queue = Queue(loop, rows=limits.queue_rows, deadline_s=limits.deadline_ms / 1000)
+        self._computation = Computation(self._queue)
         if self._make_recorder is not None:
             self.recorder = self._make_recorder(loop)
             self.recorder.start()
@@ -236,6 +281,7 @@ class Service:
         for call in self.on_stop:
             await asyncio.to_thread(call)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._computation.close()
 
     async def _beat(self) -> None:
         while True:
@@ -249,6 +295,9 @@ class Service:
                 metrics.record_failing.set(1 if recorder.problem else 0)
                 metrics.records_written.inc(recorder.written - self._written)
                 self._written = recorder.written
+            for name, served in self.models.items():
+                if served.computing is not None and (as_of := served.computing.as_of) is not None:
+                    metrics.knows(name, as_of.timestamp(), time.time())
             for call in self.on_beat:
                 call()
             await asyncio.sleep(BEAT_S)
@@ -280,7 +329,7 @@ def _refusal_of(error: Exception, request: Request) -> Refused:
 
 def _place(refusal: Refused, served: Served | None) -> str:
     """A refusal's reason, row and column, as log and record have it."""
-    return refusal.place(() if served is None else served.signature.columns)
+    return refusal.place(() if served is None else served.names)
 
 
 def in_header(notices: list[Notice]) -> bytes:
@@ -305,7 +354,14 @@ def _log(level: int, event: str, request: Request, status: int, **more: Any) -> 
     log.log(level, event, extra=facts)
 
 
-def _entry(request: Request, served: Served, rows: int, *arrays: Any, error: str = "") -> Entry:
+def _aged(now: Computing, settings: Features) -> str:
+    """What is said of a state that is older than it may be."""
+    as_of = "" if now.as_of is None else now.as_of.isoformat(timespec="seconds").replace("+00:00", "Z")
+    nothing = ", so that what comes from it is null" if settings.policy == "null" else ""
+    return f"the features' state is of {as_of}, older than {settings.max_age}{nothing}"
+
+
+def _entry(request: Request, served: Served, rows: int, *arrays: Any, error: str = "", raw: RawRows | None = None) -> Entry:
     latency_us = int((time.perf_counter() - request.began) * 1e6)
     numbers, categories, outputs, ids = arrays or (None, None, None, None)
     return Entry(
@@ -322,4 +378,5 @@ def _entry(request: Request, served: Served, rows: int, *arrays: Any, error: str
         ids,
         error,
         "" if request.holder is None else request.holder.name,
+        *(() if raw is None else (raw.rows.numbers, raw.rows.categories)),
     )

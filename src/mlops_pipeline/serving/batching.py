@@ -32,10 +32,10 @@ class Queue:
     def __init__(self, loop: asyncio.AbstractEventLoop, *, rows: int, deadline_s: float) -> None:
         self.loop, self.limit, self.deadline_s = loop, rows, deadline_s
         self.rows = 0
-        self._watched: deque[tuple[float, Answer | asyncio.Future[None], Callable[[float], Refused]]] = deque()
+        self._watched: deque[tuple[float, asyncio.Future[Any], Callable[[float], Refused]]] = deque()
         self._sweeping: asyncio.TimerHandle | None = None
 
-    def watch(self, future: Answer | asyncio.Future[None], now: float, late: Callable[[float], Refused] | None = None) -> None:
+    def watch(self, future: asyncio.Future[Any], now: float, late: Callable[[float], Refused] | None = None) -> None:
         """Give up waiting for a future at its deadline; ``late`` says of so many seconds what was waited for.
 
         One timer serves all, since all have the same time to wait and so expire in the order in which they came.

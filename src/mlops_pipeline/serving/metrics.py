@@ -46,6 +46,10 @@ class Metrics:
         self._version = gauge("model_version", "Number of the version served, 0 for a folder", "livemostrecent", "model")
         self._loads = counter("model_loads", "Versions that took traffic", "model")
         self._load_failures = counter("model_load_failures", "Versions that were refused, by reason", "model", "reason")
+        self._raw_rows = counter("raw_rows", "Rows whose features were computed", "model")
+        self._stale = counter("features_stale", "Rows computed, or refused, with a state older than it may be", "model", "policy")
+        self._as_of = gauge("features_as_of_seconds", "The moment that the features' state is true for", "livemostrecent", "model")
+        self._age = gauge("features_age_seconds", "How old the features' state is", "livemostrecent", "model")
         self.connections = gauge("connections", "Connections of clients", "livesum")
         self.connections_ended = counter(
             "connections_ended", "Connections ended by their state's time limit, or to make room for others", "state", "cause"
@@ -88,6 +92,17 @@ class Metrics:
 
     def load_failed(self, model: str, reason: str) -> None:
         self._load_failures.labels(model, reason).inc()
+
+    def computed(self, model: str, rows: int) -> None:
+        self._raw_rows.labels(model).inc(rows)
+
+    def stale(self, model: str, policy: str, rows: int) -> None:
+        self._stale.labels(model, policy).inc(rows)
+
+    def knows(self, model: str, as_of: float, now: float) -> None:
+        """What moment a model's features are true for."""
+        self._as_of.labels(model).set(as_of)
+        self._age.labels(model).set(max(0.0, now - as_of))
 
     def registry(self) -> Any:
         """The registry that holds the figures of all workers."""

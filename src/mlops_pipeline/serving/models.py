@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from mlops_pipeline.config.serving import Limits
+from mlops_pipeline.config.serving import Inputs, Limits
 from mlops_pipeline.contract.evaluation import FILE as EVALUATION
 from mlops_pipeline.contract.evaluation import Evaluation, evaluation_of
 from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
@@ -23,6 +23,7 @@ from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.formats import Engine
 from mlops_pipeline.inference.proof import FILE as EXPECTED
 from mlops_pipeline.inference.proof import Expected, Unproven, prove
+from mlops_pipeline.inference.raw import RawInput
 from mlops_pipeline.inference.signature import ANY_LENGTH, Length, Lengths, Signature
 from mlops_pipeline.registry.download import Unfit
 from mlops_pipeline.registry.versions import Found, holds
@@ -44,6 +45,7 @@ class Options:
     refuse_extra: bool = False
     max_rows: int = 10_000
     lengths: Lengths = ANY_LENGTH
+    inputs: Inputs = "either"
 
 
 def lengths_of(limits: Limits) -> Lengths:
@@ -68,10 +70,13 @@ class Loaded:
     mlflow_version: str
     """Of the MLflow that wrote the model, which MLflow's clients ask for."""
     loaded_at: float
+    raw: RawInput | None = field(default=None, repr=False)
+    """How it takes rows as the source has them; None where it does not, or may not."""
 
     def limited(self, max_rows: int, lengths: Lengths) -> Loaded:
         """The same with other limits of what one request may hold."""
-        return dataclasses.replace(self, signature=dataclasses.replace(self.signature, max_rows=max_rows, lengths=lengths))
+        raw = None if self.raw is None else self.raw.limited(max_rows, lengths)
+        return dataclasses.replace(self, signature=dataclasses.replace(self.signature, max_rows=max_rows, lengths=lengths), raw=raw)
 
     def is_what(self, found: Found) -> bool:
         """Whether this is the very version that a reference means."""
@@ -124,6 +129,7 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
         gate=found.gate,
         mlflow_version=_mlflow_version(folder),
         loaded_at=time.time(),
+        raw=None if options.inputs == "features" else RawInput.of(contract, signature),
     )
 
 
@@ -131,8 +137,8 @@ class Watch:
     """Follows the registry: a thread that replaces each model when its reference means another version.
 
     ``models`` gives each name its reference. ``on_loaded`` takes a name and its new model, ``on_failed`` a name, a reason
-    and a detail, once for each distinct failure until the name is well again; both are called in the thread. ``pause``
-    waits some seconds and says whether to end.
+    and a detail, once for each distinct failure until the name is well again; both are called in the thread. ``meanwhile`` is called
+    at each look, for what else is watched. ``pause`` waits some seconds and says whether to end.
     """
 
     def __init__(
@@ -143,11 +149,12 @@ class Watch:
         *,
         on_loaded: Callable[[str, Loaded], None],
         on_failed: Callable[[str, str, str], None],
+        meanwhile: Callable[[], object] = lambda: None,
         poll_s: float = 5.0,
         pause: Callable[[float], bool] | None = None,
     ) -> None:
         self._source, self._models, self._options = source, dict(models), options
-        self._on_loaded, self._on_failed, self._poll_s = on_loaded, on_failed, poll_s
+        self._on_loaded, self._on_failed, self._meanwhile, self._poll_s = on_loaded, on_failed, meanwhile, poll_s
         self._stopped = threading.Event()
         self._pause = pause or self._stopped.wait
         self._served: dict[str, Loaded] = {}
@@ -182,6 +189,7 @@ class Watch:
         while not self._pause(seconds) and not self._stopped.is_set():
             self._waited += seconds
             try:
+                self._meanwhile()
                 reachable = self._look(to)
             except Exception:
                 logging.getLogger(__name__).exception("the watch on models goes on after an error of a listener")

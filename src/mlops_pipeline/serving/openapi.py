@@ -23,7 +23,8 @@ from mlops_pipeline.contract import privacy
 from mlops_pipeline.contract.spec import AS_TEXT, CATEGORIES, NUMBERS, Column
 from mlops_pipeline.contract.task import TASKS
 from mlops_pipeline.contract.values import bounds
-from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, REASONS, SHOWN_FAULTS, UNSEEN_CATEGORY
+from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, REASONS, SHOWN_FAULTS, STALE_FEATURES, UNSEEN_CATEGORY
+from mlops_pipeline.inference.raw import RawInput, RowKinds
 from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.serving.problems import TITLES
 from mlops_pipeline.serving.protocol import open_inference
@@ -62,14 +63,16 @@ def document(
     keys: bool,
     max_rows: int,
     open_metrics: bool = False,
+    raws: Mapping[str, RawInput] | None = None,
+    examples: Mapping[str, Json] | None = None,
 ) -> Json:
-    """The OpenAPI document of all routes."""
+    """The OpenAPI document of all routes; ``raws`` are of models that take raw rows too, ``examples`` rows of models."""
     schemas: Json = {"Problem": _problem(), "Warnings": _warnings(), "OpenInferenceError": _object({"error": _TEXT}), "Status": _status()}
     paths: Json = {}
     for name in sorted(models, key=lambda name: name != default):
-        example = made_up(models[name])
-        schemas |= _model_schemas(name, models[name], max_rows)
-        paths |= _model_paths(name, models[name], example, is_default=name == default)
+        example, raw = (examples or {}).get(name) or made_up(models[name]), (raws or {}).get(name)
+        schemas |= _model_schemas(name, models[name], max_rows, raw)
+        paths |= _model_paths(name, models[name], example, raw, is_default=name == default)
     paths |= _service_paths()
     for path, operation in ((path, operation) for path, item in paths.items() for operation in item.values()):
         if PAGES.get(path) not in PROBES:
@@ -110,9 +113,43 @@ def made_up(signature: Signature) -> Json:
 # What a model takes and gives
 
 
-def _model_schemas(name: str, signature: Signature, max_rows: int) -> Json:
+def _model_schemas(name: str, signature: Signature, max_rows: int, raw: RawInput | None) -> Json:
+    schemas = _input_schemas(name, signature, max_rows, kinds=None if raw is None else raw.kinds)
+    if raw is not None:
+        # Either is taken: what a row is, its columns tell.
+        schemas |= _input_schemas(name, raw.signature, max_rows, "Raw", raw.kinds)
+        for part in ("PredictRequest", "InvocationsRequest", "InferRequest"):
+            schemas[f"Features{part}"] = schemas[part]
+            schemas[part] = {"anyOf": [_of(name, f"Raw{part}"), _of(name, f"Features{part}")]}
+    bare = _VALUE if not signature.classes else _row_of(_PROBABILITY, len(signature.classes))
+    answered = {"type": "array", "minItems": 1, "maxItems": max_rows}
+    computed = (
+        {} if raw is None else {"features_as_of": {**_TEXT, "description": "What moment the computed features are true for, if asked."}}
+    )
+    schemas |= {
+        "PredictAnswer": _object(
+            {
+                "request_id": _TEXT,
+                "model": _object({"name": {"const": name}, "version": _TEXT}),
+                "predictions": {**answered, "items": _of(name, "Prediction")},
+                "warnings": _ref("Warnings"),
+                **computed,
+            },
+            ["request_id", "model", "predictions"],
+        ),
+        "Prediction": _prediction(signature, raw),
+        "InvocationsAnswer": _object({"predictions": {**answered, "items": bare}}),
+        "InferAnswer": _infer_answer(name, signature, computed),
+    }
+    return {f"{name}.{part}": schema for part, schema in schemas.items()}
+
+
+def _input_schemas(name: str, signature: Signature, max_rows: int, prefix: str = "", kinds: RowKinds | None = None) -> Json:
+    """What a model takes by each protocol; ``kinds`` tell raw rows (``prefix``) from finished features where both may come."""
     values = {column: _named_value(signature, column) for column in signature.names}
     record = _record(values, signature)
+    if kinds is not None:
+        record = _told_apart(record, kinds, raw=bool(prefix))
     many = {"type": "array", "minItems": 1, "maxItems": max_rows}
     rows = {
         **many,
@@ -125,7 +162,7 @@ def _model_schemas(name: str, signature: Signature, max_rows: int) -> Json:
         },
         "description": f"Rows as lists of values in the order {', '.join(signature.names)}.",
     }
-    records = {**many, "items": _of(name, "Record")}
+    records = {**many, "items": _of(name, f"{prefix}Record")}
     split = _object(
         {
             "columns": {
@@ -134,7 +171,7 @@ def _model_schemas(name: str, signature: Signature, max_rows: int) -> Json:
                 "description": f"{_OTHERS[signature.refuse_extra]} Another order is taken too, if the values of `data` "
                 "follow it; columns that may be null may be left out.",
             },
-            "data": _of(name, "Rows"),
+            "data": _of(name, f"{prefix}Rows"),
             "index": {"description": "Not looked at."},
         },
         ["columns", "data"],
@@ -144,38 +181,36 @@ def _model_schemas(name: str, signature: Signature, max_rows: int) -> Json:
         signature,
         description="One list of values a column, all of the same length; a single value stands for a list of one.",
     )
-    either = {"anyOf": [_of(name, "Records"), _of(name, "Rows")]}
+    if kinds is not None:
+        by_column = _told_apart(by_column, kinds, raw=bool(prefix))
+    # Rows without names are of finished features.
+    either = {"anyOf": [_of(name, f"{prefix}Records"), *([] if prefix else [_of(name, "Rows")])]}
     forms = {
         "dataframe_split": split,
-        "dataframe_records": _of(name, "Records"),
+        "dataframe_records": _of(name, f"{prefix}Records"),
         "instances": either,
         "inputs": {"anyOf": [by_column, *either["anyOf"]]},
     }
     params = {"type": ["object", "null"], "maxProperties": 0, "description": "These models take none."}
     ids = {"type": ["array", "null"], "items": _TEXT, "maxItems": max_rows, "description": "One a record; each comes back as `id`."}
-    bare = _VALUE if not signature.classes else _row_of(_PROBABILITY, len(signature.classes))
-    answered = {"type": "array", "minItems": 1, "maxItems": max_rows}
     schemas = {
         "Record": record,
         "Records": records,
         "Rows": rows,
-        "PredictRequest": _object({"records": _of(name, "Records"), "ids": ids}, ["records"]),
-        "PredictAnswer": _object(
-            {
-                "request_id": _TEXT,
-                "model": _object({"name": {"const": name}, "version": _TEXT}),
-                "predictions": {**answered, "items": _of(name, "Prediction")},
-                "warnings": _ref("Warnings"),
-            },
-            ["request_id", "model", "predictions"],
-        ),
-        "Prediction": _prediction(signature),
+        "PredictRequest": _object({"records": _of(name, f"{prefix}Records"), "ids": ids}, ["records"]),
         "InvocationsRequest": {"oneOf": [_object({form: schema, "params": params}, [form]) for form, schema in forms.items()]},
-        "InvocationsAnswer": _object({"predictions": {**answered, "items": bare}}),
         "InferRequest": _infer_request(signature, max_rows),
-        "InferAnswer": _infer_answer(name, signature),
     }
-    return {f"{name}.{part}": schema for part, schema in schemas.items()}
+    return {f"{prefix}{part}": schema for part, schema in schemas.items()}
+
+
+def _told_apart(record: Json, kinds: RowKinds, *, raw: bool) -> Json:
+    """A record that is told from those of the other kind by its columns."""
+    if not kinds.marks:
+        return record if not raw else {**record, "properties": record["properties"] | dict.fromkeys(kinds.computed, False)}
+    if not raw:
+        return {**record, "not": {"required": list(kinds.marks)}}
+    return {**record, "required": [*record["required"], *(mark for mark in kinds.marks if mark not in record["required"])]}
 
 
 def _record(values: Json, signature: Signature, **more: Any) -> Json:
@@ -209,21 +244,24 @@ def _value(signature: Signature, name: str) -> Json:
 
 
 def _category(signature: Signature, name: str, column: Column) -> Json:
-    seen = privacy.told_levels(column, signature.seen[name])
+    known = signature.seen.get(name)
+    seen = privacy.told_levels(column, known or ())
     schema: Json = {"type": _or_null(["string"], column)}
     if column.private:
         return {**schema, "description": "Private: which values the model knows is told to nobody."}
-    if signature.reject_unseen:
+    if signature.reject_unseen and known is not None:
         return {**schema, "enum": [*seen, *([None] if column.nullable else [])]}
-    nothing = sorted(set(signature.words_for_null(name)) - signature.seen[name])
+    nothing = sorted(set(signature.words_for_null(name)) - (known or frozenset()))
     if nothing and not column.nullable:
         # Each stands for null, as in a table.
         schema["not"] = {"enum": nothing}
     return {**schema, "examples": seen[:8]} if seen else schema
 
 
-def _prediction(signature: Signature) -> Json:
-    key = {"id": _TEXT}
+def _prediction(signature: Signature, raw: RawInput | None) -> Json:
+    key: Json = {"id": _TEXT}
+    if raw is not None:
+        key["features"] = {"type": "object", "description": "What was computed of a raw row, if asked."}
     if not signature.classes:
         return _object({**key, "value": _VALUE}, ["value"])
     probabilities = _object({str(label): _PROBABILITY for label in signature.classes})
@@ -262,7 +300,11 @@ def _infer_request(signature: Signature, max_rows: int) -> Json:
             "inputs": columns,
             "id": {"type": ["string", "null"]},
             "outputs": {"type": ["array", "null"], "items": output, "description": "Default: all. None twice."},
-            "parameters": {"type": ["object", "null"], "properties": {"binary_data_output": {"type": "boolean"}}, **_NOTHING_ELSE},
+            "parameters": {
+                "type": ["object", "null"],
+                "properties": {"binary_data_output": {"type": "boolean"}, "features_as_of": {"type": "boolean"}},
+                **_NOTHING_ELSE,
+            },
         },
         "required": ["inputs"],
     }
@@ -304,7 +346,7 @@ def _tensor(name: str, datatype: str, value: Json, max_rows: int) -> Json:
     }
 
 
-def _infer_answer(name: str, signature: Signature) -> Json:
+def _infer_answer(name: str, signature: Signature, computed: Json) -> Json:
     tensors = []
     for output, datatype, width in _outputs(signature):
         size = {"type": "integer", "minimum": 0}
@@ -317,7 +359,7 @@ def _infer_answer(name: str, signature: Signature) -> Json:
         }
         tensors.append(_object(properties, ["name", "shape", "datatype"]))
     outputs = {"type": "array", "items": {"anyOf": tensors}, "minItems": 1, "maxItems": len(tensors)}
-    warnings = _object({"warnings": {**_TEXT, "description": f"{_WARNED} As JSON in a text."}})
+    warnings = _object({"warnings": {**_TEXT, "description": f"{_WARNED} As JSON in a text."}, **computed}, [] if computed else None)
     properties = {"model_name": {"const": name}, "model_version": _TEXT, "id": _TEXT, "outputs": outputs, "parameters": warnings}
     return _object(properties, ["model_name", "model_version", "outputs"])
 
@@ -345,8 +387,9 @@ def _metadata(signature: Signature) -> Json:
 # Routes
 
 
-def _model_paths(name: str, signature: Signature, example: Json, *, is_default: bool) -> Json:
-    split = {"dataframe_split": {"columns": list(signature.names), "data": [[example.get(column) for column in signature.names]]}}
+def _model_paths(name: str, signature: Signature, example: Json, raw: RawInput | None, *, is_default: bool) -> Json:
+    asked, may_ask = (signature, {}) if raw is None else (raw.signature, {"parameters": _ASKED})
+    split = {"dataframe_split": {"columns": list(asked.names), "data": [[example.get(column) for column in asked.names]]}}
     invocations = {
         "application/json": {
             "schema": _of(name, "InvocationsRequest"),
@@ -369,6 +412,7 @@ def _model_paths(name: str, signature: Signature, example: Json, *, is_default: 
             f"Predictions of {whose}",
             _json(_of(name, "PredictAnswer"), "One prediction a record, in their order."),
             {"application/json": {"schema": _of(name, "PredictRequest"), "example": {"records": [example], "ids": ["a"]}}},
+            **may_ask,
         )
         paths[f"{prefix}/invocations"] = _post(
             f"invocations{suffix}",
@@ -378,7 +422,7 @@ def _model_paths(name: str, signature: Signature, example: Json, *, is_default: 
             invocations,
         )
     infer = {
-        "application/json": {"schema": _of(name, "InferRequest"), "example": {"inputs": _example_tensors(signature, example)}},
+        "application/json": {"schema": _of(name, "InferRequest"), "example": {"inputs": _example_tensors(asked, example)}},
         "application/octet-stream": {
             "schema": {
                 "description": "JSON, then the bytes of binary tensors; the header `Inference-Header-Content-Length` says how long "
@@ -576,6 +620,7 @@ def _status() -> Json:
             "estimator": _TEXT,
             "columns": {"type": "array", "items": column},
             "important": {"type": "array", "items": _TEXT},
+            "raw": {"type": ["object", "null"], "description": "Of the source's columns, where rows are taken so."},
             "example": {"type": "object"},
             "metrics": _map(_object({"value": maybe, "low": maybe, "high": maybe})),
             "gate": {"type": "array", "items": _object({"name": _TEXT, "passed": flag, "text": _TEXT})},
@@ -597,7 +642,7 @@ def _status() -> Json:
 
 
 def _warnings() -> Json:
-    reasons = [EXTRA_COLUMN, OUTSIDE_TRAINING, UNSEEN_CATEGORY]
+    reasons = [EXTRA_COLUMN, OUTSIDE_TRAINING, UNSEEN_CATEGORY, STALE_FEATURES]
     one = _object({"reason": {"enum": reasons}, "column": _TEXT, "rows": {"type": "integer", "minimum": 1}, "detail": _TEXT})
     return {"type": "array", "items": one, "minItems": 1, "maxItems": SHOWN_FAULTS, "description": _WARNED}
 
@@ -607,6 +652,13 @@ _WARNED = (
     "What is unusual and was answered all the same: columns that are none of the model's, values far outside what training saw, "
     "categories that it never saw. There only if there is any."
 )
+_ASKED = [
+    {"name": name, "in": "query", "required": False, "schema": {"enum": ["true", "false"]}, "description": what}
+    for name, what in (
+        ("features", "Whether the answer tells what was computed of raw rows."),
+        ("features_as_of", "Whether it tells what moment that is true for."),
+    )
+]
 _OTHERS = {True: "Columns that are none of the model's are refused.", False: "Columns that are none of the model's are ignored, and said."}
 _WARNINGS: Json = {"Mlops-Warnings": {"description": f"{_WARNED} A JSON list of reason, column and rows.", "schema": {"type": "string"}}}
 _TEXT: Json = {"type": "string"}

@@ -18,6 +18,8 @@ from mlops_pipeline.serving.request import JSON, TEXT
 
 if TYPE_CHECKING:
     from mlops_pipeline.contract.evaluation import Evaluation
+    from mlops_pipeline.inference.raw import RawInput
+    from mlops_pipeline.inference.signature import Signature
     from mlops_pipeline.serving.answer import Service
     from mlops_pipeline.serving.holder import Holder
     from mlops_pipeline.serving.served import Served
@@ -73,12 +75,14 @@ class Operations:
     def _of_model(self, kind: str, served: Served) -> Page:
         if kind == "version":
             return 200, served.loaded.mlflow_version.encode(), [(b"content-type", TEXT)]
-        name, version, signature = served.loaded.name, served.version, served.signature
+        name, version, signature = served.loaded.name, served.version, served.taken
         if kind == "v2-model-ready":
             return 200, open_inference.model_ready(name), [(b"content-type", JSON)]
         form = plugins.part(plugins.ModelFormat, served.loaded.engine.name)
         platform = form.platform or f"mlops_{form.name}"
-        return 200, open_inference.model_metadata(name, version, signature, platform), [(b"content-type", JSON)]
+        raw = None if served.loaded.raw is None or served.only_raw else served.loaded.raw.signature
+        why_not = "" if served.computing is None else served.computing.why_not
+        return 200, open_inference.model_metadata(name, version, signature, platform, raw, why_not), [(b"content-type", JSON)]
 
     def _readiness(self, kind: str) -> Page:
         reasons = self.not_ready()
@@ -118,12 +122,14 @@ class Operations:
     def _document(self, holder: Holder | None) -> dict[str, Any]:
         settings, told = self._service.settings, self._told(holder)
         return openapi.document(
-            {name: served.signature for name, served in told.items()},
+            {name: served.taken for name, served in told.items()},
             settings.default_model,
             version=self._version,
             keys=settings.has_keys,
             max_rows=settings.limits.max_rows,
             open_metrics=settings.open_metrics,
+            raws={name: served.loaded.raw for name, served in told.items() if served.loaded.raw is not None and not served.only_raw},
+            examples={name: served.example for name, served in told.items()},
         )
 
 
@@ -133,18 +139,7 @@ def _utc(seconds: float) -> str:
 
 def _described(served: Served) -> dict[str, Any]:
     loaded, signature = served.loaded, served.signature
-    columns = [
-        {
-            "name": name,
-            "kind": column.kind,
-            "min": column.min,
-            "max": column.max,
-            "nullable": column.nullable,
-            "private": column.private,
-            "categories": told_levels(column, signature.seen[name]) if name in signature.seen and not column.private else None,
-        }
-        for name, column in signature.columns.items()
-    ]
+    columns = _columns(signature)
     return {
         "project": loaded.evaluation.pipeline,
         "reference": loaded.reference,
@@ -157,11 +152,53 @@ def _described(served: Served) -> dict[str, Any]:
         "classes": list(signature.classes),
         "estimator": loaded.contract.estimator,
         "columns": columns,
+        "raw": _raw(served),
         "important": _important(loaded.evaluation, signature.columns),
-        "example": served.example,
+        "example": openapi.made_up(signature),
         "metrics": loaded.evaluation.metrics,
         "gate": list(loaded.gate),
     }
+
+
+def _raw(served: Served) -> dict[str, Any] | None:
+    """What is told of raw rows; None where none are taken."""
+    raw, now = served.loaded.raw, served.computing
+    if raw is None or now is None:
+        return None
+    return {
+        "columns": _columns(raw.signature),
+        "example": raw.example,
+        "computed": list(raw.kinds.computed),
+        "important": _important_sources(served.loaded.evaluation, raw),
+        "features_as_of": None if now.as_of is None else now.as_of.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "why_not": now.why_not,
+        "only": served.only_raw,
+    }
+
+
+def _columns(signature: Signature) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "kind": column.kind,
+            "min": column.min,
+            "max": column.max,
+            "nullable": column.nullable,
+            "private": column.private,
+            "categories": told_levels(column, signature.seen[name]) if name in signature.seen and not column.private else None,
+        }
+        for name, column in signature.columns.items()
+    ]
+
+
+def _important_sources(evaluation: Evaluation, raw: RawInput) -> list[str]:
+    """The raw columns of which most is made that the model listens to, these first."""
+    weight = dict.fromkeys(raw.order, 0.0)
+    for part in evaluation.importance:
+        sources = [name for name in raw.made_of.get(part.feature, (part.feature,)) if name in weight]
+        for name in sources:
+            weight[name] += (part.drop or 0.0) / len(sources)
+    return sorted(weight, key=lambda name: -weight[name]) if any(weight.values()) else []
 
 
 def _important(evaluation: Evaluation, columns: Container[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,13 @@ JSON, PROBLEM, TEXT, CSV = b"application/json", b"application/problem+json", b"t
 OCTETS, NONE = b"application/octet-stream", b""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Computed(NamedTuple):
+    """What is told of features that were computed: the moment (UTC) that they are true for, and they themselves, a mapping a row."""
+
+    as_of: str | None
+    features: list[dict[str, Any]] | None
 
 
 class Request(msgspec.Struct, gc=False):
@@ -50,6 +57,11 @@ class Request(msgspec.Struct, gc=False):
     """The client's own id, unless it could be taken."""
     on_record: int = -1
     """Which entry of the record says that it was answered, where that came too late."""
+    query: bytes = NONE
+    asks_as_of: bool = False
+    """Whether its body asks what moment the features are true for."""
+    computed: Computed | None = None
+    """What its answer says of the features of raw rows, if it asks."""
 
     def check_id(self, longest: int) -> None:
         """Raises :class:`Refused` (400) if the client gave an id that could not be taken."""
@@ -69,9 +81,15 @@ class Request(msgspec.Struct, gc=False):
         return given
 
 
+def asked_for(query: bytes, name: str) -> bool:
+    """Whether a query says yes to something: ``?name=true``, ``?name=1`` or ``?name``."""
+    given = dict(part.partition("=")[::2] for part in query.decode("latin-1").split("&"))
+    return given.get(name, "false").lower() in ("", "1", "true", "yes")
+
+
 def request_of(scope: Scope, request_id: str, protocol: str, model: str, longest_id: int) -> Request:
     """Read the headers of an ASGI scope; ``request_id`` holds unless the client gives a decent one of its own."""
-    request = Request(request_id, protocol, model, scope["path"], time.perf_counter(), time.time())
+    request = Request(request_id, protocol, model, scope["path"], time.perf_counter(), time.time(), query=scope.get("query_string", NONE))
     for key, value in scope["headers"]:
         if key == b"content-type":
             request.content_type = value

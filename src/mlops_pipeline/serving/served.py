@@ -7,35 +7,66 @@ from typing import TYPE_CHECKING
 from mlops_pipeline.contract.privacy import private_names
 from mlops_pipeline.records.entry import Layout
 from mlops_pipeline.serving import openapi
+from mlops_pipeline.serving.computing import Computing, computing
 from mlops_pipeline.serving.protocol import Spoken
+from mlops_pipeline.serving.protocol.either import Either, names_of_invocations, names_of_records, names_of_tensors
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.serving.protocol.open_inference import OpenInference
 from mlops_pipeline.serving.protocol.predict import Predict
 
 if TYPE_CHECKING:
+    from mlops_pipeline.features.state import State
+    from mlops_pipeline.inference.signature import Signature
     from mlops_pipeline.serving.batching import Batcher
     from mlops_pipeline.serving.models import Loaded
+
+NAMES = {"predict": names_of_records, "invocations": names_of_invocations, "v2": names_of_tensors}
 
 
 class Served:
     """A loaded version with all that answers for it."""
 
-    def __init__(self, loaded: Loaded, batcher: Batcher) -> None:
-        self.loaded, self.batcher = loaded, batcher
+    def __init__(self, loaded: Loaded, batcher: Batcher, state: State | None = None, *, only_raw: bool = False) -> None:
+        self.loaded, self.batcher, self.only_raw = loaded, batcher, only_raw and loaded.raw is not None
         self.signature, self.version = loaded.signature, loaded.version
         signature, name, version = loaded.signature, loaded.name, loaded.version
-        self.protocols: dict[str, Spoken] = {
-            "predict": Predict(signature, name, version),
-            "invocations": Invocations(signature),
-            "v2": OpenInference(signature, name, version),
-        }
+        self.protocols: dict[str, Spoken] = _protocols(signature, name, version)
+        self.computing: Computing | None = None
+        """What computes the features of raw rows; None for a model that takes none."""
+        if loaded.raw is not None:
+            self.compute_with(state)
+            raw = _protocols(loaded.raw.signature, name, version)
+            self.protocols = {
+                kind: Either(raw[kind], spoken, loaded.raw, NAMES[kind], self._why_not, only_raw=only_raw)
+                for kind, spoken in self.protocols.items()
+            }
         self.layout = Layout(
             key=loaded.content_sha256,
             task=signature.task,
             numbers=signature.numbers,
             categories=signature.categories,
-            private=private_names(signature.columns),
+            private=private_names(signature.columns) | private_names({} if loaded.raw is None else loaded.raw.signature.columns),
             classes=signature.classes,
+            raw=() if loaded.raw is None else tuple((name, column.kind) for name, column in loaded.raw.signature.columns.items()),
         )
+        self.names = frozenset(signature.columns) | frozenset(() if loaded.raw is None else loaded.raw.signature.columns)
+        """The columns whose names may be told of a refusal: any other is a client's word."""
         self.headers = [(b"mlops-model", name.encode()), (b"mlops-model-version", version.encode())]
-        self.example = openapi.made_up(signature)
+        self.taken = loaded.raw.signature if loaded.raw is not None and self.only_raw else signature
+        """What its protocols take first: finished features, unless raw rows alone are taken."""
+        self.example = loaded.raw.example if loaded.raw is not None else openapi.made_up(signature)
+
+    def compute_with(self, state: State | None) -> None:
+        """Compute raw rows with this state, from the next request on."""
+        self.computing = computing(self.loaded.contract, state)
+
+    def _why_not(self) -> str:
+        return "" if self.computing is None else self.computing.why_not
+
+
+def _protocols(signature: Signature, name: str, version: str) -> dict[str, Spoken]:
+    return {
+        "predict": Predict(signature, name, version),
+        "invocations": Invocations(signature),
+        "v2": OpenInference(signature, name, version),
+    }

@@ -112,6 +112,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
     import asyncio
 
     from mlops_pipeline.events import ModelLoaded, ModelRefused
+    from mlops_pipeline.serving.computing import States
     from mlops_pipeline.serving.models import Options, Watch, lengths_of
     from mlops_pipeline.serving.source import Source
 
@@ -157,8 +158,32 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
         max_rows=settings.limits.max_rows,
         lengths=lengths_of(settings.limits),
         threads=settings.batching.threads,
+        inputs=settings.inputs,
     )
-    watch = Watch(source, settings.models, options, poll_s=settings.registry.poll_s, on_loaded=on_loaded, on_failed=on_failed)
+    states = States(place.state)
+
+    def look_at_state() -> None:
+        try:
+            state = states.newest()
+        except PipelineError as error:
+            log.warning("keeps the features' state that it has", extra={"detail": str(error)})
+            return
+        if state is not None and loop is not None:
+            loop.call_soon_threadsafe(service.know, state)
+        elif state is not None:
+            service.state = state
+
+    if settings.inputs != "features":
+        look_at_state()
+    watch = Watch(
+        source,
+        settings.models,
+        options,
+        poll_s=settings.registry.poll_s,
+        on_loaded=on_loaded,
+        on_failed=on_failed,
+        meanwhile=look_at_state if settings.inputs != "features" else lambda: None,
+    )
     first, failures = watch.first_load()
     for name, loaded in first.items():
         loaded_told(name, loaded)

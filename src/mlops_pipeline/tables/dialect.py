@@ -17,7 +17,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -65,6 +65,9 @@ HEADER_WITHIN = 50
 LEAST = 0.3
 """With a smaller share of the rows of one width, a file is no table that can be told."""
 
+COMMENT = "#"
+"""The sign with which lines begin that may be comments."""
+
 SHOWN_ROWS, SHOWN_SIGNS = 3, 60
 
 _WORTH = {
@@ -110,6 +113,8 @@ class Found:
 
     settings: dict[str, Any]
     notes: tuple[str, ...] = ()
+    signs: dict[str, str] = field(default_factory=dict)
+    """Of numbers, if they are given: nobody tells ``1.234`` from ``1,234`` by one cell, so all of a table's columns are asked."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,11 @@ def found(path: Path, names: Collection[str] = (), given: Mapping[str, Any] | No
     if not path.is_file():
         raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
     known = dict(given or {})
+    signs = {key: str(known.pop(key)) for key in ("decimal", "thousands") if known.get(key) is not None}
+    return replace(_found(path, names, known), signs=signs)
+
+
+def _found(path: Path, names: Collection[str], known: dict[str, Any]) -> Found:
     try:
         form = form_of(path)
         if form == "excel":
@@ -160,6 +170,8 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
     if not text.strip():
         raise PipelineError(f"{path}: is empty: give a table with a header and rows")
     lines = _split(text)
+    if "comment" in known:
+        lines = _without_comments(lines, known["comment"], known.get("quote", '"'))
     start = known.get("skip_lines", 0)
     text = "".join(lines[start:])
     signs = {key: known[key] for key in ("delimiter", "quote", "escape", "skip_blanks") if key in known}
@@ -174,6 +186,10 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
     if not (header or {"header", "skip_lines"} & set(known)):
         _ask_about_a_header(path, best, before)
     header, before = known.get("header", header), known.get("skip_lines", before)
+    if "comment" not in known and (count := _comments(best, before - start)):
+        which = f"lines that begin with {COMMENT} are no rows ({count} of the first {len(best.rows)})"
+        again = _found_in_text(path, "".join(lines), is_cut, encoding, names, {**known, "comment": COMMENT})
+        return replace(again, notes=(*again.notes, which))
     notes = [] if encoding.startswith("utf") or "encoding" in known else [_encoding_note(text, encoding)]
     if best.dialect.delimiter != ",":
         notes.append(f"cells end at {_SIGNS.get(best.dialect.delimiter, best.dialect.delimiter)}")
@@ -191,8 +207,25 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
         notes.append("each row begins with its name, for which the header has no cell: the first column has no name")
     if not header:
         notes.append(f"no line names the columns: they are column_1 to column_{best.width}")
-    dialect = msgspec.structs.replace(best.dialect, encoding=encoding, header=header, skip_lines=before)
+    dialect = msgspec.structs.replace(best.dialect, encoding=encoding, header=header, skip_lines=before, comment=known.get("comment"))
     return Found(dialect.unusual, tuple(notes))
+
+
+def _comments(best: Candidate, before: int) -> int:
+    """How many lines below a table's first begin with the sign of comments and are no row of its width; 0 if one that does is a row."""
+    begins = [
+        len(row) for row, end in zip(best.rows, best.ends, strict=True) if end > before and row[0].lstrip("\ufeff").startswith(COMMENT)
+    ]
+    return 0 if best.width in begins else len(begins)
+
+
+def _without_comments(lines: list[str], mark: str, quote: str) -> list[str]:
+    kept, is_quoted = [], False
+    for line in lines:
+        if is_quoted or not line.startswith(mark):
+            is_quoted ^= line.count(quote) % 2 == 1
+            kept.append(line)
+    return kept
 
 
 def _made_even(best: Candidate) -> Candidate:

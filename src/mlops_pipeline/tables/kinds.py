@@ -51,6 +51,12 @@ _STATES = (
 """States and provinces, among which NA is none."""
 
 
+_NUMBERS = ("number", "integer")
+
+_BARE = {form: form[1:-5] for form in ("1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5")}
+"""Ways of writing numbers without a unit, and their sign for thousands."""
+
+
 @dataclass(frozen=True)
 class Described:
     """A column as it is described: its kind, how it is written, the texts that are null in it, why it is no feature, what to know."""
@@ -117,6 +123,49 @@ def null_values(made: Mapping[str, Described]) -> tuple[str, ...]:
     found = dict.fromkeys(word for one in made.values() for word, _ in one.nothing)
     values = {word for one in made.values() for word in one.values}
     return (*(word for word in NULL_WORDS if word not in values or word in found), *(word for word in found if word not in NULL_WORDS))
+
+
+def signs_of(columns: Mapping[str, Described], held: Mapping[str, Column]) -> dict[str, str]:
+    """The signs of numbers in which all columns agree, as ``dataset.source`` has them; none where they are plain or differ."""
+    formats = {one.format for one in columns.values() if one.kind in _NUMBERS and one.format in _BARE}
+    decimals = {str(form)[-2] for form in formats}
+    thousands = {_BARE[str(form)] for form in formats} - {""}
+    if len(decimals) != 1 or len(thousands) > 1:
+        return {}
+    decimal = decimals.pop()
+    signs = ({"decimal": decimal} if decimal != "." else {}) | ({"thousands": thousands.pop()} if thousands else {})
+    plain = [name for name, one in columns.items() if one.kind in _NUMBERS and one.format is None and name in held]
+    if any(not _may_be_written(held[name], signs) for name in plain):
+        return {}
+    return signs
+
+
+def written_by_source(columns: Mapping[str, Described], held: Mapping[str, Column], signs: Mapping[str, str]) -> dict[str, Described]:
+    """The columns, once the source says how numbers are written: a format of their own have those that are written otherwise."""
+    if not signs:
+        return dict(columns)
+    made = {}
+    for name, one in columns.items():
+        if one.kind not in _NUMBERS or name not in held:
+            made[name] = one
+        elif one.format is None and held[name].pointed and not _may_be_written(held[name], signs):
+            made[name] = _with(one, format="1234.5")
+        elif one.format is None and held[name].pointed and signs.get("thousands") == ".":
+            made[name] = _with(one, note="; ".join(filter(None, (one.note, "'1.234' is read as 1234, as the source says"))))
+        elif one.format in _BARE and str(one.format)[-2] == signs.get("decimal", ".") and _BARE[one.format] in ("", signs.get("thousands")):
+            made[name] = _with(one, format=None)
+        else:
+            made[name] = one
+    return made
+
+
+def _may_be_written(column: Column, signs: Mapping[str, str]) -> bool:
+    """Whether numbers that look plain may be written with these signs: ``1.234`` with ``.`` for thousands, but not ``1.5``."""
+    if column.held != "text" or not column.pointed or signs.get("decimal", ".") == ".":
+        return True
+    form = f"1{signs.get('thousands', '')}234{signs['decimal']}5"
+    nothing = {word for word, _ in _markers(column)[0]}
+    return column.few is not None and all(number_of(text.strip(BLANKS), form) is not None for text in column.few if text not in nothing)
 
 
 def _with(one: Described, **changes: object) -> Described:

@@ -34,7 +34,7 @@ def lookup_table(lookup: Lookup, data: Dataset, layout: Layout) -> pl.DataFrame:
             f"{layout.config}: dataset.lookups.keys: '{missing[0]}' is not in the lookup table: its columns are {', '.join(table.columns)}"
         )
     described = [name for name in table.columns if name in data.columns]
-    columns = {name: data.columns[name] for name in described}
+    columns = {name: data.column_in(lookup, name) for name in described}
     table = cast_columns(table.select(described), columns, lookup.null_values).drop_nulls(lookup.keys)
     repeated = table.height - table.n_unique(lookup.keys)
     if repeated:

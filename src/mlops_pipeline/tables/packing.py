@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 Form = Literal["text", "parquet", "excel", "json"]
 
@@ -25,7 +25,6 @@ _NO_TABLE = {
     b"<!DOCTYPE": "is a page of HTML: give a table",
     b"<html": "is a page of HTML: give a table",
     b"<?xml": "is XML: give a table",
-    b"\x28\xb5\x2f\xfd": "is packed by zstd: unpack it, or pack it by gzip",
     b"\x93NUMPY": "is an array of NumPy's: store it as Parquet with names of columns",
 }
 
@@ -44,7 +43,7 @@ def opened(path: Path, stack: ExitStack) -> IO[bytes]:
 def seekable(path: Path, stack: ExitStack) -> IO[bytes]:
     """The same, to be read from any place: a packed file is unpacked into a temporary one."""
     stream = opened(path, stack)
-    if isinstance(stream, io.BufferedReader):
+    if isinstance(getattr(stream, "raw", None), io.FileIO):
         return stream
     whole: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the caller's stack closes it
     shutil.copyfileobj(stream, whole)
@@ -107,4 +106,48 @@ def _unpacked(stream: IO[bytes], stack: ExitStack) -> IO[bytes] | None:
         import lzma
 
         return lzma.LZMAFile(stream)
-    return None
+    return io.BufferedReader(_Zstandard(stream), 1 << 20) if head.startswith(b"\x28\xb5\x2f\xfd") else None
+
+
+class _Zstandard(io.RawIOBase):
+    """What zstd has packed, by Arrow's reader; it can be read again from its start."""
+
+    def __init__(self, packed: IO[bytes]) -> None:
+        self._packed = packed
+        self._read = self._from_start()
+
+    def _from_start(self) -> Any:
+        import pyarrow as pa
+
+        self._packed.seek(0)
+        return pa.CompressedInputStream(_Open(self._packed), "zstd")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if (offset, whence) != (0, 0):
+            raise io.UnsupportedOperation("a packed file is read from its start on")
+        self._read = self._from_start()
+        return 0
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what a BufferedReader hands it
+        block = self._read.read(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
+
+
+class _Open(io.RawIOBase):
+    """A stream that stays open when its reader is closed."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        return self._stream.read(size)

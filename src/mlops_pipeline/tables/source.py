@@ -24,7 +24,7 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.spreadsheet import harmless_text
 from mlops_pipeline.tables.database import take_snapshot
-from mlops_pipeline.tables.dialect import LOOKED_AT, Unclear, csv_reader, encoding_of, found
+from mlops_pipeline.tables.dialect import COMMENT, LOOKED_AT, Unclear, csv_reader, encoding_of, found
 from mlops_pipeline.tables.excel import excel_header, excel_table, sheet_names
 from mlops_pipeline.tables.json_lines import json_tables
 from mlops_pipeline.tables.packing import Form, form_of, opened, seekable
@@ -165,8 +165,10 @@ def read_file(path: Path, source: Source, chunk_mb: int, used: Collection[str] |
         raise PipelineError(f"{path}: cannot be read as a table: {what}") from error
 
 
-def as_written(path: Path, usual: Source, names: Collection[str]) -> tuple[Source, tuple[str, ...]]:
+def as_written(path: Path, usual: Source, names: Collection[str], whose: str = "the training data") -> tuple[Source, tuple[str, ...]]:
     """How to read a file that should hold ``names``: as the ``usual`` source if that finds them, else as it looks; what to say of it.
+
+    ``whose`` is what is written in the usual way, in words.
 
     Raises :class:`PipelineError` for a file that cannot be read.
     """
@@ -174,23 +176,21 @@ def as_written(path: Path, usual: Source, names: Collection[str]) -> tuple[Sourc
     if not path.is_file() or _form(path) in ("parquet", "json", None):
         return given, ()
     if given.sheet is not None and _form(path) == "excel" and (sheets := _sheets(path)) and given.sheet not in sheets:
-        first, notes = as_written(path, given.model_copy(update={"sheet": sheets[0]}), names)
+        first, notes = as_written(path, given.model_copy(update={"sheet": sheets[0]}), names, whose)
         return first, (
-            f"{path.name} has no sheet '{given.sheet}' with rows, as the training data has: '{first.sheet or sheets[0]}' is read",
+            f"{path.name} has no sheet '{given.sheet}' with rows, as {whose} has: '{first.sheet or sheets[0]}' is read",
             *notes,
         )
     usual_misses, is_even = _missing(path, given, names), _is_even(path, given)
     if not usual_misses and is_even and (encoding := _encoding(path, given.encoding)) == given.encoding:
         return given, ()
     if not usual_misses and is_even:
-        return given.model_copy(update={"encoding": encoding}), (
-            f"{path.name} is read as {encoding}, not as the training data's {given.encoding}",
-        )
-    return _as_it_looks(path, given, names, usual_misses, is_even=is_even)
+        return given.model_copy(update={"encoding": encoding}), (f"{path.name} is read as {encoding}, not as {whose}'s {given.encoding}",)
+    return _as_it_looks(path, given, names, usual_misses, whose, is_even=is_even)
 
 
 def _as_it_looks(
-    path: Path, given: Source, names: Collection[str], usual_misses: set[str], *, is_even: bool
+    path: Path, given: Source, names: Collection[str], usual_misses: set[str], whose: str, *, is_even: bool
 ) -> tuple[Source, tuple[str, ...]]:
     """How to read a file in which the ``given`` way of writing misses names; that way, if no other finds more."""
     plain = Source(path=str(path), null_values=given.null_values)
@@ -198,14 +198,14 @@ def _as_it_looks(
         seen = found(path, names)
     except Unclear as error:
         if names and len(usual_misses) == len(set(names)):
-            raise Unclear(f"{str(error).partition(': say it ')[0]}: write it as the training data is written") from error
+            raise Unclear(f"{str(error).partition(': say it ')[0]}: write it as {whose} is written") from error
         return given, ()
     other = plain.model_copy(update=seen.settings)
     gains = len(_missing(path, other, names)) - _is_even(path, other) < len(usual_misses) - is_even
     if not gains and (not names or len(usual_misses) < len(set(names))):
         return given, ()
     what = ", ".join(f"{key}: {value!r}" for key, value in seen.settings.items()) or "plain CSV"
-    return other, (f"{path.name} is written otherwise than the training data: read with {what}",)
+    return other, (f"{path.name} is written otherwise than {whose}: read with {what}",)
 
 
 def _form(path: Path) -> Form | None:
@@ -307,6 +307,8 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
         # The parser counts the header too.
         number = row.number - 1 if dialect.header else row.number
         what = f"{row.actual_columns} fields instead of {row.expected_columns}"
+        if row.text.startswith(COMMENT) and not (dialect.comment or there[0].startswith(COMMENT)):
+            what += f": if it is a comment, write comment: '{COMMENT}' under dataset.source"
         misshapen.append(Broken(number, "wrong number of fields", what, row.text))
         return "skip"
 

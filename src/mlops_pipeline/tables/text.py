@@ -6,8 +6,9 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -48,9 +49,11 @@ def text_of(path: Path, dialect: Dialect, stack: ExitStack) -> IO[bytes]:
     head = stream.read(4)
     stream.seek(0)
     is_utf8 = codecs.lookup(dialect.encoding).name == "utf-8" or head.startswith(codecs.BOM_UTF8)
-    if is_utf8 and not dialect.skip_lines and dialect.is_plain:
+    if is_utf8 and not dialect.skip_lines and not dialect.comment and dialect.is_plain:
         return stream
     blocks = _blocks(stream) if is_utf8 else _recoded(_blocks(stream), dialect.encoding)
+    if dialect.comment:
+        blocks = without_comments(blocks, dialect.comment.encode(), dialect.quote.encode())
     if dialect.skip_lines:
         blocks = _after_lines(blocks, dialect.skip_lines)
     if not dialect.is_plain:
@@ -86,6 +89,24 @@ def _after_lines(blocks: Iterator[bytes], count: int) -> Iterator[bytes]:
             yield held[ends[count - 1] :]
             yield from blocks
             return
+
+
+def without_comments(blocks: Iterable[bytes], mark: bytes, quote: bytes) -> Iterator[bytes]:
+    """The same without the lines that begin with a mark, but for those within a quoted cell."""
+    held, is_quoted, is_first = b"", False, True
+    for block in chain(blocks, (b"",)):
+        lines = (held + block).splitlines(keepends=True)
+        # The last one may go on in the next block.
+        held = lines.pop() if block and lines else b""
+        kept = []
+        for line in lines:
+            bare, is_first = line.removeprefix(codecs.BOM_UTF8) if is_first else line, False
+            if not is_quoted and bare.startswith(mark):
+                continue
+            is_quoted ^= line.count(quote) % 2 == 1
+            kept.append(line)
+        if kept:
+            yield b"".join(kept)
 
 
 def _rewritten(stream: IO[bytes], dialect: Dialect) -> Iterator[bytes]:

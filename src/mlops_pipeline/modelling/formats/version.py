@@ -42,9 +42,11 @@ def write_version(
     """
     if plugins.is_ours(form):
         save_model(folder, fitted, sample, example_of(contract, sample), contract.kind.name, requirements, trusted=trusted)
+        _tell_of_raw_rows(folder, contract)
         return
     said = predict(fitted, sample, contract.kind.name)
     _describe(folder, sample, example_of(contract, sample), said, requirements)
+    _tell_of_raw_rows(folder, contract)
     twin.save(form, folder, fitted, contract, own)
     try:
         loaded = twin.predict(load(form, folder, contract, 1), sample, contract.features)
@@ -74,6 +76,18 @@ def _describe(folder: Path, sample: pd.DataFrame, example: pd.DataFrame, said: A
             input_example=example,
             conda_env=environment(requirements),
         )
+
+
+def _tell_of_raw_rows(folder: Path, contract: Contract) -> None:
+    """Say beside MLflow's signature that it is of finished features, where others take raw rows."""
+    if not contract.raw:
+        return
+    from mlflow.models import Model
+
+    described = Model.load(str(folder))
+    computed = f"{', '.join(contract.made_of)} from {', '.join(contract.raw)}"
+    described.metadata = {"inputs": f"finished features; `mlops serve` and `mlops predict` compute {computed}"}
+    described.save(str(folder / "MLmodel"))
 
 
 def weights_of(folder: Path, form: plugins.ModelFormat) -> list[Path]:

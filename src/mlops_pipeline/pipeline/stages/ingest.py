@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.rows import recipe_of, typed_rows
+from mlops_pipeline.features.refresh import take_ingested
+from mlops_pipeline.features.replay import Drawing
+from mlops_pipeline.features.rows import Origins, recipe_of, typed_rows
 from mlops_pipeline.features.table import finish
 from mlops_pipeline.files import FOR_ITS_OWNER, replacing, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
@@ -33,10 +36,8 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     recipe = recipe_of(data)
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     read = broken = unlabelled = later = 0
-    reasons: dict[str, int] = {}
-    undescribed: list[str] = []
-    spelling = Spelling()
-    said: dict[str, None] = {}
+    reasons, said, there = dict[str, int](), dict[str, None](), list[str]()
+    spelling, drawing = Spelling(), Drawing(data)
     as_of = None if settings.as_of is None else shown_moment(settings.as_of)
     with replacing(layout.raw) as table_file, replacing(layout.quarantine, FOR_ITS_OWNER) as quarantine_file:
         writer: pq.ParquetWriter | None = None
@@ -49,7 +50,8 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
                 except PipelineError as error:
                     raise PipelineError(f"{layout.config}: {error}") from error
                 spelling.look(rows.source, data)
-                undescribed = undescribed or [name for name in chunk.frame.columns if name not in data.columns]
+                drawing.look(rows)
+                there = chunk.frame.columns
                 read += rows.read
                 later += rows.later
                 broken += len(rows.broken)
@@ -71,7 +73,9 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         seen = read - later
         if broken / seen > settings.ingest.max_broken_share:
             raise _too_many_broken(settings, layout, quarantine_file, f"{broken} of {seen} rows are broken ({_listed(reasons)})")
-        finish(table_file, recipe, list(data.columns))
+        take_ingested(settings, layout, console, table_file, there, lookups)
+        kinds = {name: column.kind for name, column in data.columns.items()}
+        drawing.write(layout.replay, finish(table_file, recipe, kinds, lookups))
         report = {
             "dataset": settings.name,
             "rows_read": read,
@@ -81,11 +85,12 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
             "as_of": as_of,
             "rows_not_seen": later,
             "broken_reasons": reasons,
-            "columns_not_described": undescribed,
+            "columns_not_described": [name for name in there if name not in data.columns],
             "sha256": sha256_of_file(table_file),
         }
     write_json(layout.ingest_report, report)
     write_json(layout.target_words, spelling.words())
+    write_json(layout.origins, asdict(Origins.of(there, lookups, data)))
     for note in said:
         console.print(f"            {note}", markup=False)
     console.print(f"            {report['rows_kept']:,} rows kept of {read:,} · {unlabelled:,} without target · {broken:,} broken")

@@ -26,6 +26,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule, decide, decide_again
 from mlops_pipeline.modelling.report import Outcome, report, run_note
+from mlops_pipeline.modelling.skew import skew_of
 from mlops_pipeline.modelling.trained_rows import write_trained_rows
 from mlops_pipeline.pages import in_markdown
 from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, admitted
@@ -71,8 +72,8 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
         training = msgspec.structs.replace(training, card=Card(**settings.registry.card.model_dump()))
         folder = _assembled(layout, training, Path(temporary) / "model")
         identity = identity_digest(folder)
-        latency_ms = _latency_ms(load_scorer(folder, threads=1), folder)
-        size_mb = training.model_bytes / 1e6
+        latency_ms, size_mb = _latency_ms(load_scorer(folder, threads=1), folder), training.model_bytes / 1e6
+        skew = skew_of(training, layout.replay, layout.raw, layout.test) if settings.gate.skew else None
         with registry.deciding():
             if late := registry.untold_champion():
                 tell(late)
@@ -83,11 +84,11 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
                 then = [Rule(**rule) for rule in version.gate]
                 # The time that was measured when it was registered: a busy machine says nothing new of the sitting champion.
                 latency_ms = version.latency_ms or latency_ms
-                rules = decide_again(settings.gate, evaluation, then, latency_ms=latency_ms, size_mb=size_mb)
+                rules = decide_again(settings.gate, evaluation, then, latency_ms=latency_ms, size_mb=size_mb, skew=skew)
             else:
                 against = _against_todays_champion(tracking, settings, layout, training, evaluation)
                 evaluation, taken_back = msgspec.structs.replace(evaluation, champion=against), version.taken_back if version else ""
-                rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=taken_back)
+                rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=taken_back, skew=skew)
             passed = all(rule.passed for rule in rules)
             served, judged_identity = training, identity
             if again is not None or (settings.registry.refit_on_all and passed):

@@ -13,10 +13,12 @@ from mlops_pipeline.contract.privacy import private_names, told_error
 from mlops_pipeline.contract.spec import FORMAT, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.rows import recipe_of
+from mlops_pipeline.features.needs import as_of_source, needed
+from mlops_pipeline.features.rows import Origins, recipe_of
+from mlops_pipeline.features.translated import translated
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
+from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of, usual_row
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, without_extremes
 from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
@@ -26,6 +28,7 @@ from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.tables.columns import as_validated
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.console import Console
 
 
@@ -55,21 +58,16 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     tuned = tune(settings, layout, table, x, y, console)
     params = {**settings.train.params, **tuned.params}
     model = build_model(settings.train.estimator, data.task, features, params, settings.seed, settings.train.encoder)
-    began = time.perf_counter()
-    what = f"fitting {settings.train.estimator} on {len(x):,} rows"
-    with console.status(what) as status:
-        during = fitting_of(settings, table, y, checkpoint=layout.unfinished_fit, say=lambda line: status.update(f"{what}: {line}"))
-        try:
-            fit(model, x, y, settings.train.threads, during)
-        except PipelineError:
-            raise
-        except Exception as error:  # the libraries raise types of their own for parameters out of range
-            why = told_error(error, features)
-            raise PipelineError(f"train.params = {params}: {settings.train.estimator} refuses to fit: {why}") from error
-    fit_seconds = time.perf_counter() - began
+    fitted_by = settings.model_copy(update={"train": settings.train.model_copy(update={"params": params})})
+    fit_seconds = _fit(model, fitted_by, layout, table, x, y, console)
     if private_names(features):
         without_extremes(model)
     columns = described_columns(features, table)
+    origins = Origins.at(layout.origins)
+    recipe = recipe_of(data, origins)
+    raw, made = needed(features, recipe, data.columns)
+    described_made = described_columns(made, table)
+    described_raw = as_of_source(described_columns(raw, table), recipe)
     sample = sample_of(x, columns)
     check_answers(parts[0], model, sample, data.task, classes)
     form = own_format(settings)
@@ -87,7 +85,12 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         keep_whole_rows=data.keep_whole_rows,
         null_values=data.source.null_values,
         dialect=data.source.dialect,
-        recipe=recipe_of(data),
+        recipe=recipe,
+        raw=described_raw,
+        made_of={name: tuple(needed([name], recipe, data.columns)[0]) for name in columns if name in made},
+        raw_example=usual_row(described_raw, table, data.min_level_rows),
+        made=described_made,
+        expressions=translated(recipe, described_made, table),
         estimator=settings.train.estimator,
         params=params,
         tuning=tuned.summary,
@@ -108,6 +111,22 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     write_json(layout.training, contract.as_json())
     tracking.record_training(contract, fit_seconds)
     console.print(f"            {settings.train.estimator} fitted on {len(x):,} × {len(features)} in {fit_seconds:.1f} s")
+
+
+def _fit(model: Any, settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any, console: Console) -> float:
+    """Fit a model whose parameters are those of the settings; the seconds that it took."""
+    train, began = settings.train, time.perf_counter()
+    what = f"fitting {train.estimator} on {len(x):,} rows"
+    with console.status(what) as status:
+        during = fitting_of(settings, table, y, checkpoint=layout.unfinished_fit, say=lambda line: status.update(f"{what}: {line}"))
+        try:
+            fit(model, x, y, train.threads, during)
+        except PipelineError:
+            raise
+        except Exception as error:  # the libraries raise types of their own for parameters out of range
+            why = told_error(error, feature_columns(settings))
+            raise PipelineError(f"train.params = {train.params}: {train.estimator} refuses to fit: {why}") from error
+    return time.perf_counter() - began
 
 
 def _classes(y: Any, settings: Settings) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
+    from mlops_pipeline.inference.raw import RawRows
     from mlops_pipeline.inference.signature import Rows
     from mlops_pipeline.serving.request import Request
 
@@ -16,7 +17,7 @@ Headers = list[tuple[bytes, bytes]]
 class Spoken(Protocol):
     """A protocol for one model: pure, without the network."""
 
-    def read(self, request: Request, body: bytes) -> tuple[Rows, Any]:
+    def read(self, request: Request, body: bytes) -> tuple[Rows | RawRows, Any]:
         """Checked rows, and what :meth:`write` needs to know of the request; raises :class:`Refused` and nothing else."""
         ...
 

@@ -44,6 +44,7 @@ class Parsed(NamedTuple):
     rows: Rows
     id: str | None
     outputs: tuple[Wanted, ...]
+    asks_as_of: bool = False
 
 
 class OpenInference:
@@ -56,11 +57,13 @@ class OpenInference:
         """Checked rows, and which outputs are wanted in what form; raises :class:`Refused`."""
         request.must_be(JSON, OCTETS, NONE)
         parsed = parse(self._signature, body, request.header_length)
+        request.asks_as_of = parsed.asks_as_of
         return parsed.rows, parsed
 
-    def write(self, request: Request, rows: Rows, wanted: Parsed, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
+    def write(self, request: Request, rows: Rows, wanted: Parsed, outputs: np.ndarray) -> tuple[bytes, Headers]:
         """The answer: JSON, or JSON and binary tensors with the length of the JSON in a header."""
-        content, header_length = answer(self._name, self._version, self._signature, wanted, outputs, rows.notices)
+        as_of = None if request.computed is None else request.computed.as_of
+        content, header_length = answer(self._name, self._version, self._signature, wanted, outputs, rows.notices, as_of)
         if header_length is None:
             return content, [(b"content-type", JSON)]
         return content, [(b"content-type", OCTETS), (b"inference-header-content-length", b"%d" % header_length)]
@@ -92,6 +95,7 @@ class _Output(msgspec.Struct, gc=False):
 
 class _RequestParameters(msgspec.Struct, gc=False):
     binary_data_output: bool = False
+    features_as_of: bool = False
 
 
 class _Request(msgspec.Struct, gc=False):
@@ -176,17 +180,25 @@ def model_ready(name: str, *, ready: bool = True) -> bytes:
     return _ENCODE({"name": name, "ready": ready})
 
 
-def model_metadata(name: str, version: str, signature: Signature, platform: str = "onnx_onnxv1") -> bytes:
+def model_metadata(
+    name: str, version: str, signature: Signature, platform: str = "onnx_onnxv1", raw: Signature | None = None, why_not: str = ""
+) -> bytes:
     """The body of ``GET /v2/models/{name}[/versions/{version}]``.
 
     ``inputs`` are the columns' tensors, in a datatype that can say null where the column may be null. The gathered tensors are
-    alternatives to them and stand under ``parameters``, whose values the specification keeps to strings and numbers.
+    alternatives to them and stand under ``parameters``, whose values the specification keeps to strings and numbers; so do the tensors of
+    a ``raw`` row, as JSON in a text, and ``why_not`` none are taken now.
     """
-    inputs = [_Tensor(column, [-1], _usual_datatype(signature, column)) for column in signature.names]
+    inputs = _tensors(signature)
     parameters: dict[str, str | int] = {"max_rows": signature.max_rows, "null": "NaN in FP32 and FP64; null in JSON data"}
     for gathered, columns, datatype in _gathered(signature):
         parameters[gathered] = f"{datatype} [-1, {len(columns)}]"
         parameters[f"{gathered}_columns"] = f"'{gathered}' may replace the tensors of {', '.join(columns)}, in this order"
+    if raw is not None:
+        parameters["raw_inputs"] = _ENCODE(_tensors(raw)).decode()
+        parameters["raw_inputs_note"] = "tensors of the source's columns, which may come instead of inputs: these are computed from them"
+    if why_not:
+        parameters["raw_inputs_not_taken"] = why_not
     return _ENCODE(
         {
             "name": name,
@@ -197,6 +209,10 @@ def model_metadata(name: str, version: str, signature: Signature, platform: str 
             "parameters": parameters,
         }
     )
+
+
+def _tensors(signature: Signature) -> list[_Tensor]:
+    return [_Tensor(column, [-1], _usual_datatype(signature, column)) for column in signature.names]
 
 
 def error(detail: str) -> bytes:
@@ -226,7 +242,8 @@ def parse(signature: Signature, body: bytes, header_length: int | None = None) -
     notices = None
     if used + used_too != len(given):
         notices = extra_columns(dict.fromkeys(_extra(signature, given), count))
-    return Parsed(signature.checked(numbers, categories, notices=notices), request.id, outputs)
+    asks_as_of = request.parameters is not None and request.parameters.features_as_of
+    return Parsed(signature.checked(numbers, categories, notices=notices), request.id, outputs, asks_as_of)
 
 
 def answer(
@@ -236,12 +253,13 @@ def answer(
     parsed: Parsed,
     outputs: np.ndarray,
     notices: list[Notice] | None = None,
+    as_of: str | None = None,
 ) -> tuple[bytes, int | None]:
     """The answer's body, and its ``Inference-Header-Content-Length`` if a tensor in it is binary.
 
     ``outputs`` are the engine's: probabilities float32 (rows, classes), or values float32 (rows,). A value that is not finite is
     null in JSON, which has no word for it. ``notices`` stand under ``parameters``, whose values the specification keeps to strings and
-    numbers, as JSON in a text.
+    numbers, as JSON in a text; beside them ``features_as_of``, if that is asked for.
     """
     tensors, blocks = [], []
     kinds = _outputs(signature)
@@ -259,6 +277,8 @@ def answer(
             tensor.data = outputs.ravel().tolist()
         tensors.append(tensor)
     parameters = {"warnings": _ENCODE(told(notices)).decode()} if notices else None
+    if as_of is not None:
+        parameters = {**(parameters or {}), "features_as_of": as_of}
     header = _ENCODE(_Response(model_name, tensors, model_version, parsed.id, parameters))
     return (b"".join((header, *blocks)), len(header)) if blocks else (header, None)
 
@@ -302,7 +322,7 @@ def _count_of_keys(request: _Request) -> int:
             if output.parameters is not None:
                 count += 1 + (output.parameters.binary_data is not None)
     if request.parameters is not None:
-        count += 1 + request.parameters.binary_data_output
+        count += 1 + request.parameters.binary_data_output + request.parameters.features_as_of
     return count
 
 
@@ -583,7 +603,8 @@ def _usual_datatype(signature: Signature, column: str) -> str:
     described = signature.columns[column]
     if described.kind in AS_TEXT:
         return "BYTES"
-    return "FP32" if described.nullable else {"boolean": "BOOL", "integer": "INT64"}.get(described.kind, "FP32")
+    number = "FP64" if signature.wide else "FP32"
+    return number if described.nullable else {"boolean": "BOOL", "integer": "INT64"}.get(described.kind, number)
 
 
 def _gathered(signature: Signature) -> list[tuple[str, tuple[str, ...], str]]:

@@ -121,6 +121,12 @@ class Predict:
         if rows.ids is not None:
             predictions = [{"id": key, **prediction} for key, prediction in zip(rows.ids, predictions, strict=True)]
         answer = {"request_id": request.request_id, "model": self._model, "predictions": predictions}
+        if request.computed is not None:
+            if request.computed.features is not None:
+                for prediction, features in zip(predictions, request.computed.features, strict=True):
+                    prediction["features"] = features
+            if request.computed.as_of is not None:
+                answer["features_as_of"] = request.computed.as_of
         if rows.notices:
             answer["warnings"] = told(rows.notices)
         return msgspec.json.encode(answer), [(b"content-type", JSON)]

@@ -1,0 +1,213 @@
+"""The commands of online tests: what is read, what is written, and the lines that are said of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlops_pipeline import pages
+from mlops_pipeline.config.experiment import Experiment, Metric, load_experiment
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.experiments.drawing import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, curve, exposure
+from mlops_pipeline.experiments.judging import Comparison, Judged, Word, judged
+from mlops_pipeline.experiments.units import Units, read_units
+from mlops_pipeline.files import write_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mlops_pipeline.experiments.planning import Plan
+
+WORDS: dict[Word, str] = {
+    "better": "better",
+    "worse": "worse",
+    "as_good": "as good, to within the least effect",
+    "not_decided": "not decided",
+    "too_few": "too few units",
+    "holds": "holds",
+    "broken": "broken",
+}
+VERDICTS = {"treatment": "take {winner}", "control": "keep {winner}", "go_on": "go on", "cannot_judge": "cannot be judged"}
+
+
+def plan(console: Console, config: Path, table: Path, per_day: float | None, *, as_json: bool) -> None:
+    """`mlops experiment plan`."""
+    from mlops_pipeline.experiments.planning import LOOKS, planned
+
+    experiment = load_experiment(config)
+    units = read_units(table, experiment, str(config), arms=False)
+    made = planned(experiment, units, per_day if per_day is not None else _rate(units))
+    if as_json:
+        print(json.dumps([_plain(vars(each)) for each in made]))
+        return
+    for note in units.notes:
+        console.print(note, style="yellow", markup=False)
+    for each in made:
+        for line in _plan_lines(each, experiment, LOOKS):
+            console.print(line, markup=False, soft_wrap=True, highlight=False)
+
+
+def _plan_lines(plan: Plan, experiment: Experiment, looks: int) -> list[str]:
+    metric = experiment.metrics[plan.metric]
+    what = f"the {metric.quantile:g} quantile" if metric.quantile is not None else "the mean"
+    days = "" if plan.days is None else f", {plan.days:,.1f} days"
+    lines = [
+        f"{plan.metric}: {what} of '{metric.column}' is {_told(plan.base)}; to find {plan.effect:+g} in {experiment.power:.0%} of tests",
+        f"  looked at as often as you like  {_count(plan.units, plan.tried_units)}{days}",
+        f"  looked at once, at the end      {plan.fixed_units:,} units",
+    ]
+    if plan.units is None:
+        lines.append(
+            f"  by {plan.tried_units:,} units {plan.reached:.0%} of {plan.tests} tests on your rows found it: look for more, or less often"
+        )
+    lines.append(
+        f"  without a difference, {plan.false_alarms:.1%} of {plan.tests} tests on your rows, looked at {looks} times, found one "
+        f"({plan.false_alarms_low:.1%} to {plan.false_alarms_high:.1%}; asked for: at most {experiment.alpha:.0%})"
+    )
+    if plan.narrowed is not None:
+        lines.append(f"  '{metric.before}' takes {plan.narrowed:.0%} off the variance")
+    return lines
+
+
+def _count(units: int | None, tried: int) -> str:
+    return f"more than {tried:,} units" if units is None else f"{units:,} units"
+
+
+def _rate(units: Units) -> float | None:
+    """Units a day, by the table's own times."""
+    if units.moments is None or units.count < 2:
+        return None
+    days = float((units.moments.max() - units.moments.min()) / np.timedelta64(1, "D"))
+    return units.count / days if days > 0 else None
+
+
+def report(console: Console, config: Path, table: Path, output: Path | None, *, as_json: bool) -> bool:
+    """`mlops experiment report`; whether the test can be judged at all."""
+    experiment = load_experiment(config)
+    units = read_units(table, experiment, str(config))
+    done = judged(experiment, units)
+    target = output or Path(f"{experiment.name}.html")
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise PipelineError(f"--output {target}: the report is a page: give a name that ends in .html")
+    if not target.parent.is_dir():
+        raise PipelineError(f"--output {target}: there is no folder {target.parent}: make it, or name another")
+    facts = facts_of(experiment, units, done)
+    write_text(target, page(experiment, units, done))
+    write_text(target.with_suffix(".json"), json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False, allow_nan=False))
+        return done.verdict != "cannot_judge"
+    for note in done.notes:
+        console.print(note, style="yellow", markup=False, soft_wrap=True)
+    style = {"treatment": "bold green", "control": "bold", "go_on": "bold", "cannot_judge": "bold red"}[done.verdict]
+    console.print(f"{experiment.name}: {_headline(done)}", style=style, markup=False, soft_wrap=True, highlight=False)
+    console.print(done.why, markup=False, soft_wrap=True, highlight=False)
+    if done.verdict != "cannot_judge":
+        for each in done.comparisons:
+            console.print(f"  {_line(each, experiment)}", markup=False, soft_wrap=True, highlight=False)
+    console.print(f"{units.count:,} units; the page: {target}", markup=False, soft_wrap=True, highlight=False)
+    return done.verdict != "cannot_judge"
+
+
+def _headline(done: Judged) -> str:
+    return VERDICTS[done.verdict].format(winner=done.winner)
+
+
+def _line(each: Comparison, experiment: Experiment) -> str:
+    estimate, low, high = each.now
+    many = f" [{each.treatment}]" if len(experiment.arms) > 2 else ""
+    figures = (
+        "" if each.word == "too_few" else f"  {_told(estimate, signed=True)} ({_told(low, signed=True)} to {_told(high, signed=True)})"
+    )
+    return f"{each.metric}{many}  {_told(each.levels[0])} → {_told(each.levels[1])}{figures}  {WORDS[each.word]}"
+
+
+def _told(value: float, *, signed: bool = False) -> str:
+    if math.isinf(value):
+        return "+∞" if value > 0 else "-∞"
+    if math.isnan(value):
+        return "–"
+    return f"{value:+.4g}" if signed else f"{value:.4g}"
+
+
+def facts_of(experiment: Experiment, units: Units, done: Judged) -> dict[str, Any]:
+    """The report for a program: nothing that is not known has a number. Of a test that cannot be judged, no metric is told."""
+    believed = done.verdict != "cannot_judge"
+    content: dict[str, Any] = {
+        "name": experiment.name,
+        "verdict": done.verdict,
+        "arm": done.winner,
+        "why": done.why,
+        "units": units.count,
+        "arms": {arm: int(count[-1]) for arm, count in done.counts.items()},
+        "srm_p": float(done.srm[-1]),
+        "metrics": [_fact(each, experiment.metrics[each.metric]) for each in done.comparisons] if believed else [],
+        "slices": [
+            {"column": each.column, "value": each.value, "false_discovery": each.false_discovery}
+            | _fact(each.comparison, experiment.metrics[each.comparison.metric])
+            for each in done.slices
+        ],
+        "notes": list(done.notes),
+    }
+    return dict(_plain(content))
+
+
+def _fact(each: Comparison, metric: Metric) -> dict[str, Any]:
+    estimate, low, high = each.now
+    return {
+        "metric": each.metric,
+        "role": metric.role,
+        "treatment": each.treatment,
+        "says": each.word,
+        "control": each.levels[0],
+        "value": each.levels[1],
+        "difference": estimate,
+        "low": low,
+        "high": high,
+        "p": None if each.p_value is None else float(each.p_value[-1]),
+        "units": list(each.units),
+        "variance_taken_off": each.narrowed,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def page(experiment: Experiment, units: Units, done: Judged) -> str:
+    """The report as one page that opens offline."""
+    believed = done.verdict != "cannot_judge"
+    shown = [
+        {
+            "comparison": each,
+            "metric": experiment.metrics[each.metric],
+            "word": WORDS[each.word],
+            "picture": curve(each, done.looks, units, experiment.metrics[each.metric]),
+            "is_share": each.metric in units.shares and experiment.metrics[each.metric].quantile is None,
+        }
+        for each in (done.comparisons if believed else ())
+    ]
+    return pages.page(
+        "experiment.html",
+        title=experiment.name,
+        experiment=experiment,
+        done=done,
+        units=units,
+        headline=_headline(done),
+        shown=shown,
+        exposure=exposure(done, units, experiment),
+        slices=[(each, WORDS[each.comparison.word]) for each in done.slices],
+        told=_told,
+        size=(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM),
+        many_arms=len(experiment.arms) > 2,
+    )

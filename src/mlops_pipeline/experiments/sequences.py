@@ -1,0 +1,150 @@
+"""Statistics that hold at every look: confidence sequences of differences, and a sequential test of the arms' shares.
+
+Sources: Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas, «Time-uniform central limit theory and asymptotic confidence sequences» (2021),
+Theorem 2.2; Howard and Ramdas, «Sequential estimation of quantiles with applications to A/B testing and best-arm identification»
+(Bernoulli 28, 2022), Theorem 1; Lindon and Malek, «Anytime-valid inference for multinomial count data» (NeurIPS 2022); Deng, Xu,
+Kohavi, Walker, «Improving the sensitivity of online controlled experiments by utilizing pre-experiment data» (WSDM 2013).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+CONCENTRATION = 1000.0
+"""Of the prior about the arms' true shares: about how many units' worth of trust in the shares that were planned."""
+
+
+class Moments(NamedTuple):
+    """An arm's number of units, their mean and their variance, one entry for each look."""
+
+    units: Floats
+    mean: Floats
+    variance: Floats
+
+
+class Interval(NamedTuple):
+    """An estimate with both ends, one entry for each look; NaN where too few units had come."""
+
+    estimate: Floats
+    low: Floats
+    high: Floats
+
+
+def moments(values: Floats, looks: npt.NDArray[np.int64]) -> Moments:
+    """Running moments of an arm's values in order of arrival, at looks that have seen so many of them."""
+    count = looks.astype(np.float64)
+    middle = float(values.mean()) if len(values) else 0.0
+    off = values - middle  # far from zero, a sum of squares would lose all of its digits
+    sums = np.concatenate([[0.0], np.cumsum(off)])[looks]
+    squares = np.concatenate([[0.0], np.cumsum(off * off)])[looks]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = sums / count
+        variance = np.maximum(squares / count - mean * mean, 0.0) * count / (count - 1)
+    return Moments(count, mean + middle, variance)
+
+
+def best_at(units: float, alpha: float) -> float:
+    """The mixture's ρ² for which the sequence is narrowest at so many units (appendix B of the paper, the closed approximation)."""
+    return float((-2 * np.log(alpha) + np.log(1 - 2 * np.log(alpha))) / units)
+
+
+def difference_of_means(control: Moments, treatment: Moments, rho2: float, alpha: float, least: int) -> Interval:
+    """Treatment's mean less the control's, with its confidence sequence: with probability 1 − alpha it is true at all looks at once.
+
+    Asymptotic: the variance is estimated, so nothing is said before each arm has ``least`` units.
+    """
+    count = control.units + treatment.units
+    estimate = treatment.mean - control.mean
+    spread = np.sqrt(_variance(control, treatment))  # of the estimate
+    with np.errstate(divide="ignore", invalid="ignore"):
+        width = spread * np.sqrt(2 * (count * rho2 + 1) / (count * rho2) * np.log(np.sqrt(count * rho2 + 1) / alpha))
+    return _known(estimate, width, control, treatment, least)
+
+
+def p_of_means(control: Moments, treatment: Moments, rho2: float, least: int) -> Floats:
+    """The always-valid p-value of «no difference» at each look: the smallest alpha whose sequence has excluded zero by then."""
+    count = control.units + treatment.units
+    with np.errstate(divide="ignore", invalid="ignore"):
+        squared = (treatment.mean - control.mean) ** 2 / _variance(control, treatment)
+        log_p = 0.5 * np.log(count * rho2 + 1) - squared * count * rho2 / (2 * (count * rho2 + 1))
+    fit = (control.units >= least) & (treatment.units >= least) & np.isfinite(log_p)
+    return np.minimum.accumulate(np.exp(np.where(fit, np.minimum(log_p, 0.0), 0.0)))
+
+
+def _variance(control: Moments, treatment: Moments) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return control.variance / control.units + treatment.variance / treatment.units
+
+
+def _known(estimate: Floats, width: Floats, control: Moments, treatment: Moments, least: int) -> Interval:
+    """A variance of zero, of values that are all alike so far, is no sign of certainty: nothing is said of it either."""
+    fit = (control.units >= least) & (treatment.units >= least) & (control.variance + treatment.variance > 0)
+    return Interval(*(np.where(fit, values, np.nan) for values in (estimate, estimate - width, estimate + width)))
+
+
+def quantile_bounds(values: Floats, looks: npt.NDArray[np.int64], share: float, alpha: float) -> Interval:
+    """A quantile of an arm's values in order of arrival, with a confidence sequence that asks nothing of their distribution."""
+    made = np.full((3, len(looks)), np.nan)
+    for place, seen in enumerate(looks):
+        if seen == 0:
+            continue
+        ordered = np.sort(values[:seen])
+        log_term = (1.4 * np.log(np.log(2.1 * seen)) + np.log(10 / alpha)) / seen
+        reach = 1.5 * np.sqrt(share * (1 - share) * log_term) + 0.8 * log_term
+        low, high = share - reach, share + reach
+        made[0, place] = ordered[max(int(np.ceil(seen * share)) - 1, 0)]
+        made[1, place] = -np.inf if low <= 0 else ordered[max(int(np.ceil(seen * low)) - 1, 0)]
+        made[2, place] = np.inf if high >= 1 else ordered[min(int(np.floor(seen * high)), seen - 1)]
+    return Interval(*made)
+
+
+def difference_of_quantiles(control: Interval, treatment: Interval) -> Interval:
+    """Treatment's quantile less the control's, each arm's sequence at half of alpha."""
+    return Interval(treatment.estimate - control.estimate, treatment.low - control.high, treatment.high - control.low)
+
+
+def p_of_shares(counts: Sequence[Floats], shares: Sequence[float]) -> Floats:
+    """The always-valid p-value of «the arms get these shares», at each look: counts of each arm, one entry for each look.
+
+    A mixture of multinomials over a Dirichlet prior around the planned shares against the planned ones; by Ville's inequality one over
+    its running maximum is a p-value at any time.
+    """
+    from scipy.special import gammaln
+
+    prior = CONCENTRATION * np.asarray(shares)
+    total = np.sum(counts, axis=0)
+    log_bayes: Floats = gammaln(prior.sum()) - gammaln(prior.sum() + total)
+    for count, weight, share in zip(counts, prior, shares, strict=True):
+        log_bayes = log_bayes + gammaln(weight + count) - gammaln(weight) - count * np.log(share)
+    made: Floats = np.exp(-np.maximum(np.maximum.accumulate(log_bayes), 0.0))
+    return made
+
+
+def adjusted(values: Floats, before: Floats) -> Floats:
+    """Values less what a figure known before explains of them (CUPED): the mean over all arms stays, the variance shrinks.
+
+    Units whose figure of before is not known (NaN) count as its mean.
+    """
+    known = np.isfinite(before)
+    if known.sum() < 2 or float(np.var(before[known])) == 0.0:
+        return values
+    covariance = np.cov(values[known], before[known])
+    slope = covariance[0, 1] / covariance[1, 1]
+    made: Floats = values - slope * np.where(known, before - before[known].mean(), 0.0)
+    return made
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values of several questions, corrected so that one wrong answer among all is no likelier than of one (Holm, 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    made, worst = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[place]))
+        made[place] = worst
+    return made

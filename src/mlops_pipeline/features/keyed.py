@@ -1,0 +1,290 @@
+"""From a recipe and rows to the keyed tables of a state: which tables there are, and what each holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlops_pipeline.contract.spec import Aggregate, Recipe
+from mlops_pipeline.features.keys import Keys, compared
+from mlops_pipeline.features.state import DAY_US, END, NEVER, Described, Made, Part, State, Table, moment_in, salt_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mlops_pipeline.features.rows import Joined
+
+_MOMENT, _VALUE, _COUNT, _CELL, _PLACE = "m", "v", "n", "c", "p"
+
+
+class Plan:
+    """The tables that a recipe's columns need, each once, and how each column is made from them."""
+
+    def __init__(self, recipe: Recipe, kinds: Mapping[str, str], lookups: Joined = ()) -> None:
+        self.recipe, self._kinds = recipe, kinds
+        self.tables: list[Described] = []
+        self.columns: dict[str, Made] = {}
+        for number, (keys, table) in enumerate(lookups):
+            cells = tuple((name, kinds[name]) for name in table.columns if name not in keys)
+            self.tables.append(self._table("lookup", tuple(keys), of=str(number), cells=cells))
+            for name, kind in cells:
+                self.columns.setdefault(name, Made(how="lookup", kind=kind, table=number))
+        for name, by in recipe.counts.items():
+            self.columns[name] = Made(how="counts", kind="integer", table=self._known(self._table("counts", by)))
+        for name, history in recipe.history.items():
+            of = {"of": recipe.target, "of_kind": kinds[recipe.target], "daily": True}
+            own, overall = (self._known(self._table("rows", by, **of)) for by in (history.by, ()))
+            self.columns[name] = Made(
+                how="history",
+                kind="number",
+                table=own,
+                overall=overall,
+                window_us=history.days * DAY_US,
+                prior_rows=float(history.prior_rows),
+            )
+        for name, aggregate in recipe.aggregates.items():
+            self.columns[name] = Made(
+                how=aggregate.how,
+                kind=kinds[name],
+                table=self._known(self._of(aggregate)),
+                window_us=aggregate.window_us,
+                delay_us=aggregate.known_after_us,
+            )
+        self.salt = bytes.fromhex(salt_of(self.tables))
+
+    def _table(self, what: str, by: Sequence[str], **more: Any) -> Described:
+        return Described(what=what, by=tuple(by), kinds=tuple(self._kinds[name] for name in by), **more)
+
+    def _of(self, aggregate: Aggregate) -> Described:
+        more: dict[str, Any] = {}
+        if aggregate.of is not None:
+            more = {"of": aggregate.of, "of_kind": self._kinds[aggregate.of]}
+        if aggregate.how == "distinct":
+            return self._table("distinct", aggregate.by, **more)
+        if aggregate.how == "share":
+            return self._table("rows", aggregate.by, **more, value=aggregate.value)
+        if aggregate.how == "last":
+            return self._table("rows", aggregate.by, **more, cells=((str(aggregate.of), more["of_kind"]),))
+        return self._table("rows", aggregate.by, **more, extremes=aggregate.how in ("min", "max"))
+
+    @property
+    def needed(self) -> list[str]:
+        """The columns of rows that the tables are made from, the time among them if it is asked for."""
+        names: dict[str, None] = {}
+        for table in self.tables:
+            if table.what != "lookup":
+                names |= dict.fromkeys((*table.by, *((table.of,) if table.of is not None else ())))
+        return sorted(names | dict.fromkeys((self.recipe.time_column,) if self.recipe.time_column is not None else ()))
+
+    def parts(self, rows: pl.LazyFrame, lookups: Joined, base: Sequence[Table] | None = None) -> list[tuple[Part, ...]]:
+        """What rows make of each table: all of it, or with ``base`` what is added to that, which then comes after it."""
+        made = self.lookup_parts(lookups)
+        for number, table in enumerate(self.tables[len(made) :], len(made)):
+            old = None if base is None else base[number]
+            new = rows_part(table, Keys(table.kinds, self.salt), rows, self.recipe, old)
+            made.append((new, *(() if old is None else old.parts)))
+        return made
+
+    def lookup_parts(self, lookups: Joined) -> list[tuple[Part, ...]]:
+        """The lookups' tables, which are the first."""
+        return [(lookup_part(table, Keys(table.kinds, self.salt), frame),) for table, (_, frame) in zip(self.tables, lookups, strict=False)]
+
+    def is_of(self, state: State) -> bool:
+        """Whether a state was made by this plan."""
+        return [table.described for table in state.tables] == self.tables and dict(state.columns) == self.columns
+
+    def _known(self, table: Described) -> int:
+        """The number of a table, which is added if it is new."""
+        if table not in self.tables:
+            self.tables.append(table)
+        return self.tables.index(table)
+
+
+def state_of(rows: pl.LazyFrame, recipe: Recipe, kinds: Mapping[str, str], lookups: Joined = (), as_of: datetime | None = None) -> State:
+    """The state that a table's typed rows make; ``kinds`` are those of its columns.
+
+    ``as_of`` (UTC) is by default the newest row's moment.
+    """
+    plan = Plan(recipe, kinds, lookups)
+    return State.of(plan.tables, plan.parts(rows, lookups), plan.columns, as_of or newest(rows, recipe))
+
+
+def newest(rows: pl.LazyFrame, recipe: Recipe) -> datetime:
+    """The newest row's moment (UTC); now for a table whose rows have none."""
+    import polars as pl
+
+    if recipe.time_column is not None:
+        last = rows.select(compared(pl.col(recipe.time_column), "datetime").max()).collect(engine="streaming").item()
+        if last is not None:
+            return moment_in(last)
+    return datetime.now(UTC)
+
+
+def lookup_part(table: Described, keys: Keys, frame: pl.DataFrame) -> Part:
+    """A lookup's rows: its keys are unique and none of them is null."""
+    import polars as pl
+
+    digests = keys.digests(frame.select(table.by).get_columns())
+    order = np.lexsort((digests[:, 1], digests[:, 0]))
+    arrays = {"keys": digests[order, 0], "checks": digests[order, 1], "starts": np.arange(len(order) + 1, dtype=np.int64)}
+    for name, kind in table.cells:
+        arrays |= cell_arrays(name, kind, frame[name].gather(pl.Series(order)))
+    return Part(arrays)
+
+
+def cell_arrays(name: str, kind: str, values: pl.Series) -> dict[str, Any]:
+    """Single values as arrays: where one is there, and numbers, or texts one behind the other with the place where each ends."""
+    import polars as pl
+
+    plain = values.to_frame().select(compared(pl.col(values.name), kind)).to_series()
+    arrays: dict[str, Any] = {f"{name}.there": plain.is_not_null().to_numpy().astype(np.uint8)}
+    if plain.dtype == pl.String:
+        full = plain.fill_null("")
+        ends = np.concatenate(([0], np.cumsum(full.str.len_bytes().to_numpy(), dtype=np.int64)))
+        text = np.frombuffer("".join(full.to_list()).encode(), dtype=np.uint8)
+        return arrays | {f"{name}.ends": ends.astype(np.int64), f"{name}.text": text}
+    return arrays | {name: plain.fill_null(0).to_numpy()}
+
+
+def rows_part(table: Described, keys: Keys, rows: pl.LazyFrame, recipe: Recipe, base: Table | None = None) -> Part:
+    """What rows add to a table. They all come after those of ``base``, whose sums they go on from."""
+    import polars as pl
+
+    frame = _collected(table, rows, recipe)
+    digests, frame = _placed(frame, keys)
+    if table.what == "distinct":
+        return _distinct(table, digests, frame, base)
+    frame = frame.sort(_PLACE, _MOMENT, maintain_order=True)
+    places, moments = frame[_PLACE].to_numpy().astype(np.int64), frame[_MOMENT].to_numpy()
+    ends = np.flatnonzero(_changes(places, moments))
+    begins = np.concatenate(([0], ends[:-1] + 1)) if ends.size else ends
+    first = np.searchsorted(places, np.arange(len(digests), dtype=np.int64))
+    old_rows, old_sums = np.zeros(len(digests), dtype=np.int64), np.zeros(len(digests))
+    if base is not None:
+        spans = [part.spans(digests) for part in base.parts]
+        old_rows, old_sums = base.running_many(spans, np.full(len(digests), END, dtype=np.int64))
+    counted = np.cumsum(frame[_COUNT].to_numpy().astype(np.int64))
+    before = np.concatenate(([0], counted))[first] if len(first) else counted
+    arrays: dict[str, Any] = {
+        "keys": digests[:, 0].copy(),
+        "checks": digests[:, 1].copy(),
+        "starts": np.searchsorted(places[ends], np.arange(len(digests) + 1)).astype(np.int64),
+        "moments": moments[ends],
+        "rows": counted[ends] - before[places[ends]] + old_rows[places[ends]],
+    }
+    if _VALUE in frame.columns:
+        values = frame[_VALUE].to_numpy().copy()
+        if table.extremes:
+            arrays["least"], arrays["greatest"] = (
+                pick.reduceat(values, begins) if ends.size else np.empty(0) for pick in (np.minimum, np.maximum)
+            )
+        if len(first):
+            values[first] += old_sums
+        summed = pl.DataFrame({_PLACE: places, _VALUE: values}).select(pl.col(_VALUE).cum_sum().over(_PLACE)).to_series()
+        arrays["sums"] = summed.to_numpy()[ends]
+    for name, kind in table.cells:
+        arrays |= cell_arrays(name, kind, frame[_CELL].gather(pl.Series(ends)))
+    return Part(arrays)
+
+
+def _collected(table: Described, rows: pl.LazyFrame, recipe: Recipe) -> pl.DataFrame:
+    """The rows that count: their key, moment, number, and value; where order means nothing, one for all of the same key and moment."""
+    import polars as pl
+
+    names = [f"k{number}" for number in range(len(table.by))]
+    taken = [compared(pl.col(column), kind).alias(name) for name, column, kind in zip(names, table.by, table.kinds, strict=True)]
+    moment = pl.lit(0, dtype=pl.Int64) if table.what == "counts" else _moment(recipe, daily=table.daily)
+    taken += [moment.alias(_MOMENT), pl.lit(1, dtype=pl.Int64).alias(_COUNT)]
+    exact = table.what != "distinct"
+    if table.of is not None:
+        of = compared(pl.col(table.of), table.of_kind)
+        if table.what == "distinct" or table.cells:
+            taken.append(of.alias(_CELL))
+            exact = False
+        elif table.value is not None:
+            taken.append((of == table.value).cast(pl.Float64).alias(_VALUE))
+        elif table.of_kind in ("number", "integer", "boolean"):
+            taken.append(of.cast(pl.Float64).alias(_VALUE))
+            exact = table.of_kind == "boolean" and not table.extremes
+        else:
+            taken.append(of.is_not_null().replace_strict({True: 0.0}, default=None, return_dtype=pl.Float64).alias(_VALUE))
+    chosen = rows.select(taken).drop_nulls(
+        [name for name in (_MOMENT, _VALUE, _CELL) if name in [each.meta.output_name() for each in taken]]
+    )
+    if exact:
+        chosen = chosen.group_by(*names, _MOMENT).agg(pl.all().sum())
+    return chosen.collect(engine="streaming" if exact else "auto")
+
+
+def _moment(recipe: Recipe, *, daily: bool) -> pl.Expr:
+    import polars as pl
+
+    column = pl.col(str(recipe.time_column)).cast(pl.Datetime("us"))
+    return compared(column.dt.truncate("1d") if daily else column, "datetime")
+
+
+def _placed(frame: pl.DataFrame, keys: Keys) -> tuple[Any, pl.DataFrame]:
+    """The digests of the keys, sorted, and the rows with the place of theirs."""
+    import polars as pl
+
+    names = [name for name in frame.columns if name.startswith("k")]
+    if not names:
+        some = 1 if frame.height else 0
+        return keys.digests(())[:some], frame.with_columns(pl.lit(0, dtype=pl.Int64).alias(_PLACE))
+    single = frame.select(names).unique(maintain_order=True)
+    digests = keys.digests(single.get_columns())
+    order = np.lexsort((digests[:, 1], digests[:, 0]))
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    placed = single.with_columns(pl.Series(_PLACE, place))
+    return digests[order], frame.join(placed, on=names, how="left", nulls_equal=True, maintain_order="left").drop(names)
+
+
+def _changes(*columns: Any) -> Any:
+    """Where a row is the last of those with the same values of columns by which rows are sorted."""
+    if not len(columns[0]):
+        return np.zeros(0, dtype=np.bool_)
+    other = np.zeros(len(columns[0]) - 1, dtype=np.bool_)
+    for column in columns:
+        other |= column[1:] != column[:-1]
+    return np.append(other, True)
+
+
+def _distinct(table: Described, digests: Any, frame: pl.DataFrame, base: Table | None) -> Part:
+    """One row for each key, moment and value, with the moment before at which the key had this value (``before``)."""
+    import polars as pl
+
+    values = frame[_CELL].unique(maintain_order=True)
+    whats = Keys((table.of_kind,), b"value").digests([values])[:, 0]
+    frame = frame.join(pl.DataFrame({_CELL: values, "w": whats}), on=_CELL, how="left", maintain_order="left")
+    frame = frame.select(_PLACE, _MOMENT, "w").unique()
+    older = frame.clear() if base is None else pl.concat(_older(digests, part) for part in base.parts)
+    last = older.group_by(_PLACE, "w").agg(pl.col(_MOMENT).max().alias("older"))
+    frame = frame.join(last, on=[_PLACE, "w"], how="left").sort(_PLACE, "w", _MOMENT)
+    before = pl.col(_MOMENT).shift(1).over(_PLACE, "w").fill_null(pl.col("older")).fill_null(NEVER).alias("before")
+    frame = frame.with_columns(before).sort(_PLACE, _MOMENT, "w")
+    places = frame[_PLACE].to_numpy()
+    return Part(
+        {
+            "keys": digests[:, 0].copy(),
+            "checks": digests[:, 1].copy(),
+            "starts": np.searchsorted(places, np.arange(len(digests) + 1)).astype(np.int64),
+            "moments": frame[_MOMENT].to_numpy(),
+            "before": frame["before"].to_numpy(),
+            "what": frame["w"].to_numpy(),
+        }
+    )
+
+
+def _older(digests: Any, part: Part) -> pl.DataFrame:
+    """A part's rows of these keys."""
+    import polars as pl
+
+    starts, stops = part.spans(digests)
+    lengths = stops - starts
+    index = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)))[:-1], lengths) + np.arange(lengths.sum())
+    place = np.repeat(np.arange(len(digests)), lengths)
+    return pl.DataFrame({_PLACE: place, _MOMENT: part.arrays["moments"][index], "w": part.arrays["what"][index]})

@@ -1,0 +1,190 @@
+"""`mlops features`: the state that rows are asked of, brought up to date from the source or from new rows, and what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.config.moments import shown_moment
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.journal import Kept, kept_of
+from mlops_pipeline.features.keyed import Plan
+from mlops_pipeline.features.rows import Joined, recipe_of, typed_rows
+from mlops_pipeline.features.state import open_state, version_folder
+from mlops_pipeline.features.versions import Origin, Refreshed, Seen, Versions
+from mlops_pipeline.layout import Layout
+from mlops_pipeline.tables.database import take_snapshot
+from mlops_pipeline.tables.lookups import lookup_table
+from mlops_pipeline.tables.source import Chunk, as_written, locate, read_file, read_files
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+
+@dataclass
+class _Read:
+    """What a refresh has read: how many rows, how many of them are broken, the first reason, and what to say of the files."""
+
+    rows: int = 0
+    broken: int = 0
+    why: str = ""
+    notes: dict[str, None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a dataset's state is made of, where its source has these columns."""
+
+    there: tuple[str, ...]
+    lookups: Joined
+    plan: Plan
+    kept: Kept
+
+
+def has_state(settings: Settings) -> bool:
+    """Whether a dataset has columns that are made of other rows, or looked up."""
+    return bool(settings.dataset.lookups or recipe_of(settings.dataset).late)
+
+
+def refresh(settings: Settings, layout: Layout, console: Console, given: Path | None = None, *, anew: bool = False) -> Refreshed:
+    """Take the rows of a file in, or else those of the source's files that are new or have changed; ``anew``: of the source alone.
+
+    The first state, and one of a recipe that keeps other columns, is of the whole source. Raises :class:`PipelineError`.
+    """
+    if not has_state(settings):
+        raise PipelineError(f"{layout.config}: no column is looked up, or made of other rows: there is no state to refresh")
+    data, versions = settings.dataset, Versions(layout.state)
+    tables = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
+    current = None if anew else versions.current()
+    asked = None if current is None else _asked(settings, current.journal.columns, tables)
+    if current is not None and asked is not None and asked.kept.digest != current.journal.kept:
+        console.print("            the recipe keeps other columns than before: the state is made anew from the source", markup=False)
+        current, asked = None, None
+    read, seen = _Read(), _files(settings, layout) if given is None or current is None else {}
+    if current is not None:
+        seen = {file: what for file, what in seen.items() if current.journal.seen.get(file) != what}
+    chunks = _chunks(settings, seen, given, read)
+    if asked is None:
+        first = next(chunks, None)
+        if first is None:
+            raise PipelineError(f"{layout.config}: dataset.source: holds no row: give one with a header and rows")
+        asked, chunks = _asked(settings, first.frame.columns, tables), _again(first, chunks)
+    rows = _rows(settings, layout, chunks, tables, asked.kept, read)
+    done = versions.refresh(asked.plan, asked.kept, rows, asked.lookups, Origin(seen, asked.there), anew=current is None)
+    for note in read.notes:
+        console.print(f"            {note}", markup=False)
+    _told(console, done, read)
+    return done
+
+
+def take_ingested(settings: Settings, layout: Layout, console: Console, table: Path, there: Collection[str], tables: Joined) -> None:
+    """Take in the rows of an ingest, a Parquet file without columns that are made of other rows: the first state, or what is new in it."""
+    import polars as pl
+
+    if not has_state(settings):
+        return
+    asked = _asked(settings, there, tables)
+    needed = list(dict.fromkeys((*asked.kept.names, *asked.kept.identity)))
+    rows = asked.kept.of(pl.scan_parquet(table, glob=False).select(needed).collect(engine="streaming"))
+    seen = _files(settings, layout, ask=False) if settings.as_of is None else {}
+    done = Versions(layout.state).refresh(asked.plan, asked.kept, rows, asked.lookups, Origin(seen, asked.there))
+    console.print(
+        f"            features' state as of {shown_moment(done.state.as_of.replace(tzinfo=None))}: {done.rows:,} rows", markup=False
+    )
+
+
+def show(layout: Layout, console: Console) -> None:
+    """`mlops features show`. Raises :class:`PipelineError` where there is no state."""
+    place = version_folder(layout.state)
+    if place == layout.state:
+        raise PipelineError(f"{layout.state}: there is no state of features: make one with `mlops features refresh`")
+    state = open_state(place)
+    lines = [
+        f"version    {place.name}",
+        f"as of      {shown_moment(state.as_of.replace(tzinfo=None))} UTC",
+        f"digest     {state.digest}",
+        f"size       {state.size / 1e6:,.1f} MB",
+    ]
+    for number, table in enumerate(state.tables):
+        names = [name for name, made in state.columns.items() if made.table == number]
+        by = " and ".join(table.described.by) or "all rows"
+        lines.append(f"by {by}: {table.key_count:,} keys, {sum(part.size for part in table.parts):,} rows")
+        lines += [f"  {name}" for name in names]
+    console.print("\n".join(lines), markup=False, highlight=False)
+
+
+def _asked(settings: Settings, there: Collection[str], tables: Joined) -> _Asked:
+    """What is asked for; a lookup gives no column that the source has itself."""
+    data = settings.dataset
+    lookups = [(keys, table.drop([name for name in table.columns if name in there and name not in keys])) for keys, table in tables]
+    plan = Plan(recipe_of(data), {name: column.kind for name, column in data.columns.items()}, lookups)
+    return _Asked(tuple(there), lookups, plan, kept_of(plan, data, there))
+
+
+def _files(settings: Settings, layout: Layout, *, ask: bool = True) -> dict[str, tuple[int, int]]:
+    """The source's files, each with its size and the moment it was written; a query is asked again."""
+    source = settings.dataset.read_as
+    if source.sql is not None and ask:
+        take_snapshot(source, layout.project, layout.snapshot)
+    return {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in locate(source, layout)}
+
+
+def _chunks(settings: Settings, seen: Seen, given: Path | None, read: _Read) -> Iterator[Chunk]:
+    data, chunk_mb = settings.dataset, settings.ingest.chunk_mb
+    if seen:
+        yield from read_files([Path(file) for file in seen], data.read_as, chunk_mb, data.columns)
+    if given is not None:
+        if not given.is_file():
+            raise PipelineError(f"--input {given}: does not exist: name a file with rows as the source has them")
+        plain = data.read_as.model_copy(update={"sql": None, "uri": None})
+        written, notes = as_written(given, plain, [name for name in data.columns if name not in recipe_of(data).late])
+        read.notes |= dict.fromkeys(notes)
+        yield from read_file(given, written, chunk_mb, data.columns)
+
+
+def _again(first: Chunk, others: Iterator[Chunk]) -> Iterator[Chunk]:
+    yield first
+    yield from others
+
+
+def _rows(settings: Settings, layout: Layout, chunks: Iterable[Chunk], tables: Joined, kept: Kept, read: _Read) -> pl.DataFrame:
+    """What is kept of the rows that are whole. Raises :class:`PipelineError` if too many are not."""
+    import polars as pl
+
+    data, recipe = settings.dataset, recipe_of(settings.dataset)
+    late = {data.target, *data.known_after_outcome}
+    frames = [pl.DataFrame(schema=kept.schema)]
+    for chunk in chunks:
+        # An outcome that is not known yet may be no column at all.
+        missing = [name for name in data.columns if name in late and name not in chunk.frame.columns and name not in recipe.derive]
+        frame = chunk.frame.with_columns([pl.lit(None, dtype=pl.String).alias(name) for name in missing])
+        read.notes |= dict.fromkeys(chunk.notes)
+        try:
+            typed = typed_rows(Chunk(frame, chunk.row_numbers, chunk.broken), data, recipe, tables)
+        except PipelineError as error:
+            raise PipelineError(f"{layout.config}: {error}") from error
+        read.rows += typed.read
+        read.broken += len(typed.broken)
+        read.why = read.why or next((f"row {row.row}: {row.reason}" for row in typed.broken), "")
+        frames.append(kept.of(typed.table))
+    if read.rows and read.broken / read.rows > settings.ingest.max_broken_share:
+        share = settings.ingest.max_broken_share
+        raise PipelineError(
+            f"{layout.config}: ingest.max_broken_share = {share}: {read.broken} of {read.rows} rows are broken ({read.why}): "
+            "nothing was taken in: mend them, or raise the share"
+        )
+    return pl.concat(frames)
+
+
+def _told(console: Console, done: Refreshed, read: _Read) -> None:
+    parts = [f"{read.rows:,} rows read: {done.new:,} new"] if read.rows else ["no file of the source is new, or has changed"]
+    parts += [f"{done.changed:,} of which more is known"] if done.changed else []
+    parts += [f"{read.broken:,} broken ({read.why})"] if read.broken else []
+    console.print(", ".join(parts), markup=False)
+    as_of = shown_moment(done.state.as_of.replace(tzinfo=None))
+    what = "is" if done.is_new else "stays"
+    console.print(f"the state {what} {done.version}: as of {as_of} UTC, {done.rows:,} rows, {done.state.size / 1e6:,.1f} MB", markup=False)

@@ -1,0 +1,294 @@
+"""A folder of versions of a state: made from rows and brought up to date by others, whole or not at all, whenever it is killed.
+
+    CURRENT                        the name of the current version
+    000003-1f0c…/                  a version: what servers map
+    journal/000003-1f0c…/          the rows it was made of: the old ones, and those of the last days, which may still change
+
+A version never changes. A new one is written beside it, on the disk before ``CURRENT`` names it; what an interrupted one left goes with
+the next. Files that are the same in both are linked.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.journal import Kept, Merged, merged
+from mlops_pipeline.features.keyed import Plan, newest
+from mlops_pipeline.features.keys import microseconds
+from mlops_pipeline.features.state import CURRENT, DAY_US, Part, State, Table, open_state, write_state
+from mlops_pipeline.files import FOR_ITS_OWNER, durable, sync
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mlops_pipeline.features.rows import Joined
+
+JOURNAL, JOURNAL_FILE, OLD_ROWS, LAST_ROWS = "journal", "journal.json", "old.parquet", "last.parquet"
+VERSIONS = 3
+"""So many of the newest versions are kept."""
+
+LAST_DAYS = 7
+"""Rows of so many days before the newest, beside the longest delay until they are known, may still change at no great cost."""
+
+MANY_LAST_ROWS = 250_000
+"""With more of them than this and a quarter of the old ones, all is made anew, and most become old."""
+
+Seen = Mapping[str, tuple[int, int]]
+"""By file of the source: its size and when it was written, in ns."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where rows come from: the files that were read for them, and the columns that the source has."""
+
+    seen: Seen
+    columns: tuple[str, ...]
+
+
+class JournalContent(msgspec.Struct, frozen=True):
+    """What ``journal.json`` says; ``cut`` parts old rows from the last, in µs since 1970."""
+
+    kept: str
+    rows: int
+    cut: int | None
+    seen: dict[str, tuple[int, int]]
+    columns: tuple[str, ...]
+    """The source's, when the rows were taken in."""
+
+
+@dataclass(frozen=True)
+class Current:
+    """The current version, with the rows it was made of."""
+
+    name: str
+    state: State
+    journal: JournalContent
+    folder: Path
+
+    def rows(self, file: str) -> pl.LazyFrame:
+        """The old rows, or the last."""
+        import polars as pl
+
+        return pl.scan_parquet(self.folder / file, glob=False)
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What has become of a state: its version, of how many rows it is, how many of them are new, and how many have changed."""
+
+    version: str
+    state: State
+    rows: int
+    new: int
+    changed: int
+    is_new: bool
+    """Whether there is a new version."""
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a version: the old ones (None: those of the version before), the last, and what parts them."""
+
+    old: pl.DataFrame | None
+    last: pl.DataFrame
+    cut: int | None
+    count: int
+
+
+class Versions:
+    """The versions of one state in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def current(self) -> Current | None:
+        """The current version; None if there is none. Raises :class:`PipelineError` for one that cannot be read."""
+        try:
+            name = (self.folder / CURRENT).read_text(encoding="utf-8").strip()
+        except OSError:
+            return None
+        place = self.folder / JOURNAL / name
+        try:
+            journal = msgspec.json.decode((place / JOURNAL_FILE).read_bytes(), type=JournalContent)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise PipelineError(f"{place}: cannot be read ({error}): `mlops features refresh --anew` makes it from the source") from error
+        return Current(name, open_state(self.folder / name), journal, place)
+
+    def refresh(self, plan: Plan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin, *, anew: bool = False) -> Refreshed:
+        """Take rows in, each once (:func:`mlops_pipeline.features.journal.merged`), while no other process does.
+
+        Without a current version of such rows, or ``anew``, they are all there are.
+        """
+        from filelock import FileLock
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):
+            self._clear()
+            current = None if anew else self.current()
+            if current is None or current.journal.kept != kept.digest:
+                return self._write(None, plan, kept, _parted(new, plan), lookups, origin, (new.height, 0))
+            return self._take(current, plan, kept, new, lookups, origin)
+
+    def _take(self, current: Current, plan: Plan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin) -> Refreshed:
+        import polars as pl
+
+        journal, is_last = current.journal, _is_last(plan, current.journal.cut)
+        last = merged(current.rows(LAST_ROWS).collect(), new.filter(is_last), kept)
+        old = self._old(current, plan, kept, new.filter(~is_last))
+        found = (last.new + (old.new if old else 0), last.changed + (old.changed if old else 0))
+        origin = Origin({**journal.seen, **origin.seen}, origin.columns)
+        same = plan.is_of(current.state)
+        if not any(found) and same and _lookups(plan.lookup_parts(lookups)) == _lookups([table.parts for table in current.state.tables]):
+            if origin.seen != journal.seen:
+                self._note(current, origin.seen)
+            return Refreshed(current.name, current.state, journal.rows, 0, 0, is_new=False)
+        count = journal.rows + found[0]
+        if old is None and same and last.rows.height <= max(MANY_LAST_ROWS, count / 5):
+            return self._write(current, plan, kept, _Rows(None, last.rows, journal.cut, count), lookups, origin, found)
+        before = current.rows(OLD_ROWS).collect() if old is None else old.rows
+        return self._write(None, plan, kept, _parted(pl.concat([before, last.rows]), plan), lookups, origin, found)
+
+    def _old(self, current: Current, plan: Plan, kept: Kept, new: pl.DataFrame) -> Merged | None:
+        """Old rows with others taken in; None if that changes nothing, which is seen on those of the same time."""
+        import polars as pl
+
+        if not new.height:
+            return None
+        there = current.rows(OLD_ROWS)
+        if (time := plan.recipe.time_column) is not None:
+            span = new.select(pl.col(time).min().alias("first"), pl.col(time).max().alias("last")).row(0)
+            there = there.filter(pl.col(time).is_null() | pl.col(time).is_between(*span).fill_null(value=False))
+        found = merged(there.collect(), new, kept)
+        return merged(current.rows(OLD_ROWS).collect(), new, kept) if found.new or found.changed else None
+
+    def _write(
+        self,
+        before: Current | None,
+        plan: Plan,
+        kept: Kept,
+        rows: _Rows,
+        lookups: Joined,
+        origin: Origin,
+        found: tuple[int, int],
+    ) -> Refreshed:
+        """Make a version, and the current one; ``before`` is the one whose old rows it shares."""
+        as_of = newest((rows.last if rows.last.height or rows.old is None else rows.old).lazy(), plan.recipe)
+        if before is not None:
+            base = [Table(table.described, table.parts[-1:], plan.salt) for table in before.state.tables]
+            as_of = max(as_of, before.state.as_of)
+        else:
+            assert rows.old is not None  # noqa: S101  # by its meaning
+            made = plan.parts(rows.old.lazy(), lookups)
+            base = [Table(table, parts, plan.salt) for table, parts in zip(plan.tables, made, strict=True)]
+        state = State.of(plan.tables, plan.parts(rows.last.lazy(), lookups, base), plan.columns, as_of)
+        content = JournalContent(kept.digest, rows.count, rows.cut, dict(origin.seen), origin.columns)
+        name = f"{self._number() + 1:06d}-{state.digest[:12]}"
+        with self._folder(self.folder / JOURNAL / name) as place:
+            if rows.old is not None:
+                _write_rows(rows.old, place / OLD_ROWS)
+            elif before is not None:
+                _link(before.folder / OLD_ROWS, place / OLD_ROWS)
+            _write_rows(rows.last, place / LAST_ROWS)
+            with durable(place / JOURNAL_FILE, FOR_ITS_OWNER) as stream:
+                stream.write(msgspec.json.encode(content))
+        with self._folder(self.folder / name) as place:
+            write_state(state, place)
+        self._point(name)
+        self._clear()
+        return Refreshed(name, open_state(self.folder / name), rows.count, *found, is_new=True)
+
+    def _note(self, current: Current, seen: Seen) -> None:
+        """Remember files that hold nothing new."""
+        new = current.folder / f".{JOURNAL_FILE}"
+        new.unlink(missing_ok=True)
+        with durable(new, FOR_ITS_OWNER) as stream:
+            stream.write(msgspec.json.encode(msgspec.structs.replace(current.journal, seen=dict(seen))))
+        new.replace(current.folder / JOURNAL_FILE)
+
+    @contextmanager
+    def _folder(self, place: Path) -> Iterator[Path]:
+        """A new folder that is on the disk, under its name, when the block ends without an error."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix="."))
+        yield temporary
+        temporary.chmod(0o755)
+        sync(temporary)
+        shutil.rmtree(place, ignore_errors=True)  # of one that was interrupted before it was current
+        temporary.rename(place)
+        sync(place.parent)
+
+    def _point(self, name: str) -> None:
+        new = self.folder / f".{CURRENT}"
+        new.unlink(missing_ok=True)
+        with durable(new) as stream:
+            stream.write(f"{name}\n".encode())
+        new.replace(self.folder / CURRENT)
+        sync(self.folder)
+
+    def names(self) -> list[str]:
+        """The versions' names, the newest last."""
+        return sorted(each.name for each in self.folder.glob("[0-9]*-*") if each.is_dir())
+
+    def _number(self) -> int:
+        return max((int(name.partition("-")[0]) for name in self.names()), default=0)
+
+    def _clear(self) -> None:
+        """Take away what an interrupted refresh left, and all but the newest versions."""
+        with suppress(OSError):
+            current = (self.folder / CURRENT).read_text(encoding="utf-8").strip()
+            kept = [name for name in self.names() if name <= current][-VERSIONS:]
+            for folder in (self.folder, self.folder / JOURNAL):
+                for place in folder.glob("[0-9]*-*"):
+                    if place.name not in kept:
+                        shutil.rmtree(place, ignore_errors=True)
+        for folder in (self.folder, self.folder / JOURNAL):
+            for place in folder.glob(".*"):
+                if place.is_dir():
+                    shutil.rmtree(place, ignore_errors=True)
+
+
+def _parted(rows: pl.DataFrame, plan: Plan) -> _Rows:
+    """Rows as old ones, and those of the last days; of a table without a time all are old."""
+    if plan.recipe.time_column is None or not rows.height:
+        return _Rows(rows, rows.clear(), None, rows.height)
+    last = microseconds(newest(rows.lazy(), plan.recipe))
+    delay = max((made.delay_us for made in plan.columns.values()), default=0)
+    cut = last - last % DAY_US - LAST_DAYS * DAY_US - delay
+    is_last = _is_last(plan, cut)
+    return _Rows(rows.filter(~is_last), rows.filter(is_last), cut, rows.height)
+
+
+def _is_last(plan: Plan, cut: int | None) -> pl.Expr:
+    """Whether a row is one of the last days, as an expression; a row without a time is not."""
+    import polars as pl
+
+    if cut is None or plan.recipe.time_column is None:
+        return pl.lit(value=False)
+    return (pl.col(plan.recipe.time_column).cast(pl.Datetime("us")).cast(pl.Int64) >= cut).fill_null(value=False)
+
+
+def _lookups(parts: Sequence[Sequence[Part]]) -> list[str]:
+    """The digests of lookups' tables, which have no moments."""
+    return [of_table[0].digest for of_table in parts if "moments" not in of_table[0].arrays]
+
+
+def _write_rows(rows: pl.DataFrame, path: Path) -> None:
+    with durable(path, FOR_ITS_OWNER) as stream:
+        rows.write_parquet(stream, compression="zstd", compression_level=1)
+
+
+def _link(old: Path, new: Path) -> None:
+    try:
+        new.hardlink_to(old)
+    except OSError:  # a file system without links
+        shutil.copyfile(old, new)
+        new.chmod(FOR_ITS_OWNER)

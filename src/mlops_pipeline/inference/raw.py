@@ -1,0 +1,301 @@
+"""Rows as the source has them: told from finished features by their columns, held to the same rules, then computed by the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache, cached_property
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import msgspec
+import numpy as np
+
+from mlops_pipeline.contract.moments import WRITTEN
+from mlops_pipeline.contract.spec import Column, Contract
+from mlops_pipeline.contract.values import MISSING
+from mlops_pipeline.inference.faults import EXTRA_COLUMN, Fault, Notice, Refused
+from mlops_pipeline.inference.signature import Lengths, Rows, Signature
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mlops_pipeline.features.online import Features
+
+Kind = Literal["raw", "features"]
+
+FEW = 64
+"""Rows that are computed one by one faster than as a frame."""
+
+
+class RawRows(msgspec.Struct, gc=False):
+    """Checked rows of the source's columns, as the raw signature has them."""
+
+    rows: Rows
+    made: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+    """What was computed of them: numbers, float64, and texts, as the features' signature has them."""
+    values: list[tuple[Any, ...]] | None = None
+    """The same of a few rows, in the order of that signature."""
+
+    @property
+    def count(self) -> int:
+        return self.rows.count
+
+
+@dataclass(frozen=True)
+class RowKinds:
+    """Tells what a row is by the names of its columns."""
+
+    marks: tuple[str, ...]
+    """Columns that only a raw row has, and that every raw row has if they must be there."""
+    computed: tuple[str, ...]
+    """Features that no raw row has."""
+    needed: tuple[str, ...]
+    """Features that must be there."""
+    certain: bool
+    """Whether a raw row without its marks is refused."""
+
+    @staticmethod
+    def of(raw: Mapping[str, Column], features: Mapping[str, Column]) -> RowKinds:
+        """Of a model that takes both."""
+        own = [name for name in raw if name not in features]
+        must = tuple(name for name in own if not raw[name].nullable)
+        return RowKinds(
+            marks=must or tuple(own),
+            computed=tuple(name for name in features if name not in raw),
+            needed=tuple(name for name, column in features.items() if not column.nullable),
+            certain=bool(must),
+        )
+
+    def tell(self, names: Collection[str]) -> Kind:
+        """What a row of these columns is.
+
+        One with every mark is raw. Where the recipe needs nothing but what the model takes too, a row is raw that has none of the
+        computed columns. A row that is neither is taken for what it seems to be meant for, and refused as such.
+        """
+        there = sum(mark in names for mark in self.marks)
+        has_computed = any(name in names for name in self.computed)
+        if not self.marks:
+            return "features" if has_computed else "raw"
+        if there == len(self.marks):
+            return "raw"
+        return "raw" if there and not has_computed and not all(name in names for name in self.needed) else "features"
+
+
+@dataclass(frozen=True)
+class RawInput:
+    """How a model takes raw rows: what they may hold, and what is computed of them."""
+
+    signature: Signature
+    """Of the source's columns; numbers are float64, so that keys stay exact."""
+    features: Signature
+    kinds: RowKinds
+    order: tuple[str, ...]
+    """The source's columns as the recipe takes them."""
+    made: tuple[str, ...]
+    """The features as the recipe gives them."""
+    example: dict[str, Any]
+    """A row of usual values that is nobody's."""
+    made_of: dict[str, tuple[str, ...]]
+    """For each computed feature the raw columns that it is made of."""
+
+    @staticmethod
+    def of(contract: Contract, features: Signature) -> RawInput | None:
+        """Of a contract, by the policy of the features' signature; None for a model without a recipe."""
+        if not contract.raw:
+            return None
+        signature = Signature.of(
+            msgspec.structs.replace(contract, columns=contract.raw),
+            reject_unseen=features.reject_unseen,
+            refuse_extra=features.refuse_extra,
+            max_rows=features.max_rows,
+            lengths=features.lengths,
+            precision=np.float64,
+        )
+        # Of a category that the model does not take no value is known, so that none is strange.
+        known = {name: seen for name, seen in signature.seen.items() if name in contract.columns}
+        kinds = RowKinds.of(contract.raw, features.columns)
+        wide = replace(signature, seen=known, wide=True)
+        return RawInput(wide, features, kinds, tuple(contract.raw), tuple(contract.columns), contract.raw_example, contract.made_of)
+
+    def limited(self, max_rows: int, lengths: Lengths) -> RawInput:
+        """The same with other limits of what one request may hold."""
+        raw, features = (replace(one, max_rows=max_rows, lengths=lengths) for one in (self.signature, self.features))
+        return replace(self, signature=raw, features=features)
+
+    def computed(self, raw: RawRows, by: Features) -> Rows:
+        """The features of checked raw rows, checked themselves; in any thread. Raises :class:`Refused`."""
+        rows = raw.rows
+        try:
+            if rows.count > FEW and has_frames():
+                done = self._checked(raw, self.by_frame(rows, by))
+            else:
+                values = by.of_rows(self.values(rows))
+                usual = self._usual(values)
+                if usual is None:
+                    done = self._checked(raw, self._arrays(values))
+                else:
+                    raw.values = usual
+                    done = self.features.rows(usual, rows.ids, usual=True)
+        except Refused as refusal:
+            self._refuse(refusal)
+        if rows.notices is None:
+            return done
+        notices = [self._told(notice) for notice in rows.notices]
+        said = {(notice.reason, notice.column) for notice in notices}
+        notices += [notice for notice in done.notices or () if (notice.reason, notice.column) not in said]
+        done.notices = notices or None
+        return done
+
+    def _checked(self, raw: RawRows, made: tuple[np.ndarray | None, np.ndarray | None]) -> Rows:
+        raw.made, (numbers, categories) = made, made
+        # What is checked is spelled as training has it, in place.
+        return self.features.checked(numbers, None if categories is None else categories.copy(), raw.rows.ids)
+
+    def _usual(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]] | None:
+        """Features of a few rows in the order of their signature; None if a number is none that needs no second look."""
+        limits, order = self._limits
+        for row in rows:
+            for place, low, high, nullable, whole in limits:
+                value = row[place]
+                if value is None:
+                    if not nullable:
+                        return None
+                elif not low <= value <= high or (whole and value % 1):
+                    return None
+        return [tuple([made(row[place]) for place, made in order]) for row in rows]
+
+    @cached_property
+    def _limits(self) -> tuple[list[tuple[int, float, float, bool, bool]], list[tuple[int, Callable[[Any], Any]]]]:
+        """For each number its place among what the recipe gives, and its usual limits; the place of each feature, and how it is told."""
+        signature, places = self.features, {name: place for place, name in enumerate(self.made)}
+        columns = [(places[name], signature.columns[name]) for name in signature.numbers]
+        limits = zip(columns, *(limit.tolist() for limit in signature.usual64), strict=True)
+        as_told: dict[bool, Callable[[Any], Any]] = {True: _as_number, False: _as_text}
+        order = [(places[name], as_told[name in signature.numbers]) for name in signature.names]
+        return [(place, low, high, column.nullable, column.kind != "number") for (place, column), low, high in limits], order
+
+    def told(self, raw: RawRows) -> list[dict[str, Any]]:
+        """What was computed, a mapping for each row, without private columns."""
+        if raw.values is not None:
+            told = [name for name in self.made if not self.features.columns[name].private]
+            named = (dict(zip(self.features.names, row, strict=True)) for row in raw.values)
+            return [{name: row[name] for name in told} for row in named]
+        numbers, texts = raw.made
+        columns: dict[str, list[Any]] = {}
+        for name in self.made:
+            column = self.features.columns[name]
+            if column.private:
+                continue
+            if name in self.features.numbers and numbers is not None:
+                listed = numbers[:, self.features.numbers.index(name)].tolist()
+                whole = column.kind != "number"
+                columns[name] = [None if value != value else int(value) if whole else value for value in listed]  # noqa: PLR0124  # NaN
+            elif texts is not None:
+                columns[name] = texts[:, self.features.categories.index(name)].tolist()
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def values(self, rows: Rows) -> list[tuple[Any, ...]]:
+        """Checked raw rows as the recipe takes a few: float for a number, int for an integer or a truth, str, or a datetime in UTC."""
+        nothing: list[Any] = [()] * rows.count
+        numbers = nothing if rows.numbers is None else rows.numbers.tolist()
+        texts = nothing if rows.categories is None else rows.categories.tolist()
+        plan, found = self._plan, []
+        for row in ((*some, *others) for some, others in zip(numbers, texts, strict=True)):
+            found.append(tuple([None if (value := row[place]) == MISSING or value != value else made(value) for place, made in plan]))  # noqa: PLR0124  # NaN
+        return found
+
+    @cached_property
+    def _plan(self) -> list[tuple[int, Callable[[Any], Any]]]:
+        """For each of the source's columns its place in a checked row, and what makes a recipe's value of it."""
+        kinds: dict[str, Callable[[Any], Any]] = {"integer": int, "boolean": int, "number": float, "datetime": datetime.fromisoformat}
+        names = self.signature.names
+        return [(names.index(name), kinds.get(self.signature.columns[name].kind, str)) for name in self.order]
+
+    def frame(self, rows: Rows) -> pl.DataFrame:
+        """The same of many, with the types of their kinds."""
+        import polars as pl
+
+        signature, columns = self.signature, dict[str, pl.Series]()
+        held: dict[str, Any] = {"number": pl.Float64, "integer": pl.Int64, "boolean": pl.Int8}
+        for place, name in enumerate(signature.numbers):
+            assert rows.numbers is not None  # noqa: S101  # as above
+            series = pl.Series(np.ascontiguousarray(rows.numbers[:, place]), nan_to_null=True)
+            columns[name] = series.cast(held[signature.columns[name].kind])
+        for place, name in enumerate(signature.categories):
+            assert rows.categories is not None  # noqa: S101  # as above
+            series = pl.Series(rows.categories[:, place].tolist(), dtype=pl.String)
+            series = series.set(series == MISSING, None)
+            of_moments = signature.columns[name].kind == "datetime"
+            columns[name] = series.str.to_datetime(WRITTEN, time_unit="us") if of_moments else series
+        return pl.DataFrame({name: columns[name] for name in self.order})
+
+    def by_row(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The features of a few checked raw rows: numbers, float64, and texts, as their signature has them."""
+        return self._arrays(by.of_rows(self.values(rows)))
+
+    def _arrays(self, made: list[tuple[Any, ...]]) -> tuple[np.ndarray | None, np.ndarray | None]:
+        places = {name: place for place, name in enumerate(self.made)}
+        numbers = categories = None
+        if self.features.numbers:
+            wanted = [places[name] for name in self.features.numbers]
+            numbers = np.array([[row[place] for place in wanted] for row in made], dtype=np.float64)
+        if self.features.categories:
+            wanted = [places[name] for name in self.features.categories]
+            categories = np.array([[_as_text(row[place]) for place in wanted] for row in made], dtype=object)
+        return numbers, categories
+
+    def by_frame(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The same of many."""
+        import polars as pl
+
+        made, numbers, categories = by.of_frame(self.frame(rows)), None, None
+        if self.features.numbers:
+            numbers = np.empty((rows.count, len(self.features.numbers)))
+            for place, name in enumerate(self.features.numbers):
+                numbers[:, place] = made[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        if self.features.categories:
+            categories = np.empty((rows.count, len(self.features.categories)), dtype=object)
+            for place, name in enumerate(self.features.categories):
+                series = made[name]
+                text = series.dt.to_string(WRITTEN) if series.dtype.is_temporal() else series.cast(pl.String)
+                categories[:, place] = text.to_numpy()
+        return numbers, categories
+
+    def _told(self, notice: Notice) -> Notice:
+        """What is said of a column beside the raw ones: one that is computed is no stranger."""
+        if notice.reason != EXTRA_COLUMN or notice.column not in self.kinds.computed:
+            return notice
+        return notice._replace(detail=f"column '{notice.column}' is computed from the raw row: what came was not looked at")
+
+    def _refuse(self, refusal: Refused) -> NoReturn:
+        """Say of a computed value that it is one, since the client has not sent it."""
+        raise Refused(refusal.status, [self.worded(fault) for fault in refusal.faults], refusal.headers) from refusal
+
+    def worded(self, fault: Fault) -> Fault:
+        """A fault of a computed value, told as one."""
+        if fault.column not in self.kinds.computed:
+            return fault
+        of = self.made_of.get(fault.column or "")
+        source = " and ".join(filter(None, (", ".join(map(repr, of[:-1])), repr(of[-1])))) if of else "it"
+        told = fault.detail.replace(f"column '{fault.column}'", f"'{fault.column}', which is computed from {source},", 1)
+        return fault._replace(detail=told)
+
+
+@cache
+def has_frames() -> bool:
+    """Whether many rows can be computed at once: a serving image need not hold what that takes."""
+    return find_spec("polars") is not None
+
+
+def _as_number(value: Any) -> Any:
+    return value
+
+
+def _as_text(value: Any) -> str | None:
+    if type(value) is str:
+        return value
+    if isinstance(value, datetime):
+        return f"{value.year:04}{value.strftime(WRITTEN[2:])}"
+    return None if value is None else str(value)

@@ -1,0 +1,160 @@
+"""What computes the features of raw rows now: a model's recipe with the state of the moment, which is replaced between two requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from mlops_pipeline.config.moments import span_of
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.online import Features, features_of
+from mlops_pipeline.features.state import State, open_state, version_folder
+from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.serving.batching import INLINE_S, Queue
+from mlops_pipeline.serving.problems import RETRY, refused
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mlops_pipeline.config.serving import Features as Settings
+    from mlops_pipeline.contract.spec import Contract
+    from mlops_pipeline.inference.signature import Rows
+
+
+ROW_S = 0.0005
+"""What the first row of a size may take to compute."""
+
+
+@dataclass(frozen=True)
+class Computing:
+    """A model's recipe with one state, or why there is none."""
+
+    state: State | None
+    features: Features | None
+    without: Features | None
+    """The same where nothing of the state is known."""
+    why_not: str = ""
+    """Why no raw row can be computed; empty if it can."""
+
+    @property
+    def as_of(self) -> datetime | None:
+        """The moment (UTC) that what it knows is true for; None if it needs no state."""
+        return None if self.state is None else self.state.as_of.astimezone(UTC)
+
+
+def computing(contract: Contract, state: State | None) -> Computing:
+    """What computes a model's features with a state."""
+    try:
+        features = features_of(contract, state)
+    except PipelineError as error:
+        return Computing(None, None, None, f"raw rows cannot be computed: {error}: until then, send finished features")
+    without = None if state is None else features_of(contract, cast("State", Unknown(state)))
+    return Computing(state, features, without)
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A state that says of each key that it knows nothing."""
+
+    instead_of: State
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.instead_of, name)
+
+    def value(self, name: str, key: tuple[Any, ...], moment: int | None) -> None:
+        """Null."""
+
+    def values(self, name: str, keys: Sequence[pl.Series], moments: pl.Series | None) -> pl.Series:
+        """Null for each row."""
+        found = self.instead_of.values(name, keys, moments)
+        return found.clear(len(found))
+
+
+def is_stale(as_of: datetime, settings: Settings, now: float) -> bool:
+    """Whether a state is older than it may be."""
+    if settings.max_age is None:
+        return False
+    return as_of < span_of(settings.max_age).before(datetime.fromtimestamp(now, UTC))
+
+
+class Computation:
+    """Computes at once what takes no time, and the rest in a thread beside the event loop; what waits there is counted in rows."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue, self._waiting = queue, 0
+        self._cost: dict[int, float] = {}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="features")
+
+    async def of(self, work: Callable[[], Rows], count: int, began: float) -> Rows:
+        """What ``work`` gives of so many rows of a request. Raises :class:`Refused`, also where there is too much to do (429, 503)."""
+        if self._expected_s(count) <= INLINE_S:
+            return self._timed(work, count)
+        queue = self._queue
+        if self._waiting and self._waiting + queue.rows + count > queue.limit:
+            waiting = f"{self._waiting:,} rows are waiting to be computed, of at most {queue.limit:,}"
+            raise refused(429, "queue_full", f"{waiting}: send again later", RETRY)
+        done: asyncio.Future[Rows] = queue.loop.create_future()
+        running = queue.loop.run_in_executor(self._pool, self._timed, work, count)
+        self._waiting += count
+        running.add_done_callback(lambda finished: self._hand_out(finished, done, count))
+        queue.watch(done, began)
+        try:
+            return await done
+        except Refused:
+            running.cancel()  # no thread need begin what nobody waits for
+            raise
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _hand_out(self, finished: asyncio.Future[Rows], done: asyncio.Future[Rows], count: int) -> None:
+        self._waiting -= count
+        if done.done() or finished.cancelled():
+            return
+        error = finished.exception()
+        if error is None:
+            done.set_result(finished.result())
+        else:
+            done.set_exception(error)
+
+    def _timed(self, work: Callable[[], Rows], count: int) -> Rows:
+        began, size = time.perf_counter(), count.bit_length()
+        rows = work()
+        seconds = time.perf_counter() - began
+        self._cost[size] = 0.8 * self._cost.get(size, seconds) + 0.2 * seconds
+        return rows
+
+    def _expected_s(self, count: int) -> float:
+        """What requests of about this size took lately; of a size that none had, what a row by itself may take."""
+        return self._cost.get(count.bit_length(), count * ROW_S)
+
+
+@dataclass
+class States:
+    """The state in a folder, opened anew when its current version is another one."""
+
+    folder: Path
+    _opened: Path | None = None
+    _told: str = field(default="", init=False)
+
+    def newest(self) -> State | None:
+        """The state, if it is another than the last time. Raises :class:`PipelineError`, once for each distinct failure."""
+        place = version_folder(self.folder)
+        if place == self._opened or not place.exists():
+            return None
+        try:
+            state = open_state(place)
+        except PipelineError as error:
+            if str(error) == self._told:
+                return None
+            self._told = str(error)
+            raise
+        self._opened, self._told = place, ""
+        return state

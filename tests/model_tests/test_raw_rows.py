@@ -1,0 +1,296 @@
+"""A raw row is the same prediction as its finished features, to the bit, by every way in, and refused by the names that its sender knows.
+
+The model is the one of ``test_conformance``, as if a recipe had made two of its columns: ``score`` is ``half * 2``, and ``age`` is how
+many rows of the table share ``house``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_pipeline.contract.spec import Column, Recipe, contract_of
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.keyed import state_of
+from mlops_pipeline.features.online import Features, features_of
+from mlops_pipeline.features.state import CURRENT, open_state, write_state
+from mlops_pipeline.inference.batch import predict_file
+from mlops_pipeline.inference.engine import score
+from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.raw import FEW, RawInput, RawRows, RowKinds
+from mlops_pipeline.inference.scorer import Scorer, load_scorer
+from mlops_pipeline.inference.signature import Rows
+from mlops_pipeline.serving.protocol.either import Either, names_of_invocations, names_of_records, names_of_tensors
+from mlops_pipeline.serving.protocol.invocations import Invocations
+from mlops_pipeline.serving.protocol.open_inference import OpenInference
+from mlops_pipeline.serving.protocol.predict import Predict
+from mlops_pipeline.serving.request import Request
+from tests.model_tests.test_conformance import MODEL, as_csv, split
+from tests.unit_tests.workshop import quiet
+
+Row = dict[str, Any]
+PLAIN: Row = {"house": "north", "half": 0.125, "member": True, "plan": "pro", "floor": "2"}
+FEATURES: Row = {"age": 41, "score": 0.25, "member": True, "plan": "pro", "floor": "2"}
+KINDS = {"half": "FP64", "member": "BOOL", "age": "INT64", "score": "FP64"}
+RECIPE = Recipe(derive={"score": "half * 2"}, counts={"age": ("house",)}, target="y")
+MADE_OF = {"age": ("house",), "score": ("half",)}
+HOUSES = {"north": 41, "south": 30, "full": 130}
+ABSENT: Any = object()
+
+ROWS: dict[str, tuple[Row, Row | tuple[str, str]]] = {
+    # what is changed of a plain raw row; the features that it has, or why it is refused, and by which column
+    "plain": ({}, {}),
+    "another key": ({"house": "south"}, {"age": 30}),
+    "a key with blanks of a column that the model does not take": ({"house": " south"}, ("null", "age")),
+    "an unknown key": ({"house": "east"}, ("null", "age")),
+    "a computed value out of bounds": ({"house": "full"}, ("out_of_bounds", "age")),
+    "a number": ({"half": 0.1}, {"score": 0.2}),
+    "a null number": ({"half": None}, {"score": None}),
+    "a column that may be null is missing": ({"half": ABSENT}, {"score": None}),
+    "a category with blanks": ({"plan": " pro "}, {"plan": "pro"}),
+    "an unseen category": ({"plan": "gold"}, {"plan": "unseen"}),
+    "a null category": ({"plan": None}, {"plan": None}),
+    "a raw column is null": ({"house": None}, ("null", "house")),
+    "a raw column out of bounds": ({"half": 1000.0}, ("out_of_bounds", "half")),
+    "a raw column of the wrong type": ({"half": "high"}, ("wrong_type", "half")),
+    "a computed column beside it": ({"age": 7}, {}),
+    "a stranger beside it": ({"note": "x"}, {}),
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    folder: Path
+    states: Path
+    scorer: Scorer
+    taken: RawInput
+    features: Features
+
+    def protocols(self, why_not: str = "", *, only_raw: bool = False) -> dict[str, Either]:
+        raw, features = self.taken.signature, self.scorer.signature
+
+        def either(made: Callable[[Any], Any], names: Any) -> Either:
+            return Either(made(raw), made(features), self.taken, names, lambda: why_not, only_raw=only_raw)
+
+        return {
+            "predict": either(lambda signature: Predict(signature, "m", "1"), names_of_records),
+            "invocations": either(Invocations, names_of_invocations),
+            "v2": either(lambda signature: OpenInference(signature, "m", "1"), names_of_tensors),
+        }
+
+    def says(self, protocol: str, body: bytes, content_type: bytes = b"application/json", header_length: int | None = None) -> bytes:
+        """The outputs' bytes of a request; raises :class:`Refused`."""
+        rows = self.rows(protocol, body, content_type, header_length)
+        return score(self.scorer.engine, rows.numbers, rows.categories).tobytes()
+
+    def rows(self, protocol: str, body: bytes, content_type: bytes = b"application/json", header_length: int | None = None) -> Rows:
+        request = Request("r", protocol, "m", "/", 0, 0, content_type, len(body), header_length)
+        given, _ = self.protocols()[protocol].read(request, body)
+        return self.taken.computed(given, self.features) if isinstance(given, RawRows) else given
+
+
+def write_states(folder: Path, name: str, counts: dict[str, int], as_of: datetime | None = None) -> None:
+    """Put a version of the state into a folder of versions, and make it the current one as `mlops features refresh` does: by one rename."""
+    table = pl.LazyFrame({"house": [name for name, count in counts.items() for _ in range(count)]}).with_columns(y=0.0)
+    (folder / name).mkdir(parents=True)
+    write_state(state_of(table, RECIPE, {"house": "category", "age": "integer", "y": "number"}, as_of=as_of), folder / name)
+    (folder / "new").write_text(name)
+    (folder / "new").replace(folder / CURRENT)
+
+
+def made_in(folder: Path) -> Model:
+    """The model, and a state of its keys."""
+    shutil.copytree(MODEL, folder / "model")
+    contract = contract_of((folder / "model/training.json").read_bytes())
+    columns = contract.columns
+    raw = {
+        "house": Column("category", nullable=False),
+        "half": Column("number", max=100.0),
+        **{name: columns[name] for name in ("member", "plan", "floor")},
+    }
+    made = {name: columns[name] for name in ("score", "age")}
+    contract = msgspec.structs.replace(contract, raw=raw, recipe=RECIPE, made=made, made_of=MADE_OF, raw_example=PLAIN)
+    (folder / "model/training.json").write_bytes(msgspec.json.encode(contract))
+    write_states(folder / "states", "one", HOUSES)
+    scorer = load_scorer(folder / "model")
+    taken = RawInput.of(scorer.contract, scorer.signature)
+    assert taken is not None
+    return Model(folder / "model", folder / "states", scorer, taken, features_of(scorer.contract, open_state(folder / "states")))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return made_in(tmp_path_factory.mktemp("raw"))
+
+
+def row_of(changes: Row) -> Row:
+    return {name: value for name, value in {**PLAIN, **changes}.items() if value is not ABSENT}
+
+
+def tensors(row: Row) -> bytes:
+    return json.dumps(
+        {
+            "inputs": [
+                {"name": name, "shape": [1], "datatype": "FP64" if value is None else KINDS.get(name, "BYTES"), "data": [value]}
+                if name in KINDS
+                else {"name": name, "shape": [1], "datatype": "BYTES", "data": [value]}
+                for name, value in row.items()
+            ]
+        }
+    ).encode()
+
+
+def binary(row: Row) -> tuple[bytes, int]:
+    inputs, blocks = [], []
+    for name, value in row.items():
+        if name in KINDS:
+            kind = {"FP64": "<f8", "BOOL": "|u1", "INT64": "<i8"}[KINDS[name]]
+            block = np.array([np.nan if value is None else value], kind).tobytes()
+        else:
+            block = len(str(value).encode()).to_bytes(4, "little") + str(value).encode()
+        inputs.append({"name": name, "shape": [1], "datatype": KINDS.get(name, "BYTES"), "parameters": {"binary_data_size": len(block)}})
+        blocks.append(block)
+    header = json.dumps({"inputs": inputs}).encode()
+    return header + b"".join(blocks), len(header)
+
+
+JSON = b"application/json"
+WAYS: dict[str, Callable[[Row], tuple[Any, ...]]] = {
+    "records": lambda row: ("predict", json.dumps({"records": [row]}).encode()),
+    "records, reordered": lambda row: ("predict", json.dumps({"records": [dict(reversed(row.items()))]}).encode()),
+    "records, escaped": lambda row: ("predict", json.dumps({"records": [row]}).replace('"h', '"\\u0068').encode()),
+    "split": lambda row: ("invocations", json.dumps({"dataframe_split": split(row)}).encode()),
+    "dataframe_records": lambda row: ("invocations", json.dumps({"dataframe_records": [row]}).encode()),
+    "instances": lambda row: ("invocations", json.dumps({"instances": [row]}).encode()),
+    "inputs": lambda row: ("invocations", json.dumps({"inputs": {name: [value] for name, value in row.items()}}).encode()),
+    "CSV": lambda row: ("invocations", as_csv(row).encode(), b"text/csv"),
+    "OIP": lambda row: ("v2", tensors(row)),
+    "OIP, binary": lambda row: ("v2", binary(row)[0], b"application/octet-stream", binary(row)[1]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_raw_row_is_what_its_features_predict(way: str, model: Model) -> None:
+    said = 0
+    for name, (changes, meaning) in ROWS.items():
+        row = row_of(changes)
+        if "OIP" in way and isinstance(row.get("half"), str):
+            continue  # a tensor of numbers holds no text
+        if "binary" in way and None in [value for key, value in row.items() if key not in KINDS]:
+            continue
+        said += 1
+        try:
+            made: Any = model.says(*WAYS[way](row))
+        except Refused as refusal:
+            made = (refusal.reason, refusal.faults[0].column)
+        wanted = meaning
+        if isinstance(meaning, dict):
+            wanted = model.says("predict", json.dumps({"records": [{**FEATURES, **meaning}]}).encode())
+        assert made == wanted, name
+    assert said >= 12
+
+
+def test_many_rows_are_computed_as_few_are(model: Model) -> None:
+    rows = [row_of(changes) for changes, meaning in ROWS.values() if isinstance(meaning, dict)]
+    together = model.says("predict", json.dumps({"records": rows * FEW}).encode())
+    assert together == b"".join(model.says("predict", json.dumps({"records": [row]}).encode()) for row in rows) * FEW
+
+
+def test_what_is_said_of_a_raw_row_names_its_own_columns(model: Model) -> None:
+    rows = model.rows("predict", json.dumps({"records": [row_of({"plan": "gold", "age": 3, "note": 1})]}).encode())
+    assert {(notice.reason, notice.column) for notice in rows.notices or ()} == {
+        ("unseen_category", "plan"), ("extra_column", "age"), ("extra_column", "note"),
+    }  # fmt: skip
+    assert any("computed from the raw row" in notice.detail for notice in rows.notices or ())
+    with pytest.raises(Refused, match="'age', which is computed from 'house', is null"):
+        model.rows("predict", json.dumps({"records": [row_of({"house": "east"})]}).encode())
+
+
+def test_both_kinds_in_one_request_are_refused_in_one_line(model: Model) -> None:
+    for mixed in ([PLAIN, FEATURES], [FEATURES, PLAIN]):
+        with pytest.raises(Refused, match=r"row 0 is .* and row 1 .*: send them in two requests"):
+            model.rows("predict", json.dumps({"records": mixed}).encode())
+    with pytest.raises(Refused) as refused:
+        model.rows("predict", json.dumps({"records": [row_of({"house": ABSENT, "half": 3})]}).encode())
+    assert refused.value.faults[0].column == "age", "neither a mark nor a computed column: it is of features"
+
+
+def test_without_a_state_finished_features_are_taken_and_raw_rows_told_why(model: Model) -> None:
+    told = model.protocols("raw rows cannot be computed: there is no state")
+    request = Request("r", "predict", "m", "/", 0, 0, JSON)
+    for row in (FEATURES, {**FEATURES, **PLAIN}):
+        rows, _ = told["predict"].read(request, json.dumps({"records": [row]}).encode())
+        assert isinstance(rows, Rows)
+    with pytest.raises(Refused, match="there is no state") as refused:
+        told["predict"].read(request, json.dumps({"records": [PLAIN]}).encode())
+    assert refused.value.status == 503
+    only = model.protocols(only_raw=True)["predict"]
+    with pytest.raises(Refused) as refused:
+        only.read(request, json.dumps({"records": [FEATURES]}).encode())
+    assert refused.value.faults[0].column == "house"
+
+
+def test_a_file_of_raw_rows_is_predicted_as_its_features(model: Model, tmp_path: Path) -> None:
+    good = {
+        name: (row_of(changes), meaning) for name, (changes, meaning) in ROWS.items() if isinstance(meaning, dict) and "age" not in changes
+    }
+    raw = pl.DataFrame([{"name": name, "half": None, **row} for name, (row, _) in good.items()], infer_schema_length=None)
+    finished = pl.DataFrame([{**FEATURES, **meaning} for _, meaning in good.values()], infer_schema_length=None)
+    said = {}
+    for kind, table, inputs in (("raw", raw, "either"), ("features", finished, "features")):
+        for suffix in ("csv", "parquet"):
+            source, target = tmp_path / f"{kind}.{suffix}", tmp_path / f"{kind}.out.parquet"
+            table.write_csv(source) if suffix == "csv" else table.write_parquet(source)
+            done = predict_file(model.folder, source, target, quiet(), inputs=inputs, state=model.states)  # type: ignore[arg-type]
+            said[kind, suffix] = pl.read_parquet(target)["probability_1"].to_list()
+            if kind == "raw":
+                assert "'age', 'score' computed from 'house', 'half'" in done.notes[0]
+                assert "features_as_of" in done.notes[0]
+    assert len({tuple(values) for values in said.values()}) == 1
+    assert pl.read_parquet(tmp_path / "raw.out.parquet").columns[: raw.width] == raw.columns
+
+
+def test_a_files_row_that_cannot_be_computed_is_set_aside(model: Model, tmp_path: Path) -> None:
+    pl.DataFrame([PLAIN, {**PLAIN, "house": "east"}, {**PLAIN, "half": 1e6}, PLAIN]).write_csv(tmp_path / "in.csv")
+    done = predict_file(model.folder, tmp_path / "in.csv", tmp_path / "out.csv", quiet(), state=model.states)
+    assert (done.rows, done.rejected) == (2, 2)
+    aside = pl.read_csv(tmp_path / "out.rejected.csv")
+    assert aside["row"].to_list() == [2, 3]
+    assert "null: 'age', which is computed from 'house', is null" in aside["reason"][0]
+    assert "out_of_bounds: column 'half'" in aside["reason"][1]
+
+
+def test_a_file_with_both_falls_back_to_its_own_features_without_a_state(model: Model, tmp_path: Path) -> None:
+    pl.DataFrame([{**PLAIN, **FEATURES}]).write_parquet(tmp_path / "both.parquet")
+    done = predict_file(model.folder, tmp_path / "both.parquet", tmp_path / "out.csv", quiet(), state=tmp_path / "none")
+    assert "the file's own features are taken" in done.notes[0]
+    pl.DataFrame([PLAIN]).write_parquet(tmp_path / "raw.parquet")
+    for inputs in ("either", "raw"):
+        with pytest.raises(PipelineError, match=r"holds raw rows, and .*mlops features refresh"):
+            predict_file(model.folder, tmp_path / "raw.parquet", tmp_path / "out.csv", quiet(), inputs=inputs, state=tmp_path / "none")  # type: ignore[arg-type]
+
+
+names = st.sets(st.sampled_from("abcdef"))
+
+
+@given(names, names, names, names)
+def test_a_row_with_all_that_the_recipe_needs_is_raw(own: set[str], shared: set[str], computed: set[str], nullable: set[str]) -> None:
+    own, computed = {f"own {name}" for name in own}, {f"made {name}" for name in computed} or {"made"}
+    raw = {name: Column("number", nullable=name.split()[-1] in nullable) for name in sorted(own | shared)}
+    features = {name: Column("number", nullable=name.split()[-1] in nullable) for name in sorted(shared | computed)}
+    kinds = RowKinds.of(raw, features)
+    assert kinds.tell(raw) == "raw"
+    assert kinds.tell(features) == "features"
+    assert kinds.tell({*raw, *features}) == ("raw" if own else "features")

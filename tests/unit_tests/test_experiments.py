@@ -1,0 +1,247 @@
+"""Online tests: what is said holds however often one looks, and nothing is said that the table cannot show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_pipeline.cli import main
+from mlops_pipeline.config.experiment import Experiment, Metric, experiment_schema
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.experiments.judging import judged
+from mlops_pipeline.experiments.planning import planned
+from mlops_pipeline.experiments.sequences import (
+    adjusted,
+    best_at,
+    difference_of_means,
+    holm,
+    moments,
+    p_of_means,
+    p_of_shares,
+    quantile_bounds,
+)
+from mlops_pipeline.experiments.units import read_units
+from tests.conftest import REPOSITORY
+
+LOOKS = np.unique(np.geomspace(100, 3000, 80).astype(np.int64))
+
+
+def sequence(control: np.ndarray, treatment: np.ndarray, alpha: float = 0.05) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    sides = moments(control, LOOKS), moments(treatment, LOOKS)
+    rho2 = best_at(6000, alpha)
+    interval = difference_of_means(*sides, rho2, alpha, 100)
+    return interval.low, interval.high, p_of_means(*sides, rho2, 100)
+
+
+@pytest.mark.parametrize("draw", ["share", "skewed"])
+def test_eighty_looks_at_tests_without_a_difference_alarm_no_oftener_than_asked(draw: str) -> None:
+    random = np.random.default_rng(5)
+    alarms = 0
+    for _ in range(300):
+        arms = (random.random((2, 3000)) < 0.1).astype(float) if draw == "share" else random.lognormal(0, 1, (2, 3000))
+        low, high, _ = sequence(*arms)
+        alarms += bool(((low > 0) | (high < 0)).any())
+    assert alarms / 300 <= 0.05
+
+
+def test_a_plain_z_test_looked_at_as_often_would_have_alarmed_many_times_as_often() -> None:
+    random = np.random.default_rng(5)
+    alarms = 0
+    for _ in range(100):
+        one, other = (moments(side, LOOKS) for side in random.normal(size=(2, 3000)))
+        z = (other.mean - one.mean) / np.sqrt(one.variance / one.units + other.variance / other.units)
+        alarms += bool((abs(z) > 1.96).any())
+    assert alarms > 15  # or the test above could not fail
+
+
+def test_the_true_difference_is_inside_at_every_look_and_is_found() -> None:
+    random = np.random.default_rng(6)
+    missed = found = 0
+    for _ in range(200):
+        low, high, _ = sequence(random.normal(size=3000), random.normal(0.15, 1, 3000))
+        missed += bool(((low > 0.15) | (high < 0.15)).any())
+        found += bool(low[-1] > 0)
+    assert missed / 200 <= 0.05
+    assert found / 200 > 0.9
+
+
+@given(st.integers(0, 10_000), st.floats(-0.5, 0.5), st.sampled_from([0.01, 0.05, 0.2]))
+def test_the_p_value_is_below_alpha_just_where_an_interval_has_left_zero_out(seed: int, effect: float, alpha: float) -> None:
+    random = np.random.default_rng(seed)
+    sides = moments(random.normal(size=400), LOOKS[LOOKS <= 400]), moments(random.normal(effect, 1, 400), LOOKS[LOOKS <= 400])
+    interval = difference_of_means(*sides, 0.01, alpha, 100)
+    outside = np.logical_or.accumulate((interval.low > 0) | (interval.high < 0))
+    p = p_of_means(*sides, 0.01, 100)
+    assert (outside == (p < alpha)).all()
+
+
+def test_running_moments_are_numpys_far_from_zero_too() -> None:
+    values = np.random.default_rng(1).normal(1e9, 3, 500)
+    made = moments(values, np.array([2, 100, 500]))
+    assert made.mean[1] == pytest.approx(values[:100].mean())
+    assert made.variance[1] == pytest.approx(values[:100].var(ddof=1), rel=1e-6)
+
+
+def test_a_quantile_is_inside_at_every_look_whatever_the_distribution() -> None:
+    random = np.random.default_rng(2)
+    missed = 0
+    for _ in range(60):
+        made = quantile_bounds(random.exponential(size=3000), LOOKS[::4], 0.9, 0.05)
+        missed += bool(((made.low > np.log(10)) | (made.high < np.log(10))).any())
+    assert missed / 60 <= 0.05
+    assert made.high[-1] - made.low[-1] < 0.8
+
+
+def test_shares_are_believed_where_they_are_right_and_not_where_they_are_not() -> None:
+    random = np.random.default_rng(3)
+
+    def p(share: float) -> float:
+        first = np.cumsum(random.random(20_000) < share).astype(float)
+        return float(p_of_shares([first, np.arange(1, 20_001) - first], [0.5, 0.5])[-1])
+
+    assert sum(p(0.5) < 0.05 for _ in range(200)) / 200 <= 0.05
+    assert max(p(0.53) for _ in range(20)) < 0.001
+
+
+@given(st.permutations([0.04, 0.01, 0.03, 0.02]))
+def test_holm_is_what_r_says_in_any_order(p_values: list[float]) -> None:
+    said = {0.01: 0.04, 0.02: 0.06, 0.03: 0.06, 0.04: 0.06}  # p.adjust(c(0.01, 0.02, 0.03, 0.04), "holm")
+    assert holm(p_values) == pytest.approx([said[p] for p in p_values])
+
+
+def test_what_was_known_before_takes_its_share_of_the_variance_and_moves_no_mean() -> None:
+    random = np.random.default_rng(4)
+    before = random.normal(size=5000)
+    values = before + random.normal(size=5000)
+    made = adjusted(values, np.where(random.random(5000) < 0.02, np.nan, before))
+    assert made.mean() == pytest.approx(values.mean(), abs=0.02)
+    assert made.var() == pytest.approx(values.var() / 2, rel=0.1)
+
+
+# ---------------------------------------------------------------------------------------------------------------- tables
+
+
+def settings(**more: object) -> Experiment:
+    given = {"arms": {"A": 1, "B": 1}, "metrics": {"bought": {"column": "bought"}}, "unit": "who", "time": "at", **more}
+    return Experiment.model_validate(given)
+
+
+def table(folder: Path, count: int = 4000, lift: float = 0.1, lost: float = 0.0) -> Path:
+    random = np.random.default_rng(8)
+    arm = random.integers(0, 2, count)
+    frame = pl.DataFrame(
+        {
+            "who": [f"u{k}" for k in range(count)],
+            "arm": np.where(arm == 1, "B", "A"),
+            "at": [f"2024-03-{1 + k * 20 // count:02} 10:00:00" for k in range(count)],
+            "bought": np.where(random.random(count) < 0.2 + lift * arm, "yes", "no"),
+            "seconds": random.lognormal(3, 0.4, count),
+            "land": np.where(random.random(count) < 0.5, "DE", "FR"),
+        }
+    )
+    path = folder / "outcomes.csv"
+    frame.filter(pl.Series((arm == 0) | (random.random(count) >= lost))).write_csv(path, separator=";")
+    return path
+
+
+def test_a_better_arm_that_keeps_its_guardrail_is_to_be_taken(tmp_path: Path) -> None:
+    test = settings(
+        metrics={
+            "bought": {"column": "bought"},
+            "slow": {"column": "seconds", "quantile": 0.9, "better": "lower", "role": "guardrail", "no_worse_by": 30},
+        },
+        slices=("land",),
+    )
+    done = judged(test, read_units(table(tmp_path), test, "test.yaml"))
+    assert (done.verdict, done.winner) == ("treatment", "B")
+    assert [each.word for each in done.comparisons] == ["better", "holds"]
+    assert {(each.column, each.value) for each in done.slices} == {("land", "DE"), ("land", "FR")}
+    assert all(each.false_discovery is not None and each.false_discovery < 0.05 for each in done.slices)
+
+
+def test_a_worse_arm_is_not_and_one_that_nobody_can_tell_apart_is_waited_for(tmp_path: Path) -> None:
+    test = settings()
+    assert judged(test, read_units(table(tmp_path, lift=-0.1), test, "")).verdict == "control"
+    waiting = judged(test, read_units(table(tmp_path, lift=0.0), test, ""))
+    assert (waiting.verdict, waiting.winner) == ("go_on", None)
+    assert judged(test, read_units(table(tmp_path, count=150), test, "")).comparisons[0].word == "too_few"
+
+
+def test_arms_that_lost_units_are_not_judged_whatever_their_figures_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "test.yaml").write_text(settings().model_dump_json())
+    source = table(tmp_path, count=20_000, lost=0.2)
+    with pytest.raises(SystemExit) as ended:
+        main(["experiment", "report", "-c", str(tmp_path / "test.yaml"), "--input", str(source), "--output", str(tmp_path / "r.html")])
+    assert ended.value.code == 1
+    assert "did not get their shares" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "r.json").read_text())
+    assert (facts["verdict"], facts["metrics"]) == ("cannot_judge", [])
+    assert "better" not in (tmp_path / "r.html").read_text().partition("</style>")[2].partition("<style>")[0]
+
+
+def test_units_count_once_torn_ones_not_at_all_and_what_is_not_known_is_told(tmp_path: Path) -> None:
+    rows = pl.DataFrame(
+        {
+            "who": ["a", "a", "b", "c", "c", None, "d"],
+            "arm": ["A", "A", "B", "A", "B", "A", "B"],
+            "at": ["2024-01-02", "2024-01-01", "2024-01-03", "2024-01-01", "2024-01-02", "2024-01-01", "2024-01-01"],
+            "bought": ["1.5", "2", "3", "1", "1", "1", ""],
+        }
+    )
+    rows.write_csv(tmp_path / "t.csv")
+    test = settings(metrics={"bought": {"column": "bought", "per_unit": "sum"}})
+    units = read_units(tmp_path / "t.csv", test, "")
+    assert units.arm.tolist() == [0, 1, 1]
+    assert np.array_equal(units.values["bought"], [3.5, np.nan, 3.0], equal_nan=True)  # in order of each unit's first time
+    assert any("1 units are in more than one arm" in note for note in units.notes)
+    assert any("1 of 7 rows have no 'who'" in note for note in units.notes)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("arm", "C", "row 2: 'arm' is 'C', which is no arm of the test (A, B)"),
+        ("bought", "maybe", "row 2: 'bought' is no number"),
+        ("at", "soon", "row 2: 'at' is no moment"),
+    ],
+)
+def test_what_cannot_be_read_is_never_taken_for_missing(tmp_path: Path, column: str, value: str, said: str) -> None:
+    rows = pl.DataFrame({"who": ["a", "b"], "arm": ["A", "B"], "at": ["2024-01-01", "2024-01-02"], "bought": ["1", "0"]})
+    rows.with_columns(pl.Series(column, [rows[column][0], value])).write_csv(tmp_path / "t.csv")
+    with pytest.raises(PipelineError) as error:
+        read_units(tmp_path / "t.csv", settings(), "")
+    assert said in str(error.value)
+
+
+def test_a_plan_needs_more_than_one_look_would_and_keeps_its_word_on_the_users_own_rows(tmp_path: Path) -> None:
+    test = settings(metrics={"slow": {"column": "seconds", "least_effect": 2.0, "better": "lower"}}, time=None)
+    plan = planned(test, read_units(table(tmp_path), test, "", arms=False), per_day=100)[0]
+    assert plan.units is not None
+    assert plan.fixed_units < plan.units < 3 * plan.fixed_units
+    assert plan.reached >= test.power
+    assert plan.false_alarms <= test.alpha
+    assert plan.days == pytest.approx(plan.units / 100)
+    with pytest.raises(PipelineError, match=r"metrics\.bought: has no least_effect"):
+        planned(settings(), read_units(table(tmp_path), settings(), "", arms=False), None)
+
+
+def test_settings_say_in_one_line_what_is_wrong_with_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "test.yaml").write_text("arms: {A: 1, B: 0}\nmetrics: {m: {column: x}}\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["experiment", "plan", "-c", str(tmp_path / "test.yaml"), "--input", "none.csv"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "every arm needs a weight above zero" in said
+    assert said.count("\n") == 1
+
+
+def test_the_schema_is_the_settings() -> None:
+    committed = (REPOSITORY / "configs/experiment_config.schema.json").read_text()
+    assert experiment_schema() + "\n" == committed, "mlops config --experiment --schema > configs/experiment_config.schema.json"
+    assert Metric(column="x").role == "goal"

@@ -1,0 +1,247 @@
+"""`mlops features refresh`: each row counts once, a day more gives what the whole gives, and no moment of death does harm."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features import versions
+from mlops_pipeline.features.journal import kept_of
+from mlops_pipeline.features.keyed import Plan, state_of
+from mlops_pipeline.features.refresh import refresh, show
+from mlops_pipeline.features.rows import recipe_of
+from mlops_pipeline.features.state import State, open_state
+from mlops_pipeline.features.versions import Origin, Refreshed, Versions
+from tests.conftest import REPOSITORY
+from tests.unit_tests.workshop import assert_one_line, ingested, layout_in, quiet, table_settings
+
+COLUMNS: dict[str, Any] = {
+    "t": "datetime",
+    "shop": {"kind": "category", "private": True},
+    "price": "number",
+    "word": "category",
+    "y": "boolean",
+    "seen": "integer",
+    "rate": "number",
+    "usual": "number",
+    "least": "number",
+    "different": "integer",
+    "newest": "category",
+}
+RECIPE: dict[str, Any] = {
+    "time_column": "t",
+    "counts": {"seen": ["shop"]},
+    "history": {"rate": {"by": ["shop"], "days": 3, "prior_rows": 2}},
+    "aggregates": {
+        "usual": {"how": "mean", "of": "price", "by": ["shop"], "window": "36h", "known_after": "1d"},
+        "least": {"how": "min", "of": "price", "window": "20d"},
+        "different": {"how": "distinct", "of": "word", "by": ["shop"]},
+        "newest": {"how": "last", "of": "word", "by": ["shop"], "window": "9d"},
+    },
+}
+OWN = ("t", "shop", "price", "word", "y")
+START = datetime(2024, 2, 1)
+HEADER = ",".join(OWN) + "\n"
+
+
+def shops(**more: Any) -> Settings:
+    return table_settings(COLUMNS, task="binary", **{**RECIPE, **more})
+
+
+DATA = shops().dataset
+PLAN = Plan(recipe_of(DATA), {name: column.kind for name, column in DATA.columns.items()})
+KEPT = kept_of(PLAN, DATA, OWN)
+SCHEMA = {"t": pl.Datetime("us"), "shop": pl.String, "price": pl.Float64, "word": pl.String, "y": pl.Int8}
+
+
+def typed(rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def taken(folder: Path, rows: Sequence[tuple[Any, ...]]) -> Refreshed:
+    return Versions(folder).refresh(PLAN, KEPT, KEPT.of(typed(rows)), [], Origin({}, OWN))
+
+
+def told(state: State, frame: pl.DataFrame) -> pl.DataFrame:
+    return pl.DataFrame([state.values(name, frame.select(state.keys_of(name)).get_columns(), frame["t"]) for name in state.columns])
+
+
+ROW = st.tuples(
+    st.one_of(st.none(), st.integers(0, 60).map(lambda halves: START + timedelta(hours=12 * halves))),
+    st.sampled_from(["a", "b", None]),
+    st.one_of(st.none(), st.floats(-1e3, 1e3)),
+    st.sampled_from(["x", "y", None]),
+    st.sampled_from([0, 1, None]),
+)
+
+
+@settings(max_examples=10, deadline=None)
+@given(rows=st.lists(ROW, min_size=1, max_size=25), cuts=st.lists(st.integers(0, 25), max_size=3))
+def test_a_state_brought_up_to_date_is_the_state_made_at_once(
+    rows: list[tuple[Any, ...]], cuts: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Outcomes come a batch after their rows, and every batch comes twice."""
+    folder = tmp_path_factory.mktemp("state")
+    unknown = [(*row[:4], None) for row in rows]
+    bounds = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    for begin, end in pairwise(bounds):
+        for batch in (rows[:begin] + unknown[begin:end], rows[begin:end], rows[begin:end]):
+            done = taken(folder, batch) if batch else None
+    assert done is None or (not done.is_new and done.new == done.changed == 0)
+    frame = typed(rows)
+    whole = state_of(frame.lazy(), PLAN.recipe, dict(zip(COLUMNS, (DATA.columns[name].kind for name in COLUMNS), strict=True)))
+    brought = open_state(folder)
+    assert told(brought, frame).equals(told(whole, frame))
+    assert Versions(folder).current().journal.rows == len(rows)  # type: ignore[union-attr]
+
+
+def of_day(day: int) -> list[tuple[Any, ...]]:
+    return [(START + timedelta(days=day, hours=hour), "ab"[hour % 2], hour / 10, "xyz"[day % 3], hour % 2) for hour in range(4)]
+
+
+def of_days(count: int) -> list[tuple[Any, ...]]:
+    return list(chain.from_iterable(map(of_day, range(count))))
+
+
+def test_a_day_more_shares_the_old_rows_and_the_newest_versions_stay(tmp_path: Path) -> None:
+    first = taken(tmp_path, of_days(20))
+    for day in range(20, 25):
+        last = taken(tmp_path, of_day(day))
+    assert (last.new, last.rows, last.state.as_of) == (4, 100, datetime.fromisoformat("2024-02-25T03:00Z"))
+    names = Versions(tmp_path).names()
+    assert len(names) == versions.VERSIONS
+    assert names[-1] == last.version
+    assert {place.name for place in (tmp_path / "journal").iterdir()} == set(names)
+    old = [(tmp_path / name / "0.1.bin").stat().st_ino for name in names]
+    assert len(set(old)) == 1
+    assert first.state.value("seen", ("a",), None) == 40  # a version that is gone is still read by who had it open
+    assert (tmp_path / "journal" / last.version / "old.parquet").stat().st_mode & 0o077 == 0
+
+
+class Killed(BaseException):
+    """As much of a death as a test survives."""
+
+
+def test_no_moment_of_death_does_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every write to the disk, and what comes between, ends in an fsync: dying at each of them leaves the old state or the new."""
+    frame = typed(of_days(21))
+    old = taken(tmp_path / "0", of_days(20))
+    new = told(taken(tmp_path / "whole", of_days(21)).state, frame)
+    real, left, died = os.fsync, 0, 0
+
+    def fsync(handle: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    before = told(old.state, frame)
+    while True:
+        left = died
+        try:
+            taken(tmp_path / "0", of_day(20))
+        except Killed:
+            died += 1
+        else:
+            break
+        left = 1 << 30
+        found = told(open_state(tmp_path / "0"), frame)
+        assert found.equals(before) or found.equals(new)
+    assert died > 10
+    left = 1 << 30
+    assert told(open_state(tmp_path / "0"), frame).equals(new)
+    assert taken(tmp_path / "0", of_day(20)).new == 0
+    assert not [place for place in (tmp_path / "0").rglob(".*") if place.is_dir()]
+
+
+def said(settings_: Settings, folder: Path, *arguments: Any, **more: Any) -> str:
+    console = Console(file=io.StringIO(), width=300)
+    refresh(settings_, layout_in(folder, settings_), console, *arguments, **more)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def line(row: tuple[Any, ...]) -> str:
+    return ",".join("" if value is None else value.isoformat() if isinstance(value, datetime) else str(value) for value in row) + "\n"
+
+
+def test_rows_of_a_file_are_taken_in_once_and_outcomes_when_they_come(tmp_path: Path) -> None:
+    own = shops()
+    (tmp_path / "table.csv").write_text(HEADER + "".join(map(line, of_days(20))))
+    ingested(tmp_path, own)
+    state = layout_in(tmp_path, own).state
+    assert open_state(state).as_of == datetime.fromisoformat("2024-02-20T03:00Z")
+    unknown = tmp_path / "unknown.csv"
+    unknown.write_text("t,shop,price,word\n" + "".join(line(row[:4]) for row in of_day(20)) + "2024-02-30,a,1,x\n")
+    assert "5 rows read: 4 new, 1 broken (row 5: t: not a datetime)" in said(own, tmp_path, unknown)
+    known = tmp_path / "known.csv"
+    known.write_text(HEADER + "".join(map(line, of_day(20))))
+    assert "4 rows read: 0 new, 4 of which more is known" in said(own, tmp_path, known)
+    assert "4 rows read: 0 new\nthe state stays 000003-" in said(own, tmp_path, known)
+    assert "0 new" in said(own, tmp_path, unknown)
+    assert "no file of the source is new" in said(own, tmp_path)
+    with (tmp_path / "table.csv").open("a") as stream:
+        stream.write("".join(map(line, of_day(21))))
+    assert "84 rows read: 4 new" in said(own, tmp_path)
+    console = Console(file=io.StringIO(), width=300)
+    show(layout_in(tmp_path, own), console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "as of      2024-02-22T03:00:00 UTC" in shown
+    assert "by shop: 2 keys" in shown
+    more = {**RECIPE, "aggregates": {"best": {"how": "max", "of": "price"}, **RECIPE["aggregates"]}}
+    other = table_settings(COLUMNS | {"best": "number"}, task="binary", **more)
+    assert "is 000005-" in said(other, tmp_path)  # of rows that are known
+    assert "84 rows read: 84 new\n" in said(own, tmp_path, anew=True)
+
+
+def test_a_state_holds_no_private_key_in_clear(tmp_path: Path) -> None:
+    done = taken(tmp_path, [(START, "a secret shop", 1.0, "x", 1)] * 3)
+    assert done.state.value("seen", ("a secret shop",), None) == 3
+    for file in (tmp_path / done.version).rglob("*"):
+        assert file.is_dir() or b"secret" not in file.read_bytes()
+
+
+def test_a_table_without_such_columns_has_no_state_and_says_so(tmp_path: Path) -> None:
+    plain = table_settings({"x": "number", "y": "number"})
+    with pytest.raises(PipelineError) as caught:
+        refresh(plain, layout_in(tmp_path, plain), quiet())
+    assert_one_line(caught.value, "no state to refresh")
+    with pytest.raises(PipelineError) as caught:
+        show(layout_in(tmp_path, plain), quiet())
+    assert_one_line(caught.value, "mlops features refresh")
+
+
+def test_the_prefect_flow_refreshes_and_says_what_it_did(tmp_path: Path) -> None:
+    from prefect.logging import disable_run_logger
+
+    path = REPOSITORY / "prefect/flows/features_pipeline.py"
+    spec = importlib.util.spec_from_file_location("features_pipeline", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "table.csv").write_text(HEADER + "".join(map(line, of_days(20))))
+    config = tmp_path / "pipeline.yaml"
+    config.write_text(yaml.safe_dump(shops().model_dump(mode="json", by_alias=True, exclude_defaults=True)))
+    with disable_run_logger():
+        done = module.features_pipeline.fn(str(config))
+        again = module.features_pipeline.fn(str(config))
+    assert (done["new"], done["as_of"]) == (80, "2024-02-20T03:00:00+00:00")
+    assert (again["new"], again["version"]) == (0, done["version"])
