@@ -6,7 +6,7 @@ import importlib.util
 import io
 import os
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features import versions
 from mlops_pipeline.features.journal import kept_of
 from mlops_pipeline.features.keyed import Plan, state_of
+from mlops_pipeline.features.keys import microseconds
 from mlops_pipeline.features.refresh import refresh, show
 from mlops_pipeline.features.rows import recipe_of
 from mlops_pipeline.features.state import State, open_state
@@ -145,6 +146,41 @@ def test_a_state_that_keeps_some_days_gives_these_days_the_same_bits_and_those_b
     late, early = typed(of_days(62)[-44:]), typed(of_days(49))
     assert told(kept, late).equals(told(whole, late))
     assert told(kept, early).drop("seen").null_count().sum_horizontal().item() == early.height * (len(kept.columns) - 1)
+
+
+def test_many_rows_asked_at_once_get_null_as_one_does_where_the_state_has_forgotten(tmp_path: Path) -> None:
+    day_us = timedelta(days=1) // timedelta(microseconds=1)
+    state = Versions(tmp_path).refresh(PLAN, KEPT, KEPT.of(typed(of_days(60))), [], Origin({}, OWN, 10 * day_us)).state
+    moments = [microseconds(START + timedelta(days=day)) for day in range(20, 60)]
+    for name in state.columns:
+        key = ("a",) if state.keys_of(name) else ()
+        each = [state.value(name, key, moment) for moment in moments]
+        assert state.many(name, [key] * len(moments), moments) == each
+        assert name == "seen" or None in each
+
+
+def test_what_is_kept_reaches_back_to_what_was_known_at_the_first_row_that_is_asked_of(tmp_path: Path) -> None:
+    """Two means of one table: one of all rows but the last three days', one of the twenty days before."""
+    columns = {"t": "datetime", "price": "number", "y": "boolean", "all": "number", "some": "number"}
+    means = {"all": {"how": "mean", "of": "price", "known_after": "3d"}, "some": {"how": "mean", "of": "price", "window": "20d"}}
+    data = table_settings(columns, task="binary", time_column="t", aggregates=means).dataset
+    plan = Plan(recipe_of(data), {name: column.kind for name, column in data.columns.items()})
+    kept, keep = kept_of(plan, data, ("t", "price", "y")), timedelta(days=10) // timedelta(microseconds=1)
+    rows = kept.of(typed(of_days(60)))
+    some = Versions(tmp_path / "kept").refresh(plan, kept, rows, [], Origin({}, OWN, keep)).state
+    whole = Versions(tmp_path / "whole").refresh(plan, kept, rows, [], Origin({}, OWN)).state
+    assert some.size < whole.size
+    late = typed(of_days(60)[-40:])
+    assert told(some, late).equals(told(whole, late))
+
+
+def test_a_row_of_the_future_makes_no_state_new_and_no_row_forgotten(tmp_path: Path) -> None:
+    keep = timedelta(days=10) // timedelta(microseconds=1)
+    rows = [*of_days(40), (datetime(2242, 1, 1), "a", 1.0, "x", 1)]
+    state = Versions(tmp_path).refresh(PLAN, KEPT, KEPT.of(typed(rows)), [], Origin({}, OWN, keep)).state
+    assert state.as_of == datetime.fromisoformat("2024-03-11T03:00Z")
+    assert state.value("usual", ("a",), microseconds(START + timedelta(days=39))) is not None
+    assert taken(tmp_path / "other", rows[-1:]).state.as_of < datetime.now(UTC) + timedelta(minutes=1)
 
 
 class Killed(BaseException):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_pipeline.contract.spec import Aggregate, Recipe
-from mlops_pipeline.features.keys import Keys, compared
+from mlops_pipeline.features.keys import Keys, compared, microseconds
 from mlops_pipeline.features.state import DAY_US, END, NEVER, Described, Made, Part, State, Table, moment_in, salt_of
 
 if TYPE_CHECKING:
@@ -96,13 +96,12 @@ class Plan:
         """Tables of one part without the rows that no row from ``since`` on asks for; a key's sums go on from what is left of it."""
         made = []
         for number, of_table in enumerate(parts):
-            using = [(each.how, _reach(each)) for each in self.columns.values() if number in (each.table, each.overall)]
-            reach = max((reach for _, reach in using), default=END)
-            whole = any(reach == END and how in ("min", "max", "distinct") for how, reach in using)
+            using = [each for each in self.columns.values() if number in (each.table, each.overall)]
+            whole = any(each.window_us is None and each.how in ("min", "max", "distinct") for each in using)
             if self.tables[number].what not in ("rows", "distinct") or self.tables[number].cells or whole:
                 made.append(of_table)
             else:
-                made.append((_without(of_table[0], since - (DAY_US if reach == END else reach)),))
+                made.append((_without(of_table[0], since - max(map(_reach, using))),))
         return made
 
     def is_of(self, state: State) -> bool:
@@ -126,14 +125,19 @@ def state_of(rows: pl.LazyFrame, recipe: Recipe, kinds: Mapping[str, str], looku
 
 
 def newest(rows: pl.LazyFrame, recipe: Recipe) -> datetime:
-    """The newest row's moment (UTC); now for a table whose rows have none."""
+    """The newest row's moment (UTC); now for a table whose rows have none.
+
+    Rows of the future do not count, so that a mistyped year makes no state new for ever; those of a day do, for clocks of other zones.
+    """
     import polars as pl
 
+    now = datetime.now(UTC)
     if recipe.time_column is not None:
-        last = rows.select(compared(pl.col(recipe.time_column), "datetime").max()).collect(engine="streaming").item()
+        moment = compared(pl.col(recipe.time_column), "datetime")
+        last = rows.select(moment.filter(moment <= microseconds(now) + DAY_US).max()).collect(engine="streaming").item()
         if last is not None:
             return moment_in(last)
-    return datetime.now(UTC)
+    return now
 
 
 def lookup_part(table: Described, keys: Keys, frame: pl.DataFrame) -> Part:
@@ -267,8 +271,8 @@ def _changes(*columns: Any) -> Any:
 
 
 def _reach(made: Made) -> int:
-    """How far before its moment a row looks, in µs; ``END`` for all that is before, of which the last sum tells."""
-    return END if made.window_us is None else made.window_us + made.delay_us + (DAY_US if made.how == "history" else 0)
+    """How far before its moment a row looks for sums, in µs: where no window begins, for the last that it may see."""
+    return (made.window_us or 0) + made.delay_us + DAY_US
 
 
 def _without(part: Part, before: int) -> Part:

@@ -416,7 +416,7 @@ class State:
         times = np.array([0 if moment is None else moment for moment in moments], dtype=np.int64)
         values, there = self._many(made, table, table.places_of(keys), *_windows(made, times))
         listed: list[Value] = (values.astype(np.int64) if made.kind == "integer" else values).tolist()
-        known = (there & np.array([moment is not None for moment in moments])).tolist()
+        known = (there & np.array([moment is not None and moment >= self.since for moment in moments])).tolist()
         return [value if is_known else None for value, is_known in zip(listed, known, strict=True)]
 
     def _made(self, name: str) -> Made:
