@@ -33,6 +33,8 @@ class Kept:
     late: tuple[str, ...]
     identity: tuple[str, ...]
     identity_kinds: tuple[str, ...]
+    made_by: tuple[str, ...] = ()
+    """Digests of what makes those that are none of the source's: what was made in another way is no longer what they are."""
 
     @property
     def digest(self) -> str:
@@ -72,6 +74,7 @@ def kept_of(plan: Plan, data: Dataset, there: Collection[str]) -> Kept:
         tuple(name for name in names if name in late),
         identity,
         tuple(data.columns[name].kind for name in identity),
+        plan.made_by,
     )
 
 

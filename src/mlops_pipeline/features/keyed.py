@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
+from mlops_pipeline.config.dataset import words_of
 from mlops_pipeline.contract.spec import Aggregate, Recipe
 from mlops_pipeline.features.keys import Keys, compared, microseconds
+from mlops_pipeline.features.needs import derived_for
 from mlops_pipeline.features.state import DAY_US, END, NEVER, Described, Made, Part, State, Table, moment_in, salt_of
 
 if TYPE_CHECKING:
@@ -54,9 +58,13 @@ class Plan:
                 delay_us=aggregate.known_after_us,
             )
         self.salt = bytes.fromhex(salt_of(self.tables))
+        self.made_by = self._made_by(lookups)
+        """Digests of what makes the columns that tables are made from, beside the source: SQL, and what lookups hold of them."""
 
     def _table(self, what: str, by: Sequence[str], **more: Any) -> Described:
-        return Described(what=what, by=tuple(by), kinds=tuple(self._kinds[name] for name in by), **more)
+        of = () if what == "lookup" or more.get("of") is None else (more["of"],)
+        derived = () if what == "lookup" else derived_for(self.recipe, (*by, *of))
+        return Described(what=what, by=tuple(by), kinds=tuple(self._kinds[name] for name in by), derived=derived, **more)
 
     def _of(self, aggregate: Aggregate) -> Described:
         more: dict[str, Any] = {}
@@ -69,6 +77,18 @@ class Plan:
         if aggregate.how == "last":
             return self._table("rows", aggregate.by, **more, cells=((str(aggregate.of), more["of_kind"]),))
         return self._table("rows", aggregate.by, **more, extremes=aggregate.how in ("min", "max"))
+
+    def _made_by(self, lookups: Joined) -> tuple[str, ...]:
+        made = [table for table in self.tables if table.what != "lookup"]
+        derived = sorted({each for table in made for each in table.derived})
+        used = {name for table in made for name in (*table.by, table.of)} | {word for _, sql in derived for word in words_of(sql)}
+        found = [hashlib.sha256(f"{name} {sql}".encode()).hexdigest() for name, sql in derived]
+        for keys, frame in lookups:
+            cells = tuple((name, self._kinds[name]) for name in frame.columns if name in used and name not in keys)
+            if cells:
+                table = self._table("lookup", tuple(keys), cells=cells)
+                found.append(lookup_part(table, Keys(table.kinds, b"lookup"), frame).digest)
+        return tuple(found)
 
     @property
     def needed(self) -> list[str]:
@@ -107,6 +127,14 @@ class Plan:
     def is_of(self, state: State) -> bool:
         """Whether a state was made by this plan."""
         return [table.described for table in state.tables] == self.tables and dict(state.columns) == self.columns
+
+    def goes_on(self, state: State) -> bool:
+        """Whether it makes all that a state makes, and as that does; a lookup may give other columns beside."""
+        described = [table.described for table in state.tables]
+        return all(
+            name in self.columns and _meaning(self.columns[name], self.tables) == _meaning(made, described)
+            for name, made in state.columns.items()
+        )
 
     def _known(self, table: Described) -> int:
         """The number of a table, which is added if it is new."""
@@ -268,6 +296,14 @@ def _changes(*columns: Any) -> Any:
     for column in columns:
         other |= column[1:] != column[:-1]
     return np.append(other, True)
+
+
+def _meaning(made: Made, tables: Sequence[Described]) -> tuple[Any, ...]:
+    """What a column is, wherever the tables stand that it is made from."""
+    used = [tables[number] for number in (made.table, made.overall) if number >= 0]
+    if made.how == "lookup":
+        return made.how, made.kind, used[0].by, used[0].kinds
+    return msgspec.structs.replace(made, table=0, overall=0), *used
 
 
 def _reach(made: Made) -> int:

@@ -69,6 +69,8 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     """Columns of single values, with their kinds: a lookup's; of other tables the last value, or none."""
     extremes: bool = False
     """Whether the least and the greatest value of each moment are kept."""
+    derived: tuple[tuple[str, str], ...] = ()
+    """The SQL by which columns of the source become those that it is made from, by their names."""
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):

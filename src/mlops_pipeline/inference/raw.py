@@ -16,7 +16,7 @@ from mlops_pipeline.contract.moments import WRITTEN
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.needs import given_by_lookups, kept_by
+from mlops_pipeline.features.needs import derived_for, given_by_lookups, kept_by
 from mlops_pipeline.features.state import DAY_US
 from mlops_pipeline.inference.faults import EXTRA_COLUMN, Fault, Notice, Refused
 from mlops_pipeline.inference.signature import Lengths, Rows, Signature
@@ -337,6 +337,9 @@ def check_state(contract: Contract, state: State) -> None:
             aggregate = recipe.aggregates[name]
             wanted = (aggregate.how, aggregate.window_us, aggregate.known_after_us)
             is_same = is_same and (made.how, made.window_us, made.delay_us) == wanted
+        if made is not None and name in recipe.late:
+            table = state.tables[made.table].described
+            is_same = is_same and table.derived == derived_for(recipe, (*table.by, *(() if table.of is None else (table.of,))))
         if not is_same:
             raise PipelineError(f"the features' state does not make '{name}' as this model has it: run `mlops features refresh`")
 

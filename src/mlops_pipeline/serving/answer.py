@@ -245,7 +245,11 @@ class Service:
         for name, served in self.models.items():
             if served.loaded.raw is not None:
                 served.compute_with(state)
-                log.info("knows the features' state", extra={"model": name, "as_of": state.as_of.isoformat(), "state": state.digest[:16]})
+                facts = {"model": name, "as_of": state.as_of.isoformat(), "state": state.digest[:16]}
+                if served.computing is None or served.computing.state is state:
+                    log.info("knows the features' state", extra=facts)
+                else:
+                    log.warning("keeps what it knows: the features' state is of another recipe", extra=facts)
 
     def activate(self, served: Served) -> None:
         """Let a version answer from the next request on; on the loop's own thread."""
@@ -253,6 +257,9 @@ class Service:
         served = self._limited(served)
         if served.computing is not None and served.computing.state is not self.state:
             served.compute_with(self.state)
+        before = self.models.get(served.loaded.name)
+        if served.computing is not None and served.computing.why_not and before is not None and before.computing is not None:
+            served.compute_with(before.computing.state)
         loaded = served.loaded
         if served.computing is not None and served.computing.needs_frames:
             self._computation.prepare()
@@ -268,8 +275,9 @@ class Service:
         max_rows, lengths = self.settings.limits.max_rows, lengths_of(self.settings.limits)
         if (served.signature.max_rows, served.signature.lengths) == (max_rows, lengths):
             return served
-        loaded = served.loaded.limited(max_rows, lengths)
-        return Served(loaded, served.batcher, self.state, only_raw=self.settings.inputs == "raw")
+        loaded, now = served.loaded.limited(max_rows, lengths), served.computing
+        known = self.state if now is None or now.why_not else now.state
+        return Served(loaded, served.batcher, known, only_raw=self.settings.inputs == "raw")
 
     def use(self, settings: Serving, keys: Mapping[str, Key] | None) -> None:
         """Go on under other settings, from the next request on; on the loop's own thread. ``keys`` None: no key is asked for."""
