@@ -14,7 +14,7 @@ from mlops_pipeline.config.dataset import words_of
 from mlops_pipeline.contract.spec import Aggregate, Recipe
 from mlops_pipeline.features.keys import Keys, compared, microseconds
 from mlops_pipeline.features.needs import derived_for
-from mlops_pipeline.features.state import DAY_US, END, NEVER, Described, Made, Part, State, Table, moment_in, salt_of
+from mlops_pipeline.features.state import DAY_US, END, NEVER, SCALE, Described, Made, Part, State, Table, moment_in, salt_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -202,15 +202,16 @@ def rows_part(table: Described, keys: Keys, rows: pl.LazyFrame, recipe: Recipe, 
     digests, frame = _placed(frame, keys)
     if table.what == "distinct":
         return _distinct(table, digests, frame, base)
-    frame = frame.sort(_PLACE, _MOMENT, maintain_order=True)
+    # Sums of one moment's rows go by their values, so that their order of arrival is none of theirs.
+    frame = frame.sort(_PLACE, _MOMENT, *((_VALUE,) if _VALUE in frame.columns else ()), maintain_order=True)
     places, moments = frame[_PLACE].to_numpy().astype(np.int64), frame[_MOMENT].to_numpy()
     ends = np.flatnonzero(_changes(places, moments))
     begins = np.concatenate(([0], ends[:-1] + 1)) if ends.size else ends
     first = np.searchsorted(places, np.arange(len(digests), dtype=np.int64))
-    old_rows, old_sums = np.zeros(len(digests), dtype=np.int64), np.zeros(len(digests))
+    old_rows, old_sums, old_rests = np.zeros(len(digests), dtype=np.int64), np.zeros(len(digests)), np.zeros(len(digests))
     if base is not None:
         spans = [part.spans(digests) for part in base.parts]
-        old_rows, old_sums = base.running_many(spans, np.full(len(digests), END, dtype=np.int64))
+        old_rows, old_sums, old_rests = base.running_many(spans, np.full(len(digests), END, dtype=np.int64))
     counted = np.cumsum(frame[_COUNT].to_numpy().astype(np.int64))
     before = np.concatenate(([0], counted))[first] if len(first) else counted
     arrays: dict[str, Any] = {
@@ -221,18 +222,37 @@ def rows_part(table: Described, keys: Keys, rows: pl.LazyFrame, recipe: Recipe, 
         "rows": counted[ends] - before[places[ends]] + old_rows[places[ends]],
     }
     if _VALUE in frame.columns:
-        values = frame[_VALUE].to_numpy().copy()
+        values = frame[_VALUE].to_numpy()
         if table.extremes:
             arrays["least"], arrays["greatest"] = (
                 pick.reduceat(values, begins) if ends.size else np.empty(0) for pick in (np.minimum, np.maximum)
             )
-        if len(first):
-            values[first] += old_sums
-        summed = pl.DataFrame({_PLACE: places, _VALUE: values}).select(pl.col(_VALUE).cum_sum().over(_PLACE)).to_series()
-        arrays["sums"] = summed.to_numpy()[ends]
+        else:
+            sums, rests = _running_sums(places, first, values / SCALE, old_sums, old_rests)
+            arrays["sums"] = sums[ends]
+            if rests.any():
+                arrays["rests"] = rests[ends]
     for name, kind in table.cells:
         arrays |= cell_arrays(name, kind, frame[_CELL].gather(pl.Series(ends)))
     return Part(arrays)
+
+
+def _running_sums(places: Any, first: Any, values: Any, old_sums: Any, old_rests: Any) -> tuple[Any, Any]:
+    """The sum of each key's values up to each of them, from an old one on, and the sum of what rounding has taken from it so far."""
+    import polars as pl
+
+    def summed(each: Any, old: Any) -> Any:
+        each = each.copy()
+        each[first] += old
+        return pl.DataFrame({_PLACE: places, _VALUE: each}).select(pl.col(_VALUE).cum_sum().over(_PLACE)).to_series().to_numpy()
+
+    if not len(first):
+        return values, values
+    sums = summed(values, old_sums)
+    before = np.concatenate(([0.0], sums[:-1]))
+    before[first] = old_sums
+    added = sums - before
+    return sums, summed((before - (sums - added)) + (values - added), old_rests)
 
 
 def _collected(table: Described, rows: pl.LazyFrame, recipe: Recipe) -> pl.DataFrame:
@@ -252,7 +272,8 @@ def _collected(table: Described, rows: pl.LazyFrame, recipe: Recipe) -> pl.DataF
         elif table.value is not None:
             taken.append((of == table.value).cast(pl.Float64).alias(_VALUE))
         elif table.of_kind in ("number", "integer", "boolean"):
-            taken.append(of.cast(pl.Float64).alias(_VALUE))
+            value = of.cast(pl.Float64)
+            taken.append((value if table.extremes else pl.when(value.is_finite()).then(value)).alias(_VALUE))
             exact = table.of_kind == "boolean" and not table.extremes
         else:
             taken.append(of.is_not_null().replace_strict({True: 0.0}, default=None, return_dtype=pl.Float64).alias(_VALUE))
