@@ -128,6 +128,11 @@ class RawInput:
             wide, features, kinds, tuple(contract.raw), tuple(contract.columns), contract.raw_example, contract.made_of, of_state
         )
 
+    @property
+    def never_null(self) -> str | None:
+        """A feature that only a state knows and that must not be null, if there is one."""
+        return next((name for name in self.features.names if name in self.of_state and not self.features.columns[name].nullable), None)
+
     def limited(self, max_rows: int, lengths: Lengths) -> RawInput:
         """The same with other limits of what one request may hold."""
         raw, features = (replace(one, max_rows=max_rows, lengths=lengths) for one in (self.signature, self.features))

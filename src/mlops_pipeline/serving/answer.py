@@ -164,7 +164,13 @@ class Service:
             self.metrics.stale(model, settings.policy, raw.count)
             if settings.policy == "refuse":
                 raise refused(503, "stale_features", f"{_aged(now, settings)}: send again later, or finished features", RETRY)
-            by = now.without if settings.policy == "null" else by
+            if settings.policy == "null":
+                if (must := taken.never_null) is not None:
+                    null = f"'{must}', which this model does not take as null"
+                    raise refused(
+                        503, "stale_features", f"{_aged(now, settings)}, also {null}: send again later, or finished features", RETRY
+                    )
+                by = now.without
         assert by is not None  # noqa: S101  # the protocol has looked
         rows = await self._computation.of(partial(taken.computed, raw, by), raw.count, request.began)
         self.metrics.computed(model, raw.count)
