@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.config.pipeline import Gate, Settings, feature_columns
 from mlops_pipeline.contract.evaluation import Evaluation
+from mlops_pipeline.contract.moments import moment_in
 from mlops_pipeline.contract.spec import Column, Contract, History, Recipe
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.expressions import moment_in
 from mlops_pipeline.features.needs import as_of_source, needed
 from mlops_pipeline.features.online import features_of, frame_of
 from mlops_pipeline.features.replay import Drawing
