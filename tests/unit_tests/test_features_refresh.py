@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -197,7 +198,7 @@ def line(row: tuple[Any, ...]) -> str:
     return ",".join("" if value is None else value.isoformat() if isinstance(value, datetime) else str(value) for value in row) + "\n"
 
 
-def test_rows_of_a_file_are_taken_in_once_and_outcomes_when_they_come(tmp_path: Path) -> None:
+def test_rows_of_a_file_are_taken_in_once_and_outcomes_when_they_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = shops()
     (tmp_path / "table.csv").write_text(HEADER + "".join(map(line, of_days(20))))
     ingested(tmp_path, own)
@@ -224,6 +225,10 @@ def test_rows_of_a_file_are_taken_in_once_and_outcomes_when_they_come(tmp_path: 
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "as of      2024-02-22T03:00:00 UTC" in shown
     assert "by shop: 2 keys" in shown
+    show(layout_in(tmp_path, own), console, as_json=True)
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["as_of"], facts["version"][7:]) == ("2024-02-22T03:00:00+00:00", facts["digest"][:12])
+    assert {"by": ["shop"], "keys": 2, "rows": 4, "columns": ["seen"]} in facts["tables"]
     more = {**RECIPE, "aggregates": {"best": {"how": "max", "of": "price"}, **RECIPE["aggregates"]}}
     other = table_settings(COLUMNS | {"best": "number"}, task="binary", **more)
     assert "is 000005-" in said(other, tmp_path)  # of rows that are known

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.moments import shown_moment, span_of
 from mlops_pipeline.config.pipeline import Settings
@@ -113,23 +114,34 @@ def take_ingested(settings: Settings, layout: Layout, console: Console, table: P
     )
 
 
-def show(layout: Layout, console: Console) -> None:
-    """`mlops features show`. Raises :class:`PipelineError` where there is no state."""
+def show(layout: Layout, console: Console, *, as_json: bool = False) -> None:
+    """`mlops features show`; ``as_json`` prints it for a program. Raises :class:`PipelineError` where there is no state."""
     place = version_folder(layout.state)
     if place == layout.state:
         raise PipelineError(f"{layout.state}: there is no state of features: make one with `mlops features refresh`")
     state = open_state(place)
+    tables: list[dict[str, Any]] = [
+        {
+            "by": list(table.described.by),
+            "keys": table.key_count,
+            "rows": sum(part.size for part in table.parts),
+            "columns": [name for name, made in state.columns.items() if made.table == number],
+        }
+        for number, table in enumerate(state.tables)
+    ]
+    if as_json:
+        facts = {"version": place.name, "as_of": state.as_of.isoformat(), "digest": state.digest, "bytes": state.size, "tables": tables}
+        print(json.dumps(facts))
+        return
     lines = [
         f"version    {place.name}",
         f"as of      {shown_moment(state.as_of.replace(tzinfo=None))} UTC",
         f"digest     {state.digest}",
         f"size       {state.size / 1e6:,.1f} MB",
     ]
-    for number, table in enumerate(state.tables):
-        names = [name for name, made in state.columns.items() if made.table == number]
-        by = " and ".join(table.described.by) or "all rows"
-        lines.append(f"by {by}: {table.key_count:,} keys, {sum(part.size for part in table.parts):,} rows")
-        lines += [f"  {name}" for name in names]
+    for table in tables:
+        lines.append(f"by {' and '.join(table['by']) or 'all rows'}: {table['keys']:,} keys, {table['rows']:,} rows")
+        lines += [f"  {name}" for name in table["columns"]]
     console.print("\n".join(lines), markup=False, highlight=False)
 
 
