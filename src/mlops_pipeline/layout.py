@@ -135,6 +135,11 @@ class Layout:
         return self.root / "models/tuning"
 
     @property
+    def unfinished_fit(self) -> Path:
+        """How far a fit in passes was when it was stopped."""
+        return self.tuning / f"{self.name}.fit.npz"
+
+    @property
     def mlflow(self) -> Path:
         return self.project / "mlflow"
 

@@ -2,8 +2,8 @@
 
 A part is declared as a value in a module: by a decorator on its function (:func:`metric`), or as :class:`Metric` with the place of the
 function, ``"module:function"``, which is then imported when the part is used. Every module-level value that is a part (or a tuple of
-parts) counts. Ours stand in ``mlops_pipeline.parts`` and ``mlops_pipeline.alerts.parts``; others come by the entry point group
-``mlops_pipeline.parts``, whose entries name modules, and by the files and modules that a configuration names under ``plugins``.
+parts) counts. Ours stand in ``mlops_pipeline.parts`` and in a ``parts`` of ``modelling`` and ``alerts``; others come by the entry point
+group ``mlops_pipeline.parts``, whose entries name modules, and by the files and modules that a configuration names under ``plugins``.
 """
 
 from __future__ import annotations
@@ -63,13 +63,27 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Extra:
+    """What a part of ours needs beyond the base: the module, what people call it, and the extra of this package that brings it."""
+
+    module: str
+    library: str
+    name: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is installed; nothing is imported."""
+        return importlib.util.find_spec(self.module) is not None
+
+
+@dataclass(frozen=True)
 class Estimator(Part):
     """``function(task, seed)`` makes an unfitted scikit-learn estimator, whose own parameters ``train.params`` then sets.
 
     With ``settings`` it is ``function(task, seed, settings)``, and ``train.params`` are those. ``search(trial)`` says where Optuna looks
     for better ones. ``trusted`` are the types, beyond skops's own list, that a fitted one is made of; ``requirements`` the
     distributions that loading it needs. ``format`` is the model format that it is saved in. Of ours alone: with ``race`` it is none
-    itself, but ``function(task, shape)`` names candidates, of which the training rows choose one.
+    itself, but ``function(task, shape)`` names candidates, of which the training rows choose one; a fit needs its ``extra``.
     """
 
     KIND: ClassVar[str] = "estimator"
@@ -81,6 +95,7 @@ class Estimator(Part):
     requirements: tuple[str, ...] = ()
     format: str = "skops"
     race: bool = False
+    extra: Extra | None = None
 
 
 @dataclass(frozen=True)
@@ -357,6 +372,15 @@ def trusted_types() -> tuple[str, ...]:
 def described(parts: Iterable[Part]) -> list[dict[str, str]]:
     """Parts as a model's ``training.json`` names what it needs."""
     return [{"kind": part.KIND, "name": part.name, "owner": owner(part).name} for part in parts]
+
+
+def check_extra(part: Estimator) -> None:
+    """Raise :class:`PipelineError` if what a fit of this estimator needs is not installed."""
+    extra = part.extra
+    if extra is not None and not extra.is_here:
+        raise PipelineError(
+            f"train.estimator: {part.name}: needs {extra.library}: pip install '{DISTRIBUTION}[{extra.name}]' or make {extra.name}"
+        )
 
 
 def lacking(needed: Iterable[Mapping[str, str]]) -> str:

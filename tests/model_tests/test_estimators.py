@@ -24,6 +24,7 @@ from tests.model_tests.workbench import (
     PROBLEMS,
     QUICK,
     Problem,
+    case,
     fitted,
     make_twin,
     model_digest,
@@ -45,7 +46,7 @@ class Made:
     folder: Path
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}, {case[1]}")
+@pytest.fixture(scope="module", params=[pytest.param(each.values, marks=each.marks, id=each.id) for each in CASES])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The same fitted model for every test of the suite, which none of them changes."""
     name, problem = request.param[0], PROBLEMS[request.param[1]]
@@ -132,10 +133,13 @@ def test_the_size_that_mlflow_notes_is_that_of_the_files(made: Made) -> None:
     assert f"\nmodel_size_bytes: {size}\n" in (made.folder / "MLmodel").read_text()
 
 
-@pytest.mark.parametrize(("name", "problem"), [case for case in CASES if case[0] != "dummy" and case[1] in ("binary", "regression")])
+@pytest.mark.parametrize(
+    ("name", "problem"), [each for each in CASES if each.values[0] != "dummy" and each.values[1] in ("binary", "regression")]
+)
 def test_so_many_rows_that_threads_share_the_work_give_the_same_bytes(name: str, problem: str, tmp_path: Path) -> None:
     for threads in (1, 2):
-        model, x, _ = fitted(name, PROBLEMS[problem], threads, rows=20_000)
+        brief = {"epochs": 1} if name.startswith("torch") else {}
+        model, x, _ = fitted(name, PROBLEMS[problem], threads, rows=20_000, **brief)
         save(tmp_path / str(threads), name, model, x, PROBLEMS[problem].task)
     assert model_digest(tmp_path / "1") == model_digest(tmp_path / "2")
 
@@ -212,7 +216,7 @@ def test_every_estimator_can_be_named_in_the_settings() -> None:
     assert set(QUICK) <= set(ESTIMATORS)
 
 
-@pytest.mark.parametrize("name", ["ridge", "lightgbm", "random_forest"])
+@pytest.mark.parametrize("name", [case(name) for name in ("ridge", "lightgbm", "random_forest", "torch_mlp")])
 def test_a_target_far_from_zero_is_learned_to_its_last_digit_and_so_is_its_twin(name: str, tmp_path: Path) -> None:
     table, problem = raw_table(400), PROBLEMS["regression"]
     x, y = model_input(table, FEATURES), 1.7e9 + truth(table, problem)

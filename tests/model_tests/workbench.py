@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+import pytest
 from rich.console import Console
 
 from mlops_pipeline import plugins
@@ -51,6 +52,8 @@ QUICK: dict[str, dict[str, Any]] = {
             {"estimator": "lightgbm", "params": {"n_estimators": 8}},
         ]
     },
+    "torch_mlp": {"epochs": 8, "batch_rows": 64, "width": 16, "learning_rate": 0.02},
+    "torch_tabm": {"epochs": 8, "batch_rows": 64, "width": 16, "learning_rate": 0.02, "members": 3},
 }
 """Parameters with which an estimator is fitted in a blink."""
 
@@ -71,7 +74,18 @@ PROBLEMS = {
     "regression": Problem("regression", "regression"),
 }
 ESTIMATORS = {name: part for name, part in plugins.parts(plugins.Estimator).items() if not part.race}
-CASES = [(name, problem) for name, part in ESTIMATORS.items() for problem, of in PROBLEMS.items() if of.task in part.tasks]
+LACKING = {name: part.extra for name, part in ESTIMATORS.items() if part.extra is not None and not part.extra.is_here}
+"""Estimators that cannot be fitted here, where an extra that no lock holds is not installed."""
+
+
+def case(name: str, *more: Any) -> Any:
+    """Parameters of a test that fits an estimator; where its extra is not installed it is skipped and says how to install it."""
+    extra = LACKING.get(name)
+    marks = [] if extra is None else [pytest.mark.skip(reason=f"{extra.library} is not installed: make {extra.name}")]
+    return pytest.param(name, *more, marks=marks, id=", ".join((name, *more)))
+
+
+CASES = [case(name, problem) for name, part in ESTIMATORS.items() for problem, of in PROBLEMS.items() if of.task in part.tasks]
 
 
 def raw_table(rows: int = 400, seed: int = 0) -> pl.DataFrame:
@@ -101,11 +115,11 @@ def truth(table: pl.DataFrame, problem: Problem, seed: int = 0) -> Any:
     return np.array(problem.labels, dtype=object if isinstance(problem.labels[0], str) else np.int8)[np.digitize(signal, cuts)]
 
 
-def fitted(name: str, problem: Problem, threads: int = 1, seed: int = 3, rows: int = 400) -> tuple[Pipeline, Any, Any]:
+def fitted(name: str, problem: Problem, threads: int = 1, seed: int = 3, rows: int = 400, **params: Any) -> tuple[Pipeline, Any, Any]:
     """A fitted model, with the rows and the target it was fitted on."""
     table = raw_table(rows)
     x, y = model_input(table, FEATURES), truth(table, problem)
-    model = build_model(name, problem.task, FEATURES, QUICK.get(name, {}), seed)
+    model = build_model(name, problem.task, FEATURES, {**QUICK.get(name, {}), **params}, seed)
     return fit(model, x, y, threads), x, y
 
 

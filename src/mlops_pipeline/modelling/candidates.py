@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.contract.task import has_classes
 
@@ -14,6 +15,10 @@ MANY_LEVELS = 30
 
 MOST_LEVELS = 200
 """With more levels in a category the elastic net is left out."""
+
+
+FEWEST_ROWS = 5_000
+"""With fewer rows no network is tried."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Shape:
 def candidates(task: Task, shape: Shape) -> tuple[Candidate, ...]:
     """The candidates in the order of their simplicity, which is also the order in which they are tried."""
     linear = _of_classes(shape) if has_classes(task) else _of_values(shape)
-    return (*linear, *_trees(shape))
+    return (*linear, *_trees(shape), *_networks(shape))
 
 
 def _of_classes(shape: Shape) -> list[Candidate]:
@@ -102,6 +107,14 @@ def _trees(shape: Shape) -> list[Candidate]:
         found.append(Candidate("LightGBM, native categories", "lightgbm", "native", fitting))
     found.append(Candidate("histogram gradient boosting", "hist_gradient_boosting", "ordinal", _hist_params(shape)))
     return found
+
+
+def _networks(shape: Shape) -> list[Candidate]:
+    """TabM, where PyTorch is installed and the rows are many: of few, a network learns less than trees do."""
+    extra = plugins.part(plugins.Estimator, "torch_tabm").extra
+    if shape.rows < FEWEST_ROWS or extra is None or not extra.is_here:
+        return []
+    return [Candidate("TabM", "torch_tabm", "native", {"epochs": 10})]
 
 
 def lightgbm_params(shape: Shape) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
@@ -13,6 +15,7 @@ from mlops_pipeline.contract.privacy import RARE
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.modelling.fitting import ALONE, Fitting
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -163,6 +166,7 @@ def build_model(
     estimator = (
         _with_params(part, plugins.run(part, task, seed), params) if part.settings is None else _with_settings(part, task, seed, params)
     )
+    plugins.check_extra(part)
     if part.name == BLEND and plugins.is_ours(part):
         if encodes.name != part.encoder:
             raise PipelineError(f"train.encoder = '{encodes.name}': each member of a blend has its own: name it under train.params.members")
@@ -189,16 +193,22 @@ def _with_params(part: plugins.Estimator, estimator: Any, params: dict[str, Any]
     """The estimator with its own parameters set."""
     if not hasattr(estimator, "get_params"):
         raise plugins.broken(part, f"it made a {type(estimator).__name__}, which is no estimator of scikit-learn's")
-    known = estimator.get_params()
-    for key, value in params.items():
-        if key not in known or key == "random_state":
-            remedy = "set 'seed' instead" if key == "random_state" else f"use one of {', '.join(sorted(set(known) - {'random_state'}))}"
-            raise PipelineError(f"train.params.{key} = {value!r}: {part.name} has no such parameter here: {remedy}")
+    _check_known(part, params, estimator.get_params())
     return estimator.set_params(**params)
+
+
+def _check_known(part: plugins.Estimator, params: dict[str, Any], known: Iterable[str]) -> None:
+    names = sorted(set(known) - {"random_state"})
+    for key, value in params.items():
+        if key not in names:
+            remedy = "set 'seed' instead" if key == "random_state" else f"use one of {', '.join(names)}"
+            raise PipelineError(f"train.params.{key} = {value!r}: {part.name} has no such parameter here: {remedy}")
 
 
 def _with_settings(part: plugins.Estimator, task: Task, seed: int, params: dict[str, Any]) -> Any:
     """The estimator made from settings of its own, which a search may have changed."""
+    if plugins.is_ours(part):
+        _check_known(part, params, (part.settings or Frozen).model_fields)
     return plugins.run(part, task, seed, tree_of(part.settings or Frozen, params, part.name, ("train", "params")))
 
 
@@ -305,7 +315,7 @@ def _of_text(*, linear: bool) -> list[tuple[str, Any]]:
     return [("characters", make_pipeline(characters, TfidfTransformer(), drawn))]
 
 
-def fit(model: Pipeline, x: Any, y: Any, threads: int | None) -> Pipeline:
+def fit(model: Pipeline, x: Any, y: Any, threads: int | None, during: Fitting = ALONE) -> Pipeline:
     """Fit on all (or the given number of) cores; the fitted model does not remember how many there were."""
     from mlops_pipeline.modelling.blend import Blend
 
@@ -314,7 +324,7 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None) -> Pipeline:
         estimator.members = [fit(member, x, y, threads) for member in estimator.members]
         return model
     matrix = encoded(columns, x, y, threads)
-    model.steps[-1] = ("model", fit_estimator(estimator, matrix, y, threads, native_categories(columns, estimator)))
+    model.steps[-1] = ("model", fit_estimator(estimator, matrix, y, threads, native_categories(columns, estimator), during))
     return model
 
 
@@ -346,7 +356,7 @@ def _leave_out_rare(columns: Any, x: Any) -> None:
             step.set_params(categories=[sorted(set(x[name].unique()) - {RARE}) or [MISSING] for name in names])
 
 
-def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, categories: list[int]) -> Any:
+def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, categories: list[int], during: Fitting = ALONE) -> Any:
     """Fit an estimator to a matrix, some of whose columns may be categories that it is told of, and to a number near zero."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
     from threadpoolctl import threadpool_limits
@@ -358,9 +368,12 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
     runs_jobs = isinstance(estimator, RandomForestClassifier | RandomForestRegressor)
     if runs_jobs:
         estimator.set_params(n_jobs=threads or -1)
+    told: dict[str, Any] = {"categorical_feature": categories} if categories else {}
+    if hasattr(estimator, "learns_in_passes"):
+        told["during"] = replace(during, threads=threads)
     # The last bits of a product depend on how many threads share it: linear algebra keeps to one.
     with threadpool_limits(limits={"openmp": threads, "blas": 1}):
-        estimator.fit(matrix, y - center if center else y, **({"categorical_feature": categories} if categories else {}))
+        estimator.fit(matrix, y - center if center else y, **told)
     if runs_jobs:
         estimator.set_params(n_jobs=None)
     if hasattr(estimator, "_bin_mapper"):
@@ -389,7 +402,8 @@ def native_categories(columns: Any, estimator: Any) -> list[int]:
     """Which columns of the matrix are categories, if the encoder says so and the estimator knows any; they stand behind the numbers."""
     from sklearn.compose import ColumnTransformer
 
-    if not isinstance(columns, ColumnTransformer) or not type(estimator).__name__.startswith("LGBM"):
+    knows_any = type(estimator).__name__.startswith("LGBM") or hasattr(estimator, "learns_in_passes")
+    if not isinstance(columns, ColumnTransformer) or not knows_any:
         return []
     steps = {name: names for name, _, names in columns.transformers}
     before = len(steps.get("numbers", ()))

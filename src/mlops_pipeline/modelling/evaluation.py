@@ -18,6 +18,7 @@ from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
+from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.formats.twin import predict as by_engine
 from mlops_pipeline.modelling.frame import model_input, positive_index, read_target, without_rare
 from mlops_pipeline.modelling.metrics import (
@@ -164,7 +165,7 @@ def random_split(
     held[np.random.default_rng(settings.seed).permutation(len(y))[: len(y) - train.height]] = True
     x = without_rare(model_input(table, features), features, data.min_level_rows)
     unfitted = build_model(estimator, data.task, features, params, settings.seed, encoder, encoder_params)
-    model = fit(unfitted, x[~held], y[~held], None)
+    model = fit(unfitted, x[~held], y[~held], None, fitting_of(settings, table.filter(pl.Series(~held)), y[~held]))
     classes = [] if not has_classes(data.task) else model.classes_.tolist()
     said, positive = predict(model, x[held], data.task), positive_index(classes, data) if classes else 0
     return figure(score(settings.evaluate.metric, data.task, y[held], said, classes, positive))

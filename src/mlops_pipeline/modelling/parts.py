@@ -1,9 +1,12 @@
 """Our own parts with settings of their own, declared as anybody declares one; each function is imported when it is used."""
 
+from mlops_pipeline.config.networks import Network, Tabm
 from mlops_pipeline.config.pipeline import Members
-from mlops_pipeline.plugins import DISTRIBUTION, Encoder, Estimator, Module
+from mlops_pipeline.plugins import DISTRIBUTION, Encoder, Estimator, Extra, Module
 
 _estimators = Module("mlops_pipeline.modelling.estimators")
+_networks = Module("mlops_pipeline.modelling.network_estimators")
+_pytorch = Extra("torch", "PyTorch", "torch")
 
 PARTS = (
     Estimator(
@@ -15,4 +18,24 @@ PARTS = (
         requirements=("lightgbm", DISTRIBUTION),
     ),
     Encoder("whole", _estimators.whole, "Columns as they are, for an estimator that encodes them itself, as a blend's members do"),
+    Estimator(
+        "torch_mlp",
+        _networks.torch_mlp,
+        "A network of a few layers, by PyTorch",
+        settings=Network,
+        encoder="native",
+        search=_networks.search_network,
+        requirements=(DISTRIBUTION,),
+        extra=_pytorch,
+    ),
+    Estimator(
+        "torch_tabm",
+        _networks.torch_tabm,
+        "TabM: many networks that share most weights, by PyTorch",
+        settings=Tabm,
+        encoder="native",
+        search=_networks.search_network,
+        requirements=(DISTRIBUTION,),
+        extra=_pytorch,
+    ),
 )

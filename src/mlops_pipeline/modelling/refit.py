@@ -23,6 +23,7 @@ from mlops_pipeline.inference.scorer import scorer_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
 from mlops_pipeline.modelling.estimators import all_parts_of, build_model, check_answers, fit, without_extremes
+from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.frame import levels_of, model_input, read_target, without_rare
 from mlops_pipeline.modelling.requirements import requirements_of
 from mlops_pipeline.modelling.summary import again_on
@@ -66,9 +67,11 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
     x = without_rare(model_input(table, features), features, data.min_level_rows)
     estimator, parts = all_parts_of(judged.estimator, judged.encoder, judged.params)
     model = build_model(judged.estimator, data.task, features, judged.params, judged.seed, judged.encoder, judged.encoder_params)
-    with console.status(f"fitting {judged.estimator} again on all {len(x):,} rows"):
+    what = f"fitting {judged.estimator} again on all {len(x):,} rows"
+    with console.status(what) as status:
+        during = fitting_of(settings, table, y, say=lambda line: status.update(f"{what}: {line}"))
         try:
-            fit(model, x, y, settings.train.threads)
+            fit(model, x, y, settings.train.threads, during)
         except PipelineError:
             raise
         except Exception as error:  # the libraries raise types of their own

@@ -16,6 +16,7 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout, sqlite_uri
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, predict
+from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.folds import cutter, groups_of_equal_rows
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.modelling.metrics import direction, score
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-CODE = tuple(Path(__file__).with_name(name) for name in ("tuning.py", "estimators.py", "folds.py"))
+CODE = tuple(Path(__file__).with_name(name) for name in ("tuning.py", "estimators.py", "networks.py", "network_training.py", "folds.py"))
 """A search made by other code is another search."""
 
 
@@ -65,7 +66,7 @@ def tune(settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any
         while (done := _finished(study)) < settings.tuning.trials and time.monotonic() < deadline:
             progress.update(bar, completed=done, best=_best(study))
             study.sampler = optuna.samplers.TPESampler(seed=settings.seed + done)
-            study.optimize(lambda trial: _trial(trial, settings, x, y, folds), n_trials=1, catch=())
+            study.optimize(lambda trial: _trial(trial, settings, x, y, table, folds), n_trials=1, catch=())
     return _result(study, settings, console)
 
 
@@ -148,7 +149,7 @@ def _cut(settings: Settings, table: pl.DataFrame, x: Any, y: Any) -> Iterator[tu
     return iter(cutter(groups, count, settings.seed, classes=classes).split(np.zeros(len(y)), y if classes else None, groups))
 
 
-def _trial(trial: Trial, settings: Settings, x: Any, y: Any, folds: list[tuple[Any, Any]]) -> float:
+def _trial(trial: Trial, settings: Settings, x: Any, y: Any, table: pl.DataFrame, folds: list[tuple[Any, Any]]) -> float:
     import numpy as np
     import optuna
 
@@ -167,7 +168,7 @@ def _trial(trial: Trial, settings: Settings, x: Any, y: Any, folds: list[tuple[A
             settings.train.encoder_params,
         )
         try:
-            fit(model, x.iloc[fitted], y[fitted], settings.train.threads)
+            fit(model, x.iloc[fitted], y[fitted], settings.train.threads, fitting_of(settings, table[fitted], y[fitted]))
         except Exception as error:  # the libraries raise types of their own for parameters out of range
             raise PipelineError(
                 f"train.params = {params}: {estimator.name} refuses to fit: {told_error(error, feature_columns(settings))}"

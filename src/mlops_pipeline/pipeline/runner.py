@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
@@ -94,6 +95,7 @@ def run(
         if last >= STAGES.index(stage_named("train")) and (first_forced <= last or any(causes.values())):
             from mlops_pipeline.registry.runs import refuse_what_is_known_to_fail
 
+            plugins.check_extra(plugins.part(plugins.Estimator, settings.train.estimator))
             refuse_what_is_known_to_fail(settings, layout)
         with importing_ahead(wanted=bool(first_forced < len(STAGES) or causes["train"] or causes["evaluate"])):
             for index, stage in enumerate(STAGES[: last + 1]):

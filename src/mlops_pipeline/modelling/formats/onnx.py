@@ -11,6 +11,7 @@ import numpy as np
 
 from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS, Contract
 from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.modelling.formats import network_graph
 from mlops_pipeline.modelling.formats.twin import NotConvertible, by_kind
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ def convert(model: Pipeline, kinds: dict[str, str], task: str) -> bytes:
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
     from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes, calculate_linear_regressor_output_shapes
 
+    from mlops_pipeline.modelling.blend import Blend
+    from mlops_pipeline.modelling.network_estimators import NetworkClassifier, NetworkRegressor
+
     logging.getLogger("skl2onnx").setLevel(logging.ERROR)
     classifier_options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
     update_registered_converter(
@@ -49,8 +53,18 @@ def convert(model: Pipeline, kinds: dict[str, str], task: str) -> bytes:
     update_registered_converter(
         LGBMRegressor, "LightGbmLGBMRegressor", calculate_linear_regressor_output_shapes, convert_lightgbm, options={"split": None}
     )
-    if hasattr(model.steps[1][1], "members"):
+    if isinstance(model.steps[1][1], Blend):
         return _averaged([convert(member, kinds, task) for member in model.steps[1][1].members], model)
+    update_registered_converter(
+        NetworkClassifier,
+        "OurNetworkClassifier",
+        calculate_linear_classifier_output_shapes,
+        network_graph.write_classifier,
+        options=classifier_options,
+    )
+    update_registered_converter(
+        NetworkRegressor, "OurNetworkRegressor", calculate_linear_regressor_output_shapes, network_graph.write_regressor
+    )
     numbers, categories = by_kind(kinds)
     columns = copy.copy(model.named_steps["columns"])
     places = {name: index for index, name in enumerate([*numbers, *categories])}

@@ -37,6 +37,8 @@ TRUSTED_TYPES = (
     "mlops_pipeline.modelling.blend.Blend",
     "mlops_pipeline.modelling.centred.Centred",
     "mlops_pipeline.modelling.encoders.Moments",
+    "mlops_pipeline.modelling.network_estimators.NetworkClassifier",
+    "mlops_pipeline.modelling.network_estimators.NetworkRegressor",
     "numpy.dtype",
     "sklearn._loss.link.HalfLogitLink",
     "sklearn._loss.link.IdentityLink",

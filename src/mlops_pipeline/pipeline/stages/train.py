@@ -20,6 +20,7 @@ from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, wr
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of, usual_row
 from mlops_pipeline.modelling.estimators import all_parts_of, build_model, check_answers, fit, without_extremes
+from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
 from mlops_pipeline.modelling.frame import class_named, levels_of, model_input, read_target, sorted_classes, without_rare
 from mlops_pipeline.modelling.requirements import requirements_of
@@ -59,16 +60,8 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     model = build_model(
         settings.train.estimator, data.task, features, params, settings.seed, settings.train.encoder, settings.train.encoder_params
     )
-    began = time.perf_counter()
-    with console.status(f"fitting {settings.train.estimator} on {len(x):,} rows"):
-        try:
-            fit(model, x, y, settings.train.threads)
-        except PipelineError:
-            raise
-        except Exception as error:  # the libraries raise types of their own for parameters out of range
-            what = told_error(error, features)
-            raise PipelineError(f"train.params = {params}: {settings.train.estimator} refuses to fit: {what}") from error
-    fit_seconds = time.perf_counter() - began
+    fitted_by = settings.model_copy(update={"train": settings.train.model_copy(update={"params": params})})
+    fit_seconds = _fit(model, fitted_by, layout, table, x, y, console)
     if private_names(features):
         without_extremes(model)
     columns = described_columns(features, table)
@@ -127,6 +120,22 @@ def _computed(settings: Settings, layout: Layout, table: pl.DataFrame) -> dict[s
         "made": made,
         "expressions": translated(recipe, made, table),
     }
+
+
+def _fit(model: Any, settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any, console: Console) -> float:
+    """Fit a model whose parameters are those of the settings; the seconds that it took."""
+    train, began = settings.train, time.perf_counter()
+    what = f"fitting {train.estimator} on {len(x):,} rows"
+    with console.status(what) as status:
+        during = fitting_of(settings, table, y, checkpoint=layout.unfinished_fit, say=lambda line: status.update(f"{what}: {line}"))
+        try:
+            fit(model, x, y, train.threads, during)
+        except PipelineError:
+            raise
+        except Exception as error:  # the libraries raise types of their own for parameters out of range
+            why = told_error(error, feature_columns(settings))
+            raise PipelineError(f"train.params = {train.params}: {train.estimator} refuses to fit: {why}") from error
+    return time.perf_counter() - began
 
 
 def _classes(y: Any, settings: Settings) -> list[Any]:

@@ -1,0 +1,60 @@
+"""Under what a model is fitted, beside its rows: what estimators that learn in passes go by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.config.pipeline import Settings, tuning_metric
+from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.modelling.frame import positive_index
+from mlops_pipeline.modelling.metrics import direction, score
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+
+def _untold(_line: str) -> None:
+    """Nobody looks."""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """``threads``: at most so many, None: every core. ``moments``: of the rows, int64 (rows,), where they were split by time.
+
+    ``worth``: of probabilities (rows, classes) that are said of some rows, whose places in the table it is given first; the more the
+    better, NaN if it is not defined. It is called ``measure``. None: the estimator goes by its own loss.
+
+    ``checkpoint``: a file in which a fit that was killed finds itself again, None: it begins anew. ``say``: hears how far it is.
+    """
+
+    threads: int | None = None
+    moments: np.ndarray | None = None
+    worth: Callable[[np.ndarray, np.ndarray], float] | None = None
+    measure: str = ""
+    checkpoint: Path | None = None
+    say: Callable[[str], None] = _untold
+
+
+ALONE = Fitting()
+
+
+def fitting_of(settings: Settings, table: pl.DataFrame, y: np.ndarray, **more: Any) -> Fitting:
+    """Under what these rows are fitted: when they were, if they were split by time, and what classes are searched by."""
+    import numpy as np
+
+    metric, data = tuning_metric(settings), settings.dataset
+    moments, classes = None, np.unique(y).tolist() if has_classes(data.task) else []
+    if settings.split.kind == "time":
+        moments = table[str(data.time_column)].rank("dense").fill_null(0).cast(int).to_numpy()
+    if not classes:
+        return Fitting(moments=moments, **more)
+    positive, sign = positive_index(classes, data), direction(metric)
+
+    def worth(rows: np.ndarray, said: np.ndarray) -> float:
+        return sign * score(metric, data.task, y[rows], said, classes, positive)
+
+    return Fitting(moments=moments, worth=worth, measure=metric, **more)

@@ -1,0 +1,302 @@
+"""How a network learns: by PyTorch, which is imported here alone."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import replacing, sha256_of_file
+from mlops_pipeline.modelling.fitting import Fitting
+from mlops_pipeline.modelling.networks import FIXED, Plan, outputs
+
+SCORED_ROWS = 2048
+"""Rows held back that are looked at together."""
+
+LONGEST_MEMORY = 0.999
+"""What is kept are the weights averaged over the steps: each step moves the average by what is left of 1, the first ones by more."""
+
+LONGEST_STEP = 1.0
+"""The norm that gradients are cut to."""
+
+CODE = tuple(Path(__file__).with_name(name) for name in ("networks.py", "network_training.py"))
+"""A fit by other code does not go on where this one was stopped."""
+
+
+class InTorch:
+    """The operations in PyTorch; ``dropout`` is the share that a step leaves out."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        self._dropout = dropout
+
+    def clip(self, values: Any, low: Any, high: Any) -> Any:
+        return torch.minimum(torch.maximum(values, low), high)
+
+    def relu(self, values: Any) -> Any:
+        return torch.relu(values)
+
+    def known(self, values: Any) -> tuple[Any, Any]:
+        missing = torch.isnan(values)
+        return values.masked_fill(missing, 0.0), (~missing).to(values.dtype)
+
+    def rows_of(self, table: Any, places: Any) -> Any:
+        return functional.embedding(places.long(), table)
+
+    def reshaped(self, values: Any, shape: Sequence[int]) -> Any:
+        return values.reshape(tuple(shape))
+
+    def moved(self, values: Any, order: Sequence[int]) -> Any:
+        return values.permute(tuple(order))
+
+    def joined(self, values: Sequence[Any]) -> Any:
+        return torch.cat(tuple(values), dim=-1)
+
+    def dropped(self, values: Any) -> Any:
+        return functional.dropout(values, self._dropout) if self._dropout else values
+
+
+def learned(
+    of: Plan,
+    weights: Mapping[str, np.ndarray],
+    numbers: np.ndarray | None,
+    codes: np.ndarray | None,
+    target: np.ndarray,
+    during: Fitting,
+) -> tuple[dict[str, np.ndarray], list[float]]:
+    """The weights from the best pass on, by what ``during`` goes by or else the loss on the rows held back, and the losses of all passes.
+
+    ``weights`` are those it begins with, ``target`` the places of the classes (int64) or scaled values (float32). Raises
+    :class:`PipelineError` if there is no row to learn from, or the loss is no number.
+    """
+    threads = torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(min(during.threads or cores, cores))
+    try:
+        with torch.random.fork_rng():
+            return _learned(of, weights, numbers, codes, target, during)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _learned(
+    of: Plan,
+    weights: Mapping[str, np.ndarray],
+    numbers: np.ndarray | None,
+    codes: np.ndarray | None,
+    target: np.ndarray,
+    during: Fitting,
+) -> tuple[dict[str, np.ndarray], list[float]]:
+    device = _device(of.device)
+    taught, held = _parted(of.held_back, of.seed, target, during)
+    fixed = {name: torch.tensor(each, device=device) for name, each in weights.items() if name in FIXED}
+    if numbers is not None:
+        # Scaled once, in 64 bits: values far from zero lie near each other.
+        numbers = (numbers - weights["mean"].astype(np.float64)) * weights["inverse_std"].astype(np.float64)
+        fixed |= {"mean": torch.zeros(1, device=device), "inverse_std": torch.ones(1, device=device)}
+    rows = _Rows(_tensor(numbers, device), _tensor(codes, device), torch.tensor(target, device=device), fixed, of.depth)
+    course = _Course.begun(of, weights, device)
+    kept = _Kept(during.checkpoint, _key(of, numbers, codes, target, taught, during.measure, device))
+    kept.resume(course)
+    learning, batch = InTorch(of.dropout), of.batch_rows or _batch_of(len(taught))
+    while course.goes_on(of.epochs, of.patience):
+        turn = len(course.losses)
+        # What is drawn follows from the seed and the pass, and so a fit that goes on after a kill draws the same.
+        torch.manual_seed(int(np.random.SeedSequence([of.seed, turn]).generate_state(1)[0]))
+        order = np.random.default_rng([of.seed, turn]).permutation(taught)
+        for start in range(0, len(order), batch):
+            course.step(rows.loss(course.weights, order[start : start + batch], learning))
+        loss, said = rows.mean_loss(course.mean, held)
+        if not math.isfinite(loss):
+            raise PipelineError(
+                f"train.params.learning_rate = {of.learning_rate}: the loss of pass {turn + 1} is no number: use a lower one"
+            )
+        worth = during.worth(held, said) if during.worth is not None and said is not None else math.nan
+        course.end_pass(loss, -worth if math.isfinite(worth) else loss)
+        kept.keep(course)
+        during.say(f"pass {turn + 1}, loss {loss:.4f}" + (f", {during.measure} {abs(worth):.4f}" if math.isfinite(worth) else ""))
+    kept.remove()
+    return {**weights, **course.best}, course.losses
+
+
+@dataclass
+class _Rows:
+    """What is learned from, on the device."""
+
+    numbers: Any
+    codes: Any
+    target: Any
+    fixed: dict[str, Any]
+    depth: int
+
+    def _said(self, weights: Mapping[str, Any], chosen: Any, arrays: InTorch) -> tuple[Any, Any]:
+        """What the members say of some rows, and the truth of each."""
+        at = torch.as_tensor(chosen, device=self.target.device)
+        numbers, codes = (None if each is None else each[at] for each in (self.numbers, self.codes))
+        return outputs(arrays, {**self.fixed, **weights}, numbers, codes, self.depth), self.target[at]
+
+    def loss(self, weights: Mapping[str, Any], chosen: np.ndarray, arrays: InTorch) -> Any:
+        """The mean of the members' losses: each learns for itself."""
+        said, target = self._said(weights, chosen, arrays)
+        target = target[:, None].expand(-1, said.shape[1])
+        if said.shape[2] == 1:
+            return functional.mse_loss(said[:, :, 0], target)
+        return functional.cross_entropy(said.flatten(0, 1), target.flatten())
+
+    def mean_loss(self, weights: Mapping[str, Any], chosen: np.ndarray) -> tuple[float, np.ndarray | None]:
+        """The loss of what the members say together, and the probabilities, if there are classes."""
+        found, parts = 0.0, []
+        with torch.inference_mode():
+            for start in range(0, len(chosen), SCORED_ROWS):
+                said, target = self._said(weights, chosen[start : start + SCORED_ROWS], InTorch())
+                if said.shape[2] == 1:
+                    found += float(((said[:, :, 0].mean(1) - target) ** 2).sum())
+                else:
+                    shares = torch.softmax(said, -1).mean(1)
+                    found -= float(shares.gather(1, target[:, None]).clamp_min(1e-12).log().sum())
+                    parts.append(shares.cpu().numpy().astype(np.float64))
+        return found / len(chosen), np.concatenate(parts) if parts else None
+
+
+@dataclass
+class _Course:
+    """How far a fit is: the weights, their average over the steps, and the mean of these averages from the best pass on."""
+
+    weights: dict[str, Any]
+    mean: dict[str, Any]
+    optimizer: Any
+    steps: int = 0
+    losses: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
+    """What passes are compared by."""
+    best: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def begun(cls, of: Plan, first: Mapping[str, np.ndarray], device: Any) -> _Course:
+        weights = {name: torch.tensor(each, device=device, requires_grad=True) for name, each in first.items() if name not in FIXED}
+        optimizer = torch.optim.AdamW(list(weights.values()), lr=of.learning_rate, weight_decay=of.weight_decay, fused=True)
+        return cls(weights, {name: each.detach().clone() for name, each in weights.items()}, optimizer)
+
+    def step(self, loss: Any) -> None:
+        weights = list(self.weights.values())
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, LONGEST_STEP)
+        self.optimizer.step()
+        self.steps += 1
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.mean.values()), weights, 1 - min(LONGEST_MEMORY, (1 + self.steps) / (10 + self.steps)))
+
+    def end_pass(self, loss: float, cost: float) -> None:
+        now = {name: each.cpu().numpy().copy() for name, each in self.mean.items()}
+        if not self.costs or cost < min(self.costs):
+            self.best = now
+        else:
+            # Which pass is best is known but roughly: those after it count as much as it does.
+            since = len(self.costs) - self.costs.index(min(self.costs))
+            self.best = {name: each + (now[name] - each) / np.float32(since + 1) for name, each in self.best.items()}
+        self.losses.append(loss)
+        self.costs.append(cost)
+
+    def goes_on(self, most: int, patience: int) -> bool:
+        """Whether there is another pass: not if so many have not been better than the best."""
+        since = len(self.costs) - 1 - self.costs.index(min(self.costs)) if self.costs else 0
+        return len(self.costs) < most and since < patience
+
+    def arrays(self) -> dict[str, Any]:
+        """All of it, as NumPy keeps it."""
+        found: dict[str, Any] = {"losses": np.array(self.losses), "costs": np.array(self.costs), "steps": np.array(self.steps)}
+        for name, each in self.weights.items():
+            state = self.optimizer.state[each]
+            found |= {
+                f"weight {name}": each.detach().cpu().numpy(),
+                f"mean {name}": self.mean[name].cpu().numpy(),
+                f"best {name}": self.best[name],
+                f"first moment {name}": state["exp_avg"].cpu().numpy(),
+                f"second moment {name}": state["exp_avg_sq"].cpu().numpy(),
+            }
+        return found
+
+    def restore(self, kept: Mapping[str, np.ndarray]) -> None:
+        self.losses, self.costs, self.steps = kept["losses"].tolist(), kept["costs"].tolist(), int(kept["steps"])
+        with torch.no_grad():
+            for name, each in self.weights.items():
+                each.copy_(torch.tensor(kept[f"weight {name}"]))
+                self.mean[name].copy_(torch.tensor(kept[f"mean {name}"]))
+                self.best[name] = kept[f"best {name}"]
+                self.optimizer.state[each] = {
+                    "step": torch.tensor(float(self.steps), device=each.device),
+                    "exp_avg": torch.tensor(kept[f"first moment {name}"], device=each.device),
+                    "exp_avg_sq": torch.tensor(kept[f"second moment {name}"], device=each.device),
+                }
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Where a fit is kept after each pass, for one of the same rows, settings and code; nowhere without a file."""
+
+    file: Path | None
+    key: str
+
+    def keep(self, course: _Course) -> None:
+        if self.file is not None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.file) as temporary, temporary.open("wb") as stream:
+                np.savez(stream, key=np.array(self.key), **course.arrays())
+
+    def resume(self, course: _Course) -> None:
+        """Bring a fit to where it was kept, if it was this one."""
+        if self.file is None or not self.file.is_file():
+            return
+        try:
+            with np.load(self.file, allow_pickle=False) as kept:
+                if str(kept["key"]) == self.key:
+                    course.restore(kept)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return  # what cannot be read is learned again
+
+    def remove(self) -> None:
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+
+
+def _key(of: Plan, *made_of: Any) -> str:
+    """What a fit is made of, in one word."""
+    digest = hashlib.sha256(repr((of.get_params(), torch.__version__, [sha256_of_file(file) for file in CODE])).encode())
+    for each in made_of:
+        digest.update(np.ascontiguousarray(each).tobytes() if isinstance(each, np.ndarray) else repr(each).encode())
+    return digest.hexdigest()
+
+
+def _tensor(values: np.ndarray | None, device: Any) -> Any:
+    return None if values is None else torch.tensor(values.astype(np.float32), device=device)
+
+
+def _batch_of(rows: int) -> int:
+    """Rows of a step where nobody says: about 150 steps a pass, of 32 to 1024 rows."""
+    return int(min(1024, max(32, 2 ** round(math.log2(rows / 150)))))
+
+
+def _device(asked: str) -> Any:
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise PipelineError("train.params.device = 'cuda': PyTorch sees no GPU here: use auto, or install a build for yours")
+    return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _parted(share: float, seed: int, target: np.ndarray, during: Fitting) -> tuple[np.ndarray, np.ndarray]:
+    """The rows to learn from, and those held back: the last by time where there is one, else some at random; at least one of each."""
+    count = len(target)
+    if count < 2:
+        raise PipelineError(f"dataset: a network needs 2 training rows at least, not {count}: widen split")
+    order = np.random.default_rng(seed).permutation(count) if during.moments is None else np.argsort(during.moments, kind="stable")
+    held = min(count - 1, max(1, round(share * count)))
+    return np.sort(order[:-held]), np.sort(order[-held:])

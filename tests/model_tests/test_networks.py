@@ -1,0 +1,132 @@
+"""What is relied on of networks beyond what every estimator keeps to: their twins, fits that are killed, and life without PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.pipeline import Pipeline
+
+from mlops_pipeline import plugins
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.engine import OnnxEngine
+from mlops_pipeline.modelling.candidates import Shape, candidates
+from mlops_pipeline.modelling.estimators import encoded, fit, native, native_categories, parts_of_model, predict
+from mlops_pipeline.modelling.fitting import Fitting
+from mlops_pipeline.modelling.formats.skops import load_model
+from mlops_pipeline.modelling.frame import model_input
+from mlops_pipeline.modelling.network_estimators import NetworkClassifier, NetworkRegressor
+from mlops_pipeline.modelling.networks import first_weights
+from tests.model_tests.workbench import FEATURES, KINDS, LACKING, PROBLEMS, Problem, build_model, case, make_twin, raw_table, save, truth
+
+NEEDS_PYTORCH = case("torch_tabm").marks
+
+
+def unlearned(problem: Problem, members: int, x: Any, y: Any) -> Pipeline:
+    """A network as a fit begins with: it needs no PyTorch."""
+    kind = NetworkRegressor if problem.task == "regression" else NetworkClassifier
+    columns, network = native(FEATURES), kind(seed=5, members=members, width=24, embedding=5, bins=9)
+    matrix = encoded(columns, x, y, 1)
+    network.categories_ = native_categories(columns, network)
+    network.numbers_ = [place for place in range(matrix.shape[1]) if place not in network.categories_]
+    network.n_features_in_, network.losses_ = matrix.shape[1], [1.0]
+    classes = len(problem.labels) or 1
+    network.weights_ = first_weights(matrix[:, network.numbers_], matrix[:, network.categories_], classes, network)
+    if problem.labels:
+        network.classes_ = np.unique(y)
+    else:
+        network.center_, network.scale_ = 4.0, 2.5
+    return Pipeline([("columns", columns), ("model", network)])
+
+
+@pytest.mark.parametrize("members", [1, 7])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_a_network_is_saved_loaded_and_served_without_pytorch_at_any_number_of_rows(problem: str, members: int, tmp_path: Path) -> None:
+    of = PROBLEMS[problem]
+    table = raw_table(300)
+    x, y = model_input(table, FEATURES), truth(table, of)
+    model = unlearned(of, members, x, y)
+    x = x.assign(kind=x["kind"].where(x.index != 3, "never seen"))
+    x.loc[4, "size"], x.loc[5, "weight"] = -1e30, 3e38
+    said = predict(model, x, of.task)
+    assert np.isfinite(said).all()
+    save(tmp_path / "model", "torch_tabm", model, x, of.task)
+    assert np.array_equal(predict(load_model(tmp_path / "model"), x, of.task), said)
+    near = 1e-5 if of.labels else 1e-4 * float(np.std(said))
+    twin = make_twin(model, KINDS, x, said, of.task, 1e-4)
+    assert twin.content is not None, twin.reason
+    engine = OnnxEngine(twin.content, has_classes=bool(of.labels))
+    numbers, words = ["size", "weight", "count", "flag"], ["kind", "place"]
+    for rows in (1, 2, 33, 300):
+        part = x.head(rows)
+        answer = engine.predict(part[numbers].to_numpy(np.float32), part[words].to_numpy(object))
+        assert np.allclose(answer, said[:rows], atol=near), rows
+    again = make_twin(model, KINDS, x, said, of.task, 1e-4)
+    assert again.content == twin.content
+
+
+def test_without_pytorch_the_extra_is_named_in_one_line() -> None:
+    part, _ = parts_of_model("torch_tabm", None)
+    absent = replace(part, extra=plugins.Extra("no_such_library", "PyTorch", "torch"))
+    with pytest.raises(PipelineError) as caught:
+        plugins.check_extra(absent)
+    assert str(caught.value) == "train.estimator: torch_tabm: needs PyTorch: pip install 'mlops-pipeline[torch]' or make torch"
+
+
+def test_a_network_is_a_candidate_where_pytorch_is_installed_and_rows_are_many() -> None:
+    few, many = ({each.estimator for each in candidates("binary", Shape(rows, 2))} for rows in (4_999, 5_000))
+    assert few == {"logistic_regression", "lightgbm", "random_forest", "hist_gradient_boosting"}
+    assert many - few == (set() if "torch_tabm" in LACKING else {"torch_tabm"})
+
+
+class Killed(Exception):
+    """A fit is stopped here."""
+
+
+@pytest.mark.parametrize("part", [pytest.param("torch_tabm", marks=NEEDS_PYTORCH)])
+def test_a_fit_that_was_killed_goes_on_where_it_was_and_ends_at_the_same_bits(part: str, tmp_path: Path) -> None:
+    table, heard = raw_table(300), list[str]()
+    x, y = model_input(table, FEATURES), truth(table, PROBLEMS["binary"])
+
+    def until_the_third_pass(line: str) -> None:
+        heard.append(line)
+        if line.startswith("pass 3,"):
+            raise Killed
+
+    def learned(during: Fitting) -> Any:
+        params = {"epochs": 6, "patience": 6, "batch_rows": 64, "members": 3, "width": 16}
+        return fit(build_model(part, "binary", FEATURES, params, 1), x, y, 1, during).named_steps["model"]
+
+    file = tmp_path / "fit.npz"
+    whole = learned(Fitting(say=heard.append))
+    assert [line.split(",")[0] for line in heard] == [f"pass {turn}" for turn in range(1, 7)]
+    with pytest.raises(Killed):
+        learned(Fitting(checkpoint=file, say=until_the_third_pass))
+    assert file.is_file()
+    heard.clear()
+    resumed = learned(Fitting(checkpoint=file, say=heard.append))
+    assert heard[0].startswith("pass 4,")
+    assert resumed.losses_ == whole.losses_
+    assert all(np.array_equal(each, whole.weights_[name]) for name, each in resumed.weights_.items())
+    assert not file.exists()
+    file.write_bytes(b"no fit")
+    assert learned(Fitting(checkpoint=file)).losses_ == whole.losses_
+
+
+@pytest.mark.parametrize("part", [pytest.param("torch_mlp", marks=NEEDS_PYTORCH)])
+def test_the_last_rows_by_time_say_when_to_end(part: str) -> None:
+    """They are the opposite of what there is to learn: no pass is better than the first, wherever they stand in the table."""
+    table = raw_table(400)
+    x, y = model_input(table, FEATURES), truth(table, PROBLEMS["binary"])
+    moments = np.random.default_rng(0).permutation(400)
+    y[moments >= 360] = 1 - y[moments >= 360]
+    params = {"epochs": 30, "patience": 2, "batch_rows": 64, "width": 16, "learning_rate": 0.02, "held_back": 0.1}
+    by_time, by_chance = (
+        fit(build_model(part, "binary", FEATURES, params, 1), x, y, 1, Fitting(moments=each)).named_steps["model"]
+        for each in (moments, None)
+    )
+    assert len(by_time.losses_) == 3 and by_time.losses_[0] == min(by_time.losses_)
+    assert len(by_chance.losses_) > 3
