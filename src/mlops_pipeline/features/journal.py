@@ -39,7 +39,10 @@ class Kept:
     @property
     def digest(self) -> str:
         """SHA-256 of this description, in hexadecimal digits."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
+        described = msgspec.to_builtins(self)
+        if not self.made_by:  # as before there was such a thing
+            del described["made_by"]
+        return hashlib.sha256(msgspec.json.encode(described)).hexdigest()
 
     @property
     def schema(self) -> dict[str, pl.DataType]:

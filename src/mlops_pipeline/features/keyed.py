@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,7 +29,7 @@ class Plan:
     """The tables that a recipe's columns need, each once, and how each column is made from them."""
 
     def __init__(self, recipe: Recipe, kinds: Mapping[str, str], lookups: Joined = ()) -> None:
-        self.recipe, self._kinds = recipe, kinds
+        self.recipe, self._kinds, self._lookups = recipe, kinds, lookups
         self.tables: list[Described] = []
         self.columns: dict[str, Made] = {}
         for number, (keys, table) in enumerate(lookups):
@@ -58,8 +59,6 @@ class Plan:
                 delay_us=aggregate.known_after_us,
             )
         self.salt = bytes.fromhex(salt_of(self.tables))
-        self.made_by = self._made_by(lookups)
-        """Digests of what makes the columns that tables are made from, beside the source: SQL, and what lookups hold of them."""
 
     def _table(self, what: str, by: Sequence[str], **more: Any) -> Described:
         of = () if what == "lookup" or more.get("of") is None else (more["of"],)
@@ -78,12 +77,14 @@ class Plan:
             return self._table("rows", aggregate.by, **more, cells=((str(aggregate.of), more["of_kind"]),))
         return self._table("rows", aggregate.by, **more, extremes=aggregate.how in ("min", "max"))
 
-    def _made_by(self, lookups: Joined) -> tuple[str, ...]:
+    @cached_property
+    def made_by(self) -> tuple[str, ...]:
+        """Digests of what makes the columns that tables are made from, beside the source: SQL, and what lookups hold of them."""
         made = [table for table in self.tables if table.what != "lookup"]
         derived = sorted({each for table in made for each in table.derived})
         used = {name for table in made for name in (*table.by, table.of)} | {word for _, sql in derived for word in words_of(sql)}
         found = [hashlib.sha256(f"{name} {sql}".encode()).hexdigest() for name, sql in derived]
-        for keys, frame in lookups:
+        for keys, frame in self._lookups:
             cells = tuple((name, self._kinds[name]) for name in frame.columns if name in used and name not in keys)
             if cells:
                 table = self._table("lookup", tuple(keys), cells=cells)
