@@ -103,6 +103,8 @@ class RawInput:
     """A row of usual values that is nobody's."""
     made_of: dict[str, tuple[str, ...]]
     """For each computed feature the raw columns that it is made of."""
+    of_state: frozenset[str]
+    """Which of them need more than the row."""
 
     @staticmethod
     def of(contract: Contract, features: Signature) -> RawInput | None:
@@ -120,8 +122,11 @@ class RawInput:
         # Of a category that the model does not take no value is known, so that none is strange.
         known = {name: seen for name, seen in signature.seen.items() if name in contract.columns}
         kinds = RowKinds.of(contract.raw, features.columns)
+        of_state = frozenset((*given_by_lookups(contract.recipe), *contract.recipe.late))
         wide = replace(signature, seen=known, wide=True)
-        return RawInput(wide, features, kinds, tuple(contract.raw), tuple(contract.columns), contract.raw_example, contract.made_of)
+        return RawInput(
+            wide, features, kinds, tuple(contract.raw), tuple(contract.columns), contract.raw_example, contract.made_of, of_state
+        )
 
     def limited(self, max_rows: int, lengths: Lengths) -> RawInput:
         """The same with other limits of what one request may hold."""
@@ -311,6 +316,8 @@ class RawInput:
         of = self.made_of.get(fault.column or "")
         source = " and ".join(filter(None, (", ".join(map(repr, of[:-1])), repr(of[-1])))) if of else "it"
         told = fault.detail.replace(f"column '{fault.column}'", f"'{fault.column}', which is computed from {source},", 1)
+        if fault.reason == "null" and fault.column in self.of_state:
+            told += ": the state of the features has nothing for this row (`mlops features refresh` brings it up to date)"
         return fault._replace(detail=told)
 
 
