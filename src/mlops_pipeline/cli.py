@@ -634,12 +634,12 @@ def refresh_features(
 
 
 @features.command("show")
-def show_features(config: Config = None) -> None:
+def show_features(as_json: AsJson = False, config: Config = None) -> None:
     """Say what the features' state is of: since when, by which keys, how much."""
     from mlops_pipeline.features.refresh import show
 
     _, layout, console = _opened(config)
-    show(layout, console)
+    show(layout, console, as_json=as_json)
 
 
 @records.command("show")
