@@ -848,7 +848,7 @@ ExperimentConfig = Annotated[Path, typer.Option("--config", "-c", help="the test
 def plan_experiment(
     source: Annotated[Path, typer.Option("--input", help="a table of what the metrics are today, a row for each unit or event")],
     config: ExperimentConfig,
-    per_day: Annotated[float | None, typer.Option(min=0, help="units a day; default: as many as the table's times say")] = None,
+    per_day: Annotated[float | None, typer.Option(help="units a day; default: as many as the table's times say")] = None,
     as_json: AsJson = False,
 ) -> None:
     """How many units a test needs to find the least effects, by running it some hundred times on your own rows."""
