@@ -157,6 +157,49 @@ def test_rows_that_begin_as_comments_do_and_are_as_wide_as_the_table_are_rows(tm
     assert row.reason == "1 fields instead of 2: if it is a comment, write comment: '#' under dataset.source"
 
 
+MANY = "".join(f"t{n % 5},a{n % 3},{n % 2}\n" for n in range(500))
+
+
+def test_comments_are_counted_and_one_that_may_be_a_row_is_set_aside(tmp_path: Path) -> None:
+    # Where the sign is found, no row may begin with it, however far down.
+    source, config = tmp_path / "table.csv", tmp_path / "table.yaml"
+    source.write_text(f"tag,word,y\n# by hand\n{MANY}#t17,b,1\n")
+    made = starter(source, "y", config)
+    assert "comment" not in yaml.safe_load(made.text)["dataset"]["source"]
+    assert "lines that begin with # may be rows (line 503): if none is, write comment: '#'" in made.split
+    config.write_text(made.text)
+    settings = load_settings(config)
+    table, report, _ = ingested(tmp_path, settings)
+    assert (report["rows_read"], report["rows_kept"], report["rows_broken"]) == (502, 501, 1)
+    assert table["tag"].to_list()[-1] == "#t17"
+    # A cell too many makes no comment.
+    source.write_text(f"tag,word,y\n#13,hello, you,1\n{MANY}")
+    assert found(source).settings == {}
+    # Where it is given, what is left out is counted, and what may be a row is set aside.
+    source.write_text(f"# tag,word,y\ntag,word,y\n# by hand\n{MANY}#17,b,1\n")
+    chunks = list(read_file(source, Source(path=str(source), comment="#"), 1))
+    assert sum(chunk.frame.height for chunk in chunks) == 500
+    (row,) = [row for chunk in chunks for row in chunk.broken]
+    assert (row.row, row.content) == (501, "#17,b,1")
+    assert row.reason == "line 504 begins with # as comments do, and has as many cells as a row: take its sign out, or the line"
+    assert chunks[-1].notes == ("table.csv: 2 lines that begin with # left out as comments, 1 of which may be rows and is set aside",)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        pytest.param('5" pipe,a\n# retired\n7,b\n', ['5" pipe', "7"], id="a length"),
+        pytest.param('"5"" pipe",a\n# retired\n7,b\n', ['5" pipe', "7"], id="two quotes for one"),
+        pytest.param('"5 ""\n# ""pipe",a\n# retired\n7,b\n', ['5 "\n# "pipe', "7"], id="lines within a cell"),
+        pytest.param('7,"a"\n# retired\n8,"b ""\n"\n# retired\n', ["7", "8"], id="the last cell"),
+    ],
+)
+def test_a_quote_opens_at_the_start_of_a_cell_and_nowhere_else(rows: str, kept: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(f"what,letter\n{rows}")
+    assert read(path, {"comment": "#"})["what"].to_list() == kept
+
+
 def test_signs_of_numbers_in_which_all_columns_agree_stand_once_under_the_source(tmp_path: Path) -> None:
     text = "id;preis;einwohner;quote;y\n"
     text += "".join(f"{n};{n}.234,5;{n % 7 + 1}.000.000;{n},5 %;{str(n / 8).replace('.', ',')}\n" for n in range(9, 99))

@@ -6,7 +6,7 @@ The file says *what* is done. The environment says only *where* services are (``
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -451,7 +451,7 @@ def with_known_parts(settings: Settings, origin: str) -> Settings:
     # Parameters of a library's own stay as they are: the estimator knows them when it is made.
     params = train.params if estimator.settings is None else _completed(estimator, train.params, origin, "train", "params")
     if estimator.settings is Members:
-        params = {"members": [_member_completed(one, origin, place) for place, one in enumerate(params["members"])]}
+        params = _members_completed(params, origin)
     encoder_params = _completed(encoder, train.encoder_params, origin, "train", "encoder_params")
     metric_params = _of_metrics(settings, origin)
     plugins.use_metrics(metric_params)
@@ -500,6 +500,11 @@ def _completed(part: plugins.Part, given: dict[str, Any], origin: str, *at: str)
     """A part's own settings with its defaults, as plain values."""
     made: dict[str, Any] = tree_of(part.settings or Frozen, given, origin, at).model_dump(mode="json")
     return made
+
+
+def _members_completed(params: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """A blend's parameters, each member with its encoder's own settings."""
+    return {"members": [_member_completed(one, origin, place) for place, one in enumerate(params["members"])]}
 
 
 def _member_completed(member: dict[str, Any], origin: str, place: int) -> dict[str, Any]:
