@@ -90,6 +90,7 @@ def predict_file(
         advance = stack.enter_context(_progress(console, count_rows(source)))
         for chunk in chunks:
             way.choose(chunk.frame.columns, source)
+            otherwise = tuple(dict.fromkeys((*otherwise, *chunk.notes)))
             scored = _scored(chunk, way, source)
             names = notes.names_beside(chunk.frame.columns)
             notes.add(scored)
