@@ -137,6 +137,29 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return made_in(tmp_path_factory.mktemp("raw"))
 
 
+def changed(model: Model, folder: Path, *, nullable: tuple[str, ...] = (), **fields: Any) -> Model:
+    """The same model with another recipe, or with features that may be null."""
+    shutil.copytree(model.folder, folder)
+    contract = msgspec.structs.replace(contract_of((folder / "training.json").read_bytes()), **fields)
+    free = {name: msgspec.structs.replace(contract.columns[name], nullable=True) for name in nullable}
+    contract = msgspec.structs.replace(contract, columns=contract.columns | free, made=contract.made | free)
+    (folder / "training.json").write_bytes(msgspec.json.encode(contract))
+    scorer = load_scorer(folder)
+    taken = RawInput.of(scorer.contract, scorer.signature)
+    assert taken is not None
+    return Model(folder, model.states, scorer, taken, features_of(scorer.contract, open_state(model.states)))
+
+
+def told(model: Model, protocol: str, body: Any, why_not: str = "") -> str:
+    """What a request's rows are taken for, or why they are refused, and by which column."""
+    sent = json.dumps(body, separators=(",", ":")).encode()
+    try:
+        rows, _ = model.protocols(why_not)[protocol].read(Request("r", protocol, "m", "/", 0, 0, JSON, len(sent)), sent)
+    except Refused as refusal:
+        return f"{refusal.status} {refusal.faults[0].column or refusal.reason}"
+    return "raw" if isinstance(rows, RawRows) else "features"
+
+
 def row_of(changes: Row) -> Row:
     return {name: value for name, value in {**PLAIN, **changes}.items() if value is not ABSENT}
 
@@ -226,7 +249,86 @@ def test_both_kinds_in_one_request_are_refused_in_one_line(model: Model) -> None
             model.rows("predict", json.dumps({"records": mixed}).encode())
     with pytest.raises(Refused) as refused:
         model.rows("predict", json.dumps({"records": [row_of({"house": ABSENT, "half": 3})]}).encode())
-    assert refused.value.faults[0].column == "age", "neither a mark nor a computed column: it is of features"
+    assert refused.value.faults[0].column == "house", "it has a column of raw rows, and none that is computed"
+
+
+def test_a_raw_row_is_never_read_as_features_that_are_null(model: Model, tmp_path: Path) -> None:
+    free = changed(model, tmp_path / "free", nullable=("age", "score"))
+    half = {**FEATURES, "half": 0.125, "house": "north"}
+    del half["age"]
+    for row, with_state, without in (
+        (PLAIN, "raw", "503 not_ready"),
+        (row_of({"house": ABSENT}), "422 house", "503 not_ready"),
+        (FEATURES, "features", "features"),
+        ({**FEATURES, **PLAIN}, "raw", "features"),
+        (half, "raw", "503 not_ready"),
+        ({"member": True, "plan": "pro", "floor": "2"}, "features", "features"),
+    ):
+        for protocol, body in (("predict", {"records": [row]}), ("v2", json.loads(tensors(row))), ("invocations", {"instances": [row]})):
+            assert told(free, protocol, body) == with_state, (protocol, row)
+            assert told(free, protocol, body, "there is no state") == without, (protocol, row)
+    pl.DataFrame([PLAIN]).write_parquet(tmp_path / "raw.parquet")
+    with pytest.raises(PipelineError, match="holds raw rows"):
+        predict_file(free.folder, tmp_path / "raw.parquet", tmp_path / "out.csv", quiet(), state=tmp_path / "none")
+
+
+def test_a_column_that_stands_as_a_value_marks_no_row(model: Model) -> None:
+    for name in ("house", "half"):
+        row = {**FEATURES, "plan": name}
+        split = {"columns": list(row), "data": [list(row.values())]}
+        for protocol, body in (
+            ("predict", {"records": [row]}),
+            ("invocations", {"inputs": [row]}),
+            ("invocations", {"dataframe_split": split}),
+            ("v2", json.loads(tensors(row))),
+        ):
+            assert told(model, protocol, body) == "features"
+
+
+def test_where_raw_rows_have_no_column_of_their_own_those_without_a_computed_one_are_raw(model: Model, tmp_path: Path) -> None:
+    made = {"age": model.scorer.contract.columns["age"]}
+    raw = {name: column for name, column in model.scorer.contract.columns.items() if name not in made}
+    recipe = Recipe(derive={"age": "CASE WHEN floor = '2' THEN 41 ELSE 30 END"}, target="y")
+    plain = {name: value for name, value in FEATURES.items() if name not in made}
+    bare = changed(model, tmp_path / "bare", raw=raw, recipe=recipe, made=made, made_of={"age": ("floor",)}, raw_example=plain)
+    order = bare.scorer.signature.names
+    gathered = {
+        "inputs": [
+            {"name": "numbers", "shape": [1, 3], "datatype": "FP64", "data": [float(FEATURES[name]) for name in order[:3]]},
+            {"name": "categories", "shape": [1, 2], "datatype": "BYTES", "data": [FEATURES[name] for name in order[3:]]},
+        ]
+    }
+    for row, wanted in (
+        (plain, "raw"),
+        ({**plain, "plan": "age"}, "raw"),
+        (FEATURES, "features"),
+        ({**FEATURES, "plan": "age"}, "features"),
+    ):
+        for protocol, body in (("predict", {"records": [row]}), ("v2", json.loads(tensors(row))), ("invocations", {"instances": [row]})):
+            assert told(bare, protocol, body) == wanted, (protocol, row)
+    assert told(bare, "v2", gathered) == "features"
+    assert told(model, "v2", gathered) == "features"
+    assert told(bare, "invocations", {"instances": [[FEATURES[name] for name in order]]}) == "features"
+
+
+def test_finished_features_are_not_computed_again(model: Model, tmp_path: Path) -> None:
+    columns = model.scorer.contract.columns
+    recipe = Recipe(derive={"score": "score / 100"}, target="y")
+    own = changed(
+        model, tmp_path / "own", raw=columns, recipe=recipe, made={"score": columns["score"]}, made_of={"score": ("score",)}, raw_example={}
+    )
+    assert RawInput.taken(own.scorer.contract, own.scorer.signature, "either") is None
+    assert RawInput.taken(own.scorer.contract, own.scorer.signature, "raw") is not None
+    said = {}
+    pl.DataFrame([FEATURES]).write_parquet(tmp_path / "test.parquet")
+    for inputs in ("either", "features", "raw"):
+        done = predict_file(own.folder, tmp_path / "test.parquet", tmp_path / f"{inputs}.csv", quiet(), inputs=inputs)  # type: ignore[arg-type]
+        said[inputs] = (tmp_path / f"{inputs}.csv").read_text()
+        assert any("--inputs raw" in note for note in done.notes) == (inputs == "either")
+    assert said["either"] == said["features"] != said["raw"]
+    number = Column("number")
+    both = RowKinds.of({"a": number, "b": number}, {"a": number, "c": number}, ("a", "c"))
+    assert [both.tell(names) for names in ("ab", "ac", "abc")] == ["raw", "features", "features"]
 
 
 def test_without_a_state_finished_features_are_taken_and_raw_rows_told_why(model: Model) -> None:
