@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_pipeline.config.serving import Features as Settings
-from mlops_pipeline.contract.spec import Column, History, Recipe, contract_of
+from mlops_pipeline.contract.spec import Aggregate, Column, History, Recipe, contract_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.keyed import state_of
 from mlops_pipeline.features.online import Features, features_of, frame_of
@@ -30,7 +30,7 @@ from mlops_pipeline.features.state import CURRENT, open_state, write_state
 from mlops_pipeline.inference.batch import predict_file
 from mlops_pipeline.inference.engine import score
 from mlops_pipeline.inference.faults import Refused
-from mlops_pipeline.inference.raw import FEW, RawInput, RawRows, RowKinds
+from mlops_pipeline.inference.raw import FEW, RawInput, RawRows, RowKinds, check_state
 from mlops_pipeline.inference.scorer import Scorer, load_scorer
 from mlops_pipeline.inference.signature import Rows
 from mlops_pipeline.serving.computing import computing, is_stale
@@ -96,6 +96,13 @@ class Model:
         """The outputs' bytes of a request; raises :class:`Refused`."""
         rows = self.rows(protocol, body, content_type, header_length)
         return score(self.scorer.engine, rows.numbers, rows.categories).tobytes()
+
+    def raw(self, rows: list[Row]) -> RawRows:
+        """Rows as the source has them, as `/predict` reads them."""
+        body = json.dumps({"records": rows}).encode()
+        read, _ = self.protocols()["predict"].read(Request("r", "predict", "m", "/", 0, 0, JSON, len(body)), body)
+        assert isinstance(read, RawRows)
+        return read
 
     def rows(self, protocol: str, body: bytes, content_type: bytes = b"application/json", header_length: int | None = None) -> Rows:
         request = Request("r", protocol, "m", "/", 0, 0, content_type, len(body), header_length)
@@ -233,6 +240,15 @@ def test_many_rows_are_computed_as_few_are(model: Model) -> None:
     assert together == b"".join(model.says("predict", json.dumps({"records": [row]}).encode()) for row in rows) * FEW
 
 
+def test_of_features_that_are_all_private_nothing_is_told(model: Model, tmp_path: Path) -> None:
+    columns = {name: msgspec.structs.replace(column, private=True) for name, column in model.scorer.contract.columns.items()}
+    private = changed(model, tmp_path / "private", columns=columns)
+    for count in (1, FEW + 1):
+        raw = private.raw([PLAIN] * count)
+        private.taken.computed(raw, private.features)
+        assert private.taken.told(raw) == [{}] * count
+
+
 def test_what_is_said_of_a_raw_row_names_its_own_columns(model: Model) -> None:
     rows = model.rows("predict", json.dumps({"records": [row_of({"plan": "gold", "age": 3, "note": 1})]}).encode())
     assert {(notice.reason, notice.column) for notice in rows.notices or ()} == {
@@ -367,6 +383,36 @@ def test_a_state_of_another_recipe_is_not_asked(model: Model) -> None:
         msgspec.structs.replace(RECIPE, counts={}, history={"age": History(7, ("house",))}),
     ):
         assert "does not make 'age' as this model has it" in computing(msgspec.structs.replace(contract, recipe=recipe), state).why_not
+    other = msgspec.structs.replace(contract, raw=contract.raw | {"house": Column("integer")})
+    with pytest.raises(PipelineError, match="does not make 'age'"):
+        check_state(other, state)
+
+
+def test_a_state_of_other_values_by_the_same_name_is_not_asked(model: Model) -> None:
+    of = {
+        "of": Aggregate(how="mean", of="pay", by=("house",)),
+        "how": Aggregate(how="sum", of="y", by=("house",)),
+        "value": Aggregate(how="share", of="y", value=1.0, by=("house",)),
+        "value, too": Aggregate(how="share", of="y", value=2.0, by=("house",)),
+        "nothing": Aggregate(how="count", by=("house",)),
+        "known": Aggregate(how="mean", of="y", by=("house",), known_after_us=1),
+    }
+    recipes = {name: Recipe(aggregates={"score": aggregate}, target="y", time_column="day") for name, aggregate in of.items()}
+    recipes |= {target: Recipe(history={"score": History(7, ("house",))}, target=target, time_column="day") for target in ("y", "pay")}
+    kinds = {"house": "category", "y": "number", "pay": "number", "score": "number", "day": "datetime"}
+    rows = pl.LazyFrame({"house": ["north"], "y": [1.0], "pay": [2.0], "day": [datetime(2024, 1, 31, tzinfo=UTC)]})
+    states = {name: state_of(rows, recipe, kinds) for name, recipe in recipes.items()}
+    made = {"score": Column("number")}
+    raw = {"house": Column("category"), "day": Column("datetime")}
+    for told, recipe in recipes.items():
+        contract = msgspec.structs.replace(model.scorer.contract, recipe=recipe, made=made, raw=raw)
+        for held, state in states.items():
+            try:
+                check_state(contract, state)
+            except PipelineError:
+                assert told != held
+            else:
+                assert told == held
 
 
 def test_a_file_of_raw_rows_is_predicted_as_its_features(model: Model, tmp_path: Path) -> None:

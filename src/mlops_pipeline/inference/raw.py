@@ -219,6 +219,8 @@ class RawInput:
                 columns[name] = [None if value != value else int(value) if whole else value for value in listed]  # noqa: PLR0124  # NaN
             elif texts is not None:
                 columns[name] = texts[:, self.features.categories.index(name)].tolist()
+        if not columns:
+            return [{} for _ in range(raw.count)]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def values(self, rows: Rows) -> list[tuple[Any, ...]]:
@@ -340,21 +342,35 @@ class RawInput:
 def check_state(contract: Contract, state: State) -> None:
     """Raises :class:`PipelineError` for a state of another recipe, which would say other things by the same names."""
     recipe = contract.recipe
+    columns = {**contract.made, **contract.raw}
     for name in (*given_by_lookups(recipe), *recipe.late):
-        if name not in contract.made:
-            continue
-        made = state.columns.get(name)
-        keys, _ = kept_by(recipe, name)
-        is_same = made is not None and state.keys_of(name) == tuple(keys)
-        if made is not None and name in recipe.history:
-            history = recipe.history[name]
-            is_same = is_same and (made.window_us, made.prior_rows) == (history.days * DAY_US, float(history.prior_rows))
-        elif made is not None and name in recipe.aggregates:
-            aggregate = recipe.aggregates[name]
-            wanted = (aggregate.how, aggregate.window_us, aggregate.known_after_us)
-            is_same = is_same and (made.how, made.window_us, made.delay_us) == wanted
-        if not is_same:
+        if name in contract.made and not _is_as_told(name, contract, columns, state):
             raise PipelineError(f"the features' state does not make '{name}' as this model has it: run `mlops features refresh`")
+
+
+def _is_as_told(name: str, contract: Contract, columns: Mapping[str, Column], state: State) -> bool:
+    """Whether a state makes a column as a model's recipe has it, of columns of the same kinds."""
+    recipe, made = contract.recipe, state.columns.get(name)
+    if made is None:
+        return False
+    table = state.tables[made.table].described
+    held = zip(table.by, table.kinds, strict=True)
+    if table.by != tuple(kept_by(recipe, name)[0]) or any(key in columns and columns[key].kind != kind for key, kind in held):
+        return False
+    if name in recipe.counts:
+        return made.how == "counts"
+    if name in recipe.history:
+        history = recipe.history[name]
+        wanted = ("history", history.days * DAY_US, float(history.prior_rows), recipe.target)
+        return (made.how, made.window_us, made.prior_rows, table.of) == wanted
+    is_kind = made.kind == contract.made[name].kind
+    if name not in recipe.aggregates:
+        return is_kind and made.how == "lookup"
+    told = recipe.aggregates[name]
+    is_of = told.of is None or told.of not in columns or columns[told.of].kind == table.of_kind
+    value = told.value if told.how == "share" else None
+    wanted_of = (told.how, told.window_us, told.known_after_us, told.of, value)
+    return is_kind and is_of and (made.how, made.window_us, made.delay_us, table.of, table.value) == wanted_of
 
 
 @cache
