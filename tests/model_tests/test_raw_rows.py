@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import judged
 from mlops_pipeline.inference.raw import FEW, RawInput, RawRows, RowKinds, check_state
 from mlops_pipeline.inference.scorer import Scorer, load_scorer
-from mlops_pipeline.inference.signature import Rows
+from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.computing import computing, is_stale
 from mlops_pipeline.serving.protocol.either import Either, names_of_invocations, names_of_records, names_of_tensors
 from mlops_pipeline.serving.protocol.invocations import Invocations
@@ -390,6 +390,14 @@ def test_a_state_that_is_too_old_may_be_taken_for_one_that_knows_nothing(model: 
     for settings, stale in ((Settings(), False), (Settings(max_age="1h"), True), (Settings(max_age="3h"), False)):
         assert is_stale(now.as_of, settings, now.as_of.timestamp() + 7200) == stale
     assert "mlops features refresh" in computing(model.scorer.contract, None).why_not
+
+
+def test_which_feature_no_row_may_lack_is_known_before_nothing_is_known_of_any(model: Model) -> None:
+    """With ``policy: null`` such a model answers 503, not that the client's row is at fault."""
+    assert model.taken.never_null == "age"
+    contract, age = model.scorer.contract, msgspec.structs.replace(model.scorer.contract.columns["age"], nullable=True)
+    signature = Signature.of(msgspec.structs.replace(contract, columns={**contract.columns, "age": age}))
+    assert replace(model.taken, features=signature).never_null is None
 
 
 def test_a_state_of_another_recipe_is_not_asked(model: Model) -> None:

@@ -16,7 +16,7 @@ from mlops_pipeline.contract.moments import WRITTEN
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.needs import given_by_lookups, kept_by
+from mlops_pipeline.features.needs import derived_for, given_by_lookups, kept_by
 from mlops_pipeline.features.state import DAY_US
 from mlops_pipeline.inference.faults import EXTRA_COLUMN, Fault, Notice, Refused
 from mlops_pipeline.inference.signature import Lengths, Rows, Signature
@@ -143,6 +143,11 @@ class RawInput:
         return RawInput(
             wide, features, kinds, tuple(contract.raw), tuple(contract.columns), contract.raw_example, contract.made_of, of_state
         )
+
+    @property
+    def never_null(self) -> str | None:
+        """A feature that only a state knows and that must not be null, if there is one."""
+        return next((name for name in self.features.names if name in self.of_state and not self.features.columns[name].nullable), None)
 
     def limited(self, max_rows: int, lengths: Lengths) -> RawInput:
         """The same with other limits of what one request may hold."""
@@ -355,7 +360,9 @@ def _is_as_told(name: str, contract: Contract, columns: Mapping[str, Column], st
         return False
     table = state.tables[made.table].described
     held = zip(table.by, table.kinds, strict=True)
-    if table.by != tuple(kept_by(recipe, name)[0]) or any(key in columns and columns[key].kind != kind for key, kind in held):
+    is_keyed = table.by == tuple(kept_by(recipe, name)[0]) and all(key not in columns or columns[key].kind == kind for key, kind in held)
+    of = () if table.of is None else (table.of,)
+    if not is_keyed or (name in recipe.late and table.derived != derived_for(recipe, (*table.by, *of))):
         return False
     if name in recipe.counts:
         return made.how == "counts"
