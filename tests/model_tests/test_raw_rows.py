@@ -20,6 +20,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from mlops_pipeline.config.serving import Features as Settings
 from mlops_pipeline.contract.spec import Aggregate, Column, History, Recipe, contract_of
@@ -35,6 +36,7 @@ from mlops_pipeline.inference.frames import judged
 from mlops_pipeline.inference.raw import FEW, RawInput, RawRows, RowKinds, check_state
 from mlops_pipeline.inference.scorer import Scorer, load_scorer
 from mlops_pipeline.inference.signature import Rows, Signature
+from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.computing import computing, is_stale
 from mlops_pipeline.serving.protocol.either import Either, names_of_invocations, names_of_records, names_of_tensors
 from mlops_pipeline.serving.protocol.invocations import Invocations
@@ -299,6 +301,16 @@ def test_a_raw_row_is_never_read_as_features_that_are_null(model: Model, tmp_pat
         for protocol, body in (("predict", {"records": [row]}), ("v2", json.loads(tensors(row))), ("invocations", {"instances": [row]})):
             assert told(free, protocol, body) == with_state, (protocol, row)
             assert told(free, protocol, body, "there is no state") == without, (protocol, row)
+    described = openapi.document({"m": free.scorer.signature}, "m", version="1", keys=False, max_rows=3, raws={"m": free.taken})
+    for row, kind in (
+        (PLAIN, "raw"),
+        (row_of({"house": ABSENT}), ""),
+        (FEATURES, "features"),
+        ({"plan": "pro", "member": True}, "features"),
+    ):
+        for prefix, meant in (("", "features"), ("Raw", "raw")):
+            of_rows = {"$ref": f"#/components/schemas/m.{prefix}Record", "components": described["components"]}
+            assert Draft202012Validator(of_rows).is_valid(row) == (kind == meant), (row, meant)
     pl.DataFrame([PLAIN]).write_parquet(tmp_path / "raw.parquet")
     with pytest.raises(PipelineError, match="holds raw rows"):
         predict_file(free.folder, tmp_path / "raw.parquet", tmp_path / "out.csv", quiet(), state=tmp_path / "none")
