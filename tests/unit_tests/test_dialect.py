@@ -21,8 +21,10 @@ import yaml
 from mlops_pipeline.config.dataset import Dataset, Source, given_of_source
 from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.contract.dialect import Dialect
-from mlops_pipeline.contract.spec import Column, Contract
+from mlops_pipeline.contract.spec import Column, Contract, Recipe
+from mlops_pipeline.contract.spec import Column as Described
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.needs import as_finished
 from mlops_pipeline.inference.batch import predict_file
 from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.pipeline.definition import STAGES
@@ -249,6 +251,7 @@ def test_a_column_with_points_is_not_taken_along_by_one_with_decimal_commas(
 
 def test_a_lookup_has_signs_of_its_own() -> None:
     columns = {"id": {"kind": "integer"}, "price": {"kind": "number"}, "rate": {"kind": "number"}, "twice": {"kind": "number"}}
+    columns |= {"mean": {"kind": "number"}, "day": {"kind": "datetime"}}
     data = Dataset(
         source={"path": "a.csv", "decimal": ","},
         lookups=[{"path": "b.csv", "keys": ["id"]}],
@@ -256,13 +259,21 @@ def test_a_lookup_has_signs_of_its_own() -> None:
         task="regression",
         columns=columns,
         derive={"twice": "2 * price"},
+        time_column="day",
+        aggregates={"mean": {"how": "mean", "of": "price"}},
     )
     assert {name: column.format for name, column in data.columns.items()} == {
         "id": "1234,5",
         "price": "1234,5",
         "rate": "1234,5",
         "twice": None,
+        "mean": None,
+        "day": None,
     }
+    # What the recipe makes is no text of the source: 1.234 is no thousand there.
+    described = {name: Described(kind="number", format=data.columns[name].format) for name in ("price", "rate")}
+    finished = as_finished(described, Recipe(lookups=({"keys": ("id",), "columns": ("rate",)},)), data.source.number_format)
+    assert {name: column.format for name, column in finished.items()} == {"price": "1234,5", "rate": None}
     assert data.column_in(data.lookups[0], "rate").format is None
     assert Dataset(**data.model_dump()) == data
     with pytest.raises(ValueError, match="a number has one sign for each"):

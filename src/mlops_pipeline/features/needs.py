@@ -45,6 +45,15 @@ def as_of_source(raw: Mapping[str, Column], recipe: Recipe) -> dict[str, Column]
     }
 
 
+def as_finished(columns: Mapping[str, Column], recipe: Recipe, written: str | None) -> dict[str, Column]:
+    """Columns as finished features have them: one that a lookup gives is not written as the source writes numbers (``written``)."""
+    given = {*given_by_lookups(recipe)} if written is not None else set()
+    return {
+        name: msgspec.structs.replace(column, format=None) if name in given and column.format == written else column
+        for name, column in columns.items()
+    }
+
+
 def keys_of(recipe: Recipe, name: str) -> set[str]:
     """What a column that needs more than its own row is found by: its keys, and the row's moment."""
     keys, moment = kept_by(recipe, name)
