@@ -121,6 +121,31 @@ def test_a_version_of_before_gets_its_summary_by_one_command(early: Project) -> 
     places[1].write_bytes(content)
 
 
+def test_a_version_that_waits_is_let_go_of_by_whoever_had_it_wait(early: Project, tmp_path: Path) -> None:
+    """By the settings if they said so; by a run that is told so, or a person, if a run was. It is then taken as any other."""
+    shutil.copytree(early.folder, tmp_path / "project", symlinks=True)
+    project = Project(tmp_path / "project", tmp_path / "project/pipeline.yaml")
+
+    def aliases() -> list[list[str]]:
+        return [sorted(version.aliases) for version in versions(project)]
+
+    project.change(train={"params": {"n_estimators": 25}})
+    assert "version 2: waits for approval" in project.run("--then", "approval").stdout
+    project.change(gate={"max_size_mb": 100})
+    assert "version 2: waits for approval" in project.run().stdout, "a run that was told nothing lets nothing go"
+    assert aliases() == [[], ["champion"]]
+    assert "version 2: champion" in project.run("--from", "register", "--then", "champion").stdout
+    assert aliases() == [["champion"], []]
+    assert versions(project)[0].content_sha256 == content_digest(best(project)), "and it is published"
+    project.change(train={"params": {"n_estimators": 30}}, gate={"then": "approval"})
+    assert "version 3: waits for approval" in project.run().stdout
+    project.change(gate={"then": "challenger"})
+    assert "version 3: challenger" in project.run().stdout
+    assert [one.refused for one in versions(project)] == ["", "", ""]
+    project.mlops("models", "promote", "3", "--config", str(project.config))
+    assert aliases() == [["champion"], [], []]
+
+
 def test_another_seed_draws_rows_that_the_champion_has_seen_and_it_is_not_compared_on_them(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     project.change(

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from mlops_pipeline.files import sha256_of_file
-from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, Decision, admitted_on, decisions, refusal, waits
+from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, Decision, admitted_on, decisions, held, refusal, waits
 
 CHAMPION = "champion"
 """The alias of the version that is served."""
@@ -118,6 +118,11 @@ class Version:
     def waits(self) -> bool:
         """Whether it becomes champion as soon as a person approves it."""
         return waits(self.tags, self.content_sha256) and not self.is_champion
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits since a run was told so, so that another run lets go of it only if it is told otherwise."""
+        return held(self.tags, self.content_sha256)
 
     @property
     def evaluated_on(self) -> str:
