@@ -34,6 +34,7 @@ from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.download import keep
 from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.registry.versions import (
+    AGAINST_TAG,
     EVALUATED_TAG,
     GATE_TAG,
     JUDGED_MODEL_TAG,
@@ -268,6 +269,7 @@ def _registered(
     tags = {
         **made.tags,
         EVALUATED_TAG: evaluation.test_sha256,
+        AGAINST_TAG: evaluation.champion.content_sha256 if evaluation.champion else "",
         GATE_TAG: json.dumps([rule.as_json() for rule in rules]),
         PASSED_TAG: str(passed).lower(),
         LATENCY_TAG: f"{latency_ms:.3f}",
