@@ -17,6 +17,8 @@ from mlops_pipeline.contract.moments import WRITTEN, moment_of
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, number_of, spelled, truth_of
 
+_ODD_NAME = re.compile(r"\s|\.0(?:/|\Z)")
+_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0")
 _FRACTION = re.compile(r":\d{2}\.(\d{1,9})", re.ASCII)
 
 
@@ -48,6 +50,16 @@ class Target:
             return None, False
         is_whole = self.kind == "boolean" or (self.has_classes and number.is_integer())
         return (int(number) if is_whole else number), True
+
+
+def prediction_name(text: str) -> str:
+    """A request's or a row's id as labels are joined by it: without blanks around it, or around a part of an entity's key; 7 for 7.0.
+
+    Whoever predicts and whoever labels write the same id, each with a program of their own; a table with a gap writes its numbers so.
+    """
+    if _ODD_NAME.search(text) is None:
+        return text
+    return "/".join(_WHOLE.sub(r"\1", part) if _WHOLE.fullmatch(part) else part for part in map(str.strip, text.split("/")))
 
 
 def _fits(number: float, kind: str) -> bool:
