@@ -77,6 +77,10 @@ images: ## build the training and the serving image (BASE_IMAGE names another ba
 
 system: ## install the system programs that some tests need (Debian, root)
 	apt-get update -qq
+	@# Tests start programs of their own; as services, these would listen on every address. Where one is installed already, it is left alone.
+	! command -v systemctl >/dev/null || for name in prometheus prometheus-alertmanager; do \
+		command -v $$name >/dev/null || systemctl --root=/ mask $$name.service; \
+	done
 	apt-get install -y -qq --no-install-recommends openssl strace wrk $$(command -v chromium >/dev/null || echo chromium) \
 		$$(command -v promtool >/dev/null || echo prometheus) \
 		$$(command -v prometheus-alertmanager >/dev/null || echo prometheus-alertmanager) \

@@ -191,6 +191,45 @@ def a_month(at: Session, line: str, look: str) -> str:
     )
 
 
+def features_state(at: Session, refresh: str, show: str, for_a_program: str) -> str:
+    said = at.type(refresh).out
+    expect("no file of the source is new, or has changed" in said, f"with nothing new, a refresh says {said!r}")
+    facts = json.loads(at.type(for_a_program).out)
+    shown = at.type(show).out
+    expect(facts["version"] in said and facts["version"] in shown, f"{facts['version']} is not the version that was refreshed and shown")
+    made = [name for table in facts["tables"] for name in table["columns"]]
+    expect(made and all(name in shown for name in made), f"of {made} not all are shown")
+    keys = max(table["keys"] for table in facts["tables"])
+    return (
+        f"{facts['version']} as of {facts['as_of']}: {len(made)} columns, up to {keys:,} keys, {facts['bytes'] / 1e6:.1f} MB; nothing new"
+    )
+
+
+def online_test(at: Session, plan: str, report: str) -> str:
+    # Of 2,000 units an arm, every tenth buys in A and three of ten in B.
+    rows = [f"{'AB'[k % 2]},{k},{int(k // 2 % 10 < 1 + 2 * (k % 2))}" for k in range(4000)]
+    (at.scratch / "outcomes.csv").write_text("variant,user,bought\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    settings = {"name": "acceptance", "arms": {"A": 0.5, "B": 0.5}, "arm": "variant", "unit": "user"}
+    settings["metrics"] = {"bought": {"column": "bought", "least_effect": 0.1}}
+    (at.scratch / "test.yaml").write_text(json.dumps(settings), encoding="utf-8")
+    (planned,) = json.loads(at.type(plan).out)
+    expect(planned["fixed_units"] < planned["units"] < 4000, f"it plans {planned['units']} units, and {planned['fixed_units']} at one look")
+    judged = json.loads(at.type(report).out)
+    (metric,) = judged["metrics"]
+    expect((judged["verdict"], judged["arm"]) == ("treatment", "B"), f"it says {judged['verdict']} {judged['arm']}")
+    expect(metric["low"] < 0.2 < metric["high"], f"0.2 is not within {metric['low']} to {metric['high']}")
+    page = (at.scratch / "test.html").read_text(encoding="utf-8")
+    expect("<html" in page.lower() and (at.scratch / "test.json").is_file(), "there is no page, or no JSON beside it")
+    found = f"take B, better by {metric['low']:.3f} to {metric['high']:.3f}"
+    return f"{planned['units']:,} units planned; {found}; page of {len(page) / 1e3:.0f} kB"
+
+
+def told_of(at: Session, line: str) -> str:
+    said = " ".join(at.type(line).out.split())
+    expect("--output" in said and "--folder" in said, "it does not name its options")
+    return "it is there, with --output and --folder; its five minutes are not run here"
+
+
 def one_test(at: Session, line: str) -> str:
     counts, _ = summary(at.type(line).out)
     expect(counts == {"passed": 1}, f"it is not one test that passed: {counts}")
@@ -279,6 +318,36 @@ def rows() -> list[Row]:
             ),
             a_month,
             needs,
+        ),
+        Row(
+            "mlops features refresh",
+            "README",
+            "the features' state is brought up to date, each row once; show tells what it holds, --json for a program",
+            ("mlops features refresh", "mlops features show", "mlops features show --json"),
+            features_state,
+            needs,
+        ),
+        Row(
+            "mlops experiment plan, report",
+            "README",
+            "how many units an online test needs, and what it says so far: a page and JSON",
+            (
+                'mlops experiment plan --config "$SCRATCH"/test.yaml --input "$SCRATCH"/outcomes.csv --json',
+                (
+                    'mlops experiment report --config "$SCRATCH"/test.yaml --input "$SCRATCH"/outcomes.csv'
+                    ' --output "$SCRATCH"/test.html --json'
+                ),
+            ),
+            online_test,
+            ("pip install -r requirements.txt",),
+        ),
+        Row(
+            "mlops demo year",
+            "README",
+            "a year of flights through a real server: never retrained, the loop, every month (its help only: it takes minutes)",
+            ("mlops demo year --help",),
+            told_of,
+            ("pip install -r requirements.txt",),
         ),
         Row(
             "a pipeline test",

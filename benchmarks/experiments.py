@@ -42,12 +42,23 @@ def main() -> None:
         random = np.random.default_rng(11)
         alarms = plain = 0
         for _ in range(tests):
-            sides = [moments(draw(random, UNITS // 2), looks) for _ in range(2)]
+            sides = [moments(draw(random, UNITS // 2), looks, is_share="share" in name) for _ in range(2)]
             made = difference_of_means(sides[0], sides[1], rho2, ALPHA, 100)
             alarms += bool(((made.low > 0) | (made.high < 0)).any())
             spread = np.sqrt(sum(side.variance / side.units for side in sides))
             plain += bool((np.abs(sides[1].mean - sides[0].mean) > z * spread).any())
         print(f"{name:<20}{share(alarms, tests):>28}{plain / tests:>12.1%}")
+    for part, rate in ((0.01, 0.01), (0.05, 0.01), (0.1, 0.005)):
+        random = np.random.default_rng(14)
+        alarms = 0
+        for _ in range(tests):
+            second = random.random(UNITS) < part
+            seen = np.cumsum(second)[looks * 2 - 1]
+            values = (random.random(UNITS) < rate).astype(float)
+            arms = [moments(values[~second], looks * 2 - seen, is_share=True), moments(values[second], seen, is_share=True)]
+            made = difference_of_means(arms[0], arms[1], rho2, ALPHA, 100)
+            alarms += bool(((made.low > 0) | (made.high < 0)).any())
+        print(f"{f'{rate:.1%} in {part:.0%} of all':<20}{share(alarms, tests):>28}")
     random = np.random.default_rng(12)
     alarms = 0
     for _ in range(tests):
@@ -70,7 +81,7 @@ def main() -> None:
     rho2 = best_at(test.expected_units, test.alpha)
     for _ in range(tests):
         control, treatment = (random.random(plan.units // 2) < rate for rate in (plan.base, plan.base + plan.effect))
-        sides = [moments(side.astype(float), looks) for side in (control, treatment)]
+        sides = [moments(side.astype(float), looks, is_share=True) for side in (control, treatment)]
         made = difference_of_means(sides[0], sides[1], rho2, test.alpha, 100)
         found += bool((made.low > 0).any())
         missed += bool(((made.low > plan.effect) | (made.high < plan.effect)).any())

@@ -637,12 +637,12 @@ def refresh_features(
 
 
 @features.command("show")
-def show_features(config: Config = None) -> None:
+def show_features(as_json: AsJson = False, config: Config = None) -> None:
     """Say what the features' state is of: since when, by which keys, how much."""
     from mlops_pipeline.features.refresh import show
 
     _, layout, console = _opened(config)
-    show(layout, console)
+    show(layout, console, as_json=as_json)
 
 
 @records.command("show")
@@ -851,7 +851,7 @@ ExperimentConfig = Annotated[Path, typer.Option("--config", "-c", help="the test
 def plan_experiment(
     source: Annotated[Path, typer.Option("--input", help="a table of what the metrics are today, a row for each unit or event")],
     config: ExperimentConfig,
-    per_day: Annotated[float | None, typer.Option(min=0, help="units a day; default: as many as the table's times say")] = None,
+    per_day: Annotated[float | None, typer.Option(help="units a day; default: as many as the table's times say")] = None,
     as_json: AsJson = False,
 ) -> None:
     """How many units a test needs to find the least effects, by running it some hundred times on your own rows."""

@@ -26,8 +26,9 @@ from tests.integration_tests.conftest import is_healthy
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("compose")]
 
 DOCKER = REPOSITORY / "docker"
-SERVICES = ("postgresql", "s3", "mlflow", "prefect-server", "worker", "model-server", "prometheus")
+SERVICES = ("postgresql", "s3", "mlflow", "prefect-server", "worker", "model-server", "watch", "prometheus")
 FLIGHT = {"carrier": "UA", "origin": "EWR", "dest": "IAH", "distance": 1400, "scheduled_minute": 315, "flights_that_day": 842}
+RAW = {"year": 2013, "month": 8, "day": 1, "hour": 5, "minute": 15, "time_hour": "2013-08-01T09:00:00Z", "flight": 1545}
 BUCKET = """
 import boto3, os
 client = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"])
@@ -147,6 +148,17 @@ def test_predictions_are_on_record_in_postgresql(platform: Platform) -> None:
     wait_for(lambda: platform.sql(asked) == "champion|1|1", 120, "the record in PostgreSQL")
 
 
+def test_raw_flights_are_computed_from_the_state_that_the_training_made(platform: Platform) -> None:
+    status, answer = platform.predict(**RAW)
+    assert status == 200, answer
+    assert {found["column"] for found in answer["warnings"]} == {"scheduled_minute", "flights_that_day"}  # computed, not looked at
+    assert answer["predictions"] != platform.predict()[1]["predictions"]
+
+
+def test_the_watch_runs_and_the_server_shows_what_it_found(platform: Platform) -> None:
+    wait_for(lambda: platform.query('mlops_monitor_run_seconds{pipeline="flights"}'), 120, "the watch's figures in Prometheus")
+
+
 def test_each_role_reaches_its_own_database_and_no_other(platform: Platform) -> None:
     own = platform.secret("records_uri").replace("@postgresql:", "@127.0.0.1:")
     assert platform.inside("postgresql", "psql", own, "-Atc", "SELECT current_user").stdout.strip() == "records"
@@ -196,7 +208,8 @@ def test_prometheus_scrapes_the_server_and_the_dashboard_finds_its_figures(platf
 
 
 def test_prometheus_evaluates_every_rule_on_metrics_that_exist(platform: Platform) -> None:
-    written = yaml.safe_load((DOCKER / "prometheus/rules.yml").read_text())["groups"]
+    files = ("rules.yml", "monitoring_rules.yml")
+    written = [group for file in files for group in yaml.safe_load((DOCKER / "prometheus" / file).read_text())["groups"]]
     expected = {rule["alert"] for group in written for rule in group["rules"]}
 
     def rules() -> dict[str, str]:
@@ -215,7 +228,10 @@ def test_alerts_fire_when_they_should_and_only_then(platform: Platform) -> None:
     mounts = [word for file in files for word in ("--volume", file)]
     image = f"mlops-prometheus:{platform.environ['VERSION']}"
     words = ["podman", "run", "--rm", *mounts, "--entrypoint", "promtool", image]
-    for check in (["check", "config", "--syntax-only", "/rules/prometheus.yml"], ["check", "rules", "/rules/rules.yml"]):
+    for check in (
+        ["check", "config", "--syntax-only", "/rules/prometheus.yml"],
+        ["check", "rules", "/rules/rules.yml", "/rules/monitoring_rules.yml"],
+    ):
         done = subprocess.run([*words, *check], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     done = subprocess.run([*words, "test", "rules", "/alerts_test.yml"], capture_output=True, text=True, check=False)

@@ -31,14 +31,24 @@ RARE = [
     "Echidnasent",
     "Bilbyword",
 ]
+KEYS = ["Potorooan", "Bettongite"]
+"""In a private column that features are found by: of one row, and of many."""
 LEVELS = ["Aldermoorish", "Brackwellish"]
 CANARIES = [
-    *map(word, [*RARE[:4], "quollish", *RARE[4:], *LEVELS]),
+    *map(word, [*RARE[:4], "quollish", *RARE[4:], *LEVELS, *KEYS]),
     *map(number, (HIGHEST, LOWEST, BONUS, ASKED)),
     *map(moment, (BORN, MET)),
 ]
 
 TABLES = r"^table\.csv$|^data/raw/[^/]+\.parquet$|^data/processed/[^/]+\.parquet$"
+REPLAY = r"^data/raw/[^/]+/replay/rows\.parquet$"
+"""Rows that features are computed from again before a version passes, as a server would: a processed copy of the table, which goes with it
+into DVC's cache, of the columns alone that a feature needs. They are computed with, so that no digest would do.
+"""
+JOURNAL = r"^data/state/[^/]+/journal/[^/]+/(old|last)\.parquet$"
+"""Rows that the features' state is made of: a processed copy of what features are found by and made from of other rows, its owner's alone.
+A server does without it, and in the state's own files keys are digests.
+"""
 MODEL = r"(^|/)(model\.skops|training\.json|model\.onnx)$"
 """The model's own files, which hold the levels of a private category that enough rows have: it could not predict without them."""
 
@@ -63,6 +73,7 @@ def write_private_table(path: Path) -> None:
             "mail": [f"m{k}@x.example" for k in range(ROWS)],
             "code": rng.choice(["p", "q"], size=ROWS),
             "bonus": rng.normal(900, 100, size=ROWS).round(1),
+            "owner": rng.choice([KEYS[1], "somebody", "nobody"], size=ROWS),
             "met": [f"{datetime(2001, 1, 1) + timedelta(days=int(d)):%Y-%m-%d %H:%M:%S}" for d in rng.integers(0, 900, size=ROWS)],
             "late": late,
         },
@@ -76,6 +87,7 @@ def write_private_table(path: Path) -> None:
         "born": {18: f"{BORN:%Y-%m-%d %H:%M:%S}"},
         "mail": {0: RARE[4], 19: RARE[4]},
         "code": {20: RARE[5]},
+        "owner": {23: KEYS[0]},
         "bonus": {21: BONUS},
         "met": {22: f"{MET:%Y-%m-%d %H:%M:%S}"},
     }
@@ -108,15 +120,29 @@ SETTINGS: dict[str, Any] = {
         "code": private("category"),
         "bonus": private("number"),
         "met": private("datetime"),
+        "owner": private("category"),
         "late": {"kind": "boolean"},
         "shout": {"kind": "text"},
+        "owners": {"kind": "integer"},
+        "usual": {"kind": "number"},
+        "codes": {"kind": "integer"},
+        "newest": private("text"),
     },
+    "time_column": "day",
     "derive": {"shout": "UPPER(mail)"},
+    "counts": {"codes": ["code"]},
+    "aggregates": {
+        "owners": {"how": "count", "by": ["owner"]},
+        "usual": {"how": "mean", "of": "size", "by": ["owner"], "window": "30d"},
+        "newest": {"how": "last", "of": "mail", "by": ["kind"]},
+    },
 }
 
 
 def allowed_places() -> dict[str, re.Pattern[str]]:
-    return {each.name: re.compile(f"{TABLES}|{MODEL}" if each.name in LEVELS else TABLES) for each in CANARIES}
+    features = dict.fromkeys([*RARE[:4], "quollish", str(HIGHEST), str(LOWEST), BORN.isoformat()], f"|{REPLAY}")
+    more = {**features, **dict.fromkeys(LEVELS, f"|{REPLAY}|{MODEL}"), **dict.fromkeys(KEYS, f"|{REPLAY}|{JOURNAL}")}
+    return {each.name: re.compile(TABLES + more.get(each.name, "")) for each in CANARIES}
 
 
 def told(canaries: list[Canary], said: dict[str, bytes]) -> list[str]:
@@ -130,7 +156,7 @@ def test_what_is_planted_in_private_columns_is_found_nowhere(tmp_path: Path) -> 
         dataset=SETTINGS,
         ingest={"max_broken_share": 0.2},
         validate={"on_failure": "warn"},
-        features={"exclude": ["mail", "code", "bonus", "met", "shout"]},
+        features={"exclude": ["mail", "code", "bonus", "met", "owner", "shout", "codes", "newest"]},
         evaluate={"slices": ["kind", "town"]},
     )
     said: dict[str, bytes] = {}
@@ -178,6 +204,8 @@ def test_what_is_planted_in_private_columns_is_found_nowhere(tmp_path: Path) -> 
     assert {stat.S_IMODE(path.stat().st_mode) for path in kept.iterdir()} == {0o600}
     assert ((kept / "state.sqlite").is_file(), stat.S_IMODE(kept.stat().st_mode)) == (True, 0o700)
 
+    assert_copies_hold_only_what_features_need(project.folder)
+
     # The fit's own levels are there, or the search finds nothing anywhere.
     assert any(word(LEVELS[0]).is_in(part) for part in contents((project.folder / "models/artifacts/model/model.skops").read_bytes()))
     assert (
@@ -186,6 +214,16 @@ def test_what_is_planted_in_private_columns_is_found_nowhere(tmp_path: Path) -> 
     assert found(project.folder, CANARIES, allowed_places()) == []
     assert found(tmp_path / "serve", CANARIES, allowed_places()) == []
     assert told(CANARIES, said) == []
+
+
+def assert_copies_hold_only_what_features_need(folder: Path) -> None:
+    """Rows of the state's journal, their owner's alone, and those of the replay: of no column more."""
+    journal = [path for path in folder.glob("data/state/small/journal/*/*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in journal} == {0o600}
+    kept = set[str]().union(*(pl.read_parquet_schema(path) for path in journal if path.suffix == ".parquet"))
+    assert kept == {"size", "day", "owner", "\0first", "\0second"}
+    drawn = pl.read_parquet_schema(folder / "data/raw/small/replay/rows.parquet").keys()
+    assert drawn == {"size", "kind", "day", "town", "note", "salary", "born", "vip", "owner", "\0number", "\0place"}
 
 
 def came_of_the_record(folder: Path) -> Path:
@@ -204,7 +242,7 @@ def answers_of_a_server(project: Project, folder: Path) -> dict[str, bytes]:
         row = {
             name: value
             for name, value in server.example.items()
-            if name in ("size", "kind", "town", "note", "salary", "born", "vip", "day")
+            if name in ("size", "kind", "town", "note", "salary", "born", "vip", "day", "owner", "owners", "usual")
         }
         rows = {
             "good": row | {"town": LEVELS[1], "note": RARE[3], "salary": HIGHEST, "born": f"{BORN:%Y-%m-%d %H:%M:%S}"},
@@ -224,7 +262,7 @@ def answers_of_a_server(project: Project, folder: Path) -> dict[str, bytes]:
                 said[f"{route} {name}"] = json.dumps([answer, dict(headers)]).encode()
             inputs = [{"name": key, "shape": [1], "datatype": _datatype(value), "data": [value]} for key, value in one.items()]
             said[f"v2 {name}"] = json.dumps(post(f"{server.url}/v2/models/champion/infer", {"inputs": inputs})[1]).encode()
-        assert statuses == dict.fromkeys(("good", "unseen"), 200) | dict.fromkeys(list(rows)[2:], 422)
+        assert statuses == dict.fromkeys(("good", "unseen"), 200) | dict.fromkeys(list(rows)[2:], 422), said["predict good"]
         for page in ("", "docs", "openapi.json", "status", "metrics", "ready", "v2/models/champion"):
             said[f"GET /{page}"] = json.dumps(str(get(f"{server.url}/{page}")[1])).encode()
         described = get(f"{server.url}/status")[1]["models"]["champion"]
@@ -237,7 +275,7 @@ def answers_of_a_server(project: Project, folder: Path) -> dict[str, bytes]:
     assert stat.S_IMODE((folder / "records").stat().st_mode) == 0o700
     assert set(modes) >= {"sqlite", "sqlite-wal"}
     assert set(modes.values()) == {0o600}
-    assert set(read(folder / "records").columns) & SETTINGS["columns"].keys() == {"size", "kind"}
+    assert set(read(folder / "records").columns) & SETTINGS["columns"].keys() == {"size", "kind", "day", "owners", "usual"}
     return said
 
 

@@ -19,7 +19,7 @@ from mlops_pipeline.layout import Layout, layout_of
 from mlops_pipeline.pipeline.stages.ingest import ingest
 from mlops_pipeline.pipeline.stages.split import split
 from mlops_pipeline.pipeline.stages.validate import validate
-from tests.conftest import SMALL_SETTINGS, process_environment, write_table
+from tests.conftest import SMALL_SETTINGS, process_environment, put_empty_store, write_table
 from tests.model_tests.workbench import quiet
 
 IN_OPEN, IN_NONBLOCK = 0x20, 0o4000
@@ -67,7 +67,7 @@ class Watch:
 
 def train_in_a_process(layout: Layout, noted: Path) -> None:
     command = [sys.executable, "-c", TRAIN, str(layout.config), str(noted)]
-    done = subprocess.run(command, env=process_environment(), cwd=layout.project, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=process_environment(), cwd=layout.project, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -92,6 +92,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     layout = layout_of(settings, config, folder)
     for stage in (ingest, validate, split):
         stage(settings, layout, quiet())
+    put_empty_store(folder / "mlflow/mlflow.db", str(folder / "mlruns"))
     watch = Watch(layout.train.parent)
     train_in_a_process(layout, folder / "noted.json")
     return Trained(layout, watch.opened(), read_json(folder / "noted.json"))

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.config.serving import Features as Settings
 from mlops_pipeline.contract.spec import Column, History, Recipe, contract_of
+from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.keyed import state_of
 from mlops_pipeline.features.online import Features, features_of, frame_of
@@ -30,6 +31,7 @@ from mlops_pipeline.features.state import CURRENT, open_state, write_state
 from mlops_pipeline.inference.batch import predict_file
 from mlops_pipeline.inference.engine import score
 from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.frames import judged
 from mlops_pipeline.inference.raw import FEW, RawInput, RawRows, RowKinds
 from mlops_pipeline.inference.scorer import Scorer, load_scorer
 from mlops_pipeline.inference.signature import Rows
@@ -218,6 +220,20 @@ def test_what_is_said_of_a_raw_row_names_its_own_columns(model: Model) -> None:
     assert any("computed from the raw row" in notice.detail for notice in rows.notices or ())
     with pytest.raises(Refused, match="'age', which is computed from 'house', is null"):
         model.rows("predict", json.dumps({"records": [row_of({"house": "east"})]}).encode())
+
+
+def test_a_category_of_the_source_is_kept_as_it_is_written_as_keys_are_in_training(model: Model) -> None:
+    raw = model.taken.signature
+    rows = [row_of({"plan": plan, "floor": floor}) for plan, floor in ((" pro ", "2"), ("pro", 2), (None, "2.0"), ("gold", 2.0))]
+    written = [(" pro ", "2"), ("pro", "2"), (MISSING, "2.0"), ("gold", "2")]
+    asked = raw.from_records(rows)
+    assert [(row[raw.categories.index("plan")], row[raw.categories.index("floor")]) for row in asked.categories] == written  # type: ignore[union-attr]
+    table = pl.DataFrame(
+        [row | {"floor": str(row["floor"]).replace("2.0", "2") if type(row["floor"]) is float else str(row["floor"])} for row in rows]
+    )
+    assert judged(table, raw).rows.categories.tolist() == asked.categories.tolist()  # type: ignore[union-attr]
+    assert asked.unseen == 0
+    assert model.taken.computed(RawRows(asked), model.features).unseen == 1  # gold; others mean a category of the model
 
 
 def test_both_kinds_in_one_request_are_refused_in_one_line(model: Model) -> None:

@@ -16,6 +16,7 @@ from mlops_pipeline.layout import layout_of
 from mlops_pipeline.pipeline.definition import STAGES
 from mlops_pipeline.pipeline.stages.validate import validate
 from mlops_pipeline.scaffold import settings_for_table
+from tests.conftest import put_empty_store
 from tests.model_tests.workbench import quiet
 
 ROWS = 200
@@ -83,8 +84,9 @@ def run_to_the_evaluation(folder: Path, table: str, target: str, monkeypatch: py
         monkeypatch.delenv(name, raising=False)
     source = folder / "table.csv"
     source.write_text(table)
-    settings = settings_for_table(source, target, "few", onnx={"enabled": False})
+    settings = settings_for_table(source, target, "few", onnx={"enabled": False}, train={"estimator": "logistic_regression"})
     layout = layout_of(settings, folder / "pipeline.yaml", folder)
+    put_empty_store(folder / "mlflow/mlflow.db", str(folder / "mlruns"))
     said = io.StringIO()
     for stage in STAGES[: [stage.name for stage in STAGES].index("evaluate")]:
         stage.run(settings, layout, quiet())

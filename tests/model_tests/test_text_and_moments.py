@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlops_pipeline.config.dataset import Column
-from mlops_pipeline.contract.moments import moment_of
+from mlops_pipeline.contract.moments import EXACTLY, WRITTEN, exact_moment_of, moment_of, read_moment
 from mlops_pipeline.contract.spec import Column as InContract
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.values import MISSING
@@ -21,7 +24,9 @@ from mlops_pipeline.modelling.encoders import Moments
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.formats.skops import load_model, save_model
 from mlops_pipeline.modelling.frame import model_input
+from mlops_pipeline.tables.cast import as_moments as cast_moments
 from mlops_pipeline.tables.cast import cast_columns, unparsed
+from mlops_pipeline.tables.profile import MOMENT_FORMS
 from tests.model_tests.workbench import make_twin
 
 FEATURES = {
@@ -113,6 +118,48 @@ def test_a_request_and_a_table_read_a_moment_alike(text: str) -> None:
 def test_a_moment_in_its_owners_writing_lies_in_the_same_years(text: str, form: str, moment: str | None) -> None:
     assert moment_of(text, form) == moment
     assert as_moments(pl.Series("when", [text]), InContract("datetime", format=form), ()).to_list() == [moment]
+
+
+PARTS = {
+    "%Y": ["2024", "987", "0987", "1", "+2024", "12024", " 2024"],
+    "%y": ["24", "5", "69", "70", "00", "1999"],
+    "%m": ["1", "01", "12", "13", " 2", "0", "002"],
+    "%d": ["1", "29", "30", "31", " 7", "0", "32"],
+    "%H": ["0", "23", "24", "7", " 8"],
+    "%I": ["0", "12", "1", "13", "07"],
+    "%M": ["0", "59", "60", "5", " 3"],
+    "%S": ["0", "59", "60", "61", "7"],
+    "%.f": ["", ".5", ".123456789", ".1234567891", ".", "0.5"],
+    "%z": ["+02:00", "-0530", "+25:00", "Z", " +01:00", "+0160", "+2", "+02 :00"],
+    "%p": ["am", "PM", "Pm", "x"],
+    "%b": ["Jan", "feb", "MAR", "January", "Sept"],
+    "%B": ["Jan", "february", "MARCH", "Sept", "may"],
+}
+"""What may stand for each part of a form, right or wrong."""
+
+ISO = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%dT%H:%M%z"]
+
+
+@st.composite
+def written(draw: st.DrawFn) -> tuple[str | None, list[str]]:
+    """A form, or None, with texts that are nearly of it."""
+    form = draw(st.sampled_from([*MOMENT_FORMS, *ISO, "%d.%m.%Y %H:%M:%S%.f", "%d.%m.%Y %H:%M %z", "%Y%m%d%H%M%S", "%F %T"]))
+    plain = form.replace("%F", "%Y-%m-%d").replace("%T", "%H:%M:%S")
+    parts = re.findall(r"%\.f|%.|.", plain)
+    cells = [st.sampled_from(PARTS[part]) if part in PARTS else st.sampled_from([part] * 9 + ["", " "]) for part in parts]
+    ends = st.sampled_from(["", "", "", " ", "\u00a0", " UTC", "Z", ".5", "x"])
+    texts = draw(st.lists(st.tuples(*cells, ends).map("".join), min_size=40, max_size=40))
+    return draw(st.sampled_from([form, None])), texts
+
+
+@settings(max_examples=60, deadline=None)
+@given(of_a_form=written())
+def test_however_a_moment_is_written_it_means_the_same_alone_and_in_a_table(of_a_form: tuple[str | None, list[str]]) -> None:
+    form, texts = of_a_form
+    table = cast_moments(pl.Series("when", texts), form)
+    assert [read_moment(text, form) for text in texts] == table.to_list()
+    assert [exact_moment_of(text, form) for text in texts] == table.dt.to_string(EXACTLY).str.strip_suffix(".000000").to_list()
+    assert [moment_of(text, form) for text in texts] == table.dt.to_string(WRITTEN).to_list()
 
 
 def test_a_tables_own_moments_lie_in_the_same_years() -> None:

@@ -141,7 +141,13 @@ def test_secrets_are_made_once_and_only_the_user_can_reach_them(tmp_path: Path) 
 
 
 def test_scripts_and_dockerfiles_are_clean() -> None:
-    scripts = [DOCKER / "compose", DOCKER / "s3/start", DOCKER / "worker/start", DOCKER / "postgresql/docker-entrypoint"]
+    scripts = [
+        DOCKER / "compose",
+        DOCKER / "s3/start",
+        DOCKER / "worker/start",
+        DOCKER / "watch/start",
+        DOCKER / "postgresql/docker-entrypoint",
+    ]
     dockerfiles = sorted(DOCKER.glob("*/Dockerfile"))
     assert len(dockerfiles) == 3
     for words in (["shellcheck", *scripts], ["hadolint", *dockerfiles], ["ruff", "check", DOCKER / "await"]):

@@ -76,7 +76,7 @@ def test_the_p_value_is_below_alpha_just_where_an_interval_has_left_zero_out(see
     random = np.random.default_rng(seed)
     sides = moments(random.normal(size=400), LOOKS[LOOKS <= 400]), moments(random.normal(effect, 1, 400), LOOKS[LOOKS <= 400])
     interval = difference_of_means(*sides, 0.01, alpha, 100)
-    outside = np.logical_or.accumulate((interval.low > 0) | (interval.high < 0))
+    outside = (interval.low > 0) | (interval.high < 0)
     p = p_of_means(*sides, 0.01, 100)
     assert (outside == (p < alpha)).all()
 
@@ -122,6 +122,20 @@ def test_what_was_known_before_takes_its_share_of_the_variance_and_moves_no_mean
     made = adjusted(values, np.where(random.random(5000) < 0.02, np.nan, before))
     assert made.mean() == pytest.approx(values.mean(), abs=0.02)
     assert made.var() == pytest.approx(values.var() / 2, rel=0.1)
+
+
+@pytest.mark.parametrize(("part", "rate"), [(0.01, 0.01), (0.05, 0.005), (0.1, 0.005)])
+def test_a_small_arm_in_which_nothing_rare_has_happened_yet_is_not_convicted(part: float, rate: float) -> None:
+    random = np.random.default_rng(9)
+    alarms = 0
+    for _ in range(60):
+        second = random.random(20_000) < part
+        seen = np.cumsum(second)[LOOKS * 6 - 1]
+        values = (random.random(20_000) < rate).astype(float)
+        sides = moments(values[~second], LOOKS * 6 - seen, is_share=True), moments(values[second], seen, is_share=True)
+        made = difference_of_means(*sides, best_at(10_000, 0.05), 0.05, 100)
+        alarms += bool(((made.low > 0) | (made.high < 0)).any())
+    assert alarms / 60 <= 0.05
 
 
 # ---------------------------------------------------------------------------------------------------------------- tables
@@ -203,6 +217,32 @@ def test_units_count_once_torn_ones_not_at_all_and_what_is_not_known_is_told(tmp
     assert any("1 of 7 rows have no 'who'" in note for note in units.notes)
 
 
+def test_a_guardrail_that_nobody_has_touched_holds(tmp_path: Path) -> None:
+    errors = {"column": "failed", "role": "guardrail", "better": "lower", "no_worse_by": 0.01}
+    test = settings(metrics={"bought": {"column": "bought"}, "errors": errors})
+    pl.read_csv(table(tmp_path), separator=";").with_columns(failed=pl.lit("no")).write_csv(tmp_path / "t.csv")
+    done = judged(test, read_units(tmp_path / "t.csv", test, ""))
+    assert (done.verdict, done.comparisons[1].word) == ("treatment", "holds")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"metrics": {"m": {"column": "x"}, "g": {"column": "y", "role": "guardrail"}}}, "a guardrail needs 'no_worse_by'"),
+        ({"metrics": {"m": {"column": "seconds", "least_effect": 1, "quantile": 0.5}}}, "have just that value"),
+        ({"metrics": {"m": {"column": "huge", "least_effect": 1}}}, "have no variance that a number holds"),
+    ],
+)
+def test_what_cannot_be_planned_is_said_in_one_line(changes: dict[str, object], said: str, tmp_path: Path) -> None:
+    frame = pl.read_csv(table(tmp_path), separator=";").with_columns(
+        seconds=pl.Series([1.0, 3.0, 3.0, 3.0] * 1000), huge=pl.Series([1e300, -1e300] * 2000)
+    )
+    frame.write_csv(tmp_path / "t.csv")
+    with pytest.raises((PipelineError, ValueError), match=said):
+        test = settings(**changes)
+        planned(test, read_units(tmp_path / "t.csv", test, "", arms=False), None)
+
+
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
@@ -227,6 +267,9 @@ def test_a_plan_needs_more_than_one_look_would_and_keeps_its_word_on_the_users_o
     assert plan.reached >= test.power
     assert plan.false_alarms <= test.alpha
     assert plan.days == pytest.approx(plan.units / 100)
+    three = settings(arms={"A": 1, "B": 1, "C": 2}, metrics=test.model_dump()["metrics"], time=None)
+    among = planned(three, read_units(table(tmp_path), three, "", arms=False), per_day=100)[0]
+    assert among.fixed_units > 2 * plan.fixed_units  # half of the units go to C
     with pytest.raises(PipelineError, match=r"metrics\.bought: has no least_effect"):
         planned(settings(), read_units(table(tmp_path), settings(), "", arms=False), None)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
 import os
+import shutil
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import chain, pairwise
@@ -25,8 +27,9 @@ from mlops_pipeline.features.journal import kept_of
 from mlops_pipeline.features.keyed import Plan, state_of
 from mlops_pipeline.features.refresh import refresh, show
 from mlops_pipeline.features.rows import recipe_of
-from mlops_pipeline.features.state import State, open_state
+from mlops_pipeline.features.state import State, open_state, version_folder
 from mlops_pipeline.features.versions import Origin, Refreshed, Versions
+from mlops_pipeline.pipeline.stages.ingest import ingest
 from tests.conftest import REPOSITORY
 from tests.unit_tests.workshop import assert_one_line, ingested, layout_in, quiet, table_settings
 
@@ -195,7 +198,7 @@ def line(row: tuple[Any, ...]) -> str:
     return ",".join("" if value is None else value.isoformat() if isinstance(value, datetime) else str(value) for value in row) + "\n"
 
 
-def test_rows_of_a_file_are_taken_in_once_and_outcomes_when_they_come(tmp_path: Path) -> None:
+def test_rows_of_a_file_are_taken_in_once_and_outcomes_when_they_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = shops()
     (tmp_path / "table.csv").write_text(HEADER + "".join(map(line, of_days(20))))
     ingested(tmp_path, own)
@@ -222,10 +225,48 @@ def test_rows_of_a_file_are_taken_in_once_and_outcomes_when_they_come(tmp_path: 
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "as of      2024-02-22T03:00:00 UTC" in shown
     assert "by shop: 2 keys" in shown
+    show(layout_in(tmp_path, own), console, as_json=True)
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["as_of"], facts["version"][7:]) == ("2024-02-22T03:00:00+00:00", facts["digest"][:12])
+    assert {"by": ["shop"], "keys": 2, "rows": 4, "columns": ["seen"]} in facts["tables"]
     more = {**RECIPE, "aggregates": {"best": {"how": "max", "of": "price"}, **RECIPE["aggregates"]}}
     other = table_settings(COLUMNS | {"best": "number"}, task="binary", **more)
     assert "is 000005-" in said(other, tmp_path)  # of rows that are known
     assert "84 rows read: 84 new\n" in said(own, tmp_path, anew=True)
+
+
+@pytest.mark.parametrize("harm", ["format", "part", "gone", "journal", "rows"])
+def test_a_state_that_cannot_be_read_is_made_anew_by_ingest_with_a_word(tmp_path: Path, harm: str) -> None:
+    own = shops()
+    (tmp_path / "table.csv").write_text(HEADER + "".join(map(line, of_days(20))))
+    ingested(tmp_path, own)
+    state = layout_in(tmp_path, own).state
+    more = tmp_path / "more.csv"
+    more.write_text(HEADER + "".join(map(line, of_day(20))))
+    said(own, tmp_path, more)
+    whole, (version, journal) = told(open_state(state), typed(of_days(21))), (version_folder(state), state / "journal")
+    if harm == "format":
+        content = (version / "state.json").read_text()
+        (version / "state.json").write_text(content.replace('"format": 2', '"format": 1'))
+        assert (version / "state.json").read_text() != content
+    elif harm == "part":
+        (version / "0.0.bin").unlink()
+    elif harm == "gone":
+        shutil.rmtree(version)
+    else:
+        file = journal / version.name / ("journal.json" if harm == "journal" else "old.parquet")
+        file.write_bytes(file.read_bytes()[:-9])
+    console = Console(file=io.StringIO(), width=300)
+    ingest(own, layout_in(tmp_path, own), console)
+    word = console.file.getvalue()  # type: ignore[attr-defined]
+    if harm in ("format", "part", "gone"):  # what came beside the source is not lost
+        assert "is made anew of the rows that it was made of" in word
+        assert told(open_state(state), typed(of_days(21))).equals(whole)
+    else:
+        assert "is made anew from the source: take in again what came by --input" in word
+        assert not told(open_state(state), typed(of_days(21))).equals(whole)
+    said(own, tmp_path, more)
+    assert told(open_state(state), typed(of_days(21))).equals(whole)
 
 
 def test_a_state_holds_no_private_key_in_clear(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.config.pipeline import Gate, Settings, feature_columns
 from mlops_pipeline.contract.evaluation import Evaluation
+from mlops_pipeline.contract.moments import moment_in
 from mlops_pipeline.contract.spec import Column, Contract, History, Recipe
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.expressions import moment_in
 from mlops_pipeline.features.needs import as_of_source, needed
 from mlops_pipeline.features.online import features_of, frame_of
 from mlops_pipeline.features.replay import Drawing
@@ -246,7 +246,7 @@ def test_rows_are_drawn_from_the_whole_source_in_bounded_memory(monkeypatch: pyt
 
     monkeypatch.setattr(replay, "DRAWN", 100)
     kinds = {"x": "number", "y": "number", "z": "number"}
-    drawing, idle = Drawing(table_settings(kinds, derive={"z": "x + 1"}).dataset), Drawing(table_settings(kinds).dataset)
+    drawing, idle = Drawing(table_settings(kinds, derive={"z": "x + 1"})), Drawing(table_settings(kinds))
     for begin in range(0, 5000, 500):
         frame = pl.DataFrame({"x": [1.0] * 500, "y": [None if n % 10 == 0 else 1.0 for n in range(500)]})
         numbers = pl.int_range(begin + 1, begin + 501, eager=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -264,6 +265,13 @@ def test_a_projects_argo_files_are_kept_current_with_its_dvc_yaml(project: Proje
     )
     project.mlops("render", *config)
     assert project.mlops("render", *config, "--check").stdout.count("is current") == 4
+
+
+def test_the_definition_of_the_stages_is_read_without_the_libraries_that_stages_work_with(project: Project) -> None:
+    """Every command that renders, plans or checks reads it, and waits for whatever it imports."""
+    heavy = "sklearn mlflow lightgbm polars pandas scipy torch prefect dvc"
+    loaded = f"import sys, mlops_pipeline.pipeline.render; print([name for name in {heavy.split()} if name in sys.modules])"
+    assert project.command(sys.executable, "-c", loaded).stdout == "[]\n"
 
 
 def test_dvc_is_refused_when_it_works_by_an_old_definition_and_others_are_not(project: Project) -> None:

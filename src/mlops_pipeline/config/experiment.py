@@ -21,7 +21,7 @@ class Metric(Frozen):
     quantile: float | None = Field(None, gt=0, lt=1, description="compare this quantile; default: the mean, of yes/no the share")
     better: Literal["higher", "lower"] = "higher"
     role: Literal["goal", "guardrail"] = Field("goal", description="a goal is to get better, a guardrail must not get worse")
-    no_worse_by: float = Field(0.0, ge=0, description="a guardrail's margin: this much worse is still borne")
+    no_worse_by: float = Field(0.0, ge=0, description="a guardrail's margin, above zero: this much worse is still borne")
     least_effect: float | None = Field(None, gt=0, description="the smallest difference worth finding; `experiment plan` needs it")
     per_unit: Literal["mean", "sum", "max"] = Field("mean", description="what a unit with several rows counts as")
     before: str | None = Field(
@@ -32,6 +32,8 @@ class Metric(Frozen):
     def _fits(self) -> Self:
         if self.no_worse_by and self.role == "goal":
             raise ValueError("'no_worse_by' is a guardrail's: write role: guardrail")
+        if not self.no_worse_by and self.role == "guardrail":
+            raise ValueError("a guardrail needs 'no_worse_by': nothing can be shown to be no worse at all, so say how much is still borne")
         if self.before is not None and self.quantile is not None:
             raise ValueError("'before' narrows means only: leave it out, or 'quantile'")
         if self.before == self.column:

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from mlops_pipeline.contract.moments import WRITTEN, moment_of
+from mlops_pipeline.contract.moments import read_moment
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, number_of, spelled, truth_of
 
 _ODD_NAME = re.compile(r"\s|\.0(?:/|\Z)")
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0")
-_FRACTION = re.compile(r":\d{2}\.(\d{1,9})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -98,10 +97,5 @@ def seconds_of(given: Any, form: str | None = None) -> float | None:
     """A moment in seconds since 1970, UTC where it names no zone, to the microsecond; None if it is none."""
     if isinstance(given, datetime | date):
         given = given.isoformat()
-    written = moment_of(given, form) if isinstance(given, str) else None
-    if written is None:
-        return None
-    whole = timegm(datetime.strptime(written, WRITTEN).timetuple())
-    fraction = _FRACTION.search(given)
-    micros = int(fraction[1][:6].ljust(6, "0")) if fraction else 0
-    return (whole * 1_000_000 + micros) / 1e6
+    moment = read_moment(given, form) if isinstance(given, str) else None
+    return None if moment is None else (timegm(moment.timetuple()) * 1_000_000 + moment.microsecond) / 1e6

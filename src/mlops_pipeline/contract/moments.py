@@ -6,7 +6,8 @@ Tables read whole columns at a time by the same forms (``tables.cast``).
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from mlops_pipeline.contract.values import BLANKS
 
@@ -17,11 +18,55 @@ EXACTLY = f"{WRITTEN}%.6f"
 """The same to the microsecond, as Polars writes it."""
 
 _ZONE = re.compile(r"(?i) ?(?:Z|UTC|GMT)$")
-_ISO = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?:[ T]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?: ?[+-]\d{2}:?\d{2})?)?", re.ASCII)
+_MOMENT = re.compile(
+    r"\s*+(\+\d++|\d{1,4}+)-\s*+(\d{1,2}+)-\s*+(\d{1,2}+)"
+    r"(?:\s*+(\d{1,2}+):\s*+(\d{1,2}+)(?::\s*+(\d{1,2}+)(?:\.(\d++))?)?(?:\s*+([+-])(\d{2})[\s:]*+(\d{2}))?)?",
+    re.ASCII,
+)
+"""ISO 8601 as tables read it: with blanks before a number or none, and with fewer digits."""
 _USUAL = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}Z?", re.ASCII)
 _FRACTION = re.compile(r"\.\d+")
-_BEFORE_ZONE = re.compile(r" ?([+-]\d{2}:?\d{2})$")
-_FORMS = ("%Y-%m-%d %H:%M:%S%z", "%Y-%m-%d %H:%M%z", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+
+_MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december")
+_SHORT_MONTHS = "|".join(month[:3] for month in _MONTHS)
+_WHOLES = {"%F": "%Y-%m-%d", "%T": "%H:%M:%S", "%R": "%H:%M", "%D": "%m/%d/%y"}
+_PARTS = {
+    "%Y": r"\s*+(?P<year>\+[0-9]++|[0-9]{1,4}+)",
+    "%y": r"\s*+(?P<short>[0-9]{1,2}+)",
+    "%m": r"\s*+(?P<month>[0-9]{1,2}+)",
+    "%b": rf"(?P<word>(?i:{_SHORT_MONTHS}))",
+    "%B": rf"(?P<word>(?>(?i:{'|'.join(_MONTHS)}|{_SHORT_MONTHS})))",
+    "%d": r"\s*+(?P<day>[0-9]{1,2}+)",
+    "%e": r"\s*+(?P<day>[0-9]{1,2}+)",
+    "%H": r"\s*+(?P<hour>[0-9]{1,2}+)",
+    "%I": r"\s*+(?P<half>[0-9]{1,2}+)",
+    "%p": r"(?P<noon>(?i:am|pm))",
+    "%M": r"\s*+(?P<minute>[0-9]{1,2}+)",
+    "%S": r"\s*+(?P<second>[0-9]{1,2}+)",
+    "%.f": r"(?:\.(?P<fraction>[0-9]++))?+",
+    "%z": r"\s*+(?P<sign>[+-])(?P<away>[0-9]{2})[\s:]*+(?P<minutes_away>[0-9]{2})",
+}
+"""How tables read each part of a form (the strftime of Rust's chrono): a number with fewer digits or blanks before it, too."""
+
+
+def moment_in(text: str) -> datetime | None:
+    """A text as a moment in UTC to the microsecond, as ``tables.cast.as_moments`` reads it; None if it is none."""
+    match = _MOMENT.fullmatch(_ZONE.sub("", text.strip(BLANKS)).replace("T", " ", 1))
+    if match is None:
+        return None
+    fraction, sign = int((match[7] or "0").ljust(6, "0")[:6]), match[8]
+    day, clock, zone = ([int(part or 0) for part in match.group(*groups)] for groups in ((1, 2, 3), (4, 5, 6), (9, 10)))
+    hour, minute, second = clock
+    if second > 60 or zone[0] > 23 or zone[1] > 59:
+        return None
+    try:
+        moment = datetime(day[0], day[1], day[2], hour, minute, min(second, 59), fraction)
+        if second == 60 or sign:
+            away = timedelta(hours=zone[0], minutes=zone[1])
+            moment += timedelta(seconds=second // 60) + (away if sign == "-" else -away)
+    except (ValueError, OverflowError):
+        return None
+    return moment
 
 
 def moment_of(text: str, form: str | None = None) -> str | None:
@@ -33,36 +78,84 @@ def moment_of(text: str, form: str | None = None) -> str | None:
         try:  # what nearly all clients write, told in a tenth of the time
             datetime.fromisoformat(text[:19])
         except ValueError:
-            return None
-        return f"{text[:10]} {text[11:19]}"
-    bare = text.strip(BLANKS)
-    if form is not None:
-        fraction = "f" in re.findall(r"%[.\d]*([A-Za-z])", form)
-        said = _moment(_FRACTION.sub("", bare, count=1) if fraction else bare, (re.sub(r"%\.?\d?f", "", form).rstrip("."),))
-        return moment_of(text) if said is None else said
-    bare = _ZONE.sub("", bare)
-    if _ISO.fullmatch(bare) is None:
-        return None
-    bare = _BEFORE_ZONE.sub(r"\1", _FRACTION.sub("", bare)) if ":" in bare else bare
-    return _moment(bare.replace("T", " "), _FORMS)
+            pass
+        else:
+            return f"{text[:10]} {text[11:19]}"
+    moment = read_moment(text, form)
+    return None if moment is None else _written(moment)
 
 
 def exact_moment_of(text: str, form: str | None = None) -> str | None:
-    """The same with the microseconds behind it, where a text in ISO 8601 has any: of a row's moment, before which others are counted."""
-    said = moment_of(text, form)
-    if said is None or "." not in text or form is not None:
-        return said
-    fraction = _FRACTION.search(text)
-    digits = "000000" if fraction is None else fraction[0][1:7].ljust(6, "0")
-    return said if digits == "000000" else f"{said}.{digits}"
+    """The same with the microseconds behind it, if it has any: of a row's moment, before which others are counted."""
+    moment = read_moment(text, form)
+    if moment is None:
+        return None
+    return f"{_written(moment)}.{moment.microsecond:06}" if moment.microsecond else _written(moment)
 
 
-def _moment(bare: str, forms: tuple[str, ...]) -> str | None:
-    for each in forms:
-        try:
-            moment = datetime.strptime(bare, each)  # what has no zone is in UTC
-            moment = moment.astimezone(UTC) if moment.tzinfo is not None else moment
-        except (ValueError, OverflowError):  # in UTC it may lie outside the years that there are
-            continue
-        return f"{moment.year:04}{moment.strftime(WRITTEN[2:])}"
-    return None
+def read_moment(text: str, form: str | None = None) -> datetime | None:
+    """A text as a moment in UTC to the microsecond, as ``tables.cast.as_moments`` reads it; None if it is none."""
+    said = None if form is None else _in_form(text.strip(BLANKS), form)
+    return moment_in(text) if said is None else said
+
+
+@lru_cache(maxsize=256)
+def _pattern(form: str) -> re.Pattern[str] | None:
+    """What matches a moment that is written so; None for a form with other parts, or with one twice."""
+    for whole, parts in _WHOLES.items():
+        form = form.replace(whole, parts)
+    made = ""
+    for part in re.findall(r"%\.f|%.|\s+|[^%\s]", form, re.DOTALL):
+        if part.startswith("%") and part not in _PARTS:
+            return None
+        made += _PARTS.get(part) or (r"\s*+" if part.isspace() else re.escape(part))
+    try:
+        return re.compile(made)
+    except re.error:
+        return None
+
+
+def _in_form(bare: str, form: str) -> datetime | None:
+    pattern = _pattern(form)
+    if pattern is None:
+        return _by_strptime(bare, form)
+    found = pattern.fullmatch(bare)
+    if found is None:
+        return None
+    parts = found.groupdict("")
+    year = int(parts.get("year") or 0) if "year" in parts else int(parts.get("short") or 0)
+    if "year" not in parts:
+        year += 2000 if year < 70 else 1900
+    word = parts.get("word", "").lower()[:3]
+    month = next(number for number, name in enumerate(_MONTHS, 1) if name.startswith(word)) if word else int(parts.get("month", 1))
+    hour, second = int(parts.get("hour", 0)), int(parts.get("second", 0))
+    if "half" in parts:
+        hour = int(parts["half"])
+        if not 1 <= hour <= 12:
+            return None
+        hour = hour % 12 + (12 if parts.get("noon", "").lower() == "pm" else 0)
+    away, minutes_away = int(parts.get("away", 0)), int(parts.get("minutes_away", 0))
+    if second > 60 or away > 23 or minutes_away > 59:
+        return None
+    micros = int(parts.get("fraction", "").ljust(6, "0")[:6])
+    try:
+        moment = datetime(year, month, int(parts.get("day", 1)), hour, int(parts.get("minute", 0)), min(second, 59), micros)
+        ahead = timedelta(hours=away, minutes=minutes_away)
+        return moment + timedelta(seconds=second // 60) - (-ahead if parts.get("sign") == "-" else ahead)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _by_strptime(bare: str, form: str) -> datetime | None:
+    """A moment in a form with rarer parts, such as the day of the week, which Python and Polars read nearly alike."""
+    fraction = "f" in re.findall(r"%[.\d]*([A-Za-z])", form)
+    form = re.sub(r"%\.?\d?f", "", form).rstrip(".")
+    try:
+        moment = datetime.strptime(_FRACTION.sub("", bare, count=1) if fraction else bare, form)  # what has no zone is in UTC
+        return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):  # in UTC it may lie outside the years that there are
+        return None
+
+
+def _written(moment: datetime) -> str:
+    return f"{moment.year:04}{moment.strftime(WRITTEN[2:])}"

@@ -285,7 +285,7 @@ def _rows(project: Path) -> pl.DataFrame:
     """The year's rows: features, target and time column, in order of time."""
     import polars as pl
 
-    return pl.read_parquet(project / "data/raw/flights.parquet").sort(TIME, maintain_order=True)
+    return pl.read_parquet(project / "data/raw/flights.parquet", glob=False).sort(TIME, maintain_order=True)
 
 
 def _of(rows: pl.DataFrame, month: int) -> pl.DataFrame:

@@ -38,6 +38,8 @@ def plan(console: Console, config: Path, table: Path, per_day: float | None, *, 
     """`mlops experiment plan`."""
     from mlops_pipeline.experiments.planning import LOOKS, planned
 
+    if per_day is not None and not per_day > 0:
+        raise PipelineError(f"--per-day {per_day:g}: give how many units come in a day, above 0")
     experiment = load_experiment(config)
     units = read_units(table, experiment, str(config), arms=False)
     made = planned(experiment, units, per_day if per_day is not None else _rate(units))

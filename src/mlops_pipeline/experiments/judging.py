@@ -159,7 +159,8 @@ def _compared(
     seen = [np.cumsum(side)[looks - 1] for side in sides]
     least, p_value = experiment.least_units, None
     if metric.quantile is None:
-        arms = [moments(values[side], at) for side, at in zip(sides, seen, strict=True)]
+        is_share = name in units.shares and narrowed is None
+        arms = [moments(values[side], at, is_share=is_share) for side, at in zip(sides, seen, strict=True)]
         rho2 = best_at(experiment.expected_units, alpha)
         interval = difference_of_means(arms[0], arms[1], rho2, alpha, least)
         p_value = p_of_means(arms[0], arms[1], rho2, least)

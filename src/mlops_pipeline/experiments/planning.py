@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ TESTS = 400
 LOOKS = 100
 LONGEST = 4.0
 """A test is followed for so many times the units that one look at a fixed size would need."""
+MOST_ALIKE = 0.05
+"""A quantile that more units than this have is none that moves with an effect."""
 MOST_UNITS = 2_000_000
 MOST_DRAWS = 400_000_000
 SEED = 7
@@ -34,7 +37,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Plan:
-    """What one metric needs. Units are of both arms together."""
+    """What one metric needs. Units are of all arms together."""
 
     metric: str
     base: float
@@ -70,6 +73,12 @@ def _plan(experiment: Experiment, units: Units, name: str, metric: Metric, per_d
     values, narrowed = units.values[name][known], None
     if len(values) < experiment.least_units:
         raise PipelineError(f"metrics.{name}: {len(values):,} units have a value, of at least {experiment.least_units:,}: give more rows")
+    with np.errstate(over="ignore"):
+        is_finite = bool(np.isfinite(np.var(values)))
+    if not is_finite:
+        raise PipelineError(
+            f"metrics.{name}: values as great as {np.abs(values).max():.3g} have no variance that a number holds: scale them"
+        )
     if float(np.var(values)) == 0:
         raise PipelineError(f"metrics.{name}: every unit has the value {values[0]:g}: there is no chance in it to plan for")
     is_share = name in units.shares and metric.quantile is None
@@ -80,6 +89,12 @@ def _plan(experiment: Experiment, units: Units, name: str, metric: Metric, per_d
         values, is_share = less, False
     effect = float(metric.least_effect or 0) * (1 if metric.better == "higher" else -1)
     base = float(np.quantile(values, metric.quantile)) if metric.quantile is not None else float(values.mean())
+    alike = float((values == base).mean())
+    if metric.quantile is not None and alike > MOST_ALIKE:
+        raise PipelineError(
+            f"metrics.{name}.quantile = {metric.quantile:g}: {alike:.0%} of the units have just that value, {base:g}: it moves in steps, "
+            "for which no effect can be planned: compare the mean"
+        )
     if is_share and not 0 <= base + effect <= 1:
         raise PipelineError(f"metrics.{name}.least_effect = {abs(effect):g}: {base:.4g} and that is no share: give a smaller one")
     spread = float(values.std())
@@ -96,11 +111,12 @@ def _plan(experiment: Experiment, units: Units, name: str, metric: Metric, per_d
     false = np.array([_first(draw, metric, looks, part, alpha, experiment, random, has_effect=False) for _ in range(tests)])
     needed = float(np.quantile(found, experiment.power, method="inverted_cdf"))
     enough = int(needed) if np.isfinite(needed) else None
+    whole = sum(experiment.shares.values()) / sum(shares)  # the other arms get units, too
     alarms = binomtest(int(np.isfinite(false).sum()), tests).proportion_ci(method="wilson")
     return Plan(
-        name, base, spread, effect, fixed, enough, tried, tests,
+        name, base, spread, effect, ceil(fixed * whole), None if enough is None else ceil(enough * whole), ceil(tried * whole), tests,
         float((found <= (enough or tried)).mean()), float(np.isfinite(false).mean()), float(alarms.low), float(alarms.high),
-        None if per_day is None or enough is None else enough / per_day, narrowed,
+        None if per_day is None or enough is None else enough * whole / per_day, narrowed,
     )  # fmt: skip
 
 
@@ -150,7 +166,7 @@ def _first(
     treatment = draw(int(to_treatment[-1]), random, has_effect=has_effect)
     if metric.quantile is None:
         rho2 = best_at(experiment.expected_units, alpha)
-        sides = moments(control, to_control), moments(treatment, to_treatment)
+        sides = moments(control, to_control, is_share=draw.is_share), moments(treatment, to_treatment, is_share=draw.is_share)
         interval: Interval = difference_of_means(*sides, rho2, alpha, experiment.least_units)
     else:
         interval = difference_of_quantiles(

@@ -36,8 +36,11 @@ class Interval(NamedTuple):
     high: Floats
 
 
-def moments(values: Floats, looks: npt.NDArray[np.int64]) -> Moments:
-    """Running moments of an arm's values in order of arrival, at looks that have seen so many of them."""
+def moments(values: Floats, looks: npt.NDArray[np.int64], *, is_share: bool = False) -> Moments:
+    """Running moments of an arm's values in order of arrival, at looks that have seen so many of them.
+
+    Of a share, whose values are 0 and 1, the variance is that of one more of each: an arm without an event is not one without chance.
+    """
     count = looks.astype(np.float64)
     middle = float(values.mean()) if len(values) else 0.0
     off = values - middle  # far from zero, a sum of squares would lose all of its digits
@@ -46,6 +49,9 @@ def moments(values: Floats, looks: npt.NDArray[np.int64]) -> Moments:
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = sums / count
         variance = np.maximum(squares / count - mean * mean, 0.0) * count / (count - 1)
+    if is_share:
+        share = ((mean + middle) * count + 1) / (count + 2)
+        variance = share * (1 - share)
     return Moments(count, mean + middle, variance)
 
 
@@ -68,18 +74,21 @@ def difference_of_means(control: Moments, treatment: Moments, rho2: float, alpha
 
 
 def p_of_means(control: Moments, treatment: Moments, rho2: float, least: int) -> Floats:
-    """The always-valid p-value of «no difference» at each look: the smallest alpha whose sequence has excluded zero by then."""
+    """The p-value of «no difference» at each look, valid whenever one stops: the smallest alpha whose interval leaves zero out there."""
     count = control.units + treatment.units
     with np.errstate(divide="ignore", invalid="ignore"):
         squared = (treatment.mean - control.mean) ** 2 / _variance(control, treatment)
         log_p = 0.5 * np.log(count * rho2 + 1) - squared * count * rho2 / (2 * (count * rho2 + 1))
     fit = (control.units >= least) & (treatment.units >= least) & np.isfinite(log_p)
-    return np.minimum.accumulate(np.exp(np.where(fit, np.minimum(log_p, 0.0), 0.0)))
+    return np.exp(np.where(fit, np.minimum(log_p, 0.0), 0.0))
 
 
 def _variance(control: Moments, treatment: Moments) -> Floats:
+    """Of the difference. No arm counts as steadier than both together: a small one that has seen nothing rare yet only seems so."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return control.variance / control.units + treatment.variance / treatment.units
+        both = (control.units * control.variance + treatment.units * treatment.variance) / (control.units + treatment.units)
+        made: Floats = np.maximum(control.variance, both) / control.units + np.maximum(treatment.variance, both) / treatment.units
+    return made
 
 
 def _known(estimate: Floats, width: Floats, control: Moments, treatment: Moments, least: int) -> Interval:

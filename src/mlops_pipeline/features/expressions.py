@@ -8,13 +8,13 @@ null among its arguments, but for those in :data:`_OF_NULLS`. Integers have a wi
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from mlops_pipeline.contract.moments import moment_in
 from mlops_pipeline.contract.spec import Column
-from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, spelled
+from mlops_pipeline.contract.values import LARGEST_INTEGER, spelled
 
 Row = Sequence[Any]
 Function = Callable[[Row], Any]
@@ -264,33 +264,6 @@ def _near(value: int) -> int | None:
 
 def _truth(value: float) -> int | None:
     return int(value) if value in (0, 1) else None
-
-
-_MOMENT = re.compile(
-    r"(\d{1,4})-\s*(\d{1,2})-\s*(\d{1,2})"
-    r"(?:[T ][T\s]*(\d{1,2}):\s*(\d{1,2})(?::\s*(\d{1,2})(?:\.(\d+))?)?(?: ?([+-])(\d{2}):?(\d{2}))?)?(?i: ?(?:Z|UTC|GMT))?",
-    re.ASCII,
-)
-
-
-def moment_in(text: str) -> datetime | None:
-    """A text as a moment in UTC to the microsecond, as ``tables.cast.as_moments`` reads it; None if it is none."""
-    match = _MOMENT.fullmatch(text.strip(BLANKS))
-    if match is None:
-        return None
-    fraction, sign = int((match[7] or "0").ljust(6, "0")[:6]), match[8]
-    day, clock, zone = ([int(part or 0) for part in match.group(*groups)] for groups in ((1, 2, 3), (4, 5, 6), (9, 10)))
-    hour, minute, second = clock
-    if second > 60 or zone[0] > 23 or zone[1] > 59:
-        return None
-    try:
-        moment = datetime(day[0], day[1], day[2], hour, minute, min(second, 59), fraction)
-        if second == 60 or sign:
-            away = timedelta(hours=zone[0], minutes=zone[1])
-            moment += timedelta(seconds=second // 60) + (away if sign == "-" else -away)
-    except (ValueError, OverflowError):
-        return None
-    return moment
 
 
 _KINDS: dict[tuple[str, str], Callable[[Any], Any]] = {

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.moments import shown_moment, span_of
 from mlops_pipeline.config.pipeline import Settings
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.features.journal import Kept, kept_of
 from mlops_pipeline.features.keyed import Plan
-from mlops_pipeline.features.rows import Joined, recipe_of, typed_rows
+from mlops_pipeline.features.rows import Joined, kept_recipe, recipe_of, typed_rows
 from mlops_pipeline.features.state import open_state, version_folder
-from mlops_pipeline.features.versions import Origin, Refreshed, Seen, Versions
+from mlops_pipeline.features.versions import Current, Origin, Refreshed, Seen, Versions
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.lookups import lookup_table
@@ -58,7 +59,7 @@ def refresh(settings: Settings, layout: Layout, console: Console, given: Path | 
     The first state, and one of a recipe that keeps other columns, is of the whole source. Raises :class:`PipelineError`.
     """
     if not has_state(settings):
-        raise PipelineError(f"{layout.config}: no column is looked up, or made of other rows: there is no state to refresh")
+        raise _without_state(layout)
     data, versions = settings.dataset, Versions(layout.state)
     tables = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     current = None if anew else versions.current()
@@ -66,6 +67,7 @@ def refresh(settings: Settings, layout: Layout, console: Console, given: Path | 
     if current is not None and asked is not None and asked.kept.digest != current.journal.kept:
         console.print("            the recipe keeps other columns than before: the state is made anew from the source", markup=False)
         current, asked = None, None
+    _tell_unreadable(current, console)
     read, seen = _Read(), _files(settings, layout) if given is None or current is None else {}
     if current is not None:
         seen = {file: what for file, what in seen.items() if current.journal.seen.get(file) != what}
@@ -75,6 +77,8 @@ def refresh(settings: Settings, layout: Layout, console: Console, given: Path | 
         if first is None:
             raise PipelineError(f"{layout.config}: dataset.source: holds no row: give one with a header and rows")
         asked, chunks = _asked(settings, first.frame.columns, tables), _again(first, chunks)
+    if not asked.plan.tables:
+        raise _without_state(layout)
     rows = _rows(settings, chunks, tables, asked.kept, read)
     origin = Origin(seen, asked.there, _keep_us(settings))
     done = versions.refresh(asked.plan, asked.kept, rows, asked.lookups, origin, anew=current is None)
@@ -91,40 +95,71 @@ def take_ingested(settings: Settings, layout: Layout, console: Console, table: P
     if not has_state(settings):
         return
     asked = _asked(settings, there, tables)
+    if not asked.plan.tables:
+        return
     needed = list(dict.fromkeys((*asked.kept.names, *asked.kept.identity)))
     rows = asked.kept.of(pl.scan_parquet(table, glob=False).select(needed).collect(engine="streaming"))
     seen = _files(settings, layout, ask=False) if settings.as_of is None else {}
-    done = Versions(layout.state).refresh(asked.plan, asked.kept, rows, asked.lookups, Origin(seen, asked.there, _keep_us(settings)))
+    versions, anew = Versions(layout.state), False
+    try:
+        _tell_unreadable(versions.current(), console)
+    except PipelineError as error:
+        console.print(f"            {one_line(error)}", markup=False)
+        console.print("            the features' state is made anew from the source: take in again what came by --input", markup=False)
+        anew = True
+    origin = Origin(seen, asked.there, _keep_us(settings))
+    done = versions.refresh(asked.plan, asked.kept, rows, asked.lookups, origin, anew=anew)
     console.print(
         f"            features' state as of {shown_moment(done.state.as_of.replace(tzinfo=None))}: {done.rows:,} rows", markup=False
     )
 
 
-def show(layout: Layout, console: Console) -> None:
-    """`mlops features show`. Raises :class:`PipelineError` where there is no state."""
+def show(layout: Layout, console: Console, *, as_json: bool = False) -> None:
+    """`mlops features show`; ``as_json`` prints it for a program. Raises :class:`PipelineError` where there is no state."""
     place = version_folder(layout.state)
     if place == layout.state:
         raise PipelineError(f"{layout.state}: there is no state of features: make one with `mlops features refresh`")
     state = open_state(place)
+    tables: list[dict[str, Any]] = [
+        {
+            "by": list(table.described.by),
+            "keys": table.key_count,
+            "rows": sum(part.size for part in table.parts),
+            "columns": [name for name, made in state.columns.items() if made.table == number],
+        }
+        for number, table in enumerate(state.tables)
+    ]
+    if as_json:
+        facts = {"version": place.name, "as_of": state.as_of.isoformat(), "digest": state.digest, "bytes": state.size, "tables": tables}
+        print(json.dumps(facts))
+        return
     lines = [
         f"version    {place.name}",
         f"as of      {shown_moment(state.as_of.replace(tzinfo=None))} UTC",
         f"digest     {state.digest}",
         f"size       {state.size / 1e6:,.1f} MB",
     ]
-    for number, table in enumerate(state.tables):
-        names = [name for name, made in state.columns.items() if made.table == number]
-        by = " and ".join(table.described.by) or "all rows"
-        lines.append(f"by {by}: {table.key_count:,} keys, {sum(part.size for part in table.parts):,} rows")
-        lines += [f"  {name}" for name in names]
+    for table in tables:
+        lines.append(f"by {' and '.join(table['by']) or 'all rows'}: {table['keys']:,} keys, {table['rows']:,} rows")
+        lines += [f"  {name}" for name in table["columns"]]
     console.print("\n".join(lines), markup=False, highlight=False)
+
+
+def _tell_unreadable(current: Current | None, console: Console) -> None:
+    if current is not None and current.state is None:
+        what = "is of another format, or cannot be read: it is made anew of the rows that it was made of"
+        console.print(f"            the features' state {current.name} {what}", markup=False)
+
+
+def _without_state(layout: Layout) -> PipelineError:
+    return PipelineError(f"{layout.config}: no column is looked up, or made of other rows: there is no state to refresh")
 
 
 def _asked(settings: Settings, there: Collection[str], tables: Joined) -> _Asked:
     """What is asked for; a lookup gives no column that the source has itself."""
     data = settings.dataset
-    lookups = [(keys, table.drop([name for name in table.columns if name in there and name not in keys])) for keys, table in tables]
-    plan = Plan(recipe_of(data), {name: column.kind for name, column in data.columns.items()}, lookups)
+    recipe, lookups = kept_recipe(settings, there, tables)
+    plan = Plan(recipe, {name: column.kind for name, column in data.columns.items()}, lookups)
     return _Asked(tuple(there), lookups, plan, kept_of(plan, data, there))
 
 

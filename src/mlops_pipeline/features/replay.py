@@ -1,16 +1,21 @@
 """What a version's features are computed again from before it is registered: rows as the source has them, and the state of then.
 
 Ingest keeps both in a folder: ``rows.parquet`` with cells of the source as they were read, beside each row's number there and its place in
-the table; and ``state``, where a recipe needs one. Rows are drawn by their number, so that the same source gives the same ones.
+the table; and ``state``, where a recipe needs one. Rows are drawn by their number, so that the same source gives the same ones. Only
+columns that a feature is made from are kept, so that a private one that none needs is in no copy more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops_pipeline.config.pipeline import feature_columns
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.needs import needed
+from mlops_pipeline.features.rows import Origins, recipe_of
 from mlops_pipeline.features.state import State, open_state, write_state
 from mlops_pipeline.files import replacing_folder
 from mlops_pipeline.tables.cast import as_text
@@ -18,8 +23,8 @@ from mlops_pipeline.tables.cast import as_text
 if TYPE_CHECKING:
     import polars as pl
 
-    from mlops_pipeline.config.dataset import Dataset
-    from mlops_pipeline.features.rows import TypedRows
+    from mlops_pipeline.config.pipeline import Settings
+    from mlops_pipeline.features.rows import Joined, TypedRows
 
 DRAWN = 20_000
 """Rows that are kept of a source; all of one that has fewer."""
@@ -35,29 +40,38 @@ _MIX = 2_654_435_761
 class Drawing:
     """Draws rows with a target from the chunks of a source as they go by, in bounded memory."""
 
-    def __init__(self, data: Dataset) -> None:
-        self._data, self._placed = data, 0
-        self._has_recipe = bool(data.derive or data.lookups or data.counts or data.history or data.aggregates)
+    def __init__(self, settings: Settings, lookups: Joined = ()) -> None:
+        self._settings, self._lookups, self._placed = settings, lookups, 0
+        self._names: list[str] | None = None
         self._drawn: pl.DataFrame | None = None
 
     def look(self, rows: TypedRows) -> None:
-        """Take what is drawn of a chunk; nothing where no recipe makes a column."""
+        """Take what is drawn of a chunk; nothing where no feature is made by a recipe."""
         import polars as pl
 
-        if not self._has_recipe and self._drawn is not None:
+        if self._names is None:
+            self._names = self._needed(rows.source.columns)
+        if not self._names and self._drawn is not None:
             return
-        labelled = rows.table[self._data.target].is_not_null()
-        source = rows.source.select(name for name in rows.source.columns if name in self._data.columns)
-        taken = source.with_columns(rows.numbers.cast(pl.Int64).alias(NUMBER)).filter(rows.usable).filter(labelled)
+        labelled = rows.table[self._settings.dataset.target].is_not_null()
+        source = rows.source.select(name for name in self._names if name in rows.source.columns)
+        numbers = rows.numbers.cast(pl.Int64).alias(NUMBER).to_frame()
+        taken = pl.concat([numbers, source], how="horizontal").filter(rows.usable).filter(labelled)
         taken = taken.with_columns(
             pl.int_range(self._placed, self._placed + taken.height, dtype=pl.Int64).alias(PLACE),
             ((pl.col(NUMBER) * _MIX) % (1 << 32)).alias(_DRAW),
         )
         self._placed += taken.height
-        taken = taken if self._has_recipe else taken.clear()
+        taken = taken if self._names else taken.clear()
         self._drawn = taken if self._drawn is None else pl.concat(_alike(self._drawn, taken), how="vertical_relaxed")
         if self._drawn.height > 2 * DRAWN:
             self._drawn = self._drawn.bottom_k(DRAWN, by=_DRAW)
+
+    def _needed(self, there: Sequence[str]) -> list[str]:
+        """The columns of a source with these that a feature is made from; none where none is made."""
+        data = self._settings.dataset
+        recipe = recipe_of(data, Origins.of(there, self._lookups, data))
+        return list(needed(feature_columns(self._settings), recipe, data.columns)[0])
 
     def rows(self) -> pl.DataFrame:
         """The rows that were drawn, in their order."""

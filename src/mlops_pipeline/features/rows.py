@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from mlops_pipeline.config.dataset import Column, Dataset, words_of
-from mlops_pipeline.contract.privacy import told_error
+from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline.contract.privacy import private_names, told_error
 from mlops_pipeline.contract.spec import Aggregate, History, Recipe
 from mlops_pipeline.contract.spec import Column as Described
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.needs import keys_of, needed
 from mlops_pipeline.files import read_json
 from mlops_pipeline.tables.cast import as_broken, cast_columns, first_reason, outside, unparsed, without_content
 from mlops_pipeline.tables.source import Broken, Chunk
@@ -73,6 +77,29 @@ def recipe_of(data: Dataset, origins: Origins | None = None) -> Recipe:
             for name, made in data.aggregates.items()
         },
     )
+
+
+def kept_recipe(settings: Settings, there: Collection[str], lookups: Joined) -> tuple[Recipe, Joined]:
+    """The recipe and the lookups as a state outlives ingest: without what is made from a private column and needed by no feature."""
+    data = settings.dataset
+    origins = Origins.of(there, lookups, data)
+    recipe = recipe_of(data, origins)
+    made, private = needed(feature_columns(settings), recipe, data.columns)[1], private_names(data.columns)
+    gone = {name for name in recipe.late if name not in made and private & {name, *_made_from(recipe, name)}}
+    late = {
+        part: {name: how for name, how in getattr(recipe, part).items() if name not in gone} for part in ("counts", "history", "aggregates")
+    }
+    given = [
+        (keys, table.select(*keys, *(name for name in names if name in made or name not in private)))
+        for (keys, table), names in zip(lookups, origins.lookups, strict=True)
+    ]
+    return msgspec.structs.replace(recipe, **late), given
+
+
+def _made_from(recipe: Recipe, name: str) -> set[str]:
+    """The columns whose values a column that needs more than its own row is made from."""
+    of = recipe.target if name in recipe.history else recipe.aggregates[name].of if name in recipe.aggregates else None
+    return keys_of(recipe, name) | ({of} if of is not None else set())
 
 
 def carried_out(frame: pl.DataFrame, recipe: Recipe, columns: Mapping[str, Column], lookups: Joined) -> pl.DataFrame:

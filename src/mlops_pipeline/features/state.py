@@ -28,7 +28,7 @@ from mlops_pipeline.files import durable, sync
 if TYPE_CHECKING:
     import polars as pl
 
-FORMAT = 1
+FORMAT = 2
 FILE = "state.json"
 ALIGNED = 64
 """Arrays begin at multiples of so many bytes of their file, as processors like it."""

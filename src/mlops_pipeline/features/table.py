@@ -20,10 +20,10 @@ ROWS_AT_ONCE = 1 << 20
 """So many rows are asked for at once."""
 
 
-def finish(table: Path, recipe: Recipe, kinds: Mapping[str, str], lookups: Joined = ()) -> State | None:
+def finish(table: Path, recipe: Recipe, kinds: Mapping[str, str], kept: Recipe | None = None, lookups: Joined = ()) -> State | None:
     """Add the recipe's late columns to a Parquet file and drop rows without target, in place; the columns of ``kinds`` are kept, in order.
 
-    Gives the state that these were asked of, with the lookups; None where nothing needs one.
+    Gives the state that these were asked of, with the lookups, or that of the recipe to be ``kept``; None where nothing needs one.
 
     Counts and aggregates are over all rows, since leaving out those without an outcome would reveal it; histories over the outcomes.
     In memory is one row a key and moment, and the columns that are made.
@@ -36,6 +36,8 @@ def finish(table: Path, recipe: Recipe, kinds: Mapping[str, str], lookups: Joine
     if recipe.late and state is not None:
         columns = late_columns(labelled, state, recipe)
         made = pl.concat([labelled, columns.lazy()], how="horizontal", strict=True)
+    if kept is not None and kept.late != recipe.late:
+        state = state_of(rows, kept, kinds, lookups) if kept.late or lookups else None
     with replacing(table) as finished:
         made.select(list(kinds)).sink_parquet(finished, compression="zstd", maintain_order=True)
     return state

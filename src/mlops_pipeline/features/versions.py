@@ -73,7 +73,8 @@ class Current:
     """The current version, with the rows it was made of."""
 
     name: str
-    state: State
+    state: State | None
+    """None if it cannot be read; it is made of its rows again."""
     journal: JournalContent
     folder: Path
 
@@ -114,7 +115,10 @@ class Versions:
         self.folder = folder
 
     def current(self) -> Current | None:
-        """The current version; None if there is none. Raises :class:`PipelineError` for one that cannot be read."""
+        """The current version; None if there is none. Raises :class:`PipelineError` for one whose rows cannot be read."""
+        import polars as pl
+        from polars.exceptions import PolarsError
+
         try:
             name = (self.folder / CURRENT).read_text(encoding="utf-8").strip()
         except OSError:
@@ -122,9 +126,14 @@ class Versions:
         place = self.folder / JOURNAL / name
         try:
             journal = msgspec.json.decode((place / JOURNAL_FILE).read_bytes(), type=JournalContent)
-        except (OSError, msgspec.MsgspecError) as error:
+            for file in (OLD_ROWS, LAST_ROWS):
+                pl.read_parquet_schema(place / file)
+        except (OSError, msgspec.MsgspecError, PolarsError) as error:
             raise PipelineError(f"{place}: cannot be read ({error}): `mlops features refresh --anew` makes it from the source") from error
-        return Current(name, open_state(self.folder / name), journal, place)
+        state = None
+        with suppress(PipelineError):  # of an older format, say
+            state = open_state(self.folder / name)
+        return Current(name, state, journal, place)
 
     def refresh(self, plan: Plan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin, *, anew: bool = False) -> Refreshed:
         """Take rows in, each once (:func:`mlops_pipeline.features.journal.merged`), while no other process does.
@@ -151,13 +160,14 @@ class Versions:
         old = self._old(current, plan, kept, new.filter(~is_last))
         found = (last.new + (old.new if old else 0), last.changed + (old.changed if old else 0))
         origin = replace(origin, seen={**journal.seen, **origin.seen})
-        same = plan.is_of(current.state) and journal.keep_us == origin.keep_us
-        looked_up = _lookups(plan.lookup_parts(lookups)) == _lookups([table.parts for table in current.state.tables])
+        state = current.state
+        same = state is not None and plan.is_of(state) and journal.keep_us == origin.keep_us
+        looked_up = state is not None and _lookups(plan.lookup_parts(lookups)) == _lookups([table.parts for table in state.tables])
         # Without moments in it, a state is of the moment at which it was found to be true.
-        if not any(found) and same and looked_up and plan.recipe.time_column is not None:
+        if state is not None and not any(found) and same and looked_up and plan.recipe.time_column is not None:
             if origin.seen != journal.seen:
                 self._note(current, origin.seen)
-            return Refreshed(current.name, current.state, journal.rows, 0, 0, is_new=False)
+            return Refreshed(current.name, state, journal.rows, 0, 0, is_new=False)
         count = journal.rows + found[0]
         if old is None and same and last.rows.height <= max(MANY_LAST_ROWS, count / 5):
             return self._write(current, plan, kept, _Rows(None, last.rows, journal.cut, count), lookups, origin, found)
@@ -189,7 +199,7 @@ class Versions:
     ) -> Refreshed:
         """Make a version, and the current one; ``before`` is the one whose old rows it shares."""
         as_of = newest((rows.last if rows.last.height or rows.old is None else rows.old).lazy(), plan.recipe)
-        if before is not None:
+        if before is not None and before.state is not None:
             base = [Table(table.described, table.parts[-1:], plan.salt) for table in before.state.tables]
             as_of, since = max(as_of, before.state.as_of), before.state.since
         else:
@@ -254,7 +264,7 @@ class Versions:
         """Take away what an interrupted refresh left, and all but the newest versions."""
         with suppress(OSError):
             current = (self.folder / CURRENT).read_text(encoding="utf-8").strip()
-            kept = [name for name in self.names() if name <= current][-VERSIONS:]
+            kept = {current, *[name for name in self.names() if name <= current][-VERSIONS:]}
             for folder in (self.folder, self.folder / JOURNAL):
                 for place in folder.glob("[0-9]*-*"):
                     if place.name not in kept:

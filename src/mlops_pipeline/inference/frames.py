@@ -84,7 +84,7 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
             broken[:, place] = texts.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = texts.fill_null(MISSING).to_numpy()
         elif categories is not None and _has_text(values):
-            meant, new = meant_by(as_text(values), signature.seen[name], words, signature.least_told)
+            meant, new = _meant(values, signature, name)
             if new.count:
                 unseen[name], spelled[name] = new, meant
             broken[:, place] = meant.is_null().to_numpy() & (not column.nullable)
@@ -124,6 +124,18 @@ def meant_by(texts: pl.Series, seen: Collection[str], null_words: Collection[str
     if all(one == text for one, text in zip(meant, known, strict=True)):
         return texts, unseen
     return texts.replace_strict(known, pl.Series(meant, dtype=pl.String), return_dtype=pl.String), unseen
+
+
+def _meant(values: pl.Series, signature: Signature, name: str) -> tuple[pl.Series, Unseen]:
+    """The categories that values mean; texts of a source's rows mean what they say, as the recipe finds keys by it in training, too."""
+    import polars as pl
+
+    seen, words, texts = signature.seen[name], signature.words_for_null(name), as_text(values)
+    if not signature.wide:
+        return meant_by(texts, seen, words, signature.least_told)
+    if values.dtype not in (pl.String, pl.Categorical, pl.Enum):
+        return meant_by(texts, seen, words)[0], Unseen()
+    return texts.set(texts.is_in([word for word in words if word not in seen]), None), Unseen()
 
 
 def as_moments(values: pl.Series, column: Column, null_words: Collection[str], written: str = WRITTEN) -> pl.Series:

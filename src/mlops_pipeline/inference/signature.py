@@ -103,7 +103,9 @@ class Signature:
     precision: Any = np.float32
     """What the engine takes numbers as: float32, or float64."""
     wide: bool = False
-    """Whether clients are asked for numbers in 64 bits, and moments are read to the microsecond."""
+    """Whether it is of a source's rows: numbers are asked for in 64 bits, moments read to the microsecond, and categories kept as they are
+    written, since the recipe's keys are. What the model makes of a category is said of its own columns.
+    """
 
     @staticmethod
     def of(
@@ -256,7 +258,8 @@ class Signature:
         gaps: Sequence[Any] = [None] * count
         faults: list[Fault] = []
         numbers = [_numbers(name, columns.get(name, gaps), self.columns[name], self.words_for_null(name), faults) for name in self.numbers]
-        texts = [_texts(name, columns.get(name, gaps), self.columns[name], faults) for name in self.categories]
+        known: dict[str, frozenset[str]] = self.seen if self.wide else {}
+        texts = [_texts(name, columns.get(name, gaps), self.columns[name], faults, known.get(name)) for name in self.categories]
         if faults:
             faults.sort(key=lambda fault: -1 if fault.row is None else fault.row)
             raise Refused(422, faults)
@@ -380,7 +383,7 @@ class Signature:
     def _look_closer(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> int:
         unseen, seen, words = 0, self.seen[name], self.words_for_null(name)
         for row, value in enumerate(values):
-            meant = None if value is None else category_of(value, seen, words)
+            meant = self._meant(value, seen, words)
             if meant is None:
                 if nullable:
                     values[row] = MISSING
@@ -390,7 +393,7 @@ class Signature:
                 values[row] = meant
             elif self.lengths.category.is_passed_by(meant):
                 faults.append(_too_long(row, name, meant, self.lengths.category))
-            else:
+            elif not self.wide:
                 unseen += 1
                 if self.reject_unseen:
                     is_private = self.columns[name].private
@@ -400,6 +403,12 @@ class Signature:
             if len(faults) >= SHOWN_FAULTS:
                 break
         return unseen
+
+    def _meant(self, value: str | None, seen: Collection[str], words: Collection[str]) -> str | None:
+        """The category that a text means; of a source's row what it says, as the recipe finds keys by it in training, too."""
+        if value is None or not self.wide:
+            return None if value is None else category_of(value, seen, words)
+        return None if value in words and value not in seen else value
 
     def _faults_of_names(self, given: Iterable[str], row: int | None) -> list[Fault]:
         where = "" if row is None else f"row {row}: "
@@ -510,8 +519,11 @@ def _float(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def _texts(name: str, values: Sequence[Any], column: Column, faults: list[Fault]) -> Sequence[Any]:
-    """One column of text, None for null; faults name each value that cannot be spelled."""
+def _texts(name: str, values: Sequence[Any], column: Column, faults: list[Fault], known: Collection[str] | None = None) -> Sequence[Any]:
+    """One column of text, None for null; faults name each value that cannot be spelled.
+
+    A value that is no text is spelled as those ``known`` are.
+    """
     if _TEXT.issuperset(map(type, values)):
         return values
     for row, value in enumerate(values):
@@ -519,7 +531,12 @@ def _texts(name: str, values: Sequence[Any], column: Column, faults: list[Fault]
             faults.append(Fault("wrong_type", f"row {row}, column '{name}' is {told_value(column, shown(value), 'not text')}", row, name))
             if len(faults) >= SHOWN_FAULTS:
                 break
-    return [value if isinstance(value, dict | list) else spelled(value) for value in values]
+    return [value if value is None or isinstance(value, str | dict | list) else _spelled(value, known) for value in values]
+
+
+def _spelled(value: Any, known: Collection[str] | None) -> str | None:
+    text = spelled(value)
+    return text if text is None or known is None else category_of(text, known, ())
 
 
 _TEXT = frozenset({str, type(None)})

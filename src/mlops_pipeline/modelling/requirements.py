@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.modelling.centred import is_centred
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -32,6 +31,8 @@ def requirements_of(
     parts: Iterable[plugins.Estimator | plugins.Encoder | plugins.ModelFormat], features: Mapping[str, Column], fitted: Pipeline
 ) -> list[str]:
     """Pinned requirements of a fitted model that is made of these parts and takes these columns."""
+    from mlops_pipeline.modelling.centred import is_centred
+
     named = [each for part in parts for each in part.requirements]
     if any(column.kind == "datetime" for column in features.values()) or is_centred(fitted.named_steps["model"]):
         # The encoder of moments is ours, and so is what centres a target.

@@ -213,6 +213,8 @@ def _of_four_digits(moments: pl.Series) -> pl.Series:
 
 def written_moments(text: pl.Series, form: str) -> pl.Series:
     """Texts written in one way as moments in UTC; null for what is not written so."""
+    if form.endswith("%y"):  # of which Polars reads 5Z as 5
+        text = text.set(~text.str.contains("[0-9]$"), None)
     if "%z" in form:
         return _of_four_digits(text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC").dt.replace_time_zone(None))
     return _of_four_digits(text.str.to_datetime(form, strict=False, time_unit="us"))

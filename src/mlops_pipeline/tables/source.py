@@ -316,6 +316,8 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
         stream = text_of(path, dialect, stack)
         there, parsed = _first_row(path, dialect), dialect if dialect.is_plain else PLAIN
         names = _named(there, dialect)
+        if there and not _has_rows(path, dialect):
+            return  # of a header alone Arrow's reader may still start a thread when the process ends, which aborts it
         reader = csv.open_csv(
             # A file that needs no change is read without a lock on Python at each block.
             pa.OSFile(str(path)) if isinstance(getattr(stream, "raw", None), io.FileIO) else pa.PythonFile(stream, mode="r"),
@@ -389,6 +391,14 @@ def _first_row(path: Path, dialect: Dialect) -> list[str]:
     with ExitStack() as stack:
         lines = io.TextIOWrapper(text_of(path, dialect, stack), encoding="utf-8-sig", newline="")
         return next((line for line in csv_reader(lines, dialect if dialect.is_plain else PLAIN) if line), [])
+
+
+def _has_rows(path: Path, dialect: Dialect) -> bool:
+    """Whether anything but blank lines comes after the header."""
+    with ExitStack() as stack:
+        lines = io.TextIOWrapper(text_of(path, dialect, stack), encoding="utf-8-sig", newline="")
+        rows = (line for line in csv_reader(lines, dialect if dialect.is_plain else PLAIN) if line)
+        return (next(rows, None) if dialect.header else True) is not None and next(rows, None) is not None
 
 
 def _named(names: list[str], dialect: Dialect) -> list[str]:

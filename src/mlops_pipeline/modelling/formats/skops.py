@@ -21,7 +21,6 @@ from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.contract.spec import AS_TEXT, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.modelling.centred import is_centred
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,6 +177,8 @@ class SkopsEngine:
     precision = np.float64
 
     def __init__(self, model: Pipeline, contract: Contract) -> None:
+        from mlops_pipeline.modelling.centred import is_centred
+
         self.fitted: Any = model
         names = sorted(contract.columns, key=lambda name: contract.columns[name].kind in AS_TEXT)
         self._names, self._classes = names, contract.kind.has_classes

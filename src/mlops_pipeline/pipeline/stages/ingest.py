@@ -10,7 +10,7 @@ from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.refresh import take_ingested
 from mlops_pipeline.features.replay import Drawing
-from mlops_pipeline.features.rows import Origins, recipe_of, typed_rows
+from mlops_pipeline.features.rows import Origins, kept_recipe, recipe_of, typed_rows
 from mlops_pipeline.features.table import finish
 from mlops_pipeline.files import FOR_ITS_OWNER, replacing, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
@@ -37,7 +37,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     read = broken = unlabelled = later = 0
     reasons, said, there = dict[str, int](), dict[str, None](), list[str]()
-    spelling, drawing = Spelling(), Drawing(data)
+    spelling, drawing = Spelling(), Drawing(settings, lookups)
     as_of = None if settings.as_of is None else shown_moment(settings.as_of)
     with replacing(layout.raw) as table_file, replacing(layout.quarantine, FOR_ITS_OWNER) as quarantine_file:
         writer: pq.ParquetWriter | None = None
@@ -75,7 +75,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
             raise _too_many_broken(settings, layout, quarantine_file, f"{broken} of {seen} rows are broken ({_listed(reasons)})")
         take_ingested(settings, layout, console, table_file, there, lookups)
         kinds = {name: column.kind for name, column in data.columns.items()}
-        drawing.write(layout.replay, finish(table_file, recipe, kinds, lookups))
+        drawing.write(layout.replay, finish(table_file, recipe, kinds, *kept_recipe(settings, there, lookups)))
         report = {
             "dataset": settings.name,
             "rows_read": read,
