@@ -509,16 +509,17 @@ def list_models(config: Config = None) -> None:
     import datetime
 
     from rich.table import Table
+    from rich.text import Text
 
     model, console = _registered_model(config)
     table = Table("version", "alias", "gate", "weights", "registered", "run", title=model.name, title_justify="left")
     for version in model.versions():
         when = datetime.datetime.fromtimestamp(version.created, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         gate = "passed" if version.passed else "failed" if version.gate else "never judged"
-        gate = ", ".join([gate, *(f"{one.decision} by {one.by}" for one in version.decisions[-1:])])
-        table.add_row(
-            str(version.number), "champion" if version.is_champion else "", gate, version.model_sha256[:12], when, version.run_id[:8]
-        )
+        waits = ["waits for approval"] if version.waits else []
+        gate = ", ".join([gate, *(f"{one.decision} by {one.by}" for one in version.decisions[-1:]), *waits])
+        cells = (str(version.number), ", ".join(sorted(version.aliases)), gate, version.model_sha256[:12], when, version.run_id[:8])
+        table.add_row(*map(Text, cells))
     console.print(table if table.row_count else f"{model.name}: no version is registered yet: run `mlops run`")
 
 
@@ -531,7 +532,9 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
         from mlops_pipeline.config.finding import option_for, pipeline_config
 
         raise PipelineError(f"{model.name}: {model.without_champion(option_for(pipeline_config(config)))}, or name a version")
-    console.print(_line((f"{model.name} version {found.number}", "bold"), " (champion)" if found.is_champion else ""))
+    console.print(
+        _line((f"{model.name} version {found.number}", "bold"), f" ({', '.join(sorted(found.aliases))})" if found.aliases else "")
+    )
     facts = {
         "content": found.content_sha256,
         "weights": found.model_sha256,
@@ -902,13 +905,17 @@ def _decide(word: Word, version: int, reason: str, by: str, config: Path | None,
     registry = _registry_of(settings, layout)
     tell = kept_for(settings, layout, *(() if as_json else (shown_on(console),)))
     with registry.deciding():
-        waited = registry.get(version).waits
+        before, former = registry.get(version), registry.champion()
         made = registry.decide(version, word, reason, by)
+        waited = word == "approved" and before.waits
+        is_compared = before.was_judged_against(former)
         decided = registry.get(version)
         tell(registry.told(decided, made))
-        if word == "approved" and waited:
-            former, decided = registry.champion(), registry.promote(version, None)
+        if waited and is_compared:
+            decided = registry.promote(version, None)
             tell(registry.changed(decided, former, "approved by a person", made.reason))
+        elif waited:
+            registry.wait_no_more(version)
         if decided.is_champion:
             registry.publish(tell)
     if as_json:
@@ -919,7 +926,8 @@ def _decide(word: Word, version: int, reason: str, by: str, config: Path | None,
         _line(f"{registry.name} version {version} is {made.decision} by {made.by}" + ", and champion" * waited * decided.is_champion)
     )
     if word == "approved" and not decided.is_champion:
-        console.print(_line(f"it is not champion: `mlops models promote {version}` makes it so"))
+        why = f", since version {former.number} is, with which its gate never compared it" if waited and former else ""
+        console.print(_line(f"it is not champion{why}: `mlops models promote {version}` makes it so"))
 
 
 def _without(settings: Settings, layout: Layout, model: Path | None) -> str:

@@ -389,6 +389,8 @@ def test_what_a_training_makes_waits_for_a_named_person_where_the_policy_says_so
         done = project.mlops("models", *words, "--config", str(project.config), **options)
         return str(done.stdout + done.stderr)
 
+    project.change(gate={"max_size_mb": 100})
+    assert "version 2: waits for approval" in project.run().stdout, "another run that was not told so does not let it go"
     assert "version 1 (champion)" in models("show")
     assert "waits for approval, so it is not taken" in models("show", "2")
     assert "failed the gate" not in models("promote", "2", check=False)

@@ -14,7 +14,7 @@ from mlops_pipeline.contract.reference import FILE as REFERENCE
 from mlops_pipeline.files import read_json
 from mlops_pipeline.inference.scorer import load_scorer
 from mlops_pipeline.monitoring.reference import reference_at
-from mlops_pipeline.registry.admission import ADMITTED_TAG, IDENTITY_TAG
+from mlops_pipeline.registry.admission import ADMITTED_TAG, IDENTITY_TAG, WAITS_TAG
 from mlops_pipeline.registry.versions import CONTENT_TAG, JUDGED_MODEL_TAG, MODEL_TAG, Version, content_digest
 from tests.conftest import Project, make_project
 from tests.integration_tests.conftest import mlflow_client
@@ -119,6 +119,43 @@ def test_a_version_of_before_gets_its_summary_by_one_command(early: Project) -> 
     assert refused.returncode == 2
     assert "small.test.parquet: holds other rows than those that small version 1 was made of" in refused.stderr
     places[1].write_bytes(content)
+
+
+def test_a_version_that_waits_is_let_go_of_by_whoever_had_it_wait(early: Project, tmp_path: Path) -> None:
+    """By the settings if they said so; by a run that is told so, or a person, if a run was. It is then taken as any other."""
+    shutil.copytree(early.folder, tmp_path / "project", symlinks=True)
+    project = Project(tmp_path / "project", tmp_path / "project/pipeline.yaml")
+
+    def aliases() -> list[list[str]]:
+        return [sorted(version.aliases) for version in versions(project)]
+
+    def models(*words: str) -> str:
+        return " ".join(project.mlops("models", *words, "--config", str(project.config), COLUMNS="200").stdout.split())
+
+    project.change(train={"params": {"n_estimators": 25}})
+    assert "version 2: waits for approval" in project.run("--then", "approval").stdout
+    project.change(gate={"max_size_mb": 100})
+    assert "version 2: waits for approval" in project.run().stdout, "a run that was told nothing lets nothing go"
+    assert aliases() == [[], ["champion"]]
+    assert "version 2: champion" in project.run("--from", "register", "--then", "champion").stdout
+    assert aliases() == [["champion"], []]
+    assert versions(project)[0].content_sha256 == content_digest(best(project)), "and it is published"
+    project.change(train={"params": {"n_estimators": 30}}, gate={"then": "approval"})
+    assert "version 3: waits for approval" in project.run().stdout
+    project.change(gate={"then": "challenger"})
+    assert "version 3: challenger" in project.run().stdout
+    assert "challenger │ passed " in models("list")
+    models("promote", "3")
+    assert aliases() == [["champion"], [], []]
+    # A person's yes to one that was never compared with today's champion unseats it not.
+    mlflow_client(project).set_model_version_tag("small", "1", WAITS_TAG, versions(project)[2].content_sha256)
+    assert "passed, waits for approval" in models("list")
+    said = models("approve", "1", "--reason", "seen by eye")
+    assert "since version 3 is, with which its gate never compared it: `mlops models promote 1` makes it so" in said
+    assert aliases() == [["champion"], [], []]
+    assert "waits" not in models("list")
+    models("promote", "1")
+    assert aliases() == [[], [], ["champion"]]
 
 
 def test_another_seed_draws_rows_that_the_champion_has_seen_and_it_is_not_compared_on_them(tmp_path: Path) -> None:

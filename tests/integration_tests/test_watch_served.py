@@ -228,6 +228,12 @@ def test_in_postgresql_labels_are_kept_though_its_connections_are_ended() -> Non
             again = await memory.add(labels, 0, "anna", 30)
             memory._looked = -FRESH_S  # as after some seconds
             assert await memory.shown("metrics") == Shown(3.0, "figures")
+            server.psql("alter database watch with allow_connections false;")
+            with closing(state_at(Path("unused"), str(server.get_uri("postgres")))) as state:
+                state.database.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'watch'")
+            memory._looked = -FRESH_S
+            assert await memory.shown("metrics") == Shown(3.0, "figures"), "what was told last, or every alert would seem to end"
+            assert memory._is_away
             return [first.counts, again.counts]
 
         first, again = asyncio.run(twice())

@@ -70,6 +70,7 @@ def test_each_form_says_the_same() -> None:
     by_entity = [("entity", "N/7", 0, 1, 86_400.0)]
     for row in ({"shop": "N", "item": 7, "day": "1970-01-02", "y": 1}, {"shop": "N", "item": "7", "time": "1970-01-02", "label": "true"}):
         assert named({"labels": [row]}, target_of(SHOPS)) == by_entity
+    assert [name for _, name, *_ in named("id,label\n 7.0,1\nA1  ,0\n")] == ["7", "A1"]
     assert read({"labels": [{"id": 5, "label": None}, {"id": 6.0, "label": 1}]})[1] == 1
 
 

@@ -131,6 +131,13 @@ def test_the_rules_for_prometheus_are_those_of_the_settings_and_fire_while_the_j
             "description": "The last was 3d 0h 0m 0s ago: no window has been counted since, whatever is wrong",
         },
     }
+    untold = {
+        "exp_labels": silent["exp_labels"],
+        "exp_annotations": {
+            "summary": "flights: nobody tells of any `mlops monitor run`",
+            "description": "It has never run, or no server that reads its memory is scraped: nobody hears of it, whatever is wrong",
+        },
+    }
     strange = {
         "exp_labels": {**labels, "severity": "warning", "owner": "ann{{a}}"},
         "exp_annotations": {
@@ -179,6 +186,7 @@ def test_the_rules_for_prometheus_are_those_of_the_settings_and_fire_while_the_j
             fired("watch_is_silent", "60m"),
         ),
         tried("rules.yml", "1h", series[-1:], fired("watch_is_silent", "48h"), fired("watch_is_silent", "72h", silent)),
+        tried("rules.yml", "5m", series[:1], fired("watch_is_silent", "10m"), fired("watch_is_silent", "30m", untold)),
         tried("odd.yml", "1m", series, fired("odd.rule-1", "60m", strange)),
         folder=tmp_path,
     )

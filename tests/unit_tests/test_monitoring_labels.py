@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.contract.label import prediction_name
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.labels import Added, Known, add_labels, keys_of, likely, matched
 from mlops_pipeline.monitoring.state import State, state_at
@@ -111,6 +112,21 @@ def test_labels_find_their_rows(state: State, tmp_path: Path) -> None:
     found = Known.of(own, YEAR).of_rows(frame)
     assert [None if label is None else label.value for label in found] == [None, 1, 0, None]
     assert len(matched(own, iter([frame, frame]), YEAR)) == 2
+
+
+def test_an_id_is_the_same_by_whatever_program_it_was_written(state: State, tmp_path: Path) -> None:
+    """With blanks around it, or as a column of numbers with a gap has them, on either side."""
+    predicted = ["A1  ", " 7", "8.0", "N / 9.0", "1.10", "x 2", "v1.0/3", "b", "\x0007"]
+    written = ["A1", "7.0", " 8", "N/9", "1.10", "x 2", "v1.0 /3", "b\x1f", "7.00"]
+    labelled = [prediction_name(text) for text in written]
+    assert [prediction_name(text) == name for text, name in zip(predicted, labelled, strict=True)] == [True] * 8 + [False]
+    assert [prediction_name(name) for name in labelled] == labelled
+    add(state, tmp_path, "id,late\nA1,1\n7.0,0\n ,1\n8,1\n")
+    pl.DataFrame({"id": [9.0, None, float("nan")], "label": [True, True, True]}).write_parquet(tmp_path / "labels.parquet")
+    assert add_labels(state, settings_with(), tmp_path / "labels.parquet", "x").refused == 2
+    frame = rows(id=["A1  ", "7", "8.0", "9.0", "", "10"])
+    found = Known.of(likely(state.labels_after(0, 0), _keys(frame)), YEAR).of_rows(frame)
+    assert [None if label is None else label.value for label in found] == [1, 0, 1, 1, None, None]
 
 
 def test_an_entitys_rows_take_its_first_label_after_them(state: State, tmp_path: Path) -> None:

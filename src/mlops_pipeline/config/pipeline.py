@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
 
@@ -270,6 +270,7 @@ class Settings(Frozen):
     _source: Source | None = PrivateAttr(None)
     _left_out: tuple[str, ...] = PrivateAttr(())
     _as_of: datetime | None = PrivateAttr(None)
+    _then_is_told: bool = PrivateAttr(False)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -301,6 +302,17 @@ class Settings(Frozen):
             raise PipelineError(f"{origin}: --as-of {shown_moment(moment)}: {what}")
         settings = self.model_copy()
         settings._as_of = moment
+        return settings
+
+    @property
+    def then_is_told(self) -> bool:
+        """Whether this run was told what one that passes becomes, so that ``gate.then`` is not the file's."""
+        return self._then_is_told
+
+    def with_then(self, then: Then) -> Self:
+        """The same settings for a run that is told what one that passes becomes."""
+        settings = self.model_copy(update={"gate": self.gate.model_copy(update={"then": then})})
+        settings._then_is_told = True
         return settings
 
     def use_parts(self) -> None:
@@ -659,7 +671,7 @@ def with_then(settings: Settings, then: str | None) -> Settings:
     words = get_args(Then)
     if then is not None and then not in words:
         raise PipelineError(f"--then {then}: is not known: use {', '.join(words[:-1])} or {words[-1]}")
-    return settings if then is None else settings.model_copy(update={"gate": settings.gate.model_copy(update={"then": then})})
+    return settings if then is None else settings.with_then(cast("Then", then))
 
 
 def tracking_uri(settings: Settings, default: str) -> str:

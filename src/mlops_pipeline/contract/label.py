@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import decimal
 import math
+import re
 from calendar import timegm
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,6 +16,9 @@ from typing import Any
 from mlops_pipeline.contract.moments import read_moment
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, number_of, spelled, truth_of
+
+_ODD_NAME = re.compile(r"\s|\.0(?:/|\Z)")
+_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,16 @@ class Target:
             return None, False
         is_whole = self.kind == "boolean" or (self.has_classes and number.is_integer())
         return (int(number) if is_whole else number), True
+
+
+def prediction_name(text: str) -> str:
+    """A request's or a row's id as labels are joined by it: without blanks around it, or around a part of an entity's key; 7 for 7.0.
+
+    Whoever predicts and whoever labels write the same id, each with a program of their own; a table with a gap writes its numbers so.
+    """
+    if _ODD_NAME.search(text) is None:
+        return text
+    return "/".join(_WHOLE.sub(r"\1", part) if _WHOLE.fullmatch(part) else part for part in map(str.strip, text.split("/")))
 
 
 def _fits(number: float, kind: str) -> bool:

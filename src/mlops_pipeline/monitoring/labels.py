@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_pipeline.config.dataset import Column
-from mlops_pipeline.contract.label import Target
+from mlops_pipeline.contract.label import Target, prediction_name
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER
 from mlops_pipeline.errors import PipelineError
@@ -255,11 +255,11 @@ def _texts(frame: pl.DataFrame) -> list[str | None]:
 
     parts = []
     for series in frame.iter_columns():
-        if series.dtype.is_float() and (series.drop_nulls() == series.drop_nulls().round()).all():
-            series = series.cast(pl.Int64)  # noqa: PLW2901
-        parts.append(series.cast(pl.String).str.strip_chars().to_list())
-    if len(parts) == 1:
-        return list(parts[0])
+        if series.dtype.is_float():
+            series = series.fill_nan(None)  # noqa: PLW2901
+            if (series.drop_nulls() == series.drop_nulls().round()).all():
+                series = series.cast(pl.Int64, strict=False)  # noqa: PLW2901
+        parts.append([text and prediction_name(text) for text in series.cast(pl.String).to_list()])
     return [None if None in row else "/".join(row) for row in zip(*parts, strict=True)]
 
 
@@ -361,16 +361,18 @@ def keys_of(frames: Iterable[pl.DataFrame]) -> bytes:
 
 def names_in(frame: pl.DataFrame) -> set[int]:
     """The digests of the names that some rows have: of their requests, and of the ids that clients gave."""
-    requests = {digest(REQUEST, name) for name in frame["request_id"].unique().drop_nulls().to_list()}
+    requests = {digest(REQUEST, prediction_name(name)) for name in frame["request_id"].unique().drop_nulls().to_list()}
     ids = frame["id"].unique().drop_nulls().to_list()
-    return requests | {digest(ID, name) for name in ids}
+    return requests | {digest(ID, prediction_name(name)) for name in ids}
 
 
 def likely(labels: Sequence[Label], keys: np.ndarray) -> list[Label]:
     """Those labels that may be of a window's rows, by the digests of their names."""
     if not labels or not len(keys):
         return []
-    asked = np.array([digest(REQUEST if label.kind == REQUEST else ID, label.name) for label in labels], dtype=np.uint32)
+    # Those that an older release has kept are as they came.
+    names = ((REQUEST if label.kind == REQUEST else ID, prediction_name(label.name)) for label in labels)
+    asked = np.array([digest(*name) for name in names], dtype=np.uint32)
     return [label for label, is_there in zip(labels, np.isin(asked, keys), strict=True) if is_there]
 
 
@@ -390,19 +392,21 @@ class Known:
         ids: dict[str, Label] = {}
         entities: dict[str, list[Label]] = {}
         for label in labels:
+            name = prediction_name(label.name)
             if label.kind == REQUEST:
-                requests[label.name, label.place] = label
+                requests[name, label.place] = label
             elif label.kind == ID:
-                ids[label.name] = label
+                ids[name] = label
             else:
-                entities.setdefault(label.name, []).append(label)
+                entities.setdefault(name, []).append(label)
         return cls(requests, ids, entities, within)
 
     def of_rows(self, frame: pl.DataFrame) -> list[Label | None]:
         """The label of each row, by its request, by its id, or by entity and moment; None where there is none."""
         if not (self.by_request or self.by_id or self.by_entity):
             return [None] * frame.height
-        requests, places, ids = frame["request_id"].to_list(), frame["row"].to_list(), frame["id"].to_list()
+        places = frame["row"].to_list()
+        requests, ids = ([text and prediction_name(text) for text in frame[name].to_list()] for name in ("request_id", "id"))
         found = [
             self.by_request.get((request, place)) or self.by_id.get(name)
             for request, place, name in zip(requests, places, ids, strict=True)

@@ -19,6 +19,8 @@ VALUE = '{{ with printf QUERY $labels.pipeline $labels.model | query }}{{ . | fi
 """What Prometheus's templates put in the place of a figure."""
 SILENT = "watch_is_silent"
 """The alert that the job itself has stopped."""
+UNTOLD_FOR = "15m"
+"""A server that is started anew is silent for less."""
 
 
 def rendered_rules(watch: Watched, silent_after: str, silent_s: float) -> str:
@@ -56,15 +58,26 @@ def _alert(pipeline: str, name: str, rule: Rule, terms: Terms) -> dict[str, Any]
 
 
 def _silent(pipeline: str, silent_after: str, silent_s: float) -> dict[str, Any]:
+    ran = f"{RAN}{{pipeline={json.dumps(pipeline)}}}"
+    summary = _if_untold("nobody tells of any `mlops monitor run`", f"`mlops monitor run` has not run for {silent_after}")
     return {
         "alert": SILENT,
-        "expr": f"time() - max by (pipeline) ({RAN}{{pipeline={json.dumps(pipeline)}}}) > {silent_s:g}",
+        # Below 0 where nobody tells of any run, which is silence, too.
+        "expr": f"time() - max by (pipeline) ({ran}) > {silent_s:g} or -absent({ran})",
+        "for": UNTOLD_FOR,
         "labels": {"severity": "warning"},
         "annotations": {
-            "summary": f"{_plain(pipeline)}: `mlops monitor run` has not run for {silent_after}",
-            "description": "The last was {{ $value | humanizeDuration }} ago: no window has been counted since, whatever is wrong",
+            "summary": f"{_plain(pipeline)}: {summary}",
+            "description": _if_untold(
+                "It has never run, or no server that reads its memory is scraped: nobody hears of it, whatever is wrong",
+                "The last was {{ $value | humanizeDuration }} ago: no window has been counted since, whatever is wrong",
+            ),
         },
     }
+
+
+def _if_untold(untold: str, told: str) -> str:
+    return f"{{{{ if lt $value 0.0 }}}}{untold}{{{{ else }}}}{told}{{{{ end }}}}"
 
 
 def condition(rule: Rule, terms: Terms) -> str:

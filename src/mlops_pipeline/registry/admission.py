@@ -19,6 +19,8 @@ IDENTITY_TAG = "mlops.identity_sha256"
 """Versions without it were made before the digest covered every file; of them the gate's own tag counts."""
 WAITS_TAG = "mlops.waits_for_approval"
 """The digest of the content that its gate let pass and that a person has yet to approve; empty once it is champion."""
+HELD_TAG = "mlops.held_by_a_run"
+"""The same digest where a run was told so (``--then approval``) whatever the settings say: they let go of no such version."""
 PASSED_TAG = "mlops.gate_passed"
 """What the gate said last: of a champion it may say no today, and of no version does it say who may take it."""
 OVERRIDE_TAG = "mlops.promoted_in_spite_of_gate"
@@ -84,15 +86,20 @@ def admitted(content_sha256: str, test_sha256: str) -> dict[str, str]:
     return {ADMITTED_TAG: f"{content_sha256} {test_sha256}"}
 
 
-def waiting(content_sha256: str) -> dict[str, str]:
-    """The tag of a version that the gate let pass and that a person has to approve."""
-    return {WAITS_TAG: content_sha256}
+def waiting(content_sha256: str, *, by_a_run: bool = False) -> dict[str, str]:
+    """The tags of a version that the gate let pass and that a person has to approve, as the settings say or one run was told."""
+    return {HELD_TAG: content_sha256 if by_a_run else "", WAITS_TAG: content_sha256}
 
 
 def waits(tags: Mapping[str, str], content_sha256: str) -> bool:
     """Whether a version is to become champion as soon as a person approves it."""
     last = _last(tags, content_sha256)
     return tags.get(WAITS_TAG, "") == content_sha256 != "" and (last is None or last.decision == "approved")
+
+
+def held(tags: Mapping[str, str], content_sha256: str) -> bool:
+    """Whether it waits since a run was told so, which the next run does not undo unless it is told otherwise."""
+    return tags.get(HELD_TAG, "") == content_sha256 and waits(tags, content_sha256)
 
 
 def _let_pass(tags: Mapping[str, str], content_sha256: str) -> bool:

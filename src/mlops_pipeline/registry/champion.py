@@ -215,6 +215,10 @@ class Registry(RegisteredModel):
         self.retag(number, {next_decision(version.tags): msgspec.json.encode(made).decode()})
         return made
 
+    def wait_no_more(self, number: int) -> None:
+        """A person's approval is all that a version is to have; it is champion only if it is promoted."""
+        self.retag(number, {WAITS_TAG: ""})
+
     def told(self, version: Version, decision: Decision) -> VersionDecided:
         """A decision as an event."""
         return VersionDecided(

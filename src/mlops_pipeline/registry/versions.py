@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from mlops_pipeline.files import sha256_of_file
-from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, Decision, admitted_on, decisions, refusal, waits
+from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, Decision, admitted_on, decisions, held, refusal, waits
 
 CHAMPION = "champion"
 """The alias of the version that is served."""
@@ -26,6 +26,8 @@ CONTENT_TAG = "mlops.content_sha256"
 """Of every file of a version; of versions without an identity, of those that decide what it predicts."""
 GATE_TAG = "mlops.gate"
 EVALUATED_TAG = "mlops.evaluated_on"
+AGAINST_TAG = "mlops.judged_against"
+"""The content of the champion that it was last compared with; empty if there was no other."""
 LATENCY_TAG = "mlops.latency_ms"
 JUDGED_TAG = "mlops.judged_sha256"
 """On a version that was fitted again on all rows: the identity of the fit that was judged, and below the digest of its weights."""
@@ -118,6 +120,17 @@ class Version:
     def waits(self) -> bool:
         """Whether it becomes champion as soon as a person approves it."""
         return waits(self.tags, self.content_sha256) and not self.is_champion
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits since a run was told so, so that another run lets go of it only if it is told otherwise."""
+        return held(self.tags, self.content_sha256)
+
+    def was_judged_against(self, champion: Version | None) -> bool:
+        """Whether its gate compared it with this very champion, or there is none, or none with other weights."""
+        if champion is None or champion.is_of(self.model_sha256):
+            return True
+        return self.tags.get(AGAINST_TAG, "") == champion.content_sha256 != ""
 
     @property
     def evaluated_on(self) -> str:

@@ -78,7 +78,10 @@ class Memory:
             raise refused(503, "labels_not_kept", "the labels cannot be kept at present: send them again later", RETRY) from error
 
     async def shown(self, name: str) -> Shown | None:
-        """What the job has put there under a name, a few seconds old at most; None where there is none, or it cannot be read now."""
+        """What the job has put there under a name, a few seconds old at most; None where there is none.
+
+        While it cannot be read, it is what was read last: no alert ends since a database is away, and what is shown says when it was made.
+        """
         now = time.monotonic()
         if now - self._looked >= FRESH_S and self._look_under_way is None:
             self._look_under_way = asyncio.get_running_loop().create_task(self._look())
@@ -100,10 +103,11 @@ class Memory:
     async def _look(self) -> None:
         known = {name: each.made for name, each in self._known.items()}
         try:
-            found = await self._reader.run(_newer, known) if self._is_there() else {}
+            if not self._is_there():
+                return
+            found = await self._reader.run(_newer, known)
         except PipelineError as error:
             self._tell(error)
-            self._known = {}
         else:
             self._known = {name: self._known[name] if each is None else each for name, each in found.items()}
             self._is_away = False

@@ -29,11 +29,12 @@ from mlops_pipeline.modelling.report import Outcome, report, run_note
 from mlops_pipeline.modelling.skew import skew_of
 from mlops_pipeline.modelling.trained_rows import write_trained_rows
 from mlops_pipeline.pages import in_markdown
-from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, admitted, waiting
+from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, WAITS_TAG, admitted, waiting, waits
 from mlops_pipeline.registry.champion import Registry
 from mlops_pipeline.registry.download import keep
 from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.registry.versions import (
+    AGAINST_TAG,
     EVALUATED_TAG,
     GATE_TAG,
     JUDGED_MODEL_TAG,
@@ -96,14 +97,17 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
                 folder, served, evaluation = _on_all_rows(settings, layout, training, evaluation, place, console)
                 identity = identity_digest(folder)
                 version = again or registry.find(identity)
-            becomes: Then = settings.gate.then
-            if version is not None and again is None and passed and version.refused and not (version.waits and becomes == "approval"):
+            becomes: Then = "approval" if version is not None and version.held and not settings.then_is_told else settings.gate.then
+            if version is not None and again is None and passed and version.refused and not _may_go_on(version, becomes, evaluation):
                 version = None
             made = _Made(folder, identity, served, training, judged_identity)
             _tell_of_summary(settings, version, folder, tell)
-            version = _registered(registry, tracking, version, made, evaluation, rules, passed, latency_ms)
-            becomes = "champion" if version.is_champion else becomes
-            _hand_over(registry, version, rules, becomes, settings.name, tell)
+            version = _registered(registry, tracking, version, made, evaluation, rules, passed, becomes, latency_ms)
+            if passed and becomes != "approval" and version.refused:  # it waited, and needs no more
+                registry.retag(version.number, {**admitted(version.content_sha256, evaluation.test_sha256), WAITS_TAG: ""})
+                version = registry.get(version.number)
+            becomes = "champion" if version.is_champion and not version.refused else becomes
+            _hand_over(registry, version, rules, becomes, settings, tell)
             registry.publish(tell)
     outcome = Outcome(registry.name, version.number, passed, version.is_champion, rules, becomes)
     write_text(layout.report, report(settings, training, evaluation, layout.evaluation, outcome))
@@ -123,14 +127,20 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
     _say(console, version, outcome)
 
 
-def _hand_over(registry: Registry, version: Version, rules: list[Rule], then: Then, pipeline: str, tell: Listener) -> None:
+def _may_go_on(version: Version, becomes: Then, evaluation: Evaluation) -> bool:
+    """Whether one that passed and waits stays the same version: it waits on, or was judged on these very rows and is let go of."""
+    waited = waits(version.tags, version.content_sha256)  # an alias that somebody sets by hand ends no wait
+    return waited and (becomes == "approval" or version.evaluated_on == evaluation.test_sha256)
+
+
+def _hand_over(registry: Registry, version: Version, rules: list[Rule], then: Then, settings: Settings, tell: Listener) -> None:
     """Tell of the gate, and make of the version what one that passes becomes."""
     passed = all(rule.passed for rule in rules)
     judged = tuple(Judged(rule.name, rule.passed, rule.text) for rule in rules)
     content, run_id = version.content_sha256, version.run_id
     tell(
         GateDecided(
-            pipeline=pipeline,
+            pipeline=settings.name,
             model=registry.name,
             version=version.number,
             content_sha256=content,
@@ -140,7 +150,7 @@ def _hand_over(registry: Registry, version: Version, rules: list[Rule], then: Th
             then=then,
         )
     )
-    if version.is_champion:
+    if version.is_champion and not version.refused:
         registry.fetch(version)
         registry.make_champion(version.number)
     elif passed and then == "champion":
@@ -151,8 +161,9 @@ def _hand_over(registry: Registry, version: Version, rules: list[Rule], then: Th
     elif passed and then == "challenger":
         registry.fetch(version)
         registry.make_challenger(version.number)
-    elif passed and not version.waits:  # it was approved once, and another is champion since
-        registry.retag(version.number, waiting(content))
+    elif passed and (not version.waits or (settings.then_is_told and not version.held)):
+        # Or it was approved once, and another is champion since.
+        registry.retag(version.number, waiting(content, by_a_run=settings.then_is_told))
 
 
 def _assembled(layout: Layout, training: Contract, folder: Path) -> Path:
@@ -252,11 +263,13 @@ def _registered(
     evaluation: Evaluation,
     rules: list[Rule],
     passed: bool,
+    becomes: Then,
     latency_ms: float,
 ) -> Version:
     tags = {
         **made.tags,
         EVALUATED_TAG: evaluation.test_sha256,
+        AGAINST_TAG: evaluation.champion.content_sha256 if evaluation.champion else "",
         GATE_TAG: json.dumps([rule.as_json() for rule in rules]),
         PASSED_TAG: str(passed).lower(),
         LATENCY_TAG: f"{latency_ms:.3f}",
@@ -279,8 +292,11 @@ def _registered(
     card = model_card(tracking.settings, tracking.layout, made.served, evaluation, rules, made.identity)
     write_text(made.folder / "MODEL_CARD.md", card)
     content = content_digest(made.folder)
-    by_a_person = tracking.settings.gate.then == "approval"
-    let_pass = {} if not passed else waiting(content) if by_a_person else admitted(content, evaluation.test_sha256)
+    let_pass: dict[str, str] = {}
+    if passed and becomes == "approval":
+        let_pass = waiting(content, by_a_run=tracking.settings.then_is_told)
+    elif passed:
+        let_pass = admitted(content, evaluation.test_sha256)
     added = registry.add(made.folder, content, run_id, {**tags, IDENTITY_TAG: made.identity, **let_pass})
     if passed:
         keep(made.folder, tracking.layout.versions / content[:16])

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from mlops_pipeline.contract.label import Target, seconds_of
+from mlops_pipeline.contract.label import Target, prediction_name, seconds_of
 from mlops_pipeline.contract.values import LARGEST_INTEGER, spelled
 from mlops_pipeline.inference.faults import Fault, Reason, Refused
 from mlops_pipeline.inference.signature import Lengths
@@ -168,7 +168,7 @@ class LabelBody:
             raise _Wrong("null", f"'{column}' is empty: it says which prediction the label is of", place, column)
         if isinstance(given, bool) or not isinstance(given, str | int) or "\0" in str(given):
             raise _Wrong("wrong_type", f"'{column}' is no text that names a prediction", place, column)
-        name = str(given).strip()
+        name = prediction_name(str(given))
         if self._lengths.id.is_passed_by(name):
             raise _Wrong("too_long", f"'{column}' has {len(name):,} characters, more than {self._lengths.id}", place, column)
         return name
