@@ -24,7 +24,7 @@ from mlops_pipeline.tables.days import DAY, ROWS, VALUE, Days
 from mlops_pipeline.tables.dialect import Found, found
 from mlops_pipeline.tables.leakage import Strong, single_feature_aucs, strong_features
 from mlops_pipeline.tables.packing import form_of
-from mlops_pipeline.tables.source import one_ahead, parquet_columns, read_files
+from mlops_pipeline.tables.source import COMMENTED, one_ahead, parquet_columns, read_files
 
 if TYPE_CHECKING:
     import polars as pl
@@ -116,7 +116,7 @@ def starter(
     if name is None:
         name = name_from(output.stem)
         root = f"pipelines/{name}"
-    written = found(_first_of(source), (target,), given)
+    written = _written(source, target, given)
     table = described(source, path or in_project(source, output), target, name, root, written)
     content = table.content
     by_time, why = _by_time(source, content["dataset"], table.days)
@@ -191,8 +191,24 @@ def in_project(source: Path, output: Path) -> str:
 
 def settings_for_table(source: Path, target: str, name: str, **changes: Any) -> Settings:
     """Settings for a table as :func:`starter` would describe it, with some sections replaced."""
-    content = described(source, str(source.resolve()), target, name, ".", found(_first_of(source), (target,))).content
+    content = described(source, str(source.resolve()), target, name, ".", _written(source, target)).content
     return settings_of({**content, **changes}, str(source))
+
+
+def _written(source: Path, target: str, given: Mapping[str, Any] | None = None) -> Found:
+    """How a table is written by its first rows; a sign of comments that is not given is one only if no row anywhere may begin with it."""
+    known = dict(given or {})
+    written = found(_first_of(source), (target,), known)
+    if "comment" in known or "comment" not in written.settings:
+        return written
+    chunks = read_files(files_of(source), Source(path=str(source), **written.settings), CHUNK_MB)
+    first = next((row for chunk in chunks for row in chunk.broken if row.reason_kind == COMMENTED), None)
+    if first is None:
+        return written
+    plain = found(_first_of(source), (target,), {**known, "comment": None})
+    mark = written.settings["comment"]
+    note = f"lines that begin with {mark} may be rows ({first.reason.partition(' begins')[0]}): if none is, write comment: '{mark}'"
+    return replace(plain, notes=(*plain.notes, note))
 
 
 def _first_of(source: Path) -> Path:

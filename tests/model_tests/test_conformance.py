@@ -130,6 +130,7 @@ WRITTEN: dict[str, tuple[Row, Row | str]] = {
     "a bare comma": ({"score": ",5"}, {"score": 0.5}),
     "thousands": ({"score": "1.234.567,5"}, {"score": 1234567.5}),
     "a text of three decimals is a thousand": ({"score": "1.234"}, {"score": 1234.0}),
+    "a zero before three decimals is no thousand": ({"score": "0.361"}, "wrong_type"),
     "no mark between thousands": ({"score": "1234,5"}, {"score": 1234.5}),
     "a unit": ({"score": " -1.234,50 € "}, {"score": -1234.5}),
     "a unit without a blank": ({"score": "+12€"}, {"score": 12.0}),

@@ -216,7 +216,7 @@ def test_every_estimator_can_be_named_in_the_settings() -> None:
     assert set(QUICK) <= set(ESTIMATORS)
 
 
-@pytest.mark.parametrize("name", [case(name) for name in ("ridge", "lightgbm", "random_forest", "torch_mlp")])
+@pytest.mark.parametrize("name", [case(name) for name in ("ridge", "lightgbm", "random_forest", "torch_mlp", "blend")])
 def test_a_target_far_from_zero_is_learned_to_its_last_digit_and_so_is_its_twin(name: str, tmp_path: Path) -> None:
     table, problem = raw_table(400), PROBLEMS["regression"]
     x, y = model_input(table, FEATURES), 1.7e9 + truth(table, problem)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from mlops_pipeline.config.serving import Features as Settings
-from mlops_pipeline.contract.spec import Column, History, Recipe, contract_of
+from mlops_pipeline.contract.spec import Aggregate, Column, History, Recipe, contract_of
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.keyed import state_of
@@ -32,9 +33,10 @@ from mlops_pipeline.inference.batch import predict_file
 from mlops_pipeline.inference.engine import score
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import judged
-from mlops_pipeline.inference.raw import FEW, RawInput, RawRows, RowKinds
+from mlops_pipeline.inference.raw import FEW, RawInput, RawRows, RowKinds, check_state
 from mlops_pipeline.inference.scorer import Scorer, load_scorer
-from mlops_pipeline.inference.signature import Rows
+from mlops_pipeline.inference.signature import Rows, Signature
+from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.computing import computing, is_stale
 from mlops_pipeline.serving.protocol.either import Either, names_of_invocations, names_of_records, names_of_tensors
 from mlops_pipeline.serving.protocol.invocations import Invocations
@@ -99,6 +101,13 @@ class Model:
         rows = self.rows(protocol, body, content_type, header_length)
         return score(self.scorer.engine, rows.numbers, rows.categories).tobytes()
 
+    def raw(self, rows: list[Row]) -> RawRows:
+        """Rows as the source has them, as `/predict` reads them."""
+        body = json.dumps({"records": rows}).encode()
+        read, _ = self.protocols()["predict"].read(Request("r", "predict", "m", "/", 0, 0, JSON, len(body)), body)
+        assert isinstance(read, RawRows)
+        return read
+
     def rows(self, protocol: str, body: bytes, content_type: bytes = b"application/json", header_length: int | None = None) -> Rows:
         request = Request("r", protocol, "m", "/", 0, 0, content_type, len(body), header_length)
         given, _ = self.protocols()[protocol].read(request, body)
@@ -137,6 +146,29 @@ def made_in(folder: Path) -> Model:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return made_in(tmp_path_factory.mktemp("raw"))
+
+
+def changed(model: Model, folder: Path, *, nullable: tuple[str, ...] = (), **fields: Any) -> Model:
+    """The same model with another recipe, or with features that may be null."""
+    shutil.copytree(model.folder, folder)
+    contract = msgspec.structs.replace(contract_of((folder / "training.json").read_bytes()), **fields)
+    free = {name: msgspec.structs.replace(contract.columns[name], nullable=True) for name in nullable}
+    contract = msgspec.structs.replace(contract, columns=contract.columns | free, made=contract.made | free)
+    (folder / "training.json").write_bytes(msgspec.json.encode(contract))
+    scorer = load_scorer(folder)
+    taken = RawInput.of(scorer.contract, scorer.signature)
+    assert taken is not None
+    return Model(folder, model.states, scorer, taken, features_of(scorer.contract, open_state(model.states)))
+
+
+def told(model: Model, protocol: str, body: Any, why_not: str = "") -> str:
+    """What a request's rows are taken for, or why they are refused, and by which column."""
+    sent = json.dumps(body, separators=(",", ":")).encode()
+    try:
+        rows, _ = model.protocols(why_not)[protocol].read(Request("r", protocol, "m", "/", 0, 0, JSON, len(sent)), sent)
+    except Refused as refusal:
+        return f"{refusal.status} {refusal.faults[0].column or refusal.reason}"
+    return "raw" if isinstance(rows, RawRows) else "features"
 
 
 def row_of(changes: Row) -> Row:
@@ -212,6 +244,15 @@ def test_many_rows_are_computed_as_few_are(model: Model) -> None:
     assert together == b"".join(model.says("predict", json.dumps({"records": [row]}).encode()) for row in rows) * FEW
 
 
+def test_of_features_that_are_all_private_nothing_is_told(model: Model, tmp_path: Path) -> None:
+    columns = {name: msgspec.structs.replace(column, private=True) for name, column in model.scorer.contract.columns.items()}
+    private = changed(model, tmp_path / "private", columns=columns)
+    for count in (1, FEW + 1):
+        raw = private.raw([PLAIN] * count)
+        private.taken.computed(raw, private.features)
+        assert private.taken.told(raw) == [{}] * count
+
+
 def test_what_is_said_of_a_raw_row_names_its_own_columns(model: Model) -> None:
     rows = model.rows("predict", json.dumps({"records": [row_of({"plan": "gold", "age": 3, "note": 1})]}).encode())
     assert {(notice.reason, notice.column) for notice in rows.notices or ()} == {
@@ -242,7 +283,96 @@ def test_both_kinds_in_one_request_are_refused_in_one_line(model: Model) -> None
             model.rows("predict", json.dumps({"records": mixed}).encode())
     with pytest.raises(Refused) as refused:
         model.rows("predict", json.dumps({"records": [row_of({"house": ABSENT, "half": 3})]}).encode())
-    assert refused.value.faults[0].column == "age", "neither a mark nor a computed column: it is of features"
+    assert refused.value.faults[0].column == "house", "it has a column of raw rows, and none that is computed"
+
+
+def test_a_raw_row_is_never_read_as_features_that_are_null(model: Model, tmp_path: Path) -> None:
+    free = changed(model, tmp_path / "free", nullable=("age", "score"))
+    half = {**FEATURES, "half": 0.125, "house": "north"}
+    del half["age"]
+    for row, with_state, without in (
+        (PLAIN, "raw", "503 not_ready"),
+        (row_of({"house": ABSENT}), "422 house", "503 not_ready"),
+        (FEATURES, "features", "features"),
+        ({**FEATURES, **PLAIN}, "raw", "features"),
+        (half, "raw", "503 not_ready"),
+        ({"member": True, "plan": "pro", "floor": "2"}, "features", "features"),
+    ):
+        for protocol, body in (("predict", {"records": [row]}), ("v2", json.loads(tensors(row))), ("invocations", {"instances": [row]})):
+            assert told(free, protocol, body) == with_state, (protocol, row)
+            assert told(free, protocol, body, "there is no state") == without, (protocol, row)
+    described = openapi.document({"m": free.scorer.signature}, "m", version="1", keys=False, max_rows=3, raws={"m": free.taken})
+    for row, kind in (
+        (PLAIN, "raw"),
+        (row_of({"house": ABSENT}), ""),
+        (FEATURES, "features"),
+        ({"plan": "pro", "member": True}, "features"),
+    ):
+        for prefix, meant in (("", "features"), ("Raw", "raw")):
+            of_rows = {"$ref": f"#/components/schemas/m.{prefix}Record", "components": described["components"]}
+            assert Draft202012Validator(of_rows).is_valid(row) == (kind == meant), (row, meant)
+    pl.DataFrame([PLAIN]).write_parquet(tmp_path / "raw.parquet")
+    with pytest.raises(PipelineError, match="holds raw rows"):
+        predict_file(free.folder, tmp_path / "raw.parquet", tmp_path / "out.csv", quiet(), state=tmp_path / "none")
+
+
+def test_a_column_that_stands_as_a_value_marks_no_row(model: Model) -> None:
+    for name in ("house", "half"):
+        row = {**FEATURES, "plan": name}
+        split = {"columns": list(row), "data": [list(row.values())]}
+        for protocol, body in (
+            ("predict", {"records": [row]}),
+            ("invocations", {"inputs": [row]}),
+            ("invocations", {"dataframe_split": split}),
+            ("v2", json.loads(tensors(row))),
+        ):
+            assert told(model, protocol, body) == "features"
+
+
+def test_where_raw_rows_have_no_column_of_their_own_those_without_a_computed_one_are_raw(model: Model, tmp_path: Path) -> None:
+    made = {"age": model.scorer.contract.columns["age"]}
+    raw = {name: column for name, column in model.scorer.contract.columns.items() if name not in made}
+    recipe = Recipe(derive={"age": "CASE WHEN floor = '2' THEN 41 ELSE 30 END"}, target="y")
+    plain = {name: value for name, value in FEATURES.items() if name not in made}
+    bare = changed(model, tmp_path / "bare", raw=raw, recipe=recipe, made=made, made_of={"age": ("floor",)}, raw_example=plain)
+    order = bare.scorer.signature.names
+    gathered = {
+        "inputs": [
+            {"name": "numbers", "shape": [1, 3], "datatype": "FP64", "data": [float(FEATURES[name]) for name in order[:3]]},
+            {"name": "categories", "shape": [1, 2], "datatype": "BYTES", "data": [FEATURES[name] for name in order[3:]]},
+        ]
+    }
+    for row, wanted in (
+        (plain, "raw"),
+        ({**plain, "plan": "age"}, "raw"),
+        (FEATURES, "features"),
+        ({**FEATURES, "plan": "age"}, "features"),
+    ):
+        for protocol, body in (("predict", {"records": [row]}), ("v2", json.loads(tensors(row))), ("invocations", {"instances": [row]})):
+            assert told(bare, protocol, body) == wanted, (protocol, row)
+    assert told(bare, "v2", gathered) == "features"
+    assert told(model, "v2", gathered) == "features"
+    assert told(bare, "invocations", {"instances": [[FEATURES[name] for name in order]]}) == "features"
+
+
+def test_finished_features_are_not_computed_again(model: Model, tmp_path: Path) -> None:
+    columns = model.scorer.contract.columns
+    recipe = Recipe(derive={"score": "score / 100"}, target="y")
+    own = changed(
+        model, tmp_path / "own", raw=columns, recipe=recipe, made={"score": columns["score"]}, made_of={"score": ("score",)}, raw_example={}
+    )
+    assert RawInput.taken(own.scorer.contract, own.scorer.signature, "either") is None
+    assert RawInput.taken(own.scorer.contract, own.scorer.signature, "raw") is not None
+    said = {}
+    pl.DataFrame([FEATURES]).write_parquet(tmp_path / "test.parquet")
+    for inputs in ("either", "features", "raw"):
+        done = predict_file(own.folder, tmp_path / "test.parquet", tmp_path / f"{inputs}.csv", quiet(), inputs=inputs)  # type: ignore[arg-type]
+        said[inputs] = (tmp_path / f"{inputs}.csv").read_text()
+        assert any("--inputs raw" in note for note in done.notes) == (inputs == "either")
+    assert said["either"] == said["features"] != said["raw"]
+    number = Column("number")
+    both = RowKinds.of({"a": number, "b": number}, {"a": number, "c": number}, ("a", "c"))
+    assert [both.tell(names) for names in ("ab", "ac", "abc")] == ["raw", "features", "features"]
 
 
 def test_without_a_state_finished_features_are_taken_and_raw_rows_told_why(model: Model) -> None:
@@ -274,6 +404,14 @@ def test_a_state_that_is_too_old_may_be_taken_for_one_that_knows_nothing(model: 
     assert "mlops features refresh" in computing(model.scorer.contract, None).why_not
 
 
+def test_which_feature_no_row_may_lack_is_known_before_nothing_is_known_of_any(model: Model) -> None:
+    """With ``policy: null`` such a model answers 503, not that the client's row is at fault."""
+    assert model.taken.never_null == "age"
+    contract, age = model.scorer.contract, msgspec.structs.replace(model.scorer.contract.columns["age"], nullable=True)
+    signature = Signature.of(msgspec.structs.replace(contract, columns={**contract.columns, "age": age}))
+    assert replace(model.taken, features=signature).never_null is None
+
+
 def test_a_state_of_another_recipe_is_not_asked(model: Model) -> None:
     contract, state = model.scorer.contract, open_state(model.states)
     for recipe in (
@@ -281,6 +419,36 @@ def test_a_state_of_another_recipe_is_not_asked(model: Model) -> None:
         msgspec.structs.replace(RECIPE, counts={}, history={"age": History(7, ("house",))}),
     ):
         assert "does not make 'age' as this model has it" in computing(msgspec.structs.replace(contract, recipe=recipe), state).why_not
+    other = msgspec.structs.replace(contract, raw=contract.raw | {"house": Column("integer")})
+    with pytest.raises(PipelineError, match="does not make 'age'"):
+        check_state(other, state)
+
+
+def test_a_state_of_other_values_by_the_same_name_is_not_asked(model: Model) -> None:
+    of = {
+        "of": Aggregate(how="mean", of="pay", by=("house",)),
+        "how": Aggregate(how="sum", of="y", by=("house",)),
+        "value": Aggregate(how="share", of="y", value=1.0, by=("house",)),
+        "value, too": Aggregate(how="share", of="y", value=2.0, by=("house",)),
+        "nothing": Aggregate(how="count", by=("house",)),
+        "known": Aggregate(how="mean", of="y", by=("house",), known_after_us=1),
+    }
+    recipes = {name: Recipe(aggregates={"score": aggregate}, target="y", time_column="day") for name, aggregate in of.items()}
+    recipes |= {target: Recipe(history={"score": History(7, ("house",))}, target=target, time_column="day") for target in ("y", "pay")}
+    kinds = {"house": "category", "y": "number", "pay": "number", "score": "number", "day": "datetime"}
+    rows = pl.LazyFrame({"house": ["north"], "y": [1.0], "pay": [2.0], "day": [datetime(2024, 1, 31, tzinfo=UTC)]})
+    states = {name: state_of(rows, recipe, kinds) for name, recipe in recipes.items()}
+    made = {"score": Column("number")}
+    raw = {"house": Column("category"), "day": Column("datetime")}
+    for told, recipe in recipes.items():
+        contract = msgspec.structs.replace(model.scorer.contract, recipe=recipe, made=made, raw=raw)
+        for held, state in states.items():
+            try:
+                check_state(contract, state)
+            except PipelineError:
+                assert told != held
+            else:
+                assert told == held
 
 
 def test_a_file_of_raw_rows_is_predicted_as_its_features(model: Model, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ import yaml
 from mlops_pipeline.config.dataset import Dataset, Source, given_of_source
 from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.contract.dialect import Dialect
-from mlops_pipeline.contract.spec import Column, Contract
+from mlops_pipeline.contract.spec import Column, Contract, Recipe
+from mlops_pipeline.contract.spec import Column as Described
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.needs import as_finished
 from mlops_pipeline.inference.batch import predict_file
 from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.pipeline.definition import STAGES
@@ -156,9 +159,52 @@ def test_rows_that_begin_as_comments_do_and_are_as_wide_as_the_table_are_rows(tm
     assert row.reason == "1 fields instead of 2: if it is a comment, write comment: '#' under dataset.source"
 
 
+MANY = "".join(f"t{n % 5},a{n % 3},{n % 2}\n" for n in range(500))
+
+
+def test_comments_are_counted_and_one_that_may_be_a_row_is_set_aside(tmp_path: Path) -> None:
+    # Where the sign is found, no row may begin with it, however far down.
+    source, config = tmp_path / "table.csv", tmp_path / "table.yaml"
+    source.write_text(f"tag,word,y\n# by hand\n{MANY}#t17,b,1\n")
+    made = starter(source, "y", config)
+    assert "comment" not in yaml.safe_load(made.text)["dataset"]["source"]
+    assert "lines that begin with # may be rows (line 503): if none is, write comment: '#'" in made.split
+    config.write_text(made.text)
+    settings = load_settings(config)
+    table, report, _ = ingested(tmp_path, settings)
+    assert (report["rows_read"], report["rows_kept"], report["rows_broken"]) == (502, 501, 1)
+    assert table["tag"].to_list()[-1] == "#t17"
+    # A cell too many makes no comment.
+    source.write_text(f"tag,word,y\n#13,hello, you,1\n{MANY}")
+    assert found(source).settings == {}
+    # Where it is given, what is left out is counted, and what may be a row is set aside.
+    source.write_text(f"# tag,word,y\ntag,word,y\n# by hand\n{MANY}#17,b,1\n")
+    chunks = list(read_file(source, Source(path=str(source), comment="#"), 1))
+    assert sum(chunk.frame.height for chunk in chunks) == 500
+    (row,) = [row for chunk in chunks for row in chunk.broken]
+    assert (row.row, row.content) == (501, "#17,b,1")
+    assert row.reason == "line 504 begins with # as comments do, and has as many cells as a row: take its sign out, or the line"
+    assert chunks[-1].notes == ("table.csv: 2 lines that begin with # left out as comments, 1 of which may be rows and is set aside",)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        pytest.param('5" pipe,a\n# retired\n7,b\n', ['5" pipe', "7"], id="a length"),
+        pytest.param('"5"" pipe",a\n# retired\n7,b\n', ['5" pipe', "7"], id="two quotes for one"),
+        pytest.param('"5 ""\n# ""pipe",a\n# retired\n7,b\n', ['5 "\n# "pipe', "7"], id="lines within a cell"),
+        pytest.param('7,"a"\n# retired\n8,"b ""\n"\n# retired\n', ["7", "8"], id="the last cell"),
+    ],
+)
+def test_a_quote_opens_at_the_start_of_a_cell_and_nowhere_else(rows: str, kept: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(f"what,letter\n{rows}")
+    assert read(path, {"comment": "#"})["what"].to_list() == kept
+
+
 def test_signs_of_numbers_in_which_all_columns_agree_stand_once_under_the_source(tmp_path: Path) -> None:
     text = "id;preis;einwohner;quote;y\n"
-    text += "".join(f"{n};{n}.234,5;{n % 7}.000;{n},5 %;{str(n / 8).replace('.', ',')}\n" for n in range(9, 99))
+    text += "".join(f"{n};{n}.234,5;{n % 7 + 1}.000.000;{n},5 %;{str(n / 8).replace('.', ',')}\n" for n in range(9, 99))
     source, config = tmp_path / "orte.csv", tmp_path / "orte.yaml"
     source.write_text(text)
     made = starter(source, "y", config)
@@ -167,22 +213,45 @@ def test_signs_of_numbers_in_which_all_columns_agree_stand_once_under_the_source
     data = yaml.safe_load(made.text)["dataset"]
     assert (data["source"]["decimal"], data["source"]["thousands"]) == (",", ".")
     assert {name: column["format"] for name, column in data["columns"].items() if "format" in column} == {"quote": "1234,5 %"}
-    assert "'einwohner': '1.234' is read as 1234, as the source says." in made.text
     table, report, _ = ingested(tmp_path, settings)
-    assert (report["rows_kept"], *table.row(0)) == (90, 9, 9234.5, 2000.0, 9.5, 1.125)
-    # A table in which some column has points for decimals keeps a format in each of the others.
-    source.write_text(text.replace(".000;", ".5;"))
-    data = yaml.safe_load(starter(source, "y", config).text)["dataset"]
-    assert "decimal" not in data["source"]
-    assert data["columns"]["preis"]["format"] == "1.234,5"
+    assert (report["rows_kept"], *table.row(0)) == (90, 9, 9234.5, 3000000.0, 9.5, 1.125)
+
+
+ASKED = "'anteil': '1.234' is read as 1.234; if it means 1234, write format: '1.234,5'."
+
+
+@pytest.mark.parametrize(
+    ("shares", "first", "asked"),
+    [
+        pytest.param(lambda n: f"0.{n:02}1", 0.091, False, id="thousands never begin with zero"),
+        pytest.param(lambda n: f"{n}.123", 9.123, True, id="three decimals may be thousands"),
+        pytest.param(lambda n: f"{n}.5", 9.5, False, id="plain"),
+    ],
+)
+def test_a_column_with_points_is_not_taken_along_by_one_with_decimal_commas(
+    shares: Callable[[int], str], first: float, asked: bool, tmp_path: Path
+) -> None:
+    rows = "".join(f"{n};{n}.234,5;{shares(n)};{n / 8}\n" for n in range(9, 99))
+    source, config = tmp_path / "orte.csv", tmp_path / "orte.yaml"
+    source.write_text("id;preis;anteil;y\n" + rows)
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    data = yaml.safe_load(made.text)["dataset"]
+    assert not {"decimal", "thousands"} & set(data["source"])
+    assert {name: column["format"] for name, column in data["columns"].items() if "format" in column} == {"preis": "1.234,5"}
+    assert (ASKED in re.sub(r"\n *# ", " ", made.text)) is asked
+    table, report, _ = ingested(tmp_path, load_settings(config))
+    assert (report["rows_kept"], *table.row(0)) == (90, 9, 9234.5, first, 1.125)
     # What is given is believed, but a column that cannot be written so says that it is not.
-    given = given_of_source(["decimal=,", "thousands=."])
-    data = yaml.safe_load(starter(source, "y", config, given=given).text)["dataset"]
-    assert (data["source"]["thousands"], data["columns"]["einwohner"]["format"]) == (".", "1234.5")
+    made = starter(source, "y", config, given=given_of_source(["decimal=,", "thousands=."]))
+    data = yaml.safe_load(made.text)["dataset"]
+    assert (data["source"]["thousands"], data["columns"]["anteil"].get("format")) == (".", None if asked else "1234.5")
+    assert ("'anteil': '1.234' is read as 1234, as the source says." in made.text) is asked
 
 
 def test_a_lookup_has_signs_of_its_own() -> None:
     columns = {"id": {"kind": "integer"}, "price": {"kind": "number"}, "rate": {"kind": "number"}, "twice": {"kind": "number"}}
+    columns |= {"mean": {"kind": "number"}, "day": {"kind": "datetime"}}
     data = Dataset(
         source={"path": "a.csv", "decimal": ","},
         lookups=[{"path": "b.csv", "keys": ["id"]}],
@@ -190,13 +259,21 @@ def test_a_lookup_has_signs_of_its_own() -> None:
         task="regression",
         columns=columns,
         derive={"twice": "2 * price"},
+        time_column="day",
+        aggregates={"mean": {"how": "mean", "of": "price"}},
     )
     assert {name: column.format for name, column in data.columns.items()} == {
         "id": "1234,5",
         "price": "1234,5",
         "rate": "1234,5",
         "twice": None,
+        "mean": None,
+        "day": None,
     }
+    # What the recipe makes is no text of the source: 1.234 is no thousand there.
+    described = {name: Described(kind="number", format=data.columns[name].format) for name in ("price", "rate")}
+    finished = as_finished(described, Recipe(lookups=({"keys": ("id",), "columns": ("rate",)},)), data.source.number_format)
+    assert {name: column.format for name, column in finished.items()} == {"price": "1234,5", "rate": None}
     assert data.column_in(data.lookups[0], "rate").format is None
     assert Dataset(**data.model_dump()) == data
     with pytest.raises(ValueError, match="a number has one sign for each"):

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,21 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.contract.spec import Column as Described
+from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features import versions
 from mlops_pipeline.features.journal import kept_of
 from mlops_pipeline.features.keyed import Plan, state_of
+from mlops_pipeline.features.keys import microseconds
 from mlops_pipeline.features.refresh import refresh, show
 from mlops_pipeline.features.rows import recipe_of
 from mlops_pipeline.features.state import State, open_state, version_folder
 from mlops_pipeline.features.versions import Origin, Refreshed, Versions
+from mlops_pipeline.inference.raw import check_state
+from mlops_pipeline.pipeline.stages import ingest as stage
 from mlops_pipeline.pipeline.stages.ingest import ingest
+from mlops_pipeline.serving.computing import computing
 from tests.conftest import REPOSITORY
 from tests.unit_tests.workshop import assert_one_line, ingested, layout_in, quiet, table_settings
 
@@ -65,6 +71,13 @@ HEADER = ",".join(OWN) + "\n"
 def shops(**more: Any) -> Settings:
     return table_settings(COLUMNS, task="binary", **{**RECIPE, **more})
 
+
+WIDER = table_settings(
+    COLUMNS | {"size": "number", "most": "integer"},
+    task="binary",
+    **{**RECIPE, "derive": {"size": "price * 2"}, "counts": {**RECIPE["counts"], "most": ["size"]}},
+)
+"""A recipe that makes all of the same, and keeps a column more."""
 
 DATA = shops().dataset
 PLAN = Plan(recipe_of(DATA), {name: column.kind for name, column in DATA.columns.items()})
@@ -150,6 +163,41 @@ def test_a_state_that_keeps_some_days_gives_these_days_the_same_bits_and_those_b
     assert told(kept, early).drop("seen").null_count().sum_horizontal().item() == early.height * (len(kept.columns) - 1)
 
 
+def test_many_rows_asked_at_once_get_null_as_one_does_where_the_state_has_forgotten(tmp_path: Path) -> None:
+    day_us = timedelta(days=1) // timedelta(microseconds=1)
+    state = Versions(tmp_path).refresh(PLAN, KEPT, KEPT.of(typed(of_days(60))), [], Origin({}, OWN, 10 * day_us)).state
+    moments = [microseconds(START + timedelta(days=day)) for day in range(20, 60)]
+    for name in state.columns:
+        key = ("a",) if state.keys_of(name) else ()
+        each = [state.value(name, key, moment) for moment in moments]
+        assert state.many(name, [key] * len(moments), moments) == each
+        assert name == "seen" or None in each
+
+
+def test_what_is_kept_reaches_back_to_what_was_known_at_the_first_row_that_is_asked_of(tmp_path: Path) -> None:
+    """Two means of one table: one of all rows but the last three days', one of the twenty days before."""
+    columns = {"t": "datetime", "price": "number", "y": "boolean", "all": "number", "some": "number"}
+    means = {"all": {"how": "mean", "of": "price", "known_after": "3d"}, "some": {"how": "mean", "of": "price", "window": "20d"}}
+    data = table_settings(columns, task="binary", time_column="t", aggregates=means).dataset
+    plan = Plan(recipe_of(data), {name: column.kind for name, column in data.columns.items()})
+    kept, keep = kept_of(plan, data, ("t", "price", "y")), timedelta(days=10) // timedelta(microseconds=1)
+    rows = kept.of(typed(of_days(60)))
+    some = Versions(tmp_path / "kept").refresh(plan, kept, rows, [], Origin({}, OWN, keep)).state
+    whole = Versions(tmp_path / "whole").refresh(plan, kept, rows, [], Origin({}, OWN)).state
+    assert some.size < whole.size
+    late = typed(of_days(60)[-40:])
+    assert told(some, late).equals(told(whole, late))
+
+
+def test_a_row_of_the_future_makes_no_state_new_and_no_row_forgotten(tmp_path: Path) -> None:
+    keep = timedelta(days=10) // timedelta(microseconds=1)
+    rows = [*of_days(40), (datetime(2242, 1, 1), "a", 1.0, "x", 1)]
+    state = Versions(tmp_path).refresh(PLAN, KEPT, KEPT.of(typed(rows)), [], Origin({}, OWN, keep)).state
+    assert state.as_of == datetime.fromisoformat("2024-03-11T03:00Z")
+    assert state.value("usual", ("a",), microseconds(START + timedelta(days=39))) is not None
+    assert taken(tmp_path / "other", rows[-1:]).state.as_of < datetime.now(UTC) + timedelta(minutes=1)
+
+
 class Killed(BaseException):
     """As much of a death as a test survives."""
 
@@ -232,7 +280,97 @@ def test_rows_of_a_file_are_taken_in_once_and_outcomes_when_they_come(tmp_path: 
     more = {**RECIPE, "aggregates": {"best": {"how": "max", "of": "price"}, **RECIPE["aggregates"]}}
     other = table_settings(COLUMNS | {"best": "number"}, task="binary", **more)
     assert "is 000005-" in said(other, tmp_path)  # of rows that are known
+    assert "stays as it is: it is of another recipe" in made_by_ingest(own, tmp_path)
+    with pytest.raises(PipelineError) as caught:
+        said(WIDER, tmp_path)
+    assert_one_line(caught.value, "4 of its rows came by --input", "--anew")
     assert "84 rows read: 84 new\n" in said(own, tmp_path, anew=True)
+    assert "makes them in another way: the state is made anew" in said(WIDER, tmp_path)
+
+
+def made_by_ingest(settings_: Settings, folder: Path) -> str:
+    console = Console(file=io.StringIO(), width=300)
+    ingest(settings_, layout_in(folder, settings_), console)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_a_run_leaves_the_state_that_a_champion_is_served_from(tmp_path: Path) -> None:
+    """A trial recipe makes another; one that makes a column more goes on, but not with rows left out."""
+    (tmp_path / "table.csv").write_text(HEADER + "".join(map(line, of_days(20))))
+    own = shops()
+    ingested(tmp_path, own)
+    before = open_state(layout_in(tmp_path, own).state)
+    usual = RECIPE["aggregates"]["usual"]
+    trial = shops(aggregates={**RECIPE["aggregates"], "usual": {**usual, "window": "48h"}})
+    assert "stays as it is: it is of another recipe" in made_by_ingest(trial, tmp_path)
+    assert open_state(layout_in(tmp_path, own).state).digest == before.digest
+    assert "stays as it is: the recipe keeps other columns than before, or makes them in another way; and --as-of" in made_by_ingest(
+        WIDER.seen_until(START + timedelta(days=9)), tmp_path
+    )
+    assert open_state(layout_in(tmp_path, own).state).digest == before.digest
+    assert "features' state as of 2024-02-20T03:00:00: 80 rows" in made_by_ingest(WIDER, tmp_path)
+    assert "most" in open_state(layout_in(tmp_path, own).state).columns
+
+
+def made_of(bucket: str) -> tuple[Settings, Contract]:
+    """Rows counted by a derived column and by a looked-up one, and the contract of a model with the first as its feature."""
+    columns = {"t": "datetime", "price": "number", "y": "boolean", "size": "category", "zone": "category", "n": "integer", "m": "integer"}
+    lookups = [{"path": "zones.csv", "keys": ["price"]}]
+    own = table_settings(
+        columns, task="binary", time_column="t", lookups=lookups, derive={"size": bucket}, counts={"n": ["size"], "m": ["zone"]}
+    )
+    contract = Contract(
+        task="binary",
+        columns={"n": Described("integer")},
+        raw={"price": Described("number")},
+        made={"size": Described("category"), "n": Described("integer")},
+        recipe=recipe_of(own.dataset),
+    )
+    return own, contract
+
+
+def test_keys_that_are_made_in_another_way_make_the_state_anew(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(HEADER + "".join(map(line, of_days(20))))
+    zones = tmp_path / "zones.csv"
+    zones.write_text("price,zone\n0.0,in\n0.1,in\n0.2,out\n0.3,out\n")
+    before, old = made_of("CASE WHEN price < 0.1 THEN 'few' ELSE 'many' END")
+    after, new = made_of("CASE WHEN price < 0.2 THEN 'few' ELSE 'many' END")
+    ingested(tmp_path, before)
+    folder = layout_in(tmp_path, before).state
+    first = open_state(folder)
+    assert (first.value("n", ("few",), None), first.value("m", ("in",), None)) == (20, 40)
+    assert "no file of the source is new" in said(before, tmp_path)
+    ingested(tmp_path, after)  # a trial takes nothing from a champion
+    assert open_state(folder).digest == first.digest
+    with pytest.raises(PipelineError, match="does not make 'n' as this model has it"):
+        check_state(new, first)
+    check_state(old, first)
+    assert "makes them in another way: the state is made anew" in said(after, tmp_path)
+    second = open_state(folder)
+    assert second.value("n", ("few",), None) == 40
+    check_state(new, second)
+    serving = computing(old, first)
+    assert not serving.why_not
+    assert computing(old, second, serving) is serving  # a server goes on with what it knows
+    zones.write_text("price,zone\n0.0,in\n0.1,out\n0.2,out\n0.3,out\n")
+    ingested(tmp_path, after)  # what a lookup gives is no part of a recipe
+    assert open_state(folder).value("m", ("in",), None) == 20
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, table = shops(), tmp_path / "table.csv"
+    table.write_text(HEADER + "".join(map(line, of_days(20))))
+    real = stage.typed_rows
+
+    def growing(*arguments: Any) -> Any:
+        with table.open("a") as stream:
+            stream.write("".join(map(line, of_day(20))))
+        return real(*arguments)
+
+    monkeypatch.setattr(stage, "typed_rows", growing)
+    ingested(tmp_path, own)
+    monkeypatch.undo()
+    assert "84 rows read: 4 new" in said(own, tmp_path)
 
 
 @pytest.mark.parametrize("harm", ["format", "part", "gone", "journal", "rows"])

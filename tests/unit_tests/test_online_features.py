@@ -20,9 +20,10 @@ from mlops_pipeline.contract.spec import Column, Contract, History, Recipe
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.needs import as_of_source, needed
 from mlops_pipeline.features.online import features_of, frame_of
-from mlops_pipeline.features.replay import Drawing
+from mlops_pipeline.features.replay import Drawing, read_replay
 from mlops_pipeline.features.rows import Origins, recipe_of
 from mlops_pipeline.features.translated import same, translated
+from mlops_pipeline.inference.raw import check_state
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns
 from mlops_pipeline.modelling.gate import decide
@@ -205,6 +206,9 @@ def test_features_computed_again_from_the_sources_rows_are_the_tables(known: tup
     layout, contract = known
     assert list(contract.raw) == ["year", "day", "place", "at", "secret", "size"]
     assert again(layout, contract) == Skew(pl.read_parquet(layout.test).height)
+    kept = read_replay(layout.replay)
+    assert kept.state is not None
+    check_state(contract, kept.state)
     assert again(layout, msgspec.structs.replace(contract, raw={}, made={})) is None
 
 

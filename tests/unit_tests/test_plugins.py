@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.config.pipeline import (
     Gate,
     Settings,
@@ -138,6 +139,17 @@ def test_names_stand_beside_ours_with_their_own_settings_and_defaults(folder: Pa
     assert again.model_dump() == settings.model_dump()
 
 
+def test_the_members_of_a_mean_have_encoders_with_settings_of_their_own(folder: Path) -> None:
+    binned = {"estimator": "logistic_regression", "encoder": "quantiles"}
+    members = [{**binned, "encoder_params": {"bins": 3}}, binned, {"estimator": "random_forest"}]
+    settings = settings_in(folder, train={"estimator": "blend", "params": {"members": members}})
+    assert [one["encoder_params"] for one in settings.train.params["members"]] == [{"bins": 3}, {"bins": 8}, {}]
+    features: dict[str, Column] = {"size": Column(kind="number")}
+    model = build_model("blend", "binary", features, settings.train.params, 0, "whole")
+    encoders = [member.named_steps["columns"] for member in model.named_steps["model"].members]
+    assert [one.transformers[0][1].steps[1][1].n_bins for one in encoders[:2]] == [3, 8]
+
+
 SETTINGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "estimator out of range": (
         {"train": {"estimator": "extra_trees", "params": {"trees": 0}}},
@@ -150,6 +162,19 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "encoder out of range": (
         {"train": {"encoder": "quantiles", "encoder_params": {"bins": 1}}},
         ("train.encoder_params.bins = 1: give a number of at least 2",),
+    ),
+    "a member's encoder out of range": (
+        {
+            "train": {
+                "estimator": "blend",
+                "params": {"members": [{"estimator": "ridge", "encoder": "quantiles", "encoder_params": {"bins": 1}}]},
+            }
+        },
+        ("train.params.members.0.encoder_params.bins = 1: give a number of at least 2",),
+    ),
+    "a member that there is not": (
+        {"train": {"estimator": "blend", "params": {"members": [{"estimator": "gini"}]}}},
+        ("train.params.members.0.estimator = 'gini': there is no such estimator",),
     ),
     "settings that an encoder has not": ({"train": {"encoder_params": {"bins": 4}}}, ("train.encoder_params.bins: unknown key",)),
     "metric out of range": (

@@ -90,6 +90,18 @@ def test_what_is_derived_of_a_private_column_is_private_unless_it_says_otherwise
     assert (made.columns["made"].private, made.columns["again"].private) == (private, private)
 
 
+@pytest.mark.parametrize("how", ["mean", "sum", "share", "count", "min", "last"])
+def test_an_aggregate_of_a_private_column_is_private_unless_it_says_otherwise(how: str) -> None:
+    columns = {**COLUMNS, "made": {"kind": "number"}, "told": {"kind": "number", "private": False}, "day": "datetime", "y": "number"}
+    more = {"value": 1.0} if how == "share" else {}
+    made = {name: {"how": how, "of": of, **more} for name, of in (("made", "salary"), ("told", "salary"))}
+    data = table_settings(columns, time_column="day", aggregates=made).dataset
+    assert (data.columns["made"].private, data.columns["told"].private) == (True, False)
+    columns |= {"y": {"kind": "number", "private": True}}
+    data = table_settings(columns, time_column="day", aggregates={"told": {"how": "count"}}, history={"made": {"days": 3}}).dataset
+    assert (data.columns["made"].private, data.columns["told"].private) == (True, False)
+
+
 BROKEN = "size,salary,name,y\n" + "".join(f"{k},{k},n{k},{k}\n" for k in range(150)) + '7,"never, ever",Ada,1\n8,Ada\n'
 
 

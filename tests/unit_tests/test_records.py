@@ -214,6 +214,27 @@ def test_a_private_value_is_nowhere_in_the_files(tmp_path: Path, form: str) -> N
     assert "features not recorded" in table["error"][1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "held", "said"),
+    [
+        ("integer", 2**24 + 1, pl.Float64, [7.0, 2.0**24 + 1]),
+        ("number", 0.1, pl.Float64, [7.0, 0.1]),
+        ("boolean", 1, pl.Float32, [7.0, 1.0]),
+        ("category", "x", pl.String, ["7", "x"]),
+    ],
+)
+def test_a_number_stays_one_where_one_version_computes_with_it_and_another_from_it(
+    tmp_path: Path, kind: str, value: Any, held: Any, said: list[Any]
+) -> None:
+    first = replace(BINARY, numbers=("hour",), categories=())
+    second = replace(BINARY, key="b" * 64, numbers=("size", "weight"), raw=(("hour", kind),))
+    raw = {"raw_texts": np.array([[value]], object)} if kind == "category" else {"raw_numbers": np.array([[value]], np.float64)}
+    one = entry("one", layout=first, numbers=np.array([[7]], np.float32), categories=np.empty((1, 0), object))
+    written(tmp_path, [one, entry("two", version="4", layout=second, **raw)])
+    column = read(tmp_path)["hour"]
+    assert (column.dtype, column.to_list()) == (held, said)
+
+
 def test_what_no_store_can_hold_does_not_stop_the_others(tmp_path: Path) -> None:
     bad = np.array([["\ud800"]], object)
     written(

@@ -190,9 +190,6 @@ def _length(text: str) -> Span:
 
 Length = Annotated[str, AfterValidator(lambda text: str(_length(text)))]
 
-TELLING = ("min", "max", "last")
-"""Aggregates that are some row's own value: private if this is."""
-
 
 class Aggregate(Frozen):
     """A column of what earlier rows with the same key held.
@@ -263,14 +260,21 @@ class Dataset(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _made_of_private(cls, content: Any) -> Any:
-        """What is derived from a private column is private, unless its own description says otherwise."""
+        """What is made of a private column's values is private, unless its own description says otherwise.
+
+        So is a mean or a sum: of a key that few rows have it is what one of them holds.
+        """
         if not isinstance(content, dict) or not isinstance(content.get("columns"), dict):
             return content
         columns = dict(content["columns"])
         private = {name for name, column in columns.items() if isinstance(column, dict) and column.get("private") is True}
-        derive, aggregates = (made if isinstance(made, dict) else {} for made in (content.get("derive"), content.get("aggregates")))
+        derive, history, aggregates = (
+            made if isinstance(made, dict) else {} for made in (content.get(key) for key in ("derive", "history", "aggregates"))
+        )
         used = {name: words_of(str(sql)) for name, sql in derive.items()}
-        used |= {name: {made.get("of")} for name, made in aggregates.items() if isinstance(made, dict) and made.get("how") in TELLING}
+        used |= {name: {str(content.get("target"))} for name in history}
+        of = {name: made.get("of") if isinstance(made, dict) else getattr(made, "of", None) for name, made in aggregates.items()}
+        used |= {name: {column} for name, column in of.items() if isinstance(column, str)}
         for name, words in used.items():
             column = columns.get(name)
             if isinstance(column, dict) and "private" not in column and private & words:
@@ -290,7 +294,7 @@ class Dataset(Frozen):
             form = source.number_format if isinstance(source, Source) else Source(path=".", **signs).number_format
         except ValueError:
             return content  # said of the source itself
-        made = {name for key in ("derive", "counts", "history") for name in content.get(key) or ()}
+        made = {name for key in ("derive", "counts", "history", "aggregates") for name in content.get(key) or ()}
         columns = {
             name: {**column, "format": form}
             if form is not None

@@ -6,7 +6,7 @@ The file says *what* is done. The environment says only *where* services are (``
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -121,6 +121,7 @@ class Member(Frozen):
 
     estimator: str
     encoder: str | None = None
+    encoder_params: dict[str, Any] = Field(default_factory=dict, description="the encoder's own settings")
     params: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -461,6 +462,8 @@ def with_known_parts(settings: Settings, origin: str) -> Settings:
             raise PipelineError(f"{origin}: {key} = '{metric}': does not fit a {task} task: use one of {', '.join(fitting)}")
     # Parameters of a library's own stay as they are: the estimator knows them when it is made.
     params = train.params if estimator.settings is None else _completed(estimator, train.params, origin, "train", "params")
+    if estimator.settings is Members:
+        params = _members_completed(params, origin)
     encoder_params = _completed(encoder, train.encoder_params, origin, "train", "encoder_params")
     metric_params = _of_metrics(settings, origin)
     plugins.use_metrics(metric_params)
@@ -509,6 +512,19 @@ def _completed(part: plugins.Part, given: dict[str, Any], origin: str, *at: str)
     """A part's own settings with its defaults, as plain values."""
     made: dict[str, Any] = tree_of(part.settings or Frozen, given, origin, at).model_dump(mode="json")
     return made
+
+
+def _members_completed(params: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """A blend's parameters, each member with its encoder's own settings."""
+    return {"members": [_member_completed(one, origin, place) for place, one in enumerate(params["members"])]}
+
+
+def _member_completed(member: dict[str, Any], origin: str, place: int) -> dict[str, Any]:
+    """A blend's member with its encoder's own settings."""
+    at = ("train", "params", "members", str(place))
+    estimator = plugins.part(plugins.Estimator, member["estimator"], f"{origin}: {'.'.join(at)}.estimator")
+    encoder = plugins.part(plugins.Encoder, member["encoder"] or estimator.encoder, f"{origin}: {'.'.join(at)}.encoder")
+    return {**member, "encoder_params": _completed(encoder, member["encoder_params"], origin, *at, "encoder_params")}
 
 
 def part_settings(part: plugins.Part, given: dict[str, Any], *at: str) -> Frozen:

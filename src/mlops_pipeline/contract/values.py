@@ -80,7 +80,8 @@ def written_as(form: str) -> Written | None:
     mark = match["thousands"]
     same = next((f"[{group}]" for group in (_SPACES, _APOSTROPHES) if mark and mark in group), re.escape(mark))
     point = re.escape(match["decimal"])
-    whole = f"[0-9]{{1,3}}(?:{same}[0-9]{{3}})+|[0-9]+" if mark else "[0-9]+"
+    # Nobody parts thousands behind a zero: 0.361 is no 361.
+    whole = f"[1-9][0-9]{{0,2}}(?:{same}[0-9]{{3}})+|[0-9]+" if mark else "[0-9]+"
     before, after = (re.escape(match[side].strip(BLANKS)) for side in ("before", "after"))
     blank = f"[{_SPACES}]*"
     start = f"([+-]?)(?:{before}{blank})?([+-]?)" if before else "([+-]?)"

@@ -33,11 +33,16 @@ class Kept:
     late: tuple[str, ...]
     identity: tuple[str, ...]
     identity_kinds: tuple[str, ...]
+    made_by: tuple[str, ...] = ()
+    """Digests of what makes those that are none of the source's: what was made in another way is no longer what they are."""
 
     @property
     def digest(self) -> str:
         """SHA-256 of this description, in hexadecimal digits."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
+        described = msgspec.to_builtins(self)
+        if not self.made_by:  # as before there was such a thing
+            del described["made_by"]
+        return hashlib.sha256(msgspec.json.encode(described)).hexdigest()
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
@@ -72,6 +77,7 @@ def kept_of(plan: Plan, data: Dataset, there: Collection[str]) -> Kept:
         tuple(name for name in names if name in late),
         identity,
         tuple(data.columns[name].kind for name in identity),
+        plan.made_by,
     )
 
 

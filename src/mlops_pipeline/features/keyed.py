@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
+from mlops_pipeline.config.dataset import words_of
 from mlops_pipeline.contract.spec import Aggregate, Recipe
-from mlops_pipeline.features.keys import Keys, compared
-from mlops_pipeline.features.state import DAY_US, END, NEVER, Described, Made, Part, State, Table, moment_in, salt_of
+from mlops_pipeline.features.keys import Keys, compared, microseconds
+from mlops_pipeline.features.needs import derived_for
+from mlops_pipeline.features.state import DAY_US, END, NEVER, SCALE, Described, Made, Part, State, Table, moment_in, salt_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +29,7 @@ class Plan:
     """The tables that a recipe's columns need, each once, and how each column is made from them."""
 
     def __init__(self, recipe: Recipe, kinds: Mapping[str, str], lookups: Joined = ()) -> None:
-        self.recipe, self._kinds = recipe, kinds
+        self.recipe, self._kinds, self._lookups = recipe, kinds, lookups
         self.tables: list[Described] = []
         self.columns: dict[str, Made] = {}
         for number, (keys, table) in enumerate(lookups):
@@ -56,7 +61,9 @@ class Plan:
         self.salt = bytes.fromhex(salt_of(self.tables))
 
     def _table(self, what: str, by: Sequence[str], **more: Any) -> Described:
-        return Described(what=what, by=tuple(by), kinds=tuple(self._kinds[name] for name in by), **more)
+        of = () if what == "lookup" or more.get("of") is None else (more["of"],)
+        derived = () if what == "lookup" else derived_for(self.recipe, (*by, *of))
+        return Described(what=what, by=tuple(by), kinds=tuple(self._kinds[name] for name in by), derived=derived, **more)
 
     def _of(self, aggregate: Aggregate) -> Described:
         more: dict[str, Any] = {}
@@ -69,6 +76,20 @@ class Plan:
         if aggregate.how == "last":
             return self._table("rows", aggregate.by, **more, cells=((str(aggregate.of), more["of_kind"]),))
         return self._table("rows", aggregate.by, **more, extremes=aggregate.how in ("min", "max"))
+
+    @cached_property
+    def made_by(self) -> tuple[str, ...]:
+        """Digests of what makes the columns that tables are made from, beside the source: SQL, and what lookups hold of them."""
+        made = [table for table in self.tables if table.what != "lookup"]
+        derived = sorted({each for table in made for each in table.derived})
+        used = {name for table in made for name in (*table.by, table.of)} | {word for _, sql in derived for word in words_of(sql)}
+        found = [hashlib.sha256(f"{name} {sql}".encode()).hexdigest() for name, sql in derived]
+        for keys, frame in self._lookups:
+            cells = tuple((name, self._kinds[name]) for name in frame.columns if name in used and name not in keys)
+            if cells:
+                table = self._table("lookup", tuple(keys), cells=cells)
+                found.append(lookup_part(table, Keys(table.kinds, b"lookup"), frame).digest)
+        return tuple(found)
 
     @property
     def needed(self) -> list[str]:
@@ -96,18 +117,25 @@ class Plan:
         """Tables of one part without the rows that no row from ``since`` on asks for; a key's sums go on from what is left of it."""
         made = []
         for number, of_table in enumerate(parts):
-            using = [(each.how, _reach(each)) for each in self.columns.values() if number in (each.table, each.overall)]
-            reach = max((reach for _, reach in using), default=END)
-            whole = any(reach == END and how in ("min", "max", "distinct") for how, reach in using)
+            using = [each for each in self.columns.values() if number in (each.table, each.overall)]
+            whole = any(each.window_us is None and each.how in ("min", "max", "distinct") for each in using)
             if self.tables[number].what not in ("rows", "distinct") or self.tables[number].cells or whole:
                 made.append(of_table)
             else:
-                made.append((_without(of_table[0], since - (DAY_US if reach == END else reach)),))
+                made.append((_without(of_table[0], since - max(map(_reach, using))),))
         return made
 
     def is_of(self, state: State) -> bool:
         """Whether a state was made by this plan."""
         return [table.described for table in state.tables] == self.tables and dict(state.columns) == self.columns
+
+    def goes_on(self, state: State) -> bool:
+        """Whether it makes all that a state makes, and as that does; a lookup may give other columns beside."""
+        described = [table.described for table in state.tables]
+        return all(
+            name in self.columns and _meaning(self.columns[name], self.tables) == _meaning(made, described)
+            for name, made in state.columns.items()
+        )
 
     def _known(self, table: Described) -> int:
         """The number of a table, which is added if it is new."""
@@ -126,14 +154,19 @@ def state_of(rows: pl.LazyFrame, recipe: Recipe, kinds: Mapping[str, str], looku
 
 
 def newest(rows: pl.LazyFrame, recipe: Recipe) -> datetime:
-    """The newest row's moment (UTC); now for a table whose rows have none."""
+    """The newest row's moment (UTC); now for a table whose rows have none.
+
+    Rows of the future do not count, so that a mistyped year makes no state new for ever; those of a day do, for clocks of other zones.
+    """
     import polars as pl
 
+    now = datetime.now(UTC)
     if recipe.time_column is not None:
-        last = rows.select(compared(pl.col(recipe.time_column), "datetime").max()).collect(engine="streaming").item()
+        moment = compared(pl.col(recipe.time_column), "datetime")
+        last = rows.select(moment.filter(moment <= microseconds(now) + DAY_US).max()).collect(engine="streaming").item()
         if last is not None:
             return moment_in(last)
-    return datetime.now(UTC)
+    return now
 
 
 def lookup_part(table: Described, keys: Keys, frame: pl.DataFrame) -> Part:
@@ -170,15 +203,16 @@ def rows_part(table: Described, keys: Keys, rows: pl.LazyFrame, recipe: Recipe, 
     digests, frame = _placed(frame, keys)
     if table.what == "distinct":
         return _distinct(table, digests, frame, base)
-    frame = frame.sort(_PLACE, _MOMENT, maintain_order=True)
+    # Sums of one moment's rows go by their values, so that their order of arrival is none of theirs.
+    frame = frame.sort(_PLACE, _MOMENT, *((_VALUE,) if _VALUE in frame.columns else ()), maintain_order=True)
     places, moments = frame[_PLACE].to_numpy().astype(np.int64), frame[_MOMENT].to_numpy()
     ends = np.flatnonzero(_changes(places, moments))
     begins = np.concatenate(([0], ends[:-1] + 1)) if ends.size else ends
     first = np.searchsorted(places, np.arange(len(digests), dtype=np.int64))
-    old_rows, old_sums = np.zeros(len(digests), dtype=np.int64), np.zeros(len(digests))
+    old_rows, old_sums, old_rests = np.zeros(len(digests), dtype=np.int64), np.zeros(len(digests)), np.zeros(len(digests))
     if base is not None:
         spans = [part.spans(digests) for part in base.parts]
-        old_rows, old_sums = base.running_many(spans, np.full(len(digests), END, dtype=np.int64))
+        old_rows, old_sums, old_rests = base.running_many(spans, np.full(len(digests), END, dtype=np.int64))
     counted = np.cumsum(frame[_COUNT].to_numpy().astype(np.int64))
     before = np.concatenate(([0], counted))[first] if len(first) else counted
     arrays: dict[str, Any] = {
@@ -189,18 +223,37 @@ def rows_part(table: Described, keys: Keys, rows: pl.LazyFrame, recipe: Recipe, 
         "rows": counted[ends] - before[places[ends]] + old_rows[places[ends]],
     }
     if _VALUE in frame.columns:
-        values = frame[_VALUE].to_numpy().copy()
+        values = frame[_VALUE].to_numpy()
         if table.extremes:
             arrays["least"], arrays["greatest"] = (
                 pick.reduceat(values, begins) if ends.size else np.empty(0) for pick in (np.minimum, np.maximum)
             )
-        if len(first):
-            values[first] += old_sums
-        summed = pl.DataFrame({_PLACE: places, _VALUE: values}).select(pl.col(_VALUE).cum_sum().over(_PLACE)).to_series()
-        arrays["sums"] = summed.to_numpy()[ends]
+        else:
+            sums, rests = _running_sums(places, first, values / SCALE, old_sums, old_rests)
+            arrays["sums"] = sums[ends]
+            if rests.any():
+                arrays["rests"] = rests[ends]
     for name, kind in table.cells:
         arrays |= cell_arrays(name, kind, frame[_CELL].gather(pl.Series(ends)))
     return Part(arrays)
+
+
+def _running_sums(places: Any, first: Any, values: Any, old_sums: Any, old_rests: Any) -> tuple[Any, Any]:
+    """The sum of each key's values up to each of them, from an old one on, and the sum of what rounding has taken from it so far."""
+    import polars as pl
+
+    def summed(each: Any, old: Any) -> Any:
+        each = each.copy()
+        each[first] += old
+        return pl.DataFrame({_PLACE: places, _VALUE: each}).select(pl.col(_VALUE).cum_sum().over(_PLACE)).to_series().to_numpy()
+
+    if not len(first):
+        return values, values
+    sums = summed(values, old_sums)
+    before = np.concatenate(([0.0], sums[:-1]))
+    before[first] = old_sums
+    added = sums - before
+    return sums, summed((before - (sums - added)) + (values - added), old_rests)
 
 
 def _collected(table: Described, rows: pl.LazyFrame, recipe: Recipe) -> pl.DataFrame:
@@ -220,7 +273,8 @@ def _collected(table: Described, rows: pl.LazyFrame, recipe: Recipe) -> pl.DataF
         elif table.value is not None:
             taken.append((of == table.value).cast(pl.Float64).alias(_VALUE))
         elif table.of_kind in ("number", "integer", "boolean"):
-            taken.append(of.cast(pl.Float64).alias(_VALUE))
+            value = of.cast(pl.Float64)
+            taken.append((value if table.extremes else pl.when(value.is_finite()).then(value)).alias(_VALUE))
             exact = table.of_kind == "boolean" and not table.extremes
         else:
             taken.append(of.is_not_null().replace_strict({True: 0.0}, default=None, return_dtype=pl.Float64).alias(_VALUE))
@@ -266,9 +320,17 @@ def _changes(*columns: Any) -> Any:
     return np.append(other, True)
 
 
+def _meaning(made: Made, tables: Sequence[Described]) -> tuple[Any, ...]:
+    """What a column is, wherever the tables stand that it is made from."""
+    used = [tables[number] for number in (made.table, made.overall) if number >= 0]
+    if made.how == "lookup":
+        return made.how, made.kind, used[0].by, used[0].kinds
+    return msgspec.structs.replace(made, table=0, overall=0), *used
+
+
 def _reach(made: Made) -> int:
-    """How far before its moment a row looks, in µs; ``END`` for all that is before, of which the last sum tells."""
-    return END if made.window_us is None else made.window_us + made.delay_us + (DAY_US if made.how == "history" else 0)
+    """How far before its moment a row looks for sums, in µs: where no window begins, for the last that it may see."""
+    return (made.window_us or 0) + made.delay_us + DAY_US
 
 
 def _without(part: Part, before: int) -> Part:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from mlops_pipeline.config.dataset import words_of
 from mlops_pipeline.contract.spec import Column, Recipe
 
 Described = TypeVar("Described")
@@ -44,6 +45,15 @@ def as_of_source(raw: Mapping[str, Column], recipe: Recipe) -> dict[str, Column]
     }
 
 
+def as_finished(columns: Mapping[str, Column], recipe: Recipe, written: str | None) -> dict[str, Column]:
+    """Columns as finished features have them: one that a lookup gives is not written as the source writes numbers (``written``)."""
+    given = {*given_by_lookups(recipe)} if written is not None else set()
+    return {
+        name: msgspec.structs.replace(column, format=None) if name in given and column.format == written else column
+        for name, column in columns.items()
+    }
+
+
 def keys_of(recipe: Recipe, name: str) -> set[str]:
     """What a column that needs more than its own row is found by: its keys, and the row's moment."""
     keys, moment = kept_by(recipe, name)
@@ -59,6 +69,16 @@ def kept_by(recipe: Recipe, name: str) -> tuple[tuple[str, ...], str | None]:
     if name in recipe.aggregates:
         return recipe.aggregates[name].by, recipe.time_column
     return next((tuple(lookup["keys"]), None) for lookup in recipe.lookups if name in lookup["columns"])
+
+
+def derived_for(recipe: Recipe, names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """The derived columns that others are made from, in order, each with its SQL. It is told by words, since a server has no Polars."""
+    wanted, found = set(names), list[tuple[str, str]]()
+    for name in reversed(recipe.derive):
+        if name in wanted:
+            found.append((name, recipe.derive[name]))
+            wanted |= words_of(recipe.derive[name])
+    return tuple(reversed(found))
 
 
 def given_by_lookups(recipe: Recipe) -> list[str]:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
+OTHER = "the recipe keeps other columns than before, or makes them in another way"
+"""Why the rows that a state is made of are read again."""
+
 
 @dataclass
 class _Read:
@@ -35,6 +38,10 @@ class _Read:
     why: str = ""
     where: str = ""
     """What an error in the rows is an error of."""
+    is_given: bool = False
+    """Whether the rows that come are none of the source's."""
+    given: int = 0
+    """How many of those are whole."""
     notes: dict[str, None] = field(default_factory=dict)
 
 
@@ -65,7 +72,12 @@ def refresh(settings: Settings, layout: Layout, console: Console, given: Path | 
     current = None if anew else versions.current()
     asked = None if current is None else _asked(settings, current.journal.columns, tables)
     if current is not None and asked is not None and asked.kept.digest != current.journal.kept:
-        console.print("            the recipe keeps other columns than before: the state is made anew from the source", markup=False)
+        if current.journal.given:
+            raise PipelineError(
+                f"{layout.config}: {OTHER}; and {_given(current)}: "
+                "make the state anew with `mlops features refresh --anew`, then give these again"
+            )
+        console.print(f"            {OTHER}: the state is made anew from the source", markup=False)
         current, asked = None, None
     _tell_unreadable(current, console)
     read, seen = _Read(), _files(settings, layout) if given is None or current is None else {}
@@ -80,7 +92,7 @@ def refresh(settings: Settings, layout: Layout, console: Console, given: Path | 
     if not asked.plan.tables:
         raise _without_state(layout)
     rows = _rows(settings, chunks, tables, asked.kept, read)
-    origin = Origin(seen, asked.there, _keep_us(settings))
+    origin = Origin(seen, asked.there, _keep_us(settings), read.given)
     done = versions.refresh(asked.plan, asked.kept, rows, asked.lookups, origin, anew=current is None)
     for note in read.notes:
         console.print(f"            {note}", markup=False)
@@ -88,8 +100,20 @@ def refresh(settings: Settings, layout: Layout, console: Console, given: Path | 
     return done
 
 
-def take_ingested(settings: Settings, layout: Layout, console: Console, table: Path, there: Collection[str], tables: Joined) -> None:
-    """Take in the rows of an ingest, a Parquet file without columns that are made of other rows: the first state, or what is new in it."""
+def seen_before(settings: Settings, layout: Layout) -> Seen:
+    """The source's files as they are before an ingest reads them, so that what is written meanwhile is read another time."""
+    if settings.as_of is not None or not has_state(settings):
+        return {}
+    return _files(settings, layout, ask=not layout.snapshot.is_file())
+
+
+def take_ingested(
+    settings: Settings, layout: Layout, console: Console, table: Path, there: Collection[str], tables: Joined, seen: Seen
+) -> None:
+    """Take in the rows of an ingest, a Parquet file without columns that are made of other rows: the first state, or what is new in it.
+
+    ``seen`` is what :func:`seen_before` said. A state that makes other columns, by which a champion may be served, stays as it is.
+    """
     import polars as pl
 
     if not has_state(settings):
@@ -97,21 +121,41 @@ def take_ingested(settings: Settings, layout: Layout, console: Console, table: P
     asked = _asked(settings, there, tables)
     if not asked.plan.tables:
         return
-    needed = list(dict.fromkeys((*asked.kept.names, *asked.kept.identity)))
-    rows = asked.kept.of(pl.scan_parquet(table, glob=False).select(needed).collect(engine="streaming"))
-    seen = _files(settings, layout, ask=False) if settings.as_of is None else {}
-    versions, anew = Versions(layout.state), False
+    versions, current, anew = Versions(layout.state), None, False
     try:
-        _tell_unreadable(versions.current(), console)
+        current = versions.current()
     except PipelineError as error:
         console.print(f"            {one_line(error)}", markup=False)
         console.print("            the features' state is made anew from the source: take in again what came by --input", markup=False)
         anew = True
+    if current is not None and (why := _stays(current, asked, settings)):
+        console.print(f"            features' state {current.name} stays as it is: {why}", markup=False)
+        return
+    if current is not None and current.journal.kept == asked.kept.digest:
+        _tell_unreadable(current, console)
+    needed = list(dict.fromkeys((*asked.kept.names, *asked.kept.identity)))
+    rows = asked.kept.of(pl.scan_parquet(table, glob=False).select(needed).collect(engine="streaming"))
     origin = Origin(seen, asked.there, _keep_us(settings))
     done = versions.refresh(asked.plan, asked.kept, rows, asked.lookups, origin, anew=anew)
     console.print(
         f"            features' state as of {shown_moment(done.state.as_of.replace(tzinfo=None))}: {done.rows:,} rows", markup=False
     )
+
+
+def _stays(current: Current, asked: _Asked, settings: Settings) -> str:
+    """Why a run leaves a state as it is; empty if it brings it up to date, or replaces it by one that makes all that it makes."""
+    anew = "`mlops features refresh --anew` makes it of this recipe"
+    if current.state is not None and not asked.plan.goes_on(current.state):
+        return f"it is of another recipe, by which a champion may be served: {anew}"
+    if current.journal.kept == asked.kept.digest:
+        return ""
+    if current.journal.given:
+        return f"{OTHER}; and {_given(current)}: {anew}, then give these again"
+    return f"{OTHER}; and --as-of leaves rows out: {anew}" if settings.as_of is not None else ""
+
+
+def _given(current: Current) -> str:
+    return f"{current.journal.given:,} of its rows came by --input"
 
 
 def show(layout: Layout, console: Console, *, as_json: bool = False) -> None:
@@ -187,7 +231,7 @@ def _chunks(settings: Settings, layout: Layout, seen: Seen, given: Path | None, 
         plain = data.read_as.model_copy(update={"sql": None, "uri": None})
         written, notes = as_written(given, plain, [name for name in data.columns if name not in recipe_of(data).late])
         read.notes |= dict.fromkeys(notes)
-        read.where = f"--input {given}"
+        read.where, read.is_given = f"--input {given}", True
         yield from read_file(given, written, chunk_mb, data.columns)
 
 
@@ -213,6 +257,7 @@ def _rows(settings: Settings, chunks: Iterable[Chunk], tables: Joined, kept: Kep
         except PipelineError as error:
             raise PipelineError(f"{read.where}: {error}") from error
         read.rows += typed.read
+        read.given += typed.table.height if read.is_given else 0
         read.broken += len(typed.broken)
         read.why = read.why or next((f"row {row.row}: {row.reason}" for row in typed.broken), "")
         frames.append(kept.of(typed.table))

@@ -1,12 +1,15 @@
 """What columns that need other rows are made of: keyed tables with the moments that they are true for, asked by training and by serving.
 
 Sums are kept as sums over all of a key's rows up to each moment, so that a window's is C(end) - C(begin): the same bits whether a state
-was made at once, went on day by day, or lost the days that no window reaches.
+was made at once, went on day by day, or lost the days that no window reaches. Each is kept with what rounding took from it, as two numbers
+of twice the precision together, so that a great value takes nothing from the small ones after it; and in units of ``SCALE``, in which no
+sum is too great for a number.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +44,12 @@ BEGIN, END = -(1 << 62), 1 << 62
 NEVER = BEGIN - 1
 """The moment before at which a key had a value, where it has it for the first time."""
 
+GREATEST = 2.0**62
+"""A sum of whole numbers beyond it is none."""
+
+SCALE = 2.0**64
+"""What sums are kept in multiples of: values of any size can be added up, and nothing of them is lost, but for the tiniest there are."""
+
 FEW = 24
 """Keys that are looked up one by one faster than together."""
 
@@ -69,6 +78,8 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     """Columns of single values, with their kinds: a lookup's; of other tables the last value, or none."""
     extremes: bool = False
     """Whether the least and the greatest value of each moment are kept."""
+    derived: tuple[tuple[str, str], ...] = ()
+    """The SQL by which columns of the source become those that it is made from, by their names."""
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,13 +239,19 @@ class Table:
             if begin < end:
                 yield part, begin, end
 
-    def _running(self, key: tuple[Any, ...], moment: int) -> tuple[int, float]:
-        """How many rows the key has before a moment, and their sum."""
+    def _running(self, key: tuple[Any, ...], moment: int) -> tuple[int, float, float]:
+        """How many rows the key has before a moment, their sum, and what is to be added to that."""
         found = self.last_before(key, moment)
         if found is None:
-            return 0, 0.0
+            return 0, 0.0, 0.0
         part, place = found
-        return part.views["rows"][place], part.views["sums"][place] if "sums" in part.views else 0.0
+        views = part.views
+        return views["rows"][place], views["sums"][place] if "sums" in views else 0.0, views["rests"][place] if "rests" in views else 0.0
+
+    def between(self, key: tuple[Any, ...], since: int, until: int) -> tuple[int, float]:
+        """How many rows the key has in [since, until), and their sum."""
+        (rows, total, rest), (rows_before, total_before, rest_before) = self.running(key, until), self.running(key, since)
+        return rows - rows_before, (total - total_before) + (rest - rest_before)
 
     def places(self, columns: Sequence[pl.Series], count: int) -> list[tuple[Ints, Ints]]:
         """For each part where the rows of each of ``count`` keys begin and end."""
@@ -267,9 +284,16 @@ class Table:
                 starts[row], stops[row] = start, stop
         return places
 
-    def running_many(self, places: Sequence[tuple[Ints, Ints]], moments: Ints) -> tuple[Ints, Floats]:
+    def between_many(self, places: Sequence[tuple[Ints, Ints]], since: Ints, until: Ints) -> tuple[Ints, Floats]:
+        """:meth:`between` of many keys."""
+        twice = [(np.tile(starts, 2), np.tile(stops, 2)) for starts, stops in places]
+        rows, totals, rests = self.running_many(twice, np.concatenate((until, since)))
+        ends, begins = slice(since.size), slice(since.size, None)
+        return rows[ends] - rows[begins], (totals[ends] - totals[begins]) + (rests[ends] - rests[begins])
+
+    def running_many(self, places: Sequence[tuple[Ints, Ints]], moments: Ints) -> tuple[Ints, Floats, Floats]:
         """:meth:`running` of many keys."""
-        rows, sums = np.zeros(moments.shape, dtype=np.int64), np.zeros(moments.shape)
+        rows, sums, rests = np.zeros(moments.shape, dtype=np.int64), np.zeros(moments.shape), np.zeros(moments.shape)
         left = np.arange(moments.size)
         for part, (starts, stops) in zip(self.parts, places, strict=True):
             begin = starts[left]
@@ -279,8 +303,10 @@ class Table:
             rows[found] = part.arrays["rows"][place[there] - 1]
             if "sums" in part.arrays:
                 sums[found] = part.arrays["sums"][place[there] - 1]
+            if "rests" in part.arrays:
+                rests[found] = part.arrays["rests"][place[there] - 1]
             left = left[~there]
-        return rows, sums
+        return rows, sums, rests
 
     def within_many(self, places: Sequence[tuple[Ints, Ints]], since: Ints, until: Ints) -> Iterator[tuple[Part, Ints, Ints]]:
         """:meth:`within` of many keys: by part, begin and end for each."""
@@ -333,21 +359,19 @@ class State:
             return sum(
                 int(np.count_nonzero(part.arrays["before"][begin:end] < since)) for part, begin, end in table.within(key, since, until)
             )
-        (rows, total), (rows_before, total_before) = table.running(key, until), table.running(key, since)
-        rows, total = rows - rows_before, total - total_before
+        rows, total = table.between(key, since, until)
         if made.how in ("count", "sum"):
-            return rows if made.how == "count" else _number(total, made.kind)
-        return total / rows if rows else None
+            return rows if made.how == "count" else _number(total * SCALE, made.kind)
+        return _number(total / rows * SCALE, "number") if rows else None
 
     def _history(self, made: Made, key: tuple[Any, ...], since: int, until: int) -> float | None:
-        overall, own = self.tables[made.overall], self.tables[made.table]
-        (rows, total), (rows_before, total_before) = overall.running((), until), overall.running((), since)
-        if rows == rows_before:
+        rows, total = self.tables[made.overall].between((), since, until)
+        if not rows:
             return None
-        mean = (total - total_before) / (rows - rows_before)
-        (rows, total), (rows_before, total_before) = own.running(key, until), own.running(key, since)
-        weight = float(rows - rows_before) + made.prior_rows
-        return (total - total_before + made.prior_rows * mean) / weight if weight else None
+        mean = total / rows
+        rows, total = self.tables[made.table].between(key, since, until)
+        weight = float(rows) + made.prior_rows
+        return (total + made.prior_rows * mean) / weight * SCALE if weight else None
 
     def values(self, name: str, keys: Sequence[pl.Series], moments: pl.Series | None) -> pl.Series:
         """A column's values of many rows, the same bits as :meth:`value`; ``keys`` are the columns :meth:`keys_of` names, typed."""
@@ -361,7 +385,7 @@ class State:
             starts, stops = places[0]
             return _cells(table.parts[0], name, made.kind, starts, stops > starts).alias(name)
         if made.how == "counts":
-            rows, _ = table.running_many(places, np.full(count, END, dtype=np.int64))
+            rows, *_ = table.running_many(places, np.full(count, END, dtype=np.int64))
             return _series(name, rows, rows > 0, "integer")
         if moments is None:
             return pl.Series(name, [None] * count, dtype=_dtype(made.kind))
@@ -387,25 +411,23 @@ class State:
             for part, begin, end in table.within_many(places, since, until):
                 different += count_below(part.arrays["before"], since, begin, end)
             return different, everywhere
-        twice = [(np.tile(starts, 2), np.tile(stops, 2)) for starts, stops in places]
-        (rows, rows_before), (total, total_before) = (
-            each.reshape(2, -1) for each in table.running_many(twice, np.concatenate((until, since)))
-        )
-        rows, total = rows - rows_before, total - total_before
+        rows, total = table.between_many(places, since, until)
         if made.how == "count":
             return rows, everywhere
-        if made.how == "sum":
-            return total, everywhere
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            if made.how == "sum":
+                total = total * SCALE
+                return total, np.abs(total) <= (GREATEST if made.kind == "integer" else np.finfo(np.float64).max)
             if made.how != "history":
-                return total / rows, rows > 0
+                mean = total / rows * SCALE
+                return mean, (rows > 0) & np.isfinite(mean)
             overall = self.tables[made.overall]
             days, first, of_day = np.unique(until, return_index=True, return_inverse=True)
             all_places = overall.places((), days.size)
-            (every, whole), (every_before, whole_before) = (overall.running_many(all_places, moment) for moment in (days, since[first]))
-            mean, every, every_before = ((whole - whole_before) / (every - every_before))[of_day], every[of_day], every_before[of_day]
+            every, whole = overall.between_many(all_places, since[first], days)
+            mean, every = (whole / every)[of_day], every[of_day]
             weight = rows.astype(np.float64) + made.prior_rows
-            return (total + made.prior_rows * mean) / weight, (every > every_before) & (weight > 0)
+            return (total + made.prior_rows * mean) / weight * SCALE, (every > 0) & (weight > 0)
 
     def many(self, name: str, keys: Sequence[tuple[Any, ...]], moments: Sequence[int | None]) -> list[Value]:
         """The same as :meth:`value` for each of many keys, quicker, and without Polars."""
@@ -415,8 +437,8 @@ class State:
         table = self.tables[made.table]
         times = np.array([0 if moment is None else moment for moment in moments], dtype=np.int64)
         values, there = self._many(made, table, table.places_of(keys), *_windows(made, times))
-        listed: list[Value] = (values.astype(np.int64) if made.kind == "integer" else values).tolist()
-        known = (there & np.array([moment is not None for moment in moments])).tolist()
+        listed: list[Value] = (np.where(there, values, 0).astype(np.int64) if made.kind == "integer" else values).tolist()
+        known = (there & np.array([moment is not None and moment >= self.since for moment in moments])).tolist()
         return [value if is_known else None for value, is_known in zip(listed, known, strict=True)]
 
     def _made(self, name: str) -> Made:
@@ -462,8 +484,11 @@ def _windows(made: Made, moments: Ints) -> tuple[Ints, Ints]:
     return (np.full(until.shape, BEGIN, dtype=np.int64) if made.window_us is None else until - made.window_us), until
 
 
-def _number(value: float, kind: str) -> float | int:
-    return int(value) if kind == "integer" else value
+def _number(value: float, kind: str) -> float | int | None:
+    """A value of its kind; None if that has none so great."""
+    if kind == "integer":
+        return int(value) if abs(value) <= GREATEST else None
+    return value if math.isfinite(value) else None
 
 
 def _dtype(kind: str) -> Any:

@@ -54,6 +54,8 @@ class Origin:
     columns: tuple[str, ...]
     keep_us: int | None = None
     """How long before the newest row one may be that is asked of, in µs; None: as long as one likes."""
+    given: int = 0
+    """So many of them, at most, are none of the source's."""
 
 
 class JournalContent(msgspec.Struct, frozen=True):
@@ -66,6 +68,8 @@ class JournalContent(msgspec.Struct, frozen=True):
     columns: tuple[str, ...]
     """The source's, when the rows were taken in."""
     keep_us: int | None = None
+    given: int = 0
+    """Rows that were none of the source's when they came."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class _Rows:
     last: pl.DataFrame
     cut: int | None
     count: int
+    given: int = 0
+    """So many of those before were none of the source's."""
 
 
 class Versions:
@@ -170,9 +176,10 @@ class Versions:
             return Refreshed(current.name, state, journal.rows, 0, 0, is_new=False)
         count = journal.rows + found[0]
         if old is None and same and last.rows.height <= max(MANY_LAST_ROWS, count / 5):
-            return self._write(current, plan, kept, _Rows(None, last.rows, journal.cut, count), lookups, origin, found)
+            return self._write(current, plan, kept, _Rows(None, last.rows, journal.cut, count, journal.given), lookups, origin, found)
         before = current.rows(OLD_ROWS).collect() if old is None else old.rows
-        return self._write(None, plan, kept, _parted(pl.concat([before, last.rows]), plan), lookups, origin, found)
+        rows = replace(_parted(pl.concat([before, last.rows]), plan), given=journal.given)
+        return self._write(None, plan, kept, rows, lookups, origin, found)
 
     def _old(self, current: Current, plan: Plan, kept: Kept, new: pl.DataFrame) -> Merged | None:
         """Old rows with others taken in; None if that changes nothing, which is seen on those of the same time."""
@@ -209,7 +216,8 @@ class Versions:
             made = made if since == BEGIN else plan.pruned(made, since)
             base = [Table(table, parts, plan.salt) for table, parts in zip(plan.tables, made, strict=True)]
         state = State.of(plan.tables, plan.parts(rows.last.lazy(), lookups, base), plan.columns, as_of, since)
-        content = JournalContent(kept.digest, rows.count, rows.cut, dict(origin.seen), origin.columns, origin.keep_us)
+        given = rows.given + min(found[0], origin.given)
+        content = JournalContent(kept.digest, rows.count, rows.cut, dict(origin.seen), origin.columns, origin.keep_us, given)
         name = f"{self._number() + 1:06d}-{state.digest[:12]}"
         with self._folder(self.folder / JOURNAL / name) as place:
             if rows.old is not None:

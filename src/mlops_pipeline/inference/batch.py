@@ -90,6 +90,7 @@ def predict_file(
         advance = stack.enter_context(_progress(console, count_rows(source)))
         for chunk in chunks:
             way.choose(chunk.frame.columns, source)
+            otherwise = tuple(dict.fromkeys((*otherwise, *chunk.notes)))
             scored = _scored(chunk, way, source)
             names = notes.names_beside(chunk.frame.columns)
             notes.add(scored)
@@ -115,7 +116,7 @@ class _Way:
 
     def __init__(self, scorer: Scorer, inputs: Inputs, state: Path | None) -> None:
         self._inputs, self._state = inputs, state
-        self._taken = None if inputs == "features" else RawInput.of(scorer.contract, scorer.signature)
+        self._taken = RawInput.taken(scorer.contract, scorer.signature, inputs)
         self.scorer: Scorer | RawScorer = scorer
         self.signature = scorer.signature
         self.notes: list[str] = []
@@ -141,16 +142,23 @@ class _Way:
         if taken is None:
             if self._inputs == "raw":
                 raise PipelineError(f"--inputs raw: the model {self._plain.contract.target!r} has no recipe: leave the option out")
+            if self._inputs == "either" and self._plain.contract.raw:
+                self.notes.append("taken as finished features, which have the columns of raw rows: --inputs raw computes them anew")
             return
-        if self._inputs == "either" and taken.kinds.tell(columns) == "features":
-            return
+        kinds = taken.kinds
+        if self._inputs == "either":
+            if kinds.tell(columns) == "features":
+                return
+            if kinds.again and not kinds.computed:
+                what = f"its columns do not tell whether {_listed(kinds.again)} is computed yet"
+                raise PipelineError(f"{source}: {what}: give --inputs raw or --inputs features")
         try:
             known = None if self._state is None or not version_folder(self._state).exists() else open_state(self._state)
             if known is not None:
                 check_state(self._plain.contract, known)
             by = features_of(self._plain.contract, known)
         except PipelineError as error:
-            if self._inputs == "either" and all(name in columns for name in taken.kinds.needed):
+            if self._inputs == "either" and kinds.is_finished(columns):
                 self.notes.append(f"the file's own features are taken, since they cannot be computed: {error}")
                 return
             raise PipelineError(f"{source}: holds raw rows, and {error}") from error

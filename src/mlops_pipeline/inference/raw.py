@@ -16,7 +16,7 @@ from mlops_pipeline.contract.moments import WRITTEN
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.needs import given_by_lookups, kept_by
+from mlops_pipeline.features.needs import derived_for, given_by_lookups, kept_by
 from mlops_pipeline.features.state import DAY_US
 from mlops_pipeline.inference.faults import EXTRA_COLUMN, Fault, Notice, Refused
 from mlops_pipeline.inference.signature import Lengths, Rows, Signature
@@ -24,6 +24,7 @@ from mlops_pipeline.inference.signature import Lengths, Rows, Signature
 if TYPE_CHECKING:
     import polars as pl
 
+    from mlops_pipeline.config.serving import Inputs
     from mlops_pipeline.features.online import Features
     from mlops_pipeline.features.state import State
 
@@ -51,40 +52,49 @@ class RawRows(msgspec.Struct, gc=False):
 class RowKinds:
     """Tells what a row is by the names of its columns."""
 
+    own: tuple[str, ...]
+    """Columns that only a raw row has."""
     marks: tuple[str, ...]
-    """Columns that only a raw row has, and that every raw row has if they must be there."""
+    """Those of them that every raw row has if any must be there, else all."""
     computed: tuple[str, ...]
     """Features that no raw row has."""
-    needed: tuple[str, ...]
-    """Features that must be there."""
     certain: bool
     """Whether a raw row without its marks is refused."""
+    again: tuple[str, ...] = ()
+    """Features that are made of the source's columns of the same names: computed from finished ones, they would be others."""
 
     @staticmethod
-    def of(raw: Mapping[str, Column], features: Mapping[str, Column]) -> RowKinds:
-        """Of a model that takes both."""
-        own = [name for name in raw if name not in features]
+    def of(raw: Mapping[str, Column], features: Mapping[str, Column], made: Collection[str] = ()) -> RowKinds:
+        """Of a model that takes both, and whose recipe makes these columns."""
+        own = tuple(name for name in raw if name not in features)
         must = tuple(name for name in own if not raw[name].nullable)
         return RowKinds(
-            marks=must or tuple(own),
+            own=own,
+            marks=must or own,
             computed=tuple(name for name in features if name not in raw),
-            needed=tuple(name for name, column in features.items() if not column.nullable),
             certain=bool(must),
+            again=tuple(name for name in raw if name in features and name in made),
         )
 
     def tell(self, names: Collection[str]) -> Kind:
         """What a row of these columns is.
 
-        One with every mark is raw. Where the recipe needs nothing but what the model takes too, a row is raw that has none of the
-        computed columns. A row that is neither is taken for what it seems to be meant for, and refused as such.
+        One with every mark is raw, unless it is finished and would be another if it were computed again. One with a computed column
+        is of features, and one with none is raw if it has a column that only raw rows have, or if these have none.
         """
-        there = sum(mark in names for mark in self.marks)
-        has_computed = any(name in names for name in self.computed)
-        if not self.marks:
-            return "features" if has_computed else "raw"
-        if there == len(self.marks):
+        if self.again and self.is_finished(names):
+            return "features"
+        if self.marks and all(mark in names for mark in self.marks):
             return "raw"
-        return "raw" if there and not has_computed and not all(name in names for name in self.needed) else "features"
+        if any(name in names for name in self.computed):
+            return "features"
+        if not self.own:
+            return "raw" if self.computed else "features"
+        return "raw" if any(name in names for name in self.own) else "features"
+
+    def is_finished(self, names: Collection[str]) -> bool:
+        """Whether a row of these columns holds all that would be computed."""
+        return bool(self.computed) and all(name in names for name in self.computed)
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,12 @@ class RawInput:
     """Which of them need more than the row."""
 
     @staticmethod
+    def taken(contract: Contract, features: Signature, inputs: Inputs) -> RawInput | None:
+        """How a model takes raw rows where ``inputs`` are taken: not at all where a row of either kind has the very same columns."""
+        found = None if inputs == "features" else RawInput.of(contract, features)
+        return None if found is None or (inputs == "either" and not found.kinds.own and not found.kinds.computed) else found
+
+    @staticmethod
     def of(contract: Contract, features: Signature) -> RawInput | None:
         """Of a contract, by the policy of the features' signature; None for a model without a recipe."""
         if not contract.raw:
@@ -121,12 +137,17 @@ class RawInput:
         )
         # Of a category that the model does not take no value is known, so that none is strange.
         known = {name: seen for name, seen in signature.seen.items() if name in contract.columns}
-        kinds = RowKinds.of(contract.raw, features.columns)
+        kinds = RowKinds.of(contract.raw, features.columns, contract.made)
         of_state = frozenset((*given_by_lookups(contract.recipe), *contract.recipe.late))
         wide = replace(signature, seen=known, wide=True)
         return RawInput(
             wide, features, kinds, tuple(contract.raw), tuple(contract.columns), contract.raw_example, contract.made_of, of_state
         )
+
+    @property
+    def never_null(self) -> str | None:
+        """A feature that only a state knows and that must not be null, if there is one."""
+        return next((name for name in self.features.names if name in self.of_state and not self.features.columns[name].nullable), None)
 
     def limited(self, max_rows: int, lengths: Lengths) -> RawInput:
         """The same with other limits of what one request may hold."""
@@ -203,6 +224,8 @@ class RawInput:
                 columns[name] = [None if value != value else int(value) if whole else value for value in listed]  # noqa: PLR0124  # NaN
             elif texts is not None:
                 columns[name] = texts[:, self.features.categories.index(name)].tolist()
+        if not columns:
+            return [{} for _ in range(raw.count)]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def values(self, rows: Rows) -> list[tuple[Any, ...]]:
@@ -324,21 +347,37 @@ class RawInput:
 def check_state(contract: Contract, state: State) -> None:
     """Raises :class:`PipelineError` for a state of another recipe, which would say other things by the same names."""
     recipe = contract.recipe
+    columns = {**contract.made, **contract.raw}
     for name in (*given_by_lookups(recipe), *recipe.late):
-        if name not in contract.made:
-            continue
-        made = state.columns.get(name)
-        keys, _ = kept_by(recipe, name)
-        is_same = made is not None and state.keys_of(name) == tuple(keys)
-        if made is not None and name in recipe.history:
-            history = recipe.history[name]
-            is_same = is_same and (made.window_us, made.prior_rows) == (history.days * DAY_US, float(history.prior_rows))
-        elif made is not None and name in recipe.aggregates:
-            aggregate = recipe.aggregates[name]
-            wanted = (aggregate.how, aggregate.window_us, aggregate.known_after_us)
-            is_same = is_same and (made.how, made.window_us, made.delay_us) == wanted
-        if not is_same:
+        if name in contract.made and not _is_as_told(name, contract, columns, state):
             raise PipelineError(f"the features' state does not make '{name}' as this model has it: run `mlops features refresh`")
+
+
+def _is_as_told(name: str, contract: Contract, columns: Mapping[str, Column], state: State) -> bool:
+    """Whether a state makes a column as a model's recipe has it, of columns of the same kinds."""
+    recipe, made = contract.recipe, state.columns.get(name)
+    if made is None:
+        return False
+    table = state.tables[made.table].described
+    held = zip(table.by, table.kinds, strict=True)
+    is_keyed = table.by == tuple(kept_by(recipe, name)[0]) and all(key not in columns or columns[key].kind == kind for key, kind in held)
+    of = () if table.of is None else (table.of,)
+    if not is_keyed or (name in recipe.late and table.derived != derived_for(recipe, (*table.by, *of))):
+        return False
+    if name in recipe.counts:
+        return made.how == "counts"
+    if name in recipe.history:
+        history = recipe.history[name]
+        wanted = ("history", history.days * DAY_US, float(history.prior_rows), recipe.target)
+        return (made.how, made.window_us, made.prior_rows, table.of) == wanted
+    is_kind = made.kind == contract.made[name].kind
+    if name not in recipe.aggregates:
+        return is_kind and made.how == "lookup"
+    told = recipe.aggregates[name]
+    is_of = told.of is None or told.of not in columns or columns[told.of].kind == table.of_kind
+    value = told.value if told.how == "share" else None
+    wanted_of = (told.how, told.window_us, told.known_after_us, told.of, value)
+    return is_kind and is_of and (made.how, made.window_us, made.delay_us, table.of, table.value) == wanted_of
 
 
 @cache

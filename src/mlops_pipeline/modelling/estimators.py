@@ -172,7 +172,8 @@ def build_model(
             raise PipelineError(f"train.encoder = '{encodes.name}': each member of a blend has its own: name it under train.params.members")
         # A member cannot be a race, or a blend again.
         estimator.members = [
-            build_model(_member(one.estimator), task, features, one.params, seed, one.encoder) for one in estimator.members
+            build_model(_member(one.estimator), task, features, one.params, seed, one.encoder, one.encoder_params)
+            for one in estimator.members
         ]
     for need in ("fit", "predict", *(() if not has_classes(task) else ("predict_proba",))):
         if not hasattr(estimator, need):

@@ -193,7 +193,7 @@ def sources(
         raw: _Schema = {}
         for layout in source.layouts:
             for name, kind in _raw_types(layout).items():
-                raw[RAW + name] = kind if raw.get(RAW + name, kind) == kind else pl.String
+                raw[RAW + name] = _wider(raw.get(RAW + name, kind), kind)
         features = list(dict.fromkeys(name for layout in source.layouts for name in (*layout.numbers, *layout.categories)))
         for requests in _chunks(source.requests(None)):
             frame = _frame(requests, {**schema, **raw})
@@ -276,13 +276,26 @@ def _schema(layouts: list[Columns], *, features: bool = True) -> _Schema:
     for layout in layouts if features else ():
         for name, kind in (*((name, pl.Float32) for name in layout.numbers), *((name, pl.String) for name in layout.categories)):
             shown = _feature(name, own)
-            schema[shown] = kind if schema.get(shown, kind) == kind else pl.String
+            schema[shown] = _wider(schema.get(shown, kind), kind)
     for layout in layouts if features else ():
         for name, kind in _raw_types(layout).items():
             if name not in {*layout.numbers, *layout.categories}:
                 shown = _feature(name, own)
-                schema[shown] = kind if schema.get(shown, kind) == kind else pl.String
+                schema[shown] = _wider(schema.get(shown, kind), kind)
     return schema
+
+
+def _wider(one: Any, other: Any) -> Any:
+    """The narrowest type that holds what versions of a model have by one name: text where one of them has no number."""
+    import polars as pl
+
+    both = {one, other}
+    if len(both) == 1:
+        return one
+    if not both <= {pl.Boolean, pl.Int64, pl.Float32, pl.Float64}:
+        return pl.String
+    without = both - {pl.Boolean}
+    return without.pop() if len(without) == 1 else pl.Float64
 
 
 def _raw_types(layout: Columns) -> dict[str, Any]:

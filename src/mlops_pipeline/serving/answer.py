@@ -164,7 +164,13 @@ class Service:
             self.metrics.stale(model, settings.policy, raw.count)
             if settings.policy == "refuse":
                 raise refused(503, "stale_features", f"{_aged(now, settings)}: send again later, or finished features", RETRY)
-            by = now.without if settings.policy == "null" else by
+            if settings.policy == "null":
+                if (must := taken.never_null) is not None:
+                    null = f"'{must}', which this model does not take as null"
+                    raise refused(
+                        503, "stale_features", f"{_aged(now, settings)}, also {null}: send again later, or finished features", RETRY
+                    )
+                by = now.without
         assert by is not None  # noqa: S101  # the protocol has looked
         rows = await self._computation.of(partial(taken.computed, raw, by), raw.count, request.began)
         self.metrics.computed(model, raw.count)
@@ -245,7 +251,11 @@ class Service:
         for name, served in self.models.items():
             if served.loaded.raw is not None:
                 served.compute_with(state)
-                log.info("knows the features' state", extra={"model": name, "as_of": state.as_of.isoformat(), "state": state.digest[:16]})
+                facts = {"model": name, "as_of": state.as_of.isoformat(), "state": state.digest[:16]}
+                if served.computing is None or served.computing.state is state:
+                    log.info("knows the features' state", extra=facts)
+                else:
+                    log.warning("keeps what it knows: the features' state is of another recipe", extra=facts)
 
     def activate(self, served: Served) -> None:
         """Let a version answer from the next request on; on the loop's own thread."""
@@ -253,6 +263,9 @@ class Service:
         served = self._limited(served)
         if served.computing is not None and served.computing.state is not self.state:
             served.compute_with(self.state)
+        before = self.models.get(served.loaded.name)
+        if served.computing is not None and served.computing.why_not and before is not None and before.computing is not None:
+            served.compute_with(before.computing.state)
         loaded = served.loaded
         if served.computing is not None and served.computing.needs_frames:
             self._computation.prepare()
@@ -268,8 +281,9 @@ class Service:
         max_rows, lengths = self.settings.limits.max_rows, lengths_of(self.settings.limits)
         if (served.signature.max_rows, served.signature.lengths) == (max_rows, lengths):
             return served
-        loaded = served.loaded.limited(max_rows, lengths)
-        return Served(loaded, served.batcher, self.state, only_raw=self.settings.inputs == "raw")
+        loaded, now = served.loaded.limited(max_rows, lengths), served.computing
+        known = self.state if now is None or now.why_not else now.state
+        return Served(loaded, served.batcher, known, only_raw=self.settings.inputs == "raw")
 
     def use(self, settings: Serving, keys: Mapping[str, Key] | None) -> None:
         """Go on under other settings, from the next request on; on the loop's own thread. ``keys`` None: no key is asked for."""

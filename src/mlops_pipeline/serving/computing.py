@@ -55,13 +55,15 @@ class Computing:
         return None if self.state is None else self.state.as_of.astimezone(UTC)
 
 
-def computing(contract: Contract, state: State | None) -> Computing:
-    """What computes a model's features with a state."""
+def computing(contract: Contract, state: State | None, before: Computing | None = None) -> Computing:
+    """What computes a model's features with a state; what did ``before`` if the state is of another recipe."""
     try:
         if state is not None:
             check_state(contract, state)
         features = features_of(contract, state)
     except PipelineError as error:
+        if before is not None and not before.why_not:
+            return before
         return Computing(None, None, None, f"raw rows cannot be computed: {error}: until then, send finished features")
     without = None if state is None else features_of(contract, Unknown(state))
     return Computing(state, features, without)

@@ -129,7 +129,7 @@ def load(name: str, reference: str, found: Found, folder: Path, options: Options
         gate=found.gate,
         mlflow_version=_mlflow_version(folder),
         loaded_at=time.time(),
-        raw=None if options.inputs == "features" else RawInput.of(contract, signature),
+        raw=RawInput.taken(contract, signature, options.inputs),
     )
 
 

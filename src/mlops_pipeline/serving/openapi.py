@@ -224,7 +224,12 @@ def _told_apart(record: Json, kinds: RowKinds, *, raw: bool) -> Json:
     if not kinds.marks:
         return record if not raw else {**record, "properties": record["properties"] | dict.fromkeys(kinds.computed, False)}
     if not raw:
-        return {**record, "not": {"required": list(kinds.marks)}}
+        others: list[Json] = [{"required": list(kinds.marks)}]
+        if kinds.computed and not {*kinds.computed} & {*record["required"]}:
+            # With a column of raw rows and none that is computed, it is one of them that lacks something.
+            own, computed = ([{"required": [name]} for name in names] for names in (kinds.own, kinds.computed))
+            others.append({"anyOf": own, "not": {"anyOf": computed}})
+        return {**record, "not": {"anyOf": others} if len(others) > 1 else others[0]}
     return {**record, "required": [*record["required"], *(mark for mark in kinds.marks if mark not in record["required"])]}
 
 

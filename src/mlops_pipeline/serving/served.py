@@ -57,8 +57,8 @@ class Served:
         self.example = loaded.raw.example if loaded.raw is not None else openapi.made_up(signature)
 
     def compute_with(self, state: State | None) -> None:
-        """Compute raw rows with this state, from the next request on."""
-        self.computing = computing(self.loaded.contract, state)
+        """Compute raw rows with this state, from the next request on; with the one before if this one is of another recipe."""
+        self.computing = computing(self.loaded.contract, state, self.computing)
 
     def _why_not(self) -> str:
         return "" if self.computing is None else self.computing.why_not

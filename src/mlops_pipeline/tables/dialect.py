@@ -170,8 +170,9 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
     if not text.strip():
         raise PipelineError(f"{path}: is empty: give a table with a header and rows")
     lines = _split(text)
-    if "comment" in known:
-        lines = _without_comments(lines, known["comment"], known.get("quote", '"'))
+    if known.get("comment"):
+        comments = Comments(known["comment"], known.get("quote", '"'), known.get("delimiter", STRONG))
+        lines = [line for line in lines if not comments.is_one(line.encode())]
     start = known.get("skip_lines", 0)
     text = "".join(lines[start:])
     signs = {key: known[key] for key in ("delimiter", "quote", "escape", "skip_blanks") if key in known}
@@ -212,20 +213,36 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
 
 
 def _comments(best: Candidate, before: int) -> int:
-    """How many lines below a table's first begin with the sign of comments and are no row of its width; 0 if one that does is a row."""
+    """How many lines below a table's first begin with the sign of comments; 0 if one of them has as many cells as a row, or more."""
     begins = [
         len(row) for row, end in zip(best.rows, best.ends, strict=True) if end > before and row[0].lstrip("\ufeff").startswith(COMMENT)
     ]
-    return 0 if best.width in begins else len(begins)
+    return 0 if any(width >= best.width for width in begins) else len(begins)
 
 
-def _without_comments(lines: list[str], mark: str, quote: str) -> list[str]:
-    kept, is_quoted = [], False
-    for line in lines:
-        if is_quoted or not line.startswith(mark):
-            is_quoted ^= line.count(quote) % 2 == 1
-            kept.append(line)
-    return kept
+class Comments:
+    """Tells of lines, one after the other, which begin with the sign of comments, and not within a quoted cell."""
+
+    def __init__(self, mark: str, quote: str, delimiters: str, escape: str | None = None, *, skip_blanks: bool = False) -> None:
+        self._mark, self._quote, self._is_quoted = mark.encode(), quote.encode(), False
+        sign, ends = re.escape(self._quote), b"|".join(re.escape(one.encode()) for one in delimiters)
+        # A quote opens at a cell's start and nowhere else: 5" is a length.
+        self._opens = re.compile(b"(?:^|" + ends + b")" + (b" *" if skip_blanks else b"") + sign)
+        skipped = [sign * 2] if escape is None else [re.escape(escape.encode()) + b".", sign * 2]
+        signs = b"".join(re.escape(one.encode()) for one in (quote, escape or "") if one.isascii())
+        inside = b"[^" + signs + b"]+" if quote.isascii() and (escape or "").isascii() else b"(?!" + b"|".join((sign, *skipped)) + b")."
+        self._closes = re.compile(b"(?:" + b"|".join((*skipped, inside)) + b")*+" + sign, re.DOTALL)
+
+    def is_one(self, line: bytes) -> bool:
+        """Whether the next line, without a mark of order, is a comment."""
+        if not self._is_quoted and line.startswith(self._mark):
+            return True
+        place: int | None = 0
+        while place is not None and line.find(self._quote, place) >= 0:
+            found = self._closes.match(line, place) if self._is_quoted else self._opens.search(line, place)
+            self._is_quoted ^= found is not None
+            place = found.end() if found else None
+        return False
 
 
 def _made_even(best: Candidate) -> Candidate:

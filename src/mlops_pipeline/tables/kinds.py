@@ -130,42 +130,65 @@ def null_values(made: Mapping[str, Described]) -> tuple[str, ...]:
 
 
 def signs_of(columns: Mapping[str, Described], held: Mapping[str, Column]) -> dict[str, str]:
-    """The signs of numbers in which all columns agree, as ``dataset.source`` has them; none where they are plain or differ."""
+    """The signs of numbers in which all columns agree, as ``dataset.source`` has them; none where they are plain or differ.
+
+    A column that has plain points keeps them: that another one has decimal commas does not tell whether its points part thousands.
+    """
     formats = {one.format for one in columns.values() if one.kind in _NUMBERS and one.format in _BARE}
     decimals = {str(form)[-2] for form in formats}
     thousands = {_BARE[str(form)] for form in formats} - {""}
     if len(decimals) != 1 or len(thousands) > 1:
         return {}
     decimal = decimals.pop()
-    signs = ({"decimal": decimal} if decimal != "." else {}) | ({"thousands": thousands.pop()} if thousands else {})
-    plain = [name for name, one in columns.items() if one.kind in _NUMBERS and one.format is None and name in held]
-    if any(not _may_be_written(held[name], signs) for name in plain):
+    if decimal != "." and any(_has_points(one, held) for one in columns.values()):
         return {}
-    return signs
+    return ({"decimal": decimal} if decimal != "." else {}) | ({"thousands": thousands.pop()} if thousands else {})
 
 
 def written_by_source(columns: Mapping[str, Described], held: Mapping[str, Column], signs: Mapping[str, str]) -> dict[str, Described]:
-    """The columns, once the source says how numbers are written: a format of their own have those that are written otherwise."""
-    if not signs:
-        return dict(columns)
+    """The columns, once the source says how numbers are written: a format of their own have those that are written otherwise.
+
+    Where it says nothing and another column has decimal commas, one whose every point may part thousands asks.
+    """
+    has_commas = any(one.kind in _NUMBERS and one.format in _BARE and str(one.format)[-2] == "," for one in columns.values())
     made = {}
     for name, one in columns.items():
-        if one.kind not in _NUMBERS or name not in held:
-            made[name] = one
-        elif one.format is None and held[name].pointed and not _may_be_written(held[name], signs):
-            made[name] = _with(one, format="1234.5")
-        elif one.format is None and held[name].pointed and signs.get("thousands") == ".":
-            made[name] = _with(one, note="; ".join(filter(None, (one.note, "'1.234' is read as 1234, as the source says"))))
-        elif one.format in _BARE and str(one.format)[-2] == signs.get("decimal", ".") and _BARE[one.format] in ("", signs.get("thousands")):
+        if _has_points(one, held):
+            made[name] = _pointed(one, held[name], signs, has_commas=has_commas)
+        elif (
+            signs
+            and one.kind in _NUMBERS
+            and name in held
+            and one.format in _BARE
+            and str(one.format)[-2] == signs.get("decimal", ".")
+            and _BARE[one.format] in ("", signs.get("thousands"))
+        ):
             made[name] = _with(one, format=None)
         else:
             made[name] = one
     return made
 
 
+def _has_points(one: Described, held: Mapping[str, Column]) -> bool:
+    """Whether a column is of plain numbers that are texts with points."""
+    return one.kind in _NUMBERS and one.format is None and one.name in held and held[one.name].held == "text" and held[one.name].pointed
+
+
+def _pointed(one: Described, column: Column, signs: Mapping[str, str], *, has_commas: bool) -> Described:
+    """A column with points, as the source says if it says anything; else as plain numbers, with a question where they may not be."""
+    note = ""
+    if signs and not _may_be_written(column, signs):
+        return _with(one, format="1234.5")
+    if signs and signs.get("thousands") == ".":
+        note = "'1.234' is read as 1234, as the source says"
+    elif not signs and has_commas and _may_be_written(column, {"decimal": ",", "thousands": "."}):
+        note = "'1.234' is read as 1.234; if it means 1234, write format: '1.234,5'"
+    return _with(one, note="; ".join(filter(None, (one.note, note))))
+
+
 def _may_be_written(column: Column, signs: Mapping[str, str]) -> bool:
-    """Whether numbers that look plain may be written with these signs: ``1.234`` with ``.`` for thousands, but not ``1.5``."""
-    if column.held != "text" or not column.pointed or signs.get("decimal", ".") == ".":
+    """Whether plain numbers with points may be written with these signs: ``1.234`` with ``.`` for thousands, but not ``1.5``, ``0.361``."""
+    if signs.get("decimal", ".") == ".":
         return True
     form = f"1{signs.get('thousands', '')}234{signs['decimal']}5"
     nothing = {word for word, _ in _markers(column)[0]}

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 _UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, csv.Error)
 
+COMMENTED = "comment as wide as a row"
+"""Why a row is set aside that begins with the sign of comments and may be none."""
+
 ROWS = 65_536
 """Rows of a typed table that are read at a time."""
 
@@ -129,7 +132,7 @@ def read_files(files: Sequence[Path], source: Source, chunk_mb: int, used: Colle
                 notes = (*notes, f"{file.name}: its columns stand in another order than those of {files[0].name}: read by their names")
             read += chunk.frame.height + len(chunk.broken)
             broken = [replace(row, row=row.row + before) for row in chunk.broken]
-            yield Chunk(chunk.frame.select(names), chunk.row_numbers + before, broken, notes)
+            yield Chunk(chunk.frame.select(names), chunk.row_numbers + before, broken, (*notes, *chunk.notes))
             notes = ()
         before += read
 
@@ -313,7 +316,8 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
         return "skip"
 
     with ExitStack() as stack:
-        stream = text_of(path, dialect, stack)
+        comments = _LeftOut(path, dialect)
+        stream = text_of(path, dialect, stack, comments.add)
         there, parsed = _first_row(path, dialect), dialect if dialect.is_plain else PLAIN
         names = _named(there, dialect)
         if there and not _has_rows(path, dialect):
@@ -351,8 +355,43 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
         last = misshapen[-1].content if misshapen else last
         if "\n" in last and _quotes(path, dialect) % 2:
             raise ValueError(f"a quote opened near {last.strip()[:30]!r} is never closed: close it")
-        if misshapen:
-            yield Chunk(pl.DataFrame(schema=dict.fromkeys(names, pl.String)), pl.Series(dtype=pl.Int64), misshapen)
+        aside = misshapen + comments.numbered(row + len(misshapen))
+        if aside or comments.count:
+            yield Chunk(pl.DataFrame(schema=dict.fromkeys(names, pl.String)), pl.Series(dtype=pl.Int64), aside, comments.notes)
+
+
+class _LeftOut:
+    """The comments of a file: how many there are, and those that may be rows."""
+
+    def __init__(self, path: Path, dialect: Dialect) -> None:
+        self._path, self._dialect, self._wide = path, dialect, list[tuple[int, str]]()
+        self._width = len(_first_row(path, dialect)) if dialect.comment else 0
+        self.count = 0
+
+    def add(self, line: bytes, number: int) -> None:
+        """Take a comment into account; one with as many cells as a row, or more, may be one."""
+        self.count += 1
+        text = line.decode(errors="replace").rstrip("\r\n")
+        try:
+            width = len(next(csv_reader(io.StringIO(text, newline=""), self._dialect), []))
+        except csv.Error:
+            width = 1  # a cell longer than any
+        if width >= self._width > 1:
+            self._wide.append((number, text))
+
+    def numbered(self, before: int) -> list[Broken]:
+        """Those that may be rows, as rows set aside behind all others."""
+        what = f"begins with {self._dialect.comment} as comments do, and has as many cells as a row: take its sign out, or the line"
+        return [Broken(row, COMMENTED, f"line {line} {what}", text) for row, (line, text) in enumerate(self._wide, before + 1)]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to say of them."""
+        if not self.count:
+            return ()
+        are = "1 line that begins" if self.count == 1 else f"{self.count:,} lines that begin"
+        aside = f", {len(self._wide):,} of which may be rows and {'is' if len(self._wide) == 1 else 'are'} set aside" if self._wide else ""
+        return (f"{self._path.name}: {are} with {self._dialect.comment} left out as comments{aside}",)
 
 
 def _numbers(before: int, height: int, misshapen: list[Broken]) -> tuple[pl.Series, list[Broken]]:

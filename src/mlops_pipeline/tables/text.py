@@ -6,14 +6,14 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import IO
 
 from mlops_pipeline.contract.dialect import Dialect
-from mlops_pipeline.tables.dialect import csv_reader
+from mlops_pipeline.tables.dialect import Comments, csv_reader
 from mlops_pipeline.tables.packing import opened
 
 BLOCK = 1 << 20
@@ -43,8 +43,11 @@ class _Blocks(io.RawIOBase):
         return count
 
 
-def text_of(path: Path, dialect: Dialect, stack: ExitStack) -> IO[bytes]:
-    """The text of a table in UTF-8; raises :class:`UnicodeDecodeError` while it is read if that is not its encoding."""
+def text_of(path: Path, dialect: Dialect, stack: ExitStack, left_out: Callable[[bytes, int], None] | None = None) -> IO[bytes]:
+    """The text of a table in UTF-8; raises :class:`UnicodeDecodeError` while it is read if that is not its encoding.
+
+    ``left_out`` is told of each comment below the table's header, and on which line it stands.
+    """
     stream = opened(path, stack)
     head = stream.read(4)
     stream.seek(0)
@@ -53,7 +56,7 @@ def text_of(path: Path, dialect: Dialect, stack: ExitStack) -> IO[bytes]:
         return stream
     blocks = _blocks(stream) if is_utf8 else _recoded(_blocks(stream), dialect.encoding)
     if dialect.comment:
-        blocks = without_comments(blocks, dialect.comment.encode(), dialect.quote.encode())
+        blocks = without_comments(blocks, dialect, left_out)
     if dialect.skip_lines:
         blocks = _after_lines(blocks, dialect.skip_lines)
     if not dialect.is_plain:
@@ -91,20 +94,22 @@ def _after_lines(blocks: Iterator[bytes], count: int) -> Iterator[bytes]:
             return
 
 
-def without_comments(blocks: Iterable[bytes], mark: bytes, quote: bytes) -> Iterator[bytes]:
-    """The same without the lines that begin with a mark, but for those within a quoted cell."""
-    held, is_quoted, is_first = b"", False, True
+def without_comments(blocks: Iterable[bytes], dialect: Dialect, left_out: Callable[[bytes, int], None] | None = None) -> Iterator[bytes]:
+    """The same without the lines that begin with a dialect's sign of comments, but for those within a quoted cell."""
+    comments = Comments(dialect.comment or "", dialect.quote, dialect.delimiter, dialect.escape, skip_blanks=dialect.skip_blanks)
+    held, number, above = b"", 0, dialect.skip_lines + dialect.header
     for block in chain(blocks, (b"",)):
         lines = (held + block).splitlines(keepends=True)
         # The last one may go on in the next block.
         held = lines.pop() if block and lines else b""
         kept = []
         for line in lines:
-            bare, is_first = line.removeprefix(codecs.BOM_UTF8) if is_first else line, False
-            if not is_quoted and bare.startswith(mark):
-                continue
-            is_quoted ^= line.count(quote) % 2 == 1
-            kept.append(line)
+            number += 1
+            if not comments.is_one(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line):
+                above -= above > dialect.header or bool(line.strip())
+                kept.append(line)
+            elif left_out is not None and above <= 0:
+                left_out(line, number)
         if kept:
             yield b"".join(kept)
 

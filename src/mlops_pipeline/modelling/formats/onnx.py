@@ -128,7 +128,10 @@ def _averaged(members: list[bytes], model: Pipeline) -> bytes:
     names = [name if held == wide else f"{name} wide" for name, held in said]
     classes = getattr(model, "classes_", None)
     last = "variable" if classes is None else "probabilities"
-    made.graph.node.append(helper.make_node("Mean", names, [last], name="mean"))
+    # ONNX Runtime has no Mean of 64-bit floats.
+    made.graph.initializer.append(helper.make_tensor("members", wide, [1], [len(names)]))
+    made.graph.node.append(helper.make_node("Sum", names, ["total"], name="total"))
+    made.graph.node.append(helper.make_node("Div", ["total", "members"], [last], name="mean"))
     width = 1 if classes is None else len(classes)
     if classes is not None:
         as_text = not all(isinstance(each, int) for each in classes.tolist())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.refresh import take_ingested
+from mlops_pipeline.features.refresh import seen_before, take_ingested
 from mlops_pipeline.features.replay import Drawing
 from mlops_pipeline.features.rows import Origins, kept_recipe, recipe_of, typed_rows
 from mlops_pipeline.features.table import finish
@@ -37,7 +37,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     read = broken = unlabelled = later = 0
     reasons, said, there = dict[str, int](), dict[str, None](), list[str]()
-    spelling, drawing = Spelling(), Drawing(settings, lookups)
+    spelling, drawing, files = Spelling(), Drawing(settings, lookups), seen_before(settings, layout)
     as_of = None if settings.as_of is None else shown_moment(settings.as_of)
     with replacing(layout.raw) as table_file, replacing(layout.quarantine, FOR_ITS_OWNER) as quarantine_file:
         writer: pq.ParquetWriter | None = None
@@ -73,7 +73,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         seen = read - later
         if broken / seen > settings.ingest.max_broken_share:
             raise _too_many_broken(settings, layout, quarantine_file, f"{broken} of {seen} rows are broken ({_listed(reasons)})")
-        take_ingested(settings, layout, console, table_file, there, lookups)
+        take_ingested(settings, layout, console, table_file, there, lookups, files)
         kinds = {name: column.kind for name, column in data.columns.items()}
         drawing.write(layout.replay, finish(table_file, recipe, kinds, *kept_recipe(settings, there, lookups)))
         report = {

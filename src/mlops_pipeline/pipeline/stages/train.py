@@ -10,10 +10,10 @@ import msgspec
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns, own_format
 from mlops_pipeline.contract.privacy import private_names, told_error
-from mlops_pipeline.contract.spec import FORMAT, Contract
+from mlops_pipeline.contract.spec import FORMAT, Contract, Recipe
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.needs import as_of_source, needed
+from mlops_pipeline.features.needs import as_finished, as_of_source, needed
 from mlops_pipeline.features.rows import Origins, recipe_of
 from mlops_pipeline.features.translated import translated
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
@@ -64,7 +64,8 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     fit_seconds = _fit(model, fitted_by, layout, table, x, y, console)
     if private_names(features):
         without_extremes(model)
-    columns = described_columns(features, table)
+    recipe = recipe_of(data, Origins.at(layout.origins))
+    columns = as_finished(described_columns(features, table), recipe, data.source.number_format)
     sample = sample_of(x, columns)
     check_answers(estimator, model, sample, data.task, classes)
     form = own_format(settings)
@@ -82,7 +83,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         keep_whole_rows=data.keep_whole_rows,
         null_values=data.source.null_values,
         dialect=data.source.dialect,
-        **_computed(settings, layout, table),
+        **_computed(settings, recipe, table),
         estimator=settings.train.estimator,
         params=params,
         encoder_params=settings.train.encoder_params,
@@ -106,12 +107,14 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     console.print(f"            {settings.train.estimator} fitted on {len(x):,} × {len(features)} in {fit_seconds:.1f} s")
 
 
-def _computed(settings: Settings, layout: Layout, table: pl.DataFrame) -> dict[str, Any]:
+def _computed(settings: Settings, recipe: Recipe, table: pl.DataFrame) -> dict[str, Any]:
     """The contract's fields about columns that are computed of a source's rows: the recipe, what it needs and what it makes."""
     data, features = settings.dataset, feature_columns(settings)
-    recipe = recipe_of(data, Origins.at(layout.origins))
     needs, makes = needed(features, recipe, data.columns)
-    raw, made = as_of_source(described_columns(needs, table), recipe), described_columns(makes, table)
+    raw, made = (
+        as_of_source(described_columns(needs, table), recipe),
+        as_finished(described_columns(makes, table), recipe, data.source.number_format),
+    )
     return {
         "recipe": recipe,
         "raw": raw,

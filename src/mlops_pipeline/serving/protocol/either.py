@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.raw import Kind, RawInput, RawRows
 from mlops_pipeline.inference.signature import Rows
@@ -24,6 +25,10 @@ Names = Callable[[Any], Iterator[Collection[str]]]
 """From a decoded body to the names of each row's columns, or of all rows' at once."""
 
 
+_BETWEEN = ",:[]{} \t\r\n"
+"""What may stand between two texts of JSON: a name that begins so may seem to be quoted where it is not."""
+
+
 class Either:
     """A protocol for a model that takes raw rows, finished features, or both."""
 
@@ -31,63 +36,107 @@ class Either:
         """``why_not`` says why raw rows cannot be computed at present; empty if they can."""
         self._raw, self._features, self._kinds, self._names = raw, features, taken.kinds, names
         self._signature, self._why_not, self._only_raw = taken.signature, why_not, only_raw
-        self._marks = [_quoted(name) for name in taken.kinds.marks]
-        self._computed = [_quoted(name) for name in taken.kinds.computed]
+        kinds = taken.kinds
+        self._is_certain = kinds.certain and not kinds.again
+        # A row without computed columns is refused as one of features, and looked at, if one of them must be there.
+        is_refused = kinds.certain and any(not taken.features.columns[name].nullable for name in kinds.computed)
+        self._telling, self._marks, self._computed, self._columns = (
+            tuple(map(_quoted, names))
+            for names in (kinds.marks if is_refused else kinds.own, kinds.marks, kinds.computed, taken.signature.names)
+        )
+        self._gathers = {NUMBERS, CATEGORIES} - taken.signature.columns.keys() - taken.features.columns.keys()
+        self._quoted_gathers = tuple(map(_quoted, self._gathers))
+        self._is_plain = not any(name.lstrip(_BETWEEN) != name for name in (*taken.signature.names, *taken.kinds.computed))
 
     def read(self, request: Request, body: bytes) -> tuple[Rows | RawRows, Any]:
         """Checked rows of either kind; raises :class:`Refused`, also where a request holds both."""
-        why_not = self._why_not()
         if self._only_raw:
-            if why_not:
-                raise Refused(503, [Fault("not_ready", why_not)])
-            return self._read_raw(request, body)
+            return self._read_as("raw", request, body)
         kind = self._kind(request, body)
         try:
-            return self._read_raw(request, body) if kind == "raw" and not why_not else self._features.read(request, body)
+            return self._read_as(kind, request, body)
         except Refused as refusal:
             if refusal.reason in ("missing_column", "unknown_column"):
-                if kind == "raw" and why_not:
-                    raise Refused(503, [Fault("not_ready", why_not)]) from refusal
-                self._looked_at(request, body)
+                looked_at = self._looked_at(request, body)
+                if looked_at != kind:
+                    return self._read_as(looked_at, request, body)
             raise
 
     def write(self, request: Request, rows: Rows, wanted: Any, outputs: np.ndarray) -> tuple[bytes, Headers]:
         """The answer, which is the same for both."""
         return self._features.write(request, rows, wanted, outputs)
 
-    def _read_raw(self, request: Request, body: bytes) -> tuple[RawRows, Any]:
-        rows, wanted = self._raw.read(request, body)
-        return RawRows(rows) if isinstance(rows, Rows) else rows, wanted
+    def _read_as(self, kind: Kind, request: Request, body: bytes) -> tuple[Rows | RawRows, Any]:
+        if kind == "features":
+            return self._features.read(request, body)
+        why_not = self._why_not()
+        if not why_not:
+            rows, wanted = self._raw.read(request, body)
+            return RawRows(rows) if isinstance(rows, Rows) else rows, wanted
+        # What nothing can be computed for is still answered if it came computed.
+        if self._only_raw or not all(map(self._kinds.is_finished, self._names_in(request, body))):
+            raise Refused(503, [Fault("not_ready", why_not)])
+        return self._features.read(request, body)
 
     def _kind(self, request: Request, body: bytes) -> Kind:
         """What the rows of a request are, told by its bytes where these are plain."""
-        if request.content_type[: len(CSV)].lower() == CSV:
+        if request.content_type[: len(CSV)].lower() == CSV or not self._is_plain:
             return self._looked_at(request, body)
-        text = _json_of(request, body)
-        if b"\\" in text:
+        text, is_tensor = _json_of(request, body), request.protocol == "v2"
+        if b"\\" in text or (is_tensor and any(name in text for name in self._quoted_gathers)):
             return self._looked_at(request, body)
-        if not self._marks:
-            has_computed = any(name in text for name in self._computed)
-            return self._looked_at(request, body) if has_computed and text.count(b"{") > 2 else "features" if has_computed else "raw"
-        there = sum(mark in text for mark in self._marks)
-        if not there:
-            return "features"
-        return "raw" if there == len(self._marks) and self._kinds.certain else self._looked_at(request, body)
+        quick = self._by_marks(text, is_tensor) if self._marks else self._by_computed(text, is_tensor)
+        return quick or self._looked_at(request, body)
+
+    def _by_marks(self, text: bytes, is_tensor: bool) -> Kind | None:
+        for name in self._telling:
+            if name in text:
+                is_raw = self._is_certain and all(_is_named(text, mark, is_tensor) for mark in self._marks)
+                return "raw" if is_raw else None
+        return "features"
+
+    def _by_computed(self, text: bytes, is_tensor: bool) -> Kind | None:
+        if not any(name in text for name in self._computed):
+            return "raw" if any(_is_named(text, name, is_tensor) for name in self._columns) else None
+        return "features" if text.count(b"{") <= 2 and any(_is_named(text, name, is_tensor) for name in self._computed) else None
 
     def _looked_at(self, request: Request, body: bytes) -> Kind:
         """What each row is; a body that cannot be read is left to the protocol. Raises :class:`Refused` if there are both kinds."""
-        if request.content_type[: len(CSV)].lower() == CSV:
-            return self._kinds.tell(_header(body, self._signature.dialect.delimiter))
-        try:
-            kinds = [self._kinds.tell(names) for names in self._names(_decoded(_json_of(request, body)))]
-        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-            return "features"
+        kinds = list(map(self._kinds.tell, self._names_in(request, body)))
         for row, (before, kind) in enumerate(pairwise(kinds)):
             if kind != before:
                 words = {"raw": "raw", "features": "of finished features"}
                 what = f"row {row} is {words[before]} and row {row + 1} {words[kind]}: send them in two requests"
                 raise Refused(422, [Fault("malformed", what, row + 1)])
         return kinds[0] if kinds else "features"
+
+    def _names_in(self, request: Request, body: bytes) -> list[Collection[str]]:
+        """The names of each row's columns, or of all rows' at once; nothing for a body that has none or cannot be read."""
+        if request.content_type[: len(CSV)].lower() == CSV:
+            return [_header(body, self._signature.dialect.delimiter)]
+        try:
+            found = list(self._names(_decoded(_json_of(request, body))))
+            gathers = request.protocol == "v2" and any(name in self._gathers for names in found for name in names)
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            return []
+        return [] if gathers else found
+
+
+def _is_named(text: bytes, name: bytes, is_tensor: bool) -> bool:
+    """Whether JSON without escapes has a quoted name where a column's stands, the first time that it has it.
+
+    That is before a colon, among the ``columns`` of a table, or as a tensor's ``name``.
+    """
+    place = text.find(name)
+    if place < 0:
+        return False
+    if is_tensor:
+        return text[max(0, place - 16) : place].replace(b" ", b"").endswith(b'"name":')
+    end = place + len(name)
+    if text[end : end + 8].lstrip()[:1] == b":":
+        return True
+    begin = text.rfind(b"[", 0, place)
+    return begin >= 0 and text[max(0, begin - 16) : begin].replace(b" ", b"").endswith(b'"columns":') and b"]" not in text[begin:place]
 
 
 def names_of_records(body: Any) -> Iterator[Collection[str]]:
