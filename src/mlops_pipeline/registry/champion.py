@@ -334,6 +334,10 @@ def missing_registration(settings: Settings, layout: Layout) -> str:
         return f"whether {name} version {champion.number}, made before versions were sealed, may be taken"
     if recorded["content_sha256"] not in {version.content_sha256 for version in there}:
         return f"{name} does not hold this model"
+    if settings.then_is_told and settings.gate.then != "approval":
+        waiting = next((one for one in there if one.waits and one.content_sha256 == recorded["content_sha256"]), None)
+        if waiting is not None:
+            return f"{name} version {waiting.number} waits for approval, and this run is told what it becomes"
     if champion is None:
         is_champion = recorded["passed"] and recorded.get("then", "champion") == "champion"
         return f"{name} has lost its champion" if is_champion else ""
