@@ -156,7 +156,8 @@ def _served(project: Path) -> Iterator[Server]:
 def _watch_of(project: Path) -> Path:
     """Write the settings of the project's server and watch; the path of the latter's."""
     # What was answered is on record when it is labelled, and counted.
-    serving = {"pipeline": Path(PIPELINE).name, "record": {"mode": "durable"}, "registry": {"poll_s": 0.5}}
+    # Rows come with the features that ingest has made of them: what is shown is what the watch does, not how features are computed.
+    serving = {"pipeline": Path(PIPELINE).name, "inputs": "features", "record": {"mode": "durable"}, "registry": {"poll_s": 0.5}}
     # A year passes in minutes: what is counted in days of the clock has no meaning.
     watch = {
         "pipeline": Path(PIPELINE).name,
