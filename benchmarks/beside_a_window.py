@@ -1,6 +1,6 @@
 """Tail latency of a server at full rate while `mlops monitor run` counts a window on the same machine: at most twice what it is alone.
 
-    python benchmarks/beside_a_window.py [--config configs/training_config.yaml] [--rows 100000] [--seconds 15] [--turns 3]
+    python -m benchmarks.beside_a_window [--config configs/training_config.yaml] [--rows 100000] [--seconds 15] [--turns 3]
 
 The server answers the champion of a project that has one (`make run`); its record is filled with rows of the held-out table and
 their labels first. Turns alone and turns beside a job alternate, each load by wrk; the ratio is of the medians of the turns' 99th
