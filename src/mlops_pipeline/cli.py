@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.config.serving import RecordStore
     from mlops_pipeline.layout import Layout
     from mlops_pipeline.registry.admission import Word
-    from mlops_pipeline.registry.champion import Registry
+    from mlops_pipeline.registry.champion import RegistryWriter
     from mlops_pipeline.registry.reader import RegisteredModel
 
 app = typer.Typer(
@@ -972,8 +972,8 @@ def _registered_model(config: Path | None) -> tuple[RegisteredModel, Any]:
     return registered_model(settings, layout), console
 
 
-def _registry_of(settings: Settings, layout: Layout) -> Registry:
-    from mlops_pipeline.registry.champion import Registry
+def _registry_of(settings: Settings, layout: Layout) -> RegistryWriter:
+    from mlops_pipeline.registry.champion import RegistryWriter
     from mlops_pipeline.registry.runs import Tracking
 
-    return Registry(Tracking(settings, layout))
+    return RegistryWriter(Tracking(settings, layout))

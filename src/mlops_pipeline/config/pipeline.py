@@ -20,7 +20,7 @@ from mlops_pipeline.config.moments import Span, shown_moment, span_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.contract.spec import AS_TEXT
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.plugins import Source
+from mlops_pipeline.plugins import NamedParts
 
 
 def _mapping(value: Any) -> Any:
@@ -267,7 +267,7 @@ class Settings(Frozen):
     registry: Registry = Registry()
     paths: Paths = Paths()
     plugins: tuple[str, ...] = Field((), description="files (src/mine.py, relative to the project) and modules that declare parts")
-    _source: Source | None = PrivateAttr(None)
+    _source: NamedParts | None = PrivateAttr(None)
     _left_out: tuple[str, ...] = PrivateAttr(())
     _as_of: datetime | None = PrivateAttr(None)
     _then_is_told: bool = PrivateAttr(False)
@@ -283,7 +283,7 @@ class Settings(Frozen):
         settings._left_out = tuple(name for name in SECTIONS if name not in content)
         return settings
 
-    def read_from(self, source: Source) -> Self:
+    def read_from(self, source: NamedParts) -> Self:
         """The same settings, which keep where their parts come from."""
         settings = self.model_copy()
         settings._source = source
@@ -415,7 +415,7 @@ def load_settings(path: Path, *, with_parts: bool = True) -> Settings:
     for key, value in _bare_dates(content, ""):
         raise PipelineError(f"{path}: {key} = {value}: put the date in quotes, DVC cannot record a bare one")
     settings = tree_of(Settings, content, str(path)).written_in(content)
-    settings = settings.read_from(plugins.Source(project_of(path), settings.plugins, str(path)))
+    settings = settings.read_from(plugins.NamedParts(project_of(path), settings.plugins, str(path)))
     settings.use_parts()
     return with_known_parts(settings, str(path)) if with_parts else settings
 
@@ -603,7 +603,7 @@ def json_schema(path: Path | None = None) -> str:
     """The JSON schema that editors check the YAML file with, with the parts that the file at ``path``, if there is one, names."""
     if path is not None and path.is_file():
         named = read_yaml(path, "start from `mlops init`").get("plugins", ())
-        plugins.use(plugins.Source(project_of(path), tuple(map(str, named)) if isinstance(named, list) else (), str(path)))
+        plugins.use(plugins.NamedParts(project_of(path), tuple(map(str, named)) if isinstance(named, list) else (), str(path)))
     schema = Settings.model_json_schema(by_alias=True)
     for moment in ("train_from", "test_from", "test_until"):
         # A date alone is a moment too, and what YAML makes of either is for YAML to say.

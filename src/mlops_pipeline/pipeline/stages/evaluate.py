@@ -18,7 +18,7 @@ from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json, w
 from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.scorer import contract_at, scorer_of
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.registry.champion import Registry
+from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.tables.columns import as_validated
 
@@ -56,7 +56,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
         predicted = scorer_of(contract, engine).taking_nulls().predict(test)
         ours = predictions_of(test[data.target], predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
-        champion = Registry(tracking).champion_besides(contract.model_sha256)
+        champion = RegistryWriter(tracking).champion_besides(contract.model_sha256)
         against = compare(*champion, ours, classes, test, layout.train, rules, settings.seed) if champion else None
     with replacing_folder(layout.evaluation) as folder:
         with console.status("making twins"), ThreadPoolExecutor(1) as aside:
