@@ -6,7 +6,7 @@ The file says *what* is done. The environment says only *where* services are (``
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -393,6 +393,14 @@ def feature_columns(settings: Settings) -> dict[str, Column]:
         **{n: data.columns[n] for n in names if data.columns[n].kind not in AS_TEXT},
         **{n: data.columns[n] for n in names if data.columns[n].kind in AS_TEXT},
     }
+
+
+def without_features(settings: Settings, names: Collection[str]) -> Settings:
+    """The settings, but for some features that a stage has left out."""
+    if not names:
+        return settings
+    features = settings.features.model_copy(update={"exclude": (*settings.features.exclude, *names)})
+    return settings.model_copy(update={"features": features})
 
 
 def tuning_metric(settings: Settings) -> str:
