@@ -13,6 +13,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -170,7 +171,7 @@ def test_many_rows_asked_at_once_get_null_as_one_does_where_the_state_has_forgot
     for name in state.columns:
         key = ("a",) if state.keys_of(name) else ()
         each = [state.value(name, key, moment) for moment in moments]
-        assert state.many(name, [key] * len(moments), moments) == each
+        assert state.many(name, [key], np.zeros(len(moments), dtype=np.int64), np.array(moments)).listed() == each
         assert name == "seen" or None in each
 
 

@@ -24,7 +24,8 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.journal import Kept, Merged, merged
 from mlops_pipeline.features.keyed import Plan, newest
 from mlops_pipeline.features.keys import microseconds
-from mlops_pipeline.features.state import BEGIN, CURRENT, DAY_US, Part, State, Table, open_state, write_state
+from mlops_pipeline.features.state import CURRENT, DAY_US, Part, State, Table, open_state, write_state
+from mlops_pipeline.features.windows import BEGIN
 from mlops_pipeline.files import FOR_ITS_OWNER, durable, sync
 
 if TYPE_CHECKING:

@@ -12,8 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.columns import Coded, Column
 from mlops_pipeline.features.online import Features, features_of
 from mlops_pipeline.features.state import State, open_state, version_folder
 from mlops_pipeline.inference.faults import Refused
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     from mlops_pipeline.config.serving import Features as Settings
     from mlops_pipeline.contract.spec import Contract
+    from mlops_pipeline.features.windows import Ints
     from mlops_pipeline.inference.signature import Rows
 
 
@@ -78,9 +82,9 @@ class Unknown:
     def value(self, name: str, key: tuple[Any, ...], moment: int | None) -> None:
         """Null."""
 
-    def many(self, name: str, keys: Sequence[tuple[Any, ...]], moments: Sequence[int | None]) -> list[None]:  # noqa: ARG002  # as a state is asked
-        """Null for each key."""
-        return [None] * len(keys)
+    def many(self, name: str, keys: Sequence[tuple[Any, ...]], places: Ints, moments: Ints) -> Column:  # noqa: ARG002  # as a state is asked
+        """Null for each row."""
+        return Coded([None], np.zeros_like(places))
 
     def values(self, name: str, keys: Sequence[pl.Series], moments: pl.Series | None) -> pl.Series:
         """Null for each row."""
