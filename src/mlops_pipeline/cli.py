@@ -235,7 +235,7 @@ def predict(
         raise PipelineError(f"{folder}: {_without(settings, layout, model)}, or name a folder with --model")
     if noted := prove(settings, layout, folder):
         console.print(_line(("note", "yellow"), f" {noted}"))
-    done = predict_file(folder, source, target, console, raw=raw, inputs=inputs_of(inputs), state=layout.state)
+    done = predict_file(folder, source, target, console, raw=raw, inputs=inputs_of(inputs), state=layout.asked_state(settings))
     console.print(f"{done.rows:,} rows predicted into {target} in {done.seconds:.1f} s ({done.engine})")
     for note in done.notes:
         console.print(_line(("note", "yellow"), f" {note}"))
@@ -641,8 +641,8 @@ def show_features(as_json: AsJson = False, config: Config = None) -> None:
     """Say what the features' state is of: since when, by which keys, how much."""
     from mlops_pipeline.features.refresh import show
 
-    _, layout, console = _opened(config)
-    show(layout, console, as_json=as_json)
+    settings, layout, console = _opened(config)
+    show(settings, layout, console, as_json=as_json)
 
 
 @records.command("show")

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.addresses import is_postgresql
 from mlops_pipeline.config.dataset import Column, Dataset, Length, Share
 from mlops_pipeline.config.moments import Span, shown_moment, span_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
@@ -114,6 +115,16 @@ class Features(Frozen):
     keep: Length | None = Field(
         None, description="how long before its newest row the features' state may be asked of, such as 60d; default: of all rows in it"
     )
+    state: str | None = Field(
+        None,
+        description="postgresql://… where the features' state is kept, ${NAME} in it taken from the environment; default: data/state",
+    )
+
+    @model_validator(mode="after")
+    def _known_state(self) -> Self:
+        if self.state is not None and not is_postgresql(self.state):
+            raise ValueError("features.state must be an address such as postgresql://…: leave it out to keep the state under data/state")
+        return self
 
 
 class Member(Frozen):
