@@ -20,7 +20,7 @@ from mlops_pipeline.config.dataset import Column, Dataset, Length, Share
 from mlops_pipeline.config.moments import Span, shown_moment, span_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.contract.spec import AS_TEXT
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.plugins import NamedParts
 
 
@@ -282,6 +282,7 @@ class Settings(Frozen):
     _left_out: tuple[str, ...] = PrivateAttr(())
     _as_of: datetime | None = PrivateAttr(None)
     _then_is_told: bool = PrivateAttr(False)
+    _reason: str = PrivateAttr("")
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -324,6 +325,17 @@ class Settings(Frozen):
         """The same settings for a run that is told what one that passes becomes."""
         settings = self.model_copy(update={"gate": self.gate.model_copy(update={"then": then})})
         settings._then_is_told = True
+        return settings
+
+    @property
+    def reason(self) -> str:
+        """Why this run is made, in words; empty if it was not told."""
+        return self._reason
+
+    def with_reason(self, reason: str) -> Self:
+        """The same settings for a run that is told why it is made."""
+        settings = self.model_copy()
+        settings._reason = one_line(reason, 500)
         return settings
 
     def use_parts(self) -> None:
