@@ -338,7 +338,7 @@ class Table:
             f" WHERE {condition}",
             *values,
         )
-        return [Transition(*known, json.loads(evidence), made, who) for *known, evidence, made, who in rows]
+        return [Transition(*(*row[:7], json.loads(row[7]), *row[8:])) for row in rows]
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
