@@ -7,11 +7,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Literal
-
-Arm = Literal["", "champion", "challenger", "shadow", "fallback"]
-"""Who gave a recorded answer: nobody in particular, for there was no release; one of its two; the challenger behind the answer, which
-nobody was told; or the champion for a challenger that failed."""
 
 _DIGITS = 53
 """A float's own."""
