@@ -652,6 +652,7 @@ def show_features(as_json: AsJson = False, config: Config = None) -> None:
 
 @records.command("show")
 def show_records(
+    request: Annotated[str, typer.Argument(help="a request's id, or how it begins: what was answered, and by which arm")] = "",
     limit: Annotated[int, typer.Option(min=1, help="rows")] = 20,
     since: Since = None,
     until: Until = None,
@@ -659,10 +660,11 @@ def show_records(
     version: Version = None,
     config: ServingConfig = None,
 ) -> None:
-    """The newest predictions, the last one lowest."""
+    """The newest predictions, the last one lowest; or all that was said to one request."""
     from mlops_pipeline.records.show import show
 
-    terminal.opened().print(show(_records_of(config), limit=limit, since=since, until=until, model=model, version=version))
+    shown = show(_records_of(config), limit=limit, since=since, until=until, model=model, version=version, request=request)
+    terminal.opened().print(shown)
 
 
 @records.command("export")
