@@ -2,6 +2,7 @@
 
 from mlops_pipeline.config.networks import Network, Tabm
 from mlops_pipeline.config.pipeline import Members
+from mlops_pipeline.config.text import Tfidf
 from mlops_pipeline.plugins import DISTRIBUTION, Encoder, Estimator, Extra, Module
 
 _estimators = Module("mlops_pipeline.modelling.estimators")
@@ -18,6 +19,7 @@ PARTS = (
         requirements=("lightgbm", DISTRIBUTION),
     ),
     Encoder("whole", _estimators.whole, "Columns as they are, for an estimator that encodes them itself, as a blend's members do"),
+    Encoder("tfidf", _estimators.tfidf, "Texts as weighted n-grams, with settings; everything else as one_hot", settings=Tfidf),
     Estimator(
         "torch_mlp",
         _networks.torch_mlp,

@@ -206,7 +206,7 @@ def identity_digest(folder: Path) -> str:
     """
     files = (folder / name for name in ("model.skops", "MLmodel", "training.json", "onnx/model.onnx"))
     parts = [sha256_of_file(file) if file.exists() else "none" for file in files]
-    of_others = (file for file in (folder / "formats").rglob("*") if file.is_file())
+    of_others = (file for place in ("formats", "onnx/texts") for file in (folder / place).rglob("*") if file.is_file())
     parts += [f"{name} {sha256_of_file(folder / name)}" for name in sorted(file.relative_to(folder).as_posix() for file in of_others)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 

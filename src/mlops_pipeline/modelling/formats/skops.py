@@ -38,6 +38,7 @@ TRUSTED_TYPES = (
     "mlops_pipeline.modelling.encoders.Moments",
     "mlops_pipeline.modelling.network_estimators.NetworkClassifier",
     "mlops_pipeline.modelling.network_estimators.NetworkRegressor",
+    "mlops_pipeline.modelling.texts.WeightedNgrams",
     "numpy.dtype",
     "sklearn._loss.link.HalfLogitLink",
     "sklearn._loss.link.IdentityLink",
