@@ -81,13 +81,15 @@ class Ngrams:
         counts = Counter([place[piece] for piece in pieces_of(text, self.cut) if piece in place])
         if not counts:
             return _NONE
-        places = np.fromiter(counts, np.intp, len(counts))
-        times = np.fromiter(counts.values(), np.float64, len(counts))
+        return self.weighted(np.fromiter(counts, np.intp, len(counts)), np.fromiter(counts.values(), np.float64, len(counts)))
+
+    def weighted(self, places: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same of counted n-grams: the place of each, and how often it is there."""
         order = places.argsort()
         places = places[order]
         weights = (1.0 + np.log(times[order])) * self.rarity[places]
         # No BLAS here and below: its sums depend on how many threads share them.
-        return places, weights / np.sqrt(np.add.reduce(weights * weights))
+        return places, weights / (np.sqrt(np.add.reduce(weights * weights)) or 1.0)
 
 
 class Drawn:

@@ -3,6 +3,7 @@
 from mlops_pipeline.config.networks import Network, Tabm
 from mlops_pipeline.config.pipeline import Members
 from mlops_pipeline.config.sentences import Sentences
+from mlops_pipeline.config.text import Tfidf
 from mlops_pipeline.plugins import DISTRIBUTION, Encoder, Estimator, Extra, Module
 
 _estimators = Module("mlops_pipeline.modelling.estimators")
@@ -29,6 +30,7 @@ PARTS = (
         extra=_tokens,
         reads="mlops_pipeline.modelling.pretrained:files_read",
     ),
+    Encoder("tfidf", _estimators.tfidf, "Texts as weighted n-grams, with settings; everything else as one_hot", settings=Tfidf),
     Estimator(
         "torch_mlp",
         _networks.torch_mlp,

@@ -42,6 +42,7 @@ TRUSTED_TYPES = (
     "mlops_pipeline.modelling.network_estimators.NetworkClassifier",
     "mlops_pipeline.modelling.network_estimators.NetworkRegressor",
     "mlops_pipeline.modelling.sentences.SentenceEmbeddings",
+    "mlops_pipeline.modelling.texts.WeightedNgrams",
     "numpy.dtype",
     "sklearn._loss.link.HalfLogitLink",
     "sklearn._loss.link.IdentityLink",
