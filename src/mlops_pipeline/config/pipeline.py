@@ -591,6 +591,15 @@ def own_format(settings: Settings) -> plugins.ModelFormat:
     return plugins.part(plugins.ModelFormat, train.format or plugins.part(plugins.Estimator, train.estimator).format, "train.format")
 
 
+def files_read(settings: Settings) -> list[Path]:
+    """The files that a fit reads besides rows. Raises :class:`PipelineError` if one is not there."""
+    encoder = parts_used(settings)["model"][1]
+    if not isinstance(encoder, plugins.Encoder) or not encoder.reads:
+        return []
+    found: list[Path] = plugins.run_at(encoder, encoder.reads, part_settings(encoder, settings.train.encoder_params, "train"))
+    return found
+
+
 def twins_of(settings: Settings) -> tuple[plugins.ModelFormat, ...]:
     """The formats in which a model's twins are made: ONNX where it is on, and those that the settings name."""
     names = (*(("onnx",) if settings.onnx.enabled else ()), *settings.onnx.twins)
