@@ -102,13 +102,16 @@ class Estimator(Part):
 class Encoder(Part):
     """``function(features)`` makes an unfitted scikit-learn transformer of raw columns to a float matrix.
 
-    With ``settings`` it is ``function(features, settings)``, and ``train.encoder_params`` are those.
+    With ``settings`` it is ``function(features, settings)``, and ``train.encoder_params`` are those. Of ours alone: it needs its
+    ``extra``, and ``reads(settings)`` gives the files that a fit reads besides rows.
     """
 
     KIND: ClassVar[str] = "encoder"
 
     trusted: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
+    extra: Extra | None = None
+    reads: Place = ""
 
 
 @dataclass(frozen=True)
@@ -374,12 +377,12 @@ def described(parts: Iterable[Part]) -> list[dict[str, str]]:
     return [{"kind": part.KIND, "name": part.name, "owner": owner(part).name} for part in parts]
 
 
-def check_extra(part: Estimator) -> None:
-    """Raise :class:`PipelineError` if what a fit of this estimator needs is not installed."""
+def check_extra(part: Estimator | Encoder) -> None:
+    """Raise :class:`PipelineError` if what a fit of this estimator, or by this encoder, needs is not installed."""
     extra = part.extra
     if extra is not None and not extra.is_here:
         raise PipelineError(
-            f"train.estimator: {part.name}: needs {extra.library}: pip install '{DISTRIBUTION}[{extra.name}]' or make {extra.name}"
+            f"train.{part.KIND}: {part.name}: needs {extra.library}: pip install '{DISTRIBUTION}[{extra.name}]' or make {extra.name}"
         )
 
 

@@ -6,7 +6,7 @@ The file says *what* is done. The environment says only *where* services are (``
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -15,11 +15,12 @@ from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.addresses import is_postgresql
 from mlops_pipeline.config.dataset import Column, Dataset, Length, Share
 from mlops_pipeline.config.moments import Span, shown_moment, span_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.contract.spec import AS_TEXT
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.plugins import NamedParts
 
 
@@ -114,6 +115,16 @@ class Features(Frozen):
     keep: Length | None = Field(
         None, description="how long before its newest row the features' state may be asked of, such as 60d; default: of all rows in it"
     )
+    state: str | None = Field(
+        None,
+        description="postgresql://… where the features' state is kept, ${NAME} in it taken from the environment; default: data/state",
+    )
+
+    @model_validator(mode="after")
+    def _known_state(self) -> Self:
+        if self.state is not None and not is_postgresql(self.state):
+            raise ValueError("features.state must be an address such as postgresql://…: leave it out to keep the state under data/state")
+        return self
 
 
 class Member(Frozen):
@@ -271,6 +282,7 @@ class Settings(Frozen):
     _left_out: tuple[str, ...] = PrivateAttr(())
     _as_of: datetime | None = PrivateAttr(None)
     _then_is_told: bool = PrivateAttr(False)
+    _reason: str = PrivateAttr("")
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -313,6 +325,17 @@ class Settings(Frozen):
         """The same settings for a run that is told what one that passes becomes."""
         settings = self.model_copy(update={"gate": self.gate.model_copy(update={"then": then})})
         settings._then_is_told = True
+        return settings
+
+    @property
+    def reason(self) -> str:
+        """Why this run is made, in words; empty if it was not told."""
+        return self._reason
+
+    def with_reason(self, reason: str) -> Self:
+        """The same settings for a run that is told why it is made."""
+        settings = self.model_copy()
+        settings._reason = one_line(reason, 500)
         return settings
 
     def use_parts(self) -> None:
@@ -393,6 +416,14 @@ def feature_columns(settings: Settings) -> dict[str, Column]:
         **{n: data.columns[n] for n in names if data.columns[n].kind not in AS_TEXT},
         **{n: data.columns[n] for n in names if data.columns[n].kind in AS_TEXT},
     }
+
+
+def without_features(settings: Settings, names: Collection[str]) -> Settings:
+    """The settings, but for some features that a stage has left out."""
+    if not names:
+        return settings
+    features = settings.features.model_copy(update={"exclude": (*settings.features.exclude, *names)})
+    return settings.model_copy(update={"features": features})
 
 
 def tuning_metric(settings: Settings) -> str:
@@ -558,6 +589,15 @@ def own_format(settings: Settings) -> plugins.ModelFormat:
     """The format that a model is saved in: the one named, or else its estimator's."""
     train = settings.train
     return plugins.part(plugins.ModelFormat, train.format or plugins.part(plugins.Estimator, train.estimator).format, "train.format")
+
+
+def files_read(settings: Settings) -> list[Path]:
+    """The files that a fit reads besides rows. Raises :class:`PipelineError` if one is not there."""
+    encoder = parts_used(settings)["model"][1]
+    if not isinstance(encoder, plugins.Encoder) or not encoder.reads:
+        return []
+    found: list[Path] = plugins.run_at(encoder, encoder.reads, part_settings(encoder, settings.train.encoder_params, "train"))
+    return found
 
 
 def twins_of(settings: Settings) -> tuple[plugins.ModelFormat, ...]:

@@ -184,12 +184,24 @@ def inputs_of(word: str) -> Inputs:
 class Features(Frozen):
     """What features are computed from where raw rows are taken: the keyed state that `mlops features refresh` brings up to date."""
 
-    state: str | None = Field(None, description="folder of the state, relative to the project; default: the pipeline's")
+    state: str | None = Field(
+        None,
+        description="folder of the state, relative to the project, or postgresql://…, ${NAME} in it taken from the environment; "
+        "default: the pipeline's",
+    )
+    state_file: str | None = Field(None, description="a file that holds PostgreSQL's address instead; relative to this file")
+    name: str | None = Field(None, description="which of PostgreSQL's states; default: the pipeline's name, or the registered model's")
     max_age: SpanText | None = Field(None, description="how old the state may be: 1d, 12h; default: any age")
     policy: Literal["warn", "null", "refuse"] = Field(
         "warn",
         description="with an older state: warn: answer and say so; null: what comes from it is null; refuse: 503 for raw rows",
     )
+
+    @model_validator(mode="after")
+    def _one_state(self) -> Self:
+        if self.state is not None and self.state_file is not None:
+            raise ValueError("give either features.state or features.state_file")
+        return self
 
 
 class Tls(Frozen):
@@ -387,6 +399,12 @@ def _with_secrets(settings: Serving, path: Path) -> Serving:
         if scheme_of(uri) is None or "\n" in uri:
             raise PipelineError(f"{path}: record.uri_file = '{settings.record.uri_file}': holds no address: {remedy}")
         settings = settings.model_copy(update={"record": settings.record.model_copy(update={"uri": uri, "uri_file": None})})
+    if settings.features.state_file is not None:
+        remedy = "put the address there, such as postgresql://…"
+        state = _secret(path, "features.state_file", settings.features.state_file, remedy).strip()
+        if scheme_of(state) is None or "\n" in state:
+            raise PipelineError(f"{path}: features.state_file = '{settings.features.state_file}': holds no address: {remedy}")
+        settings = settings.model_copy(update={"features": settings.features.model_copy(update={"state": state, "state_file": None})})
     return settings
 
 

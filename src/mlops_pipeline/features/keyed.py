@@ -15,7 +15,8 @@ from mlops_pipeline.config.dataset import words_of
 from mlops_pipeline.contract.spec import Aggregate, Recipe
 from mlops_pipeline.features.keys import Keys, compared, microseconds
 from mlops_pipeline.features.needs import derived_for
-from mlops_pipeline.features.state import DAY_US, END, NEVER, SCALE, KeyedTable, Made, Part, State, Table, moment_in, salt_of
+from mlops_pipeline.features.state import DAY_US, SCALE, KeyedTable, Made, Part, State, Table, moment_in, salt_of
+from mlops_pipeline.features.windows import END, NEVER
 
 if TYPE_CHECKING:
     import polars as pl

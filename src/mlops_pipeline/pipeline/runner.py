@@ -19,6 +19,7 @@ from mlops_pipeline.events import Cause, Listener, StageBegan, StageRestored, St
 from mlops_pipeline.files import write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.lines import shown_on
+from mlops_pipeline.modelling.estimators import parts_of_model
 from mlops_pipeline.pipeline.cache import Cache
 from mlops_pipeline.pipeline.definition import STAGES, Stage, stage_named
 from mlops_pipeline.pipeline.render import outdated
@@ -95,7 +96,8 @@ def run(
         if last >= STAGES.index(stage_named("train")) and (first_forced <= last or any(causes.values())):
             from mlops_pipeline.registry.runs import refuse_what_is_known_to_fail
 
-            plugins.check_extra(plugins.part(plugins.Estimator, settings.train.estimator))
+            for part in parts_of_model(settings.train.estimator, settings.train.encoder):
+                plugins.check_extra(part)
             refuse_what_is_known_to_fail(settings, layout)
         with importing_ahead(wanted=bool(first_forced < len(STAGES) or causes["train"] or causes["evaluate"])):
             for index, stage in enumerate(STAGES[: last + 1]):

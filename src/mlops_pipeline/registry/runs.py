@@ -137,6 +137,13 @@ class Tracking:
         self.client.log_artifact(run_id, str(report))
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in {**tags, NOTE: note, REPORT_TAG: digest}.items()])
 
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Put tags on a run."""
+        from mlflow.entities import RunTag
+
+        if tags:
+            self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
     def find_run(self, model_sha256: str) -> Run | None:
         """The newest complete run of the model with this digest."""
         runs = self.client.search_runs([self.experiment_id], f"tags.`{MODEL_TAG}` = '{model_sha256}'", max_results=1)

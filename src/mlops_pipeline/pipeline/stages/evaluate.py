@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline.config.pipeline import Settings, feature_columns, without_features
 from mlops_pipeline.contract.evaluation import FILE, SWITCHED_OFF, Evaluation
 from mlops_pipeline.contract.reference import FILE as REFERENCE
 from mlops_pipeline.contract.spec import Contract
@@ -48,6 +48,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     tracking = Tracking(settings, layout).open()
     data, rules = settings.dataset, settings.evaluate
     contract = contract_at(layout.training)
+    settings = without_features(settings, contract.race.get("left_out", ()))
     classes = contract.classes
     test = pl.read_parquet(layout.test, glob=False)
     x = model_input(test, feature_columns(settings))

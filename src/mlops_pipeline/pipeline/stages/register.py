@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mlops_pipeline.config.moments import shown_moment
 from mlops_pipeline.config.pipeline import Settings, Then
 from mlops_pipeline.contract.evaluation import FILE as EVALUATION
 from mlops_pipeline.contract.evaluation import AgainstChampion, Evaluation
@@ -35,12 +36,14 @@ from mlops_pipeline.registry.download import keep
 from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.registry.versions import (
     AGAINST_TAG,
+    AS_OF_TAG,
     EVALUATED_TAG,
     GATE_TAG,
     JUDGED_MODEL_TAG,
     JUDGED_TAG,
     LATENCY_TAG,
     MODEL_TAG,
+    REASON_TAG,
     VERSION_TAG,
     Version,
     content_digest,
@@ -297,10 +300,18 @@ def _registered(
         let_pass = waiting(content, by_a_run=tracking.settings.then_is_told)
     elif passed:
         let_pass = admitted(content, evaluation.test_sha256)
-    added = registry.add(made.folder, content, run_id, {**tags, IDENTITY_TAG: made.identity, **let_pass})
+    why = _why(tracking.settings)
+    added = registry.add(made.folder, content, run_id, {**tags, **why, IDENTITY_TAG: made.identity, **let_pass})
+    tracking.tag(run_id, why)
     if passed:
         keep(made.folder, tracking.layout.versions / content[:16])
     return added
+
+
+def _why(settings: Settings) -> dict[str, str]:
+    """Tags that say what the run was told: why it is made, and from when on it sees no row."""
+    as_of = "" if settings.as_of is None else shown_moment(settings.as_of)
+    return {name: value for name, value in ((REASON_TAG, settings.reason), (AS_OF_TAG, as_of)) if value}
 
 
 def _describe(
