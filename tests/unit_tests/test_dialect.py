@@ -414,7 +414,7 @@ def test_init_describes_a_folder_by_its_first_file_and_splits_by_all(tmp_path: P
     config.write_text(starter(tmp_path / "parts", "late", config).text)
     settings = load_settings(config)
     assert (Path(str(settings.dataset.source.path)).name, settings.dataset.time_column) == ("parts", "day")
-    assert str(settings.split.test_from) == "2024-10-18 00:00:00"
+    assert settings.split.test_last == "72d"  # from 18 October on
     assert ingested(tmp_path, settings)[1]["rows_kept"] == 336
 
 
