@@ -897,11 +897,12 @@ def monitor_reference(
 def demo_year(
     output: Annotated[Path | None, typer.Option(help="folder for year.png and year.json; default: data/demo")] = None,
     folder: Annotated[Path | None, typer.Option(help="keep the projects there, to look into; default: a temporary folder")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="one flight in ten until May, to see that it works; figures mean nothing")] = False,
 ) -> None:
     """A year of flights through a real server: never retrained, the loop, every month; a table and a picture in five minutes."""
     from mlops_pipeline.demo.year import tell_year
 
-    tell_year(terminal.opened(), output, folder)
+    tell_year(terminal.opened(), output, folder, quick=quick)
 
 
 def _decide(word: Word, version: int, reason: str, by: str, config: Path | None, *, as_json: bool) -> None:
