@@ -54,6 +54,12 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(normalize("NFKC", text).lower())
 
 
+def words_with_places(text: str) -> list[tuple[int, int, str]]:
+    """Where each word of a text begins and ends, and the word as it is counted, for those that stand in the text as they are counted."""
+    found = ((match.start(), match.end(), words_of(match[0])) for match in _WORD.finditer(text))
+    return [(start, end, words[0]) for start, end, words in found if len(words) == 1]
+
+
 def pieces_of(text: str, cut: Cut) -> list[str]:
     """The n-grams of a text, as often as they are there."""
     if text == MISSING:
