@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,10 @@ NOTHING = "\u2063"
 """The one n-gram of a text that is missing: no word, for it is a sign that nobody sees."""
 
 
+LONG, MANY = 40, 50_000
+"""Characters of a word whose n-grams are kept, and how many such words."""
+
+
 class Cut(msgspec.Struct, frozen=True):
     """How texts are cut: n-grams of ``words``, or of the ``characters`` of each word, from ``least`` to ``most``.
 
@@ -50,22 +54,52 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(normalize("NFKC", text).lower())
 
 
+def words_with_places(text: str) -> list[tuple[int, int, str]]:
+    """Where each word of a text begins and ends, and the word as it is counted, for those that stand in the text as they are counted."""
+    found = ((match.start(), match.end(), words_of(match[0])) for match in _WORD.finditer(text))
+    return [(start, end, words[0]) for start, end, words in found if len(words) == 1]
+
+
 def pieces_of(text: str, cut: Cut) -> list[str]:
     """The n-grams of a text, as often as they are there."""
     if text == MISSING:
         return [NOTHING]
     words = words_of(text)
     if cut.of == "characters":
-        found = []
-        for word in words:
-            padded = f" {word} "
-            for size in range(cut.least, cut.most + 1):
-                found += [padded[at : at + size] for at in range(max(1, len(padded) - size + 1))]
-    else:
-        found = words if cut.least == 1 else []
-        for size in range(max(2, cut.least), cut.most + 1):
-            found = found + [" ".join(run) for run in zip(*(words[at:] for at in range(size)), strict=False)]
-    return [blake2b(piece.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest() for piece in found] if cut.hidden else found
+        return [piece for word in words for piece in _parts_of(word, cut)]
+    found = words if cut.least == 1 else []
+    for size in range(max(2, cut.least), cut.most + 1):
+        found = found + [" ".join(run) for run in zip(*(words[at:] for at in range(size)), strict=False)]
+    return _hidden(found) if cut.hidden else found
+
+
+def _parts_of(word: str, cut: Cut) -> list[str]:
+    padded = f" {word} "
+    found = []
+    for size in range(cut.least, cut.most + 1):
+        found += [padded[at : at + size] for at in range(max(1, len(padded) - size + 1))]
+    return _hidden(found) if cut.hidden else found
+
+
+def _hidden(pieces: list[str]) -> list[str]:
+    return [blake2b(piece.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest() for piece in pieces]
+
+
+def places_of(text: str, cut: Cut, numbered: Callable[[list[str]], list[int]], of_words: dict[str, list[int]]) -> list[int]:
+    """The numbers of a text's n-grams; ``of_words`` keeps those of the characters of words that are met again."""
+    if cut.of != "characters" or text == MISSING:
+        return numbered(pieces_of(text, cut))
+    found: list[int] = []
+    for word in words_of(text):
+        places = of_words.get(word)
+        if places is None:
+            places = numbered(_parts_of(word, cut))
+            if len(word) <= LONG:
+                if len(of_words) >= MANY:
+                    of_words.clear()
+                of_words[word] = places
+        found += places
+    return found
 
 
 class Ngrams:
@@ -74,14 +108,18 @@ class Ngrams:
     def __init__(self, cut: Cut, kept: Sequence[str], rarity: np.ndarray) -> None:
         self.cut, self.kept, self.rarity = cut, list(kept), rarity
         self._place = {piece: place for place, piece in enumerate(self.kept)}
+        self._of_words: dict[str, list[int]] = {}
 
     def weights(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Which n-grams a text has, growing, and their weights, float64; both empty if it has none that is known."""
-        place = self._place
-        counts = Counter([place[piece] for piece in pieces_of(text, self.cut) if piece in place])
+        counts = Counter(places_of(text, self.cut, self._known, self._of_words))
         if not counts:
             return _NONE
         return self.weighted(np.fromiter(counts, np.intp, len(counts)), np.fromiter(counts.values(), np.float64, len(counts)))
+
+    def _known(self, pieces: list[str]) -> list[int]:
+        place = self._place
+        return [place[piece] for piece in pieces if piece in place]
 
     def weighted(self, places: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same of counted n-grams: the place of each, and how often it is there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from mlops_pipeline.contract.privacy import MIN_LEVEL_ROWS
 from mlops_pipeline.inference import ngrams
-from mlops_pipeline.inference.ngrams import NOTHING, Cut, Drawn, Ngrams, pieces_of
+from mlops_pipeline.inference.ngrams import NOTHING, Cut, Drawn, Ngrams, places_of
 
 if TYPE_CHECKING:
     from typing import Self
@@ -46,11 +46,12 @@ class WeightedNgrams(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
     def fit_transform(self, x: Any, _y: Any = None) -> Any:
         """Learn, and turn the same texts into numbers."""
         cut = self._cut()
-        number: dict[str, int] = {}
-        counted = []
+        number: defaultdict[str, int] = defaultdict()
+        number.default_factory = number.__len__
+        counted, of_words = [], dict[str, list[int]]()
         for text in _listed(x):
-            counts = Counter(pieces_of(text, cut))
-            counted.append((np.array([number.setdefault(each, len(number)) for each in counts], np.intp), np.array(list(counts.values()))))
+            counts = Counter(places_of(text, cut, lambda pieces: [number[piece] for piece in pieces], of_words))
+            counted.append((np.fromiter(counts, np.intp, len(counts)), np.fromiter(counts.values(), np.float64, len(counts))))
         rows = np.bincount(np.concatenate([places for places, _ in counted]), minlength=len(number)) if number else np.zeros(0, np.intp)
         names = np.array(list(number), dtype=object)
         common = np.flatnonzero(rows >= self.min_rows)
@@ -120,7 +121,7 @@ def _listed(x: Any) -> list[str]:
 
 
 def _known(places: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return places[places >= 0], times[places >= 0].astype(np.float64)
+    return places[places >= 0], times[places >= 0]
 
 
 def _components(matrix: Any, numbers: int) -> np.ndarray:
