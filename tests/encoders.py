@@ -25,7 +25,7 @@ def write_encoder(folder: Path, kind: str = "bert", width: int = 16, **config: A
 
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {word: place for place, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS))}
-    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106  # a token of text
+    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # a token of text
     made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(strip_accents=False), pre_tokenizers.BertPreTokenizer()
     made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
     made.enable_padding(length=8)

@@ -12,6 +12,7 @@ import pytest
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column
+from mlops_pipeline.config.pipeline import Onnx
 from mlops_pipeline.contract.spec import Column as InContract
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.values import MISSING
@@ -20,8 +21,10 @@ from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.fitting import Fitting
 from mlops_pipeline.modelling.formats import twin
+from mlops_pipeline.modelling.formats.int8 import make_int8
 from mlops_pipeline.modelling.formats.skops import load_model, save_model
 from mlops_pipeline.modelling.kept_embeddings import kept_embeddings
+from mlops_pipeline.modelling.metrics import Predictions
 from tests.encoders import needs_tokenizers, write_encoder
 
 pytestmark = needs_tokenizers
@@ -92,6 +95,16 @@ def test_a_model_on_embeddings_is_saved_whole_and_its_twin_says_the_same_of_any_
     alone = np.concatenate([engine.predict(numbers[k : k + 1], texts[k : k + 1]) for k in range(len(texts))])
     # What stands in a row's place beside others may go through another routine of a linear model (OnnxEngine); no text does.
     assert np.array_equal(alone, together) if task == "binary" else np.allclose(alone, together, atol=1e-5)
+    if kind == "bert":
+        rules, judged = (
+            Onnx(quantise="int8", int8_decisions=0.8, int8_loss=0.1),
+            Predictions(task, np.r_[good[: len(STRANGE)], good], said, 1),
+        )
+        report = make_int8(rules, tmp_path, model, contract, strange, judged)
+        assert report.accepted, report.reason
+        engine = load_engine(tmp_path, contract, 2)
+        assert engine.name == "onnx_int8"
+        engine.predict(numbers, texts)
     notices = engine.notices(texts)  # type: ignore[attr-defined]  # of an engine that reads texts
     assert [(one.reason, one.column, one.rows) for one in notices] == [("cut_text", "review", 2)]
     assert notices[0].detail == "column 'review': 8 tokens are read of a text, and no more of 2 rows"
