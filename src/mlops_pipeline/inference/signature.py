@@ -364,6 +364,13 @@ class Signature:
         moments, words = self.columns[name].kind == "datetime", self.words_for_null(name)
         form, longest = self.columns[name].format, self.lengths.category if moments else self.lengths.text
         as_moment = exact_moment_of if self.wide else moment_of
+        if moments and len(values) > 1:
+            # Rows that come together are often of the same moments.
+            given = values.tolist()
+            plain = {text: None if text is None or longest.is_passed_by(text) else as_moment(text, form) for text in dict.fromkeys(given)}
+            if None not in plain.values() and plain.keys().isdisjoint(words):
+                values[:] = [plain[text] for text in given]
+                return
         for row, value in enumerate(values):
             if value is None or value in words or (moments and value.strip(BLANKS) in words):
                 meant: str | None = MISSING

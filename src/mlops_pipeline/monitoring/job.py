@@ -22,7 +22,7 @@ from mlops_pipeline.monitoring.delivery import deliver
 from mlops_pipeline.monitoring.judging import judge, judge_waiting, tell_all
 from mlops_pipeline.monitoring.labels import keys_of, likely, matched
 from mlops_pipeline.monitoring.measured import Measured
-from mlops_pipeline.monitoring.recorded import Rows, measured, within
+from mlops_pipeline.monitoring.recorded import RecordedRows, measured, within
 from mlops_pipeline.monitoring.retraining import carry_out
 from mlops_pipeline.monitoring.state import Label, State, Window
 from mlops_pipeline.monitoring.waiting import version_waiting
@@ -170,7 +170,7 @@ def _requests(part: Part, version: str) -> list[Arrived]:
 
 
 def _measured(watch: Watched, model: str, version: str, part: Part, labels: list[Label]) -> _Measured:
-    rows = Rows(watch, model, version, part.since, part.until)
+    rows = RecordedRows(watch, model, version, part.since, part.until)
     keys = keys_of(rows.frames()) if part.arrived else b""
     own = likely(labels, np.frombuffer(keys, "<u4"))
     numbers = matched(own, rows.frames(), within(watch)) if own else set()
@@ -252,8 +252,8 @@ def _count_again(watch: Watched, state: State, tell: Listener, as_of: str | None
     return done
 
 
-def _rows_of(watch: Watched, window: Window) -> Rows:
-    return Rows(watch, window.model, window.version, window.since, window.until)
+def _rows_of(watch: Watched, window: Window) -> RecordedRows:
+    return RecordedRows(watch, window.model, window.version, window.since, window.until)
 
 
 def _named(window: Window) -> str:

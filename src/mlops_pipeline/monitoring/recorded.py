@@ -28,7 +28,7 @@ DAY_S = 86_400
 
 
 @dataclass(frozen=True)
-class Rows:
+class RecordedRows:
     """The predicted rows of a model and a version that arrived in a span."""
 
     watch: Watched
@@ -58,7 +58,7 @@ def within(watch: Watched) -> timedelta:
     return _long(watch.settings.labels.entity_within)
 
 
-def measured(rows: Rows, labels: Sequence[Label], requests: int, refused: int) -> Measured:
+def measured(rows: RecordedRows, labels: Sequence[Label], requests: int, refused: int) -> Measured:
     """A window's figures: those of its rows beside the version's reference, and what the job knows besides.
 
     ``labels`` are those of its rows; of its ``requests`` so many were ``refused``. Raises :class:`RegistryUnreachable` where it cannot
@@ -91,7 +91,7 @@ def measured(rows: Rows, labels: Sequence[Label], requests: int, refused: int) -
     return msgspec.structs.replace(made, figures={**made.figures, **more})
 
 
-def _beside(reference: Reference, rows: Rows, known: Known, counted: _Counted, refused: int) -> Measured:
+def _beside(reference: Reference, rows: RecordedRows, known: Known, counted: _Counted, refused: int) -> Measured:
     from mlops_pipeline.monitoring.measuring import measure
 
     watch, settings = rows.watch, rows.watch.settings.windows

@@ -182,10 +182,10 @@ def registry_causes(settings: Settings, layout: Layout) -> list[Cause]:
 
 def publish(settings: Settings, layout: Layout, tell: Listener) -> None:
     """Point ``best_model`` at the champion, whoever it is, and tell of one that nobody was told of; nothing is decided anew."""
-    from mlops_pipeline.registry.champion import Registry
+    from mlops_pipeline.registry.champion import RegistryWriter
     from mlops_pipeline.registry.runs import Tracking
 
-    registry = Registry(Tracking(settings, layout))
+    registry = RegistryWriter(Tracking(settings, layout))
     if late := registry.untold_champion():
         tell(late)
     registry.publish(tell)

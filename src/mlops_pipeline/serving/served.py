@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.contract.privacy import private_names
-from mlops_pipeline.records.entry import Layout
+from mlops_pipeline.records.entry import RecordLayout
 from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.computing import Computing, computing
 from mlops_pipeline.serving.protocol import Spoken
@@ -43,7 +43,7 @@ class Served:
                 kind: Either(raw[kind], spoken, loaded.raw, NAMES[kind], self._why_not, only_raw=only_raw)
                 for kind, spoken in self.protocols.items()
             }
-        self.layout = Layout(
+        self.layout = RecordLayout(
             key=loaded.content_sha256,
             task=signature.task,
             numbers=signature.numbers,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline.config.pipeline import Settings, feature_columns, without_features
 from mlops_pipeline.contract.evaluation import FILE, SWITCHED_OFF, Evaluation
 from mlops_pipeline.contract.reference import FILE as REFERENCE
 from mlops_pipeline.contract.spec import Contract
@@ -18,7 +18,7 @@ from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json, w
 from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.scorer import contract_at, scorer_of
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.registry.champion import Registry
+from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.tables.columns import as_validated
 
@@ -48,6 +48,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     tracking = Tracking(settings, layout).open()
     data, rules = settings.dataset, settings.evaluate
     contract = contract_at(layout.training)
+    settings = without_features(settings, contract.race.get("left_out", ()))
     classes = contract.classes
     test = pl.read_parquet(layout.test, glob=False)
     x = model_input(test, feature_columns(settings))
@@ -56,7 +57,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
         predicted = scorer_of(contract, engine).taking_nulls().predict(test)
         ours = predictions_of(test[data.target], predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
-        champion = Registry(tracking).champion_besides(contract.model_sha256)
+        champion = RegistryWriter(tracking).champion_besides(contract.model_sha256)
         against = compare(*champion, ours, classes, test, layout.train, rules, settings.seed) if champion else None
     with replacing_folder(layout.evaluation) as folder:
         with console.status("making twins"), ThreadPoolExecutor(1) as aside:
