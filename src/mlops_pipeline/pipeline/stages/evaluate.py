@@ -38,7 +38,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     from mlops_pipeline.modelling.against_champion import compare
     from mlops_pipeline.modelling.by_class import classes_of
     from mlops_pipeline.modelling.evaluation import flat, importance, inspected, measured, predictions_of, said_by
-    from mlops_pipeline.modelling.formats.twin import make_twins
+    from mlops_pipeline.modelling.formats.twins import make_twins
     from mlops_pipeline.modelling.frame import model_input
     from mlops_pipeline.modelling.masked import listened_to
     from mlops_pipeline.modelling.plots import draw_all
@@ -63,7 +63,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     with replacing_folder(layout.evaluation) as folder:
         with console.status("making twins"), ThreadPoolExecutor(1) as aside:
             # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
-            converting = aside.submit(make_twins, settings, folder, engine, contract, x, predicted)
+            converting = aside.submit(make_twins, settings, folder, engine, contract, x, ours)
             important = importance(inspected(engine, contract), x, ours, settings)
             model = inspected(engine, contract)
             words = listened_to(contract, x, ours, lambda rows: said_by(model, rows, data.task))
