@@ -64,8 +64,8 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
         with console.status("making twins"), ThreadPoolExecutor(1) as aside:
             # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
             converting = aside.submit(make_twins, settings, folder, engine, contract, x, ours)
-            important = importance(inspected(engine, contract), x, ours, settings)
             model = inspected(engine, contract)
+            important = importance(model, x, ours, settings)
             words = listened_to(contract, x, ours, lambda rows: said_by(model, rows, data.task))
             twins = converting.result()
         evaluation = replace(
