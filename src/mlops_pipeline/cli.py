@@ -978,6 +978,17 @@ def demo_year(
     tell_year(terminal.opened(), output, folder)
 
 
+@demo.command("release")
+def demo_release(
+    output: Annotated[Path | None, typer.Option(help="folder for release.png, .html and .json; default: data/demo")] = None,
+    folder: Annotated[Path | None, typer.Option(help="keep the project there, to look into; default: a temporary folder")] = None,
+) -> None:
+    """A better challenger becomes champion under replayed flights, and a worse one is thrown out: a picture in a few minutes."""
+    from mlops_pipeline.demo.release import tell_release
+
+    tell_release(terminal.opened(), output, folder)
+
+
 def _decide(word: Word, version: int, reason: str, by: str, config: Path | None, *, as_json: bool) -> None:
     from mlops_pipeline.events import kept_for
     from mlops_pipeline.lines import shown_on

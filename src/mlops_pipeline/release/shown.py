@@ -83,6 +83,7 @@ def _release(of: Opened, table: Table, started: Started, latest: Latest) -> dict
                 "reason": each.reason,
                 "made": each.made,
                 "who": each.who,
+                "evidence": each.evidence,
             }
             for each in transitions
         ],
