@@ -33,6 +33,8 @@ class Place:
     """The pipeline's own settings, where the server's name them."""
     state: Path
     """Folder of the features' state, whose versions are looked at."""
+    releases: str
+    """The table of releases: a file, which need not be there, or an address."""
     parts: plugins.Source
     """What the settings add to ours, for models and records that need them."""
 
@@ -78,5 +80,6 @@ def place_of(settings: Serving, config: Path) -> Place:
         base,
         pipeline,
         state if settings.features.state is None else base / settings.features.state,
+        settings.release.uri or str(base / settings.release.file),
         parts,
     )

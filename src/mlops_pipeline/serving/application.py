@@ -74,7 +74,10 @@ class Application:
             request.check_id(self._longest_id)
             body = await self._bodies.read(receive, request)
             served = service.served(route.model, version)
-            content, headers = await service.predict(request, served, body)
+            if service.traffic is None or version is not None:
+                content, headers = await service.predict(request, served, body)
+            else:
+                content, headers = await service.traffic.predict(request, served, body, scope["headers"])
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001  # nothing may leave a client without an answer
@@ -83,6 +86,8 @@ class Application:
         service.answered(request, status)
         if span is not None:
             span(status)
+        if request.arm and status == 200 and service.traffic is not None:
+            service.traffic.follow(request, body)
 
     async def _labels(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         service, status = self.service, 200

@@ -121,7 +121,10 @@ class Operations:
             return status, b"\n", [(b"content-type", TEXT), *retry]
         if kind == "v2-ready":
             return status, b'{"ready":false}' if reasons else b'{"ready":true}', [(b"content-type", JSON), *retry]
-        content = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ok"}
+        content: dict[str, Any] = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ok"}
+        releases = self._service.releases
+        if releases is not None and (notes := releases.notes()):
+            content["notes"] = notes
         return status, msgspec.json.encode(content), [(b"content-type", JSON), *retry]
 
     def _told(self, holder: Holder | None) -> dict[str, Served]:
@@ -146,6 +149,7 @@ class Operations:
                 "not_ready": self.not_ready(),
             },
             "models": {name: _described(served) for name, served in self._told(holder).items()},
+            "releases": {} if service.releases is None else {n: r for n, r in service.releases.status().items() if n in self._told(holder)},
             "totals": totals,
         }
 

@@ -15,6 +15,7 @@ from mlops_pipeline.inference.faults import Reason
 from mlops_pipeline.serving.problems import refused
 
 if TYPE_CHECKING:
+    from mlops_pipeline.records.entry import Arm
     from mlops_pipeline.serving.holder import Holder
 
 Scope = Mapping[str, Any]
@@ -65,6 +66,14 @@ class Request(msgspec.Struct, gc=False):
     query: bytes = NONE
     asks_as_of: bool = False
     """Whether its body asks what moment the features are true for."""
+    arm: Arm = ""
+    """Of a release, where one is under way."""
+    why: str = ""
+    """Why that arm, where it is no matter of course."""
+    answering: Any = None
+    """The version that answers in place of the one its address means (``served.Served``)."""
+    rows_taken: bool = False
+    """Whether its rows are off what its key may ask."""
     computed: Computed | None = None
     """What its answer says of the features of raw rows, if it asks."""
 
