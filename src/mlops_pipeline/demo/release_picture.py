@@ -53,7 +53,7 @@ def _shares(axes: Axes, title: str, known: Mapping[str, Any]) -> None:
 
 
 def _quality(axes: Axes, known: Mapping[str, Any]) -> None:
-    """Each transition's interval of the difference of the losses, the best known of its sources."""
+    """Each transition's interval of the difference of the losses: of its sources the one that broke the guardrail, or the narrowest."""
     places: list[int] = []
     words: list[str] = []
     for each in known["transitions"]:
@@ -64,7 +64,7 @@ def _quality(axes: Axes, known: Mapping[str, Any]) -> None:
         ]
         if not found:
             continue
-        best = min(found, key=lambda one: one["high"] - one["low"])
+        best = min(found, key=lambda one: (one["low"] <= one["limit"], one["high"] - one["low"]))
         place = len(places)
         colour = RED if best["low"] > best["limit"] else GREEN if best["high"] <= best["limit"] else GREY
         axes.plot([place, place], [best["low"], best["high"]], color=colour, linewidth=2.4, solid_capstyle="butt")
