@@ -26,8 +26,9 @@ from mlops_pipeline.release.controller import Controller, begin
 from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import PROMOTING
 from mlops_pipeline.release.table import LIVE, Table
-from tests.conftest import Project, is_healthy, process_environment, unused_port, wait_for
+from tests.conftest import Project, process_environment, unused_port
 from tests.forked import Forking
+from tests.integration_tests.conftest import is_healthy, wait_for
 from tests.integration_tests.loop_kills import KILLED
 
 STEPS = [{"shadow": 1.0, "least_rows": 10}, {"weight": 0.5, "least_rows": 10}, {"weight": 1.0, "least_rows": 5}]

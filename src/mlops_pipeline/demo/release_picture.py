@@ -71,7 +71,7 @@ def _quality(axes: Axes, known: Mapping[str, Any]) -> None:
         axes.plot([place], [best["estimate"]], marker="o", markersize=5, color=colour)
         axes.plot([place - 0.35, place + 0.35], [best["limit"]] * 2, color=RED, linewidth=1, linestyle=(0, (3, 2)))
         places.append(place)
-        words.append(f"{each['step']}\n{best['rows'][1]:,}")
+        words.append(f"{each['step']}\n{best['requests'][1]:,}")
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xticks(places, words)
     axes.set_xlim(-0.6, max(len(places) - 0.4, 0.6))
