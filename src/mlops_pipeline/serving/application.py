@@ -128,7 +128,7 @@ class Application:
             status, content, headers = self._operations.page(route.kind, served, request.holder, shown)
         except Exception as error:  # noqa: BLE001  # nothing may leave a client without an answer
             status, content, headers = _of_refusal(await service.refusal(error, request, None), request)
-            if status == 401 and route is not None and route.kind == "monitoring":
+            if status == 401 and route is not None and route.kind in ("monitoring", "release"):
                 # A browser asks for it, where one looks at the page: any name, the key as the password.
                 headers.append((b"www-authenticate", b'Basic realm="any name, the API key as password", charset="UTF-8"'))
         await self._send(send, status, content, headers, request, bodiless=method == "HEAD")

@@ -25,8 +25,8 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 JSON, PROBLEM, TEXT, CSV = b"application/json", b"application/problem+json", b"text/plain; charset=utf-8", b"text/csv"
 OCTETS, NONE = b"application/octet-stream", b""
 
-WATCH_PATH = "/monitoring"
-"""The one path to which a browser may send the key as a password: it shows a page, and changes nothing."""
+WATCH_PATHS = ("/monitoring", "/release")
+"""The paths to which a browser may send the key as a password: each shows a page, and changes nothing."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -127,7 +127,7 @@ def _request_id(request: Request, value: bytes) -> None:
 def _bearer(request: Request, value: bytes) -> None:
     if value[:7].lower() == b"bearer ":
         request.credentials += (value[7:].strip(),)
-    elif value[:6].lower() == b"basic " and request.path == WATCH_PATH:
+    elif value[:6].lower() == b"basic " and request.path in WATCH_PATHS:
         with suppress(ValueError):
             request.credentials += (base64.b64decode(value[6:].strip(), validate=True).partition(b":")[2],)
 
