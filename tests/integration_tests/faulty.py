@@ -29,7 +29,7 @@ class Faulty:
 
     name = "faulty"
 
-    def __init__(self, folder: Path, contract: Contract, threads: int) -> None:
+    def __init__(self, folder: Path, contract: Contract, threads: int) -> None:  # noqa: ARG002  # as every format is loaded
         import skops.io
 
         self._engine = SkopsEngine(skops.io.load(folder / "fitted.skops", trusted=list(TRUSTED_TYPES)), contract)

@@ -32,7 +32,7 @@ from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records import sqlite
 from mlops_pipeline.records.encoding import NO_FORM, Columns, Row, encode, form_of, read_rows, recorded_columns
-from mlops_pipeline.records.entry import WITHDRAWN, Entry, Layout
+from mlops_pipeline.records.entry import WITHDRAWN, Entry, RecordLayout
 from mlops_pipeline.records.process import open_store
 from mlops_pipeline.records.reading import batches, export, read, requests_of, sources
 from mlops_pipeline.records.show import show
@@ -42,7 +42,7 @@ from mlops_pipeline.serving import record
 from mlops_pipeline.serving.record import Recorder, RecordFull
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
-BINARY = Layout("a" * 64, "binary", ("size", "weight"), ("kind",), frozenset(), ("no", "yes"))
+BINARY = RecordLayout("a" * 64, "binary", ("size", "weight"), ("kind",), frozenset(), ("no", "yes"))
 PRIVATE = replace(BINARY, numbers=("size", "income", "weight"), categories=("name", "kind"), private=frozenset({"income", "name"}))
 
 
@@ -103,18 +103,18 @@ arms = st.just({}) | st.fixed_dictionaries({"arm": st.sampled_from(["champion", 
 
 
 @st.composite
-def layouts(draw: st.DrawFn) -> Layout:
+def layouts(draw: st.DrawFn) -> RecordLayout:
     names = draw(st.lists(clean.filter(lambda name: name and name not in RESERVED), max_size=5, unique=True))
     cut = draw(st.integers(0, len(names)))
     task, classes = draw(
         st.sampled_from([("binary", ("no", "yes")), ("binary", (False, True)), ("multiclass", (3, 5, 9)), ("regression", ())])
     )
     private = frozenset(name for name in names if draw(st.integers(0, 3)) == 0)
-    return Layout("b" * 64, task, tuple(names[:cut]), tuple(names[cut:]), private, classes)
+    return RecordLayout("b" * 64, task, tuple(names[:cut]), tuple(names[cut:]), private, classes)
 
 
 @st.composite
-def any_entry(draw: st.DrawFn, layout: Layout) -> Entry:
+def any_entry(draw: st.DrawFn, layout: RecordLayout) -> Entry:
     rows = draw(st.integers(1, 4))
     numbers = draw(st.lists(floats, min_size=rows * len(layout.numbers), max_size=rows * len(layout.numbers)))
     words = draw(st.lists(texts, min_size=rows * len(layout.categories), max_size=rows * len(layout.categories)))
@@ -298,7 +298,7 @@ def test_refused_requests_are_rows_without_features(tmp_path: Path) -> None:
 
 
 def test_versions_with_other_columns_are_joined(tmp_path: Path) -> None:
-    regression = Layout("c" * 64, "regression", ("weight", "time", "model"), (), frozenset(), ())
+    regression = RecordLayout("c" * 64, "regression", ("weight", "time", "model"), (), frozenset(), ())
     other = entry(
         "other", layout=regression, numbers=np.array([[7, 8, 9]], np.float32), categories=None, outputs=np.array([2.5], np.float32)
     )
@@ -363,7 +363,7 @@ def test_an_export_holds_what_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_category_that_became_a_number_reads_as_it_was_recorded(tmp_path: Path) -> None:
-    later = Layout("b" * 64, "binary", ("size", "weight", "kind"), (), frozenset(), ("no", "yes"))
+    later = RecordLayout("b" * 64, "binary", ("size", "weight", "kind"), (), frozenset(), ("no", "yes"))
     numbers = np.array([[1, 2, value] for value in (7, -3, 123456, 0.5, np.nan, np.inf)], np.float32)
     outputs = np.array([[0.25, 0.75]] * len(numbers), np.float32)
     before = entry(categories=np.array([["007"]], object))

@@ -135,7 +135,7 @@ class Releases(Frozen):
     )
     split: Literal["server", "elsewhere"] = Field(
         "server",
-        description="who divides requests: our servers, or a mesh by `mlops release render` (whose servers have release: {enabled: false}); "
+        description="who divides requests: our servers, or a mesh by `mlops release render` (its servers have release: {enabled: false}); "
         "what was answered is then told apart by version",
     )
     auto: bool = Field(True, description="`mlops release watch` starts a release of each version that is called challenger")

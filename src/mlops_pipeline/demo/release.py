@@ -95,7 +95,7 @@ def _told(place: Path, say: Say) -> tuple[list[Told], str]:
     say("the flights' settings in a project of their own, all rows of 2013 with their features by its ingest")
     project = place / "flights"
     projects.new(project, None, None, "flights")
-    configure(project, refit=False)
+    configure(project)
     shutil.copytree(project, place / "rows")
     mlops(place / "rows", "run", "--as-of", "newest", "--to", "ingest", stopping=stopping)
     # A day's flights are alike; what is said of intervals is of requests that might have come in any order.

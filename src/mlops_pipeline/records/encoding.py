@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlops_pipeline.contract.spec import AS_TEXT
-from mlops_pipeline.records.entry import Entry, Layout
+from mlops_pipeline.records.entry import Entry, RecordLayout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +77,7 @@ class Columns(msgspec.Struct, frozen=True, omit_defaults=True):
 class Form:
     """A layout as entries of it are encoded: its number among a recorder's, its widths, and the places to keep (None: all)."""
 
-    layout: Layout | None
+    layout: RecordLayout | None
     number: int
     width_of_numbers: int
     width_of_categories: int
@@ -92,7 +92,7 @@ NO_FORM = Form(None, 0, 0, 0, None, None, None)
 """A request that failed before a model was chosen."""
 
 
-def form_of(layout: Layout, number: int) -> Form:
+def form_of(layout: RecordLayout, number: int) -> Form:
     """How entries of a layout are encoded, under the number that a recorder gave it."""
 
     import numpy as np
@@ -106,7 +106,7 @@ def form_of(layout: Layout, number: int) -> Form:
     return Form(layout, number, *widths, kept(layout.numbers), kept(layout.categories), np.dtype("<f4"), kept(raw[0]), kept(raw[1]))
 
 
-def recorded_columns(layout: Layout) -> Columns:
+def recorded_columns(layout: RecordLayout) -> Columns:
     """The columns of a layout without the private ones."""
     return Columns(
         layout.key,

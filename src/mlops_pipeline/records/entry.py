@@ -21,7 +21,7 @@ answer became another refusal. Whoever reads the record sees only the later one.
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RecordLayout:
     """One per loaded model: the columns of an entry's arrays, and what of them may be kept."""
 
     key: str
@@ -50,7 +50,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """The name in the address, such as ``champion``."""
     version: str
     """The number in the registry; empty if unknown."""
-    layout: Layout | None
+    layout: RecordLayout | None
     """None only where the request failed before a model was chosen."""
     rows: int
     numbers: np.ndarray | None = None

@@ -15,7 +15,7 @@ from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.recorded import within
 from mlops_pipeline.monitoring.watched import Watched, watched
 from mlops_pipeline.records.reading import batches
-from mlops_pipeline.registry.champion import Registry
+from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.release.evidence import Answers, answers_in, by_version
 from mlops_pipeline.release.table import Started, Table, open_table
 
@@ -42,11 +42,11 @@ class Opened:
         """Open the table; it is made if it is missing."""
         return open_table(self.where)
 
-    def registry(self) -> Registry:
+    def registry(self) -> RegistryWriter:
         """The registry, to be written too."""
         from mlops_pipeline.registry.runs import Tracking
 
-        return Registry(Tracking(self.watch.pipeline, self.watch.layout))
+        return RegistryWriter(Tracking(self.watch.pipeline, self.watch.layout))
 
     def policy(self, started: Started) -> Policy:
         """The policy that a release was begun with: what the file says now is of the next."""

@@ -164,6 +164,8 @@ class Service:
 
     def written(self, request: Request, served: Served, rows: Rows, wanted: Any, outputs: np.ndarray) -> tuple[bytes, Headers]:
         """The answer's body and headers; what is unusual in its rows is counted."""
+        if served.notices is not None and (unusual := served.notices(rows.categories)):
+            rows.notices = [*(rows.notices or ()), *unusual]
         content, headers = served.protocols[request.protocol].write(request, rows, wanted, outputs)
         headers += served.headers
         if rows.notices:

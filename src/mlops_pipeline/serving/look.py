@@ -68,6 +68,7 @@ class Look:
             while self._breakers:
                 self._table.add_breaker(self._breakers[0][0], self._worker, self._breakers[0][1])
                 self._breakers.popleft()
+                self._anew = True  # what a connection writes itself is no change to it
             has_changed, anew, self._anew = self._table.changed(), self._anew, False
             found = self._table.current() if has_changed or anew else None
         except Exception as error:  # noqa: BLE001  # the thread outlives whatever a database says
