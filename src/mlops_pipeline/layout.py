@@ -161,6 +161,11 @@ class Layout:
         return self.tuning / f"{self.name}.fit.npz"
 
     @property
+    def embeddings(self) -> Path:
+        """Embeddings of texts by their digests, to be made once; it may be deleted."""
+        return self.root / "data/processed/embeddings"
+
+    @property
     def mlflow(self) -> Path:
         return self.project / "mlflow"
 

@@ -34,7 +34,7 @@ class Place:
     """The pipeline's own settings, where the server's name them."""
     state: StatePlace
     """Where the features' state is, whose versions are looked at."""
-    parts: plugins.Source
+    parts: plugins.NamedParts
     """What the settings add to ours, for models and records that need them."""
 
 
@@ -52,7 +52,7 @@ def place_of(settings: Serving, config: Path) -> Place:
         artifacts = tracking_uri(pipeline, layout.default_tracking_uri)
         name = given.model or pipeline.registry.model or pipeline.name
     else:
-        pipeline, base, parts = None, config.resolve().parent, plugins.Source(project_of(config), (), str(config))
+        pipeline, base, parts = None, config.resolve().parent, plugins.NamedParts(project_of(config), (), str(config))
         state = StatePlace(base / "data/state", os.environ.get(FEATURES_STATE) or None)
         versions = base / given.cache
         registry, name = stated or "", given.model or ""

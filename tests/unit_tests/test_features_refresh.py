@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mlops_pipeline.config.pipeline import Settings
-from mlops_pipeline.contract.spec import Column as Described
+from mlops_pipeline.contract.spec import Column as ContractColumn
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features import versions
@@ -322,9 +322,9 @@ def made_of(bucket: str) -> tuple[Settings, Contract]:
     )
     contract = Contract(
         task="binary",
-        columns={"n": Described("integer")},
-        raw={"price": Described("number")},
-        made={"size": Described("category"), "n": Described("integer")},
+        columns={"n": ContractColumn("integer")},
+        raw={"price": ContractColumn("number")},
+        made={"size": ContractColumn("category"), "n": ContractColumn("integer")},
         recipe=recipe_of(own.dataset),
     )
     return own, contract

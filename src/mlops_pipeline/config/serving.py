@@ -33,7 +33,7 @@ Host = Annotated[str, AfterValidator(_host)]
 Origin = Annotated[str, AfterValidator(_origin)]
 
 
-class Registry(Frozen):
+class ServingRegistry(Frozen):
     """Where versions come from; what the pipeline's own settings say is the default."""
 
     uri: str | None = Field(None, description="default: the pipeline's; MLFLOW_REGISTRY_URI and MLFLOW_TRACKING_URI win")
@@ -249,7 +249,7 @@ class Serving(Frozen):
     extra_columns: Literal["ignore", "refuse"] = Field(
         "ignore", description="columns of a request that are none of the model's; ignore: said in the answer's warnings, and counted"
     )
-    registry: Registry = Registry()
+    registry: ServingRegistry = ServingRegistry()
     limits: Limits = Limits()
     batching: Batching = Batching()
     record: Record = Record()
@@ -440,7 +440,7 @@ def serving_schema(path: Path | None = None) -> str:
         pipeline = path.parent / str(content.get("pipeline", ""))
         beside = read_yaml(pipeline, "start from `mlops init`").get("plugins") if pipeline.is_file() else ()
         named = [str(each) for given in (beside, content.get("plugins")) if isinstance(given, list) for each in given]
-        plugins.use(plugins.Source(project_of(pipeline if pipeline.is_file() else path), tuple(dict.fromkeys(named)), str(path)))
+        plugins.use(plugins.NamedParts(project_of(pipeline if pipeline.is_file() else path), tuple(dict.fromkeys(named)), str(path)))
     schema = Serving.model_json_schema()
     schema["$defs"]["Key"] = {"anyOf": [{"type": "string", "pattern": f"^{DIGEST}$"}, schema["$defs"]["Key"]]}
     record, stores = schema["$defs"]["Record"], plugins.parts(plugins.Store)

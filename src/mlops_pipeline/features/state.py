@@ -61,7 +61,7 @@ Value = float | int | str | None
 Array = NDArray[Any]
 
 
-class Described(msgspec.Struct, frozen=True, kw_only=True):
+class KeyedTable(msgspec.Struct, frozen=True, kw_only=True):
     """A table of a state: one row for each key, or for each key and moment."""
 
     by: tuple[str, ...]
@@ -122,7 +122,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     salt: str
     since: int
     """The moment, in µs since 1970, from which on rows may be asked of."""
-    tables: tuple[Described, ...]
+    tables: tuple[KeyedTable, ...]
     parts: tuple[tuple[PartContent, ...], ...]
     """For each table, the newest moments' first."""
     columns: dict[str, Made]
@@ -196,7 +196,7 @@ class Part:
 class Table:
     """One table of a state, in parts by time, the newest first."""
 
-    def __init__(self, described: Described, parts: Sequence[Part], salt: bytes) -> None:
+    def __init__(self, described: KeyedTable, parts: Sequence[Part], salt: bytes) -> None:
         self.described, self.parts = described, tuple(parts)
         self.keys = Keys(described.kinds, salt)
         self.spans = lru_cache(maxsize=REMEMBERED)(self._spans)
@@ -479,7 +479,7 @@ class State:
     @classmethod
     def of(
         cls,
-        described: Sequence[Described],
+        described: Sequence[KeyedTable],
         parts: Sequence[Sequence[Part]],
         columns: Mapping[str, Made],
         as_of: datetime,
@@ -571,7 +571,7 @@ def _last(table: Table, name: str, kind: str, places: list[tuple[Ints, Ints]], s
     return made
 
 
-def salt_of(tables: Sequence[Described]) -> str:
+def salt_of(tables: Sequence[KeyedTable]) -> str:
     """What parts the digests of this state's keys from those of another recipe's, as hexadecimal digits."""
     return hashlib.sha256(msgspec.json.encode(tables)).hexdigest()[:32]
 

@@ -207,6 +207,7 @@ class _Notes:
         self._scorer, self._way = scorer, way
         self._unseen: dict[str, Unseen] = {}
         self._far: dict[str, int] = {}
+        self._cut: dict[str, int] = {}
         self._absent: tuple[str, ...] = ()
         self._others: list[str] = []
         self._names: list[str] = []
@@ -222,6 +223,8 @@ class _Notes:
         self._absent = scored.absent
         for name, count in scored.far.items():
             self._far[name] = self._far.get(name, 0) + count
+        for name, count in scored.cut.items():
+            self._cut[name] = self._cut.get(name, 0) + count
         for name, unseen in scored.unseen.items():
             self._unseen.setdefault(name, Unseen()).add(unseen)
 
@@ -234,6 +237,7 @@ class _Notes:
             examples = f", such as {', '.join(map(repr, named))}" if named else ""
             told.append(f"column '{name}': {unseen.count:,} values that training has not seen{examples}")
         told += [self._scorer.signature.far_notice(name, count).detail for name, count in self._far.items()]
+        told += [self._scorer.engine.cut_notice(name, count).detail for name, count in self._cut.items()]  # type: ignore[attr-defined]  # who says that texts were cut
         if self._others:
             listed, many = _listed(self._others), len(self._others)
             told.append(f"{many:,} column{' is' if many == 1 else 's are'} none of the model's, kept and not looked at: {listed}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlops_pipeline.inference.ngrams import words_of
 from mlops_pipeline.modelling.metrics import MeasuredInterval, Predictions, bootstrap, direction, point
 
 if TYPE_CHECKING:
@@ -37,6 +39,25 @@ def slices(table: pl.DataFrame, columns: tuple[str, ...], metric: str, made: Pre
                 if np.isfinite(result):
                     found.append(MeasuredSlice(column, value, int(rows.sum()), round(result, 6)))
     return sorted(found, key=lambda part: (direction(metric) * part.metric, part.column, part.value))
+
+
+def with_lengths(table: pl.DataFrame, texts: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The table with a column for the length of each text, in words, and these columns' names."""
+    import polars as pl
+
+    made = {}
+    for name in texts:
+        column = f"{name}, words"
+        if column not in table.columns:
+            counts = [None if text is None else len(words_of(text)) for text in table[name].cast(pl.String).to_list()]
+            made[column] = pl.Series(column, [None if count is None else length_of(count) for count in counts], dtype=pl.String)
+    return table.with_columns(**made), tuple(made)
+
+
+def length_of(words: int) -> str:
+    """A text's length in words, roughly: each step is twice as long as the one before."""
+    low = 1 << max(words.bit_length() - 1, 3)
+    return "under 8" if words < 8 else f"{low:,} to {2 * low - 1:,}"
 
 
 def slice_interval(
