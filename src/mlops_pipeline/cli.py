@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.config.serving import RecordStore
     from mlops_pipeline.layout import Layout
     from mlops_pipeline.registry.admission import Word
-    from mlops_pipeline.registry.champion import Registry
+    from mlops_pipeline.registry.champion import RegistryWriter
     from mlops_pipeline.registry.reader import RegisteredModel
 
 app = typer.Typer(
@@ -110,6 +110,7 @@ def run(
     then: Annotated[
         str | None, typer.Option(help="what a version that passes the gate becomes, this time: champion, challenger or approval")
     ] = None,
+    reason: Annotated[str, typer.Option(help="why: kept with a version that this run makes, and with its run in MLflow")] = "",
 ) -> None:
     """Bring the pipeline up to date: run the stages that are stale, and say why each is."""
     from mlops_pipeline.config.pipeline import with_then
@@ -117,7 +118,7 @@ def run(
     from mlops_pipeline.pipeline.render import with_as_of
 
     settings, layout, console = _opened(config)
-    settings = with_as_of(with_then(settings, then), layout, as_of)
+    settings = with_as_of(with_then(settings, then).with_reason(reason), layout, as_of)
     runner.run(settings, layout, console, force=force, start=start, stop=stop)
     if stop is None:
         from mlops_pipeline.pipeline.made import made
@@ -235,7 +236,7 @@ def predict(
         raise PipelineError(f"{folder}: {_without(settings, layout, model)}, or name a folder with --model")
     if noted := prove(settings, layout, folder):
         console.print(_line(("note", "yellow"), f" {noted}"))
-    done = predict_file(folder, source, target, console, raw=raw, inputs=inputs_of(inputs), state=layout.state)
+    done = predict_file(folder, source, target, console, raw=raw, inputs=inputs_of(inputs), state=layout.asked_state(settings))
     console.print(f"{done.rows:,} rows predicted into {target} in {done.seconds:.1f} s ({done.engine})")
     for note in done.notes:
         console.print(_line(("note", "yellow"), f" {note}"))
@@ -526,6 +527,8 @@ def list_models(config: Config = None) -> None:
 @models.command("show")
 def show_model(version: Annotated[int | None, typer.Argument(help="default: the champion")] = None, config: Config = None) -> None:
     """One version: digest, run, held-out data and the gate's reasons."""
+    from mlops_pipeline.registry.versions import AS_OF_TAG, REASON_TAG
+
     model, console = _registered_model(config)
     found = model.get(version) if version is not None else model.champion()
     if found is None:
@@ -541,11 +544,13 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
         "judged as": found.judged_sha256 and f"{found.judged_sha256}, then fitted again on all rows",
         "evaluated on": found.evaluated_on,
         "run": found.run_id,
+        "as of": found.tags.get(AS_OF_TAG, ""),
+        "made because": found.tags.get(REASON_TAG, ""),
         "rolled back": found.rolled_back,
     }
     for name, value in facts.items():
         if value:
-            console.print(f"  {name:<13} {value}")
+            console.print(_line(f"  {name:<13} {value}"), soft_wrap=True)
     for rule in found.gate:
         console.print(_line(("  ✓", "green") if rule["passed"] else ("  ✗", "red"), f" {rule['name']}: {rule['text']}"))
     if found.refused:
@@ -641,12 +646,13 @@ def show_features(as_json: AsJson = False, config: Config = None) -> None:
     """Say what the features' state is of: since when, by which keys, how much."""
     from mlops_pipeline.features.refresh import show
 
-    _, layout, console = _opened(config)
-    show(layout, console, as_json=as_json)
+    settings, layout, console = _opened(config)
+    show(settings, layout, console, as_json=as_json)
 
 
 @records.command("show")
 def show_records(
+    request: Annotated[str, typer.Argument(help="a request's id, or how it begins: what was answered, and by which arm")] = "",
     limit: Annotated[int, typer.Option(min=1, help="rows")] = 20,
     since: Since = None,
     until: Until = None,
@@ -654,10 +660,11 @@ def show_records(
     version: Version = None,
     config: ServingConfig = None,
 ) -> None:
-    """The newest predictions, the last one lowest."""
+    """The newest predictions, the last one lowest; or all that was said to one request."""
     from mlops_pipeline.records.show import show
 
-    terminal.opened().print(show(_records_of(config), limit=limit, since=since, until=until, model=model, version=version))
+    shown = show(_records_of(config), limit=limit, since=since, until=until, model=model, version=version, request=request)
+    terminal.opened().print(shown)
 
 
 @records.command("export")
@@ -890,11 +897,12 @@ def monitor_reference(
 def demo_year(
     output: Annotated[Path | None, typer.Option(help="folder for year.png and year.json; default: data/demo")] = None,
     folder: Annotated[Path | None, typer.Option(help="keep the projects there, to look into; default: a temporary folder")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="one flight in ten until May, to see that it works; figures mean nothing")] = False,
 ) -> None:
     """A year of flights through a real server: never retrained, the loop, every month; a table and a picture in five minutes."""
     from mlops_pipeline.demo.year import tell_year
 
-    tell_year(terminal.opened(), output, folder)
+    tell_year(terminal.opened(), output, folder, quick=quick)
 
 
 def _decide(word: Word, version: int, reason: str, by: str, config: Path | None, *, as_json: bool) -> None:
@@ -972,8 +980,8 @@ def _registered_model(config: Path | None) -> tuple[RegisteredModel, Any]:
     return registered_model(settings, layout), console
 
 
-def _registry_of(settings: Settings, layout: Layout) -> Registry:
-    from mlops_pipeline.registry.champion import Registry
+def _registry_of(settings: Settings, layout: Layout) -> RegistryWriter:
+    from mlops_pipeline.registry.champion import RegistryWriter
     from mlops_pipeline.registry.runs import Tracking
 
-    return Registry(Tracking(settings, layout))
+    return RegistryWriter(Tracking(settings, layout))

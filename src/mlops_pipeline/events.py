@@ -74,7 +74,7 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class Judged:
+class RuleApplied:
     """A rule of the gate as it was applied."""
 
     name: str
@@ -156,7 +156,7 @@ class GateDecided(Event):
     content_sha256: str
     run_id: str
     passed: bool
-    rules: tuple[Judged, ...]
+    rules: tuple[RuleApplied, ...]
     then: Literal["champion", "challenger", "approval"] = "champion"
     """What becomes of one that passed: approval is a person's, for which it waits."""
 

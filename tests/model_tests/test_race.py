@@ -235,3 +235,23 @@ def test_parameters_of_its_own_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"train.params.n_estimators: 'auto' finds parameters itself") as caught:
         settings_of(content, str(tmp_path / "pipeline.yaml"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_calendar_is_given_to_the_model_only_if_folds_in_time_say_that_it_helps(*, helps: bool) -> None:
+    settings = table_settings({"when": "datetime", "size": "number", "y": "number"}, task="regression", time_column="when")
+    settings = settings.model_copy(
+        update={
+            "split": settings.split.model_copy(update={"kind": "time"}),
+            "features": settings.features.model_copy(update={"time_column": True}),
+            "train": settings.train.model_copy(update={"estimator": "auto", "params": {}, "threads": 1, "time_budget_s": 900}),
+        }
+    )
+    rng = np.random.default_rng(0)
+    days, size = np.arange(400), rng.normal(size=400)
+    table = pl.DataFrame({"when": days, "size": size}).with_columns(pl.from_epoch("when", "d").cast(pl.Datetime("us")))
+    y = size + 0.3 * rng.normal(size=400) + (3.0 * (days % 7 > 4) if helps else 0.0)
+    found = race(settings, table, model_input(table, feature_columns(settings)), y, quiet())
+    assert found.summary["moments"]["kept"] is helps
+    assert found.left_out == (() if helps else ("when",))
+    assert found.summary["left_out"] == list(found.left_out)

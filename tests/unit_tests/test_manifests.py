@@ -18,7 +18,10 @@ import pytest
 import yaml
 
 from mlops_pipeline.config.monitoring import load_monitoring
+from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.config.serving import Serving, keys_of, load_serving
+from mlops_pipeline.layout import FEATURES_STATE
+from mlops_pipeline.server_layout import place_of
 from mlops_pipeline.serving.memory import USUAL
 from mlops_pipeline.serving.routes import PAGES
 from mlops_pipeline.serving.supervisor import RECORD_S
@@ -619,9 +622,23 @@ def test_the_server_finds_its_files_where_the_pod_has_them_and_writes_only_where
     assert sorted(read) == sorted(f"/run/secrets/mlops/{name}" for name in names)
 
 
-def test_the_overlays_differ_in_the_record_alone() -> None:
+def test_the_overlays_differ_in_the_record_and_the_features_state_alone() -> None:
     local, production = settings_of("overlays/local"), settings_of("overlays/production")
-    assert {key for key in local | production if local.get(key) != production.get(key)} == {"record"}
+    assert {key for key in local | production if local.get(key) != production.get(key)} == {"record", "features"}
+
+
+def test_jobs_refresh_the_state_that_the_servers_compute_raw_rows_from(tmp_path: Path) -> None:
+    settings = loaded("overlays/production", tmp_path)
+    place = place_of(settings, tmp_path / "serving_config.yaml").state
+    assert (place.address, place.name) == (settings.record.uri, load_settings(REPOSITORY / "configs/training_config.yaml").name)
+    assert place.folder.is_relative_to(settings.registry.cache)
+    jobs = {name: content for name, content in everything() if content["kind"] == "CronJob" and "monitoring-report" not in name}
+    assert len(jobs) == 3
+    let_out = one("overlays/production", "NetworkPolicy", "watch")["spec"]["podSelector"]["matchExpressions"][0]["values"]
+    wanted = {"name": FEATURES_STATE, "valueFrom": {"secretKeyRef": {"name": "mlops-record", "key": "uri"}}}
+    for job in jobs.values():
+        assert wanted in containers(pod_of(job) or {})[0]["env"]
+        assert job["metadata"]["labels"]["app.kubernetes.io/component"] in let_out
 
 
 def test_jobs_call_commands_that_the_training_image_has() -> None:

@@ -33,7 +33,7 @@ Host = Annotated[str, AfterValidator(_host)]
 Origin = Annotated[str, AfterValidator(_origin)]
 
 
-class Registry(Frozen):
+class ServingRegistry(Frozen):
     """Where versions come from; what the pipeline's own settings say is the default."""
 
     uri: str | None = Field(None, description="default: the pipeline's; MLFLOW_REGISTRY_URI and MLFLOW_TRACKING_URI win")
@@ -184,12 +184,24 @@ def inputs_of(word: str) -> Inputs:
 class Features(Frozen):
     """What features are computed from where raw rows are taken: the keyed state that `mlops features refresh` brings up to date."""
 
-    state: str | None = Field(None, description="folder of the state, relative to the project; default: the pipeline's")
+    state: str | None = Field(
+        None,
+        description="folder of the state, relative to the project, or postgresql://…, ${NAME} in it taken from the environment; "
+        "default: the pipeline's",
+    )
+    state_file: str | None = Field(None, description="a file that holds PostgreSQL's address instead; relative to this file")
+    name: str | None = Field(None, description="which of PostgreSQL's states; default: the pipeline's name, or the registered model's")
     max_age: SpanText | None = Field(None, description="how old the state may be: 1d, 12h; default: any age")
     policy: Literal["warn", "null", "refuse"] = Field(
         "warn",
         description="with an older state: warn: answer and say so; null: what comes from it is null; refuse: 503 for raw rows",
     )
+
+    @model_validator(mode="after")
+    def _one_state(self) -> Self:
+        if self.state is not None and self.state_file is not None:
+            raise ValueError("give either features.state or features.state_file")
+        return self
 
 
 class Tls(Frozen):
@@ -237,7 +249,7 @@ class Serving(Frozen):
     extra_columns: Literal["ignore", "refuse"] = Field(
         "ignore", description="columns of a request that are none of the model's; ignore: said in the answer's warnings, and counted"
     )
-    registry: Registry = Registry()
+    registry: ServingRegistry = ServingRegistry()
     limits: Limits = Limits()
     batching: Batching = Batching()
     record: Record = Record()
@@ -387,6 +399,12 @@ def _with_secrets(settings: Serving, path: Path) -> Serving:
         if scheme_of(uri) is None or "\n" in uri:
             raise PipelineError(f"{path}: record.uri_file = '{settings.record.uri_file}': holds no address: {remedy}")
         settings = settings.model_copy(update={"record": settings.record.model_copy(update={"uri": uri, "uri_file": None})})
+    if settings.features.state_file is not None:
+        remedy = "put the address there, such as postgresql://…"
+        state = _secret(path, "features.state_file", settings.features.state_file, remedy).strip()
+        if scheme_of(state) is None or "\n" in state:
+            raise PipelineError(f"{path}: features.state_file = '{settings.features.state_file}': holds no address: {remedy}")
+        settings = settings.model_copy(update={"features": settings.features.model_copy(update={"state": state, "state_file": None})})
     return settings
 
 
@@ -422,7 +440,7 @@ def serving_schema(path: Path | None = None) -> str:
         pipeline = path.parent / str(content.get("pipeline", ""))
         beside = read_yaml(pipeline, "start from `mlops init`").get("plugins") if pipeline.is_file() else ()
         named = [str(each) for given in (beside, content.get("plugins")) if isinstance(given, list) for each in given]
-        plugins.use(plugins.Source(project_of(pipeline if pipeline.is_file() else path), tuple(dict.fromkeys(named)), str(path)))
+        plugins.use(plugins.NamedParts(project_of(pipeline if pipeline.is_file() else path), tuple(dict.fromkeys(named)), str(path)))
     schema = Serving.model_json_schema()
     schema["$defs"]["Key"] = {"anyOf": [{"type": "string", "pattern": f"^{DIGEST}$"}, schema["$defs"]["Key"]]}
     record, stores = schema["$defs"]["Record"], plugins.parts(plugins.Store)

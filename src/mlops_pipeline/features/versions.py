@@ -24,12 +24,16 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.journal import Kept, Merged, merged
 from mlops_pipeline.features.keyed import Plan, newest
 from mlops_pipeline.features.keys import microseconds
-from mlops_pipeline.features.state import BEGIN, CURRENT, DAY_US, Part, State, Table, open_state, write_state
+from mlops_pipeline.features.state import CURRENT, DAY_US, Part, State, Table, open_state, write_state
+from mlops_pipeline.features.store import Database, point
+from mlops_pipeline.features.windows import BEGIN
 from mlops_pipeline.files import FOR_ITS_OWNER, durable, sync
+from mlops_pipeline.layout import Layout, address_of_state
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from mlops_pipeline.config.pipeline import Settings
     from mlops_pipeline.features.rows import Joined
 
 JOURNAL, JOURNAL_FILE, OLD_ROWS, LAST_ROWS = "journal", "journal.json", "old.parquet", "last.parquet"
@@ -122,6 +126,9 @@ class Versions:
 
     def current(self) -> Current | None:
         """The current version; None if there is none. Raises :class:`PipelineError` for one whose rows cannot be read."""
+        return self._current()
+
+    def _current(self) -> Current | None:
         import polars as pl
         from polars.exceptions import PolarsError
 
@@ -153,7 +160,7 @@ class Versions:
             stream.write("*\n")  # it is made from the source, as DVC's outputs are
         with FileLock(self.folder / ".lock"):
             self._clear()
-            current = None if anew else self.current()
+            current = None if anew else self._current()
             if current is None or current.journal.kept != kept.digest:
                 return self._write(None, plan, kept, _parted(new, plan), lookups, origin, (new.height, 0))
             return self._take(current, plan, kept, new, lookups, origin)
@@ -229,7 +236,7 @@ class Versions:
                 stream.write(msgspec.json.encode(content))
         with self._folder(self.folder / name) as place:
             write_state(state, place)
-        self._point(name)
+        point(self.folder, name)
         self._clear()
         return Refreshed(name, open_state(self.folder / name), rows.count, *found, is_new=True)
 
@@ -253,14 +260,6 @@ class Versions:
         temporary.rename(place)
         sync(place.parent)
 
-    def _point(self, name: str) -> None:
-        new = self.folder / f".{CURRENT}"
-        new.unlink(missing_ok=True)
-        with durable(new) as stream:
-            stream.write(f"{name}\n".encode())
-        new.replace(self.folder / CURRENT)
-        sync(self.folder)
-
     def names(self) -> list[str]:
         """The versions' names, the newest last."""
         return sorted(each.name for each in self.folder.glob("[0-9]*-*") if each.is_dir())
@@ -281,6 +280,32 @@ class Versions:
             for place in folder.glob(".*"):
                 if place.is_dir():
                     shutil.rmtree(place, ignore_errors=True)
+
+
+class SharedVersions(Versions):
+    """Those in a database: brought into the folder before they are looked at, and sent from it when there is another."""
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        super().__init__(folder)
+        self._database = database
+
+    def current(self) -> Current | None:
+        """The current version; None if there is none. Raises :class:`PipelineError` for one whose rows cannot be read."""
+        with self._database.changing(self.folder):
+            return self._current()
+
+    def refresh(self, plan: Plan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin, *, anew: bool = False) -> Refreshed:
+        """Take rows in, while no other process does, here or elsewhere."""
+        with self._database.changing(self.folder) as change:
+            done = super().refresh(plan, kept, new, lookups, origin, anew=anew)
+            change.send(done.version)
+            return done
+
+
+def versions_of(settings: Settings, layout: Layout) -> Versions:
+    """The versions of a pipeline's state, where it keeps them."""
+    address = address_of_state(settings)
+    return Versions(layout.state) if address is None else SharedVersions(layout.state, Database(address, layout.name))
 
 
 def _parted(rows: pl.DataFrame, plan: Plan) -> _Rows:

@@ -18,12 +18,13 @@ import numpy as np
 
 from mlops_pipeline.contract.spec import AS_TEXT, Contract
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.faults import CUT_TEXT, Notice
 from mlops_pipeline.inference.formats import Engine
 
 FOLDER = "texts"
 FILE = "texts.json"
 
-READERS = {"ngrams": "mlops_pipeline.inference.ngrams:load"}
+READERS = {"ngrams": "mlops_pipeline.inference.ngrams:load", "sentences": "mlops_pipeline.inference.sentences:load"}
 """Kinds of readers, and the function ``(folder, threads)`` that loads one. Fixed here: a file never says what it may run."""
 
 
@@ -49,10 +50,11 @@ class Read(msgspec.Struct, frozen=True):
 class TextEngine:
     """An engine whose texts are read before it is asked."""
 
-    def __init__(self, inner: Engine, readers: Sequence[tuple[int, Reader]], others: Sequence[int]) -> None:
-        """``readers`` with the place of the column that each reads, and ``others``, the places of columns that are no text."""
+    def __init__(self, inner: Engine, readers: Sequence[tuple[int, Reader]], others: Sequence[int], names: Sequence[str]) -> None:
+        """``readers`` with the place of the column that each reads, ``others``, the places of columns that are no text, all ``names``."""
         self.name, self.precision = inner.name, inner.precision
-        self._inner, self._readers, self._others = inner, tuple(readers), list(others)
+        self._inner, self._readers, self._others, self._names = inner, tuple(readers), list(others), list(names)
+        self._tokens = 0
 
     def predict(self, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:
         """As any engine does."""
@@ -61,6 +63,21 @@ class TextEngine:
         parts += [reader.numbers(categories[:, place].tolist()) for place, reader in self._readers]
         rest = np.ascontiguousarray(categories[:, self._others]) if self._others else None
         return self._inner.predict(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1), rest)
+
+    def notices(self, categories: np.ndarray) -> list[Notice]:
+        """What is unusual in texts of rows that were predicted just now: those that a reader has not read to their end."""
+        found: dict[str, int] = {}
+        for place, reader in self._readers:
+            cut = getattr(reader, "cut", None)
+            if cut is not None and (count := sum(map(cut.__contains__, map(hash, categories[:, place].tolist())))):
+                found[self._names[place]] = count
+                self._tokens = cut.tokens
+        return [self.cut_notice(name, count) for name, count in found.items()]
+
+    def cut_notice(self, name: str, rows: int) -> Notice:
+        """What is said of texts that have not been read to their end."""
+        what = f"{self._tokens:,} tokens are read of a text, and no more of {rows:,} row{'' if rows == 1 else 's'}"
+        return Notice(CUT_TEXT, name, rows, f"column '{name}': {what}")
 
 
 def read_list(folder: Path) -> list[Read]:
@@ -86,4 +103,4 @@ def with_texts(inner: Engine, folder: Path, contract: Contract, threads: int) ->
         module, _, name = READERS[read.reader].partition(":")
         load: Callable[[Path, int], Reader] = getattr(import_module(module), name)
         readers.append((columns.index(read.column), load(folder / FOLDER / str(place), threads)))
-    return TextEngine(inner, readers, [place for place, name in enumerate(columns) if contract.columns[name].kind != "text"])
+    return TextEngine(inner, readers, [place for place, name in enumerate(columns) if contract.columns[name].kind != "text"], columns)

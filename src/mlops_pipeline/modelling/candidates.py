@@ -29,6 +29,8 @@ class Candidate:
     estimator: str
     encoder: str
     params: dict[str, Any] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+    """Features that it is not given."""
 
     @property
     def linear(self) -> bool:
@@ -38,6 +40,12 @@ class Candidate:
     def family(self) -> str:
         """Of candidates that go wrong alike, one is enough for a mean."""
         return "linear" if self.linear else "forest" if self.estimator == "random_forest" else "boosting"
+
+    def without_features(self, names: tuple[str, ...]) -> Candidate:
+        """The same, not given some features."""
+        return replace(
+            self, name=f"{self.name}, without {' and '.join(names) if len(names) < 3 else f'{len(names)} columns'}", without=names
+        )
 
     def with_share_of_trees(self, share: float, fewest: int) -> Candidate | None:
         """Boosting with that share of its rounds, each of which learns the more; None if it would have too few, or does not boost."""

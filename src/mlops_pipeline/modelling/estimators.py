@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Task
 from mlops_pipeline.config.pipeline import Member, Members
+from mlops_pipeline.config.sentences import Sentences
 from mlops_pipeline.config.text import Tfidf
 from mlops_pipeline.config.tree import Frozen, tree_of
 from mlops_pipeline.contract.privacy import RARE
@@ -17,6 +18,7 @@ from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.fitting import ALONE, Fitting
+from mlops_pipeline.modelling.kept_embeddings import embedding
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -171,6 +173,7 @@ def build_model(
         _with_params(part, plugins.run(part, task, seed), params) if part.settings is None else _with_settings(part, task, seed, params)
     )
     plugins.check_extra(part)
+    plugins.check_extra(encodes)
     if part.name == BLEND and plugins.is_ours(part):
         if encodes.name != part.encoder:
             raise PipelineError(f"train.encoder = '{encodes.name}': each member of a blend has its own: name it under train.params.members")
@@ -257,6 +260,26 @@ def target_mean(features: dict[str, Column]) -> Any:
     return _columns(features, _scaled(), means, on_moments=_scaled(), linear=True)
 
 
+def sentences(features: dict[str, Column], settings: Sentences) -> Any:
+    """Each text as the embedding that a pretrained encoder, which is not fitted, makes of it; other columns as another encoder does."""
+    from sklearn.compose import ColumnTransformer
+
+    from mlops_pipeline.modelling.sentences import SentenceEmbeddings
+
+    texts = [name for name, column in features.items() if column.kind == "text"]
+    if not texts:
+        raise PipelineError("train.encoder = 'sentences': no feature is text: give one kind: text under dataset.columns, or take this out")
+    others = {name: column for name, column in features.items() if name not in texts}
+    beside = {"one_hot": one_hot, "target_mean": target_mean, "ordinal": ordinal, "ordinal_imputed": ordinal_imputed, "native": native}
+    steps = list(beside[settings.beside](others).transformers) if others else []
+    # The name of a column alone, not in a list: a text's step takes a sequence, and no matrix.
+    steps += [
+        (f"text {place} sentences", SentenceEmbeddings(folder=settings.folder, max_tokens=settings.max_tokens), name)
+        for place, name in enumerate(texts)
+    ]
+    return ColumnTransformer(steps, verbose_feature_names_out=False)
+
+
 def _numbered() -> Any:
     from sklearn.preprocessing import OrdinalEncoder
 
@@ -337,7 +360,8 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None, during: Fitting = 
     if isinstance(estimator, Blend):
         estimator.members = [fit(member, x, y, threads) for member in estimator.members]
         return model
-    matrix = encoded(columns, x, y, threads)
+    with embedding(threads, during.say):
+        matrix = encoded(columns, x, y, threads)
     model.steps[-1] = ("model", fit_estimator(estimator, matrix, y, threads, native_categories(columns, estimator), during))
     return model
 

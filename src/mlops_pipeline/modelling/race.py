@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops_pipeline.config.pipeline import Settings, Train, feature_columns
+from mlops_pipeline.config.pipeline import Settings, Train, feature_columns, without_features
 from mlops_pipeline.contract.privacy import told_error
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
@@ -101,6 +101,7 @@ class Entry:
             "estimator": self.candidate.estimator,
             "encoder": self.candidate.encoder,
             "params": self.candidate.params,
+            "without": list(self.candidate.without),
             "state": self.state,
             "why": self.why,
             "rows": self.rows,
@@ -116,6 +117,8 @@ class Raced:
 
     train: Train
     summary: dict[str, Any]
+    left_out: tuple[str, ...] = ()
+    """Features that were raced and are not given to what was chosen."""
 
 
 def race_metric(settings: Settings) -> str:
@@ -146,6 +149,10 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
     for entry in scored:
         # Why time kept one of them from a later heat stays written.
         entry.rows, entry.scores, entry.state = last, entry.heats[last], "scored"
+    moments, without = track.without_moments(scored, last) if scored else (None, [])
+    entries = [*entries, *without]
+    if moments and not moments["kept"]:
+        scored = without
     averages = asked.encoder is None and last == len(y) <= AVERAGED_ROWS
     leaders = leaders_of_families(scored, track.sign)
     mean = track.mean(leaders, scored) if averages else None
@@ -157,7 +164,7 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
         chosen = chosen_of([entry for entry in scored if entry in leaders], track.sign, track.repeats)
     entries = [*entries, *([mean] if mean else [])]
     seconds = time.monotonic() - began
-    _say(console, chosen, entries, track, seconds)
+    _say(console, chosen, entries, track, seconds, moments)
     train = asked.model_copy(
         update={"estimator": chosen.candidate.estimator, "encoder": chosen.candidate.encoder, "params": chosen.candidate.params}
     )
@@ -172,9 +179,11 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
         "rows": last,
         "folds": track.kind,
         "repeats": track.repeats,
+        "moments": moments,
+        "left_out": list(chosen.candidate.without),
         "candidates": [entry.as_json() for entry in entries],
     }
-    return Raced(train, summary)
+    return Raced(train, summary, chosen.candidate.without)
 
 
 def shape_of(settings: Settings, x: Any, y: Any) -> Shape:
@@ -205,9 +214,13 @@ def behind(entry: Entry, best: Entry, sign: float, repeats: int) -> tuple[float,
     Repeated folds are no new rows: the error is that of one round of them.
     """
     lost = sign * (np.array(best.scores) - np.array(entry.scores))
-    lost = lost[np.isfinite(lost)]
-    error = float(np.std(lost, ddof=1) / np.sqrt(len(lost) / repeats)) if len(lost) > 1 else 0.0
-    return float(lost.mean()) if len(lost) else float("nan"), error
+    return _mean_and_error(lost, repeats)
+
+
+def _mean_and_error(of_folds: Any, repeats: int) -> tuple[float, float]:
+    defined = of_folds[np.isfinite(of_folds)]
+    error = float(np.std(defined, ddof=1) / np.sqrt(len(defined) / repeats)) if len(defined) > 1 else 0.0
+    return float(defined.mean()) if len(defined) else float("nan"), error
 
 
 def chosen_of(scored: list[Entry], sign: float, repeats: int) -> Entry:
@@ -235,7 +248,7 @@ class _Track:
     deadline: float
     kind: str = ""
     repeats: int = 1
-    matrices: dict[tuple[str, int], tuple[Any, Any, Any, float]] = field(default_factory=dict)
+    matrices: dict[tuple[str, tuple[str, ...], int], tuple[Any, Any, Any, float]] = field(default_factory=dict)
     """Of this heat, by encoder and fold: what several candidates are fitted to is encoded once."""
     scored_rows: list[Any] = field(default_factory=list)
     """Of this heat, by fold, where several candidates may be averaged."""
@@ -263,6 +276,29 @@ class _Track:
         if finished:
             self.kind, self.repeats = folds.kind, folds.repeats
         return finished
+
+    def without_moments(self, scored: list[Entry], rows: int) -> tuple[dict[str, Any] | None, list[Entry]]:
+        """What moments gain by the folds of a split by time, and the best of each family without them, in the order of ``scored``.
+
+        A calendar that has turned once or not at all, and days that no row has seen yet, cannot be learned of, though trees and linear
+        models go on as if they could: moments are kept only if they gain more than one standard error, on average over the families.
+        None where there is no such split, no moment, nothing else, or no time for it.
+        """
+        kinds = {name: column.kind for name, column in feature_columns(self.settings).items()}
+        moments = tuple(name for name, kind in kinds.items() if kind == "datetime")
+        if self.settings.split.kind != "time" or not moments or len(moments) == len(kinds):
+            return None, []
+        leaders = leaders_of_families(scored, self.sign)
+        leaders = [each for each in scored if each in leaders]
+        without = [Entry(each.candidate.without_features(moments), each.rows, seconds=each.seconds) for each in leaders]
+        if len(self.heat(without, rows)) < len(without):
+            return None, without
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a fold on which none has a score
+            gains = [np.array(each.scores) - np.array(other.scores) for each, other in zip(leaders, without, strict=True)]
+            gain, error = _mean_and_error(self.sign * np.nanmean(gains, axis=0), self.repeats)
+        told = {"columns": list(moments), "gain": round(gain, 6), "standard_error": round(error, 6), "kept": gain > error}
+        return told, without
 
     def mean(self, leaders: list[Entry], scored: list[Entry]) -> Entry | None:
         """The mean of those families' best that folds do not tell from the first of them; None where it would not be chosen.
@@ -342,7 +378,7 @@ class _Track:
         except Exception:  # noqa: BLE001  # a few rows may lack a class; the whole fit will tell
             return 0.0
         finally:
-            self.matrices.pop((entry.candidate.encoder, -1), None)
+            self.matrices.pop((entry.candidate.encoder, entry.candidate.without, -1), None)
         return float(seconds * (len(fitted) / len(few)) ** entry.growth)
 
     def _fold(self, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
@@ -352,7 +388,7 @@ class _Track:
         model = build_model(
             candidate.estimator,
             data.task,
-            feature_columns(settings),
+            feature_columns(without_features(settings, candidate.without)),
             candidate.params,
             settings.seed,
             candidate.encoder,
@@ -360,7 +396,7 @@ class _Track:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            columns, matrix, held, encoding = self._encoded(model.named_steps["columns"], candidate.encoder, place, fitted, scored, threads)
+            columns, matrix, held, encoding = self._encoded(model.named_steps["columns"], candidate, place, fitted, scored, threads)
             estimator = model.named_steps["model"]
             began = time.monotonic()
             estimator = fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator))
@@ -375,15 +411,16 @@ class _Track:
         return seconds, value, of_all
 
     def _encoded(
-        self, columns: Any, encoder: str, place: int, fitted: Any, scored: Any, threads: int | None
+        self, columns: Any, candidate: Candidate, place: int, fitted: Any, scored: Any, threads: int | None
     ) -> tuple[Any, Any, Any, float]:
         """The fitted encoder, the two matrices of a fold, and how many seconds the first of them took."""
-        if (encoder, place) not in self.matrices:
+        key = candidate.encoder, candidate.without, place
+        if key not in self.matrices:
             began = time.monotonic()
             matrix = encoded(columns, self.x.iloc[fitted], self.y[fitted], threads)
             seconds = time.monotonic() - began
-            self.matrices[encoder, place] = columns, matrix, columns.transform(self.x.iloc[scored]), seconds
-        return self.matrices[encoder, place]
+            self.matrices[key] = columns, matrix, columns.transform(self.x.iloc[scored]), seconds
+        return self.matrices[key]
 
 
 def _with_encoder(entries: list[Entry], encoder: str) -> list[Entry]:
@@ -429,12 +466,17 @@ def _unraced(entries: list[Entry]) -> Entry:
     raise PipelineError(f"train.estimator 'auto': no candidate can be fitted: {entries[0].why}: name an estimator")
 
 
-def _say(console: Console, chosen: Entry, entries: list[Entry], track: _Track, seconds: float) -> None:
+def _say(console: Console, chosen: Entry, entries: list[Entry], track: _Track, seconds: float, moments: dict[str, Any] | None) -> None:
     scored = sum(entry.state == "scored" for entry in entries)
     value = (
         f", cross-validated {track.metric} {chosen.mean:.4f}" if chosen.scores else f", unraced: {chosen.why or 'the time was too short'}"
     )
     console.print(f"            auto: {chosen.candidate.name}{value}, of {scored} candidates in {seconds:.0f} s", markup=False)
+    if moments is not None:
+        named = " and ".join(f"'{name}'" for name in moments["columns"])
+        gained = f"by folds gains {moments['gain']:.4f} {track.metric}, ± {moments['standard_error']:.4f}"
+        why = "kept" if moments["kept"] else "left out, for it does not gain more than one standard error"
+        console.print(f"            auto: the calendar of {named} {gained}: {why}", markup=False)
     for entry in entries:
         if entry.state in ("out of time", "failed"):
             console.print(f"            auto: {entry.candidate.name} {entry.state}: {entry.why}", markup=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config.pipeline import Settings, Then
+from mlops_pipeline.config.pipeline import Settings, Then, feature_columns
 from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.contract.privacy import private_names
 from mlops_pipeline.contract.spec import Contract
@@ -17,6 +17,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.metrics import direction
 from mlops_pipeline.modelling.plots import BLUE, CURVES, GREY, INK, ORANGE
 from mlops_pipeline.pages import page, short, text
+from mlops_pipeline.tables.columns import FEATURE, LEFT_OUT
 
 if TYPE_CHECKING:
     from mlops_pipeline.modelling.gate import Rule
@@ -131,6 +132,8 @@ def run_note(
         locked=lock,
         commit=tags.get("mlops.git_commit", ""),
         dirty=tags.get("mlops.git_dirty") == "true",
+        as_of=tags.get("mlops.as_of", ""),
+        reason=tags.get("mlops.reason", ""),
     )
 
 
@@ -206,10 +209,12 @@ def table_of(settings: Settings, layout: Layout) -> dict[str, Any]:
 def looked_at(settings: Settings, looked: dict[str, Any]) -> dict[str, Any]:
     """Each column and each check that failed, out of validation's report; nothing of a private column's values."""
     data = settings.dataset
-    private = private_names(data.columns)
+    private, features = private_names(data.columns), feature_columns(settings)
     facts, aucs = {each["name"]: each for each in looked["columns"]}, looked["single_feature_auc"]
     columns = []
-    for use in looked["uses"]:
+    raced_out = {"use": LEFT_OUT, "why": "its calendar was raced, and by folds in time gains nothing that is certain"}
+    for each in looked["uses"]:
+        use = {**each, **raced_out} if each["use"] == FEATURE and each["name"] not in features else each
         name, seen = use["name"], facts.get(use["name"], {})
         columns.append(
             {

@@ -54,7 +54,7 @@ def registered_model(settings: Settings, layout: Layout) -> RegisteredModel:
     return RegisteredModel(registry_uri(settings, default), settings.registry.model or settings.name, default)
 
 
-class Registry(RegisteredModel):
+class RegistryWriter(RegisteredModel):
     """The registered model of one pipeline, to be written too: MLflow opens the store when something is."""
 
     def __init__(self, tracking: Tracking) -> None:

@@ -126,6 +126,8 @@ class Service:
                 holder.take(bucket, given.count)
         rows, raw = (await self._computed(request, served, given), given) if isinstance(given, RawRows) else (given, None)
         outputs = await served.batcher.submit(rows, request.began)
+        if served.notices is not None and (unusual := served.notices(rows.categories)):
+            rows.notices = [*(rows.notices or ()), *unusual]
         content, headers = protocol.write(request, rows, wanted, outputs)
         headers += served.headers
         if rows.notices:

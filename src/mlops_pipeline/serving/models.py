@@ -27,7 +27,7 @@ from mlops_pipeline.inference.raw import RawInput
 from mlops_pipeline.inference.signature import ANY_LENGTH, Length, Lengths, Signature
 from mlops_pipeline.registry.download import Unfit
 from mlops_pipeline.registry.versions import Found, holds
-from mlops_pipeline.serving.source import Source
+from mlops_pipeline.serving.source import ModelSource
 
 WARM_ROWS = (1, 64)
 WARM_CALLS = 3
@@ -143,7 +143,7 @@ class Watch:
 
     def __init__(
         self,
-        source: Source,
+        source: ModelSource,
         models: dict[str, str],
         options: Options,
         *,

@@ -23,7 +23,7 @@ from mlops_pipeline.contract import privacy
 from mlops_pipeline.contract.spec import AS_TEXT, CATEGORIES, NUMBERS, Column
 from mlops_pipeline.contract.task import TASKS
 from mlops_pipeline.contract.values import bounds
-from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, REASONS, SHOWN_FAULTS, STALE_FEATURES, UNSEEN_CATEGORY
+from mlops_pipeline.inference.faults import CUT_TEXT, EXTRA_COLUMN, OUTSIDE_TRAINING, REASONS, SHOWN_FAULTS, STALE_FEATURES, UNSEEN_CATEGORY
 from mlops_pipeline.inference.raw import RawInput, RowKinds
 from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.serving.problems import TITLES
@@ -751,7 +751,7 @@ def _status() -> Json:
 
 
 def _warnings() -> Json:
-    reasons = [EXTRA_COLUMN, OUTSIDE_TRAINING, UNSEEN_CATEGORY, STALE_FEATURES]
+    reasons = [EXTRA_COLUMN, OUTSIDE_TRAINING, UNSEEN_CATEGORY, STALE_FEATURES, CUT_TEXT]
     one = _object({"reason": {"enum": reasons}, "column": _TEXT, "rows": {"type": "integer", "minimum": 1}, "detail": _TEXT})
     return {"type": "array", "items": one, "minItems": 1, "maxItems": SHOWN_FAULTS, "description": _WARNED}
 
@@ -759,7 +759,7 @@ def _warnings() -> Json:
 _V2 = "open inference"
 _WARNED = (
     "What is unusual and was answered all the same: columns that are none of the model's, values far outside what training saw, "
-    "categories that it never saw. There only if there is any."
+    "categories that it never saw, texts that are longer than what is read of one. There only if there is any."
 )
 _ASKED = [
     {"name": name, "in": "query", "required": False, "schema": {"enum": ["true", "false"]}, "description": what}

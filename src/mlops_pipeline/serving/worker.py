@@ -118,7 +118,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
     from mlops_pipeline.events import ModelLoaded, ModelRefused
     from mlops_pipeline.serving.computing import States
     from mlops_pipeline.serving.models import Options, Watch, lengths_of
-    from mlops_pipeline.serving.source import Source
+    from mlops_pipeline.serving.source import ModelSource
 
     loop: asyncio.AbstractEventLoop | None = None
 
@@ -155,7 +155,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
         kept = name in service.models or name in first
         log.warning("keeps its version" if kept else "has no version", extra={"model": name, "reason": reason, "detail": detail})
 
-    source = Source(place.registry, place.model, place.versions, place.cache, server=place.artifacts)
+    source = ModelSource(place.registry, place.model, place.versions, place.cache, server=place.artifacts)
     options = Options(
         reject_unseen=settings.unseen_categories == "reject",
         refuse_extra=settings.extra_columns == "refuse",

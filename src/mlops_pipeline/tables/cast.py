@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
 from mlops_pipeline.contract.privacy import told_cells
-from mlops_pipeline.contract.spec import Column as Described
+from mlops_pipeline.contract.spec import Column as ContractColumn
 from mlops_pipeline.contract.values import BLANKS, FALSE_WORDS, LARGEST_INTEGER, TRUE_WORDS, bounds, spelled, truth_of, written_as
 from mlops_pipeline.tables.source import Broken
 
@@ -47,7 +47,7 @@ class Spelling:
         return [] if [str(word).removesuffix(".0") for word in usual] == ["0", "1"] else usual
 
 
-def cast_columns(frame: pl.DataFrame, columns: Mapping[str, Column | Described], null_words: Collection[str] = ()) -> pl.DataFrame:
+def cast_columns(frame: pl.DataFrame, columns: Mapping[str, Column | ContractColumn], null_words: Collection[str] = ()) -> pl.DataFrame:
     """Cast each column to its kind's type; a value that is none of its kind becomes null, and, but for categories, a text that means it.
 
     number → Float64, integer → Int64, boolean → Int8 (0 or 1), datetime → Datetime[µs] (UTC, no zone),
@@ -154,7 +154,7 @@ def _nulls(values: pl.Series, held: pl.DataType) -> pl.Series:
     return pl.Series(values.name, [None], dtype=held).new_from_index(0, len(values))
 
 
-def _cast(frame: pl.DataFrame, name: str, column: Column | Described, null_words: Collection[str]) -> pl.Expr | pl.Series:
+def _cast(frame: pl.DataFrame, name: str, column: Column | ContractColumn, null_words: Collection[str]) -> pl.Expr | pl.Series:
     import polars as pl
 
     values = frame[name]
@@ -175,7 +175,7 @@ def _cast(frame: pl.DataFrame, name: str, column: Column | Described, null_words
     return number.set(~usable, None).cast(pl.Int8 if column.kind == "boolean" else pl.Int64)
 
 
-MOMENTS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%d %H:%M%z")
+MOMENTS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%d %H:%M%z")
 """How a moment is written where nothing else is said (ISO 8601, ``T`` or a blank between day and hour, a zone or none)."""
 
 
@@ -185,18 +185,25 @@ def as_moments(values: pl.Series, form: str | None = None) -> pl.Series:
 
     held, value = values.dtype, pl.col(values.name)
     if _is_text(held):
-        text = values.cast(pl.String).str.strip_chars(BLANKS)
+        text = values.cast(pl.String)
         if form is not None:
             # ISO 8601 means one thing only: a client may send it whatever the owner's table has.
+            text = text.str.strip_chars(BLANKS)
             return pl.select(pl.coalesce(written_moments(text, form), as_moments(text)).alias(values.name)).to_series()
-        text = text.str.replace(r"(?i) ?(?:Z|UTC|GMT)$", "").str.replace("T", " ", literal=True)
-        read = written_moments(text, MOMENTS[0])
-        for other in MOMENTS[1:]:
+        usual = _usual_form(text)
+        read = written_moments(text, usual)
+        if read.null_count() == text.null_count():
+            return read
+        text = text.str.strip_chars(BLANKS).str.replace(r"(?i) ?(?:Z|UTC|GMT)$", "").str.replace("T", " ", literal=True)
+        usual = _usual_form(text)
+        read = written_moments(text, usual)
+        for other in MOMENTS:
             left = text.set(read.is_not_null(), None)
             if left.null_count() == len(left):
                 break
-            zoned = left.str.replace(r" ([+-][0-9]{2}:?[0-9]{2})$", "${1}") if "%z" in other else left
-            read = pl.select(pl.coalesce(read, written_moments(zoned, other)).alias(values.name)).to_series()
+            if other != usual:
+                zoned = left.str.replace(r" ([+-][0-9]{2}:?[0-9]{2})$", "${1}") if "%z" in other else left
+                read = pl.select(pl.coalesce(read, written_moments(zoned, other)).alias(values.name)).to_series()
         return read
     if held != pl.Date and not isinstance(held, pl.Datetime):
         # A number is no moment: of which unit, and since when?
@@ -204,6 +211,12 @@ def as_moments(values: pl.Series, form: str | None = None) -> pl.Series:
     if isinstance(held, pl.Datetime) and held.time_zone is not None:
         value = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     return _of_four_digits(values.to_frame().select(value.cast(pl.Datetime("us"), strict=False)).to_series())
+
+
+def _usual_form(text: pl.Series) -> str:
+    """The way in which the first text is written, or else the first way: most others are written so too, and read at once."""
+    first = text.drop_nulls().head(1)
+    return next((form for form in MOMENTS if written_moments(first, form).count()), MOMENTS[0])
 
 
 def _of_four_digits(moments: pl.Series) -> pl.Series:

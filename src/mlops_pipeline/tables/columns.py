@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline.config.pipeline import Settings, feature_columns, without_features
 from mlops_pipeline.files import read_json, write_json
 from mlops_pipeline.tables.leakage import Strong
 
@@ -93,11 +93,7 @@ def read_columns(path: Path) -> list[ColumnUse]:
 
 def as_validated(settings: Settings, path: Path) -> Settings:
     """The settings without the features that validation left out."""
-    left_out = [use.name for use in read_columns(path) if not use.used and use.name in feature_columns(settings)]
-    if not left_out:
-        return settings
-    features = settings.features.model_copy(update={"exclude": (*settings.features.exclude, *left_out)})
-    return settings.model_copy(update={"features": features})
+    return without_features(settings, [use.name for use in read_columns(path) if not use.used and use.name in feature_columns(settings)])
 
 
 def as_table(uses: list[ColumnUse]) -> Table:

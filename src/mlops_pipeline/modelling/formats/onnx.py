@@ -65,8 +65,10 @@ def _save_readers(folder: Path, model: Pipeline, contract: Contract) -> list[Rea
 
 def _members(model: Pipeline) -> list[Pipeline]:
     """The pipelines that a model is the mean of; itself if it is none."""
-    members: list[Pipeline] | None = getattr(model.steps[1][1], "members", None)
-    return [model] if members is None else [each for member in members for each in _members(member)]
+    from mlops_pipeline.modelling.blend import Blend
+
+    made_of = model.steps[1][1]
+    return [each for member in made_of.members for each in _members(member)] if isinstance(made_of, Blend) else [model]
 
 
 def _inner(model: Pipeline) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.pipeline import Settings, feature_columns, own_format
+from mlops_pipeline.config.pipeline import Settings, feature_columns, own_format, without_features
 from mlops_pipeline.contract.privacy import private_names, told_error
 from mlops_pipeline.contract.spec import FORMAT, Contract, Recipe
 from mlops_pipeline.contract.task import has_classes
@@ -53,7 +53,9 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     summary: dict[str, Any] = {}
     if plugins.part(plugins.Estimator, settings.train.estimator).race:
         raced = race(settings, table, x, y, console)
-        settings, summary = settings.model_copy(update={"train": raced.train}), raced.summary
+        settings, summary = without_features(settings.model_copy(update={"train": raced.train}), raced.left_out), raced.summary
+        features = feature_columns(settings)
+        x = x[list(features)]
     estimator, parts = all_parts_of(settings.train.estimator, settings.train.encoder, settings.train.params)
     tuned = tune(settings, layout, table, x, y, console)
     params = {**settings.train.params, **tuned.params}
