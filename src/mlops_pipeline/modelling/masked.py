@@ -27,7 +27,8 @@ def listened_to(contract: Contract, x: Any, ours: Predictions, say: Say, *, slow
     """For each text that is not private: words with the most weight, and a few rows with the weight of each word.
 
     A word's weight is by how much the positive class's probability, of several classes that of the likeliest, or the value, falls when
-    the word is taken out. Words are listed that at least ``MIN_LEVEL_ROWS`` of the rows have. ``slowly``: a text takes milliseconds, so fewer are looked at.
+    the word is taken out. Words are listed that at least ``MIN_LEVEL_ROWS`` of the rows have.
+    ``slowly``: a text takes milliseconds, so fewer are looked at.
     """
     names = [name for name, column in contract.columns.items() if column.kind == "text" and not column.private]
     if not names or len(x) < 10:
