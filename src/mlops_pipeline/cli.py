@@ -960,6 +960,21 @@ def release_promote(reason: Why = "", by: By = "", config: ReleaseConfig = None)
     promote(terminal.opened(), config, reason, by)
 
 
+@release.command("render")
+def release_render(
+    target: Annotated[str, typer.Argument(help="httproute (Gateway API), kserve, or rollouts (Argo)")],
+    step: Annotated[
+        str | None, typer.Option(help="the step to be at, such as '5 %'; default: where the release is, else the first")
+    ] = None,
+    name: Annotated[str, typer.Option(help="of KServe's InferenceService")] = "flights",
+    config: ReleaseConfig = None,
+) -> None:
+    """The policy as manifests, for those who split traffic elsewhere; on standard output."""
+    from mlops_pipeline.release.face import render
+
+    render(config, target, step, name)
+
+
 @monitor.command("reference")
 def monitor_reference(
     version: Annotated[int | None, typer.Option(help="default: the champion")] = None,

@@ -77,7 +77,8 @@ def _of_the_watch(event: Event) -> list[Words]:
 
 def _of_a_release(event: ReleaseMoved) -> list[Words]:
     style = {"promoted": "green", "aborted": "red", "inconclusive": "yellow"}.get(event.state, "bold")
-    where = f"{event.step}: " if event.state == "running" else f"{event.state} at {event.step}: "
+    at = "" if event.state == "promoted" else f" at {event.step}"
+    where = f"{event.step}: " if event.state == "running" else f"{event.state}{at}: "
     return [Words("release    ", style), Words(f"{event.release}, version {event.challenger}, {where}{event.reason}")]
 
 

@@ -133,6 +133,11 @@ class Releases(Frozen):
         pattern=UNIT,
         description="what sticks to an arm: request (nothing does), ids (the client's), header:NAME, or column:NAME of raw rows",
     )
+    split: Literal["server", "elsewhere"] = Field(
+        "server",
+        description="who divides requests: our servers, or a mesh by `mlops release render` (whose servers have release: {enabled: "
+        "false}); what was answered is then told apart by version",
+    )
     auto: bool = Field(True, description="`mlops release watch` starts a release of each version that is called challenger")
     lease_s: float = Field(15, ge=1, description="so long after its controller is gone all traffic is the champion's")
     look_s: float = Field(2, ge=0.2, description="how often the controller looks")

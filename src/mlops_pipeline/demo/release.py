@@ -98,7 +98,8 @@ def _told(place: Path, say: Say) -> tuple[list[Told], str]:
     configure(project)
     shutil.copytree(project, place / "rows")
     mlops(place / "rows", "run", "--as-of", "newest", "--to", "ingest", stopping=stopping)
-    rows = of_month(rows_of(place / "rows"), FIRST_MONTH)
+    # A day's flights are alike; what is said of intervals is of requests that might have come in any order.
+    rows = of_month(rows_of(place / "rows"), FIRST_MONTH).sample(fraction=1.0, shuffle=True, seed=7)
     mlops(project, "run", "--as-of", f"{YEAR}-04-01", stopping=stopping)
     say("version 1 is champion: trained on January and February, judged on March")
     mlops(project, "run", "--as-of", f"{YEAR}-07-01", "--then", "challenger", stopping=stopping)
@@ -106,12 +107,12 @@ def _told(place: Path, say: Say) -> tuple[list[Told], str]:
     _spoil(project)
     mlops(project, "run", "--as-of", f"{YEAR}-07-01", "--then", "challenger", stopping=stopping)
     mlops(project, "models", "approve", "3", "--reason", "looked good to me", stopping=stopping)
-    say("version 3 is to be released, too: three trees, which the gate refused, and a person approved")
+    say("version 3 is to be released, too: it has learned its rows by heart, the gate refused it, and a person approved it")
     config = _settings(project)
     asking = _Asking(config, rows)
     told = []
     with served(project) as server:
-        for version, title in ((2, "version 2, trained later"), (3, "version 3, three trees")):
+        for version, title in ((2, "version 2, trained later"), (3, "version 3, overfitted")):
             say(f"July's flights are asked over HTTP while `mlops release start {version}` looks at them")
             told.append(asking.release(server, version, title))
         with closing(watched(project / MONITORING).state()) as state:
@@ -186,10 +187,11 @@ def _log(config: Path) -> Path:
 
 
 def _spoil(project: Path) -> None:
-    """Settings of which nobody expects much."""
+    """Settings that learn the rows by heart."""
     path = project / PIPELINE
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    settings["train"]["params"] = {**settings["train"].get("params", {}), "n_estimators": 3}
+    overfit = {"n_estimators": 60, "learning_rate": 1.0, "num_leaves": 127}
+    settings["train"]["params"] = {**settings["train"].get("params", {}), **overfit}
     path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 

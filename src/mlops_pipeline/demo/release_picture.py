@@ -53,7 +53,7 @@ def _shares(axes: Axes, title: str, known: Mapping[str, Any]) -> None:
 
 
 def _quality(axes: Axes, known: Mapping[str, Any]) -> None:
-    """Each transition's interval of the difference of the losses, the best known of its sources."""
+    """Each transition's interval of the difference of the losses: of its sources the one that broke the guardrail, or the narrowest."""
     places: list[int] = []
     words: list[str] = []
     for each in known["transitions"]:
@@ -64,14 +64,14 @@ def _quality(axes: Axes, known: Mapping[str, Any]) -> None:
         ]
         if not found:
             continue
-        best = min(found, key=lambda one: one["high"] - one["low"])
+        best = min(found, key=lambda one: (one["low"] <= one["limit"], one["high"] - one["low"]))
         place = len(places)
         colour = RED if best["low"] > best["limit"] else GREEN if best["high"] <= best["limit"] else GREY
         axes.plot([place, place], [best["low"], best["high"]], color=colour, linewidth=2.4, solid_capstyle="butt")
         axes.plot([place], [best["estimate"]], marker="o", markersize=5, color=colour)
         axes.plot([place - 0.35, place + 0.35], [best["limit"]] * 2, color=RED, linewidth=1, linestyle=(0, (3, 2)))
         places.append(place)
-        words.append(f"{each['step']}\n{best['rows'][1]:,}")
+        words.append(f"{each['step']}\n{best['requests'][1]:,}")
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xticks(places, words)
     axes.set_xlim(-0.6, max(len(places) - 0.4, 0.6))

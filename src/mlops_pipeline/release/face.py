@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops_pipeline.config.finding import release_config
+from mlops_pipeline.config.release import load_releases
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, current_user, kept_for
 from mlops_pipeline.lines import Words, shown_on
 from mlops_pipeline.release.controller import Controller, Looked, begin, end, tell_of
 from mlops_pipeline.release.opened import Opened, opened
+from mlops_pipeline.release.rendered import TARGETS, rendered
 from mlops_pipeline.release.shown import known_of, put_there
 from mlops_pipeline.release.table import LIVE, Release, StateWord, Table
 
@@ -161,6 +164,34 @@ def promote(console: Console, config: Path | None, reason: str, by: str) -> None
         who = " ".join(by.split()) or current_user()
         table.approve(release.number, release.step, who, reason)
         console.print(f"release {release.number} may leave step {release.step}, says {who}, once its guardrails let it")
+
+
+def render(config: Path | None, target: str, step: str | None, name: str) -> None:
+    """`mlops release render`. Raises :class:`PipelineError` for an unknown target or step."""
+    path = release_config(config)
+    policy = load_releases(path).policy
+    chosen = next((each for each in TARGETS if each == target), None)
+    if chosen is None:
+        raise PipelineError(f"'{target}': is no target: use one of {', '.join(TARGETS)}")
+    steps = {each.name: each for each in policy.steps}
+    if step is None and chosen != "rollouts":
+        step = _step_now(config)
+    if step is not None and step not in steps:
+        raise PipelineError(f"--step '{step}': the policy has no such step: use one of {', '.join(steps)}")
+    print(rendered(chosen, policy, steps[step] if step else policy.steps[0], str(path or "release"), name=name), end="")
+
+
+def _step_now(config: Path | None) -> str | None:
+    """Where the release is that is under way; None where there is none, or nobody can tell."""
+    try:
+        of = opened(config)
+        if "://" not in of.where and not Path(of.where).is_file():
+            return None
+        with _opened(config) as (of, table):
+            found = table.current().get(of.model)
+    except PipelineError:
+        return None
+    return None if found is None else found.step
 
 
 def champion_moves(config: Path | None, console: Console, version: int | None, why: str) -> None:

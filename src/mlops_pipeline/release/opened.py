@@ -16,7 +16,7 @@ from mlops_pipeline.monitoring.recorded import within
 from mlops_pipeline.monitoring.watched import Watched, watched
 from mlops_pipeline.records.reading import batches
 from mlops_pipeline.registry.champion import RegistryWriter
-from mlops_pipeline.release.evidence import Answers, answers_in
+from mlops_pipeline.release.evidence import Answers, answers_in, by_version
 from mlops_pipeline.release.table import Started, Table, open_table
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Opened:
     @property
     def where(self) -> str:
         """The table's file or address."""
-        return str(getattr(self.watch.place, "releases", self.watch.place.base / "data/monitoring/releases.sqlite"))
+        return self.watch.place.releases
 
     def table(self) -> Table:
         """Open the table; it is made if it is missing."""
@@ -63,6 +63,8 @@ class Opened:
             state.close()
         known = Known.of(labels, within(watch)) if labels else None
         frames = batches(watch.store, since=datetime.fromtimestamp(started.made, UTC), model=started.model, shadows=True)
+        if self.settings.split == "elsewhere":
+            frames = (by_version(frame, started.champion, started.challenger) for frame in frames)
         return answers_in(frames, self._reference(started), started.champion, started.challenger, known, slices)
 
     def _reference(self, started: Started) -> Reference | None:

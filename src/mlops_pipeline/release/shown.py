@@ -153,7 +153,7 @@ def _drawn(release: Mapping[str, Any]) -> dict[str, Any]:
         "marks": kept,
         "shadows": shadows,
         "heights": heights,
-        "guardrails": [_bar(Finding(**{**each, "rows": tuple(each["rows"])})) for each in release["evidence"].get("findings", ())],
+        "guardrails": [_bar(Finding(**{**each, "requests": tuple(each["requests"])})) for each in release["evidence"].get("findings", ())],
     }
 
 
