@@ -163,8 +163,10 @@ def bring_up_to_date(
     except BaseException:
         cache.write()
         raise
-    if time.perf_counter() - began > WORTH_WRITING_S or stage is STAGES[-1]:
+    if stage is STAGES[-1]:
         cache.write()
+    elif time.perf_counter() - began > WORTH_WRITING_S:
+        cache.write(draft=True)
     return "ran"
 
 
