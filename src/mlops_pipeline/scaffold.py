@@ -41,6 +41,9 @@ HELD_OUT_AT_MOST = 0.4
 
 CHUNK_MB = 4
 
+NOTE = 300
+"""A comment has at most so many characters."""
+
 TELLING = 0.7
 """From this ROC AUC on, a number that names rows is said to tell the target."""
 
@@ -97,10 +100,10 @@ class DescribedTable:
 
 @dataclass(frozen=True)
 class ByTime:
-    """A split by time: the column, and the first day that is held out."""
+    """A split by time: the column, and how many days are held out, the newest row's the last of them."""
 
     column: str
-    test_from: str
+    days: int
 
 
 def starter(
@@ -122,7 +125,7 @@ def starter(
     by_time, why = _by_time(source, content["dataset"], table.days)
     if by_time is not None:
         content["dataset"] = _after(content["dataset"], "task", time_column=by_time.column)
-        content["split"] = {"kind": "time", "test_from": by_time.test_from}
+        content["split"] = {"kind": "time", "test_last": f"{by_time.days}d"}
         content["features"] = {**content.get("features", {}), "time_column": True}
     if "sql" in (given or {}):
         found_words = {key: value for key, value in content["dataset"]["source"].items() if key == "null_values"}
@@ -134,7 +137,7 @@ def starter(
     uses = table.uses(settings, _strong(first, settings))
     for key, comment in (("  source", written.notes), ("  columns", table.said(uses)), ("split", [why])):
         indent = key[: len(key) - len(key.lstrip())]
-        text = text.replace(f"\n{key}:", f"\n{''.join(_comment(one_line(note), indent) for note in comment)}{key}:", 1)
+        text = text.replace(f"\n{key}:", f"\n{''.join(_comment(one_line(note, NOTE), indent) for note in comment)}{key}:", 1)
     return Starter(HEAD + text, "\n".join([*written.notes, why]), uses)
 
 
@@ -233,6 +236,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     columns = kinds.described(held, target)
     columns |= {name: kinds.Described(name, "text", left_out=NESTED) for name in parquet_columns(_first_of(source)) if name not in held}
     task, columns[target] = kinds.task_of(held[target], columns[target])
+    columns = kinds.decided(columns, held, target, str(written.settings.get("delimiter", ",")), written.signs)
     nothing = kinds.null_values(columns)
     signs = written.signs or kinds.signs_of(columns, held)
     columns = kinds.written_by_source(columns, held, signs)
@@ -280,7 +284,7 @@ def _by_time(source: Path, dataset: dict[str, Any], counted: Days) -> tuple[ByTi
 
     times = [name for name, column in dataset["columns"].items() if column["kind"] == "datetime"]
     at_random = "Rows are held out at random"
-    name_it = 'under dataset.time_column and write split: {kind: time, test_from: "YYYY-MM-DD"}'
+    name_it = "under dataset.time_column and write split: {kind: time, test_last: 30d}"
     if not times:
         return None, f"{at_random}: no column is a datetime."
     if len(times) > 1:
@@ -298,8 +302,9 @@ def _by_time(source: Path, dataset: dict[str, Any], counted: Days) -> tuple[ByTi
     hindrance = _hindrance(rows, days.height, day, regression=dataset["task"] == "regression")
     if day is None or hindrance:
         return None, f"{at_random}: {hindrance}; if {column!r} orders the rows, put it {name_it}."
-    return ByTime(column, day.isoformat()), (
-        f"Rows from {day} on ({shares[place]:.0%} of those with a target) are held out, for a random split flatters. "
+    return ByTime(column, (days[column][-1] - day).days + 1), (
+        f"Rows from {day} on ({shares[place]:.0%} of those with a target) are held out, for a random split flatters; "
+        "new rows move them on. "
         f"If {column!r} does not order the rows, take time_column out and write split: {{kind: stratified}}."
     )
 

@@ -37,6 +37,7 @@ from mlops_pipeline.inference.raw import FEW, RawInput, RawRows, RowKinds, check
 from mlops_pipeline.inference.scorer import Scorer, load_scorer
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.layout import StatePlace
+from mlops_pipeline.modelling.skew import beside_table
 from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.computing import computing, is_stale
 from mlops_pipeline.serving.protocol.either import Either, names_of_invocations, names_of_records, names_of_tensors
@@ -506,3 +507,17 @@ def test_a_row_with_all_that_the_recipe_needs_is_raw(own: set[str], shared: set[
     assert kinds.tell(raw) == "raw"
     assert kinds.tell(features) == "features"
     assert kinds.tell({*raw, *features}) == ("raw" if own else "features")
+
+
+def test_recorded_rows_are_held_against_the_table_by_their_raw_columns(model: Model) -> None:
+    """A row that the table has twice agrees if one of them does; what the table has not is counted; a private column may be missing."""
+    rows = pl.DataFrame({"house": ["north", "south", None, "east"], "half": [0.1, 0.5, None, 0.2], "plan": [" pro", "pro", None, "pro"]})
+    served = pl.DataFrame({"age": [41, 30, 7, 1], "score": [0.2, 1.0, None, 0.4]}).cast(pl.Float32)
+    table = pl.DataFrame({"house": ["north", "north", "south", None], "half": [0.1, 0.1, 0.5, None], "plan": ["pro", "pro", "pro", None]})
+    table = table.with_columns(age=pl.Series([40, 41, 31, 7]), score=pl.Series([0.2, 0.2, 1.0, None]), y=pl.lit(1))
+    found = beside_table(model.scorer.contract, rows, served, table.lazy())
+    assert (found.rows, found.absent, dict(found.differing)) == (3, 1, {"age": 1, "score": 0})
+    nothing = beside_table(model.scorer.contract, rows, served, table.head(0).lazy())
+    assert (nothing.rows, nothing.absent) == (0, 4)
+    unknown = beside_table(model.scorer.contract, rows, served, table.select("y").lazy())
+    assert (unknown.rows, unknown.absent) == (0, 4)

@@ -213,6 +213,11 @@ class Onnx(Frozen):
     enabled: bool = True
     tolerance: float = Field(1e-4, gt=0, description="largest difference accepted on any held-out row")
     twins: Named = Field(default_factory=dict, description="twins in other formats, by name, each with its own settings below it")
+    quantise: Literal["int8"] | None = Field(None, description="a second twin of a network or an encoder of text, with weights in 8 bits")
+    int8_decisions: float = Field(
+        0.97, gt=0, le=1, description="least share of held-out rows, by its lower bound, decided as the model does"
+    )
+    int8_loss: float = Field(0.005, ge=0, description="largest loss by roc_auc, or of rmse in standard deviations of the target")
 
 
 class Tracking(Frozen):
@@ -602,7 +607,7 @@ def files_read(settings: Settings) -> list[Path]:
 
 def twins_of(settings: Settings) -> tuple[plugins.ModelFormat, ...]:
     """The formats in which a model's twins are made: ONNX where it is on, and those that the settings name."""
-    names = (*(("onnx",) if settings.onnx.enabled else ()), *settings.onnx.twins)
+    names = (*(("onnx",) if settings.onnx.enabled else ()), *settings.onnx.twins)  # one in 8 bits is made of the first
     return tuple(plugins.part(plugins.ModelFormat, name, "onnx.twins") for name in names)
 
 

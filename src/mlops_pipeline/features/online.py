@@ -43,7 +43,7 @@ class Known(Protocol):
 REMEMBERED = 1 << 12
 """Keys and moments of which each group of columns remembers the values: rows of one day share their weather."""
 
-SEVERAL = 24
+SEVERAL = 64
 """Rows that are faster as columns."""
 
 _EPOCH = datetime(1970, 1, 1)  # moments are in UTC, without a zone

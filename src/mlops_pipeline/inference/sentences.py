@@ -137,19 +137,21 @@ def save(folder: Path, graph: bytes, tokenizer: str, max_tokens: int, head: np.n
     folder.mkdir(parents=True)
     (folder / GRAPH).write_bytes(graph)
     (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
-    (folder / ABOUT).write_bytes(msgspec.json.encode(_About(max_tokens)))
+    (folder / ABOUT).write_bytes(msgspec.json.encode(About(max_tokens)))
     if head is not None:
         np.save(folder / HEAD, np.ascontiguousarray(head, dtype=np.float64), allow_pickle=False)
 
 
-class _About(msgspec.Struct):
+class About(msgspec.Struct, frozen=True):
+    """How a reader reads: at most so many tokens, and each text by itself if its graph is quantised."""
+
     max_tokens: int
     alone: bool = False
 
 
 def load(folder: Path, threads: int) -> SentenceEncoder:
     """The reader that :func:`save` wrote. Raises :class:`PipelineError` without tokenizers, ``OSError``, ``ValueError``."""
-    about = msgspec.json.decode((folder / ABOUT).read_bytes(), type=_About)
+    about = msgspec.json.decode((folder / ABOUT).read_bytes(), type=About)
     head = np.load(folder / HEAD, allow_pickle=False) if (folder / HEAD).exists() else None
     tokenizer, graph = (folder / TOKENIZER).read_text(encoding="utf-8"), (folder / GRAPH).read_bytes()
     return SentenceEncoder(tokenizer, graph, about.max_tokens, threads, alone=about.alone, head=head)

@@ -16,6 +16,7 @@ from mlops_pipeline.contract.reference import Reference
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.measured import Batch, Limits, Measured
+from mlops_pipeline.monitoring.skew import skewed, with_skew
 from mlops_pipeline.monitoring.state import Label
 from mlops_pipeline.monitoring.watched import Watched
 from mlops_pipeline.records.reading import batches, features_in
@@ -88,7 +89,9 @@ def measured(rows: RecordedRows, labels: Sequence[Label], requests: int, refused
         "labels.late": float(counted.late),
         "model.age_days": None if registered is None else max(0.0, rows.until - registered.created) / DAY_S,
     }
-    return msgspec.structs.replace(made, figures={**made.figures, **more})
+    return with_skew(
+        msgspec.structs.replace(made, figures={**made.figures, **more}), skewed(watch, rows.model, rows.version, rows.since, rows.until)
+    )
 
 
 def _beside(reference: Reference, rows: RecordedRows, known: Known, counted: _Counted, refused: int) -> Measured:

@@ -30,12 +30,17 @@ TARGET_OPSET = {"": 21, "ai.onnx.ml": 3}
 WORDS = {"datetime": "a moment"}
 """Kinds of columns that neither ONNX nor a reader beside it has an answer for."""
 
+NAMED = 6
+"""So many columns that prevent a twin are named."""
+
 
 def save_twin(folder: Path, model: Pipeline, contract: Contract) -> None:
     """Write the twin; raises :class:`NotConvertible`, or whatever the converter does."""
     alone = [f"'{name}' is {WORDS[kind]}" for name, kind in contract.features.items() if kind in WORDS]
     if alone:
-        raise NotConvertible(f"{alone[0]}{f' and {len(alone) - 1} more' if alone[1:] else ''}: served by scikit-learn")
+        raise NotConvertible(
+            f"{', '.join(alone[:NAMED])}{f' and {len(alone) - NAMED} more' if alone[NAMED:] else ''}: served by scikit-learn"
+        )
     read = _save_readers(folder, model, contract)
     content = convert(model, contract.features, contract.task, read)
     (folder / "model.onnx").write_bytes(content)
@@ -65,8 +70,10 @@ def _save_readers(folder: Path, model: Pipeline, contract: Contract) -> list[Rea
 
 def _members(model: Pipeline) -> list[Pipeline]:
     """The pipelines that a model is the mean of; itself if it is none."""
-    members: list[Pipeline] | None = getattr(model.steps[1][1], "members", None)
-    return [model] if members is None else [each for member in members for each in _members(member)]
+    from mlops_pipeline.modelling.blend import Blend
+
+    made_of = model.steps[1][1]
+    return [each for member in made_of.members for each in _members(member)] if isinstance(made_of, Blend) else [model]
 
 
 def _inner(model: Pipeline) -> Any:
