@@ -963,6 +963,15 @@ def release_promote(reason: Why = "", by: By = "", config: ReleaseConfig = None)
     promote(terminal.opened(), config, reason, by)
 
 
+@release.command("replay")
+def release_replay(version: int, since: Since = None, until: Until = None, as_json: AsJson = False, config: ReleaseConfig = None) -> None:
+    """What a version would have said of rows on record, beside the champion; ends with 1 if a guardrail is known to be broken."""
+    from mlops_pipeline.release.face import replay
+
+    if not replay(terminal.opened(), config, version, since, until, as_json=as_json):
+        sys.exit(1)
+
+
 @release.command("render")
 def release_render(
     target: Annotated[str, typer.Argument(help="httproute (Gateway API), kserve, or rollouts (Argo)")],

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -174,6 +175,25 @@ def promote(console: Console, config: Path | None, reason: str, by: str) -> None
         who = " ".join(by.split()) or current_user()
         table.approve(release.number, release.step, who, reason)
         console.print(f"release {release.number} may leave step {release.step}, says {who}, once its guardrails let it")
+
+
+def replay(console: Console, config: Path | None, version: int, since: datetime | None, until: datetime | None, *, as_json: bool) -> bool:
+    """`mlops release replay`; whether no guardrail is known to be broken."""
+    from mlops_pipeline.release.replayed import replayed
+
+    found = replayed(opened(config), version, since, until)
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2))
+        return not found.broken
+    console.print(
+        _text(
+            [Words("replayed   ", "bold"), Words(f"{found.rows:,} rows of the record by version {version}, {found.labels:,} with labels")]
+        )
+    )
+    for each in found.findings:
+        word, style = ("broken", "red") if each.is_broken else ("holds", "green") if each.holds else ("open", "")
+        console.print(_text([Words(f"{word:<11}", style), Words(f"{each.guardrail}: {each.text}")]))
+    return not found.broken
 
 
 def render(config: Path | None, target: str, step: str | None, name: str) -> None:
