@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Where it is set, every process compiles anew all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check format setup setup-dev torch lock relock system images compose manifests act jenkins orchestrators acceptance notebooks bench bench-images bench-serving clean help
+.PHONY: run test check format setup setup-dev torch text lock relock system images compose manifests act jenkins orchestrators acceptance notebooks bench bench-images bench-serving clean help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ setup-dev: .venv/.dev ## the same, with what tests and checks need
 
 torch: setup ## add PyTorch for the networks (docs/networks.md); pip's own settings say where it comes from, a CPU or a CUDA build
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^torch = \["\(.*\)"\].*/\1/p' pyproject.toml)"
+
+text: setup ## add what reads text by pretrained encoders (docs/text.md)
+	$(BIN)/uv pip install --quiet $(BYTECODE) --python $(BIN)/python $$(sed -n 's/^text = \[\(.*\)\].*/\1/p' pyproject.toml | tr -d ',')
 
 LOCK = $(BIN)/python cicd/lock.py
 

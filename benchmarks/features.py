@@ -102,9 +102,17 @@ def replayed(layout: Layout, rows: July) -> None:
 # -------------------------------------------------------------------------------------------------------- the server
 
 
+@dataclass(frozen=True)
+class Server:
+    """A running server, with the mark of its processes."""
+
+    port: int
+    mark: str
+
+
 @contextmanager
-def served(model: Path, state: Path | None, folder: Path, source: Path | None = None) -> Iterator[int]:
-    """A server's port; ``source`` is the code it runs, by default this one."""
+def served(model: Path, state: Path | None, folder: Path, source: Path | None = None) -> Iterator[Server]:
+    """A server; ``source`` is the code it runs, by default this one."""
     folder.mkdir()
     port = launch.free_port()
     content: dict[str, Any] = {"models": {"champion": str(model)}, "record": {"mode": "relaxed", "folder": str(folder / "records")}}
@@ -113,8 +121,8 @@ def served(model: Path, state: Path | None, folder: Path, source: Path | None = 
     (folder / "serving.yaml").write_text(json.dumps(content))
     words = [BIN / "python", "-m", "mlops_pipeline", "serve", "--config", folder / "serving.yaml", "--port", port]
     there = environment(PYTHONPATH=str((source or REPOSITORY) / "src"))
-    with launch.running(launch.Command.of(words, there), port, "/ready", folder):
-        yield port
+    with launch.running(launch.Command.of(words, there), port, "/ready", folder) as mark:
+        yield Server(port, mark)
 
 
 def bodies_of(frame: pl.DataFrame, size: int, count: int) -> list[bytes]:
@@ -158,20 +166,32 @@ def loaded(port: int, bodies: Sequence[bytes], rows: int, connections: int, seco
 
 
 def against(
-    name: str, limit: float, ways: Sequence[tuple[str, int, Sequence[bytes]]], rows: int, connections: int, wanted: Any, folder: Path
+    name: str, limit: float, ways: Sequence[tuple[str, Server, Sequence[bytes]]], rows: int, connections: int, wanted: Any, folder: Path
 ) -> None:
-    """Two ways (what it is called, the port, bodies) in turn: rates, and the first's to the second's, with the bound it is held against."""
+    """Two ways (what it is called, the server, bodies) in turn: rates, and the first's to the second's, with the bound it is held against.
+
+    Beside them the server's processor time a row, which tells more where other work runs on the machine.
+    """
     seen: list[list[load.Load]] = [[], []]
-    for port, bodies in ((port, bodies) for _, port, bodies in ways):
-        loaded(port, bodies, rows, connections, 1, folder)
+    spent: list[list[float]] = [[], []]
+    for _, server, bodies in ways:
+        loaded(server.port, bodies, rows, connections, 1, folder)
     for _ in range(wanted.rounds):
-        for which, (_, port, bodies) in enumerate(ways):
-            seen[which].append(loaded(port, bodies, rows, connections, wanted.seconds, folder))
+        for which, (_, server, bodies) in enumerate(ways):
+            before = launch.spent(server.mark)
+            one = loaded(server.port, bodies, rows, connections, wanted.seconds, folder)
+            seen[which].append(one)
+            spent[which].append((launch.spent(server.mark) - before) / (one.requests_per_second * wanted.seconds * rows) * 1e6)
     ratios = [one.requests_per_second / other.requests_per_second for one, other in zip(*seen, strict=True)]
     rates = [statistics.median(one.requests_per_second * rows for one in each) for each in seen]
     slow = [statistics.median(one.p99_ms for one in each) for each in seen]
-    told = ", ".join(f"{title} {rate:,.0f} rows/s, p99 {late:.1f} ms" for (title, _, _), rate, late in zip(ways, rates, slow, strict=True))
-    print(f"{name}: {told}: ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), at least {limit:g}", flush=True)
+    cpu = [statistics.median(each) for each in spent]
+    told = ", ".join(
+        f"{title} {rate:,.0f} rows/s, p99 {late:.1f} ms, {each:.1f} µs of CPU a row"
+        for (title, _, _), rate, late, each in zip(ways, rates, slow, cpu, strict=True)
+    )
+    ratio = f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), by CPU {cpu[1] / cpu[0]:.2f}"
+    print(f"{name}: {told}: {ratio}, at least {limit:g}", flush=True)
 
 
 def without_recipe(model: Path, folder: Path) -> Path:
@@ -212,11 +232,11 @@ def main() -> None:
     many = [bodies_of(frame, MANY, BODIES) for frame in (rows.raw, rows.features)]
     with tempfile.TemporaryDirectory(prefix="mlops-features-") as temporary:
         folder = Path(temporary)
-        with served(model, state, folder / "now") as port:
-            asked_july(port, rows)
-            pairs = [("raw", port, single[0]), ("finished", port, single[1])]
+        with served(model, state, folder / "now") as server:
+            asked_july(server.port, rows)
+            pairs = [("raw", server, single[0]), ("finished", server, single[1])]
             against("one row, 16 connections", 0.5, pairs, 1, 16, wanted, folder)
-            pairs = [("raw", port, many[0]), ("finished", port, many[1])]
+            pairs = [("raw", server, many[0]), ("finished", server, many[1])]
             against(f"{MANY:,} rows, 4 connections", 0.6, pairs, MANY, 4, wanted, folder)
         plain = without_recipe(model, folder)
         with (

@@ -28,7 +28,7 @@ import uvloop
 from measure import REPOSITORY
 
 from mlops_pipeline.records.encoding import encode, form_of, read_rows, recorded_columns
-from mlops_pipeline.records.entry import Entry, Layout
+from mlops_pipeline.records.entry import Entry, RecordLayout
 from mlops_pipeline.records.process import open_store
 from mlops_pipeline.records.sqlite import SQLiteFiles
 from mlops_pipeline.serving.record import Recorder
@@ -43,7 +43,7 @@ class Service:
 
     def __init__(self, rows: int, categories: int) -> None:
         names = tuple(f"kind{k}" for k in range(categories))
-        self.layout = Layout("a" * 64, "binary", tuple(f"n{k}" for k in range(30)), names, frozenset(), ("no", "yes"))
+        self.layout = RecordLayout("a" * 64, "binary", tuple(f"n{k}" for k in range(30)), names, frozenset(), ("no", "yes"))
         rng = np.random.default_rng(0)
         self.rows = rows
         self.numbers = rng.normal(size=(rows, 30)).astype(np.float32)

@@ -97,6 +97,11 @@ def spent_elsewhere(mark: str) -> float:
     return float(busy - ours - ended.ru_utime - ended.ru_stime)
 
 
+def spent(mark: str) -> float:
+    """Processor seconds of a server's processes so far."""
+    return float(sum(times.user + times.system for times in (one.cpu_times() for one in _marked(mark))))
+
+
 def _await(process: subprocess.Popen[bytes], port: int, ready: str, log: Path) -> None:
     ends, said = time.monotonic() + START_LIMIT, "no answer"
     while time.monotonic() < ends:

@@ -145,9 +145,9 @@ def evaluate_model(config: str, folder: str | None, _after: str = "") -> str:
 
 
 @stage_task("register_model", "register")
-def register_model(config: str, folder: str | None, _after: str = "") -> str:
+def register_model(config: str, folder: str | None, _after: str = "", reason: str = "") -> str:
     """Register the version, and make it champion if it passes the gate; the registration's path."""
-    return run_stage("register", config, folder)
+    return run_stage("register", config, folder, reason)
 
 
 TASKS: dict[str, Task[..., str]] = {
@@ -160,8 +160,19 @@ TASKS: dict[str, Task[..., str]] = {
 }
 
 
+def name_of_run() -> str:
+    """What Prefect calls the run: what a rule of the watch started, and until when it sees rows; else the name that Prefect gave it."""
+    from prefect.runtime import flow_run
+
+    given = flow_run.get_parameters()
+    rule, as_of = str(given.get("reason") or "").partition(":")[0], given.get("as_of")
+    said = " ".join(filter(None, (rule, as_of and f"as of {as_of}")))
+    return said[:200] or str(flow_run.get_name())
+
+
 @flow(
     name="mlops-pipeline",
+    flow_run_name=name_of_run,
     description="From a table of data to a registered model: ingest, validate, split, train, evaluate, register.",
     log_prints=False,
 )
@@ -171,6 +182,7 @@ def training_pipeline(
     config_path: str = "configs/training_config.yaml",
     target: str = "target",
     as_of: str | None = None,
+    reason: str = "",
 ) -> str:
     """Run the pipeline of a configuration, or with ``data_path`` on that table alone, and return the path of the model.
 
@@ -178,7 +190,10 @@ def training_pipeline(
     trained model's if there is no champion. With it they run beside ``model_output_path``, described by the
     configuration if that fits the table, else from the table itself. ``model_output_path`` receives the trained model.
     With ``as_of`` this run and later ones see no row from that moment on, until it is "newest"; for a configuration only.
+    ``reason`` is why, in words: it stays with a version that this run makes, and with its run in MLflow.
     """
+    if reason:
+        get_run_logger().info("why: %s", reason)
     if as_of and data_path is not None:
         raise PipelineError(f"as_of = {as_of}: is for the pipeline of a configuration: leave out data_path")
     output = Path(model_output_path).absolute() if model_output_path else None
@@ -197,7 +212,7 @@ def training_pipeline(
         elif as_of:
             settings, layout = opened(str(config), None)
             runner.prepare(with_as_of(settings, layout, as_of), layout, log_console())
-        layout = walk(str(config), None if folder is None else str(folder))
+        layout = walk(str(config), None if folder is None else str(folder), reason)
         if output is not None:
             with replacing_folder(output) as copy:
                 shutil.copytree(layout.model, copy, dirs_exist_ok=True)
@@ -205,20 +220,21 @@ def training_pipeline(
     return str(layout.best_model if layout.best_model.exists() else layout.model)
 
 
-def walk(config: str, folder: str | None) -> Layout:
+def walk(config: str, folder: str | None, reason: str = "") -> Layout:
     """Run the task of every stage in order, and say where the files lie."""
     after = ""
     for stage in STAGES:
         work = TASKS[stage.name]
         if stage.name == "ingest":
             work = work.with_options(refresh_cache=not is_ingested(config, folder))
-        after = work(config, folder, after)
+        after = work(config, folder, after, **({"reason": reason} if stage is STAGES[-1] else {}))
     return opened(config, folder)[1]
 
 
-def run_stage(name: str, config: str, folder: str | None) -> str:
+def run_stage(name: str, config: str, folder: str | None, reason: str = "") -> str:
     """Bring one stage up to date through DVC's cache, or just run it in a folder of its own; the path of what it made."""
     settings, layout = opened(config, folder)
+    settings = settings.with_reason(reason)
     stage, console = stage_named(name), log_console()
     tell = kept_for(settings, layout, logged_to(get_run_logger()))
     if settings.as_of is not None and not stage.reads:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.config.serving import RecordStore
     from mlops_pipeline.layout import Layout
     from mlops_pipeline.registry.admission import Word
-    from mlops_pipeline.registry.champion import Registry
+    from mlops_pipeline.registry.champion import RegistryWriter
     from mlops_pipeline.registry.reader import RegisteredModel
 
 app = typer.Typer(
@@ -51,11 +51,15 @@ app.add_typer(demo, name="demo")
 experiments = typer.Typer(no_args_is_help=True, help="Online tests: how long one has to run, and what it says so far.")
 app.add_typer(experiments, name="experiment")
 
+release = typer.Typer(no_args_is_help=True, help="A challenger on its way to all traffic, or back.")
+app.add_typer(release, name="release")
+
 features = typer.Typer(no_args_is_help=True, help="What columns that need other rows are made of.")
 app.add_typer(features, name="features")
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="the pipeline's settings; default: this project's")]
 MonitoringConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the watch's settings; default: this project's")]
+ReleaseConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the settings of releases; default: this project's")]
 ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the server's settings; default: this project's")]
 AsOf = Annotated[str | None, typer.Option(help="see no row at or after this moment (UTC); newest: all; default: as the last run was told")]
 Raw = Annotated[bool, typer.Option("--raw", help="CSV: leave cells that a spreadsheet would run as a formula as they are")]
@@ -110,6 +114,7 @@ def run(
     then: Annotated[
         str | None, typer.Option(help="what a version that passes the gate becomes, this time: champion, challenger or approval")
     ] = None,
+    reason: Annotated[str, typer.Option(help="why: kept with a version that this run makes, and with its run in MLflow")] = "",
 ) -> None:
     """Bring the pipeline up to date: run the stages that are stale, and say why each is."""
     from mlops_pipeline.config.pipeline import with_then
@@ -117,7 +122,7 @@ def run(
     from mlops_pipeline.pipeline.render import with_as_of
 
     settings, layout, console = _opened(config)
-    settings = with_as_of(with_then(settings, then), layout, as_of)
+    settings = with_as_of(with_then(settings, then).with_reason(reason), layout, as_of)
     runner.run(settings, layout, console, force=force, start=start, stop=stop)
     if stop is None:
         from mlops_pipeline.pipeline.made import made
@@ -235,7 +240,7 @@ def predict(
         raise PipelineError(f"{folder}: {_without(settings, layout, model)}, or name a folder with --model")
     if noted := prove(settings, layout, folder):
         console.print(_line(("note", "yellow"), f" {noted}"))
-    done = predict_file(folder, source, target, console, raw=raw, inputs=inputs_of(inputs), state=layout.state)
+    done = predict_file(folder, source, target, console, raw=raw, inputs=inputs_of(inputs), state=layout.asked_state(settings))
     console.print(f"{done.rows:,} rows predicted into {target} in {done.seconds:.1f} s ({done.engine})")
     for note in done.notes:
         console.print(_line(("note", "yellow"), f" {note}"))
@@ -351,6 +356,7 @@ def show_config(
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema instead")] = False,
     serving: Annotated[bool, typer.Option("--serving", help="the server's settings, not the pipeline's")] = False,
     monitoring: Annotated[bool, typer.Option("--monitoring", help="the watch's settings")] = False,
+    release: Annotated[bool, typer.Option("--release", help="the settings of releases")] = False,
     experiment: Annotated[
         bool, typer.Option("--experiment", help="an online test's settings: --schema, or --config names the file")
     ] = False,
@@ -362,6 +368,12 @@ def show_config(
         if not schema and config is None:
             _end_with("--experiment: name the test's settings with --config, or ask for --schema")
         print(experiment_schema() if schema or config is None else load_experiment(config).model_dump_json(indent=2))
+        return
+    if release:
+        from mlops_pipeline.config.finding import release_config
+        from mlops_pipeline.config.release import load_releases, release_schema
+
+        print(release_schema() if schema else load_releases(release_config(config)).model_dump_json(indent=2))
         return
     if monitoring:
         from mlops_pipeline.config.finding import monitoring_config
@@ -526,6 +538,8 @@ def list_models(config: Config = None) -> None:
 @models.command("show")
 def show_model(version: Annotated[int | None, typer.Argument(help="default: the champion")] = None, config: Config = None) -> None:
     """One version: digest, run, held-out data and the gate's reasons."""
+    from mlops_pipeline.registry.versions import AS_OF_TAG, REASON_TAG
+
     model, console = _registered_model(config)
     found = model.get(version) if version is not None else model.champion()
     if found is None:
@@ -541,11 +555,13 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
         "judged as": found.judged_sha256 and f"{found.judged_sha256}, then fitted again on all rows",
         "evaluated on": found.evaluated_on,
         "run": found.run_id,
+        "as of": found.tags.get(AS_OF_TAG, ""),
+        "made because": found.tags.get(REASON_TAG, ""),
         "rolled back": found.rolled_back,
     }
     for name, value in facts.items():
         if value:
-            console.print(f"  {name:<13} {value}")
+            console.print(_line(f"  {name:<13} {value}"), soft_wrap=True)
     for rule in found.gate:
         console.print(_line(("  ✓", "green") if rule["passed"] else ("  ✗", "red"), f" {rule['name']}: {rule['text']}"))
     if found.refused:
@@ -603,9 +619,13 @@ def rollback(config: Config = None) -> None:
     settings, layout, console = _opened(config)
     registry = _registry_of(settings, layout)
     tell = kept_for(settings, layout, shown_on(console))
+    from mlops_pipeline.release.face import champion_moves
+
+    champion_moves(None, console, None, "`mlops models rollback`")
     with registry.deciding():
         registry.admit_champions_of_before(tell)
         gone, back = registry.rollback()
+        champion_moves(None, console, back.number, "")
         tell(
             ChampionChanged(
                 pipeline=settings.name,
@@ -641,12 +661,13 @@ def show_features(as_json: AsJson = False, config: Config = None) -> None:
     """Say what the features' state is of: since when, by which keys, how much."""
     from mlops_pipeline.features.refresh import show
 
-    _, layout, console = _opened(config)
-    show(layout, console, as_json=as_json)
+    settings, layout, console = _opened(config)
+    show(settings, layout, console, as_json=as_json)
 
 
 @records.command("show")
 def show_records(
+    request: Annotated[str, typer.Argument(help="a request's id, or how it begins: what was answered, and by which arm")] = "",
     limit: Annotated[int, typer.Option(min=1, help="rows")] = 20,
     since: Since = None,
     until: Until = None,
@@ -654,10 +675,11 @@ def show_records(
     version: Version = None,
     config: ServingConfig = None,
 ) -> None:
-    """The newest predictions, the last one lowest."""
+    """The newest predictions, the last one lowest; or all that was said to one request."""
     from mlops_pipeline.records.show import show
 
-    terminal.opened().print(show(_records_of(config), limit=limit, since=since, until=until, model=model, version=version))
+    shown = show(_records_of(config), limit=limit, since=since, until=until, model=model, version=version, request=request)
+    terminal.opened().print(shown)
 
 
 @records.command("export")
@@ -874,6 +896,85 @@ def report_experiment(
         sys.exit(1)
 
 
+Why = Annotated[str, typer.Option("--reason", help="kept with it")]
+
+
+@release.command("start")
+def release_start(
+    version: int,
+    reason: Why = "",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="carry it on here until it is over")] = True,
+    config: ReleaseConfig = None,
+) -> None:
+    """Begin a release of a version beside the champion, and carry it on until it is champion, or thrown out."""
+    from mlops_pipeline.release.face import start
+
+    start(terminal.opened(), config, version, reason, wait=wait)
+
+
+@release.command("watch")
+def release_watch(config: ReleaseConfig = None) -> None:
+    """The controller: carry releases on, and begin one for each version that becomes challenger, with the state of things on the screen."""
+    from mlops_pipeline.release.face import watch
+
+    watch(terminal.opened(), config)
+
+
+@release.command("status")
+def release_status(as_json: AsJson = False, config: ReleaseConfig = None) -> None:
+    """The last release, and what was decided of it."""
+    from mlops_pipeline.release.face import status
+
+    status(terminal.opened(), config, as_json=as_json)
+
+
+@release.command("pause")
+def release_pause(reason: Why = "", config: ReleaseConfig = None) -> None:
+    """Decide nothing until `resume`; the challenger answers what it answers now."""
+    from mlops_pipeline.release.face import change
+
+    change(terminal.opened(), config, "paused", reason)
+
+
+@release.command("resume")
+def release_resume(reason: Why = "", config: ReleaseConfig = None) -> None:
+    """Go on after `pause`, or after a worker has tripped."""
+    from mlops_pipeline.release.face import change
+
+    change(terminal.opened(), config, "running", reason)
+
+
+@release.command("abort")
+def release_abort(reason: Why = "", config: ReleaseConfig = None) -> None:
+    """All traffic to the champion, now."""
+    from mlops_pipeline.release.face import change
+
+    change(terminal.opened(), config, "aborted", reason)
+
+
+@release.command("promote")
+def release_promote(reason: Why = "", by: By = "", config: ReleaseConfig = None) -> None:
+    """Let a release leave a step whose policy asks for a person."""
+    from mlops_pipeline.release.face import promote
+
+    promote(terminal.opened(), config, reason, by)
+
+
+@release.command("render")
+def release_render(
+    target: Annotated[str, typer.Argument(help="httproute (Gateway API), kserve, or rollouts (Argo)")],
+    step: Annotated[
+        str | None, typer.Option(help="the step to be at, such as '5 %'; default: where the release is, else the first")
+    ] = None,
+    name: Annotated[str, typer.Option(help="of KServe's InferenceService")] = "flights",
+    config: ReleaseConfig = None,
+) -> None:
+    """The policy as manifests, for those who split traffic elsewhere; on standard output."""
+    from mlops_pipeline.release.face import render
+
+    render(config, target, step, name)
+
+
 @monitor.command("reference")
 def monitor_reference(
     version: Annotated[int | None, typer.Option(help="default: the champion")] = None,
@@ -890,11 +991,23 @@ def monitor_reference(
 def demo_year(
     output: Annotated[Path | None, typer.Option(help="folder for year.png and year.json; default: data/demo")] = None,
     folder: Annotated[Path | None, typer.Option(help="keep the projects there, to look into; default: a temporary folder")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="one flight in ten until May, to see that it works; figures mean nothing")] = False,
 ) -> None:
     """A year of flights through a real server: never retrained, the loop, every month; a table and a picture in five minutes."""
     from mlops_pipeline.demo.year import tell_year
 
-    tell_year(terminal.opened(), output, folder)
+    tell_year(terminal.opened(), output, folder, quick=quick)
+
+
+@demo.command("release")
+def demo_release(
+    output: Annotated[Path | None, typer.Option(help="folder for release.png, .html and .json; default: data/demo")] = None,
+    folder: Annotated[Path | None, typer.Option(help="keep the project there, to look into; default: a temporary folder")] = None,
+) -> None:
+    """A better challenger becomes champion under replayed flights, and a worse one is thrown out: a picture in a few minutes."""
+    from mlops_pipeline.demo.release import tell_release
+
+    tell_release(terminal.opened(), output, folder)
 
 
 def _decide(word: Word, version: int, reason: str, by: str, config: Path | None, *, as_json: bool) -> None:
@@ -972,8 +1085,8 @@ def _registered_model(config: Path | None) -> tuple[RegisteredModel, Any]:
     return registered_model(settings, layout), console
 
 
-def _registry_of(settings: Settings, layout: Layout) -> Registry:
-    from mlops_pipeline.registry.champion import Registry
+def _registry_of(settings: Settings, layout: Layout) -> RegistryWriter:
+    from mlops_pipeline.registry.champion import RegistryWriter
     from mlops_pipeline.registry.runs import Tracking
 
-    return Registry(Tracking(settings, layout))
+    return RegistryWriter(Tracking(settings, layout))

@@ -1,5 +1,6 @@
 """Where one pipeline's files lie: every path of it is spelled here and nowhere else."""
 
+import os
 from dataclasses import dataclass
 from glob import has_magic
 from pathlib import Path
@@ -8,8 +9,23 @@ from urllib.parse import unquote
 from mlops_pipeline.config.pipeline import Settings, project_of
 from mlops_pipeline.errors import PipelineError
 
+FEATURES_STATE = "MLOPS_FEATURES_STATE"
+"""Of the environment: PostgreSQL's address, where all pipelines' commands keep the features' state, whatever their settings say."""
+
 EVENTS = "events.jsonl"
 """What happened, a line each: in a pipeline's ``data`` folder, and beside a server's record, which by default is the same file."""
+
+
+@dataclass(frozen=True)
+class StatePlace:
+    """Where a features' state is asked of: a folder of versions; or, with PostgreSQL's ``address``, the state ``name`` there.
+
+    Then the folder takes copies of its versions. The address is as it is written: it may name variables of the environment.
+    """
+
+    folder: Path
+    address: str | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,11 @@ class Layout:
     def state(self) -> Path:
         """The features' state, a folder of versions (:mod:`mlops_pipeline.features.state`)."""
         return self.root / "data/state" / self.name
+
+    def asked_state(self, settings: Settings) -> StatePlace:
+        """Where the state is asked of."""
+        address = address_of_state(settings)
+        return StatePlace(self.state) if address is None else StatePlace(self.state / "copies", address, self.name)
 
     @property
     def schema(self) -> Path:
@@ -140,6 +161,11 @@ class Layout:
         return self.tuning / f"{self.name}.fit.npz"
 
     @property
+    def embeddings(self) -> Path:
+        """Embeddings of texts by their digests, to be made once; it may be deleted."""
+        return self.root / "data/processed/embeddings"
+
+    @property
     def mlflow(self) -> Path:
         return self.project / "mlflow"
 
@@ -225,3 +251,8 @@ def find_project(config: Path) -> Path:
     if (folder / ".dvc").is_dir():
         return folder
     raise PipelineError(f"{config}: no folder above it holds .dvc: run `git init && dvc init` in your project first")
+
+
+def address_of_state(settings: Settings) -> str | None:
+    """PostgreSQL's address as it is written, where a pipeline keeps its features' state there."""
+    return os.environ.get(FEATURES_STATE) or settings.features.state

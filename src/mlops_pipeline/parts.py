@@ -107,6 +107,15 @@ GATE_RULES = (
 
 FORMATS = (
     ModelFormat(
+        "onnx_int8",
+        "mlops_pipeline.inference.int8:int8_engine",
+        "The ONNX twin with weights in 8 bits (onnx.quantise)",
+        save="mlops_pipeline.modelling.formats.onnx:save_twin",
+        twin=True,
+        platform="onnx_onnxv1",
+        file="model.onnx",
+    ),
+    ModelFormat(
         "onnx",
         "mlops_pipeline.inference.engine:onnx_engine",
         "The twin that serves without scikit-learn, where it agrees",

@@ -102,13 +102,16 @@ class Estimator(Part):
 class Encoder(Part):
     """``function(features)`` makes an unfitted scikit-learn transformer of raw columns to a float matrix.
 
-    With ``settings`` it is ``function(features, settings)``, and ``train.encoder_params`` are those.
+    With ``settings`` it is ``function(features, settings)``, and ``train.encoder_params`` are those. Of ours alone: it needs its
+    ``extra``, and ``reads(settings)`` gives the files that a fit reads besides rows.
     """
 
     KIND: ClassVar[str] = "encoder"
 
     trusted: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
+    extra: Extra | None = None
+    reads: Place = ""
 
 
 @dataclass(frozen=True)
@@ -271,7 +274,7 @@ class Owner:
 
 
 @dataclass(frozen=True)
-class Source:
+class NamedParts:
     """What one configuration adds: the ``plugins`` it names, relative to its project; ``origin`` is named in errors."""
 
     project: Path | None = None
@@ -286,7 +289,7 @@ Table = Mapping[tuple[type[Part], str], tuple[Part, Owner]]
 class _State:
     """What this process works with: one configuration's parts, read when the first is asked for."""
 
-    source: Source = Source()
+    source: NamedParts = NamedParts()
     table: Table | None = None
     files: dict[Path, str] = field(default_factory=dict)
     """The project's files that the parts are made of, each with the SHA-256 of what it held when it was imported."""
@@ -301,7 +304,7 @@ _reading = threading.RLock()
 """Files are run by one thread, whoever asks first."""
 
 
-def use(source: Source) -> None:
+def use(source: NamedParts) -> None:
     """Work with the parts that this configuration names beside ours and the installed ones. They are read when one is asked for.
 
     What was read stays, unless one of the files that it is made of was edited since.
@@ -321,7 +324,7 @@ def settings_of(metric: Metric) -> tuple[Any, ...]:
     return () if metric.settings is None else (metric.settings(**_state.metrics.get(metric.name, {})),)
 
 
-def source() -> Source:
+def source() -> NamedParts:
     """Whose parts this process works with, for one that it starts."""
     return _state.source
 
@@ -374,12 +377,12 @@ def described(parts: Iterable[Part]) -> list[dict[str, str]]:
     return [{"kind": part.KIND, "name": part.name, "owner": owner(part).name} for part in parts]
 
 
-def check_extra(part: Estimator) -> None:
-    """Raise :class:`PipelineError` if what a fit of this estimator needs is not installed."""
+def check_extra(part: Estimator | Encoder) -> None:
+    """Raise :class:`PipelineError` if what a fit of this estimator, or by this encoder, needs is not installed."""
     extra = part.extra
     if extra is not None and not extra.is_here:
         raise PipelineError(
-            f"train.estimator: {part.name}: needs {extra.library}: pip install '{DISTRIBUTION}[{extra.name}]' or make {extra.name}"
+            f"train.{part.KIND}: {part.name}: needs {extra.library}: pip install '{DISTRIBUTION}[{extra.name}]' or make {extra.name}"
         )
 
 
@@ -476,7 +479,7 @@ def _table() -> Table:
     return table
 
 
-def _read(source: Source) -> Table:
+def _read(source: NamedParts) -> Table:
     """Every part that is there. Raises :class:`PipelineError` for what cannot be read, and for a name that two have."""
     _leave()
     table: dict[tuple[type[Part], str], tuple[Part, Owner]] = {}
@@ -492,7 +495,7 @@ def _read(source: Source) -> Table:
     return table
 
 
-def _modules(source: Source) -> Iterator[tuple[ModuleType, Owner]]:
+def _modules(source: NamedParts) -> Iterator[tuple[ModuleType, Owner]]:
     from importlib.metadata import entry_points
 
     for ours in OURS:
@@ -513,7 +516,7 @@ def _modules(source: Source) -> Iterator[tuple[ModuleType, Owner]]:
         yield _of_project(plugin, source, where) if source.project and plugin.endswith(".py") else _of_path(plugin, source, where)
 
 
-def _of_project(plugin: str, source: Source, where: str) -> tuple[ModuleType, Owner]:
+def _of_project(plugin: str, source: NamedParts, where: str) -> tuple[ModuleType, Owner]:
     """A file of the project as a module of its own name, which must be nobody else's: a saved model's types are found by it."""
     project = Path(str(source.project)).resolve()
     path = (project / plugin).resolve()
@@ -545,7 +548,7 @@ def _of_project(plugin: str, source: Source, where: str) -> tuple[ModuleType, Ow
     return module, who
 
 
-def _of_path(plugin: str, source: Source, where: str) -> tuple[ModuleType, Owner]:
+def _of_path(plugin: str, source: NamedParts, where: str) -> tuple[ModuleType, Owner]:
     """A dotted module, installed or in the project's folder."""
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", plugin):
         raise PipelineError(f"{where}: is neither a .py file nor a dotted module: write src/mine.py or package.module")

@@ -30,8 +30,8 @@ from mlops_pipeline.scaffold import SCHEMA_LINE, name_from, starter
 from mlops_pipeline.tables.columns import ColumnUse
 
 TEMPLATES = Path(__file__).parent / "pages/project"
-EXAMPLES = {"flights": "late"}
-"""Examples and their targets; each is a folder of settings in the wheel."""
+EXAMPLES = {"flights": "late", "reviews": "sentiment"}
+"""Examples and their targets; each is a folder of settings in the wheel, with its table where no package ships that."""
 
 OURS = {
     "Makefile": "Makefile.txt",
@@ -82,6 +82,8 @@ def new(folder: Path, data: Path | None, target: str | None, example: str | None
     """
     name = name_from(folder.resolve().name)
     files, split, columns = _files(folder, name, data, target, example)
+    if example is not None and _table_of(example):
+        data = _example(example) / f"{example}.csv"
     in_the_way = [path for path in files if (folder / path).exists()]
     if data is not None and (place := folder / _place_of(data, folder)).exists() and not place.samefile(data):
         in_the_way.append(_place_of(data, folder))
@@ -110,8 +112,11 @@ def _files(
         raise PipelineError(f"--{'target' if target is None else 'data'} is missing: --data FILE and --target COLUMN go together")
     split, settings, table, columns = "", {}, None, []
     if example is not None:
-        settings = {f"{FOLDER}/{path.name}": path.read_text(encoding="utf-8") for path in _example(example)}
-        name, target = example, EXAMPLES[example]
+        home = _example(example)
+        settings = {f"{FOLDER}/{path.name}": path.read_text(encoding="utf-8") for path in _settings_in(home)}
+        licence = home / "LICENSE.txt"
+        settings |= {"data/LICENSE.txt": licence.read_text(encoding="utf-8")} if licence.is_file() else {}
+        name, target, table = example, EXAMPLES[example], _table_of(example)
     elif data is not None and target is not None:
         if not data.exists():
             raise PipelineError(f"--data {data}: there is no such file: name your table")
@@ -228,15 +233,24 @@ def _with_lines(text: str, wanted: str) -> str:
     return text + "".join(f"{line}\n" for line in lacking) if text else wanted
 
 
-def _example(name: str) -> list[Path]:
-    """The settings of an example: in the wheel, or the repository's own where the package runs from there."""
+def _example(name: str) -> Path:
+    """The folder of an example: in the wheel, or the repository's own settings where the package runs from there."""
     if name not in EXAMPLES:
         raise PipelineError(f"--example {name}: there is no such example: use one of {', '.join(EXAMPLES)}")
     home = Path(__file__).parent
     for folder in (home / "examples" / name, home.parents[1] / FOLDER):
         if (folder / Path(PIPELINE).name).is_file():
-            return [folder / Path(PIPELINE).name, folder / Path(SERVING).name]
+            return folder
     raise PipelineError(f"--example {name}: is not in this installation: install the wheel anew")
+
+
+def _settings_in(home: Path) -> list[Path]:
+    return [path for path in (home / Path(PIPELINE).name, home / Path(SERVING).name) if path.is_file()]
+
+
+def _table_of(example: str) -> str | None:
+    """Where the table of an example lies in a project, if it brings one."""
+    return f"data/{example}.csv" if (_example(example) / f"{example}.csv").is_file() else None
 
 
 def _place_of(data: Path, folder: Path) -> str:

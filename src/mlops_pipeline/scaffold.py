@@ -72,7 +72,7 @@ class Starter:
 
 
 @dataclass(frozen=True)
-class Described:
+class DescribedTable:
     """A table's settings as a plain mapping, and its columns as they are described."""
 
     content: dict[str, Any]
@@ -219,7 +219,7 @@ def _first_of(source: Path) -> Path:
     return next(iter(files_of(source)), source)
 
 
-def described(source: Path, path: str, target: str, name: str, root: str, written: Found) -> Described:
+def described(source: Path, path: str, target: str, name: str, root: str, written: Found) -> DescribedTable:
     """The settings as a plain mapping, and every column with its kind and use. Raises :class:`PipelineError`."""
     read_as = Source(path=path, **written.settings)
     plainly = read_as.model_copy(update={"null_values": ("",)})
@@ -256,7 +256,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
         "evaluate": {"metric": USUAL_METRICS[task]},
         **({"paths": {"root": root}} if root != "." else {}),
     }
-    return Described(content, columns, days)
+    return DescribedTable(content, columns, days)
 
 
 def _positive(target: profile.Column, task: str, one: kinds.Described) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.addresses import is_postgresql
 from mlops_pipeline.config.pipeline import Settings, load_settings, project_of, registry_uri, tracking_uri
 from mlops_pipeline.config.serving import RecordStore, Serving, is_folder, store_at
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.layout import find_project, layout_of
+from mlops_pipeline.layout import FEATURES_STATE, StatePlace, find_project, layout_of
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,11 @@ class Place:
     """What paths are relative to: the pipeline's root, or the folder of the server's settings."""
     pipeline: Settings | None
     """The pipeline's own settings, where the server's name them."""
-    state: Path
-    """Folder of the features' state, whose versions are looked at."""
-    parts: plugins.Source
+    state: StatePlace
+    """Where the features' state is, whose versions are looked at."""
+    releases: str
+    """The table of releases: a file, which need not be there, or an address."""
+    parts: plugins.NamedParts
     """What the settings add to ours, for models and records that need them."""
 
 
@@ -46,13 +49,13 @@ def place_of(settings: Serving, config: Path) -> Place:
         pipeline: Settings | None
         pipeline = load_settings(path, with_parts=False)
         layout = layout_of(pipeline, path, find_project(path))
-        base, versions, state, parts = layout.root, layout.versions, layout.state, plugins.source()
+        base, versions, state, parts = layout.root, layout.versions, layout.asked_state(pipeline), plugins.source()
         registry = stated or registry_uri(pipeline, layout.default_tracking_uri)
         artifacts = tracking_uri(pipeline, layout.default_tracking_uri)
         name = given.model or pipeline.registry.model or pipeline.name
     else:
-        pipeline, base, parts = None, config.resolve().parent, plugins.Source(project_of(config), (), str(config))
-        state = base / "data/state"
+        pipeline, base, parts = None, config.resolve().parent, plugins.NamedParts(project_of(config), (), str(config))
+        state = StatePlace(base / "data/state", os.environ.get(FEATURES_STATE) or None)
         versions = base / given.cache
         registry, name = stated or "", given.model or ""
         artifacts = os.environ.get("MLFLOW_TRACKING_URI") or registry
@@ -77,6 +80,17 @@ def place_of(settings: Serving, config: Path) -> Place:
         store,
         base,
         pipeline,
-        state if settings.features.state is None else base / settings.features.state,
+        _state_of(settings, base, name, state),
+        settings.release.uri or str(base / settings.release.file),
         parts,
     )
+
+
+def _state_of(settings: Serving, base: Path, name: str, known: StatePlace) -> StatePlace:
+    """Where the features' state is, by the server's settings or, where these say nothing, as it is ``known``; copies lie in the cache."""
+    given, asked = settings.features.state or known.address, settings.features.name
+    if given is None:
+        return known
+    if not is_postgresql(given):
+        return StatePlace(base / given)
+    return StatePlace(base / settings.registry.cache / "features", given, asked or known.name or name)

@@ -30,9 +30,9 @@ def project(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "project"
     folder.mkdir()
     shutil.copy(REPOSITORY / "docs/parts/channel.py", folder / "own_channel.py")
-    plugins.use(plugins.Source(folder, ("own_channel.py",), "monitoring.yaml"))
+    plugins.use(plugins.NamedParts(folder, ("own_channel.py",), "monitoring.yaml"))
     yield folder
-    plugins.use(plugins.Source())
+    plugins.use(plugins.NamedParts())
     plugins.parts(plugins.Channel)
 
 
@@ -280,5 +280,5 @@ def test_the_schema_knows_every_channel_and_its_settings() -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"channels": {"a": {"channel": "webhook", "settings": {"urrl": "x"}}}}, schema)
     committed = (REPOSITORY / "configs/monitoring_config.schema.json").read_text()
-    plugins.use(plugins.Source())
+    plugins.use(plugins.NamedParts())
     assert monitoring_schema() + "\n" == committed, "mlops config --monitoring --schema > configs/monitoring_config.schema.json"

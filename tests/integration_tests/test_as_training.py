@@ -10,12 +10,12 @@ import polars as pl
 import yaml
 
 from mlops_pipeline.monitoring.as_training import settings_for
-from mlops_pipeline.records.entry import Entry, Layout
+from mlops_pipeline.records.entry import Entry, RecordLayout
 from tests.conftest import REPOSITORY, Project
 from tests.unit_tests.test_records import written
 
 RAW = (("length", "number"), ("day", "datetime"), ("kind", "category"))
-LAYOUT = Layout("c" * 64, "binary", ("size", "seen"), ("kind",), frozenset(), (0, 1), RAW)
+LAYOUT = RecordLayout("c" * 64, "binary", ("size", "seen"), ("kind",), frozenset(), (0, 1), RAW)
 
 
 def asked(name: str, rows: list[tuple[float, str, str]], *, raw: bool = True, **changes: Any) -> Entry:

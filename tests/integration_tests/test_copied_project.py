@@ -13,7 +13,7 @@ import pytest
 
 from mlops_pipeline.layout import sqlite_uri
 from mlops_pipeline.registry.versions import CHAMPION, content_digest
-from mlops_pipeline.serving.source import Source
+from mlops_pipeline.serving.source import ModelSource
 from tests.conftest import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("copied_project")]
@@ -56,7 +56,7 @@ def test_a_copy_leaves_the_original_alone_and_outlives_it(registered: Project, t
     before = content(first.folder)
     copy = copied(first, tmp_path / NAMES[1])
     assert champion(copy) == "1"
-    source = Source(sqlite_uri(copy.folder / "mlflow/mlflow.db"), "small", tmp_path / "none", tmp_path / "cache")
+    source = ModelSource(sqlite_uri(copy.folder / "mlflow/mlflow.db"), "small", tmp_path / "none", tmp_path / "cache")
     assert Path(urllib.parse.unquote(source.resolve(CHAMPION).location.removeprefix("file://"))).is_relative_to(copy.folder)
 
     copy.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 1.0})
@@ -86,7 +86,7 @@ def test_a_copy_that_has_not_written_yet_reads_its_own_files_after_the_original_
     copy = copied(first, tmp_path / NAMES[1])
     before = content(copy.folder / "mlflow")
     shutil.rmtree(first.folder)
-    source = Source(sqlite_uri(copy.folder / "mlflow/mlflow.db"), "small", tmp_path / "none", tmp_path / "cache")
+    source = ModelSource(sqlite_uri(copy.folder / "mlflow/mlflow.db"), "small", tmp_path / "none", tmp_path / "cache")
     for reference in (CHAMPION, "1"):
         found = source.resolve(reference)
         assert content_digest(source.folder(found)) == found.content_sha256

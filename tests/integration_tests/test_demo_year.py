@@ -1,41 +1,35 @@
-"""The demo's way through a real server: what was answered is on record, labelled and counted, month by month."""
+"""`mlops demo year` itself, with fewer flights, months and trees: real projects, runs, server, labels, watch and trainings."""
 
 from __future__ import annotations
 
-import shutil
+import json
+from contextlib import closing
 from pathlib import Path
 
-import polars as pl
 import pytest
 
-from mlops_pipeline.demo.replay import Replayed, replay
-from mlops_pipeline.inference.scorer import load_scorer
-from tests.conftest import Project, write_table
+from mlops_pipeline.monitoring.watched import watched
+from tests.conftest import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("monitoring_loop")]
 
 
-def test_days_are_replayed_through_a_server_and_the_watch_counts_every_row_with_its_label(registered: Project, tmp_path: Path) -> None:
-    folder = tmp_path / "project"
-    shutil.copytree(registered.folder, folder)
-    (folder / "configs").mkdir()
-    shutil.move(folder / registered.config.name, folder / "configs/training_config.yaml")
-    for name in ("dvc.yaml", "dvc.lock"):  # they name the settings where they lay before
-        (folder / name).unlink()
-    write_table(tmp_path / "table.csv", rows=400, seed=5)
-    table = pl.read_csv(tmp_path / "table.csv", try_parse_dates=True).with_columns(pl.col("weight").abs(), pl.col("day").cast(pl.Datetime))
-    months = [table.filter(pl.col("day").dt.month() == month) for month in (3, 4)]
-    told: list[tuple[int, int]] = []
-
-    def said(place: int, found: Replayed) -> None:
-        told.append((place, len(found.said)))
-
-    found = replay(folder, months, "1", said)
-    assert told == [(place, month.height) for place, month in enumerate(months)]
-    scorer = load_scorer(folder / "models/registry/best_model")
-    for month, of in zip(months, found, strict=True):
-        expected = scorer.predict(month.select(scorer.signature.names))[:, list(map(str, scorer.contract.answers)).index("1")]
-        assert of.said == pytest.approx(expected, abs=1e-6)
-        assert (of.window.figures["rows"], of.window.figures["labels"]) == (month.height, month.height)
-        assert of.training is None or of.training.outcome.startswith("it made version 1 again"), "its split stands still"
-    assert found[0].window.figures["probe.gain"] is not None
+def test_a_quick_look_at_the_year_goes_all_its_ways(tmp_path: Path) -> None:
+    here = Project(tmp_path, tmp_path / "none.yaml")
+    words = ("demo", "year", "--quick", "--output", str(tmp_path / "out"), "--folder", str(tmp_path / "kept"))
+    said = here.mlops(*words).stdout
+    assert "these figures say that it works, and nothing else" in said
+    assert (tmp_path / "out/year.png").read_bytes().startswith(b"\x89PNG")
+    [(name, story)] = json.loads((tmp_path / "out/year.json").read_text()).items()
+    assert (name, story["months"], story["retrainings"]["every month"]) == ("winter", ["April", "May"], 1)
+    # The first month is answered by the same champion, over HTTP here and in a batch there.
+    never, loop = (story["roc_auc"][arm][0]["value"] for arm in ("never retrained", "the loop"))
+    assert loop == pytest.approx(never, abs=1e-6)
+    with closing(watched(tmp_path / "kept/winter/configs/monitoring_config.yaml").state()) as state:
+        windows, trainings = state.windows(), state.retrainings()
+    assert [window.figures["rows"] for window in windows] == [window.figures["labels"] for window in windows]
+    assert sum(window.figures["rows"] or 0 for window in windows) == story["rows"]
+    assert all(window.figures["probe.gain"] is not None for window in windows)
+    asked = [place for place, gain in enumerate(story["probe_gain"]) if gain > 0.01]
+    assert len(trainings) == len(asked)
+    assert all(training.outcome.startswith("version 2 ") for training in trainings)

@@ -166,11 +166,11 @@ def test_a_type_of_ones_own_is_trusted_where_it_is_declared_and_nowhere_else(ran
     with pytest.raises(Unfit) as caught:
         load("main", str(served), found, served, Options())
     assert str(caught.value) == f"{served}: needs the estimator 'cut' of own.py, which is not here: name its file under plugins:"
-    plugins.use(plugins.Source(project.folder, ("own.py",), "pipeline.yaml"))
+    plugins.use(plugins.NamedParts(project.folder, ("own.py",), "pipeline.yaml"))
     try:
         assert load("main", str(served), found, served, Options()).engine.name == "skops"
     finally:
-        plugins.use(plugins.Source())
+        plugins.use(plugins.NamedParts())
     # The champion's part is gone: the next version cannot be compared with it, and the run says why.
     ours = {"train": {"estimator": "lightgbm", "params": {"n_estimators": 5}}, "gate": {}, "plugins": ["src/mine.py"]}
     project.config.write_text(yaml.safe_dump({**project.settings(), **ours}))
@@ -241,9 +241,9 @@ def test_a_model_in_a_format_of_ones_own_is_trained_judged_registered_predicted_
     import mlflow.pyfunc
 
     rows = pl.read_csv(table).head(5)
-    plugins.use(plugins.Source(project.folder, ("src/text.py",), "pipeline.yaml"))
+    plugins.use(plugins.NamedParts(project.folder, ("src/text.py",), "pipeline.yaml"))
     by_mlflow = mlflow.pyfunc.load_model(str(champion)).predict(rows.select(list(training["columns"])).to_pandas())
-    plugins.use(plugins.Source())
+    plugins.use(plugins.NamedParts())
     assert by_mlflow[:, 1] == pytest.approx(pl.read_csv(written).head(5)[:, -1].to_numpy(), abs=1e-6)
     # Where its file is not named, it is refused in one line, everywhere.
     served = copied_model(champion, tmp_path)

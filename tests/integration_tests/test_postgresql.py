@@ -74,7 +74,7 @@ def check_events(address: str, projects: list[Project]) -> None:
 def check_stores(project: Project) -> None:
     from mlops_pipeline.modelling.formats.skops import load_model
     from mlops_pipeline.modelling.formats.version import model_digest
-    from mlops_pipeline.registry.champion import Registry
+    from mlops_pipeline.registry.champion import RegistryWriter
     from mlops_pipeline.registry.runs import Tracking
     from mlops_pipeline.registry.versions import EVALUATION_TAG, MODEL_TAG
 
@@ -87,7 +87,7 @@ def check_stores(project: Project) -> None:
     assert {run.data.params["estimator"] for run in runs} == {"lightgbm"}
     assert all(run.data.tags[EVALUATION_TAG] and "roc_auc" in run.data.metrics for run in runs)
 
-    registry = Registry(tracking)
+    registry = RegistryWriter(tracking)
     versions = registry.versions()
     assert sorted(version.number for version in versions) == list(range(1, AT_ONCE + 1))
     assert {version.model_sha256: version.run_id for version in versions} == digests

@@ -23,12 +23,12 @@ pytestmark = pytest.mark.slow
 SERVICE = """
 import asyncio, os, signal, sys, time
 import numpy as np
-from mlops_pipeline.records.entry import Entry, Layout
+from mlops_pipeline.records.entry import Entry, RecordLayout
 from mlops_pipeline.records.process import open_store
 from mlops_pipeline.serving.record import Recorder
 
 folder, worker, mode, loss_ms, boot, rows = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5], int(sys.argv[6])
-layout = Layout("a" * 64, "binary", tuple(f"n{k}" for k in range(30)), ("kind",), frozenset(), ("no", "yes"))
+layout = RecordLayout("a" * 64, "binary", tuple(f"n{k}" for k in range(30)), ("kind",), frozenset(), ("no", "yes"))
 numbers, outputs = np.ones((rows, 30), np.float32), np.full((rows, 2), 0.5, np.float32)
 kinds = np.full((rows, 1), "a", object)
 

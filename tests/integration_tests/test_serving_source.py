@@ -24,7 +24,7 @@ from mlops_pipeline.registry.reader import RegistryUnreachable, stored_versions
 from mlops_pipeline.registry.versions import CHAMPION, Found, Version, content_digest
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch
 from mlops_pipeline.serving.openapi import made_up
-from mlops_pipeline.serving.source import Source
+from mlops_pipeline.serving.source import ModelSource
 from tests.conftest import Project, make_project, put_empty_store, wait_for
 from tests.integration_tests.conftest import is_healthy, postgresql_server, started, stop
 
@@ -39,7 +39,7 @@ def no_addresses_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def watched(source: Source, **models: str) -> Iterator[tuple[dict[str, Loaded], list[Failure]]]:
+def watched(source: ModelSource, **models: str) -> Iterator[tuple[dict[str, Loaded], list[Failure]]]:
     """A watch at work: what it serves, and what it said, at the start and since."""
     failures: list[Failure] = []
     served: dict[str, Loaded] = {}
@@ -76,8 +76,8 @@ def only_late_answers(failures: list[Failure]) -> None:
     failures.clear()
 
 
-def source_of(uri: str, folder: Path) -> Source:
-    return Source(uri, "small", folder / "versions", folder / "cache")
+def source_of(uri: str, folder: Path) -> ModelSource:
+    return ModelSource(uri, "small", folder / "versions", folder / "cache")
 
 
 def test_promotion_and_rollback_reach_the_server(tmp_path: Path) -> None:

@@ -41,9 +41,9 @@ def project(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "project"
     folder.mkdir()
     shutil.copy(REPOSITORY / "docs/parts/store.py", folder / "lines_store.py")
-    plugins.use(plugins.Source(folder, ("lines_store.py",), "serving.yaml"))
+    plugins.use(plugins.NamedParts(folder, ("lines_store.py",), "serving.yaml"))
     yield folder
-    plugins.use(plugins.Source())
+    plugins.use(plugins.NamedParts())
     plugins.parts(plugins.Store)
 
 
@@ -145,7 +145,7 @@ def test_a_store_of_ones_own_that_fails_is_named_with_its_line(project: Path, tm
         "@store('bad', reader=opened)\ndef bad(where, worker, token):\n    raise RuntimeError('no disk')\n"
     )
     (project / "bad_store.py").write_text(broken)
-    plugins.use(plugins.Source(project, ("bad_store.py",), "serving.yaml"))
+    plugins.use(plugins.NamedParts(project, ("bad_store.py",), "serving.yaml"))
     found = store_at(str(tmp_path), "bad")
     with pytest.raises(PipelineError, match=r"bad_store\.py: store 'bad' fails: .*: mend it there"):
         read(found)

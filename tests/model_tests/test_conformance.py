@@ -191,7 +191,7 @@ def of_file(scorer: Scorer, folder: Path, name: str, write: Callable[[Path], Any
 
 def as_cell(value: Any) -> str:
     text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return f'"{text.replace(chr(34), chr(34) * 2)}"' if set(text) & set('",\n') else text
+    return f'"{text.replace(chr(34), chr(34) * 2)}"' if set(text) & set('",\r\n') else text
 
 
 def as_csv(row: Row) -> str:

@@ -36,6 +36,8 @@ from mlops_pipeline.inference.frames import judged
 from mlops_pipeline.inference.raw import FEW, RawInput, RawRows, RowKinds, check_state
 from mlops_pipeline.inference.scorer import Scorer, load_scorer
 from mlops_pipeline.inference.signature import Rows, Signature
+from mlops_pipeline.layout import StatePlace
+from mlops_pipeline.modelling.skew import beside_table
 from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.computing import computing, is_stale
 from mlops_pipeline.serving.protocol.either import Either, names_of_invocations, names_of_records, names_of_tensors
@@ -313,7 +315,7 @@ def test_a_raw_row_is_never_read_as_features_that_are_null(model: Model, tmp_pat
             assert Draft202012Validator(of_rows).is_valid(row) == (kind == meant), (row, meant)
     pl.DataFrame([PLAIN]).write_parquet(tmp_path / "raw.parquet")
     with pytest.raises(PipelineError, match="holds raw rows"):
-        predict_file(free.folder, tmp_path / "raw.parquet", tmp_path / "out.csv", quiet(), state=tmp_path / "none")
+        predict_file(free.folder, tmp_path / "raw.parquet", tmp_path / "out.csv", quiet(), state=StatePlace(tmp_path / "none"))
 
 
 def test_a_column_that_stands_as_a_value_marks_no_row(model: Model) -> None:
@@ -462,7 +464,7 @@ def test_a_file_of_raw_rows_is_predicted_as_its_features(model: Model, tmp_path:
         for suffix in ("csv", "parquet"):
             source, target = tmp_path / f"{kind}.{suffix}", tmp_path / f"{kind}.out.parquet"
             table.write_csv(source) if suffix == "csv" else table.write_parquet(source)
-            done = predict_file(model.folder, source, target, quiet(), inputs=inputs, state=model.states)  # type: ignore[arg-type]
+            done = predict_file(model.folder, source, target, quiet(), inputs=inputs, state=StatePlace(model.states))  # type: ignore[arg-type]
             said[kind, suffix] = pl.read_parquet(target)["probability_1"].to_list()
             if kind == "raw":
                 assert "'age', 'score' computed from 'house', 'half'" in done.notes[0]
@@ -473,7 +475,7 @@ def test_a_file_of_raw_rows_is_predicted_as_its_features(model: Model, tmp_path:
 
 def test_a_files_row_that_cannot_be_computed_is_set_aside(model: Model, tmp_path: Path) -> None:
     pl.DataFrame([PLAIN, {**PLAIN, "house": "east"}, {**PLAIN, "half": 1e6}, PLAIN]).write_csv(tmp_path / "in.csv")
-    done = predict_file(model.folder, tmp_path / "in.csv", tmp_path / "out.csv", quiet(), state=model.states)
+    done = predict_file(model.folder, tmp_path / "in.csv", tmp_path / "out.csv", quiet(), state=StatePlace(model.states))
     assert (done.rows, done.rejected) == (2, 2)
     aside = pl.read_csv(tmp_path / "out.rejected.csv")
     assert aside["row"].to_list() == [2, 3]
@@ -483,12 +485,14 @@ def test_a_files_row_that_cannot_be_computed_is_set_aside(model: Model, tmp_path
 
 def test_a_file_with_both_falls_back_to_its_own_features_without_a_state(model: Model, tmp_path: Path) -> None:
     pl.DataFrame([{**PLAIN, **FEATURES}]).write_parquet(tmp_path / "both.parquet")
-    done = predict_file(model.folder, tmp_path / "both.parquet", tmp_path / "out.csv", quiet(), state=tmp_path / "none")
+    done = predict_file(model.folder, tmp_path / "both.parquet", tmp_path / "out.csv", quiet(), state=StatePlace(tmp_path / "none"))
     assert "the file's own features are taken" in done.notes[0]
     pl.DataFrame([PLAIN]).write_parquet(tmp_path / "raw.parquet")
     for inputs in ("either", "raw"):
         with pytest.raises(PipelineError, match=r"holds raw rows, and .*mlops features refresh"):
-            predict_file(model.folder, tmp_path / "raw.parquet", tmp_path / "out.csv", quiet(), inputs=inputs, state=tmp_path / "none")  # type: ignore[arg-type]
+            predict_file(
+                model.folder, tmp_path / "raw.parquet", tmp_path / "out.csv", quiet(), inputs=inputs, state=StatePlace(tmp_path / "none")
+            )  # type: ignore[arg-type]
 
 
 names = st.sets(st.sampled_from("abcdef"))
@@ -503,3 +507,17 @@ def test_a_row_with_all_that_the_recipe_needs_is_raw(own: set[str], shared: set[
     assert kinds.tell(raw) == "raw"
     assert kinds.tell(features) == "features"
     assert kinds.tell({*raw, *features}) == ("raw" if own else "features")
+
+
+def test_recorded_rows_are_held_against_the_table_by_their_raw_columns(model: Model) -> None:
+    """A row that the table has twice agrees if one of them does; what the table has not is counted; a private column may be missing."""
+    rows = pl.DataFrame({"house": ["north", "south", None, "east"], "half": [0.1, 0.5, None, 0.2], "plan": [" pro", "pro", None, "pro"]})
+    served = pl.DataFrame({"age": [41, 30, 7, 1], "score": [0.2, 1.0, None, 0.4]}).cast(pl.Float32)
+    table = pl.DataFrame({"house": ["north", "north", "south", None], "half": [0.1, 0.1, 0.5, None], "plan": ["pro", "pro", "pro", None]})
+    table = table.with_columns(age=pl.Series([40, 41, 31, 7]), score=pl.Series([0.2, 0.2, 1.0, None]), y=pl.lit(1))
+    found = beside_table(model.scorer.contract, rows, served, table.lazy())
+    assert (found.rows, found.absent, dict(found.differing)) == (3, 1, {"age": 1, "score": 0})
+    nothing = beside_table(model.scorer.contract, rows, served, table.head(0).lazy())
+    assert (nothing.rows, nothing.absent) == (0, 4)
+    unknown = beside_table(model.scorer.contract, rows, served, table.select("y").lazy())
+    assert (unknown.rows, unknown.absent) == (0, 4)

@@ -76,7 +76,7 @@ def test_they_are_learned_from_saved_without_pickle_and_said_to_have_no_twin(est
     assert np.isfinite(predict(model, strange, "binary")).all()
     twin = make_twin(model, {name: column.kind for name, column in FEATURES.items()}, x, predict(model, x, "binary"), "binary", 1e-4)
     assert not twin.accepted
-    assert twin.reason == "not convertible, 'when' is a moment, 'words' is free text: served by scikit-learn"
+    assert twin.reason == "not convertible, 'when' is a moment: served by scikit-learn"
 
 
 MOMENTS = {

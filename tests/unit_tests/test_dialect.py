@@ -22,7 +22,7 @@ from mlops_pipeline.config.dataset import Dataset, Source, given_of_source
 from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.spec import Column, Contract, Recipe
-from mlops_pipeline.contract.spec import Column as Described
+from mlops_pipeline.contract.spec import Column as ContractColumn
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.needs import as_finished
 from mlops_pipeline.inference.batch import predict_file
@@ -271,7 +271,7 @@ def test_a_lookup_has_signs_of_its_own() -> None:
         "day": None,
     }
     # What the recipe makes is no text of the source: 1.234 is no thousand there.
-    described = {name: Described(kind="number", format=data.columns[name].format) for name in ("price", "rate")}
+    described = {name: ContractColumn(kind="number", format=data.columns[name].format) for name in ("price", "rate")}
     finished = as_finished(described, Recipe(lookups=({"keys": ("id",), "columns": ("rate",)},)), data.source.number_format)
     assert {name: column.format for name, column in finished.items()} == {"price": "1234,5", "rate": None}
     assert data.column_in(data.lookups[0], "rate").format is None

@@ -13,6 +13,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mlops_pipeline.config.pipeline import Settings
-from mlops_pipeline.contract.spec import Column as Described
+from mlops_pipeline.contract.spec import Column as ContractColumn
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features import versions
@@ -170,7 +171,7 @@ def test_many_rows_asked_at_once_get_null_as_one_does_where_the_state_has_forgot
     for name in state.columns:
         key = ("a",) if state.keys_of(name) else ()
         each = [state.value(name, key, moment) for moment in moments]
-        assert state.many(name, [key] * len(moments), moments) == each
+        assert state.many(name, [key], np.zeros(len(moments), dtype=np.int64), np.array(moments)).listed() == each
         assert name == "seen" or None in each
 
 
@@ -269,11 +270,11 @@ def test_rows_of_a_file_are_taken_in_once_and_outcomes_when_they_come(tmp_path: 
         stream.write("".join(map(line, of_day(21))))
     assert "84 rows read: 4 new" in said(own, tmp_path)
     console = Console(file=io.StringIO(), width=300)
-    show(layout_in(tmp_path, own), console)
+    show(own, layout_in(tmp_path, own), console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "as of      2024-02-22T03:00:00 UTC" in shown
     assert "by shop: 2 keys" in shown
-    show(layout_in(tmp_path, own), console, as_json=True)
+    show(own, layout_in(tmp_path, own), console, as_json=True)
     facts = json.loads(capsys.readouterr().out)
     assert (facts["as_of"], facts["version"][7:]) == ("2024-02-22T03:00:00+00:00", facts["digest"][:12])
     assert {"by": ["shop"], "keys": 2, "rows": 4, "columns": ["seen"]} in facts["tables"]
@@ -312,6 +313,35 @@ def test_a_run_leaves_the_state_that_a_champion_is_served_from(tmp_path: Path) -
     assert "most" in open_state(layout_in(tmp_path, own).state).columns
 
 
+def test_a_run_takes_what_was_corrected_in_the_source_in_place_of_what_stood_there(tmp_path: Path) -> None:
+    """Rows from before the source's first day stay, an outcome that became known takes none away, nor is any taken beside given ones."""
+    own, table = shops(), tmp_path / "table.csv"
+    state = layout_in(tmp_path, own).state
+
+    def of_source(*rows: tuple[Any, ...]) -> str:
+        table.write_text(HEADER + "".join(map(line, rows)))
+        return made_by_ingest(own, tmp_path)
+
+    (when, shop, price, word, y), *others = of_days(20)
+    of_source((when, shop, price, word, None), *others)
+    assert "holds no more" not in of_source((when, shop, price, word, y), *others)
+    corrected = (when, shop, 1.5 if price is None else price + 1.5, word, y)
+    assert "rows that the source holds no more, or otherwise, go from the features' state: 1\n" in of_source(corrected, *others)
+    assert told(open_state(state), typed(of_days(20))).equals(
+        told(
+            Versions(tmp_path / "other").refresh(PLAN, KEPT, KEPT.of(typed([corrected, *others])), [], Origin({}, OWN)).state,
+            typed(of_days(20)),
+        )
+    )
+    later = [row for row in others if row[0] >= START + timedelta(days=10)]
+    assert "holds no more" not in of_source(*later)
+    assert "80 rows" in of_source(*later), "the source reaches back less far than the state"
+    more = tmp_path / "more.csv"
+    more.write_text(HEADER + "".join(map(line, of_day(20))))
+    said(own, tmp_path, more)
+    assert "holds no more" not in of_source(*later[1:])
+
+
 def made_of(bucket: str) -> tuple[Settings, Contract]:
     """Rows counted by a derived column and by a looked-up one, and the contract of a model with the first as its feature."""
     columns = {"t": "datetime", "price": "number", "y": "boolean", "size": "category", "zone": "category", "n": "integer", "m": "integer"}
@@ -321,9 +351,9 @@ def made_of(bucket: str) -> tuple[Settings, Contract]:
     )
     contract = Contract(
         task="binary",
-        columns={"n": Described("integer")},
-        raw={"price": Described("number")},
-        made={"size": Described("category"), "n": Described("integer")},
+        columns={"n": ContractColumn("integer")},
+        raw={"price": ContractColumn("number")},
+        made={"size": ContractColumn("category"), "n": ContractColumn("integer")},
         recipe=recipe_of(own.dataset),
     )
     return own, contract
@@ -420,7 +450,7 @@ def test_a_table_without_such_columns_has_no_state_and_says_so(tmp_path: Path) -
         refresh(plain, layout_in(tmp_path, plain), quiet())
     assert_one_line(caught.value, "no state to refresh")
     with pytest.raises(PipelineError) as caught:
-        show(layout_in(tmp_path, plain), quiet())
+        show(plain, layout_in(tmp_path, plain), quiet())
     assert_one_line(caught.value, "mlops features refresh")
 
 

@@ -18,7 +18,10 @@ import pytest
 import yaml
 
 from mlops_pipeline.config.monitoring import load_monitoring
+from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.config.serving import Serving, keys_of, load_serving
+from mlops_pipeline.layout import FEATURES_STATE
+from mlops_pipeline.server_layout import place_of
 from mlops_pipeline.serving.memory import USUAL
 from mlops_pipeline.serving.routes import PAGES
 from mlops_pipeline.serving.supervisor import RECORD_S
@@ -29,6 +32,8 @@ TARGETS = ("overlays/local", "overlays/production", "kserve", "prefect")
 VERSIONS = ("1.36", "1.37")
 CUSTOM = {"ServiceMonitor", "InferenceService"}
 """Kinds of operators, for which Kubernetes itself has no schema."""
+
+CONTROLLER = "release-controller"
 
 VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
 OURS = {"mlops-pipeline", "mlops-pipeline-serve"}
@@ -494,7 +499,7 @@ def test_the_service_leads_to_the_port_that_the_server_listens_on(target: str) -
 
 @pytest.mark.parametrize("target", ["overlays/local", "overlays/production", "kserve"])
 def test_probes_ask_for_pages_that_the_server_has(target: str) -> None:
-    (pod,) = [pod for name, pod in pods().items() if name.startswith(f"{target}:") and "CronJob" not in name]
+    (pod,) = [pod for name, pod in pods().items() if name.startswith(f"{target}:") and "CronJob" not in name and CONTROLLER not in name]
     container = pod["spec"]["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     kinds = {}
@@ -533,7 +538,7 @@ def test_an_update_takes_no_pod_away_before_another_is_ready_and_drains_it() -> 
         probe = content["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
         assert settings_of(target)["drain_s"] > probe["periodSeconds"] * probe["failureThreshold"]
     for target in ("overlays/local", "overlays/production", "kserve"):
-        (pod,) = [pod for name, pod in pods().items() if name.startswith(f"{target}:") and "CronJob" not in name]
+        (pod,) = [pod for name, pod in pods().items() if name.startswith(f"{target}:") and "CronJob" not in name and CONTROLLER not in name]
         settings = settings_of(target)
         assert pod["spec"]["terminationGracePeriodSeconds"] > settings["drain_s"] + settings["stop_s"] + RECORD_S
 
@@ -603,7 +608,7 @@ def test_a_setting_that_the_server_does_not_know_would_not_pass(tmp_path: Path) 
 @pytest.mark.parametrize("target", ["overlays/local", "overlays/production", "kserve"])
 def test_the_server_finds_its_files_where_the_pod_has_them_and_writes_only_where_it_may(target: str) -> None:
     settings = settings_of(target)
-    (pod,) = [pod for name, pod in pods().items() if name.startswith(f"{target}:") and "CronJob" not in name]
+    (pod,) = [pod for name, pod in pods().items() if name.startswith(f"{target}:") and "CronJob" not in name and CONTROLLER not in name]
     container, volumes = pod["spec"]["containers"][0], {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert container["command"] == ["mlops", "serve", "--config", "/etc/mlops/serving_config.yaml"]
@@ -619,9 +624,23 @@ def test_the_server_finds_its_files_where_the_pod_has_them_and_writes_only_where
     assert sorted(read) == sorted(f"/run/secrets/mlops/{name}" for name in names)
 
 
-def test_the_overlays_differ_in_the_record_alone() -> None:
+def test_the_overlays_differ_in_the_record_the_features_state_and_the_table_of_releases_alone() -> None:
     local, production = settings_of("overlays/local"), settings_of("overlays/production")
-    assert {key for key in local | production if local.get(key) != production.get(key)} == {"record"}
+    assert {key for key in local | production if local.get(key) != production.get(key)} == {"record", "features", "release"}
+
+
+def test_jobs_refresh_the_state_that_the_servers_compute_raw_rows_from(tmp_path: Path) -> None:
+    settings = loaded("overlays/production", tmp_path)
+    place = place_of(settings, tmp_path / "serving_config.yaml").state
+    assert (place.address, place.name) == (settings.record.uri, load_settings(REPOSITORY / "configs/training_config.yaml").name)
+    assert place.folder.is_relative_to(settings.registry.cache)
+    jobs = {name: content for name, content in everything() if content["kind"] == "CronJob" and "monitoring-report" not in name}
+    assert len(jobs) == 3
+    let_out = one("overlays/production", "NetworkPolicy", "watch")["spec"]["podSelector"]["matchExpressions"][0]["values"]
+    wanted = {"name": FEATURES_STATE, "valueFrom": {"secretKeyRef": {"name": "mlops-record", "key": "uri"}}}
+    for job in jobs.values():
+        assert wanted in containers(pod_of(job) or {})[0]["env"]
+        assert job["metadata"]["labels"]["app.kubernetes.io/component"] in let_out
 
 
 def test_jobs_call_commands_that_the_training_image_has() -> None:

@@ -22,7 +22,7 @@ from mlops_pipeline.monitoring.figures import ColumnFigures, Figures, quantile_o
 from mlops_pipeline.monitoring.labelled import Outcomes, outcomes
 from mlops_pipeline.monitoring.pairs import Pair, as_table, labels, pairs
 from mlops_pipeline.monitoring.report import create_model_monitoring_report
-from mlops_pipeline.monitoring.window import Pipeline, Rows, as_described, current_rows, open_pipeline, read_table, reference_rows
+from mlops_pipeline.monitoring.window import ComparedRows, Pipeline, as_described, current_rows, open_pipeline, read_table, reference_rows
 from tests.unit_tests.workshop import layout_in, quiet, table_settings
 
 NUMBERS = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=1, max_size=200)
@@ -498,7 +498,7 @@ def test_a_file_has_its_gaps_where_training_has_them(tmp_path: Path) -> None:
     columns = {"words": "text", "region": {"kind": "category", "null_values": ["-"]}, "size": "number", "y": "number"}
     settings = table_settings(columns)
     pipeline = Pipeline(settings, layout_in(tmp_path, settings), None)
-    rows = as_described(Rows(read_table(path, pipeline), "the file"), pipeline, "prediction", quiet())
+    rows = as_described(ComparedRows(read_table(path, pipeline), "the file"), pipeline, "prediction", quiet())
     assert rows.table["words"].to_list() == [None, None, "good"]
     assert rows.table["region"].to_list() == ["", None, "NA"]
     assert rows.table["size"].to_list() == [1.0, None, None]

@@ -16,7 +16,9 @@ from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.monitoring import Monitoring, Rule, load_monitoring
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.cutting import Arrived, by_count, by_time
+from mlops_pipeline.monitoring.measured import Skewed
 from mlops_pipeline.monitoring.rules import Seen, Terms, judged
+from mlops_pipeline.monitoring.skew import figures_of, said_of
 from mlops_pipeline.monitoring.state import state_at
 
 AUC = Terms("roc_auc", lower_is_better=False, reference={"quality.roc_auc": 0.8})
@@ -181,3 +183,13 @@ def test_an_alert_does_not_end_before_it_began(tmp_path: Path) -> None:
         state.change_alert(alert, "{}", 91)
         assert not state.claim(*again, 92, 122), "it has ended meanwhile"
         assert state.claim(*end, 92, 122)
+
+
+def test_skew_is_told_from_thirty_rows_on_and_says_what_waits() -> None:
+    found = Skewed(table="d", came=100, rows=40, absent=60, differing={"usual": 10, "twice": 0})
+    assert figures_of(found) == {"skew.rows": 40, "skew.absent": 60, "skew.share": 0.25, "skew.share.usual": 0.25, "skew.share.twice": 0.0}
+    assert said_of(found) == "of 40 rows the pipeline's table says otherwise: usual 25.0%; 60 are not in the table yet"
+    few = Skewed(table="d", came=100, rows=29, absent=0, differing={"usual": 29})
+    assert figures_of(few)["skew.share"] is None
+    assert said_of(Skewed(came=5, absent=5)).startswith("not looked at")
+    assert said_of(Skewed(table="d", came=5, absent=5)).startswith("not known: none of 5 rows")

@@ -19,7 +19,7 @@ from mlops_pipeline.contract.moments import moment_in
 from mlops_pipeline.contract.spec import Column, Contract, History, Recipe
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.needs import as_of_source, needed
-from mlops_pipeline.features.online import features_of, frame_of
+from mlops_pipeline.features.online import SEVERAL, features_of, frame_of
 from mlops_pipeline.features.replay import Drawing, read_replay
 from mlops_pipeline.features.rows import Origins, recipe_of
 from mlops_pipeline.features.translated import same, translated
@@ -110,13 +110,14 @@ ROWS = st.lists(st.tuples(WHOLE, WHOLE, NUMBERS, NUMBERS, TEXTS, TEXTS, st.sampl
 
 @settings(max_examples=30)
 @given(rows=ROWS)
-def test_derived_columns_of_a_few_rows_are_those_of_a_frame_to_the_bit(rows: list[tuple[Any, ...]]) -> None:
+def test_derived_columns_of_rows_and_of_columns_are_those_of_a_frame_to_the_bit(rows: list[tuple[Any, ...]]) -> None:
     features = features_of(PYTHON, None)
     assert features.is_quick, PYTHON.recipe.derive.keys() - PYTHON.expressions.keys()
-    frame = features.of_frame(frame_of(rows, features.raw))
-    for found, expected in zip(features.of_rows(rows), frame.rows(), strict=True):
-        for name, one, other in zip(features.names, found, expected, strict=True):
-            assert same(one, other), (name, PYTHON.recipe.derive[name], one, other)
+    for given_ in (rows, (rows * SEVERAL)[: SEVERAL + len(rows)]):
+        frame = features.of_frame(frame_of(given_, features.raw))
+        for found, expected in zip(features.of_rows(given_), frame.rows(), strict=True):
+            for name, one, other in zip(features.names, found, expected, strict=True):
+                assert same(one, other), (name, PYTHON.recipe.derive[name], one, other)
 
 
 def test_an_expression_that_python_does_not_carry_out_is_served_all_the_same() -> None:

@@ -64,7 +64,7 @@ def example(*names: str) -> str:
 def no_parts_of_a_project_stay() -> Iterator[None]:
     """Every test of other files works with ours alone."""
     yield
-    plugins.use(plugins.Source())
+    plugins.use(plugins.NamedParts())
     plugins.parts(plugins.Metric)
 
 
@@ -529,7 +529,7 @@ def test_the_json_schema_knows_the_parts_and_their_settings(folder: Path) -> Non
     ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(content_with(**mistake), schema)
-    plugins.use(plugins.Source())
+    plugins.use(plugins.NamedParts())
     assert "extra_trees" not in json_schema()
 
 
@@ -590,7 +590,7 @@ def test_what_a_model_needs_and_is_not_here_is_named(folder: Path) -> None:
     settings_in(folder, **OWN)
     needed = plugins.described([plugins.part(plugins.Estimator, "extra_trees"), plugins.part(plugins.Encoder, "ordinal")])
     assert plugins.lacking(needed) == ""
-    plugins.use(plugins.Source())
+    plugins.use(plugins.NamedParts())
     assert plugins.lacking(needed) == "the estimator 'extra_trees' of mine.py"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import io
 import math
 import os
 import secrets
@@ -31,9 +32,9 @@ from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records import sqlite
 from mlops_pipeline.records.encoding import NO_FORM, Columns, Row, encode, form_of, read_rows, recorded_columns
-from mlops_pipeline.records.entry import WITHDRAWN, Entry, Layout
+from mlops_pipeline.records.entry import WITHDRAWN, Entry, RecordLayout
 from mlops_pipeline.records.process import open_store
-from mlops_pipeline.records.reading import export, read
+from mlops_pipeline.records.reading import batches, export, read, requests_of, sources
 from mlops_pipeline.records.show import show
 from mlops_pipeline.records.store import Database, Store, StoreError
 from mlops_pipeline.records.writer import open_database
@@ -41,7 +42,7 @@ from mlops_pipeline.serving import record
 from mlops_pipeline.serving.record import Recorder, RecordFull
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
-BINARY = Layout("a" * 64, "binary", ("size", "weight"), ("kind",), frozenset(), ("no", "yes"))
+BINARY = RecordLayout("a" * 64, "binary", ("size", "weight"), ("kind",), frozenset(), ("no", "yes"))
 PRIVATE = replace(BINARY, numbers=("size", "income", "weight"), categories=("name", "kind"), private=frozenset({"income", "name"}))
 
 
@@ -93,25 +94,27 @@ async def until(condition: Any) -> None:
 # ------------------------------------------------------------------------------------------------------- reading back
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-RESERVED = {"time", "row", "id", "model", "version", "error"}
+RESERVED = {"time", "row", "id", "model", "version", "error", "arm", "why"}
 """Names that the record takes for itself: a column called so is told by another test."""
 clean = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 floats = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
+arms = st.just({}) | st.fixed_dictionaries({"arm": st.sampled_from(["champion", "challenger", "shadow", "fallback"]), "why": texts})
+
 
 @st.composite
-def layouts(draw: st.DrawFn) -> Layout:
+def layouts(draw: st.DrawFn) -> RecordLayout:
     names = draw(st.lists(clean.filter(lambda name: name and name not in RESERVED), max_size=5, unique=True))
     cut = draw(st.integers(0, len(names)))
     task, classes = draw(
         st.sampled_from([("binary", ("no", "yes")), ("binary", (False, True)), ("multiclass", (3, 5, 9)), ("regression", ())])
     )
     private = frozenset(name for name in names if draw(st.integers(0, 3)) == 0)
-    return Layout("b" * 64, task, tuple(names[:cut]), tuple(names[cut:]), private, classes)
+    return RecordLayout("b" * 64, task, tuple(names[:cut]), tuple(names[cut:]), private, classes)
 
 
 @st.composite
-def any_entry(draw: st.DrawFn, layout: Layout) -> Entry:
+def any_entry(draw: st.DrawFn, layout: RecordLayout) -> Entry:
     rows = draw(st.integers(1, 4))
     numbers = draw(st.lists(floats, min_size=rows * len(layout.numbers), max_size=rows * len(layout.numbers)))
     words = draw(st.lists(texts, min_size=rows * len(layout.categories), max_size=rows * len(layout.categories)))
@@ -124,7 +127,7 @@ def any_entry(draw: st.DrawFn, layout: Layout) -> Entry:
         draw(clean), draw(st.floats(NOON - 2e5, NOON + 2e5)), draw(st.integers(0, 10**9)), draw(clean), draw(clean), layout, rows,
         np.array(numbers, np.float32).reshape(rows, -1) if layout.numbers else np.empty((rows, 0), np.float32),
         categories, np.array(outputs, np.float32).reshape((rows, width) if width else (rows,)),
-        draw(st.none() | st.lists(texts, min_size=rows, max_size=rows)), draw(clean),
+        draw(st.none() | st.lists(texts, min_size=rows, max_size=rows)), draw(clean), **draw(arms),
     )  # fmt: skip
 
 
@@ -137,6 +140,7 @@ def expected(one: Entry) -> list[dict[str, Any]]:
         shown: dict[str, Any] = {
             "request_id": one.request_id, "row": row, "id": one.ids[row] if one.ids is not None else None,
             "model": one.model, "version": one.version, "latency_ms": one.latency_us / 1000, "error": one.error,
+            "arm": one.arm, "why": one.why,
         }  # fmt: skip
         for names, values in ((one.layout.numbers, one.numbers[row]), (one.layout.categories, one.categories[row])):
             for name, value in zip(names, values, strict=True):
@@ -170,6 +174,43 @@ def test_what_is_written_reads_back_equal(data: st.DataObject) -> None:
         assert set(found) >= set(own)
         assert {key: found[key] for key in row} == row
         assert not [name for name in found if name.removeprefix("feature_") in layout.private and name not in row]
+
+
+def test_what_a_challenger_would_have_said_is_shown_beside_the_answer_and_counts_as_none(tmp_path: Path) -> None:
+    private = replace(BINARY, raw=(("when", "text"), ("size", "number")))
+    raw: dict[str, Any] = {"raw_numbers": np.array([[1.0]]), "raw_texts": np.array([["noon"]], object), "layout": private}
+    written(
+        tmp_path,
+        [
+            entry("one", arm="champion"),
+            entry("one", arm="shadow", version="4", outputs=np.array([[0.9, 0.1]], np.float32), **raw),
+            entry("two", arm="fallback", why="version 4: not_finite", key_name="shop", **raw),
+            entry("three", rows=0, numbers=None, categories=None, outputs=None, error="deadline", arm="challenger", layout=None),
+            entry("four"),
+        ],
+    )
+    everything = read(tmp_path)
+    assert everything["arm"].to_list() == ["champion", "shadow", "fallback", "challenger", ""]
+    assert everything["why"][2] == "version 4: not_finite"
+    given = pl.concat(list(batches(tmp_path)))
+    assert given["arm"].to_list() == ["champion", "fallback", "challenger", ""]
+    assert pl.concat(list(batches(tmp_path, shadows=True))).equals(everything)
+    assert [each.request_id for each in requests_of(tmp_path)] == ["one", "two", "three", "four"]
+    assert sum(rows.height for rows, _ in sources(tmp_path)) == 4
+    shown = shown_at(120, show(tmp_path, request="on"))
+    assert [line.split()[1:] for line in shown.splitlines()[2:]] == [
+        ["one", "champion", "3", "champion", "1.50", "yes", "0.7500"],
+        ["one", "champion", "4", "shadow", "1.50", "no", "0.9000"],
+    ]
+    assert "fallback (version 4: not_finite)" in shown_at(160, show(tmp_path))
+
+
+def shown_at(width: int, what: Any) -> str:
+    from rich.console import Console
+
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(what)
+    return console.export_text()
 
 
 def test_a_thousand_rows_come_back_as_float32_bit_by_bit(tmp_path: Path) -> None:
@@ -257,7 +298,7 @@ def test_refused_requests_are_rows_without_features(tmp_path: Path) -> None:
 
 
 def test_versions_with_other_columns_are_joined(tmp_path: Path) -> None:
-    regression = Layout("c" * 64, "regression", ("weight", "time", "model"), (), frozenset(), ())
+    regression = RecordLayout("c" * 64, "regression", ("weight", "time", "model"), (), frozenset(), ())
     other = entry(
         "other", layout=regression, numbers=np.array([[7, 8, 9]], np.float32), categories=None, outputs=np.array([2.5], np.float32)
     )
@@ -322,7 +363,7 @@ def test_an_export_holds_what_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_category_that_became_a_number_reads_as_it_was_recorded(tmp_path: Path) -> None:
-    later = Layout("b" * 64, "binary", ("size", "weight", "kind"), (), frozenset(), ("no", "yes"))
+    later = RecordLayout("b" * 64, "binary", ("size", "weight", "kind"), (), frozenset(), ("no", "yes"))
     numbers = np.array([[1, 2, value] for value in (7, -3, 123456, 0.5, np.nan, np.inf)], np.float32)
     outputs = np.array([[0.25, 0.75]] * len(numbers), np.float32)
     before = entry(categories=np.array([["007"]], object))
@@ -387,11 +428,7 @@ def test_the_terminal_never_loads_or_draws_more_than_it_shows(tmp_path: Path) ->
 
 def shown(folder: Path, width: int) -> list[str]:
     """What `mlops records show` prints on a terminal of this width."""
-    from rich.console import Console
-
-    console = Console(width=width, record=True, file=(folder / "shown").open("w"))
-    console.print(show(folder))
-    return [line.rstrip() for line in console.export_text().splitlines()]
+    return [line.rstrip() for line in shown_at(width, show(folder)).splitlines()]
 
 
 def test_a_narrow_terminal_shows_every_figure_whole(tmp_path: Path) -> None:

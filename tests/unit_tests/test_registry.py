@@ -21,7 +21,7 @@ from mlops_pipeline.layout import Layout, layout_of, sqlite_path, sqlite_uri
 from mlops_pipeline.registry import reader
 from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG
 from mlops_pipeline.registry.artifacts import artifact_root, bring_home, near, needs_of
-from mlops_pipeline.registry.champion import Registry
+from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.registry.download import Origin, Unfit, fetch
 from mlops_pipeline.registry.provenance import environment_facts
 from mlops_pipeline.registry.reader import NotThere, RegisteredModel, RegistryUnreachable, stored_versions
@@ -386,7 +386,7 @@ def test_champions_of_before_are_taken_whatever_a_later_gate_said_and_an_alias_s
 
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     uri = (tmp_path / "mlruns").as_uri()
-    registry = Registry(Tracking(*pipeline(tmp_path / "project", tracking={"uri": uri})))
+    registry = RegistryWriter(Tracking(*pipeline(tmp_path / "project", tracking={"uri": uri})))
     client = MlflowClient(uri, registry_uri=uri)
     said: list[Event] = []
     registry.admit_champions_of_before(said.append)

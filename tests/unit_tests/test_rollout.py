@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.rollout.changes import changes
-from mlops_pipeline.rollout.cluster import Backoff, Refused, Resource, printable
+from mlops_pipeline.rollout.cluster import Backoff, ClusterRefused, Resource, printable
 from mlops_pipeline.rollout.manifests import (
     Manifest,
     needed_secrets,
@@ -421,7 +421,7 @@ def test_pauses_grow_are_bounded_and_never_shorter_than_asked(failures: int, see
     ],
 )
 def test_only_what_may_pass_by_itself_is_tried_again(status: int, body: dict[str, Any], retry_after: float | None, passes: bool) -> None:
-    assert Refused(status, body, retry_after).passes is passes
+    assert ClusterRefused(status, body, retry_after).passes is passes
 
 
 def test_a_name_never_leaves_its_place_in_a_path() -> None:

@@ -32,7 +32,7 @@ from mlops_pipeline.serving.access import Access
 from mlops_pipeline.serving.answer import Service, Workers
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch, load
-from mlops_pipeline.serving.source import KEPT, Source
+from mlops_pipeline.serving.source import KEPT, ModelSource
 from tests.conftest import Project, made_once, process_environment, trained
 
 
@@ -62,8 +62,8 @@ class Store:
     def files(self, number: int) -> Path:
         return self.folder / "artifacts" / str(number)
 
-    def source(self) -> Source:
-        return Source(f"sqlite:///{self.database}", "small", self.folder / "versions", self.folder / "cache")
+    def source(self) -> ModelSource:
+        return ModelSource(f"sqlite:///{self.database}", "small", self.folder / "versions", self.folder / "cache")
 
     def change(self, statement: str, *values: object) -> None:
         connection = sqlite3.connect(self.database)
@@ -139,7 +139,7 @@ class Steps:
 class Watched:
     """A watch that goes step by step, what it serves, and what it said."""
 
-    def __init__(self, source: Source, **models: str) -> None:
+    def __init__(self, source: ModelSource, **models: str) -> None:
         self.steps, self.served, self.failures = Steps(), dict[str, Loaded](), list[Failure]()
         self.watch = Watch(
             source,
@@ -166,7 +166,7 @@ class Watched:
 def watched() -> Iterator[Callable[..., Watched]]:
     made: list[Watched] = []
 
-    def start(source: Source, **models: str) -> Watched:
+    def start(source: ModelSource, **models: str) -> Watched:
         made.append(Watched(source, **models))
         return made[-1]
 
@@ -493,7 +493,7 @@ def test_another_registry_does_not_take_over_what_one_has_served(store: Store) -
     source = store.source()
     source.remember("champion", store.found(1))
     assert source.remembered("champion") == store.found(1)
-    assert Source("sqlite:///other.db", "small", store.folder, source.cache).remembered("champion") is None
+    assert ModelSource("sqlite:///other.db", "small", store.folder, source.cache).remembered("champion") is None
     (source.cache / "served.json").write_text('{"what": ')
     assert source.remembered("champion") is None
     source.remember("champion", store.found(2))
@@ -611,8 +611,8 @@ def test_serving_an_onnx_version_imports_no_training_library(store: Store) -> No
 import sys
 from pathlib import Path
 from mlops_pipeline.serving.models import Options, Watch
-from mlops_pipeline.serving.source import Source
-source = Source("sqlite:///{store.database}", "small", Path({str(store.folder / "versions")!r}), Path({str(store.folder / "cache")!r}))
+from mlops_pipeline.serving.source import ModelSource
+source = ModelSource("sqlite:///{store.database}", "small", Path({str(store.folder / "versions")!r}), Path({str(store.folder / "cache")!r}))
 watch = Watch(source, {{"main": "champion"}}, Options(), on_loaded=print, on_failed=print)
 served, failures = watch.first_load()
 assert served["main"].version == "1" and not failures, failures

@@ -14,12 +14,13 @@ MARKER = ".mlops.yaml"
 """A file at a project's top; its line ``configuration: configs/mine.yaml`` says which of several is meant."""
 
 FOLDER = "configs"
-PIPELINE, SERVING, MONITORING = (f"{FOLDER}/{name}_config.yaml" for name in ("training", "serving", "monitoring"))
+PIPELINE, SERVING, MONITORING, RELEASE = (f"{FOLDER}/{name}_config.yaml" for name in ("training", "serving", "monitoring", "release"))
 """Where a project keeps its settings, unless it says otherwise."""
 
 _IS_PIPELINE = re.compile(r"^(dataset|train)[ \t]*:", re.MULTILINE)
 _IS_SERVING = re.compile(r"^(pipeline|models|record)[ \t]*:", re.MULTILINE)
 _IS_MONITORING = re.compile(r"^(windows|rules|channels|retraining)[ \t]*:", re.MULTILINE)
+_IS_RELEASE = re.compile(r"^(policy|auto|lease_s)[ \t]*:", re.MULTILINE)
 _NAMED = re.compile(r"^configuration[ \t]*:[ \t]*(['\"]?)(?P<path>.+?)\1[ \t]*(#.*)?$", re.MULTILINE)
 
 
@@ -71,6 +72,19 @@ def monitoring_config(given: Path | None) -> Path | None:
     if (project / MONITORING).is_file():
         return _shown(project / MONITORING)
     return _only(_files(project, _IS_MONITORING, but=_IS_PIPELINE), "")
+
+
+def release_config(given: Path | None) -> Path | None:
+    """The settings of releases: what is given, else those of this project; None where there are none, and every default holds.
+
+    Raises :class:`PipelineError` if there are several.
+    """
+    if given is not None:
+        return given
+    project = project_here()
+    if (project / RELEASE).is_file():
+        return _shown(project / RELEASE)
+    return _only(_files(project, _IS_RELEASE, but=_IS_PIPELINE), "")
 
 
 def option_for(config: Path) -> str:

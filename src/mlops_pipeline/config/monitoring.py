@@ -111,6 +111,7 @@ USUAL_RULES = {
     "quality_fell": Rule(figure="quality", worsens_by=0.04, relative=True, surely=True),
     "retraining_helps": Rule(figure="probe.gain.relative", above=0.01, severity="info"),
     "model_is_old": Rule(figure="model.age_days", above=180, severity="info"),
+    "features_skew": Rule(figure="skew.share", above=0.05),
     "requests_refused": Rule(figure="refused.share", above=0.05),
     "no_requests": Rule(figure="rows", below=1),
 }

@@ -15,12 +15,13 @@ from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.addresses import is_postgresql
 from mlops_pipeline.config.dataset import Column, Dataset, Length, Share
 from mlops_pipeline.config.moments import Span, shown_moment, span_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.contract.spec import AS_TEXT
-from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.plugins import Source
+from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.plugins import NamedParts
 
 
 def _mapping(value: Any) -> Any:
@@ -114,6 +115,16 @@ class Features(Frozen):
     keep: Length | None = Field(
         None, description="how long before its newest row the features' state may be asked of, such as 60d; default: of all rows in it"
     )
+    state: str | None = Field(
+        None,
+        description="postgresql://… where the features' state is kept, ${NAME} in it taken from the environment; default: data/state",
+    )
+
+    @model_validator(mode="after")
+    def _known_state(self) -> Self:
+        if self.state is not None and not is_postgresql(self.state):
+            raise ValueError("features.state must be an address such as postgresql://…: leave it out to keep the state under data/state")
+        return self
 
 
 class Member(Frozen):
@@ -202,6 +213,11 @@ class Onnx(Frozen):
     enabled: bool = True
     tolerance: float = Field(1e-4, gt=0, description="largest difference accepted on any held-out row")
     twins: Named = Field(default_factory=dict, description="twins in other formats, by name, each with its own settings below it")
+    quantise: Literal["int8"] | None = Field(None, description="a second twin of a network or an encoder of text, with weights in 8 bits")
+    int8_decisions: float = Field(
+        0.97, gt=0, le=1, description="least share of held-out rows, by its lower bound, decided as the model does"
+    )
+    int8_loss: float = Field(0.005, ge=0, description="largest loss by roc_auc, or of rmse in standard deviations of the target")
 
 
 class Tracking(Frozen):
@@ -267,10 +283,11 @@ class Settings(Frozen):
     registry: Registry = Registry()
     paths: Paths = Paths()
     plugins: tuple[str, ...] = Field((), description="files (src/mine.py, relative to the project) and modules that declare parts")
-    _source: Source | None = PrivateAttr(None)
+    _source: NamedParts | None = PrivateAttr(None)
     _left_out: tuple[str, ...] = PrivateAttr(())
     _as_of: datetime | None = PrivateAttr(None)
     _then_is_told: bool = PrivateAttr(False)
+    _reason: str = PrivateAttr("")
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -283,7 +300,7 @@ class Settings(Frozen):
         settings._left_out = tuple(name for name in SECTIONS if name not in content)
         return settings
 
-    def read_from(self, source: Source) -> Self:
+    def read_from(self, source: NamedParts) -> Self:
         """The same settings, which keep where their parts come from."""
         settings = self.model_copy()
         settings._source = source
@@ -313,6 +330,17 @@ class Settings(Frozen):
         """The same settings for a run that is told what one that passes becomes."""
         settings = self.model_copy(update={"gate": self.gate.model_copy(update={"then": then})})
         settings._then_is_told = True
+        return settings
+
+    @property
+    def reason(self) -> str:
+        """Why this run is made, in words; empty if it was not told."""
+        return self._reason
+
+    def with_reason(self, reason: str) -> Self:
+        """The same settings for a run that is told why it is made."""
+        settings = self.model_copy()
+        settings._reason = one_line(reason, 500)
         return settings
 
     def use_parts(self) -> None:
@@ -423,7 +451,7 @@ def load_settings(path: Path, *, with_parts: bool = True) -> Settings:
     for key, value in _bare_dates(content, ""):
         raise PipelineError(f"{path}: {key} = {value}: put the date in quotes, DVC cannot record a bare one")
     settings = tree_of(Settings, content, str(path)).written_in(content)
-    settings = settings.read_from(plugins.Source(project_of(path), settings.plugins, str(path)))
+    settings = settings.read_from(plugins.NamedParts(project_of(path), settings.plugins, str(path)))
     settings.use_parts()
     return with_known_parts(settings, str(path)) if with_parts else settings
 
@@ -568,9 +596,18 @@ def own_format(settings: Settings) -> plugins.ModelFormat:
     return plugins.part(plugins.ModelFormat, train.format or plugins.part(plugins.Estimator, train.estimator).format, "train.format")
 
 
+def files_read(settings: Settings) -> list[Path]:
+    """The files that a fit reads besides rows. Raises :class:`PipelineError` if one is not there."""
+    encoder = parts_used(settings)["model"][1]
+    if not isinstance(encoder, plugins.Encoder) or not encoder.reads:
+        return []
+    found: list[Path] = plugins.run_at(encoder, encoder.reads, part_settings(encoder, settings.train.encoder_params, "train"))
+    return found
+
+
 def twins_of(settings: Settings) -> tuple[plugins.ModelFormat, ...]:
     """The formats in which a model's twins are made: ONNX where it is on, and those that the settings name."""
-    names = (*(("onnx",) if settings.onnx.enabled else ()), *settings.onnx.twins)
+    names = (*(("onnx",) if settings.onnx.enabled else ()), *settings.onnx.twins)  # one in 8 bits is made of the first
     return tuple(plugins.part(plugins.ModelFormat, name, "onnx.twins") for name in names)
 
 
@@ -611,7 +648,7 @@ def json_schema(path: Path | None = None) -> str:
     """The JSON schema that editors check the YAML file with, with the parts that the file at ``path``, if there is one, names."""
     if path is not None and path.is_file():
         named = read_yaml(path, "start from `mlops init`").get("plugins", ())
-        plugins.use(plugins.Source(project_of(path), tuple(map(str, named)) if isinstance(named, list) else (), str(path)))
+        plugins.use(plugins.NamedParts(project_of(path), tuple(map(str, named)) if isinstance(named, list) else (), str(path)))
     schema = Settings.model_json_schema(by_alias=True)
     for moment in ("train_from", "test_from", "test_until"):
         # A date alone is a moment too, and what YAML makes of either is for YAML to say.

@@ -33,7 +33,7 @@ Host = Annotated[str, AfterValidator(_host)]
 Origin = Annotated[str, AfterValidator(_origin)]
 
 
-class Registry(Frozen):
+class ServingRegistry(Frozen):
     """Where versions come from; what the pipeline's own settings say is the default."""
 
     uri: str | None = Field(None, description="default: the pipeline's; MLFLOW_REGISTRY_URI and MLFLOW_TRACKING_URI win")
@@ -184,12 +184,71 @@ def inputs_of(word: str) -> Inputs:
 class Features(Frozen):
     """What features are computed from where raw rows are taken: the keyed state that `mlops features refresh` brings up to date."""
 
-    state: str | None = Field(None, description="folder of the state, relative to the project; default: the pipeline's")
+    state: str | None = Field(
+        None,
+        description="folder of the state, relative to the project, or postgresql://…, ${NAME} in it taken from the environment; "
+        "default: the pipeline's",
+    )
+    state_file: str | None = Field(None, description="a file that holds PostgreSQL's address instead; relative to this file")
+    name: str | None = Field(None, description="which of PostgreSQL's states; default: the pipeline's name, or the registered model's")
     max_age: SpanText | None = Field(None, description="how old the state may be: 1d, 12h; default: any age")
     policy: Literal["warn", "null", "refuse"] = Field(
         "warn",
         description="with an older state: warn: answer and say so; null: what comes from it is null; refuse: 503 for raw rows",
     )
+
+    @model_validator(mode="after")
+    def _one_state(self) -> Self:
+        if self.state is not None and self.state_file is not None:
+            raise ValueError("give either features.state or features.state_file")
+        return self
+
+
+class Breaker(Frozen):
+    """When a worker asks a challenger no more, by itself and at once."""
+
+    in_a_row: int = Field(5, ge=1, description="so many requests in a row that the champion had to answer for it")
+    last: int = Field(100, ge=1, description="or, of the last so many requests that were the challenger's")
+    share: float = Field(0.1, gt=0, le=1, description="such a share")
+
+
+class Shadow(Frozen):
+    """What a challenger is asked behind answers that have gone out. What there is no room or time for is left out, and counted."""
+
+    requests: int = Field(1000, ge=1, description="requests that may wait in one worker")
+    max_mb: float = Field(16, gt=0, description="and their bodies' size")
+    deadline_ms: int = Field(1000, ge=1, description="so long after its answer a request may still be asked")
+    share: float = Field(0.1, gt=0, le=1, description="share of one core that a worker spends on it at most")
+
+
+class Release(Frozen):
+    """Releases that `mlops release` starts: which share of what is asked a challenger answers stands in their table."""
+
+    enabled: bool = Field(True, description="false: the champion answers everything, whatever the table says; taken at SIGHUP")
+    file: str = Field(
+        "data/monitoring/releases.sqlite", description="the table, a SQLite file; relative to the project. No release is there without it"
+    )
+    uri: str | None = Field(None, description="postgresql://… instead of the file, for servers on several machines")
+    uri_file: str | None = Field(None, description="a file that holds this address, so that no password stands here; relative to this file")
+    look_ms: int = Field(250, ge=10, le=10_000, description="between two looks at the table")
+    patience: float = Field(
+        0.1, gt=0, le=0.9, description="share of limits.deadline_ms that a challenger has; then the champion answers in its place"
+    )
+    breaker: Breaker = Breaker()
+    shadow: Shadow = Shadow()
+    header: bool = Field(False, description="answers name their arm in the header mlops-arm")
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if self.uri is not None and self.uri_file is not None:
+            raise ValueError("give either release.uri or release.uri_file")
+        if self.uri is not None and scheme_of(self.uri) not in ("postgres", "postgresql"):
+            raise ValueError("release.uri must be postgresql://…: leave it out for the SQLite file")
+        return self
+
+    def at(self, other: Release) -> Release:
+        """These settings with the table where others have it."""
+        return self.model_copy(update={name: getattr(other, name) for name in ("file", "uri", "uri_file", "look_ms")})
 
 
 class Tls(Frozen):
@@ -237,10 +296,11 @@ class Serving(Frozen):
     extra_columns: Literal["ignore", "refuse"] = Field(
         "ignore", description="columns of a request that are none of the model's; ignore: said in the answer's warnings, and counted"
     )
-    registry: Registry = Registry()
+    registry: ServingRegistry = ServingRegistry()
     limits: Limits = Limits()
     batching: Batching = Batching()
     record: Record = Record()
+    release: Release = Release()
     monitoring: str | None = Field(
         None,
         description="the watch's settings, relative to this file: they say where labels that come by HTTP are kept, and where its page is; "
@@ -350,7 +410,7 @@ def keys_of(settings: Serving, path: Path) -> dict[str, Key]:
     return keys
 
 
-RELOADED = ("api_keys", "api_keys_file", "anonymous", "open_metrics", "limits", "tls", "log")
+RELOADED = ("api_keys", "api_keys_file", "anonymous", "open_metrics", "limits", "release", "tls", "log")
 """What a running server takes from its settings when it is told to read them again (SIGHUP)."""
 
 
@@ -360,11 +420,13 @@ def reloaded(now: Serving, found: Serving, origin: str) -> tuple[Serving, list[s
     Raises :class:`PipelineError` where the two do not go together.
     """
     fields = [name for name in Serving.model_fields if getattr(now, name) != getattr(found, name)]
+    moved = now.release.at(found.release) != now.release
+    found = found.model_copy(update={"release": found.release.at(now.release)})
     # Whether a client is asked for its certificate is settled by what listens, as TLS itself is.
     listens = _certificates(now) != _certificates(found)
     taken = {name for name in fields if name in RELOADED and not (name == "tls" and listens)}
     mixed = {**now.model_dump(), **found.model_dump(include=taken)}
-    return tree_of(Serving, mixed, origin), [name for name in fields if name not in taken]
+    return tree_of(Serving, mixed, origin), [name for name in fields if name not in taken or (name == "release" and moved)]
 
 
 def _certificates(settings: Serving) -> tuple[bool, bool]:
@@ -387,6 +449,18 @@ def _with_secrets(settings: Serving, path: Path) -> Serving:
         if scheme_of(uri) is None or "\n" in uri:
             raise PipelineError(f"{path}: record.uri_file = '{settings.record.uri_file}': holds no address: {remedy}")
         settings = settings.model_copy(update={"record": settings.record.model_copy(update={"uri": uri, "uri_file": None})})
+    if settings.release.uri_file is not None:
+        remedy = "put the address there, postgresql://…"
+        uri = _secret(path, "release.uri_file", settings.release.uri_file, remedy).strip()
+        if scheme_of(uri) not in ("postgres", "postgresql") or "\n" in uri:
+            raise PipelineError(f"{path}: release.uri_file = '{settings.release.uri_file}': holds no address: {remedy}")
+        settings = settings.model_copy(update={"release": settings.release.model_copy(update={"uri": uri, "uri_file": None})})
+    if settings.features.state_file is not None:
+        remedy = "put the address there, such as postgresql://…"
+        state = _secret(path, "features.state_file", settings.features.state_file, remedy).strip()
+        if scheme_of(state) is None or "\n" in state:
+            raise PipelineError(f"{path}: features.state_file = '{settings.features.state_file}': holds no address: {remedy}")
+        settings = settings.model_copy(update={"features": settings.features.model_copy(update={"state": state, "state_file": None})})
     return settings
 
 
@@ -422,7 +496,7 @@ def serving_schema(path: Path | None = None) -> str:
         pipeline = path.parent / str(content.get("pipeline", ""))
         beside = read_yaml(pipeline, "start from `mlops init`").get("plugins") if pipeline.is_file() else ()
         named = [str(each) for given in (beside, content.get("plugins")) if isinstance(given, list) for each in given]
-        plugins.use(plugins.Source(project_of(pipeline if pipeline.is_file() else path), tuple(dict.fromkeys(named)), str(path)))
+        plugins.use(plugins.NamedParts(project_of(pipeline if pipeline.is_file() else path), tuple(dict.fromkeys(named)), str(path)))
     schema = Serving.model_json_schema()
     schema["$defs"]["Key"] = {"anyOf": [{"type": "string", "pattern": f"^{DIGEST}$"}, schema["$defs"]["Key"]]}
     record, stores = schema["$defs"]["Record"], plugins.parts(plugins.Store)

@@ -52,6 +52,32 @@ class Importance(msgspec.Struct, frozen=True):
     spread: Figure = None
 
 
+class MaskedWord(msgspec.Struct, frozen=True):
+    """By how much a model's output falls, in the mean, when a word is taken out of a text; ``rows``: those that have it."""
+
+    word: str
+    weight: float
+    rows: int = 0
+
+
+class TextExample(msgspec.Struct, frozen=True):
+    """A held-out text in pieces, each with its weight; what was true and what the model said."""
+
+    truth: str
+    said: str
+    pieces: list[tuple[str, float]] = []
+
+
+class TextImportance(msgspec.Struct, frozen=True):
+    """What of a text the model listens to. A private column has none."""
+
+    column: str
+    rows: int = 0
+    listed: list[MaskedWord] = []
+    """The greatest weight first."""
+    examples: list[TextExample] = []
+
+
 class TwinReport(msgspec.Struct, frozen=True):
     """What became of a twin in another format."""
 
@@ -122,6 +148,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     worst_slice: Slice | None = None
     champion: AgainstChampion | None = None
     importance: list[Importance] = []
+    texts: list[TextImportance] = []
+    """What of each text column the model listens to."""
     random_split: Figure = None
     onnx: TwinReport = TwinReport()
     twins: dict[str, TwinReport] = {}

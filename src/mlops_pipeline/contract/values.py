@@ -35,7 +35,7 @@ _WHOLE = re.compile(r"(-?\d+)\.0+", re.ASCII)
 _INTEGER = re.compile(r"-?\d+", re.ASCII)
 
 
-class Described(Protocol):
+class DescribedColumn(Protocol):
     """A column's description, in a configuration or in a contract."""
 
     @property
@@ -89,7 +89,7 @@ def written_as(form: str) -> Written | None:
     return Written(f"{start}((?:{whole})(?:{point}[0-9]*)?|{point}[0-9]+)((?:[eE][+-]?[0-9]+)?){end}", same, match["decimal"])
 
 
-def bounds(column: Described) -> tuple[float, float]:
+def bounds(column: DescribedColumn) -> tuple[float, float]:
     """Least and largest value of a number column; what a model can tell apart where nothing else is said."""
     if column.kind == "boolean":
         return 0.0, 1.0

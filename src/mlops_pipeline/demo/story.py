@@ -18,14 +18,16 @@ class Story:
     name: str
     title: str
     first: int
+    last: int = DECEMBER
 
     @property
     def months(self) -> range:
         """The months that are replayed."""
-        return range(self.first, DECEMBER + 1)
+        return range(self.first, self.last + 1)
 
 
 WINTER = Story("winter", "trained on January and February, judged on March", 4)
+QUICK = Story("winter", WINTER.title, 4, last=5)
 JUNE = Story("June", "trained on January to June, judged on July", 8)
 
 

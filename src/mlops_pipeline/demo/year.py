@@ -29,7 +29,7 @@ from mlops_pipeline.config.finding import PIPELINE, project_here
 from mlops_pipeline.demo.earned import Month, earned
 from mlops_pipeline.demo.picture import draw
 from mlops_pipeline.demo.replay import Replayed, last_line, replay
-from mlops_pipeline.demo.story import DECEMBER, JUNE, LOOP, MONTHLY, NEVER, WINTER, Story, Told
+from mlops_pipeline.demo.story import JUNE, LOOP, MONTHLY, NEVER, QUICK, WINTER, Story, Told
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import write_text
 from mlops_pipeline.modelling.metrics import Array, MeasuredInterval
@@ -42,6 +42,8 @@ SHARE, TRAININGS = 0.8, 0.5
 """The goal: so much of what every month earns, with so much of its retrainings."""
 YEAR = 2013
 OUTPUT = "data/demo"
+THINNED = 10
+"""Of so many flights a quick look has one."""
 TIME, TARGET, POSITIVE = "date", "late", "1"
 
 Say = Callable[[str], object]
@@ -64,8 +66,8 @@ class Played:
     loop: tuple[Replayed, ...]
 
 
-def tell_year(console: Console, output: Path | None, folder: Path | None) -> None:
-    """`mlops demo year`. Raises :class:`PipelineError`."""
+def tell_year(console: Console, output: Path | None, folder: Path | None, *, quick: bool = False) -> None:
+    """`mlops demo year`. Raises :class:`PipelineError`. A ``quick`` look goes the same ways, with fewer flights, months and trees."""
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         del os.environ[name]  # the user's registry has no part in this
 
@@ -73,18 +75,20 @@ def tell_year(console: Console, output: Path | None, folder: Path | None) -> Non
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     began, target = time.perf_counter(), output or project_here() / OUTPUT
-    with _place(folder) as place:
-        stories = _told(place, say)
+    with folder_for(folder) as place:
+        stories = _told(place, say, quick=quick)
     target.mkdir(parents=True, exist_ok=True)
     draw(stories, target / "year.png")
     write_text(target / "year.json", msgspec.json.format(msgspec.json.encode(_numbers(stories)), indent=2).decode() + "\n")
     for line in report(stories):
         say(line)
+    if quick:
+        say("a quick look: one flight in ten, small models, two months: these figures say that it works, and nothing else")
     say(f"\n{target / 'year.png'}, its numbers in year.json · {time.perf_counter() - began:.0f} s")
 
 
 @contextmanager
-def _place(folder: Path | None) -> Iterator[Path]:
+def folder_for(folder: Path | None) -> Iterator[Path]:
     if folder is not None:
         if folder.exists() and any(folder.iterdir()):
             raise PipelineError(f"--folder {folder}: is not empty: name one that is new")
@@ -95,25 +99,30 @@ def _place(folder: Path | None) -> Iterator[Path]:
         yield Path(temporary).resolve()
 
 
-def _told(place: Path, say: Say) -> list[Told]:
+def _told(place: Path, say: Say, *, quick: bool) -> list[Told]:
+    winter, june = (QUICK, None) if quick else (WINTER, JUNE)
+    stories = [story for story in (winter, june) if story is not None]
     say("the flights' settings in a project of their own, all rows of 2013 with their features by its ingest")
     projects.new(place / "year", None, None, "flights")
-    _configure(place / "year", refit=False)
-    for story in (WINTER, JUNE):
+    configure(place / "year")
+    if quick:
+        _thin(place / "year")
+    for story in stories:
         shutil.copytree(place / "year", place / story.name)
-    _mlops(place / "year", "run", "--as-of", "newest", "--to", "ingest", stopping=threading.Event())
-    rows = _rows(place / "year")
+    mlops(place / "year", "run", "--as-of", "newest", "--to", "ingest", stopping=threading.Event())
+    rows = rows_of(place / "year")
     # Two cores, two threads: one replays, the other trains what is needed besides.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     stopping = threading.Event()
     with ThreadPoolExecutor(2) as pool, _set_if_it_fails(stopping):
-        june = pool.submit(_champion_of, place, JUNE, say, stopping)
-        _champion_of(place, WINTER, say, stopping)
+        later = None if june is None else pool.submit(_champion_of, place, june, say, stopping)
+        _champion_of(place, winter, say, stopping)
         shutil.copytree(place / "winter", place / "monthly")
-        monthly = pool.submit(_every_month, place / "monthly", rows, say, stopping)
-        winter = _play(WINTER, place, rows, say)
-        june.result()
-        played = [winter, _play(JUNE, place, rows, say)]
+        monthly = pool.submit(_every_month, place / "monthly", winter, rows, say, stopping)
+        played = [_play(winter, place, rows, say)]
+        if june is not None and later is not None:
+            later.result()
+            played.append(_play(june, place, rows, say))
         return [_tell(one, rows, monthly.result()) for one in played]
 
 
@@ -127,7 +136,7 @@ def _set_if_it_fails(stopping: threading.Event) -> Iterator[None]:
         raise
 
 
-def _configure(project: Path, *, refit: bool) -> None:
+def configure(project: Path) -> None:
     """The flights' own settings, with a split that moves and a gate that a single month can be held against."""
     path = project / PIPELINE
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -136,41 +145,69 @@ def _configure(project: Path, *, refit: bool) -> None:
     settings["validate"]["on_failure"] = "warn"
     settings["evaluate"] |= {"random_split_check": False, "resamples": 200}
     settings["gate"]["worst_slice"] = 0.5  # a carrier has 300 flights in a month
-    settings["registry"] = {"refit_on_all": refit}
     path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+
+
+def _refit_on_all(project: Path) -> None:
+    """Later versions are fitted again on all rows."""
+    path = project / PIPELINE
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings["registry"] = {"refit_on_all": True}
+    path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+
+
+def _thin(project: Path) -> None:
+    """Let a project have one flight in ten, and small models."""
+    import polars as pl
+
+    from mlops_pipeline.config.pipeline import load_settings
+    from mlops_pipeline.layout import layout_of
+    from mlops_pipeline.tables.source import read_source
+
+    path = project / PIPELINE
+    settings = load_settings(path)
+    table = project / "flights.csv"
+    chunks = read_source(settings.dataset.read_as, layout_of(settings, path, project), settings.ingest.chunk_mb, settings.dataset.columns)
+    pl.concat([chunk.frame for chunk in chunks]).gather_every(THINNED).write_csv(table)
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["dataset"]["source"] = {"path": table.name}
+    content["train"]["params"] |= {"n_estimators": 40, "learning_rate": 0.1, "min_child_samples": 100}
+    content["evaluate"] |= {"slices": [], "resamples": 50}
+    content["gate"] |= {"beat_baseline_by": 0.0, "worst_slice": None, "max_calibration_error": None}
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def _champion_of(place: Path, story: Story, say: Say, stopping: threading.Event) -> None:
     """Train a story's champion; trainings after it are fitted again on all rows, once the gate has let them pass."""
     project = place / story.name
-    _mlops(project, "run", "--as-of", f"{date(YEAR, story.first, 1)}", stopping=stopping)
+    mlops(project, "run", "--as-of", f"{date(YEAR, story.first, 1)}", stopping=stopping)
     if not (project / "models/registry/best_model").exists():
         raise PipelineError(f"{project}: the gate let no champion pass: see {project / 'models/artifacts/report.html'}")
-    _configure(project, refit=True)
+    _refit_on_all(project)
     say(f"the {story.name} champion is {story.title}")
 
 
-def _every_month(project: Path, rows: pl.DataFrame, say: Say, stopping: threading.Event) -> Retrained:
+def _every_month(project: Path, story: Story, rows: pl.DataFrame, say: Say, stopping: threading.Event) -> Retrained:
     """Train at the end of each month but the last; what the champion of each month says of its rows."""
-    said, passed = {WINTER.first: _scores(project, _of(rows, WINTER.first))}, {}
-    for month in WINTER.months[1:]:
+    said, passed = {story.first: _scores(project, of_month(rows, story.first))}, {}
+    for month in story.months[1:]:
         before = _champion_digest(project)
-        _mlops(project, "run", "--as-of", f"{date(YEAR, month, 1)}", stopping=stopping)
+        mlops(project, "run", "--as-of", f"{date(YEAR, month, 1)}", stopping=stopping)
         passed[month] = _champion_digest(project) != before
-        said[month] = _scores(project, _of(rows, month))
+        said[month] = _scores(project, of_month(rows, month))
     say(f"every month: {len(passed)} trainings, of which the gate let {sum(passed.values())} take over")
     return Retrained(said, passed)
 
 
 def _play(story: Story, place: Path, rows: pl.DataFrame, say: Say) -> Played:
     project = place / story.name
-    months = [_of(rows, month) for month in story.months]
+    months = [of_month(rows, month) for month in story.months]
     never = tuple(_scores(project, of) for of in months)
 
     def told(at: int, found: Replayed) -> None:
         say(f"  {_name(story.months[at]):<10} {months[at].height:,} flights asked over HTTP; {_after(found)}")
 
-    say(f"the {story.name} champion is served, {_name(story.first)} to {_name(DECEMBER)}, its watch runs at the end of each month")
+    say(f"the {story.name} champion is served, {_name(story.first)} to {_name(story.last)}, its watch runs at the end of each month")
     return Played(story, never, tuple(replay(project, months, POSITIVE, told)))
 
 
@@ -179,7 +216,7 @@ def _tell(played: Played, rows: pl.DataFrame, retrained: Retrained) -> Told:
     import polars as pl
 
     story, loop = played.story, played.loop
-    months = [_of(rows, month) for month in story.months]
+    months = [of_month(rows, month) for month in story.months]
     # Trained on the same rows, the versions of every month are the same after either champion.
     arms = {
         month: {NEVER: never, LOOP: found.said, MONTHLY: never if month == story.first else retrained.said[month]}
@@ -208,7 +245,7 @@ def report(stories: Sequence[Told]) -> list[str]:
     lines: list[str] = []
     for told in stories:
         story, figures = told.story, told.earned
-        lines += ["", f"the {story.name} champion, {story.title}: {told.rows:,} flights, {_name(story.first)} to {_name(DECEMBER)}"]
+        lines += ["", f"the {story.name} champion, {story.title}: {told.rows:,} flights, {_name(story.first)} to {_name(story.last)}"]
         lines.append(f"  {'':<16}{'ROC AUC, mean of months':<28}{'retrainings':<13}gain over never")
         counts = {NEVER: 0, LOOP: len(told.trainings), MONTHLY: told.monthly_trainings}
         for arm, count in counts.items():
@@ -281,14 +318,14 @@ def _numbers(stories: Sequence[Told]) -> dict[str, Any]:
     }
 
 
-def _rows(project: Path) -> pl.DataFrame:
+def rows_of(project: Path) -> pl.DataFrame:
     """The year's rows: features, target and time column, in order of time."""
     import polars as pl
 
     return pl.read_parquet(project / "data/raw/flights.parquet", glob=False).sort(TIME, maintain_order=True)
 
 
-def _of(rows: pl.DataFrame, month: int) -> pl.DataFrame:
+def of_month(rows: pl.DataFrame, month: int) -> pl.DataFrame:
     import polars as pl
 
     return rows.filter(pl.col(TIME).dt.month() == month)
@@ -310,7 +347,7 @@ def _champion_digest(project: Path) -> str:
     return content_digest(project / "models/registry/best_model")
 
 
-def _mlops(project: Path, *words: str, stopping: threading.Event) -> None:
+def mlops(project: Path, *words: str, stopping: threading.Event) -> None:
     """A command in a process of its own, ended if it is to stop; raises :class:`PipelineError` with its last line if it fails."""
     log = project / "data/mlops.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_pipeline.config.experiment import Experiment, Metric
-from mlops_pipeline.experiments.judging import Comparison, Judged
+from mlops_pipeline.experiments.judging import Comparison, Findings
 from mlops_pipeline.experiments.units import Units
 from mlops_pipeline.pages import figure, round_values
 
@@ -61,7 +61,7 @@ def curve(each: Comparison, looks: npt.NDArray[np.int64], units: Units, metric: 
     return Curve(_path([*edge, *back]) + " Z", (Line(_path(inside), ""),), tuple(levels), frame.heights(), _places(frame, looks, units))
 
 
-def exposure(done: Judged, units: Units, experiment: Experiment) -> Curve:
+def exposure(done: Findings, units: Units, experiment: Experiment) -> Curve:
     """Each arm's share of the units at each look, beside what it was to get."""
     shares = {arm: count / done.looks for arm, count in done.counts.items()}
     values = [float(value) for share in shares.values() for value in share] + list(experiment.shares.values())

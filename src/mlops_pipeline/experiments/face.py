@@ -13,7 +13,7 @@ from mlops_pipeline import pages
 from mlops_pipeline.config.experiment import Experiment, Metric, load_experiment
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.experiments.drawing import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, curve, exposure
-from mlops_pipeline.experiments.judging import Comparison, Judged, Word, judged
+from mlops_pipeline.experiments.judging import Comparison, Findings, Word, judged
 from mlops_pipeline.experiments.units import Units, read_units
 from mlops_pipeline.files import write_text
 
@@ -115,7 +115,7 @@ def report(console: Console, config: Path, table: Path, output: Path | None, *, 
     return done.verdict != "cannot_judge"
 
 
-def _headline(done: Judged) -> str:
+def _headline(done: Findings) -> str:
     return VERDICTS[done.verdict].format(winner=done.winner)
 
 
@@ -136,7 +136,7 @@ def _told(value: float, *, signed: bool = False) -> str:
     return f"{value:+.4g}" if signed else f"{value:.4g}"
 
 
-def facts_of(experiment: Experiment, units: Units, done: Judged) -> dict[str, Any]:
+def facts_of(experiment: Experiment, units: Units, done: Findings) -> dict[str, Any]:
     """The report for a program: nothing that is not known has a number. Of a test that cannot be judged, no metric is told."""
     believed = done.verdict != "cannot_judge"
     content: dict[str, Any] = {
@@ -186,7 +186,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def page(experiment: Experiment, units: Units, done: Judged) -> str:
+def page(experiment: Experiment, units: Units, done: Findings) -> str:
     """The report as one page that opens offline."""
     believed = done.verdict != "cannot_judge"
     shown = [

@@ -71,7 +71,7 @@ class Sliced:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Findings:
     """A test as it stands."""
 
     verdict: Literal["treatment", "control", "go_on", "cannot_judge"]
@@ -85,7 +85,7 @@ class Judged:
     notes: tuple[str, ...]
 
 
-def judged(experiment: Experiment, units: Units) -> Judged:
+def judged(experiment: Experiment, units: Units) -> Findings:
     """What may be said of a test now.
 
     Goals' intervals are at alpha over the number of goals and treatments (Bonferroni), their p-values by Holm; guardrails' are at alpha
@@ -111,10 +111,10 @@ def judged(experiment: Experiment, units: Units) -> Judged:
             f"the arms did not get their shares (p = {srm[-1]:.1g}): {got} of {planned}. Somebody was lost or sent elsewhere on the way, "
             "and no other figure can be believed: find out where before you look at them"
         )
-        return Judged("cannot_judge", None, why, looks, counts, srm, tuple(comparisons), (), tuple(notes))
+        return Findings("cannot_judge", None, why, looks, counts, srm, tuple(comparisons), (), tuple(notes))
     slices, more = _sliced(experiment, units)
     verdict, winner, why = _verdict(experiment, treatments, comparisons)
-    return Judged(verdict, winner, why, looks, counts, srm, tuple(comparisons), slices, (*notes, *more))
+    return Findings(verdict, winner, why, looks, counts, srm, tuple(comparisons), slices, (*notes, *more))
 
 
 def _looks(count: int, least: int) -> npt.NDArray[np.int64]:

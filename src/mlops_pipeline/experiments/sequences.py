@@ -73,6 +73,15 @@ def difference_of_means(control: Moments, treatment: Moments, rho2: float, alpha
     return _known(estimate, width, control, treatment, least)
 
 
+def mean_of(values: Moments, rho2: float, alpha: float, least: int) -> Interval:
+    """A mean, such as that of differences within pairs, with its confidence sequence; the same theorem, so asymptotic as well."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = values.units * rho2
+        width = np.sqrt(values.variance / values.units * 2 * (scaled + 1) / scaled * np.log(np.sqrt(scaled + 1) / alpha))
+    fit = (values.units >= least) & (values.variance > 0)
+    return Interval(*(np.where(fit, ends, np.nan) for ends in (values.mean, values.mean - width, values.mean + width)))
+
+
 def p_of_means(control: Moments, treatment: Moments, rho2: float, least: int) -> Floats:
     """The p-value of «no difference» at each look, valid whenever one stops: the smallest alpha whose interval leaves zero out there."""
     count = control.units + treatment.units

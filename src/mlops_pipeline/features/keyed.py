@@ -15,7 +15,8 @@ from mlops_pipeline.config.dataset import words_of
 from mlops_pipeline.contract.spec import Aggregate, Recipe
 from mlops_pipeline.features.keys import Keys, compared, microseconds
 from mlops_pipeline.features.needs import derived_for
-from mlops_pipeline.features.state import DAY_US, END, NEVER, SCALE, Described, Made, Part, State, Table, moment_in, salt_of
+from mlops_pipeline.features.state import DAY_US, SCALE, KeyedTable, Made, Part, State, Table, moment_in, salt_of
+from mlops_pipeline.features.windows import END, NEVER
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,7 +31,7 @@ class Plan:
 
     def __init__(self, recipe: Recipe, kinds: Mapping[str, str], lookups: Joined = ()) -> None:
         self.recipe, self._kinds, self._lookups = recipe, kinds, lookups
-        self.tables: list[Described] = []
+        self.tables: list[KeyedTable] = []
         self.columns: dict[str, Made] = {}
         for number, (keys, table) in enumerate(lookups):
             cells = tuple((name, kinds[name]) for name in table.columns if name not in keys)
@@ -60,12 +61,12 @@ class Plan:
             )
         self.salt = bytes.fromhex(salt_of(self.tables))
 
-    def _table(self, what: str, by: Sequence[str], **more: Any) -> Described:
+    def _table(self, what: str, by: Sequence[str], **more: Any) -> KeyedTable:
         of = () if what == "lookup" or more.get("of") is None else (more["of"],)
         derived = () if what == "lookup" else derived_for(self.recipe, (*by, *of))
-        return Described(what=what, by=tuple(by), kinds=tuple(self._kinds[name] for name in by), derived=derived, **more)
+        return KeyedTable(what=what, by=tuple(by), kinds=tuple(self._kinds[name] for name in by), derived=derived, **more)
 
-    def _of(self, aggregate: Aggregate) -> Described:
+    def _of(self, aggregate: Aggregate) -> KeyedTable:
         more: dict[str, Any] = {}
         if aggregate.of is not None:
             more = {"of": aggregate.of, "of_kind": self._kinds[aggregate.of]}
@@ -137,7 +138,7 @@ class Plan:
             for name, made in state.columns.items()
         )
 
-    def _known(self, table: Described) -> int:
+    def _known(self, table: KeyedTable) -> int:
         """The number of a table, which is added if it is new."""
         if table not in self.tables:
             self.tables.append(table)
@@ -169,7 +170,7 @@ def newest(rows: pl.LazyFrame, recipe: Recipe) -> datetime:
     return now
 
 
-def lookup_part(table: Described, keys: Keys, frame: pl.DataFrame) -> Part:
+def lookup_part(table: KeyedTable, keys: Keys, frame: pl.DataFrame) -> Part:
     """A lookup's rows: its keys are unique and none of them is null."""
     import polars as pl
 
@@ -195,7 +196,7 @@ def cell_arrays(name: str, kind: str, values: pl.Series) -> dict[str, Any]:
     return arrays | {name: plain.fill_null(0).to_numpy()}
 
 
-def rows_part(table: Described, keys: Keys, rows: pl.LazyFrame, recipe: Recipe, base: Table | None = None) -> Part:
+def rows_part(table: KeyedTable, keys: Keys, rows: pl.LazyFrame, recipe: Recipe, base: Table | None = None) -> Part:
     """What rows add to a table. They all come after those of ``base``, whose sums they go on from."""
     import polars as pl
 
@@ -220,7 +221,7 @@ def rows_part(table: Described, keys: Keys, rows: pl.LazyFrame, recipe: Recipe, 
         "checks": digests[:, 1].copy(),
         "starts": np.searchsorted(places[ends], np.arange(len(digests) + 1)).astype(np.int64),
         "moments": moments[ends],
-        "rows": counted[ends] - before[places[ends]] + old_rows[places[ends]],
+        "rows": _narrow(counted[ends] - before[places[ends]] + old_rows[places[ends]]),
     }
     if _VALUE in frame.columns:
         values = frame[_VALUE].to_numpy()
@@ -236,6 +237,11 @@ def rows_part(table: Described, keys: Keys, rows: pl.LazyFrame, recipe: Recipe, 
     for name, kind in table.cells:
         arrays |= cell_arrays(name, kind, frame[_CELL].gather(pl.Series(ends)))
     return Part(arrays)
+
+
+def _narrow(counts: Any) -> Any:
+    """Counts in 32 bits where they fit: servers hold them in memory."""
+    return counts.astype(np.uint32 if int(counts.max(initial=0)) < 1 << 32 else np.int64)
 
 
 def _running_sums(places: Any, first: Any, values: Any, old_sums: Any, old_rests: Any) -> tuple[Any, Any]:
@@ -256,7 +262,7 @@ def _running_sums(places: Any, first: Any, values: Any, old_sums: Any, old_rests
     return sums, summed((before - (sums - added)) + (values - added), old_rests)
 
 
-def _collected(table: Described, rows: pl.LazyFrame, recipe: Recipe) -> pl.DataFrame:
+def _collected(table: KeyedTable, rows: pl.LazyFrame, recipe: Recipe) -> pl.DataFrame:
     """The rows that count: their key, moment, number, and value; where order means nothing, one for all of the same key and moment."""
     import polars as pl
 
@@ -320,7 +326,7 @@ def _changes(*columns: Any) -> Any:
     return np.append(other, True)
 
 
-def _meaning(made: Made, tables: Sequence[Described]) -> tuple[Any, ...]:
+def _meaning(made: Made, tables: Sequence[KeyedTable]) -> tuple[Any, ...]:
     """What a column is, wherever the tables stand that it is made from."""
     used = [tables[number] for number in (made.table, made.overall) if number >= 0]
     if made.how == "lookup":
@@ -347,7 +353,7 @@ def _without(part: Part, before: int) -> Part:
     return Part({**whole, "starts": counted[starts], **rows})
 
 
-def _distinct(table: Described, digests: Any, frame: pl.DataFrame, base: Table | None) -> Part:
+def _distinct(table: KeyedTable, digests: Any, frame: pl.DataFrame, base: Table | None) -> Part:
     """One row for each key, moment and value, with the moment before at which the key had this value (``before``)."""
     import polars as pl
 

@@ -48,9 +48,16 @@ class Keys:
 
     def digest(self, key: Sequence[Any]) -> tuple[int, int]:
         """Two unsigned 64-bit numbers for one key of Python values, null as None; a moment is a datetime or µs since 1970."""
-        plain = [None if value is None else of(value) for of, value in zip(self._plain, key, strict=True)]
-        found = blake2b(self._encode(plain), digest_size=16, key=self._salt).digest()
+        found = self._digest(key)
         return int.from_bytes(found[:8], "little"), int.from_bytes(found[8:], "little")
+
+    def digests_of(self, keys: Sequence[tuple[Any, ...]]) -> NDArray[np.uint64]:
+        """The same of many: (keys, 2)."""
+        return np.frombuffer(b"".join(map(self._digest, keys)), "<u8").reshape(-1, 2)
+
+    def _digest(self, key: Sequence[Any]) -> bytes:
+        plain = [None if value is None else of(value) for of, value in zip(self._plain, key, strict=True)]
+        return blake2b(self._encode(plain), digest_size=16, key=self._salt).digest()
 
     def digests(self, columns: Sequence[pl.Series]) -> NDArray[np.uint64]:
         """The same of many keys: (keys, 2). Without columns there is one key, the empty one."""

@@ -10,10 +10,12 @@ import msgspec
 from mlops_pipeline.config.dataset import words_of
 from mlops_pipeline.contract.spec import Column, Recipe
 
-Described = TypeVar("Described")
+SomeColumn = TypeVar("SomeColumn")
 
 
-def needed(features: Iterable[str], recipe: Recipe, columns: Mapping[str, Described]) -> tuple[dict[str, Described], dict[str, Described]]:
+def needed(
+    features: Iterable[str], recipe: Recipe, columns: Mapping[str, SomeColumn]
+) -> tuple[dict[str, SomeColumn], dict[str, SomeColumn]]:
     """Of a table's columns, in its order: those of the source that the features need, and all that is made of them on the way.
 
     Both are empty where no feature is made by the recipe.

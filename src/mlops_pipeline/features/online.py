@@ -14,13 +14,20 @@ from importlib.util import find_spec
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from mlops_pipeline.contract.spec import Column, Contract
+import numpy as np
+
+from mlops_pipeline.contract import spec
+from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.columns import Coded, Column, column_of, keyed, told_apart
 from mlops_pipeline.features.expressions import as_kind, columns_of, function_of
 from mlops_pipeline.features.needs import given_by_lookups, kept_by
+from mlops_pipeline.features.windows import NEVER
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from mlops_pipeline.features.windows import Ints
 
 
 class Known(Protocol):
@@ -30,13 +37,13 @@ class Known(Protocol):
 
     def value(self, name: str, key: tuple[Any, ...], moment: int | None) -> float | int | str | None: ...
 
-    def many(self, name: str, keys: Sequence[tuple[Any, ...]], moments: Sequence[int | None]) -> Sequence[float | int | str | None]: ...
+    def many(self, name: str, keys: Sequence[tuple[Any, ...]], places: Ints, moments: Ints) -> Column: ...
 
 
 REMEMBERED = 1 << 12
 """Keys and moments of which each group of columns remembers the values: rows of one day share their weather."""
 
-SEVERAL = 24
+SEVERAL = 64
 """Rows that are faster as columns."""
 
 _EPOCH = datetime(1970, 1, 1)  # moments are in UTC, without a zone
@@ -52,7 +59,7 @@ class Features:
         self._quick = _quick(contract, state, self.names)
 
     @property
-    def raw(self) -> dict[str, Column]:
+    def raw(self) -> dict[str, spec.Column]:
         """What a raw row holds, by the source's names and kinds; empty where the model has no recipe."""
         return self.contract.raw
 
@@ -71,13 +78,14 @@ class Features:
             return self.of_frame(frame_of(rows, self.raw)).rows()
         if len(rows) < SEVERAL:
             return list(map(self._quick.row, rows))
-        return list(zip(*self._quick.columns(list(zip(*rows, strict=True))), strict=True))
+        kinds = [column.kind for column in self.raw.values()]
+        made = self.of_columns(list(map(column_of, zip(*rows, strict=True), kinds)), len(rows))
+        return list(zip(*(column.listed() for column in made), strict=True))
 
-    def of_columns(self, columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
-        """The same of rows that are given as columns, in the order of ``raw``: at least one row."""
-        if self._quick is None:
-            return [column.to_list() for column in self.of_frame(frame_of(list(zip(*columns, strict=True)), self.raw)).get_columns()]
-        return self._quick.columns(columns)
+    def of_columns(self, columns: Sequence[Column], count: int) -> list[Column]:
+        """The same of so many rows as columns, in the order of ``raw``; of a recipe that is quick."""
+        assert self._quick is not None  # noqa: S101  # who asks has looked
+        return self._quick.columns(columns, count)
 
     def all_of(self, typed: pl.DataFrame) -> pl.DataFrame:
         """Raw rows with all that is made of them, what the model does not take among it."""
@@ -122,7 +130,7 @@ def features_of(contract: Contract, state: Known | None, names: Iterable[str] | 
     return features
 
 
-def frame_of(rows: Sequence[tuple[Any, ...]], raw: Mapping[str, Column]) -> pl.DataFrame:
+def frame_of(rows: Sequence[tuple[Any, ...]], raw: Mapping[str, spec.Column]) -> pl.DataFrame:
     """Rows of Python's values as a frame with the types of their kinds."""
     import polars as pl
 
@@ -134,7 +142,7 @@ class _Step(NamedTuple):
     """Makes columns: ``one`` adds them to a row's values, ``many`` to a list of columns."""
 
     one: Callable[[list[Any]], None]
-    many: Callable[[list[Sequence[Any]]], None]
+    many: Callable[[list[Column], int], None]
 
 
 class _Quick:
@@ -163,10 +171,10 @@ class _Quick:
             step(values)
         return self._pick(values)[:-1]
 
-    def columns(self, columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    def columns(self, columns: Sequence[Column], count: int) -> list[Column]:
         held = list(columns)
         for step in self._manys:
-            step(held)
+            step(held, count)
         return [held[place] for place in self._wanted]
 
 
@@ -205,17 +213,13 @@ def _derived(contract: Contract, name: str, places: Mapping[str, int]) -> _Step:
         value = of_roots(key)
         return None if value is None else typed(value)
 
-    def many(columns: list[Sequence[Any]]) -> None:
-        keys = zip(*(columns[place] for place in taken), strict=True)
-        columns.append(_each(of_key, list(keys)) if repeats else list(map(of_key, keys)))
+    made = lru_cache(maxsize=REMEMBERED)(of_key) if repeats else of_key
+
+    def many(columns: list[Column], count: int) -> None:
+        keys, places = keyed([columns[place] for place in taken], count)
+        columns.append(Coded(list(map(made, keys)), places))
 
     return _Step(one, many)
-
-
-def _each(of_key: Callable[[tuple[Any, ...]], Any], keys: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """A function's values for keys many of which are the same."""
-    known = {key: of_key(key) for key in set(keys)}
-    return [known[key] for key in keys]
 
 
 def _looked_up(contract: Contract, group: Sequence[str], state: Known | None, places: Mapping[str, int]) -> _Step:
@@ -239,20 +243,21 @@ def _looked_up(contract: Contract, group: Sequence[str], state: Known | None, pl
     def one(values: list[Any]) -> None:
         values.extend(known(tuple([values[place] for place in taken])))
 
-    def many(columns: list[Sequence[Any]]) -> None:
-        rows = zip(*(columns[place] for place in taken), strict=True) if taken else [()] * len(columns[0])
-        numbers: dict[tuple[Any, ...], int] = {}
-        of_row = [numbers.setdefault(row, len(numbers)) for row in rows]
-        if moment is None:
-            found: Iterable[Sequence[Any]] = zip(*map(known, numbers), strict=True)
-        else:
-            *by, moments = zip(*numbers, strict=True)
-            instants = {each: None if each is None else _instant(each) for each in set(moments)}
-            alone, at = list(zip(*by, strict=True)) if by else [()] * len(numbers), [instants[each] for each in moments]
-            found = (list(map(of, many_of(name, alone, at))) for name, of in zip(group, typed, strict=True))
-        columns.extend([values[number] for number in of_row] for values in found)
+    def many(columns: list[Column], count: int) -> None:
+        keys, places = keyed([columns[place] for place in taken], count)
+        columns.extend(Coded(values, places) for values in zip(*map(known, keys), strict=True))
 
-    return _Step(one, many)
+    def many_at(columns: list[Column], count: int) -> None:
+        *by, when = (columns[place] for place in taken)
+        keys, places = keyed(by, count)
+        moments, times = when.coded().values, when.coded().places
+        rows, places_of_rows = told_apart(places * len(moments) + times)
+        instants = np.array([NEVER if moment is None else _instant(moment) for moment in moments], dtype=np.int64)
+        for name, of in zip(group, typed, strict=True):
+            found = many_of(name, keys, places[rows], instants[times[rows]])
+            columns.append((Coded(list(map(of, found.values)), found.places) if isinstance(found, Coded) else found).taken(places_of_rows))
+
+    return _Step(one, many if moment is None else many_at)
 
 
 def _instant(moment: datetime) -> int:

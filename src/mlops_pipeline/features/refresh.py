@@ -14,8 +14,9 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.features.journal import Kept, kept_of
 from mlops_pipeline.features.keyed import Plan
 from mlops_pipeline.features.rows import Joined, kept_recipe, recipe_of, typed_rows
-from mlops_pipeline.features.state import open_state, version_folder
-from mlops_pipeline.features.versions import Current, Origin, Refreshed, Seen, Versions
+from mlops_pipeline.features.state import open_state
+from mlops_pipeline.features.store import StateStore
+from mlops_pipeline.features.versions import Current, Origin, Refreshed, Seen, versions_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.lookups import lookup_table
@@ -67,7 +68,7 @@ def refresh(settings: Settings, layout: Layout, console: Console, given: Path | 
     """
     if not has_state(settings):
         raise _without_state(layout)
-    data, versions = settings.dataset, Versions(layout.state)
+    data, versions = settings.dataset, versions_of(settings, layout)
     tables = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     current = None if anew else versions.current()
     asked = None if current is None else _asked(settings, current.journal.columns, tables)
@@ -121,7 +122,7 @@ def take_ingested(
     asked = _asked(settings, there, tables)
     if not asked.plan.tables:
         return
-    versions, current, anew = Versions(layout.state), None, False
+    versions, current, anew = versions_of(settings, layout), None, False
     try:
         current = versions.current()
     except PipelineError as error:
@@ -135,10 +136,24 @@ def take_ingested(
         _tell_unreadable(current, console)
     needed = list(dict.fromkeys((*asked.kept.names, *asked.kept.identity)))
     rows = asked.kept.of(pl.scan_parquet(table, glob=False).select(needed).collect(engine="streaming"))
-    origin = Origin(seen, asked.there, _keep_us(settings))
+    origin = Origin(seen, asked.there, _keep_us(settings), is_whole=_is_whole(settings, layout, current, seen))
     done = versions.refresh(asked.plan, asked.kept, rows, asked.lookups, origin, anew=anew)
+    if done.gone:
+        console.print(
+            f"            rows that the source holds no more, or otherwise, go from the features' state: {done.gone:,}", markup=False
+        )
     console.print(
         f"            features' state as of {shown_moment(done.state.as_of.replace(tzinfo=None))}: {done.rows:,} rows", markup=False
+    )
+
+
+def _is_whole(settings: Settings, layout: Layout, current: Current | None, seen: Seen) -> bool:
+    """Whether an ingest has read all that a state's rows came from, and nothing has been written meanwhile."""
+    return (
+        settings.as_of is None
+        and current is not None
+        and current.journal.seen.keys() <= seen.keys()
+        and _files(settings, layout, ask=False) == seen
     )
 
 
@@ -158,11 +173,13 @@ def _given(current: Current) -> str:
     return f"{current.journal.given:,} of its rows came by --input"
 
 
-def show(layout: Layout, console: Console, *, as_json: bool = False) -> None:
+def show(settings: Settings, layout: Layout, console: Console, *, as_json: bool = False) -> None:
     """`mlops features show`; ``as_json`` prints it for a program. Raises :class:`PipelineError` where there is no state."""
-    place = version_folder(layout.state)
-    if place == layout.state:
-        raise PipelineError(f"{layout.state}: there is no state of features: make one with `mlops features refresh`")
+    asked = layout.asked_state(settings)
+    place = StateStore(asked).version()
+    if place is None:
+        where = layout.state if asked.address is None else f"features.state: '{asked.name}' in PostgreSQL"
+        raise PipelineError(f"{where}: there is no state of features: make one with `mlops features refresh`")
     state = open_state(place)
     tables: list[dict[str, Any]] = [
         {

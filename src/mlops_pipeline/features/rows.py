@@ -14,7 +14,7 @@ from mlops_pipeline.config.dataset import Column, Dataset, words_of
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.contract.privacy import private_names, told_error
 from mlops_pipeline.contract.spec import Aggregate, History, Recipe
-from mlops_pipeline.contract.spec import Column as Described
+from mlops_pipeline.contract.spec import Column as ContractColumn
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.needs import keys_of, needed
 from mlops_pipeline.files import read_json
@@ -133,7 +133,7 @@ def derived(frame: pl.DataFrame, recipe: Recipe, columns: Mapping[str, Column]) 
     return frame
 
 
-def as_described(made: pl.DataFrame, name: str, column: Column | Described) -> pl.DataFrame:
+def as_described(made: pl.DataFrame, name: str, column: Column | ContractColumn) -> pl.DataFrame:
     """A frame of the one column that an expression gave, typed by its description."""
     import polars as pl
 

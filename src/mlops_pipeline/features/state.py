@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
-from itertools import chain
+from itertools import repeat
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -24,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.columns import Coded, Column, Numbers, told_apart
 from mlops_pipeline.features.keys import Keys
-from mlops_pipeline.features.windows import Floats, Ints, bisect, count_below, extremes
+from mlops_pipeline.features.windows import BEGIN, END, NEVER, Floats, Ints, bisect, count_below, extremes
 from mlops_pipeline.files import durable, sync
 
 if TYPE_CHECKING:
@@ -39,10 +41,6 @@ CURRENT = "CURRENT"
 """In a folder of versions: the file whose text is the name of the current one's folder."""
 
 DAY_US = 86_400_000_000
-BEGIN, END = -(1 << 62), 1 << 62
-"""Before and after every moment, in µs since 1970."""
-NEVER = BEGIN - 1
-"""The moment before at which a key had a value, where it has it for the first time."""
 
 GREATEST = 2.0**62
 """A sum of whole numbers beyond it is none."""
@@ -56,11 +54,14 @@ FEW = 24
 REMEMBERED = 1 << 14
 """Keys of a table whose place a process remembers."""
 
+_SUMMED = frozenset({"history", "mean", "share", "sum", "count"})
+"""Aggregates of many rows at once; the others look at each row's window."""
+
 Value = float | int | str | None
 Array = NDArray[Any]
 
 
-class Described(msgspec.Struct, frozen=True, kw_only=True):
+class KeyedTable(msgspec.Struct, frozen=True, kw_only=True):
     """A table of a state: one row for each key, or for each key and moment."""
 
     by: tuple[str, ...]
@@ -121,7 +122,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     salt: str
     since: int
     """The moment, in µs since 1970, from which on rows may be asked of."""
-    tables: tuple[Described, ...]
+    tables: tuple[KeyedTable, ...]
     parts: tuple[tuple[PartContent, ...], ...]
     """For each table, the newest moments' first."""
     columns: dict[str, Made]
@@ -195,11 +196,12 @@ class Part:
 class Table:
     """One table of a state, in parts by time, the newest first."""
 
-    def __init__(self, described: Described, parts: Sequence[Part], salt: bytes) -> None:
+    def __init__(self, described: KeyedTable, parts: Sequence[Part], salt: bytes) -> None:
         self.described, self.parts = described, tuple(parts)
         self.keys = Keys(described.kinds, salt)
         self.spans = lru_cache(maxsize=REMEMBERED)(self._spans)
-        self.bounds = lru_cache(maxsize=REMEMBERED)(self._bounds)
+        self._numbers: dict[tuple[Any, ...], int] = {}
+        self._lock = Lock()
         # All rows of a day ask for the same sums.
         self.running = lru_cache(maxsize=REMEMBERED)(self._running) if described.daily else self._running
 
@@ -218,10 +220,6 @@ class Table:
         digest = self.keys.digest(key)
         found = ((part, part.span(digest)) for part in self.parts)
         return tuple((part, *span) for part, span in found if span is not None and span[0] < span[1])
-
-    def _bounds(self, key: tuple[Any, ...]) -> tuple[int, int]:
-        """Where the rows of a key begin and end in the only part."""
-        return self.parts[0].span(self.keys.digest(key)) or (0, 0)
 
     def last_before(self, key: tuple[Any, ...], moment: int) -> tuple[Part, int] | None:
         """The key's last row before a moment."""
@@ -272,17 +270,30 @@ class Table:
 
     def places_of(self, keys: Sequence[tuple[Any, ...]]) -> list[tuple[Ints, Ints]]:
         """The same of keys of Python's values, whose places are remembered."""
-        if len(self.parts) == 1:
-            bounds = np.fromiter(chain.from_iterable(map(self.bounds, keys)), np.int64, 2 * len(keys))
-            return [(bounds[::2].copy(), bounds[1::2].copy())]
-        found = list(map(self.spans, keys))
-        numbers = {id(part): number for number, part in enumerate(self.parts)}
-        places = [(np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.int64)) for _ in self.parts]
-        for row, one in enumerate(found):
-            for part, start, stop in one:
-                starts, stops = places[numbers[id(part)]]
-                starts[row], stops[row] = start, stop
-        return places
+        if len(keys) > REMEMBERED:
+            return self._placed(keys)
+        with self._lock:
+            numbers = np.fromiter(map(self._numbers.get, keys, repeat(-1)), np.int64, len(keys))
+            new = np.flatnonzero(numbers < 0)
+            if new.size + len(self._numbers) > REMEMBERED:
+                self._numbers.clear()
+                new = np.arange(len(keys))
+            if new.size:
+                first, unknown = len(self._numbers), [keys[number] for number in new.tolist()]
+                numbers[new] = np.arange(first, first + new.size)
+                for (starts, stops), (begin, end) in zip(self._remembered, self._placed(unknown), strict=True):
+                    starts[numbers[new]], stops[numbers[new]] = begin, end
+                self._numbers.update(zip(unknown, numbers[new].tolist(), strict=True))
+            return [(starts[numbers], stops[numbers]) for starts, stops in self._remembered]
+
+    def _placed(self, keys: Sequence[tuple[Any, ...]]) -> list[tuple[Ints, Ints]]:
+        digests = self.keys.digests_of(keys)
+        return [part.spans(digests) for part in self.parts]
+
+    @cached_property
+    def _remembered(self) -> list[tuple[Ints, Ints]]:
+        """For each part where the rows of a remembered key begin and end, by the key's number."""
+        return [(np.zeros(REMEMBERED, dtype=np.int64), np.zeros(REMEMBERED, dtype=np.int64)) for _ in self.parts]
 
     def between_many(self, places: Sequence[tuple[Ints, Ints]], since: Ints, until: Ints) -> tuple[Ints, Floats]:
         """:meth:`between` of many keys."""
@@ -290,6 +301,14 @@ class Table:
         rows, totals, rests = self.running_many(twice, np.concatenate((until, since)))
         ends, begins = slice(since.size), slice(since.size, None)
         return rows[ends] - rows[begins], (totals[ends] - totals[begins]) + (rests[ends] - rests[begins])
+
+    def between_all(self, since: Ints, until: Ints) -> tuple[Ints, Floats]:
+        """:meth:`between` of the only key of a table without columns."""
+        if since.size >= FEW:
+            return self.between_many(self.places((), since.size), since, until)
+        each = [self.between((), *window) for window in zip(since.tolist(), until.tolist(), strict=True)]
+        rows, totals = zip(*each, strict=True) if each else ((), ())
+        return np.array(rows, dtype=np.int64), np.array(totals, dtype=np.float64)
 
     def running_many(self, places: Sequence[tuple[Ints, Ints]], moments: Ints) -> tuple[Ints, Floats, Floats]:
         """:meth:`running` of many keys."""
@@ -422,24 +441,28 @@ class State:
                 mean = total / rows * SCALE
                 return mean, (rows > 0) & np.isfinite(mean)
             overall = self.tables[made.overall]
-            days, first, of_day = np.unique(until, return_index=True, return_inverse=True)
-            all_places = overall.places((), days.size)
-            every, whole = overall.between_many(all_places, since[first], days)
+            first, of_day = told_apart(until)
+            every, whole = overall.between_all(since[first], until[first])
             mean, every = (whole / every)[of_day], every[of_day]
             weight = rows.astype(np.float64) + made.prior_rows
             return (total + made.prior_rows * mean) / weight * SCALE, (every > 0) & (weight > 0)
 
-    def many(self, name: str, keys: Sequence[tuple[Any, ...]], moments: Sequence[int | None]) -> list[Value]:
-        """The same as :meth:`value` for each of many keys, quicker, and without Polars."""
+    def many(self, name: str, keys: Sequence[tuple[Any, ...]], places: Ints, moments: Ints) -> Column:
+        """The same as :meth:`value` for many rows, quicker, and without Polars: ``places`` say which of the keys each has.
+
+        ``moments`` are in µs since 1970; ``NEVER`` is null.
+        """
         made = self._made(name)
-        if made.how not in ("history", "mean", "share", "sum", "count") or len(keys) < FEW:
-            return [self.value(name, key, moment) for key, moment in zip(keys, moments, strict=True)]
+        if made.how not in _SUMMED or places.size < FEW:
+            asked = zip(places.tolist(), moments.tolist(), strict=True)
+            return Coded.each([self.value(name, keys[place], None if moment == NEVER else moment) for place, moment in asked])
         table = self.tables[made.table]
-        times = np.array([0 if moment is None else moment for moment in moments], dtype=np.int64)
-        values, there = self._many(made, table, table.places_of(keys), *_windows(made, times))
-        listed: list[Value] = (np.where(there, values, 0).astype(np.int64) if made.kind == "integer" else values).tolist()
-        known = (there & np.array([moment is not None and moment >= self.since for moment in moments])).tolist()
-        return [value if is_known else None for value, is_known in zip(listed, known, strict=True)]
+        starts = [(starts[places], stops[places]) for starts, stops in table.places_of(keys)]
+        known = moments >= max(self.since, BEGIN)
+        values, there = self._many(made, table, starts, *_windows(made, np.where(known, moments, 0)))
+        there = there & known
+        kept = np.where(there, values, 0).astype(np.int64 if made.kind == "integer" else np.float64, copy=False)
+        return Numbers(kept, None if there.all() else ~there)
 
     def _made(self, name: str) -> Made:
         try:
@@ -456,7 +479,7 @@ class State:
     @classmethod
     def of(
         cls,
-        described: Sequence[Described],
+        described: Sequence[KeyedTable],
         parts: Sequence[Sequence[Part]],
         columns: Mapping[str, Made],
         as_of: datetime,
@@ -548,7 +571,7 @@ def _last(table: Table, name: str, kind: str, places: list[tuple[Ints, Ints]], s
     return made
 
 
-def salt_of(tables: Sequence[Described]) -> str:
+def salt_of(tables: Sequence[KeyedTable]) -> str:
     """What parts the digests of this state's keys from those of another recipe's, as hexadecimal digits."""
     return hashlib.sha256(msgspec.json.encode(tables)).hexdigest()[:32]
 

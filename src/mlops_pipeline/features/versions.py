@@ -21,15 +21,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.journal import Kept, Merged, merged
+from mlops_pipeline.features.journal import Kept, Merged, merged, without
 from mlops_pipeline.features.keyed import Plan, newest
 from mlops_pipeline.features.keys import microseconds
-from mlops_pipeline.features.state import BEGIN, CURRENT, DAY_US, Part, State, Table, open_state, write_state
+from mlops_pipeline.features.state import CURRENT, DAY_US, Part, State, Table, open_state, write_state
+from mlops_pipeline.features.store import Database, point
+from mlops_pipeline.features.windows import BEGIN
 from mlops_pipeline.files import FOR_ITS_OWNER, durable, sync
+from mlops_pipeline.layout import Layout, address_of_state
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from mlops_pipeline.config.pipeline import Settings
     from mlops_pipeline.features.rows import Joined
 
 JOURNAL, JOURNAL_FILE, OLD_ROWS, LAST_ROWS = "journal", "journal.json", "old.parquet", "last.parquet"
@@ -56,6 +60,8 @@ class Origin:
     """How long before the newest row one may be that is asked of, in µs; None: as long as one likes."""
     given: int = 0
     """So many of them, at most, are none of the source's."""
+    is_whole: bool = False
+    """Whether they are all that the source holds."""
 
 
 class JournalContent(msgspec.Struct, frozen=True):
@@ -100,6 +106,8 @@ class Refreshed:
     changed: int
     is_new: bool
     """Whether there is a new version."""
+    gone: int = 0
+    """So many rows went, since the source holds them no more, or otherwise."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,9 @@ class Versions:
 
     def current(self) -> Current | None:
         """The current version; None if there is none. Raises :class:`PipelineError` for one whose rows cannot be read."""
+        return self._current()
+
+    def _current(self) -> Current | None:
         import polars as pl
         from polars.exceptions import PolarsError
 
@@ -144,8 +155,10 @@ class Versions:
     def refresh(self, plan: Plan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin, *, anew: bool = False) -> Refreshed:
         """Take rows in, each once (:func:`mlops_pipeline.features.journal.merged`), while no other process does.
 
-        Without a current version of such rows, or ``anew``, they are all there are.
+        Without a current version of such rows, or ``anew``, they are all there are. Where the source :attr:`Origin.is_whole`, one that it
+        holds no more, or with another value, goes, but for those from before its first moment: it may reach back less far than it did.
         """
+        import polars as pl
         from filelock import FileLock
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -153,9 +166,12 @@ class Versions:
             stream.write("*\n")  # it is made from the source, as DVC's outputs are
         with FileLock(self.folder / ".lock"):
             self._clear()
-            current = None if anew else self.current()
+            current = None if anew else self._current()
             if current is None or current.journal.kept != kept.digest:
                 return self._write(None, plan, kept, _parted(new, plan), lookups, origin, (new.height, 0))
+            if origin.is_whole and not current.journal.given and (gone := _gone(current, plan, kept, new)):
+                rows = _parted(pl.concat([_earlier(current, plan, new), new]), plan)
+                return replace(self._write(None, plan, kept, rows, lookups, origin, (new.height, 0)), gone=gone)
             return self._take(current, plan, kept, new, lookups, origin)
 
     def _take(self, current: Current, plan: Plan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin) -> Refreshed:
@@ -229,7 +245,7 @@ class Versions:
                 stream.write(msgspec.json.encode(content))
         with self._folder(self.folder / name) as place:
             write_state(state, place)
-        self._point(name)
+        point(self.folder, name)
         self._clear()
         return Refreshed(name, open_state(self.folder / name), rows.count, *found, is_new=True)
 
@@ -253,14 +269,6 @@ class Versions:
         temporary.rename(place)
         sync(place.parent)
 
-    def _point(self, name: str) -> None:
-        new = self.folder / f".{CURRENT}"
-        new.unlink(missing_ok=True)
-        with durable(new) as stream:
-            stream.write(f"{name}\n".encode())
-        new.replace(self.folder / CURRENT)
-        sync(self.folder)
-
     def names(self) -> list[str]:
         """The versions' names, the newest last."""
         return sorted(each.name for each in self.folder.glob("[0-9]*-*") if each.is_dir())
@@ -283,6 +291,32 @@ class Versions:
                     shutil.rmtree(place, ignore_errors=True)
 
 
+class SharedVersions(Versions):
+    """Those in a database: brought into the folder before they are looked at, and sent from it when there is another."""
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        super().__init__(folder)
+        self._database = database
+
+    def current(self) -> Current | None:
+        """The current version; None if there is none. Raises :class:`PipelineError` for one whose rows cannot be read."""
+        with self._database.changing(self.folder):
+            return self._current()
+
+    def refresh(self, plan: Plan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin, *, anew: bool = False) -> Refreshed:
+        """Take rows in, while no other process does, here or elsewhere."""
+        with self._database.changing(self.folder) as change:
+            done = super().refresh(plan, kept, new, lookups, origin, anew=anew)
+            change.send(done.version)
+            return done
+
+
+def versions_of(settings: Settings, layout: Layout) -> Versions:
+    """The versions of a pipeline's state, where it keeps them."""
+    address = address_of_state(settings)
+    return Versions(layout.state) if address is None else SharedVersions(layout.state, Database(address, layout.name))
+
+
 def _parted(rows: pl.DataFrame, plan: Plan) -> _Rows:
     """Rows as old ones, and those of the last days; of a table without a time all are old."""
     if plan.recipe.time_column is None or not rows.height:
@@ -292,6 +326,32 @@ def _parted(rows: pl.DataFrame, plan: Plan) -> _Rows:
     cut = last - last % DAY_US - LAST_DAYS * DAY_US - delay
     is_last = _is_last(plan, cut)
     return _Rows(rows.filter(~is_last), rows.filter(is_last), cut, rows.height)
+
+
+def _held(current: Current) -> pl.LazyFrame:
+    import polars as pl
+
+    return pl.concat([current.rows(OLD_ROWS), current.rows(LAST_ROWS)])
+
+
+def _earlier(current: Current, plan: Plan, new: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a version from before the first moment of others."""
+    import polars as pl
+
+    time = plan.recipe.time_column
+    return _held(current).filter(pl.lit(value=False) if time is None else pl.col(time) < new[time].min()).collect()
+
+
+def _gone(current: Current, plan: Plan, kept: Kept, new: pl.DataFrame) -> int:
+    """How many rows of a version are not among others, as far as these reach back; an outcome may be another."""
+    import polars as pl
+
+    held, time = _held(current).collect(), plan.recipe.time_column
+    if held.equals(new):
+        return 0
+    if time is not None:
+        held = held.filter((pl.col(time) < new[time].min()).not_().fill_null(value=True))
+    return without(held, new, kept)
 
 
 def _is_last(plan: Plan, cut: int | None) -> pl.Expr:

@@ -10,18 +10,25 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+BEGIN, END = -(1 << 62), 1 << 62
+"""Before and after every moment, in µs since 1970."""
+NEVER = BEGIN - 1
+"""No moment: before all there are."""
+
 
 def bisect(values: Ints, sought: Ints, starts: Ints, stops: Ints) -> Ints:
     """For each i the first place in ``values[starts[i]:stops[i]]``, which is sorted, that is not below ``sought[i]``."""
-    low, high = starts.copy(), stops.copy()
-    left = np.flatnonzero(low < high)
-    while left.size:
-        middle = (low[left] + high[left]) >> 1
-        below = values[middle] < sought[left]
-        low[left[below]] = middle[below] + 1
-        high[left[~below]] = middle[~below]
-        left = left[low[left] < high[left]]
-    return low
+    if not values.size:
+        return starts.copy()
+    # All go on together, by ever smaller steps: what is below goes on from there.
+    found, last = starts - 1, values.size - 1
+    step = 1 << max(0, int((stops - starts).max(initial=0)).bit_length() - 1)
+    while step:
+        further = found + step
+        below = (further < stops) & (values[np.minimum(further, last)] < sought)
+        found = np.where(below, further, found)
+        step >>= 1
+    return found + 1
 
 
 def extremes(values: Floats, starts: Ints, stops: Ints, *, greatest: bool) -> Floats:

@@ -15,7 +15,8 @@ from mlops_pipeline.contract.privacy import told_levels
 from mlops_pipeline.contract.task import PREDICTION, free_names
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.online import features_of
-from mlops_pipeline.features.state import open_state, version_folder
+from mlops_pipeline.features.state import open_state
+from mlops_pipeline.features.store import StateStore
 from mlops_pipeline.files import FOR_ITS_OWNER, replacing
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import Unseen
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlops_pipeline.config.serving import Inputs
+    from mlops_pipeline.layout import StatePlace
 
 CHUNK_MB = 8
 SHOWN_COLUMNS = 5
@@ -57,7 +59,7 @@ def predict_file(
     *,
     raw: bool = False,
     inputs: Inputs = "either",
-    state: Path | None = None,
+    state: StatePlace | None = None,
 ) -> Predicted:
     """Predict every row of a file that keeps the model's signature; keep the others aside.
 
@@ -114,7 +116,7 @@ def predict_file(
 class _Way:
     """What a file's rows are, and so how they are scored: decided by its columns, once."""
 
-    def __init__(self, scorer: Scorer, inputs: Inputs, state: Path | None) -> None:
+    def __init__(self, scorer: Scorer, inputs: Inputs, state: StatePlace | None) -> None:
         self._inputs, self._state = inputs, state
         self._taken = RawInput.taken(scorer.contract, scorer.signature, inputs)
         self.scorer: Scorer | RawScorer = scorer
@@ -153,7 +155,8 @@ class _Way:
                 what = f"its columns do not tell whether {_listed(kinds.again)} is computed yet"
                 raise PipelineError(f"{source}: {what}: give --inputs raw or --inputs features")
         try:
-            known = None if self._state is None or not version_folder(self._state).exists() else open_state(self._state)
+            place = None if self._state is None else StateStore(self._state).version()
+            known = None if place is None else open_state(place)
             if known is not None:
                 check_state(self._plain.contract, known)
             by = features_of(self._plain.contract, known)
@@ -204,6 +207,7 @@ class _Notes:
         self._scorer, self._way = scorer, way
         self._unseen: dict[str, Unseen] = {}
         self._far: dict[str, int] = {}
+        self._cut: dict[str, int] = {}
         self._absent: tuple[str, ...] = ()
         self._others: list[str] = []
         self._names: list[str] = []
@@ -219,6 +223,8 @@ class _Notes:
         self._absent = scored.absent
         for name, count in scored.far.items():
             self._far[name] = self._far.get(name, 0) + count
+        for name, count in scored.cut.items():
+            self._cut[name] = self._cut.get(name, 0) + count
         for name, unseen in scored.unseen.items():
             self._unseen.setdefault(name, Unseen()).add(unseen)
 
@@ -231,6 +237,7 @@ class _Notes:
             examples = f", such as {', '.join(map(repr, named))}" if named else ""
             told.append(f"column '{name}': {unseen.count:,} values that training has not seen{examples}")
         told += [self._scorer.signature.far_notice(name, count).detail for name, count in self._far.items()]
+        told += [self._scorer.engine.cut_notice(name, count).detail for name, count in self._cut.items()]  # type: ignore[attr-defined]  # who says that texts were cut
         if self._others:
             listed, many = _listed(self._others), len(self._others)
             told.append(f"{many:,} column{' is' if many == 1 else 's are'} none of the model's, kept and not looked at: {listed}")

@@ -18,6 +18,7 @@ from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS, Contract
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.inference.formats import Engine, folder_of, formats_in, load
+from mlops_pipeline.inference.texts import with_texts
 
 PART = 256
 """Rows that one thread takes at a time."""
@@ -151,9 +152,10 @@ class OnnxEngine:
         return False
 
 
-def onnx_engine(folder: Path, contract: Contract, threads: int) -> OnnxEngine:
-    """The engine of the ONNX twin in a folder."""
-    return OnnxEngine((folder / "model.onnx").read_bytes(), has_classes=contract.kind.has_classes, threads=threads)
+def onnx_engine(folder: Path, contract: Contract, threads: int) -> Engine:
+    """The engine of the ONNX twin in a folder, with what reads its texts."""
+    graph = OnnxEngine((folder / "model.onnx").read_bytes(), has_classes=contract.kind.has_classes, threads=threads)
+    return with_texts(graph, folder, contract, threads)
 
 
 def _parts(feeds: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:

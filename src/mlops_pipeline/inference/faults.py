@@ -51,7 +51,7 @@ SHOWN_FAULTS = 20
 
 
 EXTRA_COLUMN, OUTSIDE_TRAINING, UNSEEN_CATEGORY = "extra_column", "outside_training", "unseen_category"
-STALE_FEATURES = "stale_features"
+STALE_FEATURES, CUT_TEXT = "stale_features", "cut_text"
 """What is unusual and answered all the same, as words for metrics."""
 
 

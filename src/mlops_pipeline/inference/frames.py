@@ -35,7 +35,7 @@ class Unseen:
 
 
 @dataclass(frozen=True)
-class Judged:
+class TakenRows:
     """A table's rows: those that the model takes, which they are of all (bool), and the first fault of each other one, by row."""
 
     rows: Rows
@@ -48,7 +48,7 @@ class Judged:
     """How many values of the rows taken are far outside what training saw, by column."""
 
 
-def judged(table: pl.DataFrame, signature: Signature) -> Judged:
+def judged(table: pl.DataFrame, signature: Signature) -> TakenRows:
     """Look at every row of a table by the model's signature; other columns of the table mean nothing.
 
     Raises :class:`Refused` if a column is missing that has to be there, or if none of the model's columns is there.
@@ -103,7 +103,7 @@ def judged(table: pl.DataFrame, signature: Signature) -> Judged:
         None if numbers is None else numbers[taken].astype(signature.precision),
         None if categories is None else categories[taken],
     )
-    return Judged(rows, taken, faults, {name: new for name, new in unseen.items() if new.count}, absent, _far(numbers, taken, signature))
+    return TakenRows(rows, taken, faults, {name: new for name, new in unseen.items() if new.count}, absent, _far(numbers, taken, signature))
 
 
 def _far(numbers: np.ndarray | None, taken: np.ndarray, signature: Signature) -> dict[str, int]:

@@ -67,6 +67,7 @@ def prove(signature: Signature, engine: Engine, expected: Expected, warm: tuple[
     if said.shape != shape or wanted.shape != shape:
         raise Unproven("outputs", f"outputs of shape {wanted.shape} are stored, {said.shape} are predicted, {shape} are due")
     off = np.abs(said - wanted)
-    allowed = TOLERANCE if signature.has_classes else TOLERANCE * np.maximum(np.abs(wanted), np.abs(wanted).max() / 100)
+    near = getattr(engine, "tolerance", TOLERANCE)
+    allowed = near if signature.has_classes else near * np.maximum(np.abs(wanted), np.abs(wanted).max() / 100)
     if not (off <= allowed).all():
         raise Unproven("outputs", f"the model's outputs differ from the stored ones by up to {off.max():g}: promote another version")

@@ -16,6 +16,7 @@ from mlops_pipeline.contract.moments import WRITTEN
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features import columns
 from mlops_pipeline.features.needs import derived_for, given_by_lookups, kept_by
 from mlops_pipeline.features.state import DAY_US
 from mlops_pipeline.inference.faults import EXTRA_COLUMN, Fault, Notice, Refused
@@ -280,30 +281,28 @@ class RawInput:
 
     def by_columns(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
         """The same of many, column by column."""
-        made, signature = dict(zip(self.made, by.of_columns([self._column(rows, name) for name in self.order]), strict=True)), self.features
+        given = [self._column(rows, name) for name in self.order]
+        made, signature = dict(zip(self.made, by.of_columns(given, rows.count), strict=True)), self.features
         numbers = np.empty((rows.count, len(signature.numbers))) if signature.numbers else None
         categories = np.empty((rows.count, len(signature.categories)), dtype=object) if signature.categories else None
         for place, name in enumerate(signature.numbers):
             assert numbers is not None  # noqa: S101  # there are columns of numbers
-            numbers[:, place] = made[name]  # None is NaN
+            numbers[:, place] = made[name].numbers()
         for place, name in enumerate(signature.categories):
             assert categories is not None  # noqa: S101  # as above
-            categories[:, place] = list(map(_as_text, made[name])) if signature.columns[name].kind == "datetime" else made[name]
+            categories[:, place] = made[name].coded().texts(_as_text)
         return numbers, categories
 
-    def _column(self, rows: Rows, name: str) -> list[Any]:
+    def _column(self, rows: Rows, name: str) -> columns.Column:
         """A column of the source as the recipe takes it."""
         kind, signature = self.signature.columns[name].kind, self.signature
         if name in signature.numbers:
             assert rows.numbers is not None  # noqa: S101  # as above
-            values = rows.numbers[:, signature.numbers.index(name)]
-            null = np.isnan(values)
-            listed = (values if kind == "number" else np.where(null, 0, values).astype(np.int64)).tolist()
-            return [None if is_null else value for value, is_null in zip(listed, null.tolist(), strict=True)] if null.any() else listed
+            return columns.Numbers.of(rows.numbers[:, signature.numbers.index(name)], whole=kind != "number")
         assert rows.categories is not None  # noqa: S101  # as above
-        texts = rows.categories[:, signature.categories.index(name)].tolist()
-        meant = {text: text if kind != "datetime" else datetime.fromisoformat(text) for text in set(texts) - {MISSING}}
-        return [meant.get(text) for text in texts]
+        texts = columns.Coded.of(rows.categories[:, signature.categories.index(name)].tolist())
+        meant = datetime.fromisoformat if kind == "datetime" else str
+        return columns.Coded([None if text == MISSING else meant(text) for text in texts.values], texts.places)
 
     def by_frame(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
         """The same of many."""

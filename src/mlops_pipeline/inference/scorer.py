@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ class Scored:
     unseen: dict[str, Unseen]
     absent: tuple[str, ...]
     far: dict[str, int]
+    cut: dict[str, int] = field(default_factory=dict)
+    """Rows of which a text was not read to its end, by column."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ class Scorer:
             taken[places] = False
             merged = sorted([*found.faults, *faults], key=lambda fault: fault.row or 0)
             return Scored(np.delete(error.outputs, error.rows, axis=0), taken, merged, *about)
-        return Scored(outputs, found.taken, found.faults, *about)
+        notices = getattr(self.engine, "notices", None)
+        cut = {} if notices is None else {one.column: one.rows for one in notices(found.rows.categories)}
+        return Scored(outputs, found.taken, found.faults, *about, cut)
 
     def predict(self, table: pl.DataFrame) -> np.ndarray:
         """Predict rows all of which the model has to take: class probabilities, (rows, classes), or values, (rows,); float64.
@@ -115,7 +119,7 @@ class RawScorer:
         taken[places[~done.taken]] = False
         faults = [self.taken.worded(fault)._replace(row=int(places[fault.row or 0])) for fault in done.faults]
         merged = sorted([*found.faults, *faults], key=lambda fault: fault.row or 0)
-        return Scored(done.outputs, taken, merged, done.unseen, found.absent, done.far)
+        return Scored(done.outputs, taken, merged, done.unseen, found.absent, done.far, done.cut)
 
 
 def load_scorer(folder: Path, threads: int = 0, only: str | None = None) -> Scorer:

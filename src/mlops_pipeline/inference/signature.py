@@ -364,6 +364,13 @@ class Signature:
         moments, words = self.columns[name].kind == "datetime", self.words_for_null(name)
         form, longest = self.columns[name].format, self.lengths.category if moments else self.lengths.text
         as_moment = exact_moment_of if self.wide else moment_of
+        if moments and len(values) > 1:
+            # Rows that come together are often of the same moments.
+            given = values.tolist()
+            plain = {text: None if self._is_odd(text, words, longest) else as_moment(text, form) for text in dict.fromkeys(given)}
+            if None not in plain.values():
+                values[:] = [plain[text] for text in given]
+                return
         for row, value in enumerate(values):
             if value is None or value in words or (moments and value.strip(BLANKS) in words):
                 meant: str | None = MISSING
@@ -379,6 +386,11 @@ class Signature:
             values[row] = meant
             if len(faults) >= SHOWN_FAULTS:
                 break
+
+    @staticmethod
+    def _is_odd(moment: str | None, words: Collection[str], longest: Length) -> bool:
+        """Whether there is more to be said of a moment's text than what it means."""
+        return moment is None or moment in words or moment.strip(BLANKS) in words or longest.is_passed_by(moment)
 
     def _look_closer(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> int:
         unseen, seen, words = 0, self.seen[name], self.words_for_null(name)

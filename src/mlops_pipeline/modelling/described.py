@@ -62,7 +62,8 @@ def example_of(contract: Contract, like: Any) -> Any:
     optional = [name for name, column in contract.columns.items() if column.kind not in AS_TEXT and column.nullable]
     if len(optional) == rows.shape[1]:
         del optional[0]
-    rows.loc[len(rows) - 1, optional] = np.nan
+    if optional:
+        rows.loc[len(rows) - 1, optional] = np.nan
     return rows
 
 

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Task
 from mlops_pipeline.config.pipeline import Member, Members
+from mlops_pipeline.config.sentences import Sentences
+from mlops_pipeline.config.text import Tfidf
 from mlops_pipeline.config.tree import Frozen, tree_of
 from mlops_pipeline.contract.privacy import RARE
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.fitting import ALONE, Fitting
+from mlops_pipeline.modelling.kept_embeddings import embedding
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -28,6 +31,9 @@ NATIVE = "native categories"
 
 BLEND = "blend"
 """The estimator that is the mean of others."""
+
+TEXT = "text "
+"""How the name of an encoder's step begins that is given one column of texts."""
 
 TEXT_NUMBERS = 24
 """How many numbers a text is drawn together to, for trees."""
@@ -167,6 +173,7 @@ def build_model(
         _with_params(part, plugins.run(part, task, seed), params) if part.settings is None else _with_settings(part, task, seed, params)
     )
     plugins.check_extra(part)
+    plugins.check_extra(encodes)
     if part.name == BLEND and plugins.is_ours(part):
         if encodes.name != part.encoder:
             raise PipelineError(f"train.encoder = '{encodes.name}': each member of a blend has its own: name it under train.params.members")
@@ -235,6 +242,15 @@ def one_hot(features: dict[str, Column]) -> Any:
     return _columns(features, _scaled(), OneHotEncoder(handle_unknown="ignore"), on_moments=_scaled(), linear=True)
 
 
+def tfidf(features: dict[str, Column], settings: Tfidf) -> Any:
+    """Texts as weighted n-grams for a linear model, everything else as ``one_hot``; with ``numbers`` for trees, and as ``ordinal``."""
+    from sklearn.preprocessing import OneHotEncoder
+
+    if settings.numbers is not None:
+        return _columns(features, "passthrough", _numbered(), on_texts=settings)
+    return _columns(features, _scaled(), OneHotEncoder(handle_unknown="ignore"), on_moments=_scaled(), linear=True, on_texts=settings)
+
+
 def target_mean(features: dict[str, Column]) -> Any:
     """For linear models, where categories have many levels."""
     from sklearn.pipeline import make_pipeline
@@ -242,6 +258,26 @@ def target_mean(features: dict[str, Column]) -> Any:
 
     means = make_pipeline(TargetEncoder(random_state=0), StandardScaler())
     return _columns(features, _scaled(), means, on_moments=_scaled(), linear=True)
+
+
+def sentences(features: dict[str, Column], settings: Sentences) -> Any:
+    """Each text as the embedding that a pretrained encoder, which is not fitted, makes of it; other columns as another encoder does."""
+    from sklearn.compose import ColumnTransformer
+
+    from mlops_pipeline.modelling.sentences import SentenceEmbeddings
+
+    texts = [name for name, column in features.items() if column.kind == "text"]
+    if not texts:
+        raise PipelineError("train.encoder = 'sentences': no feature is text: give one kind: text under dataset.columns, or take this out")
+    others = {name: column for name, column in features.items() if name not in texts}
+    beside = {"one_hot": one_hot, "target_mean": target_mean, "ordinal": ordinal, "ordinal_imputed": ordinal_imputed, "native": native}
+    steps = list(beside[settings.beside](others).transformers) if others else []
+    # The name of a column alone, not in a list: a text's step takes a sequence, and no matrix.
+    steps += [
+        (f"text {place} sentences", SentenceEmbeddings(folder=settings.folder, max_tokens=settings.max_tokens), name)
+        for place, name in enumerate(texts)
+    ]
+    return ColumnTransformer(steps, verbose_feature_names_out=False)
 
 
 def _numbered() -> Any:
@@ -271,11 +307,12 @@ def _columns(
     of_categories: str = "categories",
     *,
     linear: bool = False,
+    on_texts: Tfidf | None = None,
 ) -> Any:
     """Raw columns to a float matrix: a step for the numbers, one for the categories, one for the moments, and some for each text.
 
-    Moments become parts of the calendar, which ``on_moments`` then takes; texts are hashed n-grams, weighted by how rare they are,
-    and for trees drawn together to some numbers.
+    Moments become parts of the calendar, which ``on_moments`` then takes; texts are n-grams, weighted by how rare they are, and for
+    trees drawn together to some numbers.
     """
     from sklearn.compose import ColumnTransformer
 
@@ -285,9 +322,14 @@ def _columns(
     steps = [("numbers", on_numbers, of_kind["number"]), (of_categories, on_categories, of_kind["category"])]
     if of_kind["datetime"]:
         steps.append(("moments", _calendar(on_moments, linear=linear), of_kind["datetime"]))
+    read_by = on_texts or (
+        Tfidf(characters=(2, 4), most=2**13) if linear else Tfidf(words=None, characters=(2, 4), most=2**13, numbers=TEXT_NUMBERS)
+    )
     # The name of a column alone, not in a list: a text's step takes a sequence, and no matrix.
     texts: list[Any] = [
-        (f"text {place} {how}", step, name) for place, name in enumerate(of_kind["text"]) for how, step in _of_text(linear=linear)
+        (f"{TEXT}{place} {how}", step, name)
+        for place, name in enumerate(of_kind["text"])
+        for how, step in _of_text(features[name], read_by)
     ]
     return ColumnTransformer([*(step for step in steps if step[2]), *texts], verbose_feature_names_out=False)
 
@@ -301,19 +343,13 @@ def _calendar(on_parts: Any, *, linear: bool) -> Any:
     return parts if on_parts is None else make_pipeline(parts, on_parts)
 
 
-def _of_text(*, linear: bool) -> list[tuple[str, Any]]:
-    """The steps of one column of text."""
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-    from sklearn.pipeline import make_pipeline
+def _of_text(column: Column, settings: Tfidf) -> list[tuple[str, Any]]:
+    """The steps of one column of text: one for n-grams of words, one for those of characters. A private one's words are not kept."""
+    from mlops_pipeline.modelling.texts import WeightedNgrams
 
-    size = 2**13 if linear else 2**12
-    words = HashingVectorizer(ngram_range=(1, 2), n_features=size, alternate_sign=False)
-    characters = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=size, alternate_sign=False)
-    if linear:
-        return [("words", make_pipeline(words, TfidfTransformer())), ("characters", make_pipeline(characters, TfidfTransformer()))]
-    drawn = TruncatedSVD(n_components=TEXT_NUMBERS, random_state=0)
-    return [("characters", make_pipeline(characters, TfidfTransformer(), drawn))]
+    kept: dict[str, Any] = {"hidden": column.private, "min_rows": settings.min_rows, "most": settings.most, "numbers": settings.numbers}
+    sorts = (("words", settings.words), ("characters", settings.characters))
+    return [(of, WeightedNgrams(of=of, least=sizes[0], most_of=sizes[1], **kept)) for of, sizes in sorts if sizes is not None]
 
 
 def fit(model: Pipeline, x: Any, y: Any, threads: int | None, during: Fitting = ALONE) -> Pipeline:
@@ -324,7 +360,8 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None, during: Fitting = 
     if isinstance(estimator, Blend):
         estimator.members = [fit(member, x, y, threads) for member in estimator.members]
         return model
-    matrix = encoded(columns, x, y, threads)
+    with embedding(threads, during.say):
+        matrix = encoded(columns, x, y, threads)
     model.steps[-1] = ("model", fit_estimator(estimator, matrix, y, threads, native_categories(columns, estimator), during))
     return model
 

@@ -32,7 +32,7 @@ from mlops_pipeline.modelling.metrics import (
     point,
     score,
 )
-from mlops_pipeline.modelling.slices import MeasuredSlice, slice_interval, slices
+from mlops_pipeline.modelling.slices import MeasuredSlice, slice_interval, slices, with_lengths
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,7 +53,9 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
     baseline = _baseline(layout, settings, ours, classes)
     figures = metrics_of(settings)
     intervals, gain = bootstrap_with_gain(figures, rules.metric, ours, baseline, rules.resamples, rules.confidence, settings.seed)
-    parts = slices(test, rules.slices, rules.metric, ours, max(rules.min_slice_rows, settings.dataset.min_level_rows))
+    texts = [name for name, column in feature_columns(settings).items() if column.kind == "text" and not column.private]
+    test, lengths = with_lengths(test, texts)
+    parts = slices(test, (*rules.slices, *lengths), rules.metric, ours, max(rules.min_slice_rows, settings.dataset.min_level_rows))
     shown, worst = without_private(parts, settings), None
     if parts:
         interval = interval_of(slice_interval(test, parts[0], rules.metric, ours, rules.resamples, rules.confidence, settings.seed))
@@ -117,7 +119,7 @@ def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> lis
     sign = direction(settings.evaluate.metric)
 
     def scored(estimator: Any, part: Any, y: Any) -> float:
-        return sign * point(settings.evaluate.metric, Predictions(ours.task, y, _said(estimator, part, ours.task), ours.positive))
+        return sign * point(settings.evaluate.metric, Predictions(ours.task, y, said_by(estimator, part, ours.task), ours.positive))
 
     found = permutation_importance(model, x.iloc[rows], ours.y[rows], scoring=scored, n_repeats=3, random_state=settings.seed)
     order = np.argsort(-found.importances_mean, kind="stable")
@@ -142,7 +144,8 @@ class _ByEngine:
         """Never called."""
 
 
-def _said(model: Any, x: Any, task: Task) -> Any:
+def said_by(model: Any, x: Any, task: Task) -> Any:
+    """What an inspected model says of raw columns."""
     return by_engine(model.engine, x, model.contract.features) if isinstance(model, _ByEngine) else predict(model, x, task)
 
 

@@ -10,7 +10,7 @@ from mlops_pipeline.config.dataset import Column, Dataset
 from mlops_pipeline.contract.moments import WRITTEN
 from mlops_pipeline.contract.privacy import RARE
 from mlops_pipeline.contract.spec import AS_TEXT
-from mlops_pipeline.contract.spec import Column as Described
+from mlops_pipeline.contract.spec import Column as ContractColumn
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING, truth_of
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def model_input(table: pl.DataFrame, features: Mapping[str, Column | Described]) -> pd.DataFrame:
+def model_input(table: pl.DataFrame, features: Mapping[str, Column | ContractColumn]) -> pd.DataFrame:
     """The model's raw columns in order: numbers as float64 with NaN for null, all others as text."""
     import polars as pl
 
@@ -32,7 +32,7 @@ def model_input(table: pl.DataFrame, features: Mapping[str, Column | Described])
     return table.select(given(name, column.kind) for name, column in features.items()).to_pandas()
 
 
-def without_rare(x: pd.DataFrame, features: Mapping[str, Column | Described], least: int) -> pd.DataFrame:
+def without_rare(x: pd.DataFrame, features: Mapping[str, Column | ContractColumn], least: int) -> pd.DataFrame:
     """A model's raw columns to be fitted on, with one name for all levels of a category that fewer rows have than ``least``."""
     for name, column in features.items():
         if column.kind == "category":
@@ -43,7 +43,7 @@ def without_rare(x: pd.DataFrame, features: Mapping[str, Column | Described], le
     return x
 
 
-def levels_of(x: pd.DataFrame, features: Mapping[str, Column | Described]) -> dict[str, list[str]]:
+def levels_of(x: pd.DataFrame, features: Mapping[str, Column | ContractColumn]) -> dict[str, list[str]]:
     """For each category the levels that a model is fitted on, in the order of the alphabet."""
     return {name: sorted(set(x[name].unique()) - {RARE}) for name, column in features.items() if column.kind == "category"}
 

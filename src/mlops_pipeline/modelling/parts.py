@@ -2,11 +2,14 @@
 
 from mlops_pipeline.config.networks import Network, Tabm
 from mlops_pipeline.config.pipeline import Members
+from mlops_pipeline.config.sentences import Sentences
+from mlops_pipeline.config.text import Tfidf
 from mlops_pipeline.plugins import DISTRIBUTION, Encoder, Estimator, Extra, Module
 
 _estimators = Module("mlops_pipeline.modelling.estimators")
 _networks = Module("mlops_pipeline.modelling.network_estimators")
 _pytorch = Extra("torch", "PyTorch", "torch")
+_tokens = Extra("tokenizers", "tokenizers", "text")
 
 PARTS = (
     Estimator(
@@ -18,6 +21,16 @@ PARTS = (
         requirements=("lightgbm", DISTRIBUTION),
     ),
     Encoder("whole", _estimators.whole, "Columns as they are, for an estimator that encodes them itself, as a blend's members do"),
+    Encoder(
+        "sentences",
+        _estimators.sentences,
+        "Texts as embeddings of a pretrained encoder in a folder, which stays as it is; for any estimator",
+        settings=Sentences,
+        requirements=("tokenizers", "onnxruntime", DISTRIBUTION),
+        extra=_tokens,
+        reads="mlops_pipeline.modelling.pretrained:files_read",
+    ),
+    Encoder("tfidf", _estimators.tfidf, "Texts as weighted n-grams, with settings; everything else as one_hot", settings=Tfidf),
     Estimator(
         "torch_mlp",
         _networks.torch_mlp,

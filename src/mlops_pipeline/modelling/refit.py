@@ -51,7 +51,8 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
     import numpy as np
     import polars as pl
 
-    from mlops_pipeline.modelling.formats.twin import make_twins
+    from mlops_pipeline.modelling.evaluation import predictions_of
+    from mlops_pipeline.modelling.formats.twins import make_twins
     from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
 
     data, features = settings.dataset, {name: column for name, column in feature_columns(settings).items() if name in judged.columns}
@@ -100,7 +101,8 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
     contract = msgspec.structs.replace(contract, model_sha256=model_digest(folder, form), model_bytes=size_in_bytes(folder, form))
     engine = load_engine(folder, contract, only=form.name)
     predicted = scorer_of(contract, engine).taking_nulls().predict(test)
-    twins = make_twins(settings, folder, engine, contract, model_input(test, features), predicted)
+    ours = predictions_of(test[data.target], predicted, contract.classes, settings)
+    twins = make_twins(settings, folder, engine, contract, model_input(test, features), ours)
     facts = OnAllRows(
         rows=len(x),
         fitted_until=contract.fitted_until,

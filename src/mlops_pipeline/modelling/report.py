@@ -132,6 +132,8 @@ def run_note(
         locked=lock,
         commit=tags.get("mlops.git_commit", ""),
         dirty=tags.get("mlops.git_dirty") == "true",
+        as_of=tags.get("mlops.as_of", ""),
+        reason=tags.get("mlops.reason", ""),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from mlops_pipeline.contract.spec import Contract
+from mlops_pipeline.contract.moments import WRITTEN
+from mlops_pipeline.contract.spec import AS_TEXT, Column, Contract
 from mlops_pipeline.contract.values import MISSING, category_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.online import Features, features_of
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 REPLAYED = 2_000
 """Rows that are computed again as a large request's are."""
+
+OF_TABLE = "\0table "
+"""Stands before a feature's name while the table's is beside the record's."""
 
 ONE_BY_ONE = 200
 """Of them those that are computed again as small requests' are, which goes another way."""
@@ -80,6 +84,71 @@ def compared(contract: Contract, features: Features, source: pl.DataFrame, table
         if difference:
             return Skew(source.height, difference)
     return Skew(source.height)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Rows that a server has computed features of, beside the same rows of the training table."""
+
+    rows: int
+    """So many of them the table has."""
+    absent: int
+    """So many it has not (yet)."""
+    differing: Mapping[str, int]
+    """By computed feature: how many rows of those it has say another value there."""
+
+
+def beside_table(contract: Contract, raw: pl.DataFrame, features: pl.DataFrame, table: pl.LazyFrame) -> Recorded:
+    """Look recorded rows up in the training table, whose features ingest has made as of each row's moment.
+
+    ``raw`` are the columns as they came and ``features`` those that were computed, numbers as float32, as the model took them; private ones
+    may be missing. A row is the table's if all its raw columns are; where several are, one that agrees is enough.
+    """
+    import polars as pl
+
+    there = set(table.collect_schema().names())
+    keys = [name for name in contract.raw if name in raw.columns and name in there and name not in contract.made]
+    names = [name for name in contract.columns if name in contract.made and name in features.columns and name in there]
+    if not keys or not names:
+        return Recorded(0, raw.height, dict.fromkeys(names, 0))
+    kinds = {name: contract.raw[name].kind for name in keys}
+    asked = raw.select(_as_key(name, kinds[name], raw.schema[name]) for name in keys).with_row_index(PLACE)
+    own = table.select(
+        *(_as_key(name, kinds[name], table.collect_schema()[name]) for name in keys), *(pl.col(n).alias(OF_TABLE + n) for n in names)
+    )
+    found = own.join(asked.drop(PLACE).unique().lazy(), on=keys, how="semi", nulls_equal=True).collect()
+    pairs = asked.join(found, on=keys, how="inner", nulls_equal=True)
+    served = features[pairs[PLACE]]
+    agrees = [
+        pl.Series(name, _said(served[name], contract.columns[name]) == _said(pairs[OF_TABLE + name], contract.columns[name]))
+        for name in names
+    ]
+    by_row = pl.DataFrame([pairs[PLACE], *agrees]).group_by(PLACE).agg(pl.all().any())
+    return Recorded(by_row.height, raw.height - by_row.height, {name: int((~by_row[name]).sum()) for name in names})
+
+
+def _as_key(name: str, kind: str, held: pl.DataType) -> pl.Expr:
+    """A raw column so that equal values are equal, as a request or the table holds it."""
+    import polars as pl
+
+    column = pl.col(name)
+    if kind in ("number", "integer", "boolean"):
+        return column.cast(pl.Float64, strict=False)
+    if kind == "datetime":
+        as_moment = column.str.to_datetime(f"{WRITTEN}%.f", time_unit="us", strict=False) if held == pl.String else column
+        return as_moment.cast(pl.Datetime("us"))
+    return column.cast(pl.String).str.strip_chars()
+
+
+def _said(values: pl.Series, column: Column) -> np.ndarray:
+    """Values of a feature as a model takes them, so that what is equal is the same to it."""
+    import polars as pl
+
+    if values.dtype.is_temporal():
+        values = values.dt.to_string(WRITTEN)
+    if column.kind in AS_TEXT:
+        return values.cast(pl.String).fill_null(MISSING).to_numpy()
+    return _bits(values.cast(pl.Float32).fill_null(float("nan")).to_numpy().astype(np.float64))
 
 
 def _held_out(table: pl.DataFrame, test: pl.DataFrame) -> pl.Series:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlops_pipeline.inference.ngrams import words_of
 from mlops_pipeline.modelling.metrics import MeasuredInterval, Predictions, bootstrap, direction, point
+from mlops_pipeline.modelling.text_facts import length_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,6 +40,19 @@ def slices(table: pl.DataFrame, columns: tuple[str, ...], metric: str, made: Pre
                 if np.isfinite(result):
                     found.append(MeasuredSlice(column, value, int(rows.sum()), round(result, 6)))
     return sorted(found, key=lambda part: (direction(metric) * part.metric, part.column, part.value))
+
+
+def with_lengths(table: pl.DataFrame, texts: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The table with a column for the length of each text, in words, and these columns' names."""
+    import polars as pl
+
+    made = {}
+    for name in texts:
+        column = f"{name}, words"
+        if column not in table.columns:
+            counts = [None if text is None else len(words_of(text)) for text in table[name].cast(pl.String).to_list()]
+            made[column] = pl.Series(column, [None if count is None else length_of(count) for count in counts], dtype=pl.String)
+    return table.with_columns(**made), tuple(made)
 
 
 def slice_interval(

@@ -12,8 +12,8 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.pairs import listed
 from mlops_pipeline.monitoring.report import MonitoringReport, create_model_monitoring_report
 from mlops_pipeline.monitoring.window import (
+    ComparedRows,
     Pipeline,
-    Rows,
     as_described,
     as_judged,
     current_rows,
@@ -86,15 +86,15 @@ def report(
 
 
 def _as_the_pipeline_sees(
-    before: Rows,
-    now: Rows,
+    before: ComparedRows,
+    now: ComparedRows,
     pipeline: Pipeline,
     by_default: bool,
     target: str | None,
     prediction: str,
     quantile: str | None,
     console: Console,
-) -> tuple[Rows, Rows, dict[str, Any]]:
+) -> tuple[ComparedRows, ComparedRows, dict[str, Any]]:
     """Both sides with the champion's predictions and without what it does not see, and what the settings say of the target."""
     data = pipeline.settings.dataset
     chosen = target or (data.target if data.target in (*before.table.columns, *now.table.columns) else "target")
@@ -109,7 +109,7 @@ def _as_the_pipeline_sees(
     return before, now, {"target": chosen, **({"task": data.task, "positive": positive_of(pipeline)} if chosen == data.target else {})}
 
 
-def _told_rows(console: Console, before: Rows, now: Rows) -> None:
+def _told_rows(console: Console, before: ComparedRows, now: ComparedRows) -> None:
     for name, rows in (("reference", before), ("current", now)):
         console.print(f"{name:<10} {rows.table.height:,} rows, {rows.table.width} columns: {rows.origin}", highlight=False, markup=False)
 

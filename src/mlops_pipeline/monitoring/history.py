@@ -13,7 +13,8 @@ from typing import Any
 
 from mlops_pipeline import pages
 from mlops_pipeline.files import write_text
-from mlops_pipeline.monitoring.measured import LEAST_EFFECT
+from mlops_pipeline.monitoring.measured import LEAST_EFFECT, Skewed
+from mlops_pipeline.monitoring.skew import said_of
 from mlops_pipeline.monitoring.state import AlertRow, Retraining, State, Window
 from mlops_pipeline.monitoring.watched import Watched
 
@@ -22,6 +23,9 @@ WINDOWS, COLUMNS, MOST = 120, 40, 50
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1040, 260, 58, 14, 14, 30
 """Of a picture, and the room around its plot, in pixels."""
+
+SKEWED = 8
+"""Windows in the table of skew."""
 
 STRONG = 5 * LEAST_EFFECT
 """An effect from which a cell has its full colour."""
@@ -128,6 +132,7 @@ def _model(name: str, windows: Sequence[Window], metric: str, before: float | No
         "notes": [text for text in (detail.why, *detail.notes) if text],
         "picture": picture(windows, metric, before, trained),
         "drift": heat(windows),
+        "skew": skew_by_column(windows),
         "span": f"{_moment(windows[0].since)} to {_moment(last.until)}",
     }
 
@@ -210,6 +215,26 @@ def heat(windows: Sequence[Window]) -> dict[str, Any] | None:
         for name in ranked[:COLUMNS]
     ]
     return {"rows": rows, "heads": [_span(window) for window in windows], "rest": max(0, len(ranked) - COLUMNS)}
+
+
+def skew_by_column(windows: Sequence[Window]) -> dict[str, Any] | None:
+    """The newest windows whose rows the pipeline's table has, each column's share of them that differs; None where none came raw."""
+    looked_up = [window for window in windows if window.detail.skew is not None][-SKEWED:]
+    if not looked_up:
+        return None
+    shares = [{name: count / found.rows for name, count in found.differing.items() if found.rows} for found in map(_skew, looked_up)]
+    names = sorted({name for share in shares for name in share}, key=lambda name: (-max(share.get(name, 0.0) for share in shares), name))
+    return {
+        "heads": [_span(window) for window in looked_up],
+        "rows": [_skew(window).rows for window in looked_up],
+        "absent": [_skew(window).absent for window in looked_up],
+        "columns": [{"name": name, "shares": [share.get(name) for share in shares]} for name in names[:COLUMNS]],
+        "said": said_of(_skew(looked_up[-1])),
+    }
+
+
+def _skew(window: Window) -> Skewed:
+    return window.detail.skew or Skewed()
 
 
 def _path(points: Sequence[tuple[str, float, float]]) -> str:

@@ -22,8 +22,9 @@ from mlops_pipeline.monitoring.delivery import deliver
 from mlops_pipeline.monitoring.judging import judge, judge_waiting, tell_all
 from mlops_pipeline.monitoring.labels import keys_of, likely, matched
 from mlops_pipeline.monitoring.measured import Measured
-from mlops_pipeline.monitoring.recorded import Rows, measured, within
+from mlops_pipeline.monitoring.recorded import RecordedRows, measured, within
 from mlops_pipeline.monitoring.retraining import carry_out
+from mlops_pipeline.monitoring.skew import skewed, table_now, with_skew
 from mlops_pipeline.monitoring.state import Label, State, Window
 from mlops_pipeline.monitoring.waiting import version_waiting
 from mlops_pipeline.monitoring.watched import Watched
@@ -65,6 +66,7 @@ def run(
         # What is known is told, even where the record cannot be read now.
         _find_labels(watch, state)
         done.again += _count_again(watch, state, tell, as_of)
+        done.again += _look_up_again(watch, state, tell, as_of)
         _deliver(watch, state, tell, done)
     done.retraining = carry_out(watch, state, tell, meanwhile)
     _deliver(watch, state, tell, done)
@@ -170,7 +172,7 @@ def _requests(part: Part, version: str) -> list[Arrived]:
 
 
 def _measured(watch: Watched, model: str, version: str, part: Part, labels: list[Label]) -> _Measured:
-    rows = Rows(watch, model, version, part.since, part.until)
+    rows = RecordedRows(watch, model, version, part.since, part.until)
     keys = keys_of(rows.frames()) if part.arrived else b""
     own = likely(labels, np.frombuffer(keys, "<u4"))
     numbers = matched(own, rows.frames(), within(watch)) if own else set()
@@ -252,8 +254,29 @@ def _count_again(watch: Watched, state: State, tell: Listener, as_of: str | None
     return done
 
 
-def _rows_of(watch: Watched, window: Window) -> Rows:
-    return Rows(watch, window.model, window.version, window.since, window.until)
+def _look_up_again(watch: Watched, state: State, tell: Listener, as_of: str | None) -> list[Window]:
+    """Look rows up that the pipeline's table had not, where it is another now."""
+    oldest, done = span_of(watch.settings.labels.look_back).before(datetime.now(UTC)).timestamp(), list[Window]()
+    now = table_now(watch)
+    for window in state.windows(stale=False) if now else ():
+        before = window.detail.skew
+        if before is None or not before.absent or window.until < oldest or before.table == now:
+            continue
+        found = skewed(watch, window.model, window.version, window.since, window.until)
+        if found is None or found.came < before.came:  # its rows are gone from the record
+            continue
+        with state.writing():
+            if not state.replace(window, with_skew(window.detail, found), time.time()):
+                continue
+            judge(watch, state, window.model, time.time(), as_of)
+        if found.rows != before.rows:
+            done += [each for each in state.windows(window.model, version=window.version) if each.number == window.number]
+            tell(_event(watch, done[-1], again=True))
+    return done
+
+
+def _rows_of(watch: Watched, window: Window) -> RecordedRows:
+    return RecordedRows(watch, window.model, window.version, window.since, window.until)
 
 
 def _named(window: Window) -> str:

@@ -87,6 +87,20 @@ class SliceQuality(msgspec.Struct, frozen=True, kw_only=True):
     high: Figure = None
 
 
+class Skewed(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that came raw, and the features that were computed of them, beside the pipeline's table."""
+
+    table: str = ""
+    """The digest of the table that they were looked up in; empty if there was none."""
+    came: int = 0
+    rows: int = 0
+    """Those of a sample that the table has."""
+    absent: int = 0
+    """Those that it has not yet."""
+    differing: dict[str, int] = {}
+    """By computed feature: how many rows have another value there."""
+
+
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """One window: ``enough`` rows to say anything of, or ``why`` not.
 
@@ -94,7 +108,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     predictions) and ``drift.score.detected`` (0 or 1); ``missing.share`` (by how much it has grown), ``new_categories.share`` (likewise)
     and ``out_of_bounds.share``, each the largest over columns; ``quality.METRIC`` with ``.low`` and ``.high``; ``estimated.METRIC``, and
     with ``.error`` the estimate less the truth on the labelled rows; ``calibration.error``; ``probe.gain`` with ``.low`` and
-    ``.high``, and ``probe.gain.relative`` likewise, which has no unit (:func:`probe.unit`); ``domain.auc``.
+    ``.high``, and ``probe.gain.relative`` likewise, which has no unit (:func:`probe.unit`); ``domain.auc``;
+    ``skew.rows``, ``skew.absent``, ``skew.share`` and ``skew.share.FEATURE`` (:func:`skew.figures_of`).
     Each is None where it was not measured.
     """
 
@@ -106,6 +121,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[ColumnDrift, ...] = ()
     slices: tuple[SliceQuality, ...] = ()
     notes: tuple[str, ...] = ()
+    skew: Skewed | None = None
 
     @property
     def drifted(self) -> tuple[ColumnDrift, ...]:

@@ -172,7 +172,7 @@ class _Window:
         labels = batch.labels
         if labels is None:
             return
-        y = _truth(self.reference, labels)
+        y = truths_of(self.reference, labels)
         known = y != UNKNOWN if self.reference.classes else np.isfinite(y)
         self.strange += int((y == -1).sum()) if self.reference.classes else 0
         self.labels += int(known.sum())
@@ -454,7 +454,7 @@ def _outside(column: Column) -> int | None:
     return None if column.numbers is None or column.summary.least is None else column.numbers.outside
 
 
-def _truth(reference: Reference, labels: pl.Series) -> npt.NDArray[Any]:
+def truths_of(reference: Reference, labels: pl.Series) -> npt.NDArray[Any]:
     """Labels as places of classes (:data:`UNKNOWN` for null), or as values (NaN for null)."""
     import polars as pl
 

@@ -16,6 +16,7 @@ from mlops_pipeline.contract.reference import Reference
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.measured import Batch, Limits, Measured
+from mlops_pipeline.monitoring.skew import skewed, with_skew
 from mlops_pipeline.monitoring.state import Label
 from mlops_pipeline.monitoring.watched import Watched
 from mlops_pipeline.records.reading import batches, features_in
@@ -28,7 +29,7 @@ DAY_S = 86_400
 
 
 @dataclass(frozen=True)
-class Rows:
+class RecordedRows:
     """The predicted rows of a model and a version that arrived in a span."""
 
     watch: Watched
@@ -58,7 +59,7 @@ def within(watch: Watched) -> timedelta:
     return _long(watch.settings.labels.entity_within)
 
 
-def measured(rows: Rows, labels: Sequence[Label], requests: int, refused: int) -> Measured:
+def measured(rows: RecordedRows, labels: Sequence[Label], requests: int, refused: int) -> Measured:
     """A window's figures: those of its rows beside the version's reference, and what the job knows besides.
 
     ``labels`` are those of its rows; of its ``requests`` so many were ``refused``. Raises :class:`RegistryUnreachable` where it cannot
@@ -88,10 +89,12 @@ def measured(rows: Rows, labels: Sequence[Label], requests: int, refused: int) -
         "labels.late": float(counted.late),
         "model.age_days": None if registered is None else max(0.0, rows.until - registered.created) / DAY_S,
     }
-    return msgspec.structs.replace(made, figures={**made.figures, **more})
+    return with_skew(
+        msgspec.structs.replace(made, figures={**made.figures, **more}), skewed(watch, rows.model, rows.version, rows.since, rows.until)
+    )
 
 
-def _beside(reference: Reference, rows: Rows, known: Known, counted: _Counted, refused: int) -> Measured:
+def _beside(reference: Reference, rows: RecordedRows, known: Known, counted: _Counted, refused: int) -> Measured:
     from mlops_pipeline.monitoring.measuring import measure
 
     watch, settings = rows.watch, rows.watch.settings.windows

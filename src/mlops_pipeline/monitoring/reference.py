@@ -39,11 +39,11 @@ def write_reference(settings: Settings, layout: Layout, number: int | None, cons
     ``number``: None is the champion. A summary that is made is put into the version's stored files too. Raises :class:`PipelineError`,
     also for a version whose digest covers every file: none is added to it.
     """
-    from mlops_pipeline.registry.champion import Registry
+    from mlops_pipeline.registry.champion import RegistryWriter
     from mlops_pipeline.registry.runs import Tracking
 
     settings.use_parts()
-    registry = Registry(Tracking(settings, layout).open())
+    registry = RegistryWriter(Tracking(settings, layout).open())
     version = registry.champion() if number is None else registry.get(number)
     if version is None:
         raise PipelineError(registry.without_champion())

@@ -15,11 +15,13 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mlops_pipeline.alerts.alert import alert_of
 from mlops_pipeline.alerts.channels import post_event
 from mlops_pipeline.config.channels import PrefectEvent
 from mlops_pipeline.errors import PipelineError, one_line, without_secrets
 from mlops_pipeline.events import ChampionChanged, GateDecided, Listener, RetrainingDecided, RetrainingEnded, read_events
 from mlops_pipeline.files import make_own_file, make_own_folder
+from mlops_pipeline.lines import span
 from mlops_pipeline.monitoring.background import without_bounds
 from mlops_pipeline.monitoring.judging import stopped
 from mlops_pipeline.monitoring.state import Retraining, State
@@ -91,6 +93,7 @@ def _by_process(watch: Watched, state: State, asked: Retraining, tell: Listener,
             tell(_decided(watch, asked))
         words = [sys.executable, "-m", "mlops_pipeline", "run", "--config", str(watch.config.resolve())]
         words += ["--as-of", asked.as_of] if asked.as_of else []
+        words += ["--reason", _reason(state, asked)]
         words += ["--then", watch.settings.retraining.then] if watch.settings.retraining.then else []
         log = watch.state_file.with_name("retraining.log")
         make_own_folder(log.parent)
@@ -143,7 +146,14 @@ def _by_prefect(watch: Watched, state: State, asked: Retraining, tell: Listener)
     if asked.state == "waiting":
         if said := _stopped(watch, state, asked, tell):
             return said
-        payload = {"config_path": watch.layout.relative(watch.config.resolve()), "as_of": asked.as_of or "newest", "rule": asked.rule}
+        payload = {
+            "config_path": watch.layout.relative(watch.config.resolve()),
+            "as_of": asked.as_of or "newest",
+            "reason": _reason(state, asked),
+            "rule": asked.rule,
+            "model": asked.model,
+            "version": asked.version,
+        }
         try:
             post_event(EVENT, f"mlops.pipeline.{watch.pipeline.name}", payload, asked.identity, PrefectEvent(url=policy.prefect_url))
         except PipelineError as error:
@@ -157,6 +167,16 @@ def _by_prefect(watch: Watched, state: State, asked: Retraining, tell: Listener)
     if now - asked.made > policy.hours * 3600:
         return _end(watch, state, asked, tell, succeeded=False, outcome=f"the gate has decided nothing in {policy.hours:g} hours")
     return "under way, with Prefect"
+
+
+def _reason(state: State, asked: Retraining) -> str:
+    """Why it was asked for: the rule, what it says, of which version in which window."""
+    row = next((row for row in state.alerts("firing") if (row.rule, row.model) == (asked.rule, asked.model)), None)
+    of = f"{asked.model} version {asked.version}"
+    if row is None:
+        return f"{asked.rule}: {of}"
+    alert = alert_of(row.message)
+    return f"{asked.rule}: {alert.text} ({of}, {span(*(datetime.fromtimestamp(end, UTC) for end in alert.window))})"
 
 
 def _outcome(

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlops_pipeline.monitoring.database import Database, opened
+from mlops_pipeline.database import Database
+from mlops_pipeline.monitoring.database import opened
 from mlops_pipeline.monitoring.measured import Measured, measured_of
 
 if TYPE_CHECKING:

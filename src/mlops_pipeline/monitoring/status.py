@@ -11,6 +11,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.lines import Words, span
 from mlops_pipeline.monitoring.judging import held_back
 from mlops_pipeline.monitoring.rules import WAITS, shown
+from mlops_pipeline.monitoring.skew import said_of as said_of_skew
 from mlops_pipeline.monitoring.state import State, Window
 from mlops_pipeline.monitoring.waiting import said_of, version_waiting
 from mlops_pipeline.monitoring.watched import Watched
@@ -52,10 +53,13 @@ def _model(watch: Watched, state: State, model: str, now: float) -> dict[str, An
     last = windows[-1] if windows else None
     metric = f"quality.{watch.pipeline.evaluate.metric}"
     judged = next((each for each in reversed(windows) if each.figures.get(metric) is not None), None)
+    looked_up = [each for each in windows if each.detail.skew is not None]
+    compared = next((each for each in reversed(looked_up) if each.figures.get("skew.rows")), looked_up[-1] if looked_up else None)
     return {
         "windows": len(windows),
         "last": None if last is None else _window(last),
         "judged": None if judged is None else _window(judged),
+        "compared": None if compared is None else _window(compared),
         "reference": dict(watch.terms(model, last.version).reference) if last is not None else {},
         "drifted": [] if last is None else [column.name for column in last.detail.drifted],
         "counted_until": state.ended(model),
@@ -73,6 +77,7 @@ def _window(window: Window) -> dict[str, Any]:
         "why": detail.why,
         "figures": dict(window.figures),
         "notes": list(detail.notes),
+        "skew": None if detail.skew is None else said_of_skew(detail.skew),
     }
 
 
@@ -132,6 +137,9 @@ def _of_model(model: str, found: dict[str, Any], metric: str) -> list[Line]:
         share = figures.get("drift.share")
         of = "" if share is None else f", {share:.0%} of those compared"
         told.append(_line("drift", f"{figures['drift.columns']:.0f} columns{of}{more}; it says little of quality"))
+    if (compared := found["compared"]) is not None:
+        when = "" if compared["until"] == last["until"] else f" (window of {_span(compared)})"
+        told.append(_line("skew", f"{compared['skew']}{when}"))
     return told
 
 

@@ -13,7 +13,10 @@ from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.config.serving import RecordStore, is_folder, load_serving
 from mlops_pipeline.config.tree import Frozen
 from mlops_pipeline.contract.reference import FILE, Reference
+from mlops_pipeline.contract.spec import FILE as CONTRACT
+from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.scorer import contract_at
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.monitoring.reference import reference_at
 from mlops_pipeline.monitoring.rules import Terms
@@ -68,6 +71,15 @@ class Watched:
         if key not in self._known:
             self._known[key] = reference_at(self._folder(model, version))
         return self._known[key]
+
+    def contract(self, model: str, version: str) -> Contract | None:
+        """What a version takes and how that is made; None if no folder of it is on this machine."""
+        try:
+            return contract_at(self._folder(model, version) / CONTRACT)
+        except RegistryUnreachable:
+            raise
+        except (PipelineError, OSError):
+            return None
 
     def terms(self, model: str, version: str) -> Terms:
         """What rules need to know of a version."""

@@ -65,7 +65,7 @@ class Pipeline:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ComparedRows:
     """Some rows and where they come from; ``judged`` are others whose predictions stand for theirs."""
 
     table: pl.DataFrame
@@ -95,7 +95,7 @@ def as_judged(pipeline: Pipeline) -> Pipeline:
     return replace(pipeline, champion=judged, fit=JUDGED) if judged.model_sha256 == pipeline.champion.judged_sha256 else pipeline
 
 
-def current_rows(named: str | None, since: datetime | None, until: datetime | None, pipeline: Pipeline | None) -> Rows:
+def current_rows(named: str | None, since: datetime | None, until: datetime | None, pipeline: Pipeline | None) -> ComparedRows:
     """The rows to look at: a file, a period such as 2013-10, or the table's rows between two moments."""
     if named is not None:
         if since is not None or until is not None:
@@ -107,7 +107,7 @@ def current_rows(named: str | None, since: datetime | None, until: datetime | No
     return _table_rows("--from and --until", since or datetime.min, until or datetime.max, pipeline)
 
 
-def reference_rows(named: str | None, pipeline: Pipeline | None) -> Rows:
+def reference_rows(named: str | None, pipeline: Pipeline | None) -> ComparedRows:
     """The rows to compare with: a file or a period; by default the champion's training window, judged on its held-out rows."""
     return _champion_window(pipeline) if named is None else _named_rows("--reference", named, pipeline)
 
@@ -158,7 +158,7 @@ def _typed(table: pl.DataFrame, described: set[str], null_words: Sequence[str], 
     return table.with_columns(read.get_columns())
 
 
-def as_described(rows: Rows, pipeline: Pipeline, prediction: str, console: Console) -> Rows:
+def as_described(rows: ComparedRows, pipeline: Pipeline, prediction: str, console: Console) -> ComparedRows:
     """The same rows as the champion sees them, each column of the kind that the pipeline describes.
 
     Values that are none of it are null, and are told.
@@ -214,7 +214,7 @@ def positive_of(pipeline: Pipeline) -> int | str | None:
     return answer
 
 
-def with_predictions(rows: Rows, pipeline: Pipeline, prediction: str, console: Console) -> Rows:
+def with_predictions(rows: ComparedRows, pipeline: Pipeline, prediction: str, console: Console) -> ComparedRows:
     """The same rows with the champion's predictions where they have none and hold every column that it needs."""
     champion = pipeline.champion
     if champion is None or rows.judged is not None or prediction in rows.table.columns:
@@ -227,7 +227,7 @@ def with_predictions(rows: Rows, pipeline: Pipeline, prediction: str, console: C
     return replace(rows, table=_predicted(rows.table, pipeline, rows.origin, prediction, console))
 
 
-def only_what_the_model_sees(rows: Rows, pipeline: Pipeline, besides: tuple[str, ...]) -> Rows:
+def only_what_the_model_sees(rows: ComparedRows, pipeline: Pipeline, besides: tuple[str, ...]) -> ComparedRows:
     """The rows with the champion's columns, target and predictions alone; private columns go in any case."""
     columns = pipeline.settings.dataset.columns
     kept = [name for name in rows.table.columns if name not in columns or not columns[name].private]
@@ -246,7 +246,7 @@ def judged_rows(pipeline: Pipeline, prediction: str, console: Console) -> pl.Dat
     if not evaluated.is_file() or evaluation_at(evaluated).test_sha256 != read_json(layout.split_report)["test_sha256"]:
         return None
     held_out = _predicted(read_table(layout.test), pipeline, layout.relative(layout.test), prediction, console)
-    predicted = as_described(Rows(held_out, ""), pipeline, prediction, console).table
+    predicted = as_described(ComparedRows(held_out, ""), pipeline, prediction, console).table
     target = pipeline.settings.dataset.target
     return predicted.select([c for c in predicted.columns if c in (target, prediction, *_probabilities(pipeline))])
 
@@ -256,16 +256,16 @@ def _probabilities(pipeline: Pipeline) -> list[str]:
     return [] if pipeline.champion is None else pipeline.champion.kind.output_names(pipeline.champion.answers)[1:]
 
 
-def _named_rows(option: str, named: str, pipeline: Pipeline | None) -> Rows:
+def _named_rows(option: str, named: str, pipeline: Pipeline | None) -> ComparedRows:
     if Path(named).is_file():
         table, notes = _read(Path(named), pipeline)
-        return Rows(table, ", ".join([named, *notes]))
+        return ComparedRows(table, ", ".join([named, *notes]))
     if (moments := period_of(option, named)) is not None:
         return _table_rows(f"{option} {named}", *moments, pipeline)
     raise PipelineError(f"{option} {named}: does not exist: name a CSV or Parquet file, or a period such as 2013-10{_span(pipeline)}")
 
 
-def _table_rows(asked: str, since: datetime, until: datetime, pipeline: Pipeline | None) -> Rows:
+def _table_rows(asked: str, since: datetime, until: datetime, pipeline: Pipeline | None) -> ComparedRows:
     import polars as pl
 
     if pipeline is None:
@@ -279,9 +279,9 @@ def _table_rows(asked: str, since: datetime, until: datetime, pipeline: Pipeline
     if not table.height:
         raise PipelineError(f"{asked}: no row of {layout.relative(layout.raw)} is of that time{_span(pipeline)}")
     if not pipeline.settings.dataset.tells_time:
-        return Rows(table, f"{layout.relative(layout.raw)}, {asked}")
+        return ComparedRows(table, f"{layout.relative(layout.raw)}, {asked}")
     first, last = table.select(pl.col(column).min().alias("first"), pl.col(column).max().alias("last")).row(0)
-    return Rows(table, f"{layout.relative(layout.raw)}, {first:%Y-%m-%d} to {last:%Y-%m-%d}")
+    return ComparedRows(table, f"{layout.relative(layout.raw)}, {first:%Y-%m-%d} to {last:%Y-%m-%d}")
 
 
 def _span(pipeline: Pipeline | None) -> str:
@@ -297,7 +297,7 @@ def _span(pipeline: Pipeline | None) -> str:
     return f" (the table covers {first:%Y-%m-%d} to {last:%Y-%m-%d})" if first is not None else ""
 
 
-def _champion_window(pipeline: Pipeline | None) -> Rows:
+def _champion_window(pipeline: Pipeline | None) -> ComparedRows:
     if pipeline is None:
         raise PipelineError("--reference is missing: name a CSV or Parquet file, or the pipeline whose training window it is with --config")
     layout = pipeline.layout
@@ -312,7 +312,7 @@ def _champion_window(pipeline: Pipeline | None) -> Rows:
             f"{layout.relative(layout.train)}: is not what the champion was trained on: name its rows with --reference, or run `mlops run`"
         )
     span = f", {split['train_span']}" if split.get("train_span") else ""
-    return Rows(read_table(layout.train), f"the champion's training window, {layout.relative(layout.train)}{span}")
+    return ComparedRows(read_table(layout.train), f"the champion's training window, {layout.relative(layout.train)}{span}")
 
 
 def _predicted(table: pl.DataFrame, pipeline: Pipeline, origin: str, prediction: str, console: Console) -> pl.DataFrame:

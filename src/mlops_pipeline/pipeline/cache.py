@@ -3,9 +3,11 @@
 import json
 import logging
 import os
-import shutil
+import re
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,23 @@ from mlops_pipeline.pipeline.definition import STAGES, Stage
 from mlops_pipeline.pipeline.render import CHECK, DEFAULTS, LOCK, as_of_in, code_of
 
 
+class _Draft(yaml.CSafeDumper):
+    """YAML that reads the same by version 1.1 and by 1.2, which take other words for numbers and truths."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # PyYAML's signature
+        return True
+
+
+def _text(draft: _Draft, value: str) -> yaml.ScalarNode:
+    is_plain = re.fullmatch(r"[A-Za-z_/][\w/.-]*", value) and value.lower() not in _WORDS
+    return draft.represent_scalar("tag:yaml.org,2002:str", value, style=None if is_plain else '"')
+
+
+_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+_Draft.add_representer(str, _text)
+_Draft.add_representer(OrderedDict, yaml.CSafeDumper.represent_dict)
+
+
 class Cache:
     """The DVC repository of one project, seen through one pipeline's stages, read once."""
 
@@ -33,6 +52,8 @@ class Cache:
         logging.getLogger("dvc_objects").setLevel(logging.CRITICAL)
         self._settings, self._layout, self._error = settings, layout, DvcException
         self._unwritten: list[Any] = []
+        self._content: dict[str, Any] | None = None
+        self._drafted: tuple[int, int] | None = None
         try:
             self._repo = Repo(str(layout.project))
             self._mend_locks()
@@ -64,26 +85,40 @@ class Cache:
         self._keep_close(stage)
         self._unwritten.append(self._stages[stage.name])
 
-    def write(self) -> None:
-        """Write what was committed to ``dvc.lock``, which takes DVC a third of a second however much it is.
+    def write(self, *, draft: bool = False) -> None:
+        """Write what was committed to ``dvc.lock``.
 
-        DVC empties the file first and a kill would leave it so; here it writes another one, which takes its place when it is whole.
+        A ``draft`` says the same, but is not spelled as DVC would, which takes it a third of a second: a later call does that. DVC empties
+        the file first and a kill would leave it so; here another one is written, which takes its place when it is whole.
         """
-        from dvc.dvcfile import Lockfile
-
         check = self._stages.get(CHECK)
         with self._asking():
             if check is not None and check.status():  # what it would look at was rendered just before
                 check.save()
                 check.commit()
                 self._unwritten.append(check)
-        if self._unwritten:
-            lock = self._lock
-            with self._asking(), replacing(lock) as temporary:
-                if lock.exists():
-                    shutil.copyfile(lock, temporary)
-                Lockfile(self._repo, str(temporary)).dump_stages(self._unwritten)
-            self._unwritten = []
+            if self._unwritten or (self._drafted and not draft):
+                self._write(draft=draft)
+
+    def _write(self, *, draft: bool) -> None:
+        from dvc.stage.serialize import to_lockfile
+        from dvc.utils.serialize import dump_yaml, load_yaml
+
+        lock = self._lock
+        if self._content is None or _time_and_size(lock) != self._drafted:
+            self._content = load_yaml(str(lock)) if lock.exists() else {}
+        self._content.setdefault("schema", "2.0")
+        stages = self._content.setdefault("stages", {})
+        for stage in self._unwritten:
+            stages.update(deepcopy(to_lockfile(stage)))  # two stages' settings, where one object, would be written by reference
+        with replacing(lock) as temporary:
+            if draft:
+                with temporary.open("w", encoding="utf-8") as stream:
+                    yaml.dump(self._content, stream, _Draft, sort_keys=False, default_flow_style=False)
+            else:
+                dump_yaml(str(temporary), self._content)
+        self._unwritten = []
+        self._drafted = _time_and_size(lock) if draft else None
 
     def restore(self, stage: Stage) -> bool:
         """Bring back outputs that are gone from disk but stored; False if they are not stored."""

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mlops_pipeline.config.dataset import Source
-from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.config.pipeline import Settings, files_read
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Cause, Listener, stage_told
 from mlops_pipeline.layout import Layout
+from mlops_pipeline.modelling.kept_embeddings import kept_embeddings
 from mlops_pipeline.pipeline.stages.evaluate import evaluate
 from mlops_pipeline.pipeline.stages.ingest import ingest
 from mlops_pipeline.pipeline.stages.register import register
@@ -30,6 +31,7 @@ class Stage:
 
     ``owns`` are outputs that people edit too: they are kept in Git, and the stage reads them before it writes them.
     A stage that ``acts`` changes something besides its files, so its outputs are never restored in place of running it.
+    One that ``fits`` reads what its parts read besides rows.
     The function of one that ``tells`` takes a listener too, for what happens within it.
     ``parts`` says for what it uses parts (names of :func:`parts_used`): the files of a project's own are code of the stage.
     What else a stage depends on follows from this: the modules its function imports, and the lock file.
@@ -47,6 +49,7 @@ class Stage:
     metrics: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     acts: bool = False
+    fits: bool = False
     hours: int = 2
     tells: bool = False
 
@@ -65,14 +68,15 @@ class Stage:
     ) -> None:
         """Run the stage and what belongs to it, and tell of it: that it begins, why, and how it ended."""
         settings.use_parts()
-        with stage_told(settings.name, self.name, tuple(causes), tell):
+        with stage_told(settings.name, self.name, tuple(causes), tell), kept_embeddings(layout.embeddings):
             self.run(settings, layout, console, *([tell] if self.tells else []))
             then()
 
     def inputs(self, settings: Settings, layout: Layout) -> list[Path]:
         """Data files the stage reads; the first stage reads the configured sources, of which each may be several files."""
         if self.reads:
-            return [getattr(layout, name) for name in self.reads]
+            read = files_read(settings) if self.fits else []
+            return [*(getattr(layout, name) for name in self.reads), *(file for file in read if file.is_relative_to(layout.project))]
         if settings.dataset.source.sql is not None:
             return [layout.snapshot, *self._files(settings.dataset.lookups, layout)]
         return self._files((settings.dataset.source, *settings.dataset.lookups), layout)
@@ -122,6 +126,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("name", "seed", "dataset", "features", "split", "train", "tuning"),
         reads=("train", "target_words", "origins", "columns"),
         writes=("model", "training"),
+        fits=True,
         hours=12,
         parts=("model", "search"),
     ),

@@ -19,6 +19,7 @@ from mlops_pipeline.events import Cause, Listener, StageBegan, StageRestored, St
 from mlops_pipeline.files import write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.lines import shown_on
+from mlops_pipeline.modelling.estimators import parts_of_model
 from mlops_pipeline.pipeline.cache import Cache
 from mlops_pipeline.pipeline.definition import STAGES, Stage, stage_named
 from mlops_pipeline.pipeline.render import outdated
@@ -95,7 +96,8 @@ def run(
         if last >= STAGES.index(stage_named("train")) and (first_forced <= last or any(causes.values())):
             from mlops_pipeline.registry.runs import refuse_what_is_known_to_fail
 
-            plugins.check_extra(plugins.part(plugins.Estimator, settings.train.estimator))
+            for part in parts_of_model(settings.train.estimator, settings.train.encoder):
+                plugins.check_extra(part)
             refuse_what_is_known_to_fail(settings, layout)
         with importing_ahead(wanted=bool(first_forced < len(STAGES) or causes["train"] or causes["evaluate"])):
             for index, stage in enumerate(STAGES[: last + 1]):
@@ -161,8 +163,10 @@ def bring_up_to_date(
     except BaseException:
         cache.write()
         raise
-    if time.perf_counter() - began > WORTH_WRITING_S or stage is STAGES[-1]:
+    if stage is STAGES[-1]:
         cache.write()
+    elif time.perf_counter() - began > WORTH_WRITING_S:
+        cache.write(draft=True)
     return "ran"
 
 
@@ -180,10 +184,10 @@ def registry_causes(settings: Settings, layout: Layout) -> list[Cause]:
 
 def publish(settings: Settings, layout: Layout, tell: Listener) -> None:
     """Point ``best_model`` at the champion, whoever it is, and tell of one that nobody was told of; nothing is decided anew."""
-    from mlops_pipeline.registry.champion import Registry
+    from mlops_pipeline.registry.champion import RegistryWriter
     from mlops_pipeline.registry.runs import Tracking
 
-    registry = Registry(Tracking(settings, layout))
+    registry = RegistryWriter(Tracking(settings, layout))
     if late := registry.untold_champion():
         tell(late)
     registry.publish(tell)

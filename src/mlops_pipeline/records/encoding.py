@@ -3,8 +3,9 @@
 A row is a MessagePack list: time, request_id, model, version, rows, latency_us, error, layout number, and the blob. The blob
 is a list again: numbers as float32 bytes (little endian, row by row), categories as a flat list of text, outputs as float32
 bytes, the client's ids, and the name of the API key, which stands there only if there was one. Behind them, where a row came raw,
-its numbers as float64 bytes and its texts: what was computed of them stands before. Private columns are left out here, in the
-server, before anything else sees them.
+its numbers as float64 bytes and its texts: what was computed of them stands before. At last, where a release was under way, the arm that
+answered and why. What a list does not have is as if it were null, so that stores of any age are read alike. Private columns are left
+out here, in the server, before anything else sees them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlops_pipeline.contract.spec import AS_TEXT
-from mlops_pipeline.records.entry import Entry, Layout
+from mlops_pipeline.records.entry import Entry, RecordLayout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,7 @@ NO_BLOB = _encode((None, None, None, None))
 
 
 class Blob(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """An entry's arrays as they are stored, None where the entry has none, and the name of its key; at last its raw rows."""
+    """An entry's arrays as they are stored, None where the entry has none, and the name of its key; then its raw rows, its arm and why."""
 
     numbers: bytes | None
     categories: list[Any] | None
@@ -42,6 +43,8 @@ class Blob(msgspec.Struct, array_like=True, frozen=True, gc=False):
     key_name: str | None = None
     raw_numbers: bytes | None = None
     raw_texts: list[Any] | None = None
+    arm: str = ""
+    why: str = ""
 
 
 class Columns(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,7 +77,7 @@ class Columns(msgspec.Struct, frozen=True, omit_defaults=True):
 class Form:
     """A layout as entries of it are encoded: its number among a recorder's, its widths, and the places to keep (None: all)."""
 
-    layout: Layout | None
+    layout: RecordLayout | None
     number: int
     width_of_numbers: int
     width_of_categories: int
@@ -89,7 +92,7 @@ NO_FORM = Form(None, 0, 0, 0, None, None, None)
 """A request that failed before a model was chosen."""
 
 
-def form_of(layout: Layout, number: int) -> Form:
+def form_of(layout: RecordLayout, number: int) -> Form:
     """How entries of a layout are encoded, under the number that a recorder gave it."""
 
     import numpy as np
@@ -103,7 +106,7 @@ def form_of(layout: Layout, number: int) -> Form:
     return Form(layout, number, *widths, kept(layout.numbers), kept(layout.categories), np.dtype("<f4"), kept(raw[0]), kept(raw[1]))
 
 
-def recorded_columns(layout: Layout) -> Columns:
+def recorded_columns(layout: RecordLayout) -> Columns:
     """The columns of a layout without the private ones."""
     return Columns(
         layout.key,
@@ -138,7 +141,7 @@ def _mended(entry: Entry, form: Form) -> bytes:
         blob = _blob(entry, form)
         _encode(blob)
     except (TypeError, ValueError):
-        blob = (None, None, None, None, *_key_name(entry))
+        blob = _without_arrays(entry, None)
         error = f"{error} (features not recorded: they do not fit the layout)".lstrip()
     texts = [_text(text) for text in (entry.request_id, entry.model, entry.version)]
     return _encode((entry.time, *texts, entry.rows, entry.latency_us, _text(error), form.number, blob))
@@ -164,6 +167,11 @@ class _Parts(msgspec.Struct, array_like=True, frozen=True, gc=False):
     categories: msgspec.Raw
     outputs: msgspec.Raw
     ids: list[str] | None
+    key_name: str | None = None
+    raw_numbers: msgspec.Raw = msgspec.Raw(b"\xc0")
+    raw_texts: msgspec.Raw = msgspec.Raw(b"\xc0")
+    arm: str = ""
+    why: str = ""
 
 
 _parts = msgspec.msgpack.Decoder(_Parts).decode
@@ -173,13 +181,18 @@ def brief_blob(blob: bytes) -> bytes:
     """The blob without its features, its ids cut after :data:`BRIEF_TEXT`: what a screen shows."""
     parts = _parts(blob)
     ids = None if parts.ids is None else [text[: BRIEF_TEXT + 1] for text in parts.ids]
-    return _encode((None, None, parts.outputs, ids))
+    return _encode((None, None, parts.outputs, ids, None, None, None, parts.arm, parts.why[: BRIEF_TEXT + 1]))
+
+
+def arm_of(blob: bytes) -> str:
+    """The arm that gave an entry's answer; none of its arrays is looked at."""
+    return _parts(blob).arm
 
 
 def _blob(entry: Entry, form: Form) -> tuple[Any, ...]:
     numbers, categories, outputs, ids, rows = entry.numbers, entry.categories, entry.outputs, entry.ids, entry.rows
     if form is NO_FORM:  # nobody knows which of its columns are private
-        return (None, None, None, ids, *_key_name(entry))
+        return _without_arrays(entry, ids)
     number_bytes = category_texts = output_bytes = None
     if numbers is not None:
         _check(len(numbers) == rows and numbers.size == rows * form.width_of_numbers)
@@ -192,6 +205,9 @@ def _blob(entry: Entry, form: Form) -> tuple[Any, ...]:
         output_bytes = _bytes(outputs, form)
     if ids is not None:
         _check(len(ids) == rows)
+    if entry.arm:
+        raw = (None, None) if entry.raw_numbers is None and entry.raw_texts is None else _raw(entry, form)
+        return (number_bytes, category_texts, output_bytes, ids, entry.key_name or None, *raw, entry.arm, entry.why)
     if entry.raw_numbers is not None or entry.raw_texts is not None:
         key_name = entry.key_name or None
         return (number_bytes, category_texts, output_bytes, ids, key_name, *_raw(entry, form))
@@ -209,8 +225,10 @@ def _raw(entry: Entry, form: Form) -> tuple[bytes | None, list[Any] | None]:
     return None if numbers is None else numbers.astype("<f8").tobytes(), None if texts is None else texts.ravel().tolist()
 
 
-def _key_name(entry: Entry) -> tuple[str, ...]:
-    return (entry.key_name,) if entry.key_name else ()
+def _without_arrays(entry: Entry, ids: list[str] | None) -> tuple[Any, ...]:
+    if entry.arm:
+        return (None, None, None, ids, entry.key_name or None, None, None, entry.arm, entry.why)
+    return (None, None, None, ids, entry.key_name) if entry.key_name else (None, None, None, ids)
 
 
 def _check(fits: bool) -> None:

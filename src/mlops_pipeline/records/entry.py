@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 if TYPE_CHECKING:
     import numpy as np
 
+Arm = Literal["", "champion", "challenger", "shadow", "fallback"]
+"""Who gave a recorded answer: nobody in particular, since there was no release; one of its two; the challenger behind the answer, of which
+nobody was told; or the champion for a challenger that failed."""
+SHADOW: Arm = "shadow"
+"""An entry of this arm is no answer that was given."""
 WITHDRAWN = "deadline (its prediction was on record already)"
 """The error of an entry that takes another's place: of the same request, time, model and version, which had gone to the writer when its
 answer became another refusal. Whoever reads the record sees only the later one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RecordLayout:
     """One per loaded model: the columns of an entry's arrays, and what of them may be kept."""
 
     key: str
@@ -45,7 +50,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """The name in the address, such as ``champion``."""
     version: str
     """The number in the registry; empty if unknown."""
-    layout: Layout | None
+    layout: RecordLayout | None
     """None only where the request failed before a model was chosen."""
     rows: int
     numbers: np.ndarray | None = None
@@ -64,3 +69,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """Of raw rows: float64, a column for each of ``layout.raw`` that is a number; NaN is null. None where finished features came."""
     raw_texts: np.ndarray | None = None
     """The same of the other ones: str objects; ``(missing)`` is null."""
+    arm: Arm = ""
+    """Who answered where a release was under way."""
+    why: str = ""
+    """Why that arm, in short words, where it is no matter of course; never holds a value of a column."""

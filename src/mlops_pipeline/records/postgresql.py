@@ -137,13 +137,13 @@ def _without_nul(field: Any) -> Any:
     return field.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(field, str) else field
 
 
-def connect(address: str) -> psycopg.Connection[Any]:
-    """A connection that commits after every statement. Raises :class:`StoreError` without the password."""
+def connect(address: str, key: str = "record.uri", application: str = "mlops records") -> psycopg.Connection[Any]:
+    """A connection that commits after every statement, for the address under a key. Raises :class:`StoreError` without the password."""
     import psycopg
 
     if _parts(address) is None:
         raise StoreError(
-            "record.uri = postgresql://…: is no PostgreSQL address: write postgresql://user:password@host:port/database, "
+            f"{key} = postgresql://…: is no PostgreSQL address: write postgresql://user:password@host:port/database, "
             "with %40 for @, %2F for / and %3F for ? in the password"
         )
     try:
@@ -152,7 +152,7 @@ def connect(address: str) -> psycopg.Connection[Any]:
             autocommit=True,
             prepare_threshold=None,  # poolers between us and the server may not carry prepared statements
             connect_timeout=CONNECT_S,
-            application_name="mlops records",
+            application_name=application,
             keepalives_idle=10,
             keepalives_interval=5,
             keepalives_count=3,
@@ -165,9 +165,14 @@ def connect(address: str) -> psycopg.Connection[Any]:
 def described(address: str, error: Exception) -> str:
     """What went wrong, in one line; the lines after its first may quote what was to be stored."""
     said = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{shown(address)}: {one_line(said[0])}: check the address and the server"
+
+
+def shown(address: str) -> str:
+    """An address without its user and password."""
     parts = _parts(address) or {}
     place = ":".join(str(parts[key]) for key in ("host", "port") if parts.get(key))
-    return f"postgresql://…@{place}/{parts.get('dbname', '')}: {one_line(said[0])}: check the address and the server"
+    return f"postgresql://…@{place}/{parts.get('dbname', '')}"
 
 
 def _plain(address: str) -> str:

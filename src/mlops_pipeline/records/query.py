@@ -29,6 +29,8 @@ class Filter:
     version: str | None = None
     brief: bool = False
     """For a screen: layouts and features are not wanted, and texts may be cut after ``BRIEF_TEXT``."""
+    request: str = ""
+    """How a request's id begins; a store that cannot look for it may leave it, the reader looks again."""
 
     def takes(self, time: float, model: str, version: str) -> bool:
         """Whether a request is among them, for a store that does not ask in SQL."""
@@ -56,6 +58,9 @@ class Filter:
             if value is not None:
                 terms.append(f"{column} = {sign}")
                 values.append(value)
+        if self.request:
+            terms.append(f"substr(request_id, 1, {len(self.request)}) = {sign}")
+            values.append(self.request)
         return " AND ".join(terms) or "true", values
 
 
@@ -74,13 +79,13 @@ class Recorded:
     blob: bytes
 
 
-def wanted_by(since: datetime | None, until: datetime | None, model: str | None, version: str | None) -> Filter:
+def wanted_by(since: datetime | None, until: datetime | None, model: str | None, version: str | None, request: str = "") -> Filter:
     """The filter of these bounds; a moment without a zone is UTC."""
 
     def utc(moment: datetime | None) -> datetime | None:
         return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
-    return Filter(utc(since), utc(until), model, version)
+    return Filter(utc(since), utc(until), model, version, request=request)
 
 
 def recorded(fields: list[Any], layout: Columns | None, blob: bytes | None) -> Recorded:

@@ -1,9 +1,9 @@
 """Records read back as a table: one row a predicted row (and one for a request that failed), a bounded part of it in memory.
 
 Columns: ``time`` (arrival, UTC), ``request_id``, ``row`` (from 0; null for a request without rows), ``id`` (the client's own),
-``model``, ``version``, ``latency_ms``, ``error``, ``key_name`` (of the API key), ``prediction``, ``probability_`` and the class,
-and the features by name (``feature_`` and the name where one of the others has it); behind them, where rows came raw, those of their
-columns that are no features. What a layout does not have is null in its rows.
+``model``, ``version``, ``latency_ms``, ``error``, ``key_name`` (of the API key), ``arm`` and ``why`` (of a release; empty without one),
+``prediction``, ``probability_`` and the class, and the features by name (``feature_`` and the name where one of the others has it);
+behind them, where rows came raw, those of their columns that are no features. What a layout does not have is null in its rows.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import replacing
-from mlops_pipeline.records.encoding import BRIEF_TEXT, NO_BLOB, Blob, Columns, brief_blob, read_blob
-from mlops_pipeline.records.entry import WITHDRAWN
+from mlops_pipeline.records.encoding import BRIEF_TEXT, NO_BLOB, Blob, Columns, arm_of, brief_blob, read_blob
+from mlops_pipeline.records.entry import SHADOW, WITHDRAWN
 from mlops_pipeline.records.query import BRIEF_BYTES, TOO_LARGE, Filter, Recorded, wanted_by
 from mlops_pipeline.records.store import Records, located, part_at
 from mlops_pipeline.spreadsheet import harmless, said_of
@@ -39,7 +39,7 @@ CHUNK_ROWS = 50_000
 CHUNK_BYTES = 32 << 20
 RAW = "\0raw "
 """Stands before the name of a raw column while tables are made: no writer of CSV or Parquet gives a user's column such a name."""
-OWN = ("time", "request_id", "row", "id", "model", "version", "latency_ms", "error", "key_name", "prediction")
+OWN = ("time", "request_id", "row", "id", "model", "version", "latency_ms", "error", "key_name", "arm", "why", "prediction")
 """Columns that every table of records has; beside them those that begin with ``probability_``."""
 
 
@@ -77,12 +77,13 @@ def newest(
     until: datetime | None = None,
     model: str | None = None,
     version: str | None = None,
+    request: str = "",
 ) -> pl.DataFrame:
     """The newest rows without their features, texts cut after ``BRIEF_TEXT``: no more of them is ever in memory than a screen wants.
 
-    Raises :class:`PipelineError` like :func:`read`.
+    With ``request`` only those of requests whose id begins so. Raises :class:`PipelineError` like :func:`read`.
     """
-    wanted = replace(wanted_by(since, until, model, version), brief=True)
+    wanted = replace(wanted_by(since, until, model, version, request), brief=True)
     with _opened(where, wanted) as source:
         # A store may hand over more than it is asked for, in any order.
         requests = heapq.nlargest(limit, map(_brief, source.requests(limit)), key=lambda request: request.time or 0)
@@ -166,11 +167,15 @@ def batches(
     until: datetime | None = None,
     model: str | None = None,
     version: str | None = None,
+    shadows: bool = False,
 ) -> Iterator[pl.DataFrame]:
-    """The same rows, a bounded number at a time, in no order. Raises :class:`PipelineError` like :func:`read`."""
+    """The rows that were given as answers, a bounded number at a time, in no order; with ``shadows`` also those that nobody was told.
+
+    Raises :class:`PipelineError` like :func:`read`.
+    """
     with _opened(where, wanted_by(since, until, model, version)) as source:
         schema = _schema(source.layouts)
-        for requests in _chunks(source.requests(None)):
+        for requests in _chunks(source.requests(None, shadows=shadows)):
             yield _frame(requests, schema)
 
 
@@ -195,16 +200,16 @@ def sources(
             for name, kind in _raw_types(layout).items():
                 raw[RAW + name] = _wider(raw.get(RAW + name, kind), kind)
         features = list(dict.fromkeys(name for layout in source.layouts for name in (*layout.numbers, *layout.categories)))
-        for requests in _chunks(source.requests(None)):
+        for requests in _chunks(source.requests(None, shadows=False)):
             frame = _frame(requests, {**schema, **raw})
             own = frame.select(pl.col(name).alias(name.removeprefix(RAW)) for name in raw) if raw else features_in(frame, features)
             yield frame.select(list(schema)), own
 
 
 def requests_of(where: str | Path | RecordStore, *, since: datetime | None = None, model: str | None = None) -> Iterator[Recorded]:
-    """The requests themselves, in no order. Raises :class:`PipelineError` like :func:`read`."""
+    """The requests themselves, in no order, each once. Raises :class:`PipelineError` like :func:`read`."""
     with _opened(where, wanted_by(since, None, model, None)) as source:
-        yield from source.requests(None)
+        yield from source.requests(None, shadows=False)
 
 
 def features_in(frame: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
@@ -220,7 +225,7 @@ def _opened(where: str | Path | RecordStore, wanted: Filter) -> Iterator[_Opened
     part, settings = part_at(store)
     with ExitStack() as stack:
         opening = plugins.run_at(part, part.reader, store.where, wanted, *settings)
-        yield _Opened(part, plugins.run_at(part, stack.enter_context, opening))
+        yield _Opened(part, plugins.run_at(part, stack.enter_context, opening), wanted.request)
 
 
 @dataclass(frozen=True)
@@ -229,13 +234,22 @@ class _Opened:
 
     part: plugins.Store
     records: Records
+    request: str
 
     @property
     def layouts(self) -> list[Columns]:
         return self.records.layouts
 
-    def requests(self, limit: int | None) -> Iterator[Recorded]:
-        """Those asked for, as the store hands them over, without those that were not answered so in the end."""
+    def requests(self, limit: int | None, *, shadows: bool = True) -> Iterator[Recorded]:
+        """Those asked for, as the store hands them over, without those that were not answered so in the end, and without ``shadows``
+        unless these are wanted.
+        """
+        found = self._told(limit)
+        if self.request:
+            found = (request for request in found if request.request_id.startswith(self.request))
+        return found if shadows else (request for request in found if not _is_shadow(request))
+
+    def _told(self, limit: int | None) -> Iterator[Recorded]:
         withdrawn: Collection[tuple[str, float]] | None = getattr(self.records, "withdrawn", None)
         if withdrawn is None:
             withdrawn = {(each.request_id, each.time) for each in self._stored(limit) if each.error == WITHDRAWN}
@@ -243,6 +257,13 @@ class _Opened:
 
     def _stored(self, limit: int | None) -> Iterator[Recorded]:
         return plugins.stepped(self.part, plugins.run_at(self.part, self.records.requests, limit))
+
+
+def _is_shadow(request: Recorded) -> bool:
+    try:
+        return arm_of(request.blob) == SHADOW
+    except msgspec.MsgspecError:  # what is damaged is told where its arrays are wanted
+        return False
 
 
 def _standing(requests: Iterator[Recorded], withdrawn: Collection[tuple[str, float]]) -> Iterator[Recorded]:
@@ -268,6 +289,8 @@ def _schema(layouts: list[Columns], *, features: bool = True) -> _Schema:
         "latency_ms": pl.Float64,
         "error": pl.String,
         "key_name": pl.String,
+        "arm": pl.String,
+        "why": pl.String,
         "prediction": _prediction_type(layouts),
     }
     for name in dict.fromkeys(name for layout in layouts for name in _probabilities(layout)):
@@ -389,6 +412,8 @@ def _part(
         "latency_ms": pl.Series([None if r.latency_us is None else r.latency_us / 1000 for r in requests], dtype=pl.Float64),
         "error": pl.Series([r.error for r in requests], dtype=pl.String),
         "key_name": pl.Series([blob.key_name for blob in blobs], dtype=pl.String),
+        "arm": pl.Series([blob.arm for blob in blobs], dtype=pl.String),
+        "why": pl.Series([blob.why for blob in blobs], dtype=pl.String),
     }
     columns = {name: series.gather(of) for name, series in columns.items()}
     columns["time"] = columns["time"].cast(schema["time"])

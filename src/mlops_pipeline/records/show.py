@@ -33,9 +33,13 @@ def show(
     until: datetime | None = None,
     model: str | None = None,
     version: str | None = None,
+    request: str = "",
 ) -> Shown:
-    """The newest rows for the terminal, the last one lowest; the features are left to :func:`~mlops_pipeline.records.reading.export`."""
-    return Shown(newest(where, limit, since=since, until=until, model=model, version=version))
+    """The newest rows for the terminal, the last one lowest; the features are left to :func:`~mlops_pipeline.records.reading.export`.
+
+    With ``request`` those of requests whose id begins so: what was answered, and what the other arm of a release said, if it was asked.
+    """
+    return Shown(newest(where, limit, since=since, until=until, model=model, version=version, request=request))
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Shown:
         of_one_day = len(days) == 1
         clock = "%H:%M:%S" if of_one_day else "%Y-%m-%d %H:%M:%S" if wide else "%m-%d %H:%M:%S"
         has_many_rows, has_ids = bool((self.table["row"] > 0).any()), self.table["id"].null_count() < self.table.height
+        has_arms = bool((self.table["arm"].fill_null("") != "").any())
         title = f"{days[0]:%Y-%m-%d} (UTC)" if of_one_day else None
         drawn = Table(box=None, title=title, title_justify="left", padding=(0, 2, 0, 0))
         drawn.add_column("time" if of_one_day else "time (UTC)", no_wrap=True)
@@ -67,6 +72,8 @@ class Shown:
         if has_ids:
             drawn.add_column("id", overflow="fold")
         drawn.add_column("model", overflow="fold")
+        if has_arms:
+            drawn.add_column("arm", overflow="fold")
         drawn.add_column("ms", justify="right", no_wrap=True)
         drawn.add_column("prediction or error", overflow="fold")
         for row in self.table.iter_rows(named=True):
@@ -77,6 +84,7 @@ class Shown:
                 *([_plain(row["row"])] if has_many_rows else []),
                 *([_plain(row["id"])] if has_ids else []),
                 " ".join(filter(None, (_plain(row["model"]), _plain(row["version"])))),
+                *([_arm(row)] if has_arms else []),
                 "" if row["latency_ms"] is None else f"{row['latency_ms']:.2f}",
                 _outcome(row),
             )
@@ -90,6 +98,11 @@ def _outcome(row: dict[str, Any]) -> str:
     said = row["prediction"]
     probability = row.get(f"probability_{said}")
     return (f"{said:.6g}" if isinstance(said, float) else _plain(said)) + ("" if probability is None else f"  {probability:.4f}")
+
+
+def _arm(row: dict[str, Any]) -> str:
+    """The arm that answered, and why where that is no matter of course."""
+    return _plain(row["arm"]) + (f" ({_plain(row['why'])})" if row["why"] else "")
 
 
 def _short(text: str | None) -> str:

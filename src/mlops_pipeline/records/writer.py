@@ -40,7 +40,7 @@ def main() -> None:
     if message is None:
         return
     opening = msgspec.json.decode(message[3], type=Opening)
-    plugins.use(plugins.Source(None if opening.project is None else Path(opening.project), opening.plugins, opening.origin))
+    plugins.use(plugins.NamedParts(None if opening.project is None else Path(opening.project), opening.plugins, opening.origin))
     store = RecordStore(opening.store, opening.where, opening.settings)
     _Writer(source, said, lambda: open_database(store, opening.worker, opening.token)).work()
 

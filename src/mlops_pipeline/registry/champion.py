@@ -54,7 +54,7 @@ def registered_model(settings: Settings, layout: Layout) -> RegisteredModel:
     return RegisteredModel(registry_uri(settings, default), settings.registry.model or settings.name, default)
 
 
-class Registry(RegisteredModel):
+class RegistryWriter(RegisteredModel):
     """The registered model of one pipeline, to be written too: MLflow opens the store when something is."""
 
     def __init__(self, tracking: Tracking) -> None:
@@ -179,6 +179,11 @@ class Registry(RegisteredModel):
     def make_challenger(self, number: int) -> None:
         """Let a version that passed its gate be called challenger; the champion stays."""
         self._client.set_registered_model_alias(self.name, CHALLENGER, str(number))
+
+    def without_challenger(self, number: int) -> None:
+        """A version is challenger no more, if it was."""
+        if CHALLENGER in self.get(number).aliases:
+            self._client.delete_registered_model_alias(self.name, CHALLENGER)
 
     def promote(self, number: int, override: str | None) -> Version:
         """Make a version champion by hand; one that may not be taken only with a reason, which approves it and is kept for good.

@@ -48,7 +48,7 @@ class NotThere(RegistryUnreachable):
     """A database that holds no table of MLflow's yet, or a server's word that what was asked for does not exist."""
 
 
-class Refused(RegistryUnreachable):
+class AccessRefused(RegistryUnreachable):
     """The server knows who asks, or does not, and refuses."""
 
 
@@ -351,7 +351,7 @@ def _json(uri: str, path: str, kind: type[Answer], **parameters: object) -> Answ
         raise RegistryUnreachable(f"{hidden(uri)}: the registry cannot be asked: {one_line(error)}") from error
     except (OSError, http.client.HTTPException) as error:
         if refusal(error):
-            raise Refused(f"{hidden(uri)}: the registry refuses ({why_not(error)})") from error
+            raise AccessRefused(f"{hidden(uri)}: the registry refuses ({why_not(error)})") from error
         missing = isinstance(error, urllib.error.HTTPError) and error.code == 404 and b"RESOURCE_DOES_NOT_EXIST" in error.read()
         raise (NotThere if missing else RegistryUnreachable)(
             f"{hidden(uri)}: the registry does not answer ({why_not(error)}): start `mlflow server`, or mend registry.uri"

@@ -29,7 +29,7 @@ from mlops_pipeline.layout import SQLITE, Layout, sqlite_path, sqlite_uri
 from mlops_pipeline.registry.artifacts import artifact_root, bring_home, needs_of
 from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.provenance import environment_facts
-from mlops_pipeline.registry.reader import READ_HERE, Refused, RegistryUnreachable, experiment_location
+from mlops_pipeline.registry.reader import READ_HERE, AccessRefused, RegistryUnreachable, experiment_location
 from mlops_pipeline.registry.rest import opened, refusal, told, why_not
 from mlops_pipeline.registry.versions import EVALUATION_TAG, MODEL_TAG, REPORT_TAG
 
@@ -136,6 +136,13 @@ class Tracking:
             return
         self.client.log_artifact(run_id, str(report))
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in {**tags, NOTE: note, REPORT_TAG: digest}.items()])
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Put tags on a run."""
+        from mlflow.entities import RunTag
+
+        if tags:
+            self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def find_run(self, model_sha256: str) -> Run | None:
         """The newest complete run of the model with this digest."""
@@ -248,7 +255,7 @@ def refuse_what_is_known_to_fail(settings: Settings, layout: Layout) -> None:
     location: str | None = None
     try:
         location = experiment_location(uri, settings.tracking.experiment or settings.name) if uri.startswith(READ_HERE) else None
-    except Refused:
+    except AccessRefused:
         raise
     except RegistryUnreachable:
         pass

@@ -39,6 +39,10 @@ REPORT_TAG = "mlops.report_sha256"
 """On a run: the page that lies beside it."""
 VERSION_TAG = "mlops.registered_as"
 """On a run."""
+REASON_TAG = "mlops.reason"
+"""On a version and its run: why the run that made it was made, as a watch or a person told it."""
+AS_OF_TAG = "mlops.as_of"
+"""On a version and its run: the moment from which on it saw no row."""
 HISTORY_TAG = "mlops.former_champions"
 """On the registered model."""
 LOOKED_AT_TAG = "mlops.champions_of_before"
@@ -202,7 +206,7 @@ def identity_digest(folder: Path) -> str:
     """
     files = (folder / name for name in ("model.skops", "MLmodel", "training.json", "onnx/model.onnx"))
     parts = [sha256_of_file(file) if file.exists() else "none" for file in files]
-    of_others = (file for file in (folder / "formats").rglob("*") if file.is_file())
+    of_others = (file for place in ("formats", "onnx/texts") for file in (folder / place).rglob("*") if file.is_file())
     parts += [f"{name} {sha256_of_file(folder / name)}" for name in sorted(file.relative_to(folder).as_posix() for file in of_others)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 

@@ -31,7 +31,7 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-class Refused(Exception):
+class ClusterRefused(Exception):
     """The cluster answered a request with an error."""
 
     def __init__(self, status: int, body: dict[str, Any], retry_after: float | None = None, *, secret: bool = False) -> None:
@@ -144,7 +144,7 @@ class Cluster:
         """An object, or nothing where it does not exist."""
         try:
             return self.get(path, accept=accept)
-        except Refused as error:
+        except ClusterRefused as error:
             if error.status != 404:
                 raise
             return None
@@ -184,7 +184,7 @@ class Cluster:
             for line in iter_resp_lines(answer.response):
                 event = self._object(line) if line.strip() else {}
                 if event.get("type") == "ERROR":
-                    raise Refused(int(event["object"].get("code") or 500), event["object"])
+                    raise ClusterRefused(int(event["object"].get("code") or 500), event["object"])
                 if event:
                     yield event
         except (HTTPError, OSError, ValueError, Unreachable):
@@ -208,7 +208,7 @@ class Cluster:
                 if "json" in accept:
                     self._object(content)  # the page of a proxy may be another one a moment later
                 return content
-            except (Refused, Unreachable) as error:
+            except (ClusterRefused, Unreachable) as error:
                 pause = self.backoff.pause(failures, error.retry_after)
                 if not error.passes or failures >= self.backoff.attempts or self.clock.now() + pause >= self._until:
                     raise
@@ -231,7 +231,7 @@ class Cluster:
             raise Unreachable(f"no answer from {self.address} ({one_line(error)})", passes=not certain) from error
         if not 200 <= answer.status <= 299:
             secret = path.split("/")[-2] == SECRETS.plural
-            raise Refused(answer.status, _status_of(self._read(answer)), _seconds(answer.headers.get("Retry-After")), secret=secret)
+            raise ClusterRefused(answer.status, _status_of(self._read(answer)), _seconds(answer.headers.get("Retry-After")), secret=secret)
         return answer
 
     def _object(self, body: bytes | str) -> dict[str, Any]:

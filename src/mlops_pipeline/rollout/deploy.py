@@ -17,7 +17,7 @@ from mlops_pipeline.rollout.cluster import (
     REPLICA_SETS,
     SECRETS,
     Cluster,
-    Refused,
+    ClusterRefused,
     Resource,
     Say,
     Unreachable,
@@ -105,7 +105,7 @@ def deploy(cluster: Cluster, order: Order, manifests: list[Manifest], *, namespa
     except _Overtaken as error:
         say(str(error))
         return FAILED
-    except Refused as error:
+    except ClusterRefused as error:
         raise PipelineError(f"{cluster.address}: {error.message} ({rollout.state})") from error
     except Unreachable as error:
         where = f"context {cluster.context}" if cluster.context else "in-cluster configuration"
@@ -199,7 +199,7 @@ class _Rollout:
         """Whether an object exists; where this may not be read, the cluster will say so itself in time."""
         try:
             return self.cluster.find(path, accept=_METADATA_ONLY) is not None
-        except Refused as error:
+        except ClusterRefused as error:
             if error.status != 403:
                 raise
             return True
@@ -208,12 +208,12 @@ class _Rollout:
         """The object as it is before, after the cluster has agreed to the change in a dry run of its own."""
         try:
             before = self.cluster.find(target.path)
-        except Refused as error:
+        except ClusterRefused as error:
             raise self._mendable(target, error, "get") from error
         target = replace(target, before=before)
         try:
             after = self.cluster.apply(target.path, target.manifest.content, force=self.order.force_conflicts, dry_run=True)
-        except Refused as error:
+        except ClusterRefused as error:
             absent = error.status == 404 and target.namespace and not self._exists(NAMESPACES.path(None, target.namespace))
             if not absent and not error.no_dry_run:
                 raise self._mendable(target, error, "patch") from error
@@ -230,10 +230,10 @@ class _Rollout:
     def _applied(self, target: Target) -> dict[str, Any]:
         try:
             return self.cluster.apply(target.path, target.manifest.content, force=self.order.force_conflicts)
-        except Refused as error:
+        except ClusterRefused as error:
             raise self._mendable(target, error, "patch") from error
 
-    def _mendable(self, target: Target, error: Refused, verb: str) -> PipelineError:
+    def _mendable(self, target: Target, error: ClusterRefused, verb: str) -> PipelineError:
         what = f"{target.manifest.place}: {target.label}"
         fields = ", ".join(str(cause.get("field")) for cause in error.causes[:5] if cause.get("field"))
         message = error.message
@@ -285,7 +285,7 @@ class _Rollout:
         self.state = f"{target.label} has failed and was not rolled back: {leaving}"
         try:
             return self._roll_back(target, applied, replaced)
-        except (Refused, Unreachable, PipelineError) as error:
+        except (ClusterRefused, Unreachable, PipelineError) as error:
             self.say(f"{target.label} could not be rolled back: {one_line(error, 600)}: run `{kubectl} rollout undo {target.label}`")
             return FAILED
 
@@ -331,7 +331,7 @@ class _Rollout:
         spec = {key: value for key, value in spec.items() if value is not None} | {"template": template}
         try:
             return self.cluster.apply(target.path, {**content, "spec": spec}, force=True)
-        except Refused as error:
+        except ClusterRefused as error:
             if error.status not in (400, 422):
                 raise
         # No apply leads from a strategy RollingUpdate to Recreate, for instance: then the template alone.
@@ -414,7 +414,7 @@ class _Rollout:
                         return
                 # A watch that ends at once, again and again, must not become a loop without a pause.
                 failures = failures + 1 if clock.now() - began < LOOK_S / 10 else 0
-            except Refused as error:
+            except ClusterRefused as error:
                 if error.status == 404:
                     return
                 if error.status == 410:
@@ -440,7 +440,7 @@ class _Rollout:
                 yield str(metadata["resourceVersion"]), None
             elif metadata.get("name") == target.manifest.name:
                 if event["type"] == "DELETED":
-                    raise Refused(404, {"message": "deleted"})
+                    raise ClusterRefused(404, {"message": "deleted"})
                 yield str(metadata["resourceVersion"]), event["object"]
 
     def _troubles(self, target: Target, live: dict[str, Any], late: bool = False) -> list[Trouble]:
@@ -451,7 +451,7 @@ class _Rollout:
             replica_set = replica_set_of(live, self._list(REPLICA_SETS, target, live))
             label = ((replica_set or {}).get("metadata", {}).get("labels") or {}).get(HASH)
             pods = pods_of(replica_set, self._list(PODS, target, live, label)) if replica_set else []
-        except (Refused, Unreachable) as error:
+        except (ClusterRefused, Unreachable) as error:
             return [refusal] if refusal else [Trouble(f"the pods cannot be looked at: {one_line(error)}")]
         found = [trouble_of(pod, late) for pod in pods]
         return [trouble for trouble in (refusal, *found) if trouble is not None]
@@ -468,7 +468,7 @@ class _Rollout:
             query = [("container", str(trouble.log)), ("tailLines", str(_LOG_LINES)), ("previous", previous)]
             try:
                 lines = self.cluster.text(path, query).splitlines()
-            except (Refused, Unreachable):
+            except (ClusterRefused, Unreachable):
                 continue
             for line in lines[-_LOG_LINES:]:
                 self.say(f"      │ {line[:400]}")

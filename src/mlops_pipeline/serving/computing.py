@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.columns import Coded, Column
 from mlops_pipeline.features.online import Features, features_of
-from mlops_pipeline.features.state import State, open_state, version_folder
+from mlops_pipeline.features.state import State, open_state
+from mlops_pipeline.features.store import StateStore
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.raw import check_state, has_frames
 from mlops_pipeline.serving.batching import INLINE_S, Queue
@@ -26,7 +30,9 @@ if TYPE_CHECKING:
 
     from mlops_pipeline.config.serving import Features as Settings
     from mlops_pipeline.contract.spec import Contract
+    from mlops_pipeline.features.windows import Ints
     from mlops_pipeline.inference.signature import Rows
+    from mlops_pipeline.layout import StatePlace
 
 
 ROW_S = 0.0005
@@ -78,9 +84,9 @@ class Unknown:
     def value(self, name: str, key: tuple[Any, ...], moment: int | None) -> None:
         """Null."""
 
-    def many(self, name: str, keys: Sequence[tuple[Any, ...]], moments: Sequence[int | None]) -> list[None]:  # noqa: ARG002  # as a state is asked
-        """Null for each key."""
-        return [None] * len(keys)
+    def many(self, name: str, keys: Sequence[tuple[Any, ...]], places: Ints, moments: Ints) -> Column:  # noqa: ARG002  # as a state is asked
+        """Null for each row."""
+        return Coded([None], np.zeros_like(places))
 
     def values(self, name: str, keys: Sequence[pl.Series], moments: pl.Series | None) -> pl.Series:
         """Null for each row."""
@@ -98,10 +104,10 @@ def is_stale(as_of: datetime, settings: Settings, now: float) -> bool:
 class Computation:
     """Computes at once what takes no time, and the rest in a thread beside the event loop; what waits there is counted in rows."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, pool: Executor | None = None) -> None:
         self._queue, self._waiting = queue, 0
         self._cost: dict[int, float] = {}
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="features")
+        self._pool = pool or ThreadPoolExecutor(1, thread_name_prefix="features")
 
     async def of(self, work: Callable[[], Rows], count: int, began: float) -> Rows:
         """What ``work`` gives of so many rows of a request. Raises :class:`Refused`, also where there is too much to do (429, 503)."""
@@ -153,25 +159,36 @@ class Computation:
         return self._cost.get(count.bit_length(), count * ROW_S)
 
 
-@dataclass
 class States:
-    """The state in a folder, opened anew when its current version is another one."""
+    """The state where it is kept, opened anew when its current version is another one."""
 
-    folder: Path
-    _opened: Path | None = None
-    _told: str = field(default="", init=False)
+    def __init__(self, place: StatePlace) -> None:
+        self._store = StateStore(place)
+        self._opened: Path | None = None
+        self._told = ""
 
     def newest(self) -> State | None:
-        """The state, if it is another than the last time. Raises :class:`PipelineError`, once for each distinct failure."""
-        place = version_folder(self.folder)
-        if place == self._opened or not place.exists():
+        """The state, if it is another than the last time. Raises :class:`PipelineError`, once for each distinct failure.
+
+        Where a database cannot be asked, the first is what was fetched from it last.
+        """
+        try:
+            place = self._store.version()
+        except PipelineError as error:
+            place = None if self._opened is not None else self._store.copy()
+            if place is None:
+                self._fail(error)
+        if place is None or place == self._opened:
             return None
         try:
             state = open_state(place)
         except PipelineError as error:
-            if str(error) == self._told:
-                return None
-            self._told = str(error)
-            raise
+            self._fail(error)
+            return None
         self._opened, self._told = place, ""
         return state
+
+    def _fail(self, error: PipelineError) -> None:
+        if str(error) != self._told:
+            self._told = str(error)
+            raise error

@@ -60,6 +60,25 @@ class Metrics:
         self.record_pending = gauge("record_pending", "Records not yet written", "livesum")
         self.record_failing = gauge("record_failing", "1 where the record's store cannot be written", "livemax")
         self.records_written = counter("records_written", "Records written")
+        self._arm_seconds = Histogram(
+            "mlops_release_request_seconds",
+            "From the headers to the answer by the arm of a release; of a shadow, what it took to ask it",
+            ("model", "arm"),
+            buckets=SECONDS,
+            registry=self._own,
+        )
+        self._arm_errors = counter(
+            "release_errors", "Requests of an arm that were answered with a 5xx, or shadows that failed", "model", "arm"
+        )
+        self._fallbacks = counter(
+            "release_fallbacks", "Requests that the champion answered for a challenger that failed", "model", "reason"
+        )
+        self._not_sticky = counter("release_not_sticky", "Requests without the unit that sticks to an arm", "model")
+        self._shadows_left = counter(
+            "release_shadows_left_out", "Answers behind which a challenger was to be asked, and was not", "model", "reason"
+        )
+        self._weight = gauge("release_weight", "Share of units that a challenger answers; 0 where none does", "livemostrecent", "model")
+        self._tripped = gauge("release_tripped", "Workers that ask a challenger no more", "livesum", "model")
         self._labels = counter("labels", "Labels that came to /labels and are on disk, by what they said beside those before", "what")
         self.started = gauge("started_seconds", "When the server started, in seconds since 1970", "min")
 
@@ -110,6 +129,31 @@ class Metrics:
         """What moment a model's features are true for."""
         self._as_of.labels(model).set(as_of)
         self._age.labels(model).set(max(0.0, now - as_of))
+
+    @cache  # noqa: B019  # one Metrics a worker, as long as the worker
+    def _of_arm(self, model: str, arm: str) -> tuple[Any, Any]:
+        return self._arm_seconds.labels(model, arm).observe, self._arm_errors.labels(model, arm).inc
+
+    def arm(self, model: str, arm: str, seconds: float, *, failed: bool = False) -> None:
+        """Count a request of an arm whose answer has been sent, or a shadow that was asked."""
+        observe, count_error = self._of_arm(model, arm)
+        observe(seconds)
+        if failed:
+            count_error()
+
+    def fallback(self, model: str, reason: str) -> None:
+        self._fallbacks.labels(model, reason).inc()
+
+    def not_sticky(self, model: str) -> None:
+        self._not_sticky.labels(model).inc()
+
+    def shadow_left_out(self, model: str, reason: str) -> None:
+        self._shadows_left.labels(model, reason).inc()
+
+    def release(self, model: str, weight: float, *, tripped: bool) -> None:
+        """How a model's requests are divided from now on."""
+        self._weight.labels(model).set(weight)
+        self._tripped.labels(model).set(1 if tripped else 0)
 
     def registry(self) -> Any:
         """The registry that holds the figures of all workers."""

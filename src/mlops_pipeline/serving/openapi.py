@@ -23,7 +23,7 @@ from mlops_pipeline.contract import privacy
 from mlops_pipeline.contract.spec import AS_TEXT, CATEGORIES, NUMBERS, Column
 from mlops_pipeline.contract.task import TASKS
 from mlops_pipeline.contract.values import bounds
-from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, REASONS, SHOWN_FAULTS, STALE_FEATURES, UNSEEN_CATEGORY
+from mlops_pipeline.inference.faults import CUT_TEXT, EXTRA_COLUMN, OUTSIDE_TRAINING, REASONS, SHOWN_FAULTS, STALE_FEATURES, UNSEEN_CATEGORY
 from mlops_pipeline.inference.raw import RawInput, RowKinds
 from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.serving.problems import TITLES
@@ -529,6 +529,19 @@ def _service_paths() -> Json:
             {"description": "A page.", "content": html},
             (404,),
         ),
+        "/release": _get(
+            "release",
+            "service",
+            "How a challenger does beside the champion, as a page of the controller's last look",
+            {"description": "A page.", "content": html},
+            (404,),
+        ),
+        "/release.json": _get(
+            "release-json",
+            "service",
+            "The same for a program: `verdict` is healthy, promoted, failed, inconclusive, paused or none",
+            _json({"type": "object", "required": ["verdict"], "properties": {"verdict": _TEXT}}, "Releases."),
+        ),
         "/live": _get("live", "service", "Whether the process answers", ok),
         "/ready": _get("ready", "service", "Whether requests are answered", ok, more={"503": not_ready}),
         "/": _get("page", "service", "What is served, live, as a page", {"description": "A page.", "content": html}),
@@ -751,7 +764,7 @@ def _status() -> Json:
 
 
 def _warnings() -> Json:
-    reasons = [EXTRA_COLUMN, OUTSIDE_TRAINING, UNSEEN_CATEGORY, STALE_FEATURES]
+    reasons = [EXTRA_COLUMN, OUTSIDE_TRAINING, UNSEEN_CATEGORY, STALE_FEATURES, CUT_TEXT]
     one = _object({"reason": {"enum": reasons}, "column": _TEXT, "rows": {"type": "integer", "minimum": 1}, "detail": _TEXT})
     return {"type": "array", "items": one, "minItems": 1, "maxItems": SHOWN_FAULTS, "description": _WARNED}
 
@@ -759,7 +772,7 @@ def _warnings() -> Json:
 _V2 = "open inference"
 _WARNED = (
     "What is unusual and was answered all the same: columns that are none of the model's, values far outside what training saw, "
-    "categories that it never saw. There only if there is any."
+    "categories that it never saw, texts that are longer than what is read of one. There only if there is any."
 )
 _ASKED = [
     {"name": name, "in": "query", "required": False, "schema": {"enum": ["true", "false"]}, "description": what}

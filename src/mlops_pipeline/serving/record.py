@@ -17,7 +17,7 @@ from mlops_pipeline.records.encoding import NO_FORM, encode, form_of, recorded_c
 
 if TYPE_CHECKING:
     from mlops_pipeline.records.encoding import Form
-    from mlops_pipeline.records.entry import Entry, Layout
+    from mlops_pipeline.records.entry import Entry, RecordLayout
     from mlops_pipeline.records.store import Store
 
 GROUP_ENTRIES = 2000
@@ -161,7 +161,7 @@ class Recorder:
         if self.pending:
             raise PipelineError(f"{self.pending} answers are not on record: {self.problem or 'the store did not answer in time'}")
 
-    def _known(self, layout: Layout) -> Form:
+    def _known(self, layout: RecordLayout) -> Form:
         """The form of a layout that was not seen before; the form keeps the layout, so its id stays its own."""
         form = self._forms[id(layout)] = form_of(layout, len(self._forms) + 1)
         self._store.layout(form.number, recorded_columns(layout))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.contract.privacy import private_names
-from mlops_pipeline.records.entry import Layout
+from mlops_pipeline.records.entry import RecordLayout
 from mlops_pipeline.serving import openapi
-from mlops_pipeline.serving.computing import Computing, computing
+from mlops_pipeline.serving.computing import Computation, Computing, computing
 from mlops_pipeline.serving.protocol import Spoken
 from mlops_pipeline.serving.protocol.either import Either, names_of_invocations, names_of_records, names_of_tensors
 from mlops_pipeline.serving.protocol.invocations import Invocations
@@ -15,7 +15,10 @@ from mlops_pipeline.serving.protocol.open_inference import OpenInference
 from mlops_pipeline.serving.protocol.predict import Predict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlops_pipeline.features.state import State
+    from mlops_pipeline.inference.faults import Notice
     from mlops_pipeline.inference.signature import Signature
     from mlops_pipeline.serving.batching import Batcher
     from mlops_pipeline.serving.models import Loaded
@@ -26,8 +29,18 @@ NAMES = {"predict": names_of_records, "invocations": names_of_invocations, "v2":
 class Served:
     """A loaded version with all that answers for it."""
 
-    def __init__(self, loaded: Loaded, batcher: Batcher, state: State | None = None, *, only_raw: bool = False) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        batcher: Batcher,
+        state: State | None = None,
+        *,
+        only_raw: bool = False,
+        computation: Computation | None = None,
+    ) -> None:
         self.loaded, self.batcher, self.only_raw = loaded, batcher, only_raw and loaded.raw is not None
+        self.computation = computation
+        """Where its raw rows are computed, if not beside all others'."""
         self.signature, self.version = loaded.signature, loaded.version
         signature, name, version = loaded.signature, loaded.name, loaded.version
         self.protocols: dict[str, Spoken] = _protocols(signature, name, version)
@@ -40,7 +53,7 @@ class Served:
                 kind: Either(raw[kind], spoken, loaded.raw, NAMES[kind], self._why_not, only_raw=only_raw)
                 for kind, spoken in self.protocols.items()
             }
-        self.layout = Layout(
+        self.layout = RecordLayout(
             key=loaded.content_sha256,
             task=signature.task,
             numbers=signature.numbers,
@@ -54,6 +67,8 @@ class Served:
         self.headers = [(b"mlops-model", name.encode()), (b"mlops-model-version", version.encode())]
         self.taken = loaded.raw.signature if loaded.raw is not None and self.only_raw else signature
         """What its protocols take first: finished features, unless raw rows alone are taken."""
+        self.notices: Callable[[Any], list[Notice]] | None = getattr(loaded.engine, "notices", None)
+        """What its engine says of what it has read of a batch's categories, for one that reads texts."""
         self.example = loaded.raw.example if loaded.raw is not None else openapi.made_up(signature)
 
     def compute_with(self, state: State | None) -> None:

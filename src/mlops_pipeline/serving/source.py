@@ -32,7 +32,7 @@ class Look:
 
 
 @dataclass
-class Source:
+class ModelSource:
     """A registered model. ``versions`` is where the pipeline keeps its folders, ``cache`` where this server keeps what it fetched.
 
     ``server`` is the MLflow server behind ``mlflow-artifacts:/`` addresses; by default the registry, if that is one.

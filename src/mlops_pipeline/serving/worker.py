@@ -78,6 +78,7 @@ def assembled(
     from mlops_pipeline.serving.models import lengths_of
     from mlops_pipeline.serving.rates import Rates
     from mlops_pipeline.serving.tracing import tracing
+    from mlops_pipeline.serving.traffic import Traffic
 
     metrics, spans = Metrics(), tracing()
     metrics.started.set(time.time())
@@ -85,7 +86,13 @@ def assembled(
     access = partial(Access, rates=Rates(_shared_rates()))
     service = Service(settings, metrics, workers, recorder, access, keys_of(settings, config) if settings.has_keys else None)
     first, watch = _models(settings, config, place, number, service)
+    service.releases = releases = Traffic(service, watch.load_version, place.releases, number)
+    releases.on_look = watch.look_now
+    releases.look_first()
     service.on_start.append(lambda: _begin(service, first, watch))
+    service.on_start.append(releases.start)
+    service.on_use.append(releases.use)
+    service.on_stop.append(releases.stop)
     service.on_use.append(lambda settings: watch.limit(settings.limits.max_rows, lengths_of(settings.limits)))
     service.on_use.append(lambda settings: logs.set_up(settings.log.format))
     service.on_stop.append(watch.stop)
@@ -118,7 +125,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
     from mlops_pipeline.events import ModelLoaded, ModelRefused
     from mlops_pipeline.serving.computing import States
     from mlops_pipeline.serving.models import Options, Watch, lengths_of
-    from mlops_pipeline.serving.source import Source
+    from mlops_pipeline.serving.source import ModelSource
 
     loop: asyncio.AbstractEventLoop | None = None
 
@@ -155,7 +162,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
         kept = name in service.models or name in first
         log.warning("keeps its version" if kept else "has no version", extra={"model": name, "reason": reason, "detail": detail})
 
-    source = Source(place.registry, place.model, place.versions, place.cache, server=place.artifacts)
+    source = ModelSource(place.registry, place.model, place.versions, place.cache, server=place.artifacts)
     options = Options(
         reject_unseen=settings.unseen_categories == "reject",
         refuse_extra=settings.extra_columns == "refuse",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
 from mlops_pipeline.contract.privacy import told_cells
-from mlops_pipeline.contract.spec import Column as Described
+from mlops_pipeline.contract.spec import Column as ContractColumn
 from mlops_pipeline.contract.values import (
     BLANKS,
     FALSE_WORDS,
@@ -58,7 +58,7 @@ class Spelling:
         return [] if [str(word).removesuffix(".0") for word in usual] == ["0", "1"] else usual
 
 
-def cast_columns(frame: pl.DataFrame, columns: Mapping[str, Column | Described], null_words: Collection[str] = ()) -> pl.DataFrame:
+def cast_columns(frame: pl.DataFrame, columns: Mapping[str, Column | ContractColumn], null_words: Collection[str] = ()) -> pl.DataFrame:
     """Cast each column to its kind's type; a value that is none of its kind becomes null, and, but for categories, a text that means it.
 
     number → Float64, integer → Int64, boolean → Int8 (0 or 1), datetime → Datetime[µs] (UTC, no zone),
@@ -175,7 +175,7 @@ def _nulls(values: pl.Series, held: pl.DataType) -> pl.Series:
     return pl.Series(values.name, [None], dtype=held).new_from_index(0, len(values))
 
 
-def _cast(frame: pl.DataFrame, name: str, column: Column | Described, null_words: Collection[str]) -> pl.Expr | pl.Series:
+def _cast(frame: pl.DataFrame, name: str, column: Column | ContractColumn, null_words: Collection[str]) -> pl.Expr | pl.Series:
     import polars as pl
 
     values = frame[name]

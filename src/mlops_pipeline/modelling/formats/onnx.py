@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 import logging
+import shutil
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS, Contract
 from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.inference import texts
+from mlops_pipeline.inference.texts import Read
 from mlops_pipeline.modelling.formats import network_graph
 from mlops_pipeline.modelling.formats.twin import NotConvertible, by_kind
 
@@ -22,8 +27,8 @@ if TYPE_CHECKING:
 TARGET_OPSET = {"": 21, "ai.onnx.ml": 3}
 """onnxmltools' LightGBM converter writes trees of ai.onnx.ml 3."""
 
-WORDS = {"text": "free text", "datetime": "a moment"}
-"""Kinds of columns that ONNX has no operators for which agree in every language and calendar."""
+WORDS = {"datetime": "a moment"}
+"""Kinds of columns that neither ONNX nor a reader beside it has an answer for."""
 
 NAMED = 6
 """So many columns that prevent a twin are named."""
@@ -36,11 +41,52 @@ def save_twin(folder: Path, model: Pipeline, contract: Contract) -> None:
         raise NotConvertible(
             f"{', '.join(alone[:NAMED])}{f' and {len(alone) - NAMED} more' if alone[NAMED:] else ''}: served by scikit-learn"
         )
-    (folder / "model.onnx").write_bytes(convert(model, contract.features, contract.task))
+    read = _save_readers(folder, model, contract)
+    content = convert(model, contract.features, contract.task, read)
+    (folder / "model.onnx").write_bytes(content)
 
 
-def convert(model: Pipeline, kinds: dict[str, str], task: str) -> bytes:
-    """The ONNX file's bytes of a fitted pipeline, its many named columns gathered into two inputs."""
+def _save_readers(folder: Path, model: Pipeline, contract: Contract) -> list[Read]:
+    """Write what reads the model's texts, and the list of it; raises :class:`NotConvertible`."""
+    shutil.rmtree(folder / texts.FOLDER, ignore_errors=True)
+    read: list[Read] = []
+    for member in _members(model):
+        columns, estimator = member.named_steps["columns"], _inner(member)
+        for name, step, column in columns.transformers_:
+            if not isinstance(column, str):
+                continue
+            kind = contract.columns[column].kind
+            weights = np.atleast_2d(estimator.coef_)[:, columns.output_indices_[name]].T if hasattr(estimator, "coef_") else None
+            saved = step.save_reader(folder / texts.FOLDER / str(len(read)), weights) if hasattr(step, "save_reader") else None
+            if saved is None:
+                raise NotConvertible(
+                    f"'{column}' is {kind}, and {type(estimator).__name__} takes its n-grams as they are: give the encoder `numbers`"
+                )
+            read.append(Read(column, *saved))
+    if read:
+        (folder / texts.FOLDER / texts.FILE).write_bytes(msgspec.json.encode(read))
+    return read
+
+
+def _members(model: Pipeline) -> list[Pipeline]:
+    """The pipelines that a model is the mean of; itself if it is none."""
+    from mlops_pipeline.modelling.blend import Blend
+
+    made_of = model.steps[1][1]
+    return [each for member in made_of.members for each in _members(member)] if isinstance(made_of, Blend) else [model]
+
+
+def _inner(model: Pipeline) -> Any:
+    """The estimator of a pipeline, without what puts its center back."""
+    estimator = model.steps[1][1]
+    return getattr(estimator, "regressor", estimator) if hasattr(estimator, "center") else estimator
+
+
+def convert(model: Pipeline, kinds: dict[str, str], task: str, read: Sequence[Read] = (), first: int = 0) -> bytes:
+    """The ONNX file's bytes of a fitted pipeline, its many named columns gathered into two inputs.
+
+    What ``read`` makes of texts stands behind the numbers; the model's own begins with reader ``first``.
+    """
     from lightgbm import LGBMClassifier, LGBMRegressor
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
     from skl2onnx import convert_sklearn, update_registered_converter
@@ -59,7 +105,11 @@ def convert(model: Pipeline, kinds: dict[str, str], task: str) -> bytes:
         LGBMRegressor, "LightGbmLGBMRegressor", calculate_linear_regressor_output_shapes, convert_lightgbm, options={"split": None}
     )
     if isinstance(model.steps[1][1], Blend):
-        return _averaged([convert(member, kinds, task) for member in model.steps[1][1].members], model)
+        graphs = []
+        for member in model.steps[1][1].members:
+            graphs.append(convert(member, kinds, task, read, first))
+            first += sum(isinstance(names, str) for _, _, names in member.named_steps["columns"].transformers_)
+        return _averaged(graphs, model)
     update_registered_converter(
         NetworkClassifier,
         "OurNetworkClassifier",
@@ -70,26 +120,51 @@ def convert(model: Pipeline, kinds: dict[str, str], task: str) -> bytes:
     update_registered_converter(
         NetworkRegressor, "OurNetworkRegressor", calculate_linear_regressor_output_shapes, network_graph.write_regressor
     )
-    numbers, categories = by_kind(kinds)
+    numbers, categories = by_kind({name: kind for name, kind in kinds.items() if kind != "text"})
     columns = copy.copy(model.named_steps["columns"])
-    places = {name: index for index, name in enumerate([*numbers, *categories])}
-    columns.transformers_ = [(name, step, [places[c] for c in names]) for name, step, names in columns.transformers_ if name != "remainder"]
+    width = len(numbers) + sum(each.width for each in read)
+    places = {name: index for index, name in enumerate(numbers)} | {name: width + index for index, name in enumerate(categories)}
+    at = len(numbers) + sum(each.width for each in read[:first])
+    steps = []
+    for name, step, names in columns.transformers_:
+        if isinstance(names, str):
+            steps.append((name, "passthrough", list(range(at, at + read[first].width))))
+            at, first = at + read[first].width, first + 1
+        elif name != "remainder":
+            steps.append((name, step, [places[c] for c in names]))
     gathered = copy.copy(model)
-    estimator = model.steps[1][1]
-    inner = getattr(estimator, "regressor", estimator) if hasattr(estimator, "center") else estimator
+    estimator, inner = model.steps[1][1], _inner(model)
+    if read and hasattr(inner, "coef_"):
+        inner = _with_texts_added(inner, columns)
+    columns.transformers_ = steps
     gathered.steps = [("columns", columns), ("model", inner)]
-    inputs = [(NUMBERS, FloatTensorType([None, len(numbers)]))] if numbers else []
+    inputs = [(NUMBERS, FloatTensorType([None, width]))] if width else []
     inputs += [(CATEGORIES, StringTensorType([None, len(categories)]))] if categories else []
     options = {} if not has_classes(task) else {id(inner): {"zipmap": False}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         converted = convert_sklearn(gathered, initial_types=inputs, options=options, target_opset=TARGET_OPSET, name="model")
-    if inner is not estimator:
+    if hasattr(estimator, "center"):
         _centred(converted, estimator.center)
     # skl2onnx lists the opsets in the order of a set, which is another in every process.
     converted.opset_import.sort(key=lambda opset: opset.domain)
     content: bytes = converted.SerializeToString(deterministic=True)
     return content
+
+
+def _with_texts_added(linear: Any, columns: Any) -> Any:
+    """A linear model that adds what readers say of texts, a number for each output, to what it says of the other columns."""
+    weights = np.atleast_2d(linear.coef_)
+    blocks = []
+    for name, _, names in columns.transformers_:
+        if isinstance(names, str):
+            blocks.append(np.eye(len(weights)))
+        elif name != "remainder":
+            blocks.append(weights[:, columns.output_indices_[name]])
+    made = copy.copy(linear)
+    together = np.concatenate(blocks, axis=1)
+    made.coef_, made.n_features_in_ = together if linear.coef_.ndim > 1 else together[0], together.shape[1]
+    return made
 
 
 def _centred(converted: Any, center: float) -> None:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 SKOPS_FILE = "model.skops"
 
+LARGE = 16 * 2**20
+"""Bytes of an array that is written as it is."""
+
 TRUSTED_TYPES = (
     "collections.OrderedDict",
     "lightgbm.basic.Booster",
@@ -38,6 +41,8 @@ TRUSTED_TYPES = (
     "mlops_pipeline.modelling.encoders.Moments",
     "mlops_pipeline.modelling.network_estimators.NetworkClassifier",
     "mlops_pipeline.modelling.network_estimators.NetworkRegressor",
+    "mlops_pipeline.modelling.sentences.SentenceEmbeddings",
+    "mlops_pipeline.modelling.texts.WeightedNgrams",
     "numpy.dtype",
     "sklearn._loss.link.HalfLogitLink",
     "sklearn._loss.link.IdentityLink",
@@ -228,7 +233,8 @@ def _canonical_skops(path: Path) -> None:
     walk(schema)
     with zipfile.ZipFile(path, "w", compression=zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for old, new in renamed.items():
-            archive.writestr(_member(new), members[old])
+            # Weights of an encoder become no smaller, and take seconds.
+            archive.writestr(_member(new), members[old], zipfile.ZIP_STORED if len(members[old]) > LARGE else None)
         archive.writestr(_member("schema.json"), json.dumps(schema))
 
 

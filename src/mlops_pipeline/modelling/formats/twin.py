@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.pipeline import Settings, part_settings, twins_of
+from mlops_pipeline.config.pipeline import part_settings
 from mlops_pipeline.contract.evaluation import TwinReport
 from mlops_pipeline.contract.spec import AS_TEXT, Contract
 from mlops_pipeline.errors import first_sentences
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
 
 class NotConvertible(Exception):
     """A format cannot hold the model; the message says why."""
-
-
-def make_twins(
-    settings: Settings, version: Path, engine: Engine, contract: Contract, x: pd.DataFrame, predicted: Any
-) -> dict[str, TwinReport]:
-    """What became of each twin that the settings ask for; the files of those that agree lie in the version's folder."""
-    fitted, rules = getattr(engine, "fitted", None), settings.onnx
-    return {
-        form.name: make_twin(form, version, fitted, contract, x, predicted, rules.tolerance, **rules.twins.get(form.name, {}))
-        for form in twins_of(settings)
-    }
 
 
 def make_twin(

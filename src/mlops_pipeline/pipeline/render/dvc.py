@@ -57,7 +57,7 @@ def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) ->
     entry: dict[str, Any] = {"desc": stage.summary, "cmd": _command(stage, settings, config)}
     entry |= _working_folder(layout)
     entry["deps"] = [*map(layout.relative, stage.inputs(settings, layout)), *code_of(stage, settings, layout), *_lock(layout)]
-    entry["params"] = named_settings(stage.settings, settings, layout)
+    entry["params"] = named_settings(stage.settings, settings, layout, fits=stage.fits)
     entry["outs"] = outs
     if stage.metrics:
         entry["metrics"] = [{path: {"cache": False}} for path in spelled(stage.metrics)]
@@ -128,7 +128,7 @@ def _lock(layout: Layout) -> list[str]:
 
 def dvc_files(settings: Settings, layout: Layout) -> dict[Path, str]:
     """What DVC is told by, path and text: ``dvc.yaml``, and ``mlops.lock`` where the pipeline depends on what stands there."""
-    locked = {layout.project / FILE: lock_yaml()} if needs_lock(settings, layout) else {}
+    locked = {layout.project / FILE: lock_yaml(settings, layout)} if needs_lock(settings, layout) else {}
     return {layout.dvc_file: dvc_yaml(settings, layout), **locked}
 
 

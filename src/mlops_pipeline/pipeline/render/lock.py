@@ -8,12 +8,13 @@ from typing import Any
 import yaml
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.pipeline import SECTIONS, Settings
+from mlops_pipeline.config.pipeline import SECTIONS, Settings, files_read
+from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.code_graph import PACKAGE
 
 FILE = "mlops.lock"
-VERSIONS, DEFAULTS = "versions", "defaults"
+VERSIONS, DEFAULTS, FILES = "versions", "defaults", "files"
 
 DECISIVE = ("lightgbm", "numpy", "onnxmltools", "onnxruntime", "optuna", "pandera", "polars", "scikit-learn", "scipy", "skl2onnx", "skops")
 """Libraries by which a result may differ from one version to the next."""
@@ -21,23 +22,38 @@ DECISIVE = ("lightgbm", "numpy", "onnxmltools", "onnxruntime", "optuna", "pander
 _HEAD = "# Written by `mlops run`; keep it in Git. A stage runs again when these versions, or a default that it takes, change.\n"
 
 
-def lock_yaml() -> str:
-    """The text of ``mlops.lock`` as things are installed now: versions, and the default of every section that a file may leave out."""
-    content = {VERSIONS: _versions(), DEFAULTS: _defaults()}
+def lock_yaml(settings: Settings, layout: Layout) -> str:
+    """The text of ``mlops.lock`` as things are installed now: versions, and the default of every section that a file may leave out.
+
+    Files that a fit reads and that lie outside the project, such as an installed package's, stand there with their digests.
+    """
+    content: dict[str, Any] = {VERSIONS: _versions(), DEFAULTS: _defaults()}
+    outside = _outside(settings, layout)
+    if outside:
+        content[FILES] = {"/".join(file.parts[-3:]): sha256_of_file(file) for file in outside}
     return _HEAD + yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def named_settings(names: tuple[str, ...], settings: Settings, layout: Layout) -> list[dict[str, list[str]]]:
-    """Where DVC finds the settings of a stage: in the configuration, and what it leaves out, and versions, in ``mlops.lock``."""
+def named_settings(names: tuple[str, ...], settings: Settings, layout: Layout, *, fits: bool = False) -> list[dict[str, list[str]]]:
+    """Where DVC finds the settings of a stage: in the configuration, and what it leaves out, and versions, in ``mlops.lock``.
+
+    There, too, for one that ``fits``, are the digests of files outside the project.
+    """
     params = [{layout.relative(layout.config): [name for name in names if name not in settings.left_out]}]
     locked = [VERSIONS] if is_installed(layout) else []
     locked += [f"{DEFAULTS}.{name}" for name in names if name in settings.left_out]
+    locked += [FILES] if fits and _outside(settings, layout) else []
     return [*params, {FILE: locked}] if locked else params
 
 
 def needs_lock(settings: Settings, layout: Layout) -> bool:
     """Whether anything that this pipeline depends on stands in ``mlops.lock``."""
-    return is_installed(layout) or bool(settings.left_out)
+    return is_installed(layout) or bool(settings.left_out) or bool(_outside(settings, layout))
+
+
+def _outside(settings: Settings, layout: Layout) -> list[Path]:
+    """Files that a fit reads and that are none of the project's."""
+    return [file for file in files_read(settings) if not file.is_relative_to(layout.project)]
 
 
 def is_installed(layout: Layout) -> bool:

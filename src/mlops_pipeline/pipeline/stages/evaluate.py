@@ -18,7 +18,7 @@ from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json, w
 from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.scorer import contract_at, scorer_of
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.registry.champion import Registry
+from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.tables.columns import as_validated
 
@@ -37,9 +37,10 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
 
     from mlops_pipeline.modelling.against_champion import compare
     from mlops_pipeline.modelling.by_class import classes_of
-    from mlops_pipeline.modelling.evaluation import flat, importance, inspected, measured, predictions_of
-    from mlops_pipeline.modelling.formats.twin import make_twins
+    from mlops_pipeline.modelling.evaluation import flat, importance, inspected, measured, predictions_of, said_by
+    from mlops_pipeline.modelling.formats.twins import make_twins
     from mlops_pipeline.modelling.frame import model_input
+    from mlops_pipeline.modelling.masked import listened_to
     from mlops_pipeline.modelling.plots import draw_all
     from mlops_pipeline.modelling.report import report, table_of
     from mlops_pipeline.modelling.summary import summary_of
@@ -57,13 +58,15 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
         predicted = scorer_of(contract, engine).taking_nulls().predict(test)
         ours = predictions_of(test[data.target], predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
-        champion = Registry(tracking).champion_besides(contract.model_sha256)
+        champion = RegistryWriter(tracking).champion_besides(contract.model_sha256)
         against = compare(*champion, ours, classes, test, layout.train, rules, settings.seed) if champion else None
     with replacing_folder(layout.evaluation) as folder:
         with console.status("making twins"), ThreadPoolExecutor(1) as aside:
             # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
-            converting = aside.submit(make_twins, settings, folder, engine, contract, x, predicted)
-            important = importance(inspected(engine, contract), x, ours, settings)
+            converting = aside.submit(make_twins, settings, folder, engine, contract, x, ours)
+            model = inspected(engine, contract)
+            important = importance(model, x, ours, settings)
+            words = listened_to(contract, x, ours, lambda rows: said_by(model, rows, data.task), slowly=contract.encoder == "sentences")
             twins = converting.result()
         evaluation = replace(
             evaluation,
@@ -71,6 +74,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
             table=table_of(settings, layout),
             champion=against,
             importance=important,
+            texts=words,
             random_split=_random_split(settings, layout, contract) if rules.random_split_check else None,
             onnx=twins.pop("onnx", SWITCHED_OFF),
             twins=twins,

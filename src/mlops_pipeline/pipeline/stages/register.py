@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mlops_pipeline.config.moments import shown_moment
 from mlops_pipeline.config.pipeline import Settings, Then
 from mlops_pipeline.contract.evaluation import FILE as EVALUATION
 from mlops_pipeline.contract.evaluation import AgainstChampion, Evaluation
 from mlops_pipeline.contract.reference import FILE as REFERENCE
 from mlops_pipeline.contract.spec import FILE, Card, Contract
-from mlops_pipeline.events import GateDecided, Judged, Listener, Warned, ignored
+from mlops_pipeline.events import GateDecided, Listener, RuleApplied, Warned, ignored
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.engine import score
 from mlops_pipeline.inference.formats import folder_of, formats_in
@@ -30,17 +31,19 @@ from mlops_pipeline.modelling.skew import skew_of
 from mlops_pipeline.modelling.trained_rows import write_trained_rows
 from mlops_pipeline.pages import in_markdown
 from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, WAITS_TAG, admitted, waiting, waits
-from mlops_pipeline.registry.champion import Registry
+from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.registry.download import keep
 from mlops_pipeline.registry.runs import Tracking
 from mlops_pipeline.registry.versions import (
     AGAINST_TAG,
+    AS_OF_TAG,
     EVALUATED_TAG,
     GATE_TAG,
     JUDGED_MODEL_TAG,
     JUDGED_TAG,
     LATENCY_TAG,
     MODEL_TAG,
+    REASON_TAG,
     VERSION_TAG,
     Version,
     content_digest,
@@ -67,7 +70,7 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
     now and did not before becomes a version of its own, since what lets it pass is among the files that the digest covers.
     """
     tracking = Tracking(settings, layout).open()
-    registry = Registry(tracking)
+    registry = RegistryWriter(tracking)
     training, evaluation = contract_at(layout.training), evaluation_at(layout.evaluation / EVALUATION)
     with tempfile.TemporaryDirectory(prefix="mlops-register-") as temporary:
         training = msgspec.structs.replace(training, card=Card(**settings.registry.card.model_dump()))
@@ -133,10 +136,10 @@ def _may_go_on(version: Version, becomes: Then, evaluation: Evaluation) -> bool:
     return waited and (becomes == "approval" or version.evaluated_on == evaluation.test_sha256)
 
 
-def _hand_over(registry: Registry, version: Version, rules: list[Rule], then: Then, settings: Settings, tell: Listener) -> None:
+def _hand_over(registry: RegistryWriter, version: Version, rules: list[Rule], then: Then, settings: Settings, tell: Listener) -> None:
     """Tell of the gate, and make of the version what one that passes becomes."""
     passed = all(rule.passed for rule in rules)
-    judged = tuple(Judged(rule.name, rule.passed, rule.text) for rule in rules)
+    judged = tuple(RuleApplied(rule.name, rule.passed, rule.text) for rule in rules)
     content, run_id = version.content_sha256, version.run_id
     tell(
         GateDecided(
@@ -226,7 +229,7 @@ def _against_todays_champion(
     from mlops_pipeline.modelling.against_champion import compare
     from mlops_pipeline.modelling.evaluation import held_out
 
-    found = Registry(tracking).champion_besides(training.model_sha256)
+    found = RegistryWriter(tracking).champion_besides(training.model_sha256)
     if found is None:
         return None
     champion, folder = found
@@ -256,7 +259,7 @@ class _Made:
 
 
 def _registered(
-    registry: Registry,
+    registry: RegistryWriter,
     tracking: Tracking,
     version: Version | None,
     made: _Made,
@@ -297,13 +300,23 @@ def _registered(
         let_pass = waiting(content, by_a_run=tracking.settings.then_is_told)
     elif passed:
         let_pass = admitted(content, evaluation.test_sha256)
-    added = registry.add(made.folder, content, run_id, {**tags, IDENTITY_TAG: made.identity, **let_pass})
+    why = _why(tracking.settings)
+    added = registry.add(made.folder, content, run_id, {**tags, **why, IDENTITY_TAG: made.identity, **let_pass})
+    tracking.tag(run_id, why)
     if passed:
         keep(made.folder, tracking.layout.versions / content[:16])
     return added
 
 
-def _describe(tracking: Tracking, registry: Registry, run_id: str, training: Contract, evaluation: Evaluation, outcome: Outcome) -> None:
+def _why(settings: Settings) -> dict[str, str]:
+    """Tags that say what the run was told: why it is made, and from when on it sees no row."""
+    as_of = "" if settings.as_of is None else shown_moment(settings.as_of)
+    return {name: value for name, value in ((REASON_TAG, settings.reason), (AS_OF_TAG, as_of)) if value}
+
+
+def _describe(
+    tracking: Tracking, registry: RegistryWriter, run_id: str, training: Contract, evaluation: Evaluation, outcome: Outcome
+) -> None:
     """What MLflow shows first of the run, the model and the version."""
     layout, settings = tracking.layout, tracking.settings
     note = run_note(

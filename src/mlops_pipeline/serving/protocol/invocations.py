@@ -34,6 +34,9 @@ from mlops_pipeline.serving.protocol.predict import not_json
 from mlops_pipeline.serving.protocol.python_json import check_keys, null_for_nan, python_json
 from mlops_pipeline.serving.request import CSV, JSON, Request
 
+# How long a text may be is for the signature to say, as for every other form; a body's size is limited before.
+csv.field_size_limit(2**31 - 1)
+
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _FORM = "a JSON object with one of dataframe_split, dataframe_records, instances, inputs"
 

@@ -1,0 +1,171 @@
+"""What a release is told: the steps of a challenger's way, what may not become worse on it, and what happens where nothing is known."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mlops_pipeline.config.moments import span_of
+from mlops_pipeline.config.pipeline import SpanText
+from mlops_pipeline.config.tree import Frozen, Name, read_yaml, tree_of
+from mlops_pipeline.errors import PipelineError
+
+Level = Annotated[float, Field(gt=0, lt=0.5)]
+Loss = Literal["brier", "error", "absolute", "squared"]
+UNIT = r"^(request|ids|header:[A-Za-z0-9-]{1,64}|column:.{1,200})$"
+LATENCY = re.compile(r"latency\.p([1-9][0-9]?(?:\.[0-9])?)")
+FIGURES = ("failures", "refused", "drift", "disagreement", "quality", "latency.p50", "latency.p99")
+
+
+class Guardrail(Frozen):
+    """One figure of the challenger beside the champion's, and how much worse it may be."""
+
+    figure: str = Field(
+        description="failures, refused (shares of requests), latency.p50, latency.p99 … (ms), drift (of the mean prediction), "
+        "disagreement (of requests that both answered), quality (mean loss of rows with labels)"
+    )
+    worse_by: float = Field(
+        ge=0,
+        description="so much is borne: of failures and refused a share, of latency ms, of quality a share of the champion's loss, of drift "
+        "(and of numbers' disagreement) standard deviations of the champion's predictions",
+    )
+    loss: Loss | None = Field(None, description="of quality: brier or error of classes, absolute or squared of numbers; default: the first")
+    slices: tuple[str, ...] = Field((), description="columns by whose values it is looked at, too")
+    must_hold: bool = Field(
+        False, description="a step that compares both is left only when it is known to hold; else when it is not known to be broken"
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.figure not in FIGURES and not LATENCY.fullmatch(self.figure):
+            raise ValueError(f"figure '{self.figure}' is none: use one of {', '.join(FIGURES)}")
+        if self.loss is not None and self.figure != "quality":
+            raise ValueError("'loss' is quality's")
+        if self.slices and self.figure not in ("quality", "drift", "disagreement"):
+            raise ValueError(f"'{self.figure}' is not told by slice: leave 'slices' out")
+        return self
+
+
+class Step(Frozen):
+    """One step: how much the challenger answers, or is asked besides, and what has to be seen before the next."""
+
+    weight: float = Field(0.0, ge=0, le=1, description="share of units that the challenger answers")
+    shadow: float = Field(0.0, ge=0, le=1, description="share of requests in which it is asked too; nobody is told what it says")
+    least_rows: int = Field(100, ge=0, description="rows that the challenger has to answer in this step")
+    least_labels: int = Field(0, ge=0, description="rows of the whole release with its answer for which labels have to come")
+    least_time: SpanText | None = Field(None, description="the step lasts at least so long")
+    approval: bool = Field(False, description="a person lets it leave the step: `mlops release promote`")
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if self.weight == 0 and self.shadow == 0:
+            raise ValueError("a step needs a weight or a shadow above zero")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What it is called in the table, the page and events."""
+        return f"{self.weight * 100:g} %" if self.weight else "shadow" if self.shadow == 1 else f"shadow {self.shadow * 100:g} %"
+
+    @property
+    def compares(self) -> bool:
+        """Whether both models answer in it."""
+        return self.weight < 1 or self.shadow > 0
+
+
+USUAL_STEPS = (
+    Step(shadow=1.0, least_rows=500),
+    Step(weight=0.01, least_rows=100),
+    Step(weight=0.05, least_rows=200),
+    Step(weight=0.25, least_rows=500),
+    Step(weight=0.5, least_rows=500),
+    Step(weight=1.0, least_rows=500),
+)
+USUAL_GUARDRAILS = {
+    "failures": Guardrail(figure="failures", worse_by=0.01),
+    "refused": Guardrail(figure="refused", worse_by=0.02),
+    "slow": Guardrail(figure="latency.p50", worse_by=10.0),
+    "slowest": Guardrail(figure="latency.p99", worse_by=25.0),
+    "drift": Guardrail(figure="drift", worse_by=0.5),
+    "quality": Guardrail(figure="quality", worse_by=0.03),
+}
+
+
+class Policy(Frozen):
+    """How a challenger becomes champion, or does not."""
+
+    steps: tuple[Step, ...] = Field(USUAL_STEPS, min_length=1, description="in order; after the last the challenger is made champion")
+    guardrails: dict[Name, Guardrail] = Field(
+        default_factory=lambda: dict(USUAL_GUARDRAILS), description="by name; given, they replace the usual ones"
+    )
+    alpha: Level = Field(0.05, description="the share of releases of an equal challenger that may be thrown out, however often one looks")
+    srm_alpha: Level = Field(0.001, description="the same for the test whether the arms got the shares that they were to get")
+    expected_rows: int = Field(2_000, ge=100, description="about how many rows a step is decided on; intervals are narrowest there")
+    least_units: int = Field(50, ge=20, description="an arm with fewer says nothing of a guardrail")
+    patience: SpanText = Field(
+        "2d", description="a step that cannot be left for so long ends the release as inconclusive: back to the champion"
+    )
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        weights = [step.weight for step in self.steps]
+        if weights != sorted(weights):
+            raise ValueError("weights of 'steps' must not fall: a unit stays on its arm")
+        names = [step.name for step in self.steps]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two steps are '{next(name for name in names if names.count(name) > 1)}': leave one out")
+        return self
+
+
+class Releases(Frozen):
+    """One server's releases; where they are kept the server's own settings say, under ``release``."""
+
+    serving: str | None = Field(None, description="the server's settings, relative to this file; default: this project's")
+    monitoring: str | None = Field(None, description="the watch's, whose labels are used; default: this project's")
+    model: Name | None = Field(None, description="the name in the URL; default: the server's default model")
+    unit: str = Field(
+        "request",
+        pattern=UNIT,
+        description="what sticks to an arm: request (nothing does), ids (the client's), header:NAME, or column:NAME of raw rows",
+    )
+    split: Literal["server", "elsewhere"] = Field(
+        "server",
+        description="who divides requests: our servers, or a mesh by `mlops release render` (its servers have release: {enabled: false}); "
+        "what was answered is then told apart by version",
+    )
+    auto: bool = Field(True, description="`mlops release watch` starts a release of each version that is called challenger")
+    lease_s: float = Field(15, ge=1, description="so long after its controller is gone all traffic is the champion's")
+    look_s: float = Field(2, ge=0.2, description="how often the controller looks")
+    policy: Policy = Policy()
+
+
+def seconds_of(span: str) -> float:
+    """How long a span is, counted from now back."""
+    now = datetime.now(UTC)
+    return (now - span_of(span).before(now)).total_seconds()
+
+
+def load_releases(path: Path | None) -> Releases:
+    """Read the file; None means every default. Raises :class:`PipelineError` in one line that names file, key, value and remedy."""
+    if path is None:
+        return Releases()
+    return tree_of(Releases, read_yaml(path, "start from configs/release_config.yaml"), str(path))
+
+
+def policy_of(text: str) -> Policy:
+    """A policy as the table keeps it. Raises :class:`PipelineError`."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise PipelineError("the release's policy cannot be read: its table is damaged") from error
+    return tree_of(Policy, content, "the release's policy")
+
+
+def release_schema() -> str:
+    """The JSON schema that editors check the YAML file with."""
+    return json.dumps(Releases.model_json_schema(), indent=2)

@@ -1,0 +1,198 @@
+"""A small database in whole transactions: a SQLite file, or PostgreSQL; the same statements in both."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.files import make_own_file, make_own_folder
+
+LOCKED_S = 30.0
+"""How long a statement waits for another process that is writing."""
+STATEMENT_MS = 60_000
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a database holds: statements that make it, with ``{serial}``, ``{real}`` and ``{blob}`` for each side's types."""
+
+    statements: str
+    version: int
+    """Of the statements: a file of an older one is given what it lacks, one of a newer one is refused."""
+    what: str
+    """In messages: a watch, a release."""
+    section: str = "state"
+    """Of the settings, where the place is named."""
+
+    def made(self, **types: str) -> list[str]:
+        """The statements for one side."""
+        return [statement for statement in self.statements.format(**types).split(";\n") if statement.strip()]
+
+
+class Database(Protocol):
+    """What is asked of it; ``?`` stands for a value. Raises :class:`PipelineError`."""
+
+    place: str
+    """Where it is, without a password."""
+
+    def ask(self, statement: str, *values: Any) -> list[Row]:
+        """One statement's rows."""
+
+    def many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        """One statement for each row."""
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A transaction in which no other process writes; kept whole when the block ends, or not at all."""
+
+    def close(self) -> None: ...
+
+
+def opened(file: Path, uri: str | None, tables: Tables) -> Database:
+    """The database in a file, made if it is missing, or at PostgreSQL's address. Raises :class:`PipelineError`."""
+    return SQLite(file, tables) if uri is None else PostgreSQL(uri, tables)
+
+
+class SQLite:
+    """A file in WAL mode, its owner's alone, each commit on the disk."""
+
+    def __init__(self, path: Path, tables: Tables) -> None:
+        self.place, self._section = str(path), tables.section
+        try:
+            make_own_folder(path.parent)
+            make_own_file(path)
+            self._connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None, check_same_thread=False)
+        except (sqlite3.Error, OSError) as error:
+            raise self._told(error) from error
+        self._write_ahead()
+        self.ask("PRAGMA synchronous = FULL")
+        [(version,)] = self.ask("PRAGMA user_version")
+        if version == tables.version:
+            return
+        if version > tables.version:
+            raise PipelineError(
+                f"{path}: holds {tables.what} of version {version}, this program writes version {tables.version}: move the file away"
+            )
+        with self.writing():
+            for statement in tables.made(serial="INTEGER PRIMARY KEY AUTOINCREMENT", real="REAL", blob="BLOB"):
+                self.ask(statement)
+            self.ask(f"PRAGMA user_version = {tables.version}")
+
+    def _write_ahead(self) -> None:
+        """The mode in which readers do not wait. SQLite itself does not wait for another that is changing it."""
+        deadline = time.monotonic() + LOCKED_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise self._told(error) from error
+                time.sleep(0.01)
+            except sqlite3.Error as error:
+                raise self._told(error) from error
+            else:
+                return
+
+    def ask(self, statement: str, *values: Any) -> list[Row]:
+        """One statement's rows."""
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._told(error) from error
+
+    def many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        """One statement for each row."""
+        try:
+            self._connection.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise self._told(error) from error
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A transaction in which no other process writes."""
+        self.ask("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.rollback()
+            raise
+        self.ask("COMMIT")
+
+    def close(self) -> None:
+        """Fold the log into the file."""
+        self._connection.close()
+
+    def _told(self, error: Exception) -> PipelineError:
+        remedy = (
+            "make room on the disk"
+            if "full" in str(error)
+            else f"let this user write to its folder, or name another under {self._section}.file"
+        )
+        return PipelineError(f"{self.place}: {one_line(error)}: {remedy}")
+
+
+class PostgreSQL:
+    """Tables at an address, shared by several machines."""
+
+    def __init__(self, address: str, tables: Tables) -> None:
+        from mlops_pipeline.records.postgresql import connect, described
+        from mlops_pipeline.records.store import StoreError
+
+        def told(error: Exception) -> str:
+            return described(address, error)
+
+        self._described = told
+        try:
+            self._connection = connect(address)
+        except StoreError as error:
+            raise PipelineError(str(error).replace("record.uri", f"{tables.section}.uri")) from None
+        info = self._connection.info
+        self.place = f"postgresql://{info.host}:{info.port}/{info.dbname}"
+        self.ask(f"SET statement_timeout = {STATEMENT_MS}")
+        with self.writing():
+            for statement in tables.made(serial="BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", real="DOUBLE PRECISION", blob="BYTEA"):
+                self.ask(statement)
+
+    def ask(self, statement: str, *values: Any) -> list[Row]:
+        """One statement's rows."""
+        import psycopg
+
+        try:
+            cursor = self._connection.execute(statement.replace("?", "%s"), values or None)
+            return cursor.fetchall() if cursor.description is not None else []
+        except psycopg.Error as error:
+            raise PipelineError(self._described(error)) from error
+
+    def many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        """One statement for each row."""
+        import psycopg
+
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.executemany(statement.replace("?", "%s"), rows)
+        except psycopg.Error as error:
+            raise PipelineError(self._described(error)) from error
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A transaction in which no other process writes."""
+        import psycopg
+
+        try:
+            with self._connection.transaction():
+                self._connection.execute("SELECT pg_advisory_xact_lock(7216450915)")
+                yield
+        except psycopg.Error as error:
+            raise PipelineError(self._described(error)) from error
+
+    def close(self) -> None:
+        """Leave the server."""
+        self._connection.close()

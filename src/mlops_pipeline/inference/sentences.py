@@ -1,0 +1,157 @@
+"""Texts to embeddings: tokens by ``tokenizers``, the encoder by ONNX Runtime; the same in training and in the server."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from mlops_pipeline.contract.values import MISSING
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.plugins import DISTRIBUTION
+
+GRAPH, TOKENIZER, ABOUT, HEAD = "encoder.onnx", "tokenizer.json", "about.json", "head.npy"
+"""What a reader's folder holds."""
+
+TOKENS_A_RUN = 512
+"""Of texts of one length that go through the encoder together: more gain nothing, and leave the cache."""
+
+LONG = 48
+"""Characters a token, on average, beyond which a text is cut by characters before it is cut by tokens."""
+
+REMEMBERED = 2**16
+"""Texts that were cut lately, by which an answer says so."""
+
+
+class Tokens:
+    """A tokenizer that reads at most so many tokens of a text, the special ones among them."""
+
+    def __init__(self, content: str, max_tokens: int) -> None:
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise PipelineError(f"text is read by tokenizers, which is not installed: pip install '{DISTRIBUTION}[text]'") from error
+        self.max_tokens = max_tokens
+        self._whole = Tokenizer.from_str(content)
+        self._whole.no_padding()
+        self._whole.enable_truncation(max_tokens)
+
+    def of(self, text: str) -> tuple[tuple[int, ...], bool]:
+        """The tokens of a text, and whether some are left out; a null is an empty text."""
+        text = "" if text == MISSING else text
+        longest = LONG * self.max_tokens
+        if len(text) > longest:
+            # A text of a megabyte takes a second: what comes first is enough, if it fills the tokens.
+            start = text[:longest].rpartition(" ")[0]
+            found = self._encoded(start)
+            if found.overflowing:
+                return tuple(found.ids), True
+        found = self._encoded(text)
+        return tuple(found.ids), bool(found.overflowing)
+
+    def _encoded(self, text: str) -> Any:
+        try:
+            return self._whole.encode(text)
+        except (TypeError, UnicodeError):  # half of a surrogate pair
+            return self._whole.encode(text.encode("utf-8", "replace").decode("utf-8"))
+
+
+class Cut:
+    """Which texts were cut after so many ``tokens`` lately, by their hashes."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self._lately: OrderedDict[int, None] = OrderedDict()
+
+    def __contains__(self, text: object) -> bool:
+        return text in self._lately
+
+    def add(self, text: int) -> None:
+        self._lately[text] = None
+        if len(self._lately) > REMEMBERED:
+            self._lately.popitem(last=False)
+
+
+class SentenceEncoder:
+    """An encoder whose graph takes tokens, int64 (rows, tokens), and gives embeddings, float32 (rows, size).
+
+    Texts of equally many tokens go through it together, so none is padded, and a row's bits do not depend on its neighbours. With
+    ``alone`` each goes by itself: a quantised graph rounds by the greatest number of all rows that it is given.
+    """
+
+    def __init__(
+        self, tokenizer: str, graph: bytes, max_tokens: int, threads: int = 1, *, alone: bool = False, head: np.ndarray | None = None
+    ) -> None:
+        import onnxruntime
+
+        self._tokens = Tokens(tokenizer, max_tokens)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._run, self._alone, self._head = session.run, alone, head
+        self.size = int(session.get_outputs()[0].shape[1])
+        self.width = self.size if head is None else head.shape[1]
+        self.cut = Cut(max_tokens)
+        self._pool = ThreadPoolExecutor(threads, "encoder") if threads > 1 else None
+
+    def numbers(self, texts: Sequence[str]) -> np.ndarray:
+        """Shape (texts, width), float32: their embeddings, or what the head makes of them."""
+        made = self.embedded(texts)
+        # No BLAS: its sums depend on how many rows there are.
+        return made if self._head is None else np.einsum("ij,jk->ik", made.astype(np.float64), self._head).astype(np.float32)
+
+    def embedded(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings, float32 (rows, size)."""
+        of_length: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
+        for place, text in enumerate(texts):
+            tokens, is_cut = self._tokens.of(text)
+            if is_cut:
+                self.cut.add(hash(text))
+            of_length.setdefault(len(tokens), []).append((place, tokens))
+        runs = [
+            rows[start : start + together]
+            for length, rows in sorted(of_length.items())
+            for together in (1 if self._alone else max(1, TOKENS_A_RUN // max(length, 1)),)
+            for start in range(0, len(rows), together)
+        ]
+        found = np.empty((len(texts), self.size), dtype=np.float32)
+        said = map(self._said, runs) if self._pool is None or len(runs) == 1 else self._pool.map(self._said, runs)
+        for rows, embeddings in zip(runs, said, strict=True):
+            found[[place for place, _ in rows]] = embeddings
+        return found
+
+    def _said(self, rows: list[tuple[int, tuple[int, ...]]]) -> np.ndarray:
+        embeddings: np.ndarray = self._run(None, {"tokens": np.array([tokens for _, tokens in rows], dtype=np.int64)})[0]
+        return embeddings
+
+
+def save(folder: Path, graph: bytes, tokenizer: str, max_tokens: int, head: np.ndarray | None) -> None:
+    """Write a reader, with a linear ``head``, float64 (size, outputs), if it has one."""
+    folder.mkdir(parents=True)
+    (folder / GRAPH).write_bytes(graph)
+    (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+    (folder / ABOUT).write_bytes(msgspec.json.encode(About(max_tokens)))
+    if head is not None:
+        np.save(folder / HEAD, np.ascontiguousarray(head, dtype=np.float64), allow_pickle=False)
+
+
+class About(msgspec.Struct, frozen=True):
+    """How a reader reads: at most so many tokens, and each text by itself if its graph is quantised."""
+
+    max_tokens: int
+    alone: bool = False
+
+
+def load(folder: Path, threads: int) -> SentenceEncoder:
+    """The reader that :func:`save` wrote. Raises :class:`PipelineError` without tokenizers, ``OSError``, ``ValueError``."""
+    about = msgspec.json.decode((folder / ABOUT).read_bytes(), type=About)
+    head = np.load(folder / HEAD, allow_pickle=False) if (folder / HEAD).exists() else None
+    tokenizer, graph = (folder / TOKENIZER).read_text(encoding="utf-8"), (folder / GRAPH).read_bytes()
+    return SentenceEncoder(tokenizer, graph, about.max_tokens, threads, alone=about.alone, head=head)

@@ -1,0 +1,63 @@
+"""A column of text as embeddings of a frozen encoder: a step of a scikit-learn pipeline that holds all that it reads text by."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from mlops_pipeline.inference.sentences import SentenceEncoder, save
+from mlops_pipeline.modelling.kept_embeddings import embedded_once, threads_to_use
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A column of text to numbers: each text's embedding.
+
+    Fitted, it holds the encoder's graph and its tokenizer, and needs the folder no more.
+    """
+
+    def __init__(self, *, folder: str = "", max_tokens: int | None = None) -> None:
+        self.folder, self.max_tokens = folder, max_tokens
+
+    def fit(self, _texts: Any, _y: Any = None) -> Self:
+        """Read the encoder; rows teach it nothing."""
+        from mlops_pipeline.modelling.pretrained import pretrained
+
+        found = pretrained(self.folder)
+        self.max_tokens_ = min(self.max_tokens or found.max_tokens, found.places)
+        self.tokenizer_, self.graph_, self.size_ = found.tokenizer, found.graph, found.width
+        self.digest_ = hashlib.sha256(self.graph_.tobytes() + self.tokenizer_.encode()).hexdigest()
+        return self
+
+    def transform(self, texts: Any) -> Any:
+        """Shape (rows, size), float32; each different text is embedded once."""
+        given = np.asarray(texts, dtype=object).tolist()
+        different = {text: place for place, text in enumerate(dict.fromkeys(given))}
+        kept = f"{self.digest_[:16]}-{self.max_tokens_}"
+        made = embedded_once(list(different), kept, self.size_, lambda part: self._encoder().embedded(part))
+        return made[[different[text] for text in given]]
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """A name for each number."""
+        name = "text" if input_features is None else input_features[0]
+        return np.array([f"{name} {place}" for place in range(self.size_)], dtype=object)
+
+    def save_reader(self, folder: Path, weights: Any) -> tuple[str, int]:
+        """Write what reads texts in a server; ``weights``, (size, outputs), are a linear model's, which it then asks, too."""
+        save(folder, self.graph_.tobytes(), self.tokenizer_, self.max_tokens_, weights)
+        return "sentences", self.size_ if weights is None else weights.shape[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the loaded encoder."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_loaded"}
+
+    def _encoder(self) -> SentenceEncoder:
+        if not hasattr(self, "_loaded"):
+            self._loaded = SentenceEncoder(self.tokenizer_, self.graph_.tobytes(), self.max_tokens_, threads_to_use())
+        return self._loaded

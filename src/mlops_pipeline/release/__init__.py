@@ -1,0 +1,1 @@
+"""Releases: a challenger on its way to all traffic, or back."""

@@ -1,0 +1,399 @@
+"""What the record says of a release: each guardrail's figure by arm, with intervals that hold at every look.
+
+What counts as one is a request, since the rows of one are no independent witnesses. Figures of arms are of one step, in which shares do
+not change; those of pairs, which both models answered, are of the whole release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mlops_pipeline.config.release import Guardrail, Policy, Step
+from mlops_pipeline.contract.reference import Reference
+from mlops_pipeline.experiments.sequences import (
+    Floats,
+    Interval,
+    best_at,
+    difference_of_means,
+    difference_of_quantiles,
+    mean_of,
+    moments,
+    p_of_shares,
+    quantile_bounds,
+)
+from mlops_pipeline.release.policy import Evidence, Finding
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mlops_pipeline.monitoring.labels import Known
+
+CHAMPION, CHALLENGER, SHADOW, FALLBACK = "champion", "challenger", "shadow", "fallback"
+SETTLE_S = 1.0
+"""So long after a transition requests may still have been split as before: they are not counted."""
+MOST_SLICES = 10
+"""Values of a column that are looked at: the commonest."""
+
+
+class Answers(NamedTuple):
+    """The rows that were answered under a release."""
+
+    time: Floats
+    """Arrival, seconds since 1970."""
+    request: npt.NDArray[np.object_]
+    row: npt.NDArray[np.int64]
+    """Within its request; −1 where a request has none."""
+    arm: npt.NDArray[np.str_]
+    failed: npt.NDArray[np.bool_]
+    latency: Floats
+    """Milliseconds."""
+    scores: Floats
+    """(rows, classes): probabilities; or (rows, 1): values."""
+    truth: Floats
+    """The place of the class, or the value; NaN where no label has come."""
+    slices: Mapping[str, npt.NDArray[np.object_]]
+
+    def of(self, mask: npt.NDArray[np.bool_]) -> Answers:
+        """Those rows alone."""
+        return _applied(self, lambda values: values[mask])
+
+
+def answers_in(
+    frames: Iterable[pl.DataFrame],
+    reference: Reference | None,
+    champion: str,
+    challenger: str,
+    known: Known | None,
+    slices: Sequence[str],
+) -> Answers:
+    """The rows of a record that were answered under a release of these versions; ``reference`` says what its outputs and labels mean."""
+    import polars as pl
+
+    parts = [_part(frame, reference, champion, challenger, known, slices) for frame in frames]
+    parts = [part for part in parts if len(part.time)]
+    if not parts:
+        width = max(1, len(reference.classes) if reference is not None else 1)
+        empty = np.empty(0)
+        return Answers(
+            empty, empty.astype(object), empty.astype(int), empty.astype(str), empty.astype(bool), empty, np.empty((0, width)), empty, {}
+        )
+    joined = [np.concatenate(columns) for columns in zip(*(part[:-1] for part in parts), strict=True)]
+    names = parts[0].slices
+    every = _made(joined, {name: np.concatenate([part.slices[name] for part in parts]) for name in names})
+    order = pl.Series(every.time).arg_sort().to_numpy()
+    return _applied(every, lambda values: values[order])
+
+
+def _applied(answers: Answers, change: Callable[[Any], Any]) -> Answers:
+    """The same rows with every column changed alike."""
+    return _made(map(change, answers[:-1]), {name: change(values) for name, values in answers.slices.items()})
+
+
+def _made(columns: Iterable[Any], slices: Mapping[str, Any]) -> Answers:
+    return Answers(*(*columns, slices))
+
+
+def by_version(frame: pl.DataFrame, champion: str, challenger: str) -> pl.DataFrame:
+    """Rows of servers that know of no release, each version's as an arm's: a mesh has divided the requests."""
+    import polars as pl
+
+    arm = pl.col("version").replace_strict({champion: CHAMPION, challenger: CHALLENGER}, default="")
+    return frame.with_columns(pl.when(pl.col("arm").fill_null("") == "").then(arm).otherwise(pl.col("arm")).alias("arm"))
+
+
+def _part(
+    frame: pl.DataFrame, reference: Reference | None, champion: str, challenger: str, known: Known | None, slices: Sequence[str]
+) -> Answers:
+    import polars as pl
+
+    from mlops_pipeline.monitoring.measuring import truths_of
+
+    own = pl.when(pl.col("arm").is_in([CHALLENGER, SHADOW])).then(pl.lit(challenger)).otherwise(pl.lit(champion))
+    there = pl.col("arm").is_in([CHAMPION, CHALLENGER, SHADOW, FALLBACK])
+    frame = frame.filter(there & ((pl.col("version") == own) | (pl.col("version") == "") | pl.col("version").is_null()))
+    height = frame.height
+    failed = (frame["error"].fill_null("") != "").to_numpy()
+    truth = np.full(height, np.nan)
+    if reference is None:
+        scores = np.full((height, 1), np.nan)
+    elif reference.classes:
+        names = next(
+            (
+                found
+                for of in (reference.answered, reference.classes)
+                if set(found := [f"probability_{one}" for one in of]) <= set(frame.columns)
+            ),
+            [],
+        )
+        scores = frame.select(names).cast(pl.Float64).to_numpy() if names else np.full((height, len(reference.classes)), np.nan)
+    else:
+        scores = frame.select(pl.col("prediction").cast(pl.Float64, strict=False)).to_numpy()
+    if known is not None and reference is not None and height:
+        values = [None if label is None else label.value for label in known.of_rows(frame)]
+        if any(value is not None for value in values):
+            read = truths_of(reference, pl.Series(values, strict=False)).astype(np.float64)
+            truth = np.where(read < 0, np.nan, read) if reference.classes else read
+    return Answers(
+        (frame["time"].dt.epoch("us") / 1e6).to_numpy().astype(np.float64),
+        frame["request_id"].fill_null("").to_numpy().astype(object),
+        frame["row"].fill_null(-1).to_numpy().astype(np.int64),
+        frame["arm"].to_numpy().astype(str),
+        failed,
+        frame["latency_ms"].fill_null(float("nan")).to_numpy().astype(np.float64),
+        np.asarray(scores, dtype=np.float64),
+        truth,
+        {
+            name: (
+                frame[name].cast(pl.String).fill_null("(missing)").to_numpy().astype(object)
+                if name in frame.columns
+                else np.full(height, "(missing)", dtype=object)
+            )
+            for name in slices
+        },
+    )
+
+
+def evidence_of(policy: Policy, step: Step, since: float, answers: Answers, *, splits_evenly: bool) -> Evidence:
+    """What is known of a step that began at a moment; ``splits_evenly``: each request was assigned by itself."""
+    begun = answers.of(answers.time >= since + SETTLE_S)
+    mine = np.isin(begun.arm, [CHALLENGER, SHADOW]) & ~begun.failed
+    labelled = np.isin(answers.arm, [CHALLENGER, SHADOW]) & np.isfinite(answers.truth)
+    pairs = _pairs(answers)
+    findings = [found for name, each in policy.guardrails.items() for found in _findings(policy, step, name, each, begun, answers, pairs)]
+    heads = begun.of(begun.row <= 0)
+    counts = (int((heads.arm == CHAMPION).sum()), int(np.isin(heads.arm, [CHALLENGER, FALLBACK]).sum()))
+    p_of_split = None
+    if splits_evenly and 0 < step.weight < 1 and any(counts):
+        [p_of_split] = p_of_shares([np.array([float(count)]) for count in counts], [1 - step.weight, step.weight]).tolist()
+    return Evidence(int(mine.sum()), int(labelled.sum()), tuple(findings), counts, p_of_split)
+
+
+class _Pairs(NamedTuple):
+    """Rows of the answers that both models said something of: places of the champion's, and of the challenger's."""
+
+    champion: npt.NDArray[np.int64]
+    shadow: npt.NDArray[np.int64]
+
+
+def _pairs(answers: Answers) -> _Pairs:
+    import polars as pl
+
+    def side(arms: Sequence[str]) -> pl.DataFrame:
+        chosen = np.flatnonzero(np.isin(answers.arm, list(arms)) & ~answers.failed & (answers.row >= 0))
+        keys = {"request": pl.Series(answers.request[chosen].tolist(), dtype=pl.String), "row": answers.row[chosen], "place": chosen}
+        return pl.DataFrame(keys).unique(["request", "row"], keep="first")
+
+    joined = side([CHAMPION]).join(side([SHADOW]), on=["request", "row"], suffix="_shadow").sort("place")
+    return _Pairs(joined["place"].to_numpy(), joined["place_shadow"].to_numpy())
+
+
+def _findings(
+    policy: Policy, step: Step, name: str, guardrail: Guardrail, begun: Answers, answers: Answers, pairs: _Pairs
+) -> Iterator[Finding]:
+    """A guardrail's figures. Alpha is parted among guardrails, sources, steps and slices."""
+    share = policy.alpha / max(1, len(policy.guardrails)) / 2
+    by_arms = share / max(1, sum(each.weight > 0 for each in policy.steps))
+    question = _Question(policy, name, guardrail, answers)
+    if guardrail.figure in ("failures", "refused"):
+        yield from question.of_requests(begun, step, by_arms)
+        if guardrail.figure == "failures":
+            yield from question.of_shadows(answers, share)
+        return
+    if guardrail.figure.startswith("latency"):
+        if 0 < step.weight < 1:
+            yield question.of_latency(begun, by_arms)
+        return
+    for label, chosen, pair, part in question.parts(begun, answers, pairs):
+        if 0 < step.weight < 1 and guardrail.figure != "disagreement":
+            yield question.of_arms(begun.of(chosen), by_arms * part, label)
+        if len(pairs.shadow):
+            yield question.of_pairs(_Pairs(pairs.champion[pair], pairs.shadow[pair]), share * part, label)
+
+
+class _Question:
+    """One guardrail's."""
+
+    def __init__(self, policy: Policy, name: str, guardrail: Guardrail, answers: Answers) -> None:
+        self._policy, self._name, self._guardrail, self._answers = policy, name, guardrail, answers
+        self._is_classes = answers.scores.shape[1] > 1
+        usual = answers.of((answers.arm == CHAMPION) & ~answers.failed)
+        with np.errstate(invalid="ignore"):
+            self._spread = float(np.nanstd(_said(usual.scores))) if len(usual.time) else float("nan")
+        losses = self._losses(usual.scores, usual.truth)
+        known = losses[np.isfinite(losses)]
+        self._usual_loss = float(known.mean()) if len(known) else float("nan")
+
+    def parts(
+        self, begun: Answers, answers: Answers, pairs: _Pairs
+    ) -> Iterator[tuple[str, npt.NDArray[np.bool_], npt.NDArray[np.bool_], float]]:
+        """All rows, and those of each slice: rows of the step, pairs, and their part of alpha."""
+        columns = [name for name in self._guardrail.slices if name in answers.slices]
+        half = 0.5 if columns else 1.0
+        yield "", np.ones(len(begun.time), dtype=bool), np.ones(len(pairs.shadow), dtype=bool), half
+        for column in columns:
+            values, counts = np.unique(answers.slices[column].astype(str), return_counts=True)
+            commonest = [str(value) for value in values[np.argsort(-counts, kind="stable")][:MOST_SLICES]]
+            for value in commonest:
+                part = half / len(columns) / len(commonest)
+                yield (
+                    f"{column} = {value}",
+                    begun.slices[column] == value,
+                    answers.slices[column][pairs.champion] == value,
+                    part,
+                )
+
+    def of_requests(self, begun: Answers, step: Step, alpha: float) -> Iterator[Finding]:
+        """Shares of requests: those that the champion had to answer instead, or those that were refused."""
+        heads = begun.of(begun.row <= 0)
+        if self._guardrail.figure == "failures":
+            champion = np.zeros(int((heads.arm == CHAMPION).sum()))
+            mine = heads.of(np.isin(heads.arm, [CHALLENGER, FALLBACK]))
+            challenger = (mine.arm == FALLBACK).astype(np.float64)
+        else:
+            champion, challenger = (heads.failed[heads.arm == arm].astype(np.float64) for arm in (CHAMPION, CHALLENGER))
+        if step.weight == 0 or not len(challenger):
+            return
+        if step.weight < 1:
+            yield self._unpaired(champion, challenger, alpha, self._guardrail.worse_by, "", is_share=True)
+        elif self._guardrail.figure == "failures":
+            yield self._paired(challenger, alpha, self._guardrail.worse_by, "", (0.0, float(challenger.mean())), is_share=True)
+
+    def of_shadows(self, answers: Answers, alpha: float) -> Iterator[Finding]:
+        """Shares of those in which the challenger, asked in the shadow, gave no answer."""
+        failed = answers.of((answers.arm == SHADOW) & (answers.row <= 0)).failed.astype(np.float64)
+        if len(failed):
+            yield self._paired(failed, alpha, self._guardrail.worse_by, "", (0.0, float(failed.mean())), is_share=True)
+
+    def of_latency(self, begun: Answers, alpha: float) -> Finding:
+        """A quantile of the time that answers took."""
+        share = float(self._guardrail.figure.removeprefix("latency.p")) / 100
+        heads = begun.of((begun.row <= 0) & ~begun.failed & np.isfinite(begun.latency))
+        sides = [heads.latency[np.isin(heads.arm, arms)] for arms in ([CHAMPION], [CHALLENGER, FALLBACK])]
+        if min(map(len, sides)) < self._policy.least_units:
+            return self._unknown("", (len(sides[0]), len(sides[1])), "arms")
+        bounds = [quantile_bounds(side, np.array([len(side)]), share, alpha / 2) for side in sides]
+        found = difference_of_quantiles(bounds[0], bounds[1])
+        made = (float(bounds[0].estimate[0]), float(bounds[1].estimate[0]))
+        return self._finding(found, self._guardrail.worse_by, "", made, (len(sides[0]), len(sides[1])), "arms")
+
+    def of_arms(self, begun: Answers, alpha: float, label: str) -> Finding:
+        """A mean over requests of each arm."""
+        rows = begun.of(~begun.failed & (begun.row >= 0))
+        figure = self._losses(rows.scores, rows.truth) if self._guardrail.figure == "quality" else _said(rows.scores)
+        one, other = (_by_request(rows.request[chosen], figure[chosen]) for chosen in (rows.arm == CHAMPION, rows.arm == CHALLENGER))
+        made = self._unpaired(one, other, alpha, self._limit, label)
+        return made if self._guardrail.figure == "quality" else _either_way(made)
+
+    def of_pairs(self, pairs: _Pairs, alpha: float, label: str) -> Finding:
+        """A mean over requests of what the challenger said in the shadow of the champion's answer, less that."""
+        answers, one, other = self._answers, pairs.champion, pairs.shadow
+        figure = self._guardrail.figure
+        if figure == "quality":
+            truth = np.where(np.isfinite(answers.truth[one]), answers.truth[one], answers.truth[other])
+            before, after = (self._losses(answers.scores[places], truth) for places in (one, other))
+        elif figure == "drift":
+            before, after = _said(answers.scores[one]), _said(answers.scores[other])
+        else:
+            before, after = np.zeros(len(one)), self._differs(answers.scores[one], answers.scores[other])
+        kept = np.isfinite(before) & np.isfinite(after)
+        sides = (float(before[kept].mean()), float(after[kept].mean())) if kept.any() else (0.0, 0.0)
+        values = _by_request(answers.request[one][kept], (after - before)[kept])
+        made = self._paired(values, alpha, self._limit, label, sides, is_share=figure == "disagreement" and self._is_classes)
+        return _either_way(made) if figure == "drift" else made
+
+    @property
+    def _limit(self) -> float:
+        """How much worse is borne, in the figure's own unit."""
+        guardrail = self._guardrail
+        if guardrail.figure == "quality":
+            return guardrail.worse_by * self._usual_loss
+        if guardrail.figure == "drift" or not self._is_classes:
+            return guardrail.worse_by * self._spread
+        return guardrail.worse_by
+
+    def _losses(self, scores: Floats, truth: Floats) -> Floats:
+        """Each row's loss; NaN without a label."""
+        if scores.shape[1] == 1:
+            off = scores[:, 0] - truth
+            lost: Floats = off**2 if self._guardrail.loss == "squared" else np.abs(off)
+            return lost
+        known = np.isfinite(truth)
+        made = np.full(len(truth), np.nan)
+        place = truth[known].astype(int)
+        if self._guardrail.loss == "error":
+            made[known] = scores[known].argmax(axis=1) != place
+        else:
+            seen = np.zeros((int(known.sum()), scores.shape[1]))
+            seen[np.arange(len(place)), place] = 1.0
+            made[known] = ((scores[known] - seen) ** 2).sum(axis=1) / 2
+        return made
+
+    def _differs(self, one: Floats, other: Floats) -> Floats:
+        if one.shape[1] == 1:
+            apart: Floats = np.abs(one[:, 0] - other[:, 0])
+        else:
+            apart = (one.argmax(axis=1) != other.argmax(axis=1)).astype(np.float64)
+        return apart
+
+    def _unpaired(self, champion: Floats, challenger: Floats, alpha: float, limit: float, label: str, *, is_share: bool = False) -> Finding:
+        rows = (len(champion), len(challenger))
+        if min(rows) < self._policy.least_units or not np.isfinite(limit):
+            return self._unknown(label, rows, "arms")
+        one, other = (moments(side, np.array([len(side)]), is_share=is_share) for side in (champion, challenger))
+        found = difference_of_means(one, other, best_at(self._policy.expected_rows, alpha), alpha, self._policy.least_units)
+        return self._finding(found, limit, label, (float(champion.mean()), float(challenger.mean())), rows, "arms")
+
+    def _paired(
+        self, values: Floats, alpha: float, limit: float, label: str, sides: tuple[float, float], *, is_share: bool = False
+    ) -> Finding:
+        rows = (len(values), len(values))
+        if len(values) < self._policy.least_units or not np.isfinite(limit):
+            return self._unknown(label, rows, "pairs")
+        of = moments(values, np.array([len(values)]), is_share=is_share)
+        if self._guardrail.figure == "drift":  # an offset that is the same everywhere is one
+            of = of._replace(variance=np.maximum(of.variance, (self._spread / 1000) ** 2))
+        found = mean_of(of, best_at(self._policy.expected_rows, alpha), alpha, self._policy.least_units)
+        return self._finding(found, limit, label, sides, rows, "pairs")
+
+    def _finding(
+        self, found: Interval, limit: float, label: str, sides: tuple[float, float], rows: tuple[int, int], source: str
+    ) -> Finding:
+        estimate, low, high = (float(ends[0]) for ends in found)
+        if np.isnan(low) or np.isnan(high):
+            return self._unknown(label, rows, source)
+        return Finding(self._name, self._guardrail.figure, estimate, low, high, limit, *sides, rows, label, source)
+
+    def _unknown(self, label: str, rows: tuple[int, int], source: str) -> Finding:
+        limit = self._guardrail.worse_by
+        return Finding(self._name, self._guardrail.figure, None, None, None, limit, None, None, rows, label, source)
+
+
+def _said(scores: Floats) -> Floats:
+    """One number for what was said of a row: the last class's probability, of several classes the likeliest one's, or the value."""
+    made: Floats = scores.max(axis=1) if scores.shape[1] > 2 else scores[:, -1]
+    return made
+
+
+def _by_request(request: npt.NDArray[np.object_], values: Floats) -> Floats:
+    """The mean of each request's known values, in order of time."""
+    known = np.isfinite(values)
+    if not known.any():
+        return np.empty(0)
+    _, first, of = np.unique(request[known].astype(str), return_index=True, return_inverse=True)
+    means: Floats = np.bincount(of, values[known]) / np.bincount(of)
+    made: Floats = means[np.argsort(first, kind="stable")]
+    return made
+
+
+def _either_way(found: Finding) -> Finding:
+    """The same of how far it is from none, whichever way."""
+    import msgspec
+
+    if found.low is None or found.high is None or found.estimate is None:
+        return found
+    low, high = max(found.low, -found.high, 0.0), max(abs(found.low), abs(found.high))
+    return msgspec.structs.replace(found, estimate=abs(found.estimate), low=low, high=high)

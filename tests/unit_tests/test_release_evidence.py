@@ -1,0 +1,125 @@
+"""What answers of two arms say of a challenger."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlops_pipeline.config.release import Guardrail, Policy, Step
+from mlops_pipeline.release.evidence import Answers, evidence_of
+
+SHADOW, FIVE, HALF = Step(shadow=1), Step(weight=0.05), Step(weight=0.5)
+POLICY = Policy(
+    steps=(SHADOW, FIVE, HALF, Step(weight=1)),
+    guardrails={
+        "failures": Guardrail(figure="failures", worse_by=0.01),
+        "slow": Guardrail(figure="latency.p50", worse_by=10),
+        "drift": Guardrail(figure="drift", worse_by=0.5),
+        "differ": Guardrail(figure="disagreement", worse_by=0.3),
+        "quality": Guardrail(figure="quality", worse_by=0.05, slices=("carrier",)),
+    },
+)
+
+
+def answered(rng: np.random.Generator, count: int, weight: float, *, shadow: bool = False, worse: Any = None) -> Answers:
+    """Answers of two equal models, of which the challenger's are changed by ``worse``, a function of its rows' columns."""
+    carrier = rng.choice(["AA", "B6", "UA"], count).astype(object)
+    chance = rng.beta(2, 6, count)
+    truth = (rng.random(count) < chance).astype(float)
+    mine = rng.random(count) < weight
+    columns: dict[str, Any] = {
+        "time": 10.0 + np.arange(count) * 0.01,
+        "request": np.array([f"r{place}" for place in range(count)], dtype=object),
+        "row": np.zeros(count, dtype=np.int64),
+        "arm": np.where(mine, "challenger", "champion").astype("<U10"),
+        "failed": np.zeros(count, dtype=bool),
+        "latency": rng.gamma(4, 0.5, count),
+        "scores": np.column_stack([1 - chance, chance]),
+        "truth": truth,
+    }
+    if shadow:
+        columns = {name: np.concatenate([values, values]) for name, values in columns.items()}
+        columns["arm"] = np.repeat(["champion", "shadow"], count).astype("<U10")
+        carrier, mine = np.concatenate([carrier, carrier]), np.repeat([False, True], count)
+    if worse is not None:
+        worse(columns, mine, carrier)
+    return Answers(**columns, slices={"carrier": carrier})
+
+
+def broken(answers: Answers, step: Step, policy: Policy = POLICY) -> set[str]:
+    found = evidence_of(policy, step, 0.0, answers, splits_evenly=True)
+    return {f"{each.guardrail} {each.slice}".strip() for each in found.broken}
+
+
+def slower(columns: dict[str, Any], mine: Any, _: Any) -> None:
+    columns["latency"][mine] += 30
+
+
+def failing(columns: dict[str, Any], mine: Any, _: Any) -> None:
+    columns["arm"][mine] = "fallback"
+
+
+def silent(columns: dict[str, Any], mine: Any, _: Any) -> None:
+    columns["failed"][mine] = True
+
+
+def flipped_on_one(columns: dict[str, Any], mine: Any, carrier: Any) -> None:
+    chosen = mine & (carrier == "B6")
+    columns["scores"][chosen] = columns["scores"][chosen][:, ::-1]
+
+
+def flipped(columns: dict[str, Any], mine: Any, _: Any) -> None:
+    columns["scores"][mine] = columns["scores"][mine][:, ::-1]
+
+
+@pytest.mark.parametrize(
+    ("worse", "step", "rows", "said"),
+    [
+        (slower, FIVE, 8000, "slow"),
+        (failing, FIVE, 8000, "failures"),
+        (silent, SHADOW, 1000, "failures"),
+        (flipped_on_one, SHADOW, 3000, "quality carrier = B6"),
+        (flipped_on_one, HALF, 6000, "quality carrier = B6"),
+        (flipped, SHADOW, 500, "differ"),
+        (flipped, FIVE, 8000, "quality"),
+    ],
+)
+def test_each_fault_breaks_the_guardrail_that_can_see_it(worse: Any, step: Step, rows: int, said: str) -> None:
+    made = answered(np.random.default_rng(7), rows, step.weight, shadow=step.shadow > 0, worse=worse)
+    assert said in broken(made, step)
+
+
+def test_an_equal_challenger_is_thrown_out_no_more_often_than_alpha_however_often_one_looks() -> None:
+    policy = POLICY.model_copy(update={"guardrails": {name: each for name, each in POLICY.guardrails.items() if name != "quality"}})
+    strict = {name: each.model_copy(update={"worse_by": 0.0}) for name, each in policy.guardrails.items() if name != "differ"}
+    policy = policy.model_copy(update={"guardrails": strict})
+    thrown = 0
+    for seed in range(40):
+        made = answered(np.random.default_rng(seed), 2000, 0.5)
+        thrown += any(broken(made.of(np.arange(len(made.time)) < seen), HALF, policy) for seen in range(200, 2001, 200))
+    assert thrown <= 4
+
+
+def test_rows_of_one_request_are_one_witness() -> None:
+    made = answered(np.random.default_rng(3), 4000, 0.5, worse=flipped)
+    one = made._replace(request=np.where(made.arm == "champion", "a", "b").astype(object), row=np.arange(4000))
+    found = evidence_of(POLICY, HALF, 0.0, one, splits_evenly=False)
+    assert not found.broken
+    assert found.p_of_split is None
+
+
+def test_arms_that_did_not_get_their_shares_are_found() -> None:
+    made = answered(np.random.default_rng(3), 3000, 0.4)
+    assert (evidence_of(POLICY, HALF, 0.0, made, splits_evenly=True).p_of_split or 1) < POLICY.srm_alpha
+    fair = answered(np.random.default_rng(3), 3000, 0.5)
+    assert (evidence_of(POLICY, HALF, 0.0, fair, splits_evenly=True).p_of_split or 0) > POLICY.srm_alpha
+
+
+def test_without_labels_or_rows_nothing_is_said() -> None:
+    made = answered(np.random.default_rng(3), 1000, 0.5)
+    bare = made._replace(truth=np.full(1000, np.nan))
+    found = {each.guardrail: each for each in evidence_of(POLICY, HALF, 0.0, bare, splits_evenly=True).findings if not each.slice}
+    assert found["quality"].estimate is None
+    assert found["drift"].holds
+    nothing = evidence_of(POLICY, HALF, 0.0, made.of(np.zeros(1000, dtype=bool)), splits_evenly=True)
+    assert (nothing.rows, nothing.broken, nothing.p_of_split) == (0, [], None)

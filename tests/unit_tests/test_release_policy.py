@@ -1,0 +1,144 @@
+"""What follows from what is known of a release: the policy is a pure function."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_pipeline.config.release import Guardrail, Policy, Step, load_releases, release_schema
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.release.policy import PROMOTING, Evidence, Finding, Standing, decide
+from tests.conftest import REPOSITORY
+
+POLICY = Policy(
+    steps=(Step(shadow=1, least_rows=100), Step(weight=0.05, least_rows=50), Step(weight=1, least_rows=10, least_time="1min")),
+    guardrails={"quality": Guardrail(figure="quality", worse_by=0.01, must_hold=True)},
+    patience="1h",
+)
+
+
+def finding(low: float, high: float, **other: Any) -> Finding:
+    return Finding("quality", "quality", (low + high) / 2, low, high, 0.01, 0.1, 0.1, (500, 500), **other)
+
+
+GOOD = Evidence(rows=500, findings=(finding(-0.02, 0.005),))
+
+
+def test_a_good_challenger_goes_from_step_to_step_and_is_promoted() -> None:
+    step, walked = "shadow", []
+    for _ in range(5):
+        made = decide(POLICY, Standing(step, "running", 0.0), GOOD, 120.0)
+        walked.append(made.move)
+        if made.step is None:
+            break
+        step = made.step.name
+    assert walked == ["advance", "advance", "promote"]
+    assert step == "100 %"
+    assert decide(POLICY, Standing(PROMOTING, "running", 0.0), Evidence(), 0.0).move == "promote"
+
+
+@pytest.mark.parametrize(
+    ("standing", "evidence", "said"),
+    [
+        (
+            Standing("5 %", "running", 0.0),
+            Evidence(rows=500, findings=(finding(0.02, 0.05),)),
+            "quality +0.035 (+0.02 to +0.05; limit +0.01)",
+        ),
+        (
+            Standing("5 %", "running", 0.0),
+            Evidence(rows=500, findings=(*GOOD.findings, finding(0.02, 0.05, slice="carrier = AA"))),
+            "carrier = AA",
+        ),
+        (Standing("5 %", "running", 0.0, breakers=("raised 5 times",)), GOOD, "a worker tripped: raised 5 times"),
+        (Standing("5 %", "running", 0.0, champion_is="7"), GOOD, "version 7 became champion"),
+        (Standing("5 %", "running", 0.0), Evidence(rows=500, counts=(500, 400), p_of_split=1e-9), "did not get their shares"),
+    ],
+)
+def test_a_bad_one_is_thrown_out_with_its_reason(standing: Standing, evidence: Evidence, said: str) -> None:
+    made = decide(POLICY, standing, evidence, 60.0)
+    assert made.move == "abort"
+    assert said in made.reason
+
+
+def test_without_data_it_waits_and_then_goes_back() -> None:
+    few = Evidence(rows=3)
+    assert decide(POLICY, Standing("shadow", "running", 0.0), few, 60.0) == ("stay", "3 of 100 rows", None)
+    assert decide(POLICY, Standing("shadow", "running", 0.0), few, 3601.0).move == "give up"
+    unsure = Evidence(rows=500, findings=(finding(-0.02, 0.03),))
+    assert decide(POLICY, Standing("shadow", "running", 0.0), unsure, 60.0).move == "stay"
+    assert "quality is not known to hold" in decide(POLICY, Standing("shadow", "running", 0.0), unsure, 3601.0).reason
+
+
+def test_a_step_that_asks_for_a_person_is_left_when_one_says_so() -> None:
+    policy = Policy(steps=(Step(weight=0.5, least_rows=0, approval=True),), guardrails={})
+    asked = Standing("50 %", "running", 0.0)
+    assert decide(policy, asked, Evidence(), 1e9).move == "stay"
+    assert decide(policy, asked._replace(approved_by="ada"), Evidence(), 0.0).reason.endswith("approved by ada")
+
+
+findings = st.builds(
+    lambda low, width, where: finding(low, low + width, slice=where),
+    st.floats(-1, 1),
+    st.floats(0, 1),
+    st.sampled_from(["", "carrier = AA"]),
+)
+evidences = st.builds(
+    Evidence,
+    rows=st.integers(0, 1000),
+    labels=st.integers(0, 1000),
+    findings=st.lists(findings, max_size=4).map(tuple),
+    p_of_split=st.none() | st.floats(0, 1),
+)
+standings = st.builds(
+    Standing,
+    step=st.sampled_from([step.name for step in POLICY.steps]),
+    state=st.sampled_from(["running", "paused", "aborted", "promoted", "inconclusive"]),
+    since=st.floats(0, 1e5),
+    breakers=st.sampled_from([(), ("tripped",)]),
+)
+
+
+@given(standings, evidences, st.floats(0, 2e5))
+def test_whatever_is_known_no_broken_guardrail_is_passed_and_no_step_is_skipped(standing: Standing, evidence: Evidence, now: float) -> None:
+    made = decide(POLICY, standing, evidence, now)
+    assert made == decide(POLICY, standing, evidence, now)
+    assert made.reason
+    bad = bool(evidence.broken or standing.breakers)
+    if standing.state != "running":
+        assert made.move == "stay"
+    elif bad:
+        assert made.move == "abort"
+    names = [step.name for step in POLICY.steps]
+    if made.step is not None:
+        assert names.index(made.step.name) == names.index(standing.step) + 1
+    assert (made.move == "promote") <= (standing.step == names[-1] and not bad)
+    assert (made.step is not None) == (made.move == "advance")
+
+
+def test_the_committed_schema_and_settings_are_current() -> None:
+    committed = (REPOSITORY / "configs/release_config.schema.json").read_text()
+    assert release_schema() + "\n" == committed, "mlops config --release --schema > configs/release_config.schema.json"
+    assert [step.name for step in load_releases(REPOSITORY / "configs/release_config.yaml").policy.steps] == [
+        "shadow", "1 %", "5 %", "25 %", "50 %", "100 %",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("policy: {steps: [{weight: 0.5}, {weight: 0.1}]}", "weights of 'steps' must not fall"),
+        ("policy: {steps: [{least_rows: 5}]}", "needs a weight or a shadow above zero"),
+        ("policy: {guardrails: {a: {figure: speed, worse_by: 1}}}", "figure 'speed' is none"),
+        ("unit: cookie", "unit = 'cookie'"),
+        ("polcy: {}", "did you mean 'policy'"),
+    ],
+)
+def test_settings_that_are_no_good_are_told_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "release.yaml").write_text(text)
+    with pytest.raises(PipelineError, match=r"release\.yaml: ") as raised:
+        load_releases(tmp_path / "release.yaml")
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,105 @@
+"""The table that says how much of the traffic a challenger answers."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.release.table import Table, open_table
+
+
+def begun(table: Table, **other: Any) -> int:
+    given: dict[str, Any] = {
+        "policy": "{}",
+        "unit": "request",
+        "step": "shadow",
+        "weight": 0.0,
+        "shadow": 1.0,
+        "reason": "typed",
+        "who": "ada",
+        "lease_until": time.time() + 30,
+    }
+    return table.start("champion", "1", "2", **given | other)
+
+
+def moved(table: Table, number: int, **other: Any) -> Any:
+    last = table.last(number)
+    assert last is not None
+    given: dict[str, Any] = {
+        "step": "5 %",
+        "state": "running",
+        "weight": 0.05,
+        "shadow": 0.0,
+        "reason": "enough rows",
+        "evidence": {"rows": 200},
+        "who": "controller",
+    }
+    return table.advance(number, last.number, **given | other)
+
+
+def test_workers_see_what_the_controller_decides_and_only_then_look(tmp_path: Path) -> None:
+    controller, worker = open_table(tmp_path / "release.sqlite"), open_table(tmp_path / "release.sqlite")
+    assert worker.changed()
+    assert not worker.changed()
+    assert worker.current() == {}
+    number = begun(controller)
+    assert worker.changed()
+    assert not worker.changed()
+    seen = worker.current()["champion"]
+    assert (seen.champion, seen.challenger, seen.weight, seen.shadow, seen.state) == ("1", "2", 0.0, 1.0, "running")
+    moved(controller, number)
+    assert worker.changed()
+    again = worker.current()["champion"]
+    assert (again.step, again.weight, again.salt) == ("5 %", 0.05, seen.salt)
+    moved(controller, number, state="aborted", weight=0.0)
+    assert worker.current() == {}
+    assert [each.reason for each in controller.transitions(number)] == ["typed", "enough rows", "enough rows"]
+    assert controller.transitions(number)[1].evidence == {"rows": 200}
+
+
+def test_what_one_worker_trips_stops_the_challenger_in_all_until_the_next_decision(tmp_path: Path) -> None:
+    table = open_table(tmp_path / "release.sqlite")
+    number = begun(table)
+    moved(table, number)
+    table.add_breaker(number, "worker 1", "raised 5 times in a row")
+    assert table.current()["champion"].weight == 0.0
+    assert [each.reason for each in table.breakers(number)] == ["raised 5 times in a row"]
+    moved(table, number, reason="resumed")
+    assert table.current()["champion"].weight == 0.05
+
+
+def test_a_decision_on_what_is_no_longer_so_is_not_taken(tmp_path: Path) -> None:
+    table = open_table(tmp_path / "release.sqlite")
+    number = begun(table)
+    first = table.last(number)
+    assert first is not None
+    assert moved(table, number, state="paused") is not None
+    late = table.advance(
+        number, first.number, step="25 %", state="running", weight=0.25, shadow=0.0, reason="late", evidence={}, who="controller"
+    )
+    assert late is None
+    assert moved(table, number, state="aborted", weight=0.0) is not None
+    assert moved(table, number) is None
+    assert begun(table) == number + 1
+
+
+def test_one_release_of_a_model_at_a_time_under_one_controller(tmp_path: Path) -> None:
+    table = open_table(tmp_path / "release.sqlite")
+    number = begun(table)
+    with pytest.raises(PipelineError, match="release 1 of version 2 is under way"):
+        begun(table)
+    assert table.renew(number, "one", time.time() + 30)
+    assert not table.renew(number, "two", time.time() + 30)
+    assert table.renew(number, "one", time.time() - 1)
+    assert table.renew(number, "two", time.time() + 30)
+
+
+def test_a_release_is_begun_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = open_table(tmp_path / "release.sqlite")
+    monkeypatch.setattr(table, "_add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        begun(table)
+    assert table.releases() == []
+    assert open_table(tmp_path / "release.sqlite").current() == {}
