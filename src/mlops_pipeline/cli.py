@@ -51,11 +51,15 @@ app.add_typer(demo, name="demo")
 experiments = typer.Typer(no_args_is_help=True, help="Online tests: how long one has to run, and what it says so far.")
 app.add_typer(experiments, name="experiment")
 
+release = typer.Typer(no_args_is_help=True, help="A challenger on its way to all traffic, or back.")
+app.add_typer(release, name="release")
+
 features = typer.Typer(no_args_is_help=True, help="What columns that need other rows are made of.")
 app.add_typer(features, name="features")
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="the pipeline's settings; default: this project's")]
 MonitoringConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the watch's settings; default: this project's")]
+ReleaseConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the settings of releases; default: this project's")]
 ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the server's settings; default: this project's")]
 AsOf = Annotated[str | None, typer.Option(help="see no row at or after this moment (UTC); newest: all; default: as the last run was told")]
 Raw = Annotated[bool, typer.Option("--raw", help="CSV: leave cells that a spreadsheet would run as a formula as they are")]
@@ -352,6 +356,7 @@ def show_config(
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema instead")] = False,
     serving: Annotated[bool, typer.Option("--serving", help="the server's settings, not the pipeline's")] = False,
     monitoring: Annotated[bool, typer.Option("--monitoring", help="the watch's settings")] = False,
+    release: Annotated[bool, typer.Option("--release", help="the settings of releases")] = False,
     experiment: Annotated[
         bool, typer.Option("--experiment", help="an online test's settings: --schema, or --config names the file")
     ] = False,
@@ -363,6 +368,12 @@ def show_config(
         if not schema and config is None:
             _end_with("--experiment: name the test's settings with --config, or ask for --schema")
         print(experiment_schema() if schema or config is None else load_experiment(config).model_dump_json(indent=2))
+        return
+    if release:
+        from mlops_pipeline.config.finding import release_config
+        from mlops_pipeline.config.release import load_releases, release_schema
+
+        print(release_schema() if schema else load_releases(release_config(config)).model_dump_json(indent=2))
         return
     if monitoring:
         from mlops_pipeline.config.finding import monitoring_config
@@ -608,9 +619,13 @@ def rollback(config: Config = None) -> None:
     settings, layout, console = _opened(config)
     registry = _registry_of(settings, layout)
     tell = kept_for(settings, layout, shown_on(console))
+    from mlops_pipeline.release.face import champion_moves
+
+    champion_moves(None, console, None, "`mlops models rollback`")
     with registry.deciding():
         registry.admit_champions_of_before(tell)
         gone, back = registry.rollback()
+        champion_moves(None, console, back.number, "")
         tell(
             ChampionChanged(
                 pipeline=settings.name,
@@ -881,6 +896,85 @@ def report_experiment(
         sys.exit(1)
 
 
+Why = Annotated[str, typer.Option("--reason", help="kept with it")]
+
+
+@release.command("start")
+def release_start(
+    version: int,
+    reason: Why = "",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="carry it on here until it is over")] = True,
+    config: ReleaseConfig = None,
+) -> None:
+    """Begin a release of a version beside the champion, and carry it on until it is champion, or thrown out."""
+    from mlops_pipeline.release.face import start
+
+    start(terminal.opened(), config, version, reason, wait=wait)
+
+
+@release.command("watch")
+def release_watch(config: ReleaseConfig = None) -> None:
+    """The controller: carry releases on, and begin one for each version that becomes challenger, with the state of things on the screen."""
+    from mlops_pipeline.release.face import watch
+
+    watch(terminal.opened(), config)
+
+
+@release.command("status")
+def release_status(as_json: AsJson = False, config: ReleaseConfig = None) -> None:
+    """The last release, and what was decided of it."""
+    from mlops_pipeline.release.face import status
+
+    status(terminal.opened(), config, as_json=as_json)
+
+
+@release.command("pause")
+def release_pause(reason: Why = "", config: ReleaseConfig = None) -> None:
+    """Decide nothing until `resume`; the challenger answers what it answers now."""
+    from mlops_pipeline.release.face import change
+
+    change(terminal.opened(), config, "paused", reason)
+
+
+@release.command("resume")
+def release_resume(reason: Why = "", config: ReleaseConfig = None) -> None:
+    """Go on after `pause`, or after a worker has tripped."""
+    from mlops_pipeline.release.face import change
+
+    change(terminal.opened(), config, "running", reason)
+
+
+@release.command("abort")
+def release_abort(reason: Why = "", config: ReleaseConfig = None) -> None:
+    """All traffic to the champion, now."""
+    from mlops_pipeline.release.face import change
+
+    change(terminal.opened(), config, "aborted", reason)
+
+
+@release.command("promote")
+def release_promote(reason: Why = "", by: By = "", config: ReleaseConfig = None) -> None:
+    """Let a release leave a step whose policy asks for a person."""
+    from mlops_pipeline.release.face import promote
+
+    promote(terminal.opened(), config, reason, by)
+
+
+@release.command("render")
+def release_render(
+    target: Annotated[str, typer.Argument(help="httproute (Gateway API), kserve, or rollouts (Argo)")],
+    step: Annotated[
+        str | None, typer.Option(help="the step to be at, such as '5 %'; default: where the release is, else the first")
+    ] = None,
+    name: Annotated[str, typer.Option(help="of KServe's InferenceService")] = "flights",
+    config: ReleaseConfig = None,
+) -> None:
+    """The policy as manifests, for those who split traffic elsewhere; on standard output."""
+    from mlops_pipeline.release.face import render
+
+    render(config, target, step, name)
+
+
 @monitor.command("reference")
 def monitor_reference(
     version: Annotated[int | None, typer.Option(help="default: the champion")] = None,
@@ -903,6 +997,17 @@ def demo_year(
     from mlops_pipeline.demo.year import tell_year
 
     tell_year(terminal.opened(), output, folder, quick=quick)
+
+
+@demo.command("release")
+def demo_release(
+    output: Annotated[Path | None, typer.Option(help="folder for release.png, .html and .json; default: data/demo")] = None,
+    folder: Annotated[Path | None, typer.Option(help="keep the project there, to look into; default: a temporary folder")] = None,
+) -> None:
+    """A better challenger becomes champion under replayed flights, and a worse one is thrown out: a picture in a few minutes."""
+    from mlops_pipeline.demo.release import tell_release
+
+    tell_release(terminal.opened(), output, folder)
 
 
 def _decide(word: Word, version: int, reason: str, by: str, config: Path | None, *, as_json: bool) -> None:

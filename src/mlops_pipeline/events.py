@@ -161,7 +161,7 @@ class GateDecided(Event):
     """What becomes of one that passed: approval is a person's, for which it waits."""
 
 
-How = Literal["passed the gate", "promoted by hand", "approved by a person", "rolled back"]
+How = Literal["passed the gate", "promoted by hand", "approved by a person", "rolled back", "released"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +273,26 @@ class RetrainingEnded(Event):
     outcome: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReleaseMoved(Event):
+    """A release began, went on, went back or ended; ``user`` is who decided, a person or the controller."""
+
+    pipeline: str
+    model: str
+    """The name in the address."""
+    release: int
+    transition: int
+    """Its number: what is told twice, as after a controller that was killed, has the same."""
+    champion: str
+    challenger: str
+    """Version numbers."""
+    step: str
+    state: Literal["running", "paused", "promoted", "aborted", "inconclusive"]
+    weight: float
+    shadow: float
+    reason: str
+
+
 KINDS: dict[str, type[Event]] = {
     "stage_began": StageBegan,
     "stage_ran": StageRan,
@@ -290,6 +310,7 @@ KINDS: dict[str, type[Event]] = {
     "alert_resolved": AlertResolved,
     "retraining_decided": RetrainingDecided,
     "retraining_ended": RetrainingEnded,
+    "release_moved": ReleaseMoved,
 }
 """The word for each kind of event in files and tables. A word, once used, keeps its meaning."""
 

@@ -10,6 +10,7 @@ from mlops_pipeline.events import (
     AlertResolved,
     Event,
     Listener,
+    ReleaseMoved,
     RetrainingDecided,
     RetrainingEnded,
     StageBegan,
@@ -71,7 +72,14 @@ def _of_the_watch(event: Event) -> list[Words]:
             return [Words("training   ", "bold"), Words(f"{said}{f': held back, {event.held_back}' if event.held_back else ''}")]
         case RetrainingEnded():
             return [Words("training   ", "bold"), Words(event.outcome, "" if event.succeeded else "red")]
-    return []
+    return _of_a_release(event) if isinstance(event, ReleaseMoved) else []
+
+
+def _of_a_release(event: ReleaseMoved) -> list[Words]:
+    style = {"promoted": "green", "aborted": "red", "inconclusive": "yellow"}.get(event.state, "bold")
+    at = "" if event.state == "promoted" else f" at {event.step}"
+    where = f"{event.step}: " if event.state == "running" else f"{event.state}{at}: "
+    return [Words("release    ", style), Words(f"{event.release}, version {event.challenger}, {where}{event.reason}")]
 
 
 def span(first: datetime, last: datetime) -> str:

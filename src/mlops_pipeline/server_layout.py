@@ -34,6 +34,8 @@ class Place:
     """The pipeline's own settings, where the server's name them."""
     state: StatePlace
     """Where the features' state is, whose versions are looked at."""
+    releases: str
+    """The table of releases: a file, which need not be there, or an address."""
     parts: plugins.NamedParts
     """What the settings add to ours, for models and records that need them."""
 
@@ -79,6 +81,7 @@ def place_of(settings: Serving, config: Path) -> Place:
         base,
         pipeline,
         _state_of(settings, base, name, state),
+        settings.release.uri or str(base / settings.release.file),
         parts,
     )
 

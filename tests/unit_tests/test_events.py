@@ -28,6 +28,7 @@ from mlops_pipeline.events import (
     GateDecided,
     ModelLoaded,
     ModelRefused,
+    ReleaseMoved,
     RetrainingDecided,
     RetrainingEnded,
     RuleApplied,
@@ -70,6 +71,19 @@ ONE_OF_EACH: list[Event] = [
     AlertResolved(**WATCHED, rule="quality_fell", severity="warning", key="k", text="version 2 answers now"),
     RetrainingDecided(**WATCHED, rule="retraining_helps", as_of="2026-01-02", held_back="stopped by anna"),
     RetrainingEnded(pipeline="small", model="champion", rule="retraining_helps", as_of="", succeeded=True, outcome="version 2 is champion"),
+    ReleaseMoved(
+        pipeline="small",
+        model="champion",
+        release=1,
+        transition=3,
+        champion="1",
+        challenger="2",
+        step="5 %",
+        state="running",
+        weight=0.05,
+        shadow=0.0,
+        reason="500 rows, no guardrail broken",
+    ),
 ]
 WRITER = """
 import sys

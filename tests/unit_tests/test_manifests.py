@@ -33,6 +33,8 @@ VERSIONS = ("1.36", "1.37")
 CUSTOM = {"ServiceMonitor", "InferenceService"}
 """Kinds of operators, for which Kubernetes itself has no schema."""
 
+CONTROLLER = "release-controller"
+
 VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
 OURS = {"mlops-pipeline", "mlops-pipeline-serve"}
 
@@ -497,7 +499,7 @@ def test_the_service_leads_to_the_port_that_the_server_listens_on(target: str) -
 
 @pytest.mark.parametrize("target", ["overlays/local", "overlays/production", "kserve"])
 def test_probes_ask_for_pages_that_the_server_has(target: str) -> None:
-    (pod,) = [pod for name, pod in pods().items() if name.startswith(f"{target}:") and "CronJob" not in name]
+    (pod,) = [pod for name, pod in pods().items() if name.startswith(f"{target}:") and "CronJob" not in name and CONTROLLER not in name]
     container = pod["spec"]["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     kinds = {}
@@ -536,7 +538,7 @@ def test_an_update_takes_no_pod_away_before_another_is_ready_and_drains_it() -> 
         probe = content["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
         assert settings_of(target)["drain_s"] > probe["periodSeconds"] * probe["failureThreshold"]
     for target in ("overlays/local", "overlays/production", "kserve"):
-        (pod,) = [pod for name, pod in pods().items() if name.startswith(f"{target}:") and "CronJob" not in name]
+        (pod,) = [pod for name, pod in pods().items() if name.startswith(f"{target}:") and "CronJob" not in name and CONTROLLER not in name]
         settings = settings_of(target)
         assert pod["spec"]["terminationGracePeriodSeconds"] > settings["drain_s"] + settings["stop_s"] + RECORD_S
 
@@ -606,7 +608,7 @@ def test_a_setting_that_the_server_does_not_know_would_not_pass(tmp_path: Path) 
 @pytest.mark.parametrize("target", ["overlays/local", "overlays/production", "kserve"])
 def test_the_server_finds_its_files_where_the_pod_has_them_and_writes_only_where_it_may(target: str) -> None:
     settings = settings_of(target)
-    (pod,) = [pod for name, pod in pods().items() if name.startswith(f"{target}:") and "CronJob" not in name]
+    (pod,) = [pod for name, pod in pods().items() if name.startswith(f"{target}:") and "CronJob" not in name and CONTROLLER not in name]
     container, volumes = pod["spec"]["containers"][0], {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert container["command"] == ["mlops", "serve", "--config", "/etc/mlops/serving_config.yaml"]
@@ -622,9 +624,9 @@ def test_the_server_finds_its_files_where_the_pod_has_them_and_writes_only_where
     assert sorted(read) == sorted(f"/run/secrets/mlops/{name}" for name in names)
 
 
-def test_the_overlays_differ_in_the_record_and_the_features_state_alone() -> None:
+def test_the_overlays_differ_in_the_record_the_features_state_and_the_table_of_releases_alone() -> None:
     local, production = settings_of("overlays/local"), settings_of("overlays/production")
-    assert {key for key in local | production if local.get(key) != production.get(key)} == {"record", "features"}
+    assert {key for key in local | production if local.get(key) != production.get(key)} == {"record", "features", "release"}
 
 
 def test_jobs_refresh_the_state_that_the_servers_compute_raw_rows_from(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """What follows from what is known of a release: the policy is a pure function."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_pipeline.config.release import Guardrail, Policy, Step
+from mlops_pipeline.config.release import Guardrail, Policy, Step, load_releases, release_schema
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.release.policy import PROMOTING, Evidence, Finding, Standing, decide
+from tests.conftest import REPOSITORY
 
 POLICY = Policy(
     steps=(Step(shadow=1, least_rows=100), Step(weight=0.05, least_rows=50), Step(weight=1, least_rows=10, least_time="1min")),
@@ -113,3 +116,29 @@ def test_whatever_is_known_no_broken_guardrail_is_passed_and_no_step_is_skipped(
         assert names.index(made.step.name) == names.index(standing.step) + 1
     assert (made.move == "promote") <= (standing.step == names[-1] and not bad)
     assert (made.step is not None) == (made.move == "advance")
+
+
+def test_the_committed_schema_and_settings_are_current() -> None:
+    committed = (REPOSITORY / "configs/release_config.schema.json").read_text()
+    assert release_schema() + "\n" == committed, "mlops config --release --schema > configs/release_config.schema.json"
+    assert [step.name for step in load_releases(REPOSITORY / "configs/release_config.yaml").policy.steps] == [
+        "shadow", "1 %", "5 %", "25 %", "50 %", "100 %",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("policy: {steps: [{weight: 0.5}, {weight: 0.1}]}", "weights of 'steps' must not fall"),
+        ("policy: {steps: [{least_rows: 5}]}", "needs a weight or a shadow above zero"),
+        ("policy: {guardrails: {a: {figure: speed, worse_by: 1}}}", "figure 'speed' is none"),
+        ("unit: cookie", "unit = 'cookie'"),
+        ("polcy: {}", "did you mean 'policy'"),
+    ],
+)
+def test_settings_that_are_no_good_are_told_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "release.yaml").write_text(text)
+    with pytest.raises(PipelineError, match=r"release\.yaml: ") as raised:
+        load_releases(tmp_path / "release.yaml")
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)

@@ -199,17 +199,11 @@ def load_monitoring(path: Path | None) -> Monitoring:
         return Monitoring()
     settings = tree_of(Monitoring, read_yaml(path, "start from configs/monitoring_config.yaml"), str(path))
     if settings.state.uri_file is not None:
-        uri = filed_address(path, settings.state.uri_file)
+        uri = _filed(path, "state.uri_file", settings.state.uri_file)
+        if not is_postgresql(uri):
+            raise PipelineError(f"{path}: state.uri_file = '{settings.state.uri_file}': holds no address: put postgresql://… there")
         settings = settings.model_copy(update={"state": settings.state.model_copy(update={"uri": uri})})
     return settings
-
-
-def filed_address(path: Path, name: str) -> str:
-    """PostgreSQL's address in the file that ``state.uri_file`` of some settings names. Raises :class:`PipelineError`."""
-    uri = _filed(path, "state.uri_file", name)
-    if not is_postgresql(uri):
-        raise PipelineError(f"{path}: state.uri_file = '{name}': holds no address: put postgresql://… there")
-    return uri
 
 
 def channels_of(settings: Monitoring, path: Path | None) -> dict[str, tuple[plugins.Channel, list[Frozen], ChannelSettings]]:

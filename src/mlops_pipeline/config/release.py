@@ -11,7 +11,6 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mlops_pipeline.config.moments import span_of
-from mlops_pipeline.config.monitoring import State
 from mlops_pipeline.config.pipeline import SpanText
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, tree_of
 from mlops_pipeline.errors import PipelineError
@@ -124,16 +123,20 @@ class Policy(Frozen):
 
 
 class Releases(Frozen):
-    """One server's releases."""
+    """One server's releases; where they are kept the server's own settings say, under ``release``."""
 
     serving: str | None = Field(None, description="the server's settings, relative to this file; default: this project's")
     monitoring: str | None = Field(None, description="the watch's, whose labels are used; default: this project's")
     model: Name | None = Field(None, description="the name in the URL; default: the server's default model")
-    state: State = Field(State(file="data/release/state.sqlite"), description="where releases are kept")
     unit: str = Field(
         "request",
         pattern=UNIT,
         description="what sticks to an arm: request (nothing does), ids (the client's), header:NAME, or column:NAME of raw rows",
+    )
+    split: Literal["server", "elsewhere"] = Field(
+        "server",
+        description="who divides requests: our servers, or a mesh by `mlops release render` (its servers have release: {enabled: false}); "
+        "what was answered is then told apart by version",
     )
     auto: bool = Field(True, description="`mlops release watch` starts a release of each version that is called challenger")
     lease_s: float = Field(15, ge=1, description="so long after its controller is gone all traffic is the champion's")
@@ -149,17 +152,9 @@ def seconds_of(span: str) -> float:
 
 def load_releases(path: Path | None) -> Releases:
     """Read the file; None means every default. Raises :class:`PipelineError` in one line that names file, key, value and remedy."""
-    from mlops_pipeline.config.monitoring import filed_address
-
     if path is None:
         return Releases()
-    settings = tree_of(Releases, read_yaml(path, "start from configs/release_config.yaml"), str(path))
-    if "state" in settings.model_fields_set and "file" not in settings.state.model_fields_set:
-        settings = settings.model_copy(update={"state": settings.state.model_copy(update={"file": "data/release/state.sqlite"})})
-    if settings.state.uri_file is not None:
-        uri = filed_address(path, settings.state.uri_file)
-        settings = settings.model_copy(update={"state": settings.state.model_copy(update={"uri": uri})})
-    return settings
+    return tree_of(Releases, read_yaml(path, "start from configs/release_config.yaml"), str(path))
 
 
 def policy_of(text: str) -> Policy:

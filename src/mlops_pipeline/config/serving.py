@@ -204,6 +204,53 @@ class Features(Frozen):
         return self
 
 
+class Breaker(Frozen):
+    """When a worker asks a challenger no more, by itself and at once."""
+
+    in_a_row: int = Field(5, ge=1, description="so many requests in a row that the champion had to answer for it")
+    last: int = Field(100, ge=1, description="or, of the last so many requests that were the challenger's")
+    share: float = Field(0.1, gt=0, le=1, description="such a share")
+
+
+class Shadow(Frozen):
+    """What a challenger is asked behind answers that have gone out. What there is no room or time for is left out, and counted."""
+
+    requests: int = Field(1000, ge=1, description="requests that may wait in one worker")
+    max_mb: float = Field(16, gt=0, description="and their bodies' size")
+    deadline_ms: int = Field(1000, ge=1, description="so long after its answer a request may still be asked")
+    share: float = Field(0.1, gt=0, le=1, description="share of one core that a worker spends on it at most")
+
+
+class Release(Frozen):
+    """Releases that `mlops release` starts: which share of what is asked a challenger answers stands in their table."""
+
+    enabled: bool = Field(True, description="false: the champion answers everything, whatever the table says; taken at SIGHUP")
+    file: str = Field(
+        "data/monitoring/releases.sqlite", description="the table, a SQLite file; relative to the project. No release is there without it"
+    )
+    uri: str | None = Field(None, description="postgresql://… instead of the file, for servers on several machines")
+    uri_file: str | None = Field(None, description="a file that holds this address, so that no password stands here; relative to this file")
+    look_ms: int = Field(250, ge=10, le=10_000, description="between two looks at the table")
+    patience: float = Field(
+        0.1, gt=0, le=0.9, description="share of limits.deadline_ms that a challenger has; then the champion answers in its place"
+    )
+    breaker: Breaker = Breaker()
+    shadow: Shadow = Shadow()
+    header: bool = Field(False, description="answers name their arm in the header mlops-arm")
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if self.uri is not None and self.uri_file is not None:
+            raise ValueError("give either release.uri or release.uri_file")
+        if self.uri is not None and scheme_of(self.uri) not in ("postgres", "postgresql"):
+            raise ValueError("release.uri must be postgresql://…: leave it out for the SQLite file")
+        return self
+
+    def at(self, other: Release) -> Release:
+        """These settings with the table where others have it."""
+        return self.model_copy(update={name: getattr(other, name) for name in ("file", "uri", "uri_file", "look_ms")})
+
+
 class Tls(Frozen):
     """Certificate and key, as PEM files beside this one; read again when they change."""
 
@@ -253,6 +300,7 @@ class Serving(Frozen):
     limits: Limits = Limits()
     batching: Batching = Batching()
     record: Record = Record()
+    release: Release = Release()
     monitoring: str | None = Field(
         None,
         description="the watch's settings, relative to this file: they say where labels that come by HTTP are kept, and where its page is; "
@@ -362,7 +410,7 @@ def keys_of(settings: Serving, path: Path) -> dict[str, Key]:
     return keys
 
 
-RELOADED = ("api_keys", "api_keys_file", "anonymous", "open_metrics", "limits", "tls", "log")
+RELOADED = ("api_keys", "api_keys_file", "anonymous", "open_metrics", "limits", "release", "tls", "log")
 """What a running server takes from its settings when it is told to read them again (SIGHUP)."""
 
 
@@ -372,11 +420,13 @@ def reloaded(now: Serving, found: Serving, origin: str) -> tuple[Serving, list[s
     Raises :class:`PipelineError` where the two do not go together.
     """
     fields = [name for name in Serving.model_fields if getattr(now, name) != getattr(found, name)]
+    moved = now.release.at(found.release) != now.release
+    found = found.model_copy(update={"release": found.release.at(now.release)})
     # Whether a client is asked for its certificate is settled by what listens, as TLS itself is.
     listens = _certificates(now) != _certificates(found)
     taken = {name for name in fields if name in RELOADED and not (name == "tls" and listens)}
     mixed = {**now.model_dump(), **found.model_dump(include=taken)}
-    return tree_of(Serving, mixed, origin), [name for name in fields if name not in taken]
+    return tree_of(Serving, mixed, origin), [name for name in fields if name not in taken or (name == "release" and moved)]
 
 
 def _certificates(settings: Serving) -> tuple[bool, bool]:
@@ -399,6 +449,12 @@ def _with_secrets(settings: Serving, path: Path) -> Serving:
         if scheme_of(uri) is None or "\n" in uri:
             raise PipelineError(f"{path}: record.uri_file = '{settings.record.uri_file}': holds no address: {remedy}")
         settings = settings.model_copy(update={"record": settings.record.model_copy(update={"uri": uri, "uri_file": None})})
+    if settings.release.uri_file is not None:
+        remedy = "put the address there, postgresql://…"
+        uri = _secret(path, "release.uri_file", settings.release.uri_file, remedy).strip()
+        if scheme_of(uri) not in ("postgres", "postgresql") or "\n" in uri:
+            raise PipelineError(f"{path}: release.uri_file = '{settings.release.uri_file}': holds no address: {remedy}")
+        settings = settings.model_copy(update={"release": settings.release.model_copy(update={"uri": uri, "uri_file": None})})
     if settings.features.state_file is not None:
         remedy = "put the address there, such as postgresql://…"
         state = _secret(path, "features.state_file", settings.features.state_file, remedy).strip()

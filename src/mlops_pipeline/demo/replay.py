@@ -54,9 +54,9 @@ def replay(project: Path, months: Sequence[pl.DataFrame], positive: str, said: C
     ``months``: features, target and time column, in order of time. Each label is added a day after its row. ``said`` is told of each
     month as it ends. Raises :class:`PipelineError`.
     """
-    config = _watch_of(project)
+    config = settings_of(project)
     done: list[Replayed] = []
-    with _served(project) as server:
+    with served(project) as server:
         for place, month in enumerate(months):
             until = _next_month(month, watched(config).pipeline.dataset.time_column or "")
             answers = _asked(server, config, month, positive, place)
@@ -131,7 +131,7 @@ class Server:
 
 
 @contextmanager
-def _served(project: Path) -> Iterator[Server]:
+def served(project: Path) -> Iterator[Server]:
     """The project's server, ready to answer, until the block ends."""
     log = project / "data/serve.log"
     words = [sys.executable, "-m", "mlops_pipeline", "serve", "--config", str(project / SERVING), "--port", "0"]
@@ -153,7 +153,7 @@ def _served(project: Path) -> Iterator[Server]:
             process.wait()
 
 
-def _watch_of(project: Path) -> Path:
+def settings_of(project: Path) -> Path:
     """Write the settings of the project's server and watch; the path of the latter's."""
     # What was answered is on record when it is labelled, and counted.
     # Rows come with the features that ingest has made of them: what is shown is what the watch does, not how features are computed.

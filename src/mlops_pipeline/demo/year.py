@@ -75,7 +75,7 @@ def tell_year(console: Console, output: Path | None, folder: Path | None, *, qui
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     began, target = time.perf_counter(), output or project_here() / OUTPUT
-    with _place(folder) as place:
+    with folder_for(folder) as place:
         stories = _told(place, say, quick=quick)
     target.mkdir(parents=True, exist_ok=True)
     draw(stories, target / "year.png")
@@ -88,7 +88,7 @@ def tell_year(console: Console, output: Path | None, folder: Path | None, *, qui
 
 
 @contextmanager
-def _place(folder: Path | None) -> Iterator[Path]:
+def folder_for(folder: Path | None) -> Iterator[Path]:
     if folder is not None:
         if folder.exists() and any(folder.iterdir()):
             raise PipelineError(f"--folder {folder}: is not empty: name one that is new")
@@ -104,13 +104,13 @@ def _told(place: Path, say: Say, *, quick: bool) -> list[Told]:
     stories = [story for story in (winter, june) if story is not None]
     say("the flights' settings in a project of their own, all rows of 2013 with their features by its ingest")
     projects.new(place / "year", None, None, "flights")
-    _configure(place / "year")
+    configure(place / "year")
     if quick:
         _thin(place / "year")
     for story in stories:
         shutil.copytree(place / "year", place / story.name)
-    _mlops(place / "year", "run", "--as-of", "newest", "--to", "ingest", stopping=threading.Event())
-    rows = _rows(place / "year")
+    mlops(place / "year", "run", "--as-of", "newest", "--to", "ingest", stopping=threading.Event())
+    rows = rows_of(place / "year")
     # Two cores, two threads: one replays, the other trains what is needed besides.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     stopping = threading.Event()
@@ -136,7 +136,7 @@ def _set_if_it_fails(stopping: threading.Event) -> Iterator[None]:
         raise
 
 
-def _configure(project: Path) -> None:
+def configure(project: Path) -> None:
     """The flights' own settings, with a split that moves and a gate that a single month can be held against."""
     path = project / PIPELINE
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -180,7 +180,7 @@ def _thin(project: Path) -> None:
 def _champion_of(place: Path, story: Story, say: Say, stopping: threading.Event) -> None:
     """Train a story's champion; trainings after it are fitted again on all rows, once the gate has let them pass."""
     project = place / story.name
-    _mlops(project, "run", "--as-of", f"{date(YEAR, story.first, 1)}", stopping=stopping)
+    mlops(project, "run", "--as-of", f"{date(YEAR, story.first, 1)}", stopping=stopping)
     if not (project / "models/registry/best_model").exists():
         raise PipelineError(f"{project}: the gate let no champion pass: see {project / 'models/artifacts/report.html'}")
     _refit_on_all(project)
@@ -189,19 +189,19 @@ def _champion_of(place: Path, story: Story, say: Say, stopping: threading.Event)
 
 def _every_month(project: Path, story: Story, rows: pl.DataFrame, say: Say, stopping: threading.Event) -> Retrained:
     """Train at the end of each month but the last; what the champion of each month says of its rows."""
-    said, passed = {story.first: _scores(project, _of(rows, story.first))}, {}
+    said, passed = {story.first: _scores(project, of_month(rows, story.first))}, {}
     for month in story.months[1:]:
         before = _champion_digest(project)
-        _mlops(project, "run", "--as-of", f"{date(YEAR, month, 1)}", stopping=stopping)
+        mlops(project, "run", "--as-of", f"{date(YEAR, month, 1)}", stopping=stopping)
         passed[month] = _champion_digest(project) != before
-        said[month] = _scores(project, _of(rows, month))
+        said[month] = _scores(project, of_month(rows, month))
     say(f"every month: {len(passed)} trainings, of which the gate let {sum(passed.values())} take over")
     return Retrained(said, passed)
 
 
 def _play(story: Story, place: Path, rows: pl.DataFrame, say: Say) -> Played:
     project = place / story.name
-    months = [_of(rows, month) for month in story.months]
+    months = [of_month(rows, month) for month in story.months]
     never = tuple(_scores(project, of) for of in months)
 
     def told(at: int, found: Replayed) -> None:
@@ -216,7 +216,7 @@ def _tell(played: Played, rows: pl.DataFrame, retrained: Retrained) -> Told:
     import polars as pl
 
     story, loop = played.story, played.loop
-    months = [_of(rows, month) for month in story.months]
+    months = [of_month(rows, month) for month in story.months]
     # Trained on the same rows, the versions of every month are the same after either champion.
     arms = {
         month: {NEVER: never, LOOP: found.said, MONTHLY: never if month == story.first else retrained.said[month]}
@@ -318,14 +318,14 @@ def _numbers(stories: Sequence[Told]) -> dict[str, Any]:
     }
 
 
-def _rows(project: Path) -> pl.DataFrame:
+def rows_of(project: Path) -> pl.DataFrame:
     """The year's rows: features, target and time column, in order of time."""
     import polars as pl
 
     return pl.read_parquet(project / "data/raw/flights.parquet", glob=False).sort(TIME, maintain_order=True)
 
 
-def _of(rows: pl.DataFrame, month: int) -> pl.DataFrame:
+def of_month(rows: pl.DataFrame, month: int) -> pl.DataFrame:
     import polars as pl
 
     return rows.filter(pl.col(TIME).dt.month() == month)
@@ -347,7 +347,7 @@ def _champion_digest(project: Path) -> str:
     return content_digest(project / "models/registry/best_model")
 
 
-def _mlops(project: Path, *words: str, stopping: threading.Event) -> None:
+def mlops(project: Path, *words: str, stopping: threading.Event) -> None:
     """A command in a process of its own, ended if it is to stop; raises :class:`PipelineError` with its last line if it fails."""
     log = project / "data/mlops.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from mlops_pipeline.layout import StatePlace
 
+KEY = "features.state"
+"""Under which settings name the address."""
+
 VERSIONS = 3
 """So many of the newest versions are kept, in the database and of copies."""
 
@@ -94,7 +97,7 @@ class Database:
 
     @cached_property
     def _address(self) -> str:
-        return resolved(self._written, "features.state")
+        return resolved(self._written, KEY)
 
     def close(self) -> None:
         """Close the connection."""
@@ -162,14 +165,7 @@ class Database:
             return
         mode = FOR_ALL if table == "files" else FOR_ITS_OWNER
         place.parent.mkdir(parents=True, exist_ok=True)
-        known = {
-            digest: other / file
-            for other in place.parent.glob("[0-9]*-*")
-            for file, (digest, size) in manifest_in(other).items()
-            if not file.endswith(".json")  # which are small, and the one of rows may have been noted in
-            and (other / file).is_file()
-            and (other / file).stat().st_size == size
-        }
+        known = _known(place.parent)
         temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix="."))
         try:
             for file, (digest, _) in manifest.items():
@@ -221,9 +217,9 @@ class Database:
                 yield connection
         except psycopg.Error as error:
             self.close()
-            raise PipelineError(described(self._address, error)) from None
+            raise PipelineError(f"{KEY}: {described(self._address, error)}") from None
         except StoreError as error:
-            raise PipelineError(str(error)) from None
+            raise PipelineError(f"{KEY}: {error}".replace(f"{KEY}: {KEY}", KEY)) from None
 
     def _connected(self) -> psycopg.Connection[Any]:
         import psycopg
@@ -237,13 +233,13 @@ class Database:
                 self.close()
             else:
                 return self._connection
-        self._connection = connect(self._address, "features.state", "mlops features")
+        self._connection = connect(self._address, KEY, "mlops features")
         return self._connection
 
     def _told(self) -> str:
         from mlops_pipeline.records.postgresql import shown
 
-        return f"{shown(self._address)}: the features' state '{self._name}'"
+        return f"{KEY}: {shown(self._address)}: the features' state '{self._name}'"
 
 
 class Change:
@@ -276,11 +272,9 @@ class Change:
 
     def _sent(self, table: str, place: Path) -> Manifest:
         """The files of a folder, those sent that are not there yet."""
-        manifest = {
-            file.name: (sha256_of_file(file), file.stat().st_size)
-            for file in sorted(place.iterdir())
-            if file.name != MANIFEST and not file.name.startswith(".")
-        }
+        files = [file for file in sorted(place.iterdir()) if file.name != MANIFEST and not file.name.startswith(".")]
+        linked = {path.stat().st_ino: digest for digest, path in _known(place.parent).items()}
+        manifest = {file.name: (linked.get(file.stat().st_ino) or sha256_of_file(file), file.stat().st_size) for file in files}
         there = self._connection.execute(
             f"SELECT DISTINCT digest FROM mlops_feature_{table} WHERE name = %s AND piece = 0 AND digest = ANY(%s)",  # noqa: S608  # our own words
             [self._name, [digest for digest, _ in manifest.values()]],
@@ -302,6 +296,18 @@ class Change:
 def _is_made(connection: psycopg.Connection[Any]) -> bool:
     """Whether the tables are there."""
     return connection.execute("SELECT to_regclass('mlops_feature_states')").fetchone() != (None,)
+
+
+def _known(folder: Path) -> dict[str, Path]:
+    """Files of a folder's versions that were sent or fetched, by their SHA-256; they never change."""
+    return {
+        digest: place / file
+        for place in folder.glob("[0-9]*-*")
+        for file, (digest, size) in manifest_in(place).items()
+        if not file.endswith(".json")  # which are small, and the one of rows is noted in
+        and (place / file).is_file()
+        and (place / file).stat().st_size == size
+    }
 
 
 def manifest_in(place: Path) -> Manifest:

@@ -14,7 +14,7 @@ import msgspec
 from mlops_pipeline.alerts.alert import Alert, alert_of
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.monitoring import SEVERITIES, Rule
-from mlops_pipeline.monitoring.rules import WAITING, WAITS, Judgement, Seen, judged, rule_named
+from mlops_pipeline.monitoring.rules import RELEASE, RELEASED, WAITING, WAITS, Judgement, Seen, judged, rule_named
 from mlops_pipeline.monitoring.state import AlertRow, Retraining, State
 from mlops_pipeline.monitoring.waiting import judgement
 from mlops_pipeline.monitoring.watched import Watched
@@ -36,8 +36,8 @@ def judge(watch: Watched, state: State, model: str, now: float, as_of: str | Non
     version = windows[-1].version
     series = [Seen(each.number, each.since, each.until, each.figures, each.enough) for each in windows if each.version == version]
     terms = watch.terms(model, version)
-    found = {name: judged(rule, series, terms) for name, rule in watch.settings.rules.items() if name != WAITS}
-    firing = {row.rule: row for row in state.alerts("firing") if row.model == model and row.rule != WAITS}
+    found = {name: judged(rule, series, terms) for name, rule in watch.settings.rules.items() if name not in (WAITS, RELEASE)}
+    firing = {row.rule: row for row in state.alerts("firing") if row.model == model and row.rule not in (WAITS, RELEASE)}
     for name, row in firing.items():
         said = found.get(name)
         if said is None:
@@ -63,6 +63,20 @@ def judge_waiting(watch: Watched, state: State, version: Version | None, now: fl
     if version is not None and not any(row.version == str(version.number) for row in rows):
         rule = watch.settings.rules.get(WAITS, WAITING)
         _fire(watch, state, watch.models[0], str(version.number), (WAITS, rule), judgement(watch, version), None, now)
+
+
+def judge_release(watch: Watched, state: State, model: str, version: str, text: str, now: float) -> None:
+    """Let the alert of a release begin that did not make its challenger champion, or that waits for a person; without text, end it."""
+    rows = [row for row in state.alerts("firing") if row.rule == RELEASE and row.model == model]
+    for row in rows:
+        if row.version != version or not text:
+            _resolve(state, row, now, f"the release of version {row.version} is over")
+    if text:
+        same = next((row for row in rows if row.version == version), None)
+        rule = watch.settings.rules.get(RELEASE, RELEASED)
+        said = Judgement(broken=True, figure=RELEASED.figure, value=1.0, text=text, since=now)
+        _fire(watch, state, model, version, (RELEASE, rule), said, same, now)
+    tell_all(watch, state, now)
 
 
 def tell_all(watch: Watched, state: State, now: float) -> None:

@@ -11,6 +11,8 @@ COUNTED = ("rows", "requests", "refused.share", "labels", "labels.share", "model
 """Figures that mean something of a window with too few rows too."""
 WAITS = "version_waits"
 WAITING = Rule(figure="versions.waiting", above=0)
+RELEASE = "release_ended"
+RELEASED = Rule(figure="release.ended", above=0)
 """The one rule that need not be written: a version waits for a person's approval. The registry says so, and no window."""
 NEED_LABELS = ("quality.", "probe.", "calibration.")
 
@@ -58,7 +60,7 @@ class Terms:
 
 def rule_named(rules: Mapping[str, Rule], name: str) -> Rule | None:
     """A rule of the settings, or the one that need not be written."""
-    return rules.get(name, WAITING if name == WAITS else None)
+    return rules.get(name, {WAITS: WAITING, RELEASE: RELEASED}.get(name))
 
 
 def judged(rule: Rule, series: Sequence[Seen], terms: Terms) -> Judgement:

@@ -4,8 +4,8 @@ A row is a MessagePack list: time, request_id, model, version, rows, latency_us,
 is a list again: numbers as float32 bytes (little endian, row by row), categories as a flat list of text, outputs as float32
 bytes, the client's ids, and the name of the API key, which stands there only if there was one. Behind them, where a row came raw,
 its numbers as float64 bytes and its texts: what was computed of them stands before. At last, where a release was under way, the arm that
-answered and why. What a list does not have is as if it were null, so that stores of any age are read alike. Private columns are left out here, in the
-server, before anything else sees them.
+answered and why. What a list does not have is as if it were null, so that stores of any age are read alike. Private columns are left
+out here, in the server, before anything else sees them.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Columns: ``time`` (arrival, UTC), ``request_id``, ``row`` (from 0; null for a request without rows), ``id`` (the client's own),
 ``model``, ``version``, ``latency_ms``, ``error``, ``key_name`` (of the API key), ``arm`` and ``why`` (of a release; empty without one),
-``prediction``, ``probability_`` and the class, and the features by name (``feature_`` and the name where one of the others has it); behind them, where rows came raw, those of their
-columns that are no features. What a layout does not have is null in its rows.
+``prediction``, ``probability_`` and the class, and the features by name (``feature_`` and the name where one of the others has it);
+behind them, where rows came raw, those of their columns that are no features. What a layout does not have is null in its rows.
 """
 
 from __future__ import annotations

@@ -180,6 +180,11 @@ class RegistryWriter(RegisteredModel):
         """Let a version that passed its gate be called challenger; the champion stays."""
         self._client.set_registered_model_alias(self.name, CHALLENGER, str(number))
 
+    def without_challenger(self, number: int) -> None:
+        """A version is challenger no more, if it was."""
+        if CHALLENGER in self.get(number).aliases:
+            self._client.delete_registered_model_alias(self.name, CHALLENGER)
+
     def promote(self, number: int, override: str | None) -> Version:
         """Make a version champion by hand; one that may not be taken only with a reason, which approves it and is kept for good.
 

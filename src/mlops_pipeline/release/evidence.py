@@ -97,6 +97,14 @@ def _made(columns: Iterable[Any], slices: Mapping[str, Any]) -> Answers:
     return Answers(*(*columns, slices))
 
 
+def by_version(frame: pl.DataFrame, champion: str, challenger: str) -> pl.DataFrame:
+    """Rows of servers that know of no release, each version's as an arm's: a mesh has divided the requests."""
+    import polars as pl
+
+    arm = pl.col("version").replace_strict({champion: CHAMPION, challenger: CHALLENGER}, default="")
+    return frame.with_columns(pl.when(pl.col("arm").fill_null("") == "").then(arm).otherwise(pl.col("arm")).alias("arm"))
+
+
 def _part(
     frame: pl.DataFrame, reference: Reference | None, champion: str, challenger: str, known: Known | None, slices: Sequence[str]
 ) -> Answers:

@@ -25,8 +25,8 @@ class Finding(msgspec.Struct, frozen=True):
     limit: float
     champion: float | None
     challenger: float | None
-    rows: tuple[int, int]
-    """Of the champion, of the challenger."""
+    requests: tuple[int, int]
+    """Of the champion, of the challenger: so many witnesses."""
     slice: str = ""
     source: str = "arms"
     """``arms``: units that each answered; ``pairs``: rows that both did."""
@@ -46,11 +46,12 @@ class Finding(msgspec.Struct, frozen=True):
         """In words, with its interval."""
         where = f" where {self.slice}" if self.slice else ""
         if self.estimate is None or self.low is None or self.high is None:
-            return f"{self.figure}{where}: nothing can be said yet of {self.rows[0]:,} and {self.rows[1]:,} rows"
+            return f"{self.figure}{where}: nothing can be said yet of {self.requests[0]:,} and {self.requests[1]:,} requests"
         unit = " ms" if self.figure.startswith("latency") else ""
         span = f"{self.low:+.4g} to {self.high:+.4g}{unit}"
-        rows = f"{self.rows[1]:,} rows of both" if self.source == "pairs" else f"{self.rows[0]:,} and {self.rows[1]:,} rows"
-        return f"{self.figure}{where} {self.estimate:+.4g} ({span}; limit {self.limit:+.4g}{unit}), {rows}"
+        of_both, of_each = f"{self.requests[1]:,} requests of both", "{:,} and {:,} requests".format(*self.requests)
+        requests = of_both if self.source == "pairs" else of_each
+        return f"{self.figure}{where} {self.estimate:+.4g} ({span}; limit {self.limit:+.4g}{unit}), {requests}"
 
 
 class Evidence(msgspec.Struct, frozen=True):

@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS mlops_release_approvals (
     number {serial}, release BIGINT NOT NULL, step TEXT NOT NULL, who TEXT NOT NULL, reason TEXT NOT NULL, made {real} NOT NULL
 );
 CREATE TABLE IF NOT EXISTS mlops_release_champions (number {serial}, model TEXT NOT NULL, version TEXT NOT NULL, made {real} NOT NULL);
-CREATE TABLE IF NOT EXISTS mlops_release_shown (name TEXT PRIMARY KEY, made {real} NOT NULL, content TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS mlops_release_told (number BIGINT NOT NULL);
 """
 
 
@@ -290,16 +290,15 @@ class Table:
         """Have workers look at the registry at once: another version is champion there."""
         self._ask("INSERT INTO mlops_release_champions (model, version, made) VALUES (?, ?, ?)", model, version, time.time())
 
-    def show(self, name: str, content: str) -> None:
-        """Put a page or figures for servers to show in the place of what was there."""
-        with self._writing():
-            self._ask("DELETE FROM mlops_release_shown WHERE name = ?", name)
-            self._ask("INSERT INTO mlops_release_shown (name, made, content) VALUES (?, ?, ?)", name, time.time(), content)
+    def untold(self) -> list[Transition]:
+        """Transitions of which no event has been told."""
+        return self._transitions("number > (SELECT coalesce(max(number), 0) FROM mlops_release_told) ORDER BY number")
 
-    def shown(self, name: str) -> tuple[float, str] | None:
-        """What is to be shown under a name, and when it was made."""
-        rows = self._ask("SELECT made, content FROM mlops_release_shown WHERE name = ?", name)
-        return (float(rows[0][0]), str(rows[0][1])) if rows else None
+    def told(self, number: int) -> None:
+        """All transitions up to this one have been told of."""
+        with self._writing():
+            self._ask("DELETE FROM mlops_release_told WHERE number < ?", number)
+            self._ask("INSERT INTO mlops_release_told (number) VALUES (?)", number)
 
     def close(self) -> None:
         """Leave."""

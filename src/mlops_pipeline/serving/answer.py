@@ -10,11 +10,11 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -35,8 +35,12 @@ from mlops_pipeline.serving.request import JSON, Computed, asked_for
 from mlops_pipeline.serving.served import Served
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mlops_pipeline.config.keys import Key
-    from mlops_pipeline.config.serving import Features, Limits, Serving
+    from mlops_pipeline.config.serving import Features as FeatureSettings
+    from mlops_pipeline.config.serving import Limits, Serving
+    from mlops_pipeline.features.online import Features
     from mlops_pipeline.features.state import State
     from mlops_pipeline.inference.signature import Rows
     from mlops_pipeline.serving.access import Access
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
     from mlops_pipeline.serving.models import Loaded
     from mlops_pipeline.serving.protocol import Headers
     from mlops_pipeline.serving.request import Request
+
+    Read = tuple[Rows | RawRows, Any]
 
 BEAT_S = 0.5
 LONG_BODY = 4096
@@ -57,6 +63,24 @@ RECORDED = frozenset({422, 500, 503})
 """Refusals that go on record: those of input that was read, and our own failures."""
 
 log = logging.getLogger("mlops.serving")
+
+
+class Dividing(Protocol):
+    """What divides requests between a champion and its challenger."""
+
+    def predict(
+        self, request: Request, champion: Served, body: bytes, headers: Iterable[tuple[bytes, bytes]]
+    ) -> Awaitable[tuple[bytes, Headers]]:
+        """The answer of one of the two."""
+
+    def follow(self, request: Request, body: bytes) -> None:
+        """Ask the other behind an answer that has gone out."""
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """Each model's release."""
+
+    def notes(self) -> list[str]:
+        """What everybody may know."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +116,19 @@ class Service:
         self.on_stop: list[Callable[[], None]] = []
         self.on_use: list[Callable[[Serving], None]] = []
         self.recorder: Recorder | None = None
+        self.traffic: Dividing | None = None
+        """What divides requests between a champion and its challenger; None while there is nothing to divide."""
+        self.releases: Dividing | None = None
+        """The same at all times."""
+        self.challengers: list[Served] = []
+        """Versions that answer beside the models, each in queues and threads of its own."""
         self.memory: Memory | None = None
         """The watch's memory; None where the settings mean none."""
         self._make_access = access
         self.access = None if keys is None else access(keys, settings.limits)
         """Who may ask; None where no key is asked for."""
         self._make_recorder = recorder
-        self._queue: Queue
+        self.queue: Queue
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._written = 0
         self._record_failing = False
@@ -114,31 +144,42 @@ class Service:
             raise refused(404, "not_found", f"model '{name}' is served in version {served.version or '(none)'}, not in {version[:40]}")
         return served
 
-    async def predict(self, request: Request, served: Served, body: bytes) -> tuple[bytes, Headers]:
-        """The answer's body and headers, once the prediction is on record as the settings promise. Raises what went wrong."""
-        protocol = served.protocols[request.protocol]
-        given, wanted = protocol.read(request, body)
-        holder = request.holder
-        if holder is not None and (bucket := holder.rows) is not None:
-            if bucket.spare >= given.count:
-                bucket.spare -= given.count
-            else:
-                holder.take(bucket, given.count)
-        rows, raw = (await self._computed(request, served, given), given) if isinstance(given, RawRows) else (given, None)
+    async def predict(self, request: Request, served: Served, body: bytes, read: Read | None = None) -> tuple[bytes, Headers]:
+        """The answer's body and headers, once the prediction is on record as the settings promise. Raises what went wrong.
+
+        ``read`` is what its protocol has read of the body already.
+        """
+        given, wanted = served.protocols[request.protocol].read(request, body) if read is None else read
+        if request.holder is not None:
+            take_rows(request, given.count)
+        rows, raw = (await self.computed(request, served, given), given) if isinstance(given, RawRows) else (given, None)
         outputs = await served.batcher.submit(rows, request.began)
+        content, headers = self.written(request, served, rows, wanted, outputs)
+        if self.recorder is not None:
+            on_disk = self.recorder.add(entry_of(request, served, rows, outputs, raw))
+            if on_disk is not None:
+                request.on_record = self.recorder.last
+                await self._on_disk(on_disk, request.began)
+        return content, headers
+
+    def written(self, request: Request, served: Served, rows: Rows, wanted: Any, outputs: np.ndarray) -> tuple[bytes, Headers]:
+        """The answer's body and headers; what is unusual in its rows is counted."""
         if served.notices is not None and (unusual := served.notices(rows.categories)):
             rows.notices = [*(rows.notices or ()), *unusual]
-        content, headers = protocol.write(request, rows, wanted, outputs)
+        content, headers = served.protocols[request.protocol].write(request, rows, wanted, outputs)
         headers += served.headers
+        if request.arm and self.settings.release.header:
+            headers.append((b"mlops-arm", request.arm.encode()))
         if rows.notices:
             self.metrics.warned(request.model, rows.notices)
             headers.append((b"mlops-warnings", in_header(rows.notices)))
-        if self.recorder is not None:
-            written = self.recorder.add(_entry(request, served, rows.count, rows.numbers, rows.categories, outputs, rows.ids, raw=raw))
-            if written is not None:
-                request.on_record = self.recorder.last
-                await self._on_disk(written, request.began)
         return content, headers
+
+    async def keep(self, request: Request, entry: Entry) -> None:
+        """Put an answer on record, as the settings promise. Raises what went wrong."""
+        if self.recorder is not None and (on_disk := self.recorder.add(entry)) is not None:
+            request.on_record = self.recorder.last
+            await self._on_disk(on_disk, request.began)
 
     async def keep_labels(self, request: Request, served: Served, body: bytes) -> tuple[bytes, Headers]:
         """The answer to labels, once they are on disk. Raises what went wrong."""
@@ -156,14 +197,32 @@ class Service:
         told = {name: added.counts[name] for name in LABEL_COUNTS}
         return msgspec.json.encode({"request_id": request.request_id, **told}), [(b"content-type", JSON)]
 
-    async def _computed(self, request: Request, served: Served, raw: RawRows) -> Rows:
+    async def computed(self, request: Request, served: Served, raw: RawRows) -> Rows:
         """The features of raw rows, all with the state of this moment. Raises :class:`Refused`."""
+        now, taken = served.computing, served.loaded.raw
+        assert now is not None and taken is not None  # noqa: S101  # else no row is raw
+        by, stale = self.knowing(request, served, raw.count)
+        computation = self._computation if served.computation is None else served.computation
+        rows = await computation.of(partial(taken.computed, raw, by), raw.count, request.began)
+        self.metrics.computed(request.model, raw.count)
+        if stale is not None:
+            rows.notices = [*(rows.notices or ()), stale]
+        if request.query or request.asks_as_of:
+            asked = request.asks_as_of or asked_for(request.query, "features_as_of")
+            features = taken.told(raw) if asked_for(request.query, "features") else None
+            if asked or features is not None:
+                as_of = now.as_of.isoformat(timespec="seconds").replace("+00:00", "Z") if asked and now.as_of is not None else None
+                request.computed = Computed(as_of, features)
+        return rows
+
+    def knowing(self, request: Request, served: Served, count: int) -> tuple[Features, Notice | None]:
+        """What computes so many raw rows now, and what is said of its age. Raises :class:`Refused`; in any thread."""
         now, taken = served.computing, served.loaded.raw
         assert now is not None and taken is not None  # noqa: S101  # else no row is raw
         by, settings, model = now.features, self.settings.features, request.model
         stale = now.as_of is not None and is_stale(now.as_of, settings, request.arrived)
         if stale:
-            self.metrics.stale(model, settings.policy, raw.count)
+            self.metrics.stale(model, settings.policy, count)
             if settings.policy == "refuse":
                 raise refused(503, "stale_features", f"{_aged(now, settings)}: send again later, or finished features", RETRY)
             if settings.policy == "null":
@@ -174,21 +233,12 @@ class Service:
                     )
                 by = now.without
         assert by is not None  # noqa: S101  # the protocol has looked
-        rows = await self._computation.of(partial(taken.computed, raw, by), raw.count, request.began)
-        self.metrics.computed(model, raw.count)
-        if stale:
-            rows.notices = [*(rows.notices or ()), Notice(STALE_FEATURES, "", rows.count, _aged(now, settings))]
-        if request.query or request.asks_as_of:
-            asked = request.asks_as_of or asked_for(request.query, "features_as_of")
-            features = taken.told(raw) if asked_for(request.query, "features") else None
-            if asked or features is not None:
-                as_of = now.as_of.isoformat(timespec="seconds").replace("+00:00", "Z") if asked and now.as_of is not None else None
-                request.computed = Computed(as_of, features)
-        return rows
+        return by, Notice(STALE_FEATURES, "", count, _aged(now, settings)) if stale else None
 
     async def refusal(self, error: Exception, request: Request, served: Served | None) -> Refused:
         """What is answered to a request that failed: on record first, then counted and logged, by its reason, row and column."""
         refusal = _refusal_of(error, request)
+        served = request.answering or served
         if served is not None and self.recorder is not None and refusal.status in RECORDED and not isinstance(error, RecordFull):
             try:
                 written = self._record_refusal(request, served, refusal)
@@ -209,15 +259,18 @@ class Service:
         """Count a prediction's request whose answer has been sent."""
         count, observe = self.metrics.answered(request.protocol, request.model, status)
         count()
-        observe(time.perf_counter() - request.began)
+        seconds = time.perf_counter() - request.began
+        observe(seconds)
+        if request.arm:
+            self.metrics.arm(request.model, request.arm, seconds, failed=status >= 500)
         if status == 200 and self.settings.log.requests == "all":
             _log(logging.INFO, "answered", request, status)
 
     async def _on_disk(self, written: asyncio.Future[None], began: float) -> None:
         """Wait for a group's commit. The future is the whole group's, so this request has one of its own to give up on."""
-        own = self._queue.loop.create_future()
+        own = self.queue.loop.create_future()
         written.add_done_callback(lambda _: None if own.done() else own.set_result(None))
-        self._queue.watch(own, began, unrecorded)
+        self.queue.watch(own, began, unrecorded)
         await own
 
     def _record_refusal(self, request: Request, served: Served, refusal: Refused) -> asyncio.Future[None] | None:
@@ -226,13 +279,13 @@ class Service:
         Never a value of a column. Gives what a first entry has to wait for.
         """
         assert self.recorder is not None  # noqa: S101  # who calls has looked
-        entry = _entry(request, served, 0, error=_place(refusal, served))
+        entry = failed_entry(request, served, _place(refusal, served))
         if request.on_record < 0:
             written = self.recorder.add(entry)
             request.on_record = self.recorder.last
             return written
         if not self.recorder.replace(request.on_record, entry):
-            self.recorder.add(_entry(request, served, 0, error=WITHDRAWN))
+            self.recorder.add(failed_entry(request, served, WITHDRAWN))
         return None
 
     # ---------------------------------------------------------------------------------------------------- life of it
@@ -244,7 +297,7 @@ class Service:
             batcher = before.batcher
         else:
             seen = self.metrics.batches(loaded.name)
-            batcher = Batcher(partial(score, loaded.engine), self._queue, self._pool, max_rows=self.settings.batching.max_rows, seen=seen)
+            batcher = Batcher(partial(score, loaded.engine), self.queue, self._pool, max_rows=self.settings.batching.max_rows, seen=seen)
         return Served(loaded, batcher, self.state, only_raw=self.settings.inputs == "raw")
 
     def know(self, state: State) -> None:
@@ -258,11 +311,14 @@ class Service:
                     log.info("knows the features' state", extra=facts)
                 else:
                     log.warning("keeps what it knows: the features' state is of another recipe", extra=facts)
+        for served in self.challengers:
+            if served.loaded.raw is not None:
+                served.compute_with(state)
 
     def activate(self, served: Served) -> None:
         """Let a version answer from the next request on; on the loop's own thread."""
         # Limits may have changed while it was loaded, and the state.
-        served = self._limited(served)
+        served = self.limited(served)
         if served.computing is not None and served.computing.state is not self.state:
             served.compute_with(self.state)
         before = self.models.get(served.loaded.name)
@@ -278,19 +334,19 @@ class Service:
         if served.computing is not None and served.computing.why_not:
             log.warning("takes finished features only", extra={"model": loaded.name, "detail": served.computing.why_not})
 
-    def _limited(self, served: Served) -> Served:
+    def limited(self, served: Served) -> Served:
         """A version under the limits of now."""
         max_rows, lengths = self.settings.limits.max_rows, lengths_of(self.settings.limits)
         if (served.signature.max_rows, served.signature.lengths) == (max_rows, lengths):
             return served
         loaded, now = served.loaded.limited(max_rows, lengths), served.computing
         known = self.state if now is None or now.why_not else now.state
-        return Served(loaded, served.batcher, known, only_raw=self.settings.inputs == "raw")
+        return Served(loaded, served.batcher, known, only_raw=self.settings.inputs == "raw", computation=served.computation)
 
     def use(self, settings: Serving, keys: Mapping[str, Key] | None) -> None:
         """Go on under other settings, from the next request on; on the loop's own thread. ``keys`` None: no key is asked for."""
         self.settings, limits = settings, settings.limits
-        self._queue.limit, self._queue.deadline_s = limits.queue_rows, limits.deadline_ms / 1000
+        self.queue.limit, self.queue.deadline_s = limits.queue_rows, limits.deadline_ms / 1000
         if keys is None:
             self.access = None
         elif self.access is None:
@@ -299,7 +355,7 @@ class Service:
             self.access.use(keys)
             self.access.limit(limits)
         for name, served in self.models.items():
-            self.models[name] = self._limited(served)
+            self.models[name] = self.limited(served)
         for call in self.on_use:
             call(settings)
 
@@ -307,8 +363,8 @@ class Service:
         """Make what belongs to the loop, before the first request."""
         loop = asyncio.get_running_loop()
         limits = self.settings.limits
-        self._queue = Queue(loop, rows=limits.queue_rows, deadline_s=limits.deadline_ms / 1000)
-        self._computation = Computation(self._queue)
+        self.queue = Queue(loop, rows=limits.queue_rows, deadline_s=limits.deadline_ms / 1000)
+        self._computation = Computation(self.queue)
         if self._make_recorder is not None:
             self.recorder = self._make_recorder(loop)
             self.recorder.start()
@@ -334,7 +390,7 @@ class Service:
         while True:
             self.workers.beats[self.workers.own] = time.monotonic()
             metrics, recorder = self.metrics, self.recorder
-            metrics.queue_rows.set(self._queue.rows)
+            metrics.queue_rows.set(self.queue.rows)
             metrics.resident.set(resident_bytes())
             if recorder is not None:
                 self._tell(recorder.problem)
@@ -345,6 +401,7 @@ class Service:
             for name, served in self.models.items():
                 if served.computing is not None and (as_of := served.computing.as_of) is not None:
                     metrics.knows(name, as_of.timestamp(), time.time())
+            metrics.settle()
             for call in self.on_beat:
                 call()
             await asyncio.sleep(BEAT_S)
@@ -401,29 +458,59 @@ def _log(level: int, event: str, request: Request, status: int, **more: Any) -> 
     log.log(level, event, extra=facts)
 
 
-def _aged(now: Computing, settings: Features) -> str:
+def _aged(now: Computing, settings: FeatureSettings) -> str:
     """What is said of a state that is older than it may be."""
     as_of = "" if now.as_of is None else now.as_of.isoformat(timespec="seconds").replace("+00:00", "Z")
     nothing = ", so that what comes from it is null" if settings.policy == "null" else ""
     return f"the features' state is of {as_of}, older than {settings.max_age}{nothing}"
 
 
-def _entry(request: Request, served: Served, rows: int, *arrays: Any, error: str = "", raw: RawRows | None = None) -> Entry:
-    latency_us = int((time.perf_counter() - request.began) * 1e6)
-    numbers, categories, outputs, ids = arrays or (None, None, None, None)
+def take_rows(request: Request, count: int) -> None:
+    """Take a request's rows, once, off what its key may ask. Raises :class:`Refused`."""
+    holder = request.holder
+    if holder is not None and (bucket := holder.rows) is not None and not request.rows_taken:
+        if bucket.spare >= count:
+            bucket.spare -= count
+        else:
+            holder.take(bucket, count)
+        request.rows_taken = True
+
+
+def entry_of(request: Request, served: Served, rows: Rows, outputs: np.ndarray, raw: RawRows | None, seconds: float | None = None) -> Entry:
+    """What is recorded of an answer, which took so long unless it goes out now."""
     return Entry(
         request.request_id,
         request.arrived,
-        latency_us,
+        int((time.perf_counter() - request.began if seconds is None else seconds) * 1e6),
         request.model,
         served.version,
         served.layout,
-        rows,
-        numbers,
-        categories,
+        rows.count,
+        rows.numbers,
+        rows.categories,
         outputs,
-        ids,
-        error,
+        rows.ids,
+        "",
         "" if request.holder is None else request.holder.name,
-        *(() if raw is None else (raw.rows.numbers, raw.rows.categories)),
+        None if raw is None else raw.rows.numbers,
+        None if raw is None else raw.rows.categories,
+        request.arm,
+        request.why,
+    )
+
+
+def failed_entry(request: Request, served: Served, error: str, seconds: float | None = None) -> Entry:
+    """What is recorded of a request without an answer: never a value of a column."""
+    return Entry(
+        request.request_id,
+        request.arrived,
+        int((time.perf_counter() - request.began if seconds is None else seconds) * 1e6),
+        request.model,
+        served.version,
+        served.layout,
+        0,
+        error=error,
+        key_name="" if request.holder is None else request.holder.name,
+        arm=request.arm,
+        why=request.why,
     )

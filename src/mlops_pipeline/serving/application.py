@@ -74,7 +74,10 @@ class Application:
             request.check_id(self._longest_id)
             body = await self._bodies.read(receive, request)
             served = service.served(route.model, version)
-            content, headers = await service.predict(request, served, body)
+            if service.traffic is None or version is not None:
+                content, headers = await service.predict(request, served, body)
+            else:
+                content, headers = await service.traffic.predict(request, served, body, scope["headers"])
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001  # nothing may leave a client without an answer
@@ -83,6 +86,8 @@ class Application:
         service.answered(request, status)
         if span is not None:
             span(status)
+        if request.arm and status == 200 and service.traffic is not None:
+            service.traffic.follow(request, body)
 
     async def _labels(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         service, status = self.service, 200
@@ -123,7 +128,7 @@ class Application:
             status, content, headers = self._operations.page(route.kind, served, request.holder, shown)
         except Exception as error:  # noqa: BLE001  # nothing may leave a client without an answer
             status, content, headers = _of_refusal(await service.refusal(error, request, None), request)
-            if status == 401 and route is not None and route.kind == "monitoring":
+            if status == 401 and route is not None and route.kind in ("monitoring", "release"):
                 # A browser asks for it, where one looks at the page: any name, the key as the password.
                 headers.append((b"www-authenticate", b'Basic realm="any name, the API key as password", charset="UTF-8"'))
         await self._send(send, status, content, headers, request, bodiless=method == "HEAD")

@@ -56,16 +56,19 @@ class Queue:
 class Batcher:
     """The queue in front of one model's engine."""
 
-    def __init__(self, predict: Predict, queue: Queue, pool: Executor, *, max_rows: int, seen: Callable[[int, int], None]) -> None:
-        """``seen`` is told the requests and rows of every batch."""
-        self._predict, self._queue, self._pool, self._max_rows, self._seen = predict, queue, pool, max_rows, seen
+    def __init__(
+        self, predict: Predict, queue: Queue, pool: Executor, *, max_rows: int, seen: Callable[[int, int], None], inline: bool = True
+    ) -> None:
+        """``seen`` is told the requests and rows of every batch; unless ``inline`` none runs on the loop itself."""
+        self._predict, self.queue, self._pool, self._max_rows, self._seen = predict, queue, pool, max_rows, seen
+        self._inline_s = INLINE_S if inline else -1.0
         self._waiting: deque[tuple[Rows, Answer]] = deque()
         self._due = self._busy = False
         self._cost: dict[int, float] = {}
 
     def submit(self, rows: Rows, now: float) -> Answer:
         """The future outputs of these rows. Raises :class:`Refused` (429) when the queue is full."""
-        queue = self._queue
+        queue = self.queue
         if queue.rows and queue.rows + rows.count > queue.limit:
             seconds = max(1, round(self._expected_s(queue.rows)))
             raise refused(
@@ -89,7 +92,7 @@ class Batcher:
             batch, count = self._next()
             if not batch:
                 continue
-            if self._expected_s(count) <= INLINE_S:
+            if self._expected_s(count) <= self._inline_s:
                 began = time.perf_counter()
                 outputs = self._attempt(batch)
                 self._learn(count, time.perf_counter() - began)
@@ -97,7 +100,7 @@ class Batcher:
             else:
                 self._busy = True
                 began = time.perf_counter()
-                running = self._queue.loop.run_in_executor(self._pool, self._attempt, batch)
+                running = self.queue.loop.run_in_executor(self._pool, self._attempt, batch)
                 running.add_done_callback(lambda done, b=batch, n=count, t=began: self._finished(b, n, t, done))  # type: ignore[misc]
 
     def _finished(self, batch: list[tuple[Rows, Answer]], count: int, began: float, done: asyncio.Future[Any]) -> None:
@@ -113,36 +116,17 @@ class Batcher:
         while waiting and (not batch or count + waiting[0][0].count <= self._max_rows):
             rows, answer = waiting.popleft()
             if answer.done():
-                self._queue.rows -= rows.count
+                self.queue.rows -= rows.count
             else:
                 batch.append((rows, answer))
                 count += rows.count
         return batch, count
 
     def _attempt(self, batch: list[tuple[Rows, Answer]]) -> list[np.ndarray | Exception]:
-        """Outputs a request; one that makes the engine fail is found by running each alone, so that it harms no other."""
-        if len(batch) == 1:
-            rows = batch[0][0]
-            try:
-                return [self._predict(rows.numbers, rows.categories)]
-            except Exception as error:  # noqa: BLE001  # whatever an engine raises becomes that one request's answer
-                return [error]
-        try:
-            first = batch[0][0]
-            numbers = None if first.numbers is None else np.concatenate([rows.numbers for rows, _ in batch])
-            categories = None if first.categories is None else np.concatenate([rows.categories for rows, _ in batch])
-            outputs = self._predict(numbers, categories)
-        except Exception:  # noqa: BLE001  # as above
-            return [self._attempt([one])[0] for one in batch]
-        parts: list[np.ndarray | Exception] = []
-        start = 0
-        for rows, _ in batch:
-            parts.append(outputs[start : start + rows.count])
-            start += rows.count
-        return parts
+        return attempts(self._predict, [rows for rows, _ in batch])
 
     def _hand_out(self, batch: list[tuple[Rows, Answer]], count: int, outputs: list[np.ndarray | Exception]) -> None:
-        self._queue.rows -= count
+        self.queue.rows -= count
         self._seen(len(batch), count)
         for (_, answer), output in zip(batch, outputs, strict=True):
             if answer.done():
@@ -164,6 +148,29 @@ class Batcher:
             return known
         smaller = max((s for s in self._cost if s < size), default=None)
         return 10 * INLINE_S if smaller is None else self._cost[smaller] * 2 ** (size - smaller)
+
+
+def attempts(predict: Predict, batch: list[Rows]) -> list[np.ndarray | Exception]:
+    """Outputs a request; one that makes the engine fail is found by running each alone, so that it harms no other."""
+    if len(batch) == 1:
+        rows = batch[0]
+        try:
+            return [predict(rows.numbers, rows.categories)]
+        except Exception as error:  # noqa: BLE001  # whatever an engine raises becomes that one request's answer
+            return [error]
+    try:
+        first = batch[0]
+        numbers = None if first.numbers is None else np.concatenate([rows.numbers for rows in batch])
+        categories = None if first.categories is None else np.concatenate([rows.categories for rows in batch])
+        outputs = predict(numbers, categories)
+    except Exception:  # noqa: BLE001  # as above
+        return [attempts(predict, [one])[0] for one in batch]
+    parts: list[np.ndarray | Exception] = []
+    start = 0
+    for rows in batch:
+        parts.append(outputs[start : start + rows.count])
+        start += rows.count
+    return parts
 
 
 def expired(deadline_s: float) -> Refused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -104,10 +104,10 @@ def is_stale(as_of: datetime, settings: Settings, now: float) -> bool:
 class Computation:
     """Computes at once what takes no time, and the rest in a thread beside the event loop; what waits there is counted in rows."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, pool: Executor | None = None) -> None:
         self._queue, self._waiting = queue, 0
         self._cost: dict[int, float] = {}
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="features")
+        self._pool = pool or ThreadPoolExecutor(1, thread_name_prefix="features")
 
     async def of(self, work: Callable[[], Rows], count: int, began: float) -> Rows:
         """What ``work`` gives of so many rows of a request. Raises :class:`Refused`, also where there is too much to do (429, 503)."""
@@ -181,7 +181,7 @@ class States:
         if place is None or place == self._opened:
             return None
         try:
-            state = open_state(place, scattered=True)
+            state = open_state(place)
         except PipelineError as error:
             self._fail(error)
             return None

@@ -155,8 +155,8 @@ class Watch:
     ) -> None:
         self._source, self._models, self._options = source, dict(models), options
         self._on_loaded, self._on_failed, self._meanwhile, self._poll_s = on_loaded, on_failed, meanwhile, poll_s
-        self._stopped = threading.Event()
-        self._pause = pause or self._stopped.wait
+        self._stopped, self._called = threading.Event(), threading.Event()
+        self._pause = pause or self._wait
         self._served: dict[str, Loaded] = {}
         self._told: dict[str, set[Failure]] = {name: set() for name in models}
         self._retries: dict[str, _Retry] = {}
@@ -169,6 +169,19 @@ class Watch:
         self._look(_Listener(lambda _name, _loaded: None, failures.append))
         return dict(self._served), failures
 
+    def load_version(self, name: str, number: str) -> Loaded:
+        """A version by its number, proved like any other, to answer beside what is served; in any thread.
+
+        Raises :class:`Unfit`.
+        """
+        try:
+            found = self._source.resolve(number)
+            if found.refused:
+                raise Unfit("gate", f"version {found.number} {found.refused}")
+            return load(name, number, found, self._source.folder(found), self._options)
+        except Exception as error:
+            raise _fault(error) from error
+
     def limit(self, max_rows: int, lengths: Lengths) -> None:
         """Let requests of what is loaded from now on hold so much."""
         self._options = dataclasses.replace(self._options, max_rows=max_rows, lengths=lengths)
@@ -177,9 +190,19 @@ class Watch:
         """Begin to follow the registry."""
         self._thread.start()
 
+    def look_now(self) -> None:
+        """Look at the registry at once: somebody says that it has changed; from any thread."""
+        self._called.set()
+
+    def _wait(self, seconds: float) -> bool:
+        self._called.wait(seconds)
+        self._called.clear()
+        return self._stopped.is_set()
+
     def stop(self, seconds: float = 5.0) -> None:
         """End the thread; a load that is under way gets some seconds to finish."""
         self._stopped.set()
+        self._called.set()
         if self._thread.is_alive():
             self._thread.join(seconds)
 

@@ -34,6 +34,12 @@ WATCHED_POLICY = (
     b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Of the watch's page, which runs nothing, and whose cells have a style each."""
+NO_PAGE = {
+    "monitoring": "the watch has made no page yet: `mlops monitor run` does",
+    "release": "no release was begun yet: `mlops release start` begins one",
+}
+"""Why there is none of these pages."""
+NO_RELEASE = b'{"verdict":"none","releases":[]}'
 
 
 class Operations:
@@ -58,12 +64,13 @@ class Operations:
         if kind == "metrics":
             text = self._service.metrics.text() + (b"" if shown is None else shown.content.encode())
             return 200, text, [(b"content-type", b"text/plain; version=1.0.0; charset=utf-8")]
-        if kind == "monitoring":
-            return self._watched(shown)
+        if kind in NO_PAGE:
+            return self._watched(shown, NO_PAGE[kind])
         contents: dict[str, Callable[[], bytes]] = {
             "live": lambda: b'{"status":"ok"}',
             "v2-live": lambda: b'{"live":true}',
             "v2": lambda: open_inference.server_metadata(self._version),
+            "release.json": lambda: NO_RELEASE if shown is None else shown.content.encode(),
             "status": lambda: msgspec.json.encode(self._status(holder)),
             "openapi": lambda: msgspec.json.encode(self._document(holder)),
         }
@@ -98,9 +105,9 @@ class Operations:
         why_not = "" if served.computing is None else served.computing.why_not
         return 200, open_inference.model_metadata(name, version, signature, platform, raw, why_not), [(b"content-type", JSON)]
 
-    def _watched(self, shown: Shown | None) -> Page:
+    def _watched(self, shown: Shown | None, without: str) -> Page:
         if shown is None:
-            what = NO_WATCH if self._service.memory is None else "the watch has made no page yet: `mlops monitor run` does"
+            what = NO_WATCH if self._service.memory is None else without
             raise refused(404, "not_found", what)
         when = formatdate(shown.made, usegmt=True).encode()
         safe = [(b"content-security-policy", WATCHED_POLICY), (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-cache")]
@@ -114,7 +121,10 @@ class Operations:
             return status, b"\n", [(b"content-type", TEXT), *retry]
         if kind == "v2-ready":
             return status, b'{"ready":false}' if reasons else b'{"ready":true}', [(b"content-type", JSON), *retry]
-        content = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ok"}
+        content: dict[str, Any] = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ok"}
+        releases = self._service.releases
+        if releases is not None and (notes := releases.notes()):
+            content["notes"] = notes
         return status, msgspec.json.encode(content), [(b"content-type", JSON), *retry]
 
     def _told(self, holder: Holder | None) -> dict[str, Served]:
@@ -139,6 +149,7 @@ class Operations:
                 "not_ready": self.not_ready(),
             },
             "models": {name: _described(served) for name, served in self._told(holder).items()},
+            "releases": {} if service.releases is None else {n: r for n, r in service.releases.status().items() if n in self._told(holder)},
             "totals": totals,
         }
 

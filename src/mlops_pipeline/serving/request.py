@@ -15,6 +15,7 @@ from mlops_pipeline.inference.faults import Reason
 from mlops_pipeline.serving.problems import refused
 
 if TYPE_CHECKING:
+    from mlops_pipeline.records.entry import Arm
     from mlops_pipeline.serving.holder import Holder
 
 Scope = Mapping[str, Any]
@@ -24,8 +25,8 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 JSON, PROBLEM, TEXT, CSV = b"application/json", b"application/problem+json", b"text/plain; charset=utf-8", b"text/csv"
 OCTETS, NONE = b"application/octet-stream", b""
 
-WATCH_PATH = "/monitoring"
-"""The one path to which a browser may send the key as a password: it shows a page, and changes nothing."""
+WATCH_PATHS = ("/monitoring", "/release")
+"""The paths to which a browser may send the key as a password: each shows a page, and changes nothing."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -65,6 +66,14 @@ class Request(msgspec.Struct, gc=False):
     query: bytes = NONE
     asks_as_of: bool = False
     """Whether its body asks what moment the features are true for."""
+    arm: Arm = ""
+    """Of a release, where one is under way."""
+    why: str = ""
+    """Why that arm, where it is no matter of course."""
+    answering: Any = None
+    """The version that answers in place of the one its address means (``served.Served``)."""
+    rows_taken: bool = False
+    """Whether its rows are off what its key may ask."""
     computed: Computed | None = None
     """What its answer says of the features of raw rows, if it asks."""
 
@@ -118,7 +127,7 @@ def _request_id(request: Request, value: bytes) -> None:
 def _bearer(request: Request, value: bytes) -> None:
     if value[:7].lower() == b"bearer ":
         request.credentials += (value[7:].strip(),)
-    elif value[:6].lower() == b"basic " and request.path == WATCH_PATH:
+    elif value[:6].lower() == b"basic " and request.path in WATCH_PATHS:
         with suppress(ValueError):
             request.credentials += (base64.b64decode(value[6:].strip(), validate=True).partition(b":")[2],)
 

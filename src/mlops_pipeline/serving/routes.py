@@ -15,6 +15,8 @@ PAGES = {
     "/openapi.json": "openapi",
     "/status": "status",
     "/monitoring": "monitoring",
+    "/release": "release",
+    "/release.json": "release.json",
     "/metrics": "metrics",
     "/live": "live",
     "/ready": "ready",
@@ -33,7 +35,7 @@ PROBES = frozenset({"live", "ready", "ping", "v2-live", "v2-ready"})
 """Kinds of pages that a kubelet asks; they tell nothing."""
 SCRAPED = PROBES | {"metrics"}
 """With what Prometheus asks: like a kubelet, it asks by the pod's address."""
-WATCHED = frozenset({"monitoring", "metrics"})
+WATCHED = frozenset({"monitoring", "metrics", "release", "release.json"})
 """Kinds of pages to which the watch's job adds, or which it makes."""
 PROBE_PATHS = tuple(path for path, kind in PAGES.items() if kind in SCRAPED)
 """What is answered however many connections and requests there are."""
@@ -48,7 +50,14 @@ class Route(NamedTuple):
     model: str = ""
 
 
-_SCOPES: dict[str, Scope] = {"metrics": "metrics", "status": "admin", "labels": "labels", "monitoring": "monitoring"}
+_SCOPES: dict[str, Scope] = {
+    "metrics": "metrics",
+    "status": "admin",
+    "labels": "labels",
+    "monitoring": "monitoring",
+    "release": "monitoring",
+    "release.json": "monitoring",
+}
 
 
 def scope_of(route: Route) -> Scope:

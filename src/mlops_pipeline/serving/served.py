@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.contract.privacy import private_names
 from mlops_pipeline.records.entry import RecordLayout
 from mlops_pipeline.serving import openapi
-from mlops_pipeline.serving.computing import Computing, computing
+from mlops_pipeline.serving.computing import Computation, Computing, computing
 from mlops_pipeline.serving.protocol import Spoken
 from mlops_pipeline.serving.protocol.either import Either, names_of_invocations, names_of_records, names_of_tensors
 from mlops_pipeline.serving.protocol.invocations import Invocations
@@ -29,8 +29,18 @@ NAMES = {"predict": names_of_records, "invocations": names_of_invocations, "v2":
 class Served:
     """A loaded version with all that answers for it."""
 
-    def __init__(self, loaded: Loaded, batcher: Batcher, state: State | None = None, *, only_raw: bool = False) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        batcher: Batcher,
+        state: State | None = None,
+        *,
+        only_raw: bool = False,
+        computation: Computation | None = None,
+    ) -> None:
         self.loaded, self.batcher, self.only_raw = loaded, batcher, only_raw and loaded.raw is not None
+        self.computation = computation
+        """Where its raw rows are computed, if not beside all others'."""
         self.signature, self.version = loaded.signature, loaded.version
         signature, name, version = loaded.signature, loaded.name, loaded.version
         self.protocols: dict[str, Spoken] = _protocols(signature, name, version)

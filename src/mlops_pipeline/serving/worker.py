@@ -78,6 +78,7 @@ def assembled(
     from mlops_pipeline.serving.models import lengths_of
     from mlops_pipeline.serving.rates import Rates
     from mlops_pipeline.serving.tracing import tracing
+    from mlops_pipeline.serving.traffic import Traffic
 
     metrics, spans = Metrics(), tracing()
     metrics.started.set(time.time())
@@ -85,7 +86,13 @@ def assembled(
     access = partial(Access, rates=Rates(_shared_rates()))
     service = Service(settings, metrics, workers, recorder, access, keys_of(settings, config) if settings.has_keys else None)
     first, watch = _models(settings, config, place, number, service)
+    service.releases = releases = Traffic(service, watch.load_version, place.releases, number)
+    releases.on_look = watch.look_now
+    releases.look_first()
     service.on_start.append(lambda: _begin(service, first, watch))
+    service.on_start.append(releases.start)
+    service.on_use.append(releases.use)
+    service.on_stop.append(releases.stop)
     service.on_use.append(lambda settings: watch.limit(settings.limits.max_rows, lengths_of(settings.limits)))
     service.on_use.append(lambda settings: logs.set_up(settings.log.format))
     service.on_stop.append(watch.stop)

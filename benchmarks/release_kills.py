@@ -1,0 +1,44 @@
+"""Releases whose controller, workers and server are killed at random: `python -m benchmarks.release_kills --releases 50`.
+
+Two versions take turns as champion while a client asks all the time. After at most three kills a release is carried on to its end; then its
+steps must be the policy's, one version champion, the one that the table says, and no transition untold; no answer may be a 5xx.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from tests.conftest import process_environment, trained
+from tests.forked import Forking
+from tests.integration_tests.release_kills import kill_releases
+
+
+def main() -> None:
+    """Print how many kills hit what, and what was wrong; exit status 1 if anything was."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--releases", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=7)
+    asked, began = parser.parse_args(), time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="mlops-release-kills-") as temporary:
+        folder = Path(temporary)
+        project = trained(folder / "project")
+        project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 1.0})
+        project.run("--then", "challenger")
+        forking = Forking(process_environment())
+        try:
+            seen = kill_releases(project, folder / "released", forking, asked.releases, asked.seed)
+        finally:
+            forking.end()
+    hit = ", ".join(f"{count} {what}" for what, count in sorted(seen.kills.items()))
+    answers = ", ".join(f"{count:,} of {status}" for status, count in sorted(seen.answers.items()))
+    states = ", ".join(f"{count} {state}" for state, count in sorted(seen.states.items()))
+    said = "; ".join(seen.wrong) or "every state of the policy, one champion, no transition untold"
+    print(f"{asked.releases} releases ({states}), killed: {hit}; answers: {answers}; {time.perf_counter() - began:.0f} s: {said}")
+    raise SystemExit(bool(seen.wrong))
+
+
+if __name__ == "__main__":
+    main()

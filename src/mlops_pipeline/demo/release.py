@@ -1,0 +1,209 @@
+"""A challenger that is better and one that is worse, each released on the flights through a real server, with labels that come late."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import yaml
+
+from mlops_pipeline import project as projects
+from mlops_pipeline.config.finding import MONITORING, PIPELINE, RELEASE, SERVING, project_here
+from mlops_pipeline.demo.release_picture import draw
+from mlops_pipeline.demo.replay import Server, last_line, served, settings_of
+from mlops_pipeline.demo.year import POSITIVE, TARGET, TIME, YEAR, configure, folder_for, mlops, of_month, rows_of
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import make_own_folder, write_text
+from mlops_pipeline.monitoring.labels import add_labels
+from mlops_pipeline.monitoring.watched import watched
+from mlops_pipeline.release.opened import opened
+from mlops_pipeline.release.shown import PAGE, known_of
+from mlops_pipeline.release.table import Table
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+OUTPUT = "data/demo"
+ROWS_A_REQUEST = 5
+FIRST_MONTH = 7
+"""Of which rows are asked: after all that either version was trained and judged on."""
+LABELS_EVERY = 40
+"""Requests after which the labels of those before come in."""
+STEPS = [
+    {"shadow": 1.0, "least_rows": 1000, "least_labels": 800},
+    {"weight": 0.05, "least_rows": 100},
+    {"weight": 0.25, "least_rows": 500},
+    {"weight": 0.5, "least_rows": 1000},
+    {"weight": 1.0, "least_rows": 500},
+]
+GUARDRAILS = {
+    "failures": {"figure": "failures", "worse_by": 0.05},
+    "slow": {"figure": "latency.p50", "worse_by": 200.0},
+    "drift": {"figure": "drift", "worse_by": 1.0},
+    "quality": {"figure": "quality", "worse_by": 0.03, "must_hold": True},
+}
+END_S = 900.0
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What became of a release: ``known`` is what its page is made of; so many ``rows`` were asked meanwhile."""
+
+    title: str
+    known: dict[str, Any]
+    rows: int
+    seconds: float
+
+
+def tell_release(console: Console, output: Path | None, folder: Path | None) -> None:
+    """`mlops demo release`. Raises :class:`PipelineError`."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]  # the user's registry has no part in this
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    began, target = time.perf_counter(), output or project_here() / OUTPUT
+    with folder_for(folder) as place:
+        told, page = _told(place, say)
+    target.mkdir(parents=True, exist_ok=True)
+    draw([(each.title, each.known) for each in told], target / "release.png")
+    write_text(target / "release.html", page)
+    numbers = [{"title": each.title, "rows": each.rows, "seconds": round(each.seconds, 1), **each.known} for each in told]
+    write_text(target / "release.json", msgspec.json.format(msgspec.json.encode(numbers), indent=2).decode() + "\n")
+    for each in told:
+        say(f"\n{each.title}: {each.known['state']} after {each.rows:,} rows, {each.seconds:.0f} s")
+        for step in each.known["transitions"]:
+            say(f"  {step['step']:<10} {step['state']:<9} {step['reason']}")
+    say(f"\n{target / 'release.png'}, the page release.html, the numbers in release.json · {time.perf_counter() - began:.0f} s")
+
+
+def _told(place: Path, say: Say) -> tuple[list[Told], str]:
+    stopping = threading.Event()
+    say("the flights' settings in a project of their own, all rows of 2013 with their features by its ingest")
+    project = place / "flights"
+    projects.new(project, None, None, "flights")
+    configure(project)
+    shutil.copytree(project, place / "rows")
+    mlops(place / "rows", "run", "--as-of", "newest", "--to", "ingest", stopping=stopping)
+    # A day's flights are alike; what is said of intervals is of requests that might have come in any order.
+    rows = of_month(rows_of(place / "rows"), FIRST_MONTH).sample(fraction=1.0, shuffle=True, seed=7)
+    mlops(project, "run", "--as-of", f"{YEAR}-04-01", stopping=stopping)
+    say("version 1 is champion: trained on January and February, judged on March")
+    mlops(project, "run", "--as-of", f"{YEAR}-07-01", "--then", "challenger", stopping=stopping)
+    say("version 2 is to be released: trained on January to May, judged on June")
+    _spoil(project)
+    mlops(project, "run", "--as-of", f"{YEAR}-07-01", "--then", "challenger", stopping=stopping)
+    mlops(project, "models", "approve", "3", "--reason", "looked good to me", stopping=stopping)
+    say("version 3 is to be released, too: it has learned its rows by heart, the gate refused it, and a person approved it")
+    config = _settings(project)
+    asking = _Asking(config, rows)
+    told = []
+    with served(project) as server:
+        for version, title in ((2, "version 2, trained later"), (3, "version 3, overfitted")):
+            say(f"July's flights are asked over HTTP while `mlops release start {version}` looks at them")
+            told.append(asking.release(server, version, title))
+        with closing(watched(project / MONITORING).state()) as state:
+            page = state.shown(PAGE)
+    return told, "" if page is None else page.content
+
+
+class _Asking:
+    """Rows of a month that are asked in order, and whose labels come a while after them."""
+
+    def __init__(self, config: Path, rows: pl.DataFrame) -> None:
+        self._config, self._rows, self._place = config, rows, 0
+
+    def release(self, server: Server, version: int, title: str) -> Told:
+        """Ask until the release of a version is over."""
+        began, first = time.monotonic(), self._place
+        with _controller(self._config, version) as controller:
+            of = opened(self._config)
+            with closing(of.table()) as table:
+                self._until_begun(table, version, controller)
+                while (table.current().get(of.model)) is not None:
+                    if controller.poll() is not None or time.monotonic() - began > END_S:
+                        raise PipelineError(f"the release of version {version} came to no end: {last_line(_log(self._config))}")
+                    self._ask_some(server)
+                known = known_of(of, table, {})["releases"][0]
+        return Told(title, known, self._place - first, time.monotonic() - began)
+
+    def _until_begun(self, table: Table, version: int, controller: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + END_S
+        while not any(each.challenger == str(version) for each in table.releases()):
+            if controller.poll() is not None or time.monotonic() > deadline:
+                raise PipelineError(f"`mlops release start {version}` did not begin: {last_line(_log(self._config))}")
+            time.sleep(0.1)
+
+    def _ask_some(self, server: Server) -> None:
+        import polars as pl
+
+        names = [name for name in self._rows.columns if name not in (TARGET, TIME)]
+        some = self._rows[self._place : self._place + ROWS_A_REQUEST * LABELS_EVERY]
+        if not some.height:
+            raise PipelineError("July has no more flights: the release is not over")
+        ids = [f"july-{self._place + row}" for row in range(some.height)]
+        for start in range(0, some.height, ROWS_A_REQUEST):
+            part = some[start : start + ROWS_A_REQUEST]
+            server.ask(part.select(names).to_dicts(), ids[start : start + ROWS_A_REQUEST], POSITIVE)
+        self._place += some.height
+        watch = watched(self._config.with_name(Path(MONITORING).name))
+        table = watch.state_file.with_name("labels.parquet")
+        make_own_folder(table.parent)
+        some.select(pl.Series("id", ids), TARGET, TIME).write_parquet(table)
+        with closing(watch.state()) as state:
+            add_labels(state, watch.pipeline, table, "labels")
+
+
+@contextmanager
+def _controller(config: Path, version: int) -> Iterator[subprocess.Popen[bytes]]:
+    """`mlops release start`, at work until its release is over."""
+    words = [sys.executable, "-m", "mlops_pipeline", "release", "start", str(version), "--config", str(config)]
+    with _log(config).open("ab") as output:
+        process = subprocess.Popen(words, cwd=config.parent.parent, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        yield process
+        process.wait(60)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(60)
+
+
+def _log(config: Path) -> Path:
+    return config.parent.parent / "data/release.log"
+
+
+def _spoil(project: Path) -> None:
+    """Settings that learn the rows by heart."""
+    path = project / PIPELINE
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    overfit = {"n_estimators": 60, "learning_rate": 1.0, "num_leaves": 127}
+    settings["train"]["params"] = {**settings["train"].get("params", {}), **overfit}
+    path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+
+
+def _settings(project: Path) -> Path:
+    """The settings of the project's server, watch and releases; the path of the last."""
+    settings_of(project)
+    content = {
+        "serving": Path(SERVING).name,
+        "monitoring": Path(MONITORING).name,
+        "look_s": 1,
+        "auto": False,
+        "policy": {"steps": STEPS, "guardrails": GUARDRAILS, "expected_rows": 500, "patience": "1h"},
+    }
+    (project / RELEASE).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return project / RELEASE

@@ -1,0 +1,294 @@
+"""The controller: looks at the evidence, asks the policy, writes what it decides into the table, moves the alias, tells of it.
+
+Each look begins with what is written, so that a controller that was killed is gone on with by the next: the table's last transition
+says where. The alias moves between two transitions, ``promoting`` and ``promoted``; both are done, or done again.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import Listener, ReleaseMoved, current_user
+from mlops_pipeline.monitoring.delivery import deliver
+from mlops_pipeline.monitoring.judging import judge_release
+from mlops_pipeline.registry.reader import RegistryUnreachable
+from mlops_pipeline.registry.versions import CHALLENGER
+from mlops_pipeline.release.evidence import evidence_of
+from mlops_pipeline.release.opened import Opened, lease_end
+from mlops_pipeline.release.policy import PROMOTING, Decision, Evidence, Standing, decide
+from mlops_pipeline.release.shown import put_there
+from mlops_pipeline.release.table import LIVE, Release, Started, StateWord, Table, Transition
+
+CONTROLLER = "controller"
+STUCK_S = 120.0
+"""A controller that has not ended a look for so long holds no lease any more."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a look at one release found, and what was decided."""
+
+    started: Started
+    last: Transition
+    evidence: Evidence
+    decision: Decision
+
+
+class Controller:
+    """One process that carries releases on; used on one thread."""
+
+    def __init__(self, of: Opened, table: Table, tell: Listener) -> None:
+        self._of, self._table, self._tell = of, table, tell
+        self._holder = f"{socket.gethostname()} {os.getpid()} {time.time():.0f}"
+        self._last_look = time.monotonic()
+        self._blind: frozenset[int] = frozenset()
+        """Releases of which the record says nothing now: who sees nothing holds no lease."""
+        self._leaving = threading.Event()
+        self._renewing = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def __enter__(self) -> Controller:
+        self._renewing.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leaving.set()
+        self._renewing.join()
+        with suppress(PipelineError):
+            for release in self._table.current().values():
+                self._table.release_lease(release.number, self._holder)
+
+    def look(self) -> list[Looked]:
+        """Carry on every release that is under way, and begin one where a version is called challenger and none is."""
+        self._last_look = time.monotonic()
+        if self._of.settings.auto:
+            self._begin_if_called_for()
+        started = {each.number: each for each in self._table.releases()} if self._table.current() else {}
+        found = [self._carry_on(started[release.number], release) for release in self._table.current().values()]
+        self._last_look = time.monotonic()
+        tell_of(self._of, self._table, self._tell)
+        put_there(self._of, self._table, {each.started.number: (each.evidence, each.decision) for each in found if each is not None})
+        return [each for each in found if each is not None]
+
+    def _carry_on(self, started: Started, release: Release) -> Looked | None:
+        if release.number not in self._blind and not self._table.renew(release.number, self._holder, lease_end(self._of.settings)):
+            return None  # another controller is at it
+        last = self._table.last(release.number)
+        if last is None or last.state not in LIVE:
+            return None
+        policy = self._of.policy(started)
+        champion = self._champion()
+        if champion == started.challenger and last.step != PROMOTING:
+            decision = Decision("promote", f"version {champion} was made champion by hand")
+            self._write(last, "promoted", decision.reason, Evidence())
+            return Looked(started, self._table.last(release.number) or last, Evidence(), decision)
+        step = next((each for each in policy.steps if each.name == last.step), None)
+        evidence = Evidence()
+        problem = ""
+        if step is not None:
+            try:
+                answers = self._of.answers(started, policy)
+            except PipelineError as error:
+                problem = str(error)
+            else:
+                evidence = evidence_of(policy, step, self._since(last), answers, splits_evenly=started.unit == "request")
+        self._blind = self._blind | {release.number} if problem else self._blind - {release.number}
+        standing = Standing(
+            last.step,
+            last.state,
+            self._since(last),
+            self._table.approved(release.number, last.step),
+            [each.reason for each in self._table.breakers(release.number, last.number)],
+            "" if champion in ("", started.champion, started.challenger) else champion,
+        )
+        decision = decide(policy, standing, evidence, time.time())
+        if problem and decision.move in ("stay", "advance", "promote"):
+            decision = Decision("stay", f"the record cannot be read, so the lease is not renewed: {problem}")
+        self._do(started, last, decision, evidence)
+        return Looked(started, self._table.last(release.number) or last, evidence, decision)
+
+    def _since(self, last: Transition) -> float:
+        """When the step began; a pause within it does not begin it anew, and rows of before the pause are of the same shares."""
+        of_step = [each for each in self._table.transitions(last.release) if each.step == last.step]
+        return of_step[0].made
+
+    def _do(self, started: Started, last: Transition, decision: Decision, evidence: Evidence) -> None:
+        match decision.move:
+            case "advance" if decision.step is not None:
+                self._write(last, "running", decision.reason, evidence, decision.step.name, decision.step.weight, decision.step.shadow)
+            case "promote":
+                self._promote(started, last, decision, evidence)
+            case "abort":
+                end(self._of, self._table, started, last, "aborted", decision.reason, evidence.as_json(), CONTROLLER)
+            case "give up":
+                end(self._of, self._table, started, last, "inconclusive", decision.reason, evidence.as_json(), CONTROLLER)
+            case _:
+                pass
+
+    def _promote(self, started: Started, last: Transition, decision: Decision, evidence: Evidence) -> None:
+        """The table first, then the alias, then the table: whoever is killed between finds ``promoting`` and does the rest."""
+        if last.step != PROMOTING:
+            made = self._write(last, "running", decision.reason, evidence, PROMOTING, last.weight, 0.0)
+            if made is None:
+                return
+            last = made
+        if promote(self._of, started, self._tell):
+            self._table.champion_moved(started.model, started.challenger)
+            self._write(last, "promoted", f"version {started.challenger} is champion", Evidence(), weight=1.0)
+
+    def _write(
+        self,
+        last: Transition,
+        state: StateWord,
+        reason: str,
+        evidence: Evidence,
+        step: str | None = None,
+        weight: float | None = None,
+        shadow: float = 0.0,
+    ) -> Transition | None:
+        return self._table.advance(
+            last.release,
+            last.number,
+            step=last.step if step is None else step,
+            state=state,
+            weight=last.weight if weight is None else weight,
+            shadow=shadow,
+            reason=reason,
+            evidence=evidence.as_json(),
+            who=CONTROLLER,
+        )
+
+    def _champion(self) -> str:
+        """The champion's number; empty where the registry does not answer: nothing is decided for that."""
+        try:
+            found = self._of.registry().champion()
+        except (RegistryUnreachable, PipelineError):
+            return ""
+        return str(found.number) if found is not None else ""
+
+    def _begin_if_called_for(self) -> None:
+        """A version that is called challenger in the registry, and never had a release beside this champion, gets one."""
+        if self._of.model in self._table.current():
+            return
+        try:
+            versions = self._of.registry().versions()
+        except PipelineError:
+            return
+        challenger = next((each for each in versions if CHALLENGER in each.aliases and not each.refused), None)
+        champion = next((each for each in versions if each.is_champion), None)
+        if challenger is None or champion is None or challenger.number == champion.number:
+            return
+        before = {(each.champion, each.challenger) for each in self._table.releases(self._of.model)}
+        if (str(champion.number), str(challenger.number)) not in before:
+            with suppress(PipelineError):  # another controller was faster
+                begin(self._of, self._table, champion.number, challenger.number, "is called challenger", CONTROLLER)
+
+    def _renew(self) -> None:
+        """Hold the leases while looks come to an end, on a connection of its own."""
+        pause = self._of.settings.lease_s / 3
+        while not self._leaving.wait(pause):
+            if time.monotonic() - self._last_look > STUCK_S:
+                continue
+            with suppress(PipelineError):  # a database that is away: the lease ends, and all traffic is the champion's
+                table = self._of.table()
+                try:
+                    for number in {each.number for each in table.current().values()} - self._blind:
+                        table.renew(number, self._holder, lease_end(self._of.settings))
+                finally:
+                    table.close()
+
+
+def begin(of: Opened, table: Table, champion: int, challenger: int, reason: str, who: str) -> int:
+    """Begin a release at its policy's first step; its number. Raises :class:`PipelineError` if one is under way."""
+    policy = of.settings.policy
+    first = policy.steps[0]
+    return table.start(
+        of.model,
+        str(champion),
+        str(challenger),
+        policy=policy.model_dump_json(),
+        unit=of.settings.unit,
+        step=first.name,
+        weight=first.weight,
+        shadow=first.shadow,
+        reason=reason,
+        who=who,
+        lease_until=lease_end(of.settings),
+    )
+
+
+def end(
+    of: Opened, table: Table, started: Started, last: Transition, state: StateWord, reason: str, evidence: Mapping[str, Any], who: str
+) -> bool:
+    """All traffic is the champion's again; the version is called challenger no more. False if the release was over."""
+    made = table.advance(
+        last.release, last.number, step=last.step, state=state, weight=0.0, shadow=0.0, reason=reason, evidence=evidence, who=who
+    )
+    if made is None:
+        return False
+    with suppress(PipelineError):  # a registry that is away: the table is what servers go by
+        of.registry().without_challenger(int(started.challenger))
+    return True
+
+
+def promote(of: Opened, started: Started, tell: Listener) -> bool:
+    """Move the alias, if it is not moved yet; false where the registry does not answer, or calls a third version champion."""
+    registry = of.registry()
+    try:
+        with registry.deciding():
+            former = registry.champion()
+            if former is not None and str(former.number) not in (started.champion, started.challenger):
+                return False
+            if former is None or str(former.number) != started.challenger:
+                promoted = registry.promote(int(started.challenger), None)
+                tell(registry.changed(promoted, former, "released", f"release {started.number}"))
+            registry.publish(tell)
+    except RegistryUnreachable:
+        return False
+    return True
+
+
+def tell_of(of: Opened, table: Table, tell: Listener) -> None:
+    """An event for each transition of which none was told, and the alert of what a person should know of."""
+    new = table.untold()
+    if not new:
+        return
+    started = {each.number: each for each in table.releases()}
+    for each in new:
+        release = started[each.release]
+        tell(
+            ReleaseMoved(
+                user=current_user() if each.who == CONTROLLER else each.who,
+                pipeline=of.watch.pipeline.name,
+                model=release.model,
+                release=each.release,
+                transition=each.number,
+                champion=release.champion,
+                challenger=release.challenger,
+                step=each.step,
+                state=each.state,
+                weight=each.weight,
+                shadow=each.shadow,
+                reason=each.reason,
+            )
+        )
+        table.told(each.number)
+    last = new[-1]
+    release = started[last.release]
+    text = f"release {last.release} of version {release.challenger} {last.state} at {last.step}: {last.reason}"
+    state = of.watch.state()
+    try:
+        with state.writing():
+            judge_release(
+                of.watch, state, release.model, release.challenger, text if last.state in ("aborted", "inconclusive") else "", time.time()
+            )
+        deliver(of.watch, state, tell)
+    finally:
+        state.close()

@@ -1,0 +1,262 @@
+"""The commands of releases: what is read, what is done, and the lines that are said of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_pipeline.config.finding import release_config
+from mlops_pipeline.config.release import load_releases
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import Listener, current_user, kept_for
+from mlops_pipeline.lines import Words, shown_on
+from mlops_pipeline.release.controller import Controller, Looked, begin, end, tell_of
+from mlops_pipeline.release.opened import Opened, opened
+from mlops_pipeline.release.rendered import TARGETS, rendered
+from mlops_pipeline.release.shown import known_of, put_there
+from mlops_pipeline.release.table import LIVE, Release, StateWord, Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+LIVE_LINES = 8
+SHARE = 4.0
+"""Between two looks so much longer than a look took, at least."""
+
+
+@contextmanager
+def _opened(config: Path | None) -> Iterator[tuple[Opened, Table]]:
+    of = opened(config)
+    table = of.table()
+    try:
+        yield of, table
+    finally:
+        table.close()
+
+
+def start(console: Console, config: Path | None, version: int, reason: str, *, wait: bool) -> None:
+    """`mlops release start`. Raises :class:`PipelineError` for a version that may not be taken."""
+    with _opened(config) as (of, table):
+        registry = of.registry()
+        challenger, champion = registry.get(version), registry.champion()
+        if champion is None:
+            raise PipelineError(f"{registry.name}: has no champion to be beside: `mlops models promote {version}` makes one")
+        if champion.number == version:
+            raise PipelineError(f"{registry.name} version {version}: is champion: name another, `mlops models list` shows them")
+        if challenger.refused:
+            raise PipelineError(f"{registry.name} version {version}: {challenger.refused}")
+        registry.fetch(challenger)
+        # The name first, then the table: a version that is only called so is begun by the next `mlops release watch`.
+        registry.make_challenger(version)
+        number = begin(of, table, champion.number, version, reason or "typed", current_user())
+        tell_of(of, table, _listener(of, console))
+        put_there(of, table, {})
+        if not wait:
+            console.print(
+                f"release {number} has begun: `mlops release watch` carries it on; without it the lease ends in {of.settings.lease_s:g} s"
+            )
+    if wait:
+        watch(console, config, until_over=number)
+
+
+def watch(console: Console, config: Path | None, *, until_over: int | None = None) -> None:
+    """`mlops release watch`: carry releases on until it is stopped, or until one is over."""
+    from rich.console import Group
+    from rich.live import Live
+
+    of = opened(config)
+    shown: list[Text] = []
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            problem = ""
+            try:
+                with _opened(config) as (of, table), Controller(of, table, _listener(of, live.console)) as controller:
+                    while True:
+                        began = time.monotonic()
+                        found = controller.look()
+                        took = time.monotonic() - began
+                        shown = [_text(line) for each in found for line in _lines(of, each)]
+                        if not found:
+                            shown = [_text([Words("no release is under way", "dim")])]
+                        live.update(Group(*shown), refresh=True)
+                        if until_over is not None and (last := table.last(until_over)) is not None and last.state not in LIVE:
+                            return
+                        # A long record takes long to read: it is not all that this machine does.
+                        time.sleep(max(of.settings.look_s, SHARE * took))
+            except PipelineError as error:  # a database that is away comes back
+                problem = str(error)
+            live.update(Group(*shown, _text([Words("problem    ", "bold"), Words(problem, "red")])), refresh=True)
+            time.sleep(of.settings.look_s)
+
+
+def status(console: Console, config: Path | None, *, as_json: bool) -> None:
+    """`mlops release status`."""
+    with _opened(config) as (of, table):
+        known = known_of(of, table, {})
+        if as_json:
+            print(json.dumps(known, indent=2))
+            return
+        if not known["releases"]:
+            console.print("no release was begun yet: `mlops release start VERSION` begins one")
+            return
+        newest = known["releases"][0]
+        now = time.time()
+        share = f"answers {newest['weight']:.0%}" + (f", asked besides in {newest['shadow']:.0%}" if newest["shadow"] else "")
+        console.print(_text([Words("release    ", "bold"), Words(f"{newest['release']}, {newest['model']}, unit {newest['unit']}")]))
+        console.print(_text([Words("version    ", "bold"), Words(f"{newest['challenger']} beside {newest['champion']}: {share}")]))
+        console.print(_text([Words("step       ", "bold"), Words(f"{newest['step']}, {newest['state']}: {newest['reason']}")]))
+        if newest["lease_until"] is not None:
+            left = newest["lease_until"] - now
+            said = f"{left:.0f} s" if left > 0 else "over: all traffic is the champion's until `mlops release watch` goes on"
+            console.print(_text([Words("lease      ", "bold"), Words(said, "" if left > 0 else "yellow")]))
+        for each in newest["transitions"]:
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(each["made"]))
+            console.print(
+                _text([Words(f"  {when}  ", "dim"), Words(f"{each['step']:<10} {each['state']:<12} {each['reason']} ({each['who']})")])
+            )
+
+
+def change(console: Console, config: Path | None, state: StateWord, reason: str) -> None:
+    """`mlops release pause`, `resume` and `abort`. Raises :class:`PipelineError` without a release that can be changed so."""
+    with _opened(config) as (of, table):
+        release = _current(of, table)
+        if state == "paused" and release.state == "paused":
+            raise PipelineError(f"release {release.number}: is paused already: `mlops release resume` lets it go on")
+        last = table.last(release.number)
+        started = next(each for each in table.releases() if each.number == release.number)
+        if last is None:
+            raise PipelineError(f"release {release.number}: has no transition: its table is damaged")
+        why = reason or {"paused": "paused by hand", "running": "resumed by hand"}.get(state, "aborted by hand")
+        if state == "aborted":
+            done = end(of, table, started, last, "aborted", why, {}, current_user())
+        else:
+            made = table.advance(
+                release.number,
+                last.number,
+                step=last.step,
+                state=state,
+                weight=last.weight,
+                shadow=last.shadow,
+                reason=why,
+                evidence={},
+                who=current_user(),
+            )
+            done = made is not None
+        if not done:
+            raise PipelineError(
+                f"release {release.number}: was changed by somebody else meanwhile: look at `mlops release status`, and type it again"
+            )
+        tell_of(of, table, _listener(of, console))
+        put_there(of, table, {})
+
+
+def promote(console: Console, config: Path | None, reason: str, by: str) -> None:
+    """`mlops release promote`: a person lets a release leave its step, where its policy asks for one."""
+    with _opened(config) as (of, table):
+        release = _current(of, table)
+        started = next(each for each in table.releases() if each.number == release.number)
+        step = next((each for each in of.policy(started).steps if each.name == release.step), None)
+        if step is None or not step.approval:
+            raise PipelineError(
+                f"release {release.number}: step '{release.step}' asks for nobody: `mlops models promote {release.challenger}` makes the "
+                "version champion whatever the policy says"
+            )
+        who = " ".join(by.split()) or current_user()
+        table.approve(release.number, release.step, who, reason)
+        console.print(f"release {release.number} may leave step {release.step}, says {who}, once its guardrails let it")
+
+
+def render(config: Path | None, target: str, step: str | None, name: str) -> None:
+    """`mlops release render`. Raises :class:`PipelineError` for an unknown target or step."""
+    path = release_config(config)
+    policy = load_releases(path).policy
+    chosen = next((each for each in TARGETS if each == target), None)
+    if chosen is None:
+        raise PipelineError(f"'{target}': is no target: use one of {', '.join(TARGETS)}")
+    steps = {each.name: each for each in policy.steps}
+    if step is None and chosen != "rollouts":
+        step = _step_now(config)
+    if step is not None and step not in steps:
+        raise PipelineError(f"--step '{step}': the policy has no such step: use one of {', '.join(steps)}")
+    print(rendered(chosen, policy, steps[step] if step else policy.steps[0], str(path or "release"), name=name), end="")
+
+
+def _step_now(config: Path | None) -> str | None:
+    """Where the release is that is under way; None where there is none, or nobody can tell."""
+    try:
+        of = opened(config)
+        if "://" not in of.where and not Path(of.where).is_file():
+            return None
+        with _opened(config) as (of, table):
+            found = table.current().get(of.model)
+    except PipelineError:
+        return None
+    return None if found is None else found.step
+
+
+def champion_moves(config: Path | None, console: Console, version: int | None, why: str) -> None:
+    """Tell servers that another version is to be champion, or is now: before the alias moves (no version) releases end, then workers look.
+
+    Nothing is made where there is no table.
+    """
+    try:
+        of = opened(config)
+    except PipelineError:
+        return  # a pipeline without a server has no releases
+    if not of.where.startswith("postgres") and not Path(of.where).is_file():
+        return
+    table = of.table()
+    try:
+        if version is not None:
+            table.champion_moved(of.model, str(version))
+            return
+        for started in table.releases(of.model):
+            last = table.last(started.number)
+            if last is not None and last.state in LIVE:
+                end(of, table, started, last, "aborted", why, {}, current_user())
+        tell_of(of, table, _listener(of, console))
+        put_there(of, table, {})
+    finally:
+        table.close()
+
+
+def _current(of: Opened, table: Table) -> Release:
+    there = table.current()
+    if of.model not in there:
+        raise PipelineError(f"{of.model}: no release is under way: `mlops release start VERSION` begins one")
+    return there[of.model]
+
+
+def _lines(of: Opened, looked: Looked) -> list[Sequence[Words]]:
+    last, evidence = looked.last, looked.evidence
+    asked = f", asked besides in {last.shadow:.0%}" if last.shadow else ""
+    lines: list[Sequence[Words]] = [
+        [
+            Words("release    ", "bold"),
+            Words(f"{looked.started.number}: version {looked.started.challenger} beside {looked.started.champion}"),
+        ],
+        [Words("step       ", "bold"), Words(f"{last.step}, {last.state}, answers {last.weight:.0%}{asked}: {looked.decision.reason}")],
+    ]
+    worst = sorted((each for each in evidence.findings if each.estimate is not None), key=lambda each: each.holds)
+    for found in worst[:LIVE_LINES]:
+        style = "red" if found.is_broken else "green" if found.holds else ""
+        lines.append([Words("           "), Words(found.text, style)])
+    lines.append(
+        [Words("looked     ", "bold"), Words(time.strftime("%H:%M:%S UTC", time.gmtime()) + f", {of.settings.look_s:g} s apart", "dim")]
+    )
+    return lines
+
+
+def _listener(of: Opened, console: Console) -> Listener:
+    return kept_for(of.watch.pipeline, of.watch.layout, shown_on(console))
+
+
+def _text(words: Sequence[Words]) -> Text:
+    from rich.text import Text
+
+    return Text.assemble(*words)

@@ -1,0 +1,182 @@
+"""Releases as servers and people are shown them: a page, and the same for a program."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from mlops_pipeline import pages
+from mlops_pipeline.release.opened import Opened
+from mlops_pipeline.release.policy import Decision, Evidence, Finding
+from mlops_pipeline.release.table import LIVE, Started, Table, Transition
+
+PAGE, JSON = "release", "release.json"
+"""What each is called in the watch's memory, where servers read it."""
+MOST = 20
+"""The last releases that are shown."""
+
+Latest = Mapping[int, tuple[Evidence, Decision]]
+
+
+def put_there(of: Opened, table: Table, latest: Latest) -> None:
+    """Put what is known now in the place of what was shown before."""
+    known = known_of(of, table, latest)
+    now = time.time()
+    state = of.watch.state()
+    try:
+        with state.writing():
+            state.show(PAGE, page_of(of, known).replace("\0", "\ufffd"), now)
+            state.show(JSON, json.dumps(known), now)
+    finally:
+        state.close()
+
+
+def known_of(of: Opened, table: Table, latest: Latest) -> dict[str, Any]:
+    """The last releases as plain values, the newest first; ``verdict`` is of the newest, for whoever asks whether to go on."""
+    releases = [_release(of, table, each, latest) for each in reversed(table.releases(of.model)[-MOST:])]
+    newest = releases[0] if releases else None
+    return {
+        "pipeline": of.watch.pipeline.name,
+        "model": of.model,
+        "made": time.time(),
+        "verdict": "none" if newest is None else newest["verdict"],
+        "reason": "" if newest is None else newest["reason"],
+        "releases": releases,
+    }
+
+
+VERDICTS = {"promoted": "promoted", "aborted": "failed", "inconclusive": "inconclusive", "paused": "paused"}
+
+
+def _release(of: Opened, table: Table, started: Started, latest: Latest) -> dict[str, Any]:
+    transitions = table.transitions(started.number)
+    last = transitions[-1]
+    evidence, decision = latest.get(started.number, (None, None))
+    found = evidence.as_json() if evidence is not None else _last_evidence(transitions)
+    return {
+        "release": started.number,
+        "model": started.model,
+        "champion": started.champion,
+        "challenger": started.challenger,
+        "unit": started.unit,
+        "who": started.who,
+        "made": started.made,
+        "step": last.step,
+        "state": last.state,
+        "weight": last.weight,
+        "shadow": last.shadow,
+        "verdict": VERDICTS.get(last.state, "healthy"),
+        "reason": decision.reason if decision is not None and last.state in LIVE else last.reason,
+        "lease_until": table.lease_until(started.number) if last.state in LIVE else None,
+        "evidence": found,
+        "steps": [{"name": each.name, "weight": each.weight, "shadow": each.shadow} for each in of.policy(started).steps],
+        "transitions": [
+            {
+                "number": each.number,
+                "step": each.step,
+                "state": each.state,
+                "weight": each.weight,
+                "shadow": each.shadow,
+                "reason": each.reason,
+                "made": each.made,
+                "who": each.who,
+                "evidence": each.evidence,
+            }
+            for each in transitions
+        ],
+    }
+
+
+def _last_evidence(transitions: list[Transition]) -> dict[str, Any]:
+    return next((each.evidence for each in reversed(transitions) if each.evidence.get("findings")), {})
+
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1040, 150, 58, 14, 14, 26
+BAR_WIDTH, BAR_HEIGHT = 340, 26
+
+
+def page_of(of: Opened, known: Mapping[str, Any]) -> str:
+    """The page of what is known."""
+    releases = known["releases"]
+    return pages.page(
+        "release.html",
+        title=f"Releases of {of.watch.pipeline.name}",
+        known=known,
+        newest=_drawn(releases[0]) if releases else None,
+        made=_moment(known["made"]),
+        moment=_moment,
+        now=known["made"],
+        size=(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM),
+        bar=(BAR_WIDTH, BAR_HEIGHT),
+    )
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _drawn(release: Mapping[str, Any]) -> dict[str, Any]:
+    """The newest release with its picture: the challenger's share over time as a path, and a bar for each guardrail."""
+    transitions = release["transitions"]
+    first = transitions[0]["made"]
+    until = transitions[-1]["made"] if release["state"] not in LIVE else time.time()
+    length = max(until - first, 1e-3)
+
+    def x(moment: float) -> float:
+        place: float = LEFT + (moment - first) / length * (WIDTH - LEFT - RIGHT)
+        return round(place, 1)
+
+    def y(weight: float) -> float:
+        return round(TOP + (1 - weight) * (HEIGHT - TOP - BOTTOM), 1)
+
+    path, marks, shadows = f"M{x(first)} {y(0)}", [], []
+    ends = [*(each["made"] for each in transitions[1:]), until]
+    for each, end in zip(transitions, ends, strict=True):
+        weight = each["weight"] if each["state"] in (*LIVE, "promoted") else 0.0
+        path += f" L{x(each['made'])} {y(weight)} L{x(end)} {y(weight)}"
+        if each["shadow"]:
+            shadows.append((x(each["made"]), round(x(end) - x(each["made"]), 1)))
+        marks.append((x(each["made"]), each["step"] if each["state"] == "running" else each["state"]))
+    kept: list[tuple[float, str]] = []
+    for at, word in marks:  # words that would lie on each other are left out, but for the last
+        if not kept or at - kept[-1][0] > 62:
+            kept.append((at, word))
+        elif (at, word) == marks[-1]:
+            kept[-1] = (at, word)
+    heights = [(y(share), f"{share:.0%}") for share in (0.0, 0.5, 1.0)]
+    return {
+        **release,
+        "path": path,
+        "marks": kept,
+        "shadows": shadows,
+        "heights": heights,
+        "guardrails": [_bar(Finding(**{**each, "requests": tuple(each["requests"])})) for each in release["evidence"].get("findings", ())],
+    }
+
+
+def _bar(found: Finding) -> dict[str, Any]:
+    """One guardrail as a line of a table: an interval beside its limit, both on a scale of its own."""
+    made: dict[str, Any] = {
+        "name": found.guardrail,
+        "figure": found.figure,
+        "slice": found.slice,
+        "text": found.text,
+        "source": found.source,
+    }
+    made["word"] = "broken" if found.is_broken else "holds" if found.holds else "open"
+    made["champion"], made["challenger"] = found.champion, found.challenger
+    if found.estimate is None or found.low is None or found.high is None:
+        return {**made, "low": None}
+    finite = [value for value in (found.low, found.high) if abs(value) != float("inf")]
+    reach: float = max([abs(found.limit) * 2, abs(found.estimate) * 1.2, *(abs(value) * 1.05 for value in finite)]) or 1.0
+    reach = float(min(float(reach), max(abs(found.limit) * 8, abs(found.estimate) * 2, 1e-9)))
+
+    def x(value: float) -> float:
+        inside = min(max(value / reach, -1.0), 1.0)
+        place: float = (inside + 1) / 2 * (BAR_WIDTH - 12) + 6
+        return round(place, 1)
+
+    return {**made, "low": x(found.low), "high": x(found.high), "estimate": x(found.estimate), "limit": x(found.limit), "zero": x(0.0)}

@@ -1,0 +1,187 @@
+"""A release on a real server: from shadow to champion by what the record says, and back within a second."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import Event, ReleaseMoved, read_events
+from mlops_pipeline.monitoring.labels import add_labels
+from mlops_pipeline.release.controller import Controller
+from mlops_pipeline.release.opened import opened
+from mlops_pipeline.release.table import open_table
+from tests.conftest import Project, write_table
+from tests.integration_tests.conftest import Server, postgresql_server, serving
+from tests.unit_tests.test_release_table import begun, moved
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("release")]
+
+POLICY = {
+    "steps": [{"shadow": 1.0, "least_rows": 60, "least_labels": 60}, {"weight": 0.5, "least_rows": 60}, {"weight": 1.0, "least_rows": 20}],
+    "guardrails": {
+        "failures": {"figure": "failures", "worse_by": 0.5},
+        "quality": {"figure": "quality", "worse_by": 2.0, "must_hold": True},
+    },
+    "expected_rows": 200,
+}
+
+
+@dataclass(frozen=True)
+class Released:
+    project: Project
+    server: Server
+    config: Path
+
+    def version(self) -> str:
+        """What answers now."""
+        with urllib.request.urlopen(self.request(self.server.example), timeout=30) as answer:  # loopback
+            return str(answer.headers["mlops-model-version"])
+
+    def request(self, row: dict[str, Any], name: str = "") -> urllib.request.Request:
+        body = {"records": [row], **({"ids": [name]} if name else {})}
+        return urllib.request.Request(f"{self.server.url}/predict", json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"{self.server.url}{path}", timeout=30) as answer:  # loopback
+            content: bytes = answer.read()
+        return content
+
+    def mlops(self, *words: str, **options: Any) -> Any:
+        return self.project.mlops(*words, **options)
+
+
+@pytest.fixture(scope="module")
+def released(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Released]:
+    """A server of a champion, and version 2, which passed its gate and is called challenger."""
+    folder = tmp_path_factory.mktemp("release")
+    shutil.copytree(registered.folder, folder / "project")
+    project = Project(folder / "project", folder / "project/pipeline.yaml")
+    project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 1.0})
+    assert "version 2: challenger" in project.run("--then", "challenger").stdout
+    (folder / "project/configs").mkdir(exist_ok=True)
+    config = folder / "project/configs/release_config.yaml"
+    with serving(project, folder / "served", record={"mode": "durable"}) as server:
+        watch = folder / "served/monitoring_config.yaml"
+        watch.write_text(yaml.safe_dump({**yaml.safe_load(watch.read_text()), "serving": "serving.yaml"}))
+        settings = {"serving": str(folder / "served/serving.yaml"), "monitoring": str(watch), "look_s": 0.2, "policy": POLICY}
+        config.write_text(yaml.safe_dump(settings))
+        yield Released(project, server, config)
+
+
+def asked(released: Released, seed: int, rows: int = 80) -> None:
+    """Ask row by row; what came of each is known at once."""
+    folder = released.config.parent
+    write_table(folder / "table.csv", rows=rows, seed=seed)
+    table = pl.read_csv(folder / "table.csv").with_columns(pl.col("weight").abs())
+    for place, row in enumerate(table.select("size", "weight", "kind").to_dicts()):
+        urllib.request.urlopen(released.request(row, f"{seed}-{place}"), timeout=30).read()  # loopback
+    labels = table.select(pl.Series("id", [f"{seed}-{place}" for place in range(rows)]), "late")
+    labels.write_csv(folder / "labels.csv")
+    of = opened(released.config)
+    with closing(of.watch.state()) as state:
+        add_labels(state, of.watch.pipeline, folder / "labels.csv", "labels.csv")
+
+
+def answers_with(released: Released, version: str, within_s: float) -> float:
+    """How long until the server answers with a version only; fails after so many seconds."""
+    began = time.monotonic()
+    while (seen := {released.version() for _ in range(20)}) != {version}:
+        assert time.monotonic() - began < within_s, seen
+    return time.monotonic() - began
+
+
+def test_a_challenger_becomes_champion_by_what_the_record_says_and_people_bring_the_former_one_back(released: Released) -> None:
+    of, told = opened(released.config), list[Event]()
+    with closing(of.table()) as table, Controller(of, table, told.append) as controller:
+        controller.look()  # begins it by itself: version 2 is called challenger
+        assert table.current()["champion"].step == "shadow"
+        deadline, seed = time.monotonic() + 120, 0
+        while table.current():
+            assert time.monotonic() < deadline, controller.look()
+            seed += 1
+            asked(released, seed)
+            controller.look()
+        moves = [(event.step, event.state, event.weight) for event in told if isinstance(event, ReleaseMoved)]
+        assert moves == [
+            ("shadow", "running", 0.0), ("50 %", "running", 0.5), ("100 %", "running", 1.0), ("promoting", "running", 1.0),
+            ("promoting", "promoted", 1.0),
+        ]  # fmt: skip
+        evidence = table.transitions(1)[2].evidence
+        assert {each["guardrail"] for each in evidence["findings"]} == {"failures", "quality"}
+        assert min(evidence["counts"]) > 10
+    answers_with(released, "2", 5.0)
+    assert json.loads(released.get("/release.json"))["verdict"] == "promoted"
+    page = released.get("/release").decode()
+    assert "Version 2 champion" in page
+    assert "version 2 is champion" in released.mlops("release", "status", "--config", str(released.config)).stdout
+    # The former one, within a second of the alias: the table wakes the workers.
+    began = time.monotonic()
+    out = released.mlops("models", "rollback", "--config", str(released.project.config)).stdout
+    assert "version 1 is champion again" in out
+    assert time.monotonic() - began < 60
+    assert answers_with(released, "1", 2.0) < 1.0
+
+
+def test_a_person_stops_a_release_for_every_worker_at_once(released: Released) -> None:
+    words = ("--config", str(released.config))
+    assert "is champion: name another" in released.mlops("release", "start", "1", *words, check=False).stderr
+    released.mlops("release", "start", "2", "--no-wait", *words)
+    of = opened(released.config)
+    with closing(of.table()) as table:
+        last = table.last(table.current()["champion"].number)
+        assert last is not None
+        assert table.advance(
+            last.release, last.number, step="100 %", state="running", weight=1.0, shadow=0.0, reason="test", evidence={}, who="test"
+        )
+        assert table.renew(last.release, "", time.time() + 60)
+        answers_with(released, "2", 10.0)
+        assert "paused at 100 %" in released.mlops("release", "pause", *words).stdout
+        assert "asks for nobody" in released.mlops("release", "promote", *words, check=False).stderr
+        assert "is paused already" in released.mlops("release", "pause", *words, check=False).stderr
+        released.mlops("release", "abort", "--reason", "enough seen", *words)
+        assert answers_with(released, "1", 2.0) < 1.0
+        assert "no release is under way" in released.mlops("release", "abort", *words, check=False).stderr
+    moved = [event for event in read_events(of.watch.layout.events) if isinstance(event, ReleaseMoved)]
+    assert (moved[-1].state, moved[-1].reason) == ("aborted", "enough seen")
+    assert "release_ended" in released.mlops("monitor", "status", "--config", str(of.watch.origin)).stdout
+
+
+def test_the_table_may_be_in_postgresql_for_servers_on_several_machines() -> None:
+    with postgresql_server() as server:
+        server.psql("create database releases;")
+        where = str(server.get_uri("releases"))
+        with closing(open_table(where)) as controller, closing(open_table(where)) as worker:
+            assert worker.changed()
+            assert not worker.changed()
+            number = begun(controller)
+            assert worker.changed()
+            assert worker.current() == controller.current()
+            assert not worker.changed()
+            moved(controller, number)
+            assert worker.changed()
+            assert worker.current()["champion"].weight == 0.05
+            worker.add_breaker(number, "worker 1", "raised 5 times in a row")
+            assert controller.changed()
+            assert controller.current()["champion"].weight == 0.0
+            assert controller.renew(number, "one", time.time() + 30)
+            assert not worker.renew(number, "two", time.time() + 30)
+            with pytest.raises(PipelineError, match="is under way"):
+                begun(worker)
+            moved(controller, number, state="aborted", weight=0.0)
+            assert worker.current() == {}
+            assert [each.number for each in worker.untold()] == [1, 2, 3]
+            worker.told(3)
+            assert controller.untold() == []
+            assert "postgresql://" in worker.place

@@ -1,0 +1,108 @@
+"""What decides of an arm, without a server: units, whether a challenger fits, what its failures are called, when they are too many."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlops_pipeline.config.serving import Breaker as Settings
+from mlops_pipeline.config.serving import Serving, reloaded
+from mlops_pipeline.contract.spec import Column, Contract
+from mlops_pipeline.contract.values import MISSING
+from mlops_pipeline.inference.engine import NotFinite
+from mlops_pipeline.inference.faults import Fault, Refused
+from mlops_pipeline.inference.raw import RawRows
+from mlops_pipeline.inference.signature import Rows, Signature
+from mlops_pipeline.serving.arms import Breaker, header_of, id_of, reason_of, value_of, why_of, why_unfit
+
+
+def signature(task: str = "binary", classes: tuple[Any, ...] = (0, 1), **kinds: str) -> Signature:
+    columns = {name: Column(kind) for name, kind in (kinds or {"size": "number", "kind": "category"}).items()}
+    return Signature.of(Contract(task=task, target="y", columns=columns, classes=list(classes)))
+
+
+def served(one: Signature, raw: Signature | None = None, *, only_raw: bool = False) -> Any:
+    taken = None if raw is None else SimpleNamespace(signature=raw)
+    return SimpleNamespace(signature=one, loaded=SimpleNamespace(raw=taken), raw=taken, only_raw=only_raw)
+
+
+def rows(numbers: list[list[float]], categories: list[list[str]], ids: list[str] | None = None) -> Rows:
+    return Rows(len(numbers), np.array(numbers), np.array(categories, object), ids=ids)
+
+
+def test_a_unit_is_what_all_rows_of_a_request_have_in_common() -> None:
+    headers = [(b"host", b"x"), (b"x-user", b"ann"), (b"x-user", b"bob"), (b"x-empty", b"")]
+    assert [header_of(name, headers) for name in (b"x-user", b"x-empty", b"x-none")] == ["ann", None, None]
+    given = rows([[7, 0.5], [7, 1.0]], [["a"], ["a"]], ["id", "id"])
+    mixed = rows([[7, np.nan], [8, np.nan]], [["a"], ["b"]], ["id", "other"])
+    assert (id_of(given), id_of(RawRows(given)), id_of(mixed)) == ("id", "id", None)
+    assert id_of(rows([[1, 1]], [["a"]])) is None
+    champion = served(signature(user="number", size="number", kind="category"))
+    assert [value_of(name, given, champion) for name in ("user", "kind", "size", "none")] == ["7", "a", None, None]
+    assert [value_of(name, mixed, champion) for name in ("user", "kind", "size")] == [None, None, None]
+    assert value_of("kind", rows([[7, 0.5]], [[MISSING]]), champion) is None
+    # A raw row's column counts before it is made a feature of.
+    raw = served(signature(size="number"), signature(user="number", size="number", kind="category"))
+    assert value_of("user", RawRows(given), raw) == "7"
+
+
+def test_a_challenger_that_cannot_take_the_champions_requests_is_told_why() -> None:
+    champion = served(signature())
+    assert why_unfit(champion, served(signature(kind="category", size="number"))) == ""
+    assert why_unfit(champion, served(signature(size="number"))) == ""
+    assert "other classes (a, b) than the champion (0, 1)" in why_unfit(champion, served(signature(classes=("a", "b"))))
+    assert "another thing (regression)" in why_unfit(champion, served(signature("regression", ())))
+    assert "do not send: new" in why_unfit(champion, served(signature(size="number", new="number")))
+    assert "as another kind than the champion: size" in why_unfit(champion, served(signature(size="category")))
+    strict = replace(signature(size="number"), refuse_extra=True)
+    assert "extra_columns is refuse: kind" in why_unfit(champion, served(strict))
+    raw = served(signature(), signature(user="number", size="number"))
+    assert why_unfit(raw, champion) == "it takes no raw rows, which the champion takes"
+    assert "raw columns that the champion's clients do not send: extra" in why_unfit(raw, served(signature(), signature(extra="number")))
+    # Who takes raw rows alone is asked for no finished features.
+    only = served(signature(), signature(size="number"), only_raw=True)
+    assert why_unfit(only, served(signature(other="number"), signature(size="number"))) == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "why"),
+    [
+        (NotFinite(np.array([0]), np.array([np.nan])), "not_finite", "version 2: not_finite"),
+        (Refused(503, [Fault("deadline", "late")]), "late", "version 2: late"),
+        (Refused(429, [Fault("queue_full", "full")]), "queue_full", "version 2: queue_full"),
+        (Refused(422, [Fault("null", "'secret' is null")]), "refused", "version 2: refused null"),
+        (KeyError("a client's value"), "failed", "version 2: failed KeyError"),
+    ],
+)
+def test_a_failure_has_a_word_for_figures_and_no_value_on_record(error: Exception, reason: str, why: str) -> None:
+    assert (reason_of(error), why_of("2", error)) == (reason, why)
+
+
+def test_a_breaker_trips_once_by_a_row_of_failures_or_by_their_share() -> None:
+    settings = Settings(in_a_row=3, last=20, share=0.25)
+    in_a_row = Breaker()
+    assert [in_a_row.count(settings, failed=failed) for failed in (True, True, False, True, True, True, True)] == [False] * 5 + [
+        True,
+        False,
+    ]
+    assert in_a_row.reason == "3 failures in a row"
+    by_share = Breaker()
+    told = [by_share.count(settings, failed=number % 4 == 0) for number in range(40)]
+    assert told.index(True) == 16
+    assert by_share.reason == "5 failures among the last 17"
+    seldom = Breaker()
+    assert not any(seldom.count(settings, failed=number % 5 == 0) for number in range(200))
+
+
+def test_the_switch_is_taken_at_once_and_another_table_at_a_restart() -> None:
+    now = Serving.model_validate({"release": {"file": "one.sqlite"}})
+    off, others = reloaded(now, Serving.model_validate({"release": {"file": "one.sqlite", "enabled": False}}), "serving.yaml")
+    assert (off.release.enabled, others) == (False, [])
+    moved, others = reloaded(now, Serving.model_validate({"release": {"file": "two.sqlite", "enabled": False}}), "serving.yaml")
+    assert (moved.release.enabled, moved.release.file, others) == (False, "one.sqlite", ["release"])
+    with pytest.raises(ValueError, match="must be postgresql"):
+        Serving.model_validate({"release": {"uri": "mysql://x"}})
