@@ -89,11 +89,6 @@ def ask(port: int, method: str, path: str, body: bytes | None = None, headers: M
         connection.close()
 
 
-def spent(mark: str) -> float:
-    """Processor seconds so far of a server's processes."""
-    return sum(times.user + times.system for times in (one.cpu_times() for one in _marked(mark)))
-
-
 def spent_elsewhere(mark: str) -> float:
     """Processor seconds so far that neither the server nor we and our load spent: to be subtracted from a later such."""
     machine, ended = psutil.cpu_times(), resource.getrusage(resource.RUSAGE_CHILDREN)
