@@ -125,8 +125,9 @@ def test_a_unit_keeps_its_arm_in_every_worker_and_protocol_and_as_weights_grow(d
         # Who names a version gets that one, and no release's.
         assert divided.asked(user, "/v2/models/champion/versions/1/infer", {"inputs": tensors}) == (200, "", "1")
     before = metric(divided.server.url, "mlops_release_not_sticky_total")
+    assert before == 0, "every request had its unit"
     assert divided.asked()[0] == 200
-    assert metric(divided.server.url, "mlops_release_not_sticky_total") == before + 1
+    wait_for(lambda: metric(divided.server.url, "mlops_release_not_sticky_total") == before + 1, 20, "a count")
     divided.turn(weight=0.8)
     divided.settles(lambda: divided.status().get("weight") == 0.8)
     for user, (arm, _) in expected.items():
