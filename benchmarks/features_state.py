@@ -52,7 +52,7 @@ began, cpu = time.perf_counter(), time.process_time()
 from pathlib import Path
 from mlops_pipeline.features.state import open_state
 imported = time.perf_counter()
-state = open_state(Path(sys.argv[1]), scattered=True)
+state = open_state(Path(sys.argv[1]))
 opened = time.perf_counter()
 at = 1_735_000_000_000_000
 for key in range(int(sys.argv[2]), int(sys.argv[3]), (int(sys.argv[3]) - int(sys.argv[2])) // 1000):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 MANY = 50
+RESAMPLES = 200
 
 
 def features(train: pd.DataFrame, test: pd.DataFrame, target: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -55,25 +57,33 @@ def lightgbm(x: pd.DataFrame, y: Any, held: pd.DataFrame, *, classes: bool) -> t
 SCRIPTS = (linear, forest, lightgbm)
 
 
-def scores(train: pd.DataFrame, test: pd.DataFrame, target: str, metric: str) -> dict[str, float]:
-    """The metric of each script on the held-out rows; NaN where one fails."""
+def said_of(train: pd.DataFrame, test: pd.DataFrame, target: str, metric: str) -> dict[str, Any]:
+    """What each script that does not fail says of the held-out rows: the last class's probability, a class, or a value."""
     x, held = features(train, test, target)
-    found = {}
+    found: dict[str, Any] = {}
     for script in SCRIPTS:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 model, rows = script(x, train[target], held, classes=metric != "rmse")
-                found[script.__name__] = _score(model, rows, test[target], metric)
+                found[script.__name__] = model.predict_proba(rows)[:, -1] if metric == "roc_auc" else model.predict(rows)
             except ValueError as error:
                 print(f"    {script.__name__}: {str(error).splitlines()[0]}")
-                found[script.__name__] = float("nan")
     return found
 
 
-def _score(model: Any, rows: Any, y: Any, metric: str) -> float:
+def score(y: Any, said: Any, metric: str) -> float:
+    """The metric of what was said of rows; of two classes ``y`` is whether a row is of the last."""
     from sklearn.metrics import accuracy_score, roc_auc_score, root_mean_squared_error
 
-    if metric == "roc_auc":
-        return float(roc_auc_score(y == model.classes_[-1], model.predict_proba(rows)[:, -1]))
-    return float((accuracy_score if metric == "accuracy" else root_mean_squared_error)(y, model.predict(rows)))
+    return float({"roc_auc": roc_auc_score, "accuracy": accuracy_score, "rmse": root_mean_squared_error}[metric](y, said))
+
+
+def paired_error(y: Any, ours: Any, theirs: Any, metric: str) -> float:
+    """One standard error of the difference of two on the same rows, by resampling the rows; NaN where no resample has two classes."""
+    random, found = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        rows = random.integers(0, len(y), len(y))
+        if metric != "roc_auc" or 0 < y[rows].sum() < len(rows):
+            found.append(score(y[rows], ours[rows], metric) - score(y[rows], theirs[rows], metric))
+    return float(np.std(found, ddof=1)) if len(found) > 1 else float("nan")

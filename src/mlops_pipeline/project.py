@@ -30,7 +30,7 @@ from mlops_pipeline.scaffold import SCHEMA_LINE, name_from, starter
 from mlops_pipeline.tables.columns import ColumnUse
 
 TEMPLATES = Path(__file__).parent / "pages/project"
-EXAMPLES = {"flights": "late", "reviews": "positive"}
+EXAMPLES = {"flights": "late", "reviews": "sentiment"}
 """Examples and their targets; each is a folder of settings in the wheel, with its table where no package ships that."""
 
 OURS = {

@@ -236,6 +236,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     columns = kinds.described(held, target)
     columns |= {name: kinds.Described(name, "text", left_out=NESTED) for name in parquet_columns(_first_of(source)) if name not in held}
     task, columns[target] = kinds.task_of(held[target], columns[target])
+    columns = kinds.decided(columns, held, target, str(written.settings.get("delimiter", ",")), written.signs)
     nothing = kinds.null_values(columns)
     signs = written.signs or kinds.signs_of(columns, held)
     columns = kinds.written_by_source(columns, held, signs)

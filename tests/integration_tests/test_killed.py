@@ -111,12 +111,12 @@ MOMENTS = [
     ("pipeline.cache", "commit", "Cache", 1, True),
     ("pipeline.cache", "commit", "Cache", 4, True),
     ("pipeline.cache", "commit", "Cache", 5, False),
-    ("registry.champion", "add", "Registry", 1, True),
-    ("registry.champion", "add", "Registry", 1, False),
-    ("registry.champion", "make_champion", "Registry", 1, True),
-    ("registry.champion", "make_champion", "Registry", 1, False),
-    ("registry.champion", "publish", "Registry", 1, True),
-    ("registry.champion", "publish", "Registry", 1, False),
+    ("registry.champion", "add", "RegistryWriter", 1, True),
+    ("registry.champion", "add", "RegistryWriter", 1, False),
+    ("registry.champion", "make_champion", "RegistryWriter", 1, True),
+    ("registry.champion", "make_champion", "RegistryWriter", 1, False),
+    ("registry.champion", "publish", "RegistryWriter", 1, True),
+    ("registry.champion", "publish", "RegistryWriter", 1, False),
     ("pipeline.cache", "commit", "Cache", 6, True),
     ("dvc.utils.serialize._yaml", "_dump", "", 1, True),
     ("dvc.utils.serialize._yaml", "_dump", "", 2, True),
@@ -149,7 +149,7 @@ def test_a_kill_while_a_challenger_replaces_a_champion_leaves_exactly_one(run: R
     run(project)
     project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 0.5})
     for before in (True, False):
-        killed_run(run, project, "registry.champion", "make_champion", "--from", "register", owner="Registry", before=before)
+        killed_run(run, project, "registry.champion", "make_champion", "--from", "register", owner="RegistryWriter", before=before)
         assert sum(aliases.count("champion") for _, aliases in registered(project)) == 1
         assert Path(project.folder / "models/registry/best_model/MLmodel").is_file()
         run(project)

@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.inference.ngrams import Cut, pieces_of, words_of
+from mlops_pipeline.modelling.candidates import Shape, candidates
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.formats.skops import load_model, save_model
+from mlops_pipeline.modelling.masked import without
+from mlops_pipeline.modelling.text_facts import common_words, facts_of, forms_of, remarks
 from tests.model_tests.workbench import make_twin
 
 FEATURES = {
@@ -117,3 +121,56 @@ def test_ngrams_are_of_words_or_of_their_characters_and_of_a_missing_text_one() 
     assert len(pieces_of(MISSING, Cut())) == 1
     assert pieces_of("missing", Cut()) != pieces_of(MISSING, Cut())
     assert "ring" not in str(pieces_of("ring Ann", Cut(hidden=True)))
+
+
+def test_a_race_tries_words_where_there_are_texts() -> None:
+    for task in ("binary", "multiclass", "regression"):
+        classes = 0 if task == "regression" else 3
+        tried = [one.encoder for one in candidates(task, Shape(1000, classes, texts=1))]  # type: ignore[arg-type]
+        assert "tfidf" in tried
+        assert "tfidf" not in [one.encoder for one in candidates(task, Shape(1000, classes))]  # type: ignore[arg-type]
+
+
+def test_facts_of_texts_tell_lengths_and_scripts_and_no_word() -> None:
+    texts = pl.Series("note", ["works great", "", "我很喜欢", None, "works great", "рад", "12"])
+    assert facts_of(texts) == {
+        "words": {"median": 1, "p95": 3, "most": 4},
+        "characters": {"median": 3, "most": 11},
+        "scripts": {"Latin": 0.3333, "none": 0.3333, "Han": 0.1667, "Cyrillic": 0.1667},
+        "empty_share": 0.1667,
+        "repeated_share": 0.1667,
+    }
+
+
+def test_a_text_that_names_its_class_or_holds_a_code_is_told_of() -> None:
+    target = pl.Series("topic", ["sport", "money"] * 100)
+    said = pl.Series("note", [f"{topic} desk: item no9{row:04}" for row, topic in enumerate(target)])
+    found = list(remarks("note", said, target, labels={"sport", "money"}))
+    assert found == [
+        "'note' names the row's own class in 100% of the texts: is the target written into it?",
+        "'note' holds a code that no other row has in 100% of the texts: an identifier tells nothing of new rows",
+    ]
+    assert list(remarks("note", pl.Series(["the money of sport"] * 200), target, labels={"sport", "money"})) == []
+    assert list(remarks("note", pl.Series(["nothing at all"] * 200), target, labels={"sport", "money"})) == []
+
+
+def test_later_texts_differ_by_their_script_their_length_and_words_that_are_new() -> None:
+    before = pl.Series("note", ["the lens is sharp and clear", "the lens is bright and sharp"] * 50)
+    words = common_words(before, 5, private=False)
+    assert "lens" in words
+    assert set(forms_of(before, words, private=False)) == {"Latin, under 8 words, most known"}
+    later = pl.Series("note", ["zoom fails when cold", "объектив", "the lens is sharp " * 10, None])
+    assert forms_of(later, words, private=False).to_list() == [
+        "Latin, under 8 words, few known",
+        "Cyrillic, under 8 words, few known",
+        "Latin, 32 to 63 words, most known",
+        None,
+    ]
+    hidden = common_words(before, 5, private=True)
+    assert "lens" not in hidden
+    assert forms_of(later, hidden, private=True).to_list() == forms_of(later, words, private=False).to_list()
+
+
+def test_a_word_is_taken_out_wherever_it_stands() -> None:
+    assert without("Not good, NOT bad", "not") == " good,  bad"
+    assert without("我很喜欢很", "很") == "我喜欢"

@@ -436,3 +436,29 @@ def test_the_servers_csv_is_plain_or_written_as_the_training_data() -> None:
         rows = protocol.rows_of_csv(body.encode())
         assert rows.numbers is not None and rows.categories is not None
         assert (rows.numbers.tolist(), rows.categories.tolist()) == ([[1.5]], [["Gent; Oost"]])
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "form"),
+    [
+        ("weight;price;y", "48,123;3.682,15", "1234,5"),  # another column has decimal commas
+        ("weight;share;y", "48,123;0,25", "1234,5"),
+        ("weight;price;y", "48,123;3,682.15", "1,234.5"),  # another has decimal points
+        ("weight,x,y", '"48,123",7', "1,234.5"),  # cells end at commas
+        ("weight;x;y", "$48,123;7", "$1,234.5"),
+        ("weight;x;y", "48,123;7", None),
+    ],
+)
+def test_a_number_of_two_meanings_is_read_by_the_files_other_evidence_or_asked_for(
+    tmp_path: Path, header: str, row: str, form: str | None
+) -> None:
+    cut = header[6]
+    rows = [f"{row}{cut}{['no', 'yes'][n % 2]}".replace("123", str(123 + n)).replace("7", str(n * n % 11)) for n in range(40)]
+    (tmp_path / "table.csv").write_text("\n".join([header, *rows]) + "\n")
+    made = starter(tmp_path / "table.csv", "y", tmp_path / "new.yaml")
+    (tmp_path / "new.yaml").write_text(made.text)
+    settings = load_settings(tmp_path / "new.yaml")
+    assert ("weight" in settings.features.exclude) is (form is None)
+    assert any(use.why.startswith("nothing tells whether '1,234' is 1234 or 1.234") for use in made.columns) is (form is None)
+    if form is not None:
+        assert (settings.dataset.columns["weight"].format or settings.dataset.source.number_format) in (form, "1.234,5")

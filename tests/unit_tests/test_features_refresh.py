@@ -313,6 +313,35 @@ def test_a_run_leaves_the_state_that_a_champion_is_served_from(tmp_path: Path) -
     assert "most" in open_state(layout_in(tmp_path, own).state).columns
 
 
+def test_a_run_takes_what_was_corrected_in_the_source_in_place_of_what_stood_there(tmp_path: Path) -> None:
+    """Rows from before the source's first day stay, an outcome that became known takes none away, nor is any taken beside given ones."""
+    own, table = shops(), tmp_path / "table.csv"
+    state = layout_in(tmp_path, own).state
+
+    def of_source(*rows: tuple[Any, ...]) -> str:
+        table.write_text(HEADER + "".join(map(line, rows)))
+        return made_by_ingest(own, tmp_path)
+
+    (when, shop, price, word, y), *others = of_days(20)
+    of_source((when, shop, price, word, None), *others)
+    assert "holds no more" not in of_source((when, shop, price, word, y), *others)
+    corrected = (when, shop, 1.5 if price is None else price + 1.5, word, y)
+    assert "rows that the source holds no more, or otherwise, go from the features' state: 1\n" in of_source(corrected, *others)
+    assert told(open_state(state), typed(of_days(20))).equals(
+        told(
+            Versions(tmp_path / "other").refresh(PLAN, KEPT, KEPT.of(typed([corrected, *others])), [], Origin({}, OWN)).state,
+            typed(of_days(20)),
+        )
+    )
+    later = [row for row in others if row[0] >= START + timedelta(days=10)]
+    assert "holds no more" not in of_source(*later)
+    assert "80 rows" in of_source(*later), "the source reaches back less far than the state"
+    more = tmp_path / "more.csv"
+    more.write_text(HEADER + "".join(map(line, of_day(20))))
+    said(own, tmp_path, more)
+    assert "holds no more" not in of_source(*later[1:])
+
+
 def made_of(bucket: str) -> tuple[Settings, Contract]:
     """Rows counted by a derived column and by a looked-up one, and the contract of a model with the first as its feature."""
     columns = {"t": "datetime", "price": "number", "y": "boolean", "size": "category", "zone": "category", "n": "integer", "m": "integer"}

@@ -624,7 +624,7 @@ def test_the_server_finds_its_files_where_the_pod_has_them_and_writes_only_where
     assert sorted(read) == sorted(f"/run/secrets/mlops/{name}" for name in names)
 
 
-def test_the_overlays_differ_in_the_record_and_the_features_state_and_the_table_of_releases_alone() -> None:
+def test_the_overlays_differ_in_the_record_the_features_state_and_the_table_of_releases_alone() -> None:
     local, production = settings_of("overlays/local"), settings_of("overlays/production")
     assert {key for key in local | production if local.get(key) != production.get(key)} == {"record", "features", "release"}
 

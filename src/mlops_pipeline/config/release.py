@@ -135,8 +135,8 @@ class Releases(Frozen):
     )
     split: Literal["server", "elsewhere"] = Field(
         "server",
-        description="who divides requests: our servers, or a mesh by `mlops release render` (whose servers have release: {enabled: "
-        "false}); what was answered is then told apart by version",
+        description="who divides requests: our servers, or a mesh by `mlops release render` (its servers have release: {enabled: false}); "
+        "what was answered is then told apart by version",
     )
     auto: bool = Field(True, description="`mlops release watch` starts a release of each version that is called challenger")
     lease_s: float = Field(15, ge=1, description="so long after its controller is gone all traffic is the champion's")

@@ -65,6 +65,8 @@ class ColumnSummary(msgspec.Struct, frozen=True, kw_only=True):
     least: float | None = None
     largest: float | None = None
     private: bool = False
+    words: list[str] | None = None
+    """Of a column of texts the words that many have (digests of a private one's): its levels are forms of texts, told by these."""
 
 
 class Curve(msgspec.Struct, frozen=True):

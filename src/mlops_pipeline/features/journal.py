@@ -94,8 +94,10 @@ def merged(old: pl.DataFrame, new: pl.DataFrame, kept: Kept) -> Merged:
     """Take rows in among others. Old ones keep their order and their place; a null takes nothing away."""
     import polars as pl
 
+    if old.equals(new):
+        return Merged(old, 0, 0)
     keys = [*_IDS, _NUMBER]
-    old, new = (rows.with_columns(pl.int_range(pl.len()).over(_IDS).alias(_NUMBER)) for rows in (old, new))
+    old, new = _numbered(old), _numbered(new)
     coming = {name: f"\0{number}" for number, name in enumerate(kept.late)}
     both = old.join(
         new.select(*keys, *(pl.col(name).alias(as_) for name, as_ in coming.items())), on=keys, how="left", maintain_order="left"
@@ -106,3 +108,16 @@ def merged(old: pl.DataFrame, new: pl.DataFrame, kept: Kept) -> Merged:
     added = new.join(old, on=keys, how="anti", maintain_order="left")
     columns = [*kept.names, *_IDS]
     return Merged(pl.concat([both.select(columns), added.select(columns)]), added.height, changed)
+
+
+def without(old: pl.DataFrame, new: pl.DataFrame, kept: Kept) -> int:
+    """How many old rows are not among new ones, whatever their outcome is there."""
+    same = [*_IDS, _NUMBER, *(name for name in kept.names if name not in kept.late)]
+    return _numbered(old).join(_numbered(new), on=same, how="anti", nulls_equal=True).height
+
+
+def _numbered(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with the number that each has among those that are equal."""
+    import polars as pl
+
+    return rows.with_columns(pl.int_range(pl.len()).over(_IDS).alias(_NUMBER))

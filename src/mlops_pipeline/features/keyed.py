@@ -221,7 +221,7 @@ def rows_part(table: KeyedTable, keys: Keys, rows: pl.LazyFrame, recipe: Recipe,
         "checks": digests[:, 1].copy(),
         "starts": np.searchsorted(places[ends], np.arange(len(digests) + 1)).astype(np.int64),
         "moments": moments[ends],
-        "rows": counted[ends] - before[places[ends]] + old_rows[places[ends]],
+        "rows": _narrow(counted[ends] - before[places[ends]] + old_rows[places[ends]]),
     }
     if _VALUE in frame.columns:
         values = frame[_VALUE].to_numpy()
@@ -237,6 +237,11 @@ def rows_part(table: KeyedTable, keys: Keys, rows: pl.LazyFrame, recipe: Recipe,
     for name, kind in table.cells:
         arrays |= cell_arrays(name, kind, frame[_CELL].gather(pl.Series(ends)))
     return Part(arrays)
+
+
+def _narrow(counts: Any) -> Any:
+    """Counts in 32 bits where they fit: servers hold them in memory."""
+    return counts.astype(np.uint32 if int(counts.max(initial=0)) < 1 << 32 else np.int64)
 
 
 def _running_sums(places: Any, first: Any, values: Any, old_sums: Any, old_rests: Any) -> tuple[Any, Any]:

@@ -136,10 +136,24 @@ def take_ingested(
         _tell_unreadable(current, console)
     needed = list(dict.fromkeys((*asked.kept.names, *asked.kept.identity)))
     rows = asked.kept.of(pl.scan_parquet(table, glob=False).select(needed).collect(engine="streaming"))
-    origin = Origin(seen, asked.there, _keep_us(settings))
+    origin = Origin(seen, asked.there, _keep_us(settings), is_whole=_is_whole(settings, layout, current, seen))
     done = versions.refresh(asked.plan, asked.kept, rows, asked.lookups, origin, anew=anew)
+    if done.gone:
+        console.print(
+            f"            rows that the source holds no more, or otherwise, go from the features' state: {done.gone:,}", markup=False
+        )
     console.print(
         f"            features' state as of {shown_moment(done.state.as_of.replace(tzinfo=None))}: {done.rows:,} rows", markup=False
+    )
+
+
+def _is_whole(settings: Settings, layout: Layout, current: Current | None, seen: Seen) -> bool:
+    """Whether an ingest has read all that a state's rows came from, and nothing has been written meanwhile."""
+    return (
+        settings.as_of is None
+        and current is not None
+        and current.journal.seen.keys() <= seen.keys()
+        and _files(settings, layout, ask=False) == seen
     )
 
 

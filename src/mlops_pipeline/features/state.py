@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import mmap
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -634,10 +633,8 @@ def _linked(old: Path, new: Path) -> bool:
     return True
 
 
-def open_state(folder: Path, *, scattered: bool = False) -> State:
+def open_state(folder: Path) -> State:
     """Open a state, memory-mapped: a version's folder, or a folder of versions, whose current one is meant.
-
-    Of one whose keys are asked ``scattered``, as a server's are, no more comes into memory than what is asked of.
 
     Raises :class:`PipelineError`.
     """
@@ -651,7 +648,7 @@ def open_state(folder: Path, *, scattered: bool = False) -> State:
         raise PipelineError(f"{place / FILE}: {what}: make it anew with `mlops features refresh --anew`")
     salt = bytes.fromhex(content.salt)
     tables = tuple(
-        Table(described, [_mapped(place, part, scattered=scattered) for part in parts], salt)
+        Table(described, [_mapped(place, part) for part in parts], salt)
         for described, parts in zip(content.tables, content.parts, strict=True)
     )
     return State(datetime.fromisoformat(content.as_of), content.digest, tables, content.columns, content.since)
@@ -665,14 +662,10 @@ def version_folder(folder: Path) -> Path:
         return folder
 
 
-def _mapped(folder: Path, content: PartContent, *, scattered: bool) -> Part:
+def _mapped(folder: Path, content: PartContent) -> Part:
     file = folder / content.file
     try:
-        with file.open("rb") as stream:
-            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        if scattered and hasattr(mmap, "MADV_RANDOM"):
-            mapped.madvise(mmap.MADV_RANDOM)
-        whole = np.frombuffer(mapped, dtype=np.uint8)
+        whole = np.memmap(file, dtype=np.uint8, mode="r")
         return Part({each.name: _stored(whole, each) for each in content.arrays}, file, content.digest)
     except (OSError, ValueError) as error:
         raise PipelineError(f"{file}: cannot be read ({error}): make the state anew with `mlops features refresh --anew`") from error
@@ -680,7 +673,7 @@ def _mapped(folder: Path, content: PartContent, *, scattered: bool) -> Part:
 
 def _stored(whole: NDArray[np.uint8], each: Stored) -> Array:
     held = np.dtype(each.held)
-    content = whole[each.begin : each.begin + each.count * held.itemsize]
+    content = np.asarray(whole)[each.begin : each.begin + each.count * held.itemsize]
     if content.size != each.count * held.itemsize:
         raise ValueError("it ends too early")
     return content.view(held)

@@ -162,14 +162,7 @@ class Database:
             return
         mode = FOR_ALL if table == "files" else FOR_ITS_OWNER
         place.parent.mkdir(parents=True, exist_ok=True)
-        known = {
-            digest: other / file
-            for other in place.parent.glob("[0-9]*-*")
-            for file, (digest, size) in manifest_in(other).items()
-            if not file.endswith(".json")  # which are small, and the one of rows may have been noted in
-            and (other / file).is_file()
-            and (other / file).stat().st_size == size
-        }
+        known = _known(place.parent)
         temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix="."))
         try:
             for file, (digest, _) in manifest.items():
@@ -276,11 +269,9 @@ class Change:
 
     def _sent(self, table: str, place: Path) -> Manifest:
         """The files of a folder, those sent that are not there yet."""
-        manifest = {
-            file.name: (sha256_of_file(file), file.stat().st_size)
-            for file in sorted(place.iterdir())
-            if file.name != MANIFEST and not file.name.startswith(".")
-        }
+        files = [file for file in sorted(place.iterdir()) if file.name != MANIFEST and not file.name.startswith(".")]
+        linked = {path.stat().st_ino: digest for digest, path in _known(place.parent).items()}
+        manifest = {file.name: (linked.get(file.stat().st_ino) or sha256_of_file(file), file.stat().st_size) for file in files}
         there = self._connection.execute(
             f"SELECT DISTINCT digest FROM mlops_feature_{table} WHERE name = %s AND piece = 0 AND digest = ANY(%s)",  # noqa: S608  # our own words
             [self._name, [digest for digest, _ in manifest.values()]],
@@ -302,6 +293,18 @@ class Change:
 def _is_made(connection: psycopg.Connection[Any]) -> bool:
     """Whether the tables are there."""
     return connection.execute("SELECT to_regclass('mlops_feature_states')").fetchone() != (None,)
+
+
+def _known(folder: Path) -> dict[str, Path]:
+    """Files of a folder's versions that were sent or fetched, by their SHA-256; they never change."""
+    return {
+        digest: place / file
+        for place in folder.glob("[0-9]*-*")
+        for file, (digest, size) in manifest_in(place).items()
+        if not file.endswith(".json")  # which are small, and the one of rows is noted in
+        and (place / file).is_file()
+        and (place / file).stat().st_size == size
+    }
 
 
 def manifest_in(place: Path) -> Manifest:

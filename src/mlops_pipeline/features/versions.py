@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.journal import Kept, Merged, merged
+from mlops_pipeline.features.journal import Kept, Merged, merged, without
 from mlops_pipeline.features.keyed import Plan, newest
 from mlops_pipeline.features.keys import microseconds
 from mlops_pipeline.features.state import CURRENT, DAY_US, Part, State, Table, open_state, write_state
@@ -60,6 +60,8 @@ class Origin:
     """How long before the newest row one may be that is asked of, in µs; None: as long as one likes."""
     given: int = 0
     """So many of them, at most, are none of the source's."""
+    is_whole: bool = False
+    """Whether they are all that the source holds."""
 
 
 class JournalContent(msgspec.Struct, frozen=True):
@@ -104,6 +106,8 @@ class Refreshed:
     changed: int
     is_new: bool
     """Whether there is a new version."""
+    gone: int = 0
+    """So many rows went, since the source holds them no more, or otherwise."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,10 @@ class Versions:
     def refresh(self, plan: Plan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin, *, anew: bool = False) -> Refreshed:
         """Take rows in, each once (:func:`mlops_pipeline.features.journal.merged`), while no other process does.
 
-        Without a current version of such rows, or ``anew``, they are all there are.
+        Without a current version of such rows, or ``anew``, they are all there are. Where the source :attr:`Origin.is_whole`, one that it
+        holds no more, or with another value, goes, but for those from before its first moment: it may reach back less far than it did.
         """
+        import polars as pl
         from filelock import FileLock
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -163,6 +169,9 @@ class Versions:
             current = None if anew else self._current()
             if current is None or current.journal.kept != kept.digest:
                 return self._write(None, plan, kept, _parted(new, plan), lookups, origin, (new.height, 0))
+            if origin.is_whole and not current.journal.given and (gone := _gone(current, plan, kept, new)):
+                rows = _parted(pl.concat([_earlier(current, plan, new), new]), plan)
+                return replace(self._write(None, plan, kept, rows, lookups, origin, (new.height, 0)), gone=gone)
             return self._take(current, plan, kept, new, lookups, origin)
 
     def _take(self, current: Current, plan: Plan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin) -> Refreshed:
@@ -317,6 +326,32 @@ def _parted(rows: pl.DataFrame, plan: Plan) -> _Rows:
     cut = last - last % DAY_US - LAST_DAYS * DAY_US - delay
     is_last = _is_last(plan, cut)
     return _Rows(rows.filter(~is_last), rows.filter(is_last), cut, rows.height)
+
+
+def _held(current: Current) -> pl.LazyFrame:
+    import polars as pl
+
+    return pl.concat([current.rows(OLD_ROWS), current.rows(LAST_ROWS)])
+
+
+def _earlier(current: Current, plan: Plan, new: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a version from before the first moment of others."""
+    import polars as pl
+
+    time = plan.recipe.time_column
+    return _held(current).filter(pl.lit(value=False) if time is None else pl.col(time) < new[time].min()).collect()
+
+
+def _gone(current: Current, plan: Plan, kept: Kept, new: pl.DataFrame) -> int:
+    """How many rows of a version are not among others, as far as these reach back; an outcome may be another."""
+    import polars as pl
+
+    held, time = _held(current).collect(), plan.recipe.time_column
+    if held.equals(new):
+        return 0
+    if time is not None:
+        held = held.filter((pl.col(time) < new[time].min()).not_().fill_null(value=True))
+    return without(held, new, kept)
 
 
 def _is_last(plan: Plan, cut: int | None) -> pl.Expr:

@@ -7,8 +7,8 @@ rare it was, and a text's weights are scaled to length 1.
 
 from __future__ import annotations
 
+import math
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -30,6 +30,9 @@ _PLAIN = re.compile(r"\w+", re.ASCII)
 NOTHING = "\u2063"
 """The one n-gram of a text that is missing: no word, for it is a sign that nobody sees."""
 
+
+_NONE = (np.empty(0, dtype=np.intp), np.empty(0))
+_ONE = np.ones(1, dtype=bool)
 
 LONG, MANY = 40, 50_000
 """Characters of a word whose n-grams are kept, and how many such words."""
@@ -69,7 +72,7 @@ def pieces_of(text: str, cut: Cut) -> list[str]:
         return [piece for word in words for piece in _parts_of(word, cut)]
     found = words if cut.least == 1 else []
     for size in range(max(2, cut.least), cut.most + 1):
-        found = found + [" ".join(run) for run in zip(*(words[at:] for at in range(size)), strict=False)]
+        found = [*found, *map(" ".join, zip(*(words[at:] for at in range(size)), strict=False))]
     return _hidden(found) if cut.hidden else found
 
 
@@ -85,21 +88,34 @@ def _hidden(pieces: list[str]) -> list[str]:
     return [blake2b(piece.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest() for piece in pieces]
 
 
-def places_of(text: str, cut: Cut, numbered: Callable[[list[str]], list[int]], of_words: dict[str, list[int]]) -> list[int]:
-    """The numbers of a text's n-grams; ``of_words`` keeps those of the characters of words that are met again."""
+Numbered = Callable[[list[str]], list[int]]
+"""From n-grams to their numbers, without those that have none."""
+
+
+def counted(text: str, cut: Cut, numbered: Numbered, of_words: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of a text's n-grams, growing, and how often each is there, float64.
+
+    ``of_words`` keeps the numbers of the characters of words that are met again.
+    """
     if cut.of != "characters" or text == MISSING:
-        return numbered(pieces_of(text, cut))
-    found: list[int] = []
-    for word in words_of(text):
-        places = of_words.get(word)
-        if places is None:
-            places = numbered(_parts_of(word, cut))
-            if len(word) <= LONG:
-                if len(of_words) >= MANY:
-                    of_words.clear()
-                of_words[word] = places
-        found += places
-    return found
+        places = np.array(numbered(pieces_of(text, cut)), dtype=np.intp)
+    else:
+        found = []
+        for word in words_of(text):
+            parts = of_words.get(word)
+            if parts is None:
+                parts = np.array(numbered(_parts_of(word, cut)), dtype=np.intp)
+                if len(word) <= LONG:
+                    if len(of_words) >= MANY:
+                        of_words.clear()
+                    of_words[word] = parts
+            found.append(parts)
+        places = np.concatenate(found) if found else _NONE[0]
+    if not len(places):
+        return _NONE
+    places.sort()
+    starts = np.flatnonzero(np.concatenate([_ONE, places[1:] != places[:-1]]))
+    return places[starts], np.diff(starts, append=len(places)).astype(np.float64)
 
 
 class Ngrams:
@@ -108,26 +124,22 @@ class Ngrams:
     def __init__(self, cut: Cut, kept: Sequence[str], rarity: np.ndarray) -> None:
         self.cut, self.kept, self.rarity = cut, list(kept), rarity
         self._place = {piece: place for place, piece in enumerate(self.kept)}
-        self._of_words: dict[str, list[int]] = {}
+        self._of_words: dict[str, np.ndarray] = {}
 
     def weights(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Which n-grams a text has, growing, and their weights, float64; both empty if it has none that is known."""
-        counts = Counter(places_of(text, self.cut, self._known, self._of_words))
-        if not counts:
-            return _NONE
-        return self.weighted(np.fromiter(counts, np.intp, len(counts)), np.fromiter(counts.values(), np.float64, len(counts)))
+        return self.weighted(*counted(text, self.cut, self._known, self._of_words))
 
     def _known(self, pieces: list[str]) -> list[int]:
-        place = self._place
-        return [place[piece] for piece in pieces if piece in place]
+        return [place for place in map(self._place.get, pieces) if place is not None]
 
     def weighted(self, places: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same of counted n-grams: the place of each, and how often it is there."""
-        order = places.argsort()
-        places = places[order]
-        weights = (1.0 + np.log(times[order])) * self.rarity[places]
+        """The same of counted n-grams: the place of each, growing, and how often it is there."""
+        if not len(places):
+            return _NONE
+        weights = (1.0 + np.log(times)) * self.rarity[places]
         # No BLAS here and below: its sums depend on how many threads share them.
-        return places, weights / (np.sqrt(np.add.reduce(weights * weights)) or 1.0)
+        return places, weights / (math.sqrt(np.add.reduce(weights * weights)) or 1.0)
 
 
 class Drawn:
@@ -145,9 +157,6 @@ class Drawn:
             if len(places):
                 made[row] = np.add.reduce(weights[:, None] * self._matrix[places], axis=0)
         return made
-
-
-_NONE = (np.empty(0, dtype=np.intp), np.empty(0))
 
 
 def save(folder: Path, ngrams: Ngrams, matrix: np.ndarray) -> None:

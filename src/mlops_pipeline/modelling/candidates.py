@@ -84,6 +84,9 @@ def _of_classes(shape: Shape) -> list[Candidate]:
         Candidate("logistic, strong penalty", "logistic_regression", "one_hot", {"C": 0.03}),
         Candidate("logistic", "logistic_regression", "one_hot", {"C": 1.0}),
     ]
+    if shape.texts:
+        # N-grams of words alone, and a weak penalty: a text's weights are small, and many.
+        found.append(Candidate("logistic on words", "logistic_regression", "tfidf", {"C": 10.0}))
     # scikit-learn's TargetEncoder has no twin for several classes, and a column for each of them.
     if shape.levels >= MANY_LEVELS and shape.classes == 2:
         found.append(Candidate("logistic on target means", "logistic_regression", "target_mean", {"C": 1.0}))
@@ -98,6 +101,8 @@ def _of_values(shape: Shape) -> list[Candidate]:
         Candidate("ridge, strong penalty", "ridge", "one_hot", {"alpha": 30.0}),
         Candidate("ridge", "ridge", "one_hot", {"alpha": 1.0}),
     ]
+    if shape.texts:
+        found.append(Candidate("ridge on words", "ridge", "tfidf", {"alpha": 1.0}))
     if shape.levels >= MANY_LEVELS:
         found.append(Candidate("ridge on target means", "ridge", "target_mean", {"alpha": 1.0}))
     return found

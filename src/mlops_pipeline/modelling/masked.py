@@ -16,22 +16,24 @@ from mlops_pipeline.inference.ngrams import words_of, words_with_places
 from mlops_pipeline.modelling.metrics import Predictions
 
 ROWS, WORDS, EXAMPLES, LISTED = 150, 60, 6, 15
+FEW_ROWS = 20
 """Held-out rows looked at, words of each that are taken out, rows shown, and words listed on each side."""
 
 Say = Callable[[Any], np.ndarray]
 """From raw columns to what the model says: (rows, classes), or (rows,)."""
 
 
-def listened_to(contract: Contract, x: Any, ours: Predictions, say: Say) -> list[TextImportance]:
+def listened_to(contract: Contract, x: Any, ours: Predictions, say: Say, *, slowly: bool = False) -> list[TextImportance]:
     """For each text that is not private: words with the most weight, and a few rows with the weight of each word.
 
     A word's weight is by how much the positive class's probability, of several classes that of the likeliest, or the value, falls when
     the word is taken out. Words are listed that at least ``MIN_LEVEL_ROWS`` of the rows have.
+    ``slowly``: a text takes milliseconds, so fewer are looked at.
     """
     names = [name for name, column in contract.columns.items() if column.kind == "text" and not column.private]
     if not names or len(x) < 10:
         return []
-    rows = np.unique(np.linspace(0, len(x) - 1, min(ROWS, len(x))).astype(int))
+    rows = np.unique(np.linspace(0, len(x) - 1, min(FEW_ROWS if slowly else ROWS, len(x))).astype(int))
     return [_of_column(name, contract, x.iloc[rows].reset_index(drop=True), rows, ours, say) for name in names]
 
 

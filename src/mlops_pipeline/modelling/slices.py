@@ -10,6 +10,7 @@ import numpy as np
 
 from mlops_pipeline.inference.ngrams import words_of
 from mlops_pipeline.modelling.metrics import MeasuredInterval, Predictions, bootstrap, direction, point
+from mlops_pipeline.modelling.text_facts import length_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,12 +53,6 @@ def with_lengths(table: pl.DataFrame, texts: Sequence[str]) -> tuple[pl.DataFram
             counts = [None if text is None else len(words_of(text)) for text in table[name].cast(pl.String).to_list()]
             made[column] = pl.Series(column, [None if count is None else length_of(count) for count in counts], dtype=pl.String)
     return table.with_columns(**made), tuple(made)
-
-
-def length_of(words: int) -> str:
-    """A text's length in words, roughly: each step is twice as long as the one before."""
-    low = 1 << max(words.bit_length() - 1, 3)
-    return "under 8" if words < 8 else f"{low:,} to {2 * low - 1:,}"
 
 
 def slice_interval(

@@ -17,6 +17,7 @@ from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.task import PREDICTION
 from mlops_pipeline.contract.values import FALSE_WORDS, TRUE_WORDS
 from mlops_pipeline.inference.frames import meant_by
+from mlops_pipeline.modelling.text_facts import common_words, forms_of
 from mlops_pipeline.tables.cast import as_numbers, as_text
 
 if TYPE_CHECKING:
@@ -137,6 +138,14 @@ def categories_in(values: pl.Series, seen: Collection[str] | None = None, *, tru
     return meant.str.to_lowercase().replace(words)
 
 
+def levels_in(summary: ColumnSummary, values: pl.Series, known: Collection[str] | None = None) -> pl.Series:
+    """A column as the categories that its summary counts; ``known``: those that are told by name, by default the summary's."""
+    if summary.words is not None:
+        return forms_of(as_text(values), summary.words, private=summary.private)
+    listed = known if known is not None or summary.levels is None else summary.levels.counts
+    return categories_in(values, listed, private=summary.private)
+
+
 def _digest(text: str) -> str:
     """A name for a private category that does not show it."""
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
@@ -233,6 +242,10 @@ def _column(column: Column, values: pl.Series, most: int, least_rows: int) -> Co
         texts = categories_in(values, truths=column.kind == "boolean", private=column.private)
         levels = levels_of(texts, max(least_rows, PRIVATE_ROWS) if column.private else least_rows)
         return ColumnSummary(kind=kind, nulls=len(values) - levels.rows, levels=levels, private=column.private)
+    if column.kind == "text":
+        words = common_words(values, max(least_rows, PRIVATE_ROWS), private=column.private)
+        levels = levels_of(forms_of(as_text(values), words, private=column.private), max(least_rows, PRIVATE_ROWS))
+        return ColumnSummary(kind="category", nulls=len(values) - levels.rows, levels=levels, private=column.private, words=words)
     if kind == "other":
         return ColumnSummary(kind=kind, nulls=values.null_count(), private=column.private)
     there = numbers_in(values)
@@ -298,7 +311,7 @@ def encoded(columns: Mapping[str, ColumnSummary], table: pl.DataFrame, orders: M
             made[:, place] = read.cast(pl.Float32, strict=False).to_numpy()
         elif column.levels is not None:
             known = dict.fromkeys(orders.get(name, column.levels.counts))
-            texts = categories_in(values, known, private=column.private)
+            texts = levels_in(column, values, known)
             codes = texts.replace_strict(list(known), list(range(len(known))), default=-1, return_dtype=pl.Float32)
             made[:, place] = codes.set(texts.is_null(), None).to_numpy()
     made[~np.isfinite(made)] = np.nan

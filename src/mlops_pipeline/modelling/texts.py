@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from mlops_pipeline.contract.privacy import MIN_LEVEL_ROWS
 from mlops_pipeline.inference import ngrams
-from mlops_pipeline.inference.ngrams import NOTHING, Cut, Drawn, Ngrams, places_of
+from mlops_pipeline.inference.ngrams import NOTHING, Cut, Drawn, Ngrams, counted
 
 if TYPE_CHECKING:
     from typing import Self
@@ -48,21 +48,19 @@ class WeightedNgrams(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         cut = self._cut()
         number: defaultdict[str, int] = defaultdict()
         number.default_factory = number.__len__
-        counted, of_words = [], dict[str, list[int]]()
-        for text in _listed(x):
-            counts = Counter(places_of(text, cut, lambda pieces: [number[piece] for piece in pieces], of_words))
-            counted.append((np.fromiter(counts, np.intp, len(counts)), np.fromiter(counts.values(), np.float64, len(counts))))
-        rows = np.bincount(np.concatenate([places for places, _ in counted]), minlength=len(number)) if number else np.zeros(0, np.intp)
+        of_words: dict[str, np.ndarray] = {}
+        seen = [counted(text, cut, lambda pieces: [number[piece] for piece in pieces], of_words) for text in _listed(x)]
+        rows = np.bincount(np.concatenate([places for places, _ in seen]), minlength=len(number)) if number else np.zeros(0, np.intp)
         names = np.array(list(number), dtype=object)
         common = np.flatnonzero(rows >= self.min_rows)
         # Of those that as many rows have, the first of the alphabet.
         kept = sorted(common[np.lexsort((names[common].astype(str), -rows[common]))][: self.most], key=lambda place: names[place])
         # One text, for skops would write a node for each of many.
         self.kept_ = "\n".join(names[kept]) if kept else NOTHING
-        self.rarity_ = np.log((1 + len(counted)) / (1 + rows[kept])) + 1.0 if kept else np.ones(1)
+        self.rarity_ = np.log((1 + len(seen)) / (1 + rows[kept])) + 1.0 if kept else np.ones(1)
         place_of = np.full(len(number), -1)
         place_of[kept] = np.arange(len(kept))
-        matrix = self._matrix([self._ngrams.weighted(*_known(place_of[places], times)) for places, times in counted])
+        matrix = self._matrix([self._ngrams.weighted(*_known(place_of[places], times)) for places, times in seen])
         self.components_: np.ndarray | None = None
         if self.numbers is None:
             return matrix
@@ -121,7 +119,9 @@ def _listed(x: Any) -> list[str]:
 
 
 def _known(places: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return places[places >= 0], times[places >= 0]
+    order = np.argsort(places)
+    order = order[places[order] >= 0]
+    return places[order], times[order]
 
 
 def _components(matrix: Any, numbers: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_pipeline.contract.reference import Bins, ColumnSummary
-from mlops_pipeline.modelling.summary import Floats, categories_in, numbers_in
+from mlops_pipeline.modelling.summary import Floats, levels_in, numbers_in
 
 if TYPE_CHECKING:
     import polars as pl
@@ -89,7 +89,7 @@ class Column:
             self.nulls += len(values) - len(there)
             self.numbers.add(there)
         elif self.categories is not None:
-            texts = categories_in(values, self.categories.known, private=self.summary.private)
+            texts = levels_in(self.summary, values, self.categories.known)
             self.nulls += texts.null_count()
             self.categories.add(texts)
         else:

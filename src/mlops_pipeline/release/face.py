@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 LIVE_LINES = 8
+SHARE = 4.0
+"""Between two looks so much longer than a look took, at least."""
 
 
 @contextmanager
@@ -75,14 +77,17 @@ def watch(console: Console, config: Path | None, *, until_over: int | None = Non
             try:
                 with _opened(config) as (of, table), Controller(of, table, _listener(of, live.console)) as controller:
                     while True:
+                        began = time.monotonic()
                         found = controller.look()
+                        took = time.monotonic() - began
                         shown = [_text(line) for each in found for line in _lines(of, each)]
                         if not found:
                             shown = [_text([Words("no release is under way", "dim")])]
                         live.update(Group(*shown), refresh=True)
                         if until_over is not None and (last := table.last(until_over)) is not None and last.state not in LIVE:
                             return
-                        time.sleep(of.settings.look_s)
+                        # A long record takes long to read: it is not all that this machine does.
+                        time.sleep(max(of.settings.look_s, SHARE * took))
             except PipelineError as error:  # a database that is away comes back
                 problem = str(error)
             live.update(Group(*shown, _text([Words("problem    ", "bold"), Words(problem, "red")])), refresh=True)

@@ -181,7 +181,7 @@ class States:
         if place is None or place == self._opened:
             return None
         try:
-            state = open_state(place, scattered=True)
+            state = open_state(place)
         except PipelineError as error:
             self._fail(error)
             return None

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mlops_pipeline.config.dataset import Kind
-from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, number_of
+from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, number_of, written_as
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.tables.profile import MARKERS, Column
 
@@ -60,6 +60,12 @@ _NUMBERS = ("number", "integer")
 _BARE = {form: form[1:-5] for form in ("1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5")}
 """Ways of writing numbers without a unit, and their sign for thousands."""
 
+_WITH_POINTS = ("$", "US$", "£", "USD", "GBP", "¥", "JPY")
+"""Before an amount, they say that commas part its thousands."""
+
+THOUSAND = 1000
+"""Who parts thousands writes no plain number from this on."""
+
 
 @dataclass(frozen=True)
 class Described:
@@ -74,6 +80,8 @@ class Described:
     """Texts that elsewhere stand for null and are values here."""
     left_out: str = ""
     note: str = ""
+    or_else: str | None = None
+    """How its numbers may be written as well, with another value, by all that the column holds."""
 
 
 def described(columns: Mapping[str, Column], target: str) -> dict[str, Described]:
@@ -129,12 +137,58 @@ def null_values(made: Mapping[str, Described]) -> tuple[str, ...]:
     return (*(word for word in NULL_WORDS if word not in values or word in found), *(word for word in found if word not in NULL_WORDS))
 
 
+def decided(
+    columns: Mapping[str, Described], held: Mapping[str, Column], target: str, delimiter: str, signs: Mapping[str, str]
+) -> dict[str, Described]:
+    """The columns; of one such as ``48,123`` throughout, which is 48123 or 48.123, the file's other evidence says which.
+
+    That is what the source says, or the columns that can be read in one way only, or plain numbers in the column itself, or a currency
+    that is written with points, or a file whose cells end at commas. Else the column is left out and asks. Raises :class:`PipelineError`
+    for such a target.
+    """
+    points = {_decimal(str(one.format)) for one in columns.values() if one.kind in _NUMBERS and one.format and not one.or_else}
+    points |= {"."} if any(_has_points(one, held) for one in columns.values()) else set()
+    made = dict(columns)
+    for name, one in columns.items():
+        if one.or_else is None or one.format is None:
+            continue
+        plain = held[name].high if held[name].numbers else None
+        if signs:
+            comma, why = signs.get("decimal", ".") == ",", "as the source says"
+        elif len(points) == 1:
+            comma, why = points == {","}, "as all other columns of one meaning are written"
+        elif plain is not None:
+            comma, why = plain >= THOUSAND, f"for {plain:g} stands there too"
+        elif one.format.startswith(_WITH_POINTS):
+            comma, why = False, "as such amounts are written"
+        elif delimiter == ",":
+            comma, why = False, f"for cells end at commas; if it means 1.234, write format: '{one.or_else}'"
+        elif name == target:
+            raise PipelineError(
+                f"--target {name}: nothing tells whether '1,234' is 1234 or 1.234: write the settings by mlops init, "
+                "with --source thousands=, or --source decimal=,"
+            )
+        else:
+            ways = f"write format: '{one.format}' or '{one.or_else}', and take it out of features.exclude"
+            ask = f"nothing tells whether '1,234' is 1234 or 1.234: {ways}"
+            made[name] = _with(one, left_out=one.left_out or ask)
+            continue
+        note = f"'1,234' is read as {'1.234' if comma else '1234'}, {why}"
+        made[name] = _with(one, format=one.or_else if comma else one.format, note="; ".join(filter(None, (one.note, note))), or_else=None)
+    return made
+
+
+def _decimal(form: str) -> str:
+    written = written_as(form)
+    return written.decimal if written is not None else "."
+
+
 def signs_of(columns: Mapping[str, Described], held: Mapping[str, Column]) -> dict[str, str]:
     """The signs of numbers in which all columns agree, as ``dataset.source`` has them; none where they are plain or differ.
 
     A column that has plain points keeps them: that another one has decimal commas does not tell whether its points part thousands.
     """
-    formats = {one.format for one in columns.values() if one.kind in _NUMBERS and one.format in _BARE}
+    formats = {one.format for one in columns.values() if one.kind in _NUMBERS and one.format in _BARE and not one.or_else}
     decimals = {str(form)[-2] for form in formats}
     thousands = {_BARE[str(form)] for form in formats} - {""}
     if len(decimals) != 1 or len(thousands) > 1:
@@ -243,10 +297,8 @@ def _written_number(column: Column) -> Described | None:
     grouped = [form for form in forms if "1,234.5" in form]
     form = (grouped or forms)[0]
     note = _set_aside(column, there - column.forms[form])
-    other = next((one for one in forms if "1234,5" in one), None)
-    if grouped and other is not None:
-        note = f"'1,234' is read as 1234; if it means 1.234, write format: '{other}'"
-    return Described(column.name, "number", format=form, nothing=nothing, note=note)
+    other = next((one for one in forms if "1234,5" in one), None) if grouped else None
+    return Described(column.name, "number", format=form, nothing=nothing, note=note, or_else=other)
 
 
 def _truth(column: Column) -> Described | None:

@@ -93,13 +93,18 @@ def _in_8_bits(path: Path) -> None:
     """Weights of products and of tables as 8-bit numbers, a scale for each output; 7 bits of them, as older processors would overflow."""
     import logging
 
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    graph = onnx.load(str(path)).graph
+    stacks = {one.name for one in graph.initializer if len(one.dims) > 2}
+    # ONNX Runtime has no product of a stack of matrices that has a scale for each output.
+    left = [node.name for node in graph.node if node.op_type == "MatMul" and stacks.intersection(node.input)]
     exact = path.with_suffix(".exact")
     path.rename(exact)
     logging.disable(logging.WARNING)
     try:
-        quantize_dynamic(exact, path, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+        quantize_dynamic(exact, path, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True, nodes_to_exclude=left)
     finally:
         logging.disable(logging.NOTSET)
         exact.unlink()

@@ -30,12 +30,17 @@ TARGET_OPSET = {"": 21, "ai.onnx.ml": 3}
 WORDS = {"datetime": "a moment"}
 """Kinds of columns that neither ONNX nor a reader beside it has an answer for."""
 
+NAMED = 6
+"""So many columns that prevent a twin are named."""
+
 
 def save_twin(folder: Path, model: Pipeline, contract: Contract) -> None:
     """Write the twin; raises :class:`NotConvertible`, or whatever the converter does."""
     alone = [f"'{name}' is {WORDS[kind]}" for name, kind in contract.features.items() if kind in WORDS]
     if alone:
-        raise NotConvertible(f"{alone[0]}{f' and {len(alone) - 1} more' if alone[1:] else ''}: served by scikit-learn")
+        raise NotConvertible(
+            f"{', '.join(alone[:NAMED])}{f' and {len(alone) - NAMED} more' if alone[NAMED:] else ''}: served by scikit-learn"
+        )
     read = _save_readers(folder, model, contract)
     content = convert(model, contract.features, contract.task, read)
     (folder / "model.onnx").write_bytes(content)

@@ -66,7 +66,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
             converting = aside.submit(make_twins, settings, folder, engine, contract, x, ours)
             model = inspected(engine, contract)
             important = importance(model, x, ours, settings)
-            words = listened_to(contract, x, ours, lambda rows: said_by(model, rows, data.task))
+            words = listened_to(contract, x, ours, lambda rows: said_by(model, rows, data.task), slowly=contract.encoder == "sentences")
             twins = converting.result()
         evaluation = replace(
             evaluation,

