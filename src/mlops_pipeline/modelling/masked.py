@@ -60,6 +60,7 @@ def _of_column(name: str, contract: Contract, x: Any, rows: np.ndarray, ours: Pr
         name,
         rows=len(texts),
         listed=listed,
+        place=ours.positive,
         examples=[
             TextExample(
                 truth=_truth(contract, ours, int(rows[row])),
