@@ -224,10 +224,18 @@ def online_test(at: Session, plan: str, report: str) -> str:
     return f"{planned['units']:,} units planned; {found}; page of {len(page) / 1e3:.0f} kB"
 
 
+def rendered_release(at: Session, line: str) -> str:
+    said = at.type(line).out
+    expect(
+        "kind: AnalysisTemplate" in said and "/release.json" in said and "setWeight: 5" in said, "no analysis, or not the policy's steps"
+    )
+    return "an AnalysisTemplate that asks /release.json, and the policy's weights as a Rollout's steps"
+
+
 def told_of(at: Session, line: str) -> str:
     said = " ".join(at.type(line).out.split())
     expect("--output" in said and "--folder" in said, "it does not name its options")
-    return "it is there, with --output and --folder; its five minutes are not run here"
+    return "it is there, with --output and --folder; its minutes are not run here"
 
 
 def one_test(at: Session, line: str) -> str:
@@ -347,6 +355,22 @@ def rows() -> list[Row]:
             "a year of flights through a real server: never retrained, the loop, every month (its help only: it takes minutes)",
             ("mlops demo year --help",),
             told_of,
+            ("pip install -r requirements.txt",),
+        ),
+        Row(
+            "mlops demo release",
+            "README",
+            "a better challenger becomes champion under replayed flights, a worse one is thrown out (its help only: it takes minutes)",
+            ("mlops demo release --help",),
+            told_of,
+            ("pip install -r requirements.txt",),
+        ),
+        Row(
+            "mlops release render",
+            "README",
+            "the policy of a release as Argo Rollouts reads it, an analysis that asks the server's verdict",
+            ("mlops release render rollouts",),
+            rendered_release,
             ("pip install -r requirements.txt",),
         ),
         Row(

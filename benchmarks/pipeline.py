@@ -18,7 +18,9 @@ from measure import REPOSITORY, clone, median, seconds, told
 
 TIMED = """
 import sys, time
+from mlops_pipeline.inference.engine import OnnxEngine
 from mlops_pipeline.modelling import estimators
+from mlops_pipeline.modelling.formats.skops import SkopsEngine
 spent = [0.0]
 def timed(function):
     def wrapped(*arguments, **named):
@@ -29,6 +31,7 @@ def timed(function):
             spent[0] += time.perf_counter() - began
     return wrapped
 estimators.fit, estimators.predict = timed(estimators.fit), timed(estimators.predict)
+OnnxEngine.predict, SkopsEngine.predict = timed(OnnxEngine.predict), timed(SkopsEngine.predict)
 from mlops_pipeline.cli import main
 try:
     main(["run"])

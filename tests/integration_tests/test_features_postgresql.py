@@ -156,7 +156,7 @@ def test_a_pipelines_commands_go_there_by_an_address_alone(
     show(own, layout, quiet(), as_json=True)
     assert '"as_of": "2024-02-20T03:00:00+00:00"' in capsys.readouterr().out
     monkeypatch.setenv(FEATURES_STATE, "postgresql://nobody:secret@127.0.0.1:9/none")
-    with pytest.raises(PipelineError, match=r"postgresql://…@127\.0\.0\.1:9/none") as told_:
+    with pytest.raises(PipelineError, match=r"^features\.state: postgresql://…@127\.0\.0\.1:9/none") as told_:
         refresh(own, layout, quiet(), source)
     assert "secret" not in str(told_.value)
 

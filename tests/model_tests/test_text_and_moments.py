@@ -25,7 +25,7 @@ from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.formats.skops import load_model, save_model
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.tables.cast import as_moments as cast_moments
-from mlops_pipeline.tables.cast import cast_columns, unparsed
+from mlops_pipeline.tables.cast import cast_columns, first_reason, unparsed
 from mlops_pipeline.tables.profile import MOMENT_FORMS
 from tests.model_tests.workbench import make_twin
 
@@ -189,7 +189,7 @@ def test_what_is_null_is_so_in_training_in_a_request_and_in_a_table(own: bool, k
         typed = pl.DataFrame({"v": [value]})
         described = Column(kind=kind, nullable=nullable, null_values=words if own else None)  # type: ignore[arg-type]
         trained = cast_columns(typed, {"v": described}, () if own else words)
-        refused = unparsed(trained, typed, {"v": described}, () if own else words)[0][0] is not None
+        refused = first_reason(unparsed(trained, typed, {"v": described}, () if own else words), 1)[0] is not None
         assert (refused, trained["v"].is_null()[0]) == (meaning == "wrong_type", meaning in (None, "wrong_type")), value
         column = InContract(kind, nullable=nullable, null_values=words if own else None)
         contract = Contract(task="regression", columns={"v": column}, null_values=("none",) if own else words)

@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     features = {name: FEATURES[name] for name in USED}
     x, y = rows()
     x = x[list(USED)]
-    model = fit(build_model("logistic_regression", "binary", features, {}, 0, "tfidf", {"characters": [2, 3]}), x, y, 1)
+    model = fit(build_model("logistic_regression", "binary", features, {}, 0, "tfidf", {}), x, y, 1)
     contract = Contract(
         task="binary",
         classes=[0, 1],

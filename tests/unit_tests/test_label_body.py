@@ -189,7 +189,7 @@ def test_the_same_table_by_either_way_is_there_already(tmp_path: Path) -> None:
     assert (by_file.rows, by_file.new, by_file.known, by_file.empty, by_file.late) == (4, 0, 3, 1, 0)
     [changed], _ = read(text.splitlines()[0] + "\nN,7,1970-01-02,1\n", target_of(SHOPS))
     assert keep_labels(state, [changed], "x", "anna", wait_s=1).counts | {"rows": 0} == {
-        "rows": 0, "new": 0, "known": 0, "contradicting": 1, "empty": 0, "late": 1, "refused": 0,
+        "rows": 0, "new": 0, "known": 0, "contradicting": 1, "empty": 0, "late": 1, "early": 0, "unseen": 0, "refused": 0,
     }  # fmt: skip
     state.close()
 
@@ -199,6 +199,13 @@ def test_a_contract_says_what_labels_are_of(classes: list[Any], kind: str) -> No
     task = "multiclass" if classes else "regression"
     found = target_in(Contract(task=task, target="y", classes=classes, columns={"x": Column("number")}))
     assert (found.name, found.kind, found.has_classes) == ("y", kind, bool(classes))
+    assert (found.entity, found.time_column) == ((), None)
+
+
+def test_a_server_without_the_pipelines_settings_knows_entities_by_the_contract() -> None:
+    contract = Contract(task="regression", target="y", columns={"x": Column("number")}, entity_key=("shop", "item"), time_column="day")
+    [label], _ = read("shop,item,day,y\nN,7,1970-01-02,0.5\n", target_in(contract))
+    assert (label.by, label.name, label.value, label.happened) == ("entity", "N/7", 0.5, 86_400)
 
 
 def test_a_server_that_takes_labels_needs_no_library_that_its_image_lacks() -> None:

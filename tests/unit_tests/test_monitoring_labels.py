@@ -64,6 +64,13 @@ def test_a_label_that_contradicts_replaces_and_is_told(state: State, tmp_path: P
     assert {label.name for label in state.labels_after(newest, 0)} == {"1", "3"}
 
 
+def test_a_time_to_come_and_a_class_that_no_model_knows_are_kept_and_said(state: State, tmp_path: Path) -> None:
+    added = add(state, tmp_path, "id,late,time\n1,1,2013-01-01\n2,0,2999-01-01T00:00:00+05:00\n3,1,\n", classes=[0])
+    assert (added.new, added.early, added.unseen) == (3, 1, 2)
+    assert "1 with a time that is still to come" in str(added)
+    assert "2 of a class that the model has never seen" in str(added)
+
+
 def test_every_row_is_accounted_for(state: State, tmp_path: Path) -> None:
     added = add(state, tmp_path, "request_id,row,late\na,0,1\n,0,1\nb,x,1\nc,0,\nd,0,perhaps\ne,0.5,1\nf,1.0,NA\n")
     assert (added.rows, added.new, added.empty, added.refused) == (7, 1, 2, 4)

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_pipeline.release.traffic import share_of
+from mlops_pipeline.release.traffic import Taken, share_of
 
 SALTS = st.binary(max_size=64).map(bytes.hex)
 UNITS = st.text(st.characters(categories=None), max_size=50)
@@ -18,8 +18,9 @@ def test_a_unit_has_one_share_and_growing_weights_never_take_it_from_the_challen
     assert share_of(salt, unit) == share
     answered = [share < weight for weight in sorted(weights)]
     assert answered == sorted(answered)
-    assert not share < 0
-    assert share < 1
+    assert answered == [Taken(salt, weight).has(unit) for weight in sorted(weights)]
+    assert (Taken(salt, 0).has(unit), Taken(salt, 1).has(unit)) == (False, True)
+    assert not Taken(salt, share).has(unit)
 
 
 def test_units_are_spread_evenly_and_anew_for_another_salt_or_purpose():

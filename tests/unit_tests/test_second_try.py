@@ -240,7 +240,9 @@ def test_ci_tells_last_what_failed_by_chance(failing: str, tmp_path: Path) -> No
     said = [line for line in done.stdout.splitlines() if line != "made system"]
     assert done.returncode == (failing not in ("nothing", "torch"))
     flaky = "FLAKY a b"
-    networks = ["made test", flaky] if failing != "torch" else ["PyTorch cannot be had here: the tests that fit networks are not run"]
+    networks = (
+        ["made text", "made test", flaky] if failing != "torch" else ["PyTorch cannot be had here: the tests that fit networks are not run"]
+    )
     everything = ["made check", "made test", flaky, "made torch", *networks, "made acceptance", *[flaky] * (1 if failing == "torch" else 2)]
     assert said == (["made check"] if failing == "check" else everything)
     assert not list(tmp_path.glob("tmp.*")), "the log is left behind"

@@ -76,6 +76,8 @@ class TextImportance(msgspec.Struct, frozen=True):
     listed: list[MaskedWord] = []
     """The greatest weight first."""
     examples: list[TextExample] = []
+    place: int = -1
+    """Of two classes the one whose probability is looked at."""
 
 
 class TwinReport(msgspec.Struct, frozen=True):

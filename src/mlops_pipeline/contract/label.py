@@ -82,7 +82,14 @@ def _number(given: Any, kind: str, form: str | None) -> float | None:
 
 def target_in(contract: Contract) -> Target:
     """What a model's own contract says of its target: enough where nobody has the pipeline's settings."""
-    return Target(contract.target, _kind(contract.classes), bool(contract.classes), contract.null_values)
+    return Target(
+        contract.target,
+        _kind(contract.classes),
+        bool(contract.classes),
+        contract.null_values,
+        entity=contract.entity_key,
+        time_column=contract.time_column or None,
+    )
 
 
 def _kind(classes: list[Any]) -> str:

@@ -148,6 +148,10 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     train_sha256: str = ""
     fitted_until: str = ""
     """The newest moment (UTC) of the rows it was fitted on; empty if these were not split by time."""
+    entity_key: tuple[str, ...] = ()
+    """Columns whose values, with ``/`` between them, name what a row is of: labels that come late are joined by them."""
+    time_column: str = ""
+    """The column of a row's moment; empty where rows have none."""
     judged_sha256: str = ""
     """``model_sha256`` of the fit that was judged, if this one was made after it on all rows; it lies in ``judged/``."""
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from mlops_pipeline.layout import StatePlace
 
+KEY = "features.state"
+"""Under which settings name the address."""
+
 VERSIONS = 3
 """So many of the newest versions are kept, in the database and of copies."""
 
@@ -94,7 +97,7 @@ class Database:
 
     @cached_property
     def _address(self) -> str:
-        return resolved(self._written, "features.state")
+        return resolved(self._written, KEY)
 
     def close(self) -> None:
         """Close the connection."""
@@ -214,9 +217,9 @@ class Database:
                 yield connection
         except psycopg.Error as error:
             self.close()
-            raise PipelineError(described(self._address, error)) from None
+            raise PipelineError(f"{KEY}: {described(self._address, error)}") from None
         except StoreError as error:
-            raise PipelineError(str(error)) from None
+            raise PipelineError(f"{KEY}: {error}".replace(f"{KEY}: {KEY}", KEY)) from None
 
     def _connected(self) -> psycopg.Connection[Any]:
         import psycopg
@@ -230,13 +233,13 @@ class Database:
                 self.close()
             else:
                 return self._connection
-        self._connection = connect(self._address, "features.state", "mlops features")
+        self._connection = connect(self._address, KEY, "mlops features")
         return self._connection
 
     def _told(self) -> str:
         from mlops_pipeline.records.postgresql import shown
 
-        return f"{shown(self._address)}: the features' state '{self._name}'"
+        return f"{KEY}: {shown(self._address)}: the features' state '{self._name}'"
 
 
 class Change:

@@ -347,7 +347,8 @@ def _gone(current: Current, plan: Plan, kept: Kept, new: pl.DataFrame) -> int:
     import polars as pl
 
     held, time = _held(current).collect(), plan.recipe.time_column
-    if held.equals(new):
+    is_last = _is_last(plan, current.journal.cut)
+    if held.equals(pl.concat([new.filter(~is_last), new.filter(is_last)])):
         return 0
     if time is not None:
         held = held.filter((pl.col(time) < new[time].min()).not_().fill_null(value=True))

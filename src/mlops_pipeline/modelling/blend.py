@@ -44,3 +44,8 @@ class Blend(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     def __sklearn_is_fitted__(self) -> bool:
         """It knows nothing that its members do not."""
         return True
+
+
+def members_of(estimator: Any) -> Sequence[Any]:
+    """The models that an estimator is the mean of; none if it is no blend: TabM's ``members`` are a number."""
+    return estimator.members if isinstance(estimator, Blend) else ()

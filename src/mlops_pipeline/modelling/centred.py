@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
+from mlops_pipeline.modelling.blend import members_of
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -47,4 +49,4 @@ def center_of(y: Any) -> float:
 
 def is_centred(estimator: Any) -> bool:
     """Whether an estimator, or one of those that it is the mean of, predicts numbers that 32-bit floats do not tell apart."""
-    return hasattr(estimator, "center") or any(is_centred(member.steps[-1][1]) for member in getattr(estimator, "members", ()))
+    return hasattr(estimator, "center") or any(is_centred(member.steps[-1][1]) for member in members_of(estimator))

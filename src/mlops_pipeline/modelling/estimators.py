@@ -143,7 +143,8 @@ def all_parts_of(
 ) -> tuple[plugins.Estimator, list[plugins.Estimator | plugins.Encoder]]:
     """The estimator; and it, the encoder, and those of the members that a blend's parameters name."""
     estimator, encodes = parts_of_model(name, encoder)
-    within = [part for one in params.get("members") or () for part in parts_of_model(one["estimator"], one.get("encoder"))]
+    members = params.get("members") or () if estimator.settings is Members else ()
+    within = [part for one in members for part in parts_of_model(one["estimator"], one.get("encoder"))]
     return estimator, [estimator, encodes, *within]
 
 
@@ -424,8 +425,10 @@ def without_extremes(model: Pipeline) -> None:
     """Take out of a fitted model the least and the greatest value of each column, which LightGBM writes down and does not need."""
     from lightgbm import Booster, LGBMModel
 
+    from mlops_pipeline.modelling.blend import members_of
+
     estimator = model.named_steps["model"]
-    for member in getattr(estimator, "members", ()):
+    for member in members_of(estimator):
         without_extremes(member)
     inner = getattr(estimator, "regressor", estimator)
     if isinstance(inner, LGBMModel):

@@ -16,7 +16,8 @@ from mlops_pipeline.inference.ngrams import words_of, words_with_places
 from mlops_pipeline.modelling.metrics import Predictions
 
 ROWS, WORDS, EXAMPLES, LISTED = 150, 60, 6, 15
-FEW_ROWS = 20
+FEW_ROWS, MOST_READ = 20, 2_000_000
+"""Rows where a text takes milliseconds, and words that are read again in all: of long texts fewer are looked at."""
 """Held-out rows looked at, words of each that are taken out, rows shown, and words listed on each side."""
 
 Say = Callable[[Any], np.ndarray]
@@ -39,7 +40,14 @@ def listened_to(contract: Contract, x: Any, ours: Predictions, say: Say, *, slow
 
 def _of_column(name: str, contract: Contract, x: Any, rows: np.ndarray, ours: Predictions, say: Say) -> TextImportance:
     texts = [str(text) for text in x[name]]
-    cut = [(row, word) for row, text in enumerate(texts) if text != MISSING for word in list(dict.fromkeys(words_of(text)))[:WORDS]]
+    cut, read = [], 0
+    for row, text in enumerate(texts):
+        words = [] if text == MISSING else words_of(text)
+        taken = list(dict.fromkeys(words))[:WORDS]
+        read += len(words) * len(taken)
+        if read > MOST_READ:
+            break
+        cut += [(row, word) for word in taken]
     if not cut:
         return TextImportance(name)
     masked = x.iloc[[row for row, _ in cut]].reset_index(drop=True)
@@ -58,8 +66,9 @@ def _of_column(name: str, contract: Contract, x: Any, rows: np.ndarray, ours: Pr
     shown = _shown(whole, ours, rows, [row for row in range(len(texts)) if row in weights])
     return TextImportance(
         name,
-        rows=len(texts),
+        rows=len(weights),
         listed=listed,
+        place=ours.positive,
         examples=[
             TextExample(
                 truth=_truth(contract, ours, int(rows[row])),

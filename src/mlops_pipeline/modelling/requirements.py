@@ -34,7 +34,7 @@ def requirements_of(
     from mlops_pipeline.modelling.centred import is_centred
 
     named = [each for part in parts for each in part.requirements]
-    if any(column.kind == "datetime" for column in features.values()) or is_centred(fitted.named_steps["model"]):
-        # The encoder of moments is ours, and so is what centres a target.
+    if any(column.kind in ("datetime", "text") for column in features.values()) or is_centred(fitted.named_steps["model"]):
+        # The encoders of moments and of texts are ours, and so is what centres a target.
         named.append(plugins.DISTRIBUTION)
     return model_requirements(named)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +45,11 @@ class WeightedNgrams(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
     def fit_transform(self, x: Any, _y: Any = None) -> Any:
         """Learn, and turn the same texts into numbers."""
         cut = self._cut()
-        number: defaultdict[str, int] = defaultdict()
-        number.default_factory = number.__len__
+        number: dict[str, int] = {}
         of_words: dict[str, np.ndarray] = {}
-        seen = [counted(text, cut, lambda pieces: [number[piece] for piece in pieces], of_words) for text in _listed(x)]
+        seen = [
+            counted(text, cut, lambda pieces: [number.setdefault(piece, len(number)) for piece in pieces], of_words) for text in _listed(x)
+        ]
         rows = np.bincount(np.concatenate([places for places, _ in seen]), minlength=len(number)) if number else np.zeros(0, np.intp)
         names = np.array(list(number), dtype=object)
         common = np.flatnonzero(rows >= self.min_rows)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import given_of_source
 from mlops_pipeline.config.moments import span_of
@@ -157,14 +157,27 @@ def take_labels(console: Console, config: Path | None, table: Path | None, given
         raise PipelineError("give either --input FILE, or --source sql=… and --source uri=…")
     with _opened(config) as (watch, state):
         wait_s = _seconds("labels.wait", watch.settings.labels.wait)
+        classes = _classes(watch)
         if table is not None:
-            added = add_labels(state, watch.pipeline, table, str(table), target, wait_s=wait_s)
+            added = add_labels(state, watch.pipeline, table, str(table), target, wait_s=wait_s, classes=classes)
         else:
             with queried(given_of_source(given, with_place=True), watch.layout.project) as rows:
-                added = add_labels(state, watch.pipeline, rows, "--source", target, wait_s=wait_s)
+                added = add_labels(state, watch.pipeline, rows, "--source", target, wait_s=wait_s, classes=classes)
         for note in added.notes:
             console.print(_text([Words("note", "yellow"), Words(f" {note}")]))
         console.print(str(added))
+
+
+def _classes(watch: Watched) -> list[Any]:
+    """The classes that the champion knows, in every spelling; none where they cannot be told."""
+    from mlops_pipeline.contract.spec import FILE
+    from mlops_pipeline.inference.scorer import contract_at
+
+    try:
+        contract = contract_at(watch.layout.best_model / FILE)
+    except (PipelineError, OSError):
+        return []
+    return [*contract.classes, *contract.answers]
 
 
 def _seconds(option: str, length: str) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.contract.label import Target, prediction_name
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER
+from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, spelled
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import current_user
 from mlops_pipeline.monitoring.state import Label, State, digest
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 REQUEST, ID, ENTITY = "request", "id", "entity"
 REQUEST_COLUMN, ROW_COLUMN, ID_COLUMN, TARGET_COLUMN, TIME_COLUMN = "request_id", "row", "id", "label", "time"
 CHUNK_MB = 64
+DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Added:
     """Those without a value: not known yet."""
     late: int = 0
     """Of those that are new or say otherwise, those that happened longer ago than labels are waited for."""
+    early: int = 0
+    """Those that happen later than tomorrow, by their own time."""
+    unseen: int = 0
+    """Those of a class that the model has never seen: they are kept, and count as wrong answers."""
     refused: int = 0
     why: str = ""
     by: str = ""
@@ -66,6 +71,8 @@ class Added:
             parts += [f"{count:,} {name}"] if count else []
         parts += [f"{self.empty:,} without a value"] if self.empty else []
         parts += [f"{self.late:,} late"] if self.late else []
+        parts += [f"{self.early:,} with a time that is still to come (UTC where no zone is given)"] if self.early else []
+        parts += [f"{self.unseen:,} of a class that the model has never seen"] if self.unseen else []
         parts += [f"{self.refused:,} refused ({self.why})"] if self.refused else []
         return ", ".join(parts)
 
@@ -132,10 +139,19 @@ def keep_labels(state: State, labels: Sequence[One], origin: str, who: str, *, e
     return added
 
 
-def add_labels(state: State, settings: Settings, table: Path, origin: str, target: str | None = None, *, wait_s: float = math.inf) -> Added:
+def add_labels(
+    state: State,
+    settings: Settings,
+    table: Path,
+    origin: str,
+    target: str | None = None,
+    *,
+    wait_s: float = math.inf,
+    classes: Collection[Any] = (),
+) -> Added:
     """Keep the labels of a file, all of them or none. Raises :class:`PipelineError` if it names no prediction, or no value.
 
-    Those that happened longer than ``wait_s`` ago count as late.
+    Those that happened longer than ``wait_s`` ago count as late, those of none of ``classes`` (if there are any) as unseen.
     """
     from mlops_pipeline.tables.source import as_written, read_file
 
@@ -152,7 +168,7 @@ def add_labels(state: State, settings: Settings, table: Path, origin: str, targe
                 added = _with(added, by=columns.told)
             broken = [f"row {row.row}: {row.reason}" for row in chunk.broken]
             added = _counted(added, rows=len(broken), refused=len(broken), why=broken[0] if broken else "")
-            added = _take(state, settings, chunk.frame, chunk.row_numbers, columns, added)
+            added = _take(state, settings, chunk.frame, chunk.row_numbers, columns, added, {str(spelled(each)) for each in classes})
         if columns is None:
             raise PipelineError(f"{origin}: is empty: give a table with a header and rows")
         added = _keep(state, added, now, wait_s)
@@ -189,7 +205,9 @@ def _columns(there: Sequence[str], settings: Settings, target: str | None, origi
     )
 
 
-def _take(state: State, settings: Settings, frame: pl.DataFrame, numbers: pl.Series, columns: Columns, added: Added) -> Added:
+def _take(
+    state: State, settings: Settings, frame: pl.DataFrame, numbers: pl.Series, columns: Columns, added: Added, classes: Collection[str]
+) -> Added:
     """Put the labels of some rows among those that have come in; what cannot be read is counted, and the first of it told."""
     import polars as pl
 
@@ -214,9 +232,12 @@ def _take(state: State, settings: Settings, frame: pl.DataFrame, numbers: pl.Ser
         refused = refused | wrong
     empty = ~refused & pl.Series([value is None for value in values], dtype=pl.Boolean)
     kept = (~refused & ~empty).arg_true().to_list()
+    soon = time.time() + DAY_S
+    early = sum((moment[at] or 0.0) > soon for at in kept)
+    unseen = sum(str(spelled(values[at])) not in classes for at in kept) if classes else 0
     rows = (One(columns.by, name[at], place[at], values[at], moment[at]).row(added.rows + at) for at in kept)
     state.database.many(_INSERT, rows)
-    return _counted(added, rows=frame.height, refused=int(refused.sum()), empty=int(empty.sum()), why=why)
+    return _counted(added, rows=frame.height, refused=int(refused.sum()), empty=int(empty.sum()), early=early, unseen=unseen, why=why)
 
 
 def _values(given: pl.Series, settings: Settings, name: str) -> tuple[list[Any], pl.Series]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import blake2b
+from math import ceil
 
 _DIGITS = 53
 """A float's own."""
@@ -20,6 +21,23 @@ def share_of(salt: str, unit: str, purpose: bytes = b"arm") -> float:
     keyed = _keyed(salt, purpose).copy()
     keyed.update(unit.encode("utf-8", "surrogatepass"))
     return (int.from_bytes(keyed.digest(), "big") >> 64 - _DIGITS) * 2.0**-_DIGITS
+
+
+class Taken:
+    """Whether units are below a weight: what :func:`share_of` says, in half the time."""
+
+    __slots__ = ("_all", "_below", "_keyed")
+
+    def __init__(self, salt: str, weight: float, purpose: bytes = b"arm") -> None:
+        below = ceil(min(max(weight, 0.0), 1.0) * 2**_DIGITS)
+        self._keyed, self._all = _keyed(salt, purpose).copy, below >= 2**_DIGITS
+        self._below = b"" if self._all else (below << 64 - _DIGITS).to_bytes(8, "big")
+
+    def has(self, unit: str) -> bool:
+        """Whether the unit's share is below the weight."""
+        keyed = self._keyed()
+        keyed.update(unit.encode("utf-8", "surrogatepass"))
+        return self._all or keyed.digest() < self._below
 
 
 @lru_cache(64)

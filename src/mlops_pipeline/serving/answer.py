@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -68,9 +68,9 @@ log = logging.getLogger("mlops.serving")
 class Dividing(Protocol):
     """What divides requests between a champion and its challenger."""
 
-    async def predict(
+    def predict(
         self, request: Request, champion: Served, body: bytes, headers: Iterable[tuple[bytes, bytes]]
-    ) -> tuple[bytes, Headers]:
+    ) -> Awaitable[tuple[bytes, Headers]]:
         """The answer of one of the two."""
 
     def follow(self, request: Request, body: bytes) -> None:
@@ -168,6 +168,8 @@ class Service:
             rows.notices = [*(rows.notices or ()), *unusual]
         content, headers = served.protocols[request.protocol].write(request, rows, wanted, outputs)
         headers += served.headers
+        if request.arm and self.settings.release.header:
+            headers.append((b"mlops-arm", request.arm.encode()))
         if rows.notices:
             self.metrics.warned(request.model, rows.notices)
             headers.append((b"mlops-warnings", in_header(rows.notices)))
@@ -257,9 +259,10 @@ class Service:
         """Count a prediction's request whose answer has been sent."""
         count, observe = self.metrics.answered(request.protocol, request.model, status)
         count()
-        observe(time.perf_counter() - request.began)
+        seconds = time.perf_counter() - request.began
+        observe(seconds)
         if request.arm:
-            self.metrics.arm(request.model, request.arm, time.perf_counter() - request.began, failed=status >= 500)
+            self.metrics.arm(request.model, request.arm, seconds, failed=status >= 500)
         if status == 200 and self.settings.log.requests == "all":
             _log(logging.INFO, "answered", request, status)
 
@@ -398,6 +401,7 @@ class Service:
             for name, served in self.models.items():
                 if served.computing is not None and (as_of := served.computing.as_of) is not None:
                     metrics.knows(name, as_of.timestamp(), time.time())
+            metrics.settle()
             for call in self.on_beat:
                 call()
             await asyncio.sleep(BEAT_S)

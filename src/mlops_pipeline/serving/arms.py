@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 # -------------------------------------------------------------------------------------------------------------- a unit
 
 
-def header_of(name: str, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """What a request's header says, the first of that name; None if there is none or it is empty."""
-    wanted = name.lower().encode()
-    return next((value.decode("latin-1") for key, value in headers if key == wanted), None) or None
+def header_of(name: bytes, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """What a request's header says, the first of that name in small letters; None if there is none or it is empty."""
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1") or None
+    return None
 
 
 def id_of(given: Rows | RawRows) -> str | None:

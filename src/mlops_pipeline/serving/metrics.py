@@ -7,6 +7,7 @@ PROMETHEUS_MULTIPROC_DIR before it is imported), so that any worker answers for 
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,15 @@ SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 
 
+class _OfArm:
+    """What an arm has done since it was last handed on."""
+
+    __slots__ = ("buckets", "errors", "seconds")
+
+    def __init__(self) -> None:
+        self.buckets, self.seconds, self.errors = [0] * (len(SECONDS) + 1), 0.0, 0
+
+
 class Metrics:
     """The server's figures in one worker."""
 
@@ -28,6 +38,9 @@ class Metrics:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self._own = CollectorRegistry()
+        self._arms: dict[tuple[str, str], _OfArm] = {}
+        self._without_unit: dict[str, int] = {}
+        self._left: dict[tuple[str, str], int] = {}
 
         def counter(name: str, what: str, *labels: str) -> Counter:
             return Counter(f"mlops_{name}", what, labels, registry=self._own)
@@ -130,25 +143,37 @@ class Metrics:
         self._as_of.labels(model).set(as_of)
         self._age.labels(model).set(max(0.0, now - as_of))
 
-    @cache  # noqa: B019  # one Metrics a worker, as long as the worker
-    def _of_arm(self, model: str, arm: str) -> tuple[Any, Any]:
-        return self._arm_seconds.labels(model, arm).observe, self._arm_errors.labels(model, arm).inc
-
     def arm(self, model: str, arm: str, seconds: float, *, failed: bool = False) -> None:
         """Count a request of an arm whose answer has been sent, or a shadow that was asked."""
-        observe, count_error = self._of_arm(model, arm)
-        observe(seconds)
-        if failed:
-            count_error()
+        of_arm = self._arms.get((model, arm)) or self._arms.setdefault((model, arm), _OfArm())
+        of_arm.buckets[bisect_left(SECONDS, seconds)] += 1
+        of_arm.seconds += seconds
+        of_arm.errors += failed
 
     def fallback(self, model: str, reason: str) -> None:
         self._fallbacks.labels(model, reason).inc()
 
     def not_sticky(self, model: str) -> None:
-        self._not_sticky.labels(model).inc()
+        self._without_unit[model] = self._without_unit.get(model, 0) + 1
 
     def shadow_left_out(self, model: str, reason: str) -> None:
-        self._shadows_left.labels(model, reason).inc()
+        self._left[model, reason] = self._left.get((model, reason), 0) + 1
+
+    def settle(self) -> None:
+        """Hand on what was added up in plain numbers: at each request of a release there is no time for more."""
+        for (model, arm), of_arm in self._arms.items():
+            seconds = self._arm_seconds.labels(model, arm)
+            for bucket, count in zip(seconds._buckets, of_arm.buckets, strict=True):  # no other way to add several
+                if count:
+                    bucket.inc(count)
+            seconds._sum.inc(of_arm.seconds)
+            self._arm_errors.labels(model, arm).inc(of_arm.errors)
+        for model, count in self._without_unit.items():
+            self._not_sticky.labels(model).inc(count)
+        for (model, reason), count in self._left.items():
+            self._shadows_left.labels(model, reason).inc(count)
+        for added in (self._arms, self._without_unit, self._left):
+            added.clear()
 
     def release(self, model: str, weight: float, *, tripped: bool) -> None:
         """How a model's requests are divided from now on."""
@@ -170,6 +195,7 @@ class Metrics:
         """The text format that Prometheus scrapes."""
         from prometheus_client import generate_latest
 
+        self.settle()
         return generate_latest(self.registry())
 
     def totals(self) -> dict[str, Any]:

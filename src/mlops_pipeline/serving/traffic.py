@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from mlops_pipeline.inference.engine import NotFinite, score
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.raw import RawRows
 from mlops_pipeline.release.table import Release
-from mlops_pipeline.release.traffic import share_of
+from mlops_pipeline.release.traffic import Taken
 from mlops_pipeline.serving.answer import entry_of, take_rows
 from mlops_pipeline.serving.arms import Breaker, header_of, id_of, reason_of, value_of, why_of, why_unfit
 from mlops_pipeline.serving.aside import Aside
@@ -64,6 +64,17 @@ class Split:
     pause_s: float = FIRST_RETRY_S
     is_loading: bool = False
     is_over: bool = False
+
+    def __post_init__(self) -> None:
+        self.unit, _, self.unit_name = self.release.unit.partition(":")
+        self.header = self.unit_name.lower().encode()
+        self.carry_out(self.release)
+
+    def carry_out(self, release: Release) -> None:
+        """Divide as the table says from now on."""
+        self.release = release
+        self.taken = Taken(release.salt, release.weight)
+        self.shadowed = Taken(release.salt, release.shadow, b"shadow")
 
     def stands(self, champion: Served, now: float) -> bool:
         """Whether it is between these versions, and its lease lasts."""
@@ -148,7 +159,7 @@ class Traffic:
                 if release.turn != split.release.turn:
                     split.breaker = Breaker()
                 told = (release.weight, release.shadow, release.state) != (split.release.weight, split.release.shadow, split.release.state)
-                split.release = release
+                split.carry_out(release)
                 if told:
                     log.info("release", extra=self._facts(name, split))
             if split.challenger is None and not split.is_loading and not split.why_not:
@@ -257,39 +268,37 @@ class Traffic:
 
     # -------------------------------------------------------------------------------------------------- requests
 
-    async def predict(
+    def predict(
         self, request: Request, champion: Served, body: bytes, headers: Iterable[tuple[bytes, bytes]]
-    ) -> tuple[bytes, Headers]:
-        """The answer of the arm that the request's unit belongs to, or of the champion for it. Raises what went wrong."""
+    ) -> Awaitable[tuple[bytes, Headers]]:
+        """The answer of the arm that the request's unit belongs to, or of the champion for it.
+
+        Raises what went wrong, as its result does. Not a coroutine itself, which would cost every request one more.
+        """
         service, split = self._service, self.splits.get(request.model)
         if split is None or split.challenger is None or not split.stands(champion, request.arrived):
-            return await service.predict(request, champion, body)
-        release, read = split.release, None
-        kind, _, name = release.unit.partition(":")
+            return service.predict(request, champion, body)
+        release, read, kind = split.release, None, split.unit
         unit = None
         if kind == "header":
-            unit = header_of(name, headers)
+            unit = header_of(split.header, headers)
         elif kind != "request":
             read = champion.protocols[request.protocol].read(request, body)
-            unit = id_of(read[0]) if kind == "ids" else value_of(name, read[0], champion)
+            unit = id_of(read[0]) if kind == "ids" else value_of(split.unit_name, read[0], champion)
         if unit is None:
             service.metrics.not_sticky(request.model)
             unit = request.request_id
             if kind != "request":
                 request.why = "not sticky"
-        if share_of(release.salt, unit) >= release.weight:
+        if not split.taken.has(unit):
             request.arm = "champion"
-            answer = await service.predict(request, champion, body, read)
-        elif split.breaker.reason:
+            return service.predict(request, champion, body, read)
+        if split.breaker.reason:
             request.arm, request.why = "fallback", f"version {release.challenger}: tripped"
             service.metrics.fallback(request.model, "tripped")
-            answer = await service.predict(request, champion, body, read)
-        else:
-            request.arm, request.answering = "challenger", split.challenger
-            answer = await self._by_challenger(request, split, split.challenger, champion, body)
-        if service.settings.release.header:
-            answer[1].append((b"mlops-arm", request.arm.encode()))
-        return answer
+            return service.predict(request, champion, body, read)
+        request.arm, request.answering = "challenger", split.challenger
+        return self._by_challenger(request, split, split.challenger, champion, body)
 
     async def _by_challenger(
         self, request: Request, split: Split, challenger: Served, champion: Served, body: bytes
@@ -349,11 +358,9 @@ class Traffic:
         if split is None or split.shadow is None or request.arm != "champion" or split.breaker.reason:
             return
         release = split.release
-        if (
-            release.shadow > 0
-            and request.arrived < release.lease_until
-            and share_of(release.salt, request.request_id, b"shadow") < release.shadow
-        ):
+        if release.shadow <= 0 or request.arrived >= release.lease_until:
+            return
+        if split.shadowed.has(request.request_id):
             split.shadow.add(request, body)
 
     # ------------------------------------------------------------------------------------------------- what is told
@@ -363,8 +370,7 @@ class Traffic:
         now = time.time()
         return {
             name: {
-                **msgspec.to_builtins(split.release),
-                "salt": None,
+                **{key: value for key, value in msgspec.to_builtins(split.release).items() if key != "salt"},
                 "enabled": self._enabled,
                 "leased": now < split.release.lease_until,
                 "loaded": split.challenger is not None,

@@ -260,12 +260,14 @@ def written_moments(text: pl.Series, form: str) -> pl.Series:
 
 
 def unparsed(frame: pl.DataFrame, source: pl.DataFrame, columns: Mapping[str, Column], null_words: Collection[str] = ()) -> list[pl.Series]:
-    """For each column of a cast frame: a reason where its source has a value that did not become one of its kind."""
+    """For columns of a cast frame: a reason where its source has a value that did not become one of its kind."""
     import polars as pl
 
-    said = {name: f"{name}: not a {column.kind}" for name, column in columns.items()}
-    words = {name: null_words if column.null_values is None else column.null_values for name, column in columns.items()}
-    there = {name: are_there(source[name], column.kind, words[name]) for name, column in columns.items()}
+    # A source's null stays null: with no more nulls than it has, a column has lost no value.
+    lost = {name: column for name, column in columns.items() if frame[name].null_count() > source[name].null_count()}
+    said = {name: f"{name}: not a {column.kind}" for name, column in lost.items()}
+    words = {name: null_words if column.null_values is None else column.null_values for name, column in lost.items()}
+    there = {name: are_there(source[name], column.kind, words[name]) for name, column in lost.items()}
     return [pl.select(pl.when(there[name] & frame[name].is_null()).then(pl.lit(what))).to_series() for name, what in said.items()]
 
 

@@ -96,6 +96,8 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         train_rows=len(x),
         train_sha256=sha256_of_file(layout.train),
         fitted_until=fitted_until(table, settings),
+        entity_key=tuple(data.entity_key),
+        time_column=data.time_column or "",
     )
     requirements = requirements_of((*parts, form), features, model)
     trusted = [each for part in parts for each in part.trusted]
