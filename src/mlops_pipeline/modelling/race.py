@@ -59,6 +59,7 @@ CLEARLY = 2.0
 """A family that is behind by more than so many standard errors is no part of a mean."""
 
 RULE = "of the best of each family, the simplest whose mean is within one standard error of the best's, by folds"
+RULE_CUT_SHORT = "the best: time was over before the last heat, and with more rows the less simple gain more"
 RULE_OF_MEANS = "the mean of the best of each family that folds do not tell from the best; where they tell all others, the best"
 
 
@@ -156,10 +157,13 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
     averages = asked.encoder is None and last == len(y) <= AVERAGED_ROWS
     leaders = leaders_of_families(scored, track.sign)
     mean = track.mean(leaders, scored) if averages else None
+    rule = RULE_OF_MEANS if averages else RULE
     if not scored:
         chosen = _unraced(entries)
     elif averages:
         chosen = mean or leaders[0]
+    elif last < heats(len(y))[-1]:
+        chosen, rule = leaders[0], RULE_CUT_SHORT
     else:
         chosen = chosen_of([entry for entry in scored if entry in leaders], track.sign, track.repeats)
     entries = [*entries, *([mean] if mean else [])]
@@ -172,7 +176,7 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
     summary = {
         "metric": track.metric,
         "lower_is_better": track.sign < 0,
-        "rule": RULE_OF_MEANS if averages else RULE,
+        "rule": rule,
         "chosen": chosen.candidate.name,
         "best": best.candidate.name if best else None,
         "time_budget_s": asked.time_budget_s,
