@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import time
@@ -25,6 +26,7 @@ from tests.integration_tests.faults import promote
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("release_traffic")]
 
 HERE = Path(__file__).parent
+WORKERS = 2
 USERS = [f"user-{number}" for number in range(40)]
 AT_ONCE_S = 1.0
 """What is promised of a way back, in every worker."""
@@ -45,7 +47,7 @@ class Divided:
         given = {"unit": "header:X-User", "weight": 0.5, "shadow": 0.0, "lease_until": time.time() + 600, **changes}
         self.number = self.table.start("champion", "1", challenger, policy="{}", step="a", reason="test", who="test", **given)
         if challenger == "2":
-            self.settles(lambda: {"number": self.number, "loaded": True}.items() <= self.status().items())
+            self.heard("knows its challenger")
 
     def turn(self, state: str = "running", weight: float = 0.5, shadow: float = 0.0) -> None:
         """The release's next transition."""
@@ -58,7 +60,7 @@ class Divided:
         self.tell("ok")
         if self.number and self.table.current():
             self.turn("aborted", 0.0)
-            self.settles(lambda: not self.status())
+            self.heard("release has ended")
 
     def tell(self, word: str) -> None:
         """What the challenger does from now on."""
@@ -67,6 +69,16 @@ class Divided:
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = get(f"{self.server.url}/status")[1]["releases"].get("champion", {})
         return found
+
+    def heard(self, event: str, **facts: Any) -> None:
+        """Wait until both workers have written so of this release into their log."""
+        wanted = {"event": event, "release": self.number, **facts}
+
+        def told() -> int:
+            lines = [json.loads(line) for line in self.server.log.read_text().splitlines() if line.startswith("{")]
+            return sum(wanted.items() <= line.items() for line in lines)
+
+        wait_for(lambda: told() >= WORKERS, 60, f"'{event}' of both workers")
 
     def salt(self) -> str:
         return self.table.current()["champion"].salt
@@ -104,7 +116,7 @@ def divided(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> It
     project.run()
     promote(project, "1")
     release = {"file": str(folder / "releases.sqlite"), "header": True, "patience": 0.2}
-    settings = {"workers": 2, "release": release, "limits": {"deadline_ms": 2000}, "registry": {"poll_s": 60}}
+    settings = {"workers": WORKERS, "release": release, "limits": {"deadline_ms": 2000}, "registry": {"poll_s": 60}}
     with serving(project, folder / "serve", **settings) as server:
         yield Divided(project, server, open_table(folder / "releases.sqlite"))
 
@@ -129,7 +141,7 @@ def test_a_unit_keeps_its_arm_in_every_worker_and_protocol_and_as_weights_grow(d
     assert divided.asked()[0] == 200
     wait_for(lambda: metric(divided.server.url, "mlops_release_not_sticky_total") == before + 1, 20, "a count")
     divided.turn(weight=0.8)
-    divided.settles(lambda: divided.status().get("weight") == 0.8)
+    divided.heard("release", weight=0.8)
     for user, (arm, _) in expected.items():
         assert arm == "champion" or divided.asked(user) == (200, "challenger", "2")
     answered = post(f"{divided.server.url}/predict", {"records": [example]}, **{"X-User": USERS[0], "X-Request-Id": "grown"})[1]
@@ -213,10 +225,16 @@ def test_a_way_back_reaches_every_worker_within_a_second(divided: Divided) -> No
 
 
 def test_another_champion_is_heard_of_at_once_and_a_version_that_cannot_answer_is_told(divided: Divided) -> None:
+    import jsonschema
+
     divided.begin(challenger="9")
     divided.settles(lambda: "its challenger does not answer" in str(get(f"{divided.server.url}/ready")[1].get("notes")))
     assert "has no version or alias '9'" in divided.status()["why_not"]
     assert {divided.asked(user) for user in USERS[:10]} == {(200, "", "1")}
+    document = get(f"{divided.server.url}/openapi.json")[1]
+    for path in ("/status", "/ready"):
+        schema = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        jsonschema.validate(get(f"{divided.server.url}{path}")[1], {**schema, "components": document["components"]})
     divided.end()
     promote(divided.project, "2")
     divided.table.champion_moved("champion", "2")

@@ -16,7 +16,6 @@ import numpy as np
 from mlops_pipeline import plugins
 from mlops_pipeline.config.sentences import PACKAGE, Sentences
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.modelling.transformer import Shape
 from mlops_pipeline.modelling.transformer_graph import encoder_graph
 
@@ -39,6 +38,8 @@ class Pretrained:
     tokenizer: str
     max_tokens: int
     graph: np.ndarray
+    digest: str
+    """Of the graph and the tokenizer."""
 
     @property
     def width(self) -> int:
@@ -82,22 +83,14 @@ def files_read(settings: Sentences) -> list[Path]:
     return files_of(settings.folder)
 
 
-def digest_of(written: str) -> str:
-    """SHA-256 over an encoder's files and their names."""
-    folder, hashed = folder_of(written), hashlib.sha256()
-    for file in files_of(written):
-        hashed.update(f"{file.relative_to(folder).as_posix()} {sha256_of_file(file)}\n".encode())
-    return hashed.hexdigest()
-
-
 def pretrained(written: str) -> Pretrained:
     """The encoder of a folder. Raises :class:`PipelineError` if it is damaged, or of a kind that is not known here."""
-    return _read(written, digest_of(written))
+    stats = [file.stat() for file in files_of(written)]
+    return _read(written, folder_of(written), tuple((each.st_mtime_ns, each.st_size) for each in stats))
 
 
 @lru_cache(maxsize=1)
-def _read(written: str, _digest: str) -> Pretrained:
-    folder = folder_of(written)
+def _read(written: str, folder: Path, _as_of: tuple[tuple[int, int], ...]) -> Pretrained:
     try:
         from safetensors.numpy import load_file
     except ImportError as error:
@@ -112,11 +105,13 @@ def _read(written: str, _digest: str) -> Pretrained:
         of = _KINDS[kind](config, _named(load_file(folder / "model.safetensors")))
         pooling, normalised = _pooling(folder)
         shape = Shape(of.layers, of.heads, of.weights["words"].shape[1], of.epsilon, pooling, normalised)
+        graph, tokenizer = encoder_graph(of.weights, shape), (folder / "tokenizer.json").read_text(encoding="utf-8")
         return Pretrained(
             weights=of.weights,
             shape=shape,
-            graph=np.frombuffer(encoder_graph(of.weights, shape), dtype=np.uint8),
-            tokenizer=(folder / "tokenizer.json").read_text(encoding="utf-8"),
+            graph=np.frombuffer(graph, dtype=np.uint8),
+            digest=hashlib.sha256(graph + tokenizer.encode()).hexdigest(),
+            tokenizer=tokenizer,
             max_tokens=min(_max_tokens(folder), len(of.weights["places"])),
         )
     except PipelineError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +30,7 @@ class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         found = pretrained(self.folder)
         self.max_tokens_ = min(self.max_tokens or found.max_tokens, found.places)
-        self.tokenizer_, self.graph_, self.size_ = found.tokenizer, found.graph, found.width
-        self.digest_ = hashlib.sha256(self.graph_.tobytes() + self.tokenizer_.encode()).hexdigest()
+        self.tokenizer_, self.graph_, self.size_, self.digest_ = found.tokenizer, found.graph, found.width, found.digest
         return self
 
     def transform(self, texts: Any) -> Any:

@@ -210,7 +210,8 @@ class RecordedFiles:
 
     def __init__(self, folder: Path, wanted: Filter) -> None:
         if not folder.is_dir():
-            raise PipelineError(f"{folder}: there is no such folder of records: name the one that the server writes to (record.folder)")
+            remedy = "no server has answered here yet (`mlops serve`), or name the one that it writes to (record.folder)"
+            raise PipelineError(f"{folder}: there is no such folder of records: {remedy}")
         self._files: list[Path] = []
         self._fields = wanted.fields("length")
         self._where, self._values = wanted.where("?", "?")

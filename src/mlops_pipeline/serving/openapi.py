@@ -503,9 +503,10 @@ def _example_tensors(signature: Signature, example: Json) -> list[Json]:
 
 def _service_paths() -> Json:
     text, html = {"text/plain": {"schema": _TEXT}}, {"text/html": {"schema": _TEXT}}
-    ok = _json(_object({"status": {"const": "ok"}}), "Yes.")
     reasons = {"type": "array", "items": _TEXT, "minItems": 1}
-    not_ready = {**_json(_object({"status": {"const": "not ready"}, "reasons": reasons}), "No, for these reasons."), "headers": _RETRY}
+    ok = _json(_object({"status": {"const": "ok"}, "notes": reasons}, ["status"]), "Yes; notes say what does not answer all the same.")
+    unready = _object({"status": {"const": "not ready"}, "reasons": reasons, "notes": reasons}, ["status", "reasons"])
+    not_ready = {**_json(unready, "No, for these reasons."), "headers": _RETRY}
     line = {"description": "An empty line.", "content": text}
     no_line = {"503": {**line, "description": "Not ready: an empty line.", "headers": _RETRY}}
     v2_ready = _json(_object({"ready": {"const": True}}), "Yes.")
@@ -557,7 +558,7 @@ def _get(name: str, tag: str, summary: str, answer: Json, problems: tuple[int, .
 def _post(name: str, tag: str, summary: str, answer: Json, body: Json, **more: Any) -> Json:
     operation = _operation(name, tag, summary, answer, _OF_BODY, **more)
     answer = operation["responses"]["200"]
-    served = {"Mlops-Model": {"schema": _TEXT}, "Mlops-Model-Version": {"schema": _TEXT}, **_WARNINGS}
+    served = {"Mlops-Model": {"schema": _TEXT}, **_ARMS, **_WARNINGS}
     operation["responses"]["200"] = {**answer, "headers": {**answer["headers"], **served}}
     return {"post": {**operation, "requestBody": {"required": True, "content": body}}}
 
@@ -759,8 +760,16 @@ def _status() -> Json:
     }
     bucket = _row_of({"anyOf": [number, {"const": "+Inf"}]}, 2)
     latency = {"count": count, "sum": count, "buckets": {"type": "array", "items": bucket, "description": "Upper bound in seconds, count."}}
+    of_release = ("model", "champion", "challenger", "step", "state", "unit", "why_not", "tripped")
+    release = _object(
+        {
+            **dict.fromkeys(of_release, _TEXT),
+            **dict.fromkeys(("number", "weight", "shadow", "lease_until", "turn"), number),
+            **dict.fromkeys(("enabled", "leased", "loaded"), flag),
+        }
+    )
     totals = {"requests": _map(count), "rejected": _map(count), "rows": count, "latency": _object(latency)}
-    return _object({"service": _object(service), "models": _map(model), "totals": _object(totals)})
+    return _object({"service": _object(service), "models": _map(model), "releases": _map(release), "totals": _object(totals)})
 
 
 def _warnings() -> Json:
@@ -782,6 +791,17 @@ _ASKED = [
     )
 ]
 _OTHERS = {True: "Columns that are none of the model's are refused.", False: "Columns that are none of the model's are ignored, and said."}
+_ARMS: Json = {
+    "Mlops-Model-Version": {
+        "description": "The version that answered: where a release is under way, the champion or its challenger.",
+        "schema": {"type": "string"},
+    },
+    "Mlops-Arm": {
+        "description": "Which arm of a release answered, if the server is set to say so; `fallback` is the champion for a challenger that "
+        "failed.",
+        "schema": {"type": "string", "enum": ["champion", "challenger", "fallback"]},
+    },
+}
 _WARNINGS: Json = {"Mlops-Warnings": {"description": f"{_WARNED} A JSON list of reason, column and rows.", "schema": {"type": "string"}}}
 _TEXT: Json = {"type": "string"}
 _COUNT: Json = {"type": "integer", "minimum": 0}

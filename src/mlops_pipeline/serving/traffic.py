@@ -370,8 +370,7 @@ class Traffic:
         now = time.time()
         return {
             name: {
-                **msgspec.to_builtins(split.release),
-                "salt": None,
+                **{key: value for key, value in msgspec.to_builtins(split.release).items() if key != "salt"},
                 "enabled": self._enabled,
                 "leased": now < split.release.lease_until,
                 "loaded": split.challenger is not None,

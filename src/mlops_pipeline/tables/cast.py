@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -10,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.config.dataset import Column, Dataset
 from mlops_pipeline.contract.privacy import told_cells
 from mlops_pipeline.contract.spec import Column as ContractColumn
-from mlops_pipeline.contract.values import BLANKS, FALSE_WORDS, LARGEST_INTEGER, TRUE_WORDS, bounds, spelled, truth_of, written_as
+from mlops_pipeline.contract.values import (
+    BLANKS,
+    FALSE_WORDS,
+    LARGEST_INTEGER,
+    TRUE_WORDS,
+    bounds,
+    number_of,
+    spelled,
+    truth_of,
+    written_as,
+)
 from mlops_pipeline.tables.source import Broken
 
 if TYPE_CHECKING:
@@ -67,7 +78,12 @@ def as_numbers(values: pl.Series, kind: str, null_words: Collection[str] = (), f
     if held == pl.Boolean:
         return values.cast(pl.Float64) if kind == "boolean" else _nulls(values, pl.Float64())
     if _is_text(held):
-        text = _without(values.cast(pl.String), kind, null_words).str.strip_chars(BLANKS)
+        text = values.cast(pl.String)
+        if form is None and kind != "boolean" and not _any_is_finite(null_words):
+            number = text.cast(pl.Float64, strict=False)
+            if number.null_count() == text.null_count() and number.is_finite().all():
+                return number  # nothing but plain numbers, as in most columns
+        text = _without(text, kind, null_words).str.strip_chars(BLANKS)
         number = (text if form is None else _plain(text, form)).cast(pl.Float64, strict=False)
         if kind == "boolean":
             word = text.str.to_lowercase()
@@ -78,6 +94,11 @@ def as_numbers(values: pl.Series, kind: str, null_words: Collection[str] = (), f
     else:
         return _nulls(values, pl.Float64())
     return number.fill_nan(None)
+
+
+def _any_is_finite(words: Collection[str]) -> bool:
+    """Whether a word is a number such as -999."""
+    return any(math.isfinite(number) for word in words if (number := number_of(word.strip(BLANKS))) is not None)
 
 
 def _plain(text: pl.Series, form: str) -> pl.Series:
@@ -169,10 +190,15 @@ def _cast(frame: pl.DataFrame, name: str, column: Column | ContractColumn, null_
         return _without(as_text(values), column.kind, column.null_values or ())
     number = as_numbers(values, column.kind, null_words, column.format)
     if column.kind == "number":
-        return number.set(~number.is_finite(), None)
+        return _only(number, number.is_finite())
     low, high = (0.0, 1.0) if column.kind == "boolean" else (-LARGEST_INTEGER, LARGEST_INTEGER)
     usable = (number == number.round()) & number.is_between(low, high)
-    return number.set(~usable, None).cast(pl.Int8 if column.kind == "boolean" else pl.Int64)
+    return _only(number, usable).cast(pl.Int8 if column.kind == "boolean" else pl.Int64)
+
+
+def _only(values: pl.Series, usable: pl.Series) -> pl.Series:
+    """The values, null where they are not usable; a null is neither."""
+    return values if usable.all() else values.set(~usable, None)
 
 
 MOMENTS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%d %H:%M%z")
