@@ -589,7 +589,10 @@ def promote(
         if override is not None:
             tell(registry.told(promoted, promoted.decisions[-1]))
         if former is None or former.number != promoted.number:
+            from mlops_pipeline.release.face import champion_moves
+
             tell(registry.changed(promoted, former, "promoted by hand", override or ""))
+            champion_moves(layout.config, console, promoted.number)
         registry.publish()
     console.print(f"{registry.name} version {promoted.number} is champion")
 
@@ -621,11 +624,11 @@ def rollback(config: Config = None) -> None:
     tell = kept_for(settings, layout, shown_on(console))
     from mlops_pipeline.release.face import champion_moves
 
-    champion_moves(None, console, None, "`mlops models rollback`")
+    champion_moves(layout.config, console, None, "`mlops models rollback`")
     with registry.deciding():
         registry.admit_champions_of_before(tell)
         gone, back = registry.rollback()
-        champion_moves(None, console, back.number, "")
+        champion_moves(layout.config, console, back.number)
         tell(
             ChampionChanged(
                 pipeline=settings.name,
@@ -958,6 +961,15 @@ def release_promote(reason: Why = "", by: By = "", config: ReleaseConfig = None)
     from mlops_pipeline.release.face import promote
 
     promote(terminal.opened(), config, reason, by)
+
+
+@release.command("replay")
+def release_replay(version: int, since: Since = None, until: Until = None, as_json: AsJson = False, config: ReleaseConfig = None) -> None:
+    """What a version would have said of rows on record, beside the champion; ends with 1 if a guardrail is known to be broken."""
+    from mlops_pipeline.release.face import replay
+
+    if not replay(terminal.opened(), config, version, since, until, as_json=as_json):
+        sys.exit(1)
 
 
 @release.command("render")

@@ -132,6 +132,10 @@ def test_a_challenger_becomes_champion_by_what_the_record_says_and_people_bring_
     assert "version 1 is champion again" in out
     assert time.monotonic() - began < 60
     assert answers_with(released, "1", 2.0) < 1.0
+    replayed = released.mlops("release", "replay", "2", "--json", "--config", str(released.config), check=False)
+    pairs = {each["guardrail"]: each for each in json.loads(replayed.stdout)["findings"] if each["source"] == "pairs"}
+    assert pairs["quality"]["requests"][0] >= 60
+    assert abs(pairs["quality"]["estimate"]) < 0.2
 
 
 def test_a_person_stops_a_release_for_every_worker_at_once(released: Released) -> None:

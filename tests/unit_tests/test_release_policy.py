@@ -54,6 +54,7 @@ def test_a_good_challenger_goes_from_step_to_step_and_is_promoted() -> None:
         ),
         (Standing("5 %", "running", 0.0, breakers=("raised 5 times",)), GOOD, "a worker tripped: raised 5 times"),
         (Standing("5 %", "running", 0.0, champion_is="7"), GOOD, "version 7 became champion"),
+        (Standing(PROMOTING, "running", 0.0, refused="was rejected by ada"), GOOD, "the challenger was rejected by ada"),
         (Standing("5 %", "running", 0.0), Evidence(rows=500, counts=(500, 400), p_of_split=1e-9), "did not get their shares"),
     ],
 )

@@ -20,7 +20,7 @@ from mlops_pipeline.events import Listener, ReleaseMoved, current_user
 from mlops_pipeline.monitoring.delivery import deliver
 from mlops_pipeline.monitoring.judging import judge_release
 from mlops_pipeline.registry.reader import RegistryUnreachable
-from mlops_pipeline.registry.versions import CHALLENGER
+from mlops_pipeline.registry.versions import CHALLENGER, CHAMPION
 from mlops_pipeline.release.evidence import evidence_of
 from mlops_pipeline.release.opened import Opened, lease_end
 from mlops_pipeline.release.policy import PROMOTING, Decision, Evidence, Standing, decide
@@ -84,7 +84,7 @@ class Controller:
         if last is None or last.state not in LIVE:
             return None
         policy = self._of.policy(started)
-        champion = self._champion()
+        champion, refused = self._registered(started)
         if champion == started.challenger and last.step != PROMOTING:
             decision = Decision("promote", f"version {champion} was made champion by hand")
             self._write(last, "promoted", decision.reason, Evidence())
@@ -106,6 +106,7 @@ class Controller:
             self._since(last),
             self._table.approved(release.number, last.step),
             [each.reason for each in self._table.breakers(release.number, last.number)],
+            refused,
             "" if champion in ("", started.champion, started.challenger) else champion,
         )
         decision = decide(policy, standing, evidence, time.time())
@@ -139,7 +140,14 @@ class Controller:
             if made is None:
                 return
             last = made
-        if promote(self._of, started, self._tell):
+        try:
+            is_done = promote(self._of, started, self._tell)
+        except RegistryUnreachable:
+            return  # the next look tries again
+        except PipelineError as error:
+            end(self._of, self._table, started, last, "aborted", str(error), evidence.as_json(), CONTROLLER)
+            return
+        if is_done:
             self._table.champion_moved(started.model, started.challenger)
             self._write(last, "promoted", f"version {started.challenger} is champion", Evidence(), weight=1.0)
 
@@ -165,13 +173,15 @@ class Controller:
             who=CONTROLLER,
         )
 
-    def _champion(self) -> str:
-        """The champion's number; empty where the registry does not answer: nothing is decided for that."""
+    def _registered(self, started: Started) -> tuple[str, str]:
+        """The champion's number, and why the challenger may not be taken; both empty where the registry does not answer."""
         try:
-            found = self._of.registry().champion()
-        except (RegistryUnreachable, PipelineError):
-            return ""
-        return str(found.number) if found is not None else ""
+            versions = {str(each.number): each for each in self._of.registry().versions()}
+        except PipelineError:
+            return "", ""
+        challenger = versions.get(started.challenger)
+        refused = f"version {started.challenger} is not in the registry" if challenger is None else challenger.refused
+        return next((number for number, each in versions.items() if each.is_champion), ""), refused
 
     def _begin_if_called_for(self) -> None:
         """A version that is called challenger in the registry, and never had a release beside this champion, gets one."""
@@ -183,7 +193,7 @@ class Controller:
             return
         challenger = next((each for each in versions if CHALLENGER in each.aliases and not each.refused), None)
         champion = next((each for each in versions if each.is_champion), None)
-        if challenger is None or champion is None or challenger.number == champion.number:
+        if challenger is None or champion is None or challenger.number == champion.number or of_fixed(self._of):
             return
         before = {(each.champion, each.challenger) for each in self._table.releases(self._of.model)}
         if (str(champion.number), str(challenger.number)) not in before:
@@ -203,6 +213,12 @@ class Controller:
                         table.renew(number, self._holder, lease_end(self._of.settings))
                 finally:
                     table.close()
+
+
+def of_fixed(of: Opened) -> str:
+    """Why nothing can be released under a name in the address: it does not follow the alias; empty if it does."""
+    named = of.watch.references[of.model]
+    return "" if named == CHAMPION else f"the server answers with '{named}' as {of.model}: let it follow the alias, {of.model}: {CHAMPION}"
 
 
 def begin(of: Opened, table: Table, champion: int, challenger: int, reason: str, who: str) -> int:
@@ -239,19 +255,19 @@ def end(
 
 
 def promote(of: Opened, started: Started, tell: Listener) -> bool:
-    """Move the alias, if it is not moved yet; false where the registry does not answer, or calls a third version champion."""
+    """Move the alias, if it is not moved yet; false where the registry calls a third version champion.
+
+    Raises :class:`PipelineError` for a version that may not be taken, :class:`RegistryUnreachable` where the registry does not answer.
+    """
     registry = of.registry()
-    try:
-        with registry.deciding():
-            former = registry.champion()
-            if former is not None and str(former.number) not in (started.champion, started.challenger):
-                return False
-            if former is None or str(former.number) != started.challenger:
-                promoted = registry.promote(int(started.challenger), None)
-                tell(registry.changed(promoted, former, "released", f"release {started.number}"))
-            registry.publish(tell)
-    except RegistryUnreachable:
-        return False
+    with registry.deciding():
+        former = registry.champion()
+        if former is not None and str(former.number) not in (started.champion, started.challenger):
+            return False
+        if former is None or str(former.number) != started.challenger:
+            promoted = registry.promote(int(started.challenger), None)
+            tell(registry.changed(promoted, former, "released", f"release {started.number}"))
+        registry.publish(tell)
     return True
 
 

@@ -69,8 +69,13 @@ def answers_in(
     challenger: str,
     known: Known | None,
     slices: Sequence[str],
+    *,
+    in_order: bool = True,
 ) -> Answers:
-    """The rows of a record that were answered under a release of these versions; ``reference`` says what its outputs and labels mean."""
+    """The rows of a record that were answered under a release of these versions; ``reference`` says what its outputs and labels mean.
+
+    In order of time, or as the record hands them over.
+    """
     import polars as pl
 
     parts = [_part(frame, reference, champion, challenger, known, slices) for frame in frames]
@@ -81,11 +86,17 @@ def answers_in(
         return Answers(
             empty, empty.astype(object), empty.astype(int), empty.astype(str), empty.astype(bool), empty, np.empty((0, width)), empty, {}
         )
-    joined = [np.concatenate(columns) for columns in zip(*(part[:-1] for part in parts), strict=True)]
-    names = parts[0].slices
-    every = _made(joined, {name: np.concatenate([part.slices[name] for part in parts]) for name in names})
+    every = joined(parts)
+    if not in_order:
+        return every
     order = pl.Series(every.time).arg_sort().to_numpy()
     return _applied(every, lambda values: values[order])
+
+
+def joined(parts: Sequence[Answers]) -> Answers:
+    """The rows of several, one behind the other."""
+    columns = [np.concatenate(several) for several in zip(*(part[:-1] for part in parts), strict=True)]
+    return _made(columns, {name: np.concatenate([part.slices[name] for part in parts]) for name in parts[0].slices})
 
 
 def _applied(answers: Answers, change: Callable[[Any], Any]) -> Answers:

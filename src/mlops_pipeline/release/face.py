@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from mlops_pipeline.config.release import load_releases
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, current_user, kept_for
 from mlops_pipeline.lines import Words, shown_on
-from mlops_pipeline.release.controller import Controller, Looked, begin, end, tell_of
+from mlops_pipeline.release.controller import Controller, Looked, begin, end, of_fixed, tell_of
 from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.rendered import TARGETS, rendered
 from mlops_pipeline.release.shown import known_of, put_there
@@ -48,6 +49,8 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
             raise PipelineError(f"{registry.name}: has no champion to be beside: `mlops models promote {version}` makes one")
         if champion.number == version:
             raise PipelineError(f"{registry.name} version {version}: is champion: name another, `mlops models list` shows them")
+        if why := of_fixed(of):
+            raise PipelineError(why)
         if challenger.refused:
             raise PipelineError(f"{registry.name} version {version}: {challenger.refused}")
         registry.fetch(challenger)
@@ -88,8 +91,11 @@ def watch(console: Console, config: Path | None, *, until_over: int | None = Non
                             return
                         # A long record takes long to read: it is not all that this machine does.
                         time.sleep(max(of.settings.look_s, SHARE * took))
-            except PipelineError as error:  # a database that is away comes back
-                problem = str(error)
+            except Exception as error:  # a database or a registry that is away comes back
+                from mlops_pipeline.registry.rest import told
+
+                if (problem := str(error) if isinstance(error, PipelineError) else told(error) or "") == "":
+                    raise
             live.update(Group(*shown, _text([Words("problem    ", "bold"), Words(problem, "red")])), refresh=True)
             time.sleep(of.settings.look_s)
 
@@ -171,6 +177,25 @@ def promote(console: Console, config: Path | None, reason: str, by: str) -> None
         console.print(f"release {release.number} may leave step {release.step}, says {who}, once its guardrails let it")
 
 
+def replay(console: Console, config: Path | None, version: int, since: datetime | None, until: datetime | None, *, as_json: bool) -> bool:
+    """`mlops release replay`; whether no guardrail is known to be broken."""
+    from mlops_pipeline.release.replayed import replayed
+
+    found = replayed(opened(config), version, since, until)
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2))
+        return not found.broken
+    console.print(
+        _text(
+            [Words("replayed   ", "bold"), Words(f"{found.rows:,} rows of the record by version {version}, {found.labels:,} with labels")]
+        )
+    )
+    for each in found.findings:
+        word, style = ("broken", "red") if each.is_broken else ("holds", "green") if each.holds else ("open", "")
+        console.print(_text([Words(f"{word:<11}", style), Words(f"{each.guardrail}: {each.text}")]))
+    return not found.broken
+
+
 def render(config: Path | None, target: str, step: str | None, name: str) -> None:
     """`mlops release render`. Raises :class:`PipelineError` for an unknown target or step."""
     path = release_config(config)
@@ -199,15 +224,17 @@ def _step_now(config: Path | None) -> str | None:
     return None if found is None else found.step
 
 
-def champion_moves(config: Path | None, console: Console, version: int | None, why: str) -> None:
-    """Tell servers that another version is to be champion, or is now: before the alias moves (no version) releases end, then workers look.
+def champion_moves(pipeline: Path, console: Console, version: int | None, why: str = "") -> None:
+    """Tell servers of a pipeline that another version is to be champion, or is: first, without a version, releases end; then workers look.
 
     Nothing is made where there is no table.
     """
     try:
-        of = opened(config)
+        of = opened(None)
     except PipelineError:
         return  # a pipeline without a server has no releases
+    if of.watch.config.resolve() != pipeline.resolve():
+        return
     if not of.where.startswith("postgres") and not Path(of.where).is_file():
         return
     table = of.table()

@@ -88,6 +88,8 @@ class Standing(NamedTuple):
     approved_by: str = ""
     breakers: Sequence[str] = ()
     """What workers have said that tripped in this step."""
+    refused: str = ""
+    """Why the challenger may not be taken any more, as where a person has rejected it."""
     champion_is: str = ""
     """What the registry calls champion now, if it is another version than the release was begun beside."""
 
@@ -123,14 +125,14 @@ def decide(policy: Policy, standing: Standing, evidence: Evidence, now: float) -
 
 def _wrong(policy: Policy, standing: Standing, evidence: Evidence, *, is_known: bool) -> str:
     """Why the challenger is to be thrown out; empty if nothing says so."""
+    if standing.refused:
+        return f"the challenger {standing.refused}"
     if standing.champion_is:
         return f"version {standing.champion_is} became champion meanwhile: the challenger was compared with another"
     if not is_known:
         return f"step '{standing.step}' is none of its policy's"
-    if standing.breakers:
-        return f"a worker tripped: {standing.breakers[0]}"
-    if evidence.broken:
-        return "; ".join(each.text for each in evidence.broken[:3])
+    if standing.breakers or evidence.broken:
+        return "; ".join([*(f"a worker tripped: {why}" for why in standing.breakers[:1]), *(each.text for each in evidence.broken[:3])])
     if evidence.p_of_split is not None and evidence.p_of_split < policy.srm_alpha:
         counts = "{:,} and {:,}".format(*evidence.counts)
         return f"the arms did not get their shares ({counts} requests, p {evidence.p_of_split:.2g}): no figure is to be believed"
