@@ -122,7 +122,7 @@ def as_chunks(*parts: list[Any]) -> Any:
     return lambda: [Chunk(pl.DataFrame({"x": pl.Series(part)}), pl.int_range(1, len(part) + 1, eager=True)) for part in parts]
 
 
-def kind_of(*parts: list[Any]) -> kinds.DescribedColumn:
+def kind_of(*parts: list[Any]) -> kinds.Described:
     return kinds.described(profiled(as_chunks(*parts)), "x")["x"]
 
 
