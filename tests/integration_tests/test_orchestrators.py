@@ -310,13 +310,27 @@ def test_airflow_runs_the_rendered_dag_once_and_then_finds_nothing_to_do(
 
 RUN_PIPELINE = """
 import importlib.util, sys
+from docker.errors import APIError
 from docker.models.containers import ContainerCollection
+from docker.models.images import ImageCollection
 from kfp import local
 from kfp.local import executor_output_utils
 
 # A container that goes when it ends takes its log and exit code along, and the local runner then takes it for a success.
 run = ContainerCollection.run
 ContainerCollection.run = lambda self, *words, **options: run(self, *words, **{**options, "auto_remove": False})
+
+# An image that another test takes away while the engine lists them makes it fail the whole list: it is asked anew.
+list_images = ImageCollection.list
+def listed(self, *words, **options):
+    for _ in range(20):
+        try:
+            return list_images(self, *words, **options)
+        except APIError as error:
+            if "image with ID" not in str(error):
+                raise
+    return list_images(self, *words, **options)
+ImageCollection.list = listed
 
 # Kubeflow's launcher hands on every artifact that a component declares. The local runner knows those alone that Kubeflow's Python
 # executor lists in a file, which a container of another make does not write.
