@@ -481,6 +481,25 @@ def test_a_state_that_cannot_be_read_is_made_anew_by_ingest_with_a_word(tmp_path
     assert told(open_state(state), typed(of_days(21))).equals(whole)
 
 
+def test_rows_that_cannot_be_read_now_are_not_given_up_by_ingest(tmp_path: Path) -> None:
+    """As where a file system is away: what came by --input is there again when it is."""
+    own, more = shops(), tmp_path / "more.csv"
+    (tmp_path / "table.csv").write_text(HEADER + "".join(map(line, of_days(20))))
+    ingested(tmp_path, own)
+    more.write_text(HEADER + "".join(map(line, of_day(20))))
+    said(own, tmp_path, more)
+    state = layout_in(tmp_path, own).state
+    for file in (state / "CURRENT", state / "journal" / version_folder(state).name / "journal.json"):
+        file.rename(away := tmp_path / "away")
+        file.mkdir()
+        with pytest.raises(PipelineError) as caught:
+            ingested(tmp_path, own)
+        assert_one_line(caught.value, str(file.name if file.name == "CURRENT" else file.parent), "cannot be read")
+        file.rmdir()
+        away.rename(file)
+    assert "features' state as of 2024-02-21T03:00:00: 84 rows" in made_by_ingest(own, tmp_path)
+
+
 def test_a_state_holds_no_private_key_in_clear(tmp_path: Path) -> None:
     done = taken(tmp_path, [(START, "a secret shop", 1.0, "x", 1)] * 3)
     assert done.state.value("seen", ("a secret shop",), None) == 3
