@@ -20,7 +20,7 @@ from mlops_pipeline.layout import FEATURES_STATE, StatePlace
 from mlops_pipeline.serving.computing import States
 from tests.integration_tests.conftest import postgresql_server
 from tests.unit_tests.test_features_refresh import HEADER, KEPT, OWN, PLAN, Killed, line, of_day, of_days, shops, taken, told, typed
-from tests.unit_tests.workshop import layout_in, quiet
+from tests.unit_tests.workshop import ingested, layout_in, quiet
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]
 
@@ -159,6 +159,27 @@ def test_a_pipelines_commands_go_there_by_an_address_alone(
     with pytest.raises(PipelineError, match=r"^features\.state: postgresql://…@127\.0\.0\.1:9/none") as told_:
         refresh(own, layout, quiet(), source)
     assert "secret" not in str(told_.value)
+
+
+def test_an_ingest_whose_connection_is_lost_ends_and_loses_no_row(postgresql: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, more = shops(), tmp_path / "more.csv"
+    monkeypatch.setenv(FEATURES_STATE, address(postgresql, "lost"))
+    (tmp_path / "table.csv").write_text(HEADER + "".join(map(line, of_days(20))), encoding="utf-8")
+    more.write_text(HEADER + "".join(map(line, of_day(20))), encoding="utf-8")
+    layout, real = layout_in(tmp_path, own), SharedVersions._current
+    ingested(tmp_path, own)
+    assert refresh(own, layout, quiet(), more).rows == 84
+
+    def losing(self: SharedVersions) -> Any:
+        postgresql.psql("select pg_terminate_backend(pid) from pg_stat_activity where datname = 'lost';")
+        monkeypatch.setattr(SharedVersions, "_current", real)
+        return real(self)
+
+    monkeypatch.setattr(SharedVersions, "_current", losing)
+    with pytest.raises(PipelineError, match=r"^features\.state: "):
+        ingested(tmp_path, own)
+    ingested(tmp_path, own)
+    assert refresh(own, layout, quiet()).rows == 84
 
 
 def test_a_server_goes_on_with_what_it_fetched_last(postgresql: Any, tmp_path: Path) -> None:

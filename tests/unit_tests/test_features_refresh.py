@@ -31,7 +31,7 @@ from mlops_pipeline.features.keyed import Plan, state_of
 from mlops_pipeline.features.keys import microseconds
 from mlops_pipeline.features.refresh import refresh, show
 from mlops_pipeline.features.rows import recipe_of
-from mlops_pipeline.features.state import State, open_state, version_folder
+from mlops_pipeline.features.state import REMEMBERED, State, open_state, version_folder
 from mlops_pipeline.features.versions import Origin, Refreshed, Versions
 from mlops_pipeline.inference.raw import check_state
 from mlops_pipeline.pipeline.stages import ingest as stage
@@ -173,6 +173,50 @@ def test_many_rows_asked_at_once_get_null_as_one_does_where_the_state_has_forgot
         each = [state.value(name, key, moment) for moment in moments]
         assert state.many(name, [key], np.zeros(len(moments), dtype=np.int64), np.array(moments)).listed() == each
         assert name == "seen" or None in each
+
+
+KEYS = st.lists(
+    st.tuples(st.sampled_from([0.0, -0.0, 1.0, 2.5, 7.0, None]), st.sampled_from(["a", "b", "c", None])), min_size=1, max_size=9
+)
+"""Of one call: a column that is derived may hold a value several times, and there are two zeros."""
+
+
+@pytest.fixture(scope="module")
+def of_prices(tmp_path_factory: pytest.TempPathFactory) -> State:
+    columns = {
+        "t": "datetime",
+        "price": "number",
+        "shop": "category",
+        "y": "boolean",
+        "usual": "number",
+        "rate": "number",
+        "both": "number",
+    }
+    rates = {"rate": {"by": ["price"], "days": 9}, "both": {"by": ["price", "shop"], "days": 9, "prior_rows": 1}}
+    means = {"usual": {"how": "mean", "of": "price", "by": ["shop"]}}
+    data = table_settings(columns, task="binary", time_column="t", history=rates, aggregates=means).dataset
+    plan = Plan(recipe_of(data), {name: column.kind for name, column in data.columns.items()})
+    kept = kept_of(plan, data, ("t", "price", "shop", "y"))
+    rows = [(START + timedelta(hours=3 * n), "ab"[n % 2], [0.0, 1.0, 2.5, None][n // 3 % 4], "x", n // 5 % 2) for n in range(200)]
+    return Versions(tmp_path_factory.mktemp("prices")).refresh(plan, kept, kept.of(typed(rows)), [], Origin({}, OWN)).state
+
+
+@settings(max_examples=25, deadline=None)
+@given(calls=st.lists(KEYS, min_size=2, max_size=6), remembered=st.sampled_from([9, 12, REMEMBERED]))
+def test_a_state_asked_for_many_rows_again_and_again_says_what_it_says_of_each(
+    calls: list[list[tuple[Any, Any]]], remembered: int, of_prices: State
+) -> None:
+    """Whatever keys, equal ones among them, the calls before had, and where it forgets them between."""
+    state = of_prices.with_parts([table.parts for table in of_prices.tables], of_prices.as_of)
+    moments = [microseconds(START + timedelta(days=day)) for day in range(30)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlops_pipeline.features.state.REMEMBERED", remembered)
+        for rows in calls:
+            places = [number % len(rows) for number in range(len(moments))]
+            for name, taken_ in {"rate": slice(1), "both": slice(2), "usual": slice(1, 2)}.items():
+                keys = [row[taken_] for row in rows]
+                each = [of_prices.value(name, keys[place], moment) for place, moment in zip(places, moments, strict=True)]
+                assert state.many(name, keys, np.array(places), np.array(moments)).listed() == each
 
 
 def test_what_is_kept_reaches_back_to_what_was_known_at_the_first_row_that_is_asked_of(tmp_path: Path) -> None:
@@ -435,6 +479,25 @@ def test_a_state_that_cannot_be_read_is_made_anew_by_ingest_with_a_word(tmp_path
         assert not told(open_state(state), typed(of_days(21))).equals(whole)
     said(own, tmp_path, more)
     assert told(open_state(state), typed(of_days(21))).equals(whole)
+
+
+def test_rows_that_cannot_be_read_now_are_not_given_up_by_ingest(tmp_path: Path) -> None:
+    """As where a file system is away: what came by --input is there again when it is."""
+    own, more = shops(), tmp_path / "more.csv"
+    (tmp_path / "table.csv").write_text(HEADER + "".join(map(line, of_days(20))))
+    ingested(tmp_path, own)
+    more.write_text(HEADER + "".join(map(line, of_day(20))))
+    said(own, tmp_path, more)
+    state = layout_in(tmp_path, own).state
+    for file in (state / "CURRENT", state / "journal" / version_folder(state).name / "journal.json"):
+        file.rename(away := tmp_path / "away")
+        file.mkdir()
+        with pytest.raises(PipelineError) as caught:
+            ingested(tmp_path, own)
+        assert_one_line(caught.value, str(file.name if file.name == "CURRENT" else file.parent), "cannot be read")
+        file.rmdir()
+        away.rename(file)
+    assert "features' state as of 2024-02-21T03:00:00: 84 rows" in made_by_ingest(own, tmp_path)
 
 
 def test_a_state_holds_no_private_key_in_clear(tmp_path: Path) -> None:

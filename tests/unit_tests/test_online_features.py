@@ -151,18 +151,23 @@ COLUMNS: dict[str, Any] = {
     "twice": {"kind": "number"},
     "hidden": {"kind": "number", "private": True},
     "rain": {"kind": "number"},
+    "third": {"kind": "integer"},
     "that_day": {"kind": "integer"},
     "before": {"kind": "number"},
     "mean_size": {"kind": "number"},
+    "mean_third": {"kind": "number"},
     "y": {"kind": "number"},
 }
 MORE: dict[str, Any] = {
     "time_column": "at",
-    "derive": {"date": "CONCAT(year, '-', 1, '-', day)", "twice": "size * 2", "hidden": "secret + 1"},
+    "derive": {"date": "CONCAT(year, '-', 1, '-', day)", "twice": "size * 2", "hidden": "secret + 1", "third": "day // 7"},
     "lookups": [{"path": "rain.csv", "keys": ["place", "day"]}],
     "counts": {"that_day": ["date"]},
     "history": {"before": {"by": ["place"], "days": 7, "prior_rows": 2}},
-    "aggregates": {"mean_size": {"how": "mean", "of": "size", "by": ["place"], "window": "36h"}},
+    "aggregates": {
+        "mean_size": {"how": "mean", "of": "size", "by": ["place"], "window": "36h"},
+        "mean_third": {"how": "mean", "of": "size", "by": ["third"]},
+    },
 }
 
 
@@ -211,6 +216,19 @@ def test_features_computed_again_from_the_sources_rows_are_the_tables(known: tup
     assert kept.state is not None
     check_state(contract, kept.state)
     assert again(layout, msgspec.structs.replace(contract, raw={}, made={})) is None
+
+
+def test_requests_of_many_rows_one_after_another_are_given_what_each_row_is_given_alone(known: tuple[Layout, Contract]) -> None:
+    """``third`` is one value of many days: a key that a request holds several times, and the next ones too."""
+    layout, contract = known
+    state = read_replay(layout.replay).state
+    assert state is not None
+    features, alone = features_of(contract, state), features_of(contract, state)
+    assert features.is_quick
+    for days in (range(7), range(7, 14), range(14, 21), range(21)):
+        cells = [(day, datetime(2024, 1, 20, 12, number % 60)) for number, day in enumerate([*days] * SEVERAL)]
+        rows: list[tuple[Any, ...]] = [(2024, day, "abc"[day % 3], at, 0.5, 1.0) for day, at in cells]
+        assert features.of_rows(rows) == [alone.of_rows([row])[0] for row in rows]
 
 
 DIFFERENT: dict[str, tuple[str, str, list[str]]] = {

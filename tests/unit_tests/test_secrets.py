@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_pipeline.cli import main
+from mlops_pipeline.config.pipeline import settings_of
 from mlops_pipeline.config.tree import hidden
-from mlops_pipeline.errors import one_line, without_secrets
-from tests.unit_tests.workshop import content_with
+from mlops_pipeline.errors import PipelineError, one_line, without_secrets
+from mlops_pipeline.pipeline.cache import _differences
+from tests.unit_tests.workshop import assert_one_line, content_with
 
 SECRET = "s3same"
 ADDRESSES = {
@@ -139,6 +141,26 @@ def test_a_fault_of_the_settings_tells_none(key: str, tmp_path: Path, capsys: py
     said = capsys.readouterr().err
     assert said.startswith(f"error: {config}: {key}")
     assert SECRET not in said
+
+
+@pytest.mark.parametrize("address", [f"anna:{SECRET}@host/db", f"anna:${{P}}{SECRET}@host/db", f"host/db?sslpassword={SECRET}"])
+def test_where_the_features_state_is_holds_no_password_since_stages_settings_are_kept(address: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        settings_of(content_with(features={"state": f"postgresql://{address}"}), "pipeline.yaml")
+    assert_one_line(caught.value, "pipeline.yaml: features", "holds a password", "${ITS_NAME}")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["anna:${P}@host:5432/db", "anna@host/db", "host:5432/db?user=anna&passfile=/run/a&sslkey=/run/b"])
+def test_where_the_features_state_is_may_name_what_holds_its_password(address: str) -> None:
+    assert settings_of(content_with(features={"state": f"postgresql://{address}"}), "pipeline.yaml").features.state is not None
+
+
+def test_why_a_stage_runs_again_tells_no_address_whole() -> None:
+    found = _differences(
+        "tuning", {"storage": f"postgresql://anna:{SECRET}@host/db"}, {"storage": f"postgresql://host/db?password={SECRET}"}
+    )
+    assert found == ["tuning.storage: postgresql://…@host/db → postgresql://host/db?password=…"]
 
 
 def main_ended_with(code: int, arguments: list[str]) -> None:

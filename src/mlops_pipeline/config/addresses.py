@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from urllib.parse import parse_qsl
 
 from mlops_pipeline.errors import PipelineError
 
 _POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+_SECRET = frozenset({"password", "sslpassword"})
+"""Parameters of an address whose values are secret; ``passfile`` and ``sslkey`` are paths."""
 
 
 def is_postgresql(where: str) -> bool:
@@ -28,3 +32,11 @@ def resolved(address: str, key: str) -> str:
     if _POSTGRESQL.match(made) is None:
         raise PipelineError(f"{key}: is no address of PostgreSQL: write postgresql://user:password@host:port/database")
     return made
+
+
+def holds_password(address: str) -> bool:
+    """Whether an address has a password in it that is not taken from the environment."""
+    parts = _VARIABLE.sub("", address).partition("://")[2]
+    account, _, place = parts.rpartition("@")
+    given = parse_qsl(place.partition("?")[2])
+    return bool(account.partition(":")[2]) or any(name.lower() in _SECRET and value for name, value in given)

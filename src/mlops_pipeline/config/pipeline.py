@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import is_postgresql
+from mlops_pipeline.config.addresses import holds_password, is_postgresql
 from mlops_pipeline.config.dataset import Column, Dataset, Length, Share
 from mlops_pipeline.config.moments import Span, shown_moment, span_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
@@ -124,6 +124,9 @@ class Features(Frozen):
     def _known_state(self) -> Self:
         if self.state is not None and not is_postgresql(self.state):
             raise ValueError("features.state must be an address such as postgresql://…: leave it out to keep the state under data/state")
+        # Settings of a stage stand in dvc.lock, and in what tells of a run.
+        if self.state is not None and holds_password(self.state):
+            raise ValueError("features.state holds a password: put it into an environment variable and write ${ITS_NAME} in its place")
         return self
 
 

@@ -16,7 +16,7 @@ from mlops_pipeline.features.keyed import Plan
 from mlops_pipeline.features.rows import Joined, kept_recipe, recipe_of, typed_rows
 from mlops_pipeline.features.state import open_state
 from mlops_pipeline.features.store import StateStore
-from mlops_pipeline.features.versions import Current, Origin, Refreshed, Seen, versions_of
+from mlops_pipeline.features.versions import BrokenRows, Current, Origin, Refreshed, Seen, versions_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.lookups import lookup_table
@@ -125,7 +125,7 @@ def take_ingested(
     versions, current, anew = versions_of(settings, layout), None, False
     try:
         current = versions.current()
-    except PipelineError as error:
+    except BrokenRows as error:
         console.print(f"            {one_line(error)}", markup=False)
         console.print("            the features' state is made anew from the source: take in again what came by --input", markup=False)
         anew = True

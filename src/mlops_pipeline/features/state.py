@@ -272,18 +272,20 @@ class Table:
         """The same of keys of Python's values, whose places are remembered."""
         if len(keys) > REMEMBERED:
             return self._placed(keys)
+        known = self._numbers
         with self._lock:
-            numbers = np.fromiter(map(self._numbers.get, keys, repeat(-1)), np.int64, len(keys))
+            numbers = np.fromiter(map(known.get, keys, repeat(-1)), np.int64, len(keys))
             new = np.flatnonzero(numbers < 0)
-            if new.size + len(self._numbers) > REMEMBERED:
-                self._numbers.clear()
-                new = np.arange(len(keys))
             if new.size:
-                first, unknown = len(self._numbers), [keys[number] for number in new.tolist()]
-                numbers[new] = np.arange(first, first + new.size)
+                unknown = list(dict.fromkeys(keys[place] for place in new.tolist()))  # equal ones have one number
+                if len(unknown) + len(known) > REMEMBERED:
+                    known.clear()
+                    unknown = list(dict.fromkeys(keys))
+                first, last = len(known), len(known) + len(unknown)
                 for (starts, stops), (begin, end) in zip(self._remembered, self._placed(unknown), strict=True):
-                    starts[numbers[new]], stops[numbers[new]] = begin, end
-                self._numbers.update(zip(unknown, numbers[new].tolist(), strict=True))
+                    starts[first:last], stops[first:last] = begin, end
+                known.update(zip(unknown, range(first, last), strict=True))
+                numbers = np.fromiter(map(known.__getitem__, keys), np.int64, len(keys))
             return [(starts[numbers], stops[numbers]) for starts, stops in self._remembered]
 
     def _placed(self, keys: Sequence[tuple[Any, ...]]) -> list[tuple[Ints, Ints]]:

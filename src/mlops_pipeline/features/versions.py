@@ -64,6 +64,10 @@ class Origin:
     """Whether they are all that the source holds."""
 
 
+class BrokenRows(PipelineError):
+    """The rows that a version was made of are not what they were, and no trying again helps; others' errors are of the moment."""
+
+
 class JournalContent(msgspec.Struct, frozen=True):
     """What ``journal.json`` says; ``cut`` parts old rows from the last, in µs since 1970."""
 
@@ -129,7 +133,7 @@ class Versions:
         self.folder = folder
 
     def current(self) -> Current | None:
-        """The current version; None if there is none. Raises :class:`PipelineError` for one whose rows cannot be read."""
+        """The current version; None if there is none. Raises :class:`BrokenRows` for one whose rows are not whole."""
         return self._current()
 
     def _current(self) -> Current | None:
@@ -138,15 +142,19 @@ class Versions:
 
         try:
             name = (self.folder / CURRENT).read_text(encoding="utf-8").strip()
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise PipelineError(f"{self.folder / CURRENT}: cannot be read ({error.strerror}): see to it that it can") from error
         place = self.folder / JOURNAL / name
         try:
             journal = msgspec.json.decode((place / JOURNAL_FILE).read_bytes(), type=JournalContent)
             for file in (OLD_ROWS, LAST_ROWS):
                 pl.read_parquet_schema(place / file)
-        except (OSError, msgspec.MsgspecError, PolarsError) as error:
-            raise PipelineError(f"{place}: cannot be read ({error}): `mlops features refresh --anew` makes it from the source") from error
+        except (FileNotFoundError, msgspec.MsgspecError, PolarsError) as error:
+            raise BrokenRows(f"{place}: cannot be read ({error}): `mlops features refresh --anew` makes it from the source") from error
+        except OSError as error:
+            raise PipelineError(f"{place}: cannot be read ({error.strerror}): see to it that it can") from error
         state = None
         with suppress(PipelineError):  # of an older format, say
             state = open_state(self.folder / name)
@@ -299,7 +307,7 @@ class SharedVersions(Versions):
         self._database = database
 
     def current(self) -> Current | None:
-        """The current version; None if there is none. Raises :class:`PipelineError` for one whose rows cannot be read."""
+        """The current version; None if there is none. Raises :class:`BrokenRows` for one whose rows are not whole."""
         with self._database.changing(self.folder):
             return self._current()
 

@@ -16,6 +16,7 @@ import yaml
 
 from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.config.tree import shown
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.events import Cause
 from mlops_pipeline.files import FOR_ITS_OWNER, replacing
@@ -273,5 +274,5 @@ def _differences(key: str, old: Any, new: Any) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    text = "unset" if value is None else str(value)
+    text = "unset" if value is None else str(shown(value))
     return text if len(text) <= 60 else text[:57] + "…"
