@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ HELD_OUT_AT_MOST = 0.4
 
 CHUNK_MB = 4
 
-NOTE = 300
+NOTE = 400
 """A comment has at most so many characters."""
 
 TELLING = 0.7
@@ -50,7 +51,13 @@ TELLING = 0.7
 NESTED = "each value holds several: store one value a cell"
 
 TIMELESS = 0.01
-"""With a larger share of rows without a time, the column is not the one that orders the rows."""
+"""With a larger share of rows without a time, or far after all others, the column is not the one that orders the rows."""
+
+MANY_STEPS = 10
+"""Rows come far after others, if no less than so many usual steps from day to day lie between."""
+
+MOST_DAYS = 999_999
+"""So many days can be written as one span."""
 
 
 SCHEMA_LINE = "# yaml-language-server: $schema=training_config.schema.json"
@@ -100,10 +107,10 @@ class DescribedTable:
 
 @dataclass(frozen=True)
 class ByTime:
-    """A split by time: the column, and how many days are held out, the newest row's the last of them."""
+    """A split by time: the column, and what of ``split`` says which rows are held out."""
 
     column: str
-    days: int
+    window: dict[str, str]
 
 
 def starter(
@@ -125,7 +132,7 @@ def starter(
     by_time, why = _by_time(source, content["dataset"], table.days)
     if by_time is not None:
         content["dataset"] = _after(content["dataset"], "task", time_column=by_time.column)
-        content["split"] = {"kind": "time", "test_last": f"{by_time.days}d"}
+        content["split"] = {"kind": "time", **by_time.window}
         content["features"] = {**content.get("features", {}), "time_column": True}
     if "sql" in (given or {}):
         found_words = {key: value for key, value in content["dataset"]["source"].items() if key == "null_values"}
@@ -236,7 +243,9 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     columns = kinds.described(held, target)
     columns |= {name: kinds.Described(name, "text", left_out=NESTED) for name in parquet_columns(_first_of(source)) if name not in held}
     task, columns[target] = kinds.task_of(held[target], columns[target])
-    columns = kinds.decided(columns, held, target, str(written.settings.get("delimiter", ",")), written.signs)
+    # Cells of Excel, JSON and Parquet end at no sign, which would tell how their texts write numbers.
+    delimiter = str(written.settings.get("delimiter", ",")) if is_text else ""
+    columns = kinds.decided(columns, held, target, delimiter, written.signs)
     nothing = kinds.null_values(columns)
     signs = written.signs or kinds.signs_of(columns, held)
     columns = kinds.written_by_source(columns, held, signs)
@@ -284,32 +293,107 @@ def _by_time(source: Path, dataset: dict[str, Any], counted: Days) -> tuple[ByTi
 
     times = [name for name, column in dataset["columns"].items() if column["kind"] == "datetime"]
     at_random = "Rows are held out at random"
-    name_it = "under dataset.time_column and write split: {kind: time, test_last: 30d}"
     if not times:
         return None, f"{at_random}: no column is a datetime."
     if len(times) > 1:
         several = ", ".join(repr(name) for name in times)
-        return None, f"{at_random}, which flatters if rows have an order: of {several} put the one that orders them {name_it}."
+        return None, (
+            f"{at_random}, which flatters if rows have an order: of {several} put the one that orders them under dataset.time_column "
+            "and write split: {kind: time, test_last: 30d}, or whatever is a fifth of its time."
+        )
     column = times[0]
     rows = _counted_days(column, dataset, counted)
     if rows is None:
         rows = _days_and_classes(source, column, dataset)
     days = rows.drop_nulls(column).group_by(column).agg(pl.col(ROWS).sum()).sort(column)
-    shares = days[ROWS].reverse().cum_sum().reverse() / max(int(days[ROWS].sum()), 1)
-    # The first day cannot be held out: nothing would be left to train on.
-    place = int((shares[1:] - HELD_OUT).abs().arg_min() or 0) + 1
-    day = days[column][place] if place < days.height else None
-    hindrance = _hindrance(rows, days.height, day, regression=dataset["task"] == "regression")
+    far = _far_from(days)
+    near, odd = days.head(far), days.tail(days.height - far)
+    place = _held_out_from(near)
+    day = near[column][place] if place < near.height else None
+    hindrance = _hindrance(rows, near.height, odd, day, regression=dataset["task"] == "regression")
     if day is None or hindrance:
-        return None, f"{at_random}: {hindrance}; if {column!r} orders the rows, put it {name_it}."
-    return ByTime(column, (days[column][-1] - day).days + 1), (
-        f"Rows from {day} on ({shares[place]:.0%} of those with a target) are held out, for a random split flatters; "
-        "new rows move them on. "
+        window = _window_within(source, column, dataset) if day is None else _window(near, odd, day)
+        if odd.height:
+            window["test_until"] = (near[column][-1] + timedelta(days=1)).isoformat()
+        inner = ", ".join(f"{key}: {value if key == 'test_last' else json.dumps(value)}" for key, value in window.items())
+        remedy = f"; if {column!r} orders the rows, put it under dataset.time_column and write split: {{kind: time, {inner}}}"
+        return None, f"{at_random}: {hindrance}{remedy if window else ''}."
+    window = _window(near, odd, day)
+    moves = "new rows move them on."
+    if odd.height:
+        far_rows = f"the row of {odd[column][0]} is" if _number(odd) == 1 else f"{_number(odd):,} rows, from {odd[column][0]} on, are"
+        moves = f"{far_rows} far after all others: mend that, and test_last: {_days_from(near, day)}d moves them on with new rows."
+    elif "test_last" not in window:
+        moves = "new rows are held out too."
+    held = _number(days.filter(pl.col(column) >= day)) / _number(days)
+    return ByTime(column, window), (
+        f"Rows from {day} on ({held:.0%} of those with a target) are held out, for a random split flatters; {moves} "
         f"If {column!r} does not order the rows, take time_column out and write split: {{kind: stratified}}."
     )
 
 
-def _hindrance(rows: pl.DataFrame, days: int, day: date | None, *, regression: bool) -> str | None:
+def _held_out_from(days: pl.DataFrame) -> int:
+    """Which day the rows are held out from. The first cannot be: nothing would be left to train on."""
+    shares = days[ROWS].reverse().cum_sum().reverse() / max(_number(days), 1)
+    return int((shares[1:] - HELD_OUT).abs().arg_min() or 0) + 1
+
+
+def _far_from(days: pl.DataFrame) -> int:
+    """The place of the first day that is far after all before it, or how many days there are.
+
+    Such is 9999-12-31, which says «never», or a mistyped year: of a few rows, or still to come, and behind a gap that is longer than
+    the time of the rows that would be held out without it.
+    """
+    import numpy as np
+
+    moments, rows, total = days.to_series(0), days[ROWS].to_list(), _number(days)
+    steps, today = moments.diff().dt.total_days(), datetime.now(UTC).date()
+    many_steps = MANY_STEPS * float(np.median(steps[1:].to_numpy())) if days.height > 1 else 0.0
+    far, after = days.height, 0
+    for place in range(days.height - 1, 0, -1):
+        after += rows[place]
+        if after > HELD_OUT_AT_MOST * total:
+            break
+        if steps[place] > many_steps and (after <= max(1, TIMELESS * total) or moments[place] > today):
+            near = days.head(place)
+            if steps[place] > _days_from(near, moments[min(_held_out_from(near), place - 1)]):
+                far = place
+    return far
+
+
+def _days_from(days: pl.DataFrame, day: date) -> int:
+    """How many days there are from one on to the last."""
+    return int((days.to_series(0)[-1] - day).days) + 1
+
+
+def _window(near: pl.DataFrame, odd: pl.DataFrame, day: date) -> dict[str, str]:
+    """What of ``split`` holds out the rows from a day on: it moves with the newest row, unless that is far after all others."""
+    held = _days_from(near, day)
+    return {"test_from": day.isoformat()} if odd.height or held > MOST_DAYS else {"test_last": f"{held}d"}
+
+
+def _window_within(source: Path, column: str, dataset: dict[str, Any]) -> dict[str, str]:
+    """The same for rows of a single day, in hours or minutes; nothing if they are of one moment."""
+    import polars as pl
+
+    target = dataset["target"]
+    columns = {name: _as_written(dataset, name) for name in (column, target)}
+    parts = [
+        cast_columns(chunk.frame.select(list(columns)), columns).drop_nulls().get_column(column)
+        for chunk in one_ahead(read_files(files_of(source), Source(**dataset["source"]), CHUNK_MB, used=columns))
+    ]
+    moments = pl.concat(parts).sort() if parts else pl.Series(dtype=pl.Datetime("us"))
+    if not len(moments):
+        return {}
+    ahead = moments[-1] - moments[int((1 - HELD_OUT) * (len(moments) - 1))]
+    for unit, length in (("h", timedelta(hours=1)), ("min", timedelta(minutes=1))):
+        count = ahead // length
+        if count and moments[-1] - count * length >= moments[0]:
+            return {"test_last": f"{count}{unit}"}
+    return {}
+
+
+def _hindrance(rows: pl.DataFrame, days: int, odd: pl.DataFrame, day: date | None, *, regression: bool) -> str | None:
     """Why rows with a day and a target are not split at this day; None if they can be."""
     column, target, _ = rows.columns
     timeless = _number(rows.filter(rows[column].is_null())) / max(_number(rows), 1)
@@ -317,6 +401,9 @@ def _hindrance(rows: pl.DataFrame, days: int, day: date | None, *, regression: b
         return f"{timeless:.0%} of the rows have no {column!r}"
     if day is None or days < FEW_DAYS:
         return f"{column!r} has only {days} distinct day{'' if days == 1 else 's'}"
+    late = _number(odd) / max(_number(rows), 1)
+    if _number(odd) > max(1, TIMELESS * _number(rows)):
+        return f"{late:.0%} of the rows have a {column!r} from {odd[column][0]} on, far after all others"
     rows = rows.drop_nulls(column)
     before, after = rows.filter(rows[column] < day), rows.filter(rows[column] >= day)
     if _number(after) > HELD_OUT_AT_MOST * _number(rows):

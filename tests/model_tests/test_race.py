@@ -237,21 +237,38 @@ def test_parameters_of_its_own_are_refused_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("helps", [True, False])
-def test_a_calendar_is_given_to_the_model_only_if_folds_in_time_say_that_it_helps(*, helps: bool) -> None:
+def by_time() -> Settings:
     settings = table_settings({"when": "datetime", "size": "number", "y": "number"}, task="regression", time_column="when")
-    settings = settings.model_copy(
+    return settings.model_copy(
         update={
             "split": settings.split.model_copy(update={"kind": "time"}),
             "features": settings.features.model_copy(update={"time_column": True}),
             "train": settings.train.model_copy(update={"estimator": "auto", "params": {}, "threads": 1, "time_budget_s": 900}),
         }
     )
-    rng = np.random.default_rng(0)
-    days, size = np.arange(400), rng.normal(size=400)
+
+
+def daily(rows: int, seed: int) -> tuple[pl.DataFrame, Any]:
+    """A table with a row a day, and noise."""
+    rng = np.random.default_rng(seed)
+    days, size = np.arange(rows), rng.normal(size=rows)
     table = pl.DataFrame({"when": days, "size": size}).with_columns(pl.from_epoch("when", "d").cast(pl.Datetime("us")))
-    y = size + 0.3 * rng.normal(size=400) + (3.0 * (days % 7 > 4) if helps else 0.0)
+    return table, rng.normal(size=rows)
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_calendar_is_given_to_the_model_only_if_folds_in_time_say_that_it_helps(*, helps: bool) -> None:
+    settings, (table, noise) = by_time(), daily(400, 0)
+    y = table["size"].to_numpy() + 0.3 * noise + (3.0 * (np.arange(400) % 7 > 4) if helps else 0.0)
     found = race(settings, table, model_input(table, feature_columns(settings)), y, quiet())
     assert found.summary["moments"]["kept"] is helps
     assert found.left_out == (() if helps else ("when",))
     assert found.summary["left_out"] == list(found.left_out)
+
+
+def test_a_calendar_that_is_left_out_is_left_out_of_a_mean_too() -> None:
+    settings, (table, noise) = by_time(), daily(120, 3)
+    found = race(settings, table, model_input(table, feature_columns(settings)), np.abs(table["size"].to_numpy()) + 3.0 * noise, quiet())
+    assert found.train.estimator == "blend" and not found.summary["moments"]["kept"]
+    assert found.left_out == ("when",) and found.summary["left_out"] == ["when"]
+    assert found.summary["candidates"][-1]["without"] == ["when"]

@@ -418,6 +418,18 @@ def test_init_describes_a_folder_by_its_first_file_and_splits_by_all(tmp_path: P
     assert ingested(tmp_path, settings)[1]["rows_kept"] == 336
 
 
+@pytest.mark.parametrize("form", ["xlsx", "parquet", "json", "tsv"])
+def test_cells_that_end_at_no_sign_do_not_tell_thousands_from_decimals(tmp_path: Path, form: str) -> None:
+    table = pl.DataFrame({"lat": [f"48,{100 + n * 7}" for n in range(60)], "x": [n * n % 11 for n in range(60)], "y": ["no", "yes"] * 30})
+    path = tmp_path / f"geo.{form}"
+    if form == "xlsx":
+        table.write_excel(path)
+    else:
+        {"parquet": table.write_parquet, "json": table.write_ndjson, "tsv": lambda p: table.write_csv(p, separator="\t")}[form](path)
+    made = starter(path, "y", tmp_path / "new.yaml")
+    assert any(use.name == "lat" and use.why.startswith("nothing tells whether '1,234' is 1234 or 1.234") for use in made.columns)
+
+
 def test_lines_that_are_given_as_no_part_of_the_table_are_believed(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text(f"a\x0cb\x85c;d\n\n1;2\n{text(';')}")

@@ -15,6 +15,7 @@ import yaml
 from mlops_pipeline.config.pipeline import load_settings, settings_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json
+from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.stages.split import split
 from mlops_pipeline.pipeline.stages.validate import validate
 from mlops_pipeline.scaffold import starter
@@ -157,6 +158,15 @@ def test_names_stand_in_the_file_and_in_the_schema_as_in_the_table(tmp_path: Pat
     assert "  Fläche (m²):\n" in layout.schema.read_text(encoding="utf-8")
 
 
+def run_until_split(folder: Path, config: Path) -> Layout:
+    settings = load_settings(config)
+    ingested(folder, settings)
+    layout = layout_in(folder, settings)
+    validate(settings, layout, quiet())
+    split(settings, layout, quiet())
+    return layout
+
+
 def test_a_table_with_one_time_column_is_split_by_it_at_the_last_fifth(tmp_path: Path) -> None:
     source, config = tmp_path / "table.csv", tmp_path / "sales.yaml"
     SALES.sample(fraction=1, shuffle=True, seed=0).write_csv(source)
@@ -164,11 +174,7 @@ def test_a_table_with_one_time_column_is_split_by_it_at_the_last_fifth(tmp_path:
     config.write_text(made.text, encoding="utf-8")
     settings = load_settings(config)
     assert settings.dataset.time_column == "sold"
-    ingested(tmp_path, settings)
-    layout = layout_in(tmp_path, settings)
-    validate(settings, layout, quiet())
-    split(settings, layout, quiet())
-    report = read_json(layout.split_report)
+    report = read_json(run_until_split(tmp_path, config).split_report)
     assert (report["kind"], report["train_rows"], report["test_rows"]) == ("time", 160, 40)
     assert report["test_span"] == "2024-02-02 to 2024-02-09"
     for words in (made.split, " ".join(made.text.replace("\n# ", " ").split())):
@@ -244,6 +250,66 @@ def test_where_no_split_by_time_fits_rows_are_drawn_at_random_and_the_file_says_
     assert made.split.startswith("Rows are held out at random")
     assert why in made.split
     assert why in " ".join(made.text.replace("\n# ", " ").split())
+
+
+def with_rows(table: pl.DataFrame, day: str, count: int) -> pl.DataFrame:
+    return pl.concat([table, table.head(count).with_columns(sold=pl.lit(day))])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("day", ["9999-12-31", "2262-04-11", "2099-01-01", "2024-12-24"])
+def test_a_few_rows_far_after_all_others_do_not_say_what_is_held_out(day: str, count: int, tmp_path: Path) -> None:
+    source, config = tmp_path / "table.csv", tmp_path / "new.yaml"
+    with_rows(SALES, day, count).write_csv(source)
+    made = starter(source, "returned", config)
+    config.write_text(made.text, encoding="utf-8")
+    assert yaml.safe_load(made.text)["split"] == {"kind": "time", "test_from": "2024-02-02"}
+    assert f"{day} is far after all others" in made.split or f"from {day} on, are far after all others" in made.split
+    assert "test_last: 8d moves them on" in made.split
+    assert "test_last: 8d moves them on" in " ".join(made.text.replace("\n# ", " ").split())
+    layout = run_until_split(tmp_path, config)
+    assert read_json(layout.split_report)["train_rows"] == 160
+
+
+def test_what_says_never_in_many_rows_does_not_order_them(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    with_rows(SALES, "9999-12-31", 60).write_csv(source)
+    made = starter(source, "returned", tmp_path / "new.yaml")
+    assert yaml.safe_load(made.text)["split"]["kind"] == "stratified"
+    assert "23% of the rows have a 'sold' from 9999-12-31 on, far after all others" in made.split
+
+
+def test_days_that_stand_for_nothing_at_the_beginning_leave_the_end_as_it_is(tmp_path: Path) -> None:
+    assert described(tmp_path, "returned", with_rows(SALES, "1900-01-01", 40))["split"] == {"kind": "time", "test_last": "10d"}
+
+
+@pytest.mark.parametrize(
+    ("sold", "split"),
+    [
+        (lambda n: f"2024-01-01 {n // 60:02}:{n % 60:02}:00", {"kind": "time", "test_last": "40min"}),
+        (lambda n: f"2024-01-01 {n // 10:02}:00:00", {"kind": "time", "test_last": "4h"}),
+        (lambda n: f"2024-01-0{n // 40 + 1}", {"kind": "time", "test_last": "1d"}),
+        (
+            lambda n: f"2024-01-0{n // 40 + 1}" if n < 199 else "9999-12-31",
+            {"kind": "time", "test_from": "2024-01-05", "test_until": "2024-01-06"},
+        ),
+        (lambda _: "2024-01-01", None),
+    ],
+)
+def test_the_split_that_is_named_for_a_table_of_few_days_can_be_run(
+    sold: Callable[[int], str], split: dict[str, str] | None, tmp_path: Path
+) -> None:
+    source, config = tmp_path / "table.csv", tmp_path / "new.yaml"
+    SALES.with_columns(sold=pl.Series([sold(n) for n in range(SALES.height)])).write_csv(source)
+    made = starter(source, "returned", config)
+    named = made.split.rpartition("write split: ")[2].removesuffix(".")
+    assert (yaml.safe_load(named) if "write split: " in made.split else None) == split
+    if split is not None:
+        content = yaml.safe_load(made.text) | {"split": split}
+        content["dataset"]["time_column"] = "sold"
+        config.write_text(yaml.safe_dump(content), encoding="utf-8")
+        report = read_json(run_until_split(tmp_path, config).split_report)
+        assert 30 <= report["test_rows"] <= 45 and report["train_rows"] >= 150
 
 
 def test_paths_are_relative_to_the_project_or_to_the_folder_that_is_to_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

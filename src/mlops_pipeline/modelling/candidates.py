@@ -58,9 +58,11 @@ class Candidate:
 
 
 def mean_of(members: Sequence[Candidate]) -> Candidate:
-    """The candidate that is the mean of others."""
+    """The candidate that is the mean of others, which are all given the same features."""
+    (without,) = {one.without for one in members}
     named = [{"estimator": one.estimator, "encoder": one.encoder, "params": one.params} for one in members]
-    return Candidate(f"mean of {', '.join(one.name for one in members[:-1])} and {members[-1].name}", "blend", "whole", {"members": named})
+    name = f"mean of {', '.join(one.name for one in members[:-1])} and {members[-1].name}"
+    return Candidate(name, "blend", "whole", {"members": named}, without)
 
 
 @dataclass(frozen=True)
