@@ -120,6 +120,13 @@ def test_a_text_longer_than_the_limit_is_refused_and_says_the_limit(folder: Path
     short.from_records([{"size": 1, "review": "x" * 10}])
     with pytest.raises(Refused, match="20 bytes"):
         short.from_records([{"size": 1, "review": "😀" * 6}])
+    short = Signature.of(contract, lengths=Lengths(text=Length(30, 120), texts=50))
+    with pytest.raises(Refused, match="2 characters, of which Unicode's form NFKC makes more than 30 characters"):
+        short.from_records([{"size": 1, "review": "ﷺ" * 2}])
+    short.from_records([{"size": 1, "review": "ﷺ"}] * 2)
+    for text in ("x" * 20, "ﷺ"):
+        with pytest.raises(Refused, match="more than 50 characters: send fewer rows"):
+            short.from_records([{"size": 1, "review": text}] * 3)
 
 
 @pytest.mark.parametrize(

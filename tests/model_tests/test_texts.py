@@ -12,7 +12,7 @@ import pytest
 
 from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.contract.values import MISSING
-from mlops_pipeline.inference.ngrams import Cut, pieces_of, words_of
+from mlops_pipeline.inference.ngrams import Cut, hidden, pieces_of, words_of
 from mlops_pipeline.modelling.candidates import Shape, candidates
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.formats.skops import load_model, save_model
@@ -90,6 +90,20 @@ def test_a_model_of_texts_is_saved_without_pickle_and_has_a_twin(
     if task == "binary":
         known = x["review"] != MISSING
         assert ((said[:, 1] > 0.5) == y)[known].mean() > 0.95
+
+
+@pytest.mark.parametrize("params", [{"words": None, "characters": [2, 4], "min_rows": 1}, {"min_rows": 1}])
+def test_of_a_private_text_a_model_keeps_salted_digests_of_words_that_several_rows_have(params: dict[str, Any]) -> None:
+    x, y = rows()
+    x["note"] = [note if row > 3 else "Zacharias" for row, note in enumerate(x["note"])]
+    model = fit(build_model("logistic_regression", "binary", FEATURES, {}, 0, "tfidf", params), x, y, 1)
+    (step,) = [step for name, step, column in model.named_steps["columns"].transformers_ if column == "note"]
+    pieces = {piece for text in x["note"] for piece in pieces_of(text, Cut("words", 1, 2))}
+    kept = step.kept_.split("\n")
+    assert (step.of, step.min_rows) == ("words", 5)
+    assert len(kept) == len(pieces - {"zacharias"}) == 6
+    assert not {*pieces, *hidden(sorted(pieces), "")}.intersection(kept)
+    assert kept == sorted(kept)
 
 
 def test_trees_on_many_ngrams_have_no_twin_and_say_what_to_set() -> None:

@@ -39,7 +39,14 @@ def run(body: Callable[[Callable[..., Batcher]], Coroutine[Any, Any, Any]], pred
             seen: list[int] = []
 
             def made() -> Batcher:
-                batcher = Batcher(predict, queue, pool, max_rows=limits.get("max_rows", 10), seen=lambda requests, _: seen.append(requests))
+                batcher = Batcher(
+                    predict,
+                    queue,
+                    pool,
+                    max_rows=limits.get("max_rows", 10),
+                    seen=lambda requests, _: seen.append(requests),
+                    weigh=limits.get("weigh", lambda _: None),
+                )
                 batcher.sizes = seen  # type: ignore[attr-defined]
                 batcher.queue = queue  # type: ignore[attr-defined]
                 return batcher
@@ -166,3 +173,31 @@ def test_a_failure_to_put_a_batch_together_leaves_nothing_in_the_queue() -> None
     said, left = run(body, deadline_s=1e9)
     assert [answer.tolist() for answer in said] == [[2], [0], [6]]
     assert left == 0
+
+
+def test_a_request_of_long_texts_takes_turns_with_small_ones_and_stops_when_nobody_waits() -> None:
+    order: list[list[float]] = []
+
+    def predict(numbers: Any, _: Any) -> np.ndarray:
+        order.append(numbers[:, 0].tolist())
+        return double(numbers, None)
+
+    def weigh(rows: Rows) -> list[int]:
+        assert rows.numbers is not None
+        return [8 if value > 100 else 1 for value in rows.numbers[:, 0]]
+
+    async def body(made: Any) -> None:
+        batcher = made()
+        long = batcher.submit(rows(101, 102, 103), 0.0)
+        small = [batcher.submit(rows(value), 0.0) for value in (1, 2)]
+        assert (await long).tolist() == [202, 204, 206]
+        assert [(await answer).tolist() for answer in small] == [[2], [4]]
+        assert order == [[101, 1, 2], [102], [103]]
+        order.clear()
+        given_up = batcher.submit(rows(101, 102, 103), 0.0)
+        given_up.cancel()
+        await batcher.submit(rows(3), 0.0)
+        assert order == [[101, 3]]
+        assert batcher.queue.rows == 0
+
+    run(body, predict, weigh=weigh)

@@ -64,6 +64,7 @@ class TextLength(Length):
     """The same of free text."""
 
     characters: int = Field(100_000, ge=1)
+    request: int = Field(2_000_000, ge=1, description="characters of all texts of one request together")
 
 
 class Limits(Frozen):
@@ -80,7 +81,7 @@ class Limits(Frozen):
     max_rows: int = Field(10_000, ge=1, description="rows of one request")
     id: IdLength = Field(IdLength(), description="a request's id, and the ids of its rows; a longer one gets 400 or 422")
     category: Length = Field(Length(), description="a category that training has not seen, or a moment; a longer one gets 422")
-    text: TextLength = Field(TextLength(), description="a value of a text column; a longer one gets 422")
+    text: TextLength = Field(TextLength(), description="a value of a text column, in the form NFKC that is read; a longer one gets 422")
     queue_rows: int = Field(20_000, ge=1, description="rows that may wait in one worker; above that 429")
     deadline_ms: int = Field(10_000, ge=1, description="a request not answered by then gets 503")
     head_timeout_s: float = Field(10, gt=0, description="a request's line and headers not received by then get 408")

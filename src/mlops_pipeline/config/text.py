@@ -14,8 +14,10 @@ class Tfidf(Frozen):
     """How texts become weighted n-grams."""
 
     words: Sizes | None = Field((1, 2), description="n-grams of words, from so many to so many; null: none")
-    characters: Sizes | None = Field(None, description="n-grams of each word's characters, from so many to so many; null: none")
-    min_rows: int = Field(5, ge=1, description="an n-gram that fewer training rows have is left out")
+    characters: Sizes | None = Field(
+        None, description="n-grams of each word's characters, from so many to so many; null: none. A private column has words alone"
+    )
+    min_rows: int = Field(5, ge=1, description="an n-gram that fewer training rows have is left out; 5 at least for a private column")
     most: int = Field(50_000, ge=1, le=1_000_000, description="n-grams of each sort at most, those of most rows")
     numbers: int | None = Field(None, ge=1, le=1024, description="each sort is drawn together to so many numbers, as trees need it")
 

@@ -41,13 +41,14 @@ LONG, MANY = 40, 50_000
 class Cut(msgspec.Struct, frozen=True):
     """How texts are cut: n-grams of ``words``, or of the ``characters`` of each word, from ``least`` to ``most``.
 
-    With ``hidden`` n-grams are known by digests alone: of a private column.
+    With ``hidden`` n-grams are known by digests alone, of this ``salt``: of a private column.
     """
 
     of: str = "words"
     least: int = 1
     most: int = 1
     hidden: bool = False
+    salt: str = ""
 
 
 def words_of(text: str) -> list[str]:
@@ -73,7 +74,7 @@ def pieces_of(text: str, cut: Cut) -> list[str]:
     found = words if cut.least == 1 else []
     for size in range(max(2, cut.least), cut.most + 1):
         found = [*found, *map(" ".join, zip(*(words[at:] for at in range(size)), strict=False))]
-    return _hidden(found) if cut.hidden else found
+    return hidden(found, cut.salt) if cut.hidden else found
 
 
 def _parts_of(word: str, cut: Cut) -> list[str]:
@@ -81,11 +82,13 @@ def _parts_of(word: str, cut: Cut) -> list[str]:
     found = []
     for size in range(cut.least, cut.most + 1):
         found += [padded[at : at + size] for at in range(max(1, len(padded) - size + 1))]
-    return _hidden(found) if cut.hidden else found
+    return hidden(found, cut.salt) if cut.hidden else found
 
 
-def _hidden(pieces: list[str]) -> list[str]:
-    return [blake2b(piece.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest() for piece in pieces]
+def hidden(pieces: Sequence[str], salt: str) -> list[str]:
+    """The digest of each n-gram."""
+    key = salt.encode()
+    return [blake2b(piece.encode("utf-8", "surrogatepass"), digest_size=6, key=key).hexdigest() for piece in pieces]
 
 
 Numbered = Callable[[list[str]], list[int]]

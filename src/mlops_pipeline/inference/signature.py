@@ -8,10 +8,11 @@ which row and column is wrong. Arrays, as binary protocols bring them, go throug
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
+from unicodedata import is_normalized, normalize
 
 import msgspec
 import numpy as np
@@ -50,6 +51,26 @@ class Lengths(NamedTuple):
     category: Length = Length()
     """Of one that training has not seen, and of a moment."""
     text: Length = Length()
+    texts: int = 2**62
+    """Characters of all texts of a request together."""
+
+
+GROWTH = 18
+"""So many characters, at most, does NFKC make of one."""
+ROW_OF_TEXT = 200
+"""Characters of text that take about as long as a row does."""
+
+
+def read_characters(text: str, most: int = 2**62) -> int:
+    """The characters of a text in the form NFKC, in which it is read; of a longer one than ``most``, some number above that."""
+    if text.isascii() or is_normalized("NFKC", text):
+        return len(text)
+    count = 0
+    for start in range(0, len(text), 1000):
+        count += len(normalize("NFKC", text[start : start + 1000]))
+        if count > most:
+            break
+    return count
 
 
 ANY_LENGTH = Lengths()
@@ -95,6 +116,8 @@ class Signature:
     whole: np.ndarray | None
     required: np.ndarray | None
     no_null_categories: tuple[int, ...]
+    texts: tuple[int, ...]
+    """Places of free text among the categories."""
     dialect: Dialect = PLAIN
     """How text in rows is written, unless it turns out to be plain CSV."""
     lengths: Lengths = ANY_LENGTH
@@ -148,6 +171,7 @@ class Signature:
             least_told=contract.min_level_rows,
             precision=precision,
             lengths=lengths,
+            texts=tuple(k for k, name in enumerate(categories) if columns[name].kind == "text"),
             no_null_categories=tuple(k for k, name in enumerate(categories) if not columns[name].nullable),
         )
 
@@ -192,6 +216,16 @@ class Signature:
                 raise Refused(422, faults)
             notices = [*(notices or ()), *new] if new else notices
         return Rows(len(values), numbers, categories, unseen, ids, notices)
+
+    def row_weights(self, rows: Rows) -> list[int] | None:
+        """What each row costs, in rows: more with a long text; None for a model that reads none."""
+        if not self.texts or rows.categories is None:
+            return None
+        weights = [1] * rows.count
+        for place in self.texts:
+            for row, text in enumerate(rows.categories[:, place].tolist()):
+                weights[row] += read_characters(text) // ROW_OF_TEXT
+        return weights
 
     def checked(
         self,
@@ -347,6 +381,8 @@ class Signature:
     def _check_categories(self, categories: np.ndarray, faults: list[Fault]) -> tuple[int, list[Notice]]:
         """How many values training has not seen, and what is said of them."""
         unseen, notices = 0, []
+        if self.texts:
+            self._check_characters(categories, len)
         for k, name in enumerate(self.categories):
             values = categories[:, k]
             if name not in self.seen:
@@ -357,7 +393,22 @@ class Signature:
                 if new:
                     unseen += new
                     notices.append(Notice(UNSEEN_CATEGORY, name, new, f"column '{name}': {_times(new)} that training has not seen"))
+        if self.texts and not faults:
+            self._check_characters(categories, read_characters)
         return unseen, notices
+
+    def _check_characters(self, categories: np.ndarray, measure: Callable[[str], int]) -> None:
+        """Refuse texts that are longer together than a request's may be; no more of them is measured than it takes."""
+        texts = [text for place in self.texts for text in categories[:, place].tolist() if text is not None]
+        most = self.lengths.texts
+        if GROWTH * sum(map(len, texts)) <= most:
+            return
+        count = 0
+        for text in texts:
+            count += measure(text)
+            if count > most:
+                what = f"the texts of the request have more than {most:,} characters: send fewer rows in each request"
+                raise Refused(422, [Fault("too_long", what)])
 
     def _check_texts(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> None:
         """Free text, or moments as text: there is no list of values to keep to."""
@@ -376,7 +427,10 @@ class Signature:
                 meant: str | None = MISSING
                 if not nullable:
                     faults.append(null_fault(row, name))
-            elif longest.is_passed_by(value):
+            elif longest.is_passed_by(value) or (
+                # Before NFKC a few characters may stand for many.
+                not moments and GROWTH * len(value) > longest.characters and read_characters(value, longest.characters) > longest.characters
+            ):
                 meant = None
                 faults.append(_too_long(row, name, value, longest))
             else:
@@ -478,7 +532,8 @@ def wrong_type(row: int, name: str, value: Any, column: Column) -> Fault:
 
 def _too_long(row: int, name: str, value: str, longest: Length) -> Fault:
     """The fault of a text that is longer than this server takes."""
-    what = f"has {len(value):,} characters, more than {longest}: send fewer"
+    form = "" if longest.is_passed_by(value) else "of which Unicode's form NFKC makes "
+    what = f"has {len(value):,} characters, {form}more than {longest}: send fewer"
     return Fault("too_long", f"row {row}, column '{name}' {what}", row, name)
 
 

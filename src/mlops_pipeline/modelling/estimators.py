@@ -13,7 +13,7 @@ from mlops_pipeline.config.pipeline import Member, Members
 from mlops_pipeline.config.sentences import Sentences
 from mlops_pipeline.config.text import Tfidf
 from mlops_pipeline.config.tree import Frozen, tree_of
-from mlops_pipeline.contract.privacy import RARE
+from mlops_pipeline.contract.privacy import MIN_LEVEL_ROWS, RARE
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
@@ -345,11 +345,17 @@ def _calendar(on_parts: Any, *, linear: bool) -> Any:
 
 
 def _of_text(column: Column, settings: Tfidf) -> list[tuple[str, Any]]:
-    """The steps of one column of text: one for n-grams of words, one for those of characters. A private one's words are not kept."""
+    """The steps of one column of text: one for n-grams of words, one for those of characters.
+
+    Of a private one only digests of words are kept, and of those that several rows have: n-grams of characters would spell its words.
+    """
     from mlops_pipeline.modelling.texts import WeightedNgrams
 
-    kept: dict[str, Any] = {"hidden": column.private, "min_rows": settings.min_rows, "most": settings.most, "numbers": settings.numbers}
-    sorts = (("words", settings.words), ("characters", settings.characters))
+    rows = max(settings.min_rows, MIN_LEVEL_ROWS) if column.private else settings.min_rows
+    kept: dict[str, Any] = {"hidden": column.private, "min_rows": rows, "most": settings.most, "numbers": settings.numbers}
+    sorts: list[tuple[str, tuple[int, int] | None]] = [("words", settings.words), ("characters", settings.characters)]
+    if column.private:
+        sorts = [("words", settings.words or (1, 2))]
     return [(of, WeightedNgrams(of=of, least=sizes[0], most_of=sizes[1], **kept)) for of, sizes in sorts if sizes is not None]
 
 

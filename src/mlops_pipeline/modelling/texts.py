@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from mlops_pipeline.contract.privacy import MIN_LEVEL_ROWS
 from mlops_pipeline.inference import ngrams
-from mlops_pipeline.inference.ngrams import NOTHING, Cut, Drawn, Ngrams, counted
+from mlops_pipeline.inference.ngrams import NOTHING, Cut, Drawn, Ngrams, counted, hidden
 
 if TYPE_CHECKING:
     from typing import Self
@@ -44,7 +45,7 @@ class WeightedNgrams(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def fit_transform(self, x: Any, _y: Any = None) -> Any:
         """Learn, and turn the same texts into numbers."""
-        cut = self._cut()
+        cut = Cut(self.of, self.least, self.most_of)
         number: dict[str, int] = {}
         of_words: dict[str, np.ndarray] = {}
         seen = [
@@ -55,8 +56,16 @@ class WeightedNgrams(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         common = np.flatnonzero(rows >= self.min_rows)
         # Of those that as many rows have, the first of the alphabet.
         kept = sorted(common[np.lexsort((names[common].astype(str), -rows[common]))][: self.most], key=lambda place: names[place])
+        plain = names[kept]
+        if self.hidden and kept:
+            self.salt_ = blake2b("\n".join(plain).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+            shown = plain == NOTHING  # no word
+            digests = np.where(shown, NOTHING, np.array(hidden(plain, self.salt_), dtype=object))
+            # In the digests' own order: that of the alphabet would tell where a word stands.
+            kept = [kept[place] for place in np.argsort(digests)]
+            plain = np.sort(digests)
         # One text, for skops would write a node for each of many.
-        self.kept_ = "\n".join(names[kept]) if kept else NOTHING
+        self.kept_ = "\n".join(plain) if kept else NOTHING
         self.rarity_ = np.log((1 + len(seen)) / (1 + rows[kept])) + 1.0 if kept else np.ones(1)
         place_of = np.full(len(number), -1)
         place_of[kept] = np.arange(len(kept))
@@ -93,7 +102,7 @@ class WeightedNgrams(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         return "ngrams", int(drawn.shape[1])
 
     def _cut(self) -> Cut:
-        return Cut(self.of, self.least, self.most_of, self.hidden)
+        return Cut(self.of, self.least, self.most_of, self.hidden, getattr(self, "salt_", ""))
 
     @property
     def _ngrams(self) -> Ngrams:

@@ -297,7 +297,14 @@ class Service:
             batcher = before.batcher
         else:
             seen = self.metrics.batches(loaded.name)
-            batcher = Batcher(partial(score, loaded.engine), self.queue, self._pool, max_rows=self.settings.batching.max_rows, seen=seen)
+            batcher = Batcher(
+                partial(score, loaded.engine),
+                self.queue,
+                self._pool,
+                max_rows=self.settings.batching.max_rows,
+                seen=seen,
+                weigh=loaded.signature.row_weights,
+            )
         return Served(loaded, batcher, self.state, only_raw=self.settings.inputs == "raw")
 
     def know(self, state: State) -> None:

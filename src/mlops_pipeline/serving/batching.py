@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,12 @@ INLINE_S = 0.001
 
 Predict = Callable[[Any, Any], np.ndarray]
 Answer = asyncio.Future[np.ndarray]
+Weigh = Callable[[Rows], "list[int] | None"]
+"""What each row costs, in rows; None if they cost one each."""
+
+
+def _alike(_rows: Rows) -> None:
+    return None
 
 
 class Queue:
@@ -57,12 +64,24 @@ class Batcher:
     """The queue in front of one model's engine."""
 
     def __init__(
-        self, predict: Predict, queue: Queue, pool: Executor, *, max_rows: int, seen: Callable[[int, int], None], inline: bool = True
+        self,
+        predict: Predict,
+        queue: Queue,
+        pool: Executor,
+        *,
+        max_rows: int,
+        seen: Callable[[int, int], None],
+        inline: bool = True,
+        weigh: Weigh = _alike,
     ) -> None:
-        """``seen`` is told the requests and rows of every batch; unless ``inline`` none runs on the loop itself."""
+        """``seen`` is told the requests and rows of every batch; unless ``inline`` none runs on the loop itself.
+
+        ``weigh`` says what each row costs. Rows of one request that cost more than ``max_rows`` are taken in turns with other requests.
+        """
+        self._weigh = weigh
         self._predict, self.queue, self._pool, self._max_rows, self._seen = predict, queue, pool, max_rows, seen
         self._inline_s = INLINE_S if inline else -1.0
-        self._waiting: deque[tuple[Rows, Answer]] = deque()
+        self._waiting: deque[tuple[Rows, int, Answer]] = deque()
         self._due = self._busy = False
         self._cost: dict[int, float] = {}
 
@@ -79,48 +98,81 @@ class Batcher:
             )
         answer: Answer = queue.loop.create_future()
         queue.rows += rows.count
-        self._waiting.append((rows, answer))
         queue.watch(answer, now)
+        weights = self._weigh(rows)
+        if weights is None or rows.count == 1 or sum(weights) <= self._max_rows:
+            self._wait(rows, rows.count if weights is None else sum(weights), answer)
+        else:
+            self._take_turns(slices(rows, weights, self._max_rows), answer)
+        return answer
+
+    def _wait(self, rows: Rows, weight: int, answer: Answer) -> None:
+        self._waiting.append((rows, weight, answer))
         if not self._due and not self._busy:
             self._due = True
-            queue.loop.call_soon(self._turn)
-        return answer
+            self.queue.loop.call_soon(self._turn)
+
+    def _take_turns(self, left: deque[tuple[Rows, int]], whole: Answer) -> None:
+        """Put each slice behind what others have sent while the one before ran; none once nobody waits for the whole."""
+        outputs: list[np.ndarray] = []
+        part: Answer = self.queue.loop.create_future()
+
+        def go_on(done: Answer) -> None:
+            nonlocal part
+            error = None if done.cancelled() else done.exception()
+            if error is not None and not whole.done():
+                whole.set_exception(error)
+            if whole.done():
+                self.queue.rows -= sum(rows.count for rows, _ in left)
+                return
+            outputs.append(done.result())
+            if left:
+                part = self.queue.loop.create_future()
+                part.add_done_callback(go_on)
+                self._wait(*left.popleft(), part)
+            else:
+                whole.set_result(np.concatenate(outputs))
+
+        part.add_done_callback(go_on)
+        whole.add_done_callback(lambda _: part.cancel())
+        self._wait(*left.popleft(), part)
 
     def _turn(self) -> None:
         self._due = False
         while self._waiting and not self._busy:
-            batch, count = self._next()
+            batch, count, weight = self._next()
             if not batch:
                 continue
-            if self._expected_s(count) <= self._inline_s:
+            if self._expected_s(weight) <= self._inline_s:
                 began = time.perf_counter()
                 outputs = self._attempt(batch)
-                self._learn(count, time.perf_counter() - began)
+                self._learn(weight, time.perf_counter() - began)
                 self._hand_out(batch, count, outputs)
             else:
                 self._busy = True
                 began = time.perf_counter()
                 running = self.queue.loop.run_in_executor(self._pool, self._attempt, batch)
-                running.add_done_callback(lambda done, b=batch, n=count, t=began: self._finished(b, n, t, done))  # type: ignore[misc]
+                running.add_done_callback(lambda done, b=batch, n=(count, weight), t=began: self._finished(b, *n, t, done))  # type: ignore[misc]
 
-    def _finished(self, batch: list[tuple[Rows, Answer]], count: int, began: float, done: asyncio.Future[Any]) -> None:
+    def _finished(self, batch: list[tuple[Rows, Answer]], count: int, weight: int, began: float, done: asyncio.Future[Any]) -> None:
         self._busy = False
-        self._learn(count, time.perf_counter() - began)
+        self._learn(weight, time.perf_counter() - began)
         self._hand_out(batch, count, done.result())
         self._turn()
 
-    def _next(self) -> tuple[list[tuple[Rows, Answer]], int]:
-        """What fits into one batch, in the order of arrival; what has expired meanwhile is dropped."""
+    def _next(self) -> tuple[list[tuple[Rows, Answer]], int, int]:
+        """What fits into one batch, in the order of arrival, its rows and their weight; what has expired meanwhile is dropped."""
         batch: list[tuple[Rows, Answer]] = []
-        count, waiting = 0, self._waiting
-        while waiting and (not batch or count + waiting[0][0].count <= self._max_rows):
-            rows, answer = waiting.popleft()
+        count, total, waiting = 0, 0, self._waiting
+        while waiting and (not batch or total + waiting[0][1] <= self._max_rows):
+            rows, weight, answer = waiting.popleft()
             if answer.done():
                 self.queue.rows -= rows.count
             else:
                 batch.append((rows, answer))
                 count += rows.count
-        return batch, count
+                total += weight
+        return batch, count, total
 
     def _attempt(self, batch: list[tuple[Rows, Answer]]) -> list[np.ndarray | Exception]:
         return attempts(self._predict, [rows for rows, _ in batch])
@@ -148,6 +200,21 @@ class Batcher:
             return known
         smaller = max((s for s in self._cost if s < size), default=None)
         return 10 * INLINE_S if smaller is None else self._cost[smaller] * 2 ** (size - smaller)
+
+
+def slices(rows: Rows, weights: list[int], most: int) -> deque[tuple[Rows, int]]:
+    """Rows cut into runs that weigh at most so much, or are one row, with the weight of each."""
+    ends, total = [], 0
+    for row, weight in enumerate(weights):
+        if total and total + weight > most:
+            ends.append(row)
+            total = 0
+        total += weight
+    cut: deque[tuple[Rows, int]] = deque()
+    for start, end in pairwise([0, *ends, rows.count]):
+        numbers, categories = (None if part is None else part[start:end] for part in (rows.numbers, rows.categories))
+        cut.append((Rows(end - start, numbers, categories), sum(weights[start:end])))
+    return cut
 
 
 def attempts(predict: Predict, batch: list[Rows]) -> list[np.ndarray | Exception]:

@@ -259,6 +259,7 @@ class Traffic:
             max_rows=settings.batching.max_rows,
             seen=service.metrics.batches(loaded.name),
             inline=_is_ours(loaded.engine),
+            weigh=loaded.signature.row_weights,
         )
         computation = Computation(queue, Aside("challenger's features"))
         made = Served(loaded, batcher, service.state, only_raw=settings.inputs == "raw", computation=computation)
