@@ -17,10 +17,12 @@ import pytest
 import yaml
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import Event, ReleaseMoved, read_events
+from mlops_pipeline.events import Event, ReleaseMoved, Warned, read_events
 from mlops_pipeline.monitoring.labels import add_labels
-from mlops_pipeline.release.controller import Controller
+from mlops_pipeline.registry.champion import RegistryWriter
+from mlops_pipeline.release.controller import Controller, begin, promote
 from mlops_pipeline.release.opened import opened
+from mlops_pipeline.release.policy import ABORTING, PROMOTING
 from mlops_pipeline.release.table import open_table
 from tests.conftest import Project, write_table
 from tests.integration_tests.conftest import Server, postgresql_server, serving
@@ -160,6 +162,54 @@ def test_a_person_stops_a_release_for_every_worker_at_once(released: Released) -
     moved = [event for event in read_events(of.watch.layout.events) if isinstance(event, ReleaseMoved)]
     assert (moved[-1].state, moved[-1].reason) == ("aborted", "enough seen")
     assert "release_ended" in released.mlops("monitor", "status", "--config", str(of.watch.origin)).stdout
+
+
+def test_a_release_that_is_ended_after_the_alias_has_moved_has_the_former_champion_back(
+    released: Released, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--config", str(released.config))
+    of = opened(released.config)
+    registry = of.registry()
+    with closing(of.table()) as table:
+
+        def killed_while_promoting() -> int:
+            number = begin(of, table, 1, 2, "test", "test")
+            moved(table, number, step=PROMOTING, weight=1.0)
+            registry.promote(2, None)
+            return number
+
+        number = killed_while_promoting()
+        released.mlops("release", "abort", "--reason", "stop it", *words)
+        assert [(each.step, each.state, each.weight, each.reason) for each in table.transitions(number)[-2:]] == [
+            (ABORTING, "running", 0.0, "stop it"), (ABORTING, "aborted", 0.0, "stop it"),
+        ]  # fmt: skip
+        answers_with(released, "1", 5.0)
+        # A controller goes on with what a person, or another, was killed in; and who is late moves nothing.
+        number = killed_while_promoting()
+        late = table.last(number)
+        assert late is not None
+        moved(table, number, step=ABORTING, weight=0.0, reason="a worker tripped")
+        assert promote(of, table, next(each for each in table.releases() if each.number == number), late, lambda _: None) == ""
+        told = list[Event]()
+        with Controller(of, table, told.append) as controller:
+            controller.look()
+        last, champion = table.last(number), registry.champion()
+        assert last is not None
+        assert champion is not None
+        assert (last.state, last.reason, champion.number) == ("aborted", "a worker tripped", 1)
+        # What fails after the alias has moved does not undo it.
+        number = killed_while_promoting()
+        monkeypatch.setattr(RegistryWriter, "publish", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
+        with Controller(of, table, told.append) as controller:
+            controller.look()
+        last = table.last(number)
+        assert last is not None
+        assert last.state == "promoted"
+        assert any("no space left on device" in event.text for event in told if isinstance(event, Warned))
+        assert "no release is under way" in released.mlops("release", "abort", *words, check=False).stderr
+    monkeypatch.undo()
+    released.mlops("models", "rollback", "--config", str(released.project.config))
+    answers_with(released, "1", 5.0)
 
 
 def test_the_table_may_be_in_postgresql_for_servers_on_several_machines() -> None:

@@ -15,8 +15,9 @@ from mlops_pipeline.config.release import load_releases
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, current_user, kept_for
 from mlops_pipeline.lines import Words, shown_on
-from mlops_pipeline.release.controller import Controller, Looked, begin, end, of_fixed, tell_of
+from mlops_pipeline.release.controller import Controller, Looked, begin, end, of_fixed, stop, tell_of
 from mlops_pipeline.release.opened import Opened, opened
+from mlops_pipeline.release.policy import ABORTING
 from mlops_pipeline.release.rendered import TARGETS, rendered
 from mlops_pipeline.release.shown import known_of, put_there
 from mlops_pipeline.release.table import LIVE, Release, StateWord, Table
@@ -131,34 +132,57 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
     """`mlops release pause`, `resume` and `abort`. Raises :class:`PipelineError` without a release that can be changed so."""
     with _opened(config) as (of, table):
         release = _current(of, table)
+        if state == "aborted":
+            _abort(of, table, release, reason, _listener(of, console))
+            return
         if state == "paused" and release.state == "paused":
             raise PipelineError(f"release {release.number}: is paused already: `mlops release resume` lets it go on")
         last = table.last(release.number)
-        started = next(each for each in table.releases() if each.number == release.number)
         if last is None:
             raise PipelineError(f"release {release.number}: has no transition: its table is damaged")
-        why = reason or {"paused": "paused by hand", "running": "resumed by hand"}.get(state, "aborted by hand")
-        if state == "aborted":
-            done = end(of, table, started, last, "aborted", why, {}, current_user())
-        else:
-            made = table.advance(
-                release.number,
-                last.number,
-                step=last.step,
-                state=state,
-                weight=last.weight,
-                shadow=last.shadow,
-                reason=why,
-                evidence={},
-                who=current_user(),
+        if last.step == ABORTING:
+            raise PipelineError(
+                f"release {release.number}: is being aborted: `mlops release abort` again ends it, or `mlops release watch`"
             )
-            done = made is not None
-        if not done:
+        made = table.advance(
+            release.number,
+            last.number,
+            step=last.step,
+            state=state,
+            weight=last.weight,
+            shadow=last.shadow,
+            reason=reason or {"paused": "paused by hand"}.get(state, "resumed by hand"),
+            evidence={},
+            who=current_user(),
+        )
+        if made is None:
             raise PipelineError(
                 f"release {release.number}: was changed by somebody else meanwhile: look at `mlops release status`, and type it again"
             )
         tell_of(of, table, _listener(of, console))
         put_there(of, table, {})
+
+
+def _abort(of: Opened, table: Table, release: Release, reason: str, tell: Listener) -> None:
+    """Throw a challenger out, whatever is decided meanwhile. Raises :class:`PipelineError` if it is champion by then."""
+    started = next(each for each in table.releases() if each.number == release.number)
+    try:
+        while (last := table.last(release.number)) is not None and last.state in LIVE:
+            if end(of, table, started, last, "aborted", reason or "aborted by hand", {}, current_user(), tell):
+                break
+    except PipelineError as error:
+        raise PipelineError(
+            f"release {release.number}: goes no further; which version is champion cannot be settled now, "
+            f"`mlops release watch` does it once it can, or this command again: {error}"
+        ) from error
+    finally:
+        tell_of(of, table, tell)
+        put_there(of, table, {})
+    if (last := table.last(release.number)) is not None and last.state == "promoted":
+        raise PipelineError(
+            f"release {release.number}: was over before, version {release.challenger} is champion: "
+            "`mlops models rollback` brings the former back"
+        )
 
 
 def promote(console: Console, config: Path | None, reason: str, by: str) -> None:
@@ -227,7 +251,7 @@ def _step_now(config: Path | None) -> str | None:
 def champion_moves(pipeline: Path, console: Console, version: int | None, why: str = "") -> None:
     """Tell servers of a pipeline that another version is to be champion, or is: first, without a version, releases end; then workers look.
 
-    Nothing is made where there is no table.
+    Called while no other process may decide on the champion. Nothing is made where there is no table.
     """
     try:
         of = opened(None)
@@ -242,10 +266,7 @@ def champion_moves(pipeline: Path, console: Console, version: int | None, why: s
         if version is not None:
             table.champion_moved(of.model, str(version))
             return
-        for started in table.releases(of.model):
-            last = table.last(started.number)
-            if last is not None and last.state in LIVE:
-                end(of, table, started, last, "aborted", why, {}, current_user())
+        stop(of, table, why, current_user())
         tell_of(of, table, _listener(of, console))
         put_there(of, table, {})
     finally:

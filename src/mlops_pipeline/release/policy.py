@@ -12,6 +12,8 @@ from mlops_pipeline.config.release import Guardrail, Policy, Step, seconds_of
 Move = Literal["stay", "advance", "promote", "abort", "give up"]
 PROMOTING = "promoting"
 """The step between the last one and the alias in the registry, which a controller that goes on finds."""
+ABORTING = "aborting"
+"""The step of a release that is thrown out after that one: the alias may have to be moved back."""
 
 
 class Finding(msgspec.Struct, frozen=True):
