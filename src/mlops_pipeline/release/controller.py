@@ -25,7 +25,7 @@ from mlops_pipeline.registry.reader import RegistryUnreachable
 from mlops_pipeline.registry.versions import CHALLENGER, CHAMPION
 from mlops_pipeline.release.evidence import evidence_of
 from mlops_pipeline.release.opened import Opened, lease_end
-from mlops_pipeline.release.policy import ABORTING, PROMOTING, Decision, Evidence, Standing, decide
+from mlops_pipeline.release.policy import ABORTING, PROMOTING, Decision, Evidence, Standing, covered, decide
 from mlops_pipeline.release.shown import put_there
 from mlops_pipeline.release.table import LIVE, Release, Started, StateWord, Table, Transition
 
@@ -55,7 +55,7 @@ class Controller:
     def __init__(self, of: Opened, table: Table, tell: Listener) -> None:
         self._of, self._table, self._tell = of, table, tell
         self._holder = f"{socket.gethostname()} {os.getpid()} {time.time():.0f}"
-        self._last_look = time.monotonic()
+        self._stuck_at = time.monotonic() + STUCK_S
         self._blind: frozenset[int] = frozenset()
         """Releases of which the record says nothing now: who sees nothing holds no lease."""
         self._leaving = threading.Event()
@@ -74,16 +74,21 @@ class Controller:
 
     def look(self) -> list[Looked]:
         """Carry on every release that is under way, and begin one where a version is called challenger and none is."""
-        self._last_look = time.monotonic()
+        self._stuck_at = time.monotonic() + STUCK_S
         if self._of.settings.auto:
             self._begin_if_called_for()
         current = self._table.current()
         started = {each.number: each for each in self._table.releases()} if current else {}
         found = [self._carry_on(started[release.number], release) for release in current.values()]
-        self._last_look = time.monotonic()
+        self._stuck_at = time.monotonic() + STUCK_S
         tell_of(self._of, self._table, self._tell)
         put_there(self._of, self._table, {each.started.number: (each.evidence, each.decision) for each in found if each is not None})
         return [each for each in found if each is not None]
+
+    def rest(self, pause_s: float) -> None:
+        """Wait for the next look; who waits on purpose is not stuck."""
+        self._stuck_at = time.monotonic() + pause_s + STUCK_S
+        time.sleep(pause_s)
 
     def _carry_on(self, started: Started, release: Release) -> Looked | None:
         if release.number not in self._blind and not self._table.renew(release.number, self._holder, lease_end(self._of.settings)):
@@ -112,6 +117,7 @@ class Controller:
             else:
                 evidence = evidence_of(policy, step, self._since(last), answers, splits_evenly=started.unit == "request")
         self._blind = self._blind | {release.number} if problem else self._blind - {release.number}
+        now = time.time()
         standing = Standing(
             last.step,
             last.state,
@@ -120,8 +126,9 @@ class Controller:
             [each.reason for each in self._table.breakers(release.number, last.number)],
             refused,
             "" if champion in ("", started.champion, started.challenger) else champion,
+            self._stood_still(last, now),
         )
-        decision = decide(policy, standing, evidence, time.time())
+        decision = decide(policy, standing, evidence, now)
         if problem and decision.move in ("stay", "advance", "promote"):
             decision = Decision("stay", f"the record cannot be read, so the lease is not renewed: {problem}")
         self._do(started, last, decision, evidence)
@@ -131,6 +138,14 @@ class Controller:
         """When the step began; a pause within it does not begin it anew, and rows of before the pause are of the same shares."""
         of_step = [each for each in self._table.transitions(last.release) if each.step == last.step]
         return of_step[0].made
+
+    def _stood_still(self, last: Transition, now: float) -> float:
+        """For how long of the step nothing was decided: it was paused, or the lease was over."""
+        made = self._table.transitions(last.release)
+        ends = [*(each.made for each in made[1:]), now]
+        pauses = [(each.made, end) for each, end in zip(made, ends, strict=True) if each.state == "paused"]
+        lapses = [*self._table.lapses(last.release), (self._table.lease_until(last.release), now)]
+        return covered([*pauses, *lapses], self._since(last), now)
 
     def _do(self, started: Started, last: Transition, decision: Decision, evidence: Evidence) -> None:
         match decision.move:
@@ -215,7 +230,7 @@ class Controller:
         """Hold the leases while looks come to an end, on a connection of its own."""
         pause = self._of.settings.lease_s / 3
         while not self._leaving.wait(pause):
-            if time.monotonic() - self._last_look > STUCK_S:
+            if time.monotonic() > self._stuck_at:
                 continue
             with suppress(PipelineError):  # a database that is away: the lease ends, and all traffic is the champion's
                 table = self._of.table()
@@ -364,11 +379,26 @@ def _publish(of: Opened, registry: RegistryWriter, tell: Listener) -> None:
 
 
 def tell_of(of: Opened, table: Table, tell: Listener) -> None:
-    """An event for each transition of which none was told, and the alert of what a person should know of."""
+    """The alert of what a person should know of, then an event for each transition of which none was told.
+
+    In this order, since who fails or is killed between does both again at the next look, and an alert that fires is not fired twice.
+    """
     new = table.untold()
     if not new:
         return
     started = {each.number: each for each in table.releases()}
+    last = new[-1]
+    release = started[last.release]
+    text = f"release {last.release} of version {release.challenger} {last.state} at {last.step}: {last.reason}"
+    state = of.watch.state()
+    try:
+        with state.writing():
+            judge_release(
+                of.watch, state, release.model, release.challenger, text if last.state in ("aborted", "inconclusive") else "", time.time()
+            )
+        deliver(of.watch, state, tell)
+    finally:
+        state.close()
     for each in new:
         release = started[each.release]
         tell(
@@ -388,15 +418,3 @@ def tell_of(of: Opened, table: Table, tell: Listener) -> None:
             )
         )
         table.told(each.number)
-    last = new[-1]
-    release = started[last.release]
-    text = f"release {last.release} of version {release.challenger} {last.state} at {last.step}: {last.reason}"
-    state = of.watch.state()
-    try:
-        with state.writing():
-            judge_release(
-                of.watch, state, release.model, release.challenger, text if last.state in ("aborted", "inconclusive") else "", time.time()
-            )
-        deliver(of.watch, state, tell)
-    finally:
-        state.close()

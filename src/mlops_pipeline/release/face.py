@@ -14,7 +14,9 @@ from mlops_pipeline.config.finding import release_config
 from mlops_pipeline.config.release import load_releases
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, current_user, kept_for
+from mlops_pipeline.layout import find_project
 from mlops_pipeline.lines import Words, shown_on
+from mlops_pipeline.registry.versions import CHALLENGER
 from mlops_pipeline.release.controller import Controller, Looked, begin, end, of_fixed, stop, tell_of
 from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import ABORTING
@@ -25,6 +27,8 @@ from mlops_pipeline.release.table import LIVE, Release, StateWord, Table
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+    from mlops_pipeline.registry.champion import RegistryWriter
 
 LIVE_LINES = 8
 SHARE = 4.0
@@ -54,10 +58,9 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
             raise PipelineError(why)
         if challenger.refused:
             raise PipelineError(f"{registry.name} version {version}: {challenger.refused}")
+        table.refuse_beside_another(of.model)
         registry.fetch(challenger)
-        # The name first, then the table: a version that is only called so is begun by the next `mlops release watch`.
-        registry.make_challenger(version)
-        number = begin(of, table, champion.number, version, reason or "typed", current_user())
+        number = _begun(of, table, registry, champion.number, version, reason or "typed")
         tell_of(of, table, _listener(of, console))
         put_there(of, table, {})
         if not wait:
@@ -66,6 +69,26 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
             )
     if wait:
         watch(console, config, until_over=number)
+
+
+def _begun(of: Opened, table: Table, registry: RegistryWriter, champion: int, version: int, reason: str) -> int:
+    """The name first, then the table: a version that is only called challenger is begun by the next `mlops release watch`.
+
+    Raises :class:`PipelineError` where another release was begun meanwhile; whoever was called challenger is called so again.
+    """
+    before = next((each.number for each in registry.versions() if CHALLENGER in each.aliases), None)
+    registry.make_challenger(version)
+    try:
+        return begin(of, table, champion, version, reason, current_user())
+    except PipelineError:
+        there = table.current().get(of.model)
+        if there is not None and there.challenger == str(version):
+            return there.number  # `mlops release watch` was faster
+        if before is None:
+            registry.without_challenger(version)
+        elif before != version:
+            registry.make_challenger(before)
+        raise
 
 
 def watch(console: Console, config: Path | None, *, until_over: int | None = None) -> None:
@@ -91,14 +114,14 @@ def watch(console: Console, config: Path | None, *, until_over: int | None = Non
                         if until_over is not None and (last := table.last(until_over)) is not None and last.state not in LIVE:
                             return
                         # A long record takes long to read: it is not all that this machine does.
-                        time.sleep(max(of.settings.look_s, SHARE * took))
+                        controller.rest(max(of.settings.look_s, SHARE * took))
             except Exception as error:  # a database or a registry that is away comes back
                 from mlops_pipeline.registry.rest import told
 
                 if (problem := str(error) if isinstance(error, PipelineError) else told(error) or "") == "":
                     raise
             live.update(Group(*shown, _text([Words("problem    ", "bold"), Words(problem, "red")])), refresh=True)
-            time.sleep(of.settings.look_s)
+            time.sleep(min(of.settings.look_s, of.settings.lease_s / 3))
 
 
 def status(console: Console, config: Path | None, *, as_json: bool) -> None:
@@ -253,11 +276,15 @@ def champion_moves(pipeline: Path, console: Console, version: int | None, why: s
 
     Called while no other process may decide on the champion. Nothing is made where there is no table.
     """
+    project = find_project(pipeline)
     try:
-        of = opened(None)
-    except PipelineError:
-        return  # a pipeline without a server has no releases
+        of = opened(None, project)
+    except PipelineError as error:
+        console.print(f"no release was looked at, since the settings of {project} do not say where they are: {error}", soft_wrap=True)
+        return
     if of.watch.config.resolve() != pipeline.resolve():
+        if version is None:
+            console.print(f"no release was looked at: the server that the settings of {project} name has another pipeline", soft_wrap=True)
         return
     if not of.where.startswith("postgres") and not Path(of.where).is_file():
         return
