@@ -93,7 +93,10 @@ def test_one_release_of_a_model_at_a_time_under_one_controller(tmp_path: Path) -
     assert table.renew(number, "one", time.time() + 30)
     assert not table.renew(number, "two", time.time() + 30)
     assert table.renew(number, "one", time.time() - 1)
+    assert table.lapses(number) == []
     assert table.renew(number, "two", time.time() + 30)
+    [(since, until)] = table.lapses(number)
+    assert 0.5 < until - since < 30
 
 
 def test_a_release_is_begun_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from mlops_pipeline.errors import PipelineError
 
 StateWord = Literal["running", "paused", "promoted", "aborted", "inconclusive"]
 LIVE = ("running", "paused")
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS mlops_release_releases (
@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS mlops_release_breakers (
 CREATE TABLE IF NOT EXISTS mlops_release_approvals (
     number {serial}, release BIGINT NOT NULL, step TEXT NOT NULL, who TEXT NOT NULL, reason TEXT NOT NULL, made {real} NOT NULL
 );
+CREATE TABLE IF NOT EXISTS mlops_release_lapses (number {serial}, release BIGINT NOT NULL, since {real} NOT NULL, until {real} NOT NULL);
 CREATE TABLE IF NOT EXISTS mlops_release_champions (number {serial}, model TEXT NOT NULL, version TEXT NOT NULL, made {real} NOT NULL);
 CREATE TABLE IF NOT EXISTS mlops_release_told (number BIGINT NOT NULL);
 """
@@ -184,12 +185,7 @@ class Table:
         """Begin a release with its first transition and its lease; its number. Raises :class:`PipelineError` if one is under way."""
         now = time.time()
         with self._writing():
-            if model in (there := self.current()):
-                other = there[model]
-                raise PipelineError(
-                    f"{model}: release {other.number} of version {other.challenger} is under way: "
-                    "`mlops release abort` it first, or wait for its end"
-                )
+            self.refuse_beside_another(model)
             [(number,)] = self._ask(
                 "INSERT INTO mlops_release_releases (model, champion, challenger, salt, unit, policy, made, who)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
@@ -205,6 +201,14 @@ class Table:
             self._ask("INSERT INTO mlops_release_leases (release, holder, until) VALUES (?, '', ?)", number, lease_until)
             self._add(number, step, "running", weight, shadow, reason, {}, who, now)
         return int(number)
+
+    def refuse_beside_another(self, model: str) -> None:
+        """Raise :class:`PipelineError` if a release is under way already."""
+        if (other := self.current().get(model)) is not None:
+            raise PipelineError(
+                f"{model}: release {other.number} of version {other.challenger} is under way: "
+                "`mlops release abort` it first, or wait for its end"
+            )
 
     def advance(
         self,
@@ -228,12 +232,14 @@ class Table:
             return self.last(number)
 
     def renew(self, number: int, holder: str, until: float) -> bool:
-        """Hold the lease until a moment; false while another controller holds it."""
+        """Hold the lease until a moment; false while another controller holds it. That it had lapsed is noted."""
         now = time.time()
         with self._writing():
             [(other, theirs)] = self._ask("SELECT holder, until FROM mlops_release_leases WHERE release = ?", number) or [("", 0.0)]
             if other not in ("", holder) and theirs > now:
                 return False
+            if 0 < theirs < now:
+                self._ask("INSERT INTO mlops_release_lapses (release, since, until) VALUES (?, ?, ?)", number, theirs, now)
             self._ask("DELETE FROM mlops_release_leases WHERE release = ?", number)
             self._ask("INSERT INTO mlops_release_leases (release, holder, until) VALUES (?, ?, ?)", number, holder, until)
         return True
@@ -262,6 +268,10 @@ class Table:
         """When the lease of a release ends; 0 without one."""
         rows = self._ask("SELECT until FROM mlops_release_leases WHERE release = ?", number)
         return float(rows[0][0]) if rows else 0.0
+
+    def lapses(self, number: int) -> list[tuple[float, float]]:
+        """From when to when nobody held the lease of a release, before it was taken up again."""
+        return [(row[0], row[1]) for row in self._ask("SELECT since, until FROM mlops_release_lapses WHERE release = ?", number)]
 
     def breakers(self, number: int, turn: int = 0) -> list[Breaker]:
         """Workers that have tripped, since a transition."""
