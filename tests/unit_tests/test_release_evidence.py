@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlops_pipeline.config.release import Guardrail, Policy, Step
-from mlops_pipeline.release.evidence import Answers, evidence_of
+from mlops_pipeline.release.evidence import Answers, evidence_of, joined
 
 SHADOW, FIVE, HALF = Step(shadow=1), Step(weight=0.05), Step(weight=0.5)
 POLICY = Policy(
@@ -98,6 +98,27 @@ def test_an_equal_challenger_is_thrown_out_no_more_often_than_alpha_however_ofte
         made = answered(np.random.default_rng(seed), 2000, 0.5)
         thrown += any(broken(made.of(np.arange(len(made.time)) < seen), HALF, policy) for seen in range(200, 2001, 200))
     assert thrown <= 4
+
+
+@pytest.mark.parametrize(("says", "is_thrown_out"), [((0.5, 1.0), False), ((1.0, 1.0), False), ((1.0, 15.0), True)])
+def test_what_is_rare_and_has_not_come_yet_convicts_nobody(says: tuple[float, float], is_thrown_out: bool) -> None:
+    """One row of a hundred is a yes: before the first, whoever says less seems better. What is far worse is found all the same."""
+    policy = POLICY.model_copy(update={"guardrails": {"quality": Guardrail(figure="quality", worse_by=0.03)}})
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        true = np.clip(0.01 * rng.lognormal(-0.125, 0.5, 1200), 0, 1)
+        both = [answered(np.random.default_rng(seed), 1200, 0.0)] * 2
+        given = zip(both, says, ("champion", "shadow"), strict=True)
+        champion, shadow = (
+            each._replace(
+                scores=np.column_stack([1 - true * times, true * times]),
+                truth=(np.random.default_rng(seed + 99).random(1200) < true).astype(float),
+                arm=np.full(1200, arm),
+            )
+            for each, times, arm in given
+        )
+        seen = [joined([side.of(np.arange(1200) < count) for side in (champion, shadow)]) for count in (60, 150, 500, 1200)]
+        assert any(broken(made, SHADOW, policy) for made in seen) is is_thrown_out, seed
 
 
 def test_rows_of_one_request_are_one_witness() -> None:

@@ -18,6 +18,7 @@ from mlops_pipeline.experiments.sequences import (
     Floats,
     Interval,
     best_at,
+    bounded_mean,
     difference_of_means,
     difference_of_quantiles,
     mean_of,
@@ -304,9 +305,8 @@ class _Question:
         answers, one, other = self._answers, pairs.champion, pairs.shadow
         figure = self._guardrail.figure
         if figure == "quality":
-            truth = np.where(np.isfinite(answers.truth[one]), answers.truth[one], answers.truth[other])
-            before, after = (self._losses(answers.scores[places], truth) for places in (one, other))
-        elif figure == "drift":
+            return self._of_losses(pairs, alpha, label)
+        if figure == "drift":
             before, after = _said(answers.scores[one]), _said(answers.scores[other])
         else:
             before, after = np.zeros(len(one)), self._differs(answers.scores[one], answers.scores[other])
@@ -315,6 +315,42 @@ class _Question:
         values = _by_request(answers.request[one][kept], (after - before)[kept])
         made = self._paired(values, alpha, self._limit, label, sides, is_share=figure == "disagreement" and self._is_classes)
         return _either_way(made) if figure == "drift" else made
+
+    def _of_losses(self, pairs: _Pairs, alpha: float, label: str) -> Finding:
+        """The same of losses. Whatever label a row that was answered may still get is reckoned with, since a rare one comes late."""
+        answers, one, other = self._answers, pairs.champion, pairs.shadow
+        truth = np.where(np.isfinite(answers.truth[one]), answers.truth[one], answers.truth[other])
+        scores = answers.scores[one], answers.scores[other]
+        before, after = (self._losses(side, truth) for side in scores)
+        known = np.isfinite(before) & np.isfinite(after)
+        request = answers.request[one]
+        borne, limit = (0.0, self._limit) if label or not self._is_classes else (self._guardrail.worse_by, 0.0)
+        values = _by_request(request, after - (1 + borne) * before)
+        rows = (len(values), len(values))
+        if len(values) < self._policy.least_units or not np.isfinite(limit):
+            return self._unknown(label, rows, "pairs")
+        least, most = self._ends(*scores, 1 + borne, truth[known])
+        ends = [(_by_request(request[some], least[some]), _by_request(request[some], most[some])) for some in (known, np.isfinite(least))]
+        below, above = max(-float(low.min()) for low, _ in ends), max(float(high.max()) for _, high in ends)
+        found = bounded_mean(values, below, above, alpha)
+        if borne:  # of the loss of the same rows, so that it is as sure as the difference is
+            limit = borne * float(_by_request(request, before).mean())
+            found = Interval(*(each + limit for each in found))
+        return self._finding(found, limit, label, (float(before[known].mean()), float(after[known].mean())), rows, "pairs")
+
+    def _ends(self, before: Floats, after: Floats, times: float, truth: Floats) -> tuple[Floats, Floats]:
+        """The least and the most that each row's loss by ``after``, less so many ``times`` that by ``before``, is under any label."""
+        if not self._is_classes:
+            apart = np.abs(after[:, 0] - before[:, 0])
+            if self._guardrail.loss == "squared":  # a label may be any between those that have come
+                middle = after[:, 0] + before[:, 0]
+                apart = apart * np.maximum(np.abs(middle - 2 * truth.min()), np.abs(middle - 2 * truth.max()))
+            return -apart, apart
+        places = np.arange(before.shape[1], dtype=np.float64)
+        each = [
+            self._losses(after, np.full(len(after), place)) - times * self._losses(before, np.full(len(before), place)) for place in places
+        ]
+        return np.min(each, axis=0), np.max(each, axis=0)
 
     @property
     def _limit(self) -> float:
