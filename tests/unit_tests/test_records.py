@@ -34,7 +34,7 @@ from mlops_pipeline.records import sqlite
 from mlops_pipeline.records.encoding import NO_FORM, Columns, Row, encode, form_of, read_rows, recorded_columns
 from mlops_pipeline.records.entry import WITHDRAWN, Entry, RecordLayout
 from mlops_pipeline.records.process import open_store
-from mlops_pipeline.records.reading import batches, export, read, requests_of, sources
+from mlops_pipeline.records.reading import UNIT, batches, export, read, requests_of, sources
 from mlops_pipeline.records.show import show
 from mlops_pipeline.records.store import Database, Store, StoreError
 from mlops_pipeline.records.writer import open_database
@@ -182,8 +182,8 @@ def test_what_a_challenger_would_have_said_is_shown_beside_the_answer_and_counts
     written(
         tmp_path,
         [
-            entry("one", arm="champion"),
-            entry("one", arm="shadow", version="4", outputs=np.array([[0.9, 0.1]], np.float32), **raw),
+            entry("one", arm="champion", unit="0a1b"),
+            entry("one", arm="shadow", unit="0a1b", version="4", outputs=np.array([[0.9, 0.1]], np.float32), **raw),
             entry("two", arm="fallback", why="version 4: not_finite", key_name="shop", **raw),
             entry("three", rows=0, numbers=None, categories=None, outputs=None, error="deadline", arm="challenger", layout=None),
             entry("four"),
@@ -195,6 +195,9 @@ def test_what_a_challenger_would_have_said_is_shown_beside_the_answer_and_counts
     given = pl.concat(list(batches(tmp_path)))
     assert given["arm"].to_list() == ["champion", "fallback", "challenger", ""]
     assert pl.concat(list(batches(tmp_path, shadows=True))).equals(everything)
+    of_release = pl.concat(list(batches(tmp_path, shadows=True, units=True)))
+    assert of_release[UNIT].to_list() == ["0a1b", "0a1b", "", "", ""]
+    assert of_release.drop(UNIT).equals(everything)
     assert [each.request_id for each in requests_of(tmp_path)] == ["one", "two", "three", "four"]
     assert sum(rows.height for rows, _ in sources(tmp_path)) == 4
     shown = shown_at(120, show(tmp_path, request="on"))

@@ -31,6 +31,7 @@ def answered(rng: np.random.Generator, count: int, weight: float, *, shadow: boo
         "time": 10.0 + np.arange(count) * 0.01,
         "request": np.array([f"r{place}" for place in range(count)], dtype=object),
         "row": np.zeros(count, dtype=np.int64),
+        "unit": np.array([f"r{place}" for place in range(count)], dtype=object),
         "arm": np.where(mine, "challenger", "champion").astype("<U10"),
         "failed": np.zeros(count, dtype=bool),
         "latency": rng.gamma(4, 0.5, count),
@@ -123,10 +124,36 @@ def test_what_is_rare_and_has_not_come_yet_convicts_nobody(says: tuple[float, fl
 
 def test_rows_of_one_request_are_one_witness() -> None:
     made = answered(np.random.default_rng(3), 4000, 0.5, worse=flipped)
-    one = made._replace(request=np.where(made.arm == "champion", "a", "b").astype(object), row=np.arange(4000))
+    one = np.where(made.arm == "champion", "a", "b").astype(object)
+    one = made._replace(request=one, unit=one, row=np.arange(4000))
     found = evidence_of(POLICY, HALF, 0.0, one, splits_evenly=False)
     assert not found.broken
     assert found.p_of_split is None
+
+
+def sticking(rng: np.random.Generator, clients: int, worse: Any = None) -> Answers:
+    """Answers of equal models at 50 %, of clients that stick to an arm; all requests of the first one are refused."""
+    made = answered(rng, 4000, 0.5)
+    client = rng.integers(0, clients, 4000)
+    mine = (rng.random(clients) < 0.5)[client]
+    chance = rng.beta(1, 4, clients)[client]
+    columns = {**made._asdict(), "arm": np.where(mine, "challenger", "champion"), "unit": client.astype(str).astype(object)}
+    columns |= {"scores": np.column_stack([1 - chance, chance]), "truth": (rng.random(4000) < chance).astype(float), "failed": client == 0}
+    if worse is not None:
+        worse(columns, mine, None)
+    return Answers(**columns)
+
+
+@pytest.mark.parametrize("clients", [40, 400])
+def test_what_sticks_to_an_arm_is_one_witness(clients: int) -> None:
+    refused = {**POLICY.guardrails, "refused": Guardrail(figure="refused", worse_by=0.02)}
+    policy = POLICY.model_copy(update={"guardrails": refused})
+    assert not [seed for seed in range(12) if broken(sticking(np.random.default_rng(seed), clients), HALF, policy)]
+    bad = broken(sticking(np.random.default_rng(3), clients, flipped), HALF, policy)
+    assert ("drift" in bad) == (clients == 400)
+    unknown = sticking(np.random.default_rng(3), clients, flipped)._replace(unit=np.full(4000, "", dtype=object))
+    found = evidence_of(policy, HALF, 0.0, unknown, splits_evenly=True)
+    assert (found.broken, found.counts, found.p_of_split) == ([], (0, 0), None)
 
 
 def test_arms_that_did_not_get_their_shares_are_found() -> None:

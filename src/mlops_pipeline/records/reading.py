@@ -39,6 +39,8 @@ CHUNK_ROWS = 50_000
 CHUNK_BYTES = 32 << 20
 RAW = "\0raw "
 """Stands before the name of a raw column while tables are made: no writer of CSV or Parquet gives a user's column such a name."""
+UNIT = "\0unit"
+"""The column of what sticks to a release's arm, for those who judge it."""
 OWN = ("time", "request_id", "row", "id", "model", "version", "latency_ms", "error", "key_name", "arm", "why", "prediction")
 """Columns that every table of records has; beside them those that begin with ``probability_``."""
 
@@ -168,13 +170,18 @@ def batches(
     model: str | None = None,
     version: str | None = None,
     shadows: bool = False,
+    units: bool = False,
 ) -> Iterator[pl.DataFrame]:
     """The rows that were given as answers, a bounded number at a time, in no order; with ``shadows`` also those that nobody was told.
 
+    With ``units`` in a column :data:`UNIT` what stuck to the arm of a release.
+
     Raises :class:`PipelineError` like :func:`read`.
     """
+    import polars as pl
+
     with _opened(where, wanted_by(since, until, model, version)) as source:
-        schema = _schema(source.layouts)
+        schema = _schema(source.layouts) | ({UNIT: pl.String} if units else {})
         for requests in _chunks(source.requests(None, shadows=shadows)):
             yield _frame(requests, schema)
 
@@ -414,6 +421,7 @@ def _part(
         "key_name": pl.Series([blob.key_name for blob in blobs], dtype=pl.String),
         "arm": pl.Series([blob.arm for blob in blobs], dtype=pl.String),
         "why": pl.Series([blob.why for blob in blobs], dtype=pl.String),
+        UNIT: pl.Series([blob.unit for blob in blobs], dtype=pl.String),
     }
     columns = {name: series.gather(of) for name, series in columns.items()}
     columns["time"] = columns["time"].cast(schema["time"])

@@ -98,7 +98,7 @@ class Controller:
             except PipelineError as error:
                 problem = str(error)
             else:
-                evidence = evidence_of(policy, step, self._since(last), answers, splits_evenly=started.unit == "request")
+                evidence = evidence_of(policy, step, self._since(last), answers, splits_evenly=self._of.divides)
         self._blind = self._blind | {release.number} if problem else self._blind - {release.number}
         standing = Standing(
             last.step,

@@ -1,6 +1,7 @@
 """What the record says of a release: each guardrail's figure by arm, with intervals that hold at every look.
 
-What counts as one is a request, since the rows of one are no independent witnesses. Figures of arms are of one step, in which shares do
+What counts as one is a unit that was given an arm, or a request where nothing sticks, since the rows of one are no independent
+witnesses. In pairs it is a request. Figures of arms are of one step, in which shares do
 not change; those of pairs, which both models answered, are of the whole release.
 """
 
@@ -26,6 +27,7 @@ from mlops_pipeline.experiments.sequences import (
     p_of_shares,
     quantile_bounds,
 )
+from mlops_pipeline.records.reading import UNIT
 from mlops_pipeline.release.policy import Evidence, Finding
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class Answers(NamedTuple):
     request: npt.NDArray[np.object_]
     row: npt.NDArray[np.int64]
     """Within its request; −1 where a request has none."""
+    unit: npt.NDArray[np.object_]
+    """What was given an arm as a whole; empty where the record does not say what."""
     arm: npt.NDArray[np.str_]
     failed: npt.NDArray[np.bool_]
     latency: Floats
@@ -71,21 +75,22 @@ def answers_in(
     known: Known | None,
     slices: Sequence[str],
     *,
+    sticks: bool = False,
     in_order: bool = True,
 ) -> Answers:
     """The rows of a record that were answered under a release of these versions; ``reference`` says what its outputs and labels mean.
 
-    In order of time, or as the record hands them over.
+    With ``sticks`` units are those that the record names, else requests. In order of time, or as the record hands them over.
     """
     import polars as pl
 
-    parts = [_part(frame, reference, champion, challenger, known, slices) for frame in frames]
+    parts = [_part(frame, reference, champion, challenger, known, slices, sticks=sticks) for frame in frames]
     parts = [part for part in parts if len(part.time)]
     if not parts:
         width = max(1, len(reference.classes) if reference is not None else 1)
-        empty = np.empty(0)
+        empty, texts = np.empty(0), np.empty(0, dtype=object)
         return Answers(
-            empty, empty.astype(object), empty.astype(int), empty.astype(str), empty.astype(bool), empty, np.empty((0, width)), empty, {}
+            empty, texts, empty.astype(int), texts, empty.astype(str), empty.astype(bool), empty, np.empty((0, width)), empty, {}
         )
     every = joined(parts)
     if not in_order:
@@ -118,7 +123,14 @@ def by_version(frame: pl.DataFrame, champion: str, challenger: str) -> pl.DataFr
 
 
 def _part(
-    frame: pl.DataFrame, reference: Reference | None, champion: str, challenger: str, known: Known | None, slices: Sequence[str]
+    frame: pl.DataFrame,
+    reference: Reference | None,
+    champion: str,
+    challenger: str,
+    known: Known | None,
+    slices: Sequence[str],
+    *,
+    sticks: bool,
 ) -> Answers:
     import polars as pl
 
@@ -149,10 +161,13 @@ def _part(
         if any(value is not None for value in values):
             read = truths_of(reference, pl.Series(values, strict=False)).astype(np.float64)
             truth = np.where(read < 0, np.nan, read) if reference.classes else read
+    request = frame["request_id"].fill_null("").to_numpy().astype(object)
+    units = frame[UNIT].fill_null("").to_numpy().astype(object) if UNIT in frame.columns else np.full(height, "", dtype=object)
     return Answers(
         (frame["time"].dt.epoch("us") / 1e6).to_numpy().astype(np.float64),
-        frame["request_id"].fill_null("").to_numpy().astype(object),
+        request,
         frame["row"].fill_null(-1).to_numpy().astype(np.int64),
+        units if sticks else request,
         frame["arm"].to_numpy().astype(str),
         failed,
         frame["latency_ms"].fill_null(float("nan")).to_numpy().astype(np.float64),
@@ -170,18 +185,22 @@ def _part(
 
 
 def evidence_of(policy: Policy, step: Step, since: float, answers: Answers, *, splits_evenly: bool) -> Evidence:
-    """What is known of a step that began at a moment; ``splits_evenly``: each request was assigned by itself."""
+    """What is known of a step that began at a moment; ``splits_evenly``: each unit was given an arm by itself, in the step's shares."""
     begun = answers.of(answers.time >= since + SETTLE_S)
     mine = np.isin(begun.arm, [CHALLENGER, SHADOW]) & ~begun.failed
     labelled = np.isin(answers.arm, [CHALLENGER, SHADOW]) & np.isfinite(answers.truth)
     pairs = _pairs(answers)
     findings = [found for name, each in policy.guardrails.items() for found in _findings(policy, step, name, each, begun, answers, pairs)]
-    heads = begun.of(begun.row <= 0)
-    counts = (int((heads.arm == CHAMPION).sum()), int(np.isin(heads.arm, [CHALLENGER, FALLBACK]).sum()))
+    arms = begun.of((begun.row <= 0) & (begun.unit != ""))
+    counts = (_units_of(arms, [CHAMPION]), _units_of(arms, [CHALLENGER, FALLBACK]))
     p_of_split = None
     if splits_evenly and 0 < step.weight < 1 and any(counts):
         [p_of_split] = p_of_shares([np.array([float(count)]) for count in counts], [1 - step.weight, step.weight]).tolist()
     return Evidence(int(mine.sum()), int(labelled.sum()), tuple(findings), counts, p_of_split)
+
+
+def _units_of(answers: Answers, arms: Sequence[str]) -> int:
+    return len(np.unique(answers.unit[np.isin(answers.arm, list(arms))].astype(str)))
 
 
 class _Pairs(NamedTuple):
@@ -210,6 +229,7 @@ def _findings(
     share = policy.alpha / max(1, len(policy.guardrails)) / 2
     by_arms = share / max(1, sum(each.weight > 0 for each in policy.steps))
     question = _Question(policy, name, guardrail, answers)
+    begun = begun.of(begun.unit != "")  # of others nobody can say how many witnesses they are
     if guardrail.figure in ("failures", "refused"):
         yield from question.of_requests(begun, step, by_arms)
         if guardrail.figure == "failures":
@@ -259,14 +279,13 @@ class _Question:
                 )
 
     def of_requests(self, begun: Answers, step: Step, alpha: float) -> Iterator[Finding]:
-        """Shares of requests: those that the champion had to answer instead, or those that were refused."""
+        """Shares of each unit's requests: those that the champion had to answer instead, or those that were refused."""
         heads = begun.of(begun.row <= 0)
-        if self._guardrail.figure == "failures":
-            champion = np.zeros(int((heads.arm == CHAMPION).sum()))
-            mine = heads.of(np.isin(heads.arm, [CHALLENGER, FALLBACK]))
-            challenger = (mine.arm == FALLBACK).astype(np.float64)
-        else:
-            champion, challenger = (heads.failed[heads.arm == arm].astype(np.float64) for arm in (CHAMPION, CHALLENGER))
+        is_failure = self._guardrail.figure == "failures"
+        sides = [heads.of(np.isin(heads.arm, arms)) for arms in ([CHAMPION], [CHALLENGER, FALLBACK] if is_failure else [CHALLENGER])]
+        champion, challenger = (
+            _mean_of_each(side.unit, (side.arm == FALLBACK if is_failure else side.failed).astype(np.float64)) for side in sides
+        )
         if step.weight == 0 or not len(challenger):
             return
         if step.weight < 1:
@@ -284,6 +303,8 @@ class _Question:
         """A quantile of the time that answers took."""
         share = float(self._guardrail.figure.removeprefix("latency.p")) / 100
         heads = begun.of((begun.row <= 0) & ~begun.failed & np.isfinite(begun.latency))
+        _, first = np.unique(heads.unit.astype(str), return_index=True)
+        heads = heads.of(np.sort(first))  # one answer of each unit
         sides = [heads.latency[np.isin(heads.arm, arms)] for arms in ([CHAMPION], [CHALLENGER, FALLBACK])]
         if min(map(len, sides)) < self._policy.least_units:
             return self._unknown("", (len(sides[0]), len(sides[1])), "arms")
@@ -293,10 +314,10 @@ class _Question:
         return self._finding(found, self._guardrail.worse_by, "", made, (len(sides[0]), len(sides[1])), "arms")
 
     def of_arms(self, begun: Answers, alpha: float, label: str) -> Finding:
-        """A mean over requests of each arm."""
+        """A mean over units of each arm."""
         rows = begun.of(~begun.failed & (begun.row >= 0))
         figure = self._losses(rows.scores, rows.truth) if self._guardrail.figure == "quality" else _said(rows.scores)
-        one, other = (_by_request(rows.request[chosen], figure[chosen]) for chosen in (rows.arm == CHAMPION, rows.arm == CHALLENGER))
+        one, other = (_mean_of_each(rows.unit[chosen], figure[chosen]) for chosen in (rows.arm == CHAMPION, rows.arm == CHALLENGER))
         made = self._unpaired(one, other, alpha, self._limit, label)
         return made if self._guardrail.figure == "quality" else _either_way(made)
 
@@ -312,7 +333,7 @@ class _Question:
             before, after = np.zeros(len(one)), self._differs(answers.scores[one], answers.scores[other])
         kept = np.isfinite(before) & np.isfinite(after)
         sides = (float(before[kept].mean()), float(after[kept].mean())) if kept.any() else (0.0, 0.0)
-        values = _by_request(answers.request[one][kept], (after - before)[kept])
+        values = _mean_of_each(answers.request[one][kept], (after - before)[kept])
         made = self._paired(values, alpha, self._limit, label, sides, is_share=figure == "disagreement" and self._is_classes)
         return _either_way(made) if figure == "drift" else made
 
@@ -325,16 +346,18 @@ class _Question:
         known = np.isfinite(before) & np.isfinite(after)
         request = answers.request[one]
         borne, limit = (0.0, self._limit) if label or not self._is_classes else (self._guardrail.worse_by, 0.0)
-        values = _by_request(request, after - (1 + borne) * before)
+        values = _mean_of_each(request, after - (1 + borne) * before)
         rows = (len(values), len(values))
         if len(values) < self._policy.least_units or not np.isfinite(limit):
             return self._unknown(label, rows, "pairs")
         least, most = self._ends(*scores, 1 + borne, truth[known])
-        ends = [(_by_request(request[some], least[some]), _by_request(request[some], most[some])) for some in (known, np.isfinite(least))]
+        ends = [
+            (_mean_of_each(request[some], least[some]), _mean_of_each(request[some], most[some])) for some in (known, np.isfinite(least))
+        ]
         below, above = max(-float(low.min()) for low, _ in ends), max(float(high.max()) for _, high in ends)
         found = bounded_mean(values, below, above, alpha)
         if borne:  # of the loss of the same rows, so that it is as sure as the difference is
-            limit = borne * float(_by_request(request, before).mean())
+            limit = borne * float(_mean_of_each(request, before).mean())
             found = Interval(*(each + limit for each in found))
         return self._finding(found, limit, label, (float(before[known].mean()), float(after[known].mean())), rows, "pairs")
 
@@ -425,12 +448,12 @@ def _said(scores: Floats) -> Floats:
     return made
 
 
-def _by_request(request: npt.NDArray[np.object_], values: Floats) -> Floats:
-    """The mean of each request's known values, in order of time."""
+def _mean_of_each(groups: npt.NDArray[np.object_], values: Floats) -> Floats:
+    """The mean of the known values of each request or unit, in order of time."""
     known = np.isfinite(values)
     if not known.any():
         return np.empty(0)
-    _, first, of = np.unique(request[known].astype(str), return_index=True, return_inverse=True)
+    _, first, of = np.unique(groups[known].astype(str), return_index=True, return_inverse=True)
     means: Floats = np.bincount(of, values[known]) / np.bincount(of)
     made: Floats = means[np.argsort(first, kind="stable")]
     return made

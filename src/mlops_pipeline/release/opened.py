@@ -38,6 +38,11 @@ class Opened:
         """The table's file or address."""
         return self.watch.place.releases
 
+    @property
+    def divides(self) -> bool:
+        """Whether servers of ours divide, as the table says, so that shares may be held against it."""
+        return self.settings.split == "server"
+
     def table(self) -> Table:
         """Open the table; it is made if it is missing."""
         return open_table(self.where)
@@ -62,10 +67,12 @@ class Opened:
         finally:
             state.close()
         known = Known.of(labels, within(watch)) if labels else None
-        frames = batches(watch.store, since=datetime.fromtimestamp(started.made, UTC), model=started.model, shadows=True)
+        frames = batches(watch.store, since=datetime.fromtimestamp(started.made, UTC), model=started.model, shadows=True, units=True)
         if self.settings.split == "elsewhere":
             frames = (by_version(frame, started.champion, started.challenger) for frame in frames)
-        return answers_in(frames, self._reference(started), started.champion, started.challenger, known, slices)
+        return answers_in(
+            frames, self._reference(started), started.champion, started.challenger, known, slices, sticks=started.unit != "request"
+        )
 
     def _reference(self, started: Started) -> Reference | None:
         """What the champion's outputs mean; without a summary of it nothing is said of predictions."""

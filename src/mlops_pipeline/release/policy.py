@@ -26,7 +26,7 @@ class Finding(msgspec.Struct, frozen=True):
     champion: float | None
     challenger: float | None
     requests: tuple[int, int]
-    """Of the champion, of the challenger: so many witnesses."""
+    """Of the champion, of the challenger: so many witnesses, which in arms are units."""
     slice: str = ""
     source: str = "arms"
     """``arms``: units that each answered; ``pairs``: rows that both did."""
@@ -63,9 +63,9 @@ class Evidence(msgspec.Struct, frozen=True):
     """Of the whole release: rows with its answer for which a label has come."""
     findings: tuple[Finding, ...] = ()
     counts: tuple[int, int] = (0, 0)
-    """Requests of the step that the split gave to the champion, and to the challenger."""
+    """Units (requests, unless something sticks) of the step that the split gave to the champion, and to the challenger."""
     p_of_split: float | None = None
-    """Of «the arms got their shares», valid at every look; None where units stick, or nothing is split."""
+    """Of «the arms got their shares», valid at every look; None where nothing is split, or not by us."""
 
     @property
     def broken(self) -> list[Finding]:
@@ -135,7 +135,7 @@ def _wrong(policy: Policy, standing: Standing, evidence: Evidence, *, is_known: 
         return "; ".join([*(f"a worker tripped: {why}" for why in standing.breakers[:1]), *(each.text for each in evidence.broken[:3])])
     if evidence.p_of_split is not None and evidence.p_of_split < policy.srm_alpha:
         counts = "{:,} and {:,}".format(*evidence.counts)
-        return f"the arms did not get their shares ({counts} requests, p {evidence.p_of_split:.2g}): no figure is to be believed"
+        return f"the arms did not get their shares ({counts}, p {evidence.p_of_split:.2g}): no figure is to be believed"
     return ""
 
 
