@@ -56,7 +56,9 @@ class Step(Frozen):
 
     weight: float = Field(0.0, ge=0, le=1, description="share of units that the challenger answers")
     shadow: float = Field(0.0, ge=0, le=1, description="share of requests in which it is asked too; nobody is told what it says")
-    least_rows: int = Field(100, ge=0, description="rows that the challenger has to answer in this step")
+    least_rows: int = Field(
+        100, ge=0, description="rows that the challenger has to answer in this step, and as many requests, or `least_units`"
+    )
     least_labels: int = Field(0, ge=0, description="rows of the whole release with its answer for which labels have to come")
     least_time: SpanText | None = Field(None, description="the step lasts at least so long")
     approval: bool = Field(False, description="a person lets it leave the step: `mlops release promote`")
@@ -106,7 +108,9 @@ class Policy(Frozen):
     alpha: Level = Field(0.05, description="the share of releases of an equal challenger that may be thrown out, however often one looks")
     srm_alpha: Level = Field(0.001, description="the same for the test whether the arms got the shares that they were to get")
     expected_rows: int = Field(2_000, ge=100, description="about how many rows a step is decided on; intervals are narrowest there")
-    least_units: int = Field(50, ge=20, description="an arm with fewer says nothing of a guardrail")
+    least_units: int = Field(
+        50, ge=20, description="an arm with fewer units says nothing of a guardrail, and with fewer requests no step is left"
+    )
     patience: SpanText = Field(
         "2d", description="a step that cannot be left for so long ends the release as inconclusive: back to the champion"
     )

@@ -188,6 +188,8 @@ def evidence_of(policy: Policy, step: Step, since: float, answers: Answers, *, s
     """What is known of a step that began at a moment; ``splits_evenly``: each unit was given an arm by itself, in the step's shares."""
     begun = answers.of(answers.time >= since + SETTLE_S)
     mine = np.isin(begun.arm, [CHALLENGER, SHADOW]) & ~begun.failed
+    theirs = np.isin(begun.arm, [CHAMPION, FALLBACK]) & ~begun.failed
+    requests = [len(np.unique(begun.request[answered].astype(str))) for answered in (theirs, mine)]
     labelled = np.isin(answers.arm, [CHALLENGER, SHADOW]) & np.isfinite(answers.truth)
     pairs = _pairs(answers)
     findings = [found for name, each in policy.guardrails.items() for found in _findings(policy, step, name, each, begun, answers, pairs)]
@@ -196,7 +198,7 @@ def evidence_of(policy: Policy, step: Step, since: float, answers: Answers, *, s
     p_of_split = None
     if splits_evenly and 0 < step.weight < 1 and any(counts):
         [p_of_split] = p_of_shares([np.array([float(count)]) for count in counts], [1 - step.weight, step.weight]).tolist()
-    return Evidence(int(mine.sum()), int(labelled.sum()), tuple(findings), counts, p_of_split)
+    return Evidence(int(mine.sum()), (requests[0], requests[1]), int(labelled.sum()), tuple(findings), counts, p_of_split)
 
 
 def _units_of(answers: Answers, arms: Sequence[str]) -> int:
