@@ -162,7 +162,7 @@ def test_what_is_written_reads_back_equal(data: st.DataObject) -> None:
     entries = data.draw(st.lists(any_entry(layout), min_size=1, max_size=6))
     with tempfile.TemporaryDirectory() as name:
         written(Path(name), entries)
-        table = read(name)
+        table = read(name, shadows=True)
     ordered = sorted(entries, key=lambda one: int(one.time // 86400))
     ordered.sort(key=lambda one: round(one.time * 1e6))
     wanted = [row for one in ordered for row in expected(one)]
@@ -184,15 +184,20 @@ def test_what_a_challenger_would_have_said_is_shown_beside_the_answer_and_counts
         [
             entry("one", arm="champion", unit="0a1b"),
             entry("one", arm="shadow", unit="0a1b", version="4", outputs=np.array([[0.9, 0.1]], np.float32), **raw),
-            entry("two", arm="fallback", why="version 4: not_finite", key_name="shop", **raw),
-            entry("three", rows=0, numbers=None, categories=None, outputs=None, error="deadline", arm="challenger", layout=None),
-            entry("four"),
+            entry("two", time=NOON + 1, arm="fallback", why="version 4: not_finite", key_name="shop", **raw),
+            entry(
+                "three", time=NOON + 2, rows=0, numbers=None, categories=None, outputs=None, error="deadline", arm="challenger", layout=None
+            ),
+            entry("four", time=NOON + 3),
         ],
     )
-    everything = read(tmp_path)
+    everything = read(tmp_path, shadows=True)
     assert everything["arm"].to_list() == ["champion", "shadow", "fallback", "challenger", ""]
     assert everything["why"][2] == "version 4: not_finite"
     given = pl.concat(list(batches(tmp_path)))
+    assert read(tmp_path).equals(given)
+    assert read(tmp_path, limit=2).equals(given.tail(2))
+    assert (export(tmp_path, tmp_path / "a.csv"), export(tmp_path, tmp_path / "b.csv", shadows=True)) == (4, 5)
     assert given["arm"].to_list() == ["champion", "fallback", "challenger", ""]
     assert pl.concat(list(batches(tmp_path, shadows=True))).equals(everything)
     of_release = pl.concat(list(batches(tmp_path, shadows=True, units=True)))

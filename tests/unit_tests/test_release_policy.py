@@ -147,6 +147,8 @@ def test_the_committed_schema_and_settings_are_current() -> None:
     [
         ("policy: {steps: [{weight: 0.5}, {weight: 0.1}]}", "weights of 'steps' must not fall"),
         ("policy: {steps: [{least_rows: 5}]}", "needs a weight or a shadow above zero"),
+        ("policy: {steps: [{weight: 1, shadow: 0.5}]}", "leave 'shadow' out"),
+        ("policy: {guardrails: {}}", "policy.guardrails is empty"),
         ("policy: {guardrails: {a: {figure: speed, worse_by: 1}}}", "figure 'speed' is none"),
         ("unit: cookie", "unit = 'cookie'"),
         ("polcy: {}", "did you mean 'policy'"),

@@ -17,6 +17,7 @@ from mlops_pipeline.errors import PipelineError
 
 Level = Annotated[float, Field(gt=0, lt=0.5)]
 Loss = Literal["brier", "error", "absolute", "squared"]
+OF_CLASSES, OF_NUMBERS = ("brier", "error"), ("absolute", "squared")
 UNIT = r"^(request|ids|header:[A-Za-z0-9-]{1,64}|column:.{1,200})$"
 LATENCY = re.compile(r"latency\.p([1-9][0-9]?(?:\.[0-9])?)")
 FIGURES = ("failures", "refused", "drift", "disagreement", "quality", "latency.p50", "latency.p99")
@@ -67,6 +68,8 @@ class Step(Frozen):
     def _does_something(self) -> Self:
         if self.weight == 0 and self.shadow == 0:
             raise ValueError("a step needs a weight or a shadow above zero")
+        if self.weight == 1 and self.shadow > 0:
+            raise ValueError("where the challenger answers everything nothing is asked behind the champion's answers: leave 'shadow' out")
         return self
 
     @property
@@ -77,7 +80,7 @@ class Step(Frozen):
     @property
     def compares(self) -> bool:
         """Whether both models answer in it."""
-        return self.weight < 1 or self.shadow > 0
+        return self.weight < 1
 
 
 USUAL_STEPS = (
@@ -146,6 +149,12 @@ class Releases(Frozen):
     lease_s: float = Field(15, ge=1, description="so long after its controller is gone all traffic is the champion's")
     look_s: float = Field(2, ge=0.2, description="how often the controller looks")
     policy: Policy = Policy()
+
+    @model_validator(mode="after")
+    def _guards_something(self) -> Self:
+        if not self.policy.guardrails:
+            raise ValueError("policy.guardrails is empty, so nothing would throw a challenger out: name one, or leave the key out")
+        return self
 
 
 def seconds_of(span: str) -> float:

@@ -197,6 +197,7 @@ class Controller:
             return
         before = {(each.champion, each.challenger) for each in self._table.releases(self._of.model)}
         if (str(champion.number), str(challenger.number)) not in before:
+            self._of.check(str(champion.number))
             with suppress(PipelineError):  # another controller was faster
                 begin(self._of, self._table, champion.number, challenger.number, "is called challenger", CONTROLLER)
 

@@ -114,11 +114,17 @@ def _made(columns: Iterable[Any], slices: Mapping[str, Any]) -> Answers:
     return Answers(*(*columns, slices))
 
 
-def by_version(frame: pl.DataFrame, champion: str, challenger: str) -> pl.DataFrame:
-    """Rows of servers that know of no release, each version's as an arm's: a mesh has divided the requests."""
+def by_version(frame: pl.DataFrame, champion: str, challenger: str, mirrored: Sequence[tuple[float, float]] = ()) -> pl.DataFrame:
+    """Rows of servers that know of no release, each version's as an arm's: a mesh has divided the requests.
+
+    ``mirrored``: the times, from and until, in which the challenger answers nobody, so that what it was asked is a shadow.
+    """
     import polars as pl
 
+    moment = pl.col("time").dt.epoch("us") / 1e6
+    asked_besides = pl.any_horizontal(pl.lit(value=False), *((moment >= since) & (moment < until) for since, until in mirrored))
     arm = pl.col("version").replace_strict({champion: CHAMPION, challenger: CHALLENGER}, default="")
+    arm = pl.when((arm == CHALLENGER) & asked_besides).then(pl.lit(SHADOW)).otherwise(arm)
     return frame.with_columns(pl.when(pl.col("arm").fill_null("") == "").then(arm).otherwise(pl.col("arm")).alias("arm"))
 
 

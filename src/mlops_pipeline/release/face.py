@@ -53,6 +53,7 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
             raise PipelineError(why)
         if challenger.refused:
             raise PipelineError(f"{registry.name} version {version}: {challenger.refused}")
+        of.check(str(champion.number))
         registry.fetch(challenger)
         # The name first, then the table: a version that is only called so is begun by the next `mlops release watch`.
         registry.make_challenger(version)
