@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -10,13 +11,19 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml
+from dvc.repo import Repo
+from rich.console import Console
 
+from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.refresh import refresh, show
 from mlops_pipeline.features.state import State, open_state
 from mlops_pipeline.features.store import VERSIONS, Database, StateStore
 from mlops_pipeline.features.versions import Origin, Refreshed, SharedVersions
 from mlops_pipeline.layout import FEATURES_STATE, StatePlace
+from mlops_pipeline.pipeline import runner
+from mlops_pipeline.pipeline.runner import run
 from mlops_pipeline.serving.computing import States
 from tests.integration_tests.conftest import postgresql_server
 from tests.unit_tests.test_features_refresh import HEADER, KEPT, OWN, PLAN, Killed, line, of_day, of_days, shops, taken, told, typed
@@ -42,8 +49,8 @@ def sent(uri: str, folder: Path, rows: Sequence[tuple[Any, ...]]) -> Refreshed:
         return SharedVersions(folder, database).refresh(PLAN, KEPT, KEPT.of(typed(rows)), [], Origin({}, OWN))
 
 
-def asked(uri: str, folder: Path) -> State:
-    store = StateStore(StatePlace(folder, uri, "shops"))
+def asked(uri: str, folder: Path, name: str = "shops") -> State:
+    store = StateStore(StatePlace(folder, uri, name))
     try:
         place = store.version()
         assert place is not None
@@ -159,6 +166,31 @@ def test_a_pipelines_commands_go_there_by_an_address_alone(
     with pytest.raises(PipelineError, match=r"^features\.state: postgresql://…@127\.0\.0\.1:9/none") as told_:
         refresh(own, layout, quiet(), source)
     assert "secret" not in str(told_.value)
+
+
+def test_a_run_that_is_up_to_date_sends_what_the_folder_holds_where_the_database_has_none(
+    postgresql: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, more, console = address(postgresql, "moved"), tmp_path / "more.csv", Console(file=io.StringIO(), width=300)
+    config = tmp_path / "pipeline.yaml"
+    config.write_text(yaml.safe_dump(shops().model_dump(mode="json", by_alias=True, exclude_defaults=True)))
+    own = load_settings(config)
+    (tmp_path / "table.csv").write_text(HEADER + "".join(map(line, of_days(20))), encoding="utf-8")
+    more.write_text(HEADER + "".join(map(line, of_day(20))), encoding="utf-8")
+    Repo.init(str(tmp_path), no_scm=True).close()
+    monkeypatch.setattr(runner, "HEAVY", ())  # of stages that are not run here
+    layout = layout_in(tmp_path, own)
+    assert run(own, layout, console, stop="ingest") == {"ingest": "ran"}
+    assert refresh(own, layout, quiet(), more).rows == 84
+    before = told(open_state(layout.state), typed(of_days(21)))
+    monkeypatch.setenv(FEATURES_STATE, "postgresql://nobody:secret@127.0.0.1:9/none")
+    assert run(own, layout, console, stop="ingest") == {"ingest": "current"}
+    monkeypatch.setenv(FEATURES_STATE, uri)
+    for _ in range(2):
+        assert run(own, layout, console, stop="ingest") == {"ingest": "current"}
+        assert told(asked(uri, tmp_path / "asked", own.name), typed(of_days(21))).equals(before)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert (shown.count("was sent to PostgreSQL"), shown.count("was not sent"), "secret" in shown) == (1, 1, False)
 
 
 def test_an_ingest_whose_connection_is_lost_ends_and_loses_no_row(postgresql: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

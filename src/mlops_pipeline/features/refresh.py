@@ -16,7 +16,7 @@ from mlops_pipeline.features.keyed import Plan
 from mlops_pipeline.features.rows import Joined, kept_recipe, recipe_of, typed_rows
 from mlops_pipeline.features.state import open_state
 from mlops_pipeline.features.store import StateStore
-from mlops_pipeline.features.versions import BrokenRows, Current, Origin, Refreshed, Seen, versions_of
+from mlops_pipeline.features.versions import BrokenRows, Current, Origin, Refreshed, Seen, SharedVersions, versions_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.lookups import lookup_table
@@ -99,6 +99,23 @@ def refresh(settings: Settings, layout: Layout, console: Console, given: Path | 
         console.print(f"            {note}", markup=False)
     _told(console, done, read)
     return done
+
+
+def send_first(settings: Settings, layout: Layout, console: Console) -> None:
+    """Where the state has come to be kept in PostgreSQL: send the folder's, with all that came by --input, if there is none yet.
+
+    An ingest does so too, but runs only where the source has changed. One who needs the database and has none is told so by it.
+    """
+    versions = versions_of(settings, layout)
+    if not isinstance(versions, SharedVersions) or not has_state(settings):
+        return
+    try:
+        name = versions.begin()
+    except PipelineError as error:
+        console.print(f"the features' state was not sent, if there is none yet: {one_line(error)}", markup=False)
+        return
+    if name:
+        console.print(f"the features' state {name} of {layout.relative(layout.state)} was sent to PostgreSQL", markup=False)
 
 
 def seen_before(settings: Settings, layout: Layout) -> Seen:

@@ -123,6 +123,11 @@ class Database:
                     _clear_copies(folder, version)
         return place
 
+    def has_version(self) -> bool:
+        """Whether there is one."""
+        with self._asked() as connection:
+            return _is_made(connection) and self._current(connection) is not None
+
     @contextmanager
     def changing(self, folder: Path) -> Iterator[Change]:
         """While nobody else changes the state: what is sent through it is current when the block ends without an error, else nothing is.
@@ -249,6 +254,11 @@ class Change:
         self, connection: psycopg.Connection[Any], name: str, folder: Path, current: tuple[str, Manifest, Manifest] | None
     ) -> None:
         self._connection, self._name, self._folder, self._current = connection, name, folder, current
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the database holds no version yet."""
+        return self._current is None
 
     def send(self, version: str) -> None:
         """Make a version of the folder the current one, with the rows that it was made of; the oldest go."""

@@ -318,6 +318,17 @@ class SharedVersions(Versions):
             change.send(done.version)
             return done
 
+    def begin(self) -> str:
+        """Send the folder's current version where the database has none; its name, empty if nothing was sent."""
+        if not (self.folder / CURRENT).exists() or self._database.has_version():
+            return ""
+        with self._database.changing(self.folder) as change:
+            current = self._current() if change.is_first else None
+            if current is None or current.state is None:
+                return ""
+            change.send(current.name)
+            return current.name
+
 
 def versions_of(settings: Settings, layout: Layout) -> Versions:
     """The versions of a pipeline's state, where it keeps them."""

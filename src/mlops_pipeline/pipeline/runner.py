@@ -16,6 +16,7 @@ from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Cause, Listener, StageBegan, StageRestored, StageSkipped, Warned, kept_for
+from mlops_pipeline.features.refresh import send_first
 from mlops_pipeline.files import write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.lines import shown_on
@@ -89,6 +90,7 @@ def run(
         if settings.as_of is not None:
             moment = shown_moment(settings.as_of)
             console.print(f"as of {moment}: rows from then on are not seen, now and by later runs, until `--as-of {NEWEST}`", markup=False)
+        send_first(settings, layout, console)
         first_forced = STAGES.index(stage_named(start)) if start else 0 if force else len(STAGES)
         outcomes: dict[str, Outcome] = {}
         causes = cache.causes()
