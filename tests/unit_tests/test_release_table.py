@@ -117,6 +117,7 @@ def test_a_release_is_healthy_only_while_somebody_judges_what_is_answered(tmp_pa
         assert seen is not None
         assert verdict_of(table, seen, good) == "healthy"
         assert verdict_of(table, seen, None) == "unknown", "nobody has looked yet"
+        assert verdict_of(table, seen, None, frozenset({seen.number})) == "healthy", "a controller has, in another process"
         assert verdict_of(table, seen, (Evidence(), good[1])) == "unknown", "nothing was answered yet"
         told = {"challenger": "2", "release": number, "verdict": "healthy", "good_until": 100.0}
         before = {**told, "release": 0, "verdict": "promoted"}
