@@ -695,11 +695,14 @@ def export_records(
     version: Version = None,
     raw: Raw = False,
     as_training: Annotated[bool, typer.Option("--as-training", help="rows as they came, with the target where labels came")] = False,
+    shadows: Annotated[bool, typer.Option("--shadows", help="also what a release's challenger said behind answers")] = False,
     config: ServingConfig = None,
 ) -> None:
-    """Every prediction with its features, a row each, as a table that any tool reads."""
+    """Every answer with its features, a row each, as a table that any tool reads."""
     from mlops_pipeline.records.reading import export
 
+    if as_training and shadows:
+        raise PipelineError("--shadows: nobody was told what a shadow said, so it is no row to train on: leave it or --as-training out")
     if as_training:
         from mlops_pipeline.monitoring.as_training import export_as_training
         from mlops_pipeline.monitoring.watched import watched
@@ -709,7 +712,8 @@ def export_records(
         terminal.opened().print("\n".join([f"{done.rows:,} rows written into {target}, {done.labelled:,} with a label", *done.notes]))
         return
     notes: list[str] = []
-    rows = export(_records_of(config), target, since=since, until=until, model=model, version=version, raw=raw, notes=notes)
+    store = _records_of(config)
+    rows = export(store, target, since=since, until=until, model=model, version=version, raw=raw, shadows=shadows, notes=notes)
     terminal.opened().print("\n".join([f"{rows:,} rows written into {target}", *notes]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 import urllib.request
@@ -102,6 +103,20 @@ def answers_with(released: Released, version: str, within_s: float) -> float:
     while (seen := {released.version() for _ in range(20)}) != {version}:
         assert time.monotonic() - began < within_s, seen
     return time.monotonic() - began
+
+
+def test_guardrails_that_could_say_nothing_are_refused_in_one_line(released: Released) -> None:
+    of = opened(released.config)
+    of.check("1")
+    for change, said in (
+        ({"slices": ("kynd",)}, "'kynd' is no column of the record: did you mean 'kind'?"),
+        ({"loss": "absolute"}, "use brier or"),
+    ):
+        quality = of.settings.policy.guardrails["quality"].model_copy(update=change)
+        policy = of.settings.policy.model_copy(update={"guardrails": {"quality": quality}})
+        with pytest.raises(PipelineError, match=re.escape(said)) as raised:
+            replace(of, settings=of.settings.model_copy(update={"policy": policy})).check("1")
+        assert "release_config.yaml: policy.guardrails.quality" in str(raised.value)
 
 
 def test_a_challenger_becomes_champion_by_what_the_record_says_and_people_bring_the_former_one_back(released: Released) -> None:

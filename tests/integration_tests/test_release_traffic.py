@@ -15,9 +15,9 @@ import polars as pl
 import pytest
 import yaml
 
-from mlops_pipeline.records.reading import batches, newest
+from mlops_pipeline.records.reading import UNIT, batches, newest
 from mlops_pipeline.release.table import Table, open_table
-from mlops_pipeline.release.traffic import share_of
+from mlops_pipeline.release.traffic import share_of, unit_on_record
 from tests.conftest import Project, wait_for
 from tests.integration_tests.clients import get, metric, post
 from tests.integration_tests.conftest import Server, serving
@@ -98,7 +98,7 @@ class Divided:
         records = self.server.folder / "records"
 
         def there() -> pl.DataFrame:
-            table = pl.concat(list(batches(records, shadows=shadows)))
+            table = pl.concat(list(batches(records, shadows=shadows, units=True)))
             return table.filter(pl.col("request_id").str.starts_with(prefix))
 
         wait_for(lambda: there().height >= count, 60, f"{count} entries on record")
@@ -147,6 +147,7 @@ def test_a_unit_keeps_its_arm_in_every_worker_and_protocol_and_as_weights_grow(d
     answered = post(f"{divided.server.url}/predict", {"records": [example]}, **{"X-User": USERS[0], "X-Request-Id": "grown"})[1]
     one = divided.of("grown", 1)
     assert (one["arm"][0], one["version"][0]) == (("challenger", "2") if answered["model"]["version"] == "2" else ("champion", "1"))
+    assert one[UNIT][0] == unit_on_record(salt, USERS[0]), "one client's requests are one witness to whoever judges the release"
     divided.begin(unit="ids", weight=0.5)
     salt = divided.salt()
     for user in USERS[:10]:

@@ -34,7 +34,7 @@ from mlops_pipeline.records import sqlite
 from mlops_pipeline.records.encoding import NO_FORM, Columns, Row, encode, form_of, read_rows, recorded_columns
 from mlops_pipeline.records.entry import WITHDRAWN, Entry, RecordLayout
 from mlops_pipeline.records.process import open_store
-from mlops_pipeline.records.reading import batches, export, read, requests_of, sources
+from mlops_pipeline.records.reading import UNIT, batches, export, read, requests_of, sources
 from mlops_pipeline.records.show import show
 from mlops_pipeline.records.store import Database, Store, StoreError
 from mlops_pipeline.records.writer import open_database
@@ -162,7 +162,7 @@ def test_what_is_written_reads_back_equal(data: st.DataObject) -> None:
     entries = data.draw(st.lists(any_entry(layout), min_size=1, max_size=6))
     with tempfile.TemporaryDirectory() as name:
         written(Path(name), entries)
-        table = read(name)
+        table = read(name, shadows=True)
     ordered = sorted(entries, key=lambda one: int(one.time // 86400))
     ordered.sort(key=lambda one: round(one.time * 1e6))
     wanted = [row for one in ordered for row in expected(one)]
@@ -182,19 +182,27 @@ def test_what_a_challenger_would_have_said_is_shown_beside_the_answer_and_counts
     written(
         tmp_path,
         [
-            entry("one", arm="champion"),
-            entry("one", arm="shadow", version="4", outputs=np.array([[0.9, 0.1]], np.float32), **raw),
-            entry("two", arm="fallback", why="version 4: not_finite", key_name="shop", **raw),
-            entry("three", rows=0, numbers=None, categories=None, outputs=None, error="deadline", arm="challenger", layout=None),
-            entry("four"),
+            entry("one", arm="champion", unit="0a1b"),
+            entry("one", arm="shadow", unit="0a1b", version="4", outputs=np.array([[0.9, 0.1]], np.float32), **raw),
+            entry("two", time=NOON + 1, arm="fallback", why="version 4: not_finite", key_name="shop", **raw),
+            entry(
+                "three", time=NOON + 2, rows=0, numbers=None, categories=None, outputs=None, error="deadline", arm="challenger", layout=None
+            ),
+            entry("four", time=NOON + 3),
         ],
     )
-    everything = read(tmp_path)
+    everything = read(tmp_path, shadows=True)
     assert everything["arm"].to_list() == ["champion", "shadow", "fallback", "challenger", ""]
     assert everything["why"][2] == "version 4: not_finite"
     given = pl.concat(list(batches(tmp_path)))
+    assert read(tmp_path).equals(given)
+    assert read(tmp_path, limit=2).equals(given.tail(2))
+    assert (export(tmp_path, tmp_path / "a.csv"), export(tmp_path, tmp_path / "b.csv", shadows=True)) == (4, 5)
     assert given["arm"].to_list() == ["champion", "fallback", "challenger", ""]
     assert pl.concat(list(batches(tmp_path, shadows=True))).equals(everything)
+    of_release = pl.concat(list(batches(tmp_path, shadows=True, units=True)))
+    assert of_release[UNIT].to_list() == ["0a1b", "0a1b", "", "", ""]
+    assert of_release.drop(UNIT).equals(everything)
     assert [each.request_id for each in requests_of(tmp_path)] == ["one", "two", "three", "four"]
     assert sum(rows.height for rows, _ in sources(tmp_path)) == 4
     shown = shown_at(120, show(tmp_path, request="on"))

@@ -1,12 +1,14 @@
 """What answers of two arms say of a challenger."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from mlops_pipeline.config.release import Guardrail, Policy, Step
-from mlops_pipeline.release.evidence import Answers, evidence_of
+from mlops_pipeline.release.evidence import Answers, by_version, evidence_of, joined
 
 SHADOW, FIVE, HALF = Step(shadow=1), Step(weight=0.05), Step(weight=0.5)
 POLICY = Policy(
@@ -31,6 +33,7 @@ def answered(rng: np.random.Generator, count: int, weight: float, *, shadow: boo
         "time": 10.0 + np.arange(count) * 0.01,
         "request": np.array([f"r{place}" for place in range(count)], dtype=object),
         "row": np.zeros(count, dtype=np.int64),
+        "unit": np.array([f"r{place}" for place in range(count)], dtype=object),
         "arm": np.where(mine, "challenger", "champion").astype("<U10"),
         "failed": np.zeros(count, dtype=bool),
         "latency": rng.gamma(4, 0.5, count),
@@ -100,12 +103,59 @@ def test_an_equal_challenger_is_thrown_out_no_more_often_than_alpha_however_ofte
     assert thrown <= 4
 
 
+@pytest.mark.parametrize(("says", "is_thrown_out"), [((0.5, 1.0), False), ((1.0, 1.0), False), ((1.0, 15.0), True)])
+def test_what_is_rare_and_has_not_come_yet_convicts_nobody(says: tuple[float, float], is_thrown_out: bool) -> None:
+    """One row of a hundred is a yes: before the first, whoever says less seems better. What is far worse is found all the same."""
+    policy = POLICY.model_copy(update={"guardrails": {"quality": Guardrail(figure="quality", worse_by=0.03)}})
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        true = np.clip(0.01 * rng.lognormal(-0.125, 0.5, 1200), 0, 1)
+        both = [answered(np.random.default_rng(seed), 1200, 0.0)] * 2
+        given = zip(both, says, ("champion", "shadow"), strict=True)
+        champion, shadow = (
+            each._replace(
+                scores=np.column_stack([1 - true * times, true * times]),
+                truth=(np.random.default_rng(seed + 99).random(1200) < true).astype(float),
+                arm=np.full(1200, arm),
+            )
+            for each, times, arm in given
+        )
+        seen = [joined([side.of(np.arange(1200) < count) for side in (champion, shadow)]) for count in (60, 150, 500, 1200)]
+        assert any(broken(made, SHADOW, policy) for made in seen) is is_thrown_out, seed
+
+
 def test_rows_of_one_request_are_one_witness() -> None:
     made = answered(np.random.default_rng(3), 4000, 0.5, worse=flipped)
-    one = made._replace(request=np.where(made.arm == "champion", "a", "b").astype(object), row=np.arange(4000))
+    one = np.where(made.arm == "champion", "a", "b").astype(object)
+    one = made._replace(request=one, unit=one, row=np.arange(4000))
     found = evidence_of(POLICY, HALF, 0.0, one, splits_evenly=False)
     assert not found.broken
     assert found.p_of_split is None
+
+
+def sticking(rng: np.random.Generator, clients: int, worse: Any = None) -> Answers:
+    """Answers of equal models at 50 %, of clients that stick to an arm; all requests of the first one are refused."""
+    made = answered(rng, 4000, 0.5)
+    client = rng.integers(0, clients, 4000)
+    mine = (rng.random(clients) < 0.5)[client]
+    chance = rng.beta(1, 4, clients)[client]
+    columns = {**made._asdict(), "arm": np.where(mine, "challenger", "champion"), "unit": client.astype(str).astype(object)}
+    columns |= {"scores": np.column_stack([1 - chance, chance]), "truth": (rng.random(4000) < chance).astype(float), "failed": client == 0}
+    if worse is not None:
+        worse(columns, mine, None)
+    return Answers(**columns)
+
+
+@pytest.mark.parametrize("clients", [40, 400])
+def test_what_sticks_to_an_arm_is_one_witness(clients: int) -> None:
+    refused = {**POLICY.guardrails, "refused": Guardrail(figure="refused", worse_by=0.02)}
+    policy = POLICY.model_copy(update={"guardrails": refused})
+    assert not [seed for seed in range(12) if broken(sticking(np.random.default_rng(seed), clients), HALF, policy)]
+    bad = broken(sticking(np.random.default_rng(3), clients, flipped), HALF, policy)
+    assert ("drift" in bad) == (clients == 400)
+    unknown = sticking(np.random.default_rng(3), clients, flipped)._replace(unit=np.full(4000, "", dtype=object))
+    found = evidence_of(policy, HALF, 0.0, unknown, splits_evenly=True)
+    assert (found.broken, found.counts, found.p_of_split) == ([], (0, 0), None)
 
 
 def test_arms_that_did_not_get_their_shares_are_found() -> None:
@@ -113,6 +163,14 @@ def test_arms_that_did_not_get_their_shares_are_found() -> None:
     assert (evidence_of(POLICY, HALF, 0.0, made, splits_evenly=True).p_of_split or 1) < POLICY.srm_alpha
     fair = answered(np.random.default_rng(3), 3000, 0.5)
     assert (evidence_of(POLICY, HALF, 0.0, fair, splits_evenly=True).p_of_split or 0) > POLICY.srm_alpha
+
+
+def test_what_a_mesh_mirrors_is_a_shadow_and_what_it_divides_is_an_arm() -> None:
+    frame = pl.DataFrame(
+        {"time": [datetime.fromtimestamp(at, UTC) for at in (5, 5, 15, 15)], "version": ["1", "2", "1", "2"], "arm": [""] * 4}
+    )
+    assert by_version(frame, "1", "2", [(0.0, 10.0)])["arm"].to_list() == ["champion", "shadow", "champion", "challenger"]
+    assert by_version(frame, "1", "2")["arm"].to_list() == ["champion", "challenger"] * 2
 
 
 def test_without_labels_or_rows_nothing_is_said() -> None:

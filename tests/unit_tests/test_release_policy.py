@@ -23,7 +23,7 @@ def finding(low: float, high: float, **other: Any) -> Finding:
     return Finding("quality", "quality", (low + high) / 2, low, high, 0.01, 0.1, 0.1, (500, 500), **other)
 
 
-GOOD = Evidence(rows=500, findings=(finding(-0.02, 0.005),))
+GOOD = Evidence(rows=500, requests=(500, 500), findings=(finding(-0.02, 0.005),))
 
 
 def test_a_good_challenger_goes_from_step_to_step_and_is_promoted() -> None:
@@ -44,18 +44,22 @@ def test_a_good_challenger_goes_from_step_to_step_and_is_promoted() -> None:
     [
         (
             Standing("5 %", "running", 0.0),
-            Evidence(rows=500, findings=(finding(0.02, 0.05),)),
+            Evidence(rows=500, requests=(500, 500), findings=(finding(0.02, 0.05),)),
             "quality +0.035 (+0.02 to +0.05; limit +0.01)",
         ),
         (
             Standing("5 %", "running", 0.0),
-            Evidence(rows=500, findings=(*GOOD.findings, finding(0.02, 0.05, slice="carrier = AA"))),
+            Evidence(rows=500, requests=(500, 500), findings=(*GOOD.findings, finding(0.02, 0.05, slice="carrier = AA"))),
             "carrier = AA",
         ),
         (Standing("5 %", "running", 0.0, breakers=("raised 5 times",)), GOOD, "a worker tripped: raised 5 times"),
         (Standing("5 %", "running", 0.0, champion_is="7"), GOOD, "version 7 became champion"),
         (Standing(PROMOTING, "running", 0.0, refused="was rejected by ada"), GOOD, "the challenger was rejected by ada"),
-        (Standing("5 %", "running", 0.0), Evidence(rows=500, counts=(500, 400), p_of_split=1e-9), "did not get their shares"),
+        (
+            Standing("5 %", "running", 0.0),
+            Evidence(rows=500, requests=(500, 500), counts=(500, 400), p_of_split=1e-9),
+            "did not get their shares",
+        ),
     ],
 )
 def test_a_bad_one_is_thrown_out_with_its_reason(standing: Standing, evidence: Evidence, said: str) -> None:
@@ -68,7 +72,7 @@ def test_without_data_it_waits_and_then_goes_back() -> None:
     few = Evidence(rows=3)
     assert decide(POLICY, Standing("shadow", "running", 0.0), few, 60.0) == ("stay", "3 of 100 rows", None)
     assert decide(POLICY, Standing("shadow", "running", 0.0), few, 3601.0).move == "give up"
-    unsure = Evidence(rows=500, findings=(finding(-0.02, 0.03),))
+    unsure = Evidence(rows=500, requests=(500, 500), findings=(finding(-0.02, 0.03),))
     assert decide(POLICY, Standing("shadow", "running", 0.0), unsure, 60.0).move == "stay"
     assert "quality is not known to hold" in decide(POLICY, Standing("shadow", "running", 0.0), unsure, 3601.0).reason
 
@@ -87,6 +91,16 @@ def test_time_that_several_spans_cover_counts_once(spans: list[tuple[int, int]],
     assert covered(spans, since, until) == sum(any(start <= at < end for start, end in spans) for at in range(since, until))
 
 
+def test_many_rows_of_few_requests_are_not_enough_and_what_is_not_known_is_said() -> None:
+    batch = Evidence(rows=1000, requests=(1, 1), findings=GOOD.findings)
+    assert decide(POLICY, Standing("shadow", "running", 0.0), batch, 60.0) == ("stay", "1 of 50 requests", None)
+    lacking = Evidence(rows=1000, requests=(20, 100), findings=GOOD.findings)
+    assert decide(POLICY, Standing("5 %", "running", 0.0), lacking, 60.0).reason == "20 of 50 requests of the champion"
+    policy = Policy(steps=POLICY.steps, guardrails={"quality": Guardrail(figure="quality", worse_by=0.01)})
+    found = Evidence(rows=1000, requests=(500, 500))
+    assert decide(policy, Standing("shadow", "running", 0.0), found, 60.0).reason.endswith("nothing is known of quality")
+
+
 def test_a_step_that_asks_for_a_person_is_left_when_one_says_so() -> None:
     policy = Policy(steps=(Step(weight=0.5, least_rows=0, approval=True),), guardrails={})
     asked = Standing("50 %", "running", 0.0)
@@ -103,6 +117,7 @@ findings = st.builds(
 evidences = st.builds(
     Evidence,
     rows=st.integers(0, 1000),
+    requests=st.tuples(st.integers(0, 100), st.integers(0, 100)),
     labels=st.integers(0, 1000),
     findings=st.lists(findings, max_size=4).map(tuple),
     p_of_split=st.none() | st.floats(0, 1),
@@ -146,6 +161,8 @@ def test_the_committed_schema_and_settings_are_current() -> None:
     [
         ("policy: {steps: [{weight: 0.5}, {weight: 0.1}]}", "weights of 'steps' must not fall"),
         ("policy: {steps: [{least_rows: 5}]}", "needs a weight or a shadow above zero"),
+        ("policy: {steps: [{weight: 1, shadow: 0.5}]}", "leave 'shadow' out"),
+        ("policy: {guardrails: {}}", "policy.guardrails is empty"),
         ("policy: {guardrails: {a: {figure: speed, worse_by: 1}}}", "figure 'speed' is none"),
         ("unit: cookie", "unit = 'cookie'"),
         ("polcy: {}", "did you mean 'policy'"),

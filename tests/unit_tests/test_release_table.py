@@ -1,13 +1,18 @@
 """The table that says how much of the traffic a challenger answers."""
 
+import json
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.release.policy import Decision, Evidence
+from mlops_pipeline.release.shown import verdict_of
 from mlops_pipeline.release.table import Table, open_table
+from mlops_pipeline.serving.operations import while_judged
 
 
 def begun(table: Table, **other: Any) -> int:
@@ -113,3 +118,25 @@ def test_a_release_is_begun_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         begun(table)
     assert table.releases() == []
     assert open_table(tmp_path / "release.sqlite").current() == {}
+
+
+def test_a_release_is_healthy_only_while_somebody_judges_what_is_answered(tmp_path: Path) -> None:
+    with closing(open_table(tmp_path / "release.sqlite")) as table:
+        number = begun(table)
+        seen, good = table.last(number), (Evidence(rows=300), Decision("stay", "300 of 500 rows"))
+        assert seen is not None
+        assert verdict_of(table, seen, good) == "healthy"
+        assert verdict_of(table, seen, None) == "unknown", "nobody has looked yet"
+        assert verdict_of(table, seen, (Evidence(), good[1])) == "unknown", "nothing was answered yet"
+        told = {"challenger": "2", "release": number, "verdict": "healthy", "good_until": 100.0}
+        before = {**told, "release": 0, "verdict": "promoted"}
+        content = json.dumps({"verdict": "healthy", "verdicts": {"2": "healthy"}, "releases": [told, before]})
+        for leases, now, word in (({}, 99.0, "healthy"), ({}, 101.0, "unknown"), ({number: 50.0}, 99.0, "unknown")):
+            shown = json.loads(while_judged(content, leases, now))
+            assert (shown["verdict"], shown["verdicts"], shown["releases"][1]["verdict"]) == (word, {"2": word}, "promoted")
+        table.renew(number, "", time.time() - 1)
+        assert verdict_of(table, seen, good) == "unknown", "the controller is gone"
+        table.renew(number, "", time.time() + 30)
+        table.add_breaker(number, "worker", "failed")
+        assert verdict_of(table, seen, good) == "unknown"
+        assert verdict_of(table, moved(table, number, state="aborted"), good) == "failed"

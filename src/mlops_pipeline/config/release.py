@@ -17,6 +17,7 @@ from mlops_pipeline.errors import PipelineError
 
 Level = Annotated[float, Field(gt=0, lt=0.5)]
 Loss = Literal["brier", "error", "absolute", "squared"]
+OF_CLASSES, OF_NUMBERS = ("brier", "error"), ("absolute", "squared")
 UNIT = r"^(request|ids|header:[A-Za-z0-9-]{1,64}|column:.{1,200})$"
 LATENCY = re.compile(r"latency\.p([1-9][0-9]?(?:\.[0-9])?)")
 FIGURES = ("failures", "refused", "drift", "disagreement", "quality", "latency.p50", "latency.p99")
@@ -56,7 +57,9 @@ class Step(Frozen):
 
     weight: float = Field(0.0, ge=0, le=1, description="share of units that the challenger answers")
     shadow: float = Field(0.0, ge=0, le=1, description="share of requests in which it is asked too; nobody is told what it says")
-    least_rows: int = Field(100, ge=0, description="rows that the challenger has to answer in this step")
+    least_rows: int = Field(
+        100, ge=0, description="rows that the challenger has to answer in this step, and as many requests, or `least_units`"
+    )
     least_labels: int = Field(0, ge=0, description="rows of the whole release with its answer for which labels have to come")
     least_time: SpanText | None = Field(None, description="the step lasts at least so long")
     approval: bool = Field(False, description="a person lets it leave the step: `mlops release promote`")
@@ -65,6 +68,8 @@ class Step(Frozen):
     def _does_something(self) -> Self:
         if self.weight == 0 and self.shadow == 0:
             raise ValueError("a step needs a weight or a shadow above zero")
+        if self.weight == 1 and self.shadow > 0:
+            raise ValueError("where the challenger answers everything nothing is asked behind the champion's answers: leave 'shadow' out")
         return self
 
     @property
@@ -75,7 +80,7 @@ class Step(Frozen):
     @property
     def compares(self) -> bool:
         """Whether both models answer in it."""
-        return self.weight < 1 or self.shadow > 0
+        return self.weight < 1
 
 
 USUAL_STEPS = (
@@ -106,7 +111,9 @@ class Policy(Frozen):
     alpha: Level = Field(0.05, description="the share of releases of an equal challenger that may be thrown out, however often one looks")
     srm_alpha: Level = Field(0.001, description="the same for the test whether the arms got the shares that they were to get")
     expected_rows: int = Field(2_000, ge=100, description="about how many rows a step is decided on; intervals are narrowest there")
-    least_units: int = Field(50, ge=20, description="an arm with fewer says nothing of a guardrail")
+    least_units: int = Field(
+        50, ge=20, description="an arm with fewer units says nothing of a guardrail, and with fewer requests no step is left"
+    )
     patience: SpanText = Field(
         "2d", description="a step that cannot be left for so long ends the release as inconclusive: back to the champion"
     )
@@ -142,6 +149,12 @@ class Releases(Frozen):
     lease_s: float = Field(15, ge=1, description="so long after its controller is gone all traffic is the champion's")
     look_s: float = Field(2, ge=0.2, description="how often the controller looks")
     policy: Policy = Policy()
+
+    @model_validator(mode="after")
+    def _guards_something(self) -> Self:
+        if not self.policy.guardrails:
+            raise ValueError("policy.guardrails is empty, so nothing would throw a challenger out: name one, or leave the key out")
+        return self
 
 
 def seconds_of(span: str) -> float:

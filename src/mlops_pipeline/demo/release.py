@@ -42,7 +42,7 @@ LABELS_EVERY = 40
 """Requests after which the labels of those before come in."""
 STEPS = [
     {"shadow": 1.0, "least_rows": 1000, "least_labels": 800},
-    {"weight": 0.05, "least_rows": 100},
+    {"weight": 0.05, "least_rows": 20},
     {"weight": 0.25, "least_rows": 500},
     {"weight": 0.5, "least_rows": 1000},
     {"weight": 1.0, "least_rows": 500},

@@ -2,8 +2,9 @@
 
 Sources: Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas, «Time-uniform central limit theory and asymptotic confidence sequences» (2021),
 Theorem 2.2; Howard and Ramdas, «Sequential estimation of quantiles with applications to A/B testing and best-arm identification»
-(Bernoulli 28, 2022), Theorem 1; Lindon and Malek, «Anytime-valid inference for multinomial count data» (NeurIPS 2022); Deng, Xu,
-Kohavi, Walker, «Improving the sensitivity of online controlled experiments by utilizing pre-experiment data» (WSDM 2013).
+(Bernoulli 28, 2022), Theorem 1; Waudby-Smith and Ramdas, «Estimating means of bounded random variables by betting» (JRSS B 86, 2024);
+Lindon and Malek, «Anytime-valid inference for multinomial count data» (NeurIPS 2022); Deng, Xu, Kohavi, Walker, «Improving the
+sensitivity of online controlled experiments by utilizing pre-experiment data» (WSDM 2013).
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ Floats = npt.NDArray[np.float64]
 
 CONCENTRATION = 1000.0
 """Of the prior about the arms' true shares: about how many units' worth of trust in the shares that were planned."""
+
+BETS = 0.9 * 2.0 ** -np.arange(16)
+"""Shares of the largest bet that mixtures of bets hold: small ones are right where means are near."""
+BISECTIONS, CHUNK = 24, 50_000
 
 
 class Moments(NamedTuple):
@@ -80,6 +85,36 @@ def mean_of(values: Moments, rho2: float, alpha: float, least: int) -> Interval:
         width = np.sqrt(values.variance / values.units * 2 * (scaled + 1) / scaled * np.log(np.sqrt(scaled + 1) / alpha))
     fit = (values.units >= least) & (values.variance > 0)
     return Interval(*(np.where(fit, ends, np.nan) for ends in (values.mean, values.mean - width, values.mean + width)))
+
+
+def bounded_mean(values: Floats, below: float, above: float, alpha: float) -> Interval:
+    """The mean of values from −``below`` to ``above``, seen so far, with a confidence sequence that asks nothing else of them.
+
+    By betting: a mixture of bets of fixed sizes against each mean, so that what is rare and has not been seen yet is reckoned with. One
+    entry, since only the last look is asked for; NaN without values, or where both bounds are zero.
+    """
+    if not len(values) or max(below, above) <= 0:
+        return Interval(*np.full((3, 1), np.nan))
+    mean, least = float(values.mean()), max(below, above) * 1e-6  # a side without any room would divide by zero
+    low, high = -_bet_against(values, mean, max(below, least), alpha / 2), _bet_against(-values, -mean, max(above, least), alpha / 2)
+    return Interval(np.array([mean]), np.array([low]), np.array([high]))
+
+
+def _bet_against(values: Floats, mean: float, below: float, alpha: float) -> float:
+    """How far the mean of values above −``below`` may lie below zero: less the least mean against which bets have not won."""
+    scaled = values / below
+    low, high = -1.0, mean / below
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        sizes = BETS / (1 + middle)  # so much of what is owned is never lost whole, since no value is less than −1
+        won = np.zeros(len(BETS))
+        for begin in range(0, len(scaled), CHUNK):
+            won += np.log1p(np.outer(sizes, scaled[begin : begin + CHUNK] - middle)).sum(axis=1)
+        if np.logaddexp.reduce(won) - np.log(len(BETS)) >= -np.log(alpha):
+            low = middle
+        else:
+            high = middle
+    return -low * below
 
 
 def p_of_means(control: Moments, treatment: Moments, rho2: float, least: int) -> Floats:

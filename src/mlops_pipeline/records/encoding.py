@@ -1,11 +1,11 @@
 """An entry as bytes: what goes from the server to its writer, and what of it a store keeps as a blob.
 
-A row is a MessagePack list: time, request_id, model, version, rows, latency_us, error, layout number, and the blob. The blob
-is a list again: numbers as float32 bytes (little endian, row by row), categories as a flat list of text, outputs as float32
-bytes, the client's ids, and the name of the API key, which stands there only if there was one. Behind them, where a row came raw,
-its numbers as float64 bytes and its texts: what was computed of them stands before. At last, where a release was under way, the arm that
-answered and why. What a list does not have is as if it were null, so that stores of any age are read alike. Private columns are left
-out here, in the server, before anything else sees them.
+A row is a MessagePack list: time, request_id, model, version, rows, latency_us, error, layout number, and the blob. The blob is a list
+again: numbers as float32 bytes (little endian, row by row), categories as a flat list of text, outputs as float32 bytes, the client's
+ids, and the name of the API key, which stands there only if there was one. Behind them, where a row came raw, its numbers as float64
+bytes and its texts: what was computed of them stands before. At last, where a release was under way, the arm that answered, why, and what
+sticks to it. What a list does not have is as if it were null, so that stores of any age are read alike. Private columns are left out
+here, in the server, before anything else sees them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ NO_BLOB = _encode((None, None, None, None))
 
 
 class Blob(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """An entry's arrays as they are stored, None where the entry has none, and the name of its key; then its raw rows, its arm and why."""
+    """An entry's arrays as they are stored, None where the entry has none, and the name of its key; then its raw rows, its arm and why.
+
+    ``unit`` is what sticks to the arm.
+    """
 
     numbers: bytes | None
     categories: list[Any] | None
@@ -45,6 +48,7 @@ class Blob(msgspec.Struct, array_like=True, frozen=True, gc=False):
     raw_texts: list[Any] | None = None
     arm: str = ""
     why: str = ""
+    unit: str = ""
 
 
 class Columns(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -172,6 +176,7 @@ class _Parts(msgspec.Struct, array_like=True, frozen=True, gc=False):
     raw_texts: msgspec.Raw = msgspec.Raw(b"\xc0")
     arm: str = ""
     why: str = ""
+    unit: str = ""
 
 
 _parts = msgspec.msgpack.Decoder(_Parts).decode
@@ -181,7 +186,7 @@ def brief_blob(blob: bytes) -> bytes:
     """The blob without its features, its ids cut after :data:`BRIEF_TEXT`: what a screen shows."""
     parts = _parts(blob)
     ids = None if parts.ids is None else [text[: BRIEF_TEXT + 1] for text in parts.ids]
-    return _encode((None, None, parts.outputs, ids, None, None, None, parts.arm, parts.why[: BRIEF_TEXT + 1]))
+    return _encode((None, None, parts.outputs, ids, None, None, None, parts.arm, parts.why[: BRIEF_TEXT + 1], parts.unit))
 
 
 def arm_of(blob: bytes) -> str:
@@ -207,13 +212,17 @@ def _blob(entry: Entry, form: Form) -> tuple[Any, ...]:
         _check(len(ids) == rows)
     if entry.arm:
         raw = (None, None) if entry.raw_numbers is None and entry.raw_texts is None else _raw(entry, form)
-        return (number_bytes, category_texts, output_bytes, ids, entry.key_name or None, *raw, entry.arm, entry.why)
+        return (number_bytes, category_texts, output_bytes, ids, entry.key_name or None, *raw, *_of_release(entry))
     if entry.raw_numbers is not None or entry.raw_texts is not None:
         key_name = entry.key_name or None
         return (number_bytes, category_texts, output_bytes, ids, key_name, *_raw(entry, form))
     if entry.key_name:
         return (number_bytes, category_texts, output_bytes, ids, entry.key_name)
     return (number_bytes, category_texts, output_bytes, ids)
+
+
+def _of_release(entry: Entry) -> tuple[str, ...]:
+    return (entry.arm, entry.why, entry.unit) if entry.unit else (entry.arm, entry.why)
 
 
 def _raw(entry: Entry, form: Form) -> tuple[bytes | None, list[Any] | None]:
@@ -227,7 +236,7 @@ def _raw(entry: Entry, form: Form) -> tuple[bytes | None, list[Any] | None]:
 
 def _without_arrays(entry: Entry, ids: list[str] | None) -> tuple[Any, ...]:
     if entry.arm:
-        return (None, None, None, ids, entry.key_name or None, None, None, entry.arm, entry.why)
+        return (None, None, None, ids, entry.key_name or None, None, None, *_of_release(entry))
     return (None, None, None, ids, entry.key_name) if entry.key_name else (None, None, None, ids)
 
 

@@ -73,3 +73,5 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """Who answered where a release was under way."""
     why: str = ""
     """Why that arm, in short words, where it is no matter of course; never holds a value of a column."""
+    unit: str = ""
+    """A keyed hash of what sticks to the arm, such as a user; empty where nothing does."""

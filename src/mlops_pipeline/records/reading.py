@@ -39,6 +39,8 @@ CHUNK_ROWS = 50_000
 CHUNK_BYTES = 32 << 20
 RAW = "\0raw "
 """Stands before the name of a raw column while tables are made: no writer of CSV or Parquet gives a user's column such a name."""
+UNIT = "\0unit"
+"""The column of what sticks to a release's arm, for those who judge it."""
 OWN = ("time", "request_id", "row", "id", "model", "version", "latency_ms", "error", "key_name", "arm", "why", "prediction")
 """Columns that every table of records has; beside them those that begin with ``probability_``."""
 
@@ -51,9 +53,11 @@ def read(
     model: str | None = None,
     version: str | None = None,
     limit: int | None = None,
+    shadows: bool = False,
 ) -> pl.DataFrame:
-    """The records in a folder or at an address, in order of time; with ``limit`` only the newest rows.
+    """The answers on record in a folder or at an address, in order of time; with ``limit`` only the newest rows.
 
+    With ``shadows`` also what a release's challenger said behind answers, which nobody was told.
     Raises :class:`PipelineError` in one line if the store is not there, cannot be reached or is damaged.
     """
     import polars as pl
@@ -61,9 +65,10 @@ def read(
     wanted = wanted_by(since, until, model, version)
     if limit is not None and limit < 1:
         raise PipelineError(f"limit {limit}: must be at least 1")
+    asked = limit if limit is None or shadows else 2 * limit + 1  # each answer has one shadow at most
     with _opened(where, wanted) as source:
         schema = _schema(source.layouts)
-        frames = [_frame(requests, schema) for requests in _chunks(source.requests(limit))]
+        frames = [_frame(requests, schema) for requests in _chunks(source.requests(asked, shadows=shadows))]
     table = pl.concat(frames) if frames else pl.DataFrame(schema=schema)
     table = table.sort("time", maintain_order=True)
     return table.tail(limit) if limit is not None else table
@@ -121,9 +126,12 @@ def export(
     model: str | None = None,
     version: str | None = None,
     raw: bool = False,
+    shadows: bool = False,
     notes: list[str] | None = None,
 ) -> int:
-    """Write the records to a Parquet or CSV file, by day and worker (SQLite) or time (PostgreSQL); the number of rows.
+    """Write the answers on record to a Parquet or CSV file, by day and worker (SQLite) or time (PostgreSQL); the number of rows.
+
+    With ``shadows`` also what a release's challenger said behind answers, which nobody was told.
 
     A CSV file has no cell that a spreadsheet would run, unless ``raw`` is; ``notes`` takes a line if there were any. The file appears whole
     or not at all. Raises :class:`PipelineError` like :func:`read`.
@@ -136,7 +144,9 @@ def export(
     try:
         with _opened(where, wanted_by(since, until, model, version)) as source, replacing(target) as temporary, ExitStack() as stack:
             schema = _schema(source.layouts)
-            chunks: Iterator[list[Recorded]] = itertools.chain([[]], _chunks(source.requests(None)))  # the first gives the header
+            chunks: Iterator[list[Recorded]] = itertools.chain(
+                [[]], _chunks(source.requests(None, shadows=shadows))
+            )  # the first gives the header
             if target.suffix == ".csv":
                 file = stack.enter_context(temporary.open("wb"))
                 for number, requests in enumerate(chunks):
@@ -168,13 +178,18 @@ def batches(
     model: str | None = None,
     version: str | None = None,
     shadows: bool = False,
+    units: bool = False,
 ) -> Iterator[pl.DataFrame]:
     """The rows that were given as answers, a bounded number at a time, in no order; with ``shadows`` also those that nobody was told.
 
+    With ``units`` in a column :data:`UNIT` what stuck to the arm of a release.
+
     Raises :class:`PipelineError` like :func:`read`.
     """
+    import polars as pl
+
     with _opened(where, wanted_by(since, until, model, version)) as source:
-        schema = _schema(source.layouts)
+        schema = _schema(source.layouts) | ({UNIT: pl.String} if units else {})
         for requests in _chunks(source.requests(None, shadows=shadows)):
             yield _frame(requests, schema)
 
@@ -414,6 +429,7 @@ def _part(
         "key_name": pl.Series([blob.key_name for blob in blobs], dtype=pl.String),
         "arm": pl.Series([blob.arm for blob in blobs], dtype=pl.String),
         "why": pl.Series([blob.why for blob in blobs], dtype=pl.String),
+        UNIT: pl.Series([blob.unit for blob in blobs], dtype=pl.String),
     }
     columns = {name: series.gather(of) for name, series in columns.items()}
     columns["time"] = columns["time"].cast(schema["time"])

@@ -115,7 +115,7 @@ class Controller:
             except PipelineError as error:
                 problem = str(error)
             else:
-                evidence = evidence_of(policy, step, self._since(last), answers, splits_evenly=started.unit == "request")
+                evidence = evidence_of(policy, step, self._since(last), answers, splits_evenly=self._of.divides)
         self._blind = self._blind | {release.number} if problem else self._blind - {release.number}
         now = time.time()
         standing = Standing(
@@ -223,6 +223,7 @@ class Controller:
             return
         before = {(each.champion, each.challenger) for each in self._table.releases(self._of.model)}
         if (str(champion.number), str(challenger.number)) not in before:
+            self._of.check(str(champion.number))
             with suppress(PipelineError):  # another controller was faster
                 begin(self._of, self._table, champion.number, challenger.number, "is called challenger", CONTROLLER)
 

@@ -1,6 +1,7 @@
 """What the record says of a release: each guardrail's figure by arm, with intervals that hold at every look.
 
-What counts as one is a request, since the rows of one are no independent witnesses. Figures of arms are of one step, in which shares do
+What counts as one is a unit that was given an arm, or a request where nothing sticks, since the rows of one are no independent
+witnesses. In pairs it is a request. Figures of arms are of one step, in which shares do
 not change; those of pairs, which both models answered, are of the whole release.
 """
 
@@ -18,6 +19,7 @@ from mlops_pipeline.experiments.sequences import (
     Floats,
     Interval,
     best_at,
+    bounded_mean,
     difference_of_means,
     difference_of_quantiles,
     mean_of,
@@ -25,6 +27,7 @@ from mlops_pipeline.experiments.sequences import (
     p_of_shares,
     quantile_bounds,
 )
+from mlops_pipeline.records.reading import UNIT
 from mlops_pipeline.release.policy import Evidence, Finding
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ class Answers(NamedTuple):
     request: npt.NDArray[np.object_]
     row: npt.NDArray[np.int64]
     """Within its request; −1 where a request has none."""
+    unit: npt.NDArray[np.object_]
+    """What was given an arm as a whole; empty where the record does not say what."""
     arm: npt.NDArray[np.str_]
     failed: npt.NDArray[np.bool_]
     latency: Floats
@@ -70,21 +75,22 @@ def answers_in(
     known: Known | None,
     slices: Sequence[str],
     *,
+    sticks: bool = False,
     in_order: bool = True,
 ) -> Answers:
     """The rows of a record that were answered under a release of these versions; ``reference`` says what its outputs and labels mean.
 
-    In order of time, or as the record hands them over.
+    With ``sticks`` units are those that the record names, else requests. In order of time, or as the record hands them over.
     """
     import polars as pl
 
-    parts = [_part(frame, reference, champion, challenger, known, slices) for frame in frames]
+    parts = [_part(frame, reference, champion, challenger, known, slices, sticks=sticks) for frame in frames]
     parts = [part for part in parts if len(part.time)]
     if not parts:
         width = max(1, len(reference.classes) if reference is not None else 1)
-        empty = np.empty(0)
+        empty, texts = np.empty(0), np.empty(0, dtype=object)
         return Answers(
-            empty, empty.astype(object), empty.astype(int), empty.astype(str), empty.astype(bool), empty, np.empty((0, width)), empty, {}
+            empty, texts, empty.astype(int), texts, empty.astype(str), empty.astype(bool), empty, np.empty((0, width)), empty, {}
         )
     every = joined(parts)
     if not in_order:
@@ -108,16 +114,29 @@ def _made(columns: Iterable[Any], slices: Mapping[str, Any]) -> Answers:
     return Answers(*(*columns, slices))
 
 
-def by_version(frame: pl.DataFrame, champion: str, challenger: str) -> pl.DataFrame:
-    """Rows of servers that know of no release, each version's as an arm's: a mesh has divided the requests."""
+def by_version(frame: pl.DataFrame, champion: str, challenger: str, mirrored: Sequence[tuple[float, float]] = ()) -> pl.DataFrame:
+    """Rows of servers that know of no release, each version's as an arm's: a mesh has divided the requests.
+
+    ``mirrored``: the times, from and until, in which the challenger answers nobody, so that what it was asked is a shadow.
+    """
     import polars as pl
 
+    moment = pl.col("time").dt.epoch("us") / 1e6
+    asked_besides = pl.any_horizontal(pl.lit(value=False), *((moment >= since) & (moment < until) for since, until in mirrored))
     arm = pl.col("version").replace_strict({champion: CHAMPION, challenger: CHALLENGER}, default="")
+    arm = pl.when((arm == CHALLENGER) & asked_besides).then(pl.lit(SHADOW)).otherwise(arm)
     return frame.with_columns(pl.when(pl.col("arm").fill_null("") == "").then(arm).otherwise(pl.col("arm")).alias("arm"))
 
 
 def _part(
-    frame: pl.DataFrame, reference: Reference | None, champion: str, challenger: str, known: Known | None, slices: Sequence[str]
+    frame: pl.DataFrame,
+    reference: Reference | None,
+    champion: str,
+    challenger: str,
+    known: Known | None,
+    slices: Sequence[str],
+    *,
+    sticks: bool,
 ) -> Answers:
     import polars as pl
 
@@ -148,10 +167,13 @@ def _part(
         if any(value is not None for value in values):
             read = truths_of(reference, pl.Series(values, strict=False)).astype(np.float64)
             truth = np.where(read < 0, np.nan, read) if reference.classes else read
+    request = frame["request_id"].fill_null("").to_numpy().astype(object)
+    units = frame[UNIT].fill_null("").to_numpy().astype(object) if UNIT in frame.columns else np.full(height, "", dtype=object)
     return Answers(
         (frame["time"].dt.epoch("us") / 1e6).to_numpy().astype(np.float64),
-        frame["request_id"].fill_null("").to_numpy().astype(object),
+        request,
         frame["row"].fill_null(-1).to_numpy().astype(np.int64),
+        units if sticks else request,
         frame["arm"].to_numpy().astype(str),
         failed,
         frame["latency_ms"].fill_null(float("nan")).to_numpy().astype(np.float64),
@@ -169,18 +191,24 @@ def _part(
 
 
 def evidence_of(policy: Policy, step: Step, since: float, answers: Answers, *, splits_evenly: bool) -> Evidence:
-    """What is known of a step that began at a moment; ``splits_evenly``: each request was assigned by itself."""
+    """What is known of a step that began at a moment; ``splits_evenly``: each unit was given an arm by itself, in the step's shares."""
     begun = answers.of(answers.time >= since + SETTLE_S)
     mine = np.isin(begun.arm, [CHALLENGER, SHADOW]) & ~begun.failed
+    theirs = np.isin(begun.arm, [CHAMPION, FALLBACK]) & ~begun.failed
+    requests = [len(np.unique(begun.request[answered].astype(str))) for answered in (theirs, mine)]
     labelled = np.isin(answers.arm, [CHALLENGER, SHADOW]) & np.isfinite(answers.truth)
     pairs = _pairs(answers)
     findings = [found for name, each in policy.guardrails.items() for found in _findings(policy, step, name, each, begun, answers, pairs)]
-    heads = begun.of(begun.row <= 0)
-    counts = (int((heads.arm == CHAMPION).sum()), int(np.isin(heads.arm, [CHALLENGER, FALLBACK]).sum()))
+    arms = begun.of((begun.row <= 0) & (begun.unit != ""))
+    counts = (_units_of(arms, [CHAMPION]), _units_of(arms, [CHALLENGER, FALLBACK]))
     p_of_split = None
     if splits_evenly and 0 < step.weight < 1 and any(counts):
         [p_of_split] = p_of_shares([np.array([float(count)]) for count in counts], [1 - step.weight, step.weight]).tolist()
-    return Evidence(int(mine.sum()), int(labelled.sum()), tuple(findings), counts, p_of_split)
+    return Evidence(int(mine.sum()), (requests[0], requests[1]), int(labelled.sum()), tuple(findings), counts, p_of_split)
+
+
+def _units_of(answers: Answers, arms: Sequence[str]) -> int:
+    return len(np.unique(answers.unit[np.isin(answers.arm, list(arms))].astype(str)))
 
 
 class _Pairs(NamedTuple):
@@ -209,6 +237,7 @@ def _findings(
     share = policy.alpha / max(1, len(policy.guardrails)) / 2
     by_arms = share / max(1, sum(each.weight > 0 for each in policy.steps))
     question = _Question(policy, name, guardrail, answers)
+    begun = begun.of(begun.unit != "")  # of others nobody can say how many witnesses they are
     if guardrail.figure in ("failures", "refused"):
         yield from question.of_requests(begun, step, by_arms)
         if guardrail.figure == "failures":
@@ -258,14 +287,13 @@ class _Question:
                 )
 
     def of_requests(self, begun: Answers, step: Step, alpha: float) -> Iterator[Finding]:
-        """Shares of requests: those that the champion had to answer instead, or those that were refused."""
+        """Shares of each unit's requests: those that the champion had to answer instead, or those that were refused."""
         heads = begun.of(begun.row <= 0)
-        if self._guardrail.figure == "failures":
-            champion = np.zeros(int((heads.arm == CHAMPION).sum()))
-            mine = heads.of(np.isin(heads.arm, [CHALLENGER, FALLBACK]))
-            challenger = (mine.arm == FALLBACK).astype(np.float64)
-        else:
-            champion, challenger = (heads.failed[heads.arm == arm].astype(np.float64) for arm in (CHAMPION, CHALLENGER))
+        is_failure = self._guardrail.figure == "failures"
+        sides = [heads.of(np.isin(heads.arm, arms)) for arms in ([CHAMPION], [CHALLENGER, FALLBACK] if is_failure else [CHALLENGER])]
+        champion, challenger = (
+            _mean_of_each(side.unit, (side.arm == FALLBACK if is_failure else side.failed).astype(np.float64)) for side in sides
+        )
         if step.weight == 0 or not len(challenger):
             return
         if step.weight < 1:
@@ -283,6 +311,8 @@ class _Question:
         """A quantile of the time that answers took."""
         share = float(self._guardrail.figure.removeprefix("latency.p")) / 100
         heads = begun.of((begun.row <= 0) & ~begun.failed & np.isfinite(begun.latency))
+        _, first = np.unique(heads.unit.astype(str), return_index=True)
+        heads = heads.of(np.sort(first))  # one answer of each unit
         sides = [heads.latency[np.isin(heads.arm, arms)] for arms in ([CHAMPION], [CHALLENGER, FALLBACK])]
         if min(map(len, sides)) < self._policy.least_units:
             return self._unknown("", (len(sides[0]), len(sides[1])), "arms")
@@ -292,10 +322,10 @@ class _Question:
         return self._finding(found, self._guardrail.worse_by, "", made, (len(sides[0]), len(sides[1])), "arms")
 
     def of_arms(self, begun: Answers, alpha: float, label: str) -> Finding:
-        """A mean over requests of each arm."""
+        """A mean over units of each arm."""
         rows = begun.of(~begun.failed & (begun.row >= 0))
         figure = self._losses(rows.scores, rows.truth) if self._guardrail.figure == "quality" else _said(rows.scores)
-        one, other = (_by_request(rows.request[chosen], figure[chosen]) for chosen in (rows.arm == CHAMPION, rows.arm == CHALLENGER))
+        one, other = (_mean_of_each(rows.unit[chosen], figure[chosen]) for chosen in (rows.arm == CHAMPION, rows.arm == CHALLENGER))
         made = self._unpaired(one, other, alpha, self._limit, label)
         return made if self._guardrail.figure == "quality" else _either_way(made)
 
@@ -304,17 +334,54 @@ class _Question:
         answers, one, other = self._answers, pairs.champion, pairs.shadow
         figure = self._guardrail.figure
         if figure == "quality":
-            truth = np.where(np.isfinite(answers.truth[one]), answers.truth[one], answers.truth[other])
-            before, after = (self._losses(answers.scores[places], truth) for places in (one, other))
-        elif figure == "drift":
+            return self._of_losses(pairs, alpha, label)
+        if figure == "drift":
             before, after = _said(answers.scores[one]), _said(answers.scores[other])
         else:
             before, after = np.zeros(len(one)), self._differs(answers.scores[one], answers.scores[other])
         kept = np.isfinite(before) & np.isfinite(after)
         sides = (float(before[kept].mean()), float(after[kept].mean())) if kept.any() else (0.0, 0.0)
-        values = _by_request(answers.request[one][kept], (after - before)[kept])
+        values = _mean_of_each(answers.request[one][kept], (after - before)[kept])
         made = self._paired(values, alpha, self._limit, label, sides, is_share=figure == "disagreement" and self._is_classes)
         return _either_way(made) if figure == "drift" else made
+
+    def _of_losses(self, pairs: _Pairs, alpha: float, label: str) -> Finding:
+        """The same of losses. Whatever label a row that was answered may still get is reckoned with, since a rare one comes late."""
+        answers, one, other = self._answers, pairs.champion, pairs.shadow
+        truth = np.where(np.isfinite(answers.truth[one]), answers.truth[one], answers.truth[other])
+        scores = answers.scores[one], answers.scores[other]
+        before, after = (self._losses(side, truth) for side in scores)
+        known = np.isfinite(before) & np.isfinite(after)
+        request = answers.request[one]
+        borne, limit = (0.0, self._limit) if label or not self._is_classes else (self._guardrail.worse_by, 0.0)
+        values = _mean_of_each(request, after - (1 + borne) * before)
+        rows = (len(values), len(values))
+        if len(values) < self._policy.least_units or not np.isfinite(limit):
+            return self._unknown(label, rows, "pairs")
+        least, most = self._ends(*scores, 1 + borne, truth[known])
+        ends = [
+            (_mean_of_each(request[some], least[some]), _mean_of_each(request[some], most[some])) for some in (known, np.isfinite(least))
+        ]
+        below, above = max(-float(low.min()) for low, _ in ends), max(float(high.max()) for _, high in ends)
+        found = bounded_mean(values, below, above, alpha)
+        if borne:  # of the loss of the same rows, so that it is as sure as the difference is
+            limit = borne * float(_mean_of_each(request, before).mean())
+            found = Interval(*(each + limit for each in found))
+        return self._finding(found, limit, label, (float(before[known].mean()), float(after[known].mean())), rows, "pairs")
+
+    def _ends(self, before: Floats, after: Floats, times: float, truth: Floats) -> tuple[Floats, Floats]:
+        """The least and the most that each row's loss by ``after``, less so many ``times`` that by ``before``, is under any label."""
+        if not self._is_classes:
+            apart = np.abs(after[:, 0] - before[:, 0])
+            if self._guardrail.loss == "squared":  # a label may be any between those that have come
+                middle = after[:, 0] + before[:, 0]
+                apart = apart * np.maximum(np.abs(middle - 2 * truth.min()), np.abs(middle - 2 * truth.max()))
+            return -apart, apart
+        places = np.arange(before.shape[1], dtype=np.float64)
+        each = [
+            self._losses(after, np.full(len(after), place)) - times * self._losses(before, np.full(len(before), place)) for place in places
+        ]
+        return np.min(each, axis=0), np.max(each, axis=0)
 
     @property
     def _limit(self) -> float:
@@ -389,12 +456,12 @@ def _said(scores: Floats) -> Floats:
     return made
 
 
-def _by_request(request: npt.NDArray[np.object_], values: Floats) -> Floats:
-    """The mean of each request's known values, in order of time."""
+def _mean_of_each(groups: npt.NDArray[np.object_], values: Floats) -> Floats:
+    """The mean of the known values of each request or unit, in order of time."""
     known = np.isfinite(values)
     if not known.any():
         return np.empty(0)
-    _, first, of = np.unique(request[known].astype(str), return_index=True, return_inverse=True)
+    _, first, of = np.unique(groups[known].astype(str), return_index=True, return_inverse=True)
     means: Floats = np.bincount(of, values[known]) / np.bincount(of)
     made: Floats = means[np.argsort(first, kind="stable")]
     return made

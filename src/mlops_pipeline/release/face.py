@@ -59,6 +59,7 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
         if challenger.refused:
             raise PipelineError(f"{registry.name} version {version}: {challenger.refused}")
         table.refuse_beside_another(of.model)
+        of.check(str(champion.number))
         registry.fetch(challenger)
         number = _begun(of, table, registry, champion.number, version, reason or "typed")
         tell_of(of, table, _listener(of, console))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.finding import monitoring_config, release_config
-from mlops_pipeline.config.release import Policy, Releases, load_releases, policy_of
+from mlops_pipeline.config.release import OF_CLASSES, OF_NUMBERS, Policy, Releases, load_releases, policy_of
+from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.recorded import within
@@ -38,6 +41,11 @@ class Opened:
         """The table's file or address."""
         return self.watch.place.releases
 
+    @property
+    def divides(self) -> bool:
+        """Whether servers of ours divide, as the table says, so that shares may be held against it."""
+        return self.settings.split == "server"
+
     def table(self) -> Table:
         """Open the table; it is made if it is missing."""
         return open_table(self.where)
@@ -52,6 +60,29 @@ class Opened:
         """The policy that a release was begun with: what the file says now is of the next."""
         return policy_of(started.policy)
 
+    def check(self, champion: str) -> None:
+        """Raise :class:`PipelineError` in one line if a guardrail could say nothing of what this champion takes and answers."""
+        try:
+            contract = self.watch.contract(self.model, champion)
+        except PipelineError:
+            return  # nobody can tell where it is: nothing is said of predictions either
+        if contract is None:
+            return
+        private = {*contract.private, *(name for name, column in contract.columns.items() if column.private)}
+        on_record = {*contract.columns, *contract.raw} - private
+        for name, guardrail in self.settings.policy.guardrails.items():
+            place = f"{self.origin or 'the usual policy'}: policy.guardrails.{name}"
+            unknown = next((column for column in guardrail.slices if column not in on_record), None)
+            if unknown is not None:
+                close = get_close_matches(unknown, on_record, 1)
+                remedy = f"did you mean '{close[0]}'?" if close else f"it has {', '.join(sorted(on_record)[:8])}"
+                why = "is private, and on no record" if unknown in private else "is no column of the record"
+                raise PipelineError(f"{place}.slices: '{unknown}' {why}: {remedy}")
+            of_classes = has_classes(contract.task)
+            if guardrail.loss is not None and (guardrail.loss in OF_CLASSES) != of_classes:
+                fit = OF_CLASSES if of_classes else OF_NUMBERS
+                raise PipelineError(f"{place}.loss: '{guardrail.loss}' is none of a {contract.task} model's: use {' or '.join(fit)}")
+
     def answers(self, started: Started, policy: Policy) -> Answers:
         """What was answered under a release until now, with the labels that have come."""
         watch = self.watch
@@ -62,10 +93,23 @@ class Opened:
         finally:
             state.close()
         known = Known.of(labels, within(watch)) if labels else None
-        frames = batches(watch.store, since=datetime.fromtimestamp(started.made, UTC), model=started.model, shadows=True)
+        frames = batches(watch.store, since=datetime.fromtimestamp(started.made, UTC), model=started.model, shadows=True, units=True)
         if self.settings.split == "elsewhere":
-            frames = (by_version(frame, started.champion, started.challenger) for frame in frames)
-        return answers_in(frames, self._reference(started), started.champion, started.challenger, known, slices)
+            mirrored = self._mirrored(started)
+            frames = (by_version(frame, started.champion, started.challenger, mirrored) for frame in frames)
+        return answers_in(
+            frames, self._reference(started), started.champion, started.challenger, known, slices, sticks=started.unit != "request"
+        )
+
+    def _mirrored(self, started: Started) -> list[tuple[float, float]]:
+        """When the challenger was to answer nobody."""
+        table = self.table()
+        try:
+            turns = table.transitions(started.number)
+        finally:
+            table.close()
+        ends = [*(each.made for each in turns[1:]), math.inf]
+        return [(each.made, end) for each, end in zip(turns, ends, strict=True) if each.weight == 0]
 
     def _reference(self, started: Started) -> Reference | None:
         """What the champion's outputs mean; without a summary of it nothing is said of predictions."""

@@ -28,7 +28,7 @@ class Finding(msgspec.Struct, frozen=True):
     champion: float | None
     challenger: float | None
     requests: tuple[int, int]
-    """Of the champion, of the challenger: so many witnesses."""
+    """Of the champion, of the challenger: so many witnesses, which in arms are units."""
     slice: str = ""
     source: str = "arms"
     """``arms``: units that each answered; ``pairs``: rows that both did."""
@@ -61,13 +61,15 @@ class Evidence(msgspec.Struct, frozen=True):
 
     rows: int = 0
     """That the challenger answered in this step, in its shadow too."""
+    requests: tuple[int, int] = (0, 0)
+    """Of the step: that the champion answered, and that the challenger did, in its shadow too; rows of one say little."""
     labels: int = 0
     """Of the whole release: rows with its answer for which a label has come."""
     findings: tuple[Finding, ...] = ()
     counts: tuple[int, int] = (0, 0)
-    """Requests of the step that the split gave to the champion, and to the challenger."""
+    """Units (requests, unless something sticks) of the step that the split gave to the champion, and to the challenger."""
     p_of_split: float | None = None
-    """Of «the arms got their shares», valid at every look; None where units stick, or nothing is split."""
+    """Of «the arms got their shares», valid at every look; None where nothing is split, or not by us."""
 
     @property
     def broken(self) -> list[Finding]:
@@ -126,7 +128,10 @@ def decide(policy: Policy, standing: Standing, evidence: Evidence, now: float) -
         return Decision("give up", f"{lacks} after {policy.patience}") if is_over else Decision("stay", lacks)
     if step.approval and not standing.approved_by:
         return Decision("stay", "waits for approval: `mlops release promote`")
-    why = f"{evidence.rows:,} rows, no guardrail broken" + (f", approved by {standing.approved_by}" if step.approval else "")
+    why = f"{evidence.rows:,} rows of {evidence.requests[1]:,} requests, no guardrail broken"
+    if unknown := [name for name in policy.guardrails if not any(each.estimate is not None for each in _of(name, evidence))]:
+        why += f", nothing is known of {', '.join(unknown)}"
+    why += f", approved by {standing.approved_by}" if step.approval else ""
     following = next(iter(policy.steps[place + 1 :]), None)
     return Decision("promote" if following is None else "advance", why, following)
 
@@ -153,7 +158,7 @@ def _wrong(policy: Policy, standing: Standing, evidence: Evidence, *, is_known: 
         return "; ".join([*(f"a worker tripped: {why}" for why in standing.breakers[:1]), *(each.text for each in evidence.broken[:3])])
     if evidence.p_of_split is not None and evidence.p_of_split < policy.srm_alpha:
         counts = "{:,} and {:,}".format(*evidence.counts)
-        return f"the arms did not get their shares ({counts} requests, p {evidence.p_of_split:.2g}): no figure is to be believed"
+        return f"the arms did not get their shares ({counts}, p {evidence.p_of_split:.2g}): no figure is to be believed"
     return ""
 
 
@@ -161,6 +166,10 @@ def _lacks(policy: Policy, step: Step, standing: Standing, evidence: Evidence, n
     """What has to be seen before the step can be left; empty if all is."""
     if evidence.rows < step.least_rows:
         return f"{evidence.rows:,} of {step.least_rows:,} rows"
+    least = min(policy.least_units, step.least_rows)
+    sides = evidence.requests if 0 < step.weight < 1 else evidence.requests[1:]
+    if min(sides) < least:
+        return f"{min(sides):,} of {least:,} requests{' of the champion' if sides[0] < sides[-1] else ''}"
     if evidence.labels < step.least_labels:
         return f"{evidence.labels:,} of {step.least_labels:,} labels"
     if step.least_time is not None and standing.lasts(now) < seconds_of(step.least_time):
@@ -174,9 +183,14 @@ def _lacks(policy: Policy, step: Step, standing: Standing, evidence: Evidence, n
 
 def _is_shown(name: str, guardrail: Guardrail, evidence: Evidence) -> bool:
     """Whether a guardrail holds over all rows by either source; slices must only not be broken."""
-    return any(each.holds for each in evidence.findings if each.guardrail == name and not each.slice and each.figure == guardrail.figure)
+    return any(each.holds for each in _of(name, evidence) if each.figure == guardrail.figure)
 
 
 def _worst(name: str, evidence: Evidence) -> str:
-    found = [each for each in evidence.findings if each.guardrail == name and not each.slice]
+    found = _of(name, evidence)
     return found[0].text if found else "there is no figure"
+
+
+def _of(name: str, evidence: Evidence) -> list[Finding]:
+    """What is said of a guardrail over all rows."""
+    return [each for each in evidence.findings if each.guardrail == name and not each.slice]

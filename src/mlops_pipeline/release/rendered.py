@@ -14,6 +14,8 @@ SERVICE = "model-server"
 PORT = 8000
 WHOLE = 100
 """Weights of routes are whole percents."""
+CHALLENGER_LABEL = "mlops-challenger"
+"""Of a Rollout: the number of the version that it brings, whose verdict alone is asked for."""
 OFTEN_S = 30
 """How often Argo Rollouts asks."""
 HEAD = "# Rendered by `mlops release render` from the policy in {origin}: change that, and render again.\n"
@@ -74,6 +76,7 @@ def _rollouts(policy: Policy, service: str) -> list[dict[str, Any]]:
         "spec": {
             "args": [
                 {"name": "service", "value": service},
+                {"name": "version"},
                 {"name": "key", "valueFrom": {"secretKeyRef": {"name": "mlops-release-key", "key": "key"}}},
             ],
             "metrics": [
@@ -90,7 +93,7 @@ def _rollouts(policy: Policy, service: str) -> list[dict[str, Any]]:
                             "url": f"http://{{{{args.service}}}}:{PORT}/release.json",
                             "headers": [{"key": "Authorization", "value": "Bearer {{args.key}}"}],
                             "timeoutSeconds": 10,
-                            "jsonPath": "{$.verdict}",
+                            "jsonPath": "{$.verdicts['{{args.version}}']}",
                         }
                     },
                 }
@@ -105,7 +108,7 @@ def _rollouts(policy: Policy, service: str) -> list[dict[str, Any]]:
     rollout = {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Rollout",
-        "metadata": {"name": service, "labels": _labels()},
+        "metadata": {"name": service, "labels": {**_labels(), CHALLENGER_LABEL: "VERSION"}},
         "spec": {
             "workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": service},
             "selector": {"matchLabels": {"app.kubernetes.io/name": service}},
@@ -113,7 +116,11 @@ def _rollouts(policy: Policy, service: str) -> list[dict[str, Any]]:
                 "canary": {
                     "stableService": service,
                     "canaryService": f"{service}-challenger",
-                    "analysis": {"templates": [{"templateName": "release-verdict"}], "startingStep": 1},
+                    "analysis": {
+                        "templates": [{"templateName": "release-verdict"}],
+                        "startingStep": 1,
+                        "args": [{"name": "version", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{CHALLENGER_LABEL}']"}}}],
+                    },
                     "steps": steps,
                 }
             },

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlops_pipeline import pages
 from mlops_pipeline.release.opened import Opened
-from mlops_pipeline.release.policy import Decision, Evidence, Finding
+from mlops_pipeline.release.policy import PROMOTING, Decision, Evidence, Finding
 from mlops_pipeline.release.table import LIVE, Started, Table, Transition
 
 PAGE, JSON = "release", "release.json"
@@ -35,7 +35,10 @@ def put_there(of: Opened, table: Table, latest: Latest) -> None:
 
 
 def known_of(of: Opened, table: Table, latest: Latest) -> dict[str, Any]:
-    """The last releases as plain values, the newest first; ``verdict`` is of the newest, for whoever asks whether to go on."""
+    """The last releases as plain values, the newest first.
+
+    ``verdict`` is of the newest, ``verdicts`` are of each challenger's, for whoever asks whether to go on with it.
+    """
     releases = [_release(of, table, each, latest) for each in reversed(table.releases(of.model)[-MOST:])]
     newest = releases[0] if releases else None
     return {
@@ -44,11 +47,26 @@ def known_of(of: Opened, table: Table, latest: Latest) -> dict[str, Any]:
         "made": time.time(),
         "verdict": "none" if newest is None else newest["verdict"],
         "reason": "" if newest is None else newest["reason"],
+        "verdicts": {each["challenger"]: each["verdict"] for each in reversed(releases)},
         "releases": releases,
     }
 
 
 VERDICTS = {"promoted": "promoted", "aborted": "failed", "inconclusive": "inconclusive", "paused": "paused"}
+
+
+GOOD_S = 120.0
+"""So long a look is believed where the server that tells of it does not know the lease itself: a controller looks more often."""
+
+
+def verdict_of(table: Table, last: Transition, seen: tuple[Evidence, Decision] | None) -> str:
+    """One word; healthy only if a controller has looked at this step, has seen answers in it, and still holds the lease."""
+    if last.state != "running":
+        return VERDICTS[last.state]
+    if seen is None or table.lease_until(last.release) < time.time() or table.breakers(last.release):
+        return "unknown"
+    evidence, decision = seen
+    return "healthy" if last.step == PROMOTING or (evidence.rows and decision.move == "stay") else "unknown"
 
 
 def _release(of: Opened, table: Table, started: Started, latest: Latest) -> dict[str, Any]:
@@ -68,7 +86,8 @@ def _release(of: Opened, table: Table, started: Started, latest: Latest) -> dict
         "state": last.state,
         "weight": last.weight,
         "shadow": last.shadow,
-        "verdict": VERDICTS.get(last.state, "healthy"),
+        "verdict": verdict_of(table, last, latest.get(started.number)),
+        "good_until": time.time() + GOOD_S,
         "reason": decision.reason if decision is not None and last.state in LIVE else last.reason,
         "lease_until": table.lease_until(started.number) if last.state in LIVE else None,
         "evidence": found,

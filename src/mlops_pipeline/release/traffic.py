@@ -23,6 +23,13 @@ def share_of(salt: str, unit: str, purpose: bytes = b"arm") -> float:
     return (int.from_bytes(keyed.digest(), "big") >> 64 - _DIGITS) * 2.0**-_DIGITS
 
 
+def unit_on_record(salt: str, unit: str) -> str:
+    """What stands for a unit on record: alike for alike units of one release, and nothing else can be told of it."""
+    keyed = _keyed(salt, b"record").copy()
+    keyed.update(unit.encode("utf-8", "surrogatepass"))
+    return keyed.hexdigest()
+
+
 class Taken:
     """Whether units are below a weight: what :func:`share_of` says, in half the time."""
 

@@ -496,6 +496,7 @@ def entry_of(request: Request, served: Served, rows: Rows, outputs: np.ndarray, 
         None if raw is None else raw.rows.categories,
         request.arm,
         request.why,
+        request.unit,
     )
 
 
@@ -513,4 +514,5 @@ def failed_entry(request: Request, served: Served, error: str, seconds: float | 
         key_name="" if request.holder is None else request.holder.name,
         arm=request.arm,
         why=request.why,
+        unit=request.unit,
     )

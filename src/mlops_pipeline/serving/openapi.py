@@ -540,7 +540,7 @@ def _service_paths() -> Json:
         "/release.json": _get(
             "release-json",
             "service",
-            "The same for a program: `verdict` is healthy, promoted, failed, inconclusive, paused or none",
+            "The same for a program: `verdict` is healthy, promoted, failed, inconclusive, paused, unknown or none",
             _json({"type": "object", "required": ["verdict"], "properties": {"verdict": _TEXT}}, "Releases."),
         ),
         "/live": _get("live", "service", "Whether the process answers", ok),

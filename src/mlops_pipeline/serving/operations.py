@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,19 @@ NO_PAGE = {
 NO_RELEASE = b'{"verdict":"none","releases":[]}'
 
 
+def while_judged(content: str, leases: Mapping[int, float], now: float) -> bytes:
+    """What the controller has said of releases; of one that nobody judges any more, by its lease, the verdict is unknown."""
+    if '"healthy"' not in content:
+        return content.encode()
+    told = msgspec.json.decode(content)
+    for each in told["releases"]:
+        if each["verdict"] == "healthy" and leases.get(each["release"], each["good_until"]) < now:
+            each["verdict"] = "unknown"
+    told["verdict"] = told["releases"][0]["verdict"]
+    told["verdicts"] = {each["challenger"]: each["verdict"] for each in reversed(told["releases"])}
+    return msgspec.json.encode(told)
+
+
 class Operations:
     """The pages of one worker's service."""
 
@@ -70,7 +83,7 @@ class Operations:
             "live": lambda: b'{"status":"ok"}',
             "v2-live": lambda: b'{"live":true}',
             "v2": lambda: open_inference.server_metadata(self._version),
-            "release.json": lambda: NO_RELEASE if shown is None else shown.content.encode(),
+            "release.json": lambda: NO_RELEASE if shown is None else while_judged(shown.content, self._leases(), time.time()),
             "status": lambda: msgspec.json.encode(self._status(holder)),
             "openapi": lambda: msgspec.json.encode(self._document(holder)),
         }
@@ -104,6 +117,10 @@ class Operations:
         raw = None if served.loaded.raw is None or served.only_raw else served.loaded.raw.signature
         why_not = "" if served.computing is None else served.computing.why_not
         return 200, open_inference.model_metadata(name, version, signature, platform, raw, why_not), [(b"content-type", JSON)]
+
+    def _leases(self) -> dict[int, float]:
+        traffic = self._service.traffic
+        return {} if traffic is None else {each["number"]: each["lease_until"] for each in traffic.status().values()}
 
     def _watched(self, shown: Shown | None, without: str) -> Page:
         if shown is None:

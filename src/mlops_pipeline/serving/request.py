@@ -70,6 +70,8 @@ class Request(msgspec.Struct, gc=False):
     """Of a release, where one is under way."""
     why: str = ""
     """Why that arm, where it is no matter of course."""
+    unit: str = ""
+    """What stands on record for what sticks to the arm; empty where nothing does."""
     answering: Any = None
     """The version that answers in place of the one its address means (``served.Served``)."""
     rows_taken: bool = False

@@ -25,7 +25,7 @@ from mlops_pipeline.inference.engine import NotFinite, score
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.raw import RawRows
 from mlops_pipeline.release.table import Release
-from mlops_pipeline.release.traffic import Taken
+from mlops_pipeline.release.traffic import Taken, unit_on_record
 from mlops_pipeline.serving.answer import entry_of, take_rows
 from mlops_pipeline.serving.arms import Breaker, header_of, id_of, reason_of, value_of, why_of, why_unfit
 from mlops_pipeline.serving.aside import Aside
@@ -288,6 +288,8 @@ class Traffic:
             unit = request.request_id
             if kind != "request":
                 request.why = "not sticky"
+        if kind != "request":
+            request.unit = unit_on_record(release.salt, unit)
         if not split.taken.has(unit):
             request.arm = "champion"
             return service.predict(request, champion, body, read)
