@@ -624,9 +624,10 @@ def rollback(config: Config = None) -> None:
     tell = kept_for(settings, layout, shown_on(console))
     from mlops_pipeline.release.face import champion_moves
 
-    champion_moves(layout.config, console, None, "`mlops models rollback`")
     with registry.deciding():
         registry.admit_champions_of_before(tell)
+        registry.former_champion()
+        champion_moves(layout.config, console, None, "`mlops models rollback`")
         gone, back = registry.rollback()
         champion_moves(layout.config, console, back.number)
         tell(
@@ -945,7 +946,7 @@ def release_pause(reason: Why = "", config: ReleaseConfig = None) -> None:
 
 @release.command("resume")
 def release_resume(reason: Why = "", config: ReleaseConfig = None) -> None:
-    """Go on after `pause`, or after a worker has tripped."""
+    """Go on after `pause`."""
     from mlops_pipeline.release.face import change
 
     change(terminal.opened(), config, "running", reason)

@@ -24,7 +24,7 @@ import yaml
 from mlops_pipeline.events import ReleaseMoved, ignored, read_events
 from mlops_pipeline.release.controller import Controller, begin
 from mlops_pipeline.release.opened import Opened, opened
-from mlops_pipeline.release.policy import PROMOTING
+from mlops_pipeline.release.policy import ABORTING, PROMOTING
 from mlops_pipeline.release.table import LIVE, Table
 from tests.conftest import Project, process_environment, unused_port
 from tests.forked import Forking
@@ -204,7 +204,7 @@ def _listener(of: Opened) -> Any:
 def _wrong(of: Opened, table: Table, number: int) -> Iterator[str]:
     transitions = table.transitions(number)
     names = [step.name for step in of.settings.policy.steps]
-    order = [*names, PROMOTING]
+    order = [*names, PROMOTING, ABORTING]
     places = [order.index(each.step) for each in transitions]
     if places != sorted(places) or any(after - before > 1 for before, after in pairwise(places)):
         yield f"release {number}: steps {[each.step for each in transitions]}"

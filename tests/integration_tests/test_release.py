@@ -18,10 +18,12 @@ import pytest
 import yaml
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import Event, ReleaseMoved, read_events
+from mlops_pipeline.events import Event, ReleaseMoved, Warned, read_events
 from mlops_pipeline.monitoring.labels import add_labels
-from mlops_pipeline.release.controller import Controller
+from mlops_pipeline.registry.champion import RegistryWriter
+from mlops_pipeline.release.controller import Controller, begin, promote, stop, tell_of
 from mlops_pipeline.release.opened import opened
+from mlops_pipeline.release.policy import ABORTING, PROMOTING
 from mlops_pipeline.release.table import open_table
 from tests.conftest import Project, write_table
 from tests.integration_tests.conftest import Server, postgresql_server, serving
@@ -169,12 +171,108 @@ def test_a_person_stops_a_release_for_every_worker_at_once(released: Released) -
         assert "paused at 100 %" in released.mlops("release", "pause", *words).stdout
         assert "asks for nobody" in released.mlops("release", "promote", *words, check=False).stderr
         assert "is paused already" in released.mlops("release", "pause", *words, check=False).stderr
+        table.add_breaker(last.release, "worker 1", "raised 5 times in a row")
+        assert "a worker tripped (raised 5 times" in released.mlops("release", "resume", *words, check=False).stderr
         released.mlops("release", "abort", "--reason", "enough seen", *words)
         assert answers_with(released, "1", 2.0) < 1.0
         assert "no release is under way" in released.mlops("release", "abort", *words, check=False).stderr
     moved = [event for event in read_events(of.watch.layout.events) if isinstance(event, ReleaseMoved)]
     assert (moved[-1].state, moved[-1].reason) == ("aborted", "enough seen")
     assert "release_ended" in released.mlops("monitor", "status", "--config", str(of.watch.origin)).stdout
+
+
+def test_a_release_that_is_ended_after_the_alias_has_moved_has_the_former_champion_back(
+    released: Released, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--config", str(released.config))
+    of = opened(released.config)
+    registry = of.registry()
+    with closing(of.table()) as table:
+
+        def killed_while_promoting() -> int:
+            number = begin(of, table, 1, 2, "test", "test")
+            moved(table, number, step=PROMOTING, weight=1.0)
+            registry.promote(2, None)
+            return number
+
+        number = killed_while_promoting()
+        released.mlops("release", "abort", "--reason", "stop it", *words)
+        assert [(each.step, each.state, each.weight, each.reason) for each in table.transitions(number)[-2:]] == [
+            (ABORTING, "running", 0.0, "stop it"), (ABORTING, "aborted", 0.0, "stop it"),
+        ]  # fmt: skip
+        answers_with(released, "1", 5.0)
+        # A controller goes on with what a person, or another, was killed in; and who is late moves nothing.
+        number = killed_while_promoting()
+        late = table.last(number)
+        assert late is not None
+        moved(table, number, step=ABORTING, weight=0.0, reason="a worker tripped")
+        assert promote(of, table, next(each for each in table.releases() if each.number == number), late, lambda _: None) == ""
+        told = list[Event]()
+        with Controller(of, table, told.append) as controller:
+            controller.look()
+        last, champion = table.last(number), registry.champion()
+        assert last is not None
+        assert champion is not None
+        assert (last.state, last.reason, champion.number) == ("aborted", "a worker tripped", 1)
+        # What fails after the alias has moved does not undo it.
+        number = killed_while_promoting()
+        monkeypatch.setattr(RegistryWriter, "publish", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
+        with Controller(of, table, told.append) as controller:
+            controller.look()
+        last = table.last(number)
+        assert last is not None
+        assert last.state == "promoted"
+        assert any("no space left on device" in event.text for event in told if isinstance(event, Warned))
+        assert "no release is under way" in released.mlops("release", "abort", *words, check=False).stderr
+    monkeypatch.undo()
+    released.mlops("models", "rollback", "--config", str(released.project.config))
+    answers_with(released, "1", 5.0)
+
+
+def test_what_is_refused_changes_nothing_and_what_is_away_for_a_moment_loses_nothing(
+    released: Released, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ("--config", str(released.config))
+    of = opened(released.config)
+    elsewhere = Project(tmp_path, released.project.config)
+    with closing(of.table()) as table:
+        number = begin(of, table, 1, 7, "test", "test")
+        of.registry().without_challenger(2)
+        assert "version 7 is under way" in released.mlops("release", "start", "2", "--no-wait", *words, check=False).stderr
+        assert not any("challenger" in each.aliases for each in of.registry().versions())
+        # Nobody can go back from the first champion, so nothing ends.
+        assert "there is none to roll back to" in elsewhere.mlops("models", "rollback", *pipeline(released), check=False).stderr
+        assert table.current()["champion"].number == number
+        # A memory that is away when a release ends: its alert comes with the next look.
+        tell_of(of, table, lambda _: None)
+        stop(of, table, "a guardrail broke", "test")
+        told = list[Event]()
+        with monkeypatch.context() as away:
+            away.setattr("mlops_pipeline.release.controller.judge_release", lambda *_: (_ for _ in ()).throw(PipelineError("locked")))
+            with pytest.raises(PipelineError, match="locked"):
+                tell_of(of, table, told.append)
+        tell_of(of, table, told.append)
+        assert [event.reason for event in told if isinstance(event, ReleaseMoved)] == ["a guardrail broke"]
+        assert "a guardrail broke" in released.mlops("monitor", "status", "--config", str(of.watch.origin)).stdout
+        # From whatever folder it is typed, a rollback ends what is under way.
+        of.registry().promote(2, None)
+        begin(of, table, 2, 1, "test", "test")
+        elsewhere.mlops("models", "rollback", *pipeline(released))
+        assert table.current() == {}
+        # Looks that are far apart on purpose do not let the lease go.
+        monkeypatch.setattr("mlops_pipeline.release.controller.STUCK_S", 0.05)
+        number = begin(of, table, 1, 2, "test", "test")
+        slow = replace(of, settings=of.settings.model_copy(update={"lease_s": 1.0}))
+        with Controller(slow, table, lambda _: None) as controller:
+            controller.look()
+            before = table.lease_until(number)
+            controller.rest(1.5)
+            assert table.lease_until(number) > before
+        stop(of, table, "test", "test")
+
+
+def pipeline(released: Released) -> tuple[str, str]:
+    return "--config", str(released.project.config)
 
 
 def test_the_table_may_be_in_postgresql_for_servers_on_several_machines() -> None:

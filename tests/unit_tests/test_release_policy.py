@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.config.release import Guardrail, Policy, Step, load_releases, release_schema
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.release.policy import PROMOTING, Evidence, Finding, Standing, decide
+from mlops_pipeline.release.policy import PROMOTING, Evidence, Finding, Standing, covered, decide
 from tests.conftest import REPOSITORY
 
 POLICY = Policy(
@@ -75,6 +75,20 @@ def test_without_data_it_waits_and_then_goes_back() -> None:
     unsure = Evidence(rows=500, requests=(500, 500), findings=(finding(-0.02, 0.03),))
     assert decide(POLICY, Standing("shadow", "running", 0.0), unsure, 60.0).move == "stay"
     assert "quality is not known to hold" in decide(POLICY, Standing("shadow", "running", 0.0), unsure, 3601.0).reason
+
+
+def test_what_stands_still_has_no_time_that_passes() -> None:
+    paused = Standing("shadow", "running", 0.0, stood_still=260_000.0)
+    assert decide(POLICY, paused, Evidence(rows=3), 260_060.0) == ("stay", "3 of 100 rows", None)
+    assert decide(POLICY, paused, Evidence(rows=3), 263_601.0).move == "give up"
+    last = Standing("100 %", "running", 0.0, stood_still=100.0)
+    assert decide(POLICY, last, GOOD, 130.0) == ("stay", "30 s of 1min", None)
+    assert decide(POLICY, last, GOOD, 161.0).move == "promote"
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=5), st.integers(0, 40), st.integers(0, 40))
+def test_time_that_several_spans_cover_counts_once(spans: list[tuple[int, int]], since: int, until: int) -> None:
+    assert covered(spans, since, until) == sum(any(start <= at < end for start, end in spans) for at in range(since, until))
 
 
 def test_many_rows_of_few_requests_are_not_enough_and_what_is_not_known_is_said() -> None:

@@ -64,14 +64,21 @@ def test_workers_see_what_the_controller_decides_and_only_then_look(tmp_path: Pa
     assert controller.transitions(number)[1].evidence == {"rows": 200}
 
 
-def test_what_one_worker_trips_stops_the_challenger_in_all_until_the_next_decision(tmp_path: Path) -> None:
+def test_what_one_worker_trips_stops_the_challenger_in_all_whatever_is_decided_then(tmp_path: Path) -> None:
     table = open_table(tmp_path / "release.sqlite")
     number = begun(table)
     moved(table, number)
     table.add_breaker(number, "worker 1", "raised 5 times in a row")
     assert table.current()["champion"].weight == 0.0
     assert [each.reason for each in table.breakers(number)] == ["raised 5 times in a row"]
+    moved(table, number, state="paused")
     moved(table, number, reason="resumed")
+    moved(table, number, step="25 %", weight=0.25)
+    assert table.current()["champion"].weight == 0.0
+    assert [each.reason for each in table.breakers(number)] == ["raised 5 times in a row"]
+    moved(table, number, state="aborted", weight=0.0)
+    again = begun(table, weight=0.05)
+    assert table.breakers(again) == []
     assert table.current()["champion"].weight == 0.05
 
 
@@ -98,7 +105,10 @@ def test_one_release_of_a_model_at_a_time_under_one_controller(tmp_path: Path) -
     assert table.renew(number, "one", time.time() + 30)
     assert not table.renew(number, "two", time.time() + 30)
     assert table.renew(number, "one", time.time() - 1)
+    assert table.lapses(number) == []
     assert table.renew(number, "two", time.time() + 30)
+    [(since, until)] = table.lapses(number)
+    assert 0.5 < until - since < 30
 
 
 def test_a_release_is_begun_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,23 +24,23 @@ _IS_RELEASE = re.compile(r"^(policy|auto|lease_s)[ \t]*:", re.MULTILINE)
 _NAMED = re.compile(r"^configuration[ \t]*:[ \t]*(['\"]?)(?P<path>.+?)\1[ \t]*(#.*)?$", re.MULTILINE)
 
 
-def pipeline_config(given: Path | None) -> Path:
+def pipeline_config(given: Path | None, project: Path | None = None) -> Path:
     """The pipeline's settings: what is given, else those of this project. Raises :class:`PipelineError` if it cannot tell."""
-    found = given or pipeline_here()
+    found = given or pipeline_here(project)
     if found is None:
         raise PipelineError(
-            f"{project_here()}: holds no pipeline's settings in {FOLDER}/: `mlops new DIR --data FILE --target COLUMN` makes a "
+            f"{project or project_here()}: holds no pipeline's settings in {FOLDER}/: `mlops new DIR --data FILE --target COLUMN` makes a "
             "project, `mlops init` settings in one, --config names others"
         )
     return found
 
 
-def pipeline_here() -> Path | None:
-    """The settings of the pipeline of this project: the one in its marker, the usual file, or the only one; None if there is none.
+def pipeline_here(project: Path | None = None) -> Path | None:
+    """The settings of a project's pipeline: the one in its marker, the usual file, or the only one; None if there is none.
 
     Raises :class:`PipelineError` if there are several.
     """
-    project = project_here()
+    project = project or project_here()
     if (named := _marked(project)) is not None:
         return named
     if (project / PIPELINE).is_file():
@@ -48,40 +48,40 @@ def pipeline_here() -> Path | None:
     return _only(pipeline_files(project), f", or write `configuration: PATH` into {MARKER}")
 
 
-def serving_config(given: Path | None) -> Path:
+def serving_config(given: Path | None, project: Path | None = None) -> Path:
     """The server's settings: what is given, else those of this project, else its pipeline's, whose champion is then served."""
-    return given or serving_here() or pipeline_config(None)
+    return given or serving_here(project) or pipeline_config(None, project)
 
 
-def serving_here() -> Path | None:
-    """The server's settings of this project; None if there are none. Raises :class:`PipelineError` if there are several."""
-    project = project_here()
+def serving_here(project: Path | None = None) -> Path | None:
+    """The server's settings of a project; None if there are none. Raises :class:`PipelineError` if there are several."""
+    project = project or project_here()
     if (project / SERVING).is_file():
         return _shown(project / SERVING)
     return _only([path for path in _files(project, _IS_SERVING, but=_IS_PIPELINE) if not _is_monitoring(path)], "")
 
 
-def monitoring_config(given: Path | None) -> Path | None:
+def monitoring_config(given: Path | None, project: Path | None = None) -> Path | None:
     """The watch's settings: what is given, else those of this project; None where there are none, and every default holds.
 
     Raises :class:`PipelineError` if there are several.
     """
     if given is not None:
         return given
-    project = project_here()
+    project = project or project_here()
     if (project / MONITORING).is_file():
         return _shown(project / MONITORING)
     return _only(_files(project, _IS_MONITORING, but=_IS_PIPELINE), "")
 
 
-def release_config(given: Path | None) -> Path | None:
+def release_config(given: Path | None, project: Path | None = None) -> Path | None:
     """The settings of releases: what is given, else those of this project; None where there are none, and every default holds.
 
     Raises :class:`PipelineError` if there are several.
     """
     if given is not None:
         return given
-    project = project_here()
+    project = project or project_here()
     if (project / RELEASE).is_file():
         return _shown(project / RELEASE)
     return _only(_files(project, _IS_RELEASE, but=_IS_PIPELINE), "")

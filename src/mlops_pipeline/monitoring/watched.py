@@ -122,19 +122,19 @@ class Watched:
 _ENDS = (("", "value"), (".low", "low"), (".high", "high"))
 
 
-def watched(config: Path | None) -> Watched:
-    """The watch of a settings file, or of this project. Raises :class:`PipelineError` in one line."""
-    path = monitoring_config(config)
+def watched(config: Path | None, project: Path | None = None) -> Watched:
+    """The watch of a settings file, or of a project, by default this one. Raises :class:`PipelineError` in one line."""
+    path = monitoring_config(config, project)
     settings = load_monitoring(path)
     beside = path.parent if path is not None else Path()
-    server = beside / settings.serving if settings.serving is not None else serving_config(None)
+    server = beside / settings.serving if settings.serving is not None else serving_config(None, project)
     serving = load_serving(server)
     if settings.pipeline is not None:
         pipeline_path = beside / settings.pipeline
     elif serving.pipeline is not None:
         pipeline_path = server.parent / serving.pipeline
     else:
-        pipeline_path = pipeline_config(None)
+        pipeline_path = pipeline_config(None, project)
     pipeline = load_settings(pipeline_path)
     place = place_of(serving, server)
     if settings.plugins:

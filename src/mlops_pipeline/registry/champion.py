@@ -256,8 +256,23 @@ class RegistryWriter(RegisteredModel):
             raise PipelineError(f"{self.name} version {number}: was never evaluated on held-out rows: register it with `mlops run` first")
         return version
 
+    def former_champion(self) -> tuple[Version, Version]:
+        """The champion, and the one before it that may be taken. Raises :class:`PipelineError` if there is none."""
+        current, history = self._to_roll_back()
+        return current, self.get(history[-1])
+
     def rollback(self) -> tuple[Version, Version]:
         """Make the former champion that may be taken champion again; the one that goes is not promoted again by a run."""
+        current, history = self._to_roll_back()
+        former = self.get(history[-1])
+        self.fetch(former)
+        self.retag(current.number, {ROLLED_BACK_TAG: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+        self._client.set_registered_model_alias(self.name, CHAMPION, str(former.number))
+        self._write_history(history[:-1])
+        return current, self.get(former.number)
+
+    def _to_roll_back(self) -> tuple[Version, list[int]]:
+        """The champion, and those before it up to the one that may be taken."""
         current = self.champion()
         if current is None:
             raise PipelineError(f"{self.name}: has no champion to roll back from")
@@ -267,12 +282,7 @@ class RegistryWriter(RegisteredModel):
             history.pop()
         if not history:
             raise PipelineError(f"{self.name}: version {current.number} is the first champion: there is none to roll back to")
-        former = self.get(history[-1])
-        self.fetch(former)
-        self.retag(current.number, {ROLLED_BACK_TAG: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
-        self._client.set_registered_model_alias(self.name, CHAMPION, str(former.number))
-        self._write_history(history[:-1])
-        return current, self.get(former.number)
+        return current, history
 
     def fetch(self, version: Version) -> Path:
         """The version's model folder on this machine, downloaded once and checked against its digest. Raises :class:`PipelineError`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import ServiceAway, one_line
 
 if TYPE_CHECKING:
     from mlops_pipeline.layout import Layout
@@ -18,7 +18,7 @@ def store_lock(uri: str, layout: Layout, purpose: str = "store") -> Iterator[Non
     """Hold the store's lock for a purpose: an advisory lock in PostgreSQL (across machines), else a file in the project's ``mlflow``.
 
     Both are let go by the system when the process dies. Behind an ``http`` address only processes of this project
-    exclude each other, since MLflow's API has no lock.
+    exclude each other, since MLflow's API has no lock. Raises :class:`ServiceAway` if PostgreSQL does not answer.
     """
     if uri.startswith("postgresql"):
         import psycopg
@@ -27,7 +27,7 @@ def store_lock(uri: str, layout: Layout, purpose: str = "store") -> Iterator[Non
         try:
             connection = psycopg.connect(address, autocommit=True)
         except psycopg.OperationalError as error:
-            raise PipelineError(
+            raise ServiceAway(
                 f"PostgreSQL does not answer at the tracking address ({one_line(error)}): check tracking.uri or MLFLOW_TRACKING_URI"
             ) from error
         with connection:

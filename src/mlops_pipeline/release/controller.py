@@ -1,7 +1,8 @@
 """The controller: looks at the evidence, asks the policy, writes what it decides into the table, moves the alias, tells of it.
 
 Each look begins with what is written, so that a controller that was killed is gone on with by the next: the table's last transition
-says where. The alias moves between two transitions, ``promoting`` and ``promoted``; both are done, or done again.
+says where. The alias moves between two transitions, ``promoting`` and ``promoted``; both are done, or done again. Whoever would end a
+release after the first of them writes ``aborting``, and only when the alias names the former champion again, ``aborted``.
 """
 
 from __future__ import annotations
@@ -13,23 +14,29 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import Listener, ReleaseMoved, current_user
+from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
+from mlops_pipeline.events import Listener, ReleaseMoved, Warned, current_user
 from mlops_pipeline.monitoring.delivery import deliver
 from mlops_pipeline.monitoring.judging import judge_release
+from mlops_pipeline.registry.download import Unfit
 from mlops_pipeline.registry.reader import RegistryUnreachable
 from mlops_pipeline.registry.versions import CHALLENGER, CHAMPION
 from mlops_pipeline.release.evidence import evidence_of
 from mlops_pipeline.release.opened import Opened, lease_end
-from mlops_pipeline.release.policy import PROMOTING, Decision, Evidence, Standing, decide
+from mlops_pipeline.release.policy import ABORTING, PROMOTING, Decision, Evidence, Standing, covered, decide
 from mlops_pipeline.release.shown import put_there
 from mlops_pipeline.release.table import LIVE, Release, Started, StateWord, Table, Transition
+
+if TYPE_CHECKING:
+    from mlops_pipeline.registry.champion import RegistryWriter
 
 CONTROLLER = "controller"
 STUCK_S = 120.0
 """A controller that has not ended a look for so long holds no lease any more."""
+MAY_COME_BACK = ("unreachable", "cache")
+"""Why files are not here, if that may be otherwise at the next look."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Controller:
     def __init__(self, of: Opened, table: Table, tell: Listener) -> None:
         self._of, self._table, self._tell = of, table, tell
         self._holder = f"{socket.gethostname()} {os.getpid()} {time.time():.0f}"
-        self._last_look = time.monotonic()
+        self._stuck_at = time.monotonic() + STUCK_S
         self._blind: frozenset[int] = frozenset()
         """Releases of which the record says nothing now: who sees nothing holds no lease."""
         self._leaving = threading.Event()
@@ -67,15 +74,21 @@ class Controller:
 
     def look(self) -> list[Looked]:
         """Carry on every release that is under way, and begin one where a version is called challenger and none is."""
-        self._last_look = time.monotonic()
+        self._stuck_at = time.monotonic() + STUCK_S
         if self._of.settings.auto:
             self._begin_if_called_for()
-        started = {each.number: each for each in self._table.releases()} if self._table.current() else {}
-        found = [self._carry_on(started[release.number], release) for release in self._table.current().values()]
-        self._last_look = time.monotonic()
+        current = self._table.current()
+        started = {each.number: each for each in self._table.releases()} if current else {}
+        found = [self._carry_on(started[release.number], release) for release in current.values()]
+        self._stuck_at = time.monotonic() + STUCK_S
         tell_of(self._of, self._table, self._tell)
         put_there(self._of, self._table, {each.started.number: (each.evidence, each.decision) for each in found if each is not None})
         return [each for each in found if each is not None]
+
+    def rest(self, pause_s: float) -> None:
+        """Wait for the next look; who waits on purpose is not stuck."""
+        self._stuck_at = time.monotonic() + pause_s + STUCK_S
+        time.sleep(pause_s)
 
     def _carry_on(self, started: Started, release: Release) -> Looked | None:
         if release.number not in self._blind and not self._table.renew(release.number, self._holder, lease_end(self._of.settings)):
@@ -84,6 +97,10 @@ class Controller:
         if last is None or last.state not in LIVE:
             return None
         policy = self._of.policy(started)
+        if last.step == ABORTING:
+            decision = Decision("abort", last.reason)
+            self._do(started, last, decision, Evidence())
+            return Looked(started, self._table.last(release.number) or last, Evidence(), decision)
         champion, refused = self._registered(started)
         if champion == started.challenger and last.step != PROMOTING:
             decision = Decision("promote", f"version {champion} was made champion by hand")
@@ -100,16 +117,18 @@ class Controller:
             else:
                 evidence = evidence_of(policy, step, self._since(last), answers, splits_evenly=self._of.divides)
         self._blind = self._blind | {release.number} if problem else self._blind - {release.number}
+        now = time.time()
         standing = Standing(
             last.step,
             last.state,
             self._since(last),
             self._table.approved(release.number, last.step),
-            [each.reason for each in self._table.breakers(release.number, last.number)],
+            [each.reason for each in self._table.breakers(release.number)],
             refused,
             "" if champion in ("", started.champion, started.challenger) else champion,
+            self._stood_still(last, now),
         )
-        decision = decide(policy, standing, evidence, time.time())
+        decision = decide(policy, standing, evidence, now)
         if problem and decision.move in ("stay", "advance", "promote"):
             decision = Decision("stay", f"the record cannot be read, so the lease is not renewed: {problem}")
         self._do(started, last, decision, evidence)
@@ -120,6 +139,14 @@ class Controller:
         of_step = [each for each in self._table.transitions(last.release) if each.step == last.step]
         return of_step[0].made
 
+    def _stood_still(self, last: Transition, now: float) -> float:
+        """For how long of the step nothing was decided: it was paused, or the lease was over."""
+        made = self._table.transitions(last.release)
+        ends = [*(each.made for each in made[1:]), now]
+        pauses = [(each.made, end) for each, end in zip(made, ends, strict=True) if each.state == "paused"]
+        lapses = [*self._table.lapses(last.release), (self._table.lease_until(last.release), now)]
+        return covered([*pauses, *lapses], self._since(last), now)
+
     def _do(self, started: Started, last: Transition, decision: Decision, evidence: Evidence) -> None:
         match decision.move:
             case "advance" if decision.step is not None:
@@ -127,9 +154,9 @@ class Controller:
             case "promote":
                 self._promote(started, last, decision, evidence)
             case "abort":
-                end(self._of, self._table, started, last, "aborted", decision.reason, evidence.as_json(), CONTROLLER)
+                self._end(started, last, "aborted", decision.reason, evidence)
             case "give up":
-                end(self._of, self._table, started, last, "inconclusive", decision.reason, evidence.as_json(), CONTROLLER)
+                self._end(started, last, "inconclusive", decision.reason, evidence)
             case _:
                 pass
 
@@ -141,15 +168,14 @@ class Controller:
                 return
             last = made
         try:
-            is_done = promote(self._of, started, self._tell)
-        except RegistryUnreachable:
+            refused = promote(self._of, self._table, started, last, self._tell)
+        except (RegistryUnreachable, ServiceAway, Unfit):
             return  # the next look tries again
-        except PipelineError as error:
-            end(self._of, self._table, started, last, "aborted", str(error), evidence.as_json(), CONTROLLER)
-            return
-        if is_done:
-            self._table.champion_moved(started.model, started.challenger)
-            self._write(last, "promoted", f"version {started.challenger} is champion", Evidence(), weight=1.0)
+        if refused:
+            self._end(started, last, "aborted", refused, evidence)
+
+    def _end(self, started: Started, last: Transition, state: StateWord, reason: str, evidence: Evidence) -> None:
+        end(self._of, self._table, started, last, state, reason, evidence.as_json(), CONTROLLER, self._tell)
 
     def _write(
         self,
@@ -205,7 +231,7 @@ class Controller:
         """Hold the leases while looks come to an end, on a connection of its own."""
         pause = self._of.settings.lease_s / 3
         while not self._leaving.wait(pause):
-            if time.monotonic() - self._last_look > STUCK_S:
+            if time.monotonic() > self._stuck_at:
                 continue
             with suppress(PipelineError):  # a database that is away: the lease ends, and all traffic is the champion's
                 table = self._of.table()
@@ -242,42 +268,140 @@ def begin(of: Opened, table: Table, champion: int, challenger: int, reason: str,
 
 
 def end(
-    of: Opened, table: Table, started: Started, last: Transition, state: StateWord, reason: str, evidence: Mapping[str, Any], who: str
+    of: Opened,
+    table: Table,
+    started: Started,
+    last: Transition,
+    state: StateWord,
+    reason: str,
+    evidence: Mapping[str, Any],
+    who: str,
+    tell: Listener,
 ) -> bool:
-    """All traffic is the champion's again; the version is called challenger no more. False if the release was over."""
-    made = table.advance(
-        last.release, last.number, step=last.step, state=state, weight=0.0, shadow=0.0, reason=reason, evidence=evidence, who=who
-    )
-    if made is None:
+    """All traffic is the champion's again; the version is called challenger no more. False if somebody has decided something else.
+
+    Raises :class:`PipelineError` where the alias may have moved and nobody can tell: the release is ``aborting`` then, and the next look,
+    or the next who ends it, goes on.
+    """
+    if last.step in (PROMOTING, ABORTING):
+        return _abort_promotion(of, table, started, last, reason, evidence, who, tell)
+    if _over(table, last, last.step, state, reason, evidence, who) is None:
         return False
     with suppress(PipelineError):  # a registry that is away: the table is what servers go by
         of.registry().without_challenger(int(started.challenger))
     return True
 
 
-def promote(of: Opened, started: Started, tell: Listener) -> bool:
-    """Move the alias, if it is not moved yet; false where the registry calls a third version champion.
+def stop(of: Opened, table: Table, reason: str, who: str) -> None:
+    """End what is under way, whatever is decided meanwhile, for one who moves the alias himself and lets nobody else do so."""
+    for started in table.releases(of.model):
+        while (last := table.last(started.number)) is not None and last.state in LIVE:
+            _over(table, last, last.step, "aborted", reason, {}, who)
+            with suppress(PipelineError):
+                of.registry().without_challenger(int(started.challenger))
 
-    Raises :class:`PipelineError` for a version that may not be taken, :class:`RegistryUnreachable` where the registry does not answer.
+
+def _abort_promotion(
+    of: Opened, table: Table, started: Started, last: Transition, reason: str, evidence: Mapping[str, Any], who: str, tell: Listener
+) -> bool:
+    """End a release whose challenger may be champion already: the table first, so that nobody promotes it any more, then the alias."""
+    if last.step != ABORTING:
+        made = table.advance(
+            last.release, last.number, step=ABORTING, state="running", weight=0.0, shadow=0.0, reason=reason, evidence=evidence, who=who
+        )
+        if made is None:
+            return False
+        last = made
+    registry = of.registry()
+    with registry.deciding():
+        champion = registry.champion()
+        if champion is not None and str(champion.number) == started.challenger:
+            gone, back = registry.rollback()
+            table.champion_moved(started.model, str(back.number))
+            tell(registry.changed(back, gone, "rolled back", f"release {started.number}: {reason}"))
+            _publish(of, registry, tell)
+        with suppress(PipelineError):  # it may be deleted
+            registry.without_challenger(int(started.challenger))
+        return _over(table, last, ABORTING, "aborted", reason, last.evidence, who) is not None
+
+
+def _over(
+    table: Table, last: Transition, step: str, state: StateWord, reason: str, evidence: Mapping[str, Any], who: str
+) -> Transition | None:
+    return table.advance(
+        last.release, last.number, step=step, state=state, weight=0.0, shadow=0.0, reason=reason, evidence=evidence, who=who
+    )
+
+
+def promote(of: Opened, table: Table, started: Started, last: Transition, tell: Listener) -> str:
+    """Move the alias, if it is not moved yet, and write ``promoted``; why the version may not be taken, else empty.
+
+    Nothing is moved where ``last`` is the last transition no more, or the registry calls a third version champion. Raises
+    :class:`PipelineError` where that cannot be done now and may be later.
     """
     registry = of.registry()
     with registry.deciding():
+        now = table.last(started.number)
         former = registry.champion()
+        if now is None or now.number != last.number:
+            return ""
         if former is not None and str(former.number) not in (started.champion, started.challenger):
-            return False
+            return ""
+        if tripped := table.breakers(started.number):
+            return f"a worker tripped: {tripped[0].reason}"
         if former is None or str(former.number) != started.challenger:
-            promoted = registry.promote(int(started.challenger), None)
+            try:
+                promoted = registry.promote(int(started.challenger), None)
+            except PipelineError as error:
+                if isinstance(error, (RegistryUnreachable, ServiceAway)) or (isinstance(error, Unfit) and error.reason in MAY_COME_BACK):
+                    raise
+                return str(error)
             tell(registry.changed(promoted, former, "released", f"release {started.number}"))
+        table.champion_moved(started.model, started.challenger)
+        _publish(of, registry, tell)
+        table.advance(
+            last.release,
+            last.number,
+            step=PROMOTING,
+            state="promoted",
+            weight=1.0,
+            shadow=0.0,
+            reason=f"version {started.challenger} is champion",
+            evidence={},
+            who=CONTROLLER,
+        )
+    return ""
+
+
+def _publish(of: Opened, registry: RegistryWriter, tell: Listener) -> None:
+    """Bring the champion's files here; servers have their own, so a disk that is full holds no release up."""
+    try:
         registry.publish(tell)
-    return True
+    except (PipelineError, OSError) as error:
+        tell(Warned(pipeline=of.watch.pipeline.name, text=f"best_model: {one_line(error)}: `mlops run` brings the champion's files here"))
 
 
 def tell_of(of: Opened, table: Table, tell: Listener) -> None:
-    """An event for each transition of which none was told, and the alert of what a person should know of."""
+    """The alert of what a person should know of, then an event for each transition of which none was told.
+
+    In this order, since who fails or is killed between does both again at the next look, and an alert that fires is not fired twice.
+    """
     new = table.untold()
     if not new:
         return
     started = {each.number: each for each in table.releases()}
+    last = new[-1]
+    release = started[last.release]
+    text = f"release {last.release} of version {release.challenger} {last.state} at {last.step}: {last.reason}"
+    state = of.watch.state()
+    try:
+        with state.writing():
+            judge_release(
+                of.watch, state, release.model, release.challenger, text if last.state in ("aborted", "inconclusive") else "", time.time()
+            )
+        deliver(of.watch, state, tell)
+    finally:
+        state.close()
     for each in new:
         release = started[each.release]
         tell(
@@ -297,15 +421,3 @@ def tell_of(of: Opened, table: Table, tell: Listener) -> None:
             )
         )
         table.told(each.number)
-    last = new[-1]
-    release = started[last.release]
-    text = f"release {last.release} of version {release.challenger} {last.state} at {last.step}: {last.reason}"
-    state = of.watch.state()
-    try:
-        with state.writing():
-            judge_release(
-                of.watch, state, release.model, release.challenger, text if last.state in ("aborted", "inconclusive") else "", time.time()
-            )
-        deliver(of.watch, state, tell)
-    finally:
-        state.close()

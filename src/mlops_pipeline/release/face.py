@@ -14,9 +14,12 @@ from mlops_pipeline.config.finding import release_config
 from mlops_pipeline.config.release import load_releases
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, current_user, kept_for
+from mlops_pipeline.layout import find_project
 from mlops_pipeline.lines import Words, shown_on
-from mlops_pipeline.release.controller import Controller, Looked, begin, end, of_fixed, tell_of
+from mlops_pipeline.registry.versions import CHALLENGER
+from mlops_pipeline.release.controller import Controller, Looked, begin, end, of_fixed, stop, tell_of
 from mlops_pipeline.release.opened import Opened, opened
+from mlops_pipeline.release.policy import ABORTING
 from mlops_pipeline.release.rendered import TARGETS, rendered
 from mlops_pipeline.release.shown import known_of, put_there
 from mlops_pipeline.release.table import LIVE, Release, StateWord, Table
@@ -24,6 +27,8 @@ from mlops_pipeline.release.table import LIVE, Release, StateWord, Table
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+    from mlops_pipeline.registry.champion import RegistryWriter
 
 LIVE_LINES = 8
 SHARE = 4.0
@@ -53,11 +58,10 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
             raise PipelineError(why)
         if challenger.refused:
             raise PipelineError(f"{registry.name} version {version}: {challenger.refused}")
+        table.refuse_beside_another(of.model)
         of.check(str(champion.number))
         registry.fetch(challenger)
-        # The name first, then the table: a version that is only called so is begun by the next `mlops release watch`.
-        registry.make_challenger(version)
-        number = begin(of, table, champion.number, version, reason or "typed", current_user())
+        number = _begun(of, table, registry, champion.number, version, reason or "typed")
         tell_of(of, table, _listener(of, console))
         put_there(of, table, {})
         if not wait:
@@ -66,6 +70,26 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
             )
     if wait:
         watch(console, config, until_over=number)
+
+
+def _begun(of: Opened, table: Table, registry: RegistryWriter, champion: int, version: int, reason: str) -> int:
+    """The name first, then the table: a version that is only called challenger is begun by the next `mlops release watch`.
+
+    Raises :class:`PipelineError` where another release was begun meanwhile; whoever was called challenger is called so again.
+    """
+    before = next((each.number for each in registry.versions() if CHALLENGER in each.aliases), None)
+    registry.make_challenger(version)
+    try:
+        return begin(of, table, champion, version, reason, current_user())
+    except PipelineError:
+        there = table.current().get(of.model)
+        if there is not None and there.challenger == str(version):
+            return there.number  # `mlops release watch` was faster
+        if before is None:
+            registry.without_challenger(version)
+        elif before != version:
+            registry.make_challenger(before)
+        raise
 
 
 def watch(console: Console, config: Path | None, *, until_over: int | None = None) -> None:
@@ -91,14 +115,14 @@ def watch(console: Console, config: Path | None, *, until_over: int | None = Non
                         if until_over is not None and (last := table.last(until_over)) is not None and last.state not in LIVE:
                             return
                         # A long record takes long to read: it is not all that this machine does.
-                        time.sleep(max(of.settings.look_s, SHARE * took))
+                        controller.rest(max(of.settings.look_s, SHARE * took))
             except Exception as error:  # a database or a registry that is away comes back
                 from mlops_pipeline.registry.rest import told
 
                 if (problem := str(error) if isinstance(error, PipelineError) else told(error) or "") == "":
                     raise
             live.update(Group(*shown, _text([Words("problem    ", "bold"), Words(problem, "red")])), refresh=True)
-            time.sleep(of.settings.look_s)
+            time.sleep(min(of.settings.look_s, of.settings.lease_s / 3))
 
 
 def status(console: Console, config: Path | None, *, as_json: bool) -> None:
@@ -132,34 +156,62 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
     """`mlops release pause`, `resume` and `abort`. Raises :class:`PipelineError` without a release that can be changed so."""
     with _opened(config) as (of, table):
         release = _current(of, table)
+        if state == "aborted":
+            _abort(of, table, release, reason, _listener(of, console))
+            return
         if state == "paused" and release.state == "paused":
             raise PipelineError(f"release {release.number}: is paused already: `mlops release resume` lets it go on")
         last = table.last(release.number)
-        started = next(each for each in table.releases() if each.number == release.number)
         if last is None:
             raise PipelineError(f"release {release.number}: has no transition: its table is damaged")
-        why = reason or {"paused": "paused by hand", "running": "resumed by hand"}.get(state, "aborted by hand")
-        if state == "aborted":
-            done = end(of, table, started, last, "aborted", why, {}, current_user())
-        else:
-            made = table.advance(
-                release.number,
-                last.number,
-                step=last.step,
-                state=state,
-                weight=last.weight,
-                shadow=last.shadow,
-                reason=why,
-                evidence={},
-                who=current_user(),
+        if last.step == ABORTING:
+            raise PipelineError(
+                f"release {release.number}: is being aborted: `mlops release abort` again ends it, or `mlops release watch`"
             )
-            done = made is not None
-        if not done:
+        if state == "running" and (tripped := table.breakers(release.number)):
+            raise PipelineError(
+                f"release {release.number}: a worker tripped ({tripped[0].reason}), so no worker asks the challenger any more: "
+                f"`mlops release abort`, and `mlops release start {release.challenger}` to try it again"
+            )
+        made = table.advance(
+            release.number,
+            last.number,
+            step=last.step,
+            state=state,
+            weight=last.weight,
+            shadow=last.shadow,
+            reason=reason or {"paused": "paused by hand"}.get(state, "resumed by hand"),
+            evidence={},
+            who=current_user(),
+        )
+        if made is None:
             raise PipelineError(
                 f"release {release.number}: was changed by somebody else meanwhile: look at `mlops release status`, and type it again"
             )
         tell_of(of, table, _listener(of, console))
         put_there(of, table, {})
+
+
+def _abort(of: Opened, table: Table, release: Release, reason: str, tell: Listener) -> None:
+    """Throw a challenger out, whatever is decided meanwhile. Raises :class:`PipelineError` if it is champion by then."""
+    started = next(each for each in table.releases() if each.number == release.number)
+    try:
+        while (last := table.last(release.number)) is not None and last.state in LIVE:
+            if end(of, table, started, last, "aborted", reason or "aborted by hand", {}, current_user(), tell):
+                break
+    except PipelineError as error:
+        raise PipelineError(
+            f"release {release.number}: goes no further; which version is champion cannot be settled now, "
+            f"`mlops release watch` does it once it can, or this command again: {error}"
+        ) from error
+    finally:
+        tell_of(of, table, tell)
+        put_there(of, table, {})
+    if (last := table.last(release.number)) is not None and last.state == "promoted":
+        raise PipelineError(
+            f"release {release.number}: was over before, version {release.challenger} is champion: "
+            "`mlops models rollback` brings the former back"
+        )
 
 
 def promote(console: Console, config: Path | None, reason: str, by: str) -> None:
@@ -228,13 +280,17 @@ def _step_now(config: Path | None) -> str | None:
 def champion_moves(pipeline: Path, console: Console, version: int | None, why: str = "") -> None:
     """Tell servers of a pipeline that another version is to be champion, or is: first, without a version, releases end; then workers look.
 
-    Nothing is made where there is no table.
+    Called while no other process may decide on the champion. Nothing is made where there is no table.
     """
+    project = find_project(pipeline)
     try:
-        of = opened(None)
-    except PipelineError:
-        return  # a pipeline without a server has no releases
+        of = opened(None, project)
+    except PipelineError as error:
+        console.print(f"no release was looked at, since the settings of {project} do not say where they are: {error}", soft_wrap=True)
+        return
     if of.watch.config.resolve() != pipeline.resolve():
+        if version is None:
+            console.print(f"no release was looked at: the server that the settings of {project} name has another pipeline", soft_wrap=True)
         return
     if not of.where.startswith("postgres") and not Path(of.where).is_file():
         return
@@ -243,10 +299,7 @@ def champion_moves(pipeline: Path, console: Console, version: int | None, why: s
         if version is not None:
             table.champion_moved(of.model, str(version))
             return
-        for started in table.releases(of.model):
-            last = table.last(started.number)
-            if last is not None and last.state in LIVE:
-                end(of, table, started, last, "aborted", why, {}, current_user())
+        stop(of, table, why, current_user())
         tell_of(of, table, _listener(of, console))
         put_there(of, table, {})
     finally:

@@ -119,12 +119,12 @@ class Opened:
             return None
 
 
-def opened(config: Path | None) -> Opened:
-    """The releases of a settings file, or of this project. Raises :class:`PipelineError` in one line."""
-    path = release_config(config)
+def opened(config: Path | None, project: Path | None = None) -> Opened:
+    """The releases of a settings file, or of a project, by default this one. Raises :class:`PipelineError` in one line."""
+    path = release_config(config, project)
     settings = load_releases(path)
     beside = path.parent if path is not None else Path()
-    watch = watched(beside / settings.monitoring if settings.monitoring is not None else monitoring_config(None))
+    watch = watched(beside / settings.monitoring if settings.monitoring is not None else monitoring_config(None, project), project)
     model = settings.model or watch.models[0]
     if model not in watch.references:
         raise PipelineError(f"{path}: model = '{model}': the server serves no such name: use one of {', '.join(watch.references)}")

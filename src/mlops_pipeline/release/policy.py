@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -12,6 +12,8 @@ from mlops_pipeline.config.release import Guardrail, Policy, Step, seconds_of
 Move = Literal["stay", "advance", "promote", "abort", "give up"]
 PROMOTING = "promoting"
 """The step between the last one and the alias in the registry, which a controller that goes on finds."""
+ABORTING = "aborting"
+"""The step of a release that is thrown out after that one: the alias may have to be moved back."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -89,11 +91,17 @@ class Standing(NamedTuple):
     """When the step began, seconds since 1970."""
     approved_by: str = ""
     breakers: Sequence[str] = ()
-    """What workers have said that tripped in this step."""
+    """What workers have said that tripped."""
     refused: str = ""
     """Why the challenger may not be taken any more, as where a person has rejected it."""
     champion_is: str = ""
     """What the registry calls champion now, if it is another version than the release was begun beside."""
+    stood_still: float = 0.0
+    """Seconds of the step in which the release was paused, or nobody held its lease: they are no time of the step's."""
+
+    def lasts(self, now: float) -> float:
+        """For how many seconds the step has run."""
+        return now - self.since - self.stood_still
 
 
 class Decision(NamedTuple):
@@ -116,7 +124,7 @@ def decide(policy: Policy, standing: Standing, evidence: Evidence, now: float) -
         return Decision("promote", "every step is done")
     step = policy.steps[place]
     if lacks := _lacks(policy, step, standing, evidence, now):
-        is_over = now - standing.since > seconds_of(policy.patience)
+        is_over = standing.lasts(now) > seconds_of(policy.patience)
         return Decision("give up", f"{lacks} after {policy.patience}") if is_over else Decision("stay", lacks)
     if step.approval and not standing.approved_by:
         return Decision("stay", "waits for approval: `mlops release promote`")
@@ -126,6 +134,16 @@ def decide(policy: Policy, standing: Standing, evidence: Evidence, now: float) -
     why += f", approved by {standing.approved_by}" if step.approval else ""
     following = next(iter(policy.steps[place + 1 :]), None)
     return Decision("promote" if following is None else "advance", why, following)
+
+
+def covered(spans: Iterable[tuple[float, float]], since: float, until: float) -> float:
+    """Seconds between two moments that lie in any of the spans; spans may overlap."""
+    total, reached = 0.0, since
+    for start, end in sorted(spans):
+        begins, ends = max(start, reached), min(end, until)
+        if ends > begins:
+            total, reached = total + ends - begins, ends
+    return total
 
 
 def _wrong(policy: Policy, standing: Standing, evidence: Evidence, *, is_known: bool) -> str:
@@ -154,8 +172,8 @@ def _lacks(policy: Policy, step: Step, standing: Standing, evidence: Evidence, n
         return f"{min(sides):,} of {least:,} requests{' of the champion' if sides[0] < sides[-1] else ''}"
     if evidence.labels < step.least_labels:
         return f"{evidence.labels:,} of {step.least_labels:,} labels"
-    if step.least_time is not None and now - standing.since < seconds_of(step.least_time):
-        return f"{now - standing.since:.0f} s of {step.least_time}"
+    if step.least_time is not None and standing.lasts(now) < seconds_of(step.least_time):
+        return f"{standing.lasts(now):.0f} s of {step.least_time}"
     if step.compares:
         for name, guardrail in policy.guardrails.items():
             if guardrail.must_hold and not _is_shown(name, guardrail, evidence):

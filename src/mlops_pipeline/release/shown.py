@@ -80,7 +80,7 @@ def verdict_of(table: Table, last: Transition, seen: tuple[Evidence, Decision] |
     """
     if last.state != "running":
         return VERDICTS[last.state]
-    if table.lease_until(last.release) < time.time() or table.breakers(last.release, last.number):
+    if table.lease_until(last.release) < time.time() or table.breakers(last.release):
         return "unknown"
     if seen is None:
         return "healthy" if last.number in before else "unknown"

@@ -1,6 +1,6 @@
 """The table of releases: what every worker looks at, and what the controller changes in whole transactions.
 
-Transitions are only ever added. A release is as its last transition says, while its lease lasts and no worker has tripped since.
+Transitions are only ever added. A release is as its last transition says, while its lease lasts and no worker has tripped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mlops_pipeline.errors import PipelineError
 
 StateWord = Literal["running", "paused", "promoted", "aborted", "inconclusive"]
 LIVE = ("running", "paused")
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS mlops_release_releases (
@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS mlops_release_breakers (
 CREATE TABLE IF NOT EXISTS mlops_release_approvals (
     number {serial}, release BIGINT NOT NULL, step TEXT NOT NULL, who TEXT NOT NULL, reason TEXT NOT NULL, made {real} NOT NULL
 );
+CREATE TABLE IF NOT EXISTS mlops_release_lapses (number {serial}, release BIGINT NOT NULL, since {real} NOT NULL, until {real} NOT NULL);
 CREATE TABLE IF NOT EXISTS mlops_release_champions (number {serial}, model TEXT NOT NULL, version TEXT NOT NULL, made {real} NOT NULL);
 CREATE TABLE IF NOT EXISTS mlops_release_told (number BIGINT NOT NULL);
 """
@@ -137,7 +138,7 @@ class Table:
         """The release of each model that has one under way, as workers are to carry it out."""
         rows = self._ask(
             "SELECT r.number, r.model, r.champion, r.challenger, t.step, t.state, t.weight, t.shadow, r.salt, l.until, r.unit, t.number,"
-            " (SELECT count(*) FROM mlops_release_breakers AS b WHERE b.release = r.number AND b.turn >= t.number)"
+            " (SELECT count(*) FROM mlops_release_breakers AS b WHERE b.release = r.number)"
             " FROM mlops_release_releases AS r JOIN mlops_release_transitions AS t"
             " ON t.number = (SELECT max(number) FROM mlops_release_transitions WHERE release = r.number)"
             " LEFT JOIN mlops_release_leases AS l ON l.release = r.number"
@@ -152,7 +153,7 @@ class Table:
         return made
 
     def add_breaker(self, number: int, worker: str, reason: str) -> None:
-        """A worker asks the challenger no more, and no other is to, until the release's next transition."""
+        """A worker asks the challenger no more, and no other is to, whatever is decided on the release."""
         with self._writing():
             [(turn,)] = self._ask("SELECT coalesce(max(number), 0) FROM mlops_release_transitions WHERE release = ?", number)
             self._ask(
@@ -184,12 +185,7 @@ class Table:
         """Begin a release with its first transition and its lease; its number. Raises :class:`PipelineError` if one is under way."""
         now = time.time()
         with self._writing():
-            if model in (there := self.current()):
-                other = there[model]
-                raise PipelineError(
-                    f"{model}: release {other.number} of version {other.challenger} is under way: "
-                    "`mlops release abort` it first, or wait for its end"
-                )
+            self.refuse_beside_another(model)
             [(number,)] = self._ask(
                 "INSERT INTO mlops_release_releases (model, champion, challenger, salt, unit, policy, made, who)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
@@ -205,6 +201,14 @@ class Table:
             self._ask("INSERT INTO mlops_release_leases (release, holder, until) VALUES (?, '', ?)", number, lease_until)
             self._add(number, step, "running", weight, shadow, reason, {}, who, now)
         return int(number)
+
+    def refuse_beside_another(self, model: str) -> None:
+        """Raise :class:`PipelineError` if a release is under way already."""
+        if (other := self.current().get(model)) is not None:
+            raise PipelineError(
+                f"{model}: release {other.number} of version {other.challenger} is under way: "
+                "`mlops release abort` it first, or wait for its end"
+            )
 
     def advance(
         self,
@@ -228,12 +232,14 @@ class Table:
             return self.last(number)
 
     def renew(self, number: int, holder: str, until: float) -> bool:
-        """Hold the lease until a moment; false while another controller holds it."""
+        """Hold the lease until a moment; false while another controller holds it. That it had lapsed is noted."""
         now = time.time()
         with self._writing():
             [(other, theirs)] = self._ask("SELECT holder, until FROM mlops_release_leases WHERE release = ?", number) or [("", 0.0)]
             if other not in ("", holder) and theirs > now:
                 return False
+            if 0 < theirs < now:
+                self._ask("INSERT INTO mlops_release_lapses (release, since, until) VALUES (?, ?, ?)", number, theirs, now)
             self._ask("DELETE FROM mlops_release_leases WHERE release = ?", number)
             self._ask("INSERT INTO mlops_release_leases (release, holder, until) VALUES (?, ?, ?)", number, holder, until)
         return True
@@ -263,11 +269,13 @@ class Table:
         rows = self._ask("SELECT until FROM mlops_release_leases WHERE release = ?", number)
         return float(rows[0][0]) if rows else 0.0
 
-    def breakers(self, number: int, turn: int = 0) -> list[Breaker]:
-        """Workers that have tripped, since a transition."""
-        rows = self._ask(
-            "SELECT release, worker, reason, made FROM mlops_release_breakers WHERE release = ? AND turn >= ? ORDER BY number", number, turn
-        )
+    def lapses(self, number: int) -> list[tuple[float, float]]:
+        """From when to when nobody held the lease of a release, before it was taken up again."""
+        return [(row[0], row[1]) for row in self._ask("SELECT since, until FROM mlops_release_lapses WHERE release = ?", number)]
+
+    def breakers(self, number: int) -> list[Breaker]:
+        """Workers that have tripped in a release."""
+        rows = self._ask("SELECT release, worker, reason, made FROM mlops_release_breakers WHERE release = ? ORDER BY number", number)
         return [Breaker(*row) for row in rows]
 
     def approve(self, number: int, step: str, who: str, reason: str) -> None:
