@@ -946,7 +946,7 @@ def release_pause(reason: Why = "", config: ReleaseConfig = None) -> None:
 
 @release.command("resume")
 def release_resume(reason: Why = "", config: ReleaseConfig = None) -> None:
-    """Go on after `pause`, or after a worker has tripped."""
+    """Go on after `pause`."""
     from mlops_pipeline.release.face import change
 
     change(terminal.opened(), config, "running", reason)

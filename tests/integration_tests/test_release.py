@@ -171,6 +171,8 @@ def test_a_person_stops_a_release_for_every_worker_at_once(released: Released) -
         assert "paused at 100 %" in released.mlops("release", "pause", *words).stdout
         assert "asks for nobody" in released.mlops("release", "promote", *words, check=False).stderr
         assert "is paused already" in released.mlops("release", "pause", *words, check=False).stderr
+        table.add_breaker(last.release, "worker 1", "raised 5 times in a row")
+        assert "a worker tripped (raised 5 times" in released.mlops("release", "resume", *words, check=False).stderr
         released.mlops("release", "abort", "--reason", "enough seen", *words)
         assert answers_with(released, "1", 2.0) < 1.0
         assert "no release is under way" in released.mlops("release", "abort", *words, check=False).stderr

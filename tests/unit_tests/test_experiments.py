@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from mlops_pipeline.cli import main
 from mlops_pipeline.config.experiment import Experiment, Metric, experiment_schema
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.experiments import sequences
 from mlops_pipeline.experiments.judging import judged
 from mlops_pipeline.experiments.planning import planned
 from mlops_pipeline.experiments.sequences import (
     adjusted,
     best_at,
+    bounded_mean,
     difference_of_means,
     holm,
     moments,
@@ -288,3 +290,17 @@ def test_the_schema_is_the_settings() -> None:
     committed = (REPOSITORY / "configs/experiment_config.schema.json").read_text()
     assert experiment_schema() + "\n" == committed, "mlops config --experiment --schema > configs/experiment_config.schema.json"
     assert Metric(column="x").role == "goal"
+
+
+def test_bets_on_a_bounded_mean_hold_it_and_say_the_same_of_many_values_by_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of values that are mostly small, and once in a hundred far below: their mean is zero."""
+    rng = np.random.default_rng(5)
+    values = np.where(rng.random((60, 600)) < 0.01, -0.99, 0.01)
+    wrong = [any(bounded_mean(one[:seen], 1.0, 1.0, 0.05).low[0] > 0 for seen in (50, 100, 200, 400, 600)) for one in values]
+    assert sum(wrong) <= 3
+    many = np.clip(rng.normal(0.01, 0.2, 3000), -1, 1)
+    exact = bounded_mean(many, 1.0, 1.0, 0.01)
+    assert exact.low[0] < 0.01 < exact.high[0]
+    monkeypatch.setattr(sequences, "MANY", 1000)
+    by_sums = bounded_mean(many, 1.0, 1.0, 0.01)
+    assert np.allclose(exact, by_sums, atol=1e-4)

@@ -64,14 +64,21 @@ def test_workers_see_what_the_controller_decides_and_only_then_look(tmp_path: Pa
     assert controller.transitions(number)[1].evidence == {"rows": 200}
 
 
-def test_what_one_worker_trips_stops_the_challenger_in_all_until_the_next_decision(tmp_path: Path) -> None:
+def test_what_one_worker_trips_stops_the_challenger_in_all_whatever_is_decided_then(tmp_path: Path) -> None:
     table = open_table(tmp_path / "release.sqlite")
     number = begun(table)
     moved(table, number)
     table.add_breaker(number, "worker 1", "raised 5 times in a row")
     assert table.current()["champion"].weight == 0.0
     assert [each.reason for each in table.breakers(number)] == ["raised 5 times in a row"]
+    moved(table, number, state="paused")
     moved(table, number, reason="resumed")
+    moved(table, number, step="25 %", weight=0.25)
+    assert table.current()["champion"].weight == 0.0
+    assert [each.reason for each in table.breakers(number)] == ["raised 5 times in a row"]
+    moved(table, number, state="aborted", weight=0.0)
+    again = begun(table, weight=0.05)
+    assert table.breakers(again) == []
     assert table.current()["champion"].weight == 0.05
 
 
@@ -120,6 +127,7 @@ def test_a_release_is_healthy_only_while_somebody_judges_what_is_answered(tmp_pa
         assert seen is not None
         assert verdict_of(table, seen, good) == "healthy"
         assert verdict_of(table, seen, None) == "unknown", "nobody has looked yet"
+        assert verdict_of(table, seen, None, frozenset({seen.number})) == "healthy", "a controller has, in another process"
         assert verdict_of(table, seen, (Evidence(), good[1])) == "unknown", "nothing was answered yet"
         told = {"challenger": "2", "release": number, "verdict": "healthy", "good_until": 100.0}
         before = {**told, "release": 0, "verdict": "promoted"}

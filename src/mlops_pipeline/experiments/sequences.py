@@ -9,7 +9,8 @@ sensitivity of online controlled experiments by utilizing pre-experiment data» 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,9 @@ CONCENTRATION = 1000.0
 
 BETS = 0.9 * 2.0 ** -np.arange(16)
 """Shares of the largest bet that mixtures of bets hold: small ones are right where means are near."""
-BISECTIONS, CHUNK = 24, 50_000
+BISECTIONS = 24
+MANY, ORDER, LARGEST = 20_000, 20, 0.5
+"""Of so many values bets are reckoned by sums of powers up to this one, where a bet on a value is at most so large."""
 
 
 class Moments(NamedTuple):
@@ -103,18 +106,46 @@ def bounded_mean(values: Floats, below: float, above: float, alpha: float) -> In
 def _bet_against(values: Floats, mean: float, below: float, alpha: float) -> float:
     """How far the mean of values above −``below`` may lie below zero: less the least mean against which bets have not won."""
     scaled = values / below
+    won = _won_by_sums(scaled) if len(scaled) > MANY else _won(scaled)
     low, high = -1.0, mean / below
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        sizes = BETS / (1 + middle)  # so much of what is owned is never lost whole, since no value is less than −1
-        won = np.zeros(len(BETS))
-        for begin in range(0, len(scaled), CHUNK):
-            won += np.log1p(np.outer(sizes, scaled[begin : begin + CHUNK] - middle)).sum(axis=1)
-        if np.logaddexp.reduce(won) - np.log(len(BETS)) >= -np.log(alpha):
+        # So much of what is owned is never lost whole, since no value is less than −1.
+        sizes = np.asarray(BETS / (1 + middle), dtype=np.float64)
+        if np.logaddexp.reduce(won(middle, sizes)) - np.log(len(BETS)) >= -np.log(alpha):
             low = middle
         else:
             high = middle
     return -low * below
+
+
+_Won = Callable[[float, Floats], Floats]
+"""The logarithm of what bets of some sizes against a mean have made."""
+
+
+def _won(values: Floats) -> _Won:
+    def won(mean: float, sizes: Floats) -> Floats:
+        made: Floats = np.log1p(np.outer(sizes, values - mean)).sum(axis=1)
+        return made
+
+    return won
+
+
+def _won_by_sums(values: Floats) -> _Won:
+    """The same of many values by sums of their powers; bets too large for that count as lost, which says less, and nothing wrong."""
+    middle, reach = values.mean(), np.abs(values).max()
+    off = values - middle
+    sums = [float((off**power).sum()) for power in range(ORDER + 1)]
+
+    def won(mean: float, sizes: Floats) -> Floats:
+        apart = middle - mean
+        made = np.zeros(len(sizes))
+        for power in range(1, ORDER + 1):
+            of_mean = sum(comb(power, part) * sums[part] * apart ** (power - part) for part in range(power + 1))
+            made -= (-sizes) ** power * of_mean / power
+        return np.where(sizes * (reach + abs(mean)) <= LARGEST, made, -np.inf)
+
+    return won
 
 
 def p_of_means(control: Moments, treatment: Moments, rho2: float, least: int) -> Floats:

@@ -123,7 +123,7 @@ class Controller:
             last.state,
             self._since(last),
             self._table.approved(release.number, last.step),
-            [each.reason for each in self._table.breakers(release.number, last.number)],
+            [each.reason for each in self._table.breakers(release.number)],
             refused,
             "" if champion in ("", started.champion, started.challenger) else champion,
             self._stood_still(last, now),
@@ -347,6 +347,8 @@ def promote(of: Opened, table: Table, started: Started, last: Transition, tell: 
             return ""
         if former is not None and str(former.number) not in (started.champion, started.challenger):
             return ""
+        if tripped := table.breakers(started.number):
+            return f"a worker tripped: {tripped[0].reason}"
         if former is None or str(former.number) != started.challenger:
             try:
                 promoted = registry.promote(int(started.challenger), None)

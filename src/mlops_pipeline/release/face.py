@@ -168,6 +168,11 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
             raise PipelineError(
                 f"release {release.number}: is being aborted: `mlops release abort` again ends it, or `mlops release watch`"
             )
+        if state == "running" and (tripped := table.breakers(release.number)):
+            raise PipelineError(
+                f"release {release.number}: a worker tripped ({tripped[0].reason}), so no worker asks the challenger any more: "
+                f"`mlops release abort`, and `mlops release start {release.challenger}` to try it again"
+            )
         made = table.advance(
             release.number,
             last.number,

@@ -91,7 +91,7 @@ class Standing(NamedTuple):
     """When the step began, seconds since 1970."""
     approved_by: str = ""
     breakers: Sequence[str] = ()
-    """What workers have said that tripped in this step."""
+    """What workers have said that tripped."""
     refused: str = ""
     """Why the challenger may not be taken any more, as where a person has rejected it."""
     champion_is: str = ""

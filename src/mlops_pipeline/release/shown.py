@@ -39,7 +39,8 @@ def known_of(of: Opened, table: Table, latest: Latest) -> dict[str, Any]:
 
     ``verdict`` is of the newest, ``verdicts`` are of each challenger's, for whoever asks whether to go on with it.
     """
-    releases = [_release(of, table, each, latest) for each in reversed(table.releases(of.model)[-MOST:])]
+    before = frozenset[int]() if latest else _healthy_at_the_last_look(of)
+    releases = [_release(of, table, each, latest, before) for each in reversed(table.releases(of.model)[-MOST:])]
     newest = releases[0] if releases else None
     return {
         "pipeline": of.watch.pipeline.name,
@@ -59,17 +60,35 @@ GOOD_S = 120.0
 """So long a look is believed where the server that tells of it does not know the lease itself: a controller looks more often."""
 
 
-def verdict_of(table: Table, last: Transition, seen: tuple[Evidence, Decision] | None) -> str:
-    """One word; healthy only if a controller has looked at this step, has seen answers in it, and still holds the lease."""
+def _healthy_at_the_last_look(of: Opened) -> frozenset[int]:
+    """The transitions that a controller has told so of, for those who do not look themselves."""
+    state = of.watch.state()
+    try:
+        shown = state.shown(JSON)
+    finally:
+        state.close()
+    told = [] if shown is None else json.loads(shown.content)["releases"]
+    return frozenset(
+        each["transitions"][-1]["number"] for each in told if each["verdict"] == "healthy" and each.get("good_until", 0) > time.time()
+    )
+
+
+def verdict_of(table: Table, last: Transition, seen: tuple[Evidence, Decision] | None, before: frozenset[int] = frozenset()) -> str:
+    """One word; healthy only if a controller has looked at this step, has seen answers in it, and still holds the lease.
+
+    ``before``: the transitions of which this was so at its last look, for who does not look.
+    """
     if last.state != "running":
         return VERDICTS[last.state]
-    if seen is None or table.lease_until(last.release) < time.time() or table.breakers(last.release, last.number):
+    if table.lease_until(last.release) < time.time() or table.breakers(last.release):
         return "unknown"
+    if seen is None:
+        return "healthy" if last.number in before else "unknown"
     evidence, decision = seen
     return "healthy" if last.step == PROMOTING or (evidence.rows and decision.move == "stay") else "unknown"
 
 
-def _release(of: Opened, table: Table, started: Started, latest: Latest) -> dict[str, Any]:
+def _release(of: Opened, table: Table, started: Started, latest: Latest, before: frozenset[int]) -> dict[str, Any]:
     transitions = table.transitions(started.number)
     last = transitions[-1]
     evidence, decision = latest.get(started.number, (None, None))
@@ -86,7 +105,7 @@ def _release(of: Opened, table: Table, started: Started, latest: Latest) -> dict
         "state": last.state,
         "weight": last.weight,
         "shadow": last.shadow,
-        "verdict": verdict_of(table, last, latest.get(started.number)),
+        "verdict": verdict_of(table, last, latest.get(started.number), before),
         "good_until": time.time() + GOOD_S,
         "reason": decision.reason if decision is not None and last.state in LIVE else last.reason,
         "lease_until": table.lease_until(started.number) if last.state in LIVE else None,

@@ -1,6 +1,6 @@
 """The table of releases: what every worker looks at, and what the controller changes in whole transactions.
 
-Transitions are only ever added. A release is as its last transition says, while its lease lasts and no worker has tripped since.
+Transitions are only ever added. A release is as its last transition says, while its lease lasts and no worker has tripped.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Table:
         """The release of each model that has one under way, as workers are to carry it out."""
         rows = self._ask(
             "SELECT r.number, r.model, r.champion, r.challenger, t.step, t.state, t.weight, t.shadow, r.salt, l.until, r.unit, t.number,"
-            " (SELECT count(*) FROM mlops_release_breakers AS b WHERE b.release = r.number AND b.turn >= t.number)"
+            " (SELECT count(*) FROM mlops_release_breakers AS b WHERE b.release = r.number)"
             " FROM mlops_release_releases AS r JOIN mlops_release_transitions AS t"
             " ON t.number = (SELECT max(number) FROM mlops_release_transitions WHERE release = r.number)"
             " LEFT JOIN mlops_release_leases AS l ON l.release = r.number"
@@ -153,7 +153,7 @@ class Table:
         return made
 
     def add_breaker(self, number: int, worker: str, reason: str) -> None:
-        """A worker asks the challenger no more, and no other is to, until the release's next transition."""
+        """A worker asks the challenger no more, and no other is to, whatever is decided on the release."""
         with self._writing():
             [(turn,)] = self._ask("SELECT coalesce(max(number), 0) FROM mlops_release_transitions WHERE release = ?", number)
             self._ask(
@@ -273,11 +273,9 @@ class Table:
         """From when to when nobody held the lease of a release, before it was taken up again."""
         return [(row[0], row[1]) for row in self._ask("SELECT since, until FROM mlops_release_lapses WHERE release = ?", number)]
 
-    def breakers(self, number: int, turn: int = 0) -> list[Breaker]:
-        """Workers that have tripped, since a transition."""
-        rows = self._ask(
-            "SELECT release, worker, reason, made FROM mlops_release_breakers WHERE release = ? AND turn >= ? ORDER BY number", number, turn
-        )
+    def breakers(self, number: int) -> list[Breaker]:
+        """Workers that have tripped in a release."""
+        rows = self._ask("SELECT release, worker, reason, made FROM mlops_release_breakers WHERE release = ? ORDER BY number", number)
         return [Breaker(*row) for row in rows]
 
     def approve(self, number: int, step: str, who: str, reason: str) -> None:

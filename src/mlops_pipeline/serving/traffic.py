@@ -156,8 +156,6 @@ class Traffic:
                 split = self.splits[name] = Split(release)
                 log.info("release", extra=self._facts(name, split))
             elif release != split.release:
-                if release.turn != split.release.turn:
-                    split.breaker = Breaker()
                 told = (release.weight, release.shadow, release.state) != (split.release.weight, split.release.shadow, split.release.state)
                 split.carry_out(release)
                 if told:
