@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.modelling import race as race_of
 from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates, lightgbm_params
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.folds import folds_of
@@ -272,3 +274,21 @@ def test_a_calendar_that_is_left_out_is_left_out_of_a_mean_too() -> None:
     assert found.train.estimator == "blend" and not found.summary["moments"]["kept"]
     assert found.left_out == ("when",) and found.summary["left_out"] == ["when"]
     assert found.summary["candidates"][-1]["without"] == ["when"]
+
+
+def test_what_is_slow_on_few_rows_leaves_time_for_a_heat_of_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, (table, noise), now = by_time(), daily(400, 0), [0.0]
+    settings = settings.model_copy(update={"train": settings.train.model_copy(update={"time_budget_s": 60})})
+
+    def fold(_: object, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
+        seconds = len(fitted) / (20 if candidate.estimator in ("elastic_net", "random_forest") else 300)
+        now[0] += seconds
+        return seconds, 0.5 if candidate.estimator == "lightgbm" else 1.0, np.zeros(len(scored))
+
+    monkeypatch.setattr(race_of, "FIRST_ROWS", 100)
+    monkeypatch.setattr(race_of, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(race_of._Track, "_fold", fold)
+    told = race(settings, table, model_input(table, feature_columns(settings)), noise, quiet()).summary
+    states = {each["name"]: each["state"] for each in told["candidates"]}
+    assert told["rows"] == 400 and now[0] <= 60
+    assert (states["forest"], states["LightGBM"]) == ("out of time", "scored")

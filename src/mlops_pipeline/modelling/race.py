@@ -36,6 +36,9 @@ NO_FOLD = "no fold"
 LEADERS = (4, 2)
 """How many go into the second heat, and into the third."""
 
+HEAT_SHARE = 0.5
+"""So much of the time that is left is for a heat that is not the last, so that what is slow leaves time for more rows."""
+
 GROWTH = 0.9
 GROWTH_OF = {"lightgbm": 0.5, "hist_gradient_boosting": 0.5, "random_forest": 1.05}
 """A fit on k times the rows is expected to take k to this power times as long: in boosting most of it is the same for any number."""
@@ -136,13 +139,13 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
     if asked.encoder is not None:
         entries = _with_encoder(entries, asked.encoder)
     track = _Track(settings, table, x, y, began + asked.time_budget_s)
-    running, last = entries, 0
+    running, last, sizes = entries, 0, heats(len(y))
     with console.status("racing") as status:
-        for heat, rows in enumerate(heats(len(y))):
+        for heat, rows in enumerate(sizes):
             if heat:
                 running = _leaders(running, LEADERS[heat - 1], track.sign)
             status.update(f"racing {len(running)} candidates on {rows:,} rows")
-            finished = track.heat(running, rows)
+            finished = track.heat(running, rows, 1.0 if rows == sizes[-1] else HEAT_SHARE)
             if not finished or (heat and running[0] not in finished):
                 break  # without the leader of the heat before, this one says nothing
             running, last = finished, rows
@@ -162,7 +165,7 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
         chosen = _unraced(entries)
     elif averages:
         chosen = mean or leaders[0]
-    elif last < heats(len(y))[-1]:
+    elif last < sizes[-1]:
         chosen, rule = leaders[0], RULE_CUT_SHORT
     else:
         chosen = chosen_of([entry for entry in scored if entry in leaders], track.sign, track.repeats)
@@ -256,6 +259,8 @@ class _Track:
     """Of this heat, by encoder and fold: what several candidates are fitted to is encoded once."""
     scored_rows: list[Any] = field(default_factory=list)
     """Of this heat, by fold, where several candidates may be averaged."""
+    until: float = 0.0
+    """When this heat ends."""
     reserve: float = 0.0
     """Seconds kept for the fit on all rows: the longest that a candidate which may be chosen would take."""
 
@@ -267,8 +272,13 @@ class _Track:
     def sign(self) -> float:
         return direction(self.metric)
 
-    def heat(self, entries: list[Entry], rows: int) -> list[Entry]:
-        """Those that were scored on every fold of so many rows; the others say why not. Empty if time is over for all."""
+    def heat(self, entries: list[Entry], rows: int, share: float = 1.0) -> list[Entry]:
+        """Those that were scored on every fold of so many rows, in a share of the time that is left; the others say why not.
+
+        Empty if time is over for all.
+        """
+        self.until = self.deadline - (1 - share) * max(self.deadline - time.monotonic(), 0.0)
+        self.reserve = max((entry.expected(len(self.y)) for entry in entries), default=0.0)
         folds = folds_of(self.settings, self.table, self.x, self.y, rows)
         if not folds.pairs:
             for entry in entries:
@@ -340,7 +350,7 @@ class _Track:
         scores: list[float] = []
         entry.said = []
         for place, (fitted, scored) in enumerate(folds.pairs):
-            left = self.deadline - self.reserve - time.monotonic()
+            left = min(self.deadline - self.reserve, self.until) - time.monotonic()
             due = expected * (len(folds.pairs) - place)
             if left <= 0 or due > left:
                 entry.state, entry.why = "out of time", f"{due:.0f} s would be needed, {max(left, 0):.0f} s were left"
