@@ -163,7 +163,7 @@ def test_facts_of_texts_tell_lengths_and_scripts_and_no_word() -> None:
         "words": {"median": 1, "p95": 3, "most": 4},
         "characters": {"median": 3, "most": 11},
         "scripts": {"Latin": 0.3333, "none": 0.3333, "Han": 0.1667, "Cyrillic": 0.1667},
-        "empty_share": 0.1667,
+        "empty_share": 0.2857,
         "repeated_share": 0.1667,
     }
 
