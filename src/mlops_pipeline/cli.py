@@ -405,7 +405,7 @@ def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="the folder to make")],
     data: Annotated[Path | None, typer.Option("--data", help="your CSV or Parquet table; it is copied into the project")] = None,
     target: Annotated[str | None, typer.Option("--target", help="the column to predict")] = None,
-    example: Annotated[str | None, typer.Option("--example", help="a project that is there to be looked at: flights")] = None,
+    example: Annotated[str | None, typer.Option("--example", help="a project that is there to be looked at: flights or reviews")] = None,
 ) -> None:
     """Make a project of your own: Git, DVC, settings for your table, a README, a place for parts, a test, CI."""
     from mlops_pipeline.project import new as make

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -110,6 +111,15 @@ def test_half_a_character_is_refused_by_json_and_is_no_text_elsewhere(scorer: Sc
     assert refused.value.reason == "malformed"
     with pytest.raises((UnicodeEncodeError, pl.exceptions.PolarsError, TypeError)):
         pl.Series(["\ud800"], dtype=pl.String)
+
+
+def test_a_row_that_is_no_record_is_not_quoted_where_a_column_is_private(folder: Path) -> None:
+    contract = load_scorer(folder).contract
+    private = msgspec.structs.replace(contract.columns["review"], private=True)
+    made = Signature.of(msgspec.structs.replace(contract, columns={**contract.columns, "review": private}))
+    with pytest.raises(Refused) as refused:
+        made.from_records(["SECRETWORD x"])
+    assert [fault.detail for fault in refused.value.faults] == ["row 0: this is no record: give column names and values"]
 
 
 def test_a_text_longer_than_the_limit_is_refused_and_says_the_limit(folder: Path) -> None:

@@ -474,3 +474,10 @@ def test_a_number_of_two_meanings_is_read_by_the_files_other_evidence_or_asked_f
     assert any(use.why.startswith("nothing tells whether '1,234' is 1234 or 1.234") for use in made.columns) is (form is None)
     if form is not None:
         assert (settings.dataset.columns["weight"].format or settings.dataset.source.number_format) in (form, "1.234,5")
+
+
+def test_a_cell_may_be_long_even_in_the_first_row(tmp_path: Path) -> None:
+    table = TABLE.head(9).with_columns(pl.lit("a long review " * 15_000).alias("price"))
+    path = tmp_path / "table.csv"
+    table.write_csv(path)
+    assert read(path, found(path).settings).equals(table)

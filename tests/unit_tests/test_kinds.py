@@ -19,6 +19,7 @@ from mlops_pipeline.tables.source import Chunk
 from tests.unit_tests.workshop import assert_one_line, ingested
 
 ROWS = 240
+HOURS = [f"{n}时" for n in range(ROWS)]
 
 
 def cycle(*values: Any) -> list[Any]:
@@ -42,6 +43,13 @@ COLUMNS: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "postcode": ([f"{n * 37 % 200:05}" for n in range(ROWS)], {"kind": "text"}, ""),
     "house code": (cycle("007", "011", "012", "7"), {"kind": "category"}, ""),
     "country": (cycle("DE", "NA", "FR", "ZA"), {"kind": "category", "null_values": ["", "NaN", "null", "None", "?", "N/A"]}, ""),
+    "chinese": ([f"很好，质量差，{hour}，好极了。" for hour in HOURS], {"kind": "text"}, ""),
+    "japanese": ([f"とても良い、{hour}、壊れた。" for hour in HOURS], {"kind": "text"}, ""),
+    "thai": ([f"คุณภาพดีมากแต่ส่งช้า{hour}" for hour in HOURS], {"kind": "text"}, ""),
+    "lao": ([f"ຄຸນນະພາບດີຫຼາຍແຕ່ສົ່ງຊ້າ{hour}" for hour in HOURS], {"kind": "text"}, ""),
+    "khmer": ([f"គុណភាពល្អណាស់ប៉ុន្តែយឺត{hour}" for hour in HOURS], {"kind": "text"}, ""),
+    "burmese": ([f"အရည်အသွေးကောင်းပေမယ့်နောက်ကျ{hour}" for hour in HOURS], {"kind": "text"}, ""),
+    "chinese names": ([f"王{chr(0x4E00 + n)}明" for n in range(ROWS)], {"kind": "text"}, "identifier: 240 different values"),
     "utc": ([f"2024-01-{n % 28 + 1:02} 10:00:00 UTC" for n in range(ROWS)], {"kind": "datetime"}, ""),
     "zone": ([f"2024-01-{n % 28 + 1:02}T10:00:00+02:00" for n in range(ROWS)], {"kind": "datetime"}, ""),
     "dotted day": ([f"{n % 28 + 1:02}.{n % 11 + 1:02}.2024" for n in range(ROWS)], {"kind": "datetime", "format": "%d.%m.%Y"}, ""),

@@ -1,30 +1,44 @@
 """Texts to weighted n-grams (TF-IDF): one small function that training and every server count by, in any language.
 
-A word is a run of letters, digits and marks; a letter of Chinese or Japanese and a sign such as an emoji are words of their own. Texts
-are taken in Unicode's form NFKC and in small letters. Each n-gram that training kept weighs (1 + log of how often it is there) times how
-rare it was, and a text's weights are scaled to length 1.
+A word is a run of letters and digits with the marks on them; a letter of Chinese or Japanese and a sign such as an emoji are words of their
+own. Texts are taken in Unicode's form NFKC and in small letters. Each n-gram that training kept weighs (1 + log of how often it is there)
+times how rare it was, and a text's weights are scaled to length 1.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 import msgspec
 import numpy as np
 
 from mlops_pipeline.contract.values import MISSING
 
-# Python's \w knows no marks that combine; of the scripts that write vowels by them whole blocks are taken. Han and kana stand alone.
-_MARKS = "\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0dff\u0e00-\u0eff\u200c\u200d"
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Letters by their numbers, growing, as a class of a regular expression has them."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return "".join(f"{chr(start)}-{chr(end)}" for start, end in runs)
+
+
+# Python's \w knows no marks that combine, by which many scripts write vowels; those that only choose a sign's look are no part of a word.
+_LOOKS = range(0xFE00, 0xFE10)
+_MARKS = _ranges(each for each in range(0x300, 0x20000) if category(chr(each)) in ("Mn", "Mc") and each not in _LOOKS) + "\u200c\u200d"
+# Han and kana stand alone.
 _ALONE = "\u2e80-\u2fdf\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_SIGNS = "\u2600-\u27bf\U0001f000-\U0001faff"
-_WORD = re.compile(rf"[{_ALONE}{_SIGNS}]|(?:(?![{_ALONE}])[\w{_MARKS}])+")
+_SIGNS = "\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2b00-\u2bff\u3030\u303d\U0001f000-\U0001faff"
+_WORD = re.compile(rf"[{_ALONE}{_SIGNS}]|(?![{_ALONE}])\w(?:(?![{_ALONE}])[\w{_MARKS}])*")
 _PLAIN = re.compile(r"\w+", re.ASCII)
 
 NOTHING = "\u2063"

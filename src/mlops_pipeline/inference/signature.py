@@ -19,7 +19,7 @@ import numpy as np
 
 from mlops_pipeline.contract.dialect import PLAIN, Dialect
 from mlops_pipeline.contract.moments import exact_moment_of, moment_of
-from mlops_pipeline.contract.privacy import told_value
+from mlops_pipeline.contract.privacy import private_names, told_value
 from mlops_pipeline.contract.spec import AS_TEXT, Column, Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import BLANKS, LARGEST, LARGEST_INTEGER, MISSING, bounds, category_of, number_of, spelled, truth_of
@@ -264,7 +264,8 @@ class Signature:
         extra: dict[str, int] = {}
         for index, record in enumerate(records):
             if not isinstance(record, dict):
-                faults.append(Fault("wrong_type", f"row {index}: {shown(record)} is no record: give column names and values", index))
+                what = "this" if private_names(self.columns) else shown(record)
+                faults.append(Fault("wrong_type", f"row {index}: {what} is no record: give column names and values", index))
             elif record.keys() != self.columns.keys():
                 faults += self._faults_of_names(record, index)
                 for name in record.keys() - self.columns.keys():

@@ -81,17 +81,18 @@ def forms_of(texts: pl.Series, words: Collection[str], *, private: bool) -> pl.S
 
 
 def facts_of(texts: pl.Series) -> dict[str, Any]:
-    """Lengths in words and characters, scripts, and the shares that are empty or repeated; nothing that a text says."""
+    """Lengths in words and characters, scripts, and the shares that are empty (or null) or repeated; nothing that a text says."""
     looked_at = _looked_at(texts)
     lengths = np.array([len(words_of(text)) for text in looked_at] or [0])
     characters = np.array([len(text) for text in looked_at] or [0])
     scripts = Counter(map(script_of, looked_at)).most_common(5)
+    blank = sum(not text.strip() for text in looked_at) / max(len(looked_at), 1)
     there = max(texts.len() - texts.null_count(), 1)
     return {
         "words": {"median": int(np.median(lengths)), "p95": int(np.quantile(lengths, 0.95)), "most": int(lengths.max())},
         "characters": {"median": int(np.median(characters)), "most": int(characters.max())},
         "scripts": {name: round(count / max(len(looked_at), 1), 4) for name, count in scripts},
-        "empty_share": round(sum(not text.strip() for text in looked_at) / max(len(looked_at), 1), 4),
+        "empty_share": round((texts.null_count() + blank * (texts.len() - texts.null_count())) / max(texts.len(), 1), 4),
         "repeated_share": round(1 - texts.drop_nulls().n_unique() / there, 4),
     }
 

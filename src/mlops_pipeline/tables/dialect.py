@@ -376,7 +376,8 @@ def _rows(text: str, dialect: Dialect) -> tuple[list[list[str]], list[int]]:
 
 
 def csv_reader(lines: IO[str], dialect: Dialect) -> Any:
-    """Python's reader of a text that is written so."""
+    """Python's reader of a text that is written so, with cells of any length."""
+    csv.field_size_limit(2**31 - 1)
     return csv.reader(
         lines, delimiter=dialect.delimiter, quotechar=dialect.quote, escapechar=dialect.escape, skipinitialspace=dialect.skip_blanks
     )

@@ -45,6 +45,9 @@ _WORDY = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%b %d %
 _HOURS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
 MOMENT_FORMS = tuple(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS))
 
+_SPACELESS = ((r"[\p{Han}\p{Hiragana}\p{Katakana}]", 2), (r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]", 5))
+"""Letters of languages that write no blanks between words, and about how many of them are a word."""
+
 _ISO = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
 _UNITS = r"(?:[$€£¥₹₽₩₺]|US\$|R\$|USD|EUR|GBP|CHF|JPY|kr\.?|zł|Kč|Ft|lei)"
 _BLANK = "[ \u00a0\u202f]"
@@ -181,7 +184,7 @@ class Column:
         first = not self.looked and len(sample) > 0
         if first:
             self.looked = True
-            self.words = float(sample.str.count_matches(r"\S+").mean() or 0)  # type: ignore[arg-type]  # a mean of counts
+            self.words = _words(sample)
             if as_numbers(sample, "number").null_count():
                 self.forms |= dict.fromkeys([*number_forms(sample.to_list()), *moment_forms(sample)], 0)
         if self.numbers or first or not self.looked:
@@ -326,6 +329,15 @@ def _held(held: pl.DataType) -> str:
 
 def _without_markers(text: pl.Series) -> pl.Series:
     return text.filter(~text.is_in(list(MARKERS)))
+
+
+def _words(texts: pl.Series) -> float:
+    """How many words a text has in the mean, about."""
+
+    def count(pattern: str) -> float:
+        return float(texts.str.count_matches(pattern).mean() or 0)  # type: ignore[arg-type]  # a mean of counts
+
+    return max(count(r"\S+"), sum(count(letters) / size for letters, size in _SPACELESS))
 
 
 def _counted(text: pl.Series, counts: pl.Series | None) -> Iterator[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 NEAR = 0.1
 """Standard deviations of what a regression predicts within which a value counts as the same decision."""
+Z = 1.96
+"""Standard deviations to each side of an interval of 95 %."""
 
 
 def make_int8(rules: Onnx, version: Path, fitted: Any, contract: Contract, x: pd.DataFrame, judged: Predictions) -> TwinReport:
@@ -60,12 +63,14 @@ def make_int8(rules: Onnx, version: Path, fitted: Any, contract: Contract, x: pd
         f"decides as the model does in {alike.mean():.2%} ({low:.2%} to {high:.2%}) of {len(x):,} held-out rows, at least "
         f"{rules.int8_decisions:.0%} asked; {metric} {figures[1]:.4g} against {figures[0]:.4g}; {after:.1f} MB against {before:.1f}"
     )
+    if wilson(len(x), len(x))[0] < rules.int8_decisions < 1:
+        told += f"; it takes {math.ceil(Z * Z * rules.int8_decisions / (1 - rules.int8_decisions)):,} held-out rows to be so sure"
     if not accepted:
         shutil.rmtree(target, ignore_errors=True)
     return TwinReport(accepted, round(difference_of(said, judged.predicted, contract), 6), told)
 
 
-def wilson(alike: int, rows: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(alike: int, rows: int, z: float = Z) -> tuple[float, float]:
     """The interval of a share, 95 % (Wilson, 1927)."""
     share, room = alike / rows, z * z / rows
     center = share + room / 2

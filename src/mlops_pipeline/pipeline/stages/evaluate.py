@@ -141,7 +141,7 @@ def _say(console: Console, evaluation: Evaluation, ours: Predictions, classes: i
     if evaluation.random_split is not None:
         console.print(f"            a random split would have said {evaluation.random_split:.4f}, which is no promise for the future")
     for name, twin in {"ONNX": evaluation.onnx, **evaluation.twins}.items():
-        console.print(f"            {name} twin: {twin.reason}")
+        console.print(f"            {name} twin{'' if twin.accepted else ', not kept'}: {twin.reason}")
 
 
 def _said(figure: float | None) -> str:
