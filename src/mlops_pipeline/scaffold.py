@@ -17,6 +17,7 @@ from mlops_pipeline.config.dataset import Column, Source
 from mlops_pipeline.config.finding import FOLDER
 from mlops_pipeline.config.pipeline import USUAL_METRICS, Settings, feature_columns, project_of, settings_of
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.inference.ngrams import words_of
 from mlops_pipeline.layout import files_of
 from mlops_pipeline.tables import kinds, profile
 from mlops_pipeline.tables.cast import cast_columns
@@ -176,8 +177,8 @@ def _strong(rows: pl.DataFrame, settings: Settings) -> dict[str, Strong]:
     """Which features predict the target nearly alone in the first rows; a run looks at all of them."""
     data = settings.dataset
     columns = {**feature_columns(settings), data.target: data.columns[data.target]}
-    aucs = single_feature_aucs(rows, [name for name in columns if name != data.target], data)
-    return strong_features(rows, aucs, data, settings.validate_.max_single_feature_auc, settings.seed)
+    aucs = single_feature_aucs(rows, [name for name in columns if name != data.target], data, words_of)
+    return strong_features(rows, aucs, data, settings.validate_.max_single_feature_auc, settings.seed, words_of)
 
 
 def _comment(text: str, indent: str) -> str:

@@ -457,6 +457,18 @@ def test_a_column_that_tells_one_of_several_classes_is_seen() -> None:
     assert feature_auc(pl.Series((y == "b").astype(float)), pl.Series(y), "multiclass") == 1
 
 
+def test_a_text_scores_by_its_best_word_and_not_by_its_noise() -> None:
+    draw = np.random.default_rng(3)
+    y = pl.Series(draw.integers(0, 2, size=1000))
+    data = table_settings({"x": "text", "y": "number"}, task="binary").dataset
+    noise = [" ".join(f"w{word}" for word in draw.integers(0, 300, size=12)) for _ in range(1000)]
+    twin = [f"{text} {('beta', 'alpha')[label]}" for text, label in zip(noise, y, strict=True)]
+    none: list[str | None] = [None] * 1000
+    found = [single_feature_aucs(pl.DataFrame({"x": pl.Series(x, dtype=pl.String), "y": y}), ["x"], data)["x"] for x in (noise, twin, none)]
+    assert found[0] < 0.56
+    assert found[1:] == [1.0, 0.5]
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
 def test_the_area_under_the_curve_is_scikit_learns(rows: list[tuple[int, bool]]) -> None:

@@ -60,7 +60,7 @@ class WeightedNgrams(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         if self.hidden and kept:
             self.salt_ = blake2b("\n".join(plain).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
             shown = plain == NOTHING  # no word
-            digests = np.where(shown, NOTHING, np.array(hidden(plain, self.salt_), dtype=object))
+            digests = np.where(shown, NOTHING, np.array(hidden(plain.tolist(), self.salt_)))
             # In the digests' own order: that of the alphabet would tell where a word stands.
             kept = [kept[place] for place in np.argsort(digests)]
             plain = np.sort(digests)

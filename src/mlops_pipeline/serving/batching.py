@@ -152,7 +152,7 @@ class Batcher:
                 self._busy = True
                 began = time.perf_counter()
                 running = self.queue.loop.run_in_executor(self._pool, self._attempt, batch)
-                running.add_done_callback(lambda done, b=batch, n=(count, weight), t=began: self._finished(b, *n, t, done))  # type: ignore[misc]
+                running.add_done_callback(lambda done, b=batch, n=count, w=weight, t=began: self._finished(b, n, w, t, done))  # type: ignore[misc]
 
     def _finished(self, batch: list[tuple[Rows, Answer]], count: int, weight: int, began: float, done: asyncio.Future[Any]) -> None:
         self._busy = False

@@ -50,7 +50,8 @@ class Options:
 
 def lengths_of(limits: Limits) -> Lengths:
     """How long the texts of a request may be, by the server's settings."""
-    return Lengths(*(Length(each.characters, each.most_bytes) for each in (limits.id, limits.category, limits.text)), limits.text.request)
+    longest = [Length(each.characters, each.most_bytes) for each in (limits.id, limits.category, limits.text)]
+    return Lengths(longest[0], longest[1], longest[2], limits.text.request)
 
 
 @dataclass(frozen=True)

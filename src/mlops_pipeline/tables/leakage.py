@@ -14,7 +14,7 @@ of a few rows, or a single feature, accuses nobody.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 ROWS = 50_000
 """Rows looked at, evenly spaced: enough to tell an AUC to the second digit."""
+
+TEXT_ROWS, WORD_ROWS = 20_000, 5
+"""Of texts so many rows are looked at, and words of so many rows at least in each half."""
 
 BINS = 64
 """Quantile bins of a number; enough to see a dependence that is not monotone."""
@@ -52,6 +55,10 @@ MODEL_ROWS, MODEL_COLUMNS, JUDGED = 4_000, 50, 6
 """The model of the others looks at so many rows and columns; so many strong columns are judged, the strongest."""
 
 
+Words = Callable[[str], list[str]]
+"""The words of a text."""
+
+
 @dataclass(frozen=True)
 class Strong:
     """A column that alone predicts the target: with which AUC, with which all others together, and whether that accuses it."""
@@ -63,7 +70,9 @@ class Strong:
     """It would be suspected, but has many levels for each class."""
 
 
-def strong_features(table: pl.DataFrame, aucs: dict[str, float], data: Dataset, limit: float, seed: int) -> dict[str, Strong]:
+def strong_features(
+    table: pl.DataFrame, aucs: dict[str, float], data: Dataset, limit: float, seed: int, words: Words = str.split
+) -> dict[str, Strong]:
     """Every feature with an AUC alone above the limit, judged against all the others; ``aucs`` are of every feature, alone.
 
     A column that is equal to another in every row is none of the others.
@@ -74,15 +83,13 @@ def strong_features(table: pl.DataFrame, aucs: dict[str, float], data: Dataset, 
         others = _others(table, aucs, following, data, seed)
         found = {name: Strong(1.0, others, suspected=True) for name in following}
         rest = {name: value for name, value in aucs.items() if name not in following}
-        return {**found, **strong_features(table, rest, data, limit, seed)}
+        return {**found, **strong_features(table, rest, data, limit, seed, words)}
     if table.height < FEW_ROWS or not any(value > limit for value in aucs.values()):
         return {}
     table = table.gather_every(-(-table.height // ROWS))
     labels = _labels(table[data.target], data)
     shares = [float(label.mean() or 0) for label in labels]  # type: ignore[arg-type]  # a mean of truths
-    alone = {
-        name: _mean([_feature_auc(_bins(table[name]), label) for label in labels], shares) for name, auc in aucs.items() if auc > limit
-    }
+    alone = {name: _mean(_aucs(table[name], labels, data.columns[name].kind, words), shares) for name, auc in aucs.items() if auc > limit}
     ranked = sorted((name for name in alone if alone[name] > limit), key=lambda name: -alone[name])
     perfect = {name for name in ranked if alone[name] >= (NEARLY_PERFECT if has_classes(data.task) else PERFECT)}
     together = _others(table, aucs, perfect, data, seed) if len(perfect) > 1 else 1.0
@@ -197,16 +204,65 @@ def _codes(values: pl.Series) -> np.ndarray:
     return codes
 
 
-def single_feature_aucs(table: pl.DataFrame, features: list[str], data: Dataset) -> dict[str, float]:
+def single_feature_aucs(table: pl.DataFrame, features: list[str], data: Dataset, words: Words = str.split) -> dict[str, float]:
     """For each feature, the ROC AUC with which it alone predicts the target, 0.5 to 1.
 
     The feature's score is the target's mean among *other* rows with the same category or quantile bin (two folds, by
     row parity), so that a column with many values does not score on its own noise. Several classes: the best of one
-    against the rest. Regression: whether the target is above its median.
+    against the rest. Regression: whether the target is above its median. A text scores by its one best word, too, chosen
+    among other rows.
     """
     table = table.gather_every(max(1, table.height // ROWS))
     labels = _labels(table[data.target], data)
-    return {name: max((_feature_auc(_bins(table[name]), label) for label in labels), default=0.5) for name in features}
+    return {name: max(_aucs(table[name], labels, data.columns[name].kind, words), default=0.5) for name in features}
+
+
+def _aucs(values: pl.Series, labels: list[pl.Series], kind: str, words: Words) -> list[float]:
+    """The AUC of each label by one feature alone."""
+    bins = _bins(values)
+    found = [_feature_auc(bins, label) for label in labels]
+    return list(map(max, found, _word_aucs(values, labels, words))) if kind == "text" else found
+
+
+def _word_aucs(texts: pl.Series, labels: list[pl.Series], words: Words) -> list[float]:
+    """The AUC of each label by whether the best word stands in a text: the best of one half of the rows, measured on the other."""
+    import numpy as np
+    import polars as pl
+
+    step = max(1, -(-len(texts) // TEXT_ROWS))
+    number: dict[str, int] = {}
+    rows: list[int] = []
+    places: list[int] = []
+    for row, text in enumerate(texts.gather_every(step).cast(pl.String).to_list()):
+        there = {number.setdefault(word, len(number)) for word in words(text)} if text is not None else set()
+        rows += [row] * len(there)
+        places += there
+    if not number:
+        return [0.5] * len(labels)
+    of_row, of_place = np.array(rows), np.array(places)
+    found = []
+    for label in labels:
+        positive = label.gather_every(step).fill_null(value=False).to_numpy().astype(bool)
+        even = np.arange(len(positive)) % 2 == 0
+        told = [_told_by_words(of_row, of_place, len(number), positive, half) for half in (even, ~even)]
+        parts = []
+        for here, other in (told, told[::-1]):
+            best = int(np.argmax(np.abs(here)))
+            parts.append(0.5 + np.sign(here[best]) * other[best] / 2)
+        found.append(max(0.5, float(sum(parts) / 2)))
+    return found
+
+
+def _told_by_words(rows: np.ndarray, places: np.ndarray, words: int, positive: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """For each word, in how much more of the positive rows of one half it stands than in the others; 0 for a rare one."""
+    import numpy as np
+
+    ones, zeros = int((positive & half).sum()), int((~positive & half).sum())
+    if not ones or not zeros:
+        return np.zeros(words)
+    counts = [np.bincount(places[(half & label)[rows]], minlength=words) for label in (positive, ~positive)]
+    told: np.ndarray = counts[0] / ones - counts[1] / zeros
+    return np.where(counts[0] + counts[1] < WORD_ROWS, 0.0, told)
 
 
 def auc(scores: pl.Series, positive: pl.Series) -> float:

@@ -13,6 +13,7 @@ from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, Warned, ignored
 from mlops_pipeline.files import read_json, write_json, write_text
+from mlops_pipeline.inference.ngrams import words_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.text_facts import facts_of, remarks
 from mlops_pipeline.pages import page
@@ -42,7 +43,7 @@ def validate(settings: Settings, layout: Layout, console: Console, tell: Listene
     schema, inferred = _schema(table, settings, layout, console)
     duplicates = table.height - table.hash_rows().n_unique()
     features = tuple(feature_columns(settings))
-    aucs = single_feature_aucs(table, list(features), settings.dataset)
+    aucs = single_feature_aucs(table, list(features), settings.dataset, words_of)
     by_check = _failures(settings, Examined(table, settings.dataset, features, schema, duplicates, aucs))
     found = [failure for failures in by_check.values() for failure in failures]
     stopping = [failure for failure in found if failure.stops or rules.on_failure == "stop"]
@@ -101,7 +102,7 @@ def _columns(table: pl.DataFrame, settings: Settings, layout: Layout, aucs: dict
     data, rules = settings.dataset, settings.validate_
     held = described(profile_of(table), data.target)
     trusted = {*rules.trusted, *(settings.features.include or ())}
-    strong = strong_features(table, aucs, data, rules.max_single_feature_auc, settings.seed)
+    strong = strong_features(table, aucs, data, rules.max_single_feature_auc, settings.seed, words_of)
     uses = []
     for name in data.columns:
         one = held.get(name)
