@@ -20,7 +20,7 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import files_of
 from mlops_pipeline.tables import kinds, profile
 from mlops_pipeline.tables.cast import cast_columns
-from mlops_pipeline.tables.columns import LEFT_OUT, ColumnUse, described_use, judged, never_all_left_out
+from mlops_pipeline.tables.columns import FEATURE, LEFT_OUT, ColumnUse, described_use, judged, never_all_left_out
 from mlops_pipeline.tables.days import DAY, ROWS, VALUE, Days
 from mlops_pipeline.tables.dialect import Found, found
 from mlops_pipeline.tables.leakage import Strong, single_feature_aucs, strong_features
@@ -89,6 +89,8 @@ class DescribedTable:
     def said(self, uses: list[ColumnUse]) -> list[str]:
         """What the file says of its columns, a line each."""
         lines = [f"'{use.name}' is no feature: {use.why}." for use in uses if use.use == LEFT_OUT]
+        kept = [use.name for use in uses if use.use == FEATURE and self.columns[use.name].left_out]
+        lines += [f"'{name}' is a feature, for no other is left: {self.columns[name].left_out}." for name in kept]
         nothing: dict[str, list[str]] = {}
         for name, one in self.columns.items():
             for word, count in one.nothing:
