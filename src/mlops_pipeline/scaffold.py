@@ -312,7 +312,7 @@ def _by_time(source: Path, dataset: dict[str, Any], counted: Days) -> tuple[ByTi
     near, odd = days.head(far), days.tail(days.height - far)
     place = _held_out_from(near)
     day = near[column][place] if place < near.height else None
-    hindrance = _hindrance(rows, near.height, odd, day, regression=dataset["task"] == "regression")
+    hindrance = _hindrance(rows, days.height, odd, day, regression=dataset["task"] == "regression")
     if day is None or hindrance:
         window = _window_within(source, column, dataset) if day is None else _window(near, odd, day)
         if odd.height:
@@ -324,7 +324,8 @@ def _by_time(source: Path, dataset: dict[str, Any], counted: Days) -> tuple[ByTi
     moves = "new rows move them on."
     if odd.height:
         far_rows = f"the row of {odd[column][0]} is" if _number(odd) == 1 else f"{_number(odd):,} rows, from {odd[column][0]} on, are"
-        moves = f"{far_rows} far after all others: mend that, and test_last: {_days_from(near, day)}d moves them on with new rows."
+        span = f"{_days_from(near, day)}d"
+        moves = f"{far_rows} far after all others: mend that if it is wrong, and test_last: {span} moves them on with new rows."
     elif "test_last" not in window:
         moves = "new rows are held out too."
     held = _number(days.filter(pl.col(column) >= day)) / _number(days)
