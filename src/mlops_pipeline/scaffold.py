@@ -21,7 +21,7 @@ from mlops_pipeline.inference.ngrams import words_of
 from mlops_pipeline.layout import files_of
 from mlops_pipeline.tables import kinds, profile
 from mlops_pipeline.tables.cast import cast_columns
-from mlops_pipeline.tables.columns import LEFT_OUT, ColumnUse, described_use, judged, never_all_left_out
+from mlops_pipeline.tables.columns import FEATURE, LEFT_OUT, ColumnUse, described_use, judged, never_all_left_out
 from mlops_pipeline.tables.days import DAY, ROWS, VALUE, Days
 from mlops_pipeline.tables.dialect import Found, found
 from mlops_pipeline.tables.leakage import Strong, single_feature_aucs, strong_features
@@ -90,6 +90,8 @@ class DescribedTable:
     def said(self, uses: list[ColumnUse]) -> list[str]:
         """What the file says of its columns, a line each."""
         lines = [f"'{use.name}' is no feature: {use.why}." for use in uses if use.use == LEFT_OUT]
+        kept = [use.name for use in uses if use.use == FEATURE and self.columns[use.name].left_out]
+        lines += [f"'{name}' is a feature, for no other is left: {self.columns[name].left_out}." for name in kept]
         nothing: dict[str, list[str]] = {}
         for name, one in self.columns.items():
             for word, count in one.nothing:
@@ -311,7 +313,7 @@ def _by_time(source: Path, dataset: dict[str, Any], counted: Days) -> tuple[ByTi
     near, odd = days.head(far), days.tail(days.height - far)
     place = _held_out_from(near)
     day = near[column][place] if place < near.height else None
-    hindrance = _hindrance(rows, near.height, odd, day, regression=dataset["task"] == "regression")
+    hindrance = _hindrance(rows, days.height, odd, day, regression=dataset["task"] == "regression")
     if day is None or hindrance:
         window = _window_within(source, column, dataset) if day is None else _window(near, odd, day)
         if odd.height:
@@ -323,7 +325,8 @@ def _by_time(source: Path, dataset: dict[str, Any], counted: Days) -> tuple[ByTi
     moves = "new rows move them on."
     if odd.height:
         far_rows = f"the row of {odd[column][0]} is" if _number(odd) == 1 else f"{_number(odd):,} rows, from {odd[column][0]} on, are"
-        moves = f"{far_rows} far after all others: mend that, and test_last: {_days_from(near, day)}d moves them on with new rows."
+        span = f"{_days_from(near, day)}d"
+        moves = f"{far_rows} far after all others: mend that if it is wrong, and test_last: {span} moves them on with new rows."
     elif "test_last" not in window:
         moves = "new rows are held out too."
     held = _number(days.filter(pl.col(column) >= day)) / _number(days)

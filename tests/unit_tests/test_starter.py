@@ -136,6 +136,14 @@ def test_a_table_of_one_column_leaves_no_feature_and_says_so(tmp_path: Path) -> 
     assert_one_line(caught.value, "no column is left as a feature")
 
 
+def test_a_column_that_asks_and_is_kept_for_want_of_another_still_asks(tmp_path: Path) -> None:
+    table = pl.DataFrame({"lat": [f"48,{100 + n * 7}" for n in range(60)], "x": [str(n) for n in range(60)], "y": ["no", "yes"] * 30})
+    source = tmp_path / "table.tsv"
+    table.write_csv(source, separator="\t")
+    text = " ".join(starter(source, "y", tmp_path / "new.yaml").text.replace("\n  # ", " ").split())
+    assert "'lat' is a feature, for no other is left: nothing tells whether '1,234' is 1234 or 1.234" in text
+
+
 DAYS = 40
 SALES = pl.DataFrame(
     {
