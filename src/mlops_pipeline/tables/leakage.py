@@ -89,7 +89,11 @@ def strong_features(
     table = table.gather_every(-(-table.height // ROWS))
     labels = _labels(table[data.target], data)
     shares = [float(label.mean() or 0) for label in labels]  # type: ignore[arg-type]  # a mean of truths
-    alone = {name: _mean(_aucs(table[name], labels, data.columns[name].kind, words), shares) for name, auc in aucs.items() if auc > limit}
+    alone = {
+        name: _mean(_aucs(table[name], labels, data.columns[name].kind == "text", words), shares)
+        for name, auc in aucs.items()
+        if auc > limit
+    }
     ranked = sorted((name for name in alone if alone[name] > limit), key=lambda name: -alone[name])
     perfect = {name for name in ranked if alone[name] >= (NEARLY_PERFECT if has_classes(data.task) else PERFECT)}
     together = _others(table, aucs, perfect, data, seed) if len(perfect) > 1 else 1.0
@@ -214,14 +218,15 @@ def single_feature_aucs(table: pl.DataFrame, features: list[str], data: Dataset,
     """
     table = table.gather_every(max(1, table.height // ROWS))
     labels = _labels(table[data.target], data)
-    return {name: max(_aucs(table[name], labels, data.columns[name].kind, words), default=0.5) for name in features}
+    texts = {name for name, column in data.columns.items() if column.kind == "text"}
+    return {name: max(_aucs(table[name], labels, name in texts, words), default=0.5) for name in features}
 
 
-def _aucs(values: pl.Series, labels: list[pl.Series], kind: str, words: Words) -> list[float]:
+def _aucs(values: pl.Series, labels: list[pl.Series], are_texts: bool, words: Words) -> list[float]:
     """The AUC of each label by one feature alone."""
     bins = _bins(values)
     found = [_feature_auc(bins, label) for label in labels]
-    return list(map(max, found, _word_aucs(values, labels, words))) if kind == "text" else found
+    return list(map(max, found, _word_aucs(values, labels, words))) if are_texts else found
 
 
 def _word_aucs(texts: pl.Series, labels: list[pl.Series], words: Words) -> list[float]:
