@@ -261,7 +261,7 @@ def test_a_model_in_a_format_of_ones_own_is_trained_judged_registered_predicted_
     assert causes(project)["code: src/text.py"] == {"train", "evaluate", "register"}
     # Beside a scikit-learn model it is a twin: kept where it agrees, and served where it is known.
     project.change(train={"format": None, "params": {"n_estimators": 13}}, onnx={"twins": {"shifted": {"by": 0.5}}})
-    assert "shifted twin: differs by 0.5 on a held-out row" in project.run().stdout
+    assert "shifted twin, not kept: differs by 0.5 on a held-out row" in project.run().stdout
     assert not (project.folder / "models/registry/best_model/formats").exists()
     project.change(onnx={"twins": {"shifted": None}, "enabled": True})
     assert "shifted twin: agrees within" in project.run().stdout
