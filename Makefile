@@ -61,7 +61,7 @@ torch: setup ## add PyTorch for the networks (docs/networks.md); pip's own setti
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^torch = \["\(.*\)"\].*/\1/p' pyproject.toml)"
 
 text: setup ## add what reads text by pretrained encoders (docs/text.md)
-	$(BIN)/uv pip install --quiet $(BYTECODE) --python $(BIN)/python $$(sed -n 's/^text = \[\(.*\)\].*/\1/p' pyproject.toml | tr -d ',')
+	$(BIN)/uv pip install --quiet $(BYTECODE) --python $(BIN)/python $$(sed -n 's/^text = \[\(.*\)\].*/\1/p' pyproject.toml | tr -d '",')
 
 LOCK = $(BIN)/python cicd/lock.py
 
