@@ -30,6 +30,7 @@ def attempt(name):
 PASSES = "\ndef test_passes():\n    pass\n"
 FAILS_ONCE = "\ndef test_fails_once():\n    assert attempt('once') > 1, 'as it failed first'\n"
 FAILS_ALWAYS = "\ndef test_fails_always():\n    assert attempt('always') < 1, 'as it fails'\n"
+LACKING = "PyTorch, or what reads texts, cannot be had here (why stands above): the tests that need them are not run"
 WORDS = ("-p", "tests.second_try", "--cov=counted", "-ra", "-n", "2", "--dist", "loadgroup")
 
 
@@ -240,9 +241,7 @@ def test_ci_tells_last_what_failed_by_chance(failing: str, tmp_path: Path) -> No
     said = [line for line in done.stdout.splitlines() if line != "made system"]
     assert done.returncode == (failing not in ("nothing", "torch"))
     flaky = "FLAKY a b"
-    networks = (
-        ["made text", "made test", flaky] if failing != "torch" else ["PyTorch cannot be had here: the tests that fit networks are not run"]
-    )
+    networks = ["made text", "made test", flaky] if failing != "torch" else [LACKING]
     everything = ["made check", "made test", flaky, "made torch", *networks, "made acceptance", *[flaky] * (1 if failing == "torch" else 2)]
     assert said == (["made check"] if failing == "check" else everything)
     assert not list(tmp_path.glob("tmp.*")), "the log is left behind"
