@@ -44,6 +44,17 @@ def raw(server: Server, *parts: bytes, end: bool = False) -> bytes:
     return said
 
 
+def answer(client: socket.socket) -> bytes:
+    """The next whole answer on a connection: its head, and the body that its content-length tells, however it is cut into packets."""
+    said = b""
+    while b"\r\n\r\n" not in said and (piece := client.recv(1)):
+        said += piece
+    length = next((int(line.split(b":")[1]) for line in said.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
+    while length and (piece := client.recv(length)):
+        said, length = said + piece, length - len(piece)
+    return said
+
+
 UNREAD_ROWS = 60_000
 """Rows whose answer is larger than what two sockets hold."""
 

@@ -16,7 +16,17 @@ import pytest
 
 from mlops_pipeline.serving.connection import STATES
 from tests.conftest import Project, unused_port, wait_for
-from tests.integration_tests.bad_states import BAD_STATES, TO_PREDICT, UNREAD, UNREAD_ROWS, closed_by_server, connected, in_bad_state, raw
+from tests.integration_tests.bad_states import (
+    BAD_STATES,
+    TO_PREDICT,
+    UNREAD,
+    UNREAD_ROWS,
+    answer,
+    closed_by_server,
+    connected,
+    in_bad_state,
+    raw,
+)
 from tests.integration_tests.clients import get, load, metric, post
 from tests.integration_tests.conftest import Server, serving
 from tests.integration_tests.faults import children
@@ -120,19 +130,30 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_asked_for(impatient: S
     body = json.dumps({"records": [impatient.example]}).encode()
     with connected(impatient) as client:
         client.sendall(head % len(body))
-        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert answer(client) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.sendall(body)
-        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+        assert answer(client).startswith(b"HTTP/1.1 200")
         client.sendall(PING)
-        assert client.recv(1000).startswith(b"HTTP/1.1 200"), "the connection goes on"
+        assert answer(client).startswith(b"HTTP/1.1 200"), "the connection goes on"
+
+
+def test_an_answer_goes_out_whole(impatient: Server) -> None:
+    """A head that waits for its body is not left behind where there is none, and costs no packet of its own."""
+    with connected(impatient) as client:
+        for _ in range(20):
+            client.sendall(one_row(impatient))
+            head, _, body = client.recv(10_000).partition(b"\r\n\r\n")
+            assert b"content-length: %d" % len(body) in head
+        client.sendall(PING.replace(b"GET", b"HEAD"))
+        assert client.recv(10_000).endswith(b"\r\n\r\n")
 
 
 def test_a_connection_goes_on_after_an_early_answer_whose_body_comes(impatient: Server) -> None:
     with connected(impatient) as client:
         client.sendall(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n")
-        assert client.recv(1000).startswith(b"HTTP/1.1 404")
+        assert answer(client).startswith(b"HTTP/1.1 404")
         client.sendall(b" " * 200_000 + PING)
-        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+        assert answer(client).startswith(b"HTTP/1.1 200")
 
 
 class Usual(NamedTuple):
@@ -200,13 +221,13 @@ def test_a_slow_body_gives_way_with_a_word_and_takes_no_answer_away(usual: Usual
         for _ in range(PLACES - 1):
             known = others.enter_context(connected(server))
             known.sendall(one_row(server))
-            assert known.recv(1000).startswith(b"HTTP/1.1 200")
+            assert answer(known).startswith(b"HTTP/1.1 200")
         with usual.stopped_writer() as stack:
             slow.sendall(one_row(server) * owed + slow_body)
             if owed:
                 wait_for(lambda: usual.pending() == 1, 60, "a request that waits for the record")
             else:
-                assert slow.recv(100).startswith(b"HTTP/1.1 100")
+                assert answer(slow).startswith(b"HTTP/1.1 100")
             before = metric(probes, "mlops_connections_ended_total", state="body", cause="room")
             asking: list[socket.socket] = []
 
@@ -242,4 +263,4 @@ def test_probes_are_answered_while_every_place_is_taken(usual: Usual) -> None:
             assert [get(f"{url}{path}")[0] for path in ("/live", "/metrics", "/v2/health/live")] == [200] * 3
             assert metric(url, "mlops_rejected_total", protocol="connection", reason="too_many_connections") == refused + 1
         usual.tell_writer(signal.SIGCONT)
-        assert [client.recv(20)[:12] for client in clients] == [b"HTTP/1.1 200"] * PLACES
+        assert [answer(client)[:12] for client in clients] == [b"HTTP/1.1 200"] * PLACES

@@ -53,6 +53,9 @@ STATES = {
 HEAD_BYTES = 65_536
 DISCARDED_BYTES = 64_000_000
 """What is read and thrown away of a request that is answered: a client that is cut off while it sends may not see its answer."""
+COPIED_BYTES = 16_384
+"""A body up to so long is put behind its head in memory; what is longer is sent from where it is."""
+CONTINUE = b"HTTP/1.1 100 "
 PIPELINED = 100
 """Requests that may wait on one connection for those before them."""
 HANDSHAKE_S = 5.0
@@ -185,12 +188,39 @@ def _first_to_go(connection: Connection) -> tuple[bool, bool, bool, float]:
 
 
 class _Out:
-    """What an answer is written to: the transport, but for its end, which waits for a client that still sends."""
+    """What answers are written to: the transport, but for its end, which waits for a client that still sends.
 
-    __slots__ = ("close", "is_closing", "write")
+    Uvicorn writes an answer's head and its body apart, and uvloop sends what is written at once: two calls of the system and two
+    packets. Here a head waits for the beginning of its body.
+    """
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
+    __slots__ = ("_begun", "_head", "_transport", "is_closing", "part")
+
+    def __init__(self, transport: asyncio.Transport, part: Callable[[], None]) -> None:
+        self._transport, self.is_closing, self.part = transport, transport.is_closing, part
+        self._head, self._begun = b"", False
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            if len(data) > COPIED_BYTES:
+                self._transport.writelines((head, data))
+            else:
+                self._transport.write(head + data)
+        elif self._begun or data.startswith(CONTINUE):
+            self._transport.write(data)
+        else:
+            self._head, self._begun = data, True
+
+    def close(self) -> None:
+        self.end()
+        self.part()
+
+    def end(self) -> None:
+        """An answer is over; a head that has no body goes out."""
+        head, self._head, self._begun = self._head, b"", False
+        if head and not self._transport.is_closing():
+            self._transport.write(head)
 
 
 class Connection(HttpToolsProtocol):
@@ -221,7 +251,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._among.leave(self)
         super().connection_lost(exc)
-        self._out.close = _nothing  # else it would keep this connection alive, and this connection it
+        self._out.part = _nothing  # else it would keep this connection alive, and this connection it
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
@@ -282,6 +312,7 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self._out.end()
         if self.transport.is_closing() or self._parting:
             return
         self.flow.resume_reading()
