@@ -88,7 +88,8 @@ class _Window:
 def _window(table: pl.DataFrame, settings: Settings, layout: Layout) -> _Window:
     """The window that the settings name, or the one that moves with the rows: before the run's as-of, or up to the newest row.
 
-    The newest row counts, too, where a table ends long before the as-of, as one does that is no longer written. A span of days ends with the newest row's day, one of hours with the row itself. Raises :class:`PipelineError`.
+    The newest row counts, too, where a table ends long before the as-of, as one does that is no longer written. A span of days ends with
+    the newest row's day, one of hours with the row itself. Raises :class:`PipelineError`.
     """
     rule, column = settings.split, str(settings.dataset.time_column)
     test_from, test_until, last = rule.test_from, rule.test_until, rule.test_span
