@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from mlops_pipeline.serving.request import Request
     from mlops_pipeline.serving.served import Served
 
-GATHER_S = 0.02
+GATHER_S = 0.05
 """How long the first answer waits for others, so that one turn of the thread serves many."""
-TOGETHER = 32
+TOGETHER = 64
 """Requests that are asked in the shadow at a time."""
 ON_RECORD = 8
 """Of them, so many go on record in one turn of the loop: a client who asks meanwhile waits for no more."""
@@ -74,11 +74,11 @@ class Shadows:
         request.arm, request.why, request.computed, request.on_record = "shadow", "", None, -1
         self._bytes += size
         rows = given if isinstance(given, Rows) else None
-        patience = settings.deadline_ms / 1000
-        self._waiting.append(_Waiting(request, rows, body if rows is None else b"", size, time.perf_counter() + patience))
+        due = time.perf_counter() + settings.deadline_ms / 1000
+        self._waiting.append(_Waiting(request, rows, body if rows is None else b"", size, due))
         if not self._busy:
             self._busy = True
-            self._loop.call_later(min(GATHER_S, patience / 4), self._next)
+            self._rest(0.0)
 
     def close(self) -> None:
         """Ask no more."""
@@ -147,7 +147,7 @@ class Shadows:
         self._keep(deque(asked if waited_for else ()), seconds, worked)
 
     def _keep(self, asked: deque[_Asked], seconds: float, worked: float) -> None:
-        """Put what was said on record, some of it in each turn of the loop; then have a rest that keeps to the share."""
+        """Put what was said on record, some of it in each turn of the loop."""
         began = time.perf_counter()
         for _ in range(min(ON_RECORD, len(asked))):
             self._record(asked.popleft(), seconds)
@@ -157,8 +157,13 @@ class Shadows:
         elif self._closed:
             self._busy = False
         else:
-            share = self._service.settings.release.shadow.share
-            self._loop.call_later(max(worked * (1 - share) / share, GATHER_S if len(self._waiting) < TOGETHER else 0), self._next)
+            self._rest(worked)
+
+    def _rest(self, worked: float) -> None:
+        """Wait until others have come, and for as long as keeps to the share of a core."""
+        settings = self._service.settings.release.shadow
+        gather_s = 0.0 if len(self._waiting) >= TOGETHER else min(GATHER_S, settings.deadline_ms / 4000)
+        self._loop.call_later(max(gather_s, worked * (1 - settings.share) / settings.share), self._next)
 
     def _record(self, asked: _Asked, seconds: float) -> None:
         service, request, recorder = self._service, asked.request, self._service.recorder
