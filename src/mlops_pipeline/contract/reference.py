@@ -66,7 +66,7 @@ class ColumnSummary(msgspec.Struct, frozen=True, kw_only=True):
     largest: float | None = None
     private: bool = False
     words: list[str] | None = None
-    """Of a column of texts the words that many have (digests of a private one's): its levels are forms of texts, told by these."""
+    """Of a column of texts the words that many have, none of a private one: its levels are forms of texts, told by these."""
 
 
 class Curve(msgspec.Struct, frozen=True):

@@ -243,7 +243,8 @@ def _column(column: Column, values: pl.Series, most: int, least_rows: int) -> Co
         levels = levels_of(texts, max(least_rows, PRIVATE_ROWS) if column.private else least_rows)
         return ColumnSummary(kind=kind, nulls=len(values) - levels.rows, levels=levels, private=column.private)
     if column.kind == "text":
-        words = common_words(values, max(least_rows, PRIVATE_ROWS), private=column.private)
+        # Not even digests of a private one's: who has them can try words.
+        words = [] if column.private else common_words(values, max(least_rows, PRIVATE_ROWS))
         levels = levels_of(forms_of(as_text(values), words, private=column.private), max(least_rows, PRIVATE_ROWS))
         return ColumnSummary(kind="category", nulls=len(values) - levels.rows, levels=levels, private=column.private, words=words)
     if kind == "other":
