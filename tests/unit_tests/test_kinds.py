@@ -144,6 +144,14 @@ def test_all_rows_decide_not_the_first_chunk() -> None:
     assert kind_of(["01/02/2024"] * 9, ["01/31/2024"]).format == "%m/%d/%Y"
 
 
+def test_values_are_counted_over_a_folder_of_small_files() -> None:
+    """A file's few values are many once six files have others each: orders' numbers are seen to be such."""
+    months = [[f"B-{month}{n:05}" for n in range(400)] for month in range(6)]
+    held = profiled(as_chunks(*months))
+    assert held["x"].distinct == 2400
+    assert kinds.described(held, "y")["x"].left_out == "identifier: 2,400 different values in 2,400 rows"
+
+
 def test_a_few_odd_values_are_set_aside_with_a_word_and_many_make_it_text() -> None:
     numbers = [str(n / 7) for n in range(1000)]
     one = kind_of([*numbers, "seven"])
