@@ -86,7 +86,9 @@ def main() -> None:
     arguments.add_argument("names", nargs="*")
     arguments.add_argument("--packages", type=Path, help="a Python that has the packages; default: one made here")
     arguments.add_argument("--keep", type=Path, help="leave the projects in this folder")
-    arguments.add_argument("--seconds", type=int, help="time of each race, where a machine under load is to stand for a quiet one; default: ours")
+    arguments.add_argument(
+        "--seconds", type=int, help="time of each race, where a machine under load is to stand for a quiet one; default: ours"
+    )
     asked = arguments.parse_args()
     place = asked.keep or Path(tempfile.mkdtemp(prefix="mlops-tables-"))
     place.mkdir(parents=True, exist_ok=True)
