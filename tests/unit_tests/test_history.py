@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlops_pipeline.monitoring.history import heat, page, picture
-from mlops_pipeline.monitoring.measured import ColumnDrift, Measured
+from mlops_pipeline.monitoring.measured import ColumnDrift, Measured, TextDrift
 from mlops_pipeline.monitoring.state import State, Window, state_at
 
 DAY = 86_400.0
@@ -27,6 +27,10 @@ def kept(state: State, count: int = 9) -> list[Window]:
             ColumnDrift(name=name, kind="number", effect=effect, drifted=effect > 0.1)
             for name, effect in (("temp", 0.05 * k), ("<b>wind</b>", 0.02), ("hour", 0.01))
         )
+        read = TextDrift(
+            texts=90, unseen=0.4, unseen_before=0.01, unseen_p=0, distance=0.31, distance_p=0.0001, lengths={"under 8": (0.2, 1)}
+        )
+        columns += (ColumnDrift(name="note", kind="category", drifted=True, reasons=("embedding",), texts=read),)
         made = Measured(rows=2000, labels=1800, figures=figures, columns=columns)
         with state.writing():
             state.add("champion", "1" if k < 5 else "2", (BEGIN + k * 30 * DAY, BEGIN + (k + 1) * 30 * DAY), 20, made, b"", 0, BEGIN)
@@ -45,6 +49,7 @@ def test_the_page_shows_quality_drift_alerts_and_trainings_and_needs_nothing_els
     assert "<b>wind" not in told
     assert told.count("<circle") == 9
     assert ">v2<" in told
+    assert all(part in told for part in ("1.0% → 40.0%", '<td class="warned">0.31, p 0.0001</td>', "under 8 20% → 100%"))
     assert not re.search(r"(?:src|href)=[\"']http", told)
     state.close()
 
@@ -74,7 +79,7 @@ def test_columns_that_drift_most_stand_first(tmp_path: Path) -> None:
     state = state_at(tmp_path / "state.sqlite")
     found = heat(kept(state))
     assert found is not None
-    assert [row["name"] for row in found["rows"]] == ["temp", "<b>wind</b>", "hour"]
+    assert [row["name"] for row in found["rows"]] == ["temp", "<b>wind</b>", "hour", "note"]
     assert [cell["drifted"] for cell in found["rows"][0]["cells"]] == [False] * 3 + [True] * 6
     state.close()
 

@@ -136,6 +136,7 @@ def _model(name: str, windows: Sequence[Window], metric: str, before: float | No
         "picture": picture(windows, metric, before, trained),
         "drift": heat(windows),
         "skew": skew_by_column(windows),
+        "texts": [column for column in detail.columns if column.texts is not None],
         "span": f"{_moment(windows[0].since)} to {_moment(last.until)}",
     }
 
