@@ -142,6 +142,7 @@ def test_labels_of_few_rows_raise_nothing_where_many_are_wanted() -> None:
     [
         ("rules: {a: {figure: rows}}", ("rules.a", "exactly one")),
         ("rules: {a: {figure: rows, above: 1, below: 0}}", ("rules.a", "exactly one")),
+        ("rules: {a: {figure: qualty.f1, above: 1}}", ("rules.a", "no figure of a window", "did you mean 'quality.f1'?")),
         ("rules: {a: {figure: rows, worsens_by: 1}}", ("rules.a", "is for a metric")),
         ("rules: {a: {figure: rows, above: 1, chanels: [log]}}", ("rules.a.chanels", "did you mean 'channels'")),
         ("rules: {a: {figure: rows, above: 1, channels: [ops]}}", ("ops", "not among 'channels'")),
