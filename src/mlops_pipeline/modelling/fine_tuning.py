@@ -6,6 +6,7 @@ What comes of it is an encoder of its own kind and a linear model, and so needs 
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,9 @@ class _Classes:
         rows = _some(taught, seed)
         there = np.unique(target[rows])
         if len(there) > 1:
-            fitted = LogisticRegression(C=FIRST_C, max_iter=300).fit(matrix[rows], target[rows])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it need not be at its end: it goes on learning
+                fitted = LogisticRegression(C=FIRST_C, max_iter=300).fit(matrix[rows], target[rows])
             binary = len(there) == 2
             weights[:, there[1:] if binary else there] = fitted.coef_.T
             bias[there[1:] if binary else there] = fitted.intercept_
