@@ -151,7 +151,7 @@ class _Classes:
         from sklearn.linear_model import LogisticRegression
 
         made = LogisticRegression()
-        made.classes_, made.n_features_in_, made.n_iter_ = self.classes, len(weights), np.array([0], dtype=np.int32)
+        made.classes_, made.n_features_in_ = self.classes, len(weights)
         binary = len(self.classes) == 2
         made.coef_ = np.ascontiguousarray((weights[:, 1:] - weights[:, :1] if binary else weights).T)
         made.intercept_ = bias[1:] - bias[:1] if binary else bias
