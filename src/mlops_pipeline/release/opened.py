@@ -132,7 +132,8 @@ def opened(config: Path | None, project: Path | None = None) -> Opened:
     path = release_config(config, project)
     settings = load_releases(path)
     beside = path.parent if path is not None else Path()
-    watch = watched(beside / settings.monitoring if settings.monitoring is not None else monitoring_config(None, project), project)
+    server = beside / settings.serving if settings.serving is not None else None
+    watch = watched(beside / settings.monitoring if settings.monitoring is not None else monitoring_config(None, project), project, server)
     model = settings.model or watch.models[0]
     if model not in watch.references:
         raise PipelineError(f"{path}: model = '{model}': the server serves no such name: use one of {', '.join(watch.references)}")
