@@ -204,7 +204,7 @@ def test_an_online_test_ends_as_its_report_says() -> None:
     assert "waits for approval" in move("treatment")[1]
     assert move("treatment", approved_by="ada") == ("promote", "the test says take the challenger, of 500 units: since, approved by ada")
     for changes, said in (
-        ({"arms": {"A": 1, "B": 1}}, "champion and challenger, in this order"),
+        ({"arms": {"A": 1, "B": 1}}, "are champion and challenger, not A, B"),
         ({"metrics": {"x": {"column": "spend"}}}, "'spend' is no figure of the record: use one of label"),
         ({"metrics": {"x": {"column": "label", "before": "prediction"}}}, "knows nothing of before"),
     ):

@@ -169,8 +169,8 @@ class Turn(NamedTuple):
 
 
 def _refuse_untestable(experiment: Experiment) -> None:
-    if tuple(experiment.arms) != TESTED_ARMS:
-        raise ValueError(f"arms of a test that we run are {' and '.join(TESTED_ARMS)}, in this order, not {', '.join(experiment.arms)}")
+    if set(experiment.arms) != set(TESTED_ARMS):
+        raise ValueError(f"arms of a test that we run are {' and '.join(TESTED_ARMS)}, not {', '.join(experiment.arms)}")
     for name, metric in experiment.metrics.items():
         if metric.column not in TESTABLE:
             raise ValueError(f"metrics.{name}.column = '{metric.column}' is no figure of the record: use one of {', '.join(TESTABLE)}")

@@ -153,7 +153,7 @@ def facts_of(experiment: Experiment, units: Units, done: Findings) -> dict[str, 
         "srm_p": float(done.srm[-1]),
         "metrics": [_fact(each, experiment.metrics[each.metric]) for each in done.comparisons] if believed else [],
         "slices": [
-            {"column": each.column, "value": each.value, "false_discovery": each.false_discovery}
+            {"column": each.column, "slice": each.value, "false_discovery": each.false_discovery}
             | _fact(each.comparison, experiment.metrics[each.comparison.metric])
             for each in done.slices
         ],

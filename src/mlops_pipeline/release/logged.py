@@ -25,6 +25,7 @@ from mlops_pipeline.release.evidence import CHALLENGER, CHAMPION, FALLBACK, SETT
 from mlops_pipeline.release.offpolicy import Earned, Logged, earned
 from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.release.reward import refuse_untold, scaled
+from mlops_pipeline.release.table import LIVE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,13 +48,15 @@ def spans_of(of: Opened) -> list[Span]:
     """How units were divided, by the table's transitions, in order of time."""
     table = of.table()
     try:
-        made = []
+        made = list[Span]()
         for started in table.releases(of.model):
             turns = table.transitions(started.number)
             ends = [*(each.made for each in turns[1:]), math.inf]
-            for turn, end in zip(turns, ends, strict=True):
-                weight = turn.weight if turn.state in ("running", "paused") else 0.0
-                made.append(Span(turn.made, end, started.champion, started.challenger, weight, started.unit != "request"))
+            made += [
+                Span(turn.made, end, started.champion, started.challenger, turn.weight, started.unit != "request")
+                for turn, end in zip(turns, ends, strict=True)
+                if turn.state in LIVE
+            ]
         return made
     finally:
         table.close()

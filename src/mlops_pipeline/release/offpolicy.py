@@ -159,7 +159,8 @@ def _labels_by_decision(logged: Logged) -> str:
         return ""
     return (
         f"labels come for {shares.min():.0%} of the rows after one decision and for {shares.max():.0%} after another: what is known is not "
-        "what was earned, and nobody can tell from it what another would have"
+        "what was earned, and nobody can tell from it what another would have; if labels are only late, leave the newest rows out "
+        "with --until"
     )
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 Move = Literal["stay", "advance", "promote", "abort", "give up"]
 PROMOTING = "promoting"
 """The step between the last one and the alias in the registry, which a controller that goes on finds."""
-DAY_S = 86_400
 LEAST_CHANGE = 0.01
 """Shares of a bandit that would change by less stay."""
 ABORTING = "aborting"
@@ -229,7 +228,8 @@ def _of_test(experiment: Experiment, standing: Standing, evidence: Evidence, now
         said = "says keep the champion, " if verdict == "control" else "cannot be judged, "
         return Decision("abort", f"the test {said}of {units:,} units: {why}")
     if undecided:
-        return Decision("give up", f"undecided after {standing.lasts(now) / DAY_S:.3g} days and {units:,} units: {why}")
+        spent = f"{units:,} units" if units >= experiment.last_unit else f"{experiment.most_time} and {units:,} units"
+        return Decision("give up", f"undecided after {spent}: {why}")
     return Decision("stay", f"{units:,} of at most {experiment.last_unit:,} units: {why}")
 
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from mlops_pipeline.config.experiment import Experiment
-from mlops_pipeline.config.release import TEST, Policy
+from mlops_pipeline.config.release import TEST, TESTED_ARMS, Policy
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.experiments.face import facts_of
 from mlops_pipeline.experiments.judging import judged
@@ -50,8 +50,9 @@ def units_of(of: Opened, started: Started, transitions: Sequence[Transition]) ->
 
 
 def _of_record(experiment: Experiment) -> Experiment:
-    """The same test with the names that the record's columns have."""
-    return experiment.model_copy(update={"arm": "arm", "unit": "unit", "time": "time"})
+    """The same test with the names that the record's columns have, and the champion as its control."""
+    arms = {arm: experiment.arms[arm] for arm in TESTED_ARMS}
+    return experiment.model_copy(update={"arms": arms, "arm": "arm", "unit": "unit", "time": "time"})
 
 
 def _frame(answers: Answers, experiment: Experiment, transitions: Sequence[Transition]) -> pl.DataFrame:
