@@ -11,7 +11,7 @@ from mlops_pipeline.config.tree import tree_of
 from mlops_pipeline.contract.reference import Reference
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.release.bandit import Batch, Earnings, batches_of, earnings_of, learned, p_of_split
-from mlops_pipeline.release.evidence import Answers
+from mlops_pipeline.release.evidence import Answers, Observations
 from mlops_pipeline.release.policy import Evidence, Finding, Learned, Standing, decide
 from mlops_pipeline.release.reward import earned_by, figure_of, why_not
 from mlops_pipeline.release.table import Transition
@@ -80,15 +80,15 @@ def test_numbers_that_vary_little_are_told_apart_sooner_than_yes_and_no_of_the_s
     assert 0.2 < alike.better < 0.8
 
 
-def answers(rows: list[tuple[float, str, str, float]]) -> Answers:
+def answers(rows: list[tuple[float, str, str, float]]) -> Observations:
     """Rows of a time, a unit, an arm, and what came of it."""
     time, unit, arm, truth = (list(column) for column in zip(*rows, strict=True))
     count = len(rows)
-    return Answers(
+    return Observations.of_answers(Answers(
         np.array(time), np.array([f"r{place}" for place in range(count)], dtype=object), np.zeros(count, np.int64),
         np.array(unit, dtype=object), np.array(arm), np.zeros(count, bool), np.full(count, 5.0), np.tile([0.4, 0.6], (count, 1)),
         np.array(truth), {},
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def test_a_unit_counts_once_where_it_came_first_and_as_whose_it_was() -> None:

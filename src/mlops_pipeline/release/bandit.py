@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from mlops_pipeline.config.release import BANDIT, Bandit, Policy
 from mlops_pipeline.experiments.sequences import Floats, Moments, best_at, difference_of_means, p_of_changing_shares, p_of_means
-from mlops_pipeline.release.evidence import CHALLENGER, CHAMPION, FALLBACK, SETTLE_S, Answers
+from mlops_pipeline.release.evidence import ARMS, CHAMPION, SETTLE_S, Observations
 from mlops_pipeline.release.policy import Evidence, Learned
-from mlops_pipeline.release.reward import earned_by
+from mlops_pipeline.release.reward import ANSWERED, earned_by
 from mlops_pipeline.release.table import Transition
 
 DRAWS = 4_000
@@ -45,7 +45,7 @@ class Earnings(NamedTuple):
 
 
 def with_learned(
-    evidence: Evidence, policy: Policy, release: int, transitions: Sequence[Transition], answers: Answers, *, divides: bool
+    evidence: Evidence, policy: Policy, release: int, transitions: Sequence[Transition], answers: Observations, *, divides: bool
 ) -> Evidence:
     """The evidence of a bandit's step, with what each arm earned in it. With ``divides`` shares are held against the table's."""
     if policy.bandit is None or policy.reward is None:
@@ -72,7 +72,7 @@ def batches_of(transitions: Sequence[Transition]) -> list[Batch]:
     return [Batch(each.made, end, each.weight) for each, end in zip(starts, ends, strict=True)]
 
 
-def earnings_of(answers: Answers, reward: Floats, batches: Sequence[Batch]) -> Earnings:
+def earnings_of(answers: Observations, reward: Floats, batches: Sequence[Batch]) -> Earnings:
     """Each unit once, by its first answer; what it earned on the other arm, after shares had changed, is left out.
 
     A request that the champion answered for a challenger that failed is the challenger's: that is whom it was given to.
@@ -80,10 +80,10 @@ def earnings_of(answers: Answers, reward: Floats, batches: Sequence[Batch]) -> E
     made = np.full(len(answers.time), -1)
     for place, batch in enumerate(batches):
         made[(answers.time >= batch.since + SETTLE_S) & (answers.time < batch.until)] = place
-    there = (made >= 0) & (answers.unit != "") & np.isin(answers.arm, [CHAMPION, CHALLENGER, FALLBACK])
-    arm, batch_of, reward = (answers.arm[there] != CHAMPION).astype(np.int64), made[there], reward[there]
+    there = (made >= 0) & (answers.unit >= 0) & np.isin(answers.arm, ANSWERED)
+    arm, batch_of, reward = (answers.arm[there] != ARMS.index(CHAMPION)).astype(np.int64), made[there], reward[there]
     order = np.argsort(answers.time[there], kind="stable")
-    _, first, unit = np.unique(answers.unit[there][order].astype(str), return_index=True, return_inverse=True)
+    _, first, unit = np.unique(answers.unit[there][order], return_index=True, return_inverse=True)
     arm, batch_of, reward = arm[order], batch_of[order], reward[order]
     counts = np.isfinite(reward) & (arm == arm[first][unit])
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -25,7 +25,8 @@ from mlops_pipeline.registry.download import Unfit
 from mlops_pipeline.registry.reader import RegistryUnreachable
 from mlops_pipeline.registry.versions import CHALLENGER, CHAMPION
 from mlops_pipeline.release.bandit import with_learned
-from mlops_pipeline.release.evidence import Answers, evidence_of
+from mlops_pipeline.release.evidence import Observations, evidence_of
+from mlops_pipeline.release.ledger import Ledger
 from mlops_pipeline.release.opened import Opened, lease_end
 from mlops_pipeline.release.policy import ABORTING, PROMOTING, Decision, Evidence, Standing, covered, decide
 from mlops_pipeline.release.shown import put_there
@@ -61,6 +62,7 @@ class Controller:
         self._stuck_at = time.monotonic() + STUCK_S
         self._blind: frozenset[int] = frozenset()
         """Releases of which the record says nothing now: who sees nothing holds no lease."""
+        self._ledgers: dict[int, Ledger] = {}
         self._leaving = threading.Event()
         self._renewing = threading.Thread(target=self._renew, name="lease", daemon=True)
 
@@ -82,6 +84,7 @@ class Controller:
             self._begin_if_called_for()
         current = self._table.current()
         started = {each.number: each for each in self._table.releases()} if current else {}
+        self._ledgers = {number: ledger for number, ledger in self._ledgers.items() if number in {each.number for each in current.values()}}
         found = [self._carry_on(started[release.number], release) for release in current.values()]
         self._stuck_at = time.monotonic() + STUCK_S
         tell_of(self._of, self._table, self._tell)
@@ -116,12 +119,14 @@ class Controller:
         problem = ""
         if step is not None:
             try:
-                answers = self._of.answers(started, policy)
+                ledger = self._of.ledger(started, policy, self._ledgers.get(release.number))
             except PipelineError as error:
                 problem = str(error)
             else:
-                evidence = evidence_of(policy, step, self._since(last), answers, splits_evenly=self._of.divides and last.step not in ending)
-                evidence = self._of_ending(evidence, started, policy, last, answers)
+                self._ledgers[release.number] = ledger
+                seen = ledger.observations(self._of.mirrored(started))
+                evidence = evidence_of(policy, step, self._since(last), seen, splits_evenly=self._of.divides and last.step not in ending)
+                evidence = self._of_ending(evidence, started, policy, last, seen)
         self._blind = self._blind | {release.number} if problem else self._blind - {release.number}
         now = time.time()
         standing = Standing(
@@ -141,14 +146,14 @@ class Controller:
         self._do(started, last, decision, evidence)
         return Looked(started, self._table.last(release.number) or last, evidence, decision)
 
-    def _of_ending(self, evidence: Evidence, started: Started, policy: Policy, last: Transition, answers: Answers) -> Evidence:
+    def _of_ending(self, evidence: Evidence, started: Started, policy: Policy, last: Transition, seen: Observations) -> Evidence:
         """With what a bandit has learned, or a test says, where the release is at one."""
         if last.step not in (BANDIT, TEST):
             return evidence
         turns = self._table.transitions(started.number)
         if last.step == BANDIT:
-            return with_learned(evidence, policy, started.number, turns, answers, divides=self._of.divides)
-        return with_tested(evidence, policy, turns, answers)
+            return with_learned(evidence, policy, started.number, turns, seen, divides=self._of.divides)
+        return with_tested(evidence, policy, turns, seen)
 
     def _since(self, last: Transition) -> float:
         """When the step began; a pause within it does not begin it anew, and rows of before the pause are of the same shares."""

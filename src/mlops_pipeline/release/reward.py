@@ -10,7 +10,10 @@ from mlops_pipeline.config.release import OF_CLASSES, OF_NUMBERS, Earning, Polic
 from mlops_pipeline.contract.reference import Reference
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.experiments.sequences import Floats
-from mlops_pipeline.release.evidence import CHALLENGER, CHAMPION, FALLBACK, Answers
+from mlops_pipeline.release.evidence import ARMS, CHALLENGER, CHAMPION, FALLBACK, Observations
+
+ANSWERED = [ARMS.index(arm) for arm in (CHAMPION, CHALLENGER, FALLBACK)]
+"""Arms whose answers were given."""
 
 
 def why_not(reward: Reward, reference: Reference | None) -> str:
@@ -31,7 +34,7 @@ def why_not(reward: Reward, reference: Reference | None) -> str:
     return ""
 
 
-def earned_by(reward: Reward, answers: Answers) -> tuple[Floats, int]:
+def earned_by(reward: Reward, answers: Observations) -> tuple[Floats, int]:
     """Each row's reward, NaN where it is not known; and how many figures lay beyond the bounds that were named, and count as these."""
     return scaled(reward, figure_of(reward.figure, answers))
 
@@ -43,13 +46,13 @@ def scaled(reward: Reward, figure: Floats) -> tuple[Floats, int]:
     return (1.0 - share if reward.less_is_better else share), beyond
 
 
-def figure_of(name: str, answers: Answers) -> Floats:
+def figure_of(name: str, answers: Observations) -> Floats:
     """A figure of each row that was given as an answer; NaN where it is not known, or belongs to the request's first row."""
     heads = answers.row <= 0
     if name == "answered":
-        made: Floats = np.where(heads, ~answers.failed & (answers.arm != FALLBACK), np.nan)
+        made: Floats = np.where(heads, ~answers.failed & (answers.arm != ARMS.index(FALLBACK)), np.nan)
         return made
-    usable = ~answers.failed & np.isin(answers.arm, [CHAMPION, CHALLENGER, FALLBACK])
+    usable = ~answers.failed & np.isin(answers.arm, ANSWERED)
     if name == "latency":
         return np.where(usable & heads, answers.latency, np.nan)
     if name == "prediction":
