@@ -43,7 +43,7 @@ POLICY = {
 }
 
 
-RAILS = {"guardrails": {"failures": {"figure": "failures", "worse_by": 0.5}}, "least_units": 20}
+RAILS = {"guardrails": {"failures": {"figure": "failures", "worse_by": 0.5}}, "least_units": 20, "srm_alpha": 1e-9}
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ def divides(released: Released, number: int) -> None:
 def test_an_online_test_of_ours_is_judged_from_the_record(released: Released, tmp_path: Path) -> None:
     releases = ("--releases", str(released.config))
     settings = {
-        "name": "late", "arms": {"champion": 1, "challenger": 1}, "expected_units": 200, "least_units": 30,
+        "name": "late", "arms": {"champion": 1, "challenger": 1}, "expected_units": 200, "least_units": 30, "srm_alpha": 1e-9,
         "metrics": {
             "right": {"column": "correct", "least_effect": 0.9},
             "late": {"column": "label", "role": "guardrail", "no_worse_by": 0.9},

@@ -253,7 +253,7 @@ def replay(console: Console, config: Path | None, version: int, since: datetime 
     found = replayed(of, version, since, until)
     told, notes = earned_on_record(of, version, since, until)
     if as_json:
-        earnings = {"earned": [msgspec.to_builtins(each) for each in told], "notes": notes} if told else {}
+        earnings = {"earned": [msgspec.to_builtins(each) for each in told], "notes": notes} if told or notes else {}
         print(json.dumps({**found.as_json(), **earnings}, indent=2))
         return not found.broken
     console.print(

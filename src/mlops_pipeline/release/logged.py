@@ -73,8 +73,10 @@ def earned_on_record(of: Opened, version: int, since: datetime | None, until: da
     from mlops_pipeline.inference.scorer import load_scorer
 
     reward = of.settings.policy.reward
-    if reward is None or reward.figure != "label" or not of.divides:
+    if reward is None or reward.figure != "label":
         return [], []
+    if not of.divides:
+        return [], ["what decisions would have earned is not told: requests are divided elsewhere, at shares that nobody here knows"]
     registry = of.registry()
     champion = registry.champion()
     if champion is None:
