@@ -80,6 +80,20 @@ def test_numbers_that_vary_little_are_told_apart_sooner_than_yes_and_no_of_the_s
     assert 0.2 < alike.better < 0.8
 
 
+def test_rewards_that_are_known_of_one_arm_oftener_end_nothing_and_late_ones_do_not_look_so() -> None:
+    rng = np.random.default_rng(4)
+    batch = np.repeat([0, 1], 1000)
+    arm = (rng.random(2000) < np.where(batch == 0, 0.2, 0.9)).astype(np.int64)
+    reward = (rng.random(2000) < 0.3 + 0.2 * arm).astype(float)
+    late = np.where((batch == 1) & (np.arange(2000) % 5 > 0), np.nan, reward)  # most of the newer batch, which is mostly the challenger's
+    assert learned(BANDITS, 1, Earnings(batch, arm, late), 2).unlike is None
+    only_yes = learned(BANDITS, 1, Earnings(batch, arm, np.where(reward > 0, reward, np.nan)), 2)
+    assert only_yes.unlike == pytest.approx((0.3, 0.5), abs=0.05)
+    made = decide(POLICY, Standing(BANDIT, "running", 0.0, weight=0.9), Evidence(learned=only_yes), 60.0)
+    assert made.move == "stay"
+    assert "what is known is not what was earned" in made.reason
+
+
 def answers(rows: list[tuple[float, str, str, float]]) -> Observations:
     """Rows of a time, a unit, an arm, and what came of it."""
     time, unit, arm, truth = (list(column) for column in zip(*rows, strict=True))

@@ -24,6 +24,8 @@ from mlops_pipeline.release.table import Transition
 DRAWS = 4_000
 TOGETHER = 20
 """Batches with fewer units of an arm that have earned something are taken together with the next."""
+SURELY, MATTERS = 4.5, 0.05
+"""Standard errors, and the difference of shares, from which arms differ in whose reward is known."""
 LEAST_SPREAD = 1e-4
 """Of what a share's variance would be: rewards that are all alike so far are no certainty."""
 
@@ -103,12 +105,13 @@ def p_of_split(earnings: Earnings, batches: Sequence[Batch]) -> float | None:
 def learned(bandit: Bandit, release: int, earnings: Earnings, batches: int, beyond: int = 0) -> Learned:
     """What the units of so many batches say, and the share that follows from it."""
     known = np.isfinite(earnings.reward)
+    unlike = _unlike(earnings, known, batches)
     batch, arm, reward = earnings.batch[known], earnings.arm[known], earnings.reward[known]
     units = (int((arm == 0).sum()), int((arm == 1).sum()))
     seed = (bandit.seed, release, batches)
     fresh = int((batch == batches - 1).sum())
     if not min(units):
-        return Learned(units, None, None, None, None, 0.5, 1.0, bandit.start, fresh, batches, seed, beyond)
+        return Learned(units, None, None, None, None, 0.5, 1.0, bandit.start, fresh, batches, seed, beyond, unlike)
     group = _together(batch, arm, batches)
     groups = int(group.max()) + 1
     counts, sums = (
@@ -138,7 +141,21 @@ def learned(bandit: Bandit, release: int, earnings: Earnings, batches: int, beyo
     interval = difference_of_means(sides[0], sides[1], rho2, bandit.alpha, TOGETHER)
     gain, low, high = (None if np.isnan(end[0]) else float(end[0]) for end in interval)
     p = float(p_of_means(sides[0], sides[1], rho2, TOGETHER)[0])
-    return Learned(units, (float(plain[0]), float(plain[1])), gain, low, high, better, p, weight, fresh, batches, seed, beyond)
+    return Learned(units, (float(plain[0]), float(plain[1])), gain, low, high, better, p, weight, fresh, batches, seed, beyond, unlike)
+
+
+def _unlike(earnings: Earnings, known: npt.NDArray[np.bool_], batches: int) -> tuple[float, float] | None:
+    """The shares of units with a reward by arm, over the same batches, if they differ surely (Mantel and Haenszel's test) and by much."""
+    mine, both = earnings.arm == 1, np.bincount(earnings.batch, minlength=batches)
+    of_mine, there, seen = (np.bincount(earnings.batch[chosen], minlength=batches) for chosen in (mine, known, mine & known))
+    fit = (of_mine > 0) & (of_mine < both) & (both > 1)
+    count, of_mine, there, seen = both[fit], of_mine[fit], there[fit], seen[fit]
+    spread = float((of_mine * (count - of_mine) * there * (count - there) / (count**2 * (count - 1.0))).sum())
+    if not spread or abs(float((seen - of_mine * there / count).sum())) < SURELY * np.sqrt(spread):
+        return None
+    share = count / count.sum()
+    shares = float(((there - seen) / (count - of_mine)) @ share), float((seen / of_mine) @ share)
+    return shares if abs(shares[0] - shares[1]) > MATTERS else None
 
 
 def _together(batch: npt.NDArray[np.int64], arm: npt.NDArray[np.int64], batches: int) -> npt.NDArray[np.int64]:

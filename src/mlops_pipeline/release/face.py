@@ -281,7 +281,7 @@ EARNED_BY = {
 def _earned_lines(found: Earned) -> Iterator[Sequence[Words]]:
     """What the version would have earned, or why nobody can tell."""
     yield [Words("earned     ", "bold"), Words(EARNED_BY[found.by])]
-    logged = "" if found.logged is None else f", which earned {found.logged:.4g}"
+    logged = "" if found.logged is None else f", which earned {found.logged:.4g} (0: the reward's worst, 1: its best)"
     yield [Words(f"           {found.labels:,} of {found.rows:,} rows have labels, {found.units:,} units{logged}")]
     if found.why_not:
         yield [Words("           "), Words(f"nothing is told: {found.why_not}", "yellow")]

@@ -85,6 +85,8 @@ class Learned(msgspec.Struct, frozen=True):
     """Of the draws: the policy's, the release's number, the batch's."""
     beyond: int = 0
     """Figures outside of the reward's bounds, which count as these."""
+    unlike: tuple[float, float] | None = None
+    """The shares of both arms' units whose reward is known, where they differ more than chance would have it: then nothing follows."""
 
     @property
     def text(self) -> str:
@@ -95,6 +97,9 @@ class Learned(msgspec.Struct, frozen=True):
         span = "" if self.low is None or self.high is None else f" ({self.low:+.4g} to {self.high:+.4g})"
         gain = "" if self.gain is None else f", {self.gain:+.4g}{span}"
         beyond = f"; {self.beyond:,} figures lie beyond the reward's bounds and count as these" if self.beyond else ""
+        if self.unlike is not None:
+            known = "{:.0%} of the champion's units and of {:.0%} of the challenger's".format(*self.unlike)
+            return f"rewards are known of {known}: what is known is not what was earned, so nothing follows from it"
         return f"earned {earned}{gain}; better with probability {self.better:.3g}{beyond}"
 
 
@@ -198,15 +203,15 @@ def _of_bandit(bandit: Bandit, standing: Standing, evidence: Evidence, now: floa
     learned = evidence.learned
     if learned is None:
         return Decision("stay", "nothing is known yet of what was earned")
-    few = min(learned.units) < bandit.least_units
-    if not few and learned.p <= bandit.alpha:
+    is_ready = min(learned.units) >= bandit.least_units and learned.unlike is None
+    if is_ready and learned.p <= bandit.alpha:
         if learned.better >= bandit.sure:
             return Decision("promote", f"the challenger earns more: {learned.text}")
         if 1 - learned.better >= bandit.sure:
             return Decision("abort", f"the challenger earns less: {learned.text}")
     if standing.lasts(now) > seconds_of(bandit.most_time):
         return Decision("give up", f"nobody can tell after {bandit.most_time} who earns more: {learned.text}")
-    if learned.fresh >= bandit.batch_units and abs(learned.weight - standing.weight) >= LEAST_CHANGE:
+    if learned.unlike is None and learned.fresh >= bandit.batch_units and abs(learned.weight - standing.weight) >= LEAST_CHANGE:
         share = f"{learned.weight:.1%}"
         return Decision("advance", f"gets {share} of the units: {learned.text}", Turn(BANDIT, learned.weight))
     return Decision("stay", learned.text)
