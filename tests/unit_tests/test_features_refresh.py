@@ -514,7 +514,7 @@ def test_a_table_without_such_columns_has_no_state_and_says_so(tmp_path: Path) -
     assert_one_line(caught.value, "no state to refresh")
     with pytest.raises(PipelineError) as caught:
         show(plain, layout_in(tmp_path, plain), quiet())
-    assert_one_line(caught.value, "mlops features refresh")
+    assert_one_line(caught.value, "no state to show")
 
 
 def test_the_prefect_flow_refreshes_and_says_what_it_did(tmp_path: Path) -> None:

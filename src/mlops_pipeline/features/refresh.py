@@ -194,6 +194,8 @@ def show(settings: Settings, layout: Layout, console: Console, *, as_json: bool 
     """`mlops features show`; ``as_json`` prints it for a program. Raises :class:`PipelineError` where there is no state."""
     asked = layout.asked_state(settings)
     place = StateStore(asked).version()
+    if place is None and not has_state(settings):
+        raise PipelineError(f"{layout.config}: no column is looked up, or made of other rows: there is no state to show")
     if place is None:
         where = layout.state if asked.address is None else f"features.state: '{asked.name}' in PostgreSQL"
         raise PipelineError(f"{where}: there is no state of features: make one with `mlops features refresh`")
