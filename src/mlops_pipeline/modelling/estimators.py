@@ -423,7 +423,12 @@ def _leave_out_rare(columns: Any, x: Any) -> None:
 
 def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, categories: list[int], during: Fitting = ALONE) -> Any:
     """Fit an estimator to a matrix, some of whose columns may be categories that it is told of, and to a number near zero."""
-    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+    from sklearn.ensemble import (
+        HistGradientBoostingClassifier,
+        HistGradientBoostingRegressor,
+        RandomForestClassifier,
+        RandomForestRegressor,
+    )
     from threadpoolctl import threadpool_limits
 
     from mlops_pipeline.modelling.centred import Centred, center_of
@@ -436,6 +441,8 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
     told: dict[str, Any] = {"categorical_feature": categories} if categories else {}
     if hasattr(estimator, "learns_in_passes"):
         told["during"] = replace(during, threads=threads)
+    if isinstance(estimator, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
+        matrix = _without_empty_columns(matrix)
     # The last bits of a product depend on how many threads share it: linear algebra keeps to one.
     with threadpool_limits(limits={"openmp": threads, "blas": 1}):
         estimator.fit(matrix, y - center if center else y, **told)
@@ -457,6 +464,15 @@ def _fine_tuned(estimator: Any, columns: Any, matrix: Any, x: Any, y: Any, durin
     with threadpool_limits(limits={"openmp": during.threads, "blas": 1}):
         tuned, linear = estimator.fine_tuned(columns, matrix, x, y - center if center else y, during)
     return [("columns", tuned), ("model", Centred(linear, center) if center else linear)]
+
+
+def _without_empty_columns(matrix: Any) -> Any:
+    """The matrix with zeros in columns of nulls alone, such as of what was not measured in earlier years: binning them would fail."""
+    import numpy as np
+
+    if not isinstance(matrix, np.ndarray) or not (empty := np.isnan(matrix).all(axis=0)).any():
+        return matrix
+    return np.where(empty, 0.0, matrix)
 
 
 def without_extremes(model: Pipeline) -> None:
