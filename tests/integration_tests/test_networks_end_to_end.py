@@ -41,6 +41,7 @@ def test_the_flights_by_a_network_go_through_the_gate_and_are_served(tmp_path: P
     judged = evaluation(project)
     assert judged["onnx"]["accepted"] and judged["metrics"]["roc_auc"]["value"] > 0.65
     assert judged["twins"]["onnx_int8"]["accepted"], judged["twins"]
+    assert "by the exact twin in" in (project.folder / "models/registry/best_model/MODEL_CARD.md").read_text()
     with serving(project, tmp_path / "serving", inputs="features") as server:
         status, answer, _ = post(f"{server.url}/predict", {"records": [server.example]})
         assert status == 200
