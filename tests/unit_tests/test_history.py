@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -66,6 +67,10 @@ def test_a_picture_holds_what_is_known_and_no_more(tmp_path: Path) -> None:
     alone = picture(windows[:1], "roc_auc", None)
     assert alone is not None
     assert (alone.band, len(alone.dots)) == ("", 1)
+    short = [windows[0], *(replace(windows[1], since=windows[1].since + k, until=windows[1].since + k + 1) for k in range(2))]
+    days = picture(short, "roc_auc", None)
+    assert days is not None
+    assert [(mark.x, mark.word) for mark in days.days] == [(542.0, "2013-04-01"), (1000.0, "2013-05-01")]  # neither touches, nor leaves it
     assert found.measured.count("M") == 2  # no line leads from one version to another
     state.close()
 
