@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
-
-    Truths = np.ndarray
 
 USUAL, MOST_PLACES = 0.5, 20
 """A word that so many of the texts have marks a place, the one behind it; so many marks at most."""

@@ -185,11 +185,12 @@ def _together(held: np.ndarray, table: pl.DataFrame, settings: Settings) -> np.n
         return held
     keys = features if has_classes(data.task) else [*features, data.target]
     # Groups come in the order of their hashes, which is as good as drawn.
-    _, equal, sizes = np.unique(table.select(keys).hash_rows(settings.seed).to_numpy(), return_inverse=True, return_counts=True)
+    _, first, equal, sizes = np.unique(
+        table.select(keys).hash_rows(settings.seed).to_numpy(), return_index=True, return_inverse=True, return_counts=True
+    )
     if len(sizes) < FEW_DIFFERENT:
         return held
-    several = np.where(sizes > 1, sizes, 0)
-    drawn = (sizes > 1) & (np.cumsum(several) <= settings.split.test_share * several.sum())
+    drawn = _drawn(sizes, table[data.target].to_numpy()[first] if has_classes(data.task) else None, settings.split.test_share)
     together = np.where(sizes[equal] > 1, drawn[equal], held)
     if has_classes(data.task):
         target = table[data.target].to_numpy()
@@ -198,6 +199,22 @@ def _together(held: np.ndarray, table: pl.DataFrame, settings: Settings) -> np.n
             if together[rows].all():
                 together &= ~np.isin(equal, equal[rows])
     return together if together.any() and not together.all() else held
+
+
+def _drawn(sizes: np.ndarray, classes: np.ndarray | None, share: float) -> np.ndarray:
+    """Which groups of several equal rows are held out: the same share of each class, by the first row of each group."""
+    import numpy as np
+
+    drawn = np.zeros(len(sizes), dtype=bool)
+    if classes is None:
+        several = np.where(sizes > 1, sizes, 0)
+        drawn |= (several > 0) & (np.cumsum(several) <= share * several.sum())
+        return drawn
+    for value in np.unique(classes):
+        several = np.where((sizes > 1) & (classes == value), sizes, 0)
+        # A group is drawn if more than half of it lies within the share: few groups come out no smaller than they should.
+        drawn |= (several > 0) & (np.cumsum(several) - several / 2 <= share * several.sum())
+    return drawn
 
 
 def _span(table: pl.DataFrame, settings: Settings) -> str:
