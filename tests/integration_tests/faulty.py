@@ -1,4 +1,5 @@
-"""A model format whose engine does what a file beside it says: `ok`, `throw`, `nan`, `sleep SECONDS`, `slow SECONDS` or `flip`.
+"""A model format whose engine does what a file beside it says: `ok`, `throw`, `nan`, `sleep SECONDS`, `slow SECONDS`,
+`flip` or `flip KIND` (of rows whose first category is that).
 
 A project names this file under ``plugins``, and its challenger is saved in it.
 """
@@ -37,10 +38,13 @@ class Faulty:
 
     def predict(self, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:
         """Class probabilities, (rows, classes), or values, (rows,)."""
-        word, _, seconds = (BEHAVIOUR.read_text() if BEHAVIOUR.exists() else "ok").strip().partition(" ")
+        word, _, more = (BEHAVIOUR.read_text() if BEHAVIOUR.exists() else "ok").strip().partition(" ")
         if word == "throw":
             raise ZeroDivisionError("it was told to")
         if word in ("sleep", "slow"):
-            time.sleep(float(seconds))
+            time.sleep(float(more))
         outputs = self._engine.predict(numbers, categories)
-        return np.full_like(outputs, np.nan) if word == "nan" else outputs[:, ::-1] if word == "flip" else outputs
+        if word == "flip":
+            mine = np.ones(len(outputs), dtype=bool) if categories is None or not more else categories[:, 0] == more
+            return np.where(mine[:, None], outputs[:, ::-1], outputs)
+        return np.full_like(outputs, np.nan) if word == "nan" else outputs

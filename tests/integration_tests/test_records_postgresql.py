@@ -18,7 +18,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records import postgresql as store_module
 from mlops_pipeline.records.entry import Entry
 from mlops_pipeline.records.process import open_store
-from mlops_pipeline.records.reading import export, read
+from mlops_pipeline.records.reading import export, news, read
 from mlops_pipeline.records.show import show
 from mlops_pipeline.records.store import StoreError
 from mlops_pipeline.serving.record import Recorder
@@ -50,6 +50,24 @@ def address(server: Any) -> str:
 
 def database_of(address: str) -> str:
     return address.split("/")[3].partition("?")[0]
+
+
+def test_who_reads_on_is_handed_what_each_writer_has_added(address: str) -> None:
+    stores, seen, read_to = [database(address, worker) for worker in (0, 1)], list[str](), dict[str, int]()
+    for turn, worker in enumerate((0, 0, 1, 0)):
+        # What is older than what was read may come later, from another worker.
+        write(stores[worker], [entry(f"{turn}-{place}", time=NOON - turn + place) for place in range(3)], 3 * turn)
+        with news(address, read_to, since=datetime.fromtimestamp(NOON - 2, UTC), model="champion") as found:
+            new = pl.concat(found.frames)
+        assert found.read_to is not None
+        read_to = dict(found.read_to)
+        assert {name.partition("-")[0] for name in new["request_id"]} == {str(turn)}
+        seen += new["request_id"].to_list()
+    assert sorted(seen) == sorted(read(address, since=datetime.fromtimestamp(NOON - 2, UTC))["request_id"])
+    with news(address, read_to, since=datetime.fromtimestamp(NOON - 2, UTC), model="champion") as found:
+        assert list(found.frames) == []
+    for store in stores:
+        store.close()
 
 
 def test_what_is_written_reads_back_equal_and_as_from_sqlite(address: str, tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
 """What answers of two arms say of a challenger."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 
 from mlops_pipeline.config.release import Guardrail, Policy, Step
-from mlops_pipeline.release.evidence import Answers, by_version, evidence_of, joined
+from mlops_pipeline.release.evidence import Answers, evidence_of, joined
 
 SHADOW, FIVE, HALF = Step(shadow=1), Step(weight=0.05), Step(weight=0.5)
 POLICY = Policy(
@@ -163,14 +161,6 @@ def test_arms_that_did_not_get_their_shares_are_found() -> None:
     assert (evidence_of(POLICY, HALF, 0.0, made, splits_evenly=True).p_of_split or 1) < POLICY.srm_alpha
     fair = answered(np.random.default_rng(3), 3000, 0.5)
     assert (evidence_of(POLICY, HALF, 0.0, fair, splits_evenly=True).p_of_split or 0) > POLICY.srm_alpha
-
-
-def test_what_a_mesh_mirrors_is_a_shadow_and_what_it_divides_is_an_arm() -> None:
-    frame = pl.DataFrame(
-        {"time": [datetime.fromtimestamp(at, UTC) for at in (5, 5, 15, 15)], "version": ["1", "2", "1", "2"], "arm": [""] * 4}
-    )
-    assert by_version(frame, "1", "2", [(0.0, 10.0)])["arm"].to_list() == ["champion", "shadow", "champion", "challenger"]
-    assert by_version(frame, "1", "2")["arm"].to_list() == ["champion", "challenger"] * 2
 
 
 def test_without_labels_or_rows_nothing_is_said() -> None:

@@ -46,6 +46,16 @@ FROM jsonb_array_elements(%(text)s::jsonb) WITH ORDINALITY AS each (value, place
 ON CONFLICT DO NOTHING
 """
 
+# Each run, and its last entry's count, by steps through the primary key.
+_RUNS = """
+WITH RECURSIVE runs (run) AS (
+    (SELECT run FROM mlops_predictions ORDER BY run LIMIT 1)
+    UNION ALL
+    SELECT (SELECT run FROM mlops_predictions WHERE run > runs.run ORDER BY run LIMIT 1) FROM runs WHERE runs.run IS NOT NULL
+)
+SELECT run, (SELECT max(count) FROM mlops_predictions AS each WHERE each.run = runs.run) FROM runs WHERE run IS NOT NULL
+"""
+
 
 class PostgreSQLTable:
     """A connection that is made again after any failure. A run's entries are told apart by its own number and their count."""
@@ -199,6 +209,9 @@ class RecordedTable:
         self._connection = connection
         self._fields = wanted.fields("octet_length")
         self._where, self._values = wanted.where("to_timestamp(%s)", "%s")
+        self.read_to: dict[str, int] = dict(wanted.after or {})
+        if wanted.after is not None:
+            self._behind(wanted.after)
         self._known = {number: columns_of(text) for number, text in connection.execute("SELECT number, columns FROM mlops_layouts")}
         self.layouts: list[Columns] = []
         self.withdrawn: frozenset[tuple[str, float]] = frozenset()
@@ -208,6 +221,15 @@ class RecordedTable:
         self.withdrawn = frozenset(connection.execute(late, [*self._values, WITHDRAWN]))
         used = connection.execute(f"SELECT DISTINCT layout FROM mlops_predictions WHERE {self._where}", self._values)  # noqa: S608  # our own words
         self.layouts = [self._known[number] for (number,) in sorted(used, key=str) if number in self._known]
+
+    def _behind(self, after: Mapping[str, int]) -> None:
+        """Ask for what each run has written behind what was read of it."""
+        found = self._connection.execute(_RUNS).fetchall()
+        new = [(run, after.get(str(run), -1)) for run, last in found if last > after.get(str(run), -1)]
+        self.read_to |= {str(run): last for run, last in found}
+        terms = " OR ".join("run = %s AND count > %s" for _ in new)
+        self._where = f"{self._where} AND ({terms or 'false'})"
+        self._values = [*self._values, *(value for each in new for value in each)]
 
     def requests(self, limit: int | None) -> Iterator[Recorded]:
         """All requests in order of time; or the newest, until they have so many rows."""

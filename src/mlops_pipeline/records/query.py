@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -31,6 +32,8 @@ class Filter:
     """For a screen: layouts and features are not wanted, and texts may be cut after ``BRIEF_TEXT``."""
     request: str = ""
     """How a request's id begins; a store that cannot look for it may leave it, the reader looks again."""
+    after: Mapping[str, int] | None = None
+    """How far each of a store's writers was read (``Records.read_to``): only what is behind that; None: whatever there is."""
 
     def takes(self, time: float, model: str, version: str) -> bool:
         """Whether a request is among them, for a store that does not ask in SQL."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -219,6 +219,30 @@ def sources(
             frame = _frame(requests, {**schema, **raw})
             own = frame.select(pl.col(name).alias(name.removeprefix(RAW)) for name in raw) if raw else features_in(frame, features)
             yield frame.select(list(schema)), own
+
+
+@dataclass(frozen=True)
+class News:
+    """What a store holds behind what was read of it before."""
+
+    frames: Iterator[pl.DataFrame]
+    """The rows, with those of shadows and with :data:`UNIT`, a bounded number at a time."""
+    withdrawn: frozenset[tuple[str, float]]
+    """Request ids and times of answers that were not given so in the end, though they may have been read before."""
+    read_to: Mapping[str, int] | None
+    """For the next time; None: the store cannot tell what is new, and hands over everything."""
+
+
+@contextmanager
+def news(where: str | Path | RecordStore, after: Mapping[str, int], *, since: datetime, model: str) -> Iterator[News]:
+    """What came to a store since ``after``, the ``read_to`` of the last time. Raises :class:`PipelineError` like :func:`read`."""
+    import polars as pl
+
+    with _opened(where, replace(wanted_by(since, None, model, None), after=after)) as source:
+        schema = _schema(source.layouts) | {UNIT: pl.String}
+        frames = (_frame(requests, schema) for requests in _chunks(source.requests(None)))
+        withdrawn = frozenset(getattr(source.records, "withdrawn", None) or ())
+        yield News(frames, withdrawn, getattr(source.records, "read_to", None))
 
 
 def requests_of(where: str | Path | RecordStore, *, since: datetime | None = None, model: str | None = None) -> Iterator[Recorded]:

@@ -215,7 +215,9 @@ class RecordedFiles:
         self._files: list[Path] = []
         self._fields = wanted.fields("length")
         self._where, self._values = wanted.where("?", "?")
-        self._last: dict[Path, int] = {}
+        self._after = wanted.after
+        self._spans: dict[Path, list[tuple[int, int]]] = {}
+        self.read_to: dict[str, int] = dict(wanted.after or {})
         self.layouts: list[Columns] = []
         withdrawn: set[tuple[str, float]] = set()
         for path in files_of(folder, wanted.since, wanted.until):
@@ -224,18 +226,38 @@ class RecordedFiles:
                     continue
                 self._files.append(path)
                 # What comes in from now on may have other columns.
-                (self._last[path],) = connection.execute("SELECT coalesce(max(key), 0) FROM predictions").fetchone()
+                self._spans[path] = self._new(path, connection)
                 if wanted.brief:
                     continue
-                used = f"SELECT DISTINCT layout FROM predictions WHERE key <= ? AND {self._where}"  # noqa: S608  # our own words
-                found = connection.execute(
-                    f"SELECT columns FROM layouts WHERE number IN ({used})",  # noqa: S608  # our own words
-                    [self._last[path], *self._values],
-                )
-                self.layouts += [columns_of(text) for (text,) in found]
-                late = f"SELECT request_id, time FROM predictions WHERE key <= ? AND {self._where} AND error = ?"  # noqa: S608  # our own words
-                withdrawn.update(connection.execute(late, [self._last[path], *self._values, WITHDRAWN]))
+                for span in self._spans[path]:
+                    used = f"SELECT DISTINCT layout FROM predictions WHERE key > ? AND key <= ? AND {self._where}"  # noqa: S608  # our own words
+                    found = connection.execute(
+                        f"SELECT columns FROM layouts WHERE number IN ({used})",  # noqa: S608  # our own words
+                        [*span, *self._values],
+                    )
+                    self.layouts += [columns_of(text) for (text,) in found]
+                    late = (
+                        "SELECT request_id, time FROM predictions"  # noqa: S608  # our own words
+                        f" WHERE key > ? AND key <= ? AND {self._where} AND error = ?"
+                    )
+                    withdrawn.update(connection.execute(late, [*span, *self._values, WITHDRAWN]))
         self.withdrawn = frozenset(withdrawn)
+
+    def _new(self, path: Path, connection: sqlite3.Connection) -> list[tuple[int, int]]:
+        """Which keys of a file are asked for: above one, up to another. Of several runs an older may still write."""
+        if self._after is None:
+            [(last,)] = connection.execute("SELECT coalesce(max(key), 0) FROM predictions")
+            return [(0, last)]
+        spans = []
+        for number, token in connection.execute("SELECT number, token FROM runs ORDER BY number").fetchall():
+            first = number << 40
+            [(last,)] = connection.execute("SELECT max(key) FROM predictions WHERE key >= ? AND key < ?", (first, first + (1 << 40)))
+            writer = f"{path.name} {token}"
+            begin = self._after.get(writer, first - 1)
+            if last is not None and last > begin:
+                spans.append((begin, last))
+                self.read_to[writer] = last
+        return spans
 
     def requests(self, limit: int | None) -> Iterator[Recorded]:
         """All requests, by day and worker; or the newest, until they have so many rows."""
@@ -259,12 +281,13 @@ class RecordedFiles:
     def _of(self, path: Path, order: str) -> Iterator[Recorded]:
         with _readable(path) as connection:
             layouts = {number: columns_of(text) for number, text in connection.execute("SELECT number, columns FROM layouts")}
-            cursor = connection.execute(
-                f"SELECT {self._fields} FROM predictions WHERE key <= ? AND {self._where} ORDER BY {order}",  # noqa: S608  # our own words
-                [self._last[path], *self._values],
-            )
-            for *fields, layout, blob in cursor:
-                yield recorded(fields, layouts.get(layout), blob)
+            for span in self._spans[path]:
+                cursor = connection.execute(
+                    f"SELECT {self._fields} FROM predictions WHERE key > ? AND key <= ? AND {self._where} ORDER BY {order}",  # noqa: S608  # our own words
+                    [*span, *self._values],
+                )
+                for *fields, layout, blob in cursor:
+                    yield recorded(fields, layouts.get(layout), blob)
 
 
 @contextmanager

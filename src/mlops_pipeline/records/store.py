@@ -61,6 +61,8 @@ class Records(Protocol):
     """What is recorded in a store, of the requests that are asked for, as of the moment it was opened.
 
     It may have ``withdrawn``, a set of request ids and times of the entries whose error is ``WITHDRAWN``: then nobody else looks for them.
+    It may have ``read_to``, a number for each of its writers that grows with what is committed, and heed a filter's ``after``: then who
+    reads on and on is handed what is new alone.
     """
 
     layouts: list[Columns]

@@ -24,6 +24,7 @@ from mlops_pipeline.registry.download import Unfit
 from mlops_pipeline.registry.reader import RegistryUnreachable
 from mlops_pipeline.registry.versions import CHALLENGER, CHAMPION
 from mlops_pipeline.release.evidence import evidence_of
+from mlops_pipeline.release.ledger import Ledger
 from mlops_pipeline.release.opened import Opened, lease_end
 from mlops_pipeline.release.policy import ABORTING, PROMOTING, Decision, Evidence, Standing, covered, decide
 from mlops_pipeline.release.shown import put_there
@@ -58,6 +59,7 @@ class Controller:
         self._stuck_at = time.monotonic() + STUCK_S
         self._blind: frozenset[int] = frozenset()
         """Releases of which the record says nothing now: who sees nothing holds no lease."""
+        self._ledgers: dict[int, Ledger] = {}
         self._leaving = threading.Event()
         self._renewing = threading.Thread(target=self._renew, name="lease", daemon=True)
 
@@ -79,6 +81,7 @@ class Controller:
             self._begin_if_called_for()
         current = self._table.current()
         started = {each.number: each for each in self._table.releases()} if current else {}
+        self._ledgers = {number: ledger for number, ledger in self._ledgers.items() if number in {each.number for each in current.values()}}
         found = [self._carry_on(started[release.number], release) for release in current.values()]
         self._stuck_at = time.monotonic() + STUCK_S
         tell_of(self._of, self._table, self._tell)
@@ -111,11 +114,13 @@ class Controller:
         problem = ""
         if step is not None:
             try:
-                answers = self._of.answers(started, policy)
+                ledger = self._of.ledger(started, policy, self._ledgers.get(release.number))
             except PipelineError as error:
                 problem = str(error)
             else:
-                evidence = evidence_of(policy, step, self._since(last), answers, splits_evenly=self._of.divides)
+                self._ledgers[release.number] = ledger
+                seen = ledger.observations(self._of.mirrored(started))
+                evidence = evidence_of(policy, step, self._since(last), seen, splits_evenly=self._of.divides)
         self._blind = self._blind | {release.number} if problem else self._blind - {release.number}
         now = time.time()
         standing = Standing(

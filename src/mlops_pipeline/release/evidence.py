@@ -40,6 +40,10 @@ SETTLE_S = 1.0
 """So long after a transition requests may still have been split as before: they are not counted."""
 MOST_SLICES = 10
 """Values of a column that are looked at: the commonest."""
+ARMS = (CHAMPION, CHALLENGER, SHADOW, FALLBACK)
+_CHAMPION, _CHALLENGER, _SHADOW, _FALLBACK = range(len(ARMS))
+OF_ALL = 15 / 16
+"""Of alpha, for looks at every observation; of the rest each thinning (:mod:`mlops_pipeline.release.ledger`) takes half."""
 
 
 class Answers(NamedTuple):
@@ -65,6 +69,58 @@ class Answers(NamedTuple):
     def of(self, mask: npt.NDArray[np.bool_]) -> Answers:
         """Those rows alone."""
         return _applied(self, lambda values: values[mask])
+
+
+class Observations(NamedTuple):
+    """The same as numbers, in order of time: what was a text is its place among the texts."""
+
+    time: Floats
+    request: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int64]
+    unit: npt.NDArray[np.int64]
+    """−1 where the record does not say what."""
+    arm: npt.NDArray[np.int8]
+    """The place in :data:`ARMS`."""
+    failed: npt.NDArray[np.bool_]
+    latency: Floats
+    scores: Floats
+    truth: Floats
+    slices: Mapping[str, npt.NDArray[np.int64]]
+    values: Mapping[str, Sequence[str]]
+    """Of each column that is sliced: its texts."""
+    thinned: int = 0
+    """How often half of them were left out at random: each stands for two to the power of that."""
+
+    def of(self, mask: npt.NDArray[Any]) -> Observations:
+        """Those rows alone, or in that order."""
+        columns: dict[str, Any] = {name: getattr(self, name)[mask] for name in self._fields[:9]}
+        return self._replace(**columns, slices={name: places[mask] for name, places in self.slices.items()})
+
+    @classmethod
+    def of_answers(cls, answers: Answers) -> Observations:
+        """Answers whose texts are made places."""
+        (request, _), (unit, units), (arm, arms) = (_places(texts) for texts in (answers.request, answers.unit, answers.arm))
+        nameless = np.array([text == "" for text in units], dtype=bool)
+        known = np.array([ARMS.index(text) if text in ARMS else -1 for text in arms], dtype=np.int8)
+        slices = {name: _places(texts) for name, texts in answers.slices.items()}
+        return cls(
+            answers.time,
+            request,
+            answers.row,
+            np.where(nameless[unit], -1, unit) if len(units) else unit,
+            known[arm] if len(arms) else arm.astype(np.int8),
+            answers.failed,
+            answers.latency,
+            answers.scores,
+            answers.truth,
+            {name: places for name, (places, _) in slices.items()},
+            {name: texts for name, (_, texts) in slices.items()},
+        )
+
+
+def _places(texts: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], list[str]]:
+    values, places = np.unique(texts.astype(str), return_inverse=True)
+    return places.astype(np.int64), values.tolist()
 
 
 def answers_in(
@@ -114,20 +170,6 @@ def _made(columns: Iterable[Any], slices: Mapping[str, Any]) -> Answers:
     return Answers(*(*columns, slices))
 
 
-def by_version(frame: pl.DataFrame, champion: str, challenger: str, mirrored: Sequence[tuple[float, float]] = ()) -> pl.DataFrame:
-    """Rows of servers that know of no release, each version's as an arm's: a mesh has divided the requests.
-
-    ``mirrored``: the times, from and until, in which the challenger answers nobody, so that what it was asked is a shadow.
-    """
-    import polars as pl
-
-    moment = pl.col("time").dt.epoch("us") / 1e6
-    asked_besides = pl.any_horizontal(pl.lit(value=False), *((moment >= since) & (moment < until) for since, until in mirrored))
-    arm = pl.col("version").replace_strict({champion: CHAMPION, challenger: CHALLENGER}, default="")
-    arm = pl.when((arm == CHALLENGER) & asked_besides).then(pl.lit(SHADOW)).otherwise(arm)
-    return frame.with_columns(pl.when(pl.col("arm").fill_null("") == "").then(arm).otherwise(pl.col("arm")).alias("arm"))
-
-
 def _part(
     frame: pl.DataFrame,
     reference: Reference | None,
@@ -140,33 +182,17 @@ def _part(
 ) -> Answers:
     import polars as pl
 
-    from mlops_pipeline.monitoring.measuring import truths_of
-
     own = pl.when(pl.col("arm").is_in([CHALLENGER, SHADOW])).then(pl.lit(challenger)).otherwise(pl.lit(champion))
     there = pl.col("arm").is_in([CHAMPION, CHALLENGER, SHADOW, FALLBACK])
     frame = frame.filter(there & ((pl.col("version") == own) | (pl.col("version") == "") | pl.col("version").is_null()))
     height = frame.height
     failed = (frame["error"].fill_null("") != "").to_numpy()
     truth = np.full(height, np.nan)
-    if reference is None:
-        scores = np.full((height, 1), np.nan)
-    elif reference.classes:
-        names = next(
-            (
-                found
-                for of in (reference.answered, reference.classes)
-                if set(found := [f"probability_{one}" for one in of]) <= set(frame.columns)
-            ),
-            [],
-        )
-        scores = frame.select(names).cast(pl.Float64).to_numpy() if names else np.full((height, len(reference.classes)), np.nan)
-    else:
-        scores = frame.select(pl.col("prediction").cast(pl.Float64, strict=False)).to_numpy()
+    scores = scores_in(frame, reference)
     if known is not None and reference is not None and height:
         values = [None if label is None else label.value for label in known.of_rows(frame)]
         if any(value is not None for value in values):
-            read = truths_of(reference, pl.Series(values, strict=False)).astype(np.float64)
-            truth = np.where(read < 0, np.nan, read) if reference.classes else read
+            truth = truth_of(reference, values)
     request = frame["request_id"].fill_null("").to_numpy().astype(object)
     units = frame[UNIT].fill_null("").to_numpy().astype(object) if UNIT in frame.columns else np.full(height, "", dtype=object)
     return Answers(
@@ -177,7 +203,7 @@ def _part(
         frame["arm"].to_numpy().astype(str),
         failed,
         frame["latency_ms"].fill_null(float("nan")).to_numpy().astype(np.float64),
-        np.asarray(scores, dtype=np.float64),
+        scores,
         truth,
         {
             name: (
@@ -190,25 +216,65 @@ def _part(
     )
 
 
-def evidence_of(policy: Policy, step: Step, since: float, answers: Answers, *, splits_evenly: bool) -> Evidence:
+def scores_in(frame: pl.DataFrame, reference: Reference | None) -> Floats:
+    """What was said of some rows: probabilities in the order of ``reference``'s classes, or one column of values; NaN where nothing was."""
+    import polars as pl
+
+    if reference is None:
+        return np.full((frame.height, 1), np.nan)
+    if not reference.classes:
+        return frame.select(pl.col("prediction").cast(pl.Float64, strict=False)).to_numpy().astype(np.float64)
+    for of in (reference.answered, reference.classes):
+        if set(names := [f"probability_{one}" for one in of]) <= set(frame.columns):
+            return frame.select(names).cast(pl.Float64).to_numpy().astype(np.float64)
+    return np.full((frame.height, len(reference.classes)), np.nan)
+
+
+def truth_of(reference: Reference, values: Sequence[Any]) -> Floats:
+    """Labels' values as places of classes or as numbers; NaN for what is none of them."""
+    import polars as pl
+
+    from mlops_pipeline.monitoring.measuring import truths_of
+
+    read = truths_of(reference, pl.Series(values, strict=False)).astype(np.float64)
+    made: Floats = np.where(read < 0, np.nan, read) if reference.classes else read
+    return made
+
+
+def evidence_of(policy: Policy, step: Step, since: float, answers: Answers | Observations, *, splits_evenly: bool) -> Evidence:
     """What is known of a step that began at a moment; ``splits_evenly``: each unit was given an arm by itself, in the step's shares."""
-    begun = answers.of(answers.time >= since + SETTLE_S)
-    mine = np.isin(begun.arm, [CHALLENGER, SHADOW]) & ~begun.failed
-    theirs = np.isin(begun.arm, [CHAMPION, FALLBACK]) & ~begun.failed
-    requests = [len(np.unique(begun.request[answered].astype(str))) for answered in (theirs, mine)]
-    labelled = np.isin(answers.arm, [CHALLENGER, SHADOW]) & np.isfinite(answers.truth)
-    pairs = _pairs(answers)
-    findings = [found for name, each in policy.guardrails.items() for found in _findings(policy, step, name, each, begun, answers, pairs)]
-    arms = begun.of((begun.row <= 0) & (begun.unit != ""))
-    counts = (_units_of(arms, [CHAMPION]), _units_of(arms, [CHALLENGER, FALLBACK]))
+    seen = Observations.of_answers(answers) if isinstance(answers, Answers) else answers
+    begun = seen.of(seen.time >= since + SETTLE_S)
+    mine = _in(begun, _CHALLENGER, _SHADOW) & ~begun.failed
+    theirs = _in(begun, _CHAMPION, _FALLBACK) & ~begun.failed
+    requests = [_different(begun.request[answered]) << seen.thinned for answered in (theirs, mine)]
+    labelled = _in(seen, _CHALLENGER, _SHADOW) & np.isfinite(seen.truth)
+    pairs = _pairs(seen)
+    policy = policy.model_copy(update={"alpha": policy.alpha * _part_of_alpha(seen.thinned)})
+    findings = [found for name, each in policy.guardrails.items() for found in _findings(policy, step, name, each, begun, seen, pairs)]
+    arms = begun.of((begun.row <= 0) & (begun.unit >= 0))
+    counts = (_different(arms.unit[_in(arms, _CHAMPION)]), _different(arms.unit[_in(arms, _CHALLENGER, _FALLBACK)]))
     p_of_split = None
     if splits_evenly and 0 < step.weight < 1 and any(counts):
         [p_of_split] = p_of_shares([np.array([float(count)]) for count in counts], [1 - step.weight, step.weight]).tolist()
-    return Evidence(int(mine.sum()), (requests[0], requests[1]), int(labelled.sum()), tuple(findings), counts, p_of_split)
+    rows, labels = (int(chosen.sum()) << seen.thinned for chosen in (mine, labelled))
+    return Evidence(rows, (requests[0], requests[1]), labels, tuple(findings), counts, p_of_split)
 
 
-def _units_of(answers: Answers, arms: Sequence[str]) -> int:
-    return len(np.unique(answers.unit[np.isin(answers.arm, list(arms))].astype(str)))
+def _part_of_alpha(thinned: int) -> float:
+    """So that all looks together, at however many are left, keep to it."""
+    return OF_ALL if thinned == 0 else float((1 - OF_ALL) * 0.5**thinned)
+
+
+def _in(answers: Observations, *arms: int) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = answers.arm == arms[0]
+    for arm in arms[1:]:
+        found = found | (answers.arm == arm)
+    return found
+
+
+def _different(places: npt.NDArray[np.int64]) -> int:
+    return int(np.count_nonzero(np.bincount(places))) if len(places) else 0
 
 
 class _Pairs(NamedTuple):
@@ -218,26 +284,26 @@ class _Pairs(NamedTuple):
     shadow: npt.NDArray[np.int64]
 
 
-def _pairs(answers: Answers) -> _Pairs:
+def _pairs(answers: Observations) -> _Pairs:
     import polars as pl
 
-    def side(arms: Sequence[str]) -> pl.DataFrame:
-        chosen = np.flatnonzero(np.isin(answers.arm, list(arms)) & ~answers.failed & (answers.row >= 0))
-        keys = {"request": pl.Series(answers.request[chosen].tolist(), dtype=pl.String), "row": answers.row[chosen], "place": chosen}
+    def side(arm: int) -> pl.DataFrame:
+        chosen = np.flatnonzero((answers.arm == arm) & ~answers.failed & (answers.row >= 0))
+        keys = {"request": answers.request[chosen], "row": answers.row[chosen], "place": chosen}
         return pl.DataFrame(keys).unique(["request", "row"], keep="first")
 
-    joined = side([CHAMPION]).join(side([SHADOW]), on=["request", "row"], suffix="_shadow").sort("place")
+    joined = side(_CHAMPION).join(side(_SHADOW), on=["request", "row"], suffix="_shadow").sort("place")
     return _Pairs(joined["place"].to_numpy(), joined["place_shadow"].to_numpy())
 
 
 def _findings(
-    policy: Policy, step: Step, name: str, guardrail: Guardrail, begun: Answers, answers: Answers, pairs: _Pairs
+    policy: Policy, step: Step, name: str, guardrail: Guardrail, begun: Observations, answers: Observations, pairs: _Pairs
 ) -> Iterator[Finding]:
     """A guardrail's figures. Alpha is parted among guardrails, sources, steps and slices."""
     share = policy.alpha / max(1, len(policy.guardrails)) / 2
     by_arms = share / max(1, sum(each.weight > 0 for each in policy.steps))
     question = _Question(policy, name, guardrail, answers)
-    begun = begun.of(begun.unit != "")  # of others nobody can say how many witnesses they are
+    begun = begun.of(begun.unit >= 0)  # of others nobody can say how many witnesses they are
     if guardrail.figure in ("failures", "refused"):
         yield from question.of_requests(begun, step, by_arms)
         if guardrail.figure == "failures":
@@ -257,10 +323,10 @@ def _findings(
 class _Question:
     """One guardrail's."""
 
-    def __init__(self, policy: Policy, name: str, guardrail: Guardrail, answers: Answers) -> None:
+    def __init__(self, policy: Policy, name: str, guardrail: Guardrail, answers: Observations) -> None:
         self._policy, self._name, self._guardrail, self._answers = policy, name, guardrail, answers
         self._is_classes = answers.scores.shape[1] > 1
-        usual = answers.of((answers.arm == CHAMPION) & ~answers.failed)
+        usual = answers.of((answers.arm == _CHAMPION) & ~answers.failed)
         with np.errstate(invalid="ignore"):
             self._spread = float(np.nanstd(_said(usual.scores))) if len(usual.time) else float("nan")
         losses = self._losses(usual.scores, usual.truth)
@@ -268,31 +334,31 @@ class _Question:
         self._usual_loss = float(known.mean()) if len(known) else float("nan")
 
     def parts(
-        self, begun: Answers, answers: Answers, pairs: _Pairs
+        self, begun: Observations, answers: Observations, pairs: _Pairs
     ) -> Iterator[tuple[str, npt.NDArray[np.bool_], npt.NDArray[np.bool_], float]]:
         """All rows, and those of each slice: rows of the step, pairs, and their part of alpha."""
         columns = [name for name in self._guardrail.slices if name in answers.slices]
         half = 0.5 if columns else 1.0
         yield "", np.ones(len(begun.time), dtype=bool), np.ones(len(pairs.shadow), dtype=bool), half
         for column in columns:
-            values, counts = np.unique(answers.slices[column].astype(str), return_counts=True)
-            commonest = [str(value) for value in values[np.argsort(-counts, kind="stable")][:MOST_SLICES]]
-            for value in commonest:
+            counts = np.bincount(answers.slices[column], minlength=len(answers.values[column]))
+            commonest = [int(place) for place in np.argsort(-counts, kind="stable")[:MOST_SLICES] if counts[place]]
+            for place in commonest:
                 part = half / len(columns) / len(commonest)
                 yield (
-                    f"{column} = {value}",
-                    begun.slices[column] == value,
-                    answers.slices[column][pairs.champion] == value,
+                    f"{column} = {answers.values[column][place]}",
+                    begun.slices[column] == place,
+                    answers.slices[column][pairs.champion] == place,
                     part,
                 )
 
-    def of_requests(self, begun: Answers, step: Step, alpha: float) -> Iterator[Finding]:
+    def of_requests(self, begun: Observations, step: Step, alpha: float) -> Iterator[Finding]:
         """Shares of each unit's requests: those that the champion had to answer instead, or those that were refused."""
         heads = begun.of(begun.row <= 0)
         is_failure = self._guardrail.figure == "failures"
-        sides = [heads.of(np.isin(heads.arm, arms)) for arms in ([CHAMPION], [CHALLENGER, FALLBACK] if is_failure else [CHALLENGER])]
+        sides = [heads.of(_in(heads, *arms)) for arms in ((_CHAMPION,), (_CHALLENGER, _FALLBACK) if is_failure else (_CHALLENGER,))]
         champion, challenger = (
-            _mean_of_each(side.unit, (side.arm == FALLBACK if is_failure else side.failed).astype(np.float64)) for side in sides
+            _mean_of_each(side.unit, (side.arm == _FALLBACK if is_failure else side.failed).astype(np.float64)) for side in sides
         )
         if step.weight == 0 or not len(challenger):
             return
@@ -301,19 +367,19 @@ class _Question:
         elif self._guardrail.figure == "failures":
             yield self._paired(challenger, alpha, self._guardrail.worse_by, "", (0.0, float(challenger.mean())), is_share=True)
 
-    def of_shadows(self, answers: Answers, alpha: float) -> Iterator[Finding]:
+    def of_shadows(self, answers: Observations, alpha: float) -> Iterator[Finding]:
         """Shares of those in which the challenger, asked in the shadow, gave no answer."""
-        failed = answers.of((answers.arm == SHADOW) & (answers.row <= 0)).failed.astype(np.float64)
+        failed = answers.failed[(answers.arm == _SHADOW) & (answers.row <= 0)].astype(np.float64)
         if len(failed):
             yield self._paired(failed, alpha, self._guardrail.worse_by, "", (0.0, float(failed.mean())), is_share=True)
 
-    def of_latency(self, begun: Answers, alpha: float) -> Finding:
+    def of_latency(self, begun: Observations, alpha: float) -> Finding:
         """A quantile of the time that answers took."""
         share = float(self._guardrail.figure.removeprefix("latency.p")) / 100
         heads = begun.of((begun.row <= 0) & ~begun.failed & np.isfinite(begun.latency))
-        _, first = np.unique(heads.unit.astype(str), return_index=True)
+        _, first = np.unique(heads.unit, return_index=True)
         heads = heads.of(np.sort(first))  # one answer of each unit
-        sides = [heads.latency[np.isin(heads.arm, arms)] for arms in ([CHAMPION], [CHALLENGER, FALLBACK])]
+        sides = [heads.latency[_in(heads, *arms)] for arms in ((_CHAMPION,), (_CHALLENGER, _FALLBACK))]
         if min(map(len, sides)) < self._policy.least_units:
             return self._unknown("", (len(sides[0]), len(sides[1])), "arms")
         bounds = [quantile_bounds(side, np.array([len(side)]), share, alpha / 2) for side in sides]
@@ -321,11 +387,11 @@ class _Question:
         made = (float(bounds[0].estimate[0]), float(bounds[1].estimate[0]))
         return self._finding(found, self._guardrail.worse_by, "", made, (len(sides[0]), len(sides[1])), "arms")
 
-    def of_arms(self, begun: Answers, alpha: float, label: str) -> Finding:
+    def of_arms(self, begun: Observations, alpha: float, label: str) -> Finding:
         """A mean over units of each arm."""
         rows = begun.of(~begun.failed & (begun.row >= 0))
         figure = self._losses(rows.scores, rows.truth) if self._guardrail.figure == "quality" else _said(rows.scores)
-        one, other = (_mean_of_each(rows.unit[chosen], figure[chosen]) for chosen in (rows.arm == CHAMPION, rows.arm == CHALLENGER))
+        one, other = (_mean_of_each(rows.unit[chosen], figure[chosen]) for chosen in (rows.arm == _CHAMPION, rows.arm == _CHALLENGER))
         made = self._unpaired(one, other, alpha, self._limit, label)
         return made if self._guardrail.figure == "quality" else _either_way(made)
 
@@ -456,15 +522,15 @@ def _said(scores: Floats) -> Floats:
     return made
 
 
-def _mean_of_each(groups: npt.NDArray[np.object_], values: Floats) -> Floats:
-    """The mean of the known values of each request or unit, in order of time."""
+def _mean_of_each(groups: npt.NDArray[np.int64], values: Floats) -> Floats:
+    """The mean of the known values of each request or unit."""
     known = np.isfinite(values)
     if not known.any():
         return np.empty(0)
-    _, first, of = np.unique(groups[known].astype(str), return_index=True, return_inverse=True)
-    means: Floats = np.bincount(of, values[known]) / np.bincount(of)
-    made: Floats = means[np.argsort(first, kind="stable")]
-    return made
+    counts = np.bincount(groups[known])
+    there = counts > 0
+    means: Floats = np.bincount(groups[known], values[known])[there] / counts[there]
+    return means
 
 
 def _either_way(found: Finding) -> Finding:

@@ -14,12 +14,11 @@ from mlops_pipeline.config.finding import monitoring_config, release_config
 from mlops_pipeline.config.release import OF_CLASSES, OF_NUMBERS, Policy, Releases, load_releases, policy_of
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.recorded import within
 from mlops_pipeline.monitoring.watched import Watched, watched
-from mlops_pipeline.records.reading import batches
+from mlops_pipeline.records.reading import news
 from mlops_pipeline.registry.champion import RegistryWriter
-from mlops_pipeline.release.evidence import Answers, answers_in, by_version
+from mlops_pipeline.release.ledger import Ledger
 from mlops_pipeline.release.table import Started, Table, open_table
 
 if TYPE_CHECKING:
@@ -83,26 +82,35 @@ class Opened:
                 fit = OF_CLASSES if of_classes else OF_NUMBERS
                 raise PipelineError(f"{place}.loss: '{guardrail.loss}' is none of a {contract.task} model's: use {' or '.join(fit)}")
 
-    def answers(self, started: Started, policy: Policy) -> Answers:
-        """What was answered under a release until now, with the labels that have come."""
-        watch = self.watch
-        slices = tuple(dict.fromkeys(name for each in policy.guardrails.values() for name in each.slices))
-        state = watch.state()
+    def ledger(self, started: Started, policy: Policy, before: Ledger | None) -> Ledger:
+        """What the record says of a release, ``before`` read on if it can be."""
+        reference = self._reference(started)
+        if before is not None and (before.reference is None) == (reference is None):
+            made = before
+        else:
+            slices = tuple(dict.fromkeys(name for each in policy.guardrails.values() for name in each.slices))
+            made = Ledger(
+                started.champion,
+                started.challenger,
+                reference,
+                slices,
+                sticks=started.unit != "request",
+                within=within(self.watch),
+                elsewhere=not self.divides,
+            )
+        state = self.watch.state()
         try:
-            labels = state.labels_after(0, started.made)
+            made.label(state.labels_after(made.labels_to, started.made))
         finally:
             state.close()
-        known = Known.of(labels, within(watch)) if labels else None
-        frames = batches(watch.store, since=datetime.fromtimestamp(started.made, UTC), model=started.model, shadows=True, units=True)
-        if self.settings.split == "elsewhere":
-            mirrored = self._mirrored(started)
-            frames = (by_version(frame, started.champion, started.challenger, mirrored) for frame in frames)
-        return answers_in(
-            frames, self._reference(started), started.champion, started.challenger, known, slices, sticks=started.unit != "request"
-        )
+        with news(self.watch.store, made.read_to, since=datetime.fromtimestamp(started.made, UTC), model=started.model) as found:
+            made.read(found.frames, found.withdrawn, found.read_to)
+        return made
 
-    def _mirrored(self, started: Started) -> list[tuple[float, float]]:
-        """When the challenger was to answer nobody."""
+    def mirrored(self, started: Started) -> list[tuple[float, float]]:
+        """When the challenger of a release that a mesh divides was to answer nobody."""
+        if self.divides:
+            return []
         table = self.table()
         try:
             turns = table.transitions(started.number)
