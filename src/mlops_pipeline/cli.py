@@ -890,21 +890,51 @@ def plan_experiment(
     plan(terminal.opened(), config, source, per_day, as_json=as_json)
 
 
+Why = Annotated[str, typer.Option("--reason", help="kept with it")]
+
+
+@experiments.command("start")
+def start_experiment(
+    version: int,
+    config: ExperimentConfig,
+    reason: Why = "",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="carry it on here until it is over")] = True,
+    releases: Annotated[Path | None, typer.Option(help="the settings of releases, with their guardrails; default: this project's")] = None,
+) -> None:
+    """Run a test of a version beside the champion at fixed shares, until it is decided or as many units came as it may have."""
+    from mlops_pipeline.release.face import begin_test
+
+    begin_test(terminal.opened(), releases, config, version, reason, wait=wait)
+
+
 @experiments.command("report")
 def report_experiment(
-    source: Annotated[Path, typer.Option("--input", help="a table of outcomes: the arm, the metrics, and who and when if there is one")],
-    config: ExperimentConfig,
+    source: Annotated[
+        Path | None, typer.Option("--input", help="a table of outcomes: the arm, the metrics, and who and when if there is one")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="the test's settings; needed with --input")] = None,
     output: Annotated[Path | None, typer.Option(help="the page; figures for a program beside it; default: NAME.html")] = None,
+    number: Annotated[int | None, typer.Option("--release", help="a test that was begun with `experiment start`, by its number")] = None,
+    releases: Annotated[Path | None, typer.Option(help="the settings of releases; default: this project's")] = None,
     as_json: AsJson = False,
 ) -> None:
     """What a test says so far, at any time and as often as you like; ends with 1 if the arms did not get their shares."""
-    from mlops_pipeline.experiments.face import report
+    if number is not None:
+        from mlops_pipeline.release.face import report_test
 
-    if not report(terminal.opened(), config, source, output, as_json=as_json):
+        if source is not None or config is not None:
+            _end_with("--release: the test's rows are on record, and its settings with its release: leave --input and --config out")
+        told = report_test(terminal.opened(), releases, number, output, as_json=as_json)
+    elif source is None or config is None:
+        _end_with(
+            "experiment report: name a table with --input and its settings with --config, or a test that we run with --release NUMBER"
+        )
+    else:
+        from mlops_pipeline.experiments.face import report
+
+        told = report(terminal.opened(), config, source, output, as_json=as_json)
+    if not told:
         sys.exit(1)
-
-
-Why = Annotated[str, typer.Option("--reason", help="kept with it")]
 
 
 @release.command("start")

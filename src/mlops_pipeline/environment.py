@@ -58,12 +58,17 @@ def prepare() -> None:
 
 
 class _OnImport:
-    """Hands MLflow's module of scikit-learn models, as soon as it is imported, to what teaches it whom to trust."""
+    """Has two modules of others told something as soon as they are imported.
 
-    module, guard = "mlflow.sklearn", "mlops_pipeline.modelling.formats.skops"
+    MLflow's module of scikit-learn models is handed to what teaches it whom to trust. skops's, which looks for estimators in every module
+    of scikit-learn, finds no door to PyTorch there: where that is installed, its import would cost each process 2 s of a core.
+    """
+
+    guarded, guard = "mlflow.sklearn", "mlops_pipeline.modelling.formats.skops"
+    looking, door = "skops.io._trusted_types", "sklearn.externals.array_api_compat.torch"
 
     def find_spec(self, name: str, path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != self.module:
+        if name not in (self.guarded, self.looking):
             return None
         spec = PathFinder.find_spec(name, path)
         if spec is None or spec.loader is None:
@@ -74,5 +79,14 @@ class _OnImport:
             run(module)
             importlib.import_module(self.guard).guard(module)
 
-        spec.loader.exec_module = run_and_guard  # type: ignore[method-assign]
+        def run_without_door(module: ModuleType) -> None:
+            if self.door in sys.modules:
+                return run(module)
+            sys.modules[self.door] = None  # type: ignore[assignment]  # so that its import fails, as it does without PyTorch
+            try:
+                run(module)
+            finally:
+                del sys.modules[self.door]
+
+        spec.loader.exec_module = run_and_guard if name == self.guarded else run_without_door  # type: ignore[method-assign]
         return spec

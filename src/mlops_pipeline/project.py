@@ -16,9 +16,10 @@ from pathlib import Path
 
 import yaml
 
-from mlops_pipeline.config.finding import FOLDER, MARKER, PIPELINE, SERVING, pipeline_files
+from mlops_pipeline.config.finding import FOLDER, MARKER, PIPELINE, RELEASE, SERVING, pipeline_files, release_config
 from mlops_pipeline.config.monitoring import monitoring_schema
 from mlops_pipeline.config.pipeline import json_schema, load_settings
+from mlops_pipeline.config.release import release_schema
 from mlops_pipeline.config.serving import serving_schema
 from mlops_pipeline.errors import PipelineError, one_line, without_secrets
 from mlops_pipeline.files import write_text
@@ -44,6 +45,9 @@ THEIRS = {
     "tests/test_project.py": "test_project.py.txt",
 }
 """Files that are the user's from the first moment."""
+
+RELEASE_TEMPLATE = "release_config.yaml.txt"
+"""Settings that an upgrade brings to a project that never had any; what they say holds without them, too."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def _files(
         made = starter(data, target, folder / PIPELINE, path=table, name=name)
         split, columns, settings = made.split, made.columns, {PIPELINE: f"{SCHEMA_LINE}\n{made.text}"}
     settings.setdefault(SERVING, _template("serving_config.yaml.txt"))
+    settings.setdefault(RELEASE, _template(RELEASE_TEMPLATE))
     files = {
         **{path: _template(template) for path, template in {**OURS, **THEIRS}.items()},
         ".gitignore": _template("gitignore.txt"),
@@ -190,7 +195,8 @@ def write(project: Path, changes: list[Change]) -> None:
     written = _written(project)
     marker = project / MARKER
     if marker.is_file():
-        ours = {path: _digest((project / path).read_text(encoding="utf-8")) for path in [*OURS, *_schemas()] if (project / path).is_file()}
+        known = [*OURS, *_schemas(), RELEASE]
+        ours = {path: _digest((project / path).read_text(encoding="utf-8")) for path in known if (project / path).is_file()}
         taken = {change.shown for change in changes}
         kept = {path: digest if path in taken or path not in written else written[path] for path, digest in ours.items()}
         write_text(marker, _marked_with(marker.read_text(encoding="utf-8"), {**written, **kept}))
@@ -201,6 +207,8 @@ def _current(project: Path, is_made_by_us: bool) -> Iterator[tuple[str, str]]:
     for path, template in OURS.items():
         if is_made_by_us:
             yield path, _template(template)
+    if is_made_by_us and release_config(None, project) is None:
+        yield RELEASE, _template(RELEASE_TEMPLATE)
     described = pipeline_files(project)
     if is_made_by_us or described:
         yield from (
@@ -269,6 +277,7 @@ def _schemas(config: Path | None = None) -> dict[str, str]:
         f"{FOLDER}/training_config.schema.json": json_schema(config) + "\n",
         f"{FOLDER}/serving_config.schema.json": serving_schema() + "\n",
         f"{FOLDER}/monitoring_config.schema.json": monitoring_schema() + "\n",
+        f"{FOLDER}/release_config.schema.json": release_schema() + "\n",
     }
 
 
@@ -288,7 +297,7 @@ _MARKER_HEAD = """\
 
 def _marker(files: dict[str, str]) -> str:
     return _marked_with(
-        _MARKER_HEAD, {path: _digest(text) for path, text in files.items() if path in OURS or path.endswith(".schema.json")}
+        _MARKER_HEAD, {path: _digest(text) for path, text in files.items() if path in (*OURS, RELEASE) or path.endswith(".schema.json")}
     )
 
 

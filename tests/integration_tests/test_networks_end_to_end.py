@@ -41,6 +41,7 @@ def test_the_flights_by_a_network_go_through_the_gate_and_are_served(tmp_path: P
     judged = evaluation(project)
     assert judged["onnx"]["accepted"] and judged["metrics"]["roc_auc"]["value"] > 0.65
     assert judged["twins"]["onnx_int8"]["accepted"], judged["twins"]
+    assert "by the exact twin in" in (project.folder / "models/registry/best_model/MODEL_CARD.md").read_text()
     with serving(project, tmp_path / "serving", inputs="features") as server:
         status, answer, _ = post(f"{server.url}/predict", {"records": [server.example]})
         assert status == 200
@@ -79,3 +80,33 @@ def test_texts_by_an_encoder_in_a_folder_are_served_by_three_protocols(tmp_path:
     write_encoder(encoder, width=32)
     status_said = project.mlops("status", "--config", str(project.config), check=False).stdout
     assert "data: models/encoders/tiny/model.safetensors" in status_said
+
+
+@needs_pytorch
+@needs_tokenizers
+def test_a_fine_tuned_challenger_that_is_worse_than_tfidf_is_turned_down_and_answers_once_a_person_says_so(tmp_path: Path) -> None:
+    project = example(tmp_path / "reviews", "reviews")
+    encoder = write_encoder(project.folder / "models/encoders/tiny")
+    content = project.settings() | {"tracking": {}}
+    content["train"]["encoder_params"] = {"words": [1, 1]}
+    content["gate"] = {"beat_baseline_by": None, "champion_margin": 0.01}
+    project.config.write_text(json.dumps(content))
+    assert "version 1: champion" in project.run().stdout
+    content["train"] = {
+        "estimator": "transformer",
+        "params": {"epochs": 1, "layers": 1, "learning_rate": 1e-3, "device": "cpu"},
+        "encoder_params": {"folder": "models/encoders/tiny"},
+    }
+    project.config.write_text(json.dumps(content))
+    said = project.run().stdout
+    assert "training rows held back" in said, said
+    assert "✗ champion" in said and "version 2: champion" not in said, said
+    assert evaluation(project)["onnx"]["accepted"], evaluation(project)["onnx"]
+    assert not (project.folder / "models/tuning/reviews.fit.npz").exists()
+    project.mlops("models", "promote", "2", "--override", "to be asked", "--config", str(project.config))
+    with serving(project, tmp_path / "serving") as server:
+        status, answer, _ = post(f"{server.url}/predict", {"records": [server.example]})
+        assert status == 200, answer
+        assert list(answer["predictions"][0]["probabilities"].values()) == pytest.approx(server.expected, abs=1e-6)
+    (encoder / "tokenizer.json").write_text((encoder / "tokenizer.json").read_text() + " ", encoding="utf-8")
+    assert "data: models/encoders/tiny/tokenizer.json" in project.mlops("status", "--config", str(project.config), check=False).stdout

@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 import yaml
 
+from mlops_pipeline.config.release import Releases, load_releases
 from tests.conftest import BIN, REPOSITORY, lacking, unused_port, wait_for
 from tests.integration_tests.clients import post
 from tests.integration_tests.conftest import is_healthy, started
@@ -207,8 +208,12 @@ def test_upgrade_shows_what_it_writes_and_leaves_what_the_user_changed(shop: Sho
     makefile.write_text("run:\n\techo mine\n")
     ignored.write_text("/mine/\n/mlflow/\n")
     pins.write_text("mlops-pipeline==0.0.1\nmine==1\n")
+    release, marker = copy.folder / "configs/release_config.yaml", copy.folder / ".mlops.yaml"
+    release.unlink()  # of a project that was made before there were releases
+    marker.write_text("".join(line for line in marker.read_text().splitlines(keepends=True) if "release_config.yaml" not in line))
     refused = copy.type("mlops upgrade < /dev/null", code=2)
     assert "-mlops-pipeline==0.0.1\n+mlops-pipeline==0.1.0\n mine==1\n" in refused
+    assert "+++ b/configs/release_config.yaml" in refused
     assert "nothing is written without a yes" in refused
     told = copy.type("mlops upgrade --yes")
     assert "Makefile was changed by you: it is left as it is" in told
@@ -216,8 +221,11 @@ def test_upgrade_shows_what_it_writes_and_leaves_what_the_user_changed(shop: Sho
     assert makefile.read_text() == "run:\n\techo mine\n"
     assert ignored.read_text().startswith("/mine/\n/mlflow/\n")
     assert pins.read_text() == "mlops-pipeline==0.1.0\nmine==1\n"
-    copy.type("mlops upgrade --yes --overwrite")
+    assert load_releases(release) == Releases(), "what it says holds without it, too"
+    release.unlink()
+    assert "configs/release_config.yaml was taken away since: it is left out" in copy.type("mlops upgrade --yes --overwrite")
     assert "mlops run" in makefile.read_text()
+    assert not release.exists()
 
 
 def test_a_project_without_a_table_takes_one_later(installed: Path, tmp_path: Path) -> None:

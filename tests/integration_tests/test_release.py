@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from mlops_pipeline.events import Event, ReleaseMoved, Warned, read_events
 from mlops_pipeline.monitoring.labels import add_labels
 from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.release.controller import Controller, begin, promote, stop, tell_of
+from mlops_pipeline.release.evidence import SETTLE_S
 from mlops_pipeline.release.opened import opened
 from mlops_pipeline.release.policy import ABORTING, PROMOTING
 from mlops_pipeline.release.table import open_table
@@ -42,6 +44,9 @@ POLICY = {
     },
     "expected_rows": 200,
 }
+
+
+RAILS = {"guardrails": {"failures": {"figure": "failures", "worse_by": 0.5}}, "least_units": 20, "srm_alpha": 1e-9}
 
 
 @dataclass(frozen=True)
@@ -271,6 +276,86 @@ def test_what_is_refused_changes_nothing_and_what_is_away_for_a_moment_loses_not
 
 def pipeline(released: Released) -> tuple[str, str]:
     return "--config", str(released.project.config)
+
+
+def divides(released: Released, number: int) -> None:
+    """Ask until both versions answer, and what is asked from now on is of the new shares for sure."""
+    deadline, seen = time.monotonic() + 60, set[str]()
+    with closing(opened(released.config).table()) as table:
+        began = table.transitions(number)[-1].made
+    while seen != {"1", "2"} or time.time() < began + SETTLE_S:
+        assert time.monotonic() < deadline, seen
+        seen |= {released.version()}
+
+
+def test_an_online_test_of_ours_is_judged_from_the_record(released: Released, tmp_path: Path) -> None:
+    releases = ("--releases", str(released.config))
+    settings = {
+        "name": "late", "arms": {"champion": 1, "challenger": 1}, "expected_units": 200, "least_units": 30, "srm_alpha": 1e-9,
+        "metrics": {
+            "right": {"column": "correct", "least_effect": 0.9},
+            "late": {"column": "label", "role": "guardrail", "no_worse_by": 0.9},
+        },
+        "slices": ["kind"],
+    }  # fmt: skip
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(settings))
+    released.mlops("experiment", "start", "2", "--no-wait", "--config", str(tmp_path / "test.yaml"), *releases)
+    of = opened(released.config)
+    with closing(of.table()) as table, Controller(of, table, lambda _: None) as controller:
+        number = table.current()["champion"].number
+        divides(released, number)
+        for seed in range(100, 110):
+            asked(released, seed)
+            [looked] = controller.look()
+            if looked.decision.move != "stay":
+                break
+    assert (looked.last.state, looked.last.step) == ("aborted", "test")
+    assert "the test says keep the champion" in looked.last.reason
+    assert "no better by more than the least effect" in looked.last.reason
+    page = tmp_path / "late.html"
+    out = released.mlops("experiment", "report", "--release", str(number), "--output", str(page), "--json", *releases).stdout
+    told = json.loads(out)
+    assert told["verdict"] == "control"
+    assert told["units"] == sum(told["arms"].values()) >= 60
+    assert {each["metric"]: each["says"] for each in told["metrics"]} == {"right": "as_good", "late": "holds"}
+    assert "Who was in which arm" in page.read_text()
+    assert "keep the champion" in released.get("/release").decode()
+
+
+def test_a_bandits_shares_follow_what_is_earned_and_a_replay_tells_of_them(released: Released) -> None:
+    bandit = {"bandit": {"batch_units": 20, "least_units": 5000, "floor": 0.1, "seed": 7}, "reward": {"figure": "label"}}
+    before = released.config.read_text()
+    released.config.write_text(yaml.safe_dump({**yaml.safe_load(before), "policy": {**RAILS, **bandit}}))
+    of, words = opened(released.config), ("--config", str(released.config))
+    with closing(of.table()) as table, Controller(of, table, lambda _: None) as controller:
+        number = begin(of, table, 1, 2, "test", "test")
+        divides(released, number)
+        since = datetime.now(UTC).isoformat()
+        for seed in range(120, 130):
+            asked(released, seed)
+            [looked] = controller.look()
+            if looked.decision.move == "advance":
+                break
+        assert looked.last.step == "bandit"
+        assert 0.1 <= looked.last.weight <= 0.9
+        assert looked.last.weight != 0.5
+        assert looked.last.evidence["learned"]["seed"] == [7, number, 1]
+        assert "What was earned" in released.get("/release").decode()
+        assert "better with probability" in released.mlops("release", "status", *words).stdout
+        stop(of, table, "test", "test")
+    # What the challenger's decisions would have earned, by the shares of their moments.
+    replayed = json.loads(released.mlops("release", "replay", "2", "--json", "--since", since, *words, check=False).stdout)
+    assert replayed["notes"] == []
+    by = {each["by"]: each for each in replayed["earned"]}
+    assert set(by) == {"decision", "answer"}
+    for each in by.values():
+        assert each["why_not"] == ""
+        assert [one["name"] for one in each["estimates"]] == ["IPS", "self-normalised IPS", "doubly robust"]
+        for one in each["estimates"]:
+            assert one["low"] <= one["least"] <= one["high"]
+        assert abs(each["estimates"][1]["least"] - each["logged"]) < 0.3  # no label depends on who predicted here
+    assert by["answer"]["uncovered"] == 0
+    released.config.write_text(before)
 
 
 def test_the_table_may_be_in_postgresql_for_servers_on_several_machines() -> None:

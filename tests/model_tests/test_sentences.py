@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from mlops_pipeline import plugins
@@ -19,6 +20,7 @@ from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import load_engine
+from mlops_pipeline.inference.texts import frozen_encoders
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.fitting import Fitting
 from mlops_pipeline.modelling.formats import twin
@@ -26,6 +28,8 @@ from mlops_pipeline.modelling.formats.int8 import make_int8
 from mlops_pipeline.modelling.formats.skops import load_model, save_model
 from mlops_pipeline.modelling.kept_embeddings import kept_embeddings
 from mlops_pipeline.modelling.metrics import Predictions
+from mlops_pipeline.modelling.summary import columns_of
+from mlops_pipeline.modelling.text_summary import unseen_in
 from tests.encoders import needs_tokenizers, write_encoder
 
 pytestmark = needs_tokenizers
@@ -130,6 +134,10 @@ def test_columns_and_versions_of_one_encoder_share_it_and_readers_of_before_hold
     champion, challenger = load_engine(tmp_path, contract), load_engine(tmp_path, contract)
     graphs = {id(reader._graph) for each in (champion, challenger) for _, reader in each._readers}  # type: ignore[attr-defined]
     assert len(graphs) == 1
+    encoders = frozen_encoders(tmp_path)
+    summary = columns_of(contract, pl.from_pandas(x), encoders)["review"].texts
+    assert summary is not None and set(encoders) == {"review", "note"} and summary.by == f"{encoder.parent.name}-8"
+    assert unseen_in(summary, ["broke at once, parcel"]).share == 0.25
     for reader in (tmp_path / "onnx/texts").glob("[0-9]"):
         for file in encoder.parent.iterdir():
             shutil.copy(file, reader)

@@ -181,6 +181,11 @@ def test_a_text_that_names_its_class_or_holds_a_code_is_told_of() -> None:
     ]
     assert list(remarks("note", pl.Series(["the money of sport"] * 200), target, labels={"sport", "money"})) == []
     assert list(remarks("note", pl.Series(["nothing at all"] * 200), target, labels={"sport", "money"})) == []
+    prices = pl.Series([1000.5 + row for row in range(200)])
+    sold = pl.Series([f"sold for {price:,.2f} after {place} days" for place, price in enumerate(prices)])
+    assert list(remarks("note", sold, prices, labels=())) == [
+        "'note' holds the row's own value in 100% of the texts: is the target written into it?"
+    ]
 
 
 def test_later_texts_differ_by_their_script_their_length_and_words_that_are_new() -> None:

@@ -37,6 +37,13 @@ def test_an_environment_that_has_lost_the_package_starts_without_a_word(tmp_path
     assert (done.stdout, done.stderr) == ("here\n", "")
 
 
+def test_a_process_that_reads_models_imports_no_pytorch(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("Tensor = type('Tensor', (), {})\n")
+    code = "import sys, skops.io; print('torch' in sys.modules, [name for name, module in sys.modules.items() if module is None])"
+    assert said(code, PYTHONPATH=f"{REPOSITORY / 'src'}:{tmp_path}") == "False []"
+
+
 @pytest.mark.parametrize(("code", "answer"), [(MLFLOW, "True"), (PREFECT, "False")], ids=["mlflow", "prefect"])
 def test_the_tools_typed_by_hand_take_them(code: str, answer: str) -> None:
     assert said(code) == answer

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.monitoring import Monitoring, Rule, load_monitoring
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.monitoring.cutting import Arrived, by_count, by_time
+from mlops_pipeline.monitoring.cutting import Arrived, Part, by_count, by_time
 from mlops_pipeline.monitoring.measured import Skewed
 from mlops_pipeline.monitoring.rules import Seen, Terms, judged
 from mlops_pipeline.monitoring.skew import figures_of, said_of
@@ -58,6 +58,15 @@ def test_every_request_is_in_one_window_of_rows(given: list[tuple[float, int, st
     assert not close or inside == requests
     for part in parts:  # what a store is asked for, it is asked for in dates
         assert datetime.fromtimestamp(part.until, UTC).timestamp() == part.until
+
+
+@pytest.mark.parametrize(
+    ("answered", "versions"),
+    [("A B", "A B"), ("A B A", "B A"), ("A b A b", "b A"), ("b A b", "b A"), ("A b B", "A B"), ("b b", "b"), ("", "")],
+)
+def test_the_last_of_a_windows_versions_is_the_one_that_answers_now_and_no_challenger(answered: str, versions: str) -> None:
+    said = [Arrived(float(at), word.upper(), 1, on_trial=word.islower()) for at, word in enumerate(answered.split())]
+    assert Part(0.0, 9.0, tuple(said)).versions == tuple(versions.upper().split())
 
 
 def test_windows_begin_where_people_think_that_they_do() -> None:

@@ -19,7 +19,7 @@ from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.stages.validate import validate
 from mlops_pipeline.tables.columns import as_validated
-from mlops_pipeline.tables.leakage import auc, single_feature_aucs
+from mlops_pipeline.tables.leakage import auc, phrase_in, single_feature_aucs
 from mlops_pipeline.tables.schema import Failure, failures, infer_schema, read_schema, write_schema
 from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, table_settings
 
@@ -467,6 +467,52 @@ def test_a_text_scores_by_its_best_word_and_not_by_its_noise() -> None:
     found = [single_feature_aucs(pl.DataFrame({"x": pl.Series(x, dtype=pl.String), "y": y}), ["x"], data)["x"] for x in (noise, twin, none)]
     assert found[0] < 0.56
     assert found[1:] == [1.0, 0.5]
+
+
+TEXT_TABLE = {"x": "text", "y": "category"}
+
+
+def written_into(text: str, draw: Any, label: int, how: str) -> str:
+    """A text with its class written into it, in words each of which says nothing alone."""
+    if how == "words in a row":
+        first, *rest = text.split()
+        return " ".join([first, "case was closed" if label else draw.choice(["case", "was", "closed", "", ""]), *rest])
+    if how == "behind a word":
+        return f"case {('open', 'pending', 'held', 'closed', 'done', 'settled')[3 * label + draw.integers(0, 3)]} {text}"
+    return f"by C{draw.integers(0, 40) * 2 + label} {text}"
+
+
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [("words in a row", "the words «case was closed»"), ("behind a word", "the word behind «case»"), ("identifier", "its first code")],
+)
+@pytest.mark.parametrize("private", [False, True])
+def test_a_text_with_the_outcome_written_into_it_is_named_with_the_figure_that_accuses_it(
+    how: str, what: str, private: bool, tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(3)
+    y = (draw.random(800) < 0.25).astype(int)
+    noise = [" ".join(f"w{'abcdefghij'[word]}" for word in draw.integers(0, 10, size=9)) for _ in y]
+    texts = [written_into(text, draw, label, how) for text, label in zip(noise, y, strict=True)]
+    table = pl.DataFrame({"x": texts, "y": np.array(["no", "yes"])[y]})
+    settings = gentle({"x": {"kind": "text", "private": private}, "y": "category"})
+    layout = run_validate(tmp_path, table, settings)
+    use = columns_of(layout)["x"]
+    assert use["use"] == "feature", "nothing else is left to learn from"
+    told = "by some words in it" if private else f"by {what}"
+    assert f"{told} alone the target is told with AUC 1.000 on rows not looked at for it: is the outcome written there?" in use["note"]
+    assert read_json(layout.validation_json)["single_feature_auc"]["x"] == 1
+    if private:
+        assert "«" not in use["note"]
+
+
+def test_a_text_without_the_outcome_in_it_is_not_accused_of_it() -> None:
+    draw = np.random.default_rng(4)
+    y = draw.integers(0, 2, size=800)
+    noise = [" ".join(f"w{word}" for word in draw.integers(0, 30, size=9)) for _ in y]
+    texts = pl.Series([text + (" good" if draw.random() < 0.3 + 0.4 * one else "") for text, one in zip(noise, y, strict=True)])
+    data = table_settings(TEXT_TABLE, task="binary").dataset
+    assert phrase_in(texts, pl.Series(y), data, 0.8, str.split) is None
 
 
 @settings(max_examples=100, deadline=None)

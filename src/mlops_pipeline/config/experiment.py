@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mlops_pipeline.config.pipeline import SpanText
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, tree_of
 from mlops_pipeline.contract.values import written_as
 
@@ -61,6 +62,13 @@ class Experiment(Frozen):
     least_units: int = Field(100, ge=20, description="an arm with fewer units says nothing")
     metrics: dict[Name, Metric] = Field(min_length=1)
     slices: tuple[str, ...] = Field((), description="columns by whose values goals are looked at, too")
+    most_units: int | None = Field(
+        None, ge=100, description="`experiment start` ends undecided after so many units; default: twice `expected_units`"
+    )
+    most_time: SpanText = Field("30d", description="`experiment start` ends undecided after it")
+    then: Literal["approval", "promote"] = Field(
+        "approval", description="where the challenger is to be taken, `experiment start` waits for `mlops release promote`, or promotes it"
+    )
 
     @model_validator(mode="after")
     def _weights(self) -> Self:
@@ -69,6 +77,11 @@ class Experiment(Frozen):
         if not any(metric.role == "goal" for metric in self.metrics.values()):
             raise ValueError("no metric is a goal: write role: goal for one")
         return self
+
+    @property
+    def last_unit(self) -> int:
+        """After how many units a test that we run ends undecided."""
+        return self.most_units if self.most_units is not None else 2 * self.expected_units
 
     @property
     def control(self) -> str:

@@ -6,10 +6,11 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, model_validator
 
+from mlops_pipeline.config.experiment import Experiment
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.pipeline import SpanText
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, tree_of
@@ -83,6 +84,64 @@ class Step(Frozen):
         return self.weight < 1
 
 
+Earning = Literal["label", "correct", "brier", "absolute", "squared", "answered", "latency"]
+COSTS = ("brier", "absolute", "squared", "latency")
+"""Figures of which less is better."""
+UNBOUNDED = ("absolute", "squared", "latency")
+
+
+class Reward(Frozen):
+    """What an answer earns, as a number from 0 to 1."""
+
+    figure: Earning = Field(
+        "label",
+        description="label (what came of it: 1 where it is the last class, or the number); correct, brier, absolute, squared (of answer "
+        "and label); answered (by the challenger itself, where it was to); latency (ms)",
+    )
+    better: Literal["higher", "lower"] | None = Field(None, description="default: lower of brier, absolute, squared, latency; else higher")
+    low: float = Field(0.0, description="the least that the figure can be")
+    high: float = Field(1.0, description="the most; what lies beyond counts as this, and is counted")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"'low' = {self.low:g} is not below 'high' = {self.high:g}")
+        if self.figure in UNBOUNDED and "high" not in self.model_fields_set:
+            raise ValueError(f"'{self.figure}' can be any number: say with 'high' how much counts as the worst")
+        return self
+
+    @property
+    def less_is_better(self) -> bool:
+        """Whether a smaller figure earns more."""
+        return (self.figure in COSTS) if self.better is None else self.better == "lower"
+
+
+class Bandit(Frozen):
+    """Traffic goes where more is earned while it is learned where that is: Thompson sampling between champion and challenger."""
+
+    floor: float = Field(0.05, gt=0, lt=0.5, description="each gets at least this share of units, however it does")
+    start: float = Field(0.5, gt=0, lt=1, description="the challenger's share in the first batch")
+    batch_units: int = Field(200, ge=20, description="so many more units that have earned something before the shares change again")
+    sure: float = Field(0.99, gt=0.5, lt=1, description="the probability of being better that ends it, promoted or thrown out")
+    alpha: Level = Field(0.05, description="and only so many releases of an equal challenger end so, however often one looks")
+    least_units: int = Field(200, ge=20, description="of each, that have earned something, before it may end")
+    expected_units: int = Field(5_000, ge=100, description="about how many units it takes; the interval is narrowest there")
+    most_time: SpanText = Field("30d", description="after it the release is inconclusive: the champion stays")
+    seed: int = Field(0, ge=0, description="of the draws; with the release's number and the batch it says every share")
+
+    @model_validator(mode="after")
+    def _explores(self) -> Self:
+        if not self.floor <= self.start <= 1 - self.floor:
+            raise ValueError(f"'start' = {self.start:g} leaves one less than the floor of {self.floor:g}")
+        return self
+
+
+BANDIT, TEST = "bandit", "test"
+"""The steps in which shares follow what is earned, and in which an online test is run at fixed shares."""
+TESTED_ARMS = ("champion", "challenger")
+TESTABLE = (*get_args(Earning), "prediction")
+"""Figures of the record that a test's metrics may be of."""
+
 USUAL_STEPS = (
     Step(shadow=1.0, least_rows=500),
     Step(weight=0.01, least_rows=100),
@@ -101,10 +160,33 @@ USUAL_GUARDRAILS = {
 }
 
 
+class Turn(NamedTuple):
+    """What a release may be told to do next: a step's name, the challenger's share of units, and of requests in its shadow."""
+
+    name: str
+    weight: float
+    shadow: float = 0.0
+
+
+def _refuse_untestable(experiment: Experiment) -> None:
+    if set(experiment.arms) != set(TESTED_ARMS):
+        raise ValueError(f"arms of a test that we run are {' and '.join(TESTED_ARMS)}, not {', '.join(experiment.arms)}")
+    for name, metric in experiment.metrics.items():
+        if metric.column not in TESTABLE:
+            raise ValueError(f"metrics.{name}.column = '{metric.column}' is no figure of the record: use one of {', '.join(TESTABLE)}")
+        if metric.before is not None:
+            raise ValueError(f"metrics.{name}.before: the record knows nothing of before a unit came: leave it out")
+
+
 class Policy(Frozen):
     """How a challenger becomes champion, or does not."""
 
-    steps: tuple[Step, ...] = Field(USUAL_STEPS, min_length=1, description="in order; after the last the challenger is made champion")
+    steps: tuple[Step, ...] = Field(
+        USUAL_STEPS, description="in order; after the last the challenger is made champion, or `bandit` begins; with it: none by default"
+    )
+    bandit: Bandit | None = Field(None, description="shares that follow what is earned, after the steps")
+    experiment: Experiment | None = Field(None, description="an online test at fixed shares, after the steps: `mlops experiment start`")
+    reward: Reward | None = Field(None, description="what an answer earns: `bandit` needs it, and `mlops release replay` tells of it")
     guardrails: dict[Name, Guardrail] = Field(
         default_factory=lambda: dict(USUAL_GUARDRAILS), description="by name; given, they replace the usual ones"
     )
@@ -117,6 +199,51 @@ class Policy(Frozen):
     patience: SpanText = Field(
         "2d", description="a step that cannot be left for so long ends the release as inconclusive: back to the champion"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_usual_steps(cls, content: Any) -> Any:
+        """A bandit, or a test, without steps begins at once."""
+        if isinstance(content, dict) and "steps" not in content and any(content.get(last) is not None for last in ("bandit", "experiment")):
+            return {**content, "steps": ()}
+        return content
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.experiment is not None:
+            _refuse_untestable(self.experiment)
+        if not self.steps and self.ending is None:
+            raise ValueError("'steps' is empty: name one, or leave the key out")
+        if self.bandit is not None and self.experiment is not None:
+            raise ValueError("'bandit' and 'experiment' are both given: a release ends with one")
+        if self.bandit is not None and self.reward is None:
+            raise ValueError("'bandit' needs 'reward': say what an answer earns, such as reward: {figure: label}")
+        if self.ending is not None and any(step.weight > self.ending.weight for step in self.steps):
+            raise ValueError(
+                f"a step has more than the {self.ending.weight:g} that '{self.ending.name}' begins with: a unit stays on its arm"
+            )
+        return self
+
+    @property
+    def ending(self) -> Turn | None:
+        """What comes after the steps, if not the promotion."""
+        if self.bandit is not None:
+            return Turn(BANDIT, self.bandit.start)
+        return None if self.experiment is None else Turn(TEST, self.experiment.shares["challenger"])
+
+    @property
+    def divided(self) -> int:
+        """How many steps divide units among both arms, or give the challenger all."""
+        return sum(step.weight > 0 for step in self.steps) + (self.ending is not None)
+
+    @property
+    def first(self) -> Turn:
+        """What a release begins with."""
+        step = next(iter(self.steps), None)
+        if step is not None:
+            return Turn(step.name, step.weight, step.shadow)
+        assert self.ending is not None  # noqa: S101  # checked when it was read
+        return self.ending
 
     @model_validator(mode="after")
     def _grows(self) -> Self:

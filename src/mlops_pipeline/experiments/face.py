@@ -90,7 +90,11 @@ def _rate(units: Units) -> float | None:
 def report(console: Console, config: Path, table: Path, output: Path | None, *, as_json: bool) -> bool:
     """`mlops experiment report`; whether the test can be judged at all."""
     experiment = load_experiment(config)
-    units = read_units(table, experiment, str(config))
+    return tell(console, experiment, read_units(table, experiment, str(config)), output, as_json=as_json)
+
+
+def tell(console: Console, experiment: Experiment, units: Units, output: Path | None, *, as_json: bool) -> bool:
+    """Write a test's page and figures, and say five lines of them; whether the test can be judged at all."""
     done = judged(experiment, units)
     target = output or Path(f"{experiment.name}.html")
     if target.suffix.lower() not in (".html", ".htm"):
@@ -149,7 +153,7 @@ def facts_of(experiment: Experiment, units: Units, done: Findings) -> dict[str, 
         "srm_p": float(done.srm[-1]),
         "metrics": [_fact(each, experiment.metrics[each.metric]) for each in done.comparisons] if believed else [],
         "slices": [
-            {"column": each.column, "value": each.value, "false_discovery": each.false_discovery}
+            {"column": each.column, "slice": each.value, "false_discovery": each.false_discovery}
             | _fact(each.comparison, experiment.metrics[each.comparison.metric])
             for each in done.slices
         ],

@@ -199,6 +199,18 @@ def p_of_shares(counts: Sequence[Floats], shares: Sequence[float]) -> Floats:
     A mixture of multinomials over a Dirichlet prior around the planned shares against the planned ones; by Ville's inequality one over
     its running maximum is a p-value at any time.
     """
+    made: Floats = np.exp(-np.maximum(np.maximum.accumulate(_evidence_against(counts, shares)), 0.0))
+    return made
+
+
+def p_of_changing_shares(counts: Sequence[Sequence[float]], shares: Sequence[Sequence[float]]) -> float:
+    """The same where shares change: counts and planned shares of each batch, whose evidence adds up; valid whenever one looks."""
+    against = [_evidence_against([np.array([each]) for each in batch], of)[0] for batch, of in zip(counts, shares, strict=True)]
+    return float(np.exp(-max(float(np.sum(against)), 0.0)))
+
+
+def _evidence_against(counts: Sequence[Floats], shares: Sequence[float]) -> Floats:
+    """The logarithm of the Bayes factor against «the arms get these shares»."""
     from scipy.special import gammaln
 
     prior = CONCENTRATION * np.asarray(shares)
@@ -206,8 +218,7 @@ def p_of_shares(counts: Sequence[Floats], shares: Sequence[float]) -> Floats:
     log_bayes: Floats = gammaln(prior.sum()) - gammaln(prior.sum() + total)
     for count, weight, share in zip(counts, prior, shares, strict=True):
         log_bayes = log_bayes + gammaln(weight + count) - gammaln(weight) - count * np.log(share)
-    made: Floats = np.exp(-np.maximum(np.maximum.accumulate(log_bayes), 0.0))
-    return made
+    return log_bayes
 
 
 def adjusted(values: Floats, before: Floats) -> Floats:

@@ -65,6 +65,15 @@ def read_units(table: Path, experiment: Experiment, origin: str, *, arms: bool =
     return _units(parts, experiment, table, told, arms=arms)
 
 
+def units_in(frame: pl.DataFrame, experiment: Experiment, origin: Path) -> Units:
+    """The units of rows that are at hand already; ``origin`` is what a fault names. Raises :class:`PipelineError` in one line."""
+    import polars as pl
+
+    names = _columns(experiment, arms=True)
+    numbers = pl.Series(np.arange(1, frame.height + 1))
+    return _units([_typed(frame.select(names), experiment, origin, numbers, arms=True)], experiment, origin, [], arms=True)
+
+
 def _columns(experiment: Experiment, *, arms: bool) -> list[str]:
     named = [metric.column for metric in experiment.metrics.values()]
     named += [metric.before for metric in experiment.metrics.values() if metric.before is not None]

@@ -6,6 +6,7 @@ What comes of it is an encoder of its own kind and a linear model, and so needs 
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,9 @@ class _Classes:
         rows = _some(taught, seed)
         there = np.unique(target[rows])
         if len(there) > 1:
-            fitted = LogisticRegression(C=FIRST_C, max_iter=300).fit(matrix[rows], target[rows])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it need not be at its end: it goes on learning
+                fitted = LogisticRegression(C=FIRST_C, max_iter=300).fit(matrix[rows], target[rows])
             binary = len(there) == 2
             weights[:, there[1:] if binary else there] = fitted.coef_.T
             bias[there[1:] if binary else there] = fitted.intercept_
@@ -148,7 +151,7 @@ class _Classes:
         from sklearn.linear_model import LogisticRegression
 
         made = LogisticRegression()
-        made.classes_, made.n_features_in_, made.n_iter_ = self.classes, len(weights), np.array([0], dtype=np.int32)
+        made.classes_, made.n_features_in_ = self.classes, len(weights)
         binary = len(self.classes) == 2
         made.coef_ = np.ascontiguousarray((weights[:, 1:] - weights[:, :1] if binary else weights).T)
         made.intercept_ = bias[1:] - bias[:1] if binary else bias

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -15,6 +16,8 @@ from mlops_pipeline.inference.ngrams import words_of
 
 if TYPE_CHECKING:
     import polars as pl
+
+_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 
 ROWS = 20_000
 """Texts looked at, evenly spaced."""
@@ -109,6 +112,8 @@ def remarks(name: str, texts: pl.Series, target: pl.Series, *, labels: Collectio
     rows = pl.DataFrame({"text": texts.cast(pl.String), "target": target.cast(pl.String)}).gather_every(step).drop_nulls()
     if rows.height < LEAST:
         return
+    if not labels and (share := _values_in(rows)) >= NAMED:
+        yield f"'{name}' holds the row's own value in {share:.0%} of the texts: is the target written into it?"
     found = [words_of(text) for text in rows["text"].to_list()]
     named = {label: frozenset(words_of(label)) for label in labels if len(label) >= 3 and not label.isdigit() and words_of(label)}
     held = [{label for label, words in named.items() if words.issubset(each)} for each in map(frozenset, found)]
@@ -121,6 +126,17 @@ def remarks(name: str, texts: pl.Series, target: pl.Series, *, labels: Collectio
     alone = sum(any(codes[word] == 1 for word in set(words) if word in codes) for words in found) / rows.height
     if alone >= ALONE:
         yield f"'{name}' holds a code that no other row has in {alone:.0%} of the texts: an identifier tells nothing of new rows"
+
+
+def _values_in(rows: pl.DataFrame) -> float:
+    """In how many more of the texts a numeric target's own value stands than another row's."""
+    held = [{float(number.replace(",", "")) for number in _NUMBER.findall(text)} for text in rows["text"].to_list()]
+    try:
+        values = [float(value) for value in rows["target"].to_list()]
+    except ValueError:
+        return 0.0
+    own, other = (sum(value in there for value, there in zip(side, held, strict=True)) for side in (values, [*values[1:], values[0]]))
+    return (own - other) / len(held)
 
 
 def _looked_at(texts: pl.Series) -> list[str]:

@@ -22,11 +22,13 @@ class Arrived:
     time: float
     version: str
     rows: int
+    on_trial: bool = False
+    """Whether it was a release's challenger that answered."""
 
 
 @dataclass(frozen=True)
 class Arrivals:
-    """A window's requests, in order of time; ``versions`` in the order in which they first answered."""
+    """A window's requests, in order of time; ``versions`` as they last answered, those first that were only on trial."""
 
     since: float
     until: float
@@ -35,7 +37,10 @@ class Arrivals:
     @property
     def versions(self) -> tuple[str, ...]:
         """Refused requests without a version count to the last one."""
-        named = tuple(dict.fromkeys(each.version for each in self.arrived if each.version))
+        last = {each.version: place for place, each in enumerate(self.arrived) if not each.on_trial}
+        named = tuple(
+            sorted(dict.fromkeys(each.version for each in self.arrived if each.version), key=lambda version: last.get(version, -1))
+        )
         return named or ("",) * bool(self.arrived)
 
 

@@ -28,7 +28,8 @@ from mlops_pipeline.monitoring.skew import skewed, table_now, with_skew
 from mlops_pipeline.monitoring.state import Label, State, Window
 from mlops_pipeline.monitoring.waiting import version_waiting
 from mlops_pipeline.monitoring.watched import Watched
-from mlops_pipeline.records.reading import requests_of
+from mlops_pipeline.records.entry import CHALLENGER
+from mlops_pipeline.records.reading import arm_in, requests_of
 from mlops_pipeline.registry.reader import RegistryUnreachable
 
 
@@ -114,7 +115,7 @@ def _arrived(watch: Watched, model: str, since: float | None, until: float) -> l
     first = None if since is None else datetime.fromtimestamp(since, UTC)
     return sorted(
         (
-            Arrived(each.time, each.version, 0 if each.error else each.rows)
+            Arrived(each.time, each.version, 0 if each.error else each.rows, arm_in(each) == CHALLENGER)
             for each in requests_of(watch.store, since=first, model=model)
             if each.time < until and (since is None or each.time >= since)
         ),

@@ -132,12 +132,20 @@ class Watched:
 _ENDS = (("", "value"), (".low", "low"), (".high", "high"))
 
 
-def watched(config: Path | None, project: Path | None = None) -> Watched:
-    """The watch of a settings file, or of a project, by default this one. Raises :class:`PipelineError` in one line."""
+def watched(config: Path | None, project: Path | None = None, server: Path | None = None) -> Watched:
+    """The watch of a settings file, or of a project, by default this one; of a ``server`` whose settings are named elsewhere.
+
+    Raises :class:`PipelineError` in one line, also where the watch is another server's.
+    """
     path = monitoring_config(config, project)
     settings = load_monitoring(path)
     beside = path.parent if path is not None else Path()
-    server = beside / settings.serving if settings.serving is not None else serving_config(None, project)
+    own = beside / settings.serving if settings.serving is not None else None
+    if own is not None and server is not None and own.resolve() != server.resolve():
+        raise PipelineError(
+            f"{path}: serving = '{settings.serving}': is another server than the release's, {server}: name the same in both"
+        )
+    server = own or server or serving_config(None, project)
     serving = load_serving(server)
     if settings.pipeline is not None:
         pipeline_path = beside / settings.pipeline

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 Arm = Literal["", "champion", "challenger", "shadow", "fallback"]
 """Who gave a recorded answer: nobody in particular, since there was no release; one of its two; the challenger behind the answer, of which
 nobody was told; or the champion for a challenger that failed."""
+CHALLENGER: Arm = "challenger"
 SHADOW: Arm = "shadow"
 """An entry of this arm is no answer that was given."""
 WITHDRAWN = "deadline (its prediction was on record already)"

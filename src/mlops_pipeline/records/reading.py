@@ -298,11 +298,16 @@ class _Opened:
         return plugins.stepped(self.part, plugins.run_at(self.part, self.records.requests, limit))
 
 
-def _is_shadow(request: Recorded) -> bool:
+def arm_in(request: Recorded) -> str:
+    """Which arm of a release answered; empty where there was none."""
     try:
-        return arm_of(request.blob) == SHADOW
+        return arm_of(request.blob)
     except msgspec.MsgspecError:  # what is damaged is told where its arrays are wanted
-        return False
+        return ""
+
+
+def _is_shadow(request: Recorded) -> bool:
+    return arm_in(request) == SHADOW
 
 
 def _standing(requests: Iterator[Recorded], withdrawn: Collection[tuple[str, float]]) -> Iterator[Recorded]:

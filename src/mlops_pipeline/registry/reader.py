@@ -255,7 +255,9 @@ def _of_sqlite(uri: str, read: Callable[[Query], Answer]) -> Answer:
         raise RegistryUnreachable(f"{path}: the registry's file is missing: run `mlops run`, or mend registry.uri")
 
     def opened_as(mode: str) -> Answer:
-        with closing(sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode={mode}", uri=True, timeout=TIMEOUT_S)) as connection:
+        with closing(
+            sqlite3.connect(f"file:{urllib.parse.quote(os.fsencode(path))}?mode={mode}", uri=True, timeout=TIMEOUT_S)
+        ) as connection:
             connection.execute("begin")
             return read(lambda statement, parameters: connection.execute(statement.format("?"), parameters).fetchall())
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.config.release import BANDIT, TEST, Policy, Step
 from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
 from mlops_pipeline.events import Listener, ReleaseMoved, Warned, current_user
 from mlops_pipeline.monitoring.delivery import deliver
@@ -23,12 +24,14 @@ from mlops_pipeline.monitoring.judging import judge_release
 from mlops_pipeline.registry.download import Unfit
 from mlops_pipeline.registry.reader import RegistryUnreachable
 from mlops_pipeline.registry.versions import CHALLENGER, CHAMPION
-from mlops_pipeline.release.evidence import evidence_of
+from mlops_pipeline.release.bandit import with_learned
+from mlops_pipeline.release.evidence import Observations, evidence_of
 from mlops_pipeline.release.ledger import Ledger
 from mlops_pipeline.release.opened import Opened, lease_end
 from mlops_pipeline.release.policy import ABORTING, PROMOTING, Decision, Evidence, Standing, covered, decide
 from mlops_pipeline.release.shown import put_there
 from mlops_pipeline.release.table import LIVE, Release, Started, StateWord, Table, Transition
+from mlops_pipeline.release.tested import with_tested
 
 if TYPE_CHECKING:
     from mlops_pipeline.registry.champion import RegistryWriter
@@ -109,7 +112,9 @@ class Controller:
             decision = Decision("promote", f"version {champion} was made champion by hand")
             self._write(last, "promoted", decision.reason, Evidence())
             return Looked(started, self._table.last(release.number) or last, Evidence(), decision)
-        step = next((each for each in policy.steps if each.name == last.step), None)
+        ending = () if policy.ending is None else (policy.ending.name,)
+        at_ending = Step(weight=last.weight, least_rows=0) if last.step in ending and last.weight > 0 else None
+        step = next((each for each in policy.steps if each.name == last.step), at_ending)
         evidence = Evidence()
         problem = ""
         if step is not None:
@@ -120,7 +125,8 @@ class Controller:
             else:
                 self._ledgers[release.number] = ledger
                 seen = ledger.observations(self._of.mirrored(started))
-                evidence = evidence_of(policy, step, self._since(last), seen, splits_evenly=self._of.divides)
+                evidence = evidence_of(policy, step, self._since(last), seen, splits_evenly=self._of.divides and last.step not in ending)
+                evidence = self._of_ending(evidence, started, policy, last, seen)
         self._blind = self._blind | {release.number} if problem else self._blind - {release.number}
         now = time.time()
         standing = Standing(
@@ -132,12 +138,22 @@ class Controller:
             refused,
             "" if champion in ("", started.champion, started.challenger) else champion,
             self._stood_still(last, now),
+            last.weight,
         )
         decision = decide(policy, standing, evidence, now)
         if problem and decision.move in ("stay", "advance", "promote"):
             decision = Decision("stay", f"the record cannot be read, so the lease is not renewed: {problem}")
         self._do(started, last, decision, evidence)
         return Looked(started, self._table.last(release.number) or last, evidence, decision)
+
+    def _of_ending(self, evidence: Evidence, started: Started, policy: Policy, last: Transition, seen: Observations) -> Evidence:
+        """With what a bandit has learned, or a test says, where the release is at one."""
+        if last.step not in (BANDIT, TEST):
+            return evidence
+        turns = self._table.transitions(started.number)
+        if last.step == BANDIT:
+            return with_learned(evidence, policy, started.number, turns, seen, divides=self._of.divides)
+        return with_tested(evidence, policy, turns, seen)
 
     def _since(self, last: Transition) -> float:
         """When the step began; a pause within it does not begin it anew, and rows of before the pause are of the same shares."""
@@ -256,7 +272,7 @@ def of_fixed(of: Opened) -> str:
 def begin(of: Opened, table: Table, champion: int, challenger: int, reason: str, who: str) -> int:
     """Begin a release at its policy's first step; its number. Raises :class:`PipelineError` if one is under way."""
     policy = of.settings.policy
-    first = policy.steps[0]
+    first = policy.first
     return table.start(
         of.model,
         str(champion),

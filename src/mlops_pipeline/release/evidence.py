@@ -301,7 +301,7 @@ def _findings(
 ) -> Iterator[Finding]:
     """A guardrail's figures. Alpha is parted among guardrails, sources, steps and slices."""
     share = policy.alpha / max(1, len(policy.guardrails)) / 2
-    by_arms = share / max(1, sum(each.weight > 0 for each in policy.steps))
+    by_arms = share / max(1, policy.divided)
     question = _Question(policy, name, guardrail, answers)
     begun = begun.of(begun.unit >= 0)  # of others nobody can say how many witnesses they are
     if guardrail.figure in ("failures", "refused"):

@@ -10,8 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from mlops_pipeline.config.experiment import load_experiment
 from mlops_pipeline.config.finding import release_config
-from mlops_pipeline.config.release import load_releases
+from mlops_pipeline.config.release import TEST, load_releases
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, current_user, kept_for
 from mlops_pipeline.layout import find_project
@@ -21,16 +24,20 @@ from mlops_pipeline.release.controller import Controller, Looked, begin, end, of
 from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import ABORTING
 from mlops_pipeline.release.rendered import TARGETS, rendered, resource_name
-from mlops_pipeline.release.shown import known_of, put_there
+from mlops_pipeline.release.shown import ending_lines, known_of, put_there
 from mlops_pipeline.release.table import LIVE, Release, StateWord, Table
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from mlops_pipeline.config.experiment import Experiment
     from mlops_pipeline.registry.champion import RegistryWriter
+    from mlops_pipeline.release.offpolicy import Earned
 
 LIVE_LINES = 8
+ALIKE = 5e-5
+"""Ends of an estimate that are the same as far as it is written."""
 SHARE = 4.0
 """Between two looks so much longer than a look took, at least."""
 
@@ -45,9 +52,13 @@ def _opened(config: Path | None) -> Iterator[tuple[Opened, Table]]:
         table.close()
 
 
-def start(console: Console, config: Path | None, version: int, reason: str, *, wait: bool) -> None:
-    """`mlops release start`. Raises :class:`PipelineError` for a version that may not be taken."""
-    with _opened(config) as (of, table):
+def start(console: Console, config: Path | None, version: int, reason: str, *, wait: bool, experiment: Experiment | None = None) -> None:
+    """`mlops release start`, or of an online test `mlops experiment start`.
+
+    Raises :class:`PipelineError` for a version that may not be taken.
+    """
+    with _opened(config) as (settled, table):
+        of = settled if experiment is None else settled.testing(experiment)
         registry = of.registry()
         challenger, champion = registry.get(version), registry.champion()
         if champion is None:
@@ -145,6 +156,8 @@ def status(console: Console, config: Path | None, *, as_json: bool) -> None:
             left = newest["lease_until"] - now
             said = f"{left:.0f} s" if left > 0 else "over: all traffic is the champion's until `mlops release watch` goes on"
             console.print(_text([Words("lease      ", "bold"), Words(said, "" if left > 0 else "yellow")]))
+        for line in ending_lines(newest["evidence"]):
+            console.print(_text([Words("           "), Words(line)]))
         for each in newest["transitions"]:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(each["made"]))
             console.print(
@@ -220,7 +233,8 @@ def promote(console: Console, config: Path | None, reason: str, by: str) -> None
         release = _current(of, table)
         started = next(each for each in table.releases() if each.number == release.number)
         step = next((each for each in of.policy(started).steps if each.name == release.step), None)
-        if step is None or not step.approval:
+        experiment = of.policy(started).experiment
+        if not (experiment is not None and experiment.then == "approval" if release.step == TEST else step is not None and step.approval):
             raise PipelineError(
                 f"release {release.number}: step '{release.step}' asks for nobody: `mlops models promote {release.challenger}` makes the "
                 "version champion whatever the policy says"
@@ -232,11 +246,15 @@ def promote(console: Console, config: Path | None, reason: str, by: str) -> None
 
 def replay(console: Console, config: Path | None, version: int, since: datetime | None, until: datetime | None, *, as_json: bool) -> bool:
     """`mlops release replay`; whether no guardrail is known to be broken."""
+    from mlops_pipeline.release.logged import earned_on_record
     from mlops_pipeline.release.replayed import replayed
 
-    found = replayed(opened(config), version, since, until)
+    of = opened(config)
+    found = replayed(of, version, since, until)
+    told, notes = earned_on_record(of, version, since, until)
     if as_json:
-        print(json.dumps(found.as_json(), indent=2))
+        earnings = {"earned": [msgspec.to_builtins(each) for each in told], "notes": notes} if told or notes else {}
+        print(json.dumps({**found.as_json(), **earnings}, indent=2))
         return not found.broken
     console.print(
         _text(
@@ -246,7 +264,63 @@ def replay(console: Console, config: Path | None, version: int, since: datetime 
     for each in found.findings:
         word, style = ("broken", "red") if each.is_broken else ("holds", "green") if each.holds else ("open", "")
         console.print(_text([Words(f"{word:<11}", style), Words(f"{each.guardrail}: {each.text}")]))
+    for earned in told:
+        for line in _earned_lines(earned):
+            console.print(_text(line))
+    for note in notes:
+        console.print(_text([Words("           "), Words(note, "yellow")]))
     return not found.broken
+
+
+EARNED_BY = {
+    "decision": "if what is earned depends on the decision alone",
+    "answer": "where units were divided between it and another, whatever it depends on",
+}
+
+
+def _earned_lines(found: Earned) -> Iterator[Sequence[Words]]:
+    """What the version would have earned, or why nobody can tell."""
+    yield [Words("earned     ", "bold"), Words(EARNED_BY[found.by])]
+    logged = "" if found.logged is None else f", which earned {found.logged:.4g} (0: the reward's worst, 1: its best)"
+    yield [Words(f"           {found.labels:,} of {found.rows:,} rows have labels, {found.units:,} units{logged}")]
+    if found.why_not:
+        yield [Words("           "), Words(f"nothing is told: {found.why_not}", "yellow")]
+        return
+    yield [
+        Words(
+            f"           {found.alike:.1%} were decided as the version does: they count for {found.effective:,.0f} units; "
+            f"largest weight {found.largest:.3g}"
+        )
+    ]
+    if found.uncovered > 0:
+        yield [
+            Words("           "),
+            Words(
+                f"in {found.uncovered:.1%} nobody would have decided so: what that earns is on no record, and may be anything from 0 to 1",
+                "yellow",
+            ),
+        ]
+    for each in found.estimates:
+        value = f"{each.least:.4g}" if each.most - each.least < ALIKE else f"{each.least:.4g} to {each.most:.4g}"
+        yield [Words(f"           {each.name:<20} {value}  (interval {each.low:.4g} to {each.high:.4g})")]
+
+
+def begin_test(console: Console, config: Path | None, settings: Path, version: int, reason: str, *, wait: bool) -> None:
+    """`mlops experiment start`."""
+    start(console, config, version, reason, wait=wait, experiment=load_experiment(settings))
+
+
+def report_test(console: Console, config: Path | None, number: int, output: Path | None, *, as_json: bool) -> bool:
+    """`mlops experiment report --release`; whether the test can be judged at all."""
+    from mlops_pipeline.experiments.face import tell
+    from mlops_pipeline.release.tested import units_of
+
+    with _opened(config) as (of, table):
+        started = next((each for each in table.releases() if each.number == number), None)
+        if started is None:
+            raise PipelineError(f"release {number}: there is none: `mlops release status` shows the last")
+        experiment, units = units_of(of, started, table.transitions(number))
+    return tell(console, experiment, units, output, as_json=as_json)
 
 
 def render(config: Path | None, target: str, step: str | None, name: str | None) -> None:
@@ -256,6 +330,10 @@ def render(config: Path | None, target: str, step: str | None, name: str | None)
     chosen = next((each for each in TARGETS if each == target), None)
     if chosen is None:
         raise PipelineError(f"'{target}': is no target: use one of {', '.join(TARGETS)}")
+    if policy.ending is not None:
+        raise PipelineError(
+            f"{path}: policy.{policy.ending.name}: its shares are our servers' own to divide: render a policy of steps alone"
+        )
     steps = {each.name: each for each in policy.steps}
     if step is None and chosen != "rollouts":
         step = _step_now(config)
@@ -325,6 +403,7 @@ def _lines(of: Opened, looked: Looked) -> list[Sequence[Words]]:
         ],
         [Words("step       ", "bold"), Words(f"{last.step}, {last.state}, answers {last.weight:.0%}{asked}: {looked.decision.reason}")],
     ]
+    lines += [[Words("           "), Words(line)] for line in ending_lines(evidence.as_json())]
     worst = sorted((each for each in evidence.findings if each.estimate is not None), key=lambda each: each.holds)
     for found in worst[:LIVE_LINES]:
         style = "red" if found.is_broken else "green" if found.holds else ""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops_pipeline.config.experiment import Experiment
 from mlops_pipeline.config.finding import monitoring_config, release_config
 from mlops_pipeline.config.release import OF_CLASSES, OF_NUMBERS, Policy, Releases, load_releases, policy_of
+from mlops_pipeline.config.tree import tree_of
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.recorded import within
@@ -19,6 +21,7 @@ from mlops_pipeline.monitoring.watched import Watched, watched
 from mlops_pipeline.records.reading import news
 from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.release.ledger import Ledger
+from mlops_pipeline.release.reward import refuse_untold
 from mlops_pipeline.release.table import Started, Table, open_table
 
 if TYPE_CHECKING:
@@ -59,8 +62,24 @@ class Opened:
         """The policy that a release was begun with: what the file says now is of the next."""
         return policy_of(started.policy)
 
+    def testing(self, experiment: Experiment) -> Opened:
+        """The same with a policy that is this test, under the guardrails of this one. Raises :class:`PipelineError`."""
+        kept = self.settings.policy.model_dump(exclude={"steps", "bandit", "experiment"})
+        policy = tree_of(Policy, {**kept, "experiment": experiment.model_dump()}, f"the test '{experiment.name}'")
+        return replace(self, settings=self.settings.model_copy(update={"policy": policy}))
+
     def check(self, champion: str) -> None:
-        """Raise :class:`PipelineError` in one line if a guardrail could say nothing of what this champion takes and answers."""
+        """Raise :class:`PipelineError` in one line if a guardrail could say nothing of what this champion takes and answers.
+
+        So of a reward, or a test's metrics, that the record could never tell.
+        """
+        policy = self.settings.policy
+        if policy.ending is not None and not self.divides:
+            raise PipelineError(
+                f"{self.origin}: split = 'elsewhere': a {policy.ending.name} needs servers that divide units themselves: split: server"
+            )
+        if policy.ending is not None:
+            refuse_untold(policy, self._reference_of(champion), str(self.origin or "the usual policy"))
         try:
             contract = self.watch.contract(self.model, champion)
         except PipelineError:
@@ -69,14 +88,21 @@ class Opened:
             return
         private = {*contract.private, *(name for name, column in contract.columns.items() if column.private)}
         on_record = {*contract.columns, *contract.raw} - private
-        for name, guardrail in self.settings.policy.guardrails.items():
-            place = f"{self.origin or 'the usual policy'}: policy.guardrails.{name}"
-            unknown = next((column for column in guardrail.slices if column not in on_record), None)
+        sliced = [
+            (f"{self.origin or 'the usual policy'}: policy.guardrails.{name}", guardrail.slices)
+            for name, guardrail in policy.guardrails.items()
+        ]
+        if policy.experiment is not None:
+            sliced.append((f"the test '{policy.experiment.name}'", policy.experiment.slices))
+        for place, slices in sliced:
+            unknown = next((column for column in slices if column not in on_record), None)
             if unknown is not None:
                 close = get_close_matches(unknown, on_record, 1)
                 remedy = f"did you mean '{close[0]}'?" if close else f"it has {', '.join(sorted(on_record)[:8])}"
                 why = "is private, and on no record" if unknown in private else "is no column of the record"
                 raise PipelineError(f"{place}.slices: '{unknown}' {why}: {remedy}")
+        for name, guardrail in policy.guardrails.items():
+            place = f"{self.origin or 'the usual policy'}: policy.guardrails.{name}"
             of_classes = has_classes(contract.task)
             if guardrail.loss is not None and (guardrail.loss in OF_CLASSES) != of_classes:
                 fit = OF_CLASSES if of_classes else OF_NUMBERS
@@ -84,11 +110,12 @@ class Opened:
 
     def ledger(self, started: Started, policy: Policy, before: Ledger | None) -> Ledger:
         """What the record says of a release, ``before`` read on if it can be."""
-        reference = self._reference(started)
+        reference = self._reference_of(started.champion)
         if before is not None and (before.reference is None) == (reference is None):
             made = before
         else:
-            slices = tuple(dict.fromkeys(name for each in policy.guardrails.values() for name in each.slices))
+            tested = () if policy.experiment is None else policy.experiment.slices
+            slices = tuple(dict.fromkeys([*(name for each in policy.guardrails.values() for name in each.slices), *tested]))
             made = Ledger(
                 started.champion,
                 started.challenger,
@@ -119,10 +146,10 @@ class Opened:
         ends = [*(each.made for each in turns[1:]), math.inf]
         return [(each.made, end) for each, end in zip(turns, ends, strict=True) if each.weight == 0]
 
-    def _reference(self, started: Started) -> Reference | None:
+    def _reference_of(self, champion: str) -> Reference | None:
         """What the champion's outputs mean; without a summary of it nothing is said of predictions."""
         try:
-            return self.watch.reference(started.model, started.champion)
+            return self.watch.reference(self.model, champion)
         except PipelineError:
             return None
 
@@ -132,7 +159,8 @@ def opened(config: Path | None, project: Path | None = None) -> Opened:
     path = release_config(config, project)
     settings = load_releases(path)
     beside = path.parent if path is not None else Path()
-    watch = watched(beside / settings.monitoring if settings.monitoring is not None else monitoring_config(None, project), project)
+    server = beside / settings.serving if settings.serving is not None else None
+    watch = watched(beside / settings.monitoring if settings.monitoring is not None else monitoring_config(None, project), project, server)
     model = settings.model or watch.models[0]
     if model not in watch.references:
         raise PipelineError(f"{path}: model = '{model}': the server serves no such name: use one of {', '.join(watch.references)}")

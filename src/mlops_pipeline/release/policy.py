@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from mlops_pipeline.config.release import Guardrail, Policy, Step, seconds_of
+from mlops_pipeline.config.release import BANDIT, TEST, Bandit, Guardrail, Policy, Step, Turn, seconds_of
+
+if TYPE_CHECKING:
+    from mlops_pipeline.config.experiment import Experiment
 
 Move = Literal["stay", "advance", "promote", "abort", "give up"]
 PROMOTING = "promoting"
 """The step between the last one and the alias in the registry, which a controller that goes on finds."""
+LEAST_CHANGE = 0.01
+"""Shares of a bandit that would change by less stay."""
 ABORTING = "aborting"
 """The step of a release that is thrown out after that one: the alias may have to be moved back."""
 
@@ -56,6 +61,48 @@ class Finding(msgspec.Struct, frozen=True):
         return f"{self.figure}{where} {self.estimate:+.4g} ({span}; limit {self.limit:+.4g}{unit}), {requests}"
 
 
+class Learned(msgspec.Struct, frozen=True):
+    """What is known of the two arms' earnings; pairs are of the champion and the challenger."""
+
+    units: tuple[int, int]
+    """That have earned something, or nothing, for sure."""
+    means: tuple[float, float] | None
+    """Over the same batches; None before both arms have units."""
+    gain: float | None
+    low: float | None
+    high: float | None
+    """The challenger's mean less the champion's, with an interval that holds at every look."""
+    better: float
+    """The probability that the challenger's mean is higher."""
+    p: float
+    """Of «both earn the same», valid at every look."""
+    weight: float
+    """The share that follows."""
+    fresh: int
+    """Units of the last batch that have earned something."""
+    batches: int
+    seed: tuple[int, int, int]
+    """Of the draws: the policy's, the release's number, the batch's."""
+    beyond: int = 0
+    """Figures outside of the reward's bounds, which count as these."""
+    unlike: tuple[float, float] | None = None
+    """The shares of both arms' units whose reward is known, where they differ more than chance would have it: then nothing follows."""
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        if self.means is None:
+            return "{:,} and {:,} units have earned something, or nothing, for sure".format(*self.units)
+        earned = "{:.4g} and {:.4g} of {:,} and {:,} units".format(*self.means, *self.units)
+        span = "" if self.low is None or self.high is None else f" ({self.low:+.4g} to {self.high:+.4g})"
+        gain = "" if self.gain is None else f", {self.gain:+.4g}{span}"
+        beyond = f"; {self.beyond:,} figures lie beyond the reward's bounds and count as these" if self.beyond else ""
+        if self.unlike is not None:
+            known = "{:.0%} of the champion's units and of {:.0%} of the challenger's".format(*self.unlike)
+            return f"rewards are known of {known}: what is known is not what was earned, so nothing follows from it"
+        return f"earned {earned}{gain}; better with probability {self.better:.3g}{beyond}"
+
+
 class Evidence(msgspec.Struct, frozen=True):
     """What the record and the labels say of a step."""
 
@@ -70,6 +117,10 @@ class Evidence(msgspec.Struct, frozen=True):
     """Units (requests, unless something sticks) of the step that the split gave to the champion, and to the challenger."""
     p_of_split: float | None = None
     """Of «the arms got their shares», valid at every look; None where nothing is split, or not by us."""
+    learned: Learned | None = None
+    """Of a bandit: what each arm earned."""
+    tested: dict[str, Any] | None = None
+    """Of an online test: its report for programs."""
 
     @property
     def broken(self) -> list[Finding]:
@@ -98,6 +149,8 @@ class Standing(NamedTuple):
     """What the registry calls champion now, if it is another version than the release was begun beside."""
     stood_still: float = 0.0
     """Seconds of the step in which the release was paused, or nobody held its lease: they are no time of the step's."""
+    weight: float = 0.0
+    """The challenger's share of units now."""
 
     def lasts(self, now: float) -> float:
         """For how many seconds the step has run."""
@@ -109,8 +162,8 @@ class Decision(NamedTuple):
 
     move: Move
     reason: str
-    step: Step | None = None
-    """The next, if it is to advance."""
+    step: Step | Turn | None = None
+    """The next, if it is to advance; a bandit advances to other shares of its own step."""
 
 
 def decide(policy: Policy, standing: Standing, evidence: Evidence, now: float) -> Decision:
@@ -118,10 +171,19 @@ def decide(policy: Policy, standing: Standing, evidence: Evidence, now: float) -
     if standing.state != "running":
         return Decision("stay", f"is {standing.state}")
     place = next((place for place, step in enumerate(policy.steps) if step.name == standing.step), -1)
-    if wrong := _wrong(policy, standing, evidence, is_known=place >= 0 or standing.step == PROMOTING):
+    ending = () if policy.ending is None else (policy.ending.name,)
+    if wrong := _wrong(policy, standing, evidence, is_known=place >= 0 or standing.step in (PROMOTING, *ending)):
         return Decision("abort", wrong)
     if standing.step == PROMOTING:
         return Decision("promote", "every step is done")
+    if standing.step == BANDIT and policy.bandit is not None:
+        return _of_bandit(policy.bandit, standing, evidence, now)
+    if standing.step == TEST and policy.experiment is not None:
+        return _of_test(policy.experiment, standing, evidence, now)
+    return _of_step(policy, place, standing, evidence, now)
+
+
+def _of_step(policy: Policy, place: int, standing: Standing, evidence: Evidence, now: float) -> Decision:
     step = policy.steps[place]
     if lacks := _lacks(policy, step, standing, evidence, now):
         is_over = standing.lasts(now) > seconds_of(policy.patience)
@@ -132,8 +194,48 @@ def decide(policy: Policy, standing: Standing, evidence: Evidence, now: float) -
     if unknown := [name for name in policy.guardrails if not any(each.estimate is not None for each in _of(name, evidence))]:
         why += f", nothing is known of {', '.join(unknown)}"
     why += f", approved by {standing.approved_by}" if step.approval else ""
-    following = next(iter(policy.steps[place + 1 :]), None)
+    following = next(iter(policy.steps[place + 1 :]), policy.ending)
     return Decision("promote" if following is None else "advance", why, following)
+
+
+def _of_bandit(bandit: Bandit, standing: Standing, evidence: Evidence, now: float) -> Decision:
+    """Sure of one, it ends; else shares follow what is earned, batch by batch."""
+    learned = evidence.learned
+    if learned is None:
+        return Decision("stay", "nothing is known yet of what was earned")
+    is_ready = min(learned.units) >= bandit.least_units and learned.unlike is None
+    if is_ready and learned.p <= bandit.alpha:
+        if learned.better >= bandit.sure:
+            return Decision("promote", f"the challenger earns more: {learned.text}")
+        if 1 - learned.better >= bandit.sure:
+            return Decision("abort", f"the challenger earns less: {learned.text}")
+    if standing.lasts(now) > seconds_of(bandit.most_time):
+        return Decision("give up", f"nobody can tell after {bandit.most_time} who earns more: {learned.text}")
+    if learned.unlike is None and learned.fresh >= bandit.batch_units and abs(learned.weight - standing.weight) >= LEAST_CHANGE:
+        share = f"{learned.weight:.1%}"
+        return Decision("advance", f"gets {share} of the units: {learned.text}", Turn(BANDIT, learned.weight))
+    return Decision("stay", learned.text)
+
+
+def _of_test(experiment: Experiment, standing: Standing, evidence: Evidence, now: float) -> Decision:
+    """As the test's report says."""
+    tested = evidence.tested
+    if tested is None:
+        return Decision("stay", "no unit has come yet")
+    verdict, why, units = tested["verdict"], str(tested["why"]), int(tested["units"])
+    undecided = standing.lasts(now) > seconds_of(experiment.most_time) or units >= experiment.last_unit
+    if verdict == "treatment":
+        said = f"the test says take the challenger, of {units:,} units: {why}"
+        if experiment.then == "promote" or standing.approved_by:
+            return Decision("promote", said + (f", approved by {standing.approved_by}" if standing.approved_by else ""))
+        return Decision("stay", f"{said}; waits for approval: `mlops release promote`")
+    if verdict in ("control", "cannot_judge"):
+        said = "says keep the champion, " if verdict == "control" else "cannot be judged, "
+        return Decision("abort", f"the test {said}of {units:,} units: {why}")
+    if undecided:
+        spent = f"{units:,} units" if units >= experiment.last_unit else f"{experiment.most_time} and {units:,} units"
+        return Decision("give up", f"undecided after {spent}: {why}")
+    return Decision("stay", f"{units:,} of at most {experiment.last_unit:,} units: {why}")
 
 
 def covered(spans: Iterable[tuple[float, float]], since: float, until: float) -> float:

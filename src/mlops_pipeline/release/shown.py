@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from mlops_pipeline import pages
+from mlops_pipeline.config.release import Step, Turn
 from mlops_pipeline.release.opened import Opened
-from mlops_pipeline.release.policy import PROMOTING, Decision, Evidence, Finding
+from mlops_pipeline.release.policy import PROMOTING, Decision, Evidence, Finding, Learned
 from mlops_pipeline.release.table import LIVE, Started, Table, Transition
 
 PAGE, JSON = "release", "release.json"
@@ -93,6 +96,8 @@ def _release(of: Opened, table: Table, started: Started, latest: Latest, before:
     last = transitions[-1]
     evidence, decision = latest.get(started.number, (None, None))
     found = evidence.as_json() if evidence is not None else _last_evidence(transitions)
+    policy = of.policy(started)
+    steps: list[Step | Turn] = [*policy.steps, *([policy.ending] if policy.ending is not None else [])]
     return {
         "release": started.number,
         "model": started.model,
@@ -110,7 +115,7 @@ def _release(of: Opened, table: Table, started: Started, latest: Latest, before:
         "reason": decision.reason if decision is not None and last.state in LIVE else last.reason,
         "lease_until": table.lease_until(started.number) if last.state in LIVE else None,
         "evidence": found,
-        "steps": [{"name": each.name, "weight": each.weight, "shadow": each.shadow} for each in of.policy(started).steps],
+        "steps": [{"name": each.name, "weight": each.weight, "shadow": each.shadow} for each in steps],
         "transitions": [
             {
                 "number": each.number,
@@ -129,7 +134,7 @@ def _release(of: Opened, table: Table, started: Started, latest: Latest, before:
 
 
 def _last_evidence(transitions: list[Transition]) -> dict[str, Any]:
-    return next((each.evidence for each in reversed(transitions) if each.evidence.get("findings")), {})
+    return next((each.evidence for each in reversed(transitions) if each.evidence.get("findings") or each.evidence.get("learned")), {})
 
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1040, 150, 58, 14, 14, 26
@@ -143,6 +148,7 @@ def page_of(of: Opened, known: Mapping[str, Any]) -> str:
         "release.html",
         title=f"Releases of {of.watch.pipeline.name}",
         known=known,
+        ending_lines=ending_lines,
         newest=_drawn(releases[0]) if releases else None,
         made=_moment(known["made"]),
         moment=_moment,
@@ -150,6 +156,18 @@ def page_of(of: Opened, known: Mapping[str, Any]) -> str:
         size=(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM),
         bar=(BAR_WIDTH, BAR_HEIGHT),
     )
+
+
+def ending_lines(evidence: Mapping[str, Any]) -> list[str]:
+    """What a bandit has learned, or an online test says, in a few lines."""
+    if evidence.get("learned"):
+        known = msgspec.convert(evidence["learned"], Learned)
+        return [f"{known.text}; {known.batches} batches, seed {known.seed[0]}, so the challenger is to get {known.weight:.1%}"]
+    if evidence.get("tested"):
+        told = evidence["tested"]
+        arms = ", ".join(f"{arm} {count:,}" for arm, count in told["arms"].items())
+        return [f"{told['name']}: {told['verdict'].replace('_', ' ')} ({arms} units): {told['why']}", *told["notes"]]
+    return []
 
 
 def _moment(seconds: float) -> str:

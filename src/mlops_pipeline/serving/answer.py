@@ -155,11 +155,9 @@ class Service:
         rows, raw = (await self.computed(request, served, given), given) if isinstance(given, RawRows) else (given, None)
         outputs = await served.batcher.submit(rows, request.began)
         content, headers = self.written(request, served, rows, wanted, outputs)
-        if self.recorder is not None:
-            on_disk = self.recorder.add(entry_of(request, served, rows, outputs, raw))
-            if on_disk is not None:
-                request.on_record = self.recorder.last
-                await self._on_disk(on_disk, request.began)
+        on_disk = self.keep(request, served, rows, outputs, raw)
+        if on_disk is not None:
+            await on_disk
         return content, headers
 
     def written(self, request: Request, served: Served, rows: Rows, wanted: Any, outputs: np.ndarray) -> tuple[bytes, Headers]:
@@ -175,11 +173,12 @@ class Service:
             headers.append((b"mlops-warnings", in_header(rows.notices)))
         return content, headers
 
-    async def keep(self, request: Request, entry: Entry) -> None:
-        """Put an answer on record, as the settings promise. Raises what went wrong."""
-        if self.recorder is not None and (on_disk := self.recorder.add(entry)) is not None:
-            request.on_record = self.recorder.last
-            await self._on_disk(on_disk, request.began)
+    def keep(self, request: Request, served: Served, rows: Rows, outputs: np.ndarray, raw: RawRows | None) -> Awaitable[None] | None:
+        """Put an answer on record; what is to be awaited before it goes out, where the settings promise that. Raises what went wrong."""
+        if self.recorder is None or (on_disk := self.recorder.add(entry_of(request, served, rows, outputs, raw))) is None:
+            return None
+        request.on_record = self.recorder.last
+        return self._on_disk(on_disk, request.began)
 
     async def keep_labels(self, request: Request, served: Served, body: bytes) -> tuple[bytes, Headers]:
         """The answer to labels, once they are on disk. Raises what went wrong."""

@@ -27,8 +27,10 @@ GATHER_S = 0.05
 """How long the first answer waits for others, so that one turn of the thread serves many."""
 TOGETHER = 64
 """Requests that are asked in the shadow at a time."""
-ON_RECORD = 8
-"""Of them, so many go on record in one turn of the loop: a client who asks meanwhile waits for no more."""
+TURN_S = 0.0001
+"""How long they are put on record in one turn of the loop: a client who asks meanwhile waits for no more."""
+TEXT_BYTES = 64
+"""What a text of rows that wait holds beyond its letters."""
 
 
 class _Waiting(NamedTuple):
@@ -67,13 +69,14 @@ class Shadows:
 
     def add(self, request: Request, body: bytes, given: Rows | RawRows | None) -> None:
         """Ask for what was answered a moment ago, when there is time. ``given`` are its rows, if they are as this challenger reads them."""
-        settings, size = self._service.settings.release.shadow, len(body)
+        settings = self._service.settings.release.shadow
+        rows = given if isinstance(given, Rows) else None
+        size = len(body) if rows is None or rows.categories is None else len(body) + TEXT_BYTES * rows.categories.size
         if len(self._waiting) >= settings.requests or self._bytes + size > settings.max_mb * 1e6:
             self._service.metrics.shadow_left_out(self._name, "queue_full")
             return
         request.arm, request.why, request.computed, request.on_record = "shadow", "", None, -1
         self._bytes += size
-        rows = given if isinstance(given, Rows) else None
         due = time.perf_counter() + settings.deadline_ms / 1000
         self._waiting.append(_Waiting(request, rows, body if rows is None else b"", size, due))
         if not self._busy:
@@ -148,10 +151,11 @@ class Shadows:
 
     def _keep(self, asked: deque[_Asked], seconds: float, worked: float) -> None:
         """Put what was said on record, some of it in each turn of the loop."""
-        began = time.perf_counter()
-        for _ in range(min(ON_RECORD, len(asked))):
+        began = now = time.perf_counter()
+        while asked and now - began < TURN_S:
             self._record(asked.popleft(), seconds)
-        worked += time.perf_counter() - began
+            now = time.perf_counter()
+        worked += now - began
         if asked:
             self._loop.call_soon(self._keep, asked, seconds, worked)
         elif self._closed:

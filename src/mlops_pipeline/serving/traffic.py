@@ -26,7 +26,7 @@ from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.raw import RawRows
 from mlops_pipeline.release.table import Release
 from mlops_pipeline.release.traffic import Taken, unit_on_record
-from mlops_pipeline.serving.answer import entry_of, take_rows
+from mlops_pipeline.serving.answer import take_rows
 from mlops_pipeline.serving.arms import Breaker, are_read_alike, header_of, id_of, reason_of, value_of, why_of, why_unfit
 from mlops_pipeline.serving.aside import Aside
 from mlops_pipeline.serving.batching import Batcher, Predict, Queue
@@ -340,7 +340,9 @@ class Traffic:
         except Exception as error:  # noqa: BLE001  # as above
             return await self._instead(request, split, challenger, champion, body, error)
         split.breaker.succeeded()
-        await service.keep(request, entry_of(request, challenger, rows, outputs, raw))
+        on_disk = service.keep(request, challenger, rows, outputs, raw)
+        if on_disk is not None:
+            await on_disk
         return content, headers
 
     async def _instead(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Dataset
 from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.tables.phrases import telling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -213,8 +214,8 @@ def single_feature_aucs(table: pl.DataFrame, features: list[str], data: Dataset,
 
     The feature's score is the target's mean among *other* rows with the same category or quantile bin (two folds, by
     row parity), so that a column with many values does not score on its own noise. Several classes: the best of one
-    against the rest. Regression: whether the target is above its median. A text scores by its one best word, too, chosen
-    among other rows.
+    against the rest. Regression: whether the target is above its median. A text scores by its one best word, too, or words in a
+    row, or what stands in one place of it, chosen among other rows.
     """
     table = table.gather_every(max(1, table.height // ROWS))
     labels = _labels(table[data.target], data)
@@ -226,20 +227,46 @@ def _aucs(values: pl.Series, labels: list[pl.Series], are_texts: bool, words: Wo
     """The AUC of each label by one feature alone."""
     bins = _bins(values)
     found = [_feature_auc(bins, label) for label in labels]
-    return list(map(max, found, _word_aucs(values, labels, words))) if are_texts else found
+    if not are_texts:
+        return found
+    read, fewer = _read(values, labels, words)
+    by_phrase = [each.aucs for each in telling(read, fewer, _feature_auc)]
+    return [max(each) for each in zip(found, _word_aucs(read, fewer), *by_phrase, strict=True)]
 
 
-def _word_aucs(texts: pl.Series, labels: list[pl.Series], words: Words) -> list[float]:
-    """The AUC of each label by whether the best word stands in a text: the best of one half of the rows, measured on the other."""
-    import numpy as np
+def _read(texts: pl.Series, labels: list[pl.Series], words: Words) -> tuple[list[list[str]], list[pl.Series]]:
+    """The words of each text, of many rows evenly some, and the labels of these."""
     import polars as pl
 
     step = max(1, -(-len(texts) // TEXT_ROWS))
+    read = [[] if text is None else words(text) for text in texts.gather_every(step).cast(pl.String).to_list()]
+    return read, [label.gather_every(step) for label in labels]
+
+
+def phrase_in(texts: pl.Series, target: pl.Series, data: Dataset, limit: float, words: Words) -> tuple[str, float] | None:
+    """What of a text alone tells the target with an AUC above the limit, in words, and that AUC; None if nothing does.
+
+    Measured on rows that it was not chosen on.
+    """
+    labels = _labels(target, data)
+    read, fewer = _read(texts, labels, words)
+    if len(read) < FEW_ROWS:
+        return None
+    shares = [float(label.mean() or 0) for label in fewer]  # type: ignore[arg-type]  # a mean of truths
+    found = [(each.what, _mean(each.aucs, shares)) for each in telling(read, fewer, _feature_auc)]
+    best = max(found, key=lambda each: each[1], default=("", 0.0))
+    return best if best[1] > limit else None
+
+
+def _word_aucs(read: list[list[str]], labels: list[pl.Series]) -> list[float]:
+    """The AUC of each label by whether the best word stands in a text: the best of one half of the rows, measured on the other."""
+    import numpy as np
+
     number: dict[str, int] = {}
     rows: list[int] = []
     places: list[int] = []
-    for row, text in enumerate(texts.gather_every(step).cast(pl.String).to_list()):
-        there = {number.setdefault(word, len(number)) for word in words(text)} if text is not None else set()
+    for row, text in enumerate(read):
+        there = {number.setdefault(word, len(number)) for word in text}
         rows += [row] * len(there)
         places += there
     if not number:
@@ -247,7 +274,7 @@ def _word_aucs(texts: pl.Series, labels: list[pl.Series], words: Words) -> list[
     of_row, of_place = np.array(rows), np.array(places)
     found = []
     for label in labels:
-        positive = label.gather_every(step).fill_null(value=False).to_numpy().astype(bool)
+        positive = label.fill_null(value=False).to_numpy().astype(bool)
         even = np.arange(len(positive)) % 2 == 0
         told = [_told_by_words(of_row, of_place, len(number), positive, half) for half in (even, ~even)]
         parts = []

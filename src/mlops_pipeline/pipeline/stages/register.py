@@ -20,9 +20,10 @@ from mlops_pipeline.contract.reference import FILE as REFERENCE
 from mlops_pipeline.contract.spec import FILE, Card, Contract
 from mlops_pipeline.events import GateDecided, Listener, RuleApplied, Warned, ignored
 from mlops_pipeline.files import read_json, sha256_of_file, write_json, write_text
-from mlops_pipeline.inference.engine import score
+from mlops_pipeline.inference.engine import load_engine, score
 from mlops_pipeline.inference.formats import folder_of, formats_in
-from mlops_pipeline.inference.scorer import Scorer, contract_at, evaluation_at, example_rows, load_scorer
+from mlops_pipeline.inference.int8 import NAME as INT8
+from mlops_pipeline.inference.scorer import Scorer, contract_at, evaluation_at, example_rows, load_scorer, scorer_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule, decide, decide_again
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LATENCY_CALLS = 20
+LONG_TEXT = 50
+"""Words of a text whose speed is told."""
 
 WITHOUT_SUMMARY = (
     "an older release evaluated this model and summed no rows up, so `mlops monitor` has nothing to compare this version with: "
@@ -222,6 +225,29 @@ def _latency_ms(scorer: Scorer, folder: Path) -> float:
     return sorted(seconds[1:])[LATENCY_CALLS // 2] * 1000
 
 
+def _speeds(folder: Path) -> dict[str, float]:
+    """Median milliseconds of one row, texts of ``LONG_TEXT`` words, by the exact and the quantised twin; empty without it."""
+    names = [form.name for form in formats_in(folder) if form.name in ("onnx", INT8)]
+    if len(names) < 2:
+        return {}
+    contract = contract_at(folder / FILE)
+    # Without the proof: its expected rows are those of the quantised one, which the server takes.
+    scorers = {name: scorer_of(contract, load_engine(folder, contract, 1, name)) for name in sorted(names)}
+    (row,) = example_rows(folder).head(1).to_dicts()
+    for name, column in contract.columns.items():
+        if column.kind == "text":
+            words = str(row[name]).split() or ["word"]
+            row[name] = " ".join(words[place % len(words)] for place in range(LONG_TEXT))
+    seconds: dict[str, list[float]] = {name: [] for name in scorers}
+    for _ in range(LATENCY_CALLS + 1):  # by turns, so that a busy machine slows both
+        for name, scorer in scorers.items():
+            rows = scorer.signature.from_records([row])
+            began = time.perf_counter()
+            score(scorer.engine, rows.numbers, rows.categories)
+            seconds[name].append(time.perf_counter() - began)
+    return {name: sorted(taken[1:])[LATENCY_CALLS // 2] * 1000 for name, taken in seconds.items()}
+
+
 def _against_todays_champion(
     tracking: Tracking, settings: Settings, layout: Layout, training: Contract, evaluation: Evaluation
 ) -> AgainstChampion | None:
@@ -292,7 +318,7 @@ def _registered(
     )
     # What let it pass, or did not, is among the files that the digest covers.
     write_json(made.folder / EVALUATION, evaluation.as_json())
-    card = model_card(tracking.settings, tracking.layout, made.served, evaluation, rules, made.identity)
+    card = model_card(tracking.settings, tracking.layout, made.served, evaluation, rules, made.identity, _speeds(made.folder))
     write_text(made.folder / "MODEL_CARD.md", card)
     content = content_digest(made.folder)
     let_pass: dict[str, str] = {}

@@ -1,0 +1,76 @@
+"""An online test that we run: units of the record and their figures, judged by the same code as a table of outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from mlops_pipeline.config.experiment import Experiment
+from mlops_pipeline.config.release import TEST, TESTED_ARMS, Policy
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.experiments.face import facts_of
+from mlops_pipeline.experiments.judging import judged
+from mlops_pipeline.experiments.units import Units, units_in
+from mlops_pipeline.release.evidence import ARMS, CHALLENGER, CHAMPION, SETTLE_S, Observations
+from mlops_pipeline.release.opened import Opened
+from mlops_pipeline.release.policy import Evidence
+from mlops_pipeline.release.reward import ANSWERED, figure_of
+from mlops_pipeline.release.table import Started, Transition
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def with_tested(evidence: Evidence, policy: Policy, transitions: Sequence[Transition], answers: Observations) -> Evidence:
+    """The evidence of a test's step, with what its report says now."""
+    if policy.experiment is None:
+        return evidence
+    frame = _frame(answers, policy.experiment, transitions)
+    if not frame.height:
+        return evidence
+    experiment = _of_record(policy.experiment)
+    units = units_in(frame, experiment, Path("the record"))
+    return msgspec.structs.replace(evidence, tested=facts_of(experiment, units, judged(experiment, units)))
+
+
+def units_of(of: Opened, started: Started, transitions: Sequence[Transition]) -> tuple[Experiment, Units]:
+    """A test's settings, and its units until now or its end. Raises :class:`PipelineError` for a release that is none."""
+    policy = of.policy(started)
+    if policy.experiment is None:
+        raise PipelineError(f"release {started.number}: is no online test: `mlops experiment start` begins one")
+    experiment = _of_record(policy.experiment)
+    frame = _frame(of.ledger(started, policy, None).observations(), policy.experiment, transitions)
+    if not frame.height:
+        raise PipelineError(f"release {started.number}: no unit of its test is on record yet")
+    return experiment, units_in(frame, experiment, Path("the record"))
+
+
+def _of_record(experiment: Experiment) -> Experiment:
+    """The same test with the names that the record's columns have, and the champion as its control."""
+    arms = {arm: experiment.arms[arm] for arm in TESTED_ARMS}
+    return experiment.model_copy(update={"arms": arms, "arm": "arm", "unit": "unit", "time": "time"})
+
+
+def _frame(answers: Observations, experiment: Experiment, transitions: Sequence[Transition]) -> pl.DataFrame:
+    """The rows of the test's own step, each of the arm that its unit was given, whoever answered it in the end."""
+    import polars as pl
+
+    mine = [place for place, each in enumerate(transitions) if each.step == TEST and each.weight > 0]
+    since = transitions[mine[0]].made + SETTLE_S if mine else np.inf
+    until = transitions[mine[-1] + 1].made if mine and mine[-1] + 1 < len(transitions) else np.inf
+    there = (answers.time >= since) & (answers.time < until) & (answers.unit >= 0) & np.isin(answers.arm, ANSWERED)
+    rows = answers.of(there)
+    columns: dict[str, Any] = {
+        "arm": np.where(rows.arm == ARMS.index(CHAMPION), CHAMPION, CHALLENGER),
+        "unit": rows.unit.astype(str),
+        "time": (rows.time * 1e6).astype(np.int64).astype("datetime64[us]"),
+    }
+    for name in {metric.column for metric in experiment.metrics.values()}:
+        columns[name] = figure_of(name, rows)
+    for name in experiment.slices:
+        columns[name] = np.array(rows.values[name], dtype=object)[rows.slices[name]].astype(str)
+    return pl.DataFrame(columns).with_columns(pl.col(name).fill_nan(None) for name in columns if columns[name].dtype.kind == "f")
