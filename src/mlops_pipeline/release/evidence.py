@@ -93,7 +93,7 @@ class Observations(NamedTuple):
 
     def of(self, mask: npt.NDArray[Any]) -> Observations:
         """Those rows alone, or in that order."""
-        columns: dict[str, Any] = {name: values[mask] for name, values in zip(self._fields[:9], self[:9], strict=True)}
+        columns: dict[str, Any] = {name: getattr(self, name)[mask] for name in self._fields[:9]}
         return self._replace(**columns, slices={name: places[mask] for name, places in self.slices.items()})
 
     @classmethod

@@ -20,7 +20,7 @@ from mlops_pipeline.registry.versions import CHALLENGER
 from mlops_pipeline.release.controller import Controller, Looked, begin, end, of_fixed, stop, tell_of
 from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import ABORTING
-from mlops_pipeline.release.rendered import TARGETS, rendered
+from mlops_pipeline.release.rendered import TARGETS, rendered, resource_name
 from mlops_pipeline.release.shown import known_of, put_there
 from mlops_pipeline.release.table import LIVE, Release, StateWord, Table
 
@@ -249,7 +249,7 @@ def replay(console: Console, config: Path | None, version: int, since: datetime 
     return not found.broken
 
 
-def render(config: Path | None, target: str, step: str | None, name: str) -> None:
+def render(config: Path | None, target: str, step: str | None, name: str | None) -> None:
     """`mlops release render`. Raises :class:`PipelineError` for an unknown target or step."""
     path = release_config(config)
     policy = load_releases(path).policy
@@ -261,7 +261,9 @@ def render(config: Path | None, target: str, step: str | None, name: str) -> Non
         step = _step_now(config)
     if step is not None and step not in steps:
         raise PipelineError(f"--step '{step}': the policy has no such step: use one of {', '.join(steps)}")
-    print(rendered(chosen, policy, steps[step] if step else policy.steps[0], str(path or "release"), name=name), end="")
+    if name is None and chosen == "kserve":
+        name = resource_name(opened(config).watch.pipeline.name)
+    print(rendered(chosen, policy, steps[step] if step else policy.steps[0], path, name=name or ""), end="")
 
 
 def _step_now(config: Path | None) -> str | None:
