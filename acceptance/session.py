@@ -59,8 +59,8 @@ def environment(caller: Mapping[str, str], home: Path, python: Path) -> dict[str
     cache = Path(caller.get("XDG_CACHE_HOME", Path(caller.get("HOME", "/nonexistent")) / ".cache"))
     caches = {"PIP_CACHE_DIR": str(cache / "pip"), "UV_CACHE_DIR": str(cache / "uv")}
     fixed = {"HOME": str(home), "PATH": os.pathsep.join(path), "PYTHON": str(python), "DVC_SITE_CACHE_DIR": str(home / ".dvc-site")}
-    # The 20 s that Prefect gives a server of its own to start are too short on a machine that does something else too.
-    return {**caches, **kept, **fixed, "COLUMNS": "160"}
+    # Four processes of MLflow's server, each of which imports all of MLflow, answer no better than one.
+    return {**caches, **kept, **fixed, "COLUMNS": "160", "MLFLOW_WORKERS": "1"}
 
 
 def package_access(caller: Mapping[str, str]) -> dict[str, str]:

@@ -40,10 +40,11 @@ def _parts() -> tuple[Any, Any, Any]:
     folder = Path(os.environ[READER])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    tokenizer = Tokenizer.from_file(str(folder / sentences.TOKENIZER))
+    encoder = sentences.encoder_of(folder)
+    tokenizer = Tokenizer.from_file(str(encoder / sentences.TOKENIZER))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(msgspec.json.decode((folder / sentences.ABOUT).read_bytes())["max_tokens"])
-    graph = onnxruntime.InferenceSession(str(folder / sentences.GRAPH), options, providers=["CPUExecutionProvider"])
+    tokenizer.enable_truncation(sentences.about(folder).max_tokens)
+    graph = onnxruntime.InferenceSession(str(encoder / sentences.GRAPH), options, providers=["CPUExecutionProvider"])
     return tokenizer, graph, np.load(folder / sentences.HEAD)
 
 

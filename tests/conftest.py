@@ -263,8 +263,13 @@ def unused_port() -> int:
             return port
 
 
+LEAST_S = 60
+"""How long every wait is worth: beside other tests, what takes a second may take twenty."""
+
+
 def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
     """Wait until a condition holds; the failure names what did not come about."""
+    seconds = max(seconds, LEAST_S)
     deadline = time.monotonic() + seconds
     pause = threading.Event()
     while not condition():

@@ -1013,7 +1013,7 @@ def release_render(
     step: Annotated[
         str | None, typer.Option(help="the step to be at, such as '5 %'; default: where the release is, else the first")
     ] = None,
-    name: Annotated[str, typer.Option(help="of KServe's InferenceService")] = "flights",
+    name: Annotated[str | None, typer.Option(help="of KServe's InferenceService; default: the pipeline's")] = None,
     config: ReleaseConfig = None,
 ) -> None:
     """The policy as manifests, for those who split traffic elsewhere; on standard output."""

@@ -27,6 +27,11 @@ PATIENT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
 }
 
+SPARING = {
+    # `mlflow server` typed by hand: its jobs, which judge language models, are ten more processes of 2 s of a core each.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+
 THREADS = {
     # Threads that spin long while they wait make a fit 25 times slower where another process has the core; threads
     # that never spin make it half as fast where none has (benchmarks/threads.py).
@@ -35,11 +40,11 @@ THREADS = {
 
 
 def at_start() -> None:
-    """What every Python of the environment does at its start (environment.pth): tools typed by hand are quiet, safe and patient too.
+    """What every Python of the environment does at its start (environment.pth): tools typed by hand have the settings too.
 
     Whatever the user has set stays.
     """
-    for name, value in {**QUIET, **SAFE, **PATIENT}.items():
+    for name, value in {**QUIET, **SAFE, **PATIENT, **SPARING}.items():
         os.environ.setdefault(name, value)
     if not any(isinstance(finder, _OnImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _OnImport())

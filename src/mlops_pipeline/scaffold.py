@@ -86,6 +86,8 @@ class DescribedTable:
     content: dict[str, Any]
     columns: dict[str, kinds.Described]
     days: Days
+    notes: tuple[str, ...]
+    """How the table is read, where that is not the usual way."""
 
     def said(self, uses: list[ColumnUse]) -> list[str]:
         """What the file says of its columns, a line each."""
@@ -145,10 +147,10 @@ def starter(
     first = _first_rows(source, settings)
     table = replace(table, columns=_with_telling_names(table.columns, first, settings))
     uses = table.uses(settings, _strong(first, settings))
-    for key, comment in (("  source", written.notes), ("  columns", table.said(uses)), ("split", [why])):
+    for key, comment in (("  source", table.notes), ("  columns", table.said(uses)), ("split", [why])):
         indent = key[: len(key) - len(key.lstrip())]
         text = text.replace(f"\n{key}:", f"\n{''.join(_comment(one_line(note, NOTE), indent) for note in comment)}{key}:", 1)
-    return Starter(HEAD + text, "\n".join([*written.notes, why]), uses)
+    return Starter(HEAD + text, "\n".join([*table.notes, why]), uses)
 
 
 def _first_rows(source: Path, settings: Settings) -> pl.DataFrame:
@@ -238,6 +240,12 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     held = profile.profiled(
         lambda: one_ahead(read_files(files_of(source), plainly, CHUNK_MB, used=(target,))), days.count if is_text else None
     )
+    padded = [] if read_as.trim else [name for name, column in held.items() if kinds.is_padded(column)]
+    if padded:
+        which = ", ".join(f"'{name}'" for name in padded[:3]) + (" and others" if len(padded) > 3 else "")
+        note = f"blanks around a cell are no part of it: {which} would hold one value in several spellings, or one that nobody sends"
+        bare = replace(written, settings={**written.settings, "trim": True}, notes=(*written.notes, note))
+        return described(source, path, target, name, root, bare)
     rows = max((column.rows for column in held.values()), default=0)
     if not rows:
         raise PipelineError(f"{source}: holds no rows: give a table with a header and at least a few rows")
@@ -268,7 +276,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
         "evaluate": {"metric": USUAL_METRICS[task]},
         **({"paths": {"root": root}} if root != "." else {}),
     }
-    return DescribedTable(content, columns, days)
+    return DescribedTable(content, columns, days, written.notes)
 
 
 def _positive(target: profile.Column, task: str, one: kinds.Described) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def connected(server: Server, *, port: int | None = None, received: int | None =
     client = socket.socket()
     if received is not None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, received)
-    client.settimeout(30)
+    client.settimeout(120)
     client.connect((parts.hostname, port or parts.port))
     return client
 
@@ -44,11 +44,17 @@ def raw(server: Server, *parts: bytes, end: bool = False) -> bytes:
     return said
 
 
-def answer(client: socket.socket) -> bytes:
-    """The next whole answer on a connection: its head, and the body that its content-length tells, however it is cut into packets."""
+def head_of(client: socket.socket) -> bytes:
+    """The head of the next answer on a connection, and nothing of what follows it."""
     said = b""
     while b"\r\n\r\n" not in said and (piece := client.recv(1)):
         said += piece
+    return said
+
+
+def answer(client: socket.socket) -> bytes:
+    """The next whole answer on a connection: its head, and the body that its content-length tells, however it is cut into packets."""
+    said = head_of(client)
     length = next((int(line.split(b":")[1]) for line in said.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
     while length and (piece := client.recv(length)):
         said, length = said + piece, length - len(piece)

@@ -27,7 +27,7 @@ def get(url: str, **headers: str) -> tuple[int, Any, Any]:
 
 def fetched(request: urllib.request.Request) -> tuple[int, Any, Any]:
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # our own loopback address
+        with urllib.request.urlopen(request, timeout=120) as answer:  # our own loopback address
             status, content, headers = answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as error:
         status, content, headers = error.code, error.read(), error.headers
@@ -64,7 +64,7 @@ def load(url: str, body: Any, clients: int = 4, *, prefix: str = "", headers: di
     parts = urlsplit(url)
 
     def ask(number: int) -> None:
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
         count = 0
         while not stop.is_set():
             count += 1
@@ -90,4 +90,4 @@ def load(url: str, body: Any, clients: int = 4, *, prefix: str = "", headers: di
     finally:
         stop.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(120)

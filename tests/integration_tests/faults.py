@@ -92,7 +92,7 @@ def kill(project: Project, folder: Path, times: int, uri: str | None = None) -> 
                 together = [server.process.pid, *workers_of(server), *writers]
                 for pid in together:
                     os.kill(pid, signal.SIGKILL)
-                server.process.wait(10)
+                server.process.wait(120)
             acknowledged |= set(seen.acknowledged)
             recorded = read(uri or folder / "records")
             missing = acknowledged - set(recorded["request_id"])
@@ -130,7 +130,7 @@ def malform(server: Server, times: int, seed: int = 0) -> Counter[int]:
     chance = random.Random(seed)  # noqa: S311
     statuses: Counter[int] = Counter()
     parts = urlsplit(server.url)
-    with closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)) as connection:
+    with closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)) as connection:
         for _ in range(times):
             path, headers, body = _damaged(server.example, chance)
             try:

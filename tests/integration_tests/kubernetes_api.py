@@ -162,7 +162,7 @@ class Api:
         import urllib.request
 
         path = f"/apis/apps/v1/namespaces/{self.namespace}/{resource.plural}/{name}"
-        with urllib.request.urlopen(urllib.request.Request(self.url + path, method="DELETE"), timeout=10):
+        with urllib.request.urlopen(urllib.request.Request(self.url + path, method="DELETE"), timeout=120):
             pass
 
     def deployment(self) -> dict[str, Any]:
@@ -257,5 +257,5 @@ def kubernetes_api(namespace: str = "serving") -> Iterator[Api]:
     finally:
         api.wait(stop())
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(120)
         loop.close()

@@ -161,13 +161,13 @@ def prometheus(folder: Path, server: str, alertmanager: str, rules: str) -> Iter
 def answered_by(prometheus: str, expression: str) -> list[dict[str, Any]]:
     """What a Prometheus says to a query."""
     words = urllib.parse.urlencode({"query": expression})
-    with urllib.request.urlopen(f"{prometheus}/api/v1/query?{words}", timeout=10) as answer:  # our own loopback address
+    with urllib.request.urlopen(f"{prometheus}/api/v1/query?{words}", timeout=120) as answer:  # our own loopback address
         found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
     return found
 
 
 def alerts_at(url: str) -> list[dict[str, Any]]:
     """What an Alertmanager holds."""
-    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=10) as answer:  # our own loopback address
+    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=120) as answer:  # our own loopback address
         found: list[dict[str, Any]] = json.load(answer)
     return found

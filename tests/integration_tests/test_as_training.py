@@ -50,9 +50,13 @@ def test_the_record_is_a_table_that_the_pipeline_takes_in(project: Project) -> N
     assert table.columns == ["length", "day", "kind", "late"]
     said = project.mlops("stage", "ingest", "--config", "asked.settings.yaml").stdout
     assert "2 rows kept of 3" in said
-    taken = pl.read_parquet(project.folder / "data/raw/small_recorded.parquet")
+    taken = pl.read_parquet(project.folder / "pipelines/small_recorded/data/raw/small_recorded.parquet")
     assert taken.select("size", "seen", "late").rows() == [(0.2, 1, 1), (6.0, 1, 0)]
     (project.folder / "asked.settings.yaml").write_text("name: mine\n")
+    (project.folder / "data/raw").mkdir(exist_ok=True)
+    (project.folder / "data/raw/small.target.json").write_text('["in time", "late"]')
+    project.mlops("records", "export", "--as-training", "--output", "words.csv")
+    assert pl.read_csv(project.folder / "words.csv")["late"].to_list() == ["late", None, "in time"]
     again = project.mlops("records", "export", "--as-training", "--output", "asked.parquet").stdout
     assert "is not ours, left as it is" in again
 

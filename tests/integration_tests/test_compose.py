@@ -70,7 +70,9 @@ class Platform:
         headers |= {"X-Request-Id": request} if request else {}
         body = json.dumps({"records": [{**FLIGHT, **changes}]}).encode()
         try:
-            with urllib.request.urlopen(urllib.request.Request(f"{self.url('MODEL_SERVER')}/predict", body, headers), timeout=10) as answer:
+            with urllib.request.urlopen(
+                urllib.request.Request(f"{self.url('MODEL_SERVER')}/predict", body, headers), timeout=120
+            ) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
@@ -79,7 +81,7 @@ class Platform:
         """What Prometheus says to an expression; one it does not understand fails the test."""
         address = f"{self.url('PROMETHEUS')}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
         try:
-            with urllib.request.urlopen(address, timeout=10) as answer:
+            with urllib.request.urlopen(address, timeout=120) as answer:
                 return list(json.load(answer)["data"]["result"])
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{expression}: {error.read().decode()}") from error
@@ -213,11 +215,11 @@ def test_prometheus_evaluates_every_rule_on_metrics_that_exist(platform: Platfor
     expected = {rule["alert"] for group in written for rule in group["rules"]}
 
     def rules() -> dict[str, str]:
-        with urllib.request.urlopen(f"{platform.url('PROMETHEUS')}/api/v1/rules", timeout=10) as answer:
+        with urllib.request.urlopen(f"{platform.url('PROMETHEUS')}/api/v1/rules", timeout=120) as answer:
             return {rule["name"]: rule["health"] for group in json.load(answer)["data"]["groups"] for rule in group["rules"]}
 
     wait_for(lambda: rules() == dict.fromkeys(expected, "ok"), 120, f"good health of {expected}")
-    with urllib.request.urlopen(f"{platform.url('MODEL_SERVER')}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{platform.url('MODEL_SERVER')}/metrics", timeout=120) as answer:
         families = set(re.findall(r"^# TYPE (\w+)", answer.read().decode(), re.MULTILINE))
     used = {name for group in written for rule in group["rules"] for name in re.findall(r"\bmlops_\w+", rule["expr"])}
     assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in used} <= families
@@ -254,7 +256,7 @@ def test_everything_is_still_there_after_down_and_up(platform: Platform) -> None
     assert platform.sql(kept) == "1"
     wait_for(lambda: is_healthy(f"{platform.url('PREFECT')}/api/health"), 120, "Prefect's server")
     filtered = urllib.request.Request(f"{platform.url('PREFECT')}/api/flow_runs/filter", b"{}", {"Content-Type": "application/json"})
-    with urllib.request.urlopen(filtered, timeout=10) as found:
+    with urllib.request.urlopen(filtered, timeout=120) as found:
         assert [run["state_type"] for run in json.load(found)] == ["COMPLETED"]
     wait_for(lambda: is_healthy(f"{platform.url('PROMETHEUS')}/-/ready"), 120, "Prometheus")
     assert platform.query(f'up{{job="model-server"}} @ {scraped}') != []

@@ -216,7 +216,7 @@ class Traffic:
         """Let every client finish its request; before the pods go."""
         self._stopping.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(120)
 
     def watch(self) -> None:
         """Ask each pod as the kubelet does, with the period and the patience that the manifest states."""
@@ -238,7 +238,7 @@ class Traffic:
 
     def _converse(self, url: str) -> None:
         parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
         try:
             for _ in range(50):
                 if self._stopping.is_set():

@@ -87,7 +87,7 @@ def record_windows(registered: Project, folder: Path) -> Recorded:
 
 def ask(url: str, body: dict[str, Any]) -> None:
     request = urllib.request.Request(f"{url}/predict", json.dumps(body).encode(), {"Content-Type": "application/json"})  # loopback
-    urllib.request.urlopen(request, timeout=30).read()  # loopback
+    urllib.request.urlopen(request, timeout=120).read()  # loopback
 
 
 def settings_in(folder: Path, recorded: Recorded, **sections: Any) -> Path:

@@ -107,7 +107,7 @@ def address(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     port, log = unused_port(), tmp_path_factory.mktemp("serve") / "log"
     url = f"http://127.0.0.1:{port}"
     with started(str(shop.programs / "mlops"), "serve", "--port", str(port), cwd=shop.folder, log=log, **shop.environ, PYTHONPATH=""):
-        wait_for(lambda: is_healthy(f"{url}/ready"), 30, "a server")
+        wait_for(lambda: is_healthy(f"{url}/ready"), 60, "a server")
         yield url
 
 
@@ -126,7 +126,7 @@ def test_what_a_run_says_to_type_works_as_it_stands(shop: Shop) -> None:
 def test_a_request_is_answered_and_recorded(shop: Shop, address: str) -> None:
     status, said, _ = post(f"{address}/predict", {"records": [{"minutes": 31.5, "way": "by car", "bags": 1}]})
     assert (status, said["predictions"][0]["probabilities"]["yes"] > 0.5) == (200, True)
-    wait_for(lambda: "yes" in shop.type("mlops records show"), 10, "the record")
+    wait_for(lambda: "yes" in shop.type("mlops records show"), 60, "the record")
 
 
 def test_every_other_command_finds_what_is_there(shop: Shop) -> None:

@@ -1,4 +1,7 @@
-"""A release on a real server: from shadow to champion by what the record says, and back within a second."""
+"""A release on a real server: from shadow to champion by what the record says, and back as soon as a person says so.
+
+How many seconds that takes is no matter for tests, which share their machine.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ from mlops_pipeline.release.evidence import SETTLE_S
 from mlops_pipeline.release.opened import opened
 from mlops_pipeline.release.policy import ABORTING, PROMOTING
 from mlops_pipeline.release.table import open_table
-from tests.conftest import Project, write_table
+from tests.conftest import Project, wait_for, write_table
 from tests.integration_tests.conftest import Server, postgresql_server, serving
 from tests.unit_tests.test_release_table import begun, moved
 
@@ -54,7 +57,7 @@ class Released:
 
     def version(self) -> str:
         """What answers now."""
-        with urllib.request.urlopen(self.request(self.server.example), timeout=30) as answer:  # loopback
+        with urllib.request.urlopen(self.request(self.server.example), timeout=120) as answer:  # loopback
             return str(answer.headers["mlops-model-version"])
 
     def request(self, row: dict[str, Any], name: str = "") -> urllib.request.Request:
@@ -62,7 +65,7 @@ class Released:
         return urllib.request.Request(f"{self.server.url}/predict", json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"{self.server.url}{path}", timeout=30) as answer:  # loopback
+        with urllib.request.urlopen(f"{self.server.url}{path}", timeout=120) as answer:  # loopback
             content: bytes = answer.read()
         return content
 
@@ -80,7 +83,7 @@ def released(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> I
     assert "version 2: challenger" in project.run("--then", "challenger").stdout
     (folder / "project/configs").mkdir(exist_ok=True)
     config = folder / "project/configs/release_config.yaml"
-    with serving(project, folder / "served", record={"mode": "durable"}) as server:
+    with serving(project, folder / "served", record={"mode": "durable"}, registry={"poll_s": 3600}) as server:
         watch = folder / "served/monitoring_config.yaml"
         watch.write_text(yaml.safe_dump({**yaml.safe_load(watch.read_text()), "serving": "serving.yaml"}))
         settings = {"serving": str(folder / "served/serving.yaml"), "monitoring": str(watch), "look_s": 0.2, "policy": POLICY}
@@ -94,7 +97,7 @@ def asked(released: Released, seed: int, rows: int = 80) -> None:
     write_table(folder / "table.csv", rows=rows, seed=seed)
     table = pl.read_csv(folder / "table.csv").with_columns(pl.col("weight").abs())
     for place, row in enumerate(table.select("size", "weight", "kind").to_dicts()):
-        urllib.request.urlopen(released.request(row, f"{seed}-{place}"), timeout=30).read()  # loopback
+        urllib.request.urlopen(released.request(row, f"{seed}-{place}"), timeout=120).read()  # loopback
     labels = table.select(pl.Series("id", [f"{seed}-{place}" for place in range(rows)]), "late")
     labels.write_csv(folder / "labels.csv")
     of = opened(released.config)
@@ -102,12 +105,9 @@ def asked(released: Released, seed: int, rows: int = 80) -> None:
         add_labels(state, of.watch.pipeline, folder / "labels.csv", "labels.csv")
 
 
-def answers_with(released: Released, version: str, within_s: float) -> float:
-    """How long until the server answers with a version only; fails after so many seconds."""
-    began = time.monotonic()
-    while (seen := {released.version() for _ in range(20)}) != {version}:
-        assert time.monotonic() - began < within_s, seen
-    return time.monotonic() - began
+def answers_with(released: Released, version: str) -> None:
+    """Wait until the server answers with a version only."""
+    wait_for(lambda: {released.version() for _ in range(20)} == {version}, 120, f"answers of version {version}")
 
 
 def test_guardrails_that_could_say_nothing_are_refused_in_one_line(released: Released) -> None:
@@ -129,7 +129,7 @@ def test_a_challenger_becomes_champion_by_what_the_record_says_and_people_bring_
     with closing(of.table()) as table, Controller(of, table, told.append) as controller:
         controller.look()  # begins it by itself: version 2 is called challenger
         assert table.current()["champion"].step == "shadow"
-        deadline, seed = time.monotonic() + 120, 0
+        deadline, seed = time.monotonic() + 400, 0
         while table.current():
             assert time.monotonic() < deadline, controller.look()
             seed += 1
@@ -143,17 +143,15 @@ def test_a_challenger_becomes_champion_by_what_the_record_says_and_people_bring_
         evidence = table.transitions(1)[2].evidence
         assert {each["guardrail"] for each in evidence["findings"]} == {"failures", "quality"}
         assert min(evidence["counts"]) > 10
-    answers_with(released, "2", 5.0)
+    answers_with(released, "2")
     assert json.loads(released.get("/release.json"))["verdict"] == "promoted"
     page = released.get("/release").decode()
     assert "Version 2 champion" in page
     assert "version 2 is champion" in released.mlops("release", "status", "--config", str(released.config)).stdout
-    # The former one, within a second of the alias: the table wakes the workers.
-    began = time.monotonic()
+    # The former one, an hour before the workers would ask the registry by themselves: the table wakes them.
     out = released.mlops("models", "rollback", "--config", str(released.project.config)).stdout
     assert "version 1 is champion again" in out
-    assert time.monotonic() - began < 60
-    assert answers_with(released, "1", 2.0) < 1.0
+    answers_with(released, "1")
     replayed = released.mlops("release", "replay", "2", "--json", "--config", str(released.config), check=False)
     pairs = {each["guardrail"]: each for each in json.loads(replayed.stdout)["findings"] if each["source"] == "pairs"}
     assert pairs["quality"]["requests"][0] >= 60
@@ -171,15 +169,15 @@ def test_a_person_stops_a_release_for_every_worker_at_once(released: Released) -
         assert table.advance(
             last.release, last.number, step="100 %", state="running", weight=1.0, shadow=0.0, reason="test", evidence={}, who="test"
         )
-        assert table.renew(last.release, "", time.time() + 60)
-        answers_with(released, "2", 10.0)
+        assert table.renew(last.release, "", time.time() + 600)
+        answers_with(released, "2")
         assert "paused at 100 %" in released.mlops("release", "pause", *words).stdout
         assert "asks for nobody" in released.mlops("release", "promote", *words, check=False).stderr
         assert "is paused already" in released.mlops("release", "pause", *words, check=False).stderr
         table.add_breaker(last.release, "worker 1", "raised 5 times in a row")
         assert "a worker tripped (raised 5 times" in released.mlops("release", "resume", *words, check=False).stderr
         released.mlops("release", "abort", "--reason", "enough seen", *words)
-        assert answers_with(released, "1", 2.0) < 1.0
+        answers_with(released, "1")
         assert "no release is under way" in released.mlops("release", "abort", *words, check=False).stderr
     moved = [event for event in read_events(of.watch.layout.events) if isinstance(event, ReleaseMoved)]
     assert (moved[-1].state, moved[-1].reason) == ("aborted", "enough seen")
@@ -205,7 +203,7 @@ def test_a_release_that_is_ended_after_the_alias_has_moved_has_the_former_champi
         assert [(each.step, each.state, each.weight, each.reason) for each in table.transitions(number)[-2:]] == [
             (ABORTING, "running", 0.0, "stop it"), (ABORTING, "aborted", 0.0, "stop it"),
         ]  # fmt: skip
-        answers_with(released, "1", 5.0)
+        answers_with(released, "1")
         # A controller goes on with what a person, or another, was killed in; and who is late moves nothing.
         number = killed_while_promoting()
         late = table.last(number)
@@ -231,7 +229,7 @@ def test_a_release_that_is_ended_after_the_alias_has_moved_has_the_former_champi
         assert "no release is under way" in released.mlops("release", "abort", *words, check=False).stderr
     monkeypatch.undo()
     released.mlops("models", "rollback", "--config", str(released.project.config))
-    answers_with(released, "1", 5.0)
+    answers_with(released, "1")
 
 
 def test_what_is_refused_changes_nothing_and_what_is_away_for_a_moment_loses_nothing(

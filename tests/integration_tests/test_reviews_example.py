@@ -81,17 +81,22 @@ def test_boosting_goes_through_the_same_gate(project: Project) -> None:
     assert (project.folder / "models/registry/best_model/training.json").read_bytes() == before
 
 
-def test_later_texts_in_other_words_are_seen_as_drift(project: Project) -> None:
+def test_later_texts_in_other_words_are_seen_as_drift_in_a_window_and_in_a_report(project: Project) -> None:
     from mlops_pipeline.contract.reference import decoded
-    from mlops_pipeline.monitoring.tally import Column
+    from mlops_pipeline.monitoring.measured import Batch
+    from mlops_pipeline.monitoring.measuring import measure
 
     (file,) = (project.folder / "models/registry/best_model").rglob("monitoring_reference.json")
-    summary = decoded(file.read_bytes()).columns["review"]
-    assert summary.levels is not None
-    counted = Column("review", summary)
-    counted.add(pl.DataFrame({"review": ["камера отличная и звук тоже", "zzz qqq"] * 20}))
-    assert counted.categories is not None
-    usual = {level for level, rows in summary.levels.counts.items() if rows > 0.05 * summary.levels.rows}
-    seen = dict(zip(summary.levels.counts, counted.categories.counts.tolist(), strict=True))
-    assert counted.categories.other == 20, "another script"
-    assert sum(seen[level] for level in usual) == 0, seen
+    reference = decoded(file.read_bytes())
+    others = [f"{word} камера отличная и звук тоже хороший" for word in ("очень", "вот", "это")] * 20
+    held_out = pl.read_parquet(project.folder / "data/processed/reviews.test.parquet")
+    (usual,) = (column for column in measure(reference, [Batch(held_out)]).columns if column.name == "review")
+    assert not usual.drifted
+    (moved,) = (column for column in measure(reference, [Batch(pl.DataFrame({"review": others}))]).columns if column.name == "review")
+    assert moved.reasons == ("distribution", "new_categories", "vocabulary", "embedding")
+    assert moved.texts is not None and moved.texts.scripts["Cyrillic"] == (0.0, 1.0)
+    pl.DataFrame({"review": others}).write_csv(project.folder / "later.csv")
+    said = project.mlops("monitor", "report", "--current", "later.csv", "--config", str(project.config)).stdout
+    assert "(distance of mean embeddings)" in said or "(growth of new words)" in said
+    told = json.loads((project.folder / "data/monitoring/report.json").read_text())["summary"]["columns"]["review"]
+    assert told["drift"]["detected"] and told["texts"]["unseen"] > 0.9

@@ -120,7 +120,7 @@ def test_the_document_keeps_the_rules_of_openapi(served: Server) -> None:
 
 
 def test_every_example_of_the_document_is_answered(served: Server) -> None:
-    document = requests.get(f"{served.url}/openapi.json", timeout=30).json()
+    document = requests.get(f"{served.url}/openapi.json", timeout=120).json()
     answered = []
     for path, item in document["paths"].items():
         for method, operation in item.items():
@@ -131,7 +131,7 @@ def test_every_example_of_the_document_is_answered(served: Server) -> None:
                 for example in examples:
                     body = example if isinstance(example, str) else json.dumps(example)
                     address = served.url + path.replace("{version}", "1")
-                    said = requests.request(method, address, data=body, headers={"Content-Type": kind}, timeout=30)
+                    said = requests.request(method, address, data=body, headers={"Content-Type": kind}, timeout=120)
                     assert said.status_code == 200, (path, kind, said.text)
                     answered.append((path, kind))
     assert {kind for _, kind in answered} == {"application/json", "text/csv"}

@@ -27,7 +27,7 @@ def test_mlflow_models_serve_answers_with_the_champion(project: Project, tmp_pat
         request = urllib.request.Request(
             f"http://127.0.0.1:{free_port}/invocations", body, {"Content-Type": "application/json"}
         )  # fmt: skip
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             predictions = json.load(answer)["predictions"]
     assert [round(sum(row), 6) for row in predictions] == [1.0] * 3
     assert content_digest(best) == registered, "MLflow leaves the files as they were registered"

@@ -107,7 +107,7 @@ def test_keys_and_limits_are_read_again_and_a_killed_parent_leaves_nothing(regis
         figures = list(Path("/dev/shm").glob(f"mlops-metrics-{server.process.pid}-*"))  # noqa: S108  # where ours lie
         assert len(figures) == 1
         server.process.kill()
-        server.process.wait(30)
+        server.process.wait(120)
         gone = [*(Path("/proc") / str(pid) for pid in (*workers, *writers)), *figures]
         wait_for(lambda: not [path for path in gone if path.exists()], 60, "an end of all that a killed parent started")
 
@@ -188,4 +188,4 @@ def test_a_lone_worker_comes_back_and_tls_follows_its_files(
         assert shown(None, server.url) not in ("first", "second")
         os.close(terminal)
         server.process.send_signal(signal.SIGHUP)
-        assert server.process.wait(30) == 0, "a server ends with the terminal that it was started on"
+        assert server.process.wait(120) == 0, "a server ends with the terminal that it was started on"

@@ -52,7 +52,7 @@ def watched(browser: Browser, origin: str) -> Iterator[Page]:
 
 def test_the_page_shows_what_is_served(page: Page, served: Server) -> None:
     page.goto(served.url)
-    model = requests.get(f"{served.url}/status", timeout=30).json()["models"]["champion"]
+    model = requests.get(f"{served.url}/status", timeout=120).json()["models"]["champion"]
     expect(page.get_by_role("heading", level=1)).to_have_text(f"small, version {model['version']}")
     expect(page).to_have_title(f"small, version {model['version']} – mlops serve")
     for column in model["columns"]:
@@ -68,7 +68,7 @@ def test_the_page_counts_what_is_asked_while_it_is_open(page: Page, served: Serv
     page.goto(served.url)
     expect(page.locator("#record")).to_have_text("relaxed")
     before = page.locator("#rows").inner_text()
-    assert requests.post(f"{served.url}/predict", json={"records": [served.example] * 7}, timeout=30).ok
+    assert requests.post(f"{served.url}/predict", json={"records": [served.example] * 7}, timeout=120).ok
     expect(page.locator("#rows")).to_have_text(str(int(before) + 7))
     expect(page.locator("#p50")).to_have_text(re.compile(r"m?s$"))
     expect(page.locator("#spark .over")).to_have_attribute("d", re.compile(r"^M[\d.]+ [\d.]+"))
@@ -101,7 +101,7 @@ def test_a_refused_value_is_marked_at_its_column(page: Page, served: Server) -> 
 
 def test_the_page_of_the_api_shows_every_route_and_every_problem(page: Page, served: Server) -> None:
     page.goto(f"{served.url}/docs")
-    paths = requests.get(f"{served.url}/openapi.json", timeout=30).json()["paths"]
+    paths = requests.get(f"{served.url}/openapi.json", timeout=120).json()["paths"]
     expect(page.locator("details")).to_have_count(sum(map(len, paths.values())))
     for route in page.locator("details").all():
         if route.get_attribute("open") is None:
@@ -153,7 +153,7 @@ def test_with_keys_the_pages_ask_for_one(browser: Browser, registered: Project, 
 
 def test_a_form_of_many_columns_is_folded_and_a_name_finds_one(browser: Browser, served: Server) -> None:
     """The page with the server's own answer, widened: no model of 130 columns need be trained for it."""
-    status = requests.get(f"{served.url}/status", timeout=30).json()
+    status = requests.get(f"{served.url}/status", timeout=120).json()
     model = status["models"]["champion"]
     kept = {"kind": "number", "min": None, "max": None, "nullable": True, "private": False, "categories": None}
     names = [f"sensor {k:03d}" for k in range(127)] + ["<script>alert(1)</script>", "a\u202eb\0", "x" * 500]

@@ -73,7 +73,7 @@ def test_a_state_is_replaced_between_two_requests(server: str, model: Model) -> 
         for turn in range(1, 5):
             write_states(model.states, f"turn {turn}", OTHER if turn % 2 else HOUSES)
             wanted = [50, 60] if turn % 2 else [41, 30]
-            wait_for(lambda wanted=wanted: all(ages(server) == wanted for _ in range(8)), 30, "the other state in both workers")  # type: ignore[misc]
+            wait_for(lambda wanted=wanted: all(ages(server) == wanted for _ in range(8)), 60, "the other state in both workers")  # type: ignore[misc]
         # A refresh that was killed leaves what is no version, or no state.
         (model.states / "unfinished").mkdir()
         for broken in ("unfinished", "nothing"):
@@ -87,13 +87,13 @@ def test_a_state_is_replaced_between_two_requests(server: str, model: Model) -> 
 
 def test_an_old_state_is_told(server: str, model: Model) -> None:
     write_states(model.states, "old", HOUSES, OLD)
-    wait_for(lambda: all("warnings" in post(f"{server}/predict", BOTH)[1] for _ in range(8)), 30, "the old state in both workers")
+    wait_for(lambda: all("warnings" in post(f"{server}/predict", BOTH)[1] for _ in range(8)), 60, "the old state in both workers")
     status, said, headers = post(f"{server}/predict?features_as_of=true", BOTH)
     assert (status, said["features_as_of"]) == (200, "2024-01-31T12:00:00Z")
     assert "older than 1y" in said["warnings"][0]["detail"]
     assert json.loads(headers["Mlops-Warnings"])[0]["reason"] == "stale_features"
     assert metric(server, "mlops_features_stale_total", model="house", policy="warn") >= 2
-    wait_for(lambda: metric(server, "mlops_features_as_of_seconds", model="house") == OLD.timestamp(), 10, "the next beat of both workers")
+    wait_for(lambda: metric(server, "mlops_features_as_of_seconds", model="house") == OLD.timestamp(), 60, "the next beat of both workers")
     assert metric(server, "mlops_features_age_seconds", model="house") > 86_400
     texts = [{"name": name, "shape": [1], "datatype": "BYTES", "data": [PLAIN[name]]} for name in ("house", "plan", "floor")]
     numbers = [(name, kind, PLAIN[name]) for name, kind in (("half", "FP64"), ("member", "BOOL"))]
@@ -125,7 +125,7 @@ def test_the_record_holds_what_came_and_what_was_computed(server: str, model: Mo
     for name, records in (("raw", raw), ("finished", [FEATURES])):
         assert post(f"{server}/predict", {"records": records}, **{"X-Request-Id": name})[0] == 200
     folder = model.folder.parent / "records"
-    wait_for(lambda: folder.exists() and {"raw", "finished"} <= set(read(folder)["request_id"]), 30, "the record")
+    wait_for(lambda: folder.exists() and {"raw", "finished"} <= set(read(folder)["request_id"]), 60, "the record")
     table = read(folder).filter(pl.col("request_id").is_in(["raw", "finished"]))
     rows = table.sort("request_id", "row").select("house", "half", "age", "score", "plan").rows()
     assert rows == [

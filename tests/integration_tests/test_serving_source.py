@@ -219,7 +219,7 @@ def guarded(uri: str, words: set[str]) -> Iterator[int]:
         if request.headers.get("Authorization") not in words:
             return 401, {}, b"who are you?"
         try:
-            with urllib.request.urlopen(uri + request.path, timeout=30) as behind:
+            with urllib.request.urlopen(uri + request.path, timeout=120) as behind:
                 return behind.status, {}, behind.read()
         except urllib.error.HTTPError as error:
             return error.code, {}, error.read()

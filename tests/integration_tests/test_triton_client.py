@@ -23,7 +23,7 @@ MODEL = "champion"
 
 @pytest.fixture(scope="module")
 def client(served: Server) -> Iterator[InferenceServerClient]:
-    with InferenceServerClient(served.url.removeprefix("http://"), concurrency=4, network_timeout=30, connection_timeout=30) as client:
+    with InferenceServerClient(served.url.removeprefix("http://"), concurrency=4, network_timeout=120, connection_timeout=120) as client:
         yield client
 
 
@@ -148,7 +148,7 @@ def test_a_header_length_that_lies_is_refused(served: Server, described: dict[st
         headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(said)}
         request = urllib.request.Request(f"{served.url}/v2/models/{MODEL}/infer", bytes(body), headers)
         with pytest.raises(urllib.error.HTTPError) as refusal:
-            urllib.request.urlopen(request, timeout=30)
+            urllib.request.urlopen(request, timeout=120)
         with refusal.value as answer:
             assert answer.code == 400
             assert json.load(answer)["error"]

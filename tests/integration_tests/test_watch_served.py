@@ -129,7 +129,7 @@ def test_the_page_and_the_figures_are_those_of_the_last_run(watched: Watched) ->
     assert "mlops_monitor" not in watched.ask("/metrics")[1]
     figures = watched.server.folder / "figures.prom"
     watched.project.mlops("monitor", "run", "--close", "--config", str(watched.config), "--metrics", str(figures))
-    wait_for(lambda: watched.ask("/monitoring", scope="monitoring")[0] == 200, 30, "the page of the run")
+    wait_for(lambda: watched.ask("/monitoring", scope="monitoring")[0] == 200, 60, "the page of the run")
     _, page, headers = watched.ask("/monitoring", scope="monitoring")
     assert "Watch of small" in page
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
@@ -181,7 +181,7 @@ def test_an_alert_reaches_alertmanager_by_both_ways_as_one_and_its_mail_comes(wa
             for panel in dashboard["panels"]:
                 for target in panel["targets"]:
                     expression = target["expr"].replace("$__rate_interval", "1m")
-                    wait_for(lambda expression=expression: answered_by(asked, expression), 30, f"a figure for {expression}")
+                    wait_for(lambda expression=expression: answered_by(asked, expression), 60, f"a figure for {expression}")
         # It forgets alerts when it is started anew; nobody else does.
         with alertmanager(tmp_path / "another", hook.url, port, mailbox.port) as holder:
             assert not alerts_at(holder)
@@ -206,7 +206,7 @@ def test_a_memory_that_is_away_is_a_reason_and_comes_back(watched: Watched) -> N
         assert (status, said["type"], headers["Retry-After"]) == (503, "/docs#labels_not_kept", "1")
         assert watched.ask("/predict", {"records": [watched.server.example]}, "predict")[0] == 200
         other.execute("ROLLBACK")
-    wait_for(lambda: watched.ask("/labels", {"labels": [{"id": "held", "label": 1}]}, "labels")[1].get("known") == 1, 30, "its label")
+    wait_for(lambda: watched.ask("/labels", {"labels": [{"id": "held", "label": 1}]}, "labels")[1].get("known") == 1, 60, "its label")
 
 
 def test_in_postgresql_labels_are_kept_though_its_connections_are_ended() -> None:

@@ -15,7 +15,7 @@ from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling import race as race_of
 from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates, lightgbm_params
-from mlops_pipeline.modelling.estimators import build_model, fit, predict
+from mlops_pipeline.modelling.estimators import build_model, fit, fit_estimator, predict
 from mlops_pipeline.modelling.folds import folds_of
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.race import Entry, _leaders, chosen_of, heats, race
@@ -162,6 +162,16 @@ def test_the_best_of_trees_goes_on_with_the_best_linear_models() -> None:
     entries = [Entry(each, 100, [score], 1.0, "scored") for each, score in ((linear, 0.9), (linear, 0.8), (trees, 0.6), (trees, 0.7))]
     assert [each.scores for each in _leaders(entries, 2, 1.0)] == [[0.9], [0.7]]
     assert [each.scores for each in _leaders(entries, 3, -1.0)] == [[0.6], [0.7], [0.8]]
+
+
+def test_a_column_of_nulls_alone_stops_no_boosting() -> None:
+    """A fold by time may hold nothing of what is measured only since."""
+    rng = np.random.default_rng(0)
+    matrix = np.column_stack([rng.normal(size=300), np.full(300, np.nan)])
+    y = (matrix[:, 0] > 0).astype(int)
+    estimator = build_model("hist_gradient_boosting", "binary", FEATURES, {}, 0, "ordinal").named_steps["model"]
+    said = fit_estimator(estimator, matrix, y, 1, []).predict_proba(np.column_stack([matrix[:, 0], y]))
+    assert ((said[:, 1] > 0.5) == (y == 1)).mean() > 0.95
 
 
 def test_boosting_that_would_take_too_long_is_cut_to_fewer_rounds() -> None:

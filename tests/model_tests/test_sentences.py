@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,23 @@ def test_each_text_is_embedded_once_whatever_is_fitted_on_it(folder: Path, tmp_p
         second = fitted(folder, "logistic_regression", "binary", during=Fitting(say=told.append))
     assert not told
     assert np.array_equal(first.named_steps["model"].coef_, second.named_steps["model"].coef_)
+
+
+def test_columns_and_versions_of_one_encoder_share_it_and_readers_of_before_hold_their_own(folder: Path, tmp_path: Path) -> None:
+    model, (x, _) = fitted(folder, "logistic_regression", "binary"), rows()
+    contract = Contract(task="binary", classes=[0, 1], columns=KINDS)
+    twin.save(plugins.part(plugins.ModelFormat, "onnx"), tmp_path, model, contract, {})
+    (encoder,) = (tmp_path / "onnx/texts").rglob("encoder.onnx")
+    champion, challenger = load_engine(tmp_path, contract), load_engine(tmp_path, contract)
+    graphs = {id(reader._graph) for each in (champion, challenger) for _, reader in each._readers}  # type: ignore[attr-defined]
+    assert len(graphs) == 1
+    for reader in (tmp_path / "onnx/texts").glob("[0-9]"):
+        for file in encoder.parent.iterdir():
+            shutil.copy(file, reader)
+        (reader / "about.json").write_text('{"max_tokens":8,"alone":false}', encoding="utf-8")
+    shutil.rmtree(encoder.parents[1])
+    given = x[["size"]].to_numpy(np.float32), x[["review", "kind", "note"]].to_numpy(object)
+    assert np.array_equal(load_engine(tmp_path, contract).predict(*given), champion.predict(*given))
 
 
 @pytest.mark.parametrize(

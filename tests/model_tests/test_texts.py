@@ -11,13 +11,16 @@ import polars as pl
 import pytest
 
 from mlops_pipeline.config.dataset import Column
+from mlops_pipeline.contract.spec import Column as InContract
+from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.inference.ngrams import Cut, hidden, pieces_of, words_of
 from mlops_pipeline.modelling.candidates import Shape, candidates
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.formats.skops import load_model, save_model
 from mlops_pipeline.modelling.masked import without
-from mlops_pipeline.modelling.text_facts import common_words, facts_of, forms_of, remarks
+from mlops_pipeline.modelling.summary import columns_of, levels_in
+from mlops_pipeline.modelling.text_facts import common_words, digest_of, facts_of, forms_of, remarks
 from tests.model_tests.workbench import make_twin
 
 FEATURES = {
@@ -182,7 +185,7 @@ def test_a_text_that_names_its_class_or_holds_a_code_is_told_of() -> None:
 
 def test_later_texts_differ_by_their_script_their_length_and_words_that_are_new() -> None:
     before = pl.Series("note", ["the lens is sharp and clear", "the lens is bright and sharp"] * 50)
-    words = common_words(before, 5, private=False)
+    words = common_words(before, 5)
     assert "lens" in words
     assert set(forms_of(before, words, private=False)) == {"Latin, under 8 words, most known"}
     later = pl.Series("note", ["zoom fails when cold", "объектив", "the lens is sharp " * 10, None])
@@ -192,9 +195,20 @@ def test_later_texts_differ_by_their_script_their_length_and_words_that_are_new(
         "Latin, 32 to 63 words, most known",
         None,
     ]
-    hidden = common_words(before, 5, private=True)
-    assert "lens" not in hidden
-    assert forms_of(later, hidden, private=True).to_list() == forms_of(later, words, private=False).to_list()
+    of_before = [digest_of(word) for word in words]
+    assert forms_of(later, of_before, private=True).to_list() == forms_of(later, words, private=False).to_list(), "a summary of before"
+
+
+def test_a_summary_says_no_word_of_a_private_text_not_even_as_a_digest() -> None:
+    texts = pl.Series("note", ["the lens is sharp and clear", "объектив"] * 50)
+    told, kept = (
+        columns_of(Contract(task="binary", columns={"note": InContract("text", private=p)}), texts.to_frame()) for p in (False, True)
+    )
+    assert "lens" in (told["note"].words or ())
+    assert kept["note"].words == []
+    assert kept["note"].levels is not None and told["note"].levels is not None
+    assert kept["note"].levels.counts == {"Cyrillic, under 8 words": 50, "Latin, under 8 words": 50}
+    assert levels_in(kept["note"], texts).unique(maintain_order=True).to_list() == ["Latin, under 8 words", "Cyrillic, under 8 words"]
 
 
 def test_a_word_is_taken_out_wherever_it_stands() -> None:

@@ -172,7 +172,7 @@ def test_a_server_ends_with_its_block_and_all_that_it_started(session: Session) 
     with session.serving(line, f"http://127.0.0.1:{port}/"):
         child = Path("/proc") / (session.scratch / "child").read_text().strip()
         assert child.exists()
-    wait_for(lambda: not child.exists(), 10, "the end of what the server had started")
+    wait_for(lambda: not child.exists(), 60, "the end of what the server had started")
     with (
         pytest.raises(Unmet, match="ended with exit code 7 before it was ready"),
         session.serving("echo why; exit 7", f"http://127.0.0.1:{port}/"),

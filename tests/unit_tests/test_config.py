@@ -47,6 +47,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a fraction of a seed": ({"seed": 1.5}, ("seed = 1.5", "give a whole number")),
     "a word for yes or no": ({"onnx": {"enabled": "maybe"}}, ("onnx.enabled = 'maybe'", "give true or false")),
     "a number for a text": ({"dataset": {"target": 3}}, ("dataset.target = 3", "in quotes")),
+    "a word that YAML takes for a truth": ({"dataset": {"target": False}}, ("dataset.target = False", "in quotes: YAML takes yes, no")),
     "a list of columns": ({"dataset": {"columns": ["size", "late"]}}, ("dataset.columns", "give a mapping: KEY: VALUE")),
     "an empty section": ({"dataset": None}, ("dataset = None", "give a mapping: KEY: VALUE")),
     "an empty section that may be left so": ({"gate": None}, ("gate = None", "give a mapping", "{} takes every default")),

@@ -85,6 +85,15 @@ def test_a_file_without_a_header_has_numbered_columns_and_says_so(tmp_path: Path
     assert (table.columns, table.height) == ([f"column_{n}" for n in range(1, 6)], 60)
 
 
+def test_columns_of_one_name_are_told_apart_by_a_number_with_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("a;b;a;a_2;a\n" + "".join(f"{n};x{n % 3};{n + 1};{n + 2};{n + 3}\n" for n in range(9)))
+    seen = found(path, ["b"])
+    assert seen.settings == {"delimiter": ";", "numbered": True}
+    assert seen.notes[-1] == "columns of one name are told apart by a number: the next 'a' is 'a_3', the next 'a' is 'a_4'"
+    assert read(path, seen.settings).row(1, named=True) == {"a": "1", "b": "x1", "a_3": "2", "a_2": "3", "a_4": "4"}
+
+
 def test_names_of_rows_as_r_writes_them_are_a_column_without_a_name(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("a;b\n" + "".join(f"r{n};{n};x\n" for n in range(9)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -18,14 +20,15 @@ from mlops_pipeline.contract.evaluation import Evaluation, Interval
 from mlops_pipeline.contract.reference import Bins, Reference, decoded
 from mlops_pipeline.contract.spec import Column, Contract, Unreadable
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.texts import FrozenEncoder
 from mlops_pipeline.modelling.metrics import Predictions
-from mlops_pipeline.modelling.summary import again_on, bins_of, summary_of
+from mlops_pipeline.modelling.summary import again_on, bins_of, columns_of, summary_of
 from mlops_pipeline.monitoring import estimated as estimating
 from mlops_pipeline.monitoring import measuring
 from mlops_pipeline.monitoring.measured import Batch, Limits, Measured, measured_of
 from mlops_pipeline.monitoring.measuring import measure
 from mlops_pipeline.monitoring.sampled import Sample
-from mlops_pipeline.monitoring.statistics import adjusted, chi_squared, kolmogorov_smirnov, share_p, stability, wasserstein
+from mlops_pipeline.monitoring.statistics import adjusted, chi_squared, kolmogorov_smirnov, means_apart, share_p, stability, wasserstein
 from mlops_pipeline.monitoring.tally import Numbers
 
 ROWS = 20_000
@@ -415,3 +418,70 @@ def test_quality_without_labels_is_what_nannyml_says() -> None:
 
     windows = [rows_of(ROWS, *moved, place + 2) for place, moved in enumerate(WINDOWS.values())]
     assert ours(rows_of(HELD_OUT, 1.0, 0.0, 1), windows) == pytest.approx([0.74524, 0.61024, 0.86427, 0.73945], abs=1e-5)
+
+
+WORDS = ("lens", "sharp", "bright", "sound", "battery", "picture", "menu", "slow", "cable", "screen", "keys", "small")
+NEW = ("refund", "courier", "parcel", "late", "address", "return")
+
+
+def texts(rows: int, seed: int, new: float = 0.0) -> pl.DataFrame:
+    """Sentences of eight words; of so many rows they are others."""
+    random = np.random.default_rng(seed)
+    usual, other = (random.choice(words, (rows, 8)) for words in (WORDS, NEW))
+    made = np.where(random.random(rows)[:, None] < new, other, usual)
+    return pl.DataFrame({"note": [" ".join(row) for row in made]})
+
+
+def of_texts(rows: pl.DataFrame, private: bool = False, encoders: Any = MappingProxyType({})) -> Reference:
+    columns = columns_of(Contract(task="binary", columns={"note": Column("text", private=private)}), rows, encoders)
+    return decoded(Reference(task="binary", rows=rows.height, columns=columns).encoded())
+
+
+class Embedder(FrozenEncoder):
+    """Stands where an encoder of a version would: how often each letter is in a text."""
+
+    def embedded(self, texts: Any) -> Any:
+        return np.array([[text.count(letter) for letter in "abcdefgh"] for text in texts], dtype=np.float32)
+
+
+@pytest.mark.parametrize("encoder", [None, Embedder(Path(), "letters-8")])
+def test_texts_of_another_topic_are_drift_by_embedding_and_by_words_and_those_of_the_same_are_not(encoder: Any) -> None:
+    encoders = {} if encoder is None else {"note": encoder}
+    reference = of_texts(texts(2000, 1), encoders=encoders)
+    summary = reference.columns["note"].texts
+    assert summary is not None and not any(word.encode() in reference.encoded() for word in ("lens sharp", "sharp bright"))
+    (same,) = measure(reference, [Batch(texts(600, 2))], encoders=encoders).columns
+    assert not same.drifted
+    assert same.texts is not None and same.texts.distance_p is not None and same.texts.distance_p > 0.01
+    found = measure(reference, [Batch(texts(300, seed, new=0.4)) for seed in (3, 4)], encoders=encoders)
+    (moved,) = found.columns
+    assert {"vocabulary", "embedding"} <= set(moved.reasons)
+    assert moved.texts is not None and moved.texts.by == ("words" if encoder is None else "letters-8")
+    assert moved.texts.unseen == pytest.approx(0.4, abs=0.08) and moved.texts.unseen_before == 0
+    assert found.figures["embedding.distance"] == moved.texts.distance
+    assert found.figures["unseen_words.share"] == moved.texts.unseen
+    assert moved.texts.scripts == {"Latin": (1.0, 1.0)} and moved.texts.lengths == {"8 to 15": (1.0, 1.0)}
+    assert measured_of(found.as_json()) == found
+
+
+def test_of_few_texts_or_without_the_models_encoder_or_of_a_private_column_it_is_said_what_is_not_compared() -> None:
+    few = measure(of_texts(texts(2000, 1)), [Batch(texts(29, 2, new=1))], Limits(least_rows=10))
+    assert "note: too few texts: 400 of the model's own and 29 here, 30 are the least" in few.notes
+    assert few.figures["embedding.distance"] is None and not {"vocabulary", "embedding"} & set(few.columns[0].reasons)
+    reference = of_texts(texts(500, 1), encoders={"note": Embedder(Path(), "letters-8")})
+    alone = measure(reference, [Batch(texts(200, 2, new=0.5))])
+    lenient = measure(reference, [Batch(texts(200, 2, new=0.5))], Limits(unseen_words=0.9))
+    assert "vocabulary" not in lenient.columns[0].reasons
+    assert "note: embeddings are not compared: the encoder that the model reads by is not at hand" in alone.notes
+    assert "vocabulary" in alone.columns[0].reasons
+    hidden = of_texts(texts(500, 1), private=True)
+    assert hidden.columns["note"].texts is None and not hidden.columns["note"].words
+
+
+def test_the_distance_of_means_is_what_chance_does_not_make() -> None:
+    random = np.random.default_rng(0)
+    draw = [random.normal(size=(200, 20)).astype(np.float32) for _ in range(12)]
+    alike = [means_apart(draw[k], draw[k + 1], k) for k in range(0, 12, 2)]
+    assert min(p for _, p in alike) > 0.01 and max(distance for distance, _ in alike) < 0.15
+    distance, p = means_apart(draw[0], draw[1] + 0.5, 0)
+    assert distance == pytest.approx(0.5, abs=0.05) and p < 0.001

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.environment import QUIET, SAFE
+from mlops_pipeline.environment import QUIET, SAFE, SPARING
 from tests.conftest import REPOSITORY
 
 ASK = "import json, os; print(json.dumps(dict(os.environ)))"
@@ -25,7 +25,7 @@ def said(code: str, **environ: str) -> str:
 
 
 def test_a_python_that_nobody_prepared_has_the_settings_and_keeps_the_users() -> None:
-    assert json.loads(said(ASK)).items() >= {**QUIET, **SAFE}.items()
+    assert json.loads(said(ASK)).items() >= {**QUIET, **SAFE, **SPARING}.items()
     assert json.loads(said(ASK, DO_NOT_TRACK="false"))["DO_NOT_TRACK"] == "false"
 
 

@@ -230,7 +230,7 @@ def test_a_writer_that_stopped_with_the_lock_holds_nobody_up(tmp_path: Path, mon
         fcntl.flock(holder, fcntl.LOCK_EX)
         writing = threading.Thread(target=append, args=(path, ONE_OF_EACH[0]))
         writing.start()
-        writing.join(30)
+        writing.join(120)
         assert not writing.is_alive()
     assert list(read_events(path)) == [ONE_OF_EACH[0]]
 

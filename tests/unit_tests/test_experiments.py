@@ -249,7 +249,7 @@ def test_what_cannot_be_planned_is_said_in_one_line(changes: dict[str, object], 
     ("column", "value", "said"),
     [
         ("arm", "C", "row 2: 'arm' is 'C', which is no arm of the test (A, B)"),
-        ("bought", "maybe", "row 2: 'bought' is no number"),
+        ("bought", "maybe", "row 2: 'bought' is 'maybe', which is no number"),
         ("at", "soon", "row 2: 'at' is no moment"),
     ],
 )
@@ -259,6 +259,16 @@ def test_what_cannot_be_read_is_never_taken_for_missing(tmp_path: Path, column: 
     with pytest.raises(PipelineError) as error:
         read_units(tmp_path / "t.csv", settings(), "")
     assert said in str(error.value)
+
+
+def test_a_figure_is_read_as_its_metric_says_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("who;arm;at;bought\na;A;2024-01-01;1.234,5\nb;B;2024-01-02;-0,25\n")
+    with pytest.raises(PipelineError, match=r"'bought' is '1.234,5', which is no number.* metrics\.bought\.format"):
+        read_units(tmp_path / "t.csv", settings(), "")
+    told = settings(metrics={"bought": {"column": "bought", "format": "1.234,5"}})
+    assert read_units(tmp_path / "t.csv", told, "").values["bought"].tolist() == [1234.5, -0.25]
+    with pytest.raises(ValueError, match=r"does not say how 1234\.5 is written"):
+        Metric(column="x", format="comma")
 
 
 def test_a_plan_needs_more_than_one_look_would_and_keeps_its_word_on_the_users_own_rows(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features import versions
 from mlops_pipeline.features.journal import kept_of
-from mlops_pipeline.features.keyed import Plan, state_of
+from mlops_pipeline.features.keyed import StatePlan, state_of
 from mlops_pipeline.features.keys import microseconds
 from mlops_pipeline.features.refresh import refresh, show
 from mlops_pipeline.features.rows import recipe_of
@@ -81,7 +81,7 @@ WIDER = table_settings(
 """A recipe that makes all of the same, and keeps a column more."""
 
 DATA = shops().dataset
-PLAN = Plan(recipe_of(DATA), {name: column.kind for name, column in DATA.columns.items()})
+PLAN = StatePlan(recipe_of(DATA), {name: column.kind for name, column in DATA.columns.items()})
 KEPT = kept_of(PLAN, DATA, OWN)
 SCHEMA = {"t": pl.Datetime("us"), "shop": pl.String, "price": pl.Float64, "word": pl.String, "y": pl.Int8}
 
@@ -195,7 +195,7 @@ def of_prices(tmp_path_factory: pytest.TempPathFactory) -> State:
     rates = {"rate": {"by": ["price"], "days": 9}, "both": {"by": ["price", "shop"], "days": 9, "prior_rows": 1}}
     means = {"usual": {"how": "mean", "of": "price", "by": ["shop"]}}
     data = table_settings(columns, task="binary", time_column="t", history=rates, aggregates=means).dataset
-    plan = Plan(recipe_of(data), {name: column.kind for name, column in data.columns.items()})
+    plan = StatePlan(recipe_of(data), {name: column.kind for name, column in data.columns.items()})
     kept = kept_of(plan, data, ("t", "price", "shop", "y"))
     rows = [(START + timedelta(hours=3 * n), "ab"[n % 2], [0.0, 1.0, 2.5, None][n // 3 % 4], "x", n // 5 % 2) for n in range(200)]
     return Versions(tmp_path_factory.mktemp("prices")).refresh(plan, kept, kept.of(typed(rows)), [], Origin({}, OWN)).state
@@ -224,7 +224,7 @@ def test_what_is_kept_reaches_back_to_what_was_known_at_the_first_row_that_is_as
     columns = {"t": "datetime", "price": "number", "y": "boolean", "all": "number", "some": "number"}
     means = {"all": {"how": "mean", "of": "price", "known_after": "3d"}, "some": {"how": "mean", "of": "price", "window": "20d"}}
     data = table_settings(columns, task="binary", time_column="t", aggregates=means).dataset
-    plan = Plan(recipe_of(data), {name: column.kind for name, column in data.columns.items()})
+    plan = StatePlan(recipe_of(data), {name: column.kind for name, column in data.columns.items()})
     kept, keep = kept_of(plan, data, ("t", "price", "y")), timedelta(days=10) // timedelta(microseconds=1)
     rows = kept.of(typed(of_days(60)))
     some = Versions(tmp_path / "kept").refresh(plan, kept, rows, [], Origin({}, OWN, keep)).state

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mlops_pipeline.monitoring.history import heat, page, picture
-from mlops_pipeline.monitoring.measured import ColumnDrift, Measured
+from mlops_pipeline.monitoring.measured import ColumnDrift, Measured, TextDrift
 from mlops_pipeline.monitoring.state import State, Window, state_at
 
 DAY = 86_400.0
@@ -26,6 +27,10 @@ def kept(state: State, count: int = 9) -> list[Window]:
             ColumnDrift(name=name, kind="number", effect=effect, drifted=effect > 0.1)
             for name, effect in (("temp", 0.05 * k), ("<b>wind</b>", 0.02), ("hour", 0.01))
         )
+        read = TextDrift(
+            texts=90, unseen=0.4, unseen_before=0.01, unseen_p=0, distance=0.31, distance_p=0.0001, lengths={"under 8": (0.2, 1)}
+        )
+        columns += (ColumnDrift(name="note", kind="category", drifted=True, reasons=("embedding",), texts=read),)
         made = Measured(rows=2000, labels=1800, figures=figures, columns=columns)
         with state.writing():
             state.add("champion", "1" if k < 5 else "2", (BEGIN + k * 30 * DAY, BEGIN + (k + 1) * 30 * DAY), 20, made, b"", 0, BEGIN)
@@ -44,6 +49,7 @@ def test_the_page_shows_quality_drift_alerts_and_trainings_and_needs_nothing_els
     assert "<b>wind" not in told
     assert told.count("<circle") == 9
     assert ">v2<" in told
+    assert all(part in told for part in ("1.0% → 40.0%", '<td class="warned">0.31, p 0.0001</td>', "under 8 20% → 100%"))
     assert not re.search(r"(?:src|href)=[\"']http", told)
     state.close()
 
@@ -61,6 +67,10 @@ def test_a_picture_holds_what_is_known_and_no_more(tmp_path: Path) -> None:
     alone = picture(windows[:1], "roc_auc", None)
     assert alone is not None
     assert (alone.band, len(alone.dots)) == ("", 1)
+    short = [windows[0], *(replace(windows[1], since=windows[1].since + k, until=windows[1].since + k + 1) for k in range(2))]
+    days = picture(short, "roc_auc", None)
+    assert days is not None
+    assert [(mark.x, mark.word) for mark in days.days] == [(542.0, "2013-04-01"), (1000.0, "2013-05-01")]  # neither touches, nor leaves it
     assert found.measured.count("M") == 2  # no line leads from one version to another
     state.close()
 
@@ -69,7 +79,7 @@ def test_columns_that_drift_most_stand_first(tmp_path: Path) -> None:
     state = state_at(tmp_path / "state.sqlite")
     found = heat(kept(state))
     assert found is not None
-    assert [row["name"] for row in found["rows"]] == ["temp", "<b>wind</b>", "hour"]
+    assert [row["name"] for row in found["rows"]] == ["temp", "<b>wind</b>", "hour", "note"]
     assert [cell["drifted"] for cell in found["rows"][0]["cells"]] == [False] * 3 + [True] * 6
     state.close()
 

@@ -144,6 +144,14 @@ def test_all_rows_decide_not_the_first_chunk() -> None:
     assert kind_of(["01/02/2024"] * 9, ["01/31/2024"]).format == "%m/%d/%Y"
 
 
+def test_values_are_counted_over_a_folder_of_small_files() -> None:
+    """A file's few values are many once six files have others each: orders' numbers are seen to be such."""
+    months = [[f"B-{month}{n:05}" for n in range(400)] for month in range(6)]
+    held = profiled(as_chunks(*months))
+    assert held["x"].distinct == 2400
+    assert kinds.described(held, "y")["x"].left_out == "identifier: 2,400 different values in 2,400 rows"
+
+
 def test_a_few_odd_values_are_set_aside_with_a_word_and_many_make_it_text() -> None:
     numbers = [str(n / 7) for n in range(1000)]
     one = kind_of([*numbers, "seven"])
@@ -190,6 +198,7 @@ def test_a_target_that_cannot_be_learned_is_told_in_one_line(name: str) -> None:
         (["3", "4", "5"] * 20, "multiclass"),
         ([str(n) for n in range(15)], "regression"),
         (["yes", "no"] * 20, "binary"),
+        (["Yes", " Yes ", "No", "No "] * 10, "binary"),
         (["F", "N"] * 20, "binary"),
     ],
 )
@@ -205,6 +214,19 @@ def test_a_column_of_lists_is_left_out_with_a_word(tmp_path: Path) -> None:
     config.write_text(made.text)
     assert "'tags' is no feature: each value holds several" in made.text
     assert ingested(tmp_path, load_settings(config))[1]["rows_kept"] == 60
+
+
+def test_blanks_around_categories_are_no_part_of_them_with_a_word(tmp_path: Path) -> None:
+    source, config = tmp_path / "table.csv", tmp_path / "new.yaml"
+    classes, nothing = ("good", " good", "bad ", "bad"), ("Bonn  ", "Köln", " NA ")
+    source.write_text("x,city,y\n" + "".join(f"{n % 7},{nothing[n % 3]},{classes[n % 4]}\n" for n in range(60)))
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    settings = load_settings(config)
+    assert (settings.dataset.task, settings.dataset.source.trim) == ("binary", True)
+    assert "blanks around a cell are no part of it: 'city', 'y' would hold one value in several spellings" in made.split
+    table = ingested(tmp_path, settings)[0]
+    assert (set(table["y"]), set(table["city"])) == ({"good", "bad"}, {"Bonn", "Köln", None})
 
 
 def test_a_suspected_leak_is_named_when_the_table_is_described(tmp_path: Path) -> None:

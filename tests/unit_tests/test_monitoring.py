@@ -213,6 +213,29 @@ def test_a_column_that_lost_every_value_counts_as_drifted(values: list[Any], dty
     assert "share of values lost" in report.get_html_str()
 
 
+def test_sentences_are_compared_by_their_words_and_embeddings_and_the_page_tells_none_of_them() -> None:
+    draw = np.random.default_rng(0)
+
+    def notes(rows: int, words: list[str]) -> list[str]:
+        return [" ".join(row) for row in draw.choice(words, (rows, 6))]
+
+    usual = ["lens", "sharp", "bright", "sound", "battery", "picture", "menu"]
+    before = pl.DataFrame({"note": notes(300, usual), "size": draw.normal(size=300)})
+    after = pl.DataFrame({"note": [*notes(150, usual), *notes(100, ["refund", "courier", "посылка"])], "size": draw.normal(size=250)})
+    report = create_model_monitoring_report(before, after, quantile_column="size")
+    told = report.summary["columns"]["note"]
+    assert told["kind"] == "prose" and told["drift"]["detected"]
+    assert told["drift"]["method"] in ("distance of mean embeddings", "growth of new words")
+    assert told["texts"]["unseen"] == pytest.approx(0.4, abs=0.05) and told["texts"]["unseen_before"] == 0
+    assert told["texts"]["scripts"]["Latin"][0] == 1.0
+    page = report.get_html_str()
+    assert "Distance of mean embeddings" in page and "of hashed words" in page and "under 8 words" in page
+    assert "courier" not in page and "lens" not in page
+    same = create_model_monitoring_report(before, before.head(20), quantile_column="size")
+    assert not same.summary["columns"]["note"]["drift"]
+    assert any(line.startswith("note: too few texts") for line in same.notes)
+
+
 def test_a_few_rows_of_the_same_table_have_not_drifted_and_the_report_says_why() -> None:
     random = np.random.default_rng(0)
     table = pl.DataFrame({f"feature_{k}": random.normal(size=3000) for k in range(12)} | {"kind": random.choice(list("abc"), 3000)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +19,12 @@ from mlops_pipeline.inference.engine import NotFinite
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.raw import RawRows
 from mlops_pipeline.inference.signature import Rows, Signature
-from mlops_pipeline.serving.arms import Breaker, header_of, id_of, reason_of, value_of, why_of, why_unfit
+from mlops_pipeline.records.entry import Entry
+from mlops_pipeline.serving.arms import Breaker, are_read_alike, header_of, id_of, reason_of, value_of, why_of, why_unfit
+from mlops_pipeline.serving.metrics import Metrics
+from mlops_pipeline.serving.protocol.predict import Predict
+from mlops_pipeline.serving.request import JSON, Request
+from mlops_pipeline.serving.shadows import Shadows
 
 
 def signature(task: str = "binary", classes: tuple[Any, ...] = (0, 1), **kinds: str) -> Signature:
@@ -32,6 +39,10 @@ def served(one: Signature, raw: Signature | None = None, *, only_raw: bool = Fal
 
 def rows(numbers: list[list[float]], categories: list[list[str]], ids: list[str] | None = None) -> Rows:
     return Rows(len(numbers), np.array(numbers), np.array(categories, object), ids=ids)
+
+
+def request(name: str) -> Request:
+    return Request(name, "predict", "champion", "/predict", 0.0, 0.0, content_type=JSON)
 
 
 def test_a_unit_is_what_all_rows_of_a_request_have_in_common() -> None:
@@ -68,6 +79,57 @@ def test_a_challenger_that_cannot_take_the_champions_requests_is_told_why() -> N
     assert why_unfit(only, served(signature(other="number"), signature(size="number"))) == ""
 
 
+def test_rows_are_not_read_again_only_where_nothing_would_be_read_otherwise() -> None:
+    champion = served(signature())
+    assert are_read_alike(champion, served(signature()))
+    others = [
+        signature(kind="category", size="number"), signature(size="number"), signature(size="integer", kind="category"),
+        replace(signature(), reject_unseen=True), replace(signature(), seen={"kind": frozenset("ab")}),
+        replace(signature(), precision=np.float64), replace(signature(), max_rows=1),
+    ]  # fmt: skip
+    assert [are_read_alike(champion, served(other)) for other in others] == [index == 0 for index in range(len(others))]
+    assert not are_read_alike(served(signature(), signature()), served(signature(), signature())), "of raw rows more is to be known"
+
+
+def test_what_is_asked_behind_answers_is_asked_together_and_read_only_where_it_must_be() -> None:
+    taken, calls, kept = signature(), [], []
+    challenger = served(taken)
+    challenger.version, challenger.layout, challenger.protocols = "2", None, {"predict": Predict(taken, "champion", "2")}
+    read = Predict(taken, "champion", "1").rows(b'{"records": [{"size": 1, "kind": "a"}]}')
+
+    def predict(numbers: np.ndarray, categories: np.ndarray) -> np.ndarray:
+        calls.append((numbers.tolist(), categories.tolist(), threading.current_thread().name))
+        return np.stack([1 - numbers[:, 0], numbers[:, 0]], axis=1)
+
+    async def asked() -> dict[tuple[str, str], float]:
+        all_there = asyncio.Event()
+
+        def add(entry: Entry) -> None:
+            kept.append(entry)
+            if len(kept) == 3:
+                all_there.set()
+
+        metrics, settings = Metrics(), Serving.model_validate({"release": {"shadow": {"requests": 3}}})
+        service: Any = SimpleNamespace(settings=settings, metrics=metrics, recorder=SimpleNamespace(add=add))
+        shadows = Shadows(service, "champion", challenger, predict)
+        shadows.add(request("given"), b"not looked at", read)
+        shadows.add(request("read"), b'{"records": [{"size": 2, "kind": "b"}]}', None)
+        shadows.add(request("refused"), b'{"records": [{"size": "two"}]}', None)
+        shadows.add(request("too many"), b"", read)
+        await asyncio.wait_for(all_there.wait(), 60)
+        shadows.close()
+        metrics.settle()
+        samples = (sample for family in metrics.registry().collect() for sample in family.samples)
+        return {(sample.name, sample.labels.get("reason", "")): sample.value for sample in samples}
+
+    counted = asyncio.run(asked())
+    assert calls == [([[1.0], [2.0]], [["a"], ["b"]], "shadow")], "one call, in a thread that answers do not wait for"
+    said = {entry.request_id: (entry.arm, entry.error, None if entry.outputs is None else entry.outputs.tolist()) for entry in kept}
+    assert said == {"given": ("shadow", "", [[0, 1]]), "read": ("shadow", "", [[-1, 2]]), "refused": ("shadow", said["refused"][1], None)}
+    assert said["refused"][1].startswith("refused ")
+    assert counted["mlops_release_shadows_left_out_total", "queue_full"] == 1
+
+
 @pytest.mark.parametrize(
     ("error", "reason", "why"),
     [
@@ -84,18 +146,23 @@ def test_a_failure_has_a_word_for_figures_and_no_value_on_record(error: Exceptio
 
 def test_a_breaker_trips_once_by_a_row_of_failures_or_by_their_share() -> None:
     settings = Settings(in_a_row=3, last=20, share=0.25)
+
+    def count(breaker: Breaker, *, failed: bool) -> bool:
+        if failed:
+            return breaker.failed(settings)
+        breaker.succeeded()
+        return False
+
     in_a_row = Breaker()
-    assert [in_a_row.count(settings, failed=failed) for failed in (True, True, False, True, True, True, True)] == [False] * 5 + [
-        True,
-        False,
-    ]
+    told = [count(in_a_row, failed=failed) for failed in (True, True, False, True, True, True, True)]
+    assert told == [False] * 5 + [True, False]
     assert in_a_row.reason == "3 failures in a row"
     by_share = Breaker()
-    told = [by_share.count(settings, failed=number % 4 == 0) for number in range(40)]
+    told = [count(by_share, failed=number % 4 == 0) for number in range(40)]
     assert told.index(True) == 16
     assert by_share.reason == "5 failures among the last 17"
     seldom = Breaker()
-    assert not any(seldom.count(settings, failed=number % 5 == 0) for number in range(200))
+    assert not any(count(seldom, failed=number % 5 == 0) for number in range(200))
 
 
 def test_the_switch_is_taken_at_once_and_another_table_at_a_restart() -> None:

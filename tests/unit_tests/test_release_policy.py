@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mlops_pipeline.config.release import Guardrail, Policy, Step, load_releases, release_schema
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.release.policy import PROMOTING, Evidence, Finding, Standing, covered, decide
+from mlops_pipeline.release.rendered import rendered, resource_name
 from tests.conftest import REPOSITORY
 
 POLICY = Policy(
@@ -174,3 +175,11 @@ def test_settings_that_are_no_good_are_told_in_one_line(tmp_path: Path, text: st
         load_releases(tmp_path / "release.yaml")
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_manifests_are_called_as_the_pipeline_is_and_say_where_the_policy_stands() -> None:
+    policy = Policy()
+    assert [resource_name(name) for name in ("Größe_1", "2013", "flights")] == ["gr-e-1", "model-2013", "flights"]
+    assert "name: churn" in rendered("kserve", policy, policy.steps[1], None, name="churn")
+    assert "write configs/release_config.yaml" in rendered("httproute", policy, policy.steps[1], None, name="churn").splitlines()[0]
+    assert "the policy in mine.yaml" in rendered("httproute", policy, policy.steps[1], Path("mine.yaml"), name="churn").splitlines()[0]

@@ -96,7 +96,10 @@ def test_a_first_line_that_names_no_column_is_told(first: str, tmp_path: Path) -
 def test_a_name_that_stands_twice_is_told_and_not_renamed(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("b,a,a,b\n1,2,3,4\n")
-    assert told(path) == "cannot be read as a table: column 'a' stands twice in the header"
+    assert told(path) == (
+        "cannot be read as a table: column 'a' stands twice in the header: rename one, "
+        "or write numbered: true under dataset.source, which calls the second a_2"
+    )
     with pytest.raises(PipelineError, match="column 'a' stands twice"):
         read_table(path)
     table = tmp_path / "table.parquet"

@@ -109,6 +109,15 @@ def test_a_window_moves_with_the_newest_row_or_before_the_as_of(
     assert "trained on" in report["window"]
 
 
+def test_a_table_that_ends_long_before_the_as_of_has_its_newest_rows_held_out_and_that_is_said(tmp_path: Path) -> None:
+    window = {"test_last": "10d"}
+    _, newest, _ = run_split(tmp_path / "newest", days(91), by_time(**window))
+    _, held, report = run_split(tmp_path, days(91), by_time(**window), as_of="2026-11-30T01:01:08")
+    assert held.equals(newest)
+    assert "up to the newest row" in report["window"]
+    assert "none is of the 10d before 2026-11-30T01:01:08, --as-of" in report["window"]
+
+
 def test_a_table_that_says_never_by_its_last_day_is_told_of_what_is_not_there(tmp_path: Path) -> None:
     table = pl.concat([days(10), pl.DataFrame({"day": [datetime(9999, 12, 31)], "late": [0]})])
     train, test, _ = run_split(tmp_path, table, by_time(test_last="5d"))

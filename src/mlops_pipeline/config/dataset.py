@@ -58,6 +58,8 @@ class Source(Frozen):
     skip_blanks: bool = Field(False, description="whether blanks before a cell are no part of it")
     closed: bool = Field(False, description="whether a delimiter also stands at the end of each row, though not of the header")
     row_names: bool = Field(False, description="whether each row begins with its name, for which the header has no cell, as R writes")
+    numbered: bool = Field(False, description="whether columns of one name are told apart by a number (price, price_2), and not refused")
+    trim: bool = Field(False, description="whether blanks around a cell are no part of it, as where a database pads its texts")
     encoding: Encoding = Field("utf-8", description="of a file of text, as Python calls it: utf-8, cp1252, latin-1, utf-16")
     header: bool = Field(True, description="whether a line names the columns; else they are column_1, column_2 and so on")
     skip_lines: int = Field(0, ge=0, description="lines before the header, or before the first row, that are no part of the table")

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from mlops_pipeline.config.pipeline import SpanText
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, tree_of
+from mlops_pipeline.contract.values import written_as
 
 Level = Annotated[float, Field(gt=0, lt=0.5)]
 
@@ -29,8 +30,12 @@ class Metric(Frozen):
         None, description="the same thing of the time before, or another number known then: makes intervals narrower"
     )
 
+    format: str | None = Field(None, description="how texts of the column are written, as 1234.5 is: '1.234,5', '$1,234.5', '1234.5 %'")
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.format is not None and written_as(self.format) is None:
+            raise ValueError(f"format '{self.format}' does not say how 1234.5 is written, such as '1.234,5', '$1,234.5' or '1234.5 %'")
         if self.no_worse_by and self.role == "goal":
             raise ValueError("'no_worse_by' is a guardrail's: write role: guardrail")
         if not self.no_worse_by and self.role == "guardrail":

@@ -63,6 +63,14 @@ class Windows(Frozen):
         return self.every or "1w"
 
 
+class Texts(Frozen):
+    """From when on texts have drifted, in windows and in `mlops monitor report`; chance is ruled out besides."""
+
+    distance: float = Field(0.1, ge=0, description="of mean embeddings, over the spread of the model's own texts")
+    unseen_words: float = Field(0.05, ge=0, le=1, description="by how much the share of words that training had not must grow")
+    embedded: int = Field(400, ge=30, description="texts of a column that are embedded: a pretrained encoder takes some ms for each")
+
+
 class Labels(Frozen):
     """What came of the predictions, which is known later."""
 
@@ -164,6 +172,7 @@ class Monitoring(Frozen):
     models: tuple[Name, ...] | None = Field(None, description="names in the URL that are watched; default: the server's default model")
     state: State = State()
     windows: Windows = Windows()
+    texts: Texts = Texts()
     labels: Labels = Labels()
     rules: dict[Name, Rule] = Field(default_factory=lambda: dict(USUAL_RULES), description="by name; given, they replace the usual ones")
     channels: dict[Name, ChannelSettings] = Field(

@@ -107,7 +107,7 @@ def _one_line(error: ValidationError, origin: str, tree: type[Frozen], at: tuple
         problems = [first, *(each for each in problems if each["type"] != "missing")]
         what = "is missing: add it" if len(missing) == 1 else "are missing: add them"
     else:
-        what = _remedy(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
+        what = _unquoted(first) or _remedy(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
     if first["type"] in ("missing", "model_type") and len(first["loc"]) == 1 and _has_defaults(tree, str(first["loc"][0])):
         what += " (an empty mapping {} takes every default)"
     others = list(dict.fromkeys(_key(each, at) for each in problems[1:]))
@@ -117,6 +117,13 @@ def _one_line(error: ValidationError, origin: str, tree: type[Frozen], at: tuple
 
 def _key(problem: Any, at: tuple[str, ...]) -> str:
     return ".".join(str(part) for part in (*at, *problem["loc"])) or "(whole file)"
+
+
+def _unquoted(problem: Any) -> str | None:
+    """What to do about a word that YAML has taken for a truth, where text is asked for."""
+    if problem["type"] == "string_type" and isinstance(problem["input"], bool):
+        return "put it in quotes: YAML takes yes, no, on and off for true and false"
+    return None
 
 
 def _remedy(kind: str, given: dict[str, Any]) -> str | None:

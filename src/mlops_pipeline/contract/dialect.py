@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +21,10 @@ class Dialect(msgspec.Struct, frozen=True):
     """Whether a delimiter also stands at the end of each row, though not of the header."""
     row_names: bool = False
     """Whether each row begins with its name, for which the header has no cell (R writes so): a first column without a name."""
+    numbered: bool = False
+    """Whether columns of one name are told apart by a number: price, price_2. Without it such a header is refused."""
+    trim: bool = False
+    """Whether blanks around a cell are no part of it, as where a database pads its texts to one length."""
     encoding: str = "utf-8"
     header: bool = True
     """Whether the first line names the columns; else they are called ``column_1``, ``column_2`` …"""
@@ -47,3 +52,15 @@ PLAIN = Dialect()
 def column_names(count: int) -> list[str]:
     """What the columns of a file without a header are called."""
     return [f"column_{number}" for number in range(1, count + 1)]
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, each that stood there before told apart by a number: price, price_2."""
+    made: list[str] = []
+    for name in names:
+        count, one = 1, name
+        while one in made or (count > 1 and one in names):
+            count += 1
+            one = f"{name}_{count}"
+        made.append(one)
+    return made

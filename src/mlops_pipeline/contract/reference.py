@@ -55,6 +55,23 @@ class Levels(msgspec.Struct, frozen=True):
         return sum(self.counts.values()) + self.rest
 
 
+class TextSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What later texts are compared with, beside their forms: no text and no word; none of a private column.
+
+    ``by``: what made the embeddings of some of its texts, 8-bit (texts, numbers) times ``scale``: a frozen encoder, or ``words``.
+    ``vocabulary``: 32-bit digests of words, rising. ``unseen``: the share of words that one text alone has, with its standard error.
+    """
+
+    by: str
+    scale: float
+    embeddings: bytes
+    vocabulary: bytes
+    forms: dict[str, int]
+    """How many texts, of those looked at, are of a script and a length."""
+    unseen: float
+    unseen_error: float
+
+
 class ColumnSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One column of the model's rows. A private one tells no value that fewer than five rows hold, and no least and largest."""
 
@@ -66,7 +83,8 @@ class ColumnSummary(msgspec.Struct, frozen=True, kw_only=True):
     largest: float | None = None
     private: bool = False
     words: list[str] | None = None
-    """Of a column of texts the words that many have (digests of a private one's): its levels are forms of texts, told by these."""
+    """Of a column of texts the words that many have, none of a private one: its levels are forms of texts, told by these."""
+    texts: TextSummary | None = None
 
 
 class Curve(msgspec.Struct, frozen=True):

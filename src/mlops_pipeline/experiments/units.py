@@ -88,10 +88,10 @@ def _typed(frame: pl.DataFrame, experiment: Experiment, table: Path, numbers: pl
 
     made: dict[str, pl.Series] = {}
     for name, metric in experiment.metrics.items():
-        made[f"value {name}"] = _numbers(frame, metric.column, table, numbers)
+        made[f"value {name}"] = _numbers(frame, name, metric, metric.column, table, numbers)
         made[f"share {name}"] = pl.Series([_is_yes_no(frame[metric.column])]).new_from_index(0, frame.height)
         if metric.before is not None:
-            made[f"before {name}"] = _numbers(frame, metric.before, table, numbers)
+            made[f"before {name}"] = _numbers(frame, name, metric, metric.before, table, numbers)
     if arms:
         given = _texts(frame[experiment.arm])
         strange = given.is_not_null() & ~given.is_in(list(experiment.arms))
@@ -125,14 +125,19 @@ def _texts(values: pl.Series) -> pl.Series:
     return words.set(words == "", None)
 
 
-def _numbers(frame: pl.DataFrame, name: str, table: Path, row_numbers: pl.Series) -> pl.Series:
-    """A column of figures: numbers, or yes and no as 1 and 0."""
+def _numbers(frame: pl.DataFrame, metric: str, settings: Metric, name: str, table: Path, row_numbers: pl.Series) -> pl.Series:
+    """A column of figures: numbers as the metric says they are written, or yes and no as 1 and 0."""
     values = frame[name]
-    read = as_numbers(values, "boolean", NULL_WORDS)
+    read = (
+        as_numbers(values, "boolean", NULL_WORDS) if settings.format is None else as_numbers(values, "number", NULL_WORDS, settings.format)
+    )
     wrong = are_there(values, "number", NULL_WORDS) & (read.is_null() | ~read.is_finite().fill_null(value=False))
     if wrong.any():
         at = int(wrong.arg_true()[0])
-        raise PipelineError(f"{table}: row {row_numbers[at]}: '{name}' is no number, nor yes or no: mend it, or leave the cell empty")
+        raise PipelineError(
+            f"{table}: row {row_numbers[at]}: '{name}' is '{str(values[at])[:40]}', which is no number, nor yes or no: mend it, leave the "
+            f"cell empty, or say by metrics.{metric}.format how 1234.5 is written, such as '1234,5'"
+        )
     return read
 
 

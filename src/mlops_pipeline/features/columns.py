@@ -14,7 +14,7 @@ NARROW = 16
 """Numbers that spread over at most so many times their count are told apart by a table of all that lie between."""
 
 
-class Column(Protocol):
+class ColumnValues(Protocol):
     """A column's values, None for null."""
 
     def coded(self) -> Coded:
@@ -29,7 +29,7 @@ class Column(Protocol):
         """As Python's values."""
         ...
 
-    def taken(self, places: Ints) -> Column:
+    def taken(self, places: Ints) -> ColumnValues:
         """Those of the rows at these places, in order."""
         ...
 
@@ -120,12 +120,12 @@ class Numbers:
 _KEYS: Mapping[str, Callable[[Sequence[Any]], Coded]] = {"number": Coded.each}
 
 
-def column_of(values: Sequence[Any], kind: str) -> Column:
+def column_of(values: Sequence[Any], kind: str) -> ColumnValues:
     """A column of Python's values of a kind."""
     return _KEYS.get(kind, Coded.of)(values)
 
 
-def keyed(columns: Sequence[Column], count: int) -> tuple[list[tuple[Any, ...]], Ints]:
+def keyed(columns: Sequence[ColumnValues], count: int) -> tuple[list[tuple[Any, ...]], Ints]:
     """The different combinations of so many rows' values, and which of them each row has."""
     if not columns:
         return [()], np.zeros(count, dtype=np.int64)

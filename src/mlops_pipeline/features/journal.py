@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlops_pipeline.config.dataset import Dataset
-from mlops_pipeline.features.keyed import Plan
+from mlops_pipeline.features.keyed import StatePlan
 from mlops_pipeline.features.keys import Keys
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Kept:
         return frame.select(self.names).with_columns([pl.Series(name, digests[:, half]) for half, name in enumerate(_IDS)])
 
 
-def kept_of(plan: Plan, data: Dataset, there: Collection[str]) -> Kept:
+def kept_of(plan: StatePlan, data: Dataset, there: Collection[str]) -> Kept:
     """What is kept for a state's plan; ``there`` are the columns of the source."""
     late = {data.target, *data.known_after_outcome}
     time = () if data.time_column is None else (data.time_column,)

@@ -15,7 +15,7 @@ from mlops_pipeline.config.dataset import words_of
 from mlops_pipeline.contract.spec import Aggregate, Recipe
 from mlops_pipeline.features.keys import Keys, compared, microseconds
 from mlops_pipeline.features.needs import derived_for
-from mlops_pipeline.features.state import DAY_US, SCALE, KeyedTable, Made, Part, State, Table, moment_in, salt_of
+from mlops_pipeline.features.state import DAY_US, SCALE, KeyedTable, Made, State, Table, TablePart, moment_in, salt_of
 from mlops_pipeline.features.windows import END, NEVER
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MOMENT, _VALUE, _COUNT, _CELL, _PLACE = "m", "v", "n", "c", "p"
 
 
-class Plan:
+class StatePlan:
     """The tables that a recipe's columns need, each once, and how each column is made from them."""
 
     def __init__(self, recipe: Recipe, kinds: Mapping[str, str], lookups: Joined = ()) -> None:
@@ -101,7 +101,7 @@ class Plan:
                 names |= dict.fromkeys((*table.by, *((table.of,) if table.of is not None else ())))
         return sorted(names | dict.fromkeys((self.recipe.time_column,) if self.recipe.time_column is not None else ()))
 
-    def parts(self, rows: pl.LazyFrame, lookups: Joined, base: Sequence[Table] | None = None) -> list[tuple[Part, ...]]:
+    def parts(self, rows: pl.LazyFrame, lookups: Joined, base: Sequence[Table] | None = None) -> list[tuple[TablePart, ...]]:
         """What rows make of each table: all of it, or with ``base`` what is added to that, which then comes after it."""
         made = self.lookup_parts(lookups)
         for number, table in enumerate(self.tables[len(made) :], len(made)):
@@ -110,11 +110,11 @@ class Plan:
             made.append((new, *(() if old is None else old.parts)))
         return made
 
-    def lookup_parts(self, lookups: Joined) -> list[tuple[Part, ...]]:
+    def lookup_parts(self, lookups: Joined) -> list[tuple[TablePart, ...]]:
         """The lookups' tables, which are the first."""
         return [(lookup_part(table, Keys(table.kinds, self.salt), frame),) for table, (_, frame) in zip(self.tables, lookups, strict=False)]
 
-    def pruned(self, parts: Sequence[tuple[Part, ...]], since: int) -> list[tuple[Part, ...]]:
+    def pruned(self, parts: Sequence[tuple[TablePart, ...]], since: int) -> list[tuple[TablePart, ...]]:
         """Tables of one part without the rows that no row from ``since`` on asks for; a key's sums go on from what is left of it."""
         made = []
         for number, of_table in enumerate(parts):
@@ -150,7 +150,7 @@ def state_of(rows: pl.LazyFrame, recipe: Recipe, kinds: Mapping[str, str], looku
 
     ``as_of`` (UTC) is by default the newest row's moment.
     """
-    plan = Plan(recipe, kinds, lookups)
+    plan = StatePlan(recipe, kinds, lookups)
     return State.of(plan.tables, plan.parts(rows, lookups), plan.columns, as_of or newest(rows, recipe))
 
 
@@ -170,7 +170,7 @@ def newest(rows: pl.LazyFrame, recipe: Recipe) -> datetime:
     return now
 
 
-def lookup_part(table: KeyedTable, keys: Keys, frame: pl.DataFrame) -> Part:
+def lookup_part(table: KeyedTable, keys: Keys, frame: pl.DataFrame) -> TablePart:
     """A lookup's rows: its keys are unique and none of them is null."""
     import polars as pl
 
@@ -179,7 +179,7 @@ def lookup_part(table: KeyedTable, keys: Keys, frame: pl.DataFrame) -> Part:
     arrays = {"keys": digests[order, 0], "checks": digests[order, 1], "starts": np.arange(len(order) + 1, dtype=np.int64)}
     for name, kind in table.cells:
         arrays |= cell_arrays(name, kind, frame[name].gather(pl.Series(order)))
-    return Part(arrays)
+    return TablePart(arrays)
 
 
 def cell_arrays(name: str, kind: str, values: pl.Series) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def cell_arrays(name: str, kind: str, values: pl.Series) -> dict[str, Any]:
     return arrays | {name: plain.fill_null(0).to_numpy()}
 
 
-def rows_part(table: KeyedTable, keys: Keys, rows: pl.LazyFrame, recipe: Recipe, base: Table | None = None) -> Part:
+def rows_part(table: KeyedTable, keys: Keys, rows: pl.LazyFrame, recipe: Recipe, base: Table | None = None) -> TablePart:
     """What rows add to a table. They all come after those of ``base``, whose sums they go on from."""
     import polars as pl
 
@@ -236,7 +236,7 @@ def rows_part(table: KeyedTable, keys: Keys, rows: pl.LazyFrame, recipe: Recipe,
                 arrays["rests"] = rests[ends]
     for name, kind in table.cells:
         arrays |= cell_arrays(name, kind, frame[_CELL].gather(pl.Series(ends)))
-    return Part(arrays)
+    return TablePart(arrays)
 
 
 def _narrow(counts: Any) -> Any:
@@ -339,7 +339,7 @@ def _reach(made: Made) -> int:
     return (made.window_us or 0) + made.delay_us + DAY_US
 
 
-def _without(part: Part, before: int) -> Part:
+def _without(part: TablePart, before: int) -> TablePart:
     """A part without the rows before a moment, but for each key's last of them."""
     moments, starts = part.arrays["moments"], part.arrays["starts"]
     left = moments >= before
@@ -350,10 +350,10 @@ def _without(part: Part, before: int) -> Part:
     counted = np.concatenate(([0], np.cumsum(left)))
     whole = {name: array for name, array in part.arrays.items() if name in ("keys", "checks")}
     rows = {name: array[left] for name, array in part.arrays.items() if name not in ("keys", "checks", "starts")}
-    return Part({**whole, "starts": counted[starts], **rows})
+    return TablePart({**whole, "starts": counted[starts], **rows})
 
 
-def _distinct(table: KeyedTable, digests: Any, frame: pl.DataFrame, base: Table | None) -> Part:
+def _distinct(table: KeyedTable, digests: Any, frame: pl.DataFrame, base: Table | None) -> TablePart:
     """One row for each key, moment and value, with the moment before at which the key had this value (``before``)."""
     import polars as pl
 
@@ -367,7 +367,7 @@ def _distinct(table: KeyedTable, digests: Any, frame: pl.DataFrame, base: Table 
     before = pl.col(_MOMENT).shift(1).over(_PLACE, "w").fill_null(pl.col("older")).fill_null(NEVER).alias("before")
     frame = frame.with_columns(before).sort(_PLACE, _MOMENT, "w")
     places = frame[_PLACE].to_numpy()
-    return Part(
+    return TablePart(
         {
             "keys": digests[:, 0].copy(),
             "checks": digests[:, 1].copy(),
@@ -379,7 +379,7 @@ def _distinct(table: KeyedTable, digests: Any, frame: pl.DataFrame, base: Table 
     )
 
 
-def _older(digests: Any, part: Part) -> pl.DataFrame:
+def _older(digests: Any, part: TablePart) -> pl.DataFrame:
     """A part's rows of these keys."""
     import polars as pl
 

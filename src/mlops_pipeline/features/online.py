@@ -19,7 +19,7 @@ import numpy as np
 from mlops_pipeline.contract import spec
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.columns import Coded, Column, column_of, keyed, told_apart
+from mlops_pipeline.features.columns import Coded, ColumnValues, column_of, keyed, told_apart
 from mlops_pipeline.features.expressions import as_kind, columns_of, function_of
 from mlops_pipeline.features.needs import given_by_lookups, kept_by
 from mlops_pipeline.features.windows import NEVER
@@ -37,7 +37,7 @@ class Known(Protocol):
 
     def value(self, name: str, key: tuple[Any, ...], moment: int | None) -> float | int | str | None: ...
 
-    def many(self, name: str, keys: Sequence[tuple[Any, ...]], places: Ints, moments: Ints) -> Column: ...
+    def many(self, name: str, keys: Sequence[tuple[Any, ...]], places: Ints, moments: Ints) -> ColumnValues: ...
 
 
 REMEMBERED = 1 << 12
@@ -82,7 +82,7 @@ class Features:
         made = self.of_columns(list(map(column_of, zip(*rows, strict=True), kinds)), len(rows))
         return list(zip(*(column.listed() for column in made), strict=True))
 
-    def of_columns(self, columns: Sequence[Column], count: int) -> list[Column]:
+    def of_columns(self, columns: Sequence[ColumnValues], count: int) -> list[ColumnValues]:
         """The same of so many rows as columns, in the order of ``raw``; of a recipe that is quick."""
         assert self._quick is not None  # noqa: S101  # who asks has looked
         return self._quick.columns(columns, count)
@@ -142,7 +142,7 @@ class _Step(NamedTuple):
     """Makes columns: ``one`` adds them to a row's values, ``many`` to a list of columns."""
 
     one: Callable[[list[Any]], None]
-    many: Callable[[list[Column], int], None]
+    many: Callable[[list[ColumnValues], int], None]
 
 
 class _Quick:
@@ -171,7 +171,7 @@ class _Quick:
             step(values)
         return self._pick(values)[:-1]
 
-    def columns(self, columns: Sequence[Column], count: int) -> list[Column]:
+    def columns(self, columns: Sequence[ColumnValues], count: int) -> list[ColumnValues]:
         held = list(columns)
         for step in self._manys:
             step(held, count)
@@ -215,7 +215,7 @@ def _derived(contract: Contract, name: str, places: Mapping[str, int]) -> _Step:
 
     made = lru_cache(maxsize=REMEMBERED)(of_key) if repeats else of_key
 
-    def many(columns: list[Column], count: int) -> None:
+    def many(columns: list[ColumnValues], count: int) -> None:
         keys, places = keyed([columns[place] for place in taken], count)
         columns.append(Coded(list(map(made, keys)), places))
 
@@ -243,11 +243,11 @@ def _looked_up(contract: Contract, group: Sequence[str], state: Known | None, pl
     def one(values: list[Any]) -> None:
         values.extend(known(tuple([values[place] for place in taken])))
 
-    def many(columns: list[Column], count: int) -> None:
+    def many(columns: list[ColumnValues], count: int) -> None:
         keys, places = keyed([columns[place] for place in taken], count)
         columns.extend(Coded(values, places) for values in zip(*map(known, keys), strict=True))
 
-    def many_at(columns: list[Column], count: int) -> None:
+    def many_at(columns: list[ColumnValues], count: int) -> None:
         *by, when = (columns[place] for place in taken)
         keys, places = keyed(by, count)
         moments, times = when.coded().values, when.coded().places

@@ -12,7 +12,7 @@ from mlops_pipeline.config.moments import shown_moment, span_of
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.features.journal import Kept, kept_of
-from mlops_pipeline.features.keyed import Plan
+from mlops_pipeline.features.keyed import StatePlan
 from mlops_pipeline.features.rows import Joined, kept_recipe, recipe_of, typed_rows
 from mlops_pipeline.features.state import open_state
 from mlops_pipeline.features.store import StateStore
@@ -52,7 +52,7 @@ class _Asked:
 
     there: tuple[str, ...]
     lookups: Joined
-    plan: Plan
+    plan: StatePlan
     kept: Kept
 
 
@@ -237,7 +237,7 @@ def _asked(settings: Settings, there: Collection[str], tables: Joined) -> _Asked
     """What is asked for; a lookup gives no column that the source has itself."""
     data = settings.dataset
     recipe, lookups = kept_recipe(settings, there, tables)
-    plan = Plan(recipe, {name: column.kind for name, column in data.columns.items()}, lookups)
+    plan = StatePlan(recipe, {name: column.kind for name, column in data.columns.items()}, lookups)
     return _Asked(tuple(there), lookups, plan, kept_of(plan, data, there))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.columns import Coded, Column, Numbers, told_apart
+from mlops_pipeline.features.columns import Coded, ColumnValues, Numbers, told_apart
 from mlops_pipeline.features.keys import Keys
 from mlops_pipeline.features.windows import BEGIN, END, NEVER, Floats, Ints, bisect, count_below, extremes
 from mlops_pipeline.files import durable, sync
@@ -129,7 +129,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Part:
+class TablePart:
     """Some of a table, as arrays: ``keys`` and ``checks`` (the two halves of the keys' digests, sorted), and where the rows of each begin
     and end (``starts``); for each row its moment (``moments``, in µs since 1970, sorted within a key) and what it holds: how many there
     were up to then (``rows``) and their sum (``sums``), the moment's ``least`` and ``greatest``, ``before`` and ``what`` of different
@@ -196,7 +196,7 @@ class Part:
 class Table:
     """One table of a state, in parts by time, the newest first."""
 
-    def __init__(self, described: KeyedTable, parts: Sequence[Part], salt: bytes) -> None:
+    def __init__(self, described: KeyedTable, parts: Sequence[TablePart], salt: bytes) -> None:
         self.described, self.parts = described, tuple(parts)
         self.keys = Keys(described.kinds, salt)
         self.spans = lru_cache(maxsize=REMEMBERED)(self._spans)
@@ -215,13 +215,13 @@ class Table:
             count += len(digests) - int(np.logical_or.reduce(older).sum() if older else 0)
         return count
 
-    def _spans(self, key: tuple[Any, ...]) -> tuple[tuple[Part, int, int], ...]:
+    def _spans(self, key: tuple[Any, ...]) -> tuple[tuple[TablePart, int, int], ...]:
         """The parts that hold a key, the newest first, and where."""
         digest = self.keys.digest(key)
         found = ((part, part.span(digest)) for part in self.parts)
         return tuple((part, *span) for part, span in found if span is not None and span[0] < span[1])
 
-    def last_before(self, key: tuple[Any, ...], moment: int) -> tuple[Part, int] | None:
+    def last_before(self, key: tuple[Any, ...], moment: int) -> tuple[TablePart, int] | None:
         """The key's last row before a moment."""
         for part, start, stop in self.spans(key):
             place = bisect_left(part.views["moments"], moment, start, stop)
@@ -229,7 +229,7 @@ class Table:
                 return part, place - 1
         return None
 
-    def within(self, key: tuple[Any, ...], since: int, until: int) -> Iterator[tuple[Part, int, int]]:
+    def within(self, key: tuple[Any, ...], since: int, until: int) -> Iterator[tuple[TablePart, int, int]]:
         """The key's rows in [since, until), by part, the newest first."""
         for part, start, stop in self.spans(key):
             moments = part.views["moments"]
@@ -329,7 +329,7 @@ class Table:
             left = left[~there]
         return rows, sums, rests
 
-    def within_many(self, places: Sequence[tuple[Ints, Ints]], since: Ints, until: Ints) -> Iterator[tuple[Part, Ints, Ints]]:
+    def within_many(self, places: Sequence[tuple[Ints, Ints]], since: Ints, until: Ints) -> Iterator[tuple[TablePart, Ints, Ints]]:
         """:meth:`within` of many keys: by part, begin and end for each."""
         for part, (starts, stops) in zip(self.parts, places, strict=True):
             begin = bisect(part.arrays["moments"], since, starts, stops)
@@ -449,7 +449,7 @@ class State:
             weight = rows.astype(np.float64) + made.prior_rows
             return (total + made.prior_rows * mean) / weight * SCALE, (every > 0) & (weight > 0)
 
-    def many(self, name: str, keys: Sequence[tuple[Any, ...]], places: Ints, moments: Ints) -> Column:
+    def many(self, name: str, keys: Sequence[tuple[Any, ...]], places: Ints, moments: Ints) -> ColumnValues:
         """The same as :meth:`value` for many rows, quicker, and without Polars: ``places`` say which of the keys each has.
 
         ``moments`` are in µs since 1970; ``NEVER`` is null.
@@ -474,7 +474,7 @@ class State:
                 f"the state does not make '{name}' (it makes {', '.join(self.columns) or 'nothing'}): run `mlops features refresh`"
             ) from None
 
-    def with_parts(self, parts: Sequence[Sequence[Part]], as_of: datetime) -> Self:
+    def with_parts(self, parts: Sequence[Sequence[TablePart]], as_of: datetime) -> Self:
         """The same tables with other content."""
         return type(self).of([table.described for table in self.tables], parts, self.columns, as_of, self.since)
 
@@ -482,7 +482,7 @@ class State:
     def of(
         cls,
         described: Sequence[KeyedTable],
-        parts: Sequence[Sequence[Part]],
+        parts: Sequence[Sequence[TablePart]],
         columns: Mapping[str, Made],
         as_of: datetime,
         since: int = BEGIN,
@@ -531,7 +531,7 @@ def _series(name: str, values: Array, there: Array, kind: str) -> pl.Series:
     return made.set(pl.Series(~there), None).cast(_dtype(kind))
 
 
-def _cell(part: Part, name: str, kind: str, place: int) -> Value:
+def _cell(part: TablePart, name: str, kind: str, place: int) -> Value:
     """A single value: text as str, numbers, truths as 0 and 1, moments as µs since 1970."""
     if not part.views[f"{name}.there"][place]:
         return None
@@ -542,7 +542,7 @@ def _cell(part: Part, name: str, kind: str, place: int) -> Value:
     return float(value) if kind == "number" else int(value)
 
 
-def _cells(part: Part, name: str, kind: str, places: Ints, found: Array) -> pl.Series:
+def _cells(part: TablePart, name: str, kind: str, places: Ints, found: Array) -> pl.Series:
     """Single values of many rows."""
     import polars as pl
 
@@ -612,7 +612,7 @@ def write_state(state: State, folder: Path) -> None:
     sync(folder)
 
 
-def _write_part(part: Part, file: Path) -> PartContent:
+def _write_part(part: TablePart, file: Path) -> PartContent:
     """Write the arrays one behind the other, each from a multiple of ``ALIGNED`` bytes on."""
     stored, end = [], ALIGNED
     for name, array in part.arrays.items():
@@ -664,11 +664,11 @@ def version_folder(folder: Path) -> Path:
         return folder
 
 
-def _mapped(folder: Path, content: PartContent) -> Part:
+def _mapped(folder: Path, content: PartContent) -> TablePart:
     file = folder / content.file
     try:
         whole = np.memmap(file, dtype=np.uint8, mode="r")
-        return Part({each.name: _stored(whole, each) for each in content.arrays}, file, content.digest)
+        return TablePart({each.name: _stored(whole, each) for each in content.arrays}, file, content.digest)
     except (OSError, ValueError) as error:
         raise PipelineError(f"{file}: cannot be read ({error}): make the state anew with `mlops features refresh --anew`") from error
 

@@ -22,9 +22,9 @@ import msgspec
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.journal import Kept, Merged, merged, without
-from mlops_pipeline.features.keyed import Plan, newest
+from mlops_pipeline.features.keyed import StatePlan, newest
 from mlops_pipeline.features.keys import microseconds
-from mlops_pipeline.features.state import CURRENT, DAY_US, Part, State, Table, open_state, write_state
+from mlops_pipeline.features.state import CURRENT, DAY_US, State, Table, TablePart, open_state, write_state
 from mlops_pipeline.features.store import Database, point
 from mlops_pipeline.features.windows import BEGIN
 from mlops_pipeline.files import FOR_ITS_OWNER, durable, sync
@@ -160,7 +160,7 @@ class Versions:
             state = open_state(self.folder / name)
         return Current(name, state, journal, place)
 
-    def refresh(self, plan: Plan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin, *, anew: bool = False) -> Refreshed:
+    def refresh(self, plan: StatePlan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin, *, anew: bool = False) -> Refreshed:
         """Take rows in, each once (:func:`mlops_pipeline.features.journal.merged`), while no other process does.
 
         Without a current version of such rows, or ``anew``, they are all there are. Where the source :attr:`Origin.is_whole`, one that it
@@ -182,7 +182,7 @@ class Versions:
                 return replace(self._write(None, plan, kept, rows, lookups, origin, (new.height, 0)), gone=gone)
             return self._take(current, plan, kept, new, lookups, origin)
 
-    def _take(self, current: Current, plan: Plan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin) -> Refreshed:
+    def _take(self, current: Current, plan: StatePlan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin) -> Refreshed:
         import polars as pl
 
         journal, is_last = current.journal, _is_last(plan, current.journal.cut)
@@ -205,7 +205,7 @@ class Versions:
         rows = replace(_parted(pl.concat([before, last.rows]), plan), given=journal.given)
         return self._write(None, plan, kept, rows, lookups, origin, found)
 
-    def _old(self, current: Current, plan: Plan, kept: Kept, new: pl.DataFrame) -> Merged | None:
+    def _old(self, current: Current, plan: StatePlan, kept: Kept, new: pl.DataFrame) -> Merged | None:
         """Old rows with others taken in; None if that changes nothing, which is seen on those of the same time."""
         import polars as pl
 
@@ -221,7 +221,7 @@ class Versions:
     def _write(
         self,
         before: Current | None,
-        plan: Plan,
+        plan: StatePlan,
         kept: Kept,
         rows: _Rows,
         lookups: Joined,
@@ -311,7 +311,7 @@ class SharedVersions(Versions):
         with self._database.changing(self.folder):
             return self._current()
 
-    def refresh(self, plan: Plan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin, *, anew: bool = False) -> Refreshed:
+    def refresh(self, plan: StatePlan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin, *, anew: bool = False) -> Refreshed:
         """Take rows in, while no other process does, here or elsewhere."""
         with self._database.changing(self.folder) as change:
             done = super().refresh(plan, kept, new, lookups, origin, anew=anew)
@@ -336,7 +336,7 @@ def versions_of(settings: Settings, layout: Layout) -> Versions:
     return Versions(layout.state) if address is None else SharedVersions(layout.state, Database(address, layout.name))
 
 
-def _parted(rows: pl.DataFrame, plan: Plan) -> _Rows:
+def _parted(rows: pl.DataFrame, plan: StatePlan) -> _Rows:
     """Rows as old ones, and those of the last days; of a table without a time all are old."""
     if plan.recipe.time_column is None or not rows.height:
         return _Rows(rows, rows.clear(), None, rows.height)
@@ -353,7 +353,7 @@ def _held(current: Current) -> pl.LazyFrame:
     return pl.concat([current.rows(OLD_ROWS), current.rows(LAST_ROWS)])
 
 
-def _earlier(current: Current, plan: Plan, new: pl.DataFrame) -> pl.DataFrame:
+def _earlier(current: Current, plan: StatePlan, new: pl.DataFrame) -> pl.DataFrame:
     """The rows of a version from before the first moment of others."""
     import polars as pl
 
@@ -361,7 +361,7 @@ def _earlier(current: Current, plan: Plan, new: pl.DataFrame) -> pl.DataFrame:
     return _held(current).filter(pl.lit(value=False) if time is None else pl.col(time) < new[time].min()).collect()
 
 
-def _gone(current: Current, plan: Plan, kept: Kept, new: pl.DataFrame) -> int:
+def _gone(current: Current, plan: StatePlan, kept: Kept, new: pl.DataFrame) -> int:
     """How many rows of a version are not among others, as far as these reach back; an outcome may be another."""
     import polars as pl
 
@@ -374,7 +374,7 @@ def _gone(current: Current, plan: Plan, kept: Kept, new: pl.DataFrame) -> int:
     return without(held, new, kept)
 
 
-def _is_last(plan: Plan, cut: int | None) -> pl.Expr:
+def _is_last(plan: StatePlan, cut: int | None) -> pl.Expr:
     """Whether a row is one of the last days, as an expression; a row without a time is not."""
     import polars as pl
 
@@ -383,7 +383,7 @@ def _is_last(plan: Plan, cut: int | None) -> pl.Expr:
     return (pl.col(plan.recipe.time_column).cast(pl.Datetime("us")).cast(pl.Int64) >= cut).fill_null(value=False)
 
 
-def _lookups(parts: Sequence[Sequence[Part]]) -> list[str]:
+def _lookups(parts: Sequence[Sequence[TablePart]]) -> list[str]:
     """The digests of lookups' tables, which have no moments."""
     return [of_table[0].digest for of_table in parts if "moments" not in of_table[0].arrays]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,24 @@ def _ranges(numbers: Iterable[int]) -> str:
     return "".join(f"{chr(start)}-{chr(end)}" for start, end in runs)
 
 
-# Python's \w knows no marks that combine, by which many scripts write vowels; those that only choose a sign's look are no part of a word.
-_LOOKS = range(0xFE00, 0xFE10)
-_MARKS = _ranges(each for each in range(0x300, 0x20000) if category(chr(each)) in ("Mn", "Mc") and each not in _LOOKS) + "\u200c\u200d"
 # Han and kana stand alone.
 _ALONE = "\u2e80-\u2fdf\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _SIGNS = "\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2b00-\u2bff\u3030\u303d\U0001f000-\U0001faff"
-_WORD = re.compile(rf"[{_ALONE}{_SIGNS}]|(?![{_ALONE}])\w(?:(?![{_ALONE}])[\w{_MARKS}])*")
+_LOOKS = range(0xFE00, 0xFE10)
+"""Marks that only choose a sign's look, and are no part of a word."""
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """A word: made when a text is first read, since it asks Unicode for every letter.
+
+    Python's \\w knows no marks that combine, by which many scripts write vowels.
+    """
+    combining = (each for each in range(0x300, 0x20000) if category(chr(each)) in ("Mn", "Mc") and each not in _LOOKS)
+    marks = _ranges(combining) + "\u200c\u200d"
+    return re.compile(rf"[{_ALONE}{_SIGNS}]|(?![{_ALONE}])\w(?:(?![{_ALONE}])[\w{marks}])*")
+
+
 _PLAIN = re.compile(r"\w+", re.ASCII)
 
 NOTHING = "\u2063"
@@ -69,12 +81,12 @@ def words_of(text: str) -> list[str]:
     """The words of a text, in small letters."""
     if text.isascii():
         return _PLAIN.findall(text.lower())
-    return _WORD.findall(normalize("NFKC", text).lower())
+    return _word().findall(normalize("NFKC", text).lower())
 
 
 def words_with_places(text: str) -> list[tuple[int, int, str]]:
     """Where each word of a text begins and ends, and the word as it is counted, for those that stand in the text as they are counted."""
-    found = ((match.start(), match.end(), words_of(match[0])) for match in _WORD.finditer(text))
+    found = ((match.start(), match.end(), words_of(match[0])) for match in _word().finditer(text))
     return [(start, end, words[0]) for start, end, words in found if len(words) == 1]
 
 

@@ -293,7 +293,7 @@ class RawInput:
             categories[:, place] = made[name].coded().texts(_as_text)
         return numbers, categories
 
-    def _column(self, rows: Rows, name: str) -> columns.Column:
+    def _column(self, rows: Rows, name: str) -> columns.ColumnValues:
         """A column of the source as the recipe takes it."""
         kind, signature = self.signature.columns[name].kind, self.signature
         if name in signature.numbers:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+from weakref import WeakValueDictionary
 
 import msgspec
 import numpy as np
@@ -15,8 +18,12 @@ from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.plugins import DISTRIBUTION
 
-GRAPH, TOKENIZER, ABOUT, HEAD = "encoder.onnx", "tokenizer.json", "about.json", "head.npy"
+GRAPH, TOKENIZER = "encoder.onnx", "tokenizer.json"
+"""What an encoder's folder holds."""
+ABOUT, HEAD = "about.json", "head.npy"
 """What a reader's folder holds."""
+ENCODERS = "encoders"
+"""Beside readers' folders: a folder for each encoder, named by its digest, which several readers may share."""
 
 TOKENS_A_RUN = 512
 """Of texts of one length that go through the encoder together: more gain nothing, and leave the cache."""
@@ -77,6 +84,49 @@ class Cut:
             self._lately.popitem(last=False)
 
 
+class Graph:
+    """An encoder's graph, loaded: ``run`` takes tokens, int64 (rows, tokens), and gives embeddings, float32 (rows, size); in any thread."""
+
+    def __init__(self, content: bytes) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self._run = session.run
+        self.size = int(session.get_outputs()[0].shape[1])
+
+    def run(self, tokens: np.ndarray) -> np.ndarray:
+        embeddings: np.ndarray = self._run(None, {"tokens": tokens})[0]
+        return embeddings
+
+
+_loading = threading.Lock()
+_graphs: WeakValueDictionary[bytes, Graph] = WeakValueDictionary()
+_tokens: WeakValueDictionary[tuple[bytes, int], Tokens] = WeakValueDictionary()
+"""What is loaded in this process, by digest: columns of a model, and models of one encoder, share it."""
+
+
+def _graph_of(content: bytes) -> Graph:
+    key = blake2b(content, digest_size=16).digest()
+    with _loading:
+        found = _graphs.get(key)
+        if found is None:
+            found = _graphs[key] = Graph(content)
+        return found
+
+
+def _tokens_of(content: str, max_tokens: int) -> Tokens:
+    key = blake2b(content.encode(), digest_size=16).digest(), max_tokens
+    with _loading:
+        found = _tokens.get(key)
+        if found is None:
+            found = _tokens[key] = Tokens(content, max_tokens)
+        return found
+
+
 class SentenceEncoder:
     """An encoder whose graph takes tokens, int64 (rows, tokens), and gives embeddings, float32 (rows, size).
 
@@ -87,16 +137,9 @@ class SentenceEncoder:
     def __init__(
         self, tokenizer: str, graph: bytes, max_tokens: int, threads: int = 1, *, alone: bool = False, head: np.ndarray | None = None
     ) -> None:
-        import onnxruntime
-
-        self._tokens = Tokens(tokenizer, max_tokens)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self._run, self._alone, self._head = session.run, alone, head
-        self.size = int(session.get_outputs()[0].shape[1])
+        self._tokens, self._graph = _tokens_of(tokenizer, max_tokens), _graph_of(graph)
+        self._alone, self._head = alone, head
+        self.size = self._graph.size
         self.width = self.size if head is None else head.shape[1]
         self.cut = Cut(max_tokens)
         self._pool = ThreadPoolExecutor(threads, "encoder") if threads > 1 else None
@@ -128,30 +171,46 @@ class SentenceEncoder:
         return found
 
     def _said(self, rows: list[tuple[int, tuple[int, ...]]]) -> np.ndarray:
-        embeddings: np.ndarray = self._run(None, {"tokens": np.array([tokens for _, tokens in rows], dtype=np.int64)})[0]
-        return embeddings
+        return self._graph.run(np.array([tokens for _, tokens in rows], dtype=np.int64))
 
 
 def save(folder: Path, graph: bytes, tokenizer: str, max_tokens: int, head: np.ndarray | None) -> None:
-    """Write a reader, with a linear ``head``, float64 (size, outputs), if it has one."""
+    """Write a reader, with a linear ``head``, float64 (size, outputs), if it has one, and its encoder if no other reader has written it."""
+    digest = blake2b(tokenizer.encode(), digest_size=8, key=blake2b(graph).digest()).hexdigest()
+    encoder = folder.parent / ENCODERS / digest
+    if not encoder.exists():
+        encoder.mkdir(parents=True)
+        (encoder / GRAPH).write_bytes(graph)
+        (encoder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
     folder.mkdir(parents=True)
-    (folder / GRAPH).write_bytes(graph)
-    (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
-    (folder / ABOUT).write_bytes(msgspec.json.encode(About(max_tokens)))
+    (folder / ABOUT).write_bytes(msgspec.json.encode(About(max_tokens, encoder=digest)))
     if head is not None:
         np.save(folder / HEAD, np.ascontiguousarray(head, dtype=np.float64), allow_pickle=False)
 
 
 class About(msgspec.Struct, frozen=True):
-    """How a reader reads: at most so many tokens, and each text by itself if its graph is quantised."""
+    """How a reader reads: at most so many tokens, each text by itself if its graph is quantised, by which encoder."""
 
     max_tokens: int
     alone: bool = False
+    encoder: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]*$")] = ""
+    """The name of its folder; empty in versions of before, whose readers hold one each."""
+
+
+def about(folder: Path) -> About:
+    """What a reader's folder says of it."""
+    return msgspec.json.decode((folder / ABOUT).read_bytes(), type=About)
+
+
+def encoder_of(folder: Path) -> Path:
+    """Where the encoder of a reader's folder lies."""
+    named = about(folder).encoder
+    return folder.parent / ENCODERS / named if named else folder
 
 
 def load(folder: Path, threads: int) -> SentenceEncoder:
     """The reader that :func:`save` wrote. Raises :class:`PipelineError` without tokenizers, ``OSError``, ``ValueError``."""
-    about = msgspec.json.decode((folder / ABOUT).read_bytes(), type=About)
+    told, encoder = about(folder), encoder_of(folder)
     head = np.load(folder / HEAD, allow_pickle=False) if (folder / HEAD).exists() else None
-    tokenizer, graph = (folder / TOKENIZER).read_text(encoding="utf-8"), (folder / GRAPH).read_bytes()
-    return SentenceEncoder(tokenizer, graph, about.max_tokens, threads, alone=about.alone, head=head)
+    tokenizer, graph = (encoder / TOKENIZER).read_text(encoding="utf-8"), (encoder / GRAPH).read_bytes()
+    return SentenceEncoder(tokenizer, graph, told.max_tokens, threads, alone=told.alone, head=head)

@@ -8,10 +8,11 @@ order, and of the categories those that are no text.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -23,6 +24,8 @@ from mlops_pipeline.inference.formats import Engine
 
 FOLDER = "texts"
 FILE = "texts.json"
+TWIN = "onnx"
+"""Where the exact twin lies in a version's folder."""
 
 READERS = {"ngrams": "mlops_pipeline.inference.ngrams:load", "sentences": "mlops_pipeline.inference.sentences:load"}
 """Kinds of readers, and the function ``(folder, threads)`` that loads one. Fixed here: a file never says what it may run."""
@@ -88,6 +91,38 @@ def read_list(folder: Path) -> list[Read]:
         return []
     except msgspec.MsgspecError as error:
         raise PipelineError(f"{folder / FOLDER / FILE}: is no list of readers ({error}): fetch the version anew") from error
+
+
+class FrozenEncoder:
+    """The pretrained encoder that a version reads a column by, without the head on it; loaded when it is first asked.
+
+    ``by`` names it: versions with the same name make the same embeddings.
+    """
+
+    def __init__(self, folder: Path, by: str) -> None:
+        self.by, self._folder = by, folder
+        self._loaded: Any = None
+
+    def embedded(self, texts: Sequence[str]) -> np.ndarray:
+        """Shape (texts, size), float32. Raises :class:`PipelineError` without what it is read by."""
+        if self._loaded is None:
+            from mlops_pipeline.inference import sentences
+
+            self._loaded = sentences.load(self._folder, len(os.sched_getaffinity(0)))
+        made: np.ndarray = self._loaded.embedded(texts)
+        return made
+
+
+def frozen_encoders(version: Path) -> dict[str, FrozenEncoder]:
+    """The pretrained encoders of a version's folder, by the column that each reads."""
+    from mlops_pipeline.inference import sentences
+
+    found: dict[str, FrozenEncoder] = {}
+    for place, read in enumerate(read_list(version / TWIN)):
+        folder = version / TWIN / FOLDER / str(place)
+        if read.reader == "sentences" and read.column not in found and (told := sentences.about(folder)).encoder:
+            found[read.column] = FrozenEncoder(folder, f"{told.encoder}-{told.max_tokens}")
+    return found
 
 
 def with_texts(inner: Engine, folder: Path, contract: Contract, threads: int) -> Engine:

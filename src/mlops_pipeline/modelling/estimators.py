@@ -32,6 +32,12 @@ NATIVE = "native categories"
 BLEND = "blend"
 """The estimator that is the mean of others."""
 
+FINE_TUNING = "transformer"
+"""The estimator that an encoder of text learns with."""
+
+SCALED = ("one_hot", "target_mean")
+"""Encoders for linear models."""
+
 TEXT = "text "
 """How the name of an encoder's step begins that is given one column of texts."""
 
@@ -183,11 +189,22 @@ def build_model(
             build_model(_member(one.estimator), task, features, one.params, seed, one.encoder, one.encoder_params)
             for one in estimator.members
         ]
-    for need in ("fit", "predict", *(() if not has_classes(task) else ("predict_proba",))):
-        if not hasattr(estimator, need):
-            raise plugins.broken(part, f"it made a {type(estimator).__name__}, which has no {need}, as a {task} task needs")
     own = () if encodes.settings is None else (tree_of(encodes.settings, encoder_params or {}, encodes.name, ("train", "encoder_params")),)
+    if part.name == FINE_TUNING and plugins.is_ours(part):
+        _check_fine_tuned(encodes, *own)
+    else:
+        for need in ("fit", "predict", *(() if not has_classes(task) else ("predict_proba",))):
+            if not hasattr(estimator, need):
+                raise plugins.broken(part, f"it made a {type(estimator).__name__}, which has no {need}, as a {task} task needs")
     return Pipeline([("columns", plugins.run(encodes, features, *own)), ("model", estimator)])
+
+
+def _check_fine_tuned(encodes: plugins.Encoder, *own: Any) -> None:
+    """Raise :class:`PipelineError` unless an encoder of text is named that can learn, with columns beside it that fit a linear head."""
+    if encodes.name != "sentences" or not plugins.is_ours(encodes):
+        raise PipelineError(f"train.encoder = '{encodes.name}': transformer learns on from an encoder of texts: use sentences")
+    if own[0].beside not in SCALED:
+        raise PipelineError(f"train.encoder_params.beside = '{own[0].beside}': transformer has a linear head: use {' or '.join(SCALED)}")
 
 
 def _member(name: str) -> str:
@@ -369,6 +386,9 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None, during: Fitting = 
         return model
     with embedding(threads, during.say):
         matrix = encoded(columns, x, y, threads)
+    if hasattr(estimator, "fine_tuned"):
+        model.steps = _fine_tuned(estimator, columns, matrix, x, y, replace(during, threads=threads))
+        return model
     model.steps[-1] = ("model", fit_estimator(estimator, matrix, y, threads, native_categories(columns, estimator), during))
     return model
 
@@ -403,7 +423,12 @@ def _leave_out_rare(columns: Any, x: Any) -> None:
 
 def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, categories: list[int], during: Fitting = ALONE) -> Any:
     """Fit an estimator to a matrix, some of whose columns may be categories that it is told of, and to a number near zero."""
-    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+    from sklearn.ensemble import (
+        HistGradientBoostingClassifier,
+        HistGradientBoostingRegressor,
+        RandomForestClassifier,
+        RandomForestRegressor,
+    )
     from threadpoolctl import threadpool_limits
 
     from mlops_pipeline.modelling.centred import Centred, center_of
@@ -416,6 +441,8 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
     told: dict[str, Any] = {"categorical_feature": categories} if categories else {}
     if hasattr(estimator, "learns_in_passes"):
         told["during"] = replace(during, threads=threads)
+    if isinstance(estimator, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
+        matrix = _without_empty_columns(matrix)
     # The last bits of a product depend on how many threads share it: linear algebra keeps to one.
     with threadpool_limits(limits={"openmp": threads, "blas": 1}):
         estimator.fit(matrix, y - center if center else y, **told)
@@ -425,6 +452,27 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
         # HistGradientBoosting keeps the thread count of its binning, which prediction never uses.
         estimator._bin_mapper.n_threads = 1
     return Centred(estimator, center) if center else estimator
+
+
+def _fine_tuned(estimator: Any, columns: Any, matrix: Any, x: Any, y: Any, during: Fitting) -> list[tuple[str, Any]]:
+    """A pipeline's steps when the encoder of its texts has learned from the rows, and what takes its numbers with it."""
+    from threadpoolctl import threadpool_limits
+
+    from mlops_pipeline.modelling.centred import Centred, center_of
+
+    center = 0.0 if has_classes(estimator.task) else center_of(y)
+    with threadpool_limits(limits={"openmp": during.threads, "blas": 1}):
+        tuned, linear = estimator.fine_tuned(columns, matrix, x, y - center if center else y, during)
+    return [("columns", tuned), ("model", Centred(linear, center) if center else linear)]
+
+
+def _without_empty_columns(matrix: Any) -> Any:
+    """The matrix with zeros in columns of nulls alone, such as of what was not measured in earlier years: binning them would fail."""
+    import numpy as np
+
+    if not isinstance(matrix, np.ndarray) or not (empty := np.isnan(matrix).all(axis=0)).any():
+        return matrix
+    return np.where(empty, 0.0, matrix)
 
 
 def without_extremes(model: Pipeline) -> None:

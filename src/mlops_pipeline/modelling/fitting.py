@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops_pipeline.config.pipeline import Settings, tuning_metric
 from mlops_pipeline.contract.task import has_classes
@@ -21,6 +21,22 @@ def _untold(_line: str) -> None:
     """Nobody looks."""
 
 
+class Learning(Protocol):
+    """How passes over the rows go, for all that learns in passes."""
+
+    seed: int
+    dropout: float
+    learning_rate: float
+    weight_decay: float
+    batch_rows: int | None
+    epochs: int
+    patience: int
+    held_back: float
+    device: str
+
+    def get_params(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class Fitting:
     """``threads``: at most so many, None: every core. ``moments``: of the rows, int64 (rows,), where they were split by time.
@@ -28,7 +44,8 @@ class Fitting:
     ``worth``: of probabilities (rows, classes) that are said of some rows, whose places in the table it is given first; the more the
     better, NaN if it is not defined. It is called ``measure``. None: the estimator goes by its own loss.
 
-    ``checkpoint``: a file in which a fit that was killed finds itself again, None: it begins anew. ``say``: hears how far it is.
+    ``checkpoint``: a file in which a fit that was killed finds itself again, None: it begins anew. ``say``: hears how far it is,
+    ``tell``: what is to be remembered of it.
     """
 
     threads: int | None = None
@@ -37,6 +54,7 @@ class Fitting:
     measure: str = ""
     checkpoint: Path | None = None
     say: Callable[[str], None] = _untold
+    tell: Callable[[str], None] = _untold
 
 
 ALONE = Fitting()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from torch.nn import functional
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import replacing, sha256_of_file
-from mlops_pipeline.modelling.fitting import Fitting
+from mlops_pipeline.modelling.fitting import Fitting, Learning
 from mlops_pipeline.modelling.networks import FIXED, Plan, outputs
 
 SCORED_ROWS = 2048
@@ -28,6 +30,9 @@ LONGEST_MEMORY = 0.999
 
 LONGEST_STEP = 1.0
 """The norm that gradients are cut to."""
+
+SAY_EVERY_S = 2.0
+"""How often it is said how far a pass is."""
 
 CODE = tuple(Path(__file__).with_name(name) for name in ("networks.py", "network_training.py"))
 """A fit by other code does not go on where this one was stopped."""
@@ -78,54 +83,106 @@ def learned(
     ``weights`` are those it begins with, ``target`` the places of the classes (int64) or scaled values (float32). Raises
     :class:`PipelineError` if there is no row to learn from, or the loss is no number.
     """
+    with threads_of(during.threads):
+        device = device_of(of.device)
+        taught, held = parted(of, target, during)
+        fixed = {name: torch.tensor(each, device=device) for name, each in weights.items() if name in FIXED}
+        if numbers is not None:
+            # Scaled once, in 64 bits: values far from zero lie near each other.
+            numbers = (numbers - weights["mean"].astype(np.float64)) * weights["inverse_std"].astype(np.float64)
+            fixed |= {"mean": torch.zeros(1, device=device), "inverse_std": torch.ones(1, device=device)}
+        rows = _Rows(
+            _tensor(numbers, device), _tensor(codes, device), torch.tensor(target, device=device), fixed, of.depth, InTorch(of.dropout)
+        )
+        course = Course.begun(of, {name: each for name, each in weights.items() if name not in FIXED}, device)
+        key = key_of(of, CODE, numbers, codes, target, taught, during.measure, device)
+        learn(of, rows, course, taught, held, of.batch_rows or _batch_of(len(taught)), during, key)
+        return {**weights, **course.best}, course.losses
+
+
+@contextmanager
+def threads_of(asked: int | None) -> Iterator[None]:
+    """PyTorch with so many threads, None: one a core; what is drawn meanwhile moves nobody else's seed."""
     threads = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(min(during.threads or cores, cores))
+    torch.set_num_threads(min(asked or cores, cores))
     try:
         with torch.random.fork_rng():
-            return _learned(of, weights, numbers, codes, target, during)
+            yield
     finally:
         torch.set_num_threads(threads)
 
 
-def _learned(
-    of: Plan,
-    weights: Mapping[str, np.ndarray],
-    numbers: np.ndarray | None,
-    codes: np.ndarray | None,
-    target: np.ndarray,
+class Rows(Protocol):
+    """What is learned from, on a device."""
+
+    def batches(self, order: np.ndarray, size: int) -> list[np.ndarray]:
+        """The rows of each step of a pass, of rows in a drawn order."""
+        ...
+
+    def losses(self, weights: Mapping[str, Any], chosen: np.ndarray) -> Iterator[Any]:
+        """What the mean loss of a step's rows is the sum of: each is forgotten before the next is made."""
+        ...
+
+    def mean_loss(self, weights: Mapping[str, Any], chosen: np.ndarray) -> tuple[float, np.ndarray | None]:
+        """The loss of some rows, nothing dropped, and the probabilities, float64, if there are classes."""
+        ...
+
+
+def learn(
+    of: Learning,
+    rows: Rows,
+    course: Course,
+    taught: np.ndarray,
+    held: np.ndarray,
+    batch: int,
     during: Fitting,
-) -> tuple[dict[str, np.ndarray], list[float]]:
-    device = _device(of.device)
-    taught, held = _parted(of.held_back, of.seed, target, during)
-    fixed = {name: torch.tensor(each, device=device) for name, each in weights.items() if name in FIXED}
-    if numbers is not None:
-        # Scaled once, in 64 bits: values far from zero lie near each other.
-        numbers = (numbers - weights["mean"].astype(np.float64)) * weights["inverse_std"].astype(np.float64)
-        fixed |= {"mean": torch.zeros(1, device=device), "inverse_std": torch.ones(1, device=device)}
-    rows = _Rows(_tensor(numbers, device), _tensor(codes, device), torch.tensor(target, device=device), fixed, of.depth)
-    course = _Course.begun(of, weights, device)
-    kept = _Kept(during.checkpoint, _key(of, numbers, codes, target, taught, during.measure, device))
+    key: str,
+    *,
+    knows: bool = False,
+    limit_s: float | None = None,
+) -> None:
+    """Passes over the rows ``taught``, until those held back say that it is enough, or the time is over.
+
+    ``course`` then holds what was learned. Where it ``knows`` something before the first pass, that counts as one: it may be the best.
+    """
+    kept = _Kept(during.checkpoint, key)
     kept.resume(course)
-    learning, batch = InTorch(of.dropout), of.batch_rows or _batch_of(len(taught))
-    while course.goes_on(of.epochs, of.patience):
-        turn = len(course.losses)
-        # What is drawn follows from the seed and the pass, and so a fit that goes on after a kill draws the same.
-        torch.manual_seed(int(np.random.SeedSequence([of.seed, turn]).generate_state(1)[0]))
-        order = np.random.default_rng([of.seed, turn]).permutation(taught)
-        for start in range(0, len(order), batch):
-            course.step(rows.loss(course.weights, order[start : start + batch], learning))
+
+    def end_pass(turn: int) -> None:
         loss, said = rows.mean_loss(course.mean, held)
         if not math.isfinite(loss):
-            raise PipelineError(
-                f"train.params.learning_rate = {of.learning_rate}: the loss of pass {turn + 1} is no number: use a lower one"
-            )
+            raise PipelineError(f"train.params.learning_rate = {of.learning_rate}: the loss of pass {turn} is no number: use a lower one")
         worth = during.worth(held, said) if during.worth is not None and said is not None else math.nan
         course.end_pass(loss, -worth if math.isfinite(worth) else loss)
         kept.keep(course)
-        during.say(f"pass {turn + 1}, loss {loss:.4f}" + (f", {during.measure} {abs(worth):.4f}" if math.isfinite(worth) else ""))
+        during.say(f"pass {turn}, loss {loss:.4f}" + (f", {during.measure} {abs(worth):.4f}" if math.isfinite(worth) else ""))
+
+    if knows and not course.losses:
+        end_pass(0)
+    most = of.epochs + knows
+    while course.goes_on(most, of.patience) and not course.is_late(limit_s):
+        turn = len(course.losses) - knows
+        # What is drawn follows from the seed and the pass, and so a fit that goes on after a kill draws the same.
+        torch.manual_seed(int(np.random.SeedSequence([of.seed, turn]).generate_state(1)[0]))
+        order = np.random.default_rng([of.seed, turn]).permutation(taught)
+        steps, began = rows.batches(order, batch), time.monotonic()
+        spent, told = course.seconds, began
+        for place, chosen in enumerate(steps):
+            course.step(rows.losses(course.weights, chosen))
+            now = time.monotonic()
+            course.seconds = spent + now - began
+            if now - told > SAY_EVERY_S:
+                told = now
+                during.say(f"pass {turn + 1}: {place + 1:,} of {len(steps):,} steps")
+            if course.is_late(limit_s):
+                during.tell(
+                    f"stopped in pass {turn + 1} of {of.epochs}, as {limit_s:g} s were over (train.params.time_limit_s): "
+                    "on another machine it may learn more"
+                )
+                break
+        end_pass(turn + 1)
     kept.remove()
-    return {**weights, **course.best}, course.losses
 
 
 @dataclass
@@ -137,6 +194,10 @@ class _Rows:
     target: Any
     fixed: dict[str, Any]
     depth: int
+    learning: InTorch
+
+    def batches(self, order: np.ndarray, size: int) -> list[np.ndarray]:
+        return [order[start : start + size] for start in range(0, len(order), size)]
 
     def _said(self, weights: Mapping[str, Any], chosen: Any, arrays: InTorch) -> tuple[Any, Any]:
         """What the members say of some rows, and the truth of each."""
@@ -144,13 +205,14 @@ class _Rows:
         numbers, codes = (None if each is None else each[at] for each in (self.numbers, self.codes))
         return outputs(arrays, {**self.fixed, **weights}, numbers, codes, self.depth), self.target[at]
 
-    def loss(self, weights: Mapping[str, Any], chosen: np.ndarray, arrays: InTorch) -> Any:
+    def losses(self, weights: Mapping[str, Any], chosen: np.ndarray) -> Iterator[Any]:
         """The mean of the members' losses: each learns for itself."""
-        said, target = self._said(weights, chosen, arrays)
+        said, target = self._said(weights, chosen, self.learning)
         target = target[:, None].expand(-1, said.shape[1])
         if said.shape[2] == 1:
-            return functional.mse_loss(said[:, :, 0], target)
-        return functional.cross_entropy(said.flatten(0, 1), target.flatten())
+            yield functional.mse_loss(said[:, :, 0], target)
+        else:
+            yield functional.cross_entropy(said.flatten(0, 1), target.flatten())
 
     def mean_loss(self, weights: Mapping[str, Any], chosen: np.ndarray) -> tuple[float, np.ndarray | None]:
         """The loss of what the members say together, and the probabilities, if there are classes."""
@@ -168,7 +230,7 @@ class _Rows:
 
 
 @dataclass
-class _Course:
+class Course:
     """How far a fit is: the weights, their average over the steps, and the mean of these averages from the best pass on."""
 
     weights: dict[str, Any]
@@ -179,17 +241,26 @@ class _Course:
     costs: list[float] = field(default_factory=list)
     """What passes are compared by."""
     best: dict[str, np.ndarray] = field(default_factory=dict)
+    seconds: float = 0.0
+    """How long its passes have taken."""
 
     @classmethod
-    def begun(cls, of: Plan, first: Mapping[str, np.ndarray], device: Any) -> _Course:
-        weights = {name: torch.tensor(each, device=device, requires_grad=True) for name, each in first.items() if name not in FIXED}
-        optimizer = torch.optim.AdamW(list(weights.values()), lr=of.learning_rate, weight_decay=of.weight_decay, fused=True)
+    def begun(cls, of: Learning, first: Mapping[str, np.ndarray], device: Any, faster: Mapping[str, float] | None = None) -> Course:
+        """With the first weights; ``faster`` says how many times the learning rate some of them go by."""
+        weights = {name: torch.tensor(each, device=device, requires_grad=True) for name, each in first.items()}
+        own = faster or {}
+        groups: list[dict[str, Any]] = [{"params": [each for name, each in weights.items() if name not in own]}]
+        groups += [{"params": [weights[name]], "lr": of.learning_rate * times} for name, times in own.items()]
+        optimizer = torch.optim.AdamW(
+            [each for each in groups if each["params"]], lr=of.learning_rate, weight_decay=of.weight_decay, fused=True
+        )
         return cls(weights, {name: each.detach().clone() for name, each in weights.items()}, optimizer)
 
-    def step(self, loss: Any) -> None:
+    def step(self, losses: Iterable[Any]) -> None:
         weights = list(self.weights.values())
         self.optimizer.zero_grad()
-        loss.backward()
+        for loss in losses:
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, LONGEST_STEP)
         self.optimizer.step()
         self.steps += 1
@@ -212,11 +283,16 @@ class _Course:
         since = len(self.costs) - 1 - self.costs.index(min(self.costs)) if self.costs else 0
         return len(self.costs) < most and since < patience
 
+    def is_late(self, limit_s: float | None) -> bool:
+        """Whether its time is over."""
+        return limit_s is not None and self.seconds >= limit_s
+
     def arrays(self) -> dict[str, Any]:
         """All of it, as NumPy keeps it."""
-        found: dict[str, Any] = {"losses": np.array(self.losses), "costs": np.array(self.costs), "steps": np.array(self.steps)}
+        found: dict[str, Any] = {name: np.array(getattr(self, name)) for name in ("losses", "costs", "steps", "seconds")}
         for name, each in self.weights.items():
-            state = self.optimizer.state[each]
+            # There is none before the first step.
+            state = self.optimizer.state.get(each) or {"exp_avg": torch.zeros_like(each), "exp_avg_sq": torch.zeros_like(each)}
             found |= {
                 f"weight {name}": each.detach().cpu().numpy(),
                 f"mean {name}": self.mean[name].cpu().numpy(),
@@ -227,7 +303,8 @@ class _Course:
         return found
 
     def restore(self, kept: Mapping[str, np.ndarray]) -> None:
-        self.losses, self.costs, self.steps = kept["losses"].tolist(), kept["costs"].tolist(), int(kept["steps"])
+        self.losses, self.costs = kept["losses"].tolist(), kept["costs"].tolist()
+        self.steps, self.seconds = int(kept["steps"]), float(kept["seconds"])
         with torch.no_grad():
             for name, each in self.weights.items():
                 each.copy_(torch.tensor(kept[f"weight {name}"]))
@@ -247,13 +324,13 @@ class _Kept:
     file: Path | None
     key: str
 
-    def keep(self, course: _Course) -> None:
+    def keep(self, course: Course) -> None:
         if self.file is not None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.file) as temporary, temporary.open("wb") as stream:
                 np.savez(stream, key=np.array(self.key), **course.arrays())
 
-    def resume(self, course: _Course) -> None:
+    def resume(self, course: Course) -> None:
         """Bring a fit to where it was kept, if it was this one."""
         if self.file is None or not self.file.is_file():
             return
@@ -269,9 +346,9 @@ class _Kept:
             self.file.unlink(missing_ok=True)
 
 
-def _key(of: Plan, *made_of: Any) -> str:
+def key_of(of: Learning, code: Iterable[Path], *made_of: Any) -> str:
     """What a fit is made of, in one word."""
-    digest = hashlib.sha256(repr((of.get_params(), torch.__version__, [sha256_of_file(file) for file in CODE])).encode())
+    digest = hashlib.sha256(repr((of.get_params(), torch.__version__, [sha256_of_file(file) for file in code])).encode())
     for each in made_of:
         digest.update(np.ascontiguousarray(each).tobytes() if isinstance(each, np.ndarray) else repr(each).encode())
     return digest.hexdigest()
@@ -286,17 +363,18 @@ def _batch_of(rows: int) -> int:
     return int(min(1024, max(32, 2 ** round(math.log2(rows / 150)))))
 
 
-def _device(asked: str) -> Any:
+def device_of(asked: str) -> Any:
+    """The device that is asked for. Raises :class:`PipelineError` if there is no such one."""
     if asked == "cuda" and not torch.cuda.is_available():
         raise PipelineError("train.params.device = 'cuda': PyTorch sees no GPU here: use auto, or install a build for yours")
     return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _parted(share: float, seed: int, target: np.ndarray, during: Fitting) -> tuple[np.ndarray, np.ndarray]:
+def parted(of: Learning, target: np.ndarray, during: Fitting) -> tuple[np.ndarray, np.ndarray]:
     """The rows to learn from, and those held back: the last by time where there is one, else some at random; at least one of each."""
     count = len(target)
     if count < 2:
         raise PipelineError(f"dataset: a network needs 2 training rows at least, not {count}: widen split")
-    order = np.random.default_rng(seed).permutation(count) if during.moments is None else np.argsort(during.moments, kind="stable")
-    held = min(count - 1, max(1, round(share * count)))
+    order = np.random.default_rng(of.seed).permutation(count) if during.moments is None else np.argsort(during.moments, kind="stable")
+    held = min(count - 1, max(1, round(of.held_back * count)))
     return np.sort(order[:-held]), np.sort(order[-held:])

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mlops_pipeline.modelling.fitting import Learning
+
 BEYOND = 10.0
 """Standard deviations from the mean at which a number itself goes on as if it were no further away."""
 
@@ -19,25 +21,14 @@ FAR = 1e6
 """The same for the pieces: infinity is a number that is far away."""
 
 
-class Plan(Protocol):
+class Plan(Learning, Protocol):
     """What a network is made by (``config.networks``)."""
 
-    seed: int
     members: int
     width: int
     depth: int
     embedding: int
     bins: int
-    dropout: float
-    learning_rate: float
-    weight_decay: float
-    batch_rows: int | None
-    epochs: int
-    patience: int
-    held_back: float
-    device: str
-
-    def get_params(self) -> dict[str, Any]: ...
 
 
 class Arrays(Protocol):

@@ -2,12 +2,13 @@
 
 from mlops_pipeline.config.networks import Network, Tabm
 from mlops_pipeline.config.pipeline import Members
-from mlops_pipeline.config.sentences import Sentences
+from mlops_pipeline.config.sentences import FineTuned, Sentences
 from mlops_pipeline.config.text import Tfidf
 from mlops_pipeline.plugins import DISTRIBUTION, Encoder, Estimator, Extra, Module
 
 _estimators = Module("mlops_pipeline.modelling.estimators")
 _networks = Module("mlops_pipeline.modelling.network_estimators")
+_fine_tuning = Module("mlops_pipeline.modelling.fine_tuning")
 _pytorch = Extra("torch", "PyTorch", "torch")
 _tokens = Extra("tokenizers", "tokenizers", "text")
 
@@ -48,6 +49,16 @@ PARTS = (
         settings=Tabm,
         encoder="native",
         search=_networks.search_network,
+        requirements=(DISTRIBUTION,),
+        extra=_pytorch,
+    ),
+    Estimator(
+        "transformer",
+        _fine_tuning.transformer,
+        "Fine-tuning: a pretrained encoder of text learns with a linear head, by PyTorch",
+        settings=FineTuned,
+        encoder="sentences",
+        search=_fine_tuning.search_transformer,
         requirements=(DISTRIBUTION,),
         extra=_pytorch,
     ),

@@ -20,7 +20,7 @@ from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates, mean_of
 from mlops_pipeline.modelling.estimators import build_model, encoded, fit_estimator, native_categories, predict
-from mlops_pipeline.modelling.folds import Folds, folds_of
+from mlops_pipeline.modelling.folds import FEW_ROWS, Folds, folds_of
 from mlops_pipeline.modelling.frame import positive_index, sorted_classes
 from mlops_pipeline.modelling.metrics import direction, score
 
@@ -317,24 +317,32 @@ class _Track:
     def mean(self, leaders: list[Entry], scored: list[Entry]) -> Entry | None:
         """The mean of those families' best that folds do not tell from the first of them; None where it would not be chosen.
 
-        It is not, if there is one alone, if it is behind the best by more than one standard error, or if time does not do for its fit.
+        Of many rows only those are in it that better it by folds. It is not chosen if there is one alone, if it is behind the best by
+        more than one standard error, or if time does not do for its fit.
         """
-        members = [
-            each
-            for each in leaders
-            if behind(each, leaders[0], self.sign, self.repeats)[0] <= CLEARLY * behind(each, leaders[0], self.sign, self.repeats)[1]
-        ]
-        needed = sum(each.expected(len(self.y)) for each in members)
-        if len(members) < 2 or needed > self.deadline - time.monotonic():
+        best, few = leaders[0], len(self.y) < FEW_ROWS
+        made = best
+        members = [best]
+        for each in leaders[1:]:
+            lost, error = behind(each, best, self.sign, self.repeats)
+            if lost <= CLEARLY * error:
+                wider = [one for one in scored if one in (*members, each)]
+                mean = self._mean_of(wider)
+                if few or behind(mean, made, self.sign, self.repeats)[0] < 0:
+                    made, members = mean, wider
+        if len(members) < 2 or made.seconds > self.deadline - time.monotonic():
             return None
-        members = [each for each in scored if each in members]
-        made = Entry(mean_of([each.candidate for each in members]), len(self.y), seconds=needed, state="scored")
+        lost, error = behind(made, best, self.sign, self.repeats)
+        return made if lost <= error else None
+
+    def _mean_of(self, members: list[Entry]) -> Entry:
+        """The mean of some, scored on the folds by what they said of them."""
+        seconds = sum(each.expected(len(self.y)) for each in members)
+        made = Entry(mean_of([each.candidate for each in members]), len(self.y), seconds=seconds, state="scored")
         for place, scored_rows in enumerate(self.scored_rows):
             said = np.mean([each.said[place] for each in members], axis=0)
             made.scores.append(self._value(self.y[scored_rows], said))
-        return (
-            made if behind(made, leaders[0], self.sign, self.repeats)[0] <= behind(made, leaders[0], self.sign, self.repeats)[1] else None
-        )
+        return made
 
     def _value(self, y: Any, said: Any) -> float:
         data, classes = self.settings.dataset, self.classes

@@ -20,6 +20,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import write_json
 from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.scorer import scorer_of
+from mlops_pipeline.inference.texts import frozen_encoders
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
 from mlops_pipeline.modelling.estimators import all_parts_of, build_model, check_answers, fit, without_extremes
@@ -114,7 +115,7 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
     )
     write_json(folder / FILE, contract.as_json())
     if (summary := layout.evaluation / REFERENCE).exists():  # not where an older release has evaluated
-        (folder / REFERENCE).write_bytes(again_on(decoded(summary.read_bytes()), contract, table).encoded())
+        (folder / REFERENCE).write_bytes(again_on(decoded(summary.read_bytes()), contract, table, frozen_encoders(folder)).encoded())
     shutil.copytree(layout.model, folder / JUDGED)
     shutil.copy(layout.training, folder / JUDGED / FILE)
     write_trained_rows(folder / JUDGED, judged, layout.train)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,11 @@ class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Shape (rows, size), float32; each different text is embedded once."""
         given = np.asarray(texts, dtype=object).tolist()
         different = {text: place for place, text in enumerate(dict.fromkeys(given))}
-        kept = f"{self.digest_[:16]}-{self.max_tokens_}"
-        made = embedded_once(list(different), kept, self.size_, lambda part: self._encoder().embedded(part))
+        made = self._embedded(list(different))
         return made[[different[text] for text in given]]
+
+    def _embedded(self, texts: list[str]) -> np.ndarray:
+        return embedded_once(texts, f"{self.digest_[:16]}-{self.max_tokens_}", self.size_, lambda part: self._encoder().embedded(part))
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """A name for each number."""
@@ -59,3 +62,19 @@ class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "_loaded"):
             self._loaded = SentenceEncoder(self.tokenizer_, self.graph_.tobytes(), self.max_tokens_, threads_to_use())
         return self._loaded
+
+
+class FineTunedEmbeddings(SentenceEmbeddings):
+    """The same by an encoder that has learned from the rows, which is another after each fit: what it says is not kept."""
+
+    @classmethod
+    def of(cls, frozen: SentenceEmbeddings, graph: bytes) -> Self:
+        """Another graph with the tokens of the encoder that it began as."""
+        made = cls(folder=frozen.folder, max_tokens=frozen.max_tokens)
+        made.max_tokens_, made.tokenizer_, made.size_ = frozen.max_tokens_, frozen.tokenizer_, frozen.size_
+        made.graph_ = np.frombuffer(graph, dtype=np.uint8)
+        made.digest_ = hashlib.sha256(graph + made.tokenizer_.encode()).hexdigest()
+        return made
+
+    def _embedded(self, texts: list[str]) -> np.ndarray:
+        return self._encoder().embedded(texts)

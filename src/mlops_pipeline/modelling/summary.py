@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +18,9 @@ from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.task import PREDICTION
 from mlops_pipeline.contract.values import FALSE_WORDS, TRUE_WORDS
 from mlops_pipeline.inference.frames import meant_by
+from mlops_pipeline.inference.texts import FrozenEncoder
 from mlops_pipeline.modelling.text_facts import common_words, forms_of
+from mlops_pipeline.modelling.text_summary import text_summary
 from mlops_pipeline.tables.cast import as_numbers, as_text
 
 if TYPE_CHECKING:
@@ -41,17 +44,29 @@ FEW_ROWS = 1000
 LOSS_ROWS = 100_000
 LOSS_TREES = 40
 
+NO_ENCODERS: Mapping[str, FrozenEncoder] = MappingProxyType({})
+
 TRUTHS = frozenset({"0", "1"})
 
 KINDS: dict[str, Kind] = {"number": "number", "integer": "number", "boolean": "category", "category": "category"}
 
 
-def summary_of(contract: Contract, table: pl.DataFrame, held_out: pl.DataFrame, ours: Predictions, evaluation: Evaluation) -> Reference:
-    """A version's summary: columns over the rows it was fitted on, the rest over those that were held out, and what it said of them."""
+def summary_of(
+    contract: Contract,
+    table: pl.DataFrame,
+    held_out: pl.DataFrame,
+    ours: Predictions,
+    evaluation: Evaluation,
+    encoders: Mapping[str, FrozenEncoder] = NO_ENCODERS,
+) -> Reference:
+    """A version's summary: columns over the rows it was fitted on, the rest over those that were held out, and what it said of them.
+
+    ``encoders``: by which it reads columns of text.
+    """
     scores = scores_of(ours.predicted, contract.task, contract.classes, ours.positive)
     classes = len(contract.classes)
     seen = ours.y >= 0 if classes else np.isfinite(ours.y.astype(np.float64))
-    columns = columns_of(contract, table)
+    columns = columns_of(contract, table, encoders)
     least_rows = PRIVATE_ROWS if contract.target in contract.private else 1
     return Reference(
         format=FORMAT,
@@ -78,20 +93,26 @@ def summary_of(contract: Contract, table: pl.DataFrame, held_out: pl.DataFrame, 
     )
 
 
-def again_on(reference: Reference, contract: Contract, table: pl.DataFrame) -> Reference:
+def again_on(
+    reference: Reference, contract: Contract, table: pl.DataFrame, encoders: Mapping[str, FrozenEncoder] = NO_ENCODERS
+) -> Reference:
     """The same of a fit on other rows, whose outputs nothing was held out for: those of the fit that was judged stand for them."""
     losses = reference.losses
     if losses is not None:
         orders = reference.orders
         losses = msgspec.structs.replace(losses, levels={name: orders[name] for name in losses.columns if name in orders})
-    return msgspec.structs.replace(reference, rows=table.height, columns=columns_of(contract, table), losses=losses)
+    return msgspec.structs.replace(reference, rows=table.height, columns=columns_of(contract, table, encoders), losses=losses)
 
 
-def columns_of(contract: Contract, table: pl.DataFrame) -> dict[str, ColumnSummary]:
+def columns_of(contract: Contract, table: pl.DataFrame, encoders: Mapping[str, FrozenEncoder] = NO_ENCODERS) -> dict[str, ColumnSummary]:
     """Every column of a model over its rows."""
     most = int(np.clip(ALL_BINS // max(len(contract.columns), 1), LEAST_BINS, MOST_BINS))
     least = contract.min_level_rows
-    return {name: _column(column, table[name], most, least) for name, column in contract.columns.items() if name in table.columns}
+    return {
+        name: _column(column, table[name], most, least, encoders.get(name))
+        for name, column in contract.columns.items()
+        if name in table.columns
+    }
 
 
 def scores_of(predicted: Any, task: str, classes: list[Any], positive: int) -> dict[str, npt.NDArray[np.float64]]:
@@ -236,16 +257,19 @@ def levels_of(texts: pl.Series, least_rows: int = 1) -> Levels:
     )
 
 
-def _column(column: Column, values: pl.Series, most: int, least_rows: int) -> ColumnSummary:
+def _column(column: Column, values: pl.Series, most: int, least_rows: int, encoder: FrozenEncoder | None) -> ColumnSummary:
     kind: Kind = KINDS.get(column.kind, "other")
     if kind == "category":
         texts = categories_in(values, truths=column.kind == "boolean", private=column.private)
         levels = levels_of(texts, max(least_rows, PRIVATE_ROWS) if column.private else least_rows)
         return ColumnSummary(kind=kind, nulls=len(values) - levels.rows, levels=levels, private=column.private)
     if column.kind == "text":
-        words = common_words(values, max(least_rows, PRIVATE_ROWS), private=column.private)
+        # Not even digests of a private one's: who has them can try words.
+        words = [] if column.private else common_words(values, max(least_rows, PRIVATE_ROWS))
         levels = levels_of(forms_of(as_text(values), words, private=column.private), max(least_rows, PRIVATE_ROWS))
-        return ColumnSummary(kind="category", nulls=len(values) - levels.rows, levels=levels, private=column.private, words=words)
+        beside = None if column.private else text_summary(as_text(values), encoder)
+        nulls = len(values) - levels.rows
+        return ColumnSummary(kind="category", nulls=nulls, levels=levels, private=column.private, words=words, texts=beside)
     if kind == "other":
         return ColumnSummary(kind=kind, nulls=values.null_count(), private=column.private)
     there = numbers_in(values)

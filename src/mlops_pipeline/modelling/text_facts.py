@@ -48,21 +48,23 @@ def script_of(text: str) -> str:
 
 
 def digest_of(word: str) -> str:
-    """A name for a private text's word that does not show it."""
+    """A private text's word in a summary of before; none is written now, for who has it can try words."""
     return blake2b(word.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
-def common_words(texts: pl.Series, least: int, *, private: bool) -> list[str]:
-    """The words that most texts have, each in at least so many; of a private column their digests. In the order of the alphabet."""
+def common_words(texts: pl.Series, least: int) -> list[str]:
+    """The words that most texts have, each in at least so many, in the order of the alphabet."""
     counts: Counter[str] = Counter()
     for text in _looked_at(texts):
         counts.update(set(words_of(text)))
-    kept = sorted((word for word in counts if counts[word] >= least), key=lambda word: (-counts[word], word))[:MOST_WORDS]
-    return sorted(map(digest_of, kept) if private else kept)
+    return sorted(sorted((word for word in counts if counts[word] >= least), key=lambda word: (-counts[word], word))[:MOST_WORDS])
 
 
 def forms_of(texts: pl.Series, words: Collection[str], *, private: bool) -> pl.Series:
-    """Each text as one of few categories: its script, its length, and how many of its words are among ``words``; null stays null."""
+    """Each text as one of few categories: its script, its length, and how many of its words are among ``words``; null stays null.
+
+    Of a private column nothing is said of words.
+    """
     import polars as pl
 
     known = frozenset(words)
@@ -70,6 +72,8 @@ def forms_of(texts: pl.Series, words: Collection[str], *, private: bool) -> pl.S
 
     def form(text: str) -> str:
         found = words_of(text)
+        if private and not known:
+            return f"{script_of(text)}, {length_of(len(found))} words"
         for word in found:
             if word not in of_words:
                 of_words[word] = (digest_of(word) if private else word) in known

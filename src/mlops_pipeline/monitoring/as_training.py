@@ -14,7 +14,7 @@ from mlops_pipeline.config.serving import RecordStore
 from mlops_pipeline.config.tree import read_yaml
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.rows import Origins
-from mlops_pipeline.files import replacing
+from mlops_pipeline.files import read_json, replacing
 from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.recorded import within
 from mlops_pipeline.monitoring.watched import Watched
@@ -62,6 +62,7 @@ def export_as_training(
     data = watch.pipeline.dataset
     with closing(watch.state()) as state:
         known = Known.of(state.labels_after(0, 0.0), within(watch))
+    words = read_json(watch.layout.target_words) if watch.layout.target_words.is_file() else []
     rows = labelled = cells = finished = 0
     arrived, there = "", list[str]()
     with replacing(target) as temporary, ExitStack() as stack:
@@ -71,7 +72,7 @@ def export_as_training(
             known_as_came = own.select(pl.any_horizontal(pl.all().is_not_null())).to_series() if own.width else answered & False
             finished += int((answered & ~known_as_came).sum())
             kept, table = frame.filter(answered & known_as_came), own.filter(answered & known_as_came)
-            table = table.with_columns(_labels(known, kept, watch).alias(data.target))
+            table = table.with_columns(_labels(known, kept, watch, words).alias(data.target))
             if data.time_column is not None and data.time_column not in table.columns and data.time_column not in data.derive:
                 arrived = data.time_column
                 table = table.with_columns(kept[ARRIVED].dt.replace_time_zone(None).alias(arrived))
@@ -145,14 +146,16 @@ def settings_for(content: dict[str, Any], table: str, there: Sequence[str], look
         features["exclude"] = [name for name in features["exclude"] if name in known]
     empty = {key for key in ("lookups", "derive", "counts", "history", "aggregates", "known_after_outcome") if not data[key]}
     data = {key: value for key, value in data.items() if key not in empty}
-    return {**content, "name": f"{content['name']}_recorded", "dataset": data, "features": features}
+    name = f"{content['name']}_recorded"
+    return {**content, "name": name, "dataset": data, "features": features, "paths": {"root": f"pipelines/{name}"}}
 
 
-def _labels(known: Known, rows: pl.DataFrame, watch: Watched) -> pl.Series:
-    """What came of each row, typed as the target is; null where that is not known."""
+def _labels(known: Known, rows: pl.DataFrame, watch: Watched, words: Sequence[str | bool]) -> pl.Series:
+    """What came of each row, typed as the target is, or in the owner's words for false and true; null where that is not known."""
     import polars as pl
 
     data = watch.pipeline.dataset
     types = {"boolean": pl.Int8, "integer": pl.Int64, "number": pl.Float64}
     kind = types.get(data.columns[data.target].kind, pl.String)
-    return pl.Series([None if label is None else label.value for label in known.of_rows(rows)], strict=False, dtype=kind)
+    values = pl.Series([None if label is None else label.value for label in known.of_rows(rows)], strict=False, dtype=kind)
+    return values.replace_strict([0, 1], list(words)) if words else values

@@ -7,10 +7,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.config.finding import monitoring_config
+from mlops_pipeline.config.monitoring import load_monitoring
 from mlops_pipeline.contract.task import free_names
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.texts import frozen_encoders
+from mlops_pipeline.modelling.summary import NO_ENCODERS
+from mlops_pipeline.monitoring.measured import Limits
 from mlops_pipeline.monitoring.pairs import listed
 from mlops_pipeline.monitoring.report import MonitoringReport, create_model_monitoring_report
+from mlops_pipeline.monitoring.texts import Reading
 from mlops_pipeline.monitoring.window import (
     ComparedRows,
     Pipeline,
@@ -57,13 +63,14 @@ def report(
     with console.status("reading"):
         now = current_rows(current, since, until, pipeline)
         before = reference_rows(reference, pipeline)
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"reading": reading_of(pipeline)}
     if pipeline is not None:
         # A feature of that name is no prediction.
         (prediction,) = free_names([prediction], pipeline.features or ())
-        before, now, settings = _as_the_pipeline_sees(
+        before, now, described = _as_the_pipeline_sees(
             before, now, pipeline, reference is None, target, prediction, quantile_column, console
         )
+        settings |= described
     _told_rows(console, before, now)
     made = create_model_monitoring_report(
         before.table,
@@ -83,6 +90,19 @@ def report(
     _tell(console, made)
     console.print(f"report     {page} ({page.stat().st_size / 1e6:.1f} MB, opens offline) and {data.name}", highlight=False)
     return made
+
+
+def reading_of(pipeline: Pipeline | None) -> Reading:
+    """How texts are read: by the champion's encoders, within the limits of the watch's settings."""
+    if pipeline is None:
+        return Reading()
+    texts = load_monitoring(monitoring_config(None, pipeline.layout.root)).texts
+    columns = {name for name, column in pipeline.settings.dataset.columns.items() if column.kind == "text"}
+    return Reading(
+        Limits(texts=texts.embedded, text_distance=texts.distance, unseen_words=texts.unseen_words, seed=pipeline.settings.seed),
+        frozen_encoders(pipeline.layout.best_model) if pipeline.champion is not None else NO_ENCODERS,
+        frozenset(columns),
+    )
 
 
 def _as_the_pipeline_sees(

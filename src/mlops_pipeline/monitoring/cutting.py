@@ -25,7 +25,7 @@ class Arrived:
 
 
 @dataclass(frozen=True)
-class Part:
+class Arrivals:
     """A window's requests, in order of time; ``versions`` in the order in which they first answered."""
 
     since: float
@@ -39,7 +39,7 @@ class Part:
         return named or ("",) * bool(self.arrived)
 
 
-def by_time(arrived: Sequence[Arrived], begin: float | None, span: Span, now: float, *, close: bool) -> Iterator[Part]:
+def by_time(arrived: Sequence[Arrived], begin: float | None, span: Span, now: float, *, close: bool) -> Iterator[Arrivals]:
     """The windows of whole spans (UTC) that have ended, the empty ones too, from ``begin`` or the first request on.
 
     With ``close`` the one that has not ended, up to its last request.
@@ -53,11 +53,11 @@ def by_time(arrived: Sequence[Arrived], begin: float | None, span: Span, now: fl
         if end > now:
             end = min(end, _behind(arrived[-1].time))
         held, place = _until(arrived, place, end)
-        yield Part(begin, end, held)
+        yield Arrivals(begin, end, held)
         begin = end
 
 
-def by_count(arrived: Sequence[Arrived], begin: float | None, rows: int, *, close: bool) -> Iterator[Part]:
+def by_count(arrived: Sequence[Arrived], begin: float | None, rows: int, *, close: bool) -> Iterator[Arrivals]:
     """The windows of at least so many predicted rows, each ending with the request that makes it full; with ``close`` the rest too."""
     place = held = 0
     for at, each in enumerate(arrived):
@@ -66,7 +66,7 @@ def by_count(arrived: Sequence[Arrived], begin: float | None, rows: int, *, clos
         if (held >= rows or (close and is_last)) and (is_last or arrived[at + 1].time >= _behind(each.time)):
             first = _at(arrived[place].time) if begin is None else begin
             begin = _behind(each.time)
-            yield Part(first, begin, tuple(arrived[place : at + 1]))
+            yield Arrivals(first, begin, tuple(arrived[place : at + 1]))
             place, held = at + 1, 0
 
 

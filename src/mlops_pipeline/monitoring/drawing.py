@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.contract.privacy import MIN_LEVEL_ROWS
+from mlops_pipeline.inference.ngrams import words_of
+from mlops_pipeline.modelling.text_facts import length_of
 from mlops_pipeline.monitoring.pairs import Pair
 
 if TYPE_CHECKING:
@@ -42,9 +45,19 @@ class Sample:
 
 
 def bars_of(pair: Pair, sample: Sample) -> Bars:
-    """The distribution of a column of numbers or categories on both sides."""
+    """The distribution of a column of numbers or categories on both sides; of texts how many words they have."""
     reference, current = (sample.of(side).drop_nulls() for side in (pair.reference, pair.current))
+    if pair.kind == "prose":
+        return _lengths(reference, current)
     return _histogram(reference, current) if pair.kind == "number" else _counts(reference, current)
+
+
+def _lengths(reference: pl.Series, current: pl.Series) -> Bars:
+    counts = [[len(words_of(text)) for text in side] for side in (reference, current)]
+    names = list(dict.fromkeys(map(length_of, sorted({*counts[0], *counts[1]}))))
+    sides = [Counter(map(length_of, side)) for side in counts]
+    shares = [[side[name] / max(sum(side.values()), 1) for name in names] for side in sides]
+    return Bars([f"{name} words" for name in names], shares[0], shares[1])
 
 
 def _histogram(reference: pl.Series, current: pl.Series) -> Bars:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline.monitoring.measured import LEAST_EFFECT, LEAST_ROWS
+from mlops_pipeline.monitoring.measured import LEAST_EFFECT, LEAST_ROWS, Limits, TextDrift
 from mlops_pipeline.monitoring.pairs import Pair
 from mlops_pipeline.monitoring.statistics import LEAST_DEVIATION, adjusted, chi_squared, jensen_shannon, kolmogorov_smirnov_of, share_p
 
@@ -19,6 +19,8 @@ FEW_VALUES = 5
 DISTINCT_ROWS = 1000
 
 LOST = "share of values lost"
+EMBEDDINGS, NEW_WORDS = "distance of mean embeddings", "growth of new words"
+"""How texts are compared."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Drift:
             return math.inf
         if self.is_p_value:
             return self.threshold / max(self.score, 1e-300)
-        return self.score / self.threshold
+        return self.score / max(self.threshold, 1e-300)
 
     @property
     def is_p_value(self) -> bool:
@@ -74,6 +76,19 @@ def drift_of(pair: Pair) -> Drift | None:
     counted = pair.kind == "category" or len(np.unique(sides[0][:DISTINCT_ROWS])) <= FEW_VALUES
     # A distance beyond its limit is an effect already.
     return replace(found, p=_p_value(*sides, counted), effect=_effect(*sides, counted) if found.is_p_value else math.inf)
+
+
+def drift_of_texts(texts: TextDrift, limits: Limits) -> Drift | None:
+    """Of two questions, new words and moved embeddings, the one that says most, its p-value doubled; None where neither was asked."""
+    asked = []
+    if texts.distance is not None and texts.distance_p is not None:
+        beyond = texts.distance > limits.text_distance
+        asked.append(Drift(EMBEDDINGS, texts.distance, limits.text_distance, beyond, p=min(1.0, 2 * texts.distance_p)))
+    if texts.unseen_p is not None:
+        grown = texts.unseen - texts.unseen_before
+        asked.append(Drift(NEW_WORDS, grown, limits.unseen_words, grown > limits.unseen_words, p=min(1.0, 2 * texts.unseen_p)))
+    sure = [each for each in asked if each.beyond and each.p < SIGNIFICANCE]
+    return max(sure or asked, key=lambda each: each.strength, default=None)
 
 
 def decided(drifts: Sequence[Drift | None], rows: int) -> list[Drift | None]:

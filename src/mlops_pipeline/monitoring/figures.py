@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.monitoring.drift import LOST, Drift, decided, drift_of
-from mlops_pipeline.monitoring.measured import LEAST_ROWS
+from mlops_pipeline.monitoring.drift import LOST, Drift, decided, drift_of, drift_of_texts
+from mlops_pipeline.monitoring.measured import LEAST_ROWS, TextDrift
 from mlops_pipeline.monitoring.pairs import Pair, listed
+from mlops_pipeline.monitoring.texts import Reading
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,6 +24,7 @@ class ColumnFigures:
 
     pair: Pair
     drift: Drift | None
+    texts: TextDrift | None = None
 
     @property
     def missing(self) -> tuple[int, int]:
@@ -96,22 +100,29 @@ def figures_of(
     target: str,
     said: list[str],
     advance: Callable[[], object],
+    reading: Reading,
 ) -> Figures:
     """Score every column, calling ``advance`` after each; which ones have no usual score is added to ``said``."""
-    drifts = []
+    drifts, read = [], {}
     for pair in pairs:
         # What came of a prediction is known later than the prediction: a target that is not there yet has not drifted.
         awaited = pair.name == target and pair.is_lost
-        drifts.append(None if awaited else drift_of(pair))
+        if pair.kind == "prose" and not pair.is_lost and (texts := reading.of(pair)) is not None:
+            read[pair.name] = texts
+            drifts.append(drift_of_texts(texts, reading.limits))
+        else:
+            drifts.append(None if awaited else drift_of(pair))
         advance()
-    columns = [ColumnFigures(pair, drift) for pair, drift in zip(pairs, decided(drifts, min(rows)), strict=True)]
+    decisions = decided(drifts, min(rows))
+    columns = [ColumnFigures(pair, drift, read.get(pair.name)) for pair, drift in zip(pairs, decisions, strict=True)]
+    said += [f"{name}: {texts.note}" for name, texts in read.items() if texts.note]
     said += _unusual(columns)
     said += _by_chance(columns, min(rows))
     return Figures(tuple(columns), rows, drift_share, quantile)
 
 
 def _unusual(columns: list[ColumnFigures]) -> list[str]:
-    unscored = [column for column in columns if column.pair.is_comparable and column.drift is None]
+    unscored = [column for column in columns if column.pair.is_comparable and column.drift is None and column.texts is None]
     found = {
         "no value in the current data: counts as drifted": [
             c for c in columns if c.drift is not None and c.drift.method == LOST and c.drift.detected
@@ -179,4 +190,5 @@ def _column(column: ColumnFigures) -> dict[str, Any]:
             "p_adjusted": drift.p_adjusted,
             "detected": drift.detected,
         },
+        **({} if column.texts is None else {"texts": msgspec.to_builtins(column.texts)}),
     }

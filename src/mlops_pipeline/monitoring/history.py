@@ -24,6 +24,9 @@ WINDOWS, COLUMNS, MOST = 120, 40, 50
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1040, 260, 58, 14, 14, 30
 """Of a picture, and the room around its plot, in pixels."""
 
+DAY_WIDTH = 80
+"""Of a day's name in a picture, with the room beside it, in pixels."""
+
 SKEWED = 8
 """Windows in the table of skew."""
 
@@ -129,10 +132,11 @@ def _model(name: str, windows: Sequence[Window], metric: str, before: float | No
         "last": last,
         "judged": next((each for each in reversed(windows) if each.figures.get(f"quality.{metric}") is not None), None),
         "before": before,
-        "notes": [text for text in (detail.why, *detail.notes) if text],
+        "notes": list(dict.fromkeys(text for text in (detail.why, *detail.notes) if text)),
         "picture": picture(windows, metric, before, trained),
         "drift": heat(windows),
         "skew": skew_by_column(windows),
+        "texts": [column for column in detail.columns if column.texts is not None],
         "span": f"{_moment(windows[0].since)} to {_moment(last.until)}",
     }
 
@@ -182,7 +186,7 @@ def picture(windows: Sequence[Window], metric: str, reference: float | None, tra
         dots=tuple(Dot(middle(each), y(value), _title(each, metric)) for each, value in seen),
         reference=None if reference is None else y(reference),
         heights=tuple((y(value), pages.figure(value, 3)) for value in pages.round_values(low, high)),
-        days=tuple(Mark(middle(each), f"{datetime.fromtimestamp(each.since, UTC):%Y-%m-%d}") for each in windows[::steps]),
+        days=_days([(middle(each), each.since) for each in windows[::steps]]),
         versions=tuple(Mark(x(each.since), f"v{each.version}") for each in changes),
         trainings=tuple(Mark(x(moment), "trained") for moment in trained if first <= moment <= end),
         shares=tuple(
@@ -191,6 +195,15 @@ def picture(windows: Sequence[Window], metric: str, reference: float | None, tra
             if (share := each.figures.get("labels.share")) is not None
         ),
     )
+
+
+def _days(windows: Sequence[tuple[float, float]]) -> tuple[Mark, ...]:
+    """The day on which each window began, where it does not touch the day before, none beyond the picture; ``windows`` are x and moment."""
+    made: list[Mark] = []
+    for at, since in windows:
+        if not made or at - made[-1].x >= DAY_WIDTH:
+            made.append(Mark(min(at, WIDTH - DAY_WIDTH / 2), f"{datetime.fromtimestamp(since, UTC):%Y-%m-%d}"))
+    return tuple(made)
 
 
 def heat(windows: Sequence[Window]) -> dict[str, Any] | None:

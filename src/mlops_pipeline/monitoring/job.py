@@ -17,7 +17,7 @@ from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, Warned, WindowCounted
 from mlops_pipeline.lines import span
-from mlops_pipeline.monitoring.cutting import Arrived, Part, by_count, by_time
+from mlops_pipeline.monitoring.cutting import Arrivals, Arrived, by_count, by_time
 from mlops_pipeline.monitoring.delivery import deliver
 from mlops_pipeline.monitoring.judging import judge, judge_waiting, tell_all
 from mlops_pipeline.monitoring.labels import keys_of, likely, matched
@@ -131,7 +131,7 @@ def _count_late(watch: Watched, state: State, model: str, tell: Listener, as_of:
     arrived, newest, done = _arrived(watch, model, recent[0].since, recent[-1].until), state.newest_label(), []
     for since, until in dict.fromkeys((window.since, window.until) for window in recent):
         there = {window.version: window for window in recent if window.since == since}
-        part = Part(since, until, tuple(each for each in arrived if since <= each.time < until))
+        part = Arrivals(since, until, tuple(each for each in arrived if since <= each.time < until))
         labels: list[Label] | None = None
         for version in part.versions:
             known, count = there.get(version), len(_requests(part, version))
@@ -166,12 +166,12 @@ class _Measured:
     labels: set[int]
 
 
-def _requests(part: Part, version: str) -> list[Arrived]:
+def _requests(part: Arrivals, version: str) -> list[Arrived]:
     """The requests that count to a version; those refused before there was one count to the last."""
     return [each for each in part.arrived if each.version == version or (not each.version and version == part.versions[-1])]
 
 
-def _measured(watch: Watched, model: str, version: str, part: Part, labels: list[Label]) -> _Measured:
+def _measured(watch: Watched, model: str, version: str, part: Arrivals, labels: list[Label]) -> _Measured:
     rows = RecordedRows(watch, model, version, part.since, part.until)
     keys = keys_of(rows.frames()) if part.arrived else b""
     own = likely(labels, np.frombuffer(keys, "<u4"))
@@ -182,7 +182,7 @@ def _measured(watch: Watched, model: str, version: str, part: Part, labels: list
     return _Measured(len(requests), figures, keys, numbers)
 
 
-def _add(watch: Watched, state: State, model: str, part: Part, begin: float | None, as_of: str | None) -> list[Window]:
+def _add(watch: Watched, state: State, model: str, part: Arrivals, begin: float | None, as_of: str | None) -> list[Window]:
     """Measure a window and keep it, its end and what follows from it together; by version, none if somebody else has."""
     newest = state.newest_label()
     versions = part.versions or (_last_version(state, model),)

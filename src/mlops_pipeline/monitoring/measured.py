@@ -48,10 +48,36 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The same of rows with a label, for quality and the probe."""
     confidence: float = 0.95
     resamples: int = 200
+    texts: int = 400
+    """Texts of a column that are embedded."""
+    text_distance: float = 0.1
+    """Of mean embeddings, over the spread of the model's own texts: about what one text in five of quite another topic makes."""
+    unseen_words: float = 0.05
+    """By how much the share of words that are new must grow."""
     slices: tuple[str, ...] = ()
     """Columns by whose values quality is told too."""
     least_slice_rows: int = 100
     seed: int = 42
+
+
+class TextDrift(msgspec.Struct, frozen=True, kw_only=True):
+    """Texts of a window beside the model's own. ``by``: what made the embeddings, a frozen encoder's name or ``words``."""
+
+    texts: int
+    """Those that were read for words."""
+    unseen: float = 0.0
+    """Share of words that the model's own texts have not."""
+    unseen_before: float = 0.0
+    """The same of one of them beside all others."""
+    unseen_p: Figure = None
+    distance: Figure = None
+    distance_p: Figure = None
+    by: str = ""
+    scripts: dict[str, tuple[float, float]] = {}
+    """Share of texts, of the model's own and now; likewise ``lengths``, in words."""
+    lengths: dict[str, tuple[float, float]] = {}
+    note: str = ""
+    """Why something was not compared."""
 
 
 class ColumnDrift(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +92,7 @@ class ColumnDrift(msgspec.Struct, frozen=True, kw_only=True):
     effect: Figure = None
     drifted: bool = False
     reasons: tuple[str, ...] = ()
-    """Why: ``distribution``, ``missing``, ``new_categories``, ``out_of_bounds``."""
+    """Why: ``distribution``, ``missing``, ``new_categories``, ``out_of_bounds``, of texts ``vocabulary``, ``embedding``."""
     missing: float = 0.0
     missing_before: float = 0.0
     new_categories: Figure = None
@@ -74,6 +100,7 @@ class ColumnDrift(msgspec.Struct, frozen=True, kw_only=True):
     new_categories_before: Figure = None
     out_of_bounds: Figure = None
     """Share of rows beyond the column's bounds, or what training saw by a quarter of its range."""
+    texts: TextDrift | None = None
 
 
 class SliceQuality(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +133,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
     ``figures``: ``rows``, ``labels``, ``refused.share``; ``drift.columns``, ``drift.share``, ``drift.score`` (the effect, of the
     predictions) and ``drift.score.detected`` (0 or 1); ``missing.share`` (by how much it has grown), ``new_categories.share`` (likewise)
-    and ``out_of_bounds.share``, each the largest over columns; ``quality.METRIC`` with ``.low`` and ``.high``; ``estimated.METRIC``, and
+    and ``out_of_bounds.share``, each the largest over columns; of texts likewise ``embedding.distance`` and, by how much it has grown,
+    ``unseen_words.share``; ``quality.METRIC`` with ``.low`` and ``.high``; ``estimated.METRIC``, and
     with ``.error`` the estimate less the truth on the labelled rows; ``calibration.error``; ``probe.gain`` with ``.low`` and
     ``.high``, and ``probe.gain.relative`` likewise, which has no unit (:func:`probe.unit`); ``domain.auc``;
     ``skew.rows``, ``skew.absent``, ``skew.share`` and ``skew.share.FEATURE`` (:func:`skew.figures_of`).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,11 @@ from mlops_pipeline.contract.reference import Levels, Reference
 from mlops_pipeline.contract.task import PREDICTION
 from mlops_pipeline.contract.values import spelled
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.texts import FrozenEncoder
 from mlops_pipeline.modelling.metrics import Predictions, bootstrap_all, calibration_error, direction, point
-from mlops_pipeline.modelling.summary import encoded, scores_of
+from mlops_pipeline.modelling.summary import NO_ENCODERS, encoded, scores_of
 from mlops_pipeline.monitoring.estimated import BLIND, estimated, most_rows
-from mlops_pipeline.monitoring.measured import Batch, ColumnDrift, Figure, Limits, Measured, SliceQuality
+from mlops_pipeline.monitoring.measured import Batch, ColumnDrift, Figure, Limits, Measured, SliceQuality, TextDrift
 from mlops_pipeline.monitoring.probe import LEAST_DAYS, domain_auc, probe, unit
 from mlops_pipeline.monitoring.sampled import Sample
 from mlops_pipeline.monitoring.statistics import (
@@ -34,6 +35,7 @@ from mlops_pipeline.monitoring.statistics import (
     wasserstein,
 )
 from mlops_pipeline.monitoring.tally import Categories, Column, Numbers
+from mlops_pipeline.monitoring.texts import beside
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,15 +59,16 @@ def measure(
     refused: int = 0,
     asks_probe: bool = False,
     before: pl.DataFrame | None = None,
+    encoders: Mapping[str, FrozenEncoder] = NO_ENCODERS,
     advance: Callable[[], object] = lambda: None,
 ) -> Measured:
     """Measure a window; of any number of rows it holds one batch, the counts and a sample in memory.
 
     ``refused``: requests that were not answered. ``asks_probe``: whether retraining would help. ``before``: rows that a domain
-    classifier shall tell from the window's. ``advance`` is called after each batch. Raises :class:`PipelineError` if scores are of
-    another shape than the reference's.
+    classifier shall tell from the window's. ``encoders``: by which the model reads columns of text. ``advance`` is called after each
+    batch. Raises :class:`PipelineError` if scores are of another shape than the reference's.
     """
-    window = _Window(reference, limits or Limits(), asks_probe, before)
+    window = _Window(reference, limits or Limits(), asks_probe, before, encoders)
     for batch in batches:
         window.add(batch)
         advance()
@@ -101,6 +104,7 @@ class _Window:
     limits: Limits
     asks_probe: bool
     before: pl.DataFrame | None
+    encoders: Mapping[str, FrozenEncoder]
     rows: int = 0
     labels: int = 0
     strange: int = 0
@@ -116,7 +120,7 @@ class _Window:
 
     def __post_init__(self) -> None:
         reference, seed = self.reference, self.limits.seed
-        self.columns = [Column(name, summary) for name, summary in reference.columns.items()]
+        self.columns = [Column(name, summary, seed) for name, summary in reference.columns.items()]
         self.orders = reference.orders
         name = PREDICTION if not reference.classes else str(reference.positive)
         self.scores = Numbers(reference.scores[name]) if name in reference.scores else None
@@ -235,7 +239,9 @@ class _Window:
 
     def _drift(self, figures: dict[str, Figure]) -> tuple[ColumnDrift, ...]:
         found = {column.name: _distribution(column) for column in self.columns}
+        texts = {column.name: read for column in self.columns if (read := self._texts(column)) is not None}
         tests = [test for column in self.columns for test in self._tests(column, found[column.name])]
+        tests += [test for name, read in texts.items() for test in self._tests_of_texts(name, read)]
         score = self._score_drift()
         if score is not None:
             tests.append(_Test("", "score", score.p, score.effect, score.effect > self.limits.effect))
@@ -251,13 +257,17 @@ class _Window:
             self.notes.append("rows without a prediction are among these: nothing is said of predictions and quality")
         elif not self.reference.held_out:
             self.notes.append("the reference has no held-out rows: nothing is said of the drift of predictions")
-        made = tuple(self._column(column, found[column.name], tests) for column in self.columns)
+        self.notes += [f"{name}: {read.note}" for name, read in texts.items() if read.note]
+        made = tuple(self._column(column, found[column.name], texts.get(column.name), tests) for column in self.columns)
         drifted = sum(column.drifted for column in made)
         figures["drift.columns"] = float(drifted)
         figures["drift.share"] = drifted / len(made) if made else None
         figures["missing.share"] = max((column.missing - column.missing_before for column in made), default=0.0)
         grown = (c.new_categories - (c.new_categories_before or 0.0) for c in made if c.new_categories is not None)
         figures["new_categories.share"] = max(grown, default=0.0)
+        moved = [read.distance for read in texts.values() if read.distance is not None]
+        new = [read.unseen - read.unseen_before for read in texts.values() if read.unseen_p is not None]
+        figures["embedding.distance"], figures["unseen_words.share"] = max(moved, default=None), max(new, default=None)
         figures["out_of_bounds.share"] = max((c.out_of_bounds for c in made if c.out_of_bounds is not None), default=0.0)
         return made
 
@@ -278,7 +288,21 @@ class _Window:
                 made.append(_Test(column.name, reason, share_p(first, of, second, seen), effect, enough))
         return made
 
-    def _column(self, column: Column, found: _Found | None, tests: Sequence[_Test]) -> ColumnDrift:
+    def _texts(self, column: Column) -> TextDrift | None:
+        summary = column.summary.texts
+        if summary is None or column.texts is None:
+            return None
+        texts = column.texts.rows().get("texts", np.empty(0, dtype=object)).tolist()
+        return beside(summary, texts, self.encoders, column.name, embed=self.limits.texts, seed=self.limits.seed)
+
+    def _tests_of_texts(self, name: str, read: TextDrift) -> list[_Test]:
+        limits, grown = self.limits, read.unseen - read.unseen_before
+        made = [] if read.unseen_p is None else [_Test(name, "vocabulary", read.unseen_p, grown, grown > limits.unseen_words)]
+        if read.distance is not None and read.distance_p is not None:
+            made.append(_Test(name, "embedding", read.distance_p, read.distance, read.distance > limits.text_distance))
+        return made
+
+    def _column(self, column: Column, found: _Found | None, texts: TextDrift | None, tests: Sequence[_Test]) -> ColumnDrift:
         own = [test for test in tests if test.column == column.name]
         raised = [test for test in own if test.enough and test.adjusted < self.limits.significance]
         of_all = next((test for test in own if test.reason == "distribution"), None)
@@ -290,7 +314,7 @@ class _Window:
             statistics={} if found is None else {name: value for name, value in found.statistics.items() if math.isfinite(value)},
             p=None if found is None else found.p,
             p_adjusted=None if of_all is None else of_all.adjusted,
-            effect=None if found is None else found.effect,
+            effect=None if found is None else max(found.effect, (texts and texts.distance) or 0.0),
             drifted=bool(raised),
             reasons=tuple(test.reason for test in raised),
             missing=column.nulls / column.rows if column.rows else 0.0,
@@ -298,6 +322,7 @@ class _Window:
             new_categories=None if new is None or not there else new / there,
             new_categories_before=levels.rest / levels.rows if levels is not None and levels.rows else None,
             out_of_bounds=None if outside is None or not there else outside / there,
+            texts=texts,
         )
 
     def _score_drift(self) -> _Found | None:
@@ -402,6 +427,8 @@ FIGURES = (
     "missing.share",
     "new_categories.share",
     "out_of_bounds.share",
+    "embedding.distance",
+    "unseen_words.share",
     "calibration.error",
     "probe.gain",
     "probe.gain.low",

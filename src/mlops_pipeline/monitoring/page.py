@@ -49,6 +49,7 @@ from evidently.metrics import (
 from evidently.presets import ClassificationPreset, RegressionPreset
 
 from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.modelling.text_summary import WORDS
 from mlops_pipeline.monitoring.drawing import CURRENT_COLOR, REFERENCE_COLOR, Bars, Sample, bars_of
 from mlops_pipeline.monitoring.figures import ColumnFigures, Figures, Quantile
 from mlops_pipeline.monitoring.labelled import Outcomes
@@ -204,6 +205,7 @@ def widgets_of(figures: Figures, said: list[str], sample: Sample, quality: Quali
     """The page from top to bottom: what was compared, drift, missing values, quality, the quantile."""
     made = [_head(figures), text_widget(text="\n".join(f"- {line}" for line in said))] if said else [_head(figures)]
     made += _drift(figures, sample)
+    made += _texts(figures)
     made += _missing(figures)
     made += _quantile(figures, sample)
     return made + (quality.widgets if quality is not None else [])
@@ -298,6 +300,33 @@ def _drift_row(column: ColumnFigures, bars: Bars) -> RichTableDataRow:
         },
         details=RowDetails().with_part("Distribution", info=_picture("", bars)),
     )
+
+
+def _texts(figures: Figures) -> list[BaseWidgetInfo]:
+    """Columns of texts: new words, moved embeddings, scripts and lengths; nothing that a text says."""
+    read = [(column.pair.name, column.texts) for column in figures.columns if column.texts is not None]
+    if not read:
+        return []
+    rows = [
+        [
+            name,
+            "–" if texts.unseen_p is None else f"{texts.unseen_before:.1%} → {texts.unseen:.1%} (p {texts.unseen_p:.2g})",
+            "–" if texts.distance is None else f"{texts.distance:.3g} (p {texts.distance_p:.2g}; {_made_by(texts.by)})",
+            _moved(texts.scripts),
+            _moved(texts.lengths),
+        ]
+        for name, texts in read
+    ]
+    heads = ["Column", "Words that are new", "Distance of mean embeddings", "Scripts", "Words of a text"]
+    return [table_data(title="Texts (reference → current)", column_names=heads, data=rows)]
+
+
+def _made_by(by: str) -> str:
+    return "of hashed words" if by == WORDS else "of the model's encoder"
+
+
+def _moved(shares: dict[str, tuple[float, float]]) -> str:
+    return "; ".join(f"{name} {before:.0%} → {now:.0%}" for name, (before, now) in list(shares.items())[:6])
 
 
 def _plain_row(column: ColumnFigures) -> list[str]:

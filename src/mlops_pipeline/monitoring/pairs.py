@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,10 +11,13 @@ from mlops_pipeline.errors import PipelineError, one_line
 if TYPE_CHECKING:
     import polars as pl
 
-Kind = Literal["number", "category", "text", "time", "other"]
+Kind = Literal["number", "category", "prose", "text", "time", "other"]
 
 MAX_CATEGORIES = 1000
 """Text with more values than this is free text or an identifier: its distribution says nothing."""
+
+PROSE = 3
+"""Words of a value, in the mean, from which on text that nobody described is sentences rather than identifiers."""
 
 FEW_ROWS = 100
 
@@ -24,7 +27,7 @@ LARGEST = 1e150
 
 @dataclass(frozen=True)
 class Pair:
-    """One column of both tables; numbers and categories have a distribution that can be compared."""
+    """One column of both tables; numbers and categories have a distribution that can be compared, prose is read."""
 
     name: str
     kind: Kind
@@ -33,7 +36,7 @@ class Pair:
 
     @property
     def is_comparable(self) -> bool:
-        return self.kind in ("number", "category")
+        return self.kind in ("number", "category", "prose")
 
     @property
     def is_lost(self) -> bool:
@@ -61,8 +64,10 @@ def as_table(data: Any, name: str, said: list[str]) -> pl.DataFrame:
     return _finite(frame, name, said)
 
 
-def pairs(reference: pl.DataFrame, current: pl.DataFrame, said: list[str]) -> list[Pair]:
+def pairs(reference: pl.DataFrame, current: pl.DataFrame, said: list[str], prose: Collection[str] = ()) -> list[Pair]:
     """The columns that both tables have, in the reference's order; what is not compared is added to ``said``.
+
+    ``prose``: columns that are known to hold sentences.
 
     Raises :class:`PipelineError` if there are none, or if a column is of unlike types.
     """
@@ -76,7 +81,7 @@ def pairs(reference: pl.DataFrame, current: pl.DataFrame, said: list[str]) -> li
         alone = [column for column in table.columns if column not in other.columns]
         if alone:
             said.append(f"only {name} has {listed(alone)}: not compared")
-    made = [_pair(name, reference[name], current[name]) for name in common]
+    made = [_pair(name, reference[name], current[name], is_prose=name in prose) for name in common]
     for kind, why in (
         ("text", "free text or identifiers"),
         ("time", "dates or times, always later in newer data"),
@@ -172,7 +177,7 @@ def _from_pandas(frame: Any, name: str) -> pl.DataFrame:
         raise PipelineError(f"{name}: cannot be read as a table: {one_line(error)}: give each column values of one type") from error
 
 
-def _pair(name: str, reference: pl.Series, current: pl.Series) -> Pair:
+def _pair(name: str, reference: pl.Series, current: pl.Series, *, is_prose: bool = False) -> Pair:
     import polars as pl
 
     kinds = {_raw_kind(reference), _raw_kind(current)} - {"empty"}
@@ -191,6 +196,8 @@ def _pair(name: str, reference: pl.Series, current: pl.Series) -> Pair:
     if kind == "text":
         reference, current = reference.cast(pl.String), current.cast(pl.String)
         # By the reference alone: values that are new in the current data are drift, however many they are.
+        if is_prose or (not _has_few_values(reference) and _holds_sentences(reference)):
+            return Pair(name, "prose", reference, current)
         return Pair(name, "category" if _has_few_values(reference) else "text", reference, current)
     return Pair(name, "time" if kind == "time" else "other", reference, current)
 
@@ -213,6 +220,11 @@ def _as_number(values: pl.Series) -> pl.Series:
     import polars as pl
 
     return values.cast(pl.Int8) if values.dtype == pl.Boolean else values
+
+
+def _holds_sentences(values: pl.Series) -> bool:
+    words = values.drop_nulls().head(1000).str.count_matches(r"\w+").mean()
+    return isinstance(words, float) and words >= PROSE
 
 
 def _has_few_values(values: pl.Series) -> bool:

@@ -97,7 +97,7 @@ def measured(rows: RecordedRows, labels: Sequence[Label], requests: int, refused
 def _beside(reference: Reference, rows: RecordedRows, known: Known, counted: _Counted, refused: int) -> Measured:
     from mlops_pipeline.monitoring.measuring import measure
 
-    watch, settings = rows.watch, rows.watch.settings.windows
+    watch, settings, texts = rows.watch, rows.watch.settings.windows, rows.watch.settings.texts
     frames = rows.frames()
     first = next(frames, None)
     recorded = set() if first is None else set(features_in(first, reference.names).columns)
@@ -108,6 +108,9 @@ def _beside(reference: Reference, rows: RecordedRows, known: Known, counted: _Co
     limits = Limits(
         least_rows=settings.least_rows,
         confidence=watch.pipeline.evaluate.confidence,
+        texts=texts.embedded,
+        text_distance=texts.distance,
+        unseen_words=texts.unseen_words,
         slices=tuple(name for name in slices if name in kept),
         seed=watch.pipeline.seed,
     )
@@ -117,7 +120,8 @@ def _beside(reference: Reference, rows: RecordedRows, known: Known, counted: _Co
             yield _batch(frame, reference_kept, known, watch, counted)
 
     asks_probe = settings.probe and bool(known.by_request or known.by_id or known.by_entity)
-    made = measure(reference_kept, all_of_them(), limits, refused=refused, asks_probe=asks_probe)
+    encoders = watch.encoders(rows.model, rows.version)
+    made = measure(reference_kept, all_of_them(), limits, refused=refused, asks_probe=asks_probe, encoders=encoders)
     hidden = len(reference.columns) - len(kept)
     note = f"{hidden} private columns are not recorded, so not compared"
     return made if not hidden else msgspec.structs.replace(made, notes=(*made.notes, note))

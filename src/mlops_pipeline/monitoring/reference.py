@@ -13,6 +13,7 @@ from mlops_pipeline.contract.spec import JUDGED, Unreadable
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import replacing, sha256_of_file
 from mlops_pipeline.inference.scorer import contract_at, evaluation_at, load_scorer, scorer_of
+from mlops_pipeline.inference.texts import frozen_encoders
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.versions import Version, holds
 
@@ -88,8 +89,8 @@ def summary_for(settings: Settings, layout: Layout, folder: Path, what: str) -> 
     scorer = load_scorer(own, only=contract.own_format)
     predicted = scorer_of(contract, scorer.engine).taking_nulls().predict(test)
     ours = predictions_of(test[settings.dataset.target], predicted, contract.classes, settings)
-    made = summary_of(contract, train, test, ours, evaluation)
-    return made if own == folder else again_on(made, served, pl.concat([train, test]))
+    made = summary_of(contract, train, test, ours, evaluation, frozen_encoders(own))
+    return made if own == folder else again_on(made, served, pl.concat([train, test]), frozen_encoders(folder))
 
 
 def _copy_to_champion(layout: Layout, version: Version, reference: Reference) -> None:

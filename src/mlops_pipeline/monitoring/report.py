@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from mlops_pipeline.monitoring.drawing import Sample
 from mlops_pipeline.monitoring.figures import Figures, figures_of, quantile_of
 from mlops_pipeline.monitoring.labelled import Outcomes, outcomes
 from mlops_pipeline.monitoring.pairs import Pair, as_table, labels, listed, pairs
+from mlops_pipeline.monitoring.texts import Reading
 
 if TYPE_CHECKING:
     import polars as pl
@@ -92,6 +93,7 @@ def create_model_monitoring_report(
     origins: tuple[str, str] = ("", ""),
     draw_rows: int = 20_000,
     seed: int = 42,
+    reading: Reading | None = None,
     console: Console | None = None,
 ) -> MonitoringReport:
     """Compare current rows with reference rows: missing values, drift, the model's quality, a quantile of one column.
@@ -99,6 +101,7 @@ def create_model_monitoring_report(
     Takes pandas or Polars frames. Every figure is from all rows; pictures are drawn from at most ``draw_rows`` of each side.
     ``quantile_column``: None takes ``feature_1`` or else the first column of numbers, and says nothing of it.
     ``judged_data``: rows whose predictions stand for the reference's, where the model was fitted on the reference itself.
+    ``reading``: which columns hold texts, and how these are read; without it those whose values are sentences, by their words.
     ``origins``: where the two sides come from, as the page and the JSON shall say it.
     What is left out is said on the console, or as a warning without one. Raises :class:`PipelineError`.
     """
@@ -113,10 +116,11 @@ def create_model_monitoring_report(
         found = outcomes(judged, current, said, target=target, prediction=prediction, task=task, positive=positive)
         mirrored = _mirrored(current, found)
         seen = [_with_labels(table, found).drop(mirrored, strict=False) for table in (reference, judged, current)]
-        shared = _shared(seen[0], seen[1], seen[2], said)
+        reading = reading or Reading()
+        shared = _shared(seen[0], seen[1], seen[2], said, reading.columns)
         median = quantile_of(shared, quantile_column, quantile, QUANTILE_COLUMN, (target, prediction), said)
         step("comparing columns", len(shared))
-        figures = figures_of(shared, (reference.height, current.height), drift_share, median, target, said, advance)
+        figures = figures_of(shared, (reference.height, current.height), drift_share, median, target, said, advance, reading)
         step("measuring the model", 1)
         made = _assembled(figures, found, [*said, *_sampled(figures, draw_rows, seed)], Sample(draw_rows, seed), origins)
         advance()
@@ -160,10 +164,10 @@ def _load_evidently() -> None:
         raise PipelineError("evidently is not installed: `pip install 'evidently>=0.7.23,<0.8'`") from error
 
 
-def _shared(reference: pl.DataFrame, judged: pl.DataFrame, current: pl.DataFrame, said: list[str]) -> list[Pair]:
+def _shared(reference: pl.DataFrame, judged: pl.DataFrame, current: pl.DataFrame, said: list[str], prose: Collection[str]) -> list[Pair]:
     """The columns to compare: those of the reference, and from the judged rows the predictions that it lacks."""
     predicted = [name for name in judged.columns if name not in reference.columns and name in current.columns]
-    made = pairs(reference, current.drop(predicted), said)
+    made = pairs(reference, current.drop(predicted), said, prose)
     if predicted:
         said.append(f"{listed(predicted)}: compared with the predictions on {judged.height:,} rows that the model was judged on")
         made += pairs(judged.select(predicted), current.select(predicted), said)

@@ -16,6 +16,8 @@ GROUPS = 10
 """Of the reference's quantiles, over which the distances of numbers that need few cells are taken."""
 EXPECTED = 5
 """Cells with fewer expected rows on one side are put together before a chi-squared test (Cochran 1954)."""
+PERMUTATIONS, PERMUTED, PLAIN = 10_000, 500, 50
+"""At most, at a time, and as many as far apart after which no more are needed (Besag and Clifford, 1991)."""
 LEAST_DEVIATION = 0.001
 """As Evidently norms a distance."""
 
@@ -141,6 +143,38 @@ def share_p(before: int, of: int, count: int, rows: int) -> float:
     apart = before / of - count / rows
     mean = there / total
     return float(chdtrc(1, apart**2 / (mean * (1 - mean) * (1 / of + 1 / rows))))
+
+
+def means_apart(before: npt.NDArray[np.float32], now: npt.NDArray[np.float32], seed: int) -> tuple[float, float]:
+    """How far the means of two sides' vectors, (rows, numbers), lie apart, and its p-value by permutation.
+
+    Over the root mean square distance of the first side's vectors from their mean, less what chance alone makes of so many rows: the
+    maximum mean discrepancy with a linear kernel (Gretton and others, 2012).
+    """
+    n, m = len(before), len(now)
+    if n < 2 or m < 2:
+        return math.nan, math.nan
+    spread, other = (float(side.var(axis=0, ddof=1).sum()) for side in (before, now))
+    both = np.concatenate([before, now]).astype(np.float32)
+    both -= both.mean(axis=0)
+    # Of vectors whose mean is zero the first side's sum tells the other's.
+    apart = float((both[:n].sum(axis=0) ** 2).sum())
+    sides = np.zeros((PERMUTED, n + m), dtype=np.float32)
+    sides[:, :n] = 1
+    random, drawn, as_far = np.random.default_rng(seed), 0, 0
+    while drawn < PERMUTATIONS and as_far < PLAIN:
+        sums = random.permuted(sides, axis=1) @ both
+        as_far += int(((sums**2).sum(axis=1) >= apart * (1 - 1e-6)).sum())
+        drawn += PERMUTED
+    squared = apart * (1 / n + 1 / m) ** 2 - spread / n - other / m
+    scale = math.sqrt(spread) or 1.0
+    return math.sqrt(max(squared, 0.0)) / scale, (1 + as_far) / (1 + drawn)
+
+
+def shares_p(before: float, error: float, share: float, other: float) -> float:
+    """Two-sided p-value of two shares with their standard errors."""
+    together = math.hypot(error, other)
+    return math.erfc(abs(share - before) / together / math.sqrt(2)) if together else float(share == before)
 
 
 def share_effect(before: float, share: float) -> float:

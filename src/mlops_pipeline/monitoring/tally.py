@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from mlops_pipeline.contract.reference import Bins, ColumnSummary
 from mlops_pipeline.modelling.summary import Floats, levels_in, numbers_in
+from mlops_pipeline.monitoring.sampled import Sample
+from mlops_pipeline.monitoring.texts import WINDOW_TEXTS
+from mlops_pipeline.tables.cast import as_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,13 +71,14 @@ class Categories:
 class Column:
     """Everything that is counted of one column."""
 
-    def __init__(self, name: str, summary: ColumnSummary) -> None:
+    def __init__(self, name: str, summary: ColumnSummary, seed: int = 0) -> None:
         self.name, self.summary = name, summary
         self.rows = self.nulls = 0
         self.absent = False
         self.numbers = Numbers(summary.bins, summary.least, summary.largest) if summary.bins is not None else None
         levels = summary.levels
         self.categories = Categories({level: place for place, level in enumerate(levels.counts)}) if levels is not None else None
+        self.texts = Sample(WINDOW_TEXTS, seed) if summary.texts is not None else None
 
     def add(self, table: pl.DataFrame) -> None:
         """Count a batch's values."""
@@ -92,5 +96,8 @@ class Column:
             texts = levels_in(self.summary, values, self.categories.known)
             self.nulls += texts.null_count()
             self.categories.add(texts)
+            if self.texts is not None:
+                given = as_text(values).drop_nulls()
+                self.texts.add(len(given), {"texts": given.to_numpy()})
         else:
             self.nulls += values.null_count()

@@ -17,6 +17,7 @@ from mlops_pipeline.contract.spec import FILE as CONTRACT
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.scorer import contract_at
+from mlops_pipeline.inference.texts import FrozenEncoder, frozen_encoders
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.monitoring.reference import reference_at
 from mlops_pipeline.monitoring.rules import Terms
@@ -71,6 +72,15 @@ class Watched:
         if key not in self._known:
             self._known[key] = reference_at(self._folder(model, version))
         return self._known[key]
+
+    def encoders(self, model: str, version: str) -> dict[str, FrozenEncoder]:
+        """The pretrained encoders that a version reads texts by; none where it has none, or its folder is not on this machine."""
+        try:
+            return frozen_encoders(self._folder(model, version))
+        except RegistryUnreachable:
+            raise
+        except (PipelineError, OSError, ValueError):
+            return {}
 
     def contract(self, model: str, version: str) -> Contract | None:
         """What a version takes and how that is made; None if no folder of it is on this machine."""

@@ -226,7 +226,10 @@ def _refuse_another_pipelines_file(layout: Layout) -> None:
     head = layout.dvc_file.read_text(encoding="utf-8").splitlines()[:1]
     mine = layout.relative(layout.config)
     if head and head[0].startswith("# Rendered by") and f" {mine}:" not in head[0]:
+        free = f"pipelines/{layout.name}"
+        while (layout.project / free).exists():
+            free += "_2"
         raise PipelineError(
             f"{mine}: paths.root: {layout.relative(layout.dvc_file)} belongs to another configuration: "
-            f"give this one a folder of its own, such as paths: {{root: pipelines/{layout.name}}}"
+            f"give this one a folder of its own, such as paths: {{root: {free}}}"
         )

@@ -211,8 +211,11 @@ def _blob(entry: Entry, form: Form) -> tuple[Any, ...]:
     if ids is not None:
         _check(len(ids) == rows)
     if entry.arm:
-        raw = (None, None) if entry.raw_numbers is None and entry.raw_texts is None else _raw(entry, form)
-        return (number_bytes, category_texts, output_bytes, ids, entry.key_name or None, *raw, *_of_release(entry))
+        raw, texts = (None, None) if entry.raw_numbers is None and entry.raw_texts is None else _raw(entry, form)
+        key_name = entry.key_name or None
+        if entry.unit:
+            return (number_bytes, category_texts, output_bytes, ids, key_name, raw, texts, entry.arm, entry.why, entry.unit)
+        return (number_bytes, category_texts, output_bytes, ids, key_name, raw, texts, entry.arm, entry.why)
     if entry.raw_numbers is not None or entry.raw_texts is not None:
         key_name = entry.key_name or None
         return (number_bytes, category_texts, output_bytes, ids, key_name, *_raw(entry, form))

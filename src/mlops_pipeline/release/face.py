@@ -23,7 +23,7 @@ from mlops_pipeline.registry.versions import CHALLENGER
 from mlops_pipeline.release.controller import Controller, Looked, begin, end, of_fixed, stop, tell_of
 from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import ABORTING
-from mlops_pipeline.release.rendered import TARGETS, rendered
+from mlops_pipeline.release.rendered import TARGETS, rendered, resource_name
 from mlops_pipeline.release.shown import ending_lines, known_of, put_there
 from mlops_pipeline.release.table import LIVE, Release, StateWord, Table
 
@@ -323,7 +323,7 @@ def report_test(console: Console, config: Path | None, number: int, output: Path
     return tell(console, experiment, units, output, as_json=as_json)
 
 
-def render(config: Path | None, target: str, step: str | None, name: str) -> None:
+def render(config: Path | None, target: str, step: str | None, name: str | None) -> None:
     """`mlops release render`. Raises :class:`PipelineError` for an unknown target or step."""
     path = release_config(config)
     policy = load_releases(path).policy
@@ -339,7 +339,9 @@ def render(config: Path | None, target: str, step: str | None, name: str) -> Non
         step = _step_now(config)
     if step is not None and step not in steps:
         raise PipelineError(f"--step '{step}': the policy has no such step: use one of {', '.join(steps)}")
-    print(rendered(chosen, policy, steps[step] if step else policy.steps[0], str(path or "release"), name=name), end="")
+    if name is None and chosen == "kserve":
+        name = resource_name(opened(config).watch.pipeline.name)
+    print(rendered(chosen, policy, steps[step] if step else policy.steps[0], path, name=name or ""), end="")
 
 
 def _step_now(config: Path | None) -> str | None:

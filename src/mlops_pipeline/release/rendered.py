@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -18,13 +20,23 @@ CHALLENGER_LABEL = "mlops-challenger"
 """Of a Rollout: the number of the version that it brings, whose verdict alone is asked for."""
 OFTEN_S = 30
 """How often Argo Rollouts asks."""
-HEAD = "# Rendered by `mlops release render` from the policy in {origin}: change that, and render again.\n"
+HEAD = "# Rendered by `mlops release render` from {origin}, and render again.\n"
 
 
-def rendered(target: Target, policy: Policy, step: Step, origin: str, *, name: str, service: str = SERVICE) -> str:
-    """The manifests as YAML. ``step`` is the one to be at; ``name`` is the InferenceService's; ``service`` the champion's."""
+def rendered(target: Target, policy: Policy, step: Step, settings: Path | None, *, name: str, service: str = SERVICE) -> str:
+    """The manifests as YAML, of the policy in ``settings`` (None: the usual one).
+
+    ``step`` is the one to be at; ``name`` is the InferenceService's; ``service`` the champion's.
+    """
     made = {"httproute": _route(step, service), "kserve": _inference_service(step, name), "rollouts": _rollouts(policy, service)}[target]
+    origin = "the usual policy: write configs/release_config.yaml" if settings is None else f"the policy in {settings}: change that"
     return HEAD.format(origin=origin) + "---\n".join(yaml.safe_dump(each, sort_keys=False) for each in made)
+
+
+def resource_name(pipeline: str) -> str:
+    """A pipeline's name as Kubernetes takes it: small letters, digits and dashes, a letter first."""
+    name = re.sub(r"[^a-z0-9]+", "-", pipeline.lower()).strip("-")
+    return name if name[:1].isalpha() else f"model-{name}".rstrip("-")
 
 
 def percent(weight: float) -> int:

@@ -31,20 +31,24 @@ def unit_on_record(salt: str, unit: str) -> str:
 
 
 class Taken:
-    """Whether units are below a weight: what :func:`share_of` says, in half the time."""
+    """Whether units are below a weight: what :func:`share_of` says, in half the time, and at once where all are or none."""
 
-    __slots__ = ("_all", "_below", "_keyed")
+    __slots__ = ("_below", "_keyed", "every")
 
     def __init__(self, salt: str, weight: float, purpose: bytes = b"arm") -> None:
         below = ceil(min(max(weight, 0.0), 1.0) * 2**_DIGITS)
-        self._keyed, self._all = _keyed(salt, purpose).copy, below >= 2**_DIGITS
-        self._below = b"" if self._all else (below << 64 - _DIGITS).to_bytes(8, "big")
+        self.every = {0: False, 2**_DIGITS: True}.get(below)
+        """What holds of every unit; None where it depends on the unit."""
+        self._keyed = _keyed(salt, purpose).copy
+        self._below = b"" if self.every else (below << 64 - _DIGITS).to_bytes(8, "big")
 
     def has(self, unit: str) -> bool:
         """Whether the unit's share is below the weight."""
+        if self.every is not None:
+            return self.every
         keyed = self._keyed()
         keyed.update(unit.encode("utf-8", "surrogatepass"))
-        return self._all or keyed.digest() < self._below
+        return keyed.digest() < self._below
 
 
 @lru_cache(64)

@@ -257,12 +257,7 @@ class Service:
 
     def answered(self, request: Request, status: int) -> None:
         """Count a prediction's request whose answer has been sent."""
-        count, observe = self.metrics.answered(request.protocol, request.model, status)
-        count()
-        seconds = time.perf_counter() - request.began
-        observe(seconds)
-        if request.arm:
-            self.metrics.arm(request.model, request.arm, seconds, failed=status >= 500)
+        self.metrics.answered(request.protocol, request.model, status, request.arm, time.perf_counter() - request.began)
         if status == 200 and self.settings.log.requests == "all":
             _log(logging.INFO, "answered", request, status)
 
@@ -388,6 +383,7 @@ class Service:
             except PipelineError as error:
                 self.lost = str(error)
             self._tell(self.recorder.problem)
+        self.metrics.settle()
         for call in self.on_stop:
             await asyncio.to_thread(call)
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -86,7 +86,7 @@ class Application:
         service.answered(request, status)
         if span is not None:
             span(status)
-        if request.arm and status == 200 and service.traffic is not None:
+        if request.behind is not None and status == 200 and service.traffic is not None:
             service.traffic.follow(request, body)
 
     async def _labels(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
@@ -105,7 +105,7 @@ class Application:
         except Exception as error:  # noqa: BLE001  # nothing may leave a client without an answer
             status, content, headers = _of_refusal(await service.refusal(error, request, None), request)
         await self._send(send, status, content, headers, request)
-        service.metrics.answered("pages", "", status)[0]()
+        service.metrics.told("pages", status)
 
     async def _page(self, scope: Scope, send: Send, route: Route | None, version: str | None) -> None:
         service, path, method = self.service, scope["path"], scope["method"]
@@ -132,7 +132,7 @@ class Application:
                 # A browser asks for it, where one looks at the page: any name, the key as the password.
                 headers.append((b"www-authenticate", b'Basic realm="any name, the API key as password", charset="UTF-8"'))
         await self._send(send, status, content, headers, request, bodiless=method == "HEAD")
-        service.metrics.answered("pages", "", status)[0]()
+        service.metrics.told("pages", status)
 
     async def _shown(self, kind: str) -> Shown | None:
         """What the watch's job has made for a page; None for one that it makes nothing for."""

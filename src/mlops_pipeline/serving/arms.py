@@ -92,6 +92,21 @@ def _unreadable(sent: Signature, taken: Signature, what: str) -> str:
     return ""
 
 
+READ_BY = (
+    "numbers", "categories", "columns", "seen", "null_words", "reject_unseen", "refuse_extra", "max_rows", "lengths", "dialect",
+    "precision", "wide",
+)  # fmt: skip
+"""Of a signature: what decides how a request's rows are read, and which are refused."""
+
+
+def are_read_alike(champion: Served, challenger: Served) -> bool:
+    """Whether rows of finished features that the champion has read are what the challenger would read."""
+    if champion.loaded.raw is not None or challenger.loaded.raw is not None:
+        return False
+    one, other = champion.signature, challenger.signature
+    return all(getattr(one, name) == getattr(other, name) for name in READ_BY)
+
+
 def reason_of(error: Exception) -> str:
     """Why a challenger did not answer, in a word for figures."""
     if isinstance(error, NotFinite):
@@ -123,22 +138,27 @@ class Breaker:
     def __init__(self) -> None:
         self.reason = ""
         """Why it has tripped; empty if it has not."""
-        self._in_a_row = 0
-        self._recent: deque[bool] = deque()
-        self._failed = 0
+        self._asked = self._in_a_row = 0
+        self._failures: deque[int] = deque()
+        """Of which of the requests, counted from the first."""
 
-    def count(self, settings: BreakerSettings, *, failed: bool) -> bool:
-        """One more request, and whether the champion had to answer it; true where this one trips it."""
+    def succeeded(self) -> None:
+        """One more request that was the challenger's own to the end."""
+        self._asked += 1
+        self._in_a_row = 0
+
+    def failed(self, settings: BreakerSettings) -> bool:
+        """One more that the champion had to answer; true where this one trips it."""
         if self.reason:
             return False
-        recent = self._recent
-        recent.append(failed)
-        self._failed += failed
-        while len(recent) > settings.last:
-            self._failed -= recent.popleft()
-        self._in_a_row = self._in_a_row + 1 if failed else 0
+        self._asked += 1
+        self._in_a_row += 1
+        failures = self._failures
+        failures.append(self._asked)
+        while failures[0] <= self._asked - settings.last:
+            failures.popleft()
         if self._in_a_row >= settings.in_a_row:
             self.reason = f"{self._in_a_row} failures in a row"
-        elif self._failed >= max(settings.in_a_row, settings.share * settings.last):
-            self.reason = f"{self._failed} failures among the last {len(recent)}"
+        elif len(failures) >= max(settings.in_a_row, settings.share * settings.last):
+            self.reason = f"{len(failures)} failures among the last {min(self._asked, settings.last)}"
         return bool(self.reason)

@@ -16,7 +16,7 @@ import numpy as np
 
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.columns import Coded, Column
+from mlops_pipeline.features.columns import Coded, ColumnValues
 from mlops_pipeline.features.online import Features, features_of
 from mlops_pipeline.features.state import State, open_state
 from mlops_pipeline.features.store import StateStore
@@ -84,7 +84,7 @@ class Unknown:
     def value(self, name: str, key: tuple[Any, ...], moment: int | None) -> None:
         """Null."""
 
-    def many(self, name: str, keys: Sequence[tuple[Any, ...]], places: Ints, moments: Ints) -> Column:  # noqa: ARG002  # as a state is asked
+    def many(self, name: str, keys: Sequence[tuple[Any, ...]], places: Ints, moments: Ints) -> ColumnValues:  # noqa: ARG002  # as a state is asked
         """Null for each row."""
         return Coded([None], np.zeros_like(places))
 

@@ -343,7 +343,7 @@ class Connection(HttpToolsProtocol):
         """Answer once more, after what is owed to earlier requests, and close; what else comes is not read."""
         self._ended = True
         self._among.metrics.rejected("connection", refusal.reason)
-        self._among.metrics.answered("connection", "", refusal.status)[0]()
+        self._among.metrics.told("connection", refusal.status)
         said = _as_http(refusal)
         if self._owes():
             self._farewell = said

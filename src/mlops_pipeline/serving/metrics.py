@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +21,37 @@ SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 
 
-class _OfArm:
-    """What an arm has done since it was last handed on."""
+class _Sum:
+    """A histogram's values since they were last handed on."""
 
-    __slots__ = ("buckets", "errors", "seconds")
+    __slots__ = ("buckets", "total")
 
-    def __init__(self) -> None:
-        self.buckets, self.seconds, self.errors = [0] * (len(SECONDS) + 1), 0.0, 0
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.buckets, self.total = [0] * (len(bounds) + 1), 0.0
+
+    def hand_on(self, histogram: Any) -> int:
+        """Add all of it to the library's own; how many they were."""
+        for bucket, count in zip(histogram._buckets, self.buckets, strict=True):  # no other way to add several
+            if count:
+                bucket.inc(count)
+        histogram._sum.inc(self.total)
+        return sum(self.buckets)
 
 
 class Metrics:
-    """The server's figures in one worker."""
+    """The server's figures in one worker.
+
+    What is counted at each request is added up in plain numbers and handed on twice a second, and before it is told: the library
+    takes longer than there is time.
+    """
 
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self._own = CollectorRegistry()
-        self._arms: dict[tuple[str, str], _OfArm] = {}
+        self._answers: dict[tuple[str, str, int, str], _Sum] = {}
+        self._shadows: dict[tuple[str, bool], _Sum] = {}
+        self._batches: dict[str, _Sum] = {}
         self._without_unit: dict[str, int] = {}
         self._left: dict[tuple[str, str], int] = {}
 
@@ -95,10 +108,16 @@ class Metrics:
         self._labels = counter("labels", "Labels that came to /labels and are on disk, by what they said beside those before", "what")
         self.started = gauge("started_seconds", "When the server started, in seconds since 1970", "min")
 
-    @cache  # noqa: B019  # one Metrics a worker, as long as the worker
-    def answered(self, protocol: str, model: str, status: int) -> tuple[Any, Any]:
-        """What to call for each answer: a counter's ``inc`` and a histogram's ``observe``."""
-        return self._requests.labels(protocol, model, str(status)).inc, self._seconds.labels(protocol, model).observe
+    def answered(self, protocol: str, model: str, status: int, arm: str, seconds: float) -> None:
+        """Count a prediction's request whose answer has been sent, by the arm of a release if there is one."""
+        key = protocol, model, status, arm
+        of_kind = self._answers.get(key) or self._answers.setdefault(key, _Sum(SECONDS))
+        of_kind.buckets[bisect_left(SECONDS, seconds)] += 1
+        of_kind.total += seconds
+
+    def told(self, protocol: str, status: int) -> None:
+        """Count an answer that is no prediction."""
+        self._requests.labels(protocol, "", str(status)).inc()
 
     def rejected(self, protocol: str, reason: str) -> None:
         self._rejected.labels(protocol, reason).inc()
@@ -115,13 +134,13 @@ class Metrics:
         for what in ("new", "known", "contradicting", "late"):
             self._labels.labels(what).inc(counts[what])
 
-    def batches(self, model: str) -> Any:
+    def batches(self, model: str) -> Callable[[int, int], None]:
         """What a model's batcher tells of each batch."""
-        rows, sizes = self._rows.labels(model).inc, self._batch_rows.labels(model).observe
+        sizes = self._batches.setdefault(model, _Sum(ROWS))
 
         def seen(_: int, count: int) -> None:
-            rows(count)
-            sizes(count)
+            sizes.buckets[bisect_left(ROWS, count)] += 1
+            sizes.total += count
 
         return seen
 
@@ -143,12 +162,12 @@ class Metrics:
         self._as_of.labels(model).set(as_of)
         self._age.labels(model).set(max(0.0, now - as_of))
 
-    def arm(self, model: str, arm: str, seconds: float, *, failed: bool = False) -> None:
-        """Count a request of an arm whose answer has been sent, or a shadow that was asked."""
-        of_arm = self._arms.get((model, arm)) or self._arms.setdefault((model, arm), _OfArm())
-        of_arm.buckets[bisect_left(SECONDS, seconds)] += 1
-        of_arm.seconds += seconds
-        of_arm.errors += failed
+    def shadow(self, model: str, seconds: float, *, failed: bool) -> None:
+        """Count a shadow that was asked."""
+        key = model, failed
+        shadows = self._shadows.get(key) or self._shadows.setdefault(key, _Sum(SECONDS))
+        shadows.buckets[bisect_left(SECONDS, seconds)] += 1
+        shadows.total += seconds
 
     def fallback(self, model: str, reason: str) -> None:
         self._fallbacks.labels(model, reason).inc()
@@ -160,20 +179,28 @@ class Metrics:
         self._left[model, reason] = self._left.get((model, reason), 0) + 1
 
     def settle(self) -> None:
-        """Hand on what was added up in plain numbers: at each request of a release there is no time for more."""
-        for (model, arm), of_arm in self._arms.items():
-            seconds = self._arm_seconds.labels(model, arm)
-            for bucket, count in zip(seconds._buckets, of_arm.buckets, strict=True):  # no other way to add several
-                if count:
-                    bucket.inc(count)
-            seconds._sum.inc(of_arm.seconds)
-            self._arm_errors.labels(model, arm).inc(of_arm.errors)
+        """Hand on what was added up: rows before their answers, so that who sees an answer's count sees its rows'."""
+        for model, sizes in self._batches.items():
+            self._rows.labels(model).inc(sizes.total)
+            sizes.hand_on(self._batch_rows.labels(model))
+            sizes.buckets, sizes.total = [0] * len(sizes.buckets), 0.0
+        for (protocol, model, status, arm), answers in self._answers.items():
+            count = answers.hand_on(self._seconds.labels(protocol, model))
+            self._requests.labels(protocol, model, str(status)).inc(count)
+            if arm:
+                self._of_arm(model, arm, answers, failed=status >= 500)
+        for (model, failed), shadows in self._shadows.items():
+            self._of_arm(model, "shadow", shadows, failed=failed)
         for model, count in self._without_unit.items():
             self._not_sticky.labels(model).inc(count)
         for (model, reason), count in self._left.items():
             self._shadows_left.labels(model, reason).inc(count)
-        for added in (self._arms, self._without_unit, self._left):
+        for added in (self._answers, self._shadows, self._without_unit, self._left):
             added.clear()
+
+    def _of_arm(self, model: str, arm: str, answers: _Sum, *, failed: bool) -> None:
+        count = answers.hand_on(self._arm_seconds.labels(model, arm))
+        self._arm_errors.labels(model, arm).inc(count if failed else 0)
 
     def release(self, model: str, weight: float, *, tripped: bool) -> None:
         """How a model's requests are divided from now on."""
@@ -200,6 +227,7 @@ class Metrics:
 
     def totals(self) -> dict[str, Any]:
         """The figures that the page draws: predictions over all models and workers, without the pages themselves."""
+        self.settle()
         requests: dict[str, float] = {}
         rejected: dict[str, float] = {}
         buckets: dict[str, float] = {}

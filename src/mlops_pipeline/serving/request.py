@@ -74,6 +74,8 @@ class Request(msgspec.Struct, gc=False):
     """What stands on record for what sticks to the arm; empty where nothing does."""
     answering: Any = None
     """The version that answers in place of the one its address means (``served.Served``)."""
+    behind: Any = None
+    """What is to be asked behind its answer (``traffic.Traffic.follow``); None where nothing is."""
     rows_taken: bool = False
     """Whether its rows are off what its key may ask."""
     computed: Computed | None = None

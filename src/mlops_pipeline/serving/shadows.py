@@ -6,11 +6,10 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlops_pipeline.inference.raw import RawRows
+from mlops_pipeline.inference.signature import Rows
 from mlops_pipeline.serving.answer import entry_of, failed_entry
 from mlops_pipeline.serving.arms import why_of
 from mlops_pipeline.serving.aside import Aside
@@ -18,21 +17,35 @@ from mlops_pipeline.serving.batching import Predict, attempts
 from mlops_pipeline.serving.record import RecordFull
 
 if TYPE_CHECKING:
-    from mlops_pipeline.inference.signature import Rows
+    import numpy as np
+
     from mlops_pipeline.serving.answer import Service
     from mlops_pipeline.serving.request import Request
     from mlops_pipeline.serving.served import Served
 
-TOGETHER = 32
+GATHER_S = 0.05
+"""How long the first answer waits for others, so that one turn of the thread serves many."""
+TOGETHER = 64
 """Requests that are asked in the shadow at a time."""
+ON_RECORD = 8
+"""Of them, so many go on record in one turn of the loop: a client who asks meanwhile waits for no more."""
 
 
-@dataclass
+class _Waiting(NamedTuple):
+    """What is to be asked behind one answer: rows, or the body that they are still to be read from."""
+
+    request: Request
+    rows: Rows | None
+    body: bytes
+    size: int
+    due: float
+
+
+@dataclass(slots=True)
 class _Asked:
     """What a challenger said behind one answer."""
 
     request: Request
-    seconds: float = 0.0
     rows: Rows | None = None
     raw: RawRows | None = None
     outputs: np.ndarray | None = None
@@ -48,22 +61,24 @@ class Shadows:
     def __init__(self, service: Service, name: str, served: Served, predict: Predict) -> None:
         self._service, self._name, self.served, self._predict = service, name, served, predict
         self._loop, self._thread = asyncio.get_running_loop(), Aside("shadow")
-        self._waiting: deque[tuple[Request, bytes, float]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
         self._busy = self._closed = False
 
-    def add(self, request: Request, body: bytes) -> None:
-        """Ask for what was answered a moment ago, when there is time."""
-        settings = self._service.settings.release.shadow
-        if len(self._waiting) >= settings.requests or self._bytes + len(body) > settings.max_mb * 1e6:
+    def add(self, request: Request, body: bytes, given: Rows | RawRows | None) -> None:
+        """Ask for what was answered a moment ago, when there is time. ``given`` are its rows, if they are as this challenger reads them."""
+        settings, size = self._service.settings.release.shadow, len(body)
+        if len(self._waiting) >= settings.requests or self._bytes + size > settings.max_mb * 1e6:
             self._service.metrics.shadow_left_out(self._name, "queue_full")
             return
         request.arm, request.why, request.computed, request.on_record = "shadow", "", None, -1
-        self._bytes += len(body)
-        self._waiting.append((request, body, time.perf_counter() + settings.deadline_ms / 1000))
+        self._bytes += size
+        rows = given if isinstance(given, Rows) else None
+        due = time.perf_counter() + settings.deadline_ms / 1000
+        self._waiting.append(_Waiting(request, rows, body if rows is None else b"", size, due))
         if not self._busy:
             self._busy = True
-            self._loop.call_soon(self._next)
+            self._rest(0.0)
 
     def close(self) -> None:
         """Ask no more."""
@@ -72,27 +87,28 @@ class Shadows:
         self._thread.shutdown()
 
     def _next(self) -> None:
-        batch: list[tuple[Request, bytes]] = []
-        now = time.perf_counter()
-        while self._waiting and len(batch) < TOGETHER:
-            request, body, due = self._waiting.popleft()
-            self._bytes -= len(body)
-            if due < now:
+        batch: list[_Waiting] = []
+        now, rows, most = time.perf_counter(), 0, self._service.settings.batching.max_rows
+        while self._waiting and len(batch) < TOGETHER and rows < most:
+            each = self._waiting.popleft()
+            self._bytes -= each.size
+            if each.due < now:
                 self._service.metrics.shadow_left_out(self._name, "late")
             else:
-                batch.append((request, body))
+                batch.append(each)
+                rows += 1 if each.rows is None else each.rows.count
         if not batch or self._closed:
             self._busy = False
             return
         running = self._loop.run_in_executor(self._thread, self._ask, batch)
-        deadline_s, waited_for = self._service.settings.release.shadow.deadline_ms / 1000, [request for request, _ in batch]
+        deadline_s, waited_for = self._service.settings.release.shadow.deadline_ms / 1000, [each.request for each in batch]
         late = self._loop.call_later(deadline_s, self._give_up, waited_for, deadline_s)
         running.add_done_callback(lambda done: self._answered(done, waited_for, late))
 
-    def _ask(self, batch: list[tuple[Request, bytes]]) -> tuple[list[_Asked], float]:
-        """What the challenger says to some requests, and the seconds of a core that it took; in the thread."""
+    def _ask(self, batch: list[_Waiting]) -> tuple[list[_Asked], float, float]:
+        """What the challenger says to some requests, its time, and the seconds of a core that it took; in the thread."""
         began, worked = time.perf_counter(), time.thread_time()
-        asked = [self._read(request, body) for request, body in batch]
+        asked = [self._read(each) for each in batch]
         there = [each for each in asked if each.rows is not None]
         if there:
             said = attempts(self._predict, [each.rows for each in there if each.rows is not None])
@@ -101,54 +117,66 @@ class Shadows:
                     each.error = outputs
                 else:
                     each.outputs = outputs
-        seconds = time.perf_counter() - began
-        for each in asked:
-            each.seconds = seconds
-        return asked, time.thread_time() - worked
+        return asked, time.perf_counter() - began, time.thread_time() - worked
 
-    def _read(self, request: Request, body: bytes) -> _Asked:
-        served = self.served
+    def _read(self, waiting: _Waiting) -> _Asked:
+        served, request = self.served, waiting.request
+        if waiting.rows is not None:
+            return _Asked(request, waiting.rows)
+        time.sleep(0)  # lets the loop go on first, which cannot while this thread reads
         try:
-            given, _ = served.protocols[request.protocol].read(request, body)
+            given, _ = served.protocols[request.protocol].read(request, waiting.body)
             if not isinstance(given, RawRows):
-                return _Asked(request, rows=given)
+                return _Asked(request, given)
             assert served.loaded.raw is not None  # noqa: S101  # else no row is raw
             by, _ = self._service.knowing(request, served, given.count)
-            return _Asked(request, rows=served.loaded.raw.computed(given, by), raw=given)
+            return _Asked(request, served.loaded.raw.computed(given, by), given)
         except Exception as error:  # noqa: BLE001  # it is put on record
             return _Asked(request, error=error)
 
     def _give_up(self, waited_for: list[Request], seconds: float) -> None:
         for request in waited_for:
-            self._record(_Asked(request, seconds, error=_Late()))
+            self._record(_Asked(request, error=_Late()), seconds)
         waited_for.clear()
 
-    def _answered(self, done: asyncio.Future[tuple[list[_Asked], float]], waited_for: list[Request], late: asyncio.TimerHandle) -> None:
-        began = time.perf_counter()
+    def _answered(
+        self, done: asyncio.Future[tuple[list[_Asked], float, float]], waited_for: list[Request], late: asyncio.TimerHandle
+    ) -> None:
         late.cancel()
-        asked, worked = done.result()
-        if waited_for:
-            for each in asked:
-                self._record(each)
-        share = self._service.settings.release.shadow.share
+        asked, seconds, worked = done.result()
+        self._keep(deque(asked if waited_for else ()), seconds, worked)
+
+    def _keep(self, asked: deque[_Asked], seconds: float, worked: float) -> None:
+        """Put what was said on record, some of it in each turn of the loop."""
+        began = time.perf_counter()
+        for _ in range(min(ON_RECORD, len(asked))):
+            self._record(asked.popleft(), seconds)
         worked += time.perf_counter() - began
-        if self._closed:
+        if asked:
+            self._loop.call_soon(self._keep, asked, seconds, worked)
+        elif self._closed:
             self._busy = False
         else:
-            self._loop.call_later(worked * (1 - share) / share, self._next)
+            self._rest(worked)
 
-    def _record(self, asked: _Asked) -> None:
+    def _rest(self, worked: float) -> None:
+        """Wait until others have come, and for as long as keeps to the share of a core."""
+        settings = self._service.settings.release.shadow
+        gather_s = 0.0 if len(self._waiting) >= TOGETHER else min(GATHER_S, settings.deadline_ms / 4000)
+        self._loop.call_later(max(gather_s, worked * (1 - settings.share) / settings.share), self._next)
+
+    def _record(self, asked: _Asked, seconds: float) -> None:
         service, request, recorder = self._service, asked.request, self._service.recorder
         failed = asked.outputs is None or asked.rows is None
-        service.metrics.arm(self._name, "shadow", asked.seconds, failed=failed)
+        service.metrics.shadow(self._name, seconds, failed=failed)
         if recorder is None:
             return
         if asked.outputs is None or asked.rows is None:
             assert asked.error is not None  # noqa: S101  # else it has said something
             word = "late" if isinstance(asked.error, _Late) else why_of(self.served.version, asked.error).partition(": ")[2]
-            entry = failed_entry(request, self.served, word, asked.seconds)
+            entry = failed_entry(request, self.served, word, seconds)
         else:
-            entry = entry_of(request, self.served, asked.rows, asked.outputs, asked.raw, asked.seconds)
+            entry = entry_of(request, self.served, asked.rows, asked.outputs, asked.raw, seconds)
         try:
             recorder.add(entry)
         except RecordFull:

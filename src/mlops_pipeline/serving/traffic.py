@@ -27,7 +27,7 @@ from mlops_pipeline.inference.raw import RawRows
 from mlops_pipeline.release.table import Release
 from mlops_pipeline.release.traffic import Taken, unit_on_record
 from mlops_pipeline.serving.answer import entry_of, take_rows
-from mlops_pipeline.serving.arms import Breaker, header_of, id_of, reason_of, value_of, why_of, why_unfit
+from mlops_pipeline.serving.arms import Breaker, are_read_alike, header_of, id_of, reason_of, value_of, why_of, why_unfit
 from mlops_pipeline.serving.aside import Aside
 from mlops_pipeline.serving.batching import Batcher, Predict, Queue
 from mlops_pipeline.serving.computing import Computation
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.config.serving import Serving
     from mlops_pipeline.inference.formats import Engine
     from mlops_pipeline.registry.download import Unfit
-    from mlops_pipeline.serving.answer import Service
+    from mlops_pipeline.serving.answer import Read, Service
     from mlops_pipeline.serving.models import Loaded
     from mlops_pipeline.serving.protocol import Headers
     from mlops_pipeline.serving.request import Request
@@ -68,6 +68,8 @@ class Split:
     def __post_init__(self) -> None:
         self.unit, _, self.unit_name = self.release.unit.partition(":")
         self.header = self.unit_name.lower().encode()
+        self._compared: tuple[Served, Served] | None = None
+        self._is_alike = False
         self.carry_out(self.release)
 
     def carry_out(self, release: Release) -> None:
@@ -75,6 +77,14 @@ class Split:
         self.release = release
         self.taken = Taken(release.salt, release.weight)
         self.shadowed = Taken(release.salt, release.shadow, b"shadow")
+
+    def reads_for(self, challenger: Served, champion: Served) -> bool:
+        """Whether rows that the champion has read, and predicted, are as the challenger would read them."""
+        if self._compared != (challenger, champion):
+            # An engine that is not ours may have written into what it was given.
+            self._is_alike = _is_ours(champion.loaded.engine) and are_read_alike(champion, challenger)
+            self._compared = challenger, champion
+        return self._is_alike
 
     def stands(self, champion: Served, now: float) -> bool:
         """Whether it is between these versions, and its lease lasts."""
@@ -277,29 +287,40 @@ class Traffic:
         service, split = self._service, self.splits.get(request.model)
         if split is None or split.challenger is None or not split.stands(champion, request.arrived):
             return service.predict(request, champion, body)
-        release, read, kind = split.release, None, split.unit
-        unit = None
-        if kind == "header":
-            unit = header_of(split.header, headers)
-        elif kind != "request":
-            read = champion.protocols[request.protocol].read(request, body)
-            unit = id_of(read[0]) if kind == "ids" else value_of(split.unit_name, read[0], champion)
-        if unit is None:
-            service.metrics.not_sticky(request.model)
+        read = None
+        if split.unit == "request":
             unit = request.request_id
-            if kind != "request":
-                request.why = "not sticky"
-        if kind != "request":
-            request.unit = unit_on_record(release.salt, unit)
+            service.metrics.not_sticky(request.model)
+        else:
+            unit, read = self._unit_of(request, split, champion, body, headers)
         if not split.taken.has(unit):
             request.arm = "champion"
+            if split.shadowed.every is not False and split.shadowed.has(request.request_id):
+                read = read or champion.protocols[request.protocol].read(request, body)
+                request.behind = split, champion, read[0]
             return service.predict(request, champion, body, read)
         if split.breaker.reason:
-            request.arm, request.why = "fallback", f"version {release.challenger}: tripped"
+            request.arm, request.why = "fallback", f"version {split.release.challenger}: tripped"
             service.metrics.fallback(request.model, "tripped")
             return service.predict(request, champion, body, read)
         request.arm, request.answering = "challenger", split.challenger
         return self._by_challenger(request, split, split.challenger, champion, body)
+
+    def _unit_of(
+        self, request: Request, split: Split, champion: Served, body: bytes, headers: Iterable[tuple[bytes, bytes]]
+    ) -> tuple[str, Read | None]:
+        """What decides of the arm, which goes on record as a hash; and what had to be read of the body for it."""
+        read = None
+        if split.unit == "header":
+            unit = header_of(split.header, headers)
+        else:
+            read = champion.protocols[request.protocol].read(request, body)
+            unit = id_of(read[0]) if split.unit == "ids" else value_of(split.unit_name, read[0], champion)
+        if unit is None:
+            self._service.metrics.not_sticky(request.model)
+            unit, request.why = request.request_id, "not sticky"
+        request.unit = unit_on_record(split.release.salt, unit)
+        return unit, read
 
     async def _by_challenger(
         self, request: Request, split: Split, challenger: Served, champion: Served, body: bytes
@@ -318,7 +339,7 @@ class Traffic:
             content, headers = service.written(request, challenger, rows, wanted, outputs)
         except Exception as error:  # noqa: BLE001  # as above
             return await self._instead(request, split, challenger, champion, body, error)
-        self._count(request.model, split, failed=False)
+        split.breaker.succeeded()
         await service.keep(request, entry_of(request, challenger, rows, outputs, raw))
         return content, headers
 
@@ -344,25 +365,19 @@ class Traffic:
         facts = {"request_id": request.request_id, **self._facts(request.model, split), "why": request.why}
         log.warning("challenger failed", extra=facts, exc_info=None if isinstance(error, (Refused, NotFinite)) else error)
         self._service.metrics.fallback(request.model, reason_of(error))
-        self._count(request.model, split, failed=True)
-
-    def _count(self, name: str, split: Split, *, failed: bool) -> None:
         breaker = split.breaker
-        if breaker.count(self._service.settings.release.breaker, failed=failed):
-            log.error("asks its challenger no more", extra={**self._facts(name, split), "reason": breaker.reason})
+        if breaker.failed(self._service.settings.release.breaker):
+            log.error("asks its challenger no more", extra={**self._facts(request.model, split), "reason": breaker.reason})
             self._look.report(split.release.number, breaker.reason)
             self._settle()
 
     def follow(self, request: Request, body: bytes) -> None:
-        """Ask the challenger behind an answer of the champion's that has gone out, if the release wants that."""
-        split = self.splits.get(request.model)
-        if split is None or split.shadow is None or request.arm != "champion" or split.breaker.reason:
+        """Ask the challenger behind an answer of the champion's that has gone out, as was decided when it came."""
+        (split, champion, given), request.behind = request.behind, None
+        shadow: Shadows | None = split.shadow
+        if shadow is None or split.is_over or split.breaker.reason or request.arrived >= split.release.lease_until:
             return
-        release = split.release
-        if release.shadow <= 0 or request.arrived >= release.lease_until:
-            return
-        if split.shadowed.has(request.request_id):
-            split.shadow.add(request, body)
+        shadow.add(request, body, given if split.reads_for(shadow.served, champion) else None)
 
     # ------------------------------------------------------------------------------------------------- what is told
 

@@ -24,7 +24,7 @@ from typing import IO, Any
 
 import msgspec
 
-from mlops_pipeline.contract.dialect import Dialect
+from mlops_pipeline.contract.dialect import Dialect, numbered
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.tables.excel import excel_rows, sheet_names
 from mlops_pipeline.tables.packing import form_of, opened
@@ -204,11 +204,17 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
         notes.append(
             f"columns without a name are called by their place: {', '.join(nameless[:SHOWN_ROWS])}{' …' * (len(nameless) > SHOWN_ROWS)}"
         )
+    called = [name if name.strip() else f"column_{place}" for place, name in enumerate(first, 1)]
+    repeated = [f"'{name}' is '{one}'" for name, one in zip(called, numbered(called), strict=True) if name != one] if header else []
+    if repeated:
+        notes.append(f"columns of one name are told apart by a number: the next {', the next '.join(repeated[:SHOWN_ROWS])}")
     if best.dialect.row_names:
         notes.append("each row begins with its name, for which the header has no cell: the first column has no name")
     if not header:
         notes.append(f"no line names the columns: they are column_1 to column_{best.width}")
-    dialect = msgspec.structs.replace(best.dialect, encoding=encoding, header=header, skip_lines=before, comment=known.get("comment"))
+    dialect = msgspec.structs.replace(
+        best.dialect, encoding=encoding, header=header, skip_lines=before, comment=known.get("comment"), numbered=bool(repeated)
+    )
     return Found(dialect.unusual, tuple(notes))
 
 

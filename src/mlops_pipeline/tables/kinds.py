@@ -130,6 +130,12 @@ def _counts_as_classes(column: Column, one: Described, distinct: int, there: int
     return distinct <= FEW_CLASSES and distinct * 5 <= there and not (distinct > MANY_CLASSES and rarest < max(5, RARE * there))
 
 
+def is_padded(column: Column) -> bool:
+    """Whether blanks stand around some of a category's values; numbers, moments and truths are read without them anyway."""
+    around = any(text != text.strip(BLANKS) and text.strip(BLANKS) for text in column.few or ())
+    return around and column.held == "text" and _described(column).kind == "category"
+
+
 def null_values(made: Mapping[str, Described]) -> tuple[str, ...]:
     """The texts that stand for null in the table: the usual ones, but for those that are only ever values, and those found."""
     found = dict.fromkeys(word for one in made.values() for word, _ in one.nothing)
@@ -367,6 +373,9 @@ def _country_codes(words: set[str]) -> bool:
 
 
 def _distinct(column: Column, one: Described) -> int:
+    if column.few is not None and column.held == "text" and one.kind == "boolean":
+        # Yes and « yes » are one value.
+        return len({text.strip(BLANKS).lower() for text in column.few} - {word.lower() for word, _ in one.nothing})
     if column.few is not None and one.kind in ("number", "integer"):
         # 1 and 1.0 are one value.
         return len({number_of(text.strip(BLANKS), one.format) for text in column.few} - {None})

@@ -125,7 +125,8 @@ class Column:
         self.read = {}
         if values.dtype.is_float():
             values = values.fill_nan(None)
-        self._mark(values.hash())
+        hashes = values.hash()
+        self._mark(hashes)
         self.rows += len(values)
         self.nulls += values.null_count()
         if values.null_count() == len(values):
@@ -135,6 +136,8 @@ class Column:
         seen = present.value_counts(name="\0count").get_columns() if self.few is not None else None
         if seen is not None:
             self._count(seen[0], seen[1])
+        # Of few values too: they count among many once there are more than a few.
+        self._sketch(hashes if seen is None else seen[0].hash())
         if self.held == "text":
             # What is true of a value is true of its every row.
             often = seen is not None and len(seen[0]) * 4 <= len(present)
@@ -152,8 +155,10 @@ class Column:
         raw = hashes.to_numpy()
         places = np.arange(self.rows, self.rows + len(raw), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
         self.content = (self.content + int((raw * places).sum(dtype=np.uint64))) % 2**64
-        if self.few is not None and self.rows:
-            return  # few values are counted, not estimated
+
+    def _sketch(self, hashes: pl.Series) -> None:
+        import numpy as np
+
         thinned = hashes if self._kept == 1 else hashes.filter(hashes % self._kept == 0)
         self._hashes = np.union1d(self._hashes, thinned.unique().to_numpy())
         while len(self._hashes) > SKETCH:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Source
-from mlops_pipeline.contract.dialect import PLAIN, Dialect, column_names
+from mlops_pipeline.contract.dialect import PLAIN, Dialect, column_names, numbered
+from mlops_pipeline.contract.values import BLANKS
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.spreadsheet import harmless_text
@@ -150,13 +151,14 @@ def read_file(path: Path, source: Source, chunk_mb: int, used: Collection[str] |
     try:
         form = form_of(path)
         if form == "parquet":
-            yield from _parquet_chunks(path, used)
+            chunks = _parquet_chunks(path, used)
         elif form == "excel":
-            yield from _slices([excel_table(path, source)])
+            chunks = _slices([excel_table(path, source)])
         elif form == "json":
-            yield from _slices(json_tables(path, used, chunk_mb << 20))
+            chunks = _slices(json_tables(path, used, chunk_mb << 20))
         else:
-            yield from _csv_chunks(path, source, chunk_mb)
+            chunks = _csv_chunks(path, source, chunk_mb)
+        yield from (replace(chunk, frame=_trimmed(chunk.frame, source.null_values)) for chunk in chunks) if source.trim else chunks
     except _UNREADABLE as error:
         what = one_line(error)
         if "Empty CSV file" in what:
@@ -203,7 +205,8 @@ def _as_it_looks(
         if names and len(usual_misses) == len(set(names)):
             raise Unclear(f"{str(error).partition(': say it ')[0]}: write it as {whose} is written") from error
         return given, ()
-    other = plain.model_copy(update=seen.settings)
+    # Which of two columns of one name is meant, the table's owner says.
+    other = plain.model_copy(update=seen.settings | {"numbered": given.numbered})
     gains = len(_missing(path, other, names)) - _is_even(path, other) < len(usual_misses) - is_even
     if not gains and (not names or len(usual_misses) < len(set(names))):
         return given, ()
@@ -449,9 +452,21 @@ def _named(names: list[str], dialect: Dialect) -> list[str]:
     if sum(not name.strip() for name in names) > 1:
         names = [name if name.strip() else made for name, made in zip(names, column_names(len(names)), strict=True)]
     twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"column '{twice[0]}' stands twice in the header")
-    return names
+    if twice and not dialect.numbered:
+        raise ValueError(
+            f"column '{twice[0]}' stands twice in the header: rename one, or write numbered: true under dataset.source, "
+            f"which calls the second {twice[0]}_2"
+        )
+    return numbered(names)
+
+
+def _trimmed(frame: pl.DataFrame, null_words: Collection[str]) -> pl.DataFrame:
+    """The table without blanks around its texts; one that is then a word for null is null."""
+    import polars as pl
+
+    texts = [name for name, held in frame.schema.items() if held == pl.String]
+    bare = {name: pl.col(name).str.strip_chars(BLANKS) for name in texts}
+    return frame.with_columns(pl.when(~text.is_in(list(null_words))).then(text).alias(name) for name, text in bare.items())
 
 
 def _slices(tables: Iterable[pl.DataFrame]) -> Iterator[Chunk]:

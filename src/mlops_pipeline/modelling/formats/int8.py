@@ -18,7 +18,7 @@ from mlops_pipeline.errors import first_sentences
 from mlops_pipeline.inference import texts
 from mlops_pipeline.inference.formats import folder_of, load
 from mlops_pipeline.inference.int8 import ALONE, NAME
-from mlops_pipeline.inference.sentences import ABOUT, GRAPH, About
+from mlops_pipeline.inference.sentences import ABOUT, GRAPH, about, encoder_of
 from mlops_pipeline.modelling.formats.twin import NotConvertible, difference_of, predict
 from mlops_pipeline.modelling.metrics import Predictions, score
 
@@ -81,10 +81,10 @@ def wilson(alike: int, rows: int, z: float = Z) -> tuple[float, float]:
 def _quantise(folder: Path, fitted: Any) -> None:
     """Write weights in 8 bits: of encoders of text, else of a network; raises :class:`NotConvertible` where there is neither."""
     readers = [folder / texts.FOLDER / str(place) for place, one in enumerate(texts.read_list(folder)) if one.reader == "sentences"]
+    for encoder in dict.fromkeys(map(encoder_of, readers)):
+        _in_8_bits(encoder / GRAPH)
     for reader in readers:
-        _in_8_bits(reader / GRAPH)
-        about = msgspec.json.decode((reader / ABOUT).read_bytes(), type=About)
-        (reader / ABOUT).write_bytes(msgspec.json.encode(msgspec.structs.replace(about, alone=True)))
+        (reader / ABOUT).write_bytes(msgspec.json.encode(msgspec.structs.replace(about(reader), alone=True)))
     if readers:
         return
     estimator = fitted.steps[-1][1]

@@ -41,6 +41,7 @@ TRUSTED_TYPES = (
     "mlops_pipeline.modelling.encoders.Moments",
     "mlops_pipeline.modelling.network_estimators.NetworkClassifier",
     "mlops_pipeline.modelling.network_estimators.NetworkRegressor",
+    "mlops_pipeline.modelling.sentences.FineTunedEmbeddings",
     "mlops_pipeline.modelling.sentences.SentenceEmbeddings",
     "mlops_pipeline.modelling.texts.WeightedNgrams",
     "numpy.dtype",

@@ -17,6 +17,7 @@ from mlops_pipeline.contract.task import PROBABILITY, free_names, has_classes
 from mlops_pipeline.files import replacing_folder, sha256_of_file, write_json, write_text
 from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.scorer import contract_at, scorer_of
+from mlops_pipeline.inference.texts import frozen_encoders
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.registry.runs import Tracking
@@ -86,7 +87,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
         )
         write_json(folder / FILE, evaluation.as_json())
         with console.status("summing the rows up"):
-            summary = summary_of(contract, pl.read_parquet(layout.train, glob=False), test, ours, evaluation)
+            summary = summary_of(contract, pl.read_parquet(layout.train, glob=False), test, ours, evaluation, frozen_encoders(folder))
         (folder / REFERENCE).write_bytes(summary.encoded())
         write_text(folder / "report.html", report(settings, contract, evaluation, folder, None))
     write_json(layout.metrics, flat(evaluation))

@@ -88,7 +88,8 @@ class _Window:
 def _window(table: pl.DataFrame, settings: Settings, layout: Layout) -> _Window:
     """The window that the settings name, or the one that moves with the rows: before the run's as-of, or up to the newest row.
 
-    A span of days ends with the newest row's day, one of hours with the row itself. Raises :class:`PipelineError`.
+    The newest row counts, too, where a table ends long before the as-of, as one does that is no longer written. A span of days ends with
+    the newest row's day, one of hours with the row itself. Raises :class:`PipelineError`.
     """
     rule, column = settings.split, str(settings.dataset.time_column)
     test_from, test_until, last = rule.test_from, rule.test_until, rule.test_span
@@ -99,9 +100,10 @@ def _window(table: pl.DataFrame, settings: Settings, layout: Layout) -> _Window:
             raise PipelineError(f"{layout.config}: split.test_last: no row has a {column!r}: use kind: stratified, or mend the column")
         if as_of is not None:
             test_until, ends = moment_of(as_of), f"before {as_of} (--as-of)"
-        elif isinstance(newest, datetime):
+        if isinstance(newest, datetime) and (test_until is None or _is_before(newest, last, test_until)):
             test_until = _after(newest, last)
-            ends = f"up to the newest row, {shown_moment(newest)}"
+            unlike = "" if as_of is None else f" (none is of the {last} before {as_of}, --as-of)"
+            ends = f"up to the newest row, {shown_moment(newest)}{unlike}"
     try:
         if last is not None and test_until is not None:
             test_from = last.before(test_until)
@@ -116,6 +118,14 @@ def _window(table: pl.DataFrame, settings: Settings, layout: Layout) -> _Window:
     if not settings.dataset.tells_time:
         return _Window(train_from, test_from, test_until, f"held out are {last or 'the last rows'}" if moves else "")
     return _Window(train_from, test_from, test_until, f"{held}; trained on {trained} until {shown_moment(test_from)}" if moves else "")
+
+
+def _is_before(newest: datetime, last: Span, until: datetime) -> bool:
+    """Whether no row is of the span that ends at a moment."""
+    try:
+        return newest < last.before(until)
+    except ValueError:  # told by the caller
+        return False
 
 
 def _after(newest: datetime, last: Span) -> datetime:

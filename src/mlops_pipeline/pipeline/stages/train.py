@@ -134,7 +134,14 @@ def _fit(model: Any, settings: Settings, layout: Layout, table: pl.DataFrame, x:
     train, began = settings.train, time.perf_counter()
     what = f"fitting {train.estimator} on {len(x):,} rows"
     with console.status(what) as status:
-        during = fitting_of(settings, table, y, checkpoint=layout.unfinished_fit, say=lambda line: status.update(f"{what}: {line}"))
+        during = fitting_of(
+            settings,
+            table,
+            y,
+            checkpoint=layout.unfinished_fit,
+            say=lambda line: status.update(f"{what}: {line}"),
+            tell=lambda line: console.print(f"            {train.estimator}: {line}"),
+        )
         try:
             fit(model, x, y, train.threads, during)
         except PipelineError:
