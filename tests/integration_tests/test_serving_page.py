@@ -122,7 +122,7 @@ def test_the_example_of_the_api_page_can_be_copied_and_works(page: Page, served:
     expect(example.get_by_role("button")).to_have_text("Copied")
     page.clock.run_for(2000)
     expect(example.get_by_role("button")).to_have_text("Copy")
-    done = subprocess.run(["sh", "-c", example.locator("pre").inner_text()], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(["sh", "-c", example.locator("pre").inner_text()], capture_output=True, text=True, timeout=300, check=True)
     assert json.loads(done.stdout)["predictions"][0]["id"] == "a"
 
 

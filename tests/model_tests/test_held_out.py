@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from mlops_pipeline.layout import Layout, layout_of
 from mlops_pipeline.pipeline.stages.ingest import ingest
 from mlops_pipeline.pipeline.stages.split import split
 from mlops_pipeline.pipeline.stages.validate import validate
-from tests.conftest import SMALL_SETTINGS, process_environment, put_empty_store, write_table
+from tests.conftest import SMALL_SETTINGS, put_empty_store, python, write_table
 from tests.model_tests.workbench import quiet
 
 IN_OPEN, IN_NONBLOCK = 0x20, 0o4000
@@ -66,9 +64,7 @@ class Watch:
 
 
 def train_in_a_process(layout: Layout, noted: Path) -> None:
-    command = [sys.executable, "-c", TRAIN, str(layout.config), str(noted)]
-    done = subprocess.run(command, env=process_environment(), cwd=layout.project, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
+    python(layout.project, TRAIN, str(layout.config), str(noted))
 
 
 @dataclass(frozen=True)

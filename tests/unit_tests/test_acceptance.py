@@ -295,7 +295,7 @@ def test_what_pytest_is_given_is_what_its_row_promises() -> None:
 def test_what_cannot_be_done_is_refused_in_a_line(words: list[str], told: str, tmp_path: Path) -> None:
     environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-m", "acceptance", *words], env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "acceptance", *words], env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 2
     assert done.stderr.startswith(told)
@@ -305,6 +305,6 @@ def test_what_cannot_be_done_is_refused_in_a_line(words: list[str], told: str, t
 def test_a_python_that_is_too_old_is_refused_in_a_line() -> None:
     """The version is looked at before anything is imported that it lacks."""
     code = "import sys, runpy; sys.version_info = (3, 10, 1, 'final', 0); sys.modules['tomllib'] = None; runpy.run_module('acceptance')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2
     assert done.stderr == f"error: {sys.executable} is not Python 3.11, 3.12 or 3.13: name one, e.g. make acceptance PYTHON=python3.12\n"

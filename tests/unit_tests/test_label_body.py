@@ -226,6 +226,6 @@ state = state_at(pathlib.Path(tempfile.mkdtemp()) / 'state.sqlite')
 print(keep_labels(state, [One('id', 'a', 0, 1)], 'here', 'me'))
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], env=process_environment(), capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", program], env=process_environment(), capture_output=True, text=True, check=False, timeout=300
     )
     assert done.stdout == "1 rows: 1 new labels by \n", done.stderr

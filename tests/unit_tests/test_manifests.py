@@ -46,7 +46,7 @@ def rendered_text(target: str) -> str:
     kubectl = BIN / "kubectl"
     if not kubectl.exists():
         lacking("kubectl", "pip install -r requirements-dev.txt")
-    done = subprocess.run([kubectl, "kustomize", MANIFESTS / target], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([kubectl, "kustomize", MANIFESTS / target], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -82,7 +82,7 @@ def promtool(*words: str, folder: Path) -> str:
     program = shutil.which("promtool")
     if program is None:
         lacking("promtool", "make system")
-    done = subprocess.run([program, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([program, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -620,6 +620,6 @@ heavy = {{"mlflow", "sklearn", "pandas", "polars", "pyarrow", "lightgbm", "skops
 print(sorted(heavy & {{name.split(".")[0] for name in sys.modules}}))
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], env=process_environment(), capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], env=process_environment(), capture_output=True, text=True, timeout=300, check=False
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -26,14 +26,14 @@ ASCII = {
 @pytest.mark.parametrize("case", ASCII)
 def test_signs_that_an_encoding_lacks_are_said_in_plain_text(case: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PRINT.format(SAID)], env=process_environment(**ASCII[case]), capture_output=True, check=True, timeout=60
+        [sys.executable, "-c", PRINT.format(SAID)], env=process_environment(**ASCII[case]), capture_output=True, check=True, timeout=300
     )
     assert done.stdout.decode("ascii") == done.stderr.decode("ascii") == PLAIN + "\n"
 
 
 def test_where_the_encoding_has_them_they_stay() -> None:
     environ = process_environment(PYTHONIOENCODING="utf-8")
-    done = subprocess.run([sys.executable, "-c", PRINT.format(SAID)], env=environ, capture_output=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", PRINT.format(SAID)], env=environ, capture_output=True, check=True, timeout=300)
     assert done.stdout.decode() == done.stderr.decode() == SAID.replace("\udce9", "\\xe9") + "\n"
 
 
@@ -41,7 +41,7 @@ def test_where_the_encoding_has_them_they_stay() -> None:
 @pytest.mark.parametrize("case", ASCII)
 def test_no_command_ends_in_a_traceback_on_an_ascii_terminal(case: str, words: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mlops_pipeline", *words]
-    done = subprocess.run(command, cwd=tmp_path, env=process_environment(**ASCII[case]), capture_output=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=process_environment(**ASCII[case]), capture_output=True, check=False, timeout=300)
     assert done.returncode == (0 if words[-1] in ("--help", "key") else 2)
     assert b"Traceback" not in done.stderr
     assert done.stdout + done.stderr
