@@ -1,4 +1,4 @@
-"""Releases whose controller, worker or whole server is killed at random moments, and what must hold all the same."""
+"""Releases whose controller, worker, whole server or database is killed at random moments, and what must hold all the same."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import yaml
@@ -33,10 +34,13 @@ from tests.integration_tests.loop_kills import KILLED
 
 STEPS = [{"shadow": 1.0, "least_rows": 10}, {"weight": 0.5, "least_rows": 10}, {"weight": 1.0, "least_rows": 5}]
 GUARDRAILS = {"failures": {"figure": "failures", "worse_by": 0.9}}
-KILLS = 3
-"""Of each release at most; then it is carried on to its end."""
-MOST_S = 4.0
+KILLS = 2
+"""Of controllers, in each release at most; then it is carried on to its end."""
+MOST_S = 2.5
 END_S = 180.0
+HELD_S = 4.0
+"""So long at most another writes to the file: longer than a lease."""
+STARTS = 20
 
 
 @dataclass
@@ -49,17 +53,102 @@ class Seen:
     wrong: list[str] = field(default_factory=list)
 
 
-def kill_releases(project: Project, folder: Path, forking: Forking, releases: int, seed: int) -> Seen:
+class Database(Protocol):
+    """Where the table of releases and the record are."""
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Of the server."""
+
+    def hit(self, random: np.random.Generator) -> None:
+        """Take it away for a while; on return it is there again, or will be by itself."""
+
+
+@dataclass(frozen=True)
+class File:
+    """SQLite: the table's file, which another writes to for longer than a lease may last."""
+
+    folder: Path
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        return {"record": {"folder": str(self.folder / "records"), "mode": "durable"}, "release": {"file": str(self._path)}}
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / "releases.sqlite"
+
+    def hit(self, random: np.random.Generator) -> None:
+        """Hold the file while others go on."""
+        held = threading.Event()
+
+        def hold(seconds: float) -> None:
+            with closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as connection:
+                connection.execute("BEGIN EXCLUSIVE")
+                held.set()
+                time.sleep(seconds)
+                connection.execute("ROLLBACK")
+
+        threading.Thread(target=hold, args=(random.uniform(0.5, HELD_S),)).start()
+        held.wait()
+
+
+@dataclass(frozen=True)
+class PostgreSQL:
+    """One whose processes are killed, each at once, and which is begun again."""
+
+    server: Any
+    """As ``postgresql_server`` gives it."""
+    uri: str
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        # A record that may lose less than the time without a database refuses meanwhile, as it was told to.
+        return {"record": {"uri": self.uri, "loss_ms": 600_000}, "release": {"uri": self.uri}}
+
+    def hit(self, random: np.random.Generator) -> None:
+        """SIGKILL to all of it."""
+        folder = Path(self.server.pgdata)
+        noted = folder / "postmaster.pid"
+        first = int(noted.read_text().split()[0])
+        killed = [first, *children_of(first)]
+        for pid in killed:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not any(map(_is_at_work, killed)), 60, "the end of PostgreSQL")
+        for lock in (noted, *folder.glob(".s.PGSQL.*.lock")):
+            lock.unlink()  # who is dead and that nobody has reaped is taken for one at work
+        time.sleep(random.uniform(0.0, HELD_S))
+        for _ in range(STARTS):
+            with suppress(subprocess.SubprocessError):
+                self.server.ensure_postgres_running()
+                return
+        raise AssertionError("PostgreSQL does not begin again")
+
+
+def _is_at_work(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def kill_releases(project: Project, folder: Path, forking: Forking, releases: int, seed: int, database: Database | None = None) -> Seen:
     """So many releases of versions 1 and 2 by turns; ``project`` has both, and one of them is champion."""
     random, seen = np.random.default_rng(seed), Seen()
-    config = _settings(project, folder)
+    database = database or File(folder)
+    config = _settings(project, folder, database)
     server = _Server(folder)
     with server.running(), _asking(server, project, seen):
         for _ in range(releases):
             of = opened(config)
             with closing(of.table()) as table:
                 number = _begun(of, table)
-                _kill(of, table, number, server, forking, project, random, seen)
+            _kill(of, number, server, database, forking, project, random, seen)
+            with closing(of.table()) as table:
                 _carry_on(of, table, number)
                 seen.wrong += _wrong(of, table, number)
                 last = table.last(number)
@@ -69,15 +158,14 @@ def kill_releases(project: Project, folder: Path, forking: Forking, releases: in
     return seen
 
 
-def _settings(project: Project, folder: Path) -> Path:
+def _settings(project: Project, folder: Path, database: Database) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     serving = {
         "pipeline": str(project.config),
         "port": unused_port(),
         "workers": 2,
-        "record": {"folder": str(folder / "records"), "mode": "durable"},
         "registry": {"cache": str(folder / "cache"), "poll_s": 0.2},
-        "release": {"file": str(folder / "releases.sqlite")},
+        **database.settings,
     }
     policy = {"steps": STEPS, "guardrails": GUARDRAILS}
     release = {"serving": "serving.yaml", "monitoring": "monitoring.yaml", "auto": False, "look_s": 0.2, "lease_s": 2, "policy": policy}
@@ -131,8 +219,7 @@ class _Server:
 
     def _children(self) -> list[int]:
         assert self._process is not None
-        pid = self._process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return children_of(self._process.pid)
 
 
 @contextmanager
@@ -167,13 +254,26 @@ def _begun(of: Opened, table: Table) -> int:
 
 
 def _kill(
-    of: Opened, table: Table, number: int, server: _Server, forking: Forking, project: Project, random: np.random.Generator, seen: Seen
+    of: Opened,
+    number: int,
+    server: _Server,
+    database: Database,
+    forking: Forking,
+    project: Project,
+    random: np.random.Generator,
+    seen: Seen,
 ) -> None:
-    """Controllers that are killed after a while, and between them a worker or the server."""
+    """Controllers that are killed after a while, and between them, or under them, a worker, the server or the database."""
     for _ in range(KILLS):
-        last = table.last(number)
+        with closing(of.table()) as table:
+            last = table.last(number)
         if last is None or last.state not in LIVE:
             return
+        hit = None
+        if random.random() < 1 / 3:
+            hit = threading.Timer(random.uniform(0.0, 1.0), database.hit, (np.random.default_rng(random.integers(1 << 30)),))
+            hit.start()
+            seen.kills["database"] += 1
         text = KILLED.format(after=random.uniform(0.3, MOST_S), kill="os.kill")
         done = forking.run(project.folder, text=text, arguments=["release", "watch", "--config", str(of.origin)])
         seen.kills["controller"] += done is not None and done.returncode == -signal.SIGKILL
@@ -184,6 +284,8 @@ def _kill(
         elif which < 1 / 2:
             server.kill()
             seen.kills["server"] += 1
+        if hit is not None:
+            hit.join()
 
 
 def _carry_on(of: Opened, table: Table, number: int) -> None:
