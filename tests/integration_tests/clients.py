@@ -57,8 +57,10 @@ class Load:
 
 
 @contextmanager
-def load(url: str, body: Any, clients: int = 4, *, prefix: str = "", headers: dict[str, str] | None = None) -> Iterator[Load]:
-    """Clients that ask one after the other until the block ends, each request under an id of its own."""
+def load(
+    url: str, body: Any, clients: int = 4, *, prefix: str = "", headers: dict[str, str] | None = None, pause_s: float = 0.0
+) -> Iterator[Load]:
+    """Clients that ask one after the other until the block ends, each request under an id of its own, after a pause."""
     seen, stop = Load(), threading.Event()
     content = json.dumps(body).encode()
     parts = urlsplit(url)
@@ -66,7 +68,7 @@ def load(url: str, body: Any, clients: int = 4, *, prefix: str = "", headers: di
     def ask(number: int) -> None:
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
         count = 0
-        while not stop.is_set():
+        while not stop.wait(pause_s):
             count += 1
             name = f"{prefix}{number}-{count}"
             try:

@@ -45,6 +45,7 @@ def test_the_record_is_a_table_that_the_pipeline_takes_in(project: Project) -> N
     done = project.mlops("records", "export", "--as-training", "--output", "asked.parquet")
     assert "3 rows written into asked.parquet, 2 with a label" in done.stdout
     assert "3 rows left out: they came as finished features" in done.stdout
+    assert "on no record, so not in it: arrived" in done.stdout
     table = pl.read_parquet(project.folder / "asked.parquet")
     assert table.rows() == [(*rows[0], 1), (0.25, rows[1][1], None, None), (*rows[2], 0)]
     assert table.columns == ["length", "day", "kind", "late"]

@@ -86,8 +86,9 @@ def test_texts_by_an_encoder_in_a_folder_are_served_by_three_protocols(tmp_path:
 @needs_tokenizers
 def test_a_fine_tuned_challenger_that_is_worse_than_tfidf_is_turned_down_and_answers_once_a_person_says_so(tmp_path: Path) -> None:
     project = example(tmp_path / "reviews", "reviews")
-    encoder = write_encoder(project.folder / "models/encoders/tiny")
-    content = project.settings() | {"tracking": {}}
+    encoder, table = write_encoder(project.folder / "models/encoders/tiny"), project.folder / "data/reviews.csv"
+    table.write_text("".join(table.read_text(encoding="utf-8").splitlines(keepends=True)[:1001]), encoding="utf-8")
+    content = project.settings() | {"tracking": {}, "validate": {}}
     content["train"]["encoder_params"] = {"words": [1, 1]}
     content["gate"] = {"beat_baseline_by": None, "champion_margin": 0.01}
     project.config.write_text(json.dumps(content))

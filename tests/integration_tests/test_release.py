@@ -6,12 +6,14 @@ How many seconds that takes is no matter for tests, which share their machine.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +33,9 @@ from mlops_pipeline.release.opened import opened
 from mlops_pipeline.release.policy import ABORTING, PROMOTING
 from mlops_pipeline.release.table import open_table
 from tests.conftest import Project, wait_for, write_table
-from tests.integration_tests.conftest import Server, postgresql_server, serving
+from tests.integration_tests.clients import load
+from tests.integration_tests.conftest import Server, postgresql_server, serving, started
+from tests.integration_tests.receivers import alertmanager, alerts_at, receiver
 from tests.unit_tests.test_release_table import begun, moved
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("release")]
@@ -158,7 +162,7 @@ def test_a_challenger_becomes_champion_by_what_the_record_says_and_people_bring_
     assert abs(pairs["quality"]["estimate"]) < 0.2
 
 
-def test_a_person_stops_a_release_for_every_worker_at_once(released: Released) -> None:
+def test_a_person_stops_a_release_for_every_worker_at_once_and_alertmanager_knows(released: Released, tmp_path: Path) -> None:
     words = ("--config", str(released.config))
     assert "is champion: name another" in released.mlops("release", "start", "1", *words, check=False).stderr
     released.mlops("release", "start", "2", "--no-wait", *words)
@@ -176,8 +180,17 @@ def test_a_person_stops_a_release_for_every_worker_at_once(released: Released) -
         assert "is paused already" in released.mlops("release", "pause", *words, check=False).stderr
         table.add_breaker(last.release, "worker 1", "raised 5 times in a row")
         assert "a worker tripped (raised 5 times" in released.mlops("release", "resume", *words, check=False).stderr
-        released.mlops("release", "abort", "--reason", "enough seen", *words)
-        answers_with(released, "1")
+        assert of.watch.origin is not None
+        before = of.watch.origin.read_text()
+        with receiver() as hook, alertmanager(tmp_path, hook.url) as url:
+            channels = {"alertmanager": {"settings": {"url": url}}}
+            of.watch.origin.write_text(yaml.safe_dump({**yaml.safe_load(before), "channels": channels}))
+            released.mlops("release", "abort", "--reason", "enough seen", *words)
+            answers_with(released, "1")
+            of.watch.origin.write_text(before)
+            ended = [each for each in alerts_at(url) if each["labels"]["alertname"] == "release_ended"]
+            assert [each["annotations"]["version"] for each in ended] == ["2"]
+            assert "aborted at 100 %: enough seen" in ended[0]["annotations"]["description"]
         assert "no release is under way" in released.mlops("release", "abort", *words, check=False).stderr
     moved = [event for event in read_events(of.watch.layout.events) if isinstance(event, ReleaseMoved)]
     assert (moved[-1].state, moved[-1].reason) == ("aborted", "enough seen")
@@ -358,30 +371,87 @@ def test_a_bandits_shares_follow_what_is_earned_and_a_replay_tells_of_them(relea
     released.config.write_text(before)
 
 
-def test_the_table_may_be_in_postgresql_for_servers_on_several_machines() -> None:
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[Any]:
     with postgresql_server() as server:
-        server.psql("create database releases;")
-        where = str(server.get_uri("releases"))
-        with closing(open_table(where)) as controller, closing(open_table(where)) as worker:
-            assert worker.changed()
-            assert not worker.changed()
-            number = begun(controller)
-            assert worker.changed()
-            assert worker.current() == controller.current()
-            assert not worker.changed()
-            moved(controller, number)
-            assert worker.changed()
-            assert worker.current()["champion"].weight == 0.05
-            worker.add_breaker(number, "worker 1", "raised 5 times in a row")
-            assert controller.changed()
-            assert controller.current()["champion"].weight == 0.0
-            assert controller.renew(number, "one", time.time() + 30)
-            assert not worker.renew(number, "two", time.time() + 30)
-            with pytest.raises(PipelineError, match="is under way"):
-                begun(worker)
-            moved(controller, number, state="aborted", weight=0.0)
-            assert worker.current() == {}
-            assert [each.number for each in worker.untold()] == [1, 2, 3]
-            worker.told(3)
-            assert controller.untold() == []
-            assert "postgresql://" in worker.place
+        yield server
+
+
+def test_the_table_may_be_in_postgresql_for_servers_on_several_machines(postgresql: Any) -> None:
+    postgresql.psql("create database releases;")
+    where = str(postgresql.get_uri("releases"))
+    with closing(open_table(where)) as controller, closing(open_table(where)) as worker:
+        assert worker.changed()
+        assert not worker.changed()
+        number = begun(controller)
+        assert worker.changed()
+        assert worker.current() == controller.current()
+        assert not worker.changed()
+        moved(controller, number)
+        assert worker.changed()
+        assert worker.current()["champion"].weight == 0.05
+        worker.add_breaker(number, "worker 1", "raised 5 times in a row")
+        assert controller.changed()
+        assert controller.current()["champion"].weight == 0.0
+        assert controller.renew(number, "one", time.time() + 30)
+        assert not worker.renew(number, "two", time.time() + 30)
+        with pytest.raises(PipelineError, match="is under way"):
+            begun(worker)
+        moved(controller, number, state="aborted", weight=0.0)
+        assert worker.current() == {}
+        assert [each.number for each in worker.untold()] == [1, 2, 3]
+        worker.told(3)
+        assert controller.untold() == []
+        assert "postgresql://" in worker.place
+
+
+def version_of(status: int, said: Any) -> str:
+    """Which version has answered, or what the refusal was."""
+    return str(said["model"]["version"]) if status == 200 else f"{status} {said}"
+
+
+def test_replicas_that_share_postgresql_are_divided_alike_whoever_of_them_or_the_database_is_killed(
+    released: Released, postgresql: Any, tmp_path: Path
+) -> None:
+    from pgserver import pg_ctl
+
+    postgresql.psql("create database shared;")
+    uri, row = str(postgresql.get_uri("shared")), released.server.example
+    shared = {"record": {"uri": uri, "loss_ms": 600_000}, "release": {"uri": uri}, "workers": 1, "limits": {"deadline_ms": 20_000}}
+    config = tmp_path / "release.yaml"
+    steps = [{"shadow": 1.0, "least_rows": 30}, {"weight": 0.5, "least_rows": 1_000_000}]
+    policy = {"steps": steps, "guardrails": {"failures": POLICY["guardrails"]["failures"]}}  # type: ignore[index]
+    settings = {"serving": "one/serving.yaml", "monitoring": "one/monitoring_config.yaml", "auto": False, "look_s": 0.2, "lease_s": 2}
+    config.write_text(yaml.safe_dump({**settings, "policy": policy}))
+    words = ("--config", str(config))
+    with serving(released.project, tmp_path / "one", **shared) as one, serving(released.project, tmp_path / "two", **shared) as two:
+        watch = tmp_path / "one/monitoring_config.yaml"
+        watch.write_text(yaml.safe_dump({**yaml.safe_load(watch.read_text()), "serving": "serving.yaml"}))
+        released.mlops("release", "start", "2", "--no-wait", *words)
+        with ExitStack() as clients:
+            seen = [clients.enter_context(load(f"{each.url}/predict", {"records": [row]}, 1, pause_s=0.02)) for each in (one, two)]
+
+            def by(versions: set[str]) -> Callable[[], bool]:
+                """Whether the last answers of both replicas are of these versions."""
+                return lambda: all({version_of(*each) for each in some.answers[-20:]} == versions for some in seen)
+
+            with started("mlops", "release", "watch", *words, cwd=tmp_path, log=tmp_path / "watch.log"):
+                wait_for(by({"1", "2"}), 120, "the challenger's answers from both replicas")
+                pg_ctl(["-w", "stop", "-m", "immediate"], pgdata=postgresql.pgdata, user=postgresql.system_user)
+                wait_for(by({"1"}), 120, "the champion's answers alone, once the lease is over")
+                postgresql.ensure_postgres_running()
+                wait_for(by({"1", "2"}), 120, "the challenger's answers again")
+                released.mlops("release", "abort", "--reason", "enough seen", *words)
+                with closing(open_table(uri)) as table:
+                    [release] = table.releases()
+                    turns = table.transitions(release.number)
+                    wait_for(by({"1"}), 30, "the champion's answers alone")
+                    assert [(each.step, each.state, each.weight) for each in turns] == [
+                        ("shadow", "running", 0.0), ("50 %", "running", 0.5), ("50 %", "aborted", 0.0),
+                    ]  # fmt: skip
+                    number = begin(opened(config), table, 1, 2, "test", "test")
+                    os.killpg(two.process.pid, signal.SIGKILL)
+                    wait_for(lambda: (last := table.last(number)) is not None and last.step == "50 %", 120, "the next step")
+                    wait_for(lambda: {version_of(*each) for each in seen[0].answers[-20:]} == {"1", "2"}, 60, "both versions")
+        assert [each.statuses() for each in seen] == [{200}, {200}]
+        assert seen[0].broken == [], "whoever is killed, the other answers"

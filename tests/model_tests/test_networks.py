@@ -82,6 +82,24 @@ def test_a_network_is_a_candidate_where_pytorch_is_installed_and_rows_are_many()
     assert many - few == (set() if "torch_tabm" in LACKING else {"torch_tabm"})
 
 
+@pytest.mark.parametrize("part", [pytest.param("torch_mlp", marks=NEEDS_PYTORCH)])
+def test_a_gpu_that_is_not_there_is_told_in_one_line_and_auto_does_without(part: str) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    table = raw_table(60)
+    x, y = model_input(table, FEATURES), truth(table, PROBLEMS["binary"])
+    params = {"epochs": 1, "width": 8}
+    with pytest.raises(PipelineError) as caught:
+        fit(build_model(part, "binary", FEATURES, {**params, "device": "cuda"}, 1), x, y, 1)
+    assert str(caught.value) == "train.params.device = 'cuda': PyTorch sees no GPU here: use auto, or install a build for yours"
+    with pytest.raises(PipelineError, match="device = 'tpu'"):
+        build_model(part, "binary", FEATURES, {**params, "device": "tpu"}, 1)
+    alike = [fit(build_model(part, "binary", FEATURES, {**params, "device": each}, 1), x, y, 1) for each in ("auto", "cpu")]
+    assert np.array_equal(*(predict(each, x, "binary") for each in alike))
+
+
 class Killed(Exception):
     """A fit is stopped here."""
 

@@ -174,6 +174,14 @@ def test_a_column_of_nulls_alone_stops_no_boosting() -> None:
     assert ((said[:, 1] > 0.5) == (y == 1)).mean() > 0.95
 
 
+def test_rare_levels_of_native_categories_are_fitted_without_a_warning(capfd: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    matrix = np.column_stack([rng.normal(size=300), rng.integers(-1, 4, 300).astype(float)])
+    estimator = build_model("lightgbm", "regression", FEATURES, {"n_estimators": 3}, 0, "native").named_steps["model"]
+    fit_estimator(estimator, matrix, matrix[:, 0], 1, [1])
+    assert capfd.readouterr() == ("", "")
+
+
 def test_boosting_that_would_take_too_long_is_cut_to_fewer_rounds() -> None:
     boosting = Candidate("LightGBM", "lightgbm", "ordinal", {"n_estimators": 200, "learning_rate": 0.05, "num_leaves": 31})
     cut = boosting.with_share_of_trees(0.25, 10)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.monitoring import Monitoring, Rule, load_monitoring
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.monitoring.cutting import Arrived, Part, by_count, by_time
+from mlops_pipeline.monitoring.cutting import Arrivals, Arrived, by_count, by_time
 from mlops_pipeline.monitoring.measured import Skewed
 from mlops_pipeline.monitoring.rules import Seen, Terms, judged
 from mlops_pipeline.monitoring.skew import figures_of, said_of
@@ -66,7 +66,7 @@ def test_every_request_is_in_one_window_of_rows(given: list[tuple[float, int, st
 )
 def test_the_last_of_a_windows_versions_is_the_one_that_answers_now_and_no_challenger(answered: str, versions: str) -> None:
     said = [Arrived(float(at), word.upper(), 1, on_trial=word.islower()) for at, word in enumerate(answered.split())]
-    assert Part(0.0, 9.0, tuple(said)).versions == tuple(versions.upper().split())
+    assert Arrivals(0.0, 9.0, tuple(said)).versions == tuple(versions.upper().split())
 
 
 def test_windows_begin_where_people_think_that_they_do() -> None:
@@ -142,6 +142,7 @@ def test_labels_of_few_rows_raise_nothing_where_many_are_wanted() -> None:
     [
         ("rules: {a: {figure: rows}}", ("rules.a", "exactly one")),
         ("rules: {a: {figure: rows, above: 1, below: 0}}", ("rules.a", "exactly one")),
+        ("rules: {a: {figure: qualty.f1, above: 1}}", ("rules.a", "no figure of a window", "did you mean 'quality.f1'?")),
         ("rules: {a: {figure: rows, worsens_by: 1}}", ("rules.a", "is for a metric")),
         ("rules: {a: {figure: rows, above: 1, chanels: [log]}}", ("rules.a.chanels", "did you mean 'channels'")),
         ("rules: {a: {figure: rows, above: 1, channels: [ops]}}", ("ops", "not among 'channels'")),

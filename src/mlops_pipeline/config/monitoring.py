@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Collection
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_origin
 
@@ -80,6 +81,13 @@ class Labels(Frozen):
     entity_within: SpanText = Field("35d", description="by entity and time: how long before the label its prediction may lie")
 
 
+FIGURES = (
+    "rows", "requests", "refused", "labels", "quality", "estimated", "probe", "drift", "domain", "missing", "new_categories",
+    "unseen_words", "embedding", "out_of_bounds", "calibration", "skew", "model", "versions", "release",
+)  # fmt: skip
+"""What the name of a window's figure begins with."""
+
+
 class Rule(Frozen):
     """When a figure of a window is wrong. Exactly one of above, below, rises_by, falls_by and worsens_by is given."""
 
@@ -112,6 +120,11 @@ class Rule(Frozen):
             raise ValueError("'and_surely' goes with 'above' or 'below'")
         if self.worsens_by is not None and self.figure.partition(".")[0] not in ("quality", "estimated"):
             raise ValueError(f"'worsens_by' is for a metric, and '{self.figure}' is none: write 'rises_by' or 'falls_by'")
+        first = self.figure.partition(".")[0]
+        if first not in FIGURES:
+            close = get_close_matches(first, FIGURES, 1)
+            remedy = f"did you mean '{close[0]}{self.figure[len(first) :]}'?" if close else f"they begin with {', '.join(FIGURES)}"
+            raise ValueError(f"'{self.figure}' is no figure of a window, so it would never be wrong: {remedy}")
         return self
 
 

@@ -176,6 +176,8 @@ def _refuse_untestable(experiment: Experiment) -> None:
             raise ValueError(f"metrics.{name}.column = '{metric.column}' is no figure of the record: use one of {', '.join(TESTABLE)}")
         if metric.before is not None:
             raise ValueError(f"metrics.{name}.before: the record knows nothing of before a unit came: leave it out")
+        if metric.format is not None:
+            raise ValueError(f"metrics.{name}.format: the record's figures are numbers, not texts: leave it out")
 
 
 class Policy(Frozen):

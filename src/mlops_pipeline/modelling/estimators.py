@@ -443,6 +443,8 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
         told["during"] = replace(during, threads=threads)
     if isinstance(estimator, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
         matrix = _without_empty_columns(matrix)
+    if categories and type(estimator).__name__.startswith("LGBM"):
+        matrix = _unknown_as_null(matrix, categories)
     # The last bits of a product depend on how many threads share it: linear algebra keeps to one.
     with threadpool_limits(limits={"openmp": threads, "blas": 1}):
         estimator.fit(matrix, y - center if center else y, **told)
@@ -473,6 +475,18 @@ def _without_empty_columns(matrix: Any) -> Any:
     if not isinstance(matrix, np.ndarray) or not (empty := np.isnan(matrix).all(axis=0)).any():
         return matrix
     return np.where(empty, 0.0, matrix)
+
+
+def _unknown_as_null(matrix: Any, categories: list[int]) -> Any:
+    """The matrix with null for the code of rare levels, as which LightGBM takes it anyway, with a warning that nothing silences."""
+    import numpy as np
+
+    codes = matrix[:, categories]
+    if not isinstance(matrix, np.ndarray) or not (codes < 0).any():
+        return matrix
+    matrix = matrix.astype(np.float64)
+    matrix[:, categories] = np.where(codes < 0, np.nan, codes)
+    return matrix
 
 
 def without_extremes(model: Pipeline) -> None:

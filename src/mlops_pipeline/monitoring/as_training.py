@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,10 @@ def export_as_training(
                 writer.write_table(arrow)
         if not rows:
             raise PipelineError(f"{target}: the record holds no answered row of these: nothing was written")
+    made = {*data.derive, *data.counts, *data.history, *data.aggregates, *chain.from_iterable(_lookups(watch))}
+    lost = [name for name in data.columns if name not in {*there, *made}]
     notes = [_write_settings(watch, target, there)]
+    notes += [f"on no record, so not in it: {', '.join(lost)}"] if lost else []
     notes += [f"column '{arrived}' holds when each row was asked: no row brought it"] if arrived else []
     notes += [f"{finished:,} rows left out: they came as finished features"] if finished else []
     notes += [said_of(cells)] if cells else []
@@ -104,11 +108,15 @@ def _write_settings(watch: Watched, table: Path, there: list[str]) -> str:
     if settings.exists() and not settings.read_text(encoding="utf-8", errors="replace").startswith(HEAD):
         return f"{settings}: is not ours, left as it is: take it away to have settings there that train on the table"
     content = read_yaml(watch.config, "start from `mlops init`")
-    looked_up = Origins.at(watch.layout.origins).lookups if watch.layout.origins.is_file() else ()
-    made = settings_for(content, watch.layout.relative(table.resolve()), there, looked_up)
+    made = settings_for(content, watch.layout.relative(table.resolve()), there, _lookups(watch))
     with replacing(settings) as temporary:
         temporary.write_text(HEAD + yaml.safe_dump(made, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return f"settings to train on it: {settings}"
+
+
+def _lookups(watch: Watched) -> Sequence[Sequence[str]]:
+    """The columns that each lookup gives, as the last run found them."""
+    return Origins.at(watch.layout.origins).lookups if watch.layout.origins.is_file() else ()
 
 
 def settings_for(content: dict[str, Any], table: str, there: Sequence[str], looked_up: Sequence[Sequence[str]] = ()) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 USUAL, MOST_PLACES = 0.5, 20
 """A word that so many of the texts have marks a place, the one behind it; so many marks at most."""
 COMMON, MOST_COMMON, LONGEST, ROWS = 0.8, 40, 4, 5
 """Words that tell a class alone when they stand in a row are each in so many of its texts; so many words, so many in a row, in rows."""
+
 Words = Sequence[Sequence[str]]
 """Of each text, in order; of a missing one none."""
 
