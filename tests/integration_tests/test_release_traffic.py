@@ -97,8 +97,8 @@ class Divided:
         records = self.server.folder / "records"
 
         def there() -> pl.DataFrame:
-            table = pl.concat(list(batches(records, shadows=shadows, units=True)))
-            return table.filter(pl.col("request_id").str.starts_with(prefix))
+            tables = list(batches(records, shadows=shadows, units=True))
+            return pl.concat(tables).filter(pl.col("request_id").str.starts_with(prefix)) if tables else pl.DataFrame()
 
         wait_for(lambda: there().height >= count, 60, f"{count} entries on record")
         return there().sort("time", maintain_order=True)
