@@ -228,6 +228,7 @@ def test_another_champion_is_heard_of_at_once_and_a_version_that_cannot_answer_i
     divided.begin(challenger="9")
     divided.settles(lambda: "its challenger does not answer" in str(get(f"{divided.server.url}/ready")[1].get("notes")))
     assert "has no version or alias '9'" in divided.status()["why_not"]
+    wait_for(lambda: "has no version or alias '9'" in str(divided.table.unable(divided.number)), 60, "the workers' word in the table")
     assert {divided.asked(user) for user in USERS[:10]} == {(200, "", "1")}
     document = get(f"{divided.server.url}/openapi.json")[1]
     for path in ("/status", "/ready"):

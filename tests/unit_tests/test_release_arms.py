@@ -10,16 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as replace_in
 
+from mlops_pipeline.config.release import Releases
 from mlops_pipeline.config.serving import Breaker as Settings
 from mlops_pipeline.config.serving import Serving, reloaded
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.values import MISSING
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import NotFinite
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.raw import RawRows
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.records.entry import Entry
+from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.serving.arms import Breaker, are_read_alike, header_of, id_of, reason_of, value_of, why_of, why_unfit
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.protocol.predict import Predict
@@ -35,6 +39,37 @@ def signature(task: str = "binary", classes: tuple[Any, ...] = (0, 1), **kinds: 
 def served(one: Signature, raw: Signature | None = None, *, only_raw: bool = False) -> Any:
     taken = None if raw is None else SimpleNamespace(signature=raw)
     return SimpleNamespace(signature=one, loaded=SimpleNamespace(raw=taken), raw=taken, only_raw=only_raw)
+
+
+def test_a_release_is_refused_at_its_start_where_servers_would_never_ask_its_challenger() -> None:
+    columns = {"size": Column("number"), "kind": Column("category")}
+    champion = Contract(task="binary", target="y", columns=columns, classes=[0, 1])
+    contracts: dict[str, Contract | None] = {
+        "1": champion,
+        "2": replace_in(champion, columns={**columns, "new": Column("number")}),
+        "3": replace_in(champion, columns={"size": Column("number")}),
+        "4": None,
+        "5": replace_in(champion, classes=["a", "b"]),
+        "6": replace_in(champion, columns={**columns, "new": Column("number")}, raw=columns),
+    }
+
+    def of(champion: str = "1", split: Any = "server", **settings: Any) -> Any:
+        watch: Any = SimpleNamespace(contract=lambda _, version: contracts[version], serving=Serving(**settings))
+        releases = Releases(split=split)
+        return lambda challenger: Opened(releases, None, watch, "champion").refuse_unfit(champion, challenger)
+
+    for challenger, said in (("2", "champion does not take, so that clients need not send them: new"), ("5", "other classes")):
+        with pytest.raises(PipelineError, match=f"champion: version {challenger} cannot take the requests of .*{said}"):
+            of()(challenger)
+        of(split="elsewhere")(challenger)  # whoever divides knows
+    of()("3")
+    of()("4")  # its files are not here: the servers tell
+    with pytest.raises(PipelineError, match="extra_columns is refuse: kind"):
+        of(extra_columns="refuse")("3")
+    contracts["7"] = replace_in(champion, columns={**columns, "other": Column("number")}, raw=columns)
+    of("7", inputs="raw")("6")  # raw rows alone are taken, and these are alike
+    with pytest.raises(PipelineError, match="need not send them: new"):
+        of("7")("6")
 
 
 def rows(numbers: list[list[float]], categories: list[list[str]], ids: list[str] | None = None) -> Rows:
@@ -67,13 +102,15 @@ def test_a_challenger_that_cannot_take_the_champions_requests_is_told_why() -> N
     assert why_unfit(champion, served(signature(size="number"))) == ""
     assert "other classes (a, b) than the champion (0, 1)" in why_unfit(champion, served(signature(classes=("a", "b"))))
     assert "another thing (regression)" in why_unfit(champion, served(signature("regression", ())))
-    assert "do not send: new" in why_unfit(champion, served(signature(size="number", new="number")))
+    assert "need not send them: new" in why_unfit(champion, served(signature(size="number", new="number")))
     assert "as another kind than the champion: size" in why_unfit(champion, served(signature(size="category")))
     strict = replace(signature(size="number"), refuse_extra=True)
     assert "extra_columns is refuse: kind" in why_unfit(champion, served(strict))
     raw = served(signature(), signature(user="number", size="number"))
     assert why_unfit(raw, champion) == "it takes no raw rows, which the champion takes"
-    assert "raw columns that the champion's clients do not send: extra" in why_unfit(raw, served(signature(), signature(extra="number")))
+    assert "raw columns that the champion does not take, so that clients need not send them: extra" in why_unfit(
+        raw, served(signature(), signature(extra="number"))
+    )
     # Who takes raw rows alone is asked for no finished features.
     only = served(signature(), signature(size="number"), only_raw=True)
     assert why_unfit(only, served(signature(other="number"), signature(size="number"))) == ""

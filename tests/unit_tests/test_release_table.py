@@ -82,6 +82,23 @@ def test_what_one_worker_trips_stops_the_challenger_in_all_whatever_is_decided_t
     assert table.current()["champion"].weight == 0.05
 
 
+def test_the_table_knows_which_workers_cannot_ask_the_challenger_until_they_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = open_table(tmp_path / "release.sqlite")
+    number = begun(table)
+    moved(table, number)
+    for worker in ("worker 1", "worker 2", "worker 2"):
+        table.say_unable(number, worker, "it needs columns")
+    assert table.unable(number) == ["it needs columns"]
+    assert table.current()["champion"].weight == 0.05, "it may be otherwise at the next try: nothing is stopped for good"
+    table.say_unable(number, "worker 1", "")
+    assert table.unable(number) == ["it needs columns"]
+    with monkeypatch.context() as later:
+        later.setattr("mlops_pipeline.release.table.HEARD_S", -1.0)
+        assert table.unable(number) == [], "a worker that says so no more is gone"
+    table.say_unable(number, "worker 2", "")
+    assert table.unable(number) == []
+
+
 def test_a_decision_on_what_is_no_longer_so_is_not_taken(tmp_path: Path) -> None:
     table = open_table(tmp_path / "release.sqlite")
     number = begun(table)

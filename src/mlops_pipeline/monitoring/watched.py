@@ -10,7 +10,7 @@ from mlops_pipeline import plugins
 from mlops_pipeline.config.finding import monitoring_config, pipeline_config, serving_config
 from mlops_pipeline.config.monitoring import ChannelSettings, Monitoring, channels_of, load_monitoring
 from mlops_pipeline.config.pipeline import Settings, load_settings
-from mlops_pipeline.config.serving import RecordStore, is_folder, load_serving
+from mlops_pipeline.config.serving import RecordStore, Serving, is_folder, load_serving
 from mlops_pipeline.config.tree import Frozen
 from mlops_pipeline.contract.reference import FILE, Reference
 from mlops_pipeline.contract.spec import FILE as CONTRACT
@@ -41,6 +41,8 @@ class Watched:
     layout: Layout
     config: Path
     """The pipeline's settings."""
+    serving: Serving
+    """The server's settings."""
     place: Place
     references: Mapping[str, str]
     """Which version each name in the URL stands for, as the server's settings say."""
@@ -167,6 +169,7 @@ def watched(config: Path | None, project: Path | None = None, server: Path | Non
         pipeline,
         layout_of(pipeline, pipeline_path, find_project(pipeline_path)),
         pipeline_path,
+        serving,
         place,
         serving.models,
         settings.models or (serving.default_model,),

@@ -72,6 +72,7 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
         table.refuse_beside_another(of.model)
         of.check(str(champion.number))
         registry.fetch(challenger)
+        of.refuse_unfit(str(champion.number), str(version))
         number = _begun(of, table, registry, champion.number, version, reason or "typed")
         tell_of(of, table, _listener(of, console))
         put_there(of, table, {})
@@ -119,7 +120,7 @@ def watch(console: Console, config: Path | None, *, until_over: int | None = Non
                         began = time.monotonic()
                         found = controller.look()
                         took = time.monotonic() - began
-                        shown = [_text(line) for each in found for line in _lines(of, each)]
+                        shown = [line for each in found for line in _shown(of, table, each)]
                         if not found:
                             shown = [_text([Words("no release is under way", "dim")])]
                         live.update(Group(*shown), refresh=True)
@@ -140,8 +141,9 @@ def status(console: Console, config: Path | None, *, as_json: bool) -> None:
     """`mlops release status`."""
     with _opened(config) as (of, table):
         known = known_of(of, table, {})
+        unable = table.unable(known["releases"][0]["release"]) if known["releases"] and known["releases"][0]["state"] in LIVE else []
         if as_json:
-            print(json.dumps(known, indent=2))
+            print(json.dumps({**known, "unable": unable}, indent=2))
             return
         if not known["releases"]:
             console.print("no release was begun yet: `mlops release start VERSION` begins one")
@@ -156,6 +158,8 @@ def status(console: Console, config: Path | None, *, as_json: bool) -> None:
             left = newest["lease_until"] - now
             said = f"{left:.0f} s" if left > 0 else "over: all traffic is the champion's until `mlops release watch` goes on"
             console.print(_text([Words("lease      ", "bold"), Words(said, "" if left > 0 else "yellow")]))
+        for reason in unable:
+            console.print(_unable_text(reason))
         for line in ending_lines(newest["evidence"]):
             console.print(_text([Words("           "), Words(line)]))
         for each in newest["transitions"]:
@@ -391,6 +395,16 @@ def _current(of: Opened, table: Table) -> Release:
     if of.model not in there:
         raise PipelineError(f"{of.model}: no release is under way: `mlops release start VERSION` begins one")
     return there[of.model]
+
+
+def _shown(of: Opened, table: Table, looked: Looked) -> list[Text]:
+    """A look at one release, under what workers say of themselves."""
+    lines = [_text(line) for line in _lines(of, looked)]
+    return [*lines, *(_unable_text(reason) for reason in table.unable(looked.started.number))]
+
+
+def _unable_text(reason: str) -> Text:
+    return _text([Words("problem    ", "bold"), Words(f"servers do not ask the challenger: {reason}", "red")])
 
 
 def _lines(of: Opened, looked: Looked) -> list[Sequence[Words]]:

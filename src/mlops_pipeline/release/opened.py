@@ -16,6 +16,9 @@ from mlops_pipeline.config.release import OF_CLASSES, OF_NUMBERS, Policy, Releas
 from mlops_pipeline.config.tree import tree_of
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.compatible import Accepted, why_unfit
+from mlops_pipeline.inference.raw import RawInput
+from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.monitoring.recorded import within
 from mlops_pipeline.monitoring.watched import Watched, watched
 from mlops_pipeline.records.reading import news
@@ -26,6 +29,7 @@ from mlops_pipeline.release.table import Started, Table, open_table
 
 if TYPE_CHECKING:
     from mlops_pipeline.contract.reference import Reference
+    from mlops_pipeline.contract.spec import Contract
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,27 @@ class Opened:
             if guardrail.loss is not None and (guardrail.loss in OF_CLASSES) != of_classes:
                 fit = OF_CLASSES if of_classes else OF_NUMBERS
                 raise PipelineError(f"{place}.loss: '{guardrail.loss}' is none of a {contract.task} model's: use {' or '.join(fit)}")
+
+    def refuse_unfit(self, champion: str, challenger: str) -> None:
+        """Raise :class:`PipelineError` if servers would never ask this challenger, as far as what both take can be read here."""
+        if not self.divides:
+            return
+        try:
+            contracts = [self.watch.contract(self.model, version) for version in (champion, challenger)]
+        except PipelineError:
+            return  # the servers' own look tells
+        both = [self._accepted(contract) for contract in contracts if contract is not None]
+        if len(both) == len(contracts) and (problem := why_unfit(*both)):
+            raise PipelineError(
+                f"{self.model}: version {challenger} cannot take the requests of the champion, version {champion}: {problem}"
+            )
+
+    def _accepted(self, contract: Contract) -> Accepted:
+        """What the server takes for a version of this contract, by its settings."""
+        serving = self.watch.serving
+        features = Signature.of(contract, refuse_extra=serving.extra_columns == "refuse")
+        raw = RawInput.taken(contract, features, serving.inputs)
+        return Accepted(features, None if raw is None else raw.signature, raw is not None and serving.inputs == "raw")
 
     def ledger(self, started: Started, policy: Policy, before: Ledger | None) -> Ledger:
         """What the record says of a release, ``before`` read on if it can be."""

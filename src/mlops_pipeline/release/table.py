@@ -22,7 +22,9 @@ from mlops_pipeline.errors import PipelineError
 
 StateWord = Literal["running", "paused", "promoted", "aborted", "inconclusive"]
 LIVE = ("running", "paused")
-VERSION = 2
+VERSION = 3
+HEARD_S = 180.0
+"""So long the word of a worker that cannot load a challenger stands: one that lives says it again sooner."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS mlops_release_releases (
@@ -42,6 +44,7 @@ CREATE TABLE IF NOT EXISTS mlops_release_approvals (
 );
 CREATE TABLE IF NOT EXISTS mlops_release_lapses (number {serial}, release BIGINT NOT NULL, since {real} NOT NULL, until {real} NOT NULL);
 CREATE TABLE IF NOT EXISTS mlops_release_champions (number {serial}, model TEXT NOT NULL, version TEXT NOT NULL, made {real} NOT NULL);
+CREATE TABLE IF NOT EXISTS mlops_release_unable (release BIGINT NOT NULL, worker TEXT NOT NULL, reason TEXT NOT NULL, made {real} NOT NULL);
 CREATE TABLE IF NOT EXISTS mlops_release_told (number BIGINT NOT NULL);
 """
 
@@ -165,6 +168,19 @@ class Table:
                 turn,
             )
 
+    def say_unable(self, number: int, worker: str, reason: str) -> None:
+        """A worker does not ask the challenger now, for this reason, and tries again; for an empty one it does."""
+        with self._writing():
+            self._ask("DELETE FROM mlops_release_unable WHERE release = ? AND worker = ?", number, worker)
+            if reason:
+                self._ask(
+                    "INSERT INTO mlops_release_unable (release, worker, reason, made) VALUES (?, ?, ?, ?)",
+                    number,
+                    worker,
+                    reason.replace("\0", "\ufffd"),
+                    time.time(),
+                )
+
     # ------------------------------------------------------------------------------------------- the controller's side
 
     def start(
@@ -277,6 +293,13 @@ class Table:
         """Workers that have tripped in a release."""
         rows = self._ask("SELECT release, worker, reason, made FROM mlops_release_breakers WHERE release = ? ORDER BY number", number)
         return [Breaker(*row) for row in rows]
+
+    def unable(self, number: int) -> list[str]:
+        """Why workers do not ask the challenger of a release now though they should, each reason once."""
+        rows = self._ask(
+            "SELECT reason FROM mlops_release_unable WHERE release = ? AND made > ? ORDER BY made", number, time.time() - HEARD_S
+        )
+        return list(dict.fromkeys(str(row[0]) for row in rows))
 
     def approve(self, number: int, step: str, who: str, reason: str) -> None:
         """A person lets a release leave a step."""

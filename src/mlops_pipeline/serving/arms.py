@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.contract.spec import AS_TEXT
 from mlops_pipeline.contract.values import MISSING
+from mlops_pipeline.inference import compatible
+from mlops_pipeline.inference.compatible import Accepted
 from mlops_pipeline.inference.engine import NotFinite
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.raw import RawRows
@@ -62,34 +63,11 @@ def _only_value(name: str, rows: Rows, signature: Signature) -> str | None:
 
 def why_unfit(champion: Served, challenger: Loaded) -> str:
     """Why requests that the champion answers cannot be given to another version; empty if they can."""
-    one, other = champion.signature, challenger.signature
-    if one.task != other.task:
-        return f"it says another thing ({other.task}) than the champion ({one.task})"
-    if one.classes != other.classes:
-        said, known = (", ".join(map(str, each.classes[:10])) for each in (other, one))
-        return f"it answers with other classes ({said}) than the champion ({known})"
     raw, other_raw = champion.loaded.raw, challenger.raw
-    if not champion.only_raw and (problem := _unreadable(one, other, "columns")):
-        return problem
-    if raw is not None and other_raw is None:
-        return "it takes no raw rows, which the champion takes"
-    if raw is not None and other_raw is not None and (problem := _unreadable(raw.signature, other_raw.signature, "raw columns")):
-        return problem
-    return ""
-
-
-def _unreadable(sent: Signature, taken: Signature, what: str) -> str:
-    """Why rows of one signature cannot be read by another."""
-    lacking = [name for name in taken.names if name not in sent.columns]
-    if lacking:
-        return f"it needs {what} that the champion's clients do not send: {', '.join(lacking[:10])}"
-    other = [name for name in taken.names if (taken.columns[name].kind in AS_TEXT) != (sent.columns[name].kind in AS_TEXT)]
-    if other:
-        return f"it takes these {what} as another kind than the champion: {', '.join(other[:10])}"
-    extra = [name for name in sent.names if name not in taken.columns]
-    if extra and taken.refuse_extra:
-        return f"it does not know these {what}, and extra_columns is refuse: {', '.join(extra[:10])}"
-    return ""
+    return compatible.why_unfit(
+        Accepted(champion.signature, None if raw is None else raw.signature, champion.only_raw),
+        Accepted(challenger.signature, None if other_raw is None else other_raw.signature, champion.only_raw),
+    )
 
 
 READ_BY = (

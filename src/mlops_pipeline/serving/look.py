@@ -16,12 +16,12 @@ log = logging.getLogger("mlops.serving")
 
 
 class Look:
-    """Looks at the table again and again, in a thread; tells it of this worker's breakers."""
+    """Looks at the table again and again, in a thread; tells it of this worker's breakers, and of challengers that it cannot load."""
 
     def __init__(self, where: str, worker: str, pause_s: float, heard: Callable[[dict[str, Release]], None]) -> None:
         self._where, self._worker, self._pause_s, self._heard = where, worker, pause_s, heard
         self._table: Table | None = None
-        self._breakers: deque[tuple[int, str]] = deque()
+        self._words: deque[Callable[[Table], None]] = deque()
         self._awake, self._stopped = threading.Event(), False
         self._enabled = self._is_away = self._anew = False
         self._thread = threading.Thread(target=self._run, name="releases", daemon=True)
@@ -43,7 +43,12 @@ class Look:
 
     def report(self, number: int, reason: str) -> None:
         """Tell the table that this worker asks a challenger no more."""
-        self._breakers.append((number, reason))
+        self._words.append(lambda table: table.add_breaker(number, self._worker, reason))
+        self._awake.set()
+
+    def report_unable(self, number: int, reason: str) -> None:
+        """Tell the table that this worker cannot ask a challenger now, and why; that it can, with an empty reason."""
+        self._words.append(lambda table: table.say_unable(number, self._worker, reason))
         self._awake.set()
 
     def stop(self) -> None:
@@ -65,9 +70,9 @@ class Look:
                 if "://" not in self._where and not Path(self._where).is_file():
                     return None
                 self._table = open_table(self._where)
-            while self._breakers:
-                self._table.add_breaker(self._breakers[0][0], self._worker, self._breakers[0][1])
-                self._breakers.popleft()
+            while self._words:
+                self._words[0](self._table)
+                self._words.popleft()
                 self._anew = True  # what a connection writes itself is no change to it
             has_changed, anew, self._anew = self._table.changed(), self._anew, False
             found = self._table.current() if has_changed or anew else None

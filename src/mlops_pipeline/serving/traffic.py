@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 
 from mlops_pipeline import plugins
+from mlops_pipeline.errors import without_secrets
 from mlops_pipeline.inference.engine import NotFinite, score
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.raw import RawRows
@@ -235,6 +236,8 @@ class Traffic:
         elif problem := why_unfit(champion, found):
             self._cannot(name, split, "signature", f"version {found.version} cannot take the champion's requests: {problem}")
         else:
+            if split.why_not:
+                self._look.report_unable(split.release.number, "")
             split.why_not, split.pause_s = "", FIRST_RETRY_S
             predict = _alone(found.engine)
             split.challenger = self._beside(found, predict)
@@ -248,6 +251,7 @@ class Traffic:
             split.why_not = detail
             self._service.metrics.load_failed(name, reason)
             log.warning("its challenger does not answer", extra={**self._facts(name, split), "reason": reason, "detail": detail})
+        self._look.report_unable(split.release.number, without_secrets(detail))
         self._loop.call_later(split.pause_s, self._begin_load, name, split)
         split.pause_s = min(2 * split.pause_s, LONGEST_PAUSE_S)
 
