@@ -75,9 +75,18 @@ def test_numbers_that_vary_little_are_told_apart_sooner_than_yes_and_no_of_the_s
     assert sure.better > 0.999
     assert sure.p < 1e-6
     assert chance.p > 0.05
-    alike = learned(BANDITS, 1, Earnings(np.zeros(600, int), arm, np.zeros(600)), 1)
-    assert alike.p == 1.0
-    assert 0.2 < alike.better < 0.8
+
+
+def test_arms_that_earn_the_same_are_equally_good_though_all_is_won_or_lost() -> None:
+    arm = (np.arange(2000) % 2).astype(np.int64)
+    for rare in (0, 2, 20):
+        for won in (0.0, 1.0):
+            reward = np.where(np.arange(2000) < rare, 1 - won, won)
+            alike = learned(BANDITS, 1, Earnings(np.zeros(2000, int), arm, reward), 1)
+            assert alike.p == 1.0
+            assert 0.45 < alike.better < 0.55, (rare, won)
+    fewer = learned(BANDITS, 1, Earnings(np.zeros(2000, int), arm, np.where((arm == 1) & (np.arange(2000) < 60), 0.0, 1.0)), 1)
+    assert fewer.better < 0.001
 
 
 def test_rewards_that_are_known_of_one_arm_oftener_end_nothing_and_late_ones_do_not_look_so() -> None:

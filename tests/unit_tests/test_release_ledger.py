@@ -166,10 +166,11 @@ def test_what_a_mesh_mirrors_is_a_shadow_and_what_it_divides_is_an_arm() -> None
 
 def test_a_record_that_cannot_be_read_to_its_end_counts_for_nothing() -> None:
     def broken() -> Any:
-        yield frame(10)
+        yield frame(50)
         raise OSError
 
-    ledger = Ledger("1", "2", REFERENCE, ())
+    ledger = Ledger("1", "2", REFERENCE, (), most=20)
+    ledger.read([frame(10)], (), {"writer": 9})
     with pytest.raises(OSError):
-        ledger.read(broken(), (), {"writer": 9})
-    assert (ledger.rows, ledger.read_to) == (0, {})
+        ledger.read(broken(), (), {"writer": 99})
+    assert (ledger.rows, ledger.read_to, ledger.observations().thinned) == (10, {"writer": 9}, 0)

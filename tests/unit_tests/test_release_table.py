@@ -10,7 +10,7 @@ import pytest
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.release.policy import Decision, Evidence
-from mlops_pipeline.release.shown import verdict_of
+from mlops_pipeline.release.shown import last_known, verdict_of
 from mlops_pipeline.release.table import Table, open_table
 from mlops_pipeline.serving.operations import while_judged
 
@@ -135,6 +135,24 @@ def test_a_release_is_begun_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         begun(table)
     assert table.releases() == []
     assert open_table(tmp_path / "release.sqlite").current() == {}
+
+
+def test_what_is_shown_of_a_step_was_found_there_or_says_where(tmp_path: Path) -> None:
+    with closing(open_table(tmp_path / "release.sqlite")) as table:
+        number = begun(table)
+        assert last_known(table.transitions(number), None, None) == ({}, "", 0.0)
+        moved(table, number, evidence=Evidence(rows=500).as_json())  # leaves the shadow
+        left = table.transitions(number)
+        assert last_known(left, Evidence(rows=500), None)[1:] == ("shadow", left[-1].made)
+        assert last_known(left, Evidence(), None)[1] == "shadow"
+        seen = last_known(left, Evidence(rows=5), None)
+        assert (seen.evidence["rows"], seen.step) == (5, "5 %")
+        moved(table, number, state="aborted", evidence={})  # by hand: what was seen last is still of this step
+        over = table.transitions(number)
+        assert last_known(over, None, None)[1] == "shadow"
+        shown = {"evidence": seen.evidence, "evidence_step": seen.step, "evidence_made": seen.made}
+        assert last_known(over, None, shown) == seen
+        assert last_known(over, None, {"evidence": {}})[1] == "shadow", "as a program of before showed it"
 
 
 def test_a_release_is_healthy_only_while_somebody_judges_what_is_answered(tmp_path: Path) -> None:

@@ -126,8 +126,7 @@ def learned(bandit: Bandit, release: int, earnings: Earnings, batches: int, beyo
         scale = max(1.0, whole / max(float(reward.var()), LEAST_SPREAD * whole))
     mean, variance = _posterior(counts, sums, usual, share, scale)
     rng = np.random.default_rng(seed)
-    one, other = (_drawn(rng, mean[side], variance[side]) for side in (0, 1))
-    better = float((other > one).mean())
+    better = _better(rng, mean, variance)
     weight = round(float(np.clip(better, bandit.floor, 1 - bandit.floor)), 3)
     plain = (sums / counts) @ share
     spread = _spread(reward, arm)
@@ -179,6 +178,13 @@ def _posterior(counts: Floats, sums: Floats, usual: Floats, share: Floats, scale
     mean = won / (won + lost)
     variance = mean * (1 - mean) / (won + lost + 1)
     return mean @ share, variance @ share**2
+
+
+def _better(rng: np.random.Generator, mean: Floats, variance: Floats) -> float:
+    """The probability that the challenger's mean is higher. Near 1 what is lost is drawn: it is not rounded. Ties are half won."""
+    loses = bool(mean.mean() > 0.5)
+    one, other = (_drawn(rng, 1 - mean[side] if loses else mean[side], variance[side]) for side in (0, 1))
+    return float((other < one if loses else other > one).mean() + (other == one).mean() / 2)
 
 
 def _drawn(rng: np.random.Generator, mean: float, variance: float) -> Floats:

@@ -160,6 +160,10 @@ def status(console: Console, config: Path | None, *, as_json: bool) -> None:
             console.print(_text([Words("lease      ", "bold"), Words(said, "" if left > 0 else "yellow")]))
         for reason in unable:
             console.print(_unable_text(reason))
+        if newest["evidence_made"]:
+            looked = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(newest["evidence_made"]))
+            rows = f"{newest['evidence'].get('rows', 0):,} rows of the challenger's in step {newest['evidence_step']}"
+            console.print(_text([Words("looked     ", "bold"), Words(f"{looked}: {rows}")]))
         for line in ending_lines(newest["evidence"]):
             console.print(_text([Words("           "), Words(line)]))
         for each in newest["transitions"]:

@@ -68,7 +68,16 @@ class Ledger:
 
     def read(self, frames: Iterable[pl.DataFrame], withdrawn: Iterable[tuple[str, float]], read_to: Mapping[str, int] | None) -> None:
         """Take in what is new; all of it or, where reading fails, nothing. Without ``read_to`` it is everything there is, again."""
-        before = [] if read_to is None else [self._rows]
+        halved = self._by_units, self._by_requests
+        try:
+            self._read(frames, withdrawn, all_again=read_to is None)
+        except BaseException:
+            self._by_units, self._by_requests = halved
+            raise
+        self.read_to = read_to or {}
+
+    def _read(self, frames: Iterable[pl.DataFrame], withdrawn: Iterable[tuple[str, float]], *, all_again: bool) -> None:
+        before = [] if all_again else [self._rows]
         new: list[Columns] = []
         for frame in frames:
             new.append(self._kept(self._columns(frame)))
@@ -83,7 +92,6 @@ class Ledger:
             self._rows = _joined([*before, *new]) if new or before else self._none()
         while self._thin([self._rows]):
             self._rows = self._kept(self._rows)
-        self.read_to = read_to or {}
 
     def label(self, labels: Sequence[Label]) -> None:
         """Take in labels that came since the last, in the order of their numbers."""

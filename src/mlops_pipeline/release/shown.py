@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -42,8 +43,8 @@ def known_of(of: Opened, table: Table, latest: Latest) -> dict[str, Any]:
 
     ``verdict`` is of the newest, ``verdicts`` are of each challenger's, for whoever asks whether to go on with it.
     """
-    before = frozenset[int]() if latest else _healthy_at_the_last_look(of)
-    releases = [_release(of, table, each, latest, before) for each in reversed(table.releases(of.model)[-MOST:])]
+    shown = _last_shown(of)
+    releases = [_release(of, table, each, latest, shown.get(each.number)) for each in reversed(table.releases(of.model)[-MOST:])]
     newest = releases[0] if releases else None
     return {
         "pipeline": of.watch.pipeline.name,
@@ -63,17 +64,15 @@ GOOD_S = 120.0
 """So long a look is believed where the server that tells of it does not know the lease itself: a controller looks more often."""
 
 
-def _healthy_at_the_last_look(of: Opened) -> frozenset[int]:
-    """The transitions that a controller has told so of, for those who do not look themselves."""
+def _last_shown(of: Opened) -> dict[int, dict[str, Any]]:
+    """Each release as it was shown last, for those who do not look themselves."""
     state = of.watch.state()
     try:
         shown = state.shown(JSON)
     finally:
         state.close()
     told = [] if shown is None else json.loads(shown.content)["releases"]
-    return frozenset(
-        each["transitions"][-1]["number"] for each in told if each["verdict"] == "healthy" and each.get("good_until", 0) > time.time()
-    )
+    return {each["release"]: each for each in told}
 
 
 def verdict_of(table: Table, last: Transition, seen: tuple[Evidence, Decision] | None, before: frozenset[int] = frozenset()) -> str:
@@ -91,11 +90,15 @@ def verdict_of(table: Table, last: Transition, seen: tuple[Evidence, Decision] |
     return "healthy" if last.step == PROMOTING or (evidence.rows and decision.move == "stay") else "unknown"
 
 
-def _release(of: Opened, table: Table, started: Started, latest: Latest, before: frozenset[int]) -> dict[str, Any]:
+def _release(of: Opened, table: Table, started: Started, latest: Latest, shown: Mapping[str, Any] | None) -> dict[str, Any]:
     transitions = table.transitions(started.number)
     last = transitions[-1]
     evidence, decision = latest.get(started.number, (None, None))
-    found = evidence.as_json() if evidence is not None else _last_evidence(transitions)
+    known = last_known(transitions, evidence, shown)
+    reason, before = decision.reason if decision is not None and last.state in LIVE else last.reason, frozenset[int]()
+    if not latest and shown is not None and shown["transitions"][-1]["number"] == last.number:
+        reason = shown["reason"]
+        before = frozenset({last.number} if shown["verdict"] == "healthy" and shown.get("good_until", 0) > time.time() else ())
     policy = of.policy(started)
     steps: list[Step | Turn] = [*policy.steps, *([policy.ending] if policy.ending is not None else [])]
     return {
@@ -112,9 +115,11 @@ def _release(of: Opened, table: Table, started: Started, latest: Latest, before:
         "shadow": last.shadow,
         "verdict": verdict_of(table, last, latest.get(started.number), before),
         "good_until": time.time() + GOOD_S,
-        "reason": decision.reason if decision is not None and last.state in LIVE else last.reason,
+        "reason": reason,
         "lease_until": table.lease_until(started.number) if last.state in LIVE else None,
-        "evidence": found,
+        "evidence": known.evidence,
+        "evidence_step": known.step,
+        "evidence_made": known.made,
         "steps": [{"name": each.name, "weight": each.weight, "shadow": each.shadow} for each in steps],
         "transitions": [
             {
@@ -133,8 +138,30 @@ def _release(of: Opened, table: Table, started: Started, latest: Latest, before:
     }
 
 
-def _last_evidence(transitions: list[Transition]) -> dict[str, Any]:
-    return next((each.evidence for each in reversed(transitions) if each.evidence.get("findings") or each.evidence.get("learned")), {})
+class Known(NamedTuple):
+    """What was found last: at which step, and when."""
+
+    evidence: dict[str, Any]
+    step: str = ""
+    made: float = 0.0
+
+
+def last_known(transitions: Sequence[Transition], seen: Evidence | None, shown: Mapping[str, Any] | None) -> Known:
+    """The newest evidence of a release: of this look, of the one that was ``shown`` last, or beside a transition.
+
+    What is written beside a transition was found at the step that it left.
+    """
+    written = [Known(each.evidence, before.step, each.made) for before, each in pairwise(transitions) if _says_something(each.evidence)]
+    if seen is not None and _says_something(found := seen.as_json()):
+        is_written = bool(written) and json.dumps(transitions[-1].evidence) == json.dumps(found)
+        return written[-1] if is_written else Known(found, transitions[-1].step, time.time())
+    if shown is not None and shown.get("evidence_made"):
+        written.append(Known(shown["evidence"], shown["evidence_step"], shown["evidence_made"]))
+    return max(written, key=lambda each: each.made, default=Known({}))
+
+
+def _says_something(evidence: Mapping[str, Any]) -> bool:
+    return any(evidence.get(part) for part in ("rows", "findings", "learned", "tested"))
 
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1040, 150, 58, 14, 14, 26

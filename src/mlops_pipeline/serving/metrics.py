@@ -179,21 +179,24 @@ class Metrics:
         self._left[model, reason] = self._left.get((model, reason), 0) + 1
 
     def settle(self) -> None:
-        """Hand on what was added up: rows before their answers, so that who sees an answer's count sees its rows'."""
-        for model, sizes in self._batches.items():
+        """Hand on what was added up: rows before their answers, so that who sees an answer's count sees its rows'.
+
+        Another thread may name a model meanwhile.
+        """
+        for model, sizes in list(self._batches.items()):
             self._rows.labels(model).inc(sizes.total)
             sizes.hand_on(self._batch_rows.labels(model))
             sizes.buckets, sizes.total = [0] * len(sizes.buckets), 0.0
-        for (protocol, model, status, arm), answers in self._answers.items():
+        for (protocol, model, status, arm), answers in list(self._answers.items()):
             count = answers.hand_on(self._seconds.labels(protocol, model))
             self._requests.labels(protocol, model, str(status)).inc(count)
             if arm:
                 self._of_arm(model, arm, answers, failed=status >= 500)
-        for (model, failed), shadows in self._shadows.items():
+        for (model, failed), shadows in list(self._shadows.items()):
             self._of_arm(model, "shadow", shadows, failed=failed)
-        for model, count in self._without_unit.items():
+        for model, count in list(self._without_unit.items()):
             self._not_sticky.labels(model).inc(count)
-        for (model, reason), count in self._left.items():
+        for (model, reason), count in list(self._left.items()):
             self._shadows_left.labels(model, reason).inc(count)
         for added in (self._answers, self._shadows, self._without_unit, self._left):
             added.clear()
