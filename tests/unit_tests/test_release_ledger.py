@@ -20,7 +20,7 @@ from mlops_pipeline.records.reading import batches, news
 from mlops_pipeline.release.evidence import answers_in, evidence_of
 from mlops_pipeline.release.ledger import Ledger
 from mlops_pipeline.release.policy import Evidence
-from tests.unit_tests.test_records import NOON, database, entry, write
+from tests.unit_tests.test_records import NOON, database, entry, write, written
 
 WITHIN = timedelta(seconds=30)
 BEGAN = datetime.fromtimestamp(NOON, UTC)
@@ -162,6 +162,40 @@ def test_what_a_mesh_mirrors_is_a_shadow_and_what_it_divides_is_an_arm() -> None
     ledger.read([bare], (), None)
     assert ledger.observations([(0.0, 10.0)]).arm.tolist() == [0, 2, 0, 1]
     assert ledger.observations().arm.tolist() == [0, 1, 0, 1]
+
+
+def test_a_value_is_one_slice_whichever_types_its_column_has_in_a_look() -> None:
+    ledger = Ledger("1", "2", REFERENCE, ("size",))
+    read: list[tuple[list[Any], Any]] = [
+        ([3.0, 0.1, None], pl.Float32), ([3.0, 0.1, 1e300], pl.Float64), ([3, 1], pl.Int64), ([True, None], pl.Boolean), (["3"], pl.String),
+    ]  # fmt: skip
+    for number, (values, kind) in enumerate(read):
+        ledger.read([frame(len(values), 10 * number).with_columns(pl.Series("size", values, dtype=kind))], (), {"writer": number})
+    found = ledger.observations()
+    names = [found.values["size"][place] for place in found.slices["size"]]
+    assert names == ["3", "0.1", "(missing)", "3", "0.1", "1e+300", "3", "1", "1", "(missing)", "3"]
+
+
+def test_a_file_that_is_made_anew_is_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the server's own remedy for a damaged one asks: its run has another number there."""
+    monkeypatch.setattr("mlops_pipeline.records.sqlite.SAME_FILE_S", 0)
+    written(tmp_path, [entry("of an earlier run", arm="champion", version="1")])
+    store, ledger = database(tmp_path), Ledger("1", "2", REFERENCE, ())
+    entries = [entry(f"r{place}", arm="champion", version="1", time=NOON + place) for place in range(10)]
+
+    def look() -> int:
+        with news(tmp_path, ledger.read_to, since=BEGAN, model="champion") as found:
+            ledger.read(found.frames, found.withdrawn, found.read_to)
+        return ledger.rows
+
+    write(store, entries[:4])
+    assert look() == 5
+    for path in list(tmp_path.glob("*.sqlite*")):
+        path.rename(tmp_path / f"damaged {path.name}")
+    write(store, entries[4:], 4)
+    assert look() == 11
+    assert look() == 11
+    store.close()
 
 
 def test_a_record_that_cannot_be_read_to_its_end_counts_for_nothing() -> None:

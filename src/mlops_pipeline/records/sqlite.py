@@ -253,10 +253,11 @@ class RecordedFiles:
             first = number << 40
             [(last,)] = connection.execute("SELECT max(key) FROM predictions WHERE key >= ? AND key < ?", (first, first + (1 << 40)))
             writer = f"{path.name} {token}"
-            begin = self._after.get(writer, first - 1)
+            # By the run's own count: a file that was moved away and made anew may have another number for it.
+            begin = first + self._after.get(writer, -1)
             if last is not None and last > begin:
                 spans.append((begin, last))
-                self.read_to[writer] = last
+                self.read_to[writer] = last - first
         return spans
 
     def requests(self, limit: int | None) -> Iterator[Recorded]:

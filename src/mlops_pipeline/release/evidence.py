@@ -207,13 +207,25 @@ def _part(
         truth,
         {
             name: (
-                frame[name].cast(pl.String).fill_null("(missing)").to_numpy().astype(object)
-                if name in frame.columns
-                else np.full(height, "(missing)", dtype=object)
+                slice_texts(frame[name]).to_numpy().astype(object) if name in frame.columns else np.full(height, "(missing)", dtype=object)
             )
             for name in slices
         },
     )
+
+
+def slice_texts(values: pl.Series) -> pl.Series:
+    """A column's values as the names of slices: the same for a value, whether one version has it as a feature or another as it came."""
+    import polars as pl
+
+    if values.dtype == pl.Boolean:
+        values = values.cast(pl.Int64)
+    elif values.dtype.is_float():
+        whole = (values == values.round()) & (values.abs() < 2**53)
+        narrow = values.cast(pl.Float32)
+        texts = values.cast(pl.String).zip_with(narrow.is_infinite().fill_null(value=False), narrow.cast(pl.String))
+        values = values.cast(pl.Int64, strict=False).cast(pl.String).zip_with(whole.fill_null(value=False), texts)
+    return values.cast(pl.String).fill_null("(missing)")
 
 
 def scores_in(frame: pl.DataFrame, reference: Reference | None) -> Floats:

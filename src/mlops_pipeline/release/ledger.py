@@ -19,7 +19,7 @@ from mlops_pipeline.contract.label import prediction_name
 from mlops_pipeline.contract.reference import Reference
 from mlops_pipeline.monitoring.labels import ID, REQUEST
 from mlops_pipeline.records.reading import UNIT
-from mlops_pipeline.release.evidence import ARMS, CHALLENGER, CHAMPION, SHADOW, Observations, scores_in, truth_of
+from mlops_pipeline.release.evidence import ARMS, CHALLENGER, CHAMPION, SHADOW, Observations, scores_in, slice_texts, truth_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -217,7 +217,7 @@ class Ledger:
         known = self._values[name]
         if name not in frame.columns:
             return np.full(frame.height, known.setdefault("(missing)", len(known)), dtype=np.int32)
-        texts = frame[name].cast(pl.String).fill_null("(missing)")
+        texts = slice_texts(frame[name])
         for value in texts.unique(maintain_order=True).to_list():
             known.setdefault(value, len(known))
         return texts.replace_strict(list(known), list(known.values()), return_dtype=pl.Int32).to_numpy().astype(np.int32)
