@@ -11,7 +11,9 @@ import polars as pl
 import pytest
 from numpy.testing import assert_allclose
 
-from mlops_pipeline.config.release import Guardrail, Policy, Step
+from mlops_pipeline.config.experiment import Experiment
+from mlops_pipeline.config.release import TEST, Guardrail, Policy, Step
+from mlops_pipeline.config.tree import tree_of
 from mlops_pipeline.contract.reference import Reference
 from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.state import Label
@@ -19,7 +21,9 @@ from mlops_pipeline.records.entry import WITHDRAWN, Entry
 from mlops_pipeline.records.reading import batches, news
 from mlops_pipeline.release.evidence import answers_in, evidence_of
 from mlops_pipeline.release.ledger import Ledger
-from mlops_pipeline.release.policy import Evidence
+from mlops_pipeline.release.policy import Evidence, Standing, decide
+from mlops_pipeline.release.table import Transition
+from mlops_pipeline.release.tested import with_tested
 from tests.unit_tests.test_records import NOON, database, entry, write, written
 
 WITHIN = timedelta(seconds=30)
@@ -154,6 +158,21 @@ def test_of_very_many_rows_a_random_part_is_kept(sticks: bool, units: int) -> No
         assert abs(found.rows - 30_000) < 1_500
         assert sum(found.counts) < (100 if units == 40 else 20_000)
     assert set(ledger.observations().time) == set(whole.observations().time)
+
+
+def test_an_online_test_ends_by_all_its_units_though_a_part_of_them_is_looked_at() -> None:
+    metrics = {"fast": {"column": "latency"}}
+    told = {"arms": {"champion": 1, "challenger": 1}, "metrics": metrics, "expected_units": 15_000, "most_units": 30_000}
+    policy = Policy(experiment=tree_of(Experiment, told, "test.yaml"))
+    turn = [Transition(1, 1, TEST, "running", 0.5, 0.0, "", {}, NOON - 5, "")]
+    ledger = Ledger("1", "2", REFERENCE, (), sticks=True, most=20_000)
+    ledger.read([frame(20_000, first, 50_000) for first in (0, 20_000, 40_000)], (), {})
+    evidence = with_tested(Evidence(), policy, turn, ledger.observations())
+    assert evidence.tested is not None
+    assert 12_000 < evidence.tested["units"] < 13_000
+    assert "a random 1/4 of the units is looked at" in str(evidence.tested["notes"])
+    made = decide(policy, Standing(TEST, "running", 0.0, weight=0.5), evidence, 60.0)
+    assert (made.move, made.reason[:15]) == ("give up", "undecided after"), made.reason
 
 
 def test_what_a_mesh_mirrors_is_a_shadow_and_what_it_divides_is_an_arm() -> None:

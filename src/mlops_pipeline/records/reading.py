@@ -234,11 +234,13 @@ class News:
 
 
 @contextmanager
-def news(where: str | Path | RecordStore, after: Mapping[str, int], *, since: datetime, model: str) -> Iterator[News]:
+def news(
+    where: str | Path | RecordStore, after: Mapping[str, int], *, since: datetime, model: str, until: datetime | None = None
+) -> Iterator[News]:
     """What came to a store since ``after``, the ``read_to`` of the last time. Raises :class:`PipelineError` like :func:`read`."""
     import polars as pl
 
-    with _opened(where, replace(wanted_by(since, None, model, None), after=after)) as source:
+    with _opened(where, replace(wanted_by(since, until, model, None), after=after)) as source:
         schema = _schema(source.layouts) | {UNIT: pl.String}
         frames = (_frame(requests, schema) for requests in _chunks(source.requests(None)))
         withdrawn = frozenset(getattr(source.records, "withdrawn", None) or ())

@@ -90,6 +90,8 @@ class Observations(NamedTuple):
     """Of each column that is sliced: its texts."""
     thinned: int = 0
     """How often half of them were left out at random: each stands for two to the power of that."""
+    halved_units: int = 0
+    """How often half of the units were: of many requests of few units, all units may still be there."""
 
     def of(self, mask: npt.NDArray[Any]) -> Observations:
         """Those rows alone, or in that order."""

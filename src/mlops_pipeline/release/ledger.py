@@ -140,6 +140,7 @@ class Ledger:
             {name: rows[f"slice {name}"].astype(np.int64) for name in self._slices},
             {name: list(values) for name, values in self._values.items()},
             self._by_units + self._by_requests,
+            self._by_units if self._sticks else self._by_units + self._by_requests,
         )
 
     def _arms(self, rows: Columns, mirrored: Sequence[tuple[float, float]]) -> npt.NDArray[np.int8]:

@@ -133,8 +133,8 @@ class Opened:
         raw = RawInput.taken(contract, features, serving.inputs)
         return Accepted(features, None if raw is None else raw.signature, raw is not None and serving.inputs == "raw")
 
-    def ledger(self, started: Started, policy: Policy, before: Ledger | None) -> Ledger:
-        """What the record says of a release, ``before`` read on if it can be."""
+    def ledger(self, started: Started, policy: Policy, before: Ledger | None, *, until: datetime | None = None) -> Ledger:
+        """What the record says of a release, ``before`` read on if it can be; ``until`` is its end, if it is over."""
         reference = self._reference_of(started.champion)
         if before is not None and (before.reference is None) == (reference is None):
             made = before
@@ -155,7 +155,8 @@ class Opened:
             made.label(state.labels_after(made.labels_to, started.made))
         finally:
             state.close()
-        with news(self.watch.store, made.read_to, since=datetime.fromtimestamp(started.made, UTC), model=started.model) as found:
+        since = datetime.fromtimestamp(started.made, UTC)
+        with news(self.watch.store, made.read_to, since=since, until=until, model=started.model) as found:
             made.read(found.frames, found.withdrawn, found.read_to)
         return made
 

@@ -222,7 +222,8 @@ def _of_test(experiment: Experiment, standing: Standing, evidence: Evidence, now
     tested = evidence.tested
     if tested is None:
         return Decision("stay", "no unit has come yet")
-    verdict, why, units = tested["verdict"], str(tested["why"]), int(tested["units"])
+    verdict, why = tested["verdict"], str(tested["why"])
+    units = int(tested.get("all_units", tested["units"]))  # of a long record not all are looked at
     undecided = standing.lasts(now) > seconds_of(experiment.most_time) or units >= experiment.last_unit
     if verdict == "treatment":
         said = f"the test says take the challenger, of {units:,} units: {why}"

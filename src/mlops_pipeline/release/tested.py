@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from mlops_pipeline.release.evidence import ARMS, CHALLENGER, CHAMPION, SETTLE_S
 from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.release.policy import Evidence
 from mlops_pipeline.release.reward import ANSWERED, figure_of
-from mlops_pipeline.release.table import Started, Transition
+from mlops_pipeline.release.table import LIVE, Started, Transition
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,8 +35,9 @@ def with_tested(evidence: Evidence, policy: Policy, transitions: Sequence[Transi
     if not frame.height:
         return evidence
     experiment = _of_record(policy.experiment)
-    units = units_in(frame, experiment, Path("the record"))
-    return msgspec.structs.replace(evidence, tested=facts_of(experiment, units, judged(experiment, units)))
+    units = _units(frame, experiment, answers)
+    facts = facts_of(experiment, units, judged(experiment, units)) | {"all_units": units.count << answers.halved_units}
+    return msgspec.structs.replace(evidence, tested=facts)
 
 
 def units_of(of: Opened, started: Started, transitions: Sequence[Transition]) -> tuple[Experiment, Units]:
@@ -43,10 +46,21 @@ def units_of(of: Opened, started: Started, transitions: Sequence[Transition]) ->
     if policy.experiment is None:
         raise PipelineError(f"release {started.number}: is no online test: `mlops experiment start` begins one")
     experiment = _of_record(policy.experiment)
-    frame = _frame(of.ledger(started, policy, None).observations(), policy.experiment, transitions)
+    over = None if transitions[-1].state in LIVE else datetime.fromtimestamp(transitions[-1].made, UTC)
+    answers = of.ledger(started, policy, None, until=over).observations()
+    frame = _frame(answers, policy.experiment, transitions)
     if not frame.height:
         raise PipelineError(f"release {started.number}: no unit of its test is on record yet")
-    return experiment, units_in(frame, experiment, Path("the record"))
+    return experiment, _units(frame, experiment, answers)
+
+
+def _units(frame: pl.DataFrame, experiment: Experiment, answers: Observations) -> Units:
+    """The units of a test's rows, with a note where they are not all."""
+    units = units_in(frame, experiment, Path("the record"))
+    if not answers.halved_units:
+        return units
+    note = f"a random 1/{1 << answers.halved_units} of the units is looked at: the release has more rows than are kept"
+    return replace(units, notes=(*units.notes, note))
 
 
 def _of_record(experiment: Experiment) -> Experiment:
