@@ -126,6 +126,9 @@ def test_each_key_is_good_for_its_own(watched: Watched) -> None:
 def test_the_page_and_the_figures_are_those_of_the_last_run(watched: Watched) -> None:
     status, said, _ = watched.ask("/monitoring", scope="monitoring")
     assert (status, "`mlops monitor run` does" in said["detail"]) == (404, True)
+    status, page, headers = watched.ask("/release", scope="monitoring")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8"), "whoever has begun none has made no mistake"
+    assert "<code>mlops release start VERSION</code> begins one" in page
     assert "mlops_monitor" not in watched.ask("/metrics")[1]
     figures = watched.server.folder / "figures.prom"
     watched.project.mlops("monitor", "run", "--close", "--config", str(watched.config), "--metrics", str(figures))

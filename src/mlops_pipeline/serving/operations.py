@@ -36,10 +36,15 @@ WATCHED_POLICY = (
 """Of the watch's page, which runs nothing, and whose cells have a style each."""
 NO_PAGE = {
     "monitoring": "the watch has made no page yet: `mlops monitor run` does",
-    "release": "no release was begun yet: `mlops release start` begins one",
+    "release": "",
 }
-"""Why there is none of these pages."""
+"""Why there is none of these pages; of releases there is always one."""
 NO_RELEASE = b'{"verdict":"none","releases":[]}'
+NO_RELEASE_PAGE = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Releases</title>
+<body style="font:16px/1.5 system-ui,sans-serif;max-width:60ch;margin:3rem auto;padding:0 1rem"><h1>Releases</h1>
+<p>No release was begun yet: <code>mlops release start VERSION</code> begins one.</p></body></html>
+"""
+"""What people see before the first release: no fault of theirs."""
 
 
 def while_judged(content: str, leases: Mapping[int, float], now: float) -> bytes:
@@ -123,13 +128,14 @@ class Operations:
         return {} if traffic is None else {each["number"]: each["lease_until"] for each in traffic.status().values()}
 
     def _watched(self, shown: Shown | None, without: str) -> Page:
-        if shown is None:
-            what = NO_WATCH if self._service.memory is None else without
-            raise refused(404, "not_found", what)
-        when = formatdate(shown.made, usegmt=True).encode()
+        if shown is None and (without or self._service.memory is None):
+            raise refused(404, "not_found", NO_WATCH if self._service.memory is None else without)
+        content, live = NO_RELEASE_PAGE, [(b"refresh", b"60")]
+        if shown is not None:
+            content = shown.content.encode()
+            live = [(b"last-modified", formatdate(shown.made, usegmt=True).encode()), *live]
         safe = [(b"content-security-policy", WATCHED_POLICY), (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-cache")]
-        live = [(b"last-modified", when), (b"refresh", b"60")]
-        return 200, shown.content.encode(), [(b"content-type", b"text/html; charset=utf-8"), *live, *safe]
+        return 200, content, [(b"content-type", b"text/html; charset=utf-8"), *live, *safe]
 
     def _readiness(self, kind: str) -> Page:
         reasons = self.not_ready()
