@@ -153,6 +153,10 @@ def test_what_is_shown_of_a_step_was_found_there_or_says_where(tmp_path: Path) -
         shown = {"evidence": seen.evidence, "evidence_step": seen.step, "evidence_made": seen.made}
         assert last_known(over, None, shown) == seen
         assert last_known(over, None, {"evidence": {}})[1] == "shadow", "as a program of before showed it"
+        number = begun(table)
+        for step, state, evidence in (("promoting", "running", seen.evidence), ("promoting", "promoted", {})):
+            moved(table, number, step=step, state=state, evidence=evidence)
+        assert last_known(table.transitions(number), Evidence(rows=5), None)[1] == "shadow", "in the look that made it champion"
 
 
 def test_a_release_is_healthy_only_while_somebody_judges_what_is_answered(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def last_known(transitions: Sequence[Transition], seen: Evidence | None, shown: 
     """
     written = [Known(each.evidence, before.step, each.made) for before, each in pairwise(transitions) if _says_something(each.evidence)]
     if seen is not None and _says_something(found := seen.as_json()):
-        is_written = bool(written) and json.dumps(transitions[-1].evidence) == json.dumps(found)
+        is_written = bool(written) and json.dumps(written[-1].evidence) == json.dumps(found)
         return written[-1] if is_written else Known(found, transitions[-1].step, time.time())
     if shown is not None and shown.get("evidence_made"):
         written.append(Known(shown["evidence"], shown["evidence_step"], shown["evidence_made"]))
