@@ -429,6 +429,14 @@ def header(path: Path, dialect: Dialect = PLAIN) -> list[str]:
     return _named(_first_row(path, dialect), dialect)
 
 
+def namesakes(path: Path, dialect: Dialect, name: str) -> list[str]:
+    """What those columns of a text are called whose name in the header stood there before, for another."""
+    if not (dialect.numbered and dialect.header):
+        return []
+    row = _first_row(path, dialect)
+    return [made for one, made in zip(row, _named(row, dialect), strict=True) if one == name != made]
+
+
 def _first_row(path: Path, dialect: Dialect) -> list[str]:
     with ExitStack() as stack:
         lines = io.TextIOWrapper(text_of(path, dialect, stack), encoding="utf-8-sig", newline="")
