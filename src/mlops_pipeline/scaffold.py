@@ -21,12 +21,12 @@ from mlops_pipeline.inference.ngrams import words_of
 from mlops_pipeline.layout import files_of
 from mlops_pipeline.tables import kinds, profile
 from mlops_pipeline.tables.cast import cast_columns
-from mlops_pipeline.tables.columns import FEATURE, LEFT_OUT, ColumnUse, described_use, judged, never_all_left_out
+from mlops_pipeline.tables.columns import FEATURE, LEFT_OUT, ColumnUse, described_use, judged, never_all_left_out, noted, told_by
 from mlops_pipeline.tables.days import DAY, ROWS, VALUE, Days
 from mlops_pipeline.tables.dialect import Found, found
 from mlops_pipeline.tables.leakage import Strong, single_feature_aucs, strong_features
 from mlops_pipeline.tables.packing import form_of
-from mlops_pipeline.tables.source import COMMENTED, one_ahead, parquet_columns, read_files
+from mlops_pipeline.tables.source import COMMENTED, namesakes, one_ahead, parquet_columns, read_files
 
 if TYPE_CHECKING:
     import polars as pl
@@ -104,10 +104,17 @@ class DescribedTable:
         ]
         return lines + [f"'{name}': {one.note}." for name, one in self.columns.items() if one.note]
 
-    def uses(self, settings: Settings, strong: dict[str, Strong]) -> list[ColumnUse]:
-        """Each column, its kind and whether it is used, and why not."""
+    def uses(self, settings: Settings, strong: dict[str, Strong], first: pl.DataFrame) -> list[ColumnUse]:
+        """Each column, its kind and whether it is used, and why not; of a text that tells the target what of it does, in the first rows."""
         uses = [described_use(name, settings, one.kind, one.left_out, one.note) for name, one in self.columns.items()]
-        return never_all_left_out([judged(use, strong.get(use.name)) for use in uses])
+        uses = [judged(use, strong.get(use.name)) for use in uses]
+        target = first[settings.dataset.target]
+        told = {
+            use.name: told_by(first[use.name], target, settings, use.name, words_of)
+            for use in uses
+            if use.kind == "text" and use.name in strong
+        }
+        return never_all_left_out([noted(use, told.get(use.name, "")) for use in uses])
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,7 @@ def starter(
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
     first = _first_rows(source, settings)
     table = replace(table, columns=_with_telling_names(table.columns, first, settings))
-    uses = table.uses(settings, _strong(first, settings))
+    uses = table.uses(settings, _strong(first, settings), first)
     for key, comment in (("  source", table.notes), ("  columns", table.said(uses)), ("split", [why])):
         indent = key[: len(key) - len(key.lstrip())]
         text = text.replace(f"\n{key}:", f"\n{''.join(_comment(one_line(note, NOTE), indent) for note in comment)}{key}:", 1)
@@ -253,6 +260,8 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
         raise PipelineError(f"{source}: has no column '{target}': its columns are {', '.join(held)}")
     columns = kinds.described(held, target)
     columns |= {name: kinds.Described(name, "text", left_out=NESTED) for name in parquet_columns(_first_of(source)) if name not in held}
+    for copy in namesakes(_first_of(source), read_as.dialect, target) if is_text else ():
+        columns[copy] = replace(columns[copy], left_out=f"the header calls it '{target}' as well, which is the target")
     task, columns[target] = kinds.task_of(held[target], columns[target])
     # Cells of Excel, JSON and Parquet end at no sign, which would tell how their texts write numbers.
     delimiter = str(written.settings.get("delimiter", ",")) if is_text else ""

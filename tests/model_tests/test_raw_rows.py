@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from mlops_pipeline.config.serving import Features as Settings
+from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.spec import Aggregate, Column, History, Recipe, contract_of
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
@@ -238,6 +239,22 @@ def test_a_raw_row_is_what_its_features_predict(way: str, model: Model) -> None:
             wanted = model.says("predict", json.dumps({"records": [{**FEATURES, **meaning}]}).encode())
         assert made == wanted, name
     assert said >= 12
+
+
+def test_blanks_are_no_part_of_a_row_by_any_way_where_they_are_none_in_the_table(model: Model, tmp_path: Path) -> None:
+    trimmed = changed(model, tmp_path / "model", dialect=Dialect(trim=True))
+    bare, unknown = {**PLAIN, "house": "south", "floor": "(missing)"}, {**FEATURES, "age": 30}
+    padded = {**bare, "house": " south", "plan": "pro\u00a0", "floor": " NA "}
+    wanted = model.says("predict", json.dumps({"records": [{**unknown, "floor": None}]}).encode())
+    assert {way: trimmed.says(*made(padded)) == wanted for way, made in WAYS.items()} == dict.fromkeys(WAYS, True)
+    assert trimmed.says("predict", json.dumps({"records": [{**unknown, "floor": "\tNA"}]}).encode()) == wanted
+    table = pl.DataFrame([padded], schema_overrides={"house": pl.Categorical})
+    for file in (tmp_path / "rows.csv", tmp_path / "rows.parquet"):
+        table.write_csv(file, separator=";") if file.suffix == ".csv" else table.write_parquet(file)
+        predict_file(trimmed.folder, file, tmp_path / "out.parquet", quiet(), state=StatePlace(model.states))
+        made = pl.read_parquet(tmp_path / "out.parquet")
+        assert made["probability_1"].cast(pl.Float32).to_numpy().tobytes() == wanted[-4:]
+        assert made["house"][0] == " south", "given back as it came"
 
 
 def test_many_rows_are_computed_as_few_are(model: Model) -> None:

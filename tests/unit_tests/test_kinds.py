@@ -229,6 +229,14 @@ def test_blanks_around_categories_are_no_part_of_them_with_a_word(tmp_path: Path
     assert (set(table["y"]), set(table["city"])) == ({"good", "bad"}, {"Bonn", "Köln", None})
 
 
+def test_a_second_column_of_the_targets_name_is_no_feature(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    source.write_text("a,y,y,a\n" + "".join(f"{n * 37 % 11},{n % 2},{n % 2},{n * 5 % 13}\n" for n in range(90)))
+    uses = {use.name: (use.use, use.why) for use in starter(source, "y", tmp_path / "new.yaml").columns}
+    assert uses["y_2"] == ("left out", "the header calls it 'y' as well, which is the target")
+    assert {name: use for name, (use, _) in uses.items()} == {"a": "feature", "y": "target", "y_2": "left out", "a_2": "feature"}
+
+
 def test_a_suspected_leak_is_named_when_the_table_is_described(tmp_path: Path) -> None:
     source = tmp_path / "table.csv"
     rows = range(300)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.label import Target, seconds_of, target_in
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.inference.faults import Refused
@@ -200,6 +201,24 @@ def test_a_contract_says_what_labels_are_of(classes: list[Any], kind: str) -> No
     found = target_in(Contract(task=task, target="y", classes=classes, columns={"x": Column("number")}))
     assert (found.name, found.kind, found.has_classes) == ("y", kind, bool(classes))
     assert (found.entity, found.time_column) == ((), None)
+
+
+def test_blanks_are_no_part_of_a_class_where_they_are_none_in_the_table(tmp_path: Path) -> None:
+    text = "id,y\n1,red \n2, blue\n3, NA\n"
+    contract = Contract(task="multiclass", target="y", classes=["red", "blue"], columns={"x": Column("number")}, dialect=Dialect(trim=True))
+    labels, empty = read(text, target_in(contract))
+    assert ([label.value for label in labels], empty) == (["red", "blue"], 1)
+    data = TASKS["category"].dataset
+    source = data.source.model_copy(update={"trim": True})
+    settings = TASKS["category"].model_copy(update={"dataset": data.model_copy(update={"source": source})})
+    assert [label.value for label in read(text, target_of(settings))[0]] == ["red", "blue"]
+    state = state_at(tmp_path / "state.sqlite")
+    keep_labels(state, labels, "POST /labels", "anna", empty=empty)
+    (tmp_path / "labels.csv").write_text(text.replace(",", ";"))
+    assert add_labels(state, settings, tmp_path / "labels.csv", "labels.csv", classes=["red", "blue"]).counts | {"rows": 0} == {
+        "rows": 0, "new": 0, "known": 2, "contradicting": 0, "empty": 1, "late": 0, "early": 0, "unseen": 0, "refused": 0,
+    }  # fmt: skip
+    state.close()
 
 
 def test_a_server_without_the_pipelines_settings_knows_entities_by_the_contract() -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -17,11 +18,13 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.drawing import MAX_BARS, Sample, bars_of
-from mlops_pipeline.monitoring.drift import Drift, decided, drift_of
+from mlops_pipeline.monitoring.drift import Drift, decided, drift_of, drift_of_texts
 from mlops_pipeline.monitoring.figures import ColumnFigures, Figures, quantile_of
 from mlops_pipeline.monitoring.labelled import Outcomes, outcomes
+from mlops_pipeline.monitoring.measured import Limits
 from mlops_pipeline.monitoring.pairs import Pair, as_table, labels, pairs
 from mlops_pipeline.monitoring.report import create_model_monitoring_report
+from mlops_pipeline.monitoring.texts import Reading
 from mlops_pipeline.monitoring.window import ComparedRows, Pipeline, as_described, current_rows, open_pipeline, read_table, reference_rows
 from tests.unit_tests.workshop import layout_in, quiet, table_settings
 
@@ -234,6 +237,17 @@ def test_sentences_are_compared_by_their_words_and_embeddings_and_the_page_tells
     same = create_model_monitoring_report(before, before.head(20), quantile_column="size")
     assert not same.summary["columns"]["note"]["drift"]
     assert any(line.startswith("note: too few texts") for line in same.notes)
+
+
+def test_texts_that_were_cut_or_emptied_have_drifted_though_no_word_is_new() -> None:
+    words = np.random.default_rng(0).choice([f"q{n}" for n in range(50)], (200, 8))
+    before = pl.Series("note", [" ".join(row) for row in words])
+    for now, is_far in ((before.head(100), False), (pl.Series("note", words[:, 0]), True), (pl.Series("note", [""] * 100), True)):
+        texts = Reading().of(Pair("note", "prose", before, now))
+        assert texts is not None
+        found = drift_of_texts(msgspec.structs.replace(texts, unseen=0.0, unseen_before=0.0, distance=0.05), Limits())
+        assert found is not None
+        assert (found.beyond and found.p < 1e-6, found.method == "distance of scripts and lengths") == (is_far, is_far)
 
 
 def test_a_few_rows_of_the_same_table_have_not_drifted_and_the_report_says_why() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.stages.validate import validate
 from mlops_pipeline.tables.columns import as_validated
 from mlops_pipeline.tables.leakage import auc, phrase_in, single_feature_aucs
+from mlops_pipeline.tables.phrases import telling
 from mlops_pipeline.tables.schema import Failure, failures, infer_schema, read_schema, write_schema
 from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, table_settings
 
@@ -504,6 +506,30 @@ def test_a_text_with_the_outcome_written_into_it_is_named_with_the_figure_that_a
     assert read_json(layout.validation_json)["single_feature_auc"]["x"] == 1
     if private:
         assert "«" not in use["note"]
+
+
+@pytest.mark.parametrize(("values", "use"), [(2, "left out"), (5, "feature")], ids=["the outcome", "nouns of a category"])
+def test_a_text_whose_last_word_names_the_class_is_left_out_where_few_words_do(values: int, use: str, tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    y = draw.integers(0, 3, size=900)
+    heads = (" ".join(f"w{'abcdefghij'[word]}" for word in draw.integers(0, 10, size=4)) for _ in y)
+    texts = [f"{head} {'abc'[label]}{'vwxyz'[draw.integers(0, values)]}" for head, label in zip(heads, y, strict=True)]
+    table = pl.DataFrame({"x": texts, "n": draw.normal(size=900), "y": np.array(["no", "yes", "so"])[y]})
+    settings = gentle({"x": "text", "n": "number", "y": "category"}, "multiclass")
+    found = columns_of(run_validate(tmp_path, table, settings))["x"]
+    assert found["use"] == use
+    assert "by its last word alone the target is told with AUC 1.000" in found["note"]
+    assert ("many words in one place of it name the classes more finely" in found["note"]) == (use == "feature")
+
+
+def test_one_long_word_costs_no_memory_for_every_text() -> None:
+    words = [[f"w{row % 7}", "x" * (100_000 if row == 5 else 1)] for row in range(300)]
+    label = pl.Series([row % 2 == 0 for row in range(300)])
+    tracemalloc.start()
+    telling(words, [label], lambda *_: 0.5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
 
 
 def test_a_text_without_the_outcome_in_it_is_not_accused_of_it() -> None:

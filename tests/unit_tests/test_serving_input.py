@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.signature import Length, Lengths, Rows, Signature
@@ -164,6 +165,16 @@ def test_a_fault_names_row_column_value_and_remedy(change: dict[str, Any], reaso
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(Refused, match=r"row 0: column 'kind' is missing: give it a value"):
         predicted({k: v for k, v in GOOD.items() if k != "kind"})
+
+
+def test_columns_of_one_name_are_told_apart_as_in_training() -> None:
+    columns = {"price": Column("number"), "price_2": Column("number", nullable=False)}
+    of_two = Signature.of(Contract(task="regression", columns=columns, dialect=Dialect(numbered=True)))
+    with pytest.raises(Refused, match=r"'price_2' \(column 2 of those that the training data's header calls 'price'\) is missing"):
+        Predict(of_two, "m", "1").rows(b'{"records": [{"price": 1}]}')
+    rows = Invocations(of_two).rows_of_csv(b"price,price\n1,2\n")
+    assert rows.numbers is not None
+    assert rows.numbers.tolist() == [[1, 2]]
 
 
 def test_every_fault_is_listed_in_the_order_of_rows() -> None:

@@ -35,6 +35,8 @@ class Target:
     """Columns whose values, with ``/`` between them, are the ids of an entity's predictions."""
     time_column: str | None = None
     time_form: str | None = None
+    trim: bool = False
+    """Whether blanks around a class are no part of it."""
 
     def read(self, given: Any) -> tuple[Any, bool]:
         """The value as a model's table holds it, a yes/no target as 0 and 1; None for nothing; and whether it could be read."""
@@ -43,7 +45,8 @@ class Target:
         if isinstance(given, str) and (given in self.null_words or given.strip(BLANKS) in ("", *self.null_words)):
             return None, True
         if self.kind == "category":
-            return (given if isinstance(given, str) else spelled(given)), True
+            text = given if isinstance(given, str) else spelled(given)
+            return (text.strip(BLANKS) if text is not None and self.trim else text), True
         number = _number(given, self.kind, self.form)
         if number is None or not math.isfinite(number) or not _fits(number, self.kind):
             return None, False
@@ -89,6 +92,7 @@ def target_in(contract: Contract) -> Target:
         contract.null_values,
         entity=contract.entity_key,
         time_column=contract.time_column or None,
+        trim=contract.dialect.trim,
     )
 
 

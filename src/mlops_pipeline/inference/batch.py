@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 CHUNK_MB = 8
 SHOWN_COLUMNS = 5
+AS_THEY_COME = {"trim": False}
+"""Blanks around cells are the model's to take off: columns are given back as they came."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def predict_file(
     notes = _Notes(scorer, way)
     private = scorer.contract.set_aside_without
     # Words for null are the model's to read; an empty cell alone is nothing in any file.
-    usual = Source(path=str(source), null_values=("",), **scorer.contract.dialect.unusual)
+    usual = Source(path=str(source), null_values=("",), **(scorer.contract.dialect.unusual | AS_THEY_COME))
     written, otherwise = as_written(source, usual, way.names)
     chunks = one_ahead(read_file(source, written, CHUNK_MB))
     with ExitStack() as stack:

@@ -14,6 +14,7 @@ from mlops_pipeline.contract.values import MISSING, category_of
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature, null_fault, wrong_type
 from mlops_pipeline.tables.cast import are_there, as_numbers, as_text, cast_columns
+from mlops_pipeline.tables.source import without_blanks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -70,6 +71,7 @@ def judged(table: pl.DataFrame, signature: Signature) -> TakenRows:
         if name not in given:
             continue
         values, column, words = table[name], signature.columns[name], signature.words_for_null(name)
+        values = without_blanks(values) if name in signature.trimmed else values
         if numbers is not None and place < split:
             read = as_numbers(values, column.kind, words, column.format)
             wrong[:, place] = (are_there(values, column.kind, words) & read.is_null()).to_numpy()

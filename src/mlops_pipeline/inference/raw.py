@@ -129,7 +129,7 @@ class RawInput:
         if not contract.raw:
             return None
         signature = Signature.of(
-            msgspec.structs.replace(contract, columns=contract.raw),
+            msgspec.structs.replace(contract, columns=contract.raw, made={}),
             reject_unseen=features.reject_unseen,
             refuse_extra=features.refuse_extra,
             max_rows=features.max_rows,

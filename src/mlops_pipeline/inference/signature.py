@@ -123,6 +123,8 @@ class Signature:
     lengths: Lengths = ANY_LENGTH
     least_told: int = 1
     """Of values that training has not seen, those are named that so many rows have."""
+    trimmed: frozenset[str] = frozenset()
+    """Columns of text of which blanks around a value are no part, as they were none in training (``dataset.source.trim``)."""
     precision: Any = np.float32
     """What the engine takes numbers as: float32, or float64."""
     wide: bool = False
@@ -168,6 +170,8 @@ class Signature:
             whole=whole if whole.any() else None,
             required=required if required.any() else None,
             dialect=contract.dialect,
+            # What the recipe makes is as it makes it, in training as here.
+            trimmed=frozenset(name for name in categories if contract.dialect.trim and name not in contract.made),
             least_told=contract.min_level_rows,
             precision=precision,
             lengths=lengths,
@@ -386,6 +390,8 @@ class Signature:
             self._check_characters(categories, len)
         for k, name in enumerate(self.categories):
             values = categories[:, k]
+            if name in self.trimmed and not self.seen.get(name, frozenset()).issuperset(values):
+                values[:] = [None if value is None else value.strip(BLANKS) for value in values.tolist()]
             if name not in self.seen:
                 self._check_texts(name, values, faults, nullable=k not in self.no_null_categories)
                 continue
@@ -490,8 +496,16 @@ class Signature:
             for name in unknown
         ]
         hint = f" (of those given, {', '.join(map(shown, strange[:3]))} is none of the model's)" if strange and not unknown else ""
-        faults += [Fault("missing_column", f"{where}column '{name}' is missing: give it a value{hint}", row, name) for name in absent]
+        for name in absent:
+            what = f"column '{name}'{self._told_apart(name)} is missing: give it a value{hint}"
+            faults.append(Fault("missing_column", where + what, row, name))
         return faults[:SHOWN_FAULTS]
+
+    def _told_apart(self, name: str) -> str:
+        """Of a column whose name stands twice in the training data's header, which one it is, in words."""
+        first, _, count = name.rpartition("_")
+        is_another = self.dialect.numbered and first in self.columns and count.isdecimal() and int(count) > 1
+        return f" (column {count} of those that the training data's header calls '{first}')" if is_another else ""
 
 
 def extra_columns(rows: Mapping[str, int]) -> list[Notice]:

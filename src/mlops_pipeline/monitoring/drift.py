@@ -19,7 +19,7 @@ FEW_VALUES = 5
 DISTINCT_ROWS = 1000
 
 LOST = "share of values lost"
-EMBEDDINGS, NEW_WORDS = "distance of mean embeddings", "growth of new words"
+EMBEDDINGS, NEW_WORDS, FORMS = "distance of mean embeddings", "growth of new words", "distance of scripts and lengths"
 """How texts are compared."""
 
 
@@ -79,16 +79,22 @@ def drift_of(pair: Pair) -> Drift | None:
 
 
 def drift_of_texts(texts: TextDrift, limits: Limits) -> Drift | None:
-    """Of two questions, new words and moved embeddings, the one that says most, its p-value doubled; None where neither was asked."""
+    """Of three questions, new words, moved embeddings, and scripts and lengths, the one that says most, its p-value times three.
+
+    Scripts and lengths are told where the others find nothing: these say more. None where nothing was asked.
+    """
     asked = []
     if texts.distance is not None and texts.distance_p is not None:
-        beyond = texts.distance > limits.text_distance
-        asked.append(Drift(EMBEDDINGS, texts.distance, limits.text_distance, beyond, p=min(1.0, 2 * texts.distance_p)))
+        asked.append(_asked(EMBEDDINGS, texts.distance, limits.text_distance, texts.distance_p))
     if texts.unseen_p is not None:
-        grown = texts.unseen - texts.unseen_before
-        asked.append(Drift(NEW_WORDS, grown, limits.unseen_words, grown > limits.unseen_words, p=min(1.0, 2 * texts.unseen_p)))
-    sure = [each for each in asked if each.beyond and each.p < SIGNIFICANCE]
-    return max(sure or asked, key=lambda each: each.strength, default=None)
+        asked.append(_asked(NEW_WORDS, texts.unseen - texts.unseen_before, limits.unseen_words, texts.unseen_p))
+    forms = [] if texts.forms is None or texts.forms_p is None else [_asked(FORMS, texts.forms, limits.effect, texts.forms_p)]
+    sure, sure_forms = ([each for each in some if each.beyond and each.p < SIGNIFICANCE] for some in (asked, forms))
+    return max(sure or sure_forms or asked or forms, key=lambda each: each.strength, default=None)
+
+
+def _asked(method: str, found: float, limit: float, p: float) -> Drift:
+    return Drift(method, found, limit, found > limit, p=min(1.0, 3 * p))
 
 
 def decided(drifts: Sequence[Drift | None], rows: int) -> list[Drift | None]:

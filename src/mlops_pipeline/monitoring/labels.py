@@ -125,6 +125,7 @@ def target_of(settings: Settings) -> Target:
         tuple(data.entity_key),
         data.time_column,
         None if when is None else when.format,
+        data.source.trim,
     )
 
 

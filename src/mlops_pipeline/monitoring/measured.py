@@ -76,6 +76,9 @@ class TextDrift(msgspec.Struct, frozen=True, kw_only=True):
     scripts: dict[str, tuple[float, float]] = {}
     """Share of texts, of the model's own and now; likewise ``lengths``, in words."""
     lengths: dict[str, tuple[float, float]] = {}
+    forms: Figure = None
+    """Jensen-Shannon distance of scripts and lengths."""
+    forms_p: Figure = None
     note: str = ""
     """Why something was not compared."""
 

@@ -47,6 +47,7 @@ KEPT_VALUES = 20_000_000
 RESAMPLED_ROWS = 20_000
 """An interval is drawn from as many rows, and made narrower where there are more."""
 DOMAIN_ROWS = 10_000
+NOT_SUMMARISED = "words and embeddings are not compared, since the version's summary has none: `mlops run` makes one that has"
 UNKNOWN = -2
 """The class of a row whose label is not known yet; -1 is one that the model has never seen."""
 
@@ -258,6 +259,7 @@ class _Window:
         elif not self.reference.held_out:
             self.notes.append("the reference has no held-out rows: nothing is said of the drift of predictions")
         self.notes += [f"{name}: {read.note}" for name, read in texts.items() if read.note]
+        self.notes += [f"{column.name}: {NOT_SUMMARISED}" for column in self.columns if _is_of_before(column)]
         made = tuple(self._column(column, found[column.name], texts.get(column.name), tests) for column in self.columns)
         drifted = sum(column.drifted for column in made)
         figures["drift.columns"] = float(drifted)
@@ -475,6 +477,12 @@ def _side_by_side(levels: Levels, tally: Categories) -> tuple[npt.NDArray[np.int
     if not levels.rest and not tally.other:
         return before, tally.counts
     return np.append(before, levels.rest), np.append(tally.counts, tally.other)
+
+
+def _is_of_before(column: Column) -> bool:
+    """Whether a column holds texts of which the version's summary says nothing but their forms."""
+    summary = column.summary
+    return summary.words is not None and summary.texts is None and not summary.private and column.nulls < column.rows
 
 
 def _outside(column: Column) -> int | None:

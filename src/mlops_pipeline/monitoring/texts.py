@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from mlops_pipeline.modelling.summary import NO_ENCODERS
 from mlops_pipeline.modelling.text_summary import comparable, embedded, embeddings_in, forms_in, spaced, text_summary, unseen_in
 from mlops_pipeline.monitoring.measured import Limits, TextDrift
 from mlops_pipeline.monitoring.pairs import Pair
-from mlops_pipeline.monitoring.statistics import means_apart, shares_p
+from mlops_pipeline.monitoring.statistics import Counts, chi_squared, jensen_shannon, means_apart, pooled, shares_p
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,7 +71,8 @@ def beside(
     if min(len(texts), len(before)) < LEAST:
         few = f"too few texts: {len(before):,} of the model's own and {len(texts):,} here, {LEAST} are the least"
         return TextDrift(texts=len(texts), scripts=scripts, lengths=lengths, note=few)
-    unseen = unseen_in(summary, texts)
+    unseen, counts = unseen_in(summary, texts), _side_by_side(*forms)
+    forms_p = chi_squared(*counts)[1]
     distance, p, note = None, None, ""
     try:
         encoder = comparable(summary, encoders, name)
@@ -88,8 +90,16 @@ def beside(
         by=summary.by,
         scripts=scripts,
         lengths=lengths,
+        forms=jensen_shannon(*pooled(*counts)),
+        forms_p=1.0 if math.isnan(forms_p) else forms_p,
         note=note,
     )
+
+
+def _side_by_side(before: Mapping[str, int], now: Mapping[str, int]) -> tuple[Counts, Counts]:
+    names = sorted({*before, *now})
+    first, second = (np.array([side.get(name, 0) for name in names], dtype=np.int64) for side in (before, now))
+    return first, second
 
 
 def _parted(forms: tuple[Mapping[str, int], Mapping[str, int]], place: int) -> dict[str, tuple[float, float]]:

@@ -72,7 +72,7 @@ def why_unfit(champion: Served, challenger: Loaded) -> str:
 
 READ_BY = (
     "numbers", "categories", "columns", "seen", "null_words", "reject_unseen", "refuse_extra", "max_rows", "lengths", "dialect",
-    "precision", "wide",
+    "precision", "wide", "trimmed",
 )  # fmt: skip
 """Of a signature: what decides how a request's rows are read, and which are refused."""
 

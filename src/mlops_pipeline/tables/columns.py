@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.pipeline import Settings, feature_columns, without_features
 from mlops_pipeline.files import read_json, write_json
-from mlops_pipeline.tables.leakage import Strong
+from mlops_pipeline.tables.leakage import Strong, Words, phrase_in
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.table import Table
 
 FEATURE, TARGET, TIME, KEY, LEFT_OUT = "feature", "target", "time", "key", "left out"
@@ -66,11 +67,27 @@ def judged(use: ColumnUse, strong: Strong | None, *, trusted: bool = False) -> C
     figures = f"alone it tells the target with AUC {strong.alone:.3f}, all others together with {strong.others:.3f}"
     use = replace(use, alone=round(strong.alone, 4), others=round(strong.others, 4))
     if trusted or not strong.suspected:
-        finer = ", for its many levels name the classes more finely: if known only afterwards, put it under dataset.known_after_outcome"
+        what = "many words in one place of it" if use.kind == "text" else "its many levels"
+        finer = f", for {what} name the classes more finely: if known only afterwards, put it under dataset.known_after_outcome"
         text = f"{figures}: kept{finer if strong.finer and not trusted else ''}"
         return replace(use, note="; ".join(each for each in (use.note, text) if each))
     remedy = f"put it under dataset.known_after_outcome, or write validate: {{trusted: [{use.name}]}}"
     return replace(use, use=LEFT_OUT, why=f"{SUSPECTED}: {figures}: {remedy}")
+
+
+def told_by(texts: pl.Series, target: pl.Series, settings: Settings, name: str, words: Words) -> str:
+    """What of a column of texts alone tells the target, with the figure that accuses it; of a private one without a word of it."""
+    data = settings.dataset
+    found = phrase_in(texts, target, data, settings.validate_.max_single_feature_auc, words)
+    if found is None:
+        return ""
+    what = "some words in it" if data.columns[name].private or data.columns[data.target].private else found[0]
+    return f"by {what} alone the target is told with AUC {found[1]:.3f} on rows not looked at for it: is the outcome written there?"
+
+
+def noted(use: ColumnUse, note: str) -> ColumnUse:
+    """The use with one more thing to know."""
+    return replace(use, note="; ".join(filter(None, (use.note, note))))
 
 
 def never_all_left_out(uses: list[ColumnUse]) -> list[ColumnUse]:

@@ -7,7 +7,8 @@ others, on the same rows, errs ``FACTOR`` times as often; twice that for a numbe
 and half of it where the column's name has the target's in it. Several copies of the outcome would clear each other: columns
 that alone are all but perfect are also taken out together, and suspected if the rest then errs far more. A number that rises or
 falls with a numeric target in every row is always suspected. A category of very many levels, each of which is of one class, is kept,
-and said: breeds name a species more finely, as models name a make; an outcome that was written down has few words. Else a table
+and said: breeds name a species more finely, as models name a make; an outcome that was written down has few words. So is a text in
+one place of which stand many words for each class, as nouns that name a category at the end of titles. Else a table
 of a few rows, or a single feature, accuses nobody.
 """
 
@@ -109,6 +110,9 @@ def strong_features(
                 others = max(others if len(labels) < 2 else 0.0, _others(table, aucs, {name}, data, seed))
             accused = _far(alone[name], others, name, data)
         finer = accused and _is_finer(table[name], name, data, table[data.target].n_unique())
+        if accused and data.columns[name].kind == "text":
+            written = _mean(_aucs(table[name], labels, True, words, of_few=True), shares)
+            finer = not (written > limit and _far(written, others, name, data))
         found[name] = Strong(alone[name], others, accused and not finer, finer)
     return found
 
@@ -223,14 +227,14 @@ def single_feature_aucs(table: pl.DataFrame, features: list[str], data: Dataset,
     return {name: max(_aucs(table[name], labels, name in texts, words), default=0.5) for name in features}
 
 
-def _aucs(values: pl.Series, labels: list[pl.Series], are_texts: bool, words: Words) -> list[float]:
-    """The AUC of each label by one feature alone."""
+def _aucs(values: pl.Series, labels: list[pl.Series], are_texts: bool, words: Words, *, of_few: bool = False) -> list[float]:
+    """The AUC of each label by one feature alone; ``of_few`` as in ``phrases.telling``."""
     bins = _bins(values)
     found = [_feature_auc(bins, label) for label in labels]
     if not are_texts:
         return found
     read, fewer = _read(values, labels, words)
-    by_phrase = [each.aucs for each in telling(read, fewer, _feature_auc)]
+    by_phrase = [each.aucs for each in telling(read, fewer, _feature_auc, of_few=of_few)]
     return [max(each) for each in zip(found, _word_aucs(read, fewer), *by_phrase, strict=True)]
 
 

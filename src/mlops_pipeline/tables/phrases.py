@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 USUAL, MOST_PLACES = 0.5, 20
 """A word that so many of the texts have marks a place, the one behind it; so many marks at most."""
+FEW, NEARLY_ALL = 3, 0.9
+"""An outcome is written in so many ways for each class at most, in so many of the texts."""
 COMMON, MOST_COMMON, LONGEST, ROWS = 0.8, 40, 4, 5
 """Words that tell a class alone when they stand in a row are each in so many of its texts; so many words, so many in a row, in rows."""
 
@@ -28,13 +30,21 @@ class Telling:
     aucs: list[float]
 
 
-def telling(words: Words, labels: Sequence[pl.Series], auc_of: Callable[[pl.Series, pl.Series], float]) -> list[Telling]:
-    """The best place and the best words in a row; ``auc_of`` gives the AUC of a label by a category, each half of the rows by the other."""
-    found = _best_place(words, labels, auc_of), _best_phrase(words, labels)
+def telling(
+    words: Words, labels: Sequence[pl.Series], auc_of: Callable[[pl.Series, pl.Series], float], *, of_few: bool = False
+) -> list[Telling]:
+    """The best place and the best words in a row; ``auc_of`` gives the AUC of a label by a category, each half of the rows by the other.
+
+    ``of_few``: only places with few values for each class, as where an outcome is written. Many may name the classes more finely.
+    """
+    found = _best_place(words, labels, auc_of, FEW if of_few else len(words)), _best_phrase(words, labels)
     return [each for each in found if each is not None]
 
 
-def _best_place(words: Words, labels: Sequence[pl.Series], auc_of: Callable[[pl.Series, pl.Series], float]) -> Telling | None:
+def _best_place(
+    words: Words, labels: Sequence[pl.Series], auc_of: Callable[[pl.Series, pl.Series], float], most_values: int
+) -> Telling | None:
+    """The place that tells most of those with so many values for each class at most."""
     import numpy as np
     import polars as pl
 
@@ -43,13 +53,24 @@ def _best_place(words: Words, labels: Sequence[pl.Series], auc_of: Callable[[pl.
         classes[_truths(label)] = number
     best, best_right, named = None, -1.0, ""
     for name, values in _places(words).items():
-        _, codes = np.unique(np.array(values, dtype=object).astype(str), return_inverse=True)
-        if 2 <= codes.max() + 1 <= len(words) / 2 and (right := _right(codes, classes)) > best_right:
+        # Not by an array of texts, in which every one takes as much as the longest.
+        known: dict[str, int] = {}
+        codes = np.array([known.setdefault(value, len(known)) for value in values], dtype=np.int64)
+        most = most_values * max(len(labels), 2)
+        if 2 <= len(known) <= len(words) / 2 and _usual_ones(codes) <= most and (right := _right(codes, classes)) > best_right:
             best, best_right, named = values, right, name
     if best is None:
         return None
     bins = pl.Series("bin", best, dtype=pl.String)
     return Telling(named, [auc_of(bins, label) for label in labels])
+
+
+def _usual_ones(codes: np.ndarray) -> int:
+    """How many values make up nearly all."""
+    import numpy as np
+
+    counts = np.sort(np.bincount(codes))[::-1]
+    return int(np.searchsorted(np.cumsum(counts), NEARLY_ALL * len(codes))) + 1
 
 
 def _places(words: Words) -> dict[str, list[str]]:

@@ -205,8 +205,8 @@ def _as_it_looks(
         if names and len(usual_misses) == len(set(names)):
             raise Unclear(f"{str(error).partition(': say it ')[0]}: write it as {whose} is written") from error
         return given, ()
-    # Which of two columns of one name is meant, the table's owner says.
-    other = plain.model_copy(update=seen.settings | {"numbered": given.numbered})
+    # Which of two columns of one name is meant, and whether blanks are, the table's owner says.
+    other = plain.model_copy(update=seen.settings | {"numbered": given.numbered, "trim": given.trim})
     gains = len(_missing(path, other, names)) - _is_even(path, other) < len(usual_misses) - is_even
     if not gains and (not names or len(usual_misses) < len(set(names))):
         return given, ()
@@ -429,6 +429,14 @@ def header(path: Path, dialect: Dialect = PLAIN) -> list[str]:
     return _named(_first_row(path, dialect), dialect)
 
 
+def namesakes(path: Path, dialect: Dialect, name: str) -> list[str]:
+    """What those columns of a text are called whose name in the header stood there before, for another."""
+    if not (dialect.numbered and dialect.header):
+        return []
+    row = _first_row(path, dialect)
+    return [made for one, made in zip(row, _named(row, dialect), strict=True) if one == name != made]
+
+
 def _first_row(path: Path, dialect: Dialect) -> list[str]:
     with ExitStack() as stack:
         lines = io.TextIOWrapper(text_of(path, dialect, stack), encoding="utf-8-sig", newline="")
@@ -460,13 +468,21 @@ def _named(names: list[str], dialect: Dialect) -> list[str]:
     return numbered(names)
 
 
+def without_blanks(values: pl.Series) -> pl.Series:
+    """A column of text without the blanks around its values; another as it is."""
+    import polars as pl
+
+    is_text = values.dtype in (pl.String, pl.Categorical, pl.Enum)
+    return values.cast(pl.String).str.strip_chars(BLANKS) if is_text else values
+
+
 def _trimmed(frame: pl.DataFrame, null_words: Collection[str]) -> pl.DataFrame:
     """The table without blanks around its texts; one that is then a word for null is null."""
     import polars as pl
 
-    texts = [name for name, held in frame.schema.items() if held == pl.String]
-    bare = {name: pl.col(name).str.strip_chars(BLANKS) for name in texts}
-    return frame.with_columns(pl.when(~text.is_in(list(null_words))).then(text).alias(name) for name, text in bare.items())
+    bare = frame.with_columns([without_blanks(values) for values in frame.iter_columns()])
+    texts = {name: pl.col(name) for name, held in bare.schema.items() if held == pl.String}
+    return bare.with_columns(pl.when(~text.is_in(list(null_words))).then(text).alias(name) for name, text in texts.items())
 
 
 def _slices(tables: Iterable[pl.DataFrame]) -> Iterator[Chunk]:

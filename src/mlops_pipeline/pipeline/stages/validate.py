@@ -18,9 +18,19 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.text_facts import facts_of, remarks
 from mlops_pipeline.pages import page
 from mlops_pipeline.tables.checks import Examined
-from mlops_pipeline.tables.columns import FEATURE, SUSPECTED, ColumnUse, described_use, judged, never_all_left_out, write_columns
+from mlops_pipeline.tables.columns import (
+    FEATURE,
+    SUSPECTED,
+    ColumnUse,
+    described_use,
+    judged,
+    never_all_left_out,
+    noted,
+    told_by,
+    write_columns,
+)
 from mlops_pipeline.tables.kinds import described
-from mlops_pipeline.tables.leakage import phrase_in, single_feature_aucs, strong_features
+from mlops_pipeline.tables.leakage import single_feature_aucs, strong_features
 from mlops_pipeline.tables.profile import profile_of
 from mlops_pipeline.tables.schema import Failure, infer_schema, is_as_inferred, other_columns, read_schema, tells_private, write_schema
 
@@ -111,28 +121,18 @@ def _columns(table: pl.DataFrame, settings: Settings, layout: Layout, aucs: dict
             use = replace(use, note=one.left_out)
         use = judged(use, strong.get(name) if rules.on_failure == "warn" else None, trusted=name in trusted)
         if use.kind == "text" and aucs.get(name, 0.0) > rules.max_single_feature_auc and name not in trusted:
-            use = replace(use, note="; ".join(filter(None, (use.note, _told_by(table[name], table[data.target], settings, name)))))
+            use = noted(use, told_by(table[name], table[data.target], settings, name, words_of))
         uses.append(use)
     uses = never_all_left_out(uses)
     undescribed = read_json(layout.ingest_report).get("columns_not_described", ()) if layout.ingest_report.exists() else ()
     return [*uses, *(described_use(name, settings) for name in undescribed)]
 
 
-def _told_by(texts: pl.Series, target: pl.Series, settings: Settings, name: str) -> str:
-    """What of a column of texts alone tells the target, with the figure that accuses it; of a private one without a word of it."""
-    data = settings.dataset
-    found = phrase_in(texts, target, data, settings.validate_.max_single_feature_auc, words_of)
-    if found is None:
-        return ""
-    what = "some words in it" if data.columns[name].private or data.columns[data.target].private else found[0]
-    return f"by {what} alone the target is told with AUC {found[1]:.3f} on rows not looked at for it: is the outcome written there?"
-
-
 def _remarks(found: list[Failure], columns: list[ColumnUse], duplicates: int, rows: int) -> Iterator[str]:
     """What a person should know of a table that is merely unusual."""
     for use in columns:
         if use.why.startswith(SUSPECTED):
-            yield f"'{use.name}' is left out as a {use.why}"
+            yield f"'{use.name}' is left out as a {use.why}{'; ' if use.note else ''}{use.note}"
         elif use.use == FEATURE and use.note:
             yield f"'{use.name}' is a feature: {use.note}"
     if duplicates:
