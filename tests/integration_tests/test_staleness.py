@@ -70,6 +70,18 @@ def test_a_changed_setting_is_named_with_its_old_and_new_value(ran: Project) -> 
     assert stale(run(ran)) == {"train", "evaluate", "register"}
 
 
+def test_where_something_is_kept_makes_no_stage_stale(ran: Project) -> None:
+    before = (ran.folder / "dvc.lock").read_text()
+    ran.change(tuning={"storage": "sqlite:///trials.db"}, features={"state": "postgresql://host/db"})
+    assert stale(status(ran)) == set()
+    assert stale(run(ran)) == set()
+    assert (ran.folder / "dvc.lock").read_text() != before
+    repro = ran.command("dvc", "repro", PYTHONPATH=str(ran.folder / "src"))
+    assert repro.stdout.count("didn't change, skipping") == len(STAGES)
+    ran.change(tuning={"storage": "sqlite:///trials.db", "folds": 4})
+    assert stale(status(ran)) == {"train"}
+
+
 def test_changed_data_is_named_by_file(ran: Project) -> None:
     table = ran.folder / "table.csv"
     table.write_text(table.read_text() + "0.5,10.0,a,2024-03-01,1\n")

@@ -9,14 +9,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import mlflow.pyfunc
+import mlflow.utils.environment
 import pytest
 import skops.io
+from mlflow.exceptions import MlflowException
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from mlops_pipeline import plugins
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.modelling.formats.skops import SKOPS_FILE, _canonical_skops, load_model, save_model
+from mlops_pipeline.modelling.formats.skops import CHECK_OF_REQUIREMENTS, SKOPS_FILE, _canonical_skops, load_model, save_model
 from mlops_pipeline.modelling.formats.version import size_in_bytes
 from tests.model_tests.workbench import PROBLEMS, fitted, model_digest, save
 
@@ -116,6 +119,34 @@ def test_the_digest_is_of_the_weights(tmp_path: Path) -> None:
     assert model_digest(tmp_path / "a") == model_digest(tmp_path / "b") != model_digest(tmp_path / "c")
     form = plugins.part(plugins.ModelFormat, "skops")
     assert size_in_bytes(tmp_path / "a", form) == (tmp_path / "a" / SKOPS_FILE).stat().st_size > 0
+
+
+def test_mlflow_does_not_look_through_what_is_installed_and_if_it_did_nothing_would_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails at its first line, MLflow has renamed a function: name the new one, or take 0.3 s of a core more for each save."""
+    assert callable(getattr(mlflow.utils.environment, CHECK_OF_REQUIREMENTS, None))
+    model, x, _ = fitted("random_forest", PROBLEMS["binary"])
+    asked: list[object] = []
+    monkeypatch.setattr(mlflow.utils.environment, CHECK_OF_REQUIREMENTS, asked.append)
+    save(tmp_path / "spared", "random_forest", model, x, "binary")
+    assert not asked
+    monkeypatch.setattr("mlops_pipeline.modelling.formats.skops.CHECK_OF_REQUIREMENTS", "of_another_name")
+    save(tmp_path / "asked", "random_forest", model, x, "binary")
+    assert len(asked) == 1
+    files = [{file.name: file.read_bytes() for file in (tmp_path / name).iterdir() if file.is_file()} for name in ("spared", "asked")]
+    assert files[0] == files[1]
+
+
+def test_mlflow_itself_takes_a_truth_as_a_number_and_no_word_for_one(tmp_path: Path) -> None:
+    """As docs/rows.md says: it holds rows to its signature, in which a boolean column is one of numbers, before a model sees them."""
+    model, x, _ = fitted("random_forest", PROBLEMS["binary"])
+    save(tmp_path / "model", "random_forest", model, x, "binary")
+    loaded, rows = mlflow.pyfunc.load_model(str(tmp_path / "model")), x.dropna().head(4)
+    assert loaded.predict(rows.assign(flag=rows["flag"].astype(int))).tolist() == loaded.predict(rows).tolist()
+    for refused_as in (rows["flag"].map({0.0: "no", 1.0: "yes"}), rows["flag"].astype(bool)):
+        with pytest.raises(MlflowException, match="flag"):
+            loaded.predict(rows.assign(flag=refused_as))
 
 
 @pytest.mark.parametrize("name", ["lightgbm", "random_forest"])

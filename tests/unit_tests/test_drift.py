@@ -256,17 +256,13 @@ def test_a_summary_is_small_and_of_a_private_column_tells_no_value_of_few_rows()
     assert rows.width == 20
     assert len(reference.encoded()) < 300_000
     assert b"Smith" not in reference.encoded()
-    assert reference.columns["word"].levels is not None
-    assert len(reference.columns["word"].levels.counts) == 8
-    assert not set(LEVELS) & set(reference.columns["word"].levels.counts)
+    assert (reference.columns["word"].kind, reference.columns["word"].levels, reference.columns["word"].nulls) == ("other", None, 0)
     hidden = reference.columns["skewed"]
     assert (hidden.least, hidden.largest) == (None, None)
     assert hidden.bins is not None
     assert min(count for count in hidden.bins.counts if count) >= 5
     assert max(hidden.bins.edges) < 1000
-    found = measure(reference, [window(rows)], Limits(slices=("word",)))
-    assert not found.drifted
-    assert {part.value[:13] for part in found.slices} == {"private value"}
+    assert not measure(reference, [window(rows)]).drifted
     assert measure(reference, [Batch(rows.with_columns(pl.col("skewed") + 1e5))]).drifted[0].name == "skewed"
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
+import pytest
+
+from mlops_pipeline.cli import main
 from mlops_pipeline.errors import first_sentences, one_line
 
 
@@ -16,3 +21,10 @@ def test_a_long_reason_is_told_in_whole_sentences() -> None:
     assert first_sentences(said).endswith("You may write one.")
     assert first_sentences("short") == "short"
     assert first_sentences("x" * 400).endswith("x…")
+
+
+def test_the_command_line_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert not ended.value.code
+    assert capsys.readouterr().out == f"mlops-pipeline {version('mlops-pipeline')}\n"

@@ -75,6 +75,24 @@ def test_a_picture_holds_what_is_known_and_no_more(tmp_path: Path) -> None:
     state.close()
 
 
+def test_words_of_marks_do_not_touch_and_stay_in_the_picture(tmp_path: Path) -> None:
+    state = state_at(tmp_path / "state.sqlite")
+    windows = kept(state)
+    begin, end = windows[0].since, windows[-1].until
+    found = picture(windows, "roc_auc", None, [begin + (end - begin) * share for share in (0.8, 0.5, 0.51, 0.52, 1.0)])
+    assert found is not None
+    assert [(mark.shown, mark.is_left) for mark in found.trainings] == [
+        (True, False),
+        (False, False),
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
+    told = page("w", "roc_auc", {"champion": windows}, {"champion": None}, (), (), {"known": 0, "unmatched": 0}, NOW)
+    assert told.count("<title>v2</title>") == 1
+    state.close()
+
+
 def test_columns_that_drift_most_stand_first(tmp_path: Path) -> None:
     state = state_at(tmp_path / "state.sqlite")
     found = heat(kept(state))

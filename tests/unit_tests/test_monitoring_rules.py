@@ -8,18 +8,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_pipeline.alerts.alert import Alert
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.monitoring import Monitoring, Rule, load_monitoring
+from mlops_pipeline.config.pipeline import Split
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.cutting import Arrivals, Arrived, by_count, by_time
 from mlops_pipeline.monitoring.measured import Skewed
 from mlops_pipeline.monitoring.rules import Seen, Terms, judged
 from mlops_pipeline.monitoring.skew import figures_of, said_of
-from mlops_pipeline.monitoring.state import state_at
+from mlops_pipeline.monitoring.state import AlertRow, state_at
+from mlops_pipeline.monitoring.status import held_out
 
 AUC = Terms("roc_auc", lower_is_better=False, reference={"quality.roc_auc": 0.8})
 RMSE = Terms("rmse", lower_is_better=True, reference={"quality.rmse": 10.0})
@@ -80,6 +84,37 @@ def test_windows_begin_where_people_think_that_they_do() -> None:
     assert first("1w") == (datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 30, tzinfo=UTC))
     assert first("1mo") == (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
     assert first("1y") == (datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
+
+
+def fired(figure: str, first: str, end: str, began: str) -> AlertRow:
+    moments = {
+        name: datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()
+        for name, day in {"first": first, "end": end, "began": began}.items()
+    }
+    alert = Alert(
+        delivery="d", key="k", kind="firing", rule="fell", pipeline="p", model="m", version="1", severity="warning", figure=figure,
+        text="", began=moments["began"], window=(moments["first"], moments["end"]),
+    )  # fmt: skip
+    return AlertRow(1, "fell", "m", "1", "firing", msgspec.json.encode(alert).decode(), alert.began, alert.began, None)
+
+
+@pytest.mark.parametrize(
+    ("span", "alert", "told"),
+    [
+        ("1mo", fired("quality.roc_auc", "2013-08-01", "2013-09-01", "2013-09-01"), True),
+        ("31d", fired("drift.columns", "2013-08-01", "2013-09-01", "2013-09-01"), True),
+        ("7d", fired("quality.roc_auc", "2013-08-01", "2013-09-01", "2013-09-01"), False),
+        ("1mo", fired("quality.roc_auc", "2013-08-01", "2013-09-01", "2013-08-01"), False),
+        ("1mo", fired("labels.late", "2013-08-01", "2013-09-01", "2013-09-01"), False),
+        (None, fired("quality.roc_auc", "2013-08-01", "2013-09-01", "2013-09-01"), False),
+    ],
+    ids=["all of them are", "to the day", "a shorter span", "it began before", "not of the rows", "no window that moves"],
+)
+def test_status_tells_that_a_training_would_hold_out_all_rows_that_an_alert_is_of(span: str | None, alert: AlertRow, told: bool) -> None:
+    split = Split(kind="time", test_last=span) if span else Split()
+    found = held_out(split, [alert], datetime(2013, 9, 1, tzinfo=UTC).timestamp())
+    assert (found is not None) == told
+    assert found is None or (found["rules"], found["span"]) == (["fell"], span)
 
 
 def series(name: str, *values: float | None, enough: bool = True, spread: float | None = None) -> list[Seen]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_pipeline.cli import main
-from mlops_pipeline.config.pipeline import settings_of
+from mlops_pipeline.config.pipeline import registry_uri, settings_of, tracking_uri
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError, one_line, without_secrets
 from mlops_pipeline.pipeline.cache import _differences
@@ -120,8 +119,7 @@ def test_a_long_message_takes_no_long_time(unit: str) -> None:
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_mlops_config_prints_none(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sections: dict[str, Any] = {"tracking": {"uri": address, "artifacts": address}, "registry": {"uri": address}}
-    content = content_with(**sections, tuning={"storage": address})
+    content = content_with(tracking={"uri": address, "artifacts": address})
     content["dataset"]["source"] = {"path": address}
     (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(content))
     main_ended_with(0, ["config", "--config", str(tmp_path / "pipeline.yaml")])
@@ -149,6 +147,30 @@ def test_where_the_features_state_is_holds_no_password_since_stages_settings_are
         settings_of(content_with(features={"state": f"postgresql://{address}"}), "pipeline.yaml")
     assert_one_line(caught.value, "pipeline.yaml: features", "holds a password", "${ITS_NAME}")
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["registry", "tuning"])
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_nor_does_any_other_address_that_a_stage_is_told(address: str, section: str) -> None:
+    content = content_with(**{section: {"uri" if section == "registry" else "storage": address}})
+    if SECRET not in address:
+        settings_of(content, "pipeline.yaml")
+        return
+    with pytest.raises(PipelineError) as caught:
+        settings_of(content, "pipeline.yaml")
+    assert_one_line(caught.value, f"pipeline.yaml: {section}", "holds a password", "${ITS_NAME}")
+    assert SECRET not in str(caught.value)
+
+
+def test_what_an_address_names_is_taken_from_the_environment_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = content_with(registry={"uri": "https://${WHO}@host/mlflow"}, tracking={"uri": "postgresql://anna:${P}@host/db"})
+    settings = settings_of(content, "pipeline.yaml")
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WHO", "me")
+    assert registry_uri(settings, "") == "https://me@host/mlflow"
+    with pytest.raises(PipelineError, match=r"^tracking\.uri: P is not set in the environment: set it$"):
+        tracking_uri(settings, "")
 
 
 @pytest.mark.parametrize("address", ["anna:${P}@host:5432/db", "anna@host/db", "host:5432/db?user=anna&passfile=/run/a&sslkey=/run/b"])

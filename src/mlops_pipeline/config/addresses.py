@@ -6,13 +6,13 @@ import os
 import re
 from urllib.parse import parse_qsl
 
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, is_secret_name, without_secrets
 
 _POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
-_SECRET = frozenset({"password", "sslpassword"})
-"""Parameters of an address whose values are secret; ``passfile`` and ``sslkey`` are paths."""
+_PLAIN = frozenset({"passfile", "sslkey", "require_auth"})
+"""Parameters of an address that are called like secrets, and hold a path or a word."""
 
 
 def is_postgresql(where: str) -> bool:
@@ -20,23 +20,35 @@ def is_postgresql(where: str) -> bool:
     return _POSTGRESQL.match(where) is not None or _VARIABLE.fullmatch(where) is not None
 
 
-def resolved(address: str, key: str) -> str:
-    """PostgreSQL's address with what it takes from the environment; raises :class:`PipelineError`."""
+def filled(text: str, key: str, remedy: str = "set it") -> str:
+    """A text in which each ``${NAME}`` is replaced by what the environment holds; raises :class:`PipelineError`."""
 
     def value(found: re.Match[str]) -> str:
         if not os.environ.get(found[1]):
-            raise PipelineError(f"{key}: names {found[1]}, which is not set in the environment: set it")
+            raise PipelineError(f"{key}: {found[1]} is not set in the environment: {remedy}")
         return os.environ[found[1]]
 
-    made = _VARIABLE.sub(value, address)
+    return _VARIABLE.sub(value, text)
+
+
+def resolved(address: str, key: str) -> str:
+    """PostgreSQL's address with what it takes from the environment; raises :class:`PipelineError`."""
+    made = filled(address, key)
     if _POSTGRESQL.match(made) is None:
         raise PipelineError(f"{key}: is no address of PostgreSQL: write postgresql://user:password@host:port/database")
     return made
 
 
 def holds_password(address: str) -> bool:
-    """Whether an address has a password in it that is not taken from the environment."""
-    parts = _VARIABLE.sub("", address).partition("://")[2]
+    """Whether an address has a password in it, or a token, that is not taken from the environment.
+
+    Whoever stands before the ``@`` is a user, but of a web address a token.
+    """
+    bare = _VARIABLE.sub("", address)
+    scheme, is_address, parts = bare.partition("://")
+    if not is_address:
+        return without_secrets(bare) != bare
     account, _, place = parts.rpartition("@")
-    given = parse_qsl(place.partition("?")[2])
-    return bool(account.partition(":")[2]) or any(name.lower() in _SECRET and value for name, value in given)
+    given = parse_qsl(place.partition("?")[2].replace(";", "&"))
+    is_secret = bool(account.strip(":")) if scheme.lower().startswith("http") else bool(account.partition(":")[2])
+    return is_secret or any(is_secret_name(name) and name.lower() not in _PLAIN and value for name, value in given)

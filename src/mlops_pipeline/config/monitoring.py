@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, get_origin
 from pydantic import AwareDatetime, Field, model_validator
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.addresses import filled
 from mlops_pipeline.config.dataset import Share
 from mlops_pipeline.config.pipeline import SpanText, Then, part_schema
 from mlops_pipeline.config.serving import scheme_of
@@ -68,7 +67,7 @@ class Texts(Frozen):
     """From when on texts have drifted, in windows and in `mlops monitor report`; chance is ruled out besides."""
 
     distance: float = Field(0.1, ge=0, description="of mean embeddings, over the spread of the model's own texts")
-    unseen_words: float = Field(0.05, ge=0, le=1, description="by how much the share of words that training had not must grow")
+    unseen_words: float = Field(0.02, ge=0, le=1, description="by how much the share of words that training had not must grow")
     embedded: int = Field(400, ge=30, description="texts of a column that are embedded: a pretrained encoder takes some ms for each")
 
 
@@ -249,22 +248,13 @@ def channels_of(settings: Monitoring, path: Path | None) -> dict[str, tuple[plug
     return made
 
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
 def _from_environment(value: Any, key: str, own: str) -> Any:
     """A value in whose texts each ``${VARIABLE}`` is replaced by what the environment holds."""
     if isinstance(value, dict):
         return {name: _from_environment(each, f"{key}.{name}", own) for name, each in value.items()}
     if isinstance(value, list):
         return [_from_environment(each, f"{key}.{place}", own) for place, each in enumerate(value)]
-
-    def held(found: re.Match[str]) -> str:
-        if not os.environ.get(found[1]):
-            raise PipelineError(f"{key}: {found[1]} is not set in the environment: set it, or give {own}_file")
-        return os.environ[found[1]]
-
-    return _VARIABLE.sub(held, value) if isinstance(value, str) else value
+    return filled(value, key, f"set it, or give {own}_file") if isinstance(value, str) else value
 
 
 def _filed(path: Path, key: str, name: str) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import holds_password, is_postgresql
+from mlops_pipeline.config.addresses import filled, holds_password, is_postgresql
 from mlops_pipeline.config.dataset import Column, Dataset, Length, Share
 from mlops_pipeline.config.moments import Span, shown_moment, span_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
@@ -106,6 +106,12 @@ class Split(Frozen):
         return span_of(self.train_last) if self.train_last else None
 
 
+def _refuse_a_password(address: str | None, key: str) -> None:
+    """Settings of a stage stand in ``dvc.lock``, which is in Git, and in what tells of a run."""
+    if address is not None and holds_password(address):
+        raise ValueError(f"{key} holds a password: put it into an environment variable and write ${{ITS_NAME}} in its place")
+
+
 class Features(Frozen):
     """Which columns the model sees."""
 
@@ -124,9 +130,7 @@ class Features(Frozen):
     def _known_state(self) -> Self:
         if self.state is not None and not is_postgresql(self.state):
             raise ValueError("features.state must be an address such as postgresql://…: leave it out to keep the state under data/state")
-        # Settings of a stage stand in dvc.lock, and in what tells of a run.
-        if self.state is not None and holds_password(self.state):
-            raise ValueError("features.state holds a password: put it into an environment variable and write ${ITS_NAME} in its place")
+        _refuse_a_password(self.state, "features.state")
         return self
 
 
@@ -165,7 +169,14 @@ class Tuning(Frozen):
     time_budget_s: float | None = Field(None, gt=0)
     folds: int = Field(3, ge=2, le=20)
     metric: Name | None = Field(None, description="default: roc_auc, log_loss for several classes, rmse for regression")
-    storage: str | None = Field(None, description="an Optuna storage address; default: a file under models/")
+    storage: str | None = Field(
+        None, description="an Optuna storage address, ${NAME} in it taken from the environment; default: a file under models/"
+    )
+
+    @model_validator(mode="after")
+    def _without_password(self) -> Self:
+        _refuse_a_password(self.storage, "tuning.storage")
+        return self
 
 
 USUAL_METRICS = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}
@@ -226,7 +237,7 @@ class Onnx(Frozen):
 class Tracking(Frozen):
     """Where runs are recorded; ``MLFLOW_TRACKING_URI`` in the environment wins over ``uri``."""
 
-    uri: str | None = Field(None, description="default: SQLite in mlflow/mlflow.db")
+    uri: str | None = Field(None, description="${NAME} in it is taken from the environment; default: SQLite in mlflow/mlflow.db")
     experiment: Name | None = Field(None, description="default: the pipeline's name")
     artifacts: str | None = Field(None, description="artifact root; default: mlflow/artifacts, or the server's own")
 
@@ -242,7 +253,7 @@ class Card(Frozen):
 class Registry(Frozen):
     """Where versions are registered; ``MLFLOW_REGISTRY_URI`` in the environment wins over ``uri``."""
 
-    uri: str | None = Field(None, description="default: the tracking address")
+    uri: str | None = Field(None, description="${NAME} in it is taken from the environment; default: the tracking address")
     model: Name | None = Field(None, description="registered name; default: the pipeline's name")
     card: Card = Card()
     refit_on_all: bool = Field(
@@ -250,6 +261,11 @@ class Registry(Frozen):
         description="register a version that passes the gate fitted again, with the same parameters, on its held-out rows too; "
         "its figures stay those of the fit that was judged",
     )
+
+    @model_validator(mode="after")
+    def _without_password(self) -> Self:
+        _refuse_a_password(self.uri, "registry.uri")
+        return self
 
 
 class Paths(Frozen):
@@ -400,6 +416,9 @@ class Settings(Frozen):
                 raise ValueError(f"evaluate.slices names '{name}', which is not among dataset.columns")
         return self
 
+
+PLACES = {"features": ("state",), "tuning": ("storage",)}
+"""Settings that say where something is kept: whoever changes them makes nothing else."""
 
 SECTIONS = tuple(field.alias or name for name, field in Settings.model_fields.items() if name not in ("name", "dataset", "plugins"))
 """What a file may leave out: every default is then taken."""
@@ -724,12 +743,13 @@ def with_then(settings: Settings, then: str | None) -> Settings:
 
 def tracking_uri(settings: Settings, default: str) -> str:
     """The tracking address: environment, then file, then the given default."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or settings.tracking.uri or default
+    return os.environ.get("MLFLOW_TRACKING_URI") or filled(settings.tracking.uri or "", "tracking.uri") or default
 
 
 def registry_uri(settings: Settings, default: str) -> str:
     """The registry address: environment, then file, then the tracking address."""
-    return os.environ.get("MLFLOW_REGISTRY_URI") or settings.registry.uri or tracking_uri(settings, default)
+    stated = os.environ.get("MLFLOW_REGISTRY_URI") or filled(settings.registry.uri or "", "registry.uri")
+    return stated or tracking_uri(settings, default)
 
 
 def shown_settings(settings: Settings) -> dict[str, Any]:

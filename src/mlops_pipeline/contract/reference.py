@@ -73,7 +73,10 @@ class TextSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ColumnSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One column of the model's rows. A private one tells no value that fewer than five rows hold, and no least and largest."""
+    """One column of the model's rows.
+
+    A private one tells no category and no word, not even a digest, no value that fewer than five rows hold, and no least and largest.
+    """
 
     kind: Kind
     nulls: int = 0

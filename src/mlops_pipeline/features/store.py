@@ -129,19 +129,20 @@ class Database:
             return _is_made(connection) and self._current(connection) is not None
 
     @contextmanager
-    def changing(self, folder: Path) -> Iterator[Change]:
+    def changing(self, folder: Path, *, anew: bool = False) -> Iterator[Change]:
         """While nobody else changes the state: what is sent through it is current when the block ends without an error, else nothing is.
 
-        ``folder`` is one of versions with the rows that they were made of, which is first brought to what the database holds.
+        ``folder`` is one of versions with the rows that they were made of, which is first brought to what the database holds; ``anew``:
+        nothing of that is asked for, and no file in the database is taken for what it should be.
         """
         with self._asked(writes=True) as connection:
             if not _is_made(connection):
                 connection.execute(_TABLES)
             connection.execute(_LOCK, [self._name])
             current = self._current(connection)
-            if current is not None:
+            if current is not None and not anew:
                 self._pull(connection, folder, *current)
-            yield Change(connection, self._name, folder, current)
+            yield Change(connection, self._name, folder, current, anew=anew)
 
     def _pull(self, connection: psycopg.Connection[Any], folder: Path, version: str, files: Manifest, rows: Manifest) -> None:
         from filelock import FileLock
@@ -251,19 +252,30 @@ class Change:
     """What a transaction makes of a state."""
 
     def __init__(
-        self, connection: psycopg.Connection[Any], name: str, folder: Path, current: tuple[str, Manifest, Manifest] | None
+        self,
+        connection: psycopg.Connection[Any],
+        name: str,
+        folder: Path,
+        current: tuple[str, Manifest, Manifest] | None,
+        *,
+        anew: bool = False,
     ) -> None:
-        self._connection, self._name, self._folder, self._current = connection, name, folder, current
+        self._connection, self._name, self._folder, self._current, self._anew = connection, name, folder, current, anew
 
     @property
     def is_first(self) -> bool:
         """Whether the database holds no version yet."""
         return self._current is None
 
+    @property
+    def version(self) -> str:
+        """The current version's name; empty if there is none."""
+        return "" if self._current is None else self._current[0]
+
     def send(self, version: str) -> None:
         """Make a version of the folder the current one, with the rows that it was made of; the oldest go."""
         files, rows = self._sent("files", self._folder / version), self._sent("rows", self._folder / "journal" / version)
-        if self._current == (version, files, rows):
+        if self._current == (version, files, rows) and not self._anew:
             return
         ask, name = self._connection.execute, self._name
         ask("UPDATE mlops_feature_states SET is_current = false WHERE name = %s AND is_current", [name])
@@ -285,6 +297,9 @@ class Change:
         files = [file for file in sorted(place.iterdir()) if file.name != MANIFEST and not file.name.startswith(".")]
         linked = {path.stat().st_ino: digest for digest, path in _known(place.parent).items()}
         manifest = {file.name: (linked.get(file.stat().st_ino) or sha256_of_file(file), file.stat().st_size) for file in files}
+        if self._anew:
+            gone = f"DELETE FROM mlops_feature_{table} WHERE name = %s AND digest = ANY(%s)"  # noqa: S608  # our own words
+            self._connection.execute(gone, [self._name, [digest for digest, _ in manifest.values()]])
         there = self._connection.execute(
             f"SELECT DISTINCT digest FROM mlops_feature_{table} WHERE name = %s AND piece = 0 AND digest = ANY(%s)",  # noqa: S608  # our own words
             [self._name, [digest for digest, _ in manifest.values()]],

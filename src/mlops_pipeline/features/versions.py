@@ -282,7 +282,7 @@ class Versions:
         return sorted(each.name for each in self.folder.glob("[0-9]*-*") if each.is_dir())
 
     def _number(self) -> int:
-        return max((int(name.partition("-")[0]) for name in self.names()), default=0)
+        return max(map(_number_of, self.names()), default=0)
 
     def _clear(self) -> None:
         """Take away what an interrupted refresh left, and all but the newest versions."""
@@ -305,6 +305,7 @@ class SharedVersions(Versions):
     def __init__(self, folder: Path, database: Database) -> None:
         super().__init__(folder)
         self._database = database
+        self._least = ""
 
     def current(self) -> Current | None:
         """The current version; None if there is none. Raises :class:`BrokenRows` for one whose rows are not whole."""
@@ -313,10 +314,14 @@ class SharedVersions(Versions):
 
     def refresh(self, plan: StatePlan, kept: Kept, new: pl.DataFrame, lookups: Joined, origin: Origin, *, anew: bool = False) -> Refreshed:
         """Take rows in, while no other process does, here or elsewhere."""
-        with self._database.changing(self.folder) as change:
+        with self._database.changing(self.folder, anew=anew) as change:
+            self._least = change.version
             done = super().refresh(plan, kept, new, lookups, origin, anew=anew)
             change.send(done.version)
             return done
+
+    def _number(self) -> int:
+        return max(super()._number(), _number_of(self._least))
 
     def begin(self) -> str:
         """Send the folder's current version where the database has none; its name, empty if nothing was sent."""
@@ -328,6 +333,11 @@ class SharedVersions(Versions):
                 return ""
             change.send(current.name)
             return current.name
+
+
+def _number_of(version: str) -> int:
+    """The number that a version's name begins with."""
+    return int(version.partition("-")[0] or 0)
 
 
 def versions_of(settings: Settings, layout: Layout) -> Versions:

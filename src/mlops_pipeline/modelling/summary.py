@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
@@ -140,16 +139,13 @@ def numbers_in(values: pl.Series) -> Floats:
     return found[least : np.searchsorted(found, np.inf, side="left")] if most else found
 
 
-def categories_in(values: pl.Series, seen: Collection[str] | None = None, *, truths: bool = False, private: bool = False) -> pl.Series:
-    """A column as categories, those that were ``seen`` however they are spelled; ``truths`` are 0 and 1, ``private`` ones digests."""
+def categories_in(values: pl.Series, seen: Collection[str] | None = None, *, truths: bool = False) -> pl.Series:
+    """A column as categories, those that were ``seen`` however they are spelled; ``truths`` are 0 and 1."""
     import polars as pl
 
     if truths:
         return as_numbers(values, "boolean").cast(pl.Int8, strict=False).cast(pl.String)
     texts = as_text(values)
-    if private and (seen is None or not TRUTHS.issuperset(seen)):
-        known = texts.drop_nulls().unique()
-        return texts.replace_strict(known, pl.Series([_digest(text) for text in known], dtype=pl.String), return_dtype=pl.String)
     if seen is None:
         return texts
     meant = meant_by(texts, seen, ())[0]
@@ -164,12 +160,7 @@ def levels_in(summary: ColumnSummary, values: pl.Series, known: Collection[str] 
     if summary.words is not None:
         return forms_of(as_text(values), summary.words, private=summary.private)
     listed = known if known is not None or summary.levels is None else summary.levels.counts
-    return categories_in(values, listed, private=summary.private)
-
-
-def _digest(text: str) -> str:
-    """A name for a private category that does not show it."""
-    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    return categories_in(values, listed)
 
 
 def bins_of(values: Floats, most: int, least_rows: int = 1) -> Bins:
@@ -259,12 +250,14 @@ def levels_of(texts: pl.Series, least_rows: int = 1) -> Levels:
 
 def _column(column: Column, values: pl.Series, most: int, least_rows: int, encoder: FrozenEncoder | None) -> ColumnSummary:
     kind: Kind = KINDS.get(column.kind, "other")
+    if column.private and column.kind == "category":
+        # Not even by digests: who has them can try words. The record does not hold it, so that nothing would be compared.
+        kind = "other"
     if kind == "category":
-        texts = categories_in(values, truths=column.kind == "boolean", private=column.private)
+        texts = categories_in(values, truths=column.kind == "boolean")
         levels = levels_of(texts, max(least_rows, PRIVATE_ROWS) if column.private else least_rows)
         return ColumnSummary(kind=kind, nulls=len(values) - levels.rows, levels=levels, private=column.private)
     if column.kind == "text":
-        # Not even digests of a private one's: who has them can try words.
         words = [] if column.private else common_words(values, max(least_rows, PRIVATE_ROWS))
         levels = levels_of(forms_of(as_text(values), words, private=column.private), max(least_rows, PRIVATE_ROWS))
         beside = None if column.private else text_summary(as_text(values), encoder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.addresses import filled
 from mlops_pipeline.config.pipeline import Settings, feature_columns, tuning_metric
 from mlops_pipeline.contract.privacy import told_error
 from mlops_pipeline.contract.task import has_classes
@@ -98,7 +99,9 @@ def _study(settings: Settings, layout: Layout) -> Study:
     key = hashlib.sha256(f"{made_with} {asked!r}".encode()).hexdigest()[:16]
     layout.tuning.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
-        storage=settings.tuning.storage or sqlite_uri(layout.tuning / f"{settings.name}.db"),
+        storage=filled(settings.tuning.storage, "tuning.storage")
+        if settings.tuning.storage
+        else sqlite_uri(layout.tuning / f"{settings.name}.db"),
         study_name=f"{settings.name}-{key}",
         direction="minimize" if direction(tuning_metric(settings)) < 0 else "maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),

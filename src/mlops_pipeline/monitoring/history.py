@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby, pairwise
@@ -27,6 +27,9 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1040, 260, 58, 14, 14, 30
 DAY_WIDTH = 80
 """Of a day's name in a picture, with the room beside it, in pixels."""
 
+LETTER, GAP = 6.5, 8
+"""Width of a letter beside a mark, at most, and the room around such a word, in pixels."""
+
 SKEWED = 8
 """Windows in the table of skew."""
 
@@ -45,10 +48,13 @@ class Dot:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened: an upright line and a word."""
+    """Something that happened: an upright line and a word, on its left where it would run beyond the picture."""
 
     x: float
     word: str
+    shown: bool = True
+    """Whether the word has room; where it has none it is the line's title alone."""
+    is_left: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,8 +193,8 @@ def picture(windows: Sequence[Window], metric: str, reference: float | None, tra
         reference=None if reference is None else y(reference),
         heights=tuple((y(value), pages.figure(value, 3)) for value in pages.round_values(low, high)),
         days=_days([(middle(each), each.since) for each in windows[::steps]]),
-        versions=tuple(Mark(x(each.since), f"v{each.version}") for each in changes),
-        trainings=tuple(Mark(x(moment), "trained") for moment in trained if first <= moment <= end),
+        versions=_apart((x(each.since), f"v{each.version}") for each in changes),
+        trainings=_apart((x(moment), "trained") for moment in sorted(trained) if first <= moment <= end),
         shares=tuple(
             (x(each.since), max(1.0, x(each.until) - x(each.since) - 1), share, f"{share:.0%} of the rows have labels")
             for each in windows
@@ -203,6 +209,19 @@ def _days(windows: Sequence[tuple[float, float]]) -> tuple[Mark, ...]:
     for at, since in windows:
         if not made or at - made[-1].x >= DAY_WIDTH:
             made.append(Mark(min(at, WIDTH - DAY_WIDTH / 2), f"{datetime.fromtimestamp(since, UTC):%Y-%m-%d}"))
+    return tuple(made)
+
+
+def _apart(marks: Iterable[tuple[float, str]]) -> tuple[Mark, ...]:
+    """Marks from left to right, of whose words none touches the one before."""
+    made: list[Mark] = []
+    free = 0.0
+    for at, word in marks:
+        wide = len(word) * LETTER + GAP
+        is_left = at + wide > WIDTH
+        begins, ends = (at - wide, at) if is_left else (at, at + wide)
+        made.append(Mark(at, word, shown=begins >= free, is_left=is_left))
+        free = ends if begins >= free else free
     return tuple(made)
 
 

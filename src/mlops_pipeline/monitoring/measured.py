@@ -52,7 +52,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Texts of a column that are embedded."""
     text_distance: float = 0.1
     """Of mean embeddings, over the spread of the model's own texts: about what one text in five of quite another topic makes."""
-    unseen_words: float = 0.05
+    unseen_words: float = 0.02
     """By how much the share of words that are new must grow."""
     slices: tuple[str, ...] = ()
     """Columns by whose values quality is told too."""

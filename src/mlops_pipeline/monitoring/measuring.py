@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from msgspec.structs import replace
 
 from mlops_pipeline.contract.reference import Levels, Reference
 from mlops_pipeline.contract.task import PREDICTION
@@ -392,7 +391,7 @@ class _Window:
         }
 
     def _slices(self, rows: dict[str, npt.NDArray[Any]], made: Predictions) -> tuple[SliceQuality, ...]:
-        """The metric by slice, worst first; values of a private column are only counted."""
+        """The metric by slice, worst first."""
         metric, found = self.reference.metric, []
         for name in self.limits.slices:
             texts = rows[f"slice {name}"]
@@ -407,8 +406,7 @@ class _Window:
                         SliceQuality(column=name, value=str(value), rows=int(count), metric=said, low=_real(low), high=_real(high))
                     )
         found.sort(key=lambda one: (direction(metric) * (one.metric or 0.0), one.column, one.value))
-        private = {name for name, column in self.reference.columns.items() if column.private}
-        return tuple(replace(one, value=f"private value {k}") if one.column in private else one for k, one in enumerate(found, 1))
+        return tuple(found)
 
     def _domain(self, sample: dict[str, npt.NDArray[Any]]) -> Figure:
         if self.before is None:

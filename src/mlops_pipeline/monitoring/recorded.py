@@ -100,9 +100,8 @@ def _beside(reference: Reference, rows: RecordedRows, known: Known, counted: _Co
     watch, settings, texts = rows.watch, rows.watch.settings.windows, rows.watch.settings.texts
     frames = rows.frames()
     first = next(frames, None)
-    recorded = set() if first is None else set(features_in(first, reference.names).columns)
-    # What is not recorded is not missing.
-    kept = {name: column for name, column in reference.columns.items() if name in recorded or not column.private}
+    # What is not recorded is not missing; of before a column was private there may be rows that have it.
+    kept = {name: column for name, column in reference.columns.items() if not column.private}
     reference_kept = msgspec.structs.replace(reference, columns=kept)
     slices = settings.slices if settings.slices is not None else watch.pipeline.evaluate.slices
     limits = Limits(

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from mlops_pipeline.alerts.alert import alert_of
+from mlops_pipeline.config.pipeline import Split
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.lines import Words, span
 from mlops_pipeline.monitoring.judging import held_back
 from mlops_pipeline.monitoring.rules import WAITS, shown
 from mlops_pipeline.monitoring.skew import said_of as said_of_skew
-from mlops_pipeline.monitoring.state import State, Window
+from mlops_pipeline.monitoring.state import AlertRow, State, Window
 from mlops_pipeline.monitoring.waiting import said_of, version_waiting
 from mlops_pipeline.monitoring.watched import Watched
 
 Line = list[Words]
 MOST_ALERTS = 3
 MOST_COLUMNS = 4
+
+OF_ROWS = frozenset(
+    ("drift", "quality", "estimated", "probe", "calibration", "missing", "new_categories", "out_of_bounds", "embedding", "unseen_words")
+)
+"""Figures, by their first word, of which a training on the rows that they are of may change something."""
 
 
 def status(watch: Watched, state: State) -> dict[str, Any]:
@@ -64,7 +72,24 @@ def _model(watch: Watched, state: State, model: str, now: float) -> dict[str, An
         "drifted": [] if last is None else [column.name for column in last.detail.drifted],
         "counted_until": state.ended(model),
         "retraining_held_back": held_back(watch, state, model, now),
+        "held_out": None
+        if last is None
+        else held_out(watch.pipeline.split, [row for row in state.alerts("firing") if row.model == model], last.until),
     }
+
+
+def held_out(split: Split, alerts: Sequence[AlertRow], newest: float) -> dict[str, Any] | None:
+    """From when on a training would hold rows out by a window that moves, and the alerts all of whose rows lie there; None if none do."""
+    if split.test_span is None:
+        return None
+    since = split.test_span.before(datetime.fromtimestamp(newest, UTC)).timestamp()
+    rules = []
+    for alert in (alert_of(row.message) for row in alerts):
+        first, end = alert.window
+        # An alert began when the first window that it is of ended.
+        if alert.figure.partition(".")[0] in OF_ROWS and alert.began - (end - first) >= since - 1:
+            rules.append(alert.rule)
+    return {"since": since, "span": split.test_last, "rules": rules} if rules else None
 
 
 def _window(window: Window) -> dict[str, Any]:
@@ -155,12 +180,18 @@ def _of_alerts(known: dict[str, Any]) -> list[Line]:
 def _of_training(known: dict[str, Any]) -> str:
     last = known["retrainings"][-1] if known["retrainings"] else None
     held = next((found["retraining_held_back"] for found in known["models"].values() if found["retraining_held_back"]), "")
-    more = f"; now held back: {held}" if held else ""
-    if last is None:
-        return f"none was asked for{more}"
-    when = f"{datetime.fromtimestamp(last['made'], UTC):%Y-%m-%d %H:%M}"
-    outcome = f", {last['outcome']}" if last["outcome"] else ""
-    return f"{when} by {last['rule']}: {last['state']}{outcome}" + (more if last["state"] != "held back" else "")
+    told = ["none was asked for"]
+    if last is not None:
+        outcome = f", {last['outcome']}" if last["outcome"] else ""
+        told = [f"{datetime.fromtimestamp(last['made'], UTC):%Y-%m-%d %H:%M} by {last['rule']}: {last['state']}{outcome}"]
+    if held and (last is None or last["state"] != "held back"):
+        told.append(f"now held back: {held}")
+    for out in (found["held_out"] for found in known["models"].values() if found["held_out"]):
+        day = f"{datetime.fromtimestamp(out['since'], UTC):%Y-%m-%d}"
+        told.append(
+            f"one now would learn from no row since {day} (split.test_last = {out['span']}), so from none that {out['rules'][0]} is of"
+        )
+    return "; ".join(told)
 
 
 def _interval(values: dict[str, Any], name: str) -> str:

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import datetime
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from mlops_pipeline.config.moments import NEWEST, shown_moment
-from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.config.pipeline import PLACES, Settings
 from mlops_pipeline.config.tree import shown
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.events import Cause
@@ -53,6 +53,7 @@ class Cache:
         logging.getLogger("dvc_objects").setLevel(logging.CRITICAL)
         self._settings, self._layout, self._error = settings, layout, DvcException
         self._unwritten: list[Any] = []
+        self._moved: set[str] = set()
         self._content: dict[str, Any] | None = None
         self._drafted: tuple[int, int] | None = None
         try:
@@ -85,6 +86,12 @@ class Cache:
             self._stages[stage.name].commit()
         self._keep_close(stage)
         self._unwritten.append(self._stages[stage.name])
+
+    def commit_places(self, stage: Stage) -> None:
+        """Take in where something is kept now, which makes nothing else of a stage that is up to date."""
+        if stage.name in self._moved:
+            self._moved.remove(stage.name)
+            self.commit(stage)
 
     def write(self, *, draft: bool = False) -> None:
         """Write what was committed to ``dvc.lock``.
@@ -208,10 +215,14 @@ class Cache:
                 causes.append(self._of_command(stage, str(entry), recorded))
                 continue
             for path, state in entry.get("changed deps", {}).items():
+                before = recorded[stage.name].get("params", {})
+                if isinstance(state, dict) and (moved := _moved(state, before, config, current)):
+                    self._moved.add(stage.name)
+                    state = {key: what for key, what in state.items() if key not in moved}  # noqa: PLW2901
                 if path == LOCK:
-                    causes += _changed_lock(state, recorded[stage.name].get("params", {}), self._locked(), config)
+                    causes += _changed_lock(state, before, self._locked(), config)
                 elif isinstance(state, dict):
-                    old = recorded[stage.name].get("params", {}).get(config, {})
+                    old = before.get(config, {})
                     causes += [Cause("settings", line) for key in state for line in _differences(key, old.get(key), current.get(key))]
                 elif path == self._layout.relative(self._layout.lock):
                     causes.append(Cause("environment", path))
@@ -264,6 +275,20 @@ def _time_and_size(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size
+
+
+def _moved(changed: Iterable[str], recorded: dict[str, Any], config: str, current: dict[str, Any]) -> list[str]:
+    """Those of some changed sections, there or by default, of which nothing differs but where something is kept (:data:`PLACES`)."""
+    found = []
+    for key in changed:
+        section = key.removeprefix(f"{DEFAULTS}.")
+        old = recorded.get(config, {}).get(section, recorded.get(LOCK, {}).get(f"{DEFAULTS}.{section}"))
+        sides = [side or {} for side in (old, current.get(section))]
+        if section in PLACES and all(isinstance(side, dict) for side in sides):
+            defaults = Settings.model_fields[section].default.model_dump(mode="json")
+            before, now = ({**defaults, **side, **dict.fromkeys(PLACES[section])} for side in sides)
+            found += [key] if before == now else []
+    return found
 
 
 def _differences(key: str, old: Any, new: Any) -> list[str]:

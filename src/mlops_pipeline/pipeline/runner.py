@@ -137,6 +137,7 @@ def bring_up_to_date(
     if not because and stage is STAGES[-1]:
         because = registry_causes(settings, layout)
     if not because:
+        cache.commit_places(stage)
         cache.write()
         tell(StageSkipped(**name))
         return "current"

@@ -6,7 +6,6 @@ written anew only where the answer differs; the pipeline depends on that file as
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.config.addresses import filled
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.tree import tree_of
 from mlops_pipeline.errors import PipelineError, ServiceAway, one_line, without_secrets
@@ -29,7 +29,6 @@ ROWS = 50_000
 
 CONNECT_S = 10
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
 
 
@@ -83,24 +82,13 @@ def tables_of(source: Source, project: Path) -> Iterator[pl.DataFrame]:
 
     Raises as :func:`take_snapshot`.
     """
-    address, named = _address(str(source.uri)), f"dataset.source.uri = '{source.uri}'"
+    address, named = filled(str(source.uri), "dataset.source.uri"), f"dataset.source.uri = '{source.uri}'"
     if address.startswith(SQLITE):
         yield from _of_sqlite(str(source.sql), project / sqlite_path(address), named)
     elif _POSTGRESQL.match(address):
         yield from _of_postgresql(str(source.sql), _POSTGRESQL.sub("postgresql://", address), named)
     else:
         raise PipelineError(f"dataset.source.uri: names no database that is read: write {SQLITE}FILE or postgresql://HOST/NAME")
-
-
-def _address(uri: str) -> str:
-    """An address, with what it takes from the environment."""
-
-    def value(found: re.Match[str]) -> str:
-        if not os.environ.get(found[1]):
-            raise PipelineError(f"dataset.source.uri = '{uri}': {found[1]} is not set in the environment: set it to the database's address")
-        return os.environ[found[1]]
-
-    return _VARIABLE.sub(value, uri)
 
 
 def _of_sqlite(sql: str, path: Path, named: str) -> Iterator[pl.DataFrame]:

@@ -59,6 +59,9 @@ TRUSTED_TYPES = (
 )
 """Types beyond skops's own list that our estimators are made of. Fixed here and in plugins: a file never says what it may load."""
 
+CHECK_OF_REQUIREMENTS = "warn_dependency_requirement_mismatches"
+"""What MLflow calls its own, which is not public."""
+
 UNDATED: dict[str, Any] = {"utc_time_created": "1970-01-01 00:00:00.000000", "model_uuid": "0" * 32}
 """What MLflow would draw anew for equal models."""
 
@@ -109,16 +112,21 @@ def environment(requirements: list[str]) -> dict[str, Any]:
 
 @contextmanager
 def _requirements_unchecked() -> Iterator[None]:
-    """Spare 0.3 s of a core: MLflow asks every installed package for its modules, for a warning that is not shown here."""
+    """Spare 0.3 s of a core: MLflow asks every installed package for its modules, for a warning that is not shown here.
+
+    No setting of MLflow's leaves that out. Where its function has another name, it is asked, and all else is the same.
+    """
     from mlflow.utils import environment as of_mlflow
 
-    name = "warn_dependency_requirement_mismatches"
-    check = getattr(of_mlflow, name)
-    setattr(of_mlflow, name, lambda _: None)
+    check = getattr(of_mlflow, CHECK_OF_REQUIREMENTS, None)
+    if check is None:
+        yield
+        return
+    setattr(of_mlflow, CHECK_OF_REQUIREMENTS, lambda _: None)
     try:
         yield
     finally:
-        setattr(of_mlflow, name, check)
+        setattr(of_mlflow, CHECK_OF_REQUIREMENTS, check)
 
 
 @contextmanager
