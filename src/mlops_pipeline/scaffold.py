@@ -288,7 +288,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     return DescribedTable(content, columns, days, written.notes)
 
 
-def _positive(target: profile.Column, task: str, one: kinds.Described) -> dict[str, Any]:
+def _positive(target: profile.ColumnProfile, task: str, one: kinds.Described) -> dict[str, Any]:
     """Of two classes that are words the rarer one: what is looked for is seldom the rule."""
     nothing = {text for text, _ in one.nothing}
     counts = {value: count for value, count in (target.few or {}).items() if value.strip() and value not in nothing}

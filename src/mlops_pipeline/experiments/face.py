@@ -20,7 +20,7 @@ from mlops_pipeline.files import write_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlops_pipeline.experiments.planning import Plan
+    from mlops_pipeline.experiments.planning import SamplePlan
 
 WORDS: dict[Word, str] = {
     "better": "better",
@@ -53,7 +53,7 @@ def plan(console: Console, config: Path, table: Path, per_day: float | None, *, 
             console.print(line, markup=False, soft_wrap=True, highlight=False)
 
 
-def _plan_lines(plan: Plan, experiment: Experiment, looks: int) -> list[str]:
+def _plan_lines(plan: SamplePlan, experiment: Experiment, looks: int) -> list[str]:
     metric = experiment.metrics[plan.metric]
     what = f"the {metric.quantile:g} quantile" if metric.quantile is not None else "the mean"
     days = "" if plan.days is None else f", {plan.days:,.1f} days"

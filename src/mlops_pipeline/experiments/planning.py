@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplePlan:
     """What one metric needs. Units are of all arms together."""
 
     metric: str
@@ -59,7 +59,7 @@ class Plan:
     narrowed: float | None
 
 
-def planned(experiment: Experiment, units: Units, per_day: float | None, seed: int = SEED) -> tuple[Plan, ...]:
+def planned(experiment: Experiment, units: Units, per_day: float | None, seed: int = SEED) -> tuple[SamplePlan, ...]:
     """What every goal with a ``least_effect`` needs. Raises :class:`PipelineError` in one line if none has one, or rows are too few."""
     wanted = {name: metric for name, metric in experiment.goals.items() if metric.least_effect is not None}
     if not wanted:
@@ -68,7 +68,7 @@ def planned(experiment: Experiment, units: Units, per_day: float | None, seed: i
     return tuple(_plan(experiment, units, name, metric, per_day, seed) for name, metric in wanted.items())
 
 
-def _plan(experiment: Experiment, units: Units, name: str, metric: Metric, per_day: float | None, seed: int) -> Plan:
+def _plan(experiment: Experiment, units: Units, name: str, metric: Metric, per_day: float | None, seed: int) -> SamplePlan:
     known = ~np.isnan(units.values[name])
     values, narrowed = units.values[name][known], None
     if len(values) < experiment.least_units:
@@ -113,7 +113,7 @@ def _plan(experiment: Experiment, units: Units, name: str, metric: Metric, per_d
     enough = int(needed) if np.isfinite(needed) else None
     whole = sum(experiment.shares.values()) / sum(shares)  # the other arms get units, too
     alarms = binomtest(int(np.isfinite(false).sum()), tests).proportion_ci(method="wilson")
-    return Plan(
+    return SamplePlan(
         name, base, spread, effect, ceil(fixed * whole), None if enough is None else ceil(enough * whole), ceil(tried * whole), tests,
         float((found <= (enough or tried)).mean()), float(np.isfinite(false).mean()), float(alarms.low), float(alarms.high),
         None if per_day is None or enough is None else enough * whole / per_day, narrowed,

@@ -98,7 +98,7 @@ def figures_of(
     drift_share: float,
     quantile: Quantile | None,
     target: str,
-    said: list[str],
+    notes: list[str],
     advance: Callable[[], object],
     reading: Reading,
 ) -> Figures:
@@ -115,9 +115,9 @@ def figures_of(
         advance()
     decisions = decided(drifts, min(rows))
     columns = [ColumnFigures(pair, drift, read.get(pair.name)) for pair, drift in zip(pairs, decisions, strict=True)]
-    said += [f"{name}: {texts.note}" for name, texts in read.items() if texts.note]
-    said += _unusual(columns)
-    said += _by_chance(columns, min(rows))
+    notes += [f"{name}: {texts.note}" for name, texts in read.items() if texts.note]
+    notes += _unusual(columns)
+    notes += _by_chance(columns, min(rows))
     return Figures(tuple(columns), rows, drift_share, quantile)
 
 
@@ -144,7 +144,7 @@ def _by_chance(columns: list[ColumnFigures], rows: int) -> list[str]:
 
 
 def quantile_of(
-    pairs: list[Pair], column: str | None, quantile: float, default: str, besides: tuple[str, ...], said: list[str]
+    pairs: list[Pair], column: str | None, quantile: float, default: str, besides: tuple[str, ...], notes: list[str]
 ) -> Quantile | None:
     """A quantile of the named column; where the default is absent, of the first column of numbers, said aloud if it was named."""
     numbers = [pair for pair in pairs if pair.kind == "number"]
@@ -152,10 +152,10 @@ def quantile_of(
     if column in (None, default) and (named is None or named.kind != "number"):
         named = next((pair for pair in numbers if pair.name not in besides), None)
         if named is None:
-            said.append(f"no column '{column}' of numbers, and no other: no quantile" if column else "no column of numbers: no quantile")
+            notes.append(f"no column '{column}' of numbers, and no other: no quantile" if column else "no column of numbers: no quantile")
             return None
         if column:
-            said.append(f"no column '{column}' of numbers: the quantile is that of '{named.name}', the first column that has some")
+            notes.append(f"no column '{column}' of numbers: the quantile is that of '{named.name}', the first column that has some")
     if named is None:
         raise PipelineError(f"quantile_column '{column}' is not in both tables: they share {listed([pair.name for pair in pairs], 40)}")
     if named.kind != "number":

@@ -55,7 +55,7 @@ class Outcomes:
 def outcomes(
     reference: pl.DataFrame,
     current: pl.DataFrame,
-    said: list[str],
+    notes: list[str],
     *,
     target: str,
     prediction: str,
@@ -68,20 +68,20 @@ def outcomes(
     for table, name in ((reference, "the reference"), (current, "the current data")):
         for column, what in ((target, "target"), (prediction, "prediction")):
             if column not in table.columns:
-                said.append(f"{name} has no {what} column '{column}': no section on the model's quality")
+                notes.append(f"{name} has no {what} column '{column}': no section on the model's quality")
                 return None
     sides = []
     for table, name in ((reference, "the reference"), (current, "the current data")):
         known = table.drop_nulls([target, prediction])
         if not known.height:
-            said.append(f"{name} has no row with both '{target}' and '{prediction}': no section on the model's quality")
+            notes.append(f"{name} has no row with both '{target}' and '{prediction}': no section on the model's quality")
             return None
         if known.height < table.height:
-            said.append(f"quality of {name}: {known.height:,} of {table.height:,} rows, those with '{target}' and '{prediction}'")
+            notes.append(f"quality of {name}: {known.height:,} of {table.height:,} rows, those with '{target}' and '{prediction}'")
         sides.append(known)
     if (task or _task_of([side[target] for side in sides])) == "regression":
-        return _values(sides, said, target, prediction)
-    return _classes(sides, said, target, prediction, positive)
+        return _values(sides, notes, target, prediction)
+    return _classes(sides, notes, target, prediction, positive)
 
 
 def _task_of(targets: list[pl.Series]) -> Task:
@@ -89,7 +89,7 @@ def _task_of(targets: list[pl.Series]) -> Task:
     return "regression" if numbers and any(not is_whole(v) or v.n_unique() > MANY_VALUES for v in targets) else "binary"
 
 
-def _values(sides: list[pl.DataFrame], said: list[str], target: str, prediction: str) -> Outcomes:
+def _values(sides: list[pl.DataFrame], notes: list[str], target: str, prediction: str) -> Outcomes:
     import polars as pl
 
     for side in sides:
@@ -99,35 +99,35 @@ def _values(sides: list[pl.DataFrame], said: list[str], target: str, prediction:
     reference, current = (side.select(pl.col(target, prediction).cast(pl.Float64)) for side in sides)
     made = Outcomes("regression", target, prediction, reference, current)
     if not made.has_percentages:
-        said.append(f"'{target}' has values of zero or below, of which an error in percent says nothing: no MAPE")
+        notes.append(f"'{target}' has values of zero or below, of which an error in percent says nothing: no MAPE")
     return made
 
 
-def _classes(sides: list[pl.DataFrame], said: list[str], target: str, prediction: str, positive: int | str | None) -> Outcomes | None:
+def _classes(sides: list[pl.DataFrame], notes: list[str], target: str, prediction: str, positive: int | str | None) -> Outcomes | None:
     import polars as pl
 
     if any(side[prediction].dtype.is_float() and not is_whole(side[prediction]) for side in sides):
-        return _scores(sides, said, target, prediction, positive)
+        return _scores(sides, notes, target, prediction, positive)
     found = labels(side[name] for side in sides for name in (target, prediction))
     seen = pl.concat(found).unique().sort().to_list()
     if len(seen) < 2:
-        said.append(f"'{target}' and '{prediction}' hold one class alone ({seen[0]}): no section on the model's quality")
+        notes.append(f"'{target}' and '{prediction}' hold one class alone ({seen[0]}): no section on the model's quality")
         return None
     reference, current = pl.DataFrame(found[:2]), pl.DataFrame(found[2:])
     chosen = _positive(seen, positive, target) if len(seen) == 2 else None
     made = Outcomes("binary" if chosen is not None else "multiclass", target, prediction, reference, current, chosen)
     for side, name in ((reference, "the reference"), (current, "the current data")):
         if absent := made.absent(side):
-            said.append(f"{name} has no '{target}' of class {listed(absent)}: precision, recall and F1 count a class without rows as 0")
+            notes.append(f"{name} has no '{target}' of class {listed(absent)}: precision, recall and F1 count a class without rows as 0")
     column = f"{PROBABILITY}{chosen}"
     if chosen is not None and all(
         column in side.columns and side[column].dtype.is_float() and not side[column].null_count() for side in sides
     ):
-        return _with_probability(made, [side[column] for side in sides], said)
+        return _with_probability(made, [side[column] for side in sides], notes)
     return made
 
 
-def _with_probability(made: Outcomes, probability: list[pl.Series], said: list[str]) -> Outcomes:
+def _with_probability(made: Outcomes, probability: list[pl.Series], notes: list[str]) -> Outcomes:
     """The same with probabilities, if the predictions are those at one half and both classes occur; else labels alone."""
     for values, name in zip(probability, ("the reference", "the current data"), strict=True):
         if not values.is_between(0, 1).all():
@@ -137,14 +137,14 @@ def _with_probability(made: Outcomes, probability: list[pl.Series], said: list[s
         if made.absent(side):
             return made
         if ((values >= 0.5) != (side[made.prediction] == made.positive)).any():
-            said.append(f"'{made.prediction}' is not '{values.name}' cut at one half: no ROC AUC, no log loss")
+            notes.append(f"'{made.prediction}' is not '{values.name}' cut at one half: no ROC AUC, no log loss")
             return made
     name = probability[0].name
     reference, current = (side.with_columns(v) for side, v in zip((made.reference, made.current), probability, strict=True))
     return Outcomes("binary", made.target, made.prediction, reference, current, made.positive, name)
 
 
-def _scores(sides: list[pl.DataFrame], said: list[str], target: str, prediction: str, positive: int | str | None) -> Outcomes | None:
+def _scores(sides: list[pl.DataFrame], notes: list[str], target: str, prediction: str, positive: int | str | None) -> Outcomes | None:
     """Predictions that are probabilities of the positive class, cut at one half."""
     import polars as pl
 
@@ -155,7 +155,7 @@ def _scores(sides: list[pl.DataFrame], said: list[str], target: str, prediction:
             f"'{prediction}' holds fractions, but '{target}' holds classes ({listed(seen)}): give predicted classes, or task=\"regression\""
         )
     if any(values.n_unique() < 2 for values in truth):
-        said.append(f"'{target}' holds one class alone on one side: no section on the model's quality")
+        notes.append(f"'{target}' holds one class alone on one side: no section on the model's quality")
         return None
     chosen = _positive(seen, positive, target)
     other = next(label for label in seen if label != chosen)

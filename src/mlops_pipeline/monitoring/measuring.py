@@ -33,7 +33,7 @@ from mlops_pipeline.monitoring.statistics import (
     stability,
     wasserstein,
 )
-from mlops_pipeline.monitoring.tally import Categories, Column, Numbers
+from mlops_pipeline.monitoring.tally import Categories, ColumnTally, Numbers
 from mlops_pipeline.monitoring.texts import beside
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class _Window:
     rows: int = 0
     labels: int = 0
     strange: int = 0
-    columns: list[Column] = field(init=False)
+    columns: list[ColumnTally] = field(init=False)
     scores: Numbers | None = field(init=False)
     answers: npt.NDArray[np.int64] = field(init=False)
     every: Sample = field(init=False)
@@ -120,7 +120,7 @@ class _Window:
 
     def __post_init__(self) -> None:
         reference, seed = self.reference, self.limits.seed
-        self.columns = [Column(name, summary, seed) for name, summary in reference.columns.items()]
+        self.columns = [ColumnTally(name, summary, seed) for name, summary in reference.columns.items()]
         self.orders = reference.orders
         name = PREDICTION if not reference.classes else str(reference.positive)
         self.scores = Numbers(reference.scores[name]) if name in reference.scores else None
@@ -272,7 +272,7 @@ class _Window:
         figures["out_of_bounds.share"] = max((c.out_of_bounds for c in made if c.out_of_bounds is not None), default=0.0)
         return made
 
-    def _tests(self, column: Column, found: _Found | None) -> list[_Test]:
+    def _tests(self, column: ColumnTally, found: _Found | None) -> list[_Test]:
         rows, before = column.rows, self.reference.rows
         made = [] if found is None else [_Test(column.name, "distribution", found.p, found.effect, found.effect > self.limits.effect)]
         shares = [("missing", column.summary.nulls, before, column.nulls, rows)]
@@ -289,7 +289,7 @@ class _Window:
                 made.append(_Test(column.name, reason, share_p(first, of, second, seen), effect, enough))
         return made
 
-    def _texts(self, column: Column) -> TextDrift | None:
+    def _texts(self, column: ColumnTally) -> TextDrift | None:
         summary = column.summary.texts
         if summary is None or column.texts is None:
             return None
@@ -303,7 +303,7 @@ class _Window:
             made.append(_Test(name, "embedding", read.distance_p, read.distance, read.distance > limits.text_distance))
         return made
 
-    def _column(self, column: Column, found: _Found | None, texts: TextDrift | None, tests: Sequence[_Test]) -> ColumnDrift:
+    def _column(self, column: ColumnTally, found: _Found | None, texts: TextDrift | None, tests: Sequence[_Test]) -> ColumnDrift:
         own = [test for test in tests if test.column == column.name]
         raised = [test for test in own if test.enough and test.adjusted < self.limits.significance]
         of_all = next((test for test in own if test.reason == "distribution"), None)
@@ -441,7 +441,7 @@ FIGURES = (
 """Names of figures of every window; beside them ``quality.METRIC`` and ``estimated.METRIC``."""
 
 
-def _distribution(column: Column) -> _Found | None:
+def _distribution(column: ColumnTally) -> _Found | None:
     if column.numbers is not None:
         return _of_numbers(column.numbers)
     if column.categories is not None and column.summary.levels is not None:
@@ -477,13 +477,13 @@ def _side_by_side(levels: Levels, tally: Categories) -> tuple[npt.NDArray[np.int
     return np.append(before, levels.rest), np.append(tally.counts, tally.other)
 
 
-def _is_of_before(column: Column) -> bool:
+def _is_of_before(column: ColumnTally) -> bool:
     """Whether a column holds texts of which the version's summary says nothing but their forms."""
     summary = column.summary
     return summary.words is not None and summary.texts is None and not summary.private and column.nulls < column.rows
 
 
-def _outside(column: Column) -> int | None:
+def _outside(column: ColumnTally) -> int | None:
     return None if column.numbers is None or column.summary.least is None else column.numbers.outside
 
 

@@ -105,11 +105,11 @@ def _with_absent_classes(outcomes: Outcomes) -> Quality:
     figures: dict[str, dict[str, Any]] = {name: {} for name in ("accuracy", "precision", "recall", "f1")}
     recalls: dict[str, list[Any]] = {}
     for name, side in sides.items():
-        truth, said = side[outcomes.target].to_numpy(), side[outcomes.prediction].to_numpy()
-        figures["accuracy"][name] = float(accuracy_score(truth, said))
-        precision, recall, f1, _ = precision_recall_fscore_support(truth, said, zero_division=0, **one)
+        truth, notes = side[outcomes.target].to_numpy(), side[outcomes.prediction].to_numpy()
+        figures["accuracy"][name] = float(accuracy_score(truth, notes))
+        precision, recall, f1, _ = precision_recall_fscore_support(truth, notes, zero_division=0, **one)
         figures["precision"][name], figures["recall"][name], figures["f1"][name] = float(precision), float(recall), float(f1)
-        recalls[name] = list(zip(*precision_recall_fscore_support(truth, said, labels=classes, zero_division=0)[1:4:2], strict=True))
+        recalls[name] = list(zip(*precision_recall_fscore_support(truth, notes, labels=classes, zero_division=0)[1:4:2], strict=True))
     metrics = [_single(kind(), figures[QUALITY_NAMES[kind.__name__]]["current"]) for kind in (Accuracy, Precision, Recall, F1Score)]
     table = table_data(
         title="",
@@ -201,9 +201,9 @@ def _as_json(result: MetricResult, metric: Metric, identity: str | None = None) 
     return dict(result.to_dict())
 
 
-def widgets_of(figures: Figures, said: list[str], sample: Sample, quality: Quality | None) -> list[BaseWidgetInfo]:
+def widgets_of(figures: Figures, notes: list[str], sample: Sample, quality: Quality | None) -> list[BaseWidgetInfo]:
     """The page from top to bottom: what was compared, drift, missing values, quality, the quantile."""
-    made = [_head(figures), text_widget(text="\n".join(f"- {line}" for line in said))] if said else [_head(figures)]
+    made = [_head(figures), text_widget(text="\n".join(f"- {line}" for line in notes))] if notes else [_head(figures)]
     made += _drift(figures, sample)
     made += _texts(figures)
     made += _missing(figures)

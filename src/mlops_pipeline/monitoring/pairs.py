@@ -44,7 +44,7 @@ class Pair:
         return self.current.null_count() == len(self.current) and self.reference.null_count() < len(self.reference)
 
 
-def as_table(data: Any, name: str, said: list[str]) -> pl.DataFrame:
+def as_table(data: Any, name: str, notes: list[str]) -> pl.DataFrame:
     """A pandas or Polars frame as a Polars frame; NaN and infinite numbers are null, the latter said. ``name``: what messages call it.
 
     Raises :class:`PipelineError` if it is no frame, cannot be read, or is empty.
@@ -61,10 +61,10 @@ def as_table(data: Any, name: str, said: list[str]) -> pl.DataFrame:
         frame = _from_pandas(frame, name)
     if not frame.width or not frame.height:
         raise PipelineError(f"{name} is empty ({frame.height} rows, {frame.width} columns): give at least one row")
-    return _finite(frame, name, said)
+    return _finite(frame, name, notes)
 
 
-def pairs(reference: pl.DataFrame, current: pl.DataFrame, said: list[str], prose: Collection[str] = ()) -> list[Pair]:
+def pairs(reference: pl.DataFrame, current: pl.DataFrame, notes: list[str], prose: Collection[str] = ()) -> list[Pair]:
     """The columns that both tables have, in the reference's order; what is not compared is added to ``said``.
 
     ``prose``: columns that are known to hold sentences.
@@ -80,7 +80,7 @@ def pairs(reference: pl.DataFrame, current: pl.DataFrame, said: list[str], prose
     for table, other, name in ((reference, current, "the reference"), (current, reference, "the current data")):
         alone = [column for column in table.columns if column not in other.columns]
         if alone:
-            said.append(f"only {name} has {listed(alone)}: not compared")
+            notes.append(f"only {name} has {listed(alone)}: not compared")
     made = [_pair(name, reference[name], current[name], is_prose=name in prose) for name in common]
     for kind, why in (
         ("text", "free text or identifiers"),
@@ -89,7 +89,7 @@ def pairs(reference: pl.DataFrame, current: pl.DataFrame, said: list[str], prose
     ):
         names = [pair.name for pair in made if pair.kind == kind]
         if names:
-            said.append(f"{listed(names)}: {why}; only missing values are compared")
+            notes.append(f"{listed(names)}: {why}; only missing values are compared")
     return made
 
 
@@ -147,7 +147,7 @@ def _collected(data: pl.LazyFrame, name: str) -> pl.DataFrame:
         raise PipelineError(f"{name}: the lazy frame cannot be collected: {one_line(error)}: mend its query") from error
 
 
-def _finite(frame: pl.DataFrame, name: str, said: list[str]) -> pl.DataFrame:
+def _finite(frame: pl.DataFrame, name: str, notes: list[str]) -> pl.DataFrame:
     """The frame with null for numbers that no sum and no distance can take; those that are not NaN are counted in ``said``."""
     import polars as pl
 
@@ -163,7 +163,7 @@ def _finite(frame: pl.DataFrame, name: str, said: list[str]) -> pl.DataFrame:
         if count
     ]
     if infinite:
-        said.append(f"{name}: infinite numbers, or beyond {LARGEST:g}, count as missing: {listed(infinite)}")
+        notes.append(f"{name}: infinite numbers, or beyond {LARGEST:g}, count as missing: {listed(infinite)}")
     return frame.with_columns(pl.when(usable).then(pl.col(floats)))
 
 

@@ -106,26 +106,26 @@ def create_model_monitoring_report(
     What is left out is said on the console, or as a warning without one. Raises :class:`PipelineError`.
     """
     _check(quantile, drift_share, draw_rows, task)
-    said: list[str] = []
-    reference, current = as_table(reference_data, "the reference", said), as_table(current_data, "the current data", said)
-    judged = reference if judged_data is None else as_table(judged_data, "the judged data", said)
+    notes: list[str] = []
+    reference, current = as_table(reference_data, "the reference", notes), as_table(current_data, "the current data", notes)
+    judged = reference if judged_data is None else as_table(judged_data, "the judged data", notes)
     with _progress(console) as (step, advance), warnings.catch_warnings():
         # Of the libraries that Evidently imports, and of SciPy and scikit-learn about a column or a class without variety.
         warnings.simplefilter("ignore")
         _load_evidently()
-        found = outcomes(judged, current, said, target=target, prediction=prediction, task=task, positive=positive)
+        found = outcomes(judged, current, notes, target=target, prediction=prediction, task=task, positive=positive)
         mirrored = _mirrored(current, found)
         seen = [_with_labels(table, found).drop(mirrored, strict=False) for table in (reference, judged, current)]
         reading = reading or Reading()
-        shared = _shared(seen[0], seen[1], seen[2], said, reading.columns)
-        median = quantile_of(shared, quantile_column, quantile, QUANTILE_COLUMN, (target, prediction), said)
+        shared = _shared(seen[0], seen[1], seen[2], notes, reading.columns)
+        median = quantile_of(shared, quantile_column, quantile, QUANTILE_COLUMN, (target, prediction), notes)
         step("comparing columns", len(shared))
-        figures = figures_of(shared, (reference.height, current.height), drift_share, median, target, said, advance, reading)
+        figures = figures_of(shared, (reference.height, current.height), drift_share, median, target, notes, advance, reading)
         step("measuring the model", 1)
-        made = _assembled(figures, found, [*said, *_sampled(figures, draw_rows, seed)], Sample(draw_rows, seed), origins)
+        made = _assembled(figures, found, [*notes, *_sampled(figures, draw_rows, seed)], Sample(draw_rows, seed), origins)
         advance()
     if console is None:
-        for line in said:
+        for line in notes:
             warnings.warn(line, stacklevel=2)
     else:
         for line in made.notes:
@@ -133,14 +133,14 @@ def create_model_monitoring_report(
     return made
 
 
-def _assembled(figures: Figures, found: Outcomes | None, said: list[str], sample: Sample, origins: tuple[str, str]) -> MonitoringReport:
+def _assembled(figures: Figures, found: Outcomes | None, notes: list[str], sample: Sample, origins: tuple[str, str]) -> MonitoringReport:
     from mlops_pipeline.monitoring.page import metrics_of, quality_of, widgets_of
 
     quality = None if found is None else quality_of(found)
     metrics = [*metrics_of(figures), *(quality.metrics if quality else [])]
     told = [f"{side}: {origin}" for side, origin in zip(("reference", "current"), origins, strict=True) if origin]
-    widgets = widgets_of(figures, [*told, *said], sample, quality)
-    return MonitoringReport(figures, quality.figures if quality else {}, tuple(said), origins, metrics, widgets)
+    widgets = widgets_of(figures, [*told, *notes], sample, quality)
+    return MonitoringReport(figures, quality.figures if quality else {}, tuple(notes), origins, metrics, widgets)
 
 
 def _check(quantile: float, drift_share: float, draw_rows: int, task: str | None) -> None:
@@ -164,13 +164,13 @@ def _load_evidently() -> None:
         raise PipelineError("evidently is not installed: `pip install 'evidently>=0.7.23,<0.8'`") from error
 
 
-def _shared(reference: pl.DataFrame, judged: pl.DataFrame, current: pl.DataFrame, said: list[str], prose: Collection[str]) -> list[Pair]:
+def _shared(reference: pl.DataFrame, judged: pl.DataFrame, current: pl.DataFrame, notes: list[str], prose: Collection[str]) -> list[Pair]:
     """The columns to compare: those of the reference, and from the judged rows the predictions that it lacks."""
     predicted = [name for name in judged.columns if name not in reference.columns and name in current.columns]
-    made = pairs(reference, current.drop(predicted), said, prose)
+    made = pairs(reference, current.drop(predicted), notes, prose)
     if predicted:
-        said.append(f"{listed(predicted)}: compared with the predictions on {judged.height:,} rows that the model was judged on")
-        made += pairs(judged.select(predicted), current.select(predicted), said)
+        notes.append(f"{listed(predicted)}: compared with the predictions on {judged.height:,} rows that the model was judged on")
+        made += pairs(judged.select(predicted), current.select(predicted), notes)
     return made
 
 

@@ -68,7 +68,7 @@ class Categories:
                 self.counts[place] += count
 
 
-class Column:
+class ColumnTally:
     """Everything that is counted of one column."""
 
     def __init__(self, name: str, summary: ColumnSummary, seed: int = 0) -> None:

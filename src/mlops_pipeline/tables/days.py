@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.tables.cast import as_moments
-from mlops_pipeline.tables.profile import Column
+from mlops_pipeline.tables.profile import ColumnProfile
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,7 +28,7 @@ class Days:
     _given_up: bool = False
     _is_quantity: bool = False
 
-    def count(self, frame: pl.DataFrame, columns: Mapping[str, Column]) -> None:
+    def count(self, frame: pl.DataFrame, columns: Mapping[str, ColumnProfile]) -> None:
         """Take one chunk into account, which its columns' profiles have looked at."""
         if not self._given_up and self.column is None:
             timed = [column.name for column in columns.values() if column.name != self.target and column.ways]
@@ -56,7 +56,7 @@ class Days:
         return both.group_by(DAY, VALUE).agg(pl.col(ROWS).sum())
 
 
-def _days(raw: pl.DataFrame, column: Column, way: str | None) -> pl.DataFrame:
+def _days(raw: pl.DataFrame, column: ColumnProfile, way: str | None) -> pl.DataFrame:
     """A chunk's days, values and rows; what its profile has read is not read again."""
     import polars as pl
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from mlops_pipeline.config.dataset import Kind
 from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, number_of, written_as
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.tables.profile import MARKERS, Column
+from mlops_pipeline.tables.profile import MARKERS, ColumnProfile
 
 ODD_SHARE = 0.005
 """Up to this share of a column's values may be none of its kind: their rows are set aside, and that is said."""
@@ -84,7 +84,7 @@ class Described:
     """How its numbers may be written as well, with another value, by all that the column holds."""
 
 
-def described(columns: Mapping[str, Column], target: str) -> dict[str, Described]:
+def described(columns: Mapping[str, ColumnProfile], target: str) -> dict[str, Described]:
     """Every column's description but the target's use; columns that are equal in every row are told from their first."""
     made: dict[str, Described] = {}
     first: dict[int, str] = {}
@@ -100,7 +100,7 @@ def described(columns: Mapping[str, Column], target: str) -> dict[str, Described
     return made
 
 
-def task_of(column: Column, one: Described) -> tuple[str, Described]:
+def task_of(column: ColumnProfile, one: Described) -> tuple[str, Described]:
     """The task that a target sets, and the target's description. Raises :class:`PipelineError` for one that cannot be learned."""
     distinct, there = _distinct(column, one), _there(column, one)
     if one.kind in ("number", "integer"):
@@ -122,7 +122,7 @@ def task_of(column: Column, one: Described) -> tuple[str, Described]:
     return ("binary" if distinct <= 2 else "multiclass"), _with(one, kind="boolean" if one.kind == "boolean" else "category", left_out="")
 
 
-def _counts_as_classes(column: Column, one: Described, distinct: int, there: int) -> bool:
+def _counts_as_classes(column: ColumnProfile, one: Described, distinct: int, there: int) -> bool:
     """Whether a target's numbers name classes: two, or a few whole ones, each in rows enough; not a count with a thin end."""
     if distinct <= 2 or one.format is not None or not column.whole or column.few is None:
         return distinct <= 2 and one.format is None
@@ -130,7 +130,7 @@ def _counts_as_classes(column: Column, one: Described, distinct: int, there: int
     return distinct <= FEW_CLASSES and distinct * 5 <= there and not (distinct > MANY_CLASSES and rarest < max(5, RARE * there))
 
 
-def is_padded(column: Column) -> bool:
+def is_padded(column: ColumnProfile) -> bool:
     """Whether blanks stand around some of a category's values; numbers, moments and truths are read without them anyway."""
     around = any(text != text.strip(BLANKS) and text.strip(BLANKS) for text in column.few or ())
     return around and column.held == "text" and _described(column).kind == "category"
@@ -144,7 +144,7 @@ def null_values(made: Mapping[str, Described]) -> tuple[str, ...]:
 
 
 def decided(
-    columns: Mapping[str, Described], held: Mapping[str, Column], target: str, delimiter: str, signs: Mapping[str, str]
+    columns: Mapping[str, Described], held: Mapping[str, ColumnProfile], target: str, delimiter: str, signs: Mapping[str, str]
 ) -> dict[str, Described]:
     """The columns; of one such as ``48,123`` throughout, which is 48123 or 48.123, the file's other evidence says which.
 
@@ -189,7 +189,7 @@ def _decimal(form: str) -> str:
     return written.decimal if written is not None else "."
 
 
-def signs_of(columns: Mapping[str, Described], held: Mapping[str, Column]) -> dict[str, str]:
+def signs_of(columns: Mapping[str, Described], held: Mapping[str, ColumnProfile]) -> dict[str, str]:
     """The signs of numbers in which all columns agree, as ``dataset.source`` has them; none where they are plain or differ.
 
     A column that has plain points keeps them: that another one has decimal commas does not tell whether its points part thousands.
@@ -205,7 +205,9 @@ def signs_of(columns: Mapping[str, Described], held: Mapping[str, Column]) -> di
     return ({"decimal": decimal} if decimal != "." else {}) | ({"thousands": thousands.pop()} if thousands else {})
 
 
-def written_by_source(columns: Mapping[str, Described], held: Mapping[str, Column], signs: Mapping[str, str]) -> dict[str, Described]:
+def written_by_source(
+    columns: Mapping[str, Described], held: Mapping[str, ColumnProfile], signs: Mapping[str, str]
+) -> dict[str, Described]:
     """The columns, once the source says how numbers are written: a format of their own have those that are written otherwise.
 
     Where it says nothing and another column has decimal commas, one whose every point may part thousands asks.
@@ -229,12 +231,12 @@ def written_by_source(columns: Mapping[str, Described], held: Mapping[str, Colum
     return made
 
 
-def _has_points(one: Described, held: Mapping[str, Column]) -> bool:
+def _has_points(one: Described, held: Mapping[str, ColumnProfile]) -> bool:
     """Whether a column is of plain numbers that are texts with points."""
     return one.kind in _NUMBERS and one.format is None and one.name in held and held[one.name].held == "text" and held[one.name].pointed
 
 
-def _pointed(one: Described, column: Column, signs: Mapping[str, str], *, has_commas: bool) -> Described:
+def _pointed(one: Described, column: ColumnProfile, signs: Mapping[str, str], *, has_commas: bool) -> Described:
     """A column with points, as the source says if it says anything; else as plain numbers, with a question where they may not be."""
     note = ""
     if signs and not _may_be_written(column, signs):
@@ -246,7 +248,7 @@ def _pointed(one: Described, column: Column, signs: Mapping[str, str], *, has_co
     return _with(one, note="; ".join(filter(None, (one.note, note))))
 
 
-def _may_be_written(column: Column, signs: Mapping[str, str]) -> bool:
+def _may_be_written(column: ColumnProfile, signs: Mapping[str, str]) -> bool:
     """Whether plain numbers with points may be written with these signs: ``1.234`` with ``.`` for thousands, but not ``1.5``, ``0.361``."""
     if signs.get("decimal", ".") == ".":
         return True
@@ -259,7 +261,7 @@ def _with(one: Described, **changes: object) -> Described:
     return replace(one, **changes)  # type: ignore[arg-type]  # each is a field
 
 
-def _described(column: Column) -> Described:
+def _described(column: ColumnProfile) -> Described:
     """A column's kind, from all its values."""
     name = column.name
     if not column.there:
@@ -277,7 +279,7 @@ def _described(column: Column) -> Described:
     return _text(column)
 
 
-def _number(column: Column) -> Described | None:
+def _number(column: ColumnProfile) -> Described | None:
     """A column of plain numbers, or of digits that are none; None if it holds other things."""
     nothing, rest = _markers(column)
     there = column.there - sum(count for _, count in nothing)
@@ -293,7 +295,7 @@ def _number(column: Column) -> Described | None:
     return Described(column.name, kind, nothing=nothing, note=_set_aside(column, rest + column.beyond + column.infinite))
 
 
-def _written_number(column: Column) -> Described | None:
+def _written_number(column: ColumnProfile) -> Described | None:
     """A column of numbers with marks for thousands, a decimal comma or a unit; None if it holds other things."""
     nothing, _ = _markers(column)
     there = column.there - sum(count for _, count in nothing)
@@ -307,7 +309,7 @@ def _written_number(column: Column) -> Described | None:
     return Described(column.name, "number", format=form, nothing=nothing, note=note, or_else=other)
 
 
-def _truth(column: Column) -> Described | None:
+def _truth(column: ColumnProfile) -> Described | None:
     """A column of two words for true and false that belong together; None if it holds other things."""
     if column.few is None:
         return None
@@ -316,7 +318,7 @@ def _truth(column: Column) -> Described | None:
     return Described(column.name, "boolean", nothing=nothing) if words in _PAIRS else None
 
 
-def _moment(column: Column) -> Described | None:
+def _moment(column: ColumnProfile) -> Described | None:
     """A column of moments; None if it holds other things."""
     nothing, _ = _markers(column)
     there = column.there - sum(count for _, count in nothing)
@@ -334,7 +336,7 @@ def _moment(column: Column) -> Described | None:
     return Described(column.name, "datetime", format=forms[0], nothing=nothing, note=_set_aside(column, there - column.forms[forms[0]]))
 
 
-def _text(column: Column) -> Described:
+def _text(column: ColumnProfile) -> Described:
     """A column of names, codes or words."""
     few = column.few or {}
     values: set[str] = set()
@@ -348,14 +350,14 @@ def _text(column: Column) -> Described:
     return Described(column.name, "text" if free else "category", nothing=nothing, values=frozenset(values))
 
 
-def _markers(column: Column) -> tuple[tuple[tuple[str, int], ...], int]:
+def _markers(column: ColumnProfile) -> tuple[tuple[tuple[str, int], ...], int]:
     """What stands for null in a column where most is something else, and how many other odd values there are."""
     held = column.few if column.few is not None else column.odd
     nothing = tuple((word, held[word]) for word in MARKERS if word in held)
     return nothing, column.odd_rows - sum(column.odd.get(word, 0) for word, _ in nothing)
 
 
-def _set_aside(column: Column, odd: int) -> str:
+def _set_aside(column: ColumnProfile, odd: int) -> str:
     if not odd:
         return ""
     nothing = {word for word, _ in _markers(column)[0]}
@@ -372,7 +374,7 @@ def _country_codes(words: set[str]) -> bool:
     return len(codes) >= max(3, 0.8 * len(words)) and any(code not in _STATES for code in codes)
 
 
-def _distinct(column: Column, one: Described) -> int:
+def _distinct(column: ColumnProfile, one: Described) -> int:
     if column.few is not None and column.held == "text" and one.kind == "boolean":
         # Yes and « yes » are one value.
         return len({text.strip(BLANKS).lower() for text in column.few} - {word.lower() for word, _ in one.nothing})
@@ -382,11 +384,11 @@ def _distinct(column: Column, one: Described) -> int:
     return column.distinct - (len(one.nothing) if column.few is not None else 0)
 
 
-def _there(column: Column, one: Described) -> int:
+def _there(column: ColumnProfile, one: Described) -> int:
     return column.there - sum(count for _, count in one.nothing)
 
 
-def _no_feature(column: Column, one: Described, place: int) -> str:
+def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
     """Why a column says nothing of use about its rows; empty if it may."""
     distinct, there = _distinct(column, one), _there(column, one)
     if there < (1 - MISSING) * column.rows:

@@ -59,7 +59,7 @@ _SPELLINGS = ("1234.5", "1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1
 
 
 @dataclass
-class Column:
+class ColumnProfile:
     """What one column holds. Counts are of rows; ``nulls`` are empty cells, null and NaN: what else may mean null is a value here."""
 
     name: str
@@ -259,8 +259,8 @@ class Column:
 
 
 def profiled(
-    read: Callable[[], Iterable[Chunk]], beside: Callable[[pl.DataFrame, Mapping[str, Column]], None] | None = None
-) -> dict[str, Column]:
+    read: Callable[[], Iterable[Chunk]], beside: Callable[[pl.DataFrame, Mapping[str, ColumnProfile]], None] | None = None
+) -> dict[str, ColumnProfile]:
     """What every column holds, from all rows of a table that is read without any word for null but the empty one.
 
     It is read again only where a column's later chunks are written in a way that its first one does not show. ``beside`` is called
@@ -271,7 +271,7 @@ def profiled(
     return _profile((chunk.frame for chunk in read()), late) if any(late.values()) else columns
 
 
-def profile_of(table: pl.DataFrame) -> dict[str, Column]:
+def profile_of(table: pl.DataFrame) -> dict[str, ColumnProfile]:
     """What every column of a table in memory holds."""
     return _profile(table.iter_slices(ROWS_AT_ONCE), {})
 
@@ -279,13 +279,13 @@ def profile_of(table: pl.DataFrame) -> dict[str, Column]:
 def _profile(
     frames: Iterable[pl.DataFrame],
     forms: Mapping[str, list[str]],
-    beside: Callable[[pl.DataFrame, Mapping[str, Column]], None] | None = None,
-) -> dict[str, Column]:
-    columns: dict[str, Column] = {}
+    beside: Callable[[pl.DataFrame, Mapping[str, ColumnProfile]], None] | None = None,
+) -> dict[str, ColumnProfile]:
+    columns: dict[str, ColumnProfile] = {}
     with ThreadPoolExecutor(THREADS) as pool:
         for frame in frames:
             for name in frame.columns:
-                columns.setdefault(name, Column(name, forms=dict.fromkeys(forms.get(name, ()), 0)))
+                columns.setdefault(name, ColumnProfile(name, forms=dict.fromkeys(forms.get(name, ()), 0)))
             list(pool.map(lambda values: columns[values.name].add(values), frame))
             if beside is not None:
                 beside(frame, columns)
