@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from mlops_pipeline.contract.spec import AS_TEXT
-from mlops_pipeline.contract.values import MISSING, bounds
+from mlops_pipeline.contract.values import MISSING, DescribedColumn, bounds
 from mlops_pipeline.errors import one_line
 
 MIN_LEVEL_ROWS = 5
@@ -28,15 +28,9 @@ _TURN = 0.6180339887498949
 """Multiples of the golden ratio spread evenly, and no two columns' alike (Knuth, TAOCP 3, 6.4)."""
 
 
-class Told(Protocol):
-    """A column's description, in a configuration or in a contract."""
+class Told(DescribedColumn, Protocol):
+    """A column's description, with whether its values may be told."""
 
-    @property
-    def kind(self) -> str: ...
-    @property
-    def min(self) -> float | None: ...
-    @property
-    def max(self) -> float | None: ...
     @property
     def private(self) -> bool: ...
 

@@ -18,6 +18,7 @@ from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS, Contract
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.inference.formats import Engine, folder_of, formats_in, load
+from mlops_pipeline.inference.session import session_of
 from mlops_pipeline.inference.texts import with_texts
 
 PART = 256
@@ -103,13 +104,7 @@ class OnnxEngine:
     precision = np.float32
 
     def __init__(self, content: bytes, *, has_classes: bool, threads: int = 1) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = session_of(content)
         self._run = session.run
         self._classes = has_classes
         self._outputs = [session.get_outputs()[1 if self._classes else 0].name]

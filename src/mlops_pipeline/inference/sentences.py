@@ -16,6 +16,7 @@ import numpy as np
 
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference.session import session_of
 from mlops_pipeline.plugins import DISTRIBUTION
 
 GRAPH, TOKENIZER = "encoder.onnx", "tokenizer.json"
@@ -88,13 +89,7 @@ class Graph:
     """An encoder's graph, loaded: ``run`` takes tokens, int64 (rows, tokens), and gives embeddings, float32 (rows, size); in any thread."""
 
     def __init__(self, content: bytes) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = session_of(content)
         self._run = session.run
         self.size = int(session.get_outputs()[0].shape[1])
 
