@@ -246,6 +246,7 @@ def _bar(found: Finding) -> dict[str, Any]:
         "name": found.guardrail,
         "figure": found.figure,
         "slice": found.slice,
+        "window": found.window,
         "text": found.text,
         "source": found.source,
     }

@@ -17,7 +17,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.experiments.face import facts_of
 from mlops_pipeline.experiments.judging import judged
 from mlops_pipeline.experiments.units import Units, units_in
-from mlops_pipeline.release.evidence import ARMS, CHALLENGER, CHAMPION, SETTLE_S, Observations
+from mlops_pipeline.release.evidence import ARMS, CHALLENGER, CHAMPION, SETTLE_S, Observations, part_of_alpha
 from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.release.policy import Evidence
 from mlops_pipeline.release.reward import ANSWERED, figure_of
@@ -34,7 +34,7 @@ def with_tested(evidence: Evidence, policy: Policy, transitions: Sequence[Transi
     frame = _frame(answers, policy.experiment, transitions)
     if not frame.height:
         return evidence
-    experiment = _of_record(policy.experiment)
+    experiment = _of_record(policy.experiment, answers)
     units = _units(frame, experiment, answers)
     facts = facts_of(experiment, units, judged(experiment, units)) | {"all_units": units.count << answers.halved_units}
     return msgspec.structs.replace(evidence, tested=facts)
@@ -45,12 +45,12 @@ def units_of(of: Opened, started: Started, transitions: Sequence[Transition]) ->
     policy = of.policy(started)
     if policy.experiment is None:
         raise PipelineError(f"release {started.number}: is no online test: `mlops experiment start` begins one")
-    experiment = _of_record(policy.experiment)
     over = None if transitions[-1].state in LIVE else datetime.fromtimestamp(transitions[-1].made, UTC)
     answers = of.ledger(started, policy, None, until=over).observations()
     frame = _frame(answers, policy.experiment, transitions)
     if not frame.height:
         raise PipelineError(f"release {started.number}: no unit of its test is on record yet")
+    experiment = _of_record(policy.experiment, answers)
     return experiment, _units(frame, experiment, answers)
 
 
@@ -63,10 +63,12 @@ def _units(frame: pl.DataFrame, experiment: Experiment, answers: Observations) -
     return replace(units, notes=(*units.notes, note))
 
 
-def _of_record(experiment: Experiment) -> Experiment:
-    """The same test with the names that the record's columns have, and the champion as its control."""
+def _of_record(experiment: Experiment, answers: Observations) -> Experiment:
+    """The same test with the names that the record's columns have, the champion as its control, and what looks at so much have of alpha."""
     arms = {arm: experiment.arms[arm] for arm in TESTED_ARMS}
-    return experiment.model_copy(update={"arms": arms, "arm": "arm", "unit": "unit", "time": "time"})
+    part = part_of_alpha(answers.thinned)
+    levels = {"alpha": experiment.alpha * part, "srm_alpha": experiment.srm_alpha * part}
+    return experiment.model_copy(update={"arms": arms, "arm": "arm", "unit": "unit", "time": "time", **levels})
 
 
 def _frame(answers: Observations, experiment: Experiment, transitions: Sequence[Transition]) -> pl.DataFrame:
