@@ -345,7 +345,12 @@ def _in_windows(questions: Sequence[_Question], step: Step, begun: Observations,
     windows = windows_in(begun, max(1, policy.expected_rows >> answers.thinned), policy.least_units)
     for number, (first, end) in list(enumerate(windows, 1))[-MOST_WINDOWS:]:
         part = begun.of(np.arange(first, end))
-        span = " to ".join(f"{datetime.fromtimestamp(float(part.time[place]), UTC):%Y-%m-%d %H:%M:%S}" for place in (0, -1))
+        one, other = (datetime.fromtimestamp(float(part.time[place]), UTC) for place in (0, -1))
+        span = (
+            f"{one:%Y-%m-%d %H:%M:%S} to {other:%H:%M:%S}"
+            if one.date() == other.date()
+            else f"{one:%Y-%m-%d %H:%M} to {other:%Y-%m-%d %H:%M}"
+        )
         for question in questions:
             for found in _findings(question.with_alpha(policy.alpha / (number * (number + 1))), step, part, answers, None):
                 if found.is_broken or (number == len(windows) and found.estimate is not None):
