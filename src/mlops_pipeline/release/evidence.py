@@ -594,12 +594,13 @@ class _Question:
 
     def _sample(self, rows: Observations, values: Floats) -> _Sample:
         """The mean of each unit's known values, and the batch in which it was seen first."""
-        known = np.isfinite(values)
+        means = _mean_of_each(rows.unit, values)
+        if len(self._batches) <= 1:
+            return _Sample(means, np.zeros(len(means), dtype=np.int64))
+        known, starts = np.isfinite(values), np.asarray(self._batches)
         _, first = np.unique(rows.unit[known], return_index=True)
-        starts = np.asarray(self._batches or (0.0,))
-        return _Sample(
-            _mean_of_each(rows.unit, values), np.maximum(np.searchsorted(starts, rows.time[known][first], "right") - 1, 0).astype(np.int64)
-        )
+        batch = np.maximum(np.searchsorted(starts, rows.time[known][first], "right") - 1, 0)
+        return _Sample(means, batch.astype(np.int64))
 
     def _unpaired(
         self, champion: _Sample, challenger: _Sample, alpha: float, limit: float, label: str, *, is_share: bool = False
