@@ -1,4 +1,4 @@
-"""How bandits end and what they cost: equal challengers, better and worse ones, by simulation; and intervals of off-policy estimates.
+"""How bandits end and what they cost: equal challengers, better and worse ones, by simulation; their guardrails; off-policy intervals.
 
     python -m benchmarks.release_bandit [--times 150]
 
@@ -12,8 +12,9 @@ from collections import Counter
 
 import numpy as np
 
-from mlops_pipeline.config.release import BANDIT, Bandit, Policy, Reward
+from mlops_pipeline.config.release import BANDIT, Bandit, Policy, Reward, Step
 from mlops_pipeline.release.bandit import Earnings, learned
+from mlops_pipeline.release.evidence import SETTLE_S, Answers, evidence_of
 from mlops_pipeline.release.offpolicy import Logged, earned
 from mlops_pipeline.release.policy import Evidence, Standing, decide
 
@@ -45,6 +46,50 @@ def ended(seed: int, champion: float, challenger: float, swing: float) -> tuple[
         weight = made.step.weight if made.step is not None else weight
     worse = int(challenger < champion)
     return made.move if made.move in ("promote", "abort") else "undecided", batch + 1, float((units.arm == worse).mean())
+
+
+GUARDED = {
+    "equal": (0.3, 0.0, 0.0),
+    "equal, up and down by 20 points": (0.3, 0.2, 0.0),
+    "says 1.4 times the truth from unit 20,000 on": (0.2, 0.0, 1.4),
+}
+PER_BATCH, GUARDED_BATCHES, TURNS = 1_000, 30, 20
+
+
+def guarded(seed: int, chance: float, swing: float, turned: float) -> tuple[int, int]:
+    """After how many units a challenger at changing shares is thrown out, by all guardrails and by those of the whole time alone; −1: not.
+
+    Shares go up and down with the hours, as where a challenger seems better in good ones.
+    """
+    rng, count = np.random.default_rng(seed), PER_BATCH * GUARDED_BATCHES
+    batch = np.arange(count) // PER_BATCH
+    hour = np.sin(batch / 3)
+    weights = 0.5 + 0.4 * np.sin(np.arange(GUARDED_BATCHES) / 3)
+    mine = rng.random(count) < weights[batch]
+    truly = np.clip(chance + swing * hour, 0.01, 0.99) * rng.lognormal(-0.02, 0.2, count).clip(0.5, 1.5)
+    says = np.clip(np.where(mine & (batch >= TURNS) & (turned > 0), turned * truly, truly), 0, 1)
+    names = np.array([f"r{place}" for place in range(count)], dtype=object)
+    time = 10.0 + np.arange(count) * 0.1
+    every = Answers(
+        time, names, np.zeros(count, dtype=int), names, np.where(mine, "challenger", "champion"), np.zeros(count, dtype=bool),
+        rng.gamma(4, 0.5, count), np.column_stack([1 - says, says]), (rng.random(count) < truly).astype(float), {},
+    )  # fmt: skip
+    first, of_all = -1, -1
+    for seen in range(1, GUARDED_BATCHES + 1):
+        made = every.of(batch < seen)
+        step = Step(weight=float(weights[seen - 1]), least_rows=0)
+        batches = [float(time[place * PER_BATCH]) - SETTLE_S for place in range(seen)]
+        broken = evidence_of(POLICY, step, 0.0, made, splits_evenly=False, batches=batches).broken
+        first = seen if broken and first < 0 else first
+        of_all = seen if any(not each.window for each in broken) and of_all < 0 else of_all
+        if min(first, of_all) > 0:
+            break
+    return first * PER_BATCH, of_all * PER_BATCH
+
+
+def when(found: list[int]) -> str:
+    there = sorted(each for each in found if each > 0)
+    return f"{len(there)} of {len(found)}" + (f", half of them by unit {there[len(there) // 2]:,}" if there else "")
 
 
 def covered(times: int) -> None:
@@ -80,6 +125,9 @@ def main() -> None:
         told = ", ".join(f"{move} {moves[move]}" for move in ("promote", "abort", "undecided"))
         batches, worse = (float(np.mean([each[place] for each in ends])) for place in (1, 2))
         print(f"{title:<55} {told}; {batches:.0f} batches; the worse arm had {worse:.0%} of the units")
+    for title, guards in GUARDED.items():
+        found = [guarded(seed, *guards) for seed in range(times // 5)]
+        print(f"{title:<55} thrown out: {when([each[0] for each in found])}; by the whole time alone: {when([each[1] for each in found])}")
     covered(2 * times)
 
 

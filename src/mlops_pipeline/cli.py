@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import textwrap
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -897,15 +897,28 @@ ExperimentConfig = Annotated[Path, typer.Option("--config", "-c", help="the test
 
 @experiments.command("plan")
 def plan_experiment(
-    source: Annotated[Path, typer.Option("--input", help="a table of what the metrics are today, a row for each unit or event")],
     config: ExperimentConfig,
-    per_day: Annotated[float | None, typer.Option(help="units a day; default: as many as the table's times say")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", help="a table of what the metrics are today, a row for each unit or event; default: the record"),
+    ] = None,
+    per_day: Annotated[float | None, typer.Option(help="units a day; default: as many as the rows' times say")] = None,
+    since: Annotated[datetime | None, typer.Option(help="of the record: from this moment on (UTC); default: 30 days ago")] = None,
+    releases: Annotated[Path | None, typer.Option(help="of the record: the settings of releases; default: this project's")] = None,
     as_json: AsJson = False,
 ) -> None:
     """How many units a test needs to find the least effects, by running it some hundred times on your own rows."""
-    from mlops_pipeline.experiments.face import plan
+    if source is not None:
+        from mlops_pipeline.experiments.face import plan
 
-    plan(terminal.opened(), config, source, per_day, as_json=as_json)
+        if since is not None or releases is not None:
+            _end_with("experiment plan: --since and --releases are of the record: leave them out, or --input")
+        plan(terminal.opened(), config, source, per_day, as_json=as_json)
+        return
+    from mlops_pipeline.release.face import plan_test
+
+    first = datetime.now(UTC) - timedelta(days=30) if since is None else since.replace(tzinfo=UTC)
+    plan_test(terminal.opened(), releases, config, first, per_day, as_json=as_json)
 
 
 Why = Annotated[str, typer.Option("--reason", help="kept with it")]

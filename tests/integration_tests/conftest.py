@@ -239,6 +239,20 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return made_once(tmp_path_factory, "registered", trained)
 
 
+@pytest.fixture(scope="session")
+def challenged(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same with a second version, which passed its gate and is called challenger. Tests must leave it as it is."""
+
+    def make(folder: Path) -> Project:
+        shutil.copytree(registered.folder, folder, symlinks=True)
+        project = Project(folder, folder / registered.config.name)
+        project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 1.0})
+        assert "version 2: challenger" in project.run("--then", "challenger").stdout
+        return project
+
+    return made_once(tmp_path_factory, "challenged", make)
+
+
 @pytest.fixture(scope="module")
 def served(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A model server for the tests of one file."""

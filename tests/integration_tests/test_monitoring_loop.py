@@ -199,6 +199,16 @@ def test_rows_that_are_written_late_are_counted_in_their_window_once(recorded: R
     assert (after[0].figures["rows"], after[0].figures["labels"]) == (ROWS + 100, ROWS + 100)
     assert [window.figures for window in after[1:]] == [window.figures for window in before[1:]]
     assert sum(isinstance(event, Warned) and "2 of its requests were written late" in event.text for event in told) == 1
+    # Of another version none was there: its window is new, and those that answered after it are still the last.
+    with closing(sqlite3.connect(file)) as store, store:
+        store.execute("update late set key = key + 1000000, version = 2, time = ?", (after[-1].since + 1e-3,))
+        store.execute("insert into predictions select * from late")
+    once(config, told)
+    with watching(config) as (_, state):
+        last = state.windows("champion")[-2:]
+        assert [window.version for window in last] == ["2", "1"]
+        assert (last[0].since, last[0].number > last[1].number) == (last[1].since, True)
+        assert state.windows("champion", last=1) == last[1:]
 
 
 def test_a_registry_that_is_away_for_a_while_costs_no_window(recorded: Recorded, tmp_path: Path) -> None:

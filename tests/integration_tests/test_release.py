@@ -78,13 +78,11 @@ class Released:
 
 
 @pytest.fixture(scope="module")
-def released(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Released]:
+def released(challenged: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Released]:
     """A server of a champion, and version 2, which passed its gate and is called challenger."""
     folder = tmp_path_factory.mktemp("release")
-    shutil.copytree(registered.folder, folder / "project")
+    shutil.copytree(challenged.folder, folder / "project", symlinks=True)
     project = Project(folder / "project", folder / "project/pipeline.yaml")
-    project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 1.0})
-    assert "version 2: challenger" in project.run("--then", "challenger").stdout
     (folder / "project/configs").mkdir(exist_ok=True)
     config = folder / "project/configs/release_config.yaml"
     with serving(project, folder / "served", record={"mode": "durable"}) as server:
@@ -333,6 +331,17 @@ def test_an_online_test_of_ours_is_judged_from_the_record(released: Released, tm
     assert {each["metric"]: each["says"] for each in told["metrics"]} == {"right": "as_good", "late": "holds"}
     assert "Who was in which arm" in page.read_text()
     assert "keep the champion" in released.get("/release").decode()
+    # What the champion answered is what the next test is planned by.
+    settings["metrics"] = {"right": {"column": "correct", "least_effect": 0.2}}
+    (tmp_path / "next.yaml").write_text(yaml.safe_dump({**settings, "slices": []}))
+    out = released.mlops("experiment", "plan", "--config", str(tmp_path / "next.yaml"), "--json", *releases).stdout
+    [planned] = json.loads(out)
+    assert 0.6 < planned["base"] < 0.95
+    assert planned["fixed_units"] < planned["units"]
+    assert planned["days"] > 0
+    past = ("--since", "2100-01-01")
+    said = released.mlops("experiment", "plan", "--config", str(tmp_path / "next.yaml"), *past, *releases, check=False)
+    assert (said.returncode, "names no unit of version 1 since 2100-01-01: ask for a longer time" in said.stderr) == (2, True), said.stderr
 
 
 def test_a_bandits_shares_follow_what_is_earned_and_a_replay_tells_of_them(released: Released) -> None:

@@ -6,7 +6,9 @@ import json
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,10 @@ import polars as pl
 import pytest
 import yaml
 
+from mlops_pipeline.events import Event, ReleaseMoved
 from mlops_pipeline.records.reading import UNIT, batches, newest
+from mlops_pipeline.release.controller import Controller, begin
+from mlops_pipeline.release.opened import opened
 from mlops_pipeline.release.table import Table, open_table
 from mlops_pipeline.release.traffic import share_of, unit_on_record
 from tests.conftest import Project, wait_for
@@ -198,6 +203,48 @@ def test_the_champion_answers_for_a_challenger_that_fails_until_no_worker_asks_i
     turn = divided.table.current()["champion"].turn
     divided.settles(lambda: divided.status()["turn"] == turn)
     assert {divided.asked(user)[1:] for user in USERS} <= {("fallback", "1"), ("champion", "1")}
+
+
+@pytest.mark.parametrize(
+    ("word", "first", "reason"),
+    [("throw", "shadow", "failures"), ("nan", "50 %", "a worker tripped"), ("sleep 5", "50 %", "a worker tripped")],
+)
+def test_the_controller_throws_a_faulty_challenger_out_of_the_first_step_that_sees_it(
+    divided: Divided, word: str, first: str, reason: str
+) -> None:
+    """`python -m benchmarks.release_faults` does the same with clients that ask all the time, and for faults of quality and time."""
+    divided.end()
+    config, watch = (divided.server.folder / name for name in ("release.yaml", "monitoring_config.yaml"))
+    steps = [{"shadow": 1.0, "least_rows": 400}, {"weight": 0.5, "least_rows": 400}, {"weight": 1.0, "least_rows": 400}]
+    policy = {
+        "steps": [step for step in steps if first == "shadow" or "weight" in step],
+        "guardrails": {"failures": {"figure": "failures", "worse_by": 0.2}},
+        "expected_rows": 100,
+        "least_units": 20,
+    }
+    settings = {"serving": "serving.yaml", "monitoring": watch.name, "unit": "header:X-User", "auto": False, "policy": policy}
+    config.write_text(yaml.safe_dump(settings))
+    watch.write_text(yaml.safe_dump({**yaml.safe_load(watch.read_text()), "serving": "serving.yaml"}))
+    of, told, answers = opened(config), list[Event](), list[tuple[int, str, str]]()
+    with closing(of.table()) as table, Controller(of, table, told.append) as controller:
+        divided.number = begin(of, table, 1, 2, "test", "test")
+        divided.heard("knows its challenger")
+        divided.tell(word)
+        deadline = time.monotonic() + 300
+        while table.current():
+            assert time.monotonic() < deadline, controller.look()
+            answers += [divided.asked(f"{len(answers)}-{user}", **{"X-Request-Id": f"{divided.number}-{user}"}) for user in USERS]
+            controller.look()
+        last = table.last(divided.number)
+    assert last is not None
+    assert (last.state, last.step) == ("aborted", first)
+    assert reason in last.reason
+    assert {(status, version) for status, _, version in answers} == {(200, "1")}
+    arms = Counter(arm for _, arm, _ in answers)
+    assert arms["fallback"] == 0 if first == "shadow" else 0 < arms["fallback"] < 0.8 * len(answers)
+    entries = divided.of(f"{divided.number}-", len(answers))
+    assert not entries.filter((pl.col("arm") == "champion") & (pl.col("error").fill_null("") != "")).height
+    assert [event.state for event in told if isinstance(event, ReleaseMoved)] == ["running", "aborted"]
 
 
 def test_a_way_back_reaches_every_worker_long_before_the_lease_ends(divided: Divided) -> None:

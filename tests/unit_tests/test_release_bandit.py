@@ -10,11 +10,12 @@ from mlops_pipeline.config.release import BANDIT, TEST, Bandit, Policy, Reward, 
 from mlops_pipeline.config.tree import tree_of
 from mlops_pipeline.contract.reference import Reference
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.release.bandit import Batch, Earnings, batches_of, earnings_of, learned, p_of_split
+from mlops_pipeline.release.bandit import Batch, Earnings, batches_of, earnings_of, learned, p_of_split, with_learned
 from mlops_pipeline.release.evidence import Answers, Observations
 from mlops_pipeline.release.policy import Evidence, Finding, Learned, Standing, decide
 from mlops_pipeline.release.reward import earned_by, figure_of, why_not
 from mlops_pipeline.release.table import Transition
+from mlops_pipeline.release.tested import with_tested
 from tests.unit_tests.test_release_policy import GOOD, finding
 
 BANDITS = Bandit(batch_units=200, floor=0.05)
@@ -101,6 +102,34 @@ def test_rewards_that_are_known_of_one_arm_oftener_end_nothing_and_late_ones_do_
     made = decide(POLICY, Standing(BANDIT, "running", 0.0, weight=0.9), Evidence(learned=only_yes), 60.0)
     assert made.move == "stay"
     assert "what is known is not what was earned" in made.reason
+
+
+@pytest.mark.parametrize("thinned", [1, 2])
+def test_looks_at_what_is_left_of_a_long_record_have_a_small_part_of_alpha(thinned: int) -> None:
+    rng = np.random.default_rng(5)
+    rows = [
+        (10.0 + place, f"u{place}", "challenger" if rng.random() < 0.5 else "champion", float(rng.random() < 0.3)) for place in range(800)
+    ]
+    turns, whole = [Transition(1, 1, BANDIT, "running", 0.5, 0.0, "", {}, 0.0, "")], answers(rows)
+    left = whole._replace(thinned=thinned, halved_units=thinned)
+    one, other = (with_learned(Evidence(), POLICY, 1, turns, each, divides=True) for each in (whole, left))
+    assert one.learned is not None
+    assert other.learned is not None
+    ratio = (15 / 16) / (2.0**-thinned / 16)
+    assert one.p_of_split is not None
+    assert other.p_of_split == min(1.0, one.p_of_split * ratio)
+    assert other.learned.p == pytest.approx(min(1.0, one.learned.p * ratio))
+    assert other.learned.low is not None
+    assert one.learned.low is not None
+    assert other.learned.low < one.learned.low
+    assert other.learned.fresh == one.learned.fresh << thinned
+    experiment = tree_of(
+        Experiment, {"arms": {"champion": 1, "challenger": 1}, "metrics": {"yes": {"column": "label"}}, "least_units": 30}, "test.yaml"
+    )
+    turns = [Transition(1, 1, TEST, "running", 0.5, 0.0, "", {}, 0.0, "")]
+    tests = [with_tested(Evidence(), Policy(experiment=experiment), turns, each).tested for each in (whole, left)]
+    ends = [(each["metrics"][0]["low"], each["metrics"][0]["high"]) for each in tests if each is not None]
+    assert ends[1][0] < ends[0][0] < ends[0][1] < ends[1][1]
 
 
 def answers(rows: list[tuple[float, str, str, float]]) -> Observations:

@@ -1,12 +1,13 @@
 """What answers of two arms say of a challenger."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mlops_pipeline.config.release import Guardrail, Policy, Step
-from mlops_pipeline.release.evidence import Answers, evidence_of, joined
+from mlops_pipeline.release.evidence import ARMS, SETTLE_S, Answers, Observations, evidence_of, joined, windows_in
 
 SHADOW, FIVE, HALF = Step(shadow=1), Step(weight=0.05), Step(weight=0.5)
 POLICY = Policy(
@@ -171,3 +172,56 @@ def test_without_labels_or_rows_nothing_is_said() -> None:
     assert found["drift"].holds
     nothing = evidence_of(POLICY, HALF, 0.0, made.of(np.zeros(1000, dtype=bool)), splits_evenly=True)
     assert (nothing.rows, nothing.broken, nothing.p_of_split) == (0, [], None)
+
+
+def in_batches(chance: Any, weights: Any, says: Any) -> tuple[Answers, list[float]]:
+    """Answers at shares that change every 1,000 requests, by a challenger that says so many times the truth; when each share began."""
+    rng, count = np.random.default_rng(4), 1000 * len(weights)
+    batch = np.arange(count) // 1000
+    truly = np.asarray(chance)[batch] * rng.uniform(0.8, 1.2, count)
+    mine = rng.random(count) < np.asarray(weights)[batch]
+    said = np.where(mine, np.asarray(says)[batch] * truly, truly)
+    names = np.array([f"r{place}" for place in range(count)], dtype=object)
+    time = 10.0 + 0.1 * np.arange(count)
+    made = Answers(
+        time, names, np.zeros(count, dtype=np.int64), names, np.where(mine, "challenger", "champion"), np.zeros(count, dtype=bool),
+        rng.gamma(4, 0.5, count), np.column_stack([1 - said, said]), (rng.random(count) < truly).astype(float), {},
+    )  # fmt: skip
+    return made, [float(start) - SETTLE_S for start in time[::1000]]
+
+
+def test_hours_in_which_a_challenger_had_most_of_its_units_are_no_fault_of_its() -> None:
+    hours = np.sin(np.arange(12) / 2)
+    answers, batches = in_batches(0.3 + 0.2 * hours, 0.5 + 0.4 * hours, np.ones(12))
+    policy = Policy(guardrails={"drift": Guardrail(figure="drift", worse_by=0.2), "quality": Guardrail(figure="quality", worse_by=0.1)})
+    found = evidence_of(policy, HALF, 0.0, answers, splits_evenly=False, batches=batches)
+    assert not found.broken
+    # The same by plain means, as if shares had been the same all the time.
+    plain = evidence_of(policy, HALF, 0.0, answers, splits_evenly=False, batches=batches[:1])
+    assert {each.guardrail for each in plain.broken} == {"drift", "quality"}
+
+
+def test_what_turns_bad_late_is_not_made_up_for_by_what_was_good_before() -> None:
+    answers, batches = in_batches(np.full(14, 0.2), np.full(14, 0.5), [*[1.0] * 12, 1.6, 1.6])
+    policy = Policy(guardrails={"drift": Guardrail(figure="drift", worse_by=1.0)})
+    found = evidence_of(policy, HALF, 0.0, answers, splits_evenly=False, batches=batches[:1])
+    [broken] = found.broken
+    assert broken.window
+    assert f"drift in {broken.window}" in broken.text
+    assert not any(each.is_broken for each in found.findings if not each.window)
+    good, batches = in_batches(np.full(14, 0.2), np.full(14, 0.5), np.ones(14))
+    assert not evidence_of(policy, HALF, 0.0, good, splits_evenly=False, batches=batches[:1]).broken
+
+
+def test_windows_are_of_so_many_requests_and_units_of_both_and_leave_nothing_out() -> None:
+    rng = np.random.default_rng(1)
+    answers = Observations.of_answers(answered(rng, 6000, 0.05))
+    windows = windows_in(answers, 500, 50)
+    assert windows[0][0] == 0
+    assert windows[-1][1] == 6000
+    assert all(one[1] == other[0] for one, other in pairwise(windows))
+    for first, end in windows[:-1]:
+        mine = int((answers.arm[first:end] == ARMS.index("challenger")).sum())
+        assert end - first >= 500
+        assert mine == 100
+    assert windows_in(answers.of(np.zeros(6000, dtype=bool)), 500, 50) == []

@@ -194,7 +194,11 @@ class Policy(Frozen):
     )
     alpha: Level = Field(0.05, description="the share of releases of an equal challenger that may be thrown out, however often one looks")
     srm_alpha: Level = Field(0.001, description="the same for the test whether the arms got the shares that they were to get")
-    expected_rows: int = Field(2_000, ge=100, description="about how many rows a step is decided on; intervals are narrowest there")
+    expected_rows: int = Field(
+        2_000,
+        ge=100,
+        description="about how many rows a step is decided on; intervals are narrowest there, and a bandit's or a test's windows so long",
+    )
     least_units: int = Field(
         50, ge=20, description="an arm with fewer units says nothing of a guardrail, and with fewer requests no step is left"
     )

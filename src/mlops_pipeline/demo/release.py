@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from mlops_pipeline import project as projects
 from mlops_pipeline.config.finding import MONITORING, PIPELINE, RELEASE, SERVING, project_here
 from mlops_pipeline.demo.release_picture import draw
 from mlops_pipeline.demo.replay import Server, last_line, served, settings_of
-from mlops_pipeline.demo.year import POSITIVE, TARGET, TIME, YEAR, configure, folder_for, mlops, of_month, rows_of
+from mlops_pipeline.demo.year import POSITIVE, YEAR, configure, folder_for, mlops, of_month, rows_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import make_own_folder, write_text
 from mlops_pipeline.monitoring.labels import add_labels
@@ -79,6 +79,12 @@ def tell_release(console: Console, output: Path | None, folder: Path | None) -> 
     began, target = time.perf_counter(), output or project_here() / OUTPUT
     with folder_for(folder) as place:
         told, page = _told(place, say)
+    show(told, page, target, say)
+    say(f"\n{target / 'release.png'}, the page release.html, the numbers in release.json · {time.perf_counter() - began:.0f} s")
+
+
+def show(told: Sequence[Told], page: str, target: Path, say: Say) -> None:
+    """Put the picture, the page and the numbers into a folder, and say what was decided."""
     target.mkdir(parents=True, exist_ok=True)
     draw([(each.title, each.known) for each in told], target / "release.png")
     write_text(target / "release.html", page)
@@ -88,7 +94,6 @@ def tell_release(console: Console, output: Path | None, folder: Path | None) -> 
         say(f"\n{each.title}: {each.known['state']} after {each.rows:,} rows, {each.seconds:.0f} s")
         for step in each.known["transitions"]:
             say(f"  {step['step']:<10} {step['state']:<9} {step['reason']}")
-    say(f"\n{target / 'release.png'}, the page release.html, the numbers in release.json · {time.perf_counter() - began:.0f} s")
 
 
 def _told(place: Path, say: Say) -> tuple[list[Told], str]:
@@ -109,12 +114,21 @@ def _told(place: Path, say: Say) -> tuple[list[Told], str]:
     mlops(project, "run", "--as-of", f"{YEAR}-07-01", "--then", "challenger", stopping=stopping)
     mlops(project, "models", "approve", "3", "--reason", "looked good to me", stopping=stopping)
     say("version 3 is to be released, too: it has learned its rows by heart, the gate refused it, and a person approved it")
-    config = _settings(project)
-    asking = _Asking(config, rows)
-    told = []
+    policy = {"steps": STEPS, "guardrails": GUARDRAILS, "expected_rows": 500, "patience": "1h"}
+    return released(project, rows, policy, {2: "version 2, trained later", 3: "version 3, overfitted"}, POSITIVE, say)
+
+
+def released(
+    project: Path, rows: pl.DataFrame, policy: Mapping[str, Any], versions: Mapping[int, str], positive: str, say: Say
+) -> tuple[list[Told], str]:
+    """Release some versions of a project one after the other, its server asked of these rows meanwhile; what became of each, and the page.
+
+    ``versions`` by number with their titles; ``rows`` have the pipeline's columns, its target and its time. Raises :class:`PipelineError`.
+    """
+    asking, told = _Asking(_settings(project, policy), rows, positive), []
     with served(project) as server:
-        for version, title in ((2, "version 2, trained later"), (3, "version 3, overfitted")):
-            say(f"July's flights are asked over HTTP while `mlops release start {version}` looks at them")
+        for version, title in versions.items():
+            say(f"rows are asked over HTTP while `mlops release start {version}` looks at them")
             told.append(asking.release(server, version, title))
         with closing(watched(project / MONITORING).state()) as state:
             page = state.shown(PAGE)
@@ -122,10 +136,10 @@ def _told(place: Path, say: Say) -> tuple[list[Told], str]:
 
 
 class _Asking:
-    """Rows of a month that are asked in order, and whose labels come a while after them."""
+    """Rows that are asked in order, and whose labels come a while after them."""
 
-    def __init__(self, config: Path, rows: pl.DataFrame) -> None:
-        self._config, self._rows, self._place = config, rows, 0
+    def __init__(self, config: Path, rows: pl.DataFrame, positive: str) -> None:
+        self._config, self._rows, self._positive, self._place = config, rows, positive, 0
 
     def release(self, server: Server, version: int, title: str) -> Told:
         """Ask until the release of a version is over."""
@@ -159,19 +173,20 @@ class _Asking:
     def _ask_some(self, server: Server) -> None:
         import polars as pl
 
-        names = [name for name in self._rows.columns if name not in (TARGET, TIME)]
+        watch = watched(self._config.with_name(Path(MONITORING).name))
+        known_later = [watch.pipeline.dataset.target, watch.pipeline.dataset.time_column or ""]
+        names = [name for name in self._rows.columns if name not in known_later]
         some = self._rows[self._place : self._place + ROWS_A_REQUEST * LABELS_EVERY]
         if not some.height:
-            raise PipelineError("July has no more flights: the release is not over")
-        ids = [f"july-{self._place + row}" for row in range(some.height)]
+            raise PipelineError("there are no more rows to ask of: the release is not over")
+        ids = [f"row-{self._place + row}" for row in range(some.height)]
         for start in range(0, some.height, ROWS_A_REQUEST):
             part = some[start : start + ROWS_A_REQUEST]
-            server.ask(part.select(names).to_dicts(), ids[start : start + ROWS_A_REQUEST], POSITIVE)
+            server.ask(part.select(names).to_dicts(), ids[start : start + ROWS_A_REQUEST], self._positive)
         self._place += some.height
-        watch = watched(self._config.with_name(Path(MONITORING).name))
         table = watch.state_file.with_name("labels.parquet")
         make_own_folder(table.parent)
-        some.select(pl.Series("id", ids), TARGET, TIME).write_parquet(table)
+        some.select(pl.Series("id", ids), *known_later).write_parquet(table)
         with closing(watch.state()) as state:
             add_labels(state, watch.pipeline, table, "labels")
 
@@ -204,7 +219,7 @@ def _spoil(project: Path) -> None:
     path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 
-def _settings(project: Path) -> Path:
+def _settings(project: Path, policy: Mapping[str, Any]) -> Path:
     """The settings of the project's server, watch and releases; the path of the last."""
     settings_of(project)
     content = {
@@ -212,7 +227,7 @@ def _settings(project: Path) -> Path:
         "monitoring": Path(MONITORING).name,
         "look_s": 1,
         "auto": False,
-        "policy": {"steps": STEPS, "guardrails": GUARDRAILS, "expected_rows": 500, "patience": "1h"},
+        "policy": dict(policy),
     }
     (project / RELEASE).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return project / RELEASE

@@ -35,14 +35,21 @@ VERDICTS = {"treatment": "take {winner}", "control": "keep {winner}", "go_on": "
 
 
 def plan(console: Console, config: Path, table: Path, per_day: float | None, *, as_json: bool) -> None:
-    """`mlops experiment plan`."""
+    """`mlops experiment plan --input`."""
+    experiment = load_experiment(config)
+    tell_plan(console, experiment, read_units(table, experiment, str(config), arms=False), per_day, as_json=as_json)
+
+
+def tell_plan(
+    console: Console, experiment: Experiment, units: Units, per_day: float | None, *, each_stands_for: int = 1, as_json: bool
+) -> None:
+    """Say what a test of such units needs. Raises :class:`PipelineError` where its metrics cannot be planned."""
     from mlops_pipeline.experiments.planning import LOOKS, planned
 
     if per_day is not None and not per_day > 0:
         raise PipelineError(f"--per-day {per_day:g}: give how many units come in a day, above 0")
-    experiment = load_experiment(config)
-    units = read_units(table, experiment, str(config), arms=False)
-    made = planned(experiment, units, per_day if per_day is not None else _rate(units))
+    rate = _rate(units)
+    made = planned(experiment, units, per_day if per_day is not None or rate is None else rate * each_stands_for)
     if as_json:
         print(json.dumps([_plain(vars(each)) for each in made]))
         return

@@ -28,6 +28,10 @@ MANY, ORDER, LARGEST = 20_000, 20, 0.5
 """Of so many values bets are reckoned by sums of powers up to this one, where a bet on a value is at most so large."""
 
 
+TOGETHER = 20
+"""Batches with fewer units of an arm are taken together with the next."""
+
+
 class Moments(NamedTuple):
     """An arm's number of units, their mean and their variance, one entry for each look."""
 
@@ -61,6 +65,46 @@ def moments(values: Floats, looks: npt.NDArray[np.int64], *, is_share: bool = Fa
         share = ((mean + middle) * count + 1) / (count + 2)
         variance = share * (1 - share)
     return Moments(count, mean + middle, variance)
+
+
+def together(batch: npt.NDArray[np.int64], arm: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The group of each unit: batches in a row, until each arm has enough; what is left at the end belongs to the last."""
+    batches = int(batch.max()) + 1
+    counts = np.array([np.bincount(batch[arm == side], minlength=batches) for side in (0, 1)])
+    of_batch, group, seen = np.zeros(batches, dtype=np.int64), 0, np.zeros(2)
+    for place in range(batches):
+        of_batch[place] = group
+        seen += counts[:, place]
+        if seen.min() >= TOGETHER:
+            group, seen = group + 1, np.zeros(2)
+    if group:
+        of_batch[of_batch == group] = group - 1
+    made: npt.NDArray[np.int64] = of_batch[batch]
+    return made
+
+
+def of_same_mixture(values: Floats, arm: npt.NDArray[np.int64], group: npt.NDArray[np.int64], *, is_share: bool) -> tuple[Moments, Moments]:
+    """Moments of arms 0 and 1 over the same mixture of groups, each of which has units of both; one look, at all of them.
+
+    Where shares change with time, plain means would say of an arm what is true of the hours in which it had most of its units.
+    """
+    groups = int(group.max()) + 1
+    counts, sums = (
+        np.array([np.bincount(group[arm == side], each[arm == side], groups) for side in (0, 1)]) for each in (np.ones(len(values)), values)
+    )
+    part = counts.sum(axis=0) / counts.sum()
+
+    def side(place: int) -> Moments:
+        count, own = counts[place].sum(), values[arm == place]
+        share = (own.sum() + 1) / (count + 2)
+        variance = share * (1 - share) if is_share else own.var() * count / max(count - 1, 1)
+        return Moments(
+            np.array([count]),
+            np.array([(sums[place] / counts[place]) @ part]),
+            np.array([count * variance * (part**2 / counts[place]).sum()]),
+        )
+
+    return side(0), side(1)
 
 
 def best_at(units: float, alpha: float) -> float:

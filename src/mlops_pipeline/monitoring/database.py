@@ -7,8 +7,8 @@ from pathlib import Path
 from mlops_pipeline import database
 from mlops_pipeline.database import Database
 
-VERSION = 2
-"""1: without what the job shows."""
+VERSION = 3
+"""1: without what the job shows; 2: without the order of windows that were counted late."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS mlops_monitor_windows (
@@ -16,6 +16,7 @@ CREATE TABLE IF NOT EXISTS mlops_monitor_windows (
     requests BIGINT NOT NULL, rows BIGINT NOT NULL, labels BIGINT NOT NULL, labels_until BIGINT NOT NULL, stale INTEGER NOT NULL,
     enough INTEGER NOT NULL, figures TEXT NOT NULL, measured TEXT NOT NULL, keys {blob} NOT NULL, UNIQUE (model, since, version)
 );
+CREATE TABLE IF NOT EXISTS mlops_monitor_places (number BIGINT PRIMARY KEY, place BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS mlops_monitor_ends (model TEXT PRIMARY KEY, until {real} NOT NULL);
 CREATE TABLE IF NOT EXISTS mlops_monitor_labels (
     number {serial}, kind TEXT NOT NULL, name TEXT NOT NULL, place BIGINT NOT NULL, moment {real} NOT NULL, value TEXT NOT NULL,

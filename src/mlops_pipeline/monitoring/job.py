@@ -150,6 +150,10 @@ def _count_late(watch: Watched, state: State, model: str, tell: Listener, as_of:
                 else:
                     continue  # another run has
                 state.match(number, made.labels)
+                # The version that answered last is the one that is judged: it stays the last, whichever was counted later.
+                own = [each for each in state.windows(model) if each.since == since]
+                places = {name: place for place, name in enumerate(part.versions)}
+                state.order([each.number for each in sorted(own, key=lambda each: places.get(each.version, -1))])
                 judge(watch, state, model, now, as_of)
             done += [each for each in state.windows(model, version=version) if each.number == number]
             tell(Warned(pipeline=watch.pipeline.name, text=f"{_named(done[-1])}: {late:,} of its requests were written late"))

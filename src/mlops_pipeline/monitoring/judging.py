@@ -203,5 +203,7 @@ def _too_soon(watch: Watched, state: State, mine: Sequence[Retraining], now: flo
     if policy.cool_down is not None and mine[-1].made > span_of(policy.cool_down).before(datetime.fromtimestamp(now, UTC)).timestamp():
         return f"the last was less than {policy.cool_down} ago"
     wanted = policy.cool_down_windows
-    since_then = sum(each.number > mine[-1].part for each in state.windows(mine[-1].model, last=wanted + 1))
+    windows = state.windows(mine[-1].model, last=REMEMBERED)
+    before = next((each.until for each in windows if each.number == mine[-1].part), float("-inf"))
+    since_then = len({each.until for each in windows if each.until > before})
     return f"{since_then} of {wanted} windows have ended since the last" if since_then < wanted else ""

@@ -195,6 +195,13 @@ class State:
         )  # fmt: skip
         return bool(done)
 
+    def order(self, numbers: Sequence[int]) -> None:
+        """Say in which order windows of one time come, those of whoever answered last at the end."""
+        self.database.many(
+            "INSERT INTO mlops_monitor_places (number, place) VALUES (?, ?) ON CONFLICT (number) DO UPDATE SET place = excluded.place",
+            list(zip(numbers, sorted(numbers), strict=True)),
+        )
+
     def as_it_is(self, window: Window) -> None:
         """Leave a window as it was first computed, though labels have come: it cannot be computed any more."""
         self._ask("UPDATE mlops_monitor_windows SET stale = 0 WHERE number = ?", window.number)
@@ -208,7 +215,10 @@ class State:
         made_since: float | None = None,
         last: int = 0,
     ) -> list[Window]:
-        """Windows, oldest first, those computed from a moment on; only the ``last`` so many if it is not 0."""
+        """Windows, oldest first, those computed from a moment on; only the ``last`` so many if it is not 0.
+
+        Of one time they are in the order in which their versions last answered, whenever each was counted.
+        """
         where, values = ["1 = 1"], []
         wanted = {"model = ?": model, "version = ?": version, "stale = ?": None if stale is None else int(stale), "made >= ?": made_since}
         for term, value in wanted.items():
@@ -216,7 +226,9 @@ class State:
                 where.append(term)
                 values.append(value)
         limit = f" LIMIT {last}" if last else ""
-        statement = f"SELECT {_WINDOW} FROM mlops_monitor_windows WHERE {' AND '.join(where)} ORDER BY until DESC, number DESC{limit}"  # noqa: S608  # our own words
+        place = "COALESCE((SELECT place FROM mlops_monitor_places AS late WHERE late.number = mlops_monitor_windows.number), number)"
+        order = f"ORDER BY until DESC, {place} DESC{limit}"
+        statement = f"SELECT {_WINDOW} FROM mlops_monitor_windows WHERE {' AND '.join(where)} {order}"  # noqa: S608  # our own words
         return [_window(row) for row in reversed(self._ask(statement, *values))]
 
     def table(self, model: str | None = None) -> pl.DataFrame:

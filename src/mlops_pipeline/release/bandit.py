@@ -15,15 +15,22 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_pipeline.config.release import BANDIT, Bandit, Policy
-from mlops_pipeline.experiments.sequences import Floats, Moments, best_at, difference_of_means, p_of_changing_shares, p_of_means
-from mlops_pipeline.release.evidence import ARMS, CHAMPION, SETTLE_S, Observations
+from mlops_pipeline.experiments.sequences import (
+    TOGETHER,
+    Floats,
+    best_at,
+    difference_of_means,
+    of_same_mixture,
+    p_of_changing_shares,
+    p_of_means,
+    together,
+)
+from mlops_pipeline.release.evidence import ARMS, CHAMPION, SETTLE_S, Observations, part_of_alpha
 from mlops_pipeline.release.policy import Evidence, Learned
 from mlops_pipeline.release.reward import ANSWERED, earned_by
 from mlops_pipeline.release.table import Transition
 
 DRAWS = 4_000
-TOGETHER = 20
-"""Batches with fewer units of an arm that have earned something are taken together with the next."""
 SURELY, MATTERS = 4.5, 0.05
 """Standard errors, and the difference of shares, from which arms differ in whose reward is known."""
 LEAST_SPREAD = 1e-4
@@ -56,11 +63,15 @@ def with_learned(
     reward, beyond = earned_by(policy.reward, answers)
     earnings = earnings_of(answers, reward, batches)
     counts = (int((earnings.arm == 0).sum()), int((earnings.arm == 1).sum()))
+    part = part_of_alpha(answers.thinned)
+    known = learned(policy.bandit.model_copy(update={"alpha": policy.bandit.alpha * part}), release, earnings, len(batches), beyond)
+    p = p_of_split(earnings, batches) if divides else None
     return msgspec.structs.replace(
         evidence,
-        learned=learned(policy.bandit, release, earnings, len(batches), beyond),
+        # Every p-value is over its part of alpha, so that it may be held against the whole.
+        learned=msgspec.structs.replace(known, p=min(1.0, known.p / part), fresh=known.fresh << answers.halved_units),
         counts=counts,
-        p_of_split=p_of_split(earnings, batches) if divides else None,
+        p_of_split=None if p is None else min(1.0, p / part),
     )
 
 
@@ -112,7 +123,7 @@ def learned(bandit: Bandit, release: int, earnings: Earnings, batches: int, beyo
     fresh = int((batch == batches - 1).sum())
     if not min(units):
         return Learned(units, None, None, None, None, 0.5, 1.0, bandit.start, fresh, batches, seed, beyond, unlike)
-    group = _together(batch, arm, batches)
+    group = together(batch, arm)
     groups = int(group.max()) + 1
     counts, sums = (
         np.array([np.bincount(group[arm == side], values[arm == side], groups) for side in (0, 1)])
@@ -128,19 +139,13 @@ def learned(bandit: Bandit, release: int, earnings: Earnings, batches: int, beyo
     rng = np.random.default_rng(seed)
     better = _better(rng, mean, variance)
     weight = round(float(np.clip(better, bandit.floor, 1 - bandit.floor)), 3)
-    plain = (sums / counts) @ share
-    spread = _spread(reward, arm)
-    sides = [
-        Moments(
-            np.array([float(units[side])]), plain[[side]], np.array([units[side] * spread[side] * float((share**2 / counts[side]).sum())])
-        )
-        for side in (0, 1)
-    ]
+    sides = of_same_mixture(reward, arm, group, is_share=bool(np.isin(reward, [0.0, 1.0]).all()))
     rho2 = best_at(bandit.expected_units, bandit.alpha)
     interval = difference_of_means(sides[0], sides[1], rho2, bandit.alpha, TOGETHER)
     gain, low, high = (None if np.isnan(end[0]) else float(end[0]) for end in interval)
     p = float(p_of_means(sides[0], sides[1], rho2, TOGETHER)[0])
-    return Learned(units, (float(plain[0]), float(plain[1])), gain, low, high, better, p, weight, fresh, batches, seed, beyond, unlike)
+    means = (float(sides[0].mean[0]), float(sides[1].mean[0]))
+    return Learned(units, means, gain, low, high, better, p, weight, fresh, batches, seed, beyond, unlike)
 
 
 def _unlike(earnings: Earnings, known: npt.NDArray[np.bool_], batches: int) -> tuple[float, float] | None:
@@ -155,21 +160,6 @@ def _unlike(earnings: Earnings, known: npt.NDArray[np.bool_], batches: int) -> t
     share = count / count.sum()
     shares = float(((there - seen) / (count - of_mine)) @ share), float((seen / of_mine) @ share)
     return shares if abs(shares[0] - shares[1]) > MATTERS else None
-
-
-def _together(batch: npt.NDArray[np.int64], arm: npt.NDArray[np.int64], batches: int) -> npt.NDArray[np.int64]:
-    """The group of each unit: batches in a row, until each arm has enough; what is left at the end belongs to the last."""
-    counts = np.array([np.bincount(batch[arm == side], minlength=batches) for side in (0, 1)])
-    of_batch, group, seen = np.zeros(batches, dtype=np.int64), 0, np.zeros(2)
-    for place in range(batches):
-        of_batch[place] = group
-        seen += counts[:, place]
-        if seen.min() >= TOGETHER:
-            group, seen = group + 1, np.zeros(2)
-    if group:
-        of_batch[of_batch == group] = group - 1
-    made: npt.NDArray[np.int64] = of_batch[batch]
-    return made
 
 
 def _posterior(counts: Floats, sums: Floats, usual: Floats, share: Floats, scale: float) -> tuple[Floats, Floats]:
@@ -192,11 +182,3 @@ def _drawn(rng: np.random.Generator, mean: float, variance: float) -> Floats:
     total = mean * (1 - mean) / variance - 1
     made: Floats = rng.beta(mean * total, (1 - mean) * total, DRAWS)
     return made
-
-
-def _spread(reward: Floats, arm: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """The variance of each arm's rewards; of yes and no as if one more of each had come."""
-    if np.isin(reward, [0.0, 1.0]).all():
-        shares = [(reward[arm == side].sum() + 1) / ((arm == side).sum() + 2) for side in (0, 1)]
-        return float(shares[0] * (1 - shares[0])), float(shares[1] * (1 - shares[1]))
-    return float(reward[arm == 0].var()), float(reward[arm == 1].var())

@@ -24,7 +24,7 @@ from mlops_pipeline.monitoring.judging import judge_release
 from mlops_pipeline.registry.download import Unfit
 from mlops_pipeline.registry.reader import RegistryUnreachable
 from mlops_pipeline.registry.versions import CHALLENGER, CHAMPION
-from mlops_pipeline.release.bandit import with_learned
+from mlops_pipeline.release.bandit import batches_of, with_learned
 from mlops_pipeline.release.evidence import Observations, evidence_of
 from mlops_pipeline.release.ledger import Ledger
 from mlops_pipeline.release.opened import Opened, lease_end
@@ -125,8 +125,7 @@ class Controller:
             else:
                 self._ledgers[release.number] = ledger
                 seen = ledger.observations(self._of.mirrored(started))
-                evidence = evidence_of(policy, step, self._since(last), seen, splits_evenly=self._of.divides and last.step not in ending)
-                evidence = self._of_ending(evidence, started, policy, last, seen)
+                evidence = self._evidence(started, policy, step, last, seen)
         self._blind = self._blind | {release.number} if problem else self._blind - {release.number}
         now = time.time()
         standing = Standing(
@@ -146,11 +145,14 @@ class Controller:
         self._do(started, last, decision, evidence)
         return Looked(started, self._table.last(release.number) or last, evidence, decision)
 
-    def _of_ending(self, evidence: Evidence, started: Started, policy: Policy, last: Transition, seen: Observations) -> Evidence:
-        """With what a bandit has learned, or a test says, where the release is at one."""
+    def _evidence(self, started: Started, policy: Policy, step: Step, last: Transition, seen: Observations) -> Evidence:
+        """Of the step, with what a bandit has learned, or a test says, where the release is at one."""
+        since = self._since(last)
         if last.step not in (BANDIT, TEST):
-            return evidence
+            return evidence_of(policy, step, since, seen, splits_evenly=self._of.divides)
         turns = self._table.transitions(started.number)
+        batches = [each.since for each in batches_of(turns)] if last.step == BANDIT else [since]
+        evidence = evidence_of(policy, step, since, seen, splits_evenly=False, batches=batches)
         if last.step == BANDIT:
             return with_learned(evidence, policy, started.number, turns, seen, divides=self._of.divides)
         return with_tested(evidence, policy, turns, seen)

@@ -8,14 +8,18 @@ not change; those of pairs, which both models answered, are of the whole release
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from mlops_pipeline.config.release import Guardrail, Policy, Step
 from mlops_pipeline.contract.reference import Reference
 from mlops_pipeline.experiments.sequences import (
+    TOGETHER,
     Floats,
     Interval,
     best_at,
@@ -24,8 +28,10 @@ from mlops_pipeline.experiments.sequences import (
     difference_of_quantiles,
     mean_of,
     moments,
+    of_same_mixture,
     p_of_shares,
     quantile_bounds,
+    together,
 )
 from mlops_pipeline.records.reading import UNIT
 from mlops_pipeline.release.policy import Evidence, Finding
@@ -42,6 +48,8 @@ MOST_SLICES = 10
 """Values of a column that are looked at: the commonest."""
 ARMS = (CHAMPION, CHALLENGER, SHADOW, FALLBACK)
 _CHAMPION, _CHALLENGER, _SHADOW, _FALLBACK = range(len(ARMS))
+MOST_WINDOWS = 8
+"""Of a bandit's or a test's time that are looked at: the last, since labels come late."""
 OF_ALL = 15 / 16
 """Of alpha, for looks at every observation; of the rest each thinning (:mod:`mlops_pipeline.release.ledger`) takes half."""
 
@@ -255,27 +263,48 @@ def truth_of(reference: Reference, values: Sequence[Any]) -> Floats:
     return made
 
 
-def evidence_of(policy: Policy, step: Step, since: float, answers: Answers | Observations, *, splits_evenly: bool) -> Evidence:
-    """What is known of a step that began at a moment; ``splits_evenly``: each unit was given an arm by itself, in the step's shares."""
+def evidence_of(
+    policy: Policy,
+    step: Step,
+    since: float,
+    answers: Answers | Observations,
+    *,
+    splits_evenly: bool,
+    batches: Sequence[float] = (),
+) -> Evidence:
+    """What is known of a step that began at a moment; ``splits_evenly``: each unit was given an arm by itself, in the step's shares.
+
+    ``batches``: when each of a step's shares began, of one that lasts as a bandit or a test does. Arms are compared over the same mixture
+    of them then, with half of alpha over the whole time, and with the rest in windows, so that who turns bad late is not made up for by
+    what was good before.
+    """
     seen = Observations.of_answers(answers) if isinstance(answers, Answers) else answers
     begun = seen.of(seen.time >= since + SETTLE_S)
+    if batches:
+        starts = np.asarray(batches)
+        began = starts[np.maximum(np.searchsorted(starts, begun.time, "right") - 1, 0)]
+        begun = begun.of(begun.time >= began + SETTLE_S)
     mine = _in(begun, _CHALLENGER, _SHADOW) & ~begun.failed
     theirs = _in(begun, _CHAMPION, _FALLBACK) & ~begun.failed
     requests = [_different(begun.request[answered]) << seen.thinned for answered in (theirs, mine)]
     labelled = _in(seen, _CHALLENGER, _SHADOW) & np.isfinite(seen.truth)
     pairs = _pairs(seen)
-    policy = policy.model_copy(update={"alpha": policy.alpha * _part_of_alpha(seen.thinned)})
-    findings = [found for name, each in policy.guardrails.items() for found in _findings(policy, step, name, each, begun, seen, pairs)]
+    part = part_of_alpha(seen.thinned)
+    policy = policy.model_copy(update={"alpha": policy.alpha * part * (0.5 if batches else 1.0)})
+    questions = [_Question(policy, name, each, seen, batches) for name, each in policy.guardrails.items()]
+    findings = [found for question in questions for found in _findings(question, step, begun, seen, pairs)]
+    findings += _in_windows(questions, step, begun, seen) if batches and questions else []
     arms = begun.of((begun.row <= 0) & (begun.unit >= 0))
     counts = (_different(arms.unit[_in(arms, _CHAMPION)]), _different(arms.unit[_in(arms, _CHALLENGER, _FALLBACK)]))
     p_of_split = None
     if splits_evenly and 0 < step.weight < 1 and any(counts):
-        [p_of_split] = p_of_shares([np.array([float(count)]) for count in counts], [1 - step.weight, step.weight]).tolist()
+        [p] = p_of_shares([np.array([float(count)]) for count in counts], [1 - step.weight, step.weight]).tolist()
+        p_of_split = min(1.0, p / part)  # so that it may be held against the whole of alpha
     rows, labels = (int(chosen.sum()) << seen.thinned for chosen in (mine, labelled))
     return Evidence(rows, (requests[0], requests[1]), labels, tuple(findings), counts, p_of_split)
 
 
-def _part_of_alpha(thinned: int) -> float:
+def part_of_alpha(thinned: int) -> float:
     """So that all looks together, at however many are left, keep to it."""
     return OF_ALL if thinned == 0 else float((1 - OF_ALL) * 0.5**thinned)
 
@@ -310,17 +339,67 @@ def _pairs(answers: Observations) -> _Pairs:
     return _Pairs(joined["place"].to_numpy(), joined["place_shadow"].to_numpy())
 
 
-def _findings(
-    policy: Policy, step: Step, name: str, guardrail: Guardrail, begun: Observations, answers: Observations, pairs: _Pairs
-) -> Iterator[Finding]:
-    """A guardrail's figures. Alpha is parted among guardrails, sources, steps and slices."""
+def _in_windows(questions: Sequence[_Question], step: Step, begun: Observations, answers: Observations) -> Iterator[Finding]:
+    """What is known of the last windows, of all but the newest only what is broken. Each that may ever come has a part of alpha."""
+    policy = questions[0].policy
+    windows = windows_in(begun, max(1, policy.expected_rows >> answers.thinned), policy.least_units)
+    for number, (first, end) in list(enumerate(windows, 1))[-MOST_WINDOWS:]:
+        part = begun.of(np.arange(first, end))
+        one, other = (datetime.fromtimestamp(float(part.time[place]), UTC) for place in (0, -1))
+        span = (
+            f"{one:%Y-%m-%d %H:%M:%S} to {other:%H:%M:%S}"
+            if one.date() == other.date()
+            else f"{one:%Y-%m-%d %H:%M} to {other:%Y-%m-%d %H:%M}"
+        )
+        for question in questions:
+            for found in _findings(question.with_alpha(policy.alpha / (number * (number + 1))), step, part, answers, None):
+                if found.is_broken or (number == len(windows) and found.estimate is not None):
+                    yield msgspec.structs.replace(found, window=f"{span} UTC")
+
+
+def windows_in(begun: Observations, requests: int, units: int) -> list[tuple[int, int]]:
+    """First and end row of each window: so many requests at least, and twice so many units of each arm; the last goes on."""
+    made, first, count = [], 0, len(begun.time)
+    while first < count:
+        reach = requests
+        while (
+            end := _window_end(begun.of(np.arange(first, min(first + reach, count))), requests, units)
+        ) is None and first + reach < count:
+            reach *= 2
+        # No request is cut in two.
+        stop = count if end is None else int(np.searchsorted(begun.time, begun.time[first + end - 1], "right"))
+        made.append((first, stop))
+        first = stop
+    return made
+
+
+def _window_end(rows: Observations, requests: int, units: int) -> int | None:
+    """After how many of some rows a window ends that begins with them; None if it does not."""
+    ends = [_place_of(rows.row <= 0, requests)]
+    for arms in ((_CHAMPION,), (_CHALLENGER, _FALLBACK)):
+        places = np.flatnonzero(_in(rows, *arms) & (rows.unit >= 0))
+        fresh = np.zeros(len(rows.time), dtype=bool)
+        fresh[places[np.unique(rows.unit[places], return_index=True)[1]]] = True
+        ends.append(_place_of(fresh, 2 * units))
+    known = [each + 1 for each in ends if each is not None]
+    return max(known) if len(known) == len(ends) else None
+
+
+def _place_of(marks: npt.NDArray[np.bool_], wanted: int) -> int | None:
+    """The place of the mark that makes them so many; None if there are fewer."""
+    places = np.flatnonzero(marks)
+    return int(places[wanted - 1]) if len(places) >= wanted else None
+
+
+def _findings(question: _Question, step: Step, begun: Observations, answers: Observations, pairs: _Pairs | None) -> Iterator[Finding]:
+    """A guardrail's figures, without ``pairs`` those of arms alone. Alpha is parted among guardrails, sources, steps and slices."""
+    policy, guardrail = question.policy, question.guardrail
     share = policy.alpha / max(1, len(policy.guardrails)) / 2
     by_arms = share / max(1, policy.divided)
-    question = _Question(policy, name, guardrail, answers)
     begun = begun.of(begun.unit >= 0)  # of others nobody can say how many witnesses they are
     if guardrail.figure in ("failures", "refused"):
         yield from question.of_requests(begun, step, by_arms)
-        if guardrail.figure == "failures":
+        if guardrail.figure == "failures" and pairs is not None:
             yield from question.of_shadows(answers, share)
         return
     if guardrail.figure.startswith("latency"):
@@ -330,15 +409,23 @@ def _findings(
     for label, chosen, pair, part in question.parts(begun, answers, pairs):
         if 0 < step.weight < 1 and guardrail.figure != "disagreement":
             yield question.of_arms(begun.of(chosen), by_arms * part, label)
-        if len(pairs.shadow):
+        if pairs is not None and len(pairs.shadow):
             yield question.of_pairs(_Pairs(pairs.champion[pair], pairs.shadow[pair]), share * part, label)
+
+
+class _Sample(NamedTuple):
+    """One arm's units."""
+
+    values: Floats
+    batch: npt.NDArray[np.int64]
 
 
 class _Question:
     """One guardrail's."""
 
-    def __init__(self, policy: Policy, name: str, guardrail: Guardrail, answers: Observations) -> None:
-        self._policy, self._name, self._guardrail, self._answers = policy, name, guardrail, answers
+    def __init__(self, policy: Policy, name: str, guardrail: Guardrail, answers: Observations, batches: Sequence[float] = ()) -> None:
+        self.policy, self.guardrail = policy, guardrail
+        self._name, self._answers, self._batches = name, answers, tuple(batches)
         self._is_classes = answers.scores.shape[1] > 1
         usual = answers.of((answers.arm == _CHAMPION) & ~answers.failed)
         with np.errstate(invalid="ignore"):
@@ -347,13 +434,20 @@ class _Question:
         known = losses[np.isfinite(losses)]
         self._usual_loss = float(known.mean()) if len(known) else float("nan")
 
+    def with_alpha(self, alpha: float) -> _Question:
+        """The same question with another part of alpha."""
+        made = copy(self)
+        made.policy = self.policy.model_copy(update={"alpha": alpha})
+        return made
+
     def parts(
-        self, begun: Observations, answers: Observations, pairs: _Pairs
+        self, begun: Observations, answers: Observations, pairs: _Pairs | None
     ) -> Iterator[tuple[str, npt.NDArray[np.bool_], npt.NDArray[np.bool_], float]]:
         """All rows, and those of each slice: rows of the step, pairs, and their part of alpha."""
-        columns = [name for name in self._guardrail.slices if name in answers.slices]
+        columns = [name for name in self.guardrail.slices if name in answers.slices]
         half = 0.5 if columns else 1.0
-        yield "", np.ones(len(begun.time), dtype=bool), np.ones(len(pairs.shadow), dtype=bool), half
+        paired = pairs.champion if pairs is not None else np.empty(0, dtype=np.int64)
+        yield "", np.ones(len(begun.time), dtype=bool), np.ones(len(paired), dtype=bool), half
         for column in columns:
             counts = np.bincount(answers.slices[column], minlength=len(answers.values[column]))
             commonest = [int(place) for place in np.argsort(-counts, kind="stable")[:MOST_SLICES] if counts[place]]
@@ -362,57 +456,58 @@ class _Question:
                 yield (
                     f"{column} = {answers.values[column][place]}",
                     begun.slices[column] == place,
-                    answers.slices[column][pairs.champion] == place,
+                    answers.slices[column][paired] == place,
                     part,
                 )
 
     def of_requests(self, begun: Observations, step: Step, alpha: float) -> Iterator[Finding]:
         """Shares of each unit's requests: those that the champion had to answer instead, or those that were refused."""
         heads = begun.of(begun.row <= 0)
-        is_failure = self._guardrail.figure == "failures"
+        is_failure = self.guardrail.figure == "failures"
         sides = [heads.of(_in(heads, *arms)) for arms in ((_CHAMPION,), (_CHALLENGER, _FALLBACK) if is_failure else (_CHALLENGER,))]
         champion, challenger = (
-            _mean_of_each(side.unit, (side.arm == _FALLBACK if is_failure else side.failed).astype(np.float64)) for side in sides
+            self._sample(side, (side.arm == _FALLBACK if is_failure else side.failed).astype(np.float64)) for side in sides
         )
-        if step.weight == 0 or not len(challenger):
+        if step.weight == 0 or not len(challenger.values):
             return
         if step.weight < 1:
-            yield self._unpaired(champion, challenger, alpha, self._guardrail.worse_by, "", is_share=True)
-        elif self._guardrail.figure == "failures":
-            yield self._paired(challenger, alpha, self._guardrail.worse_by, "", (0.0, float(challenger.mean())), is_share=True)
+            yield self._unpaired(champion, challenger, alpha, self.guardrail.worse_by, "", is_share=True)
+        elif self.guardrail.figure == "failures":
+            failed = challenger.values
+            yield self._paired(failed, alpha, self.guardrail.worse_by, "", (0.0, float(failed.mean())), is_share=True)
 
     def of_shadows(self, answers: Observations, alpha: float) -> Iterator[Finding]:
         """Shares of those in which the challenger, asked in the shadow, gave no answer."""
         failed = answers.failed[(answers.arm == _SHADOW) & (answers.row <= 0)].astype(np.float64)
         if len(failed):
-            yield self._paired(failed, alpha, self._guardrail.worse_by, "", (0.0, float(failed.mean())), is_share=True)
+            yield self._paired(failed, alpha, self.guardrail.worse_by, "", (0.0, float(failed.mean())), is_share=True)
 
     def of_latency(self, begun: Observations, alpha: float) -> Finding:
         """A quantile of the time that answers took."""
-        share = float(self._guardrail.figure.removeprefix("latency.p")) / 100
+        share = float(self.guardrail.figure.removeprefix("latency.p")) / 100
         heads = begun.of((begun.row <= 0) & ~begun.failed & np.isfinite(begun.latency))
         _, first = np.unique(heads.unit, return_index=True)
         heads = heads.of(np.sort(first))  # one answer of each unit
         sides = [heads.latency[_in(heads, *arms)] for arms in ((_CHAMPION,), (_CHALLENGER, _FALLBACK))]
-        if min(map(len, sides)) < self._policy.least_units:
+        if min(map(len, sides)) < self.policy.least_units:
             return self._unknown("", (len(sides[0]), len(sides[1])), "arms")
         bounds = [quantile_bounds(side, np.array([len(side)]), share, alpha / 2) for side in sides]
         found = difference_of_quantiles(bounds[0], bounds[1])
         made = (float(bounds[0].estimate[0]), float(bounds[1].estimate[0]))
-        return self._finding(found, self._guardrail.worse_by, "", made, (len(sides[0]), len(sides[1])), "arms")
+        return self._finding(found, self.guardrail.worse_by, "", made, (len(sides[0]), len(sides[1])), "arms")
 
     def of_arms(self, begun: Observations, alpha: float, label: str) -> Finding:
         """A mean over units of each arm."""
         rows = begun.of(~begun.failed & (begun.row >= 0))
-        figure = self._losses(rows.scores, rows.truth) if self._guardrail.figure == "quality" else _said(rows.scores)
-        one, other = (_mean_of_each(rows.unit[chosen], figure[chosen]) for chosen in (rows.arm == _CHAMPION, rows.arm == _CHALLENGER))
+        figure = self._losses(rows.scores, rows.truth) if self.guardrail.figure == "quality" else _said(rows.scores)
+        one, other = (self._sample(rows.of(chosen), figure[chosen]) for chosen in (rows.arm == _CHAMPION, rows.arm == _CHALLENGER))
         made = self._unpaired(one, other, alpha, self._limit, label)
-        return made if self._guardrail.figure == "quality" else _either_way(made)
+        return made if self.guardrail.figure == "quality" else _either_way(made)
 
     def of_pairs(self, pairs: _Pairs, alpha: float, label: str) -> Finding:
         """A mean over requests of what the challenger said in the shadow of the champion's answer, less that."""
         answers, one, other = self._answers, pairs.champion, pairs.shadow
-        figure = self._guardrail.figure
+        figure = self.guardrail.figure
         if figure == "quality":
             return self._of_losses(pairs, alpha, label)
         if figure == "drift":
@@ -433,10 +528,10 @@ class _Question:
         before, after = (self._losses(side, truth) for side in scores)
         known = np.isfinite(before) & np.isfinite(after)
         request = answers.request[one]
-        borne, limit = (0.0, self._limit) if label or not self._is_classes else (self._guardrail.worse_by, 0.0)
+        borne, limit = (0.0, self._limit) if label or not self._is_classes else (self.guardrail.worse_by, 0.0)
         values = _mean_of_each(request, after - (1 + borne) * before)
         rows = (len(values), len(values))
-        if len(values) < self._policy.least_units or not np.isfinite(limit):
+        if len(values) < self.policy.least_units or not np.isfinite(limit):
             return self._unknown(label, rows, "pairs")
         least, most = self._ends(*scores, 1 + borne, truth[known])
         ends = [
@@ -453,7 +548,7 @@ class _Question:
         """The least and the most that each row's loss by ``after``, less so many ``times`` that by ``before``, is under any label."""
         if not self._is_classes:
             apart = np.abs(after[:, 0] - before[:, 0])
-            if self._guardrail.loss == "squared":  # a label may be any between those that have come
+            if self.guardrail.loss == "squared":  # a label may be any between those that have come
                 middle = after[:, 0] + before[:, 0]
                 apart = apart * np.maximum(np.abs(middle - 2 * truth.min()), np.abs(middle - 2 * truth.max()))
             return -apart, apart
@@ -466,7 +561,7 @@ class _Question:
     @property
     def _limit(self) -> float:
         """How much worse is borne, in the figure's own unit."""
-        guardrail = self._guardrail
+        guardrail = self.guardrail
         if guardrail.figure == "quality":
             return guardrail.worse_by * self._usual_loss
         if guardrail.figure == "drift" or not self._is_classes:
@@ -477,12 +572,12 @@ class _Question:
         """Each row's loss; NaN without a label."""
         if scores.shape[1] == 1:
             off = scores[:, 0] - truth
-            lost: Floats = off**2 if self._guardrail.loss == "squared" else np.abs(off)
+            lost: Floats = off**2 if self.guardrail.loss == "squared" else np.abs(off)
             return lost
         known = np.isfinite(truth)
         made = np.full(len(truth), np.nan)
         place = truth[known].astype(int)
-        if self._guardrail.loss == "error":
+        if self.guardrail.loss == "error":
             made[known] = scores[known].argmax(axis=1) != place
         else:
             seen = np.zeros((int(known.sum()), scores.shape[1]))
@@ -497,24 +592,38 @@ class _Question:
             apart = (one.argmax(axis=1) != other.argmax(axis=1)).astype(np.float64)
         return apart
 
-    def _unpaired(self, champion: Floats, challenger: Floats, alpha: float, limit: float, label: str, *, is_share: bool = False) -> Finding:
-        rows = (len(champion), len(challenger))
-        if min(rows) < self._policy.least_units or not np.isfinite(limit):
+    def _sample(self, rows: Observations, values: Floats) -> _Sample:
+        """The mean of each unit's known values, and the batch in which it was seen first."""
+        means = _mean_of_each(rows.unit, values)
+        if len(self._batches) <= 1:
+            return _Sample(means, np.zeros(len(means), dtype=np.int64))
+        known, starts = np.isfinite(values), np.asarray(self._batches)
+        _, first = np.unique(rows.unit[known], return_index=True)
+        batch = np.maximum(np.searchsorted(starts, rows.time[known][first], "right") - 1, 0)
+        return _Sample(means, batch.astype(np.int64))
+
+    def _unpaired(
+        self, champion: _Sample, challenger: _Sample, alpha: float, limit: float, label: str, *, is_share: bool = False
+    ) -> Finding:
+        rows = (len(champion.values), len(challenger.values))
+        if min(rows) < max(self.policy.least_units, TOGETHER) or not np.isfinite(limit):
             return self._unknown(label, rows, "arms")
-        one, other = (moments(side, np.array([len(side)]), is_share=is_share) for side in (champion, challenger))
-        found = difference_of_means(one, other, best_at(self._policy.expected_rows, alpha), alpha, self._policy.least_units)
-        return self._finding(found, limit, label, (float(champion.mean()), float(challenger.mean())), rows, "arms")
+        arm = np.repeat([0, 1], rows)
+        values, batch = (np.concatenate(both) for both in zip(champion, challenger, strict=True))
+        one, other = of_same_mixture(values, arm, together(batch, arm), is_share=is_share)
+        found = difference_of_means(one, other, best_at(self.policy.expected_rows, alpha), alpha, self.policy.least_units)
+        return self._finding(found, limit, label, (float(one.mean[0]), float(other.mean[0])), rows, "arms")
 
     def _paired(
         self, values: Floats, alpha: float, limit: float, label: str, sides: tuple[float, float], *, is_share: bool = False
     ) -> Finding:
         rows = (len(values), len(values))
-        if len(values) < self._policy.least_units or not np.isfinite(limit):
+        if len(values) < self.policy.least_units or not np.isfinite(limit):
             return self._unknown(label, rows, "pairs")
         of = moments(values, np.array([len(values)]), is_share=is_share)
-        if self._guardrail.figure == "drift":  # an offset that is the same everywhere is one
+        if self.guardrail.figure == "drift":  # an offset that is the same everywhere is one
             of = of._replace(variance=np.maximum(of.variance, (self._spread / 1000) ** 2))
-        found = mean_of(of, best_at(self._policy.expected_rows, alpha), alpha, self._policy.least_units)
+        found = mean_of(of, best_at(self.policy.expected_rows, alpha), alpha, self.policy.least_units)
         return self._finding(found, limit, label, sides, rows, "pairs")
 
     def _finding(
@@ -523,11 +632,11 @@ class _Question:
         estimate, low, high = (float(ends[0]) for ends in found)
         if np.isnan(low) or np.isnan(high):
             return self._unknown(label, rows, source)
-        return Finding(self._name, self._guardrail.figure, estimate, low, high, limit, *sides, rows, label, source)
+        return Finding(self._name, self.guardrail.figure, estimate, low, high, limit, *sides, rows, label, source)
 
     def _unknown(self, label: str, rows: tuple[int, int], source: str) -> Finding:
-        limit = self._guardrail.worse_by
-        return Finding(self._name, self._guardrail.figure, None, None, None, limit, None, None, rows, label, source)
+        limit = self.guardrail.worse_by
+        return Finding(self._name, self.guardrail.figure, None, None, None, limit, None, None, rows, label, source)
 
 
 def _said(scores: Floats) -> Floats:
@@ -549,8 +658,6 @@ def _mean_of_each(groups: npt.NDArray[np.int64], values: Floats) -> Floats:
 
 def _either_way(found: Finding) -> Finding:
     """The same of how far it is from none, whichever way."""
-    import msgspec
-
     if found.low is None or found.high is None or found.estimate is None:
         return found
     low, high = max(found.low, -found.high, 0.0), max(abs(found.low), abs(found.high))

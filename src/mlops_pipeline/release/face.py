@@ -318,6 +318,15 @@ def begin_test(console: Console, config: Path | None, settings: Path, version: i
     start(console, config, version, reason, wait=wait, experiment=load_experiment(settings))
 
 
+def plan_test(console: Console, config: Path | None, settings: Path, since: datetime, per_day: float | None, *, as_json: bool) -> None:
+    """`mlops experiment plan` by what is on record."""
+    from mlops_pipeline.experiments.face import tell_plan
+    from mlops_pipeline.release.tested import units_on_record
+
+    experiment, units, each = units_on_record(opened(config), load_experiment(settings), since)
+    tell_plan(console, experiment, units, per_day, each_stands_for=each, as_json=as_json)
+
+
 def report_test(console: Console, config: Path | None, number: int, output: Path | None, *, as_json: bool) -> bool:
     """`mlops experiment report --release`; whether the test can be judged at all."""
     from mlops_pipeline.experiments.face import tell

@@ -30,6 +30,7 @@ from mlops_pipeline.release.table import Started, Table, open_table
 if TYPE_CHECKING:
     from mlops_pipeline.contract.reference import Reference
     from mlops_pipeline.contract.spec import Contract
+    from mlops_pipeline.release.evidence import Observations
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,18 @@ class Opened:
         with news(self.watch.store, made.read_to, since=since, until=until, model=started.model) as found:
             made.read(found.frames, found.withdrawn, found.read_to)
         return made
+
+    def answers_of(self, version: str, since: datetime, *, sticks: bool) -> Observations:
+        """What the record and the labels say of a version since a moment, whether a release was under way or not."""
+        made = Ledger(version, "\0", self._reference_of(version), (), sticks=sticks, within=within(self.watch), elsewhere=True)
+        state = self.watch.state()
+        try:
+            made.label(state.labels_after(0, since.timestamp()))
+        finally:
+            state.close()
+        with news(self.watch.store, {}, since=since, model=self.model) as found:
+            made.read(found.frames, found.withdrawn, found.read_to)
+        return made.observations()
 
     def mirrored(self, started: Started) -> list[tuple[float, float]]:
         """When the challenger of a release that a mesh divides was to answer nobody."""

@@ -37,6 +37,8 @@ class Finding(msgspec.Struct, frozen=True):
     slice: str = ""
     source: str = "arms"
     """``arms``: units that each answered; ``pairs``: rows that both did."""
+    window: str = ""
+    """From when to when, where it is of a part of a bandit's or a test's time."""
 
     @property
     def is_broken(self) -> bool:
@@ -51,7 +53,7 @@ class Finding(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """In words, with its interval."""
-        where = f" where {self.slice}" if self.slice else ""
+        where = (f" where {self.slice}" if self.slice else "") + (f" in {self.window}" if self.window else "")
         if self.estimate is None or self.low is None or self.high is None:
             return f"{self.figure}{where}: nothing can be said yet of {self.requests[0]:,} and {self.requests[1]:,} requests"
         unit = " ms" if self.figure.startswith("latency") else ""
@@ -296,4 +298,4 @@ def _worst(name: str, evidence: Evidence) -> str:
 
 def _of(name: str, evidence: Evidence) -> list[Finding]:
     """What is said of a guardrail over all rows."""
-    return [each for each in evidence.findings if each.guardrail == name and not each.slice]
+    return [each for each in evidence.findings if each.guardrail == name and not each.slice and not each.window]

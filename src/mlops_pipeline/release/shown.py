@@ -215,14 +215,17 @@ def _drawn(release: Mapping[str, Any]) -> dict[str, Any]:
     def y(weight: float) -> float:
         return round(TOP + (1 - weight) * (HEIGHT - TOP - BOTTOM), 1)
 
-    path, marks, shadows = f"M{x(first)} {y(0)}", [], []
+    path, shadows = f"M{x(first)} {y(0)}", []
+    marks: list[tuple[float, str]] = []
     ends = [*(each["made"] for each in transitions[1:]), until]
     for each, end in zip(transitions, ends, strict=True):
         weight = each["weight"] if each["state"] in (*LIVE, "promoted") else 0.0
         path += f" L{x(each['made'])} {y(weight)} L{x(end)} {y(weight)}"
         if each["shadow"]:
             shadows.append((x(each["made"]), round(x(end) - x(each["made"]), 1)))
-        marks.append((x(each["made"]), each["step"] if each["state"] == "running" else each["state"]))
+        word = each["step"] if each["state"] == "running" else each["state"]
+        if not marks or marks[-1][1] != word:  # a bandit's shares change within its step
+            marks.append((x(each["made"]), word))
     kept: list[tuple[float, str]] = []
     for at, word in marks:  # words that would lie on each other are left out, but for the last
         if not kept or at - kept[-1][0] > 62:
@@ -246,6 +249,7 @@ def _bar(found: Finding) -> dict[str, Any]:
         "name": found.guardrail,
         "figure": found.figure,
         "slice": found.slice,
+        "window": found.window,
         "text": found.text,
         "source": found.source,
     }
