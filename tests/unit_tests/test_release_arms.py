@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -22,11 +24,13 @@ from mlops_pipeline.inference.engine import NotFinite
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.raw import RawRows
 from mlops_pipeline.inference.signature import Rows, Signature
-from mlops_pipeline.records.entry import Entry
+from mlops_pipeline.records.encoding import read_blob, read_rows
+from mlops_pipeline.records.entry import RecordLayout
 from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.serving.arms import Breaker, are_read_alike, header_of, id_of, reason_of, value_of, why_of, why_unfit
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.protocol.predict import Predict
+from mlops_pipeline.serving.record import Recorder
 from mlops_pipeline.serving.request import JSON, Request
 from mlops_pipeline.serving.shadows import Shadows
 
@@ -128,43 +132,139 @@ def test_rows_are_not_read_again_only_where_nothing_would_be_read_otherwise() ->
     assert not are_read_alike(served(signature(), signature()), served(signature(), signature())), "of raw rows more is to be known"
 
 
-def test_what_is_asked_behind_answers_is_asked_together_and_read_only_where_it_must_be() -> None:
-    taken, calls, kept = signature(), [], []
-    challenger = served(taken)
-    challenger.version, challenger.layout, challenger.protocols = "2", None, {"predict": Predict(taken, "champion", "2")}
-    read = Predict(taken, "champion", "1").rows(b'{"records": [{"size": 1, "kind": "a"}]}')
+class Behind:
+    """A challenger asked behind answers, with what it was asked and what went on record."""
 
-    def predict(numbers: np.ndarray, categories: np.ndarray) -> np.ndarray:
-        calls.append((numbers.tolist(), categories.tolist(), threading.current_thread().name))
+    def __init__(self, *, inline: bool, **shadow: Any) -> None:
+        self.signature, self.fails = signature(), False
+        challenger = served(self.signature)
+        challenger.version, challenger.protocols = "2", {"predict": Predict(self.signature, "champion", "2")}
+        challenger.layout = RecordLayout("digest", "binary", ("size",), ("kind",), frozenset(), (0, 1))
+        self.calls: list[tuple[list[list[float]], list[list[str]], str]] = []
+        self.kept: dict[str, tuple[str, str, list[float] | None]] = {}
+        self.metrics, settings = Metrics(), Serving.model_validate({"release": {"shadow": shadow}})
+        store: Any = SimpleNamespace(start=lambda *_: None, layout=lambda *_: None, send=self._send)
+        self.recorder = Recorder(store, asyncio.get_running_loop(), durable=True, loss_ms=100, max_bytes=1 << 20)
+        self.recorder.start()
+        service: Any = SimpleNamespace(settings=settings, metrics=self.metrics, recorder=self.recorder)
+        self.shadows = Shadows(service, "champion", challenger, self._predict, inline=inline)
+
+    def _predict(self, numbers: np.ndarray, categories: np.ndarray) -> np.ndarray:
+        self.calls.append((numbers.tolist(), categories.tolist(), threading.current_thread().name))
+        if self.fails:
+            raise ZeroDivisionError
         return np.stack([1 - numbers[:, 0], numbers[:, 0]], axis=1)
 
-    async def asked() -> dict[tuple[str, str], float]:
-        all_there = asyncio.Event()
+    def _send(self, first: int, rows: Sequence[bytes]) -> None:
+        for row in read_rows(len(rows), b"".join(rows)):
+            blob = read_blob(row[8])
+            outputs = None if blob.outputs is None else np.frombuffer(blob.outputs, np.float32).tolist()
+            self.kept[row[1]] = (blob.arm, row[6], outputs)
+        self.recorder._heard(first + len(rows), "")
 
-        def add(entry: Entry) -> None:
-            kept.append(entry)
-            if len(kept) == 3:
-                all_there.set()
+    def add(self, name: str, body: bytes, given: Rows | None) -> None:
+        self.shadows.add(request(name), body, given)
 
-        metrics, settings = Metrics(), Serving.model_validate({"release": {"shadow": {"requests": 3}}})
-        service: Any = SimpleNamespace(settings=settings, metrics=metrics, recorder=SimpleNamespace(add=add))
-        shadows = Shadows(service, "champion", challenger, predict)
-        shadows.add(request("given"), b"not looked at", read)
-        shadows.add(request("read"), b'{"records": [{"size": 2, "kind": "b"}]}', None)
-        shadows.add(request("refused"), b'{"records": [{"size": "two"}]}', None)
-        shadows.add(request("too many"), b"", read)
-        await asyncio.wait_for(all_there.wait(), 60)
-        shadows.close()
-        metrics.settle()
-        samples = (sample for family in metrics.registry().collect() for sample in family.samples)
+    def given(self, size: float) -> Rows:
+        return Predict(self.signature, "champion", "1").rows(b'{"records": [{"size": %g, "kind": "a"}]}' % size)
+
+    async def until(self, *names: str) -> None:
+        async with asyncio.timeout(60):
+            while not self.kept.keys() >= set(names):
+                await asyncio.sleep(0.001)
+
+    def counted(self) -> dict[tuple[str, str], float]:
+        self.metrics.settle()
+        samples = (sample for family in self.metrics.registry().collect() for sample in family.samples)
         return {(sample.name, sample.labels.get("reason", "")): sample.value for sample in samples}
 
-    counted = asyncio.run(asked())
-    assert calls == [([[1.0], [2.0]], [["a"], ["b"]], "shadow")], "one call, in a thread that answers do not wait for"
-    said = {entry.request_id: (entry.arm, entry.error, None if entry.outputs is None else entry.outputs.tolist()) for entry in kept}
-    assert said == {"given": ("shadow", "", [[0, 1]]), "read": ("shadow", "", [[-1, 2]]), "refused": ("shadow", said["refused"][1], None)}
-    assert said["refused"][1].startswith("refused ")
-    assert counted["mlops_release_shadows_left_out_total", "queue_full"] == 1
+
+def test_what_is_asked_behind_answers_is_asked_together_and_read_only_where_it_must_be() -> None:
+    async def work() -> None:
+        behind = Behind(inline=False, requests=3)
+        behind.add("given", b"not looked at", behind.given(1))
+        behind.add("read", b'{"records": [{"size": 2, "kind": "b"}]}', None)
+        behind.add("refused", b'{"records": [{"size": "two"}]}', None)
+        behind.add("too many", b"", behind.given(1))
+        await behind.until("given", "read", "refused")
+        behind.shadows.close()
+        assert behind.calls == [([[1.0], [2.0]], [["a"], ["b"]], "shadow")], "one call, in a thread that answers do not wait for"
+        refused = behind.kept["refused"]
+        assert behind.kept == {"given": ("shadow", "", [0, 1]), "read": ("shadow", "", [-1, 2]), "refused": ("shadow", refused[1], None)}
+        assert refused[1].startswith("refused ")
+        counted = behind.counted()
+        assert counted["mlops_release_shadows_left_out_total", "queue_full"] == 1
+        assert counted["mlops_release_request_seconds_count", ""] == 3
+        assert counted["mlops_release_errors_total", ""] == 1
+
+    asyncio.run(work())
+
+
+def test_an_engine_known_to_be_quick_is_asked_a_few_rows_at_a_time_on_the_loop_once_its_time_was_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mlops_pipeline.serving.shadows.PIECE_S", 60.0)  # on a machine however slow
+
+    async def work() -> None:
+        behind, here = Behind(inline=True, share=1.0), threading.current_thread().name
+        behind.add("first", b"", behind.given(1))
+        await behind.until("first")
+        names = [f"later-{number}" for number in range(40)]
+        for number, name in enumerate(names):
+            behind.add(name, b"", behind.given(number))
+        behind.add("long", b"", Rows(17, np.ones((17, 1), np.float32), np.full((17, 1), "a", object)))
+        behind.add("read", b'{"records": [{"size": 2, "kind": "b"}]}', None)
+        await behind.until(*names, "long", "read")
+        asked = [(len(numbers), thread) for numbers, _, thread in behind.calls]
+        assert asked[:4] == [(1, "shadow"), (16, here), (16, here), (8, here)]
+        assert asked[4:] == [(18, "shadow")], "many rows, and what is still to be read, keep nobody waiting"
+        assert [behind.kept[name] for name in names] == [("shadow", "", [1 - number, number]) for number in range(40)]
+        behind.fails = True
+        for name in ("dark", "darker"):
+            behind.add(name, b"", behind.given(1))
+        await behind.until("dark", "darker")
+        assert behind.kept["dark"] == behind.kept["darker"] == ("shadow", "failed ZeroDivisionError", None)
+        behind.shadows.close()
+        counted = behind.counted()
+        assert counted["mlops_release_request_seconds_count", ""] == 45
+        assert counted["mlops_release_errors_total", ""] == 2
+
+    asyncio.run(work())
+
+
+def test_one_that_is_slow_is_asked_in_its_thread_however_few_rows_come() -> None:
+    async def work() -> None:
+        behind, predict = Behind(inline=True, share=1.0), Behind._predict
+
+        def slowly(numbers: np.ndarray, categories: np.ndarray) -> np.ndarray:
+            until = time.thread_time() + 0.02  # of a core: how busy the machine is does not matter
+            while time.thread_time() < until:
+                pass
+            return predict(behind, numbers, categories)
+
+        behind.shadows._predict = slowly
+        for number in range(4):
+            behind.add(f"{number}", b"", behind.given(number))
+            await behind.until(f"{number}")
+        behind.shadows.close()
+        assert [thread for *_, thread in behind.calls] == ["shadow"] * 4
+
+    asyncio.run(work())
+
+
+def test_shadows_for_which_the_record_has_no_room_are_counted() -> None:
+    async def work() -> None:
+        behind = Behind(inline=False)
+        behind.recorder._max_bytes = 500
+        for number in range(20):
+            behind.add(f"{number}", b"", behind.given(1))
+        await behind.until("0")
+        behind.shadows.close()
+        kept, left_out = len(behind.kept), behind.counted()["mlops_release_shadows_left_out_total", "record_full"]
+        assert 0 < kept < 20
+        assert kept + left_out == 20
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize(

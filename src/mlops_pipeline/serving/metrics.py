@@ -162,12 +162,12 @@ class Metrics:
         self._as_of.labels(model).set(as_of)
         self._age.labels(model).set(max(0.0, now - as_of))
 
-    def shadow(self, model: str, seconds: float, *, failed: bool) -> None:
-        """Count a shadow that was asked."""
+    def shadows(self, model: str, seconds: float, count: int, *, failed: bool) -> None:
+        """Count shadows that were asked together."""
         key = model, failed
         shadows = self._shadows.get(key) or self._shadows.setdefault(key, _Sum(SECONDS))
-        shadows.buckets[bisect_left(SECONDS, seconds)] += 1
-        shadows.total += seconds
+        shadows.buckets[bisect_left(SECONDS, seconds)] += count
+        shadows.total += seconds * count
 
     def fallback(self, model: str, reason: str) -> None:
         self._fallbacks.labels(model, reason).inc()

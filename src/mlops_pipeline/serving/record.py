@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.errors import PipelineError
@@ -102,12 +103,29 @@ class Recorder:
         """
         if self._closed is not None:
             raise RecordFull("the server is stopping")
-        layout = entry.layout
-        form = NO_FORM if layout is None else self._forms.get(id(layout)) or self._known(layout)
-        row = encode(entry, form)
+        group = self._take(encode(entry, self.form(entry.layout)))
+        if group is None:
+            raise RecordFull(self.problem or "more is to be recorded than can be written")
+        committed = group.committed
+        if committed is None and (self._durable or self._is_late(group)):
+            committed = group.committed = self._loop.create_future()
+        return committed
+
+    def form(self, layout: RecordLayout | None) -> Form:
+        """How entries of a layout are encoded. To be called on the loop's thread; what it gives may be used in any."""
+        return NO_FORM if layout is None else self._forms.get(id(layout)) or self._known(layout)
+
+    def add_rows(self, rows: Sequence[bytes]) -> int:
+        """Take entries that are encoded already and that nobody waits for; how many there was room for, the first of them."""
+        if self._closed is not None:
+            return 0
+        return next((count for count, row in enumerate(rows) if self._take(row) is None), len(rows))
+
+    def _take(self, row: bytes) -> _Group | None:
+        """Put an entry into the group that gathers, which is handed over if it has grown large; None if there is no room."""
         size = len(row) + COUNTED_BYTES
         if self._held + size > self._max_bytes:
-            raise RecordFull(self.problem or "more is to be recorded than can be written")
+            return None
         self._held += size
         group = self._gathering
         group.held += size
@@ -118,12 +136,9 @@ class Recorder:
             group.since = time.monotonic()
             if self._writing is None:
                 self._schedule()
-        committed = group.committed
-        if committed is None and (self._durable or self._is_late(group)):
-            committed = group.committed = self._loop.create_future()
         if count >= EARLY_ENTRIES or group.held >= EARLY_BYTES:
             self._grown(group)
-        return committed
+        return group
 
     @property
     def last(self) -> int:
@@ -135,8 +150,8 @@ class Recorder:
         group = next((group for group in (*self._ready, self._gathering) if 0 <= count - group.first < len(group.rows)), None)
         if group is None:
             return False
-        layout, place = entry.layout, count - group.first
-        row = encode(entry, NO_FORM if layout is None else self._forms.get(id(layout)) or self._known(layout))
+        place = count - group.first
+        row = encode(entry, self.form(entry.layout))
         grown = len(row) - len(group.rows[place])
         group.rows[place] = row
         group.held += grown

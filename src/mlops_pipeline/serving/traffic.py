@@ -241,7 +241,7 @@ class Traffic:
             split.why_not, split.pause_s = "", FIRST_RETRY_S
             predict = _alone(found.engine)
             split.challenger = self._beside(found, predict)
-            split.shadow = Shadows(self._service, name, split.challenger, predict)
+            split.shadow = Shadows(self._service, name, split.challenger, predict, inline=_is_ours(found.engine))
             log.info("knows its challenger", extra={**self._facts(name, split), "engine": found.engine.name})
         self._settle()
 
