@@ -28,7 +28,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from mlops_pipeline import environment
-from tests.forked import LIBRARIES, REPORTING, Forking
+from tests.forked import LIBRARIES, OURS, REPORTING, Forking
 from tests.scheduling import (  # noqa: F401 - pytest asks for them here
     cores,
     pytest_collection_modifyitems,
@@ -64,8 +64,8 @@ class Project:
     def mlops(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
         """``mlops`` in a process of its own: forked where its libraries are imported, unless it may be the only one."""
         given = process_environment(**environ)
-        if (next(_asked_before) > 0 or "PYTEST_XDIST_WORKER" in os.environ) and _forking().serves(given):
-            done = _forking().run(self.folder, module="mlops_pipeline", arguments=arguments, environ=given)
+        if (next(_asked_before) > 0 or "PYTEST_XDIST_WORKER" in os.environ) and forking().serves(given):
+            done = forking().run(self.folder, module="mlops_pipeline", arguments=arguments, environ=given)
             if done is not None:
                 return checked(("mlops", *arguments), done, check)
         return self.fresh(*arguments, check=check, **environ)
@@ -75,17 +75,20 @@ class Project:
         return self.command(sys.executable, "-m", "mlops_pipeline", *arguments, check=check, **environ)
 
     def run(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
-        if check and not arguments and not environ and not (self.folder / "mlflow").exists() and not self.settings()["tracking"]:
-            put_empty_store(self.folder / "mlflow/mlflow.db", str(self.folder / "mlruns"))
+        if check and "--to" not in arguments and not any(name.startswith("MLFLOW_") for name in environ):
+            self.with_empty_store()
         return self.mlops("run", "--config", str(self.config), *arguments, check=check, **environ)
+
+    def with_empty_store(self) -> None:
+        """Have what MLflow makes before its first use, where the project's own store is used and is not there yet."""
+        if not (self.folder / "mlflow").exists() and not self.settings().get("tracking"):
+            put_empty_store(self.folder / "mlflow/mlflow.db", str(self.folder / "mlruns"))
 
     @staticmethod
     def at_once(projects: Sequence[Project], *arguments: str, **environ: str) -> list[subprocess.CompletedProcess[str]]:
         """``mlops`` with each project's settings, side by side, each in a process of its own."""
         programs = [{"folder": str(each.folder), "arguments": [*arguments, "--config", str(each.config)]} for each in projects]
-        done = _forking().run_at_once(
-            [{"module": "mlops_pipeline", "environ": process_environment(**environ), **each} for each in programs]
-        )
+        done = forking().run_at_once([{"module": "mlops_pipeline", "environ": process_environment(**environ), **each} for each in programs])
         return [checked(("mlops", *arguments), each, check=True) for each in done]
 
     def command(self, *words: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -115,7 +118,7 @@ def checked(words: tuple[str, ...], done: subprocess.CompletedProcess[str], chec
 def python(folder: Path, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """What a program of a few lines did in a process of its own: forked where the libraries are imported."""
     given = process_environment()
-    done = _forking().run(folder, text=text, arguments=arguments, environ=given) if _forking().serves(given) else None
+    done = forking().run(folder, text=text, arguments=arguments, environ=given) if forking().serves(given) else None
     if done is None:
         words = (sys.executable, "-c", text, *arguments)
         done = subprocess.run(words, cwd=folder, env=given, capture_output=True, text=True, timeout=600, check=False)
@@ -133,7 +136,7 @@ def put_empty_store(file: Path, artifacts: str) -> None:
             made = f"import mlflow; mlflow.MlflowClient('sqlite:///{unfinished}').search_registered_models()"
             subprocess.run([sys.executable, "-c", made], cwd=kept.parent, env=process_environment(), capture_output=True, check=True)
             unfinished.replace(kept)
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(kept, file)
     with closing(sqlite3.connect(file)) as store, store:
         store.execute("update experiments set artifact_location = ?", (f"{artifacts}/0",))
@@ -143,8 +146,9 @@ _asked_before = itertools.count()
 
 
 @cache
-def _forking() -> Forking:
-    made = Forking(process_environment(), (*LIBRARIES, *REPORTING))
+def forking() -> Forking:
+    """The one that this test process has."""
+    made = Forking(process_environment(), (*LIBRARIES, *OURS, *REPORTING))
     atexit.register(made.end)
     return made
 

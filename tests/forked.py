@@ -6,6 +6,8 @@ prints their exit codes.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -17,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mlops_pipeline import environment
 
@@ -29,16 +31,26 @@ LIBRARIES = (
     *("matplotlib.figure", "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "matplotlib.style"),
 )
 
+OURS = tuple(
+    f"mlops_pipeline.{module}"
+    for module in (
+        *("cli", "pipeline.runner", "pipeline.made", "pipeline.render", "registry.champion", "registry.runs", "inference.scorer"),
+        *("modelling.evaluation", "modelling.plots", "modelling.tuning", "modelling.gate"),
+        *(f"pipeline.stages.{stage}" for stage in ("ingest", "validate", "split", "train", "evaluate", "register")),
+    )
+)
+"""What a run imports of the package itself: used where a program's path leads to the same source."""
+
 REPORTING = ("evidently.presets", "evidently.legacy.calculations.stattests", "evidently.legacy.renderers.html_widgets")
 
-LATE = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "MLFLOW_HTTP_", "MLOPS_", "PYTHONPATH", "PYTEST_CURRENT_TEST")
+LATE = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "MLFLOW_HTTP_", "MLOPS_", "PYTHONPATH", "PYTEST_CURRENT_TEST", "COLUMNS")
 """Variables that are read when they are needed, by nothing that is imported ahead: each program may have its own."""
 
 
 class Forking:
     """A process that forks for each program, in an environment that all of them have."""
 
-    def __init__(self, environ: dict[str, str], modules: tuple[str, ...] = LIBRARIES) -> None:
+    def __init__(self, environ: dict[str, str], modules: tuple[str, ...] = (*LIBRARIES, *OURS)) -> None:
         self.environ, self.at_work = {k: v for k, v in environ.items() if k != "PYTEST_CURRENT_TEST"}, threading.Lock()
         self.output = tempfile.TemporaryDirectory(prefix="mlops-forked-")
         words = (sys.executable, str(Path(__file__)), *modules)
@@ -100,12 +112,32 @@ def become(program: dict[str, Any]) -> None:
     places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [program["folder"], *places, *(place for place in sys.path[1:] if place not in before)]
     sys.argv = ["-c", *program["arguments"]]
-    if "module" in program:
-        for name in [name for name in sys.modules if name.partition(".")[0] == program["module"]]:
+    if places != before:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "mlops_pipeline"]:
             del sys.modules[name]  # it is found anew, where this program's path has it
+    if "module" in program:
         runpy.run_module(program["module"], run_name="__main__", alter_sys=True)
     else:
         exec(compile(program["text"], "-c", "exec"), {"__name__": "__main__"})  # noqa: S102 - the text is the test's own
+
+
+def run_to_its_end(program: dict[str, Any]) -> NoReturn:
+    """A program and what Python does at its end, but for taking every module apart: of all that is imported ahead, that takes seconds."""
+    code = 0
+    try:
+        become(program)
+    except SystemExit as asked:
+        code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+        if asked.code is not None and not isinstance(asked.code, int):
+            print(asked.code, file=sys.stderr)
+    except BaseException:  # noqa: BLE001 - whatever it is, it ends with its traceback
+        code = 1
+        sys.excepthook(*sys.exc_info())
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def main() -> None:
@@ -114,16 +146,18 @@ def main() -> None:
         importlib.import_module(module)
     if "mlflow.sklearn" in sys.argv:  # what it asks of every installed package when it saves its first model
         importlib.import_module("mlflow.utils.requirements_utils")._init_packages_to_modules_map()
+    gc.collect()
+    gc.freeze()  # a program that looks for garbage among all that is imported copies every page of it
     for line in sys.stdin:
         children = []
         for program in json.loads(line):
             child = os.fork()
             if child == 0:
-                become(program)
-                return
+                run_to_its_end(program)
             children.append(child)
         print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
 
 
 if __name__ == "__main__":
     main()
+    os._exit(0)

@@ -22,7 +22,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from tests.conftest import REPOSITORY, Project, lacking, made_once, once, process_environment, trained, unused_port, wait_for
+from tests.conftest import LEAST_S, REPOSITORY, Project, lacking, made_once, once, process_environment, trained, unused_port, wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -60,7 +60,9 @@ def flow_file() -> ModuleType:
 
 
 @contextmanager
-def started(*words: str, cwd: Path, log: Path, stdin: int | None = None, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    *words: str, cwd: Path, log: Path, stdin: int | None = None, patience_s: float = 15, **environ: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """A program at work in the background, in a session of its own that ends with the block; its output goes to a file."""
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -69,10 +71,10 @@ def started(*words: str, cwd: Path, log: Path, stdin: int | None = None, **envir
         try:
             yield process
         finally:
-            stop(process)
+            stop(process, patience_s)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes], patience_s: float = 15) -> None:
     """End a process and those it started: asked first, then made to."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
@@ -80,7 +82,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         except ProcessLookupError:
             break
         try:
-            process.wait(15)
+            process.wait(patience_s)
         except subprocess.TimeoutExpired:
             continue
 
@@ -131,7 +133,7 @@ def prefect_server(port: int, folder: Path, **environ: str) -> Iterator[dict[str
 def is_healthy(url: str) -> bool:
     """Whether a server answers with 200."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # our own loopback address
+        with urllib.request.urlopen(url, timeout=30) as answer:  # our own loopback address
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -170,7 +172,9 @@ def serving(
     content["registry"] = {"cache": str(folder / "cache"), "poll_s": 0.2, **settings.get("registry", {})}
     config.write_text(yaml.safe_dump(content, sort_keys=False))
     expected = json.loads((project.folder / "models/registry/best_model/expected.json").read_text())
-    with started("mlops", "serve", "--config", str(config), cwd=folder, log=log, stdin=stdin, **(environ or {})) as process:
+    words = ("mlops", "serve", "--config", str(config))
+    # What it has still to put on record when it is told to end, tests read afterwards.
+    with started(*words, cwd=folder, log=log, stdin=stdin, patience_s=LEAST_S, **(environ or {})) as process:
         scheme = "https" if "tls" in settings else "http"
         server = Server(f"{scheme}://127.0.0.1:{port}", folder, expected["rows"][0], expected["outputs"][0], process, log)
 

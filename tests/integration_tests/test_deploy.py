@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,19 +133,26 @@ class Desk:
         return line
 
     def first(self, revision: int = 1) -> None:
-        """A version at work, deployed by the command itself."""
-        image = f"mlops-pipeline-serve:{revision}"
-        with self.deploying("--image", image) as at_work:
-            comes_up(self.api, image)
+        """A version at work, deployed as the command does it, without a process for it."""
+        order = Order(self.file, image=f"mlops-pipeline-serve:{revision}", timeout_s=120)
+        cluster = connect(None, None, ignored)
+        with ThreadPoolExecutor(1) as pool:
+            deploying = pool.submit(deploy, cluster, order, read_order(order), namespace_is_given=False, say=ignored)
+            wait_for(lambda: deploying.done() or self.api.image() == order.image, 120, f"a Deployment with {order.image}")
             self.api.control(revision, reason="NewReplicaSetAvailable")
-            at_work.ends(0)
+            assert deploying.result(120) == 0
+
+
+def ignored(_: str) -> None:
+    """What a command that only prepares says."""
 
 
 @pytest.fixture
-def desk(api: Api, tmp_path: Path) -> Desk:
+def desk(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     made = Desk(api, tmp_path)
     made.file.write_text(MANIFESTS)
     api.kubeconfig(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     return made
 
 
@@ -628,12 +636,10 @@ def test_the_content_of_a_secret_is_never_printed(desk: Desk, api: Api) -> None:
 
 
 @pytest.mark.parametrize("verb", ["get", "patch"])
-def test_the_content_of_a_secret_is_in_no_line_about_a_repeated_request(
-    desk: Desk, api: Api, monkeypatch: pytest.MonkeyPatch, verb: str
-) -> None:
+def test_the_content_of_a_secret_is_in_no_line_about_a_repeated_request(desk: Desk, api: Api, verb: str) -> None:
     desk.file.write_text(f"apiVersion: v1\nkind: Secret\nmetadata: {{name: keys}}\nstringData: {{token: hunter2}}\n---{MANIFESTS}")
     api.refuse(verb, "secrets", 500, "InternalError", "failed calling webhook: bad value hunter2")
-    run, said, _ = in_process(desk, monkeypatch, dry_run=True)
+    run, said, _ = in_process(desk, dry_run=True)
     with pytest.raises(PipelineError, match="InternalError") as refusal:
         run()
     assert any(line.startswith("500: InternalError: again in") for line in said)
@@ -749,9 +755,8 @@ def test_a_paused_deployment_is_refused(desk: Desk, api: Api) -> None:
 # What passes by itself.
 
 
-def in_process(desk: Desk, monkeypatch: pytest.MonkeyPatch, **order: Any) -> tuple[Callable[[], int], list[str], list[float]]:
+def in_process(desk: Desk, **order: Any) -> tuple[Callable[[], int], list[str], list[float]]:
     """The command's inside with a clock that does not wait; what it says and how long it would have slept."""
-    monkeypatch.setenv("KUBECONFIG", str(desk.folder / "kubeconfig"))
     said: list[str] = []
     slept: list[float] = []
     backoff = Backoff(random=random.Random(7))  # noqa: S311  # pauses are no secret
@@ -764,11 +769,9 @@ def in_process(desk: Desk, monkeypatch: pytest.MonkeyPatch, **order: Any) -> tup
 @pytest.mark.parametrize(
     ("code", "reason"), [(409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError"), (503, "ServiceUnavailable")]
 )
-def test_what_passes_by_itself_is_tried_again_with_growing_pauses(
-    desk: Desk, api: Api, monkeypatch: pytest.MonkeyPatch, code: int, reason: str
-) -> None:
+def test_what_passes_by_itself_is_tried_again_with_growing_pauses(desk: Desk, api: Api, code: int, reason: str) -> None:
     api.refuse("patch", "configmaps", code, reason, "the object has been modified; please apply your changes", times=3)
-    run, said, slept = in_process(desk, monkeypatch, dry_run=True)
+    run, said, slept = in_process(desk, dry_run=True)
     assert run() == 0
     assert len(slept) == 3
     assert all(0.125 * 2**n <= pause <= 0.25 * 2**n for n, pause in enumerate(slept)), slept
@@ -776,27 +779,27 @@ def test_what_passes_by_itself_is_tried_again_with_growing_pauses(
 
 
 @pytest.mark.parametrize("verb", ["get", "patch"])
-def test_the_time_that_the_cluster_asks_for_is_kept(desk: Desk, api: Api, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+def test_the_time_that_the_cluster_asks_for_is_kept(desk: Desk, api: Api, verb: str) -> None:
     api.react(verb, "configmaps", 429, {"Retry-After": "7"}, {"kind": "Status", "message": "slow down"}, times=1)
-    run, said, slept = in_process(desk, monkeypatch, dry_run=True)
+    run, said, slept = in_process(desk, dry_run=True)
     assert run() == 0
     assert len(slept) == 1
     assert 7 < slept[0] < 8
     assert any(line.startswith("429: slow down: again in 7.") for line in said), "no pause without a word"
 
 
-def test_a_cluster_that_never_recovers_is_not_asked_for_ever(desk: Desk, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_never_recovers_is_not_asked_for_ever(desk: Desk, api: Api) -> None:
     api.refuse("patch", "configmaps", 500, "InternalError", "etcdserver: leader changed")
-    run, _, slept = in_process(desk, monkeypatch)
+    run, _, slept = in_process(desk)
     with pytest.raises(PipelineError, match=r"configmap/settings: etcdserver: leader changed \(HTTP 500\) \(nothing was changed\)"):
         run()
     assert len(slept) == 5
     assert len(api.requests("patch", "/configmaps")) == 6
 
 
-def test_a_connection_that_breaks_is_made_again(desk: Desk, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_breaks_is_made_again(desk: Desk, api: Api) -> None:
     api.react("patch", "configmaps", api.breaks, times=2)
-    run, said, slept = in_process(desk, monkeypatch, dry_run=True)
+    run, said, slept = in_process(desk, dry_run=True)
     assert run() == 0
     assert len(slept) == 2
     assert sum("again in" in line for line in said) == 2
@@ -805,11 +808,9 @@ def test_a_connection_that_breaks_is_made_again(desk: Desk, api: Api, monkeypatc
 PAGE = b"<html>Please log in</html>"
 
 
-def test_the_page_of_a_proxy_in_place_of_an_answer_is_asked_again_and_then_named(
-    desk: Desk, api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_of_a_proxy_in_place_of_an_answer_is_asked_again_and_then_named(desk: Desk, api: Api) -> None:
     api.react("patch", "configmaps", PAGE, times=2)
-    run, said, slept = in_process(desk, monkeypatch, dry_run=True)
+    run, said, slept = in_process(desk, dry_run=True)
     assert run() == 0
     assert len(slept) == 2
     assert {str(request.data["kind"]) for request in api.requests("patch", "/configmaps")} == {"ConfigMap"}
@@ -832,17 +833,17 @@ def test_the_page_of_a_proxy_in_the_middle_of_a_rollout_is_waited_out(desk: Desk
         at_work.ends(0)
 
 
-def test_the_timeout_bounds_what_is_waited_for_within_one_request_too(desk: Desk, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_timeout_bounds_what_is_waited_for_within_one_request_too(desk: Desk, api: Api) -> None:
     desk.first()
     api.control(1, updated=1, available=0, reason="NewReplicaSetAvailable")
     api.react("get", "replicasets", 503, {"Retry-After": "50"}, {"kind": "Status", "message": "overloaded"})
-    run, said, slept = in_process(desk, monkeypatch, timeout_s=3)
+    run, said, slept = in_process(desk, timeout_s=3)
     assert run() == 1
     assert any("not done within 3 s" in line for line in said)
     assert sum(slept) < 3 + 15
 
 
-def test_a_request_that_is_never_answered_does_not_outlast_the_timeout(desk: Desk, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_is_never_answered_does_not_outlast_the_timeout(desk: Desk, api: Api) -> None:
     end = asyncio.Event()
 
     async def hang(_: Any) -> dict[str, Any]:
@@ -855,7 +856,7 @@ def test_a_request_that_is_never_answered_does_not_outlast_the_timeout(desk: Des
     desk.first()
     api.control(1, updated=1, available=0, reason="NewReplicaSetAvailable")
     api.react("get", "replicasets", hang)
-    run, said, slept = in_process(desk, monkeypatch, timeout_s=3)
+    run, said, slept = in_process(desk, timeout_s=3)
     began = time.monotonic()
     try:
         assert run() == 1

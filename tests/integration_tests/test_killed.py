@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,7 @@ import yaml
 
 from mlops_pipeline.events import ChampionChanged, read_events
 from mlops_pipeline.registry.versions import content_digest
-from tests.conftest import Project, made_once, process_environment, put_empty_store, trained
-from tests.forked import LIBRARIES, Forking
+from tests.conftest import Project, forking, made_once, process_environment, put_empty_store, trained
 from tests.integration_tests.conftest import mlflow_client
 
 pytestmark = pytest.mark.slow
@@ -40,36 +38,18 @@ main(["run", "--config", *sys.argv[1:]])
 
 
 PLAINLY = "import sys; from mlops_pipeline.cli import main; main(['run', '--config', *sys.argv[1:]])"
-IMPORTED = (
-    *LIBRARIES,
-    *("mlops_pipeline.cli", "mlops_pipeline.pipeline.runner", "mlops_pipeline.registry.champion", "mlops_pipeline.inference.scorer"),
-    *("mlops_pipeline.modelling.evaluation", "mlops_pipeline.modelling.plots", "mlops_pipeline.modelling.tuning"),
-)
 
 
-class Runs:
-    """Runs of the pipeline, each in a process that has been forked where the imports of all of them are done."""
-
-    def __init__(self) -> None:
-        self.forking = Forking(process_environment(), IMPORTED)
-
-    def __call__(self, project: Project, text: str = PLAINLY, *more: str, code: int = 0) -> str:
-        """What a run says that ends with a code."""
-        done = self.forking.run(project.folder, text=text, arguments=[str(project.config), *more])
-        assert done is not None
-        said = done.stdout + done.stderr
-        assert done.returncode == code, f"ended with {done.returncode}\n{text}\n{said}"
-        return said
+def run(project: Project, text: str = PLAINLY, *more: str, code: int = 0) -> str:
+    """What a run of the pipeline says that ends with a code."""
+    done = forking().run(project.folder, text=text, arguments=[str(project.config), *more])
+    assert done is not None
+    said = done.stdout + done.stderr
+    assert done.returncode == code, f"ended with {done.returncode}\n{text}\n{said}"
+    return said
 
 
-@pytest.fixture(scope="module")
-def run() -> Iterator[Runs]:
-    runs = Runs()
-    yield runs
-    runs.forking.end()
-
-
-def killed_run(run: Runs, project: Project, module: str, name: str, *more: str, owner: str = "", call: int = 1, before: bool) -> None:
+def killed_run(project: Project, module: str, name: str, *more: str, owner: str = "", call: int = 1, before: bool) -> None:
     script = KILLER.format(
         module=module if module.startswith("dvc.") else f"mlops_pipeline.{module}",
         name=name,
@@ -127,11 +107,11 @@ MOMENTS = [
 
 @pytest.mark.parametrize(("module", "name", "owner", "call", "before"), MOMENTS)
 def test_a_kill_anywhere_leaves_nothing_that_the_next_run_does_not_mend(
-    run: Runs, project: Project, undisturbed: dict[str, str], module: str, name: str, owner: str, call: int, before: bool
+    project: Project, undisturbed: dict[str, str], module: str, name: str, owner: str, call: int, before: bool
 ) -> None:
     if (module, name) != MOMENTS[0][:2]:  # once is enough for what MLflow makes before its first use
         put_empty_store(project.folder / "mlflow/mlflow.db", str(project.folder / "mlruns"))
-    killed_run(run, project, module, name, owner=owner, call=call, before=before)
+    killed_run(project, module, name, owner=owner, call=call, before=before)
     run(project)
     assert outcome(project) == undisturbed
     assert registered(project) == [("1", ["champion"])]
@@ -145,11 +125,11 @@ def registered(project: Project) -> list[tuple[str, list[str]]]:
     return [(str(version.version), list(version.aliases)) for version in versions]
 
 
-def test_a_kill_while_a_challenger_replaces_a_champion_leaves_exactly_one(run: Runs, project: Project) -> None:
+def test_a_kill_while_a_challenger_replaces_a_champion_leaves_exactly_one(project: Project) -> None:
     run(project)
     project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 0.5})
     for before in (True, False):
-        killed_run(run, project, "registry.champion", "make_champion", "--from", "register", owner="RegistryWriter", before=before)
+        killed_run(project, "registry.champion", "make_champion", "--from", "register", owner="RegistryWriter", before=before)
         assert sum(aliases.count("champion") for _, aliases in registered(project)) == 1
         assert Path(project.folder / "models/registry/best_model/MLmodel").is_file()
         run(project)
@@ -168,7 +148,7 @@ def champions_told(project: Project) -> list[tuple[int, int | None]]:
 
 
 @pytest.mark.parametrize("seconds", [1.5, 3.0, 4.5, 6.0])
-def test_a_kill_by_the_clock_is_mended_too(run: Runs, project: Project, undisturbed: dict[str, str], seconds: float) -> None:
+def test_a_kill_by_the_clock_is_mended_too(project: Project, undisturbed: dict[str, str], seconds: float) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mlops_pipeline", "run", "--config", str(project.config)],
         cwd=project.folder, env=process_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -32,8 +32,7 @@ from mlops_pipeline.monitoring.retraining import carry_out
 from mlops_pipeline.monitoring.state import Retraining, State
 from mlops_pipeline.monitoring.watched import Watched, watched
 from mlops_pipeline.registry.champion import registered_model
-from tests.conftest import Project, process_environment, unused_port, write_table
-from tests.forked import Forking
+from tests.conftest import Project, forking, unused_port, write_table
 from tests.integration_tests.conftest import postgresql_server, serving
 from tests.integration_tests.loop_kills import kill_the_loop
 from tests.integration_tests.receivers import receiver
@@ -249,11 +248,7 @@ def test_four_runs_at_once_do_each_thing_once(recorded: Recorded, tmp_path: Path
 
 def test_killed_at_random_it_loses_nothing_does_nothing_twice_and_leaves_one_champion(recorded: Recorded, tmp_path: Path) -> None:
     """Labels, windows, delivery and a training; `python -m benchmarks.loop_kills` does it 30 times."""
-    forking = Forking(process_environment())
-    try:
-        seen = kill_the_loop(recorded.project, recorded.server, recorded.labels, tmp_path, forking, kills=4, seed=7)
-    finally:
-        forking.end()
+    seen = kill_the_loop(recorded.project, recorded.server, recorded.labels, tmp_path, forking(), kills=4, seed=7)
     assert not seen.wrong
     assert seen.kills.total() == 4
 

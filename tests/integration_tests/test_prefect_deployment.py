@@ -41,6 +41,7 @@ def deployable(tmp_path: Path) -> Project:
     shutil.copytree(REPOSITORY / "prefect", made.folder / "prefect", ignore=shutil.ignore_patterns("__pycache__"))
     project = Project(made.folder, config)
     project.change(split={"test_from": None, "test_last": "2w"}, gate={"champion_margin": 1.0})
+    project.with_empty_store()
     return project
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,10 +14,12 @@ import yaml
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.pipeline.definition import STAGES
-from tests.conftest import SMALL_SETTINGS, Project, wait_for, write_table
+from tests.conftest import SMALL_SETTINGS, Project, put_empty_store, wait_for, write_table
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect"), pytest.mark.usefixtures("prefect_api")]
 
+STORE = ".model-pipeline/mlflow/mlflow.db"
+"""Where a flow over a table keeps its runs. That it makes one where there is none, one test sees."""
 FIVE_ROWS = "feature_1,feature_2,target\n1.0,10,0\n2.5,20,1\n3.0,30,0\n4.5,40,1\n5.0,50,0\n"
 
 
@@ -33,6 +36,7 @@ def five_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     table = tmp_path / "five.csv"
     table.write_text(FIVE_ROWS)
+    put_empty_store(tmp_path / STORE, str(tmp_path / "mlruns"))
     return table
 
 
@@ -78,6 +82,7 @@ def test_five_rows_train_into_a_model_that_loads_with_a_warning_in_the_log(
     import mlflow.pyfunc
     import pandas as pd
 
+    shutil.rmtree(five_rows.parent / ".model-pipeline")
     logger = logging.getLogger("prefect.task_runs")
     logger.addHandler(caplog.handler)
     try:
@@ -169,6 +174,7 @@ def test_after_a_flow_over_the_configuration_dvc_has_nothing_to_do(
     flow_file: ModuleType, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project.folder)
+    project.with_empty_store()
     path = flow_file.training_pipeline(config_path="pipeline.yaml", as_of="2024-04-01")
     assert Path(path) == project.folder / "models/registry/best_model"
     assert "to 2024-03-31" in (project.folder / "data/processed/small.split.json").read_text()
@@ -267,6 +273,7 @@ def test_one_process_keeps_the_stores_of_two_projects_apart(
 
     flow_file.training_pipeline(str(five_rows), str(five_rows.parent / "model"))
     monkeypatch.chdir(project.folder)
+    project.with_empty_store()
     flow_file.training_pipeline(config_path="pipeline.yaml")
     for store, name in ((five_rows.parent / ".model-pipeline", "five"), (project.folder, "small")):
         uri = f"sqlite:///{store / 'mlflow/mlflow.db'}"

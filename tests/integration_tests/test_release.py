@@ -291,7 +291,7 @@ def pipeline(released: Released) -> tuple[str, str]:
 
 def divides(released: Released, number: int) -> None:
     """Ask until both versions answer, and what is asked from now on is of the new shares for sure."""
-    deadline, seen = time.monotonic() + 60, set[str]()
+    deadline, seen = time.monotonic() + 400, set[str]()
     with closing(opened(released.config).table()) as table:
         began = table.transitions(number)[-1].made
     while seen != {"1", "2"} or time.time() < began + SETTLE_S:

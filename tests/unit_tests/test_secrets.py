@@ -112,9 +112,9 @@ def test_text_without_a_secret_is_shown_as_it_is(parts: list[str]) -> None:
 
 @pytest.mark.parametrize("unit", ["a", "a-", "password", "http://u:", "authorization ", "password='"])
 def test_a_long_message_takes_no_long_time(unit: str) -> None:
-    began = time.process_time()
+    began = time.thread_time()  # of this thread alone: another test's may still be at work
     without_secrets(unit * (20_000 // len(unit)))
-    assert time.process_time() - began < 2
+    assert time.thread_time() - began < 2
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
