@@ -421,14 +421,26 @@ def show_config(
 @app.command()
 def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="the folder to make")],
-    data: Annotated[Path | None, typer.Option("--data", help="your CSV or Parquet table; it is copied into the project")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="your table, copied into the project: CSV and other text, Parquet, Excel, JSON; a folder or a pattern of such files",
+        ),
+    ] = None,
     target: Annotated[str | None, typer.Option("--target", help="the column to predict")] = None,
     example: Annotated[str | None, typer.Option("--example", help="a project that is there to be looked at: flights or reviews")] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--source", help="KEY=VALUE of dataset.source: delimiter=tab; or sql=… and uri=… in place of --data"),
+    ] = None,
 ) -> None:
     """Make a project of your own: Git, DVC, settings for your table, a README, a place for parts, a test, CI."""
+    from mlops_pipeline.config.dataset import given_of_source
     from mlops_pipeline.project import new as make
 
-    made = make(folder, data, target, example)
+    is_query = data is None and bool(given)
+    made = make(folder, data, target, example, given_of_source(given or [], with_place=is_query))
     console = terminal.opened()
     if made.columns:
         from mlops_pipeline.tables.columns import as_table
@@ -438,7 +450,7 @@ def new(
         if line:
             console.print(line, markup=False)
     here = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
-    described = example is not None or data is not None
+    described = example is not None or target is not None
     steps = f"{here}mlops run" if described else f"{here}mlops init --input FILE --target COLUMN"
     console.print(f"next: {steps}{'' if described else ', with your table'}; README.md says what else there is", markup=False)
 

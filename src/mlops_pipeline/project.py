@@ -10,9 +10,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,12 +24,13 @@ from mlops_pipeline.config.release import release_schema
 from mlops_pipeline.config.serving import serving_schema
 from mlops_pipeline.errors import PipelineError, one_line, without_secrets
 from mlops_pipeline.files import write_text
-from mlops_pipeline.layout import layout_of
+from mlops_pipeline.layout import files_of, fixed_part, layout_of
 from mlops_pipeline.pages import text as rendered_page
 from mlops_pipeline.pipeline.render import rendered
 from mlops_pipeline.plugins import DISTRIBUTION
 from mlops_pipeline.scaffold import SCHEMA_LINE, name_from, starter
 from mlops_pipeline.tables.columns import ColumnUse
+from mlops_pipeline.tables.database import queried
 
 TEMPLATES = Path(__file__).parent / "pages/project"
 EXAMPLES = {"flights": "late", "reviews": "sentiment"}
@@ -79,13 +81,15 @@ class Change:
         return without_secrets("".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines))
 
 
-def new(folder: Path, data: Path | None, target: str | None, example: str | None) -> Made:
+def new(folder: Path, data: Path | None, target: str | None, example: str | None, given: Mapping[str, Any] | None = None) -> Made:
     """Make a project: Git, DVC, settings, a README, a place for parts, a test, CI; nothing is left of one that fails.
+
+    ``data`` is a file, a folder or a pattern; what is ``given`` of ``dataset.source`` may be a query in its place.
 
     Raises :class:`PipelineError` if the folder holds something that is in the way, or the table cannot be described.
     """
     name = name_from(folder.resolve().name)
-    files, split, columns = _files(folder, name, data, target, example)
+    files, split, columns = _files(folder, name, data, target, example, given or {})
     if example is not None and _table_of(example):
         data = _example(example) / f"{example}.csv"
     in_the_way = [path for path in files if (folder / path).exists()]
@@ -107,13 +111,15 @@ def new(folder: Path, data: Path | None, target: str | None, example: str | None
 
 
 def _files(
-    folder: Path, name: str, data: Path | None, target: str | None, example: str | None
+    folder: Path, name: str, data: Path | None, target: str | None, example: str | None, given: Mapping[str, Any]
 ) -> tuple[dict[str, str], str, list[ColumnUse]]:
     """Every text file of a new project, which rows its pipeline holds out, and what becomes of each column."""
     if example is not None and (data is not None or target is not None):
         raise PipelineError(f"--example {example}: brings its own table and target: leave --data and --target out")
-    if (data is None) != (target is None):
+    if (data is None and "sql" not in given) != (target is None):
         raise PipelineError(f"--{'target' if target is None else 'data'} is missing: --data FILE and --target COLUMN go together")
+    if data is not None and "sql" in given:
+        raise PipelineError("--source sql: is a table, as --data is: leave one of them out")
     split, settings, table, columns = "", {}, None, []
     if example is not None:
         home = _example(example)
@@ -122,10 +128,17 @@ def _files(
         settings |= {"data/LICENSE.txt": licence.read_text(encoding="utf-8")} if licence.is_file() else {}
         name, target, table = example, EXAMPLES[example], _table_of(example)
     elif data is not None and target is not None:
-        if not data.exists():
-            raise PipelineError(f"--data {data}: there is no such file: name your table")
+        if not files_of(data):
+            what = "holds no file: name your table" if data.is_dir() else "there is no such file, and none that matches it: name your table"
+            raise PipelineError(f"--data {data}: {what}")
+        if not data.exists() and data.resolve().is_relative_to(folder.resolve()):
+            raise PipelineError(f"--data {data}: a pattern in the project itself: `mlops new` without a table, then `mlops init --input`")
         table = _place_of(data, folder)
-        made = starter(data, target, folder / PIPELINE, path=table, name=name)
+        made = starter(data, target, folder / PIPELINE, path=table, name=name, given=given)
+        split, columns, settings = made.split, made.columns, {PIPELINE: f"{SCHEMA_LINE}\n{made.text}"}
+    elif target is not None:
+        with queried(given, folder) as rows:
+            made = starter(rows, target, folder / PIPELINE, name=name, given=given)
         split, columns, settings = made.split, made.columns, {PIPELINE: f"{SCHEMA_LINE}\n{made.text}"}
     settings.setdefault(SERVING, _template("serving_config.yaml.txt"))
     settings.setdefault(RELEASE, _template(RELEASE_TEMPLATE))
@@ -155,8 +168,12 @@ def _make(folder: Path, files: dict[str, str], data: Path | None) -> tuple[str, 
             place.parent.mkdir(parents=True, exist_ok=True)
             if data.is_dir():
                 shutil.copytree(data, place)
-            else:
+            elif data.is_file():
                 shutil.copyfile(data, place)
+            else:
+                place.mkdir()
+                for part in files_of(data):
+                    shutil.copyfile(part, place / part.name)
         _keep_by_dvc(folder, place)
         beside += [
             f"{path.relative_to(folder).as_posix()}" for path in (place.with_name(f"{place.name}.dvc"), place.with_name(".gitignore"))
@@ -262,9 +279,9 @@ def _table_of(example: str) -> str | None:
 
 
 def _place_of(data: Path, folder: Path) -> str:
-    """Where a table lies in the project: where it is, or under ``data``."""
-    inside = data.resolve()
-    return inside.relative_to(folder.resolve()).as_posix() if inside.is_relative_to(folder.resolve()) else f"data/{data.name}"
+    """Where a table lies in the project: where it is, or under ``data``; the files of a pattern in a folder called as theirs."""
+    inside = fixed_part(data).resolve()
+    return inside.relative_to(folder.resolve()).as_posix() if inside.is_relative_to(folder.resolve()) else f"data/{inside.name}"
 
 
 def _template(name: str) -> str:

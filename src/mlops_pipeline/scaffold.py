@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ from mlops_pipeline.tables.days import DAY, ROWS, VALUE, Days
 from mlops_pipeline.tables.dialect import Found, found
 from mlops_pipeline.tables.leakage import Strong, single_feature_aucs, strong_features
 from mlops_pipeline.tables.packing import form_of
-from mlops_pipeline.tables.source import COMMENTED, namesakes, one_ahead, parquet_columns, read_files
+from mlops_pipeline.tables.source import COMMENTED, Chunk, namesakes, one_ahead, read_files, torn_columns
 
 if TYPE_CHECKING:
     import polars as pl
@@ -244,9 +244,14 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     plainly = read_as.model_copy(update={"null_values": ("",)})
     days = Days(target)
     is_text = form_of(_first_of(source)) == "text"
-    held = profile.profiled(
-        lambda: one_ahead(read_files(files_of(source), plainly, CHUNK_MB, used=(target,))), days.count if is_text else None
-    )
+    said: dict[str, None] = {}
+
+    def read() -> Iterator[Chunk]:
+        for chunk in one_ahead(read_files(files_of(source), plainly, CHUNK_MB, used=(target,))):
+            said.update(dict.fromkeys(chunk.notes))
+            yield chunk
+
+    held = profile.profiled(read, days.count if is_text else None)
     padded = [] if read_as.trim else [name for name, column in held.items() if kinds.is_padded(column)]
     if padded:
         which = ", ".join(f"'{name}'" for name in padded[:3]) + (" and others" if len(padded) > 3 else "")
@@ -259,7 +264,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     if target not in held:
         raise PipelineError(f"{source}: has no column '{target}': its columns are {', '.join(held)}")
     columns = kinds.described(held, target)
-    columns |= {name: kinds.Described(name, "text", left_out=NESTED) for name in parquet_columns(_first_of(source)) if name not in held}
+    columns |= {name: kinds.Described(name, "text", left_out=NESTED) for name in torn_columns(_first_of(source)) if name not in held}
     for copy in namesakes(_first_of(source), read_as.dialect, target) if is_text else ():
         columns[copy] = replace(columns[copy], left_out=f"the header calls it '{target}' as well, which is the target")
     task, columns[target] = kinds.task_of(held[target], columns[target])
@@ -285,7 +290,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
         "evaluate": {"metric": USUAL_METRICS[task]},
         **({"paths": {"root": root}} if root != "." else {}),
     }
-    return DescribedTable(content, columns, days, written.notes)
+    return DescribedTable(content, columns, days, (*written.notes, *said))
 
 
 def _positive(target: profile.ColumnProfile, task: str, one: kinds.Described) -> dict[str, Any]:

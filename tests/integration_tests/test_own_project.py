@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import sysconfig
@@ -17,7 +18,10 @@ import polars as pl
 import pytest
 import yaml
 
+from mlops_pipeline.config.finding import PIPELINE
 from mlops_pipeline.config.release import Releases, load_releases
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.project import new
 from tests.conftest import BIN, REPOSITORY, lacking, unused_port, wait_for
 from tests.integration_tests.clients import post
 from tests.integration_tests.conftest import is_healthy, started
@@ -244,3 +248,27 @@ def test_the_flights_are_an_example_from_the_wheel(installed: Path, tmp_path: Pa
     assert (made.folder / "configs/training_config.yaml").read_text() == (REPOSITORY / "configs/training_config.yaml").read_text()
     assert made.type("mlops status").count("never run") == 6
     assert made.type("git status --porcelain") == ""
+
+
+def test_a_pattern_of_files_and_a_query_are_tables_of_a_new_project(tmp_path: Path) -> None:
+    months = tmp_path / "months"
+    months.mkdir()
+    for month in ("01", "02"):
+        write_visits(months / f"visits-{month}.csv", 60)
+    (months / "readme.txt").write_text("not a table")
+    made = new(tmp_path / "files", months / "visits-*.csv", "bought", None)
+    assert sorted(path.name for path in (made.folder / "data/months").iterdir()) == ["visits-01.csv", "visits-02.csv"]
+    assert yaml.safe_load((made.folder / PIPELINE).read_text())["dataset"]["source"]["path"] == "data/months"
+
+    with sqlite3.connect(tmp_path / "shop.db") as shop:
+        shop.execute("CREATE TABLE visits (minutes REAL, way TEXT, bags INTEGER, bought TEXT)")
+        shop.executemany("INSERT INTO visits VALUES (?, ?, ?, ?)", pl.read_csv(months / "visits-01.csv").rows())
+    given = {"sql": "SELECT * FROM visits ORDER BY rowid", "uri": f"sqlite:///{tmp_path}/shop.db"}
+    made = new(tmp_path / "query", None, "bought", None, given)
+    assert yaml.safe_load((made.folder / PIPELINE).read_text())["dataset"]["source"] == given
+    assert [use.name for use in made.columns] == ["minutes", "way", "bags", "bought"]
+    with pytest.raises(PipelineError, match=r"--data .*: there is no such file, and none that matches it: name your table"):
+        new(tmp_path / "none", months / "*.parquet", "bought", None)
+    with pytest.raises(PipelineError, match="--data is missing: --data FILE and --target COLUMN go together"):
+        new(tmp_path / "none", None, "bought", None)
+    assert not (tmp_path / "none").exists()

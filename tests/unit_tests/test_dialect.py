@@ -31,6 +31,7 @@ from mlops_pipeline.pipeline.definition import STAGES
 from mlops_pipeline.scaffold import starter
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.tables.dialect import Unclear, found
+from mlops_pipeline.tables.json_lines import json_tables
 from mlops_pipeline.tables.source import as_written, read_file, read_source
 from tests.conftest import HERE
 from tests.unit_tests.workshop import ingested, layout_in, quiet, table_settings
@@ -313,11 +314,78 @@ def test_records_of_json_have_every_column_that_any_of_them_has(tmp_path: Path) 
     path.write_text('{"a": 1, "b": "x"}\n{"a": 2.5}\n\n{"c": true, "a": null, "b": 7}\n')
     assert read(path, {}).rows() == [(1.0, "x", None), (2.5, None, None), (None, "7", True)]
     path.write_text('{"a": 1, "b": [1]}\n')
-    with pytest.raises(PipelineError, match=r"column 'b' holds lists or records, .*: take it out, or flatten it"):
+    with pytest.raises(PipelineError, match=r"column 'b' holds lists, .*: take it out, or flatten it"):
         read(path, {})
     path.write_text('{"a": 1\n')
     with pytest.raises(PipelineError, match=r"table\.jsonl: cannot be read as a table: its JSON cannot be read"):
         read(path, {})
+
+
+def test_a_record_within_a_record_is_columns_and_a_list_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "table.jsonl"
+    lines = [
+        f'{{"id": {n}, "who": {{"age": {n % 40}, "at": {{"town": "{"ab"[n % 2]}"}}}}, "seen": [1, 2], "y": {n % 2}}}' for n in range(60)
+    ]
+    path.write_text("\n".join(lines))
+    made = starter(path, "y", tmp_path / "s.yaml")
+    assert {use.name: use.use for use in made.columns} == {
+        "id": "left out",
+        "who.age": "feature",
+        "who.at.town": "feature",
+        "seen": "left out",
+        "y": "target",
+    }
+    path.write_text('{"a": {"b": 1}, "a.b": 2}\n{"a": {"b": 1}, "a.b": 2}\n')
+    with pytest.raises(PipelineError, match=r"column 'a\.b' stands there twice, once within a record: give one of them another name"):
+        read(path, {})
+
+
+def test_records_that_grow_between_blocks_are_one_table(tmp_path: Path) -> None:
+    path = tmp_path / "table.jsonl"
+    path.write_text('{"a": {"x": 1}}\n{"a": {"y": "s"}}\n{"a": {"x": 1.5}}\n')
+    blocks = [table for size in (1, 1000) for table in [pl.concat(json_tables(path, None, size))]]
+    assert blocks[0].equals(blocks[1])
+    assert blocks[0].rows() == [(1.0, None), (None, "s"), (1.5, None)]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"status": "ok", "data": TABLE.to_dicts()},
+        {"results": TABLE.to_dicts()},
+        {"columns": NAMES, "index": list(range(60)), "data": [list(row) for row in TABLE.rows()]},
+        {"schema": {"fields": []}, "data": TABLE.to_dicts()},
+        {name: {str(n): value for n, value in enumerate(TABLE[name])} for name in NAMES},
+        {name: TABLE[name].to_list() for name in NAMES},
+        {str(n): row for n, row in enumerate(TABLE.to_dicts())},
+        TABLE.to_dicts(),
+    ],
+    ids=["a list under a name", "results", "split", "table", "columns", "lists", "index", "records"],
+)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_one_value_of_json_is_the_table_that_it_holds(written: Any, indent: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(written, indent=indent), encoding="utf-8")
+    assert read(path, {}).equals(TABLE)
+
+
+def test_a_lone_record_is_a_table_of_one_row(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    for indent in (None, 1):
+        path.write_text(json.dumps({"a": 1, "who": {"age": 3}}, indent=indent))
+        assert read(path, {}).rows(named=True) == [{"a": 1, "who.age": 3}]
+
+
+def test_the_sheet_is_that_in_which_the_target_stands(tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    with xlsxwriter.Workbook(path) as book:
+        book.add_worksheet("read me").write(0, 0, "please do not change")
+        for name, columns in (("other", ["a", "b"]), ("data", NAMES)):
+            sheet = book.add_worksheet(name)
+            for place, row in enumerate((columns, *ROWS)):
+                sheet.write_row(place, 0, row[: len(columns)])
+    assert found(path, ["churned"]).settings == {"sheet": "data"}
+    assert found(path).settings == {"sheet": "other"}
 
 
 def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
@@ -380,7 +448,7 @@ def test_the_files_of_a_folder_or_a_pattern_are_one_table_in_the_order_of_their_
     assert [note for chunk in chunks for note in chunk.notes] == [
         "b.csv is written otherwise than the training data: read with delimiter: ';'",
         "b.csv: its columns stand in another order than those of a.csv: read by their names",
-        "c.csv: column 'z' is not in a.csv: left out",
+        "c.csv: column 'z' is not in a.csv: left out, in later files too",
     ]
 
 

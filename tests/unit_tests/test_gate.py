@@ -18,6 +18,7 @@ CHAMPION: dict[str, Any] = {
     "model_sha256": "0123456789abcdef",
     "improvement": {"value": 0.02, "low": -0.005, "high": 0.05},
 }
+OF_AN_ERROR = {**CHAMPION, "metric": 36000.0, "lower_is_better": True}
 
 
 def evaluation(**changes: Any) -> Evaluation:
@@ -66,6 +67,12 @@ RULES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"champion_margin": 0.01},
         {"champion": CHAMPION},
         {"champion": {**CHAMPION, "improvement": {"value": 0.02, "low": -0.011, "high": 0.05}}},
+    ),
+    "a hundredth of the champion's error, in whatever unit": (
+        "champion",
+        {"champion_margin": 0.01},
+        {"metric": "rmse", "champion": {**OF_AN_ERROR, "improvement": {"value": 50.0, "low": -340.0, "high": 400.0}}},
+        {"metric": "rmse", "champion": {**OF_AN_ERROR, "improvement": {"value": 50.0, "low": -370.0, "high": 400.0}}},
     ),
     "worst slice": ("worst_slice", {"worst_slice": 0.6}, {}, {"worst_slice": {"column": "k", "value": "b", "metric": 0.59}}),
     "worst slice, where lower is better": (

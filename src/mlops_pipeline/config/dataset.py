@@ -109,7 +109,7 @@ def given_of_source(words: Sequence[str], *, with_place: bool = False) -> dict[s
             raise PipelineError(f"--source {word}: write --source KEY=VALUE, such as --source delimiter=tab")
         content[key] = {"tab": "\t", "space": " ", "\\t": "\t"}.get(value, value)
     if with_place and "sql" not in content:
-        raise PipelineError("--input is missing: name your table, or give --source sql=… and --source uri=…")
+        raise PipelineError("--input (of `mlops new`: --data) is missing: name your table, or give --source sql=… and --source uri=…")
     checked = tree_of(Source, content if with_place else {"path": ".", **content}, "--source")
     return {key: getattr(checked, key) for key in content}
 

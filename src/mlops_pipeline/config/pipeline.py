@@ -209,7 +209,11 @@ class Gate(Frozen):
         description="what a version that passes becomes: champion, challenger (an alias), or it waits for a person (approval)",
     )
     beat_baseline_by: float | None = Field(0.0, description="least gain over the dummy baseline, at the stated confidence")
-    champion_margin: float | None = Field(0.01, ge=0, description="how much worse than the champion is still accepted")
+    champion_margin: float | None = Field(
+        0.01,
+        ge=0,
+        description="how much worse than the champion is still accepted; of an error, such as rmse, a share of the champion's own",
+    )
     worst_slice: float | None = Field(None, description="least value of the metric in the worst slice")
     max_calibration_error: Share | None = None
     max_latency_ms: float | None = Field(None, gt=0, description="median time to predict one row")

@@ -237,7 +237,7 @@ class _Notes:
         for name, unseen in self._unseen.items():
             named = told_levels(self._scorer.signature.columns[name], unseen.examples)
             examples = f", such as {', '.join(map(repr, named))}" if named else ""
-            told.append(f"column '{name}': {unseen.count:,} values that training has not seen{examples}")
+            told.append(f"column '{name}': {unseen.count:,} value{'' if unseen.count == 1 else 's'} that training has not seen{examples}")
         told += [self._scorer.signature.far_notice(name, count).detail for name, count in self._far.items()]
         told += [self._scorer.engine.cut_notice(name, count).detail for name, count in self._cut.items()]  # type: ignore[attr-defined]  # who says that texts were cut
         if self._others:

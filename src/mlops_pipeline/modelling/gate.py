@@ -110,8 +110,12 @@ def not_worse_than_champion(judged: Judged, gate: Gate) -> Verdict | None:
     if not champion.comparable:
         return False, f"cannot be compared with {_called(champion)}: {champion.reason}"
     against = f"{judged.metric} against {_called(champion)}"
-    text = f"{against}: gain of at least {-gate.champion_margin:g} ({_bound(judged.evaluation.confidence)})"
-    passed, told = _at_least(champion.improvement.low, -gate.champion_margin, text)
+    least, of_what = -gate.champion_margin, ""
+    if champion.lower_is_better and champion.metric is not None:
+        # An error has the target's unit, in which no number is small in itself.
+        least, of_what = least * abs(champion.metric), f"{gate.champion_margin * 100:g} % of its {champion.metric:.4g}; "
+    text = f"{against}: gain of at least {least:.4g} ({of_what}{_bound(judged.evaluation.confidence)})"
+    passed, told = _at_least(champion.improvement.low, least, text)
     return passed, f"{told}; {champion.reason}" if champion.reason else told
 
 

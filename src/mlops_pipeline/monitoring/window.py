@@ -108,7 +108,10 @@ def current_rows(named: str | None, since: datetime | None, until: datetime | No
 
 
 def reference_rows(named: str | None, pipeline: Pipeline | None) -> ComparedRows:
-    """The rows to compare with: a file or a period; by default the champion's training window, judged on its held-out rows."""
+    """The rows to compare with: a file or a period; by default the champion's training window, judged on its held-out rows.
+
+    Where a later run has trained on other rows, these stand in, and the origin says so.
+    """
     return _champion_window(pipeline) if named is None else _named_rows("--reference", named, pipeline)
 
 
@@ -245,7 +248,8 @@ def judged_rows(pipeline: Pipeline, prediction: str, console: Console) -> pl.Dat
     evaluated = layout.best_model / EVALUATION
     if not evaluated.is_file() or evaluation_at(evaluated).test_sha256 != read_json(layout.split_report)["test_sha256"]:
         return None
-    held_out = _predicted(read_table(layout.test), pipeline, layout.relative(layout.test), prediction, console)
+    origin = f"{layout.relative(layout.test)}, which it was judged on,"
+    held_out = _predicted(read_table(layout.test), pipeline, origin, prediction, console)
     predicted = as_described(ComparedRows(held_out, ""), pipeline, prediction, console).table
     target = pipeline.settings.dataset.target
     return predicted.select([c for c in predicted.columns if c in (target, prediction, *_probabilities(pipeline))])
@@ -308,11 +312,11 @@ def _champion_window(pipeline: Pipeline | None) -> ComparedRows:
         raise PipelineError(f"{layout.relative(layout.train)}: does not exist: run `mlops run` first, or name --reference")
     split = read_json(layout.split_report)
     if pipeline.champion is not None and pipeline.champion.train_sha256 != split["train_sha256"]:
-        raise PipelineError(
-            f"{layout.relative(layout.train)}: is not what the champion was trained on: name its rows with --reference, or run `mlops run`"
-        )
+        whose = "what the last run trained on, for the champion's own training rows are here no more"
+    else:
+        whose = "the champion's training window"
     span = f", {split['train_span']}" if split.get("train_span") else ""
-    return ComparedRows(read_table(layout.train), f"the champion's training window, {layout.relative(layout.train)}{span}")
+    return ComparedRows(read_table(layout.train), f"{whose}, {layout.relative(layout.train)}{span}")
 
 
 def _predicted(table: pl.DataFrame, pipeline: Pipeline, origin: str, prediction: str, console: Console) -> pl.DataFrame:

@@ -277,7 +277,7 @@ def _ask_about_a_header(path: Path, best: Candidate, before: int) -> None:
 
 def _found_in_excel(path: Path, names: Collection[str], known: dict[str, Any]) -> Found:
     sheets = sheet_names(path)
-    sheet = known.get("sheet") or (sheets[0] if sheets else None)
+    sheet = known.get("sheet") or _table_among(path, sheets, names)
     rows = excel_rows(path, sheet, HEADER_WITHIN)
     width = max(map(len, rows), default=1)
     header, before = header_of(Candidate(Dialect(), rows, list(range(1, len(rows) + 1)), 0, width, 1.0, 1.0, 1.0), names)
@@ -293,6 +293,16 @@ def _found_in_excel(path: Path, names: Collection[str], known: dict[str, Any]) -
             f"the first {before} rows are no part of the table ({_shown([', '.join(filter(None, row)) for row in rows[:before]])})"
         )
     return Found(settings, tuple(notes))
+
+
+def _table_among(path: Path, sheets: list[str], names: Collection[str]) -> str | None:
+    """The first sheet that holds most of the names; where none holds any, the first with two rows of two cells, or the first."""
+    if len(sheets) < 2:
+        return next(iter(sheets), None)
+    rows = {sheet: excel_rows(path, sheet, HEADER_WITHIN) for sheet in sheets}
+    hits = {sheet: max((_hits(row, names) for row in rows[sheet]), default=0) for sheet in sheets}
+    tables = [sheet for sheet in sheets if sum(sum(map(bool, row)) > 1 for row in rows[sheet]) > 1]
+    return max(sheets, key=lambda sheet: hits[sheet]) if any(hits.values()) else next(iter(tables), sheets[0])
 
 
 def _best(path: Path, text: str, ranked: list[Candidate]) -> Candidate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,6 +47,8 @@ def _book(path: Path) -> Any:
         import fastexcel
     except ImportError as error:
         raise ValueError("is an Excel file, which needs fastexcel: `pip install fastexcel`, or save it as CSV") from error
+    # A column of which the cells told no type is text: nothing that a person could mend.
+    logging.getLogger("fastexcel.types.dtype").setLevel(logging.ERROR)
     with ExitStack() as stack:
         content = seekable(path, stack).read()
     try:

@@ -27,7 +27,7 @@ from mlops_pipeline.spreadsheet import harmless_text
 from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.dialect import COMMENT, LOOKED_AT, Unclear, csv_reader, encoding_of, found
 from mlops_pipeline.tables.excel import excel_header, excel_table, sheet_names
-from mlops_pipeline.tables.json_lines import json_tables
+from mlops_pipeline.tables.json_lines import json_tables, listing_columns
 from mlops_pipeline.tables.packing import Form, form_of, opened, seekable
 from mlops_pipeline.tables.text import text_of
 
@@ -39,6 +39,9 @@ _UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, lzma.LZM
 
 COMMENTED = "comment as wide as a row"
 """Why a row is set aside that begins with the sign of comments and may be none."""
+
+FIRST_MB = 4
+"""By so much of a file of JSON it is told which columns hold lists."""
 
 ROWS = 65_536
 """Rows of a typed table that are read at a time."""
@@ -116,6 +119,7 @@ def read_files(files: Sequence[Path], source: Source, chunk_mb: int, used: Colle
     """
     names: list[str] | None = None
     before = 0
+    told: set[str] = set()
     for file in files:
         written, notes = (source, ()) if names is None else as_written(file, source, names)
         read = 0
@@ -127,9 +131,14 @@ def read_files(files: Sequence[Path], source: Source, chunk_mb: int, used: Colle
             if missing:
                 raise PipelineError(f"{file}: has no column '{missing[0]}', which {files[0].name} has: give every file the same columns")
             new = [name for name in there if name not in names]
-            if new:
-                notes = (*notes, f"{file.name}: column '{new[0]}' is not in {files[0].name}: left out")
-            elif there != names:
+            if news := [name for name in new if name not in told]:
+                which = f"column{'s' if len(news) > 1 else ''} {', '.join(map(repr, news))}"
+                notes = (
+                    *notes,
+                    f"{file.name}: {which} {'are' if len(news) > 1 else 'is'} not in {files[0].name}: left out, in later files too",
+                )
+                told.update(news)
+            elif not new and there != names:
                 notes = (*notes, f"{file.name}: its columns stand in another order than those of {files[0].name}: read by their names")
             read += chunk.frame.height + len(chunk.broken)
             broken = [replace(row, row=row.row + before) for row in chunk.broken]
@@ -281,9 +290,18 @@ def one_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
             yield chunk
 
 
-def parquet_columns(path: Path) -> list[str]:
-    """Every column of a Parquet file, those among them that a table cannot have; none of another file's."""
-    if form_of(path) != "parquet":
+def torn_columns(path: Path) -> list[str]:
+    """The columns of a Parquet file that a table may not have, and those of JSON that hold lists; none of another file's.
+
+    Raises :class:`PipelineError`.
+    """
+    try:
+        form = form_of(path)
+        if form == "json":
+            return listing_columns(path, FIRST_MB << 20)
+    except _UNREADABLE as error:
+        raise PipelineError(f"{path}: cannot be read as a table: {one_line(error)}") from error
+    if form != "parquet":
         return []
     import pyarrow.parquet as pq
 

@@ -91,9 +91,13 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     write_json(layout.ingest_report, report)
     write_json(layout.target_words, spelling.words())
     write_json(layout.origins, asdict(Origins.of(there, lookups, data)))
-    for note in said:
-        console.print(f"            {note}", markup=False)
-    console.print(f"            {report['rows_kept']:,} rows kept of {read:,} · {unlabelled:,} without target · {broken:,} broken")
+    where = [f"broken: {_listed(reasons)}: see {layout.relative(layout.quarantine)}"] if broken else []
+    for line in (
+        *said,
+        f"{seen - broken - unlabelled:,} rows kept of {read:,} · {unlabelled:,} without target · {broken:,} broken",
+        *where,
+    ):
+        console.print(f"            {line}", markup=False)
     if as_of is not None:
         console.print(f"            {later:,} rows from {as_of} on, or without a time, are not seen")
 
