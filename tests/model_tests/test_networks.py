@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,3 +150,86 @@ def test_the_last_rows_by_time_say_when_to_end(part: str) -> None:
     )
     assert len(by_time.losses_) == 3 and by_time.losses_[0] == min(by_time.losses_)
     assert len(by_chance.losses_) > 3
+
+
+@pytest.mark.parametrize("part", [pytest.param("torch_mlp", marks=NEEDS_PYTORCH)])
+def test_a_network_in_a_mean_ends_by_the_last_rows_as_it_would_alone_and_finds_itself_again(part: str, tmp_path: Path) -> None:
+    table = raw_table(200)
+    x, y = model_input(table, FEATURES), truth(table, PROBLEMS["binary"])
+    moments, heard = np.random.default_rng(0).permutation(200), list[str]()
+    params = {"epochs": 4, "patience": 4, "batch_rows": 64, "width": 8}
+    alone = fit(build_model(part, "binary", FEATURES, params, 1), x, y, 1, Fitting(moments=moments)).named_steps["model"]
+    members = [{"estimator": "logistic_regression"}, {"estimator": part, "params": params}]
+
+    def of_mean(**during: Any) -> Any:
+        mean = build_model("blend", "binary", FEATURES, {"members": members}, 1)
+        return fit(mean, x, y, 1, Fitting(moments=moments, **during)).named_steps["model"].members[1].named_steps["model"]
+
+    def until_the_second_pass(line: str) -> None:
+        if line.startswith("pass 2,"):
+            raise Killed
+
+    assert of_mean().losses_ == alone.losses_
+    with pytest.raises(Killed):
+        of_mean(checkpoint=tmp_path / "mean.fit.npz", say=until_the_second_pass)
+    assert of_mean(checkpoint=tmp_path / "mean.fit.npz", say=heard.append).losses_ == alone.losses_
+    assert heard[0].startswith("pass 3,") and not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that are started meanwhile."""
+    found: list[subprocess.Popen[bytes]] = []
+
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            found.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    return found
+
+
+@pytest.mark.parametrize("part", [pytest.param("torch_tabm", marks=NEEDS_PYTORCH)])
+def test_processes_that_learn_together_come_to_the_same_bits_each_time_and_leave_nothing(
+    part: str, started: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    table, heard = raw_table(150), list[str]()
+    x, y = model_input(table, FEATURES), truth(table, PROBLEMS["binary"])
+    params = {"epochs": 3, "patience": 3, "batch_rows": 45, "members": 3, "width": 8, "dropout": 0.0, "device": "cpu"}
+
+    def learned(processes: int, **during: Any) -> Any:
+        model = build_model(part, "binary", FEATURES, {**params, "processes": processes}, 1)
+        return fit(model, x, y, 2, Fitting(**during)).named_steps["model"]
+
+    def until_the_first_pass(line: str) -> None:
+        if line.startswith("pass 1,"):
+            raise Killed
+
+    alone, together = learned(1), learned(2)
+    assert together.losses_ == pytest.approx(alone.losses_, rel=1e-3)
+    assert all(np.allclose(each, alone.weights_[name], atol=1e-3) for name, each in together.weights_.items())
+    with pytest.raises(Killed):
+        learned(2, checkpoint=tmp_path / "fit.npz", say=until_the_first_pass)
+    again = learned(2, checkpoint=tmp_path / "fit.npz", say=heard.append)
+    assert heard[0].startswith("pass 2,")
+    assert all(np.array_equal(each, together.weights_[name]) for name, each in again.weights_.items())
+    assert not list((tmp_path / "temporary").iterdir())
+    assert len(started) == 3 and all(process.returncode is not None for process in started)
+
+
+@pytest.mark.parametrize("part", [pytest.param("torch_mlp", marks=NEEDS_PYTORCH)])
+def test_a_process_of_several_that_dies_is_told_in_one_line(part: str, started: list[subprocess.Popen[bytes]]) -> None:
+    table = raw_table(150)
+    x, y = model_input(table, FEATURES), truth(table, PROBLEMS["binary"])
+
+    def kill(line: str) -> None:
+        if line.startswith("pass 2,"):
+            started[0].kill()
+
+    model = build_model(part, "binary", FEATURES, {"epochs": 9, "width": 8, "device": "cpu", "processes": 2}, 1)
+    with pytest.raises(PipelineError) as caught:
+        fit(model, x, y, 2, Fitting(say=kill))
+    assert str(caught.value) == "train.params.processes = 2: process 1 ended: SIGKILL: use fewer, or 1"

@@ -126,6 +126,18 @@ def test_each_text_is_embedded_once_whatever_is_fitted_on_it(folder: Path, tmp_p
     assert np.array_equal(first.named_steps["model"].coef_, second.named_steps["model"].coef_)
 
 
+def test_a_fit_says_of_how_many_rows_no_more_than_the_first_tokens_are_read(folder: Path, tmp_path: Path) -> None:
+    x, good = rows(30)
+    x.loc[:2, "review"] = "bad " * 30
+    for _ in range(2):  # made, then kept
+        told: list[str] = []
+        with kept_embeddings(tmp_path):
+            model = build_model("logistic_regression", "binary", FEATURES, {}, 0, "sentences", {"folder": str(folder)})
+            predict(fit(model, x, good, 1, Fitting(tell=told.append)), x, "binary")
+        read = "the first 8 tokens are read of a text, and no more of 3 of 30 rows (train.encoder_params.max_tokens)"
+        assert told == [f"column 'review': {read}"]
+
+
 def test_columns_and_versions_of_one_encoder_share_it_and_readers_of_before_hold_their_own(folder: Path, tmp_path: Path) -> None:
     model, (x, _) = fitted(folder, "logistic_regression", "binary"), rows()
     contract = Contract(task="binary", classes=[0, 1], columns=KINDS)

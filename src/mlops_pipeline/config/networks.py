@@ -24,6 +24,7 @@ class Network(Frozen):
     patience: int = Field(4, ge=1, description="passes without gain on the rows held back, after which it ends")
     held_back: float = Field(0.1, gt=0, le=0.5, description="share of the training rows that say when to end: the last ones by time")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
+    processes: int = Field(1, ge=1, le=64, description="that learn together, each from its part of a step's rows; they share train.threads")
 
 
 class Tabm(Network):

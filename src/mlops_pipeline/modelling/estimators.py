@@ -382,9 +382,9 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None, during: Fitting = 
 
     columns, estimator = model.named_steps["columns"], model.named_steps["model"]
     if isinstance(estimator, Blend):
-        estimator.members = [fit(member, x, y, threads) for member in estimator.members]
+        estimator.members = [fit(member, x, y, threads, during.of_member(place)) for place, member in enumerate(estimator.members)]
         return model
-    with embedding(threads, during.say):
+    with embedding(threads, during.say, during.tell):
         matrix = encoded(columns, x, y, threads)
     if hasattr(estimator, "fine_tuned"):
         model.steps = _fine_tuned(estimator, columns, matrix, x, y, replace(during, threads=threads))

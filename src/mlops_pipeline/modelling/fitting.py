@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,6 +55,11 @@ class Fitting:
     checkpoint: Path | None = None
     say: Callable[[str], None] = _untold
     tell: Callable[[str], None] = _untold
+
+    def of_member(self, place: int) -> Fitting:
+        """The same for one of several models that are fitted to the same rows: it finds itself in a file of its own."""
+        kept = self.checkpoint
+        return self if kept is None else replace(self, checkpoint=kept.with_name(f"{place}.{kept.name}"))
 
 
 ALONE = Fitting()

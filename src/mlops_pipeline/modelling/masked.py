@@ -16,9 +16,9 @@ from mlops_pipeline.inference.ngrams import words_of, words_with_places
 from mlops_pipeline.modelling.metrics import Predictions
 
 ROWS, WORDS, EXAMPLES, LISTED = 150, 60, 6, 15
+"""Held-out rows looked at, words of each that are taken out, rows shown, and words listed on each side."""
 FEW_ROWS, MOST_READ = 20, 2_000_000
 """Rows where a text takes milliseconds, and words that are read again in all: of long texts fewer are looked at."""
-"""Held-out rows looked at, words of each that are taken out, rows shown, and words listed on each side."""
 
 Say = Callable[[Any], np.ndarray]
 """From raw columns to what the model says: (rows, classes), or (rows,)."""

@@ -69,15 +69,17 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         patience: int = 4,
         held_back: float = 0.1,
         device: str = "auto",
+        processes: int = 1,
     ) -> None:
         self.seed, self.members, self.width, self.depth = seed, members, width, depth
         self.embedding, self.bins, self.dropout = embedding, bins, dropout
         self.learning_rate, self.weight_decay, self.batch_rows = learning_rate, weight_decay, batch_rows
-        self.epochs, self.patience, self.held_back, self.device = epochs, patience, held_back, device
+        self.epochs, self.patience, self.held_back = epochs, patience, held_back
+        self.device, self.processes = device, processes
 
     def _learned(self, matrix: Any, target: Any, said: int, categories: Sequence[int], during: Fitting) -> None:
         """Keep the weights that the rows teach, and the loss after each pass."""
-        from mlops_pipeline.modelling.network_training import learned
+        from mlops_pipeline.modelling.tabular_training import learned
 
         matrix = np.asarray(matrix, dtype=np.float64)
         self.n_features_in_ = matrix.shape[1]

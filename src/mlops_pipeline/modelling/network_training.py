@@ -1,4 +1,4 @@
-"""How a network learns: by PyTorch, which is imported here alone."""
+"""How anything learns in passes by PyTorch, whatever its rows are: a network (:mod:`tabular_training`), an encoder of text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +15,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import replacing, sha256_of_file
 from mlops_pipeline.modelling.fitting import Fitting, Learning
-from mlops_pipeline.modelling.networks import FIXED, Plan, outputs
-
-SCORED_ROWS = 2048
-"""Rows held back that are looked at together."""
 
 LONGEST_MEMORY = 0.999
 """What is kept are the weights averaged over the steps: each step moves the average by what is left of 1, the first ones by more."""
@@ -34,83 +29,22 @@ LONGEST_STEP = 1.0
 SAY_EVERY_S = 2.0
 """How often it is said how far a pass is."""
 
-CODE = tuple(Path(__file__).with_name(name) for name in ("networks.py", "network_training.py"))
+CODE = (Path(__file__),)
 """A fit by other code does not go on where this one was stopped."""
 
 
-class InTorch:
-    """The operations in PyTorch; ``dropout`` is the share that a step leaves out."""
-
-    def __init__(self, dropout: float = 0.0) -> None:
-        self._dropout = dropout
-
-    def clip(self, values: Any, low: Any, high: Any) -> Any:
-        return torch.minimum(torch.maximum(values, low), high)
-
-    def relu(self, values: Any) -> Any:
-        return torch.relu(values)
-
-    def known(self, values: Any) -> tuple[Any, Any]:
-        missing = torch.isnan(values)
-        return values.masked_fill(missing, 0.0), (~missing).to(values.dtype)
-
-    def rows_of(self, table: Any, places: Any) -> Any:
-        return functional.embedding(places.long(), table)
-
-    def reshaped(self, values: Any, shape: Sequence[int]) -> Any:
-        return values.reshape(tuple(shape))
-
-    def moved(self, values: Any, order: Sequence[int]) -> Any:
-        return values.permute(tuple(order))
-
-    def joined(self, values: Sequence[Any]) -> Any:
-        return torch.cat(tuple(values), dim=-1)
-
-    def dropped(self, values: Any) -> Any:
-        return functional.dropout(values, self._dropout) if self._dropout else values
-
-
-def learned(
-    of: Plan,
-    weights: Mapping[str, np.ndarray],
-    numbers: np.ndarray | None,
-    codes: np.ndarray | None,
-    target: np.ndarray,
-    during: Fitting,
-) -> tuple[dict[str, np.ndarray], list[float]]:
-    """The weights from the best pass on, by what ``during`` goes by or else the loss on the rows held back, and the losses of all passes.
-
-    ``weights`` are those it begins with, ``target`` the places of the classes (int64) or scaled values (float32). Raises
-    :class:`PipelineError` if there is no row to learn from, or the loss is no number.
-    """
-    with threads_of(during.threads):
-        device = device_of(of.device)
-        taught, held = parted(of, target, during)
-        fixed = {name: torch.tensor(each, device=device) for name, each in weights.items() if name in FIXED}
-        if numbers is not None:
-            # Scaled once, in 64 bits: values far from zero lie near each other.
-            numbers = (numbers - weights["mean"].astype(np.float64)) * weights["inverse_std"].astype(np.float64)
-            fixed |= {"mean": torch.zeros(1, device=device), "inverse_std": torch.ones(1, device=device)}
-        rows = _Rows(
-            _tensor(numbers, device), _tensor(codes, device), torch.tensor(target, device=device), fixed, of.depth, InTorch(of.dropout)
-        )
-        course = Course.begun(of, {name: each for name, each in weights.items() if name not in FIXED}, device)
-        key = key_of(of, CODE, numbers, codes, target, taught, during.measure, device)
-        learn(of, rows, course, taught, held, of.batch_rows or _batch_of(len(taught)), during, key)
-        return {**weights, **course.best}, course.losses
-
-
 @contextmanager
-def threads_of(asked: int | None) -> Iterator[None]:
-    """PyTorch with so many threads, None: one a core; what is drawn meanwhile moves nobody else's seed."""
-    threads = torch.get_num_threads()
+def threads_of(asked: int | None, processes: int = 1) -> Iterator[int]:
+    """PyTorch with its share of so many threads, None: one a core; what is drawn meanwhile moves nobody else's seed."""
+    before = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(min(asked or cores, cores))
+    threads = max(1, min(asked or cores, cores) // processes)
+    torch.set_num_threads(threads)
     try:
         with torch.random.fork_rng():
-            yield
+            yield threads
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 class Rows(Protocol):
@@ -129,6 +63,51 @@ class Rows(Protocol):
         ...
 
 
+class Team:
+    """Who takes a step: this process alone (:data:`ALONE`); several in :mod:`network_team`."""
+
+    rank = 0
+
+    def begin(self, course: Course) -> None:
+        """Let the others begin where this one is."""
+
+    def begin_pass(self, turn: int) -> None:
+        """Let the others take the steps of a pass, too."""
+
+    def losses(self, rows: Rows, weights: Mapping[str, Any], chosen: np.ndarray) -> Iterator[Any]:
+        """What the mean loss of a step's rows is the sum of, as far as it is this process's to say."""
+        return rows.losses(weights, chosen)
+
+    def add_up(self, weights: list[Any]) -> None:
+        """Give the weights the sum of all gradients."""
+
+
+ALONE = Team()
+
+
+class Stepping(Protocol):
+    """How steps go."""
+
+    seed: int
+    learning_rate: float
+    weight_decay: float
+
+
+def steps_of(
+    of: Stepping, rows: Rows, course: Course, taught: np.ndarray, batch: int, turn: int, team: Team = ALONE
+) -> Iterator[tuple[int, int]]:
+    """The steps of a pass, the first of which is 1: after each, how many were taken, and of how many."""
+    # What is drawn follows from the seed and the pass, and so a fit that goes on after a kill draws the same.
+    turn -= 1
+    drawn = [of.seed, turn, team.rank] if team.rank else [of.seed, turn]
+    torch.manual_seed(int(np.random.SeedSequence(drawn).generate_state(1)[0]))
+    order = np.random.default_rng([of.seed, turn]).permutation(taught)
+    steps = rows.batches(order, batch)
+    for place, chosen in enumerate(steps, 1):
+        course.step(team.losses(rows, course.weights, chosen), team.add_up)
+        yield place, len(steps)
+
+
 def learn(
     of: Learning,
     rows: Rows,
@@ -141,6 +120,7 @@ def learn(
     *,
     knows: bool = False,
     limit_s: float | None = None,
+    team: Team = ALONE,
 ) -> None:
     """Passes over the rows ``taught``, until those held back say that it is enough, or the time is over.
 
@@ -148,6 +128,7 @@ def learn(
     """
     kept = _Kept(during.checkpoint, key)
     kept.resume(course)
+    team.begin(course)
 
     def end_pass(turn: int) -> None:
         loss, said = rows.mean_loss(course.mean, held)
@@ -162,71 +143,23 @@ def learn(
         end_pass(0)
     most = of.epochs + knows
     while course.goes_on(most, of.patience) and not course.is_late(limit_s):
-        turn = len(course.losses) - knows
-        # What is drawn follows from the seed and the pass, and so a fit that goes on after a kill draws the same.
-        torch.manual_seed(int(np.random.SeedSequence([of.seed, turn]).generate_state(1)[0]))
-        order = np.random.default_rng([of.seed, turn]).permutation(taught)
-        steps, began = rows.batches(order, batch), time.monotonic()
+        turn, began = len(course.losses) - knows + 1, time.monotonic()
+        team.begin_pass(turn)
         spent, told = course.seconds, began
-        for place, chosen in enumerate(steps):
-            course.step(rows.losses(course.weights, chosen))
+        for taken, most_steps in steps_of(of, rows, course, taught, batch, turn, team):
             now = time.monotonic()
             course.seconds = spent + now - began
             if now - told > SAY_EVERY_S:
                 told = now
-                during.say(f"pass {turn + 1}: {place + 1:,} of {len(steps):,} steps")
+                during.say(f"pass {turn}: {taken:,} of {most_steps:,} steps")
             if course.is_late(limit_s):
                 during.tell(
-                    f"stopped in pass {turn + 1} of {of.epochs}, as {limit_s:g} s were over (train.params.time_limit_s): "
+                    f"stopped in pass {turn} of {of.epochs}, as {limit_s:g} s were over (train.params.time_limit_s): "
                     "on another machine it may learn more"
                 )
                 break
-        end_pass(turn + 1)
+        end_pass(turn)
     kept.remove()
-
-
-@dataclass
-class _Rows:
-    """What is learned from, on the device."""
-
-    numbers: Any
-    codes: Any
-    target: Any
-    fixed: dict[str, Any]
-    depth: int
-    learning: InTorch
-
-    def batches(self, order: np.ndarray, size: int) -> list[np.ndarray]:
-        return [order[start : start + size] for start in range(0, len(order), size)]
-
-    def _said(self, weights: Mapping[str, Any], chosen: Any, arrays: InTorch) -> tuple[Any, Any]:
-        """What the members say of some rows, and the truth of each."""
-        at = torch.as_tensor(chosen, device=self.target.device)
-        numbers, codes = (None if each is None else each[at] for each in (self.numbers, self.codes))
-        return outputs(arrays, {**self.fixed, **weights}, numbers, codes, self.depth), self.target[at]
-
-    def losses(self, weights: Mapping[str, Any], chosen: np.ndarray) -> Iterator[Any]:
-        """The mean of the members' losses: each learns for itself."""
-        said, target = self._said(weights, chosen, self.learning)
-        target = target[:, None].expand(-1, said.shape[1])
-        if said.shape[2] == 1:
-            yield functional.mse_loss(said[:, :, 0], target)
-        else:
-            yield functional.cross_entropy(said.flatten(0, 1), target.flatten())
-
-    def mean_loss(self, weights: Mapping[str, Any], chosen: np.ndarray) -> tuple[float, np.ndarray | None]:
-        """The loss of what the members say together, and the probabilities, if there are classes."""
-        found, parts = 0.0, []
-        with torch.inference_mode():
-            for start in range(0, len(chosen), SCORED_ROWS):
-                said, target = self._said(weights, chosen[start : start + SCORED_ROWS], InTorch())
-                if said.shape[2] == 1:
-                    found += float(((said[:, :, 0].mean(1) - target) ** 2).sum())
-                else:
-                    shares = torch.softmax(said, -1).mean(1)
-                    found -= float(shares.gather(1, target[:, None]).clamp_min(1e-12).log().sum())
-                    parts.append(shares.cpu().numpy().astype(np.float64))
-        return found / len(chosen), np.concatenate(parts) if parts else None
 
 
 @dataclass
@@ -245,7 +178,7 @@ class Course:
     """How long its passes have taken."""
 
     @classmethod
-    def begun(cls, of: Learning, first: Mapping[str, np.ndarray], device: Any, faster: Mapping[str, float] | None = None) -> Course:
+    def begun(cls, of: Stepping, first: Mapping[str, np.ndarray], device: Any, faster: Mapping[str, float] | None = None) -> Course:
         """With the first weights; ``faster`` says how many times the learning rate some of them go by."""
         weights = {name: torch.tensor(each, device=device, requires_grad=True) for name, each in first.items()}
         own = faster or {}
@@ -256,11 +189,12 @@ class Course:
         )
         return cls(weights, {name: each.detach().clone() for name, each in weights.items()}, optimizer)
 
-    def step(self, losses: Iterable[Any]) -> None:
+    def step(self, losses: Iterable[Any], add_up: Callable[[list[Any]], None]) -> None:
         weights = list(self.weights.values())
         self.optimizer.zero_grad()
         for loss in losses:
             loss.backward()
+        add_up(weights)
         torch.nn.utils.clip_grad_norm_(weights, LONGEST_STEP)
         self.optimizer.step()
         self.steps += 1
@@ -296,7 +230,7 @@ class Course:
             found |= {
                 f"weight {name}": each.detach().cpu().numpy(),
                 f"mean {name}": self.mean[name].cpu().numpy(),
-                f"best {name}": self.best[name],
+                f"best {name}": self.best.get(name, np.zeros(0)),
                 f"first moment {name}": state["exp_avg"].cpu().numpy(),
                 f"second moment {name}": state["exp_avg_sq"].cpu().numpy(),
             }
@@ -352,15 +286,6 @@ def key_of(of: Learning, code: Iterable[Path], *made_of: Any) -> str:
     for each in made_of:
         digest.update(np.ascontiguousarray(each).tobytes() if isinstance(each, np.ndarray) else repr(each).encode())
     return digest.hexdigest()
-
-
-def _tensor(values: np.ndarray | None, device: Any) -> Any:
-    return None if values is None else torch.tensor(values.astype(np.float32), device=device)
-
-
-def _batch_of(rows: int) -> int:
-    """Rows of a step where nobody says: about 150 steps a pass, of 32 to 1024 rows."""
-    return int(min(1024, max(32, 2 ** round(math.log2(rows / 150)))))
 
 
 def device_of(asked: str) -> Any:

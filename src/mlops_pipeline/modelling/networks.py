@@ -1,7 +1,7 @@
 """Networks for tables: an MLP, and TabM, which is many of them that share most weights (Gorishniy and others, 2025).
 
 A network is arrays of weights and one function, :func:`outputs`, that is written in no library's words: NumPy predicts by it,
-PyTorch learns by it (``network_training``), and ONNX is told by it what to compute (``formats.network_graph``). Only to fit one takes
+PyTorch learns by it (``tabular_training``), and ONNX is told by it what to compute (``formats.network_graph``). Only to fit one takes
 PyTorch.
 """
 
@@ -29,6 +29,7 @@ class Plan(Learning, Protocol):
     depth: int
     embedding: int
     bins: int
+    processes: int
 
 
 class Arrays(Protocol):

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from mlops_pipeline.inference.sentences import SentenceEncoder, save
-from mlops_pipeline.modelling.kept_embeddings import embedded_once, threads_to_use
+from mlops_pipeline.modelling.kept_embeddings import embedded_once, threads_to_use, told
 
 if TYPE_CHECKING:
     from typing import Self
@@ -35,14 +35,23 @@ class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, texts: Any) -> Any:
-        """Shape (rows, size), float32; each different text is embedded once."""
+        """Shape (rows, size), float32; each different text is embedded once. That some are cut is told."""
         given = np.asarray(texts, dtype=object).tolist()
         different = {text: place for place, text in enumerate(dict.fromkeys(given))}
-        made = self._embedded(list(different))
-        return made[[different[text] for text in given]]
+        made, cut = self._embedded(list(different))
+        places = [different[text] for text in given]
+        if rows := int(cut[places].sum()):
+            read = f"the first {self.max_tokens_:,} tokens are read of a text, and no more of {rows:,} of {len(given):,} rows"
+            told(f"column '{getattr(texts, 'name', 'text')}': {read} (train.encoder_params.max_tokens)")
+        return made[places]
 
-    def _embedded(self, texts: list[str]) -> np.ndarray:
-        return embedded_once(texts, f"{self.digest_[:16]}-{self.max_tokens_}", self.size_, lambda part: self._encoder().embedded(part))
+    def _embedded(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        return embedded_once(texts, f"{self.digest_[:16]}-{self.max_tokens_}", self.size_, self._made)
+
+    def _made(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        encoder = self._encoder()
+        made = encoder.embedded(texts)
+        return made, np.array([hash(text) in encoder.cut for text in texts], dtype=bool)
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """A name for each number."""
@@ -76,5 +85,5 @@ class FineTunedEmbeddings(SentenceEmbeddings):
         made.digest_ = hashlib.sha256(graph + made.tokenizer_.encode()).hexdigest()
         return made
 
-    def _embedded(self, texts: list[str]) -> np.ndarray:
-        return self._encoder().embedded(texts)
+    def _embedded(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        return self._made(texts)

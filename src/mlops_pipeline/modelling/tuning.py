@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-CODE = tuple(Path(__file__).with_name(name) for name in ("tuning.py", "estimators.py", "networks.py", "network_training.py", "folds.py"))
+CODE = tuple(
+    Path(__file__).with_name(name)
+    for name in ("tuning.py", "estimators.py", "networks.py", "network_training.py", "tabular_training.py", "folds.py")
+)
 """A search made by other code is another search."""
 
 

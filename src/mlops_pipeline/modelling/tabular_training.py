@@ -1,0 +1,186 @@
+"""How a network of a table's columns learns, in one process or in several."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch.nn import functional
+
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.modelling import network_training
+from mlops_pipeline.modelling.fitting import Fitting
+from mlops_pipeline.modelling.network_team import ABOUT, COURSE, END, ROWS, Together, Told, end_with_the_leader, meet, team_of
+from mlops_pipeline.modelling.network_training import ALONE, Course, Team, device_of, key_of, learn, parted, steps_of, threads_of
+from mlops_pipeline.modelling.networks import FIXED, Plan, outputs
+
+SCORED_ROWS = 2048
+"""Rows held back that are looked at together."""
+
+OF_WEIGHT, OF_FIXED = "weight ", "fixed "
+"""What stands before the names of weights that learn, and of those that do not, where a team's other processes find them."""
+
+CODE = (*network_training.CODE, *(Path(__file__).with_name(name) for name in ("networks.py", "tabular_training.py", "network_team.py")))
+
+
+class InTorch:
+    """The operations in PyTorch; ``dropout`` is the share that a step leaves out."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        self._dropout = dropout
+
+    def clip(self, values: Any, low: Any, high: Any) -> Any:
+        return torch.minimum(torch.maximum(values, low), high)
+
+    def relu(self, values: Any) -> Any:
+        return torch.relu(values)
+
+    def known(self, values: Any) -> tuple[Any, Any]:
+        missing = torch.isnan(values)
+        return values.masked_fill(missing, 0.0), (~missing).to(values.dtype)
+
+    def rows_of(self, table: Any, places: Any) -> Any:
+        return functional.embedding(places.long(), table)
+
+    def reshaped(self, values: Any, shape: Sequence[int]) -> Any:
+        return values.reshape(tuple(shape))
+
+    def moved(self, values: Any, order: Sequence[int]) -> Any:
+        return values.permute(tuple(order))
+
+    def joined(self, values: Sequence[Any]) -> Any:
+        return torch.cat(tuple(values), dim=-1)
+
+    def dropped(self, values: Any) -> Any:
+        return functional.dropout(values, self._dropout) if self._dropout else values
+
+
+def learned(
+    of: Plan,
+    weights: Mapping[str, np.ndarray],
+    numbers: np.ndarray | None,
+    codes: np.ndarray | None,
+    target: np.ndarray,
+    during: Fitting,
+) -> tuple[dict[str, np.ndarray], list[float]]:
+    """The weights from the best pass on, by what ``during`` goes by or else the loss on the rows held back, and the losses of all passes.
+
+    ``weights`` are those it begins with, ``target`` the places of the classes (int64) or scaled values (float32). Raises
+    :class:`PipelineError` if there is no row to learn from, or the loss is no number.
+    """
+    with threads_of(during.threads, of.processes) as threads:
+        device = device_of(of.device)
+        if of.processes > 1 and device.type != "cpu":
+            raise PipelineError(
+                f"train.params.processes = {of.processes}: there is a GPU, which one process learns on: use 1, or device: cpu"
+            )
+        taught, held = parted(of, target, during)
+        fixed = {name: torch.tensor(each, device=device) for name, each in weights.items() if name in FIXED}
+        if numbers is not None:
+            # Scaled once, in 64 bits: values far from zero lie near each other.
+            numbers = (numbers - weights["mean"].astype(np.float64)) * weights["inverse_std"].astype(np.float64)
+            fixed |= {"mean": torch.zeros(1, device=device), "inverse_std": torch.ones(1, device=device)}
+        rows = TabularRows(
+            _tensor(numbers, device), _tensor(codes, device), torch.tensor(target, device=device), fixed, of.depth, of.dropout
+        )
+        course = Course.begun(of, {name: each for name, each in weights.items() if name not in FIXED}, device)
+        key = key_of(of, CODE, numbers, codes, target, taught, during.measure, device)
+        batch = of.batch_rows or _batch_of(len(taught))
+        with _team(of, threads, batch, rows, taught) as team:
+            learn(of, rows, course, taught, held, batch, during, key, team=team)
+        return {**weights, **course.best}, course.losses
+
+
+def _team(of: Plan, threads: int, batch: int, rows: TabularRows, taught: np.ndarray) -> AbstractContextManager[Team]:
+    if of.processes == 1:
+        return nullcontext(ALONE)
+    known = {"numbers": rows.numbers, "codes": rows.codes, "target": rows.target}
+    known |= {f"{OF_FIXED}{name}": each for name, each in rows.fixed.items()}
+    told = Told(of.processes, threads, of.seed, of.depth, of.dropout, of.learning_rate, of.weight_decay, batch)
+    arrays = {name: each.numpy() for name, each in known.items() if each is not None}
+    return team_of(told, {**arrays, "taught": taught}, "mlops_pipeline.modelling.tabular_training")
+
+
+@dataclass
+class TabularRows:
+    """What a network of a table's columns learns from, on the device."""
+
+    numbers: Any
+    codes: Any
+    target: Any
+    fixed: dict[str, Any]
+    depth: int
+    dropout: float
+
+    def batches(self, order: np.ndarray, size: int) -> list[np.ndarray]:
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+    def _said(self, weights: Mapping[str, Any], chosen: Any, arrays: InTorch) -> tuple[Any, Any]:
+        """What the members say of some rows, and the truth of each."""
+        at = torch.as_tensor(chosen, device=self.target.device)
+        numbers, codes = (None if each is None else each[at] for each in (self.numbers, self.codes))
+        return outputs(arrays, {**self.fixed, **weights}, numbers, codes, self.depth), self.target[at]
+
+    def losses(self, weights: Mapping[str, Any], chosen: np.ndarray) -> Iterator[Any]:
+        """The mean of the members' losses: each learns for itself."""
+        said, target = self._said(weights, chosen, InTorch(self.dropout))
+        target = target[:, None].expand(-1, said.shape[1])
+        if said.shape[2] == 1:
+            yield functional.mse_loss(said[:, :, 0], target)
+        else:
+            yield functional.cross_entropy(said.flatten(0, 1), target.flatten())
+
+    def mean_loss(self, weights: Mapping[str, Any], chosen: np.ndarray) -> tuple[float, np.ndarray | None]:
+        """The loss of what the members say together, and the probabilities, if there are classes."""
+        found, parts = 0.0, []
+        with torch.inference_mode():
+            for start in range(0, len(chosen), SCORED_ROWS):
+                said, target = self._said(weights, chosen[start : start + SCORED_ROWS], InTorch())
+                if said.shape[2] == 1:
+                    found += float(((said[:, :, 0].mean(1) - target) ** 2).sum())
+                else:
+                    shares = torch.softmax(said, -1).mean(1)
+                    found -= float(shares.gather(1, target[:, None]).clamp_min(1e-12).log().sum())
+                    parts.append(shares.cpu().numpy().astype(np.float64))
+        return found / len(chosen), np.concatenate(parts) if parts else None
+
+
+def _tensor(values: np.ndarray | None, device: Any) -> Any:
+    return None if values is None else torch.tensor(values.astype(np.float32), device=device)
+
+
+def _batch_of(rows: int) -> int:
+    """Rows of a step where nobody says: about 150 steps a pass, of 32 to 1024 rows."""
+    return int(min(1024, max(32, 2 ** round(math.log2(rows / 150)))))
+
+
+def follow(folder: Path, rank: int) -> None:
+    """Take the steps that the leader takes, until it says that there are no more."""
+    told = msgspec.json.decode((folder / ABOUT).read_bytes(), type=Told)
+    torch.set_num_threads(told.threads)
+    with np.load(folder / ROWS, allow_pickle=False) as kept:
+        known = {name: torch.from_numpy(kept[name]) for name in kept.files}
+    fixed = {name.removeprefix(OF_FIXED): each for name, each in known.items() if name.startswith(OF_FIXED)}
+    rows = TabularRows(known.get("numbers"), known.get("codes"), known["target"], fixed, told.depth, told.dropout)
+    with np.load(folder / COURSE, allow_pickle=False) as kept:
+        first = {name.removeprefix(OF_WEIGHT): kept[name] for name in kept.files if name.startswith(OF_WEIGHT)}
+        course = Course.begun(told, first, torch.device("cpu"))
+        course.restore(kept)
+    meet(folder, rank, told.size)
+    team = Together(rank, told.size)
+    while (turn := team.agreed(END)) != END:
+        for _ in steps_of(told, rows, course, known["taught"].numpy(), told.batch, turn, team):
+            pass
+
+
+if __name__ == "__main__":
+    end_with_the_leader()
+    follow(Path(sys.argv[1]), int(sys.argv[2]))
