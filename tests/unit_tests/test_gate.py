@@ -160,6 +160,22 @@ def test_a_gain_says_that_its_figure_is_the_lower_bound_of_an_interval() -> None
     assert rules["champion"].text == "roc_auc against champion 01234567: gain of at least -0.01 (95 % lower bound): -0.005"
 
 
+def test_a_gain_whose_lower_bound_alone_is_short_says_that_the_rows_are_too_few_to_be_sure() -> None:
+    unsure = {"value": 0.05, "low": -0.1, "high": 0.2}
+    few = "held-out rows are too few to be sure of it"
+    rules = decided(
+        {"beat_baseline_by": 0.0, "champion_margin": 0.01}, improvement_over_baseline=unsure, champion={**CHAMPION, "improvement": unsure}
+    )
+    for name in ("baseline", "champion"):
+        assert not rules[name].passed
+        assert f": -0.1; the gain that was measured is 0.05, but 1,000 {few}" in rules[name].text
+    worse = decided({"champion_margin": 0.01}, champion={**CHAMPION, "improvement": {"value": -0.2, "low": -0.3, "high": -0.1}})
+    assert few not in worse["champion"].text
+    # Just as good, with no gain asked for: sure of nothing.
+    none = decided({"beat_baseline_by": 0.0}, improvement_over_baseline={"value": 0.0, "low": -0.1, "high": 0.1})
+    assert few not in none["baseline"].text
+
+
 def again(gate: dict[str, Any], then: list[Rule], **changes: Any) -> dict[str, Rule]:
     rules = decide_again(Gate(**{**OFF, **gate}), evaluation(**changes), then, latency_ms=3.0, size_mb=2.0)
     return {rule.name: rule for rule in rules}

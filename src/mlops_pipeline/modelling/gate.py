@@ -10,7 +10,7 @@ import msgspec
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Gate, gate_rules_of, part_settings
-from mlops_pipeline.contract.evaluation import AgainstChampion, Evaluation
+from mlops_pipeline.contract.evaluation import AgainstChampion, Evaluation, Interval
 from mlops_pipeline.modelling.skew import Skew
 
 Verdict = tuple[bool, str]
@@ -98,7 +98,7 @@ def beats_baseline(judged: Judged, gate: Gate) -> Verdict | None:
     if gate.beat_baseline_by is None:
         return None
     text = f"{judged.metric} better than the dummy baseline by more than {gate.beat_baseline_by:g} ({_bound(judged.evaluation.confidence)})"
-    return _at_least(judged.evaluation.improvement_over_baseline.low, gate.beat_baseline_by, text, strictly=True)
+    return _gained(judged, judged.evaluation.improvement_over_baseline, gate.beat_baseline_by, text, strictly=True)
 
 
 def not_worse_than_champion(judged: Judged, gate: Gate) -> Verdict | None:
@@ -115,7 +115,7 @@ def not_worse_than_champion(judged: Judged, gate: Gate) -> Verdict | None:
         # An error has the target's unit, in which no number is small in itself.
         least, of_what = least * abs(champion.metric), f"{gate.champion_margin * 100:g} % of its {champion.metric:.4g}; "
     text = f"{against}: gain of at least {least:.4g} ({of_what}{_bound(judged.evaluation.confidence)})"
-    passed, told = _at_least(champion.improvement.low, least, text)
+    passed, told = _gained(judged, champion.improvement, least, text)
     return passed, f"{told}; {champion.reason}" if champion.reason else told
 
 
@@ -172,6 +172,15 @@ def _called(champion: AgainstChampion) -> str:
 def _bound(confidence: float) -> str:
     """What the figure after it is: not the measured gain, but the least that the interval allows."""
     return f"{confidence * 100:.4g} % lower bound"
+
+
+def _gained(judged: Judged, gain: Interval, limit: float, text: str, *, strictly: bool = False) -> Verdict:
+    """A gain by its lower bound; where only that is short of the limit, that the rows are too few to tell."""
+    passed, told = _at_least(gain.low, limit, text, strictly=strictly)
+    if passed or gain.low is None or not _at_least(gain.value, limit, "", strictly=strictly)[0]:
+        return passed, told
+    rows = judged.evaluation.test_rows
+    return passed, f"{told}; the gain that was measured is {_seen(gain.value)}, but {rows:,} held-out rows are too few to be sure of it"
 
 
 def _at_least(value: float | None, limit: float, text: str, *, strictly: bool = False) -> Verdict:

@@ -18,6 +18,7 @@ from mlops_pipeline.config.pipeline import Settings, Train, feature_columns, wit
 from mlops_pipeline.contract.privacy import told_error
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.modelling.calendar_columns import calendar_columns
 from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates, mean_of
 from mlops_pipeline.modelling.estimators import build_model, encoded, fit_estimator, native_categories, predict
 from mlops_pipeline.modelling.folds import FEW_ROWS, Folds, folds_of
@@ -296,11 +297,16 @@ class _Track:
 
         A calendar that has turned once or not at all, and days that no row has seen yet, cannot be learned of, though trees and linear
         models go on as if they could: moments are kept only if they gain more than one standard error, on average over the families.
+        Numbers that say the same, such as a month in a column of its own, go with them: half a calendar is worse than either.
         None where there is no such split, no moment, nothing else, or no time for it.
         """
         kinds = {name: column.kind for name, column in feature_columns(self.settings).items()}
         moments = tuple(name for name, kind in kinds.items() if kind == "datetime")
-        if self.settings.split.kind != "time" or not moments or len(moments) == len(kinds):
+        if self.settings.split.kind != "time" or not moments:
+            return None, []
+        numbers = [name for name, kind in kinds.items() if kind in ("integer", "number")]
+        moments += calendar_columns(self.table, str(self.settings.dataset.time_column), numbers)
+        if len(moments) == len(kinds):
             return None, []
         leaders = leaders_of_families(scored, self.sign)
         leaders = [each for each in scored if each in leaders]
@@ -495,7 +501,7 @@ def _say(console: Console, chosen: Entry, entries: list[Entry], track: _Track, s
     )
     console.print(f"            auto: {chosen.candidate.name}{value}, of {scored} candidates in {seconds:.0f} s", markup=False)
     if moments is not None:
-        named = " and ".join(f"'{name}'" for name in moments["columns"])
+        named = ", ".join(f"'{name}'" for name in moments["columns"])
         gained = f"by folds gains {moments['gain']:.4f} {track.metric}, ± {moments['standard_error']:.4f}"
         why = "kept" if moments["kept"] else "left out, for it does not gain more than one standard error"
         console.print(f"            auto: the calendar of {named} {gained}: {why}", markup=False)
