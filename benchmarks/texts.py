@@ -72,7 +72,7 @@ PRETRAINED: dict[str, dict[str, Any]] = {
 }
 
 
-def accuracy(rows: int | None, encoder: str | None, which: list[str] | None) -> None:
+def accuracy(rows: int | None, encoder: str | None, which: list[str] | None, params: dict[str, Any]) -> None:
     """A line for each of the settings."""
     from mlops_pipeline.config.dataset import Column
     from mlops_pipeline.modelling.estimators import build_model, fit, predict
@@ -83,6 +83,8 @@ def accuracy(rows: int | None, encoder: str | None, which: list[str] | None) -> 
     print(f"| R8, {len(texts):,} to learn, {len(asked):,} held out | accuracy | fit, CPU s | held-out rows, CPU s |\n|---|--:|--:|--:|")
     read_by = {"encoder": "sentences", "encoder_params": {"folder": encoder, "max_tokens": 128}}
     more = {name: {**given, **read_by} for name, given in PRETRAINED.items()} if encoder else {}
+    if encoder:
+        more["transformer"]["params"] = params
     for name, given in {**SETTINGS, **more}.items():
         if which and name not in which:
             continue
@@ -195,13 +197,14 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, help="articles drawn of each part, for accuracy; all without it")
     arguments.add_argument("--encoder", help="folder of a pretrained encoder, as train.encoder_params.folder has it")
     arguments.add_argument("--which", nargs="+", choices=(*SETTINGS, *PRETRAINED), help="settings whose accuracy is asked; all without it")
+    arguments.add_argument("--params", type=json.loads, default={}, help="train.params of transformer, as JSON")
     arguments.add_argument("--settings", choices=tuple(SETTINGS), default="words", help="of the version that is served")
     wanted = arguments.parse_args()
     if wanted.only in (None, "accuracy"):
         from mlops_pipeline.modelling.kept_embeddings import kept_embeddings
 
         with tempfile.TemporaryDirectory(prefix="mlops-embeddings-") as folder, kept_embeddings(Path(folder)):
-            accuracy(wanted.rows, wanted.encoder, wanted.which)
+            accuracy(wanted.rows, wanted.encoder, wanted.which, wanted.params)
     if wanted.only in (None, "windows"):
         windows()
     if wanted.only in (None, "serving"):

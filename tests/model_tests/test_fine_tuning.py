@@ -114,7 +114,8 @@ def test_it_is_saved_whole_and_its_twin_says_the_same_of_any_text_at_any_number_
 
 @needs_pytorch
 def test_it_learns_from_texts_and_from_the_columns_beside_them(made: Made) -> None:
-    (line,) = made.told
+    cut, line = made.told
+    assert cut.startswith("column 'review': the first 8 tokens are read of a text, and no more of "), cut
     assert "training rows held back, by pass" in line, line
     before, after = (float(word) for word in line.split(" on ")[0].split()[1::2])
     assert after < before
@@ -158,7 +159,7 @@ def test_it_ends_when_its_time_is_over_and_says_so(folder: Path) -> None:
     x, y = rows("binary", 120)
     told: list[str] = []
     fit(unfitted("binary", folder, time_limit_s=1e-9), x, y, 1, Fitting(tell=told.append))
-    assert told[0].startswith("stopped in pass 1 of 6, as 1e-09 s were over (train.params.time_limit_s)")
+    assert told[1].startswith("stopped in pass 1 of 6, as 1e-09 s were over (train.params.time_limit_s)")
 
 
 @needs_pytorch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -156,8 +157,12 @@ def random_split(
     params: dict[str, Any],
     encoder: str | None = None,
     encoder_params: dict[str, Any] | None = None,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> float | None:
-    """The metric that a random split of the same rows would have reported: the flattery that a split by time avoids."""
+    """The metric that a random split of the same rows would have reported: the flattery that a split by time avoids.
+
+    ``say`` hears how far its fit is.
+    """
     import polars as pl
 
     data, features = settings.dataset, feature_columns(settings)
@@ -168,7 +173,8 @@ def random_split(
     held[np.random.default_rng(settings.seed).permutation(len(y))[: len(y) - train.height]] = True
     x = without_rare(model_input(table, features), features, data.min_level_rows)
     unfitted = build_model(estimator, data.task, features, params, settings.seed, encoder, encoder_params)
-    model = fit(unfitted, x[~held], y[~held], None, fitting_of(settings, table.filter(pl.Series(~held)), y[~held]))
+    during = fitting_of(settings, table.filter(pl.Series(~held)), y[~held], say=say)
+    model = fit(unfitted, x[~held], y[~held], settings.train.threads, during)
     classes = [] if not has_classes(data.task) else model.classes_.tolist()
     said, positive = predict(model, x[held], data.task), positive_index(classes, data) if classes else 0
     return figure(score(settings.evaluate.metric, data.task, y[held], said, classes, positive))

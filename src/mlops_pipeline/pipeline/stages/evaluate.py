@@ -76,7 +76,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
             champion=against,
             importance=important,
             texts=words,
-            random_split=_random_split(settings, layout, contract) if rules.random_split_check else None,
+            random_split=_random_split(settings, layout, contract, console) if rules.random_split_check else None,
             onnx=twins.pop("onnx", SWITCHED_OFF),
             twins=twins,
         )
@@ -105,10 +105,13 @@ def _say_nulls(console: Console, contract: Contract, test: pl.DataFrame) -> None
         console.print(f"            {count:,} held-out rows have no '{name}', training rows all have one: {remedy}", markup=False)
 
 
-def _random_split(settings: Settings, layout: Layout, contract: Contract) -> float | None:
+def _random_split(settings: Settings, layout: Layout, contract: Contract, console: Console) -> float | None:
     from mlops_pipeline.modelling.evaluation import random_split
 
-    return random_split(settings, layout, contract.estimator, contract.params, contract.encoder, contract.encoder_params)
+    how = contract.estimator, contract.params, contract.encoder, contract.encoder_params
+    what = f"fitting {contract.estimator} on a random split, to compare"
+    with console.status(what) as status:
+        return random_split(settings, layout, *how, say=lambda line: status.update(f"{what}: {line}"))
 
 
 def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classes: list[Any], settings: Settings) -> None:
