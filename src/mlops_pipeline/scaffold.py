@@ -260,7 +260,9 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     if not rows:
         raise PipelineError(f"{source}: holds no rows: give a table with a header and at least a few rows")
     if target not in held:
-        raise PipelineError(f"{source}: has no column '{target}': its columns are {', '.join(held)}")
+        near = next((name for name in held if name.strip().casefold() == target.strip().casefold()), None)
+        meant = "" if near is None else f" (is '{near}' meant?)"
+        raise PipelineError(f"{source}: has no column '{target}'{meant}: its columns are {', '.join(held)}")
     columns = kinds.described(held, target)
     columns |= {
         name: kinds.Described(name, "text", left_out=why) for name, why in torn_columns(_first_of(source)).items() if name not in held

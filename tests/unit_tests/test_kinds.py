@@ -187,6 +187,8 @@ def test_a_typed_tables_floats_are_numbers_and_nan_is_null() -> None:
 TARGETS: dict[str, tuple[list[Any], str]] = {
     "dates": (["2024-01-01", "2024-02-01"] * 20, "holds dates"),
     "names": ([f"name{n}" for n in range(60)], "60 different texts in 60 rows"),
+    "one value": (["yes", None, "yes"] * 20, "holds one value alone"),
+    "one number": (["1.0", "1"] * 20, "holds one value alone"),
     "beyond": ([f"{n}e200" for n in range(60)], "beyond a 32-bit float"),
 }
 
@@ -215,6 +217,22 @@ def test_a_target_that_cannot_be_learned_is_told_in_one_line(name: str) -> None:
 def test_the_task_follows_from_all_values_of_the_target(values: list[str], task: str) -> None:
     columns = profiled(as_chunks(values))
     assert kinds.task_of(columns["x"], kinds.described(columns, "x")["x"])[0] == task
+
+
+def test_days_written_as_numbers_are_named_as_such() -> None:
+    days = [f"2024{n % 12 + 1:02}{n % 28 + 1:02}" for n in range(100)]
+    asked = "if these are days, write kind: datetime, format: '%Y%m%d'"
+    assert (kind_of(days).kind, kind_of(days).note) == ("integer", asked)
+    assert kind_of([str(20240000 + n * 37) for n in range(100)]).note == ""
+
+
+def test_a_column_without_a_name_and_a_target_of_another_spelling_are_told(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    source.write_text("x,, Sold \n" + "".join(f"{n % 7},{n % 5},{n % 2}\n" for n in range(60)))
+    why = {use.name: use.why for use in starter(source, " Sold ", tmp_path / "new.yaml").columns}
+    assert why[""] == "it has no name: give it one"
+    with pytest.raises(PipelineError, match=r"has no column 'sold' \(is ' Sold ' meant\?\): its columns are x, ,  Sold "):
+        starter(source, "sold", tmp_path / "new.yaml")
 
 
 def test_what_no_table_can_have_of_parquet_is_named_with_its_reason(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from mlops_pipeline.config.dataset import Kind
 from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, number_of, written_as
@@ -39,6 +40,8 @@ MANY_CLASSES, RARE = 7, 0.01
 
 WORDS_FOR_NOTHING, LEAST_NUMBERS = 2, 10
 """Up to so many words among at least so many different numbers may stand for null."""
+
+DAYS_AS_NUMBERS = "if these are days, write kind: datetime, format: '%Y%m%d'"
 
 _NO_NUMBER = re.compile(r"[^\d]{0,30}[^\W\d_][^\d]{0,30}")
 
@@ -99,7 +102,7 @@ def described(columns: Mapping[str, Column], target: str) -> dict[str, Described
         one = _described(column)
         if name != target:
             twin = first.setdefault(column.content, name)
-            why = _no_feature(column, one, place)
+            why = _no_feature(column, one, place) or ("" if name else "it has no name: give it one")
             if not why and twin != name:
                 why = f"equal to '{twin}' in every row"
             one = _with(one, left_out=one.left_out or why)
@@ -110,6 +113,8 @@ def described(columns: Mapping[str, Column], target: str) -> dict[str, Described
 def task_of(column: Column, one: Described) -> tuple[str, Described]:
     """The task that a target sets, and the target's description. Raises :class:`PipelineError` for one that cannot be learned."""
     distinct, there = _distinct(column, one), _there(column, one)
+    if distinct == 1 and not column.beyond + column.infinite:
+        raise PipelineError(f"--target {one.name}: holds one value alone: name a column of which there is something to learn")
     if one.kind in ("number", "integer"):
         if not _counts_as_classes(column, one, distinct, there):
             note = f"taken as a quantity of {distinct} values: for classes write task: multiclass" if distinct <= FEW_CLASSES else one.note
@@ -300,8 +305,20 @@ def _number(column: Column) -> Described | None:
         return Described(column.name, "text", nothing=nothing, left_out=f"{what}: derive its logarithm")
     kind: Kind = "integer" if column.whole and not column.pointed and widest <= LARGEST_INTEGER else "number"
     notes = [f"'{word}' ({count:,}) is taken for null" for word, count in words]
+    notes += [DAYS_AS_NUMBERS] if kind == "integer" and column.held == "text" and _is_day(column.low) and _is_day(column.high) else []
     note = "; ".join(filter(None, (*notes, _set_aside(column, rest + column.beyond + column.infinite))))
     return Described(column.name, kind, nothing=nothing, here_alone=frozenset(dict(words)), note=note)
+
+
+def _is_day(number: float) -> bool:
+    """Whether a number is a day of the last or of this century, written as 20240131."""
+    if not 19_000_101 <= number <= 20_991_231:
+        return False
+    try:
+        datetime.strptime(f"{number:.0f}", "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
 
 
 def _words_beside_numbers(column: Column, odd: int) -> tuple[tuple[str, int], ...]:
