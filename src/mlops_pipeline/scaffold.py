@@ -49,8 +49,6 @@ NOTE = 400
 TELLING = 0.7
 """From this ROC AUC on, a number that names rows is said to tell the target."""
 
-NESTED = "each value holds several: store one value a cell"
-
 TIMELESS = 0.01
 """With a larger share of rows without a time, or far after all others, the column is not the one that orders the rows."""
 
@@ -262,9 +260,13 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     if not rows:
         raise PipelineError(f"{source}: holds no rows: give a table with a header and at least a few rows")
     if target not in held:
-        raise PipelineError(f"{source}: has no column '{target}': its columns are {', '.join(held)}")
+        near = next((name for name in held if name.strip().casefold() == target.strip().casefold()), None)
+        meant = "" if near is None else f" (is '{near}' meant?)"
+        raise PipelineError(f"{source}: has no column '{target}'{meant}: its columns are {', '.join(held)}")
     columns = kinds.described(held, target)
-    columns |= {name: kinds.Described(name, "text", left_out=NESTED) for name in torn_columns(_first_of(source)) if name not in held}
+    columns |= {
+        name: kinds.Described(name, "text", left_out=why) for name, why in torn_columns(_first_of(source)).items() if name not in held
+    }
     for copy in namesakes(_first_of(source), read_as.dialect, target) if is_text else ():
         columns[copy] = replace(columns[copy], left_out=f"the header calls it '{target}' as well, which is the target")
     task, columns[target] = kinds.task_of(held[target], columns[target])
@@ -307,8 +309,8 @@ def _column(one: kinds.Described, nothing: tuple[str, ...]) -> dict[str, Any]:
     content: dict[str, Any] = {"kind": one.kind}
     if one.format is not None:
         content["format"] = one.format
-    if one.values & set(nothing):
-        content["null_values"] = [word for word in nothing if word not in one.values]
+    if one.values & set(nothing) or one.here_alone:
+        content["null_values"] = [*(word for word in nothing if word not in one.values), *sorted(one.here_alone)]
     return content
 
 

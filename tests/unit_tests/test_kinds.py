@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,13 @@ COLUMNS: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "count": (cycle("3", " 14 ", "15", "92"), {"kind": "integer"}, ""),
     "with NA": (cycle("3", "NA", "15"), {"kind": "integer"}, ""),
     "with ?": (cycle("0.5", "?", "1.5"), {"kind": "number"}, ""),
+    "with unknown": (
+        [str(n * 7 % 113) if n % 9 else "unknown" for n in range(ROWS)],
+        {"kind": "integer", "null_values": ["", "NA", "NaN", "null", "None", "?", "N/A", "unknown"]},
+        "",
+    ),
+    "kind, unknown": (cycle("a", "unknown", "b"), {"kind": "category"}, ""),
+    "grades": (cycle("1", "2", "3", "absent"), {"kind": "category"}, ""),
     "19 digits": ([str(10**18 + n * 10**15) for n in range(ROWS)], {"kind": "text"}, "identifier: 240 different values"),
     "19 digits, few": (cycle(str(10**18 + 1), str(10**18 + 2), str(10**18 + 1)), {"kind": "category"}, ""),
     "1e200": ([f"{n + 1}e200" for n in range(ROWS)], {"kind": "text"}, "beyond a 32-bit float's 3.4e38"),
@@ -107,6 +114,8 @@ def test_no_value_of_the_table_is_set_aside_by_the_ingest(table: Any) -> None:
     assert (report["rows_kept"], report["rows_broken"], report["rows_without_target"]) == (ROWS, 0, 0)
     assert content["dataset"]["task"] == "binary"
     assert read["with NA"].null_count() == read["with ?"].null_count() == ROWS // 3
+    assert read["with unknown"].null_count() == 27
+    assert read["kind, unknown"].to_list() == COLUMNS["kind, unknown"][0]
     assert read["country"].to_list() == COLUMNS["country"][0]
     assert read["zone"][0] == datetime(2024, 1, 1, 8)
     assert read["month first"][1] == datetime(2024, 2, 2, 9, 5)
@@ -124,6 +133,7 @@ def test_what_is_left_out_and_what_stands_for_null_is_said_in_the_file(table: An
         assert f"'{name}' is no feature: {why[name]}" in said
     assert "'?' stands for null in with ? (80)" in said
     assert "'NA' stands for null in with NA (80)." in said
+    assert "'with unknown': 'unknown' (27) is taken for null." in said
 
 
 def as_chunks(*parts: list[Any]) -> Any:
@@ -156,7 +166,7 @@ def test_a_few_odd_values_are_set_aside_with_a_word_and_many_make_it_text() -> N
     numbers = [str(n / 7) for n in range(1000)]
     one = kind_of([*numbers, "seven"])
     assert (one.kind, one.note) == ("number", "1 value is none of its kind (such as 'seven'): its row is set aside")
-    assert kind_of([*numbers, *["seven", "eight"] * 9]).kind == "text"
+    assert kind_of([*numbers, *["six", "seven", "eight"] * 6]).kind == "text"
 
 
 def test_what_stands_for_null_is_counted_beyond_the_first_chunk_however_many_values_there_are() -> None:
@@ -177,6 +187,8 @@ def test_a_typed_tables_floats_are_numbers_and_nan_is_null() -> None:
 TARGETS: dict[str, tuple[list[Any], str]] = {
     "dates": (["2024-01-01", "2024-02-01"] * 20, "holds dates"),
     "names": ([f"name{n}" for n in range(60)], "60 different texts in 60 rows"),
+    "one value": (["yes", None, "yes"] * 20, "holds one value alone"),
+    "one number": (["1.0", "1"] * 20, "holds one value alone"),
     "beyond": ([f"{n}e200" for n in range(60)], "beyond a 32-bit float"),
 }
 
@@ -205,6 +217,36 @@ def test_a_target_that_cannot_be_learned_is_told_in_one_line(name: str) -> None:
 def test_the_task_follows_from_all_values_of_the_target(values: list[str], task: str) -> None:
     columns = profiled(as_chunks(values))
     assert kinds.task_of(columns["x"], kinds.described(columns, "x")["x"])[0] == task
+
+
+def test_days_written_as_numbers_are_named_as_such() -> None:
+    days = [f"2024{n % 12 + 1:02}{n % 28 + 1:02}" for n in range(100)]
+    asked = "if these are days, write kind: datetime, format: '%Y%m%d'"
+    assert (kind_of(days).kind, kind_of(days).note) == ("integer", asked)
+    assert kind_of([str(20240000 + n * 37) for n in range(100)]).note == ""
+
+
+def test_a_column_without_a_name_and_a_target_of_another_spelling_are_told(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    source.write_text("x,, Sold \n" + "".join(f"{n % 7},{n % 5},{n % 2}\n" for n in range(60)))
+    why = {use.name: use.why for use in starter(source, " Sold ", tmp_path / "new.yaml").columns}
+    assert why[""] == "it has no name: give it one"
+    with pytest.raises(PipelineError, match=r"has no column 'sold' \(is ' Sold ' meant\?\): its columns are x, ,  Sold "):
+        starter(source, "sold", tmp_path / "new.yaml")
+
+
+def test_what_no_table_can_have_of_parquet_is_named_with_its_reason(tmp_path: Path) -> None:
+    source = tmp_path / "table.parquet"
+    took = [timedelta(seconds=n) for n in range(60)]
+    columns = {"x": [n % 7 for n in range(60)], "took": took, "raw": [b"\x00"] * 60, "who": [{"a": n} for n in range(60)], "y": [0, 1] * 30}
+    pl.DataFrame(columns).write_parquet(source)
+    why = {use.name: use.why for use in starter(source, "y", tmp_path / "new.yaml").columns if not use.used}
+    assert why.pop("y", "") == ""
+    assert why == {
+        "took": "how long something took is read as a number only: store its seconds",
+        "raw": "bytes are no number, text or truth value",
+        "who": "each value holds several: store one value a cell",
+    }
 
 
 def test_a_column_of_lists_is_left_out_with_a_word(tmp_path: Path) -> None:

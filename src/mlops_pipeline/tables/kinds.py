@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from mlops_pipeline.config.dataset import Kind
 from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, number_of, written_as
@@ -36,6 +37,13 @@ FEW_CLASSES = 20
 
 MANY_CLASSES, RARE = 7, 0.01
 """With more whole numbers than these, of which one is as rare as that, a target counts something."""
+
+WORDS_FOR_NOTHING, LEAST_NUMBERS = 2, 10
+"""Up to so many words among at least so many different numbers may stand for null."""
+
+DAYS_AS_NUMBERS = "if these are days, write kind: datetime, format: '%Y%m%d'"
+
+_NO_NUMBER = re.compile(r"[^\d]{0,30}[^\W\d_][^\d]{0,30}")
 
 _PAIRS = ({"true", "false"}, {"t", "f"}, {"yes", "no"}, {"y", "n"})
 _NULL_EVERYWHERE = frozenset({"NA", "NaN", "nan", "null", "NULL", "Null", "N/A", "n/a", "#N/A", "<NA>", "na", "NaT", "\\N"})
@@ -76,6 +84,8 @@ class Described:
     format: str | None = None
     nothing: tuple[tuple[str, int], ...] = ()
     """Texts that stand for null here, and in how many rows."""
+    here_alone: frozenset[str] = frozenset()
+    """Those among them that are null in no other column unless it says so itself."""
     values: frozenset[str] = frozenset()
     """Texts that elsewhere stand for null and are values here."""
     left_out: str = ""
@@ -92,7 +102,7 @@ def described(columns: Mapping[str, ColumnProfile], target: str) -> dict[str, De
         one = _described(column)
         if name != target:
             twin = first.setdefault(column.content, name)
-            why = _no_feature(column, one, place)
+            why = _no_feature(column, one, place) or ("" if name else "it has no name: give it one")
             if not why and twin != name:
                 why = f"equal to '{twin}' in every row"
             one = _with(one, left_out=one.left_out or why)
@@ -103,6 +113,8 @@ def described(columns: Mapping[str, ColumnProfile], target: str) -> dict[str, De
 def task_of(column: ColumnProfile, one: Described) -> tuple[str, Described]:
     """The task that a target sets, and the target's description. Raises :class:`PipelineError` for one that cannot be learned."""
     distinct, there = _distinct(column, one), _there(column, one)
+    if distinct == 1 and not column.beyond + column.infinite:
+        raise PipelineError(f"--target {one.name}: holds one value alone: name a column of which there is something to learn")
     if one.kind in ("number", "integer"):
         if not _counts_as_classes(column, one, distinct, there):
             note = f"taken as a quantity of {distinct} values: for classes write task: multiclass" if distinct <= FEW_CLASSES else one.note
@@ -138,7 +150,7 @@ def is_padded(column: ColumnProfile) -> bool:
 
 def null_values(made: Mapping[str, Described]) -> tuple[str, ...]:
     """The texts that stand for null in the table: the usual ones, but for those that are only ever values, and those found."""
-    found = dict.fromkeys(word for one in made.values() for word, _ in one.nothing)
+    found = dict.fromkeys(word for one in made.values() for word, _ in one.nothing if word not in one.here_alone)
     values = {word for one in made.values() for word in one.values}
     return (*(word for word in NULL_WORDS if word not in values or word in found), *(word for word in found if word not in NULL_WORDS))
 
@@ -282,6 +294,8 @@ def _described(column: ColumnProfile) -> Described:
 def _number(column: ColumnProfile) -> Described | None:
     """A column of plain numbers, or of digits that are none; None if it holds other things."""
     nothing, rest = _markers(column)
+    words = _words_beside_numbers(column, rest)
+    nothing, rest = (*nothing, *words), rest - sum(count for _, count in words)
     there = column.there - sum(count for _, count in nothing)
     if not column.numbers or rest > ODD_SHARE * there or column.zero_led:
         return None
@@ -292,7 +306,30 @@ def _number(column: ColumnProfile) -> Described | None:
         what = f"numbers up to {widest:.3g}, beyond a 32-bit float's 3.4e38" if column.beyond else "infinite numbers"
         return Described(column.name, "text", nothing=nothing, left_out=f"{what}: derive its logarithm")
     kind: Kind = "integer" if column.whole and not column.pointed and widest <= LARGEST_INTEGER else "number"
-    return Described(column.name, kind, nothing=nothing, note=_set_aside(column, rest + column.beyond + column.infinite))
+    notes = [f"'{word}' ({count:,}) is taken for null" for word, count in words]
+    notes += [DAYS_AS_NUMBERS] if kind == "integer" and column.held == "text" and _is_day(column.low) and _is_day(column.high) else []
+    note = "; ".join(filter(None, (*notes, _set_aside(column, rest + column.beyond + column.infinite))))
+    return Described(column.name, kind, nothing=nothing, here_alone=frozenset(dict(words)), note=note)
+
+
+def _is_day(number: float) -> bool:
+    """Whether a number is a day of the last or of this century, written as 20240131."""
+    if not 19_000_101 <= number <= 20_991_231:
+        return False
+    try:
+        datetime.strptime(f"{number:.0f}", "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
+
+
+def _words_beside_numbers(column: Column, odd: int) -> tuple[tuple[str, int], ...]:
+    """The one or two words that stand, each often, in a column of otherwise many different numbers: they say that there is none."""
+    words = tuple((word, count) for word, count in column.odd.items() if word not in MARKERS)
+    is_worded = 0 < len(words) <= WORDS_FOR_NOTHING and all(_NO_NUMBER.fullmatch(word) for word, _ in words)
+    numbers = column.distinct - len(column.odd)
+    is_measured = numbers >= LEAST_NUMBERS and numbers > min(FEW_CATEGORIES, column.numbers / 2) and column.numbers > odd
+    return words if is_worded and is_measured and sum(count for _, count in words) == odd > ODD_SHARE * column.there else ()
 
 
 def _written_number(column: ColumnProfile) -> Described | None:

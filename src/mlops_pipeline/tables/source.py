@@ -43,6 +43,10 @@ COMMENTED = "comment as wide as a row"
 FIRST_MB = 4
 """By so much of a file of JSON it is told which columns hold lists."""
 
+NESTED = "each value holds several: store one value a cell"
+DURATION = "how long something took is read as a number only: store its seconds"
+BYTES = "bytes are no number, text or truth value"
+
 ROWS = 65_536
 """Rows of a typed table that are read at a time."""
 
@@ -290,22 +294,32 @@ def one_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
             yield chunk
 
 
-def torn_columns(path: Path) -> list[str]:
-    """The columns of a Parquet file that a table may not have, and those of JSON that hold lists; none of another file's.
+def torn_columns(path: Path) -> dict[str, str]:
+    """The columns of a Parquet file, those among them that a table cannot have with the reason; likewise of JSON those that hold lists.
 
-    Raises :class:`PipelineError`.
+    None of another file's. Raises :class:`PipelineError`.
     """
     try:
         form = form_of(path)
         if form == "json":
-            return listing_columns(path, FIRST_MB << 20)
+            return dict.fromkeys(listing_columns(path, FIRST_MB << 20), NESTED)
     except _UNREADABLE as error:
         raise PipelineError(f"{path}: cannot be read as a table: {one_line(error)}") from error
     if form != "parquet":
-        return []
+        return {}
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return list(pq.read_schema(path).names)
+    return {
+        field.name: DURATION if pa.types.is_duration(field.type) else BYTES if _is_bytes(field.type) else NESTED
+        for field in pq.read_schema(path)
+    }
+
+
+def _is_bytes(held: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_binary(held) or pa.types.is_large_binary(held) or pa.types.is_fixed_size_binary(held))
 
 
 def count_rows(path: Path) -> int | None:
