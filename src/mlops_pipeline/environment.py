@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
@@ -36,6 +36,8 @@ THREADS = {
     # Threads that spin long while they wait make a fit 25 times slower where another process has the core; threads
     # that never spin make it half as fast where none has (benchmarks/threads.py).
     "GOMP_SPINCOUNT": "1000",
+    # OpenBLAS spins for 2^26 cycles after each product that it shared out, longer than most of ours take (half of a bootstrap's CPU).
+    "OPENBLAS_THREAD_TIMEOUT": "10",
 }
 
 
@@ -58,14 +60,16 @@ def prepare() -> None:
 
 
 class _OnImport:
-    """Has two modules of others told something as soon as they are imported.
+    """Has two modules of others told something when they are imported.
 
     MLflow's module of scikit-learn models is handed to what teaches it whom to trust. skops's, which looks for estimators in every module
-    of scikit-learn, finds no door to PyTorch there: where that is installed, its import would cost each process 2 s of a core.
+    of scikit-learn, finds no door to PyTorch there: where that is installed, its import would cost each process 2 s of a core. And it
+    would ask all modules there are, up to 4,000, for each of 300 functions: they are looked through once.
     """
 
     guarded, guard = "mlflow.sklearn", "mlops_pipeline.modelling.formats.skops"
     looking, door = "skops.io._trusted_types", "sklearn.externals.array_api_compat.torch"
+    searching = "skops.io._utils"
 
     def find_spec(self, name: str, path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
         if name not in (self.guarded, self.looking):
@@ -79,14 +83,32 @@ class _OnImport:
             run(module)
             importlib.import_module(self.guard).guard(module)
 
-        def run_without_door(module: ModuleType) -> None:
-            if self.door in sys.modules:
-                return run(module)
-            sys.modules[self.door] = None  # type: ignore[assignment]  # so that its import fails, as it does without PyTorch
+        def run_sparingly(module: ModuleType) -> None:
+            search = vars(importlib.import_module(self.searching))
+            theirs, has_door = search["whichmodule"], self.door in sys.modules
+            search["whichmodule"] = _remembering(theirs)
+            if not has_door:
+                sys.modules[self.door] = None  # type: ignore[assignment]  # so that its import fails, as it does without PyTorch
             try:
                 run(module)
             finally:
-                del sys.modules[self.door]
+                search["whichmodule"] = theirs
+                if not has_door:
+                    del sys.modules[self.door]
 
-        spec.loader.exec_module = run_and_guard if name == self.guarded else run_without_door  # type: ignore[method-assign]
+        spec.loader.exec_module = run_and_guard if name == self.guarded else run_sparingly  # type: ignore[method-assign]
         return spec
+
+
+def _remembering(search: Callable[[object, str], str]) -> Callable[[object, str], str]:
+    """The same search for the module of a function such as SciPy's, which does not name it: all modules are looked through but once."""
+    import numpy as np
+
+    places: dict[int, str] = {}
+    for name, module in sys.modules.copy().items():
+        if module is None or name in ("__main__", "__mp_main__"):
+            continue
+        for called, value in vars(module).copy().items():
+            if type(value) is np.ufunc and value.__name__ == called and getattr(value, "__module__", None) is None:
+                places.setdefault(id(value), name)
+    return lambda function, name: places.get(id(function)) or search(function, name)

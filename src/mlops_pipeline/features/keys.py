@@ -71,9 +71,11 @@ class Keys:
         return made
 
     def _each(self, keys: Iterator[tuple[Any, ...]]) -> Iterator[bytes]:
-        encode, salt = self._encode, self._salt
+        encode, begun = self._encode, blake2b(digest_size=16, key=self._salt)
         for key in keys:
-            yield blake2b(encode(key), digest_size=16, key=salt).digest()
+            found = begun.copy()
+            found.update(encode(key))
+            yield found.digest()
 
 
 def plain(values: pl.Series, kind: str) -> pl.Series:

@@ -117,12 +117,13 @@ def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> lis
     if len(x) < 10 or type(getattr(model, "named_steps", {}).get("model")).__name__.startswith("Dummy"):
         return []
     rows = np.unique(np.linspace(0, len(x) - 1, min(settings.evaluate.importance_rows, len(x))).astype(int))
-    sign = direction(settings.evaluate.metric)
+    sign, some = direction(settings.evaluate.metric), x.iloc[rows]
+    said = saying(model, some, ours.task)
 
-    def scored(estimator: Any, part: Any, y: Any) -> float:
-        return sign * point(settings.evaluate.metric, Predictions(ours.task, y, said_by(estimator, part, ours.task), ours.positive))
+    def scored(_model: Any, part: Any, y: Any) -> float:
+        return sign * point(settings.evaluate.metric, Predictions(ours.task, y, said(part), ours.positive))
 
-    found = permutation_importance(model, x.iloc[rows], ours.y[rows], scoring=scored, n_repeats=3, random_state=settings.seed)
+    found = permutation_importance(model, some, ours.y[rows], scoring=scored, n_repeats=3, random_state=settings.seed)
     order = np.argsort(-found.importances_mean, kind="stable")
     means, spreads = found.importances_mean, found.importances_std
     return [Importance(str(x.columns[i]), figure(float(means[i])), figure(float(spreads[i]))) for i in order]
@@ -148,6 +149,33 @@ class _ByEngine:
 def said_by(model: Any, x: Any, task: Task) -> Any:
     """What an inspected model says of raw columns."""
     return by_engine(model.engine, x, model.contract.features) if isinstance(model, _ByEngine) else predict(model, x, task)
+
+
+def saying(model: Any, x: Any, task: Task) -> Callable[[Any], Any]:
+    """:func:`said_by` of frames that differ from ``x`` in few columns: those that the encoder hands on as they are need no encoding."""
+    from sklearn.compose import ColumnTransformer
+
+    encoder = getattr(model, "named_steps", {}).get("columns")
+    if not isinstance(encoder, ColumnTransformer):
+        return lambda part: said_by(model, part, task)
+    matrix, estimator = encoder.transform(x), model.named_steps["model"]
+    places: dict[str, int] = {}
+    for name, step, columns in encoder.transformers:
+        if step == "passthrough" and isinstance(columns, list):
+            places |= zip(columns, range(matrix.shape[1])[encoder.output_indices_[name]], strict=True)
+    if not places or not isinstance(matrix, np.ndarray):
+        return lambda part: said_by(model, part, task)
+
+    def said(part: Any) -> Any:
+        changed = [name for name in x.columns if not part[name].equals(x[name])]
+        if not places.keys() >= set(changed):
+            return predict(estimator, encoder.transform(part), task)
+        other = matrix.copy()
+        for name in changed:
+            other[:, places[name]] = part[name]
+        return predict(estimator, other, task)
+
+    return said
 
 
 def random_split(

@@ -114,8 +114,10 @@ def _in_order_of_score(ours: Predictions, theirs: Predictions) -> tuple[Predicti
 
 def resampled_weights(rows: int, count: int, seed: tuple[int, int]) -> Array:
     """How often each row is drawn in each of ``count`` bootstrap resamples, shape (count, rows)."""
-    drawn = np.random.default_rng(seed).integers(0, rows, size=(count, rows)) + (np.arange(count) * rows)[:, None]
-    return np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows).astype(np.float64)
+    weights = np.empty((count, rows))
+    for made, drawn in zip(weights, np.random.default_rng(seed).integers(0, rows, size=(count, rows)), strict=True):
+        made[:] = np.bincount(drawn, minlength=rows)
+    return weights
 
 
 def _resampled(function: Callable[[Array], Array], rows: int, resamples: int, seed: int) -> Array:

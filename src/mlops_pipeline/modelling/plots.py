@@ -67,6 +67,7 @@ def _figure(path: Path, draw: Draw, height: float = 4.2, *, svg: bool = False) -
     from matplotlib import rc_context, style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import TightLayoutEngine
 
     own: Any = {f"{part}.color": INK for part in ("text", "xtick", "ytick")} | {"axes.edgecolor": INK, "axes.labelcolor": INK}
     # Nothing of a user's is a formula; equal pictures are equal to the byte, and no two on a page share a name.
@@ -78,7 +79,7 @@ def _figure(path: Path, draw: Draw, height: float = 4.2, *, svg: bool = False) -
         axes = figure.add_subplot()
         axes.spines[["top", "right"]].set_visible(False)
         draw(axes)
-        figure.tight_layout()
+        TightLayoutEngine().execute(figure)  # a figure's own leaves it with an engine, for which each file is drawn twice
         figure.savefig(path, metadata={"Software": None})
         if svg:
             figure.savefig(path.with_suffix(".svg"), transparent=True, metadata={"Date": None, "Creator": None})

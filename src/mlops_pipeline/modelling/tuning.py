@@ -51,15 +51,15 @@ def tune(settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any
     The sampler of every trial is seeded by the number of trials finished before it, so that a search that was killed
     and resumed asks the same questions as one that was not. A ``time_budget_s`` gives that up: time is not a seed.
     """
-    import optuna
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     estimator, _ = parts_of_model(settings.train.estimator, settings.train.encoder)
     if not settings.tuning.trials:
         return Tuned()
     if estimator.search is None:
         console.print(f"            nothing to search for: {estimator.name} names no search")
         return Tuned()
+    import optuna
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = _study(settings, layout)
     folds = _folds(settings, table, x, y)
