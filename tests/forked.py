@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -26,8 +27,11 @@ from mlops_pipeline import environment
 LIBRARIES = (
     *("mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "mlflow.pyfunc"),
     *("pandera.io", "pandera.polars", "pyarrow.csv", "pyarrow.parquet", "sqlalchemy.dialects.sqlite"),
-    *("dvc.repo", "scmrepo.git", "lightgbm", "sklearn.ensemble", "skops.io", "optuna"),
+    *("dvc.repo", "dvc.repo.index", "dvc.data_cloud", "dvc.dirs", "dvc.lock", "dvc.utils.strictyaml", "dvc_render", "scmrepo.git"),
+    *("lightgbm", "sklearn.ensemble", "skops.io", "optuna"),
     *("skl2onnx", "onnxmltools.convert.lightgbm", "onnxruntime"),
+    *("pandera.backends.polars.builtin_checks", "jinja2", "platformdirs", "flufl.lock", "ruamel.yaml"),
+    *("pyarrow.pandas_compat", "rich.status", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin"),
     *("matplotlib.figure", "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "matplotlib.style"),
 )
 
@@ -35,13 +39,17 @@ OURS = tuple(
     f"mlops_pipeline.{module}"
     for module in (
         *("cli", "pipeline.runner", "pipeline.made", "pipeline.render", "registry.champion", "registry.runs", "inference.scorer"),
-        *("modelling.evaluation", "modelling.plots", "modelling.tuning", "modelling.gate"),
+        *("modelling.evaluation", "modelling.plots", "modelling.tuning", "modelling.gate", "modelling.parts"),
+        *("parts", "alerts.parts", "inference.batch"),
         *(f"pipeline.stages.{stage}" for stage in ("ingest", "validate", "split", "train", "evaluate", "register")),
     )
 )
 """What a run imports of the package itself: used where a program's path leads to the same source."""
 
-REPORTING = ("evidently.presets", "evidently.legacy.calculations.stattests", "evidently.legacy.renderers.html_widgets")
+REPORTING = (
+    *("plotly.graph_objs", "plotly.offline", "evidently.presets"),
+    *("evidently.legacy.calculations.stattests", "evidently.legacy.renderers.html_widgets"),
+)
 
 LATE = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "MLFLOW_HTTP_", "MLOPS_", "PYTHONPATH", "PYTEST_CURRENT_TEST", "COLUMNS")
 """Variables that are read when they are needed, by nothing that is imported ahead: each program may have its own."""
@@ -140,12 +148,31 @@ def run_to_its_end(program: dict[str, Any]) -> NoReturn:
     os._exit(code)
 
 
+def _warm() -> None:
+    """What each run would make anew of what is imported: templates as code, the classes of MLflow's tables, the letters of a picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from sqlalchemy.orm import configure_mappers
+
+    from mlops_pipeline import pages
+
+    configure_mappers()
+    for template in Path(pages.__file__).parent.iterdir():
+        if template.suffix in (".html", ".md"):
+            pages._environment(template.suffix == ".html").get_template(template.name)
+    figure = Figure()
+    figure.subplots().set_title("title 0123456789")
+    FigureCanvasAgg(figure).print_png(io.BytesIO())
+
+
 def main() -> None:
     environment.prepare()
     for module in sys.argv[1:]:
         importlib.import_module(module)
     if "mlflow.sklearn" in sys.argv:  # what it asks of every installed package when it saves its first model
         importlib.import_module("mlflow.utils.requirements_utils")._init_packages_to_modules_map()
+    if "mlops_pipeline.cli" in sys.argv:
+        _warm()
     gc.collect()
     gc.freeze()  # a program that looks for garbage among all that is imported copies every page of it
     for line in sys.stdin:

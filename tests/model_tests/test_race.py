@@ -358,3 +358,23 @@ def test_what_is_slow_on_few_rows_leaves_time_for_a_heat_of_more(monkeypatch: py
     states = {each["name"]: each["state"] for each in told["candidates"]}
     assert told["rows"] == 400 and now[0] <= 60
     assert (states["forest"], states["LightGBM"]) == ("out of time", "scored")
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_a_calendar_is_judged_by_the_families_that_time_does_for(monkeypatch: pytest.MonkeyPatch, *, better: bool) -> None:
+    settings, (table, noise), now = by_time(), daily(400, 0), [0.0]
+    settings = settings.model_copy(update={"train": settings.train.model_copy(update={"time_budget_s": 60})})
+
+    def fold(_: object, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
+        seconds = 5.5 if candidate.estimator == "random_forest" else 0.01  # once, and not a second time
+        now[0] += seconds
+        value = 0.9 if candidate.estimator == "random_forest" else 1.0 if not candidate.without else 0.5 if better else 0.95
+        return seconds, value, np.zeros(len(scored))
+
+    monkeypatch.setattr(race_of, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(race_of._Track, "_fold", fold)
+    found = race(settings, table, model_input(table, feature_columns(settings)), noise, quiet())
+    states = {each["name"]: each["state"] for each in found.summary["candidates"]}
+    assert states["forest, without when"] == "out of time"
+    assert found.left_out == (("when",) if better else ())
+    assert (found.summary["moments"] is None) is not better

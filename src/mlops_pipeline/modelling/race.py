@@ -157,7 +157,7 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
     moments, without = track.without_moments(scored, last) if scored else (None, [])
     entries = [*entries, *without]
     if moments and not moments["kept"]:
-        scored = without
+        scored = [entry for entry in without if entry.state == "scored"]
     averages = asked.encoder is None and last == len(y) <= AVERAGED_ROWS
     leaders = leaders_of_families(scored, track.sign)
     mean = track.mean(leaders, scored) if averages else None
@@ -298,7 +298,8 @@ class _Track:
         A calendar that has turned once or not at all, and days that no row has seen yet, cannot be learned of, though trees and linear
         models go on as if they could: moments are kept only if they gain more than one standard error, on average over the families.
         Numbers that say the same, such as a month in a column of its own, go with them: half a calendar is worse than either.
-        None where there is no such split, no moment, nothing else, or no time for it.
+        A family that time did not do for says nothing; if it is that of the best of all, and none of the others is better than that best
+        without them, moments are not judged. None where they are not, where there is no such split, no moment, or nothing else.
         """
         kinds = {name: column.kind for name, column in feature_columns(self.settings).items()}
         moments = tuple(name for name, kind in kinds.items() if kind == "datetime")
@@ -308,14 +309,17 @@ class _Track:
         moments += calendar_columns(self.table, str(self.settings.dataset.time_column), numbers)
         if len(moments) == len(kinds):
             return None, []
-        leaders = leaders_of_families(scored, self.sign)
-        leaders = [each for each in scored if each in leaders]
+        best, *others = leaders_of_families(scored, self.sign)
+        leaders = [each for each in scored if each in (best, *others)]
         without = [Entry(each.candidate.without_features(moments), each.rows, seconds=each.seconds) for each in leaders]
-        if len(self.heat(without, rows)) < len(without):
+        finished = self.heat(without, rows)
+        compared = [(each, other) for each, other in zip(leaders, without, strict=True) if other in finished]
+        is_judged = any(each is best for each, _ in compared) or _best([best, *finished], self.sign) is not best
+        if not compared or not is_judged:
             return None, without
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a fold on which none has a score
-            gains = [np.array(each.scores) - np.array(other.scores) for each, other in zip(leaders, without, strict=True)]
+            gains = [np.array(each.scores) - np.array(other.scores) for each, other in compared]
             gain, error = _mean_and_error(self.sign * np.nanmean(gains, axis=0), self.repeats)
         told = {"columns": list(moments), "gain": round(gain, 6), "standard_error": round(error, 6), "kept": gain > error}
         return told, without
