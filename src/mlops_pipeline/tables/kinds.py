@@ -323,7 +323,7 @@ def _is_day(number: float) -> bool:
     return True
 
 
-def _words_beside_numbers(column: Column, odd: int) -> tuple[tuple[str, int], ...]:
+def _words_beside_numbers(column: ColumnProfile, odd: int) -> tuple[tuple[str, int], ...]:
     """The one or two words that stand, each often, in a column of otherwise many different numbers: they say that there is none."""
     words = tuple((word, count) for word, count in column.odd.items() if word not in MARKERS)
     is_worded = 0 < len(words) <= WORDS_FOR_NOTHING and all(_NO_NUMBER.fullmatch(word) for word, _ in words)
