@@ -19,7 +19,7 @@ import yaml
 from mlops_pipeline.events import ignored
 from mlops_pipeline.monitoring.job import run
 from mlops_pipeline.monitoring.labels import add_labels
-from mlops_pipeline.monitoring.state import State
+from mlops_pipeline.monitoring.state import WatchState
 from mlops_pipeline.monitoring.watched import Watched, watched
 from mlops_pipeline.registry.champion import registered_model
 from tests.conftest import Project
@@ -150,19 +150,19 @@ class _Round:
             return state.table("champion").drop("number")
 
     @contextmanager
-    def _state(self) -> Iterator[tuple[Watched, State]]:
+    def _state(self) -> Iterator[tuple[Watched, WatchState]]:
         watch = watched(self.config)
         with closing(watch.state()) as state:
             yield watch, state
 
 
-def _no_waiting(state: State) -> None:
+def _no_waiting(state: WatchState) -> None:
     """As if the minute had passed in which one waits for somebody who may only be slow."""
     state.database.ask("UPDATE mlops_monitor_outbox SET due = 0 WHERE sent IS NULL")
     state.database.ask("UPDATE mlops_monitor_retrainings SET due = 0 WHERE ended IS NULL")
 
 
-def _wrong(watch: Watched, state: State, whole: pl.DataFrame, hook: Receiver) -> Iterator[str]:
+def _wrong(watch: Watched, state: WatchState, whole: pl.DataFrame, hook: Receiver) -> Iterator[str]:
     windows = state.table("champion").drop("number")
     if not windows.equals(whole, null_equal=True):
         yield f"{windows.height} windows, {windows.unique(['since', 'version']).height} of them different, in place of {whole.height}"

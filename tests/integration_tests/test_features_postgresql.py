@@ -18,7 +18,7 @@ from rich.console import Console
 from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.refresh import refresh, show
-from mlops_pipeline.features.state import State, open_state
+from mlops_pipeline.features.state import FeatureState, open_state
 from mlops_pipeline.features.store import VERSIONS, Database, StateStore
 from mlops_pipeline.features.versions import Origin, Refreshed, SharedVersions
 from mlops_pipeline.layout import FEATURES_STATE, StatePlace
@@ -49,7 +49,7 @@ def sent(uri: str, folder: Path, rows: Sequence[tuple[Any, ...]], *, anew: bool 
         return SharedVersions(folder, database).refresh(PLAN, KEPT, KEPT.of(typed(rows)), [], Origin({}, OWN), anew=anew)
 
 
-def asked(uri: str, folder: Path, name: str = "shops") -> State:
+def asked(uri: str, folder: Path, name: str = "shops") -> FeatureState:
     store = StateStore(StatePlace(folder, uri, name))
     try:
         place = store.version()

@@ -29,7 +29,7 @@ from mlops_pipeline.monitoring.job import Ran, run
 from mlops_pipeline.monitoring.judging import STOP, judge
 from mlops_pipeline.monitoring.labels import add_labels
 from mlops_pipeline.monitoring.retraining import carry_out
-from mlops_pipeline.monitoring.state import Retraining, State
+from mlops_pipeline.monitoring.state import Retraining, WatchState
 from mlops_pipeline.monitoring.watched import Watched, watched
 from mlops_pipeline.registry.champion import registered_model
 from tests.conftest import Project, forking, unused_port, write_table
@@ -106,7 +106,7 @@ def settings_in(folder: Path, recorded: Recorded, **sections: Any) -> Path:
 
 
 @contextmanager
-def watching(config: Path) -> Iterator[tuple[Watched, State]]:
+def watching(config: Path) -> Iterator[tuple[Watched, WatchState]]:
     watch = watched(config)
     with closing(watch.state()) as state:
         yield watch, state
@@ -421,10 +421,10 @@ def test_a_watch_opens_all_anew_each_time_and_goes_on_while_it_trains(
 ) -> None:
     rules = {"always": {"figure": "rows", "above": 1}}
     config = settings_in(tmp_path, recorded, rules=rules, retraining={"by": ["always"], "start": "process"})
-    rounds: list[tuple[Watched, State]] = []
+    rounds: list[tuple[Watched, WatchState]] = []
     trainings: list[list[str]] = []
 
-    def run_some(watch: Watched, state: State, *given: Any, **named: Any) -> Ran:
+    def run_some(watch: Watched, state: WatchState, *given: Any, **named: Any) -> Ran:
         rounds.append((watch, state))
         trainings.append([each.state for each in state.retrainings()])
         if len(rounds) == 1:

@@ -22,13 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from mlops_pipeline.config.serving import Features as Settings
+from mlops_pipeline.config.serving import FeatureSettings as Settings
 from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.spec import Aggregate, Column, History, Recipe, contract_of
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.keyed import state_of
-from mlops_pipeline.features.online import Features, features_of, frame_of
+from mlops_pipeline.features.online import OnlineFeatures, features_of, frame_of
 from mlops_pipeline.features.state import CURRENT, open_state, write_state
 from mlops_pipeline.inference.batch import predict_file
 from mlops_pipeline.inference.engine import score
@@ -85,7 +85,7 @@ class Model:
     states: Path
     scorer: Scorer
     taken: RawInput
-    features: Features
+    features: OnlineFeatures
 
     def protocols(self, why_not: str = "", *, only_raw: bool = False) -> dict[str, Either]:
         raw, features = self.taken.signature, self.scorer.signature

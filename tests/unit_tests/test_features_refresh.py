@@ -31,7 +31,7 @@ from mlops_pipeline.features.keyed import StatePlan, state_of
 from mlops_pipeline.features.keys import microseconds
 from mlops_pipeline.features.refresh import refresh, show
 from mlops_pipeline.features.rows import recipe_of
-from mlops_pipeline.features.state import REMEMBERED, State, open_state, version_folder
+from mlops_pipeline.features.state import REMEMBERED, FeatureState, open_state, version_folder
 from mlops_pipeline.features.versions import Origin, Refreshed, Versions
 from mlops_pipeline.inference.raw import check_state
 from mlops_pipeline.pipeline.stages import ingest as stage
@@ -94,7 +94,7 @@ def taken(folder: Path, rows: Sequence[tuple[Any, ...]]) -> Refreshed:
     return Versions(folder).refresh(PLAN, KEPT, KEPT.of(typed(rows)), [], Origin({}, OWN))
 
 
-def told(state: State, frame: pl.DataFrame) -> pl.DataFrame:
+def told(state: FeatureState, frame: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame([state.values(name, frame.select(state.keys_of(name)).get_columns(), frame["t"]) for name in state.columns])
 
 
@@ -182,7 +182,7 @@ KEYS = st.lists(
 
 
 @pytest.fixture(scope="module")
-def of_prices(tmp_path_factory: pytest.TempPathFactory) -> State:
+def of_prices(tmp_path_factory: pytest.TempPathFactory) -> FeatureState:
     columns = {
         "t": "datetime",
         "price": "number",
@@ -204,7 +204,7 @@ def of_prices(tmp_path_factory: pytest.TempPathFactory) -> State:
 @settings(max_examples=25, deadline=None)
 @given(calls=st.lists(KEYS, min_size=2, max_size=6), remembered=st.sampled_from([9, 12, REMEMBERED]))
 def test_a_state_asked_for_many_rows_again_and_again_says_what_it_says_of_each(
-    calls: list[list[tuple[Any, Any]]], remembered: int, of_prices: State
+    calls: list[list[tuple[Any, Any]]], remembered: int, of_prices: FeatureState
 ) -> None:
     """Whatever keys, equal ones among them, the calls before had, and where it forgets them between."""
     state = of_prices.with_parts([table.parts for table in of_prices.tables], of_prices.as_of)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from mlops_pipeline.monitoring.history import heat, page, picture
 from mlops_pipeline.monitoring.measured import ColumnDrift, Measured, TextDrift
-from mlops_pipeline.monitoring.state import State, Window, state_at
+from mlops_pipeline.monitoring.state import WatchState, Window, state_at
 
 DAY = 86_400.0
 BEGIN = datetime(2013, 4, 1, tzinfo=UTC).timestamp()
 NOW = datetime(2013, 12, 31, tzinfo=UTC)
 
 
-def kept(state: State, count: int = 9) -> list[Window]:
+def kept(state: WatchState, count: int = 9) -> list[Window]:
     """So many windows of a month: quality falls, until another version answers from the sixth on."""
     for k in range(count):
         low = 0.72 - 0.012 * k if k < 5 else 0.73

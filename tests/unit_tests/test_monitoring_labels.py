@@ -14,26 +14,26 @@ from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.label import prediction_name
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.labels import Added, Known, add_labels, keys_of, likely, matched
-from mlops_pipeline.monitoring.state import State, state_at
+from mlops_pipeline.monitoring.state import WatchState, state_at
 from tests.unit_tests.workshop import settings_with, table_settings
 
 YEAR = timedelta(days=365)
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
+def state(tmp_path: Path) -> Iterator[WatchState]:
     state = state_at(tmp_path / "state.sqlite")
     yield state
     state.close()
 
 
-def add(state: State, tmp_path: Path, text: str, settings: Settings | None = None, **options: Any) -> Added:
+def add(state: WatchState, tmp_path: Path, text: str, settings: Settings | None = None, **options: Any) -> Added:
     path = tmp_path / "labels.csv"
     path.write_text(text)
     return add_labels(state, settings or settings_with(), path, "labels.csv", **options)
 
 
-def kept(state: State) -> list[tuple[str, str, int, Any]]:
+def kept(state: WatchState) -> list[tuple[str, str, int, Any]]:
     return [(label.kind, label.name, label.place, label.value) for label in state.labels_after(0, 0)]
 
 
@@ -44,7 +44,7 @@ def rows(**columns: list[Any]) -> pl.DataFrame:
     return frame.with_columns((pl.col("time") * 1_000_000).cast(pl.Datetime("us", "UTC")))
 
 
-def test_the_same_table_twice_adds_nothing(state: State, tmp_path: Path) -> None:
+def test_the_same_table_twice_adds_nothing(state: WatchState, tmp_path: Path) -> None:
     text = "request_id,row,late\na,0,1\na,1,0\nb,0,yes\n"
     first, again = add(state, tmp_path, text), add(state, tmp_path, text)
     assert (first.rows, first.new, first.known) == (3, 3, 0)
@@ -53,7 +53,7 @@ def test_the_same_table_twice_adds_nothing(state: State, tmp_path: Path) -> None
     assert "request_id and row" in str(first)
 
 
-def test_a_label_that_contradicts_replaces_and_is_told(state: State, tmp_path: Path) -> None:
+def test_a_label_that_contradicts_replaces_and_is_told(state: WatchState, tmp_path: Path) -> None:
     add(state, tmp_path, "id,late\n1,0\n2,0\n")
     newest = state.newest_label()
     added = add(state, tmp_path, "id,late\n1,1\n2,0\n3,0\n3,1\n3,1\n")
@@ -64,21 +64,21 @@ def test_a_label_that_contradicts_replaces_and_is_told(state: State, tmp_path: P
     assert {label.name for label in state.labels_after(newest, 0)} == {"1", "3"}
 
 
-def test_a_time_to_come_and_a_class_that_no_model_knows_are_kept_and_said(state: State, tmp_path: Path) -> None:
+def test_a_time_to_come_and_a_class_that_no_model_knows_are_kept_and_said(state: WatchState, tmp_path: Path) -> None:
     added = add(state, tmp_path, "id,late,time\n1,1,2013-01-01\n2,0,2999-01-01T00:00:00+05:00\n3,1,\n", classes=[0])
     assert (added.new, added.early, added.unseen) == (3, 1, 2)
     assert "1 with a time that is still to come" in str(added)
     assert "2 of a class that the model has never seen" in str(added)
 
 
-def test_every_row_is_accounted_for(state: State, tmp_path: Path) -> None:
+def test_every_row_is_accounted_for(state: WatchState, tmp_path: Path) -> None:
     added = add(state, tmp_path, "request_id,row,late\na,0,1\n,0,1\nb,x,1\nc,0,\nd,0,perhaps\ne,0.5,1\nf,1.0,NA\n")
     assert (added.rows, added.new, added.empty, added.refused) == (7, 1, 2, 4)
     assert added.why == "row 5: 'late' is none of the values that late has"
     assert "4 refused" in str(added)
 
 
-def test_what_says_nothing_is_refused_whole(state: State, tmp_path: Path) -> None:
+def test_what_says_nothing_is_refused_whole(state: WatchState, tmp_path: Path) -> None:
     for text, words in (
         ("id,outcome\n1,1\n", ("no column 'late'", "--target")),
         ("customer,late\n1,1\n", ("request_id", "records export")),
@@ -91,7 +91,7 @@ def test_what_says_nothing_is_refused_whole(state: State, tmp_path: Path) -> Non
     assert add(state, tmp_path, "id,outcome\n1,1\n", target="outcome").new == 1
 
 
-def test_labels_of_each_task_are_read_as_the_table_holds_them(state: State, tmp_path: Path) -> None:
+def test_labels_of_each_task_are_read_as_the_table_holds_them(state: WatchState, tmp_path: Path) -> None:
     numbers = table_settings({"y": "number", "x": "number"})
     words = table_settings({"y": "category", "x": "number"}, task="multiclass")
     whole = table_settings({"y": "integer", "x": "number"}, task="multiclass")
@@ -101,7 +101,7 @@ def test_labels_of_each_task_are_read_as_the_table_holds_them(state: State, tmp_
     assert [value for *_, value in kept(state)] == [1.5, "red", 2]
 
 
-def test_other_ways_of_writing_are_read_with_a_word(state: State, tmp_path: Path) -> None:
+def test_other_ways_of_writing_are_read_with_a_word(state: WatchState, tmp_path: Path) -> None:
     added = add(state, tmp_path, "id;late\n1;1\n2;0\n")
     assert added.new == 2
     assert "otherwise" in added.notes[0]
@@ -110,7 +110,7 @@ def test_other_ways_of_writing_are_read_with_a_word(state: State, tmp_path: Path
     assert ("id", "5", 0, 0) in kept(state)
 
 
-def test_labels_find_their_rows(state: State, tmp_path: Path) -> None:
+def test_labels_find_their_rows(state: WatchState, tmp_path: Path) -> None:
     add(state, tmp_path, "request_id,row,late\na,1,1\nz,0,1\n")
     add(state, tmp_path, "id,late\nmine,0\n")
     frame = rows(request_id=["a", "a", "b", "b"], row=[0, 1, 0, 1], id=["", None, "mine", "other"])
@@ -121,7 +121,7 @@ def test_labels_find_their_rows(state: State, tmp_path: Path) -> None:
     assert len(matched(own, iter([frame, frame]), YEAR)) == 2
 
 
-def test_an_id_is_the_same_by_whatever_program_it_was_written(state: State, tmp_path: Path) -> None:
+def test_an_id_is_the_same_by_whatever_program_it_was_written(state: WatchState, tmp_path: Path) -> None:
     """With blanks around it, or as a column of numbers with a gap has them, on either side."""
     predicted = ["A1  ", " 7", "8.0", "N / 9.0", "1.10", "x 2", "v1.0/3", "b", "\x0007"]
     written = ["A1", "7.0", " 8", "N/9", "1.10", "x 2", "v1.0 /3", "b\x1f", "7.00"]
@@ -136,7 +136,7 @@ def test_an_id_is_the_same_by_whatever_program_it_was_written(state: State, tmp_
     assert [None if label is None else label.value for label in found] == [1, 0, 1, 1, None, None]
 
 
-def test_an_entitys_rows_take_its_first_label_after_them(state: State, tmp_path: Path) -> None:
+def test_an_entitys_rows_take_its_first_label_after_them(state: WatchState, tmp_path: Path) -> None:
     settings = table_settings(
         {"y": "boolean", "x": "number", "shop": "category", "item": "integer", "day": "datetime"},
         task="binary",
@@ -155,7 +155,7 @@ def test_an_entitys_rows_take_its_first_label_after_them(state: State, tmp_path:
     assert found[0].happened == day
 
 
-def test_a_contradiction_in_an_entity_is_of_its_moment_alone(state: State, tmp_path: Path) -> None:
+def test_a_contradiction_in_an_entity_is_of_its_moment_alone(state: WatchState, tmp_path: Path) -> None:
     settings = table_settings(
         {"y": "boolean", "shop": "category", "day": "datetime", "x": "number"}, task="binary", time_column="day", entity_key=["shop"]
     )

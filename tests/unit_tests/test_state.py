@@ -18,7 +18,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.keyed import rows_part, state_of
 from mlops_pipeline.features.keys import microseconds
 from mlops_pipeline.features.rows import recipe_of
-from mlops_pipeline.features.state import State
+from mlops_pipeline.features.state import FeatureState
 from tests.unit_tests.workshop import assert_one_line, ingested, table_settings
 
 START = datetime(2024, 2, 25, 23)
@@ -105,11 +105,11 @@ def obvious(made: Aggregate, rows: Sequence[Row], row: Row) -> Any:
     return math.fsum(values) / len(values) if made.how == "mean" else {"min": min(values), "max": max(values), "last": values[-1]}[made.how]
 
 
-def asked(state: State, name: str, frame: pl.DataFrame) -> pl.Series:
+def asked(state: FeatureState, name: str, frame: pl.DataFrame) -> pl.Series:
     return state.values(name, frame.select(state.keys_of(name)).get_columns(), frame["t"])
 
 
-def one_by_one(state: State, name: str, frame: pl.DataFrame) -> list[Any]:
+def one_by_one(state: FeatureState, name: str, frame: pl.DataFrame) -> list[Any]:
     keys = frame.select(state.keys_of(name)).iter_rows() if state.keys_of(name) else [()] * frame.height
     return [state.value(name, tuple(key), None if t is None else microseconds(t)) for key, t in zip(keys, frame["t"], strict=True)]
 

@@ -22,7 +22,7 @@ Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 
 
-class State(Frozen):
+class WatchStateSettings(Frozen):
     """Where windows, labels, alerts and what is to be delivered are kept."""
 
     file: str = Field("data/monitoring/state.sqlite", description="a SQLite file; relative to the pipeline's root")
@@ -182,7 +182,7 @@ class Monitoring(Frozen):
     pipeline: str | None = Field(None, description="the pipeline's settings, relative to this file; default: this project's")
     serving: str | None = Field(None, description="the server's, whose record is watched; default: this project's")
     models: tuple[Name, ...] | None = Field(None, description="names in the URL that are watched; default: the server's default model")
-    state: State = State()
+    state: WatchStateSettings = WatchStateSettings()
     windows: Windows = Windows()
     texts: Texts = Texts()
     labels: Labels = Labels()

@@ -182,7 +182,7 @@ def inputs_of(word: str) -> Inputs:
     return known[word]
 
 
-class Features(Frozen):
+class FeatureSettings(Frozen):
     """What features are computed from where raw rows are taken: the keyed state that `mlops features refresh` brings up to date."""
 
     state: str | None = Field(
@@ -293,7 +293,7 @@ class Serving(Frozen):
         description="what rows hold where the model has a recipe: raw: the source's columns; features: the model's own; either: a row "
         "with all of the source's columns that the recipe needs is raw",
     )
-    features: Features = Features()
+    features: FeatureSettings = FeatureSettings()
     extra_columns: Literal["ignore", "refuse"] = Field(
         "ignore", description="columns of a request that are none of the model's; ignore: said in the answer's warnings, and counted"
     )

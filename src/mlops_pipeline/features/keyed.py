@@ -15,7 +15,7 @@ from mlops_pipeline.config.dataset import words_of
 from mlops_pipeline.contract.spec import Aggregate, Recipe
 from mlops_pipeline.features.keys import Keys, compared, microseconds
 from mlops_pipeline.features.needs import derived_for
-from mlops_pipeline.features.state import DAY_US, SCALE, KeyedTable, Made, State, Table, TablePart, moment_in, salt_of
+from mlops_pipeline.features.state import DAY_US, SCALE, FeatureState, KeyedTable, Made, Table, TablePart, moment_in, salt_of
 from mlops_pipeline.features.windows import END, NEVER
 
 if TYPE_CHECKING:
@@ -126,11 +126,11 @@ class StatePlan:
                 made.append((_without(of_table[0], since - max(map(_reach, using))),))
         return made
 
-    def is_of(self, state: State) -> bool:
+    def is_of(self, state: FeatureState) -> bool:
         """Whether a state was made by this plan."""
         return [table.described for table in state.tables] == self.tables and dict(state.columns) == self.columns
 
-    def goes_on(self, state: State) -> bool:
+    def goes_on(self, state: FeatureState) -> bool:
         """Whether it makes all that a state makes, and as that does; a lookup may give other columns beside."""
         described = [table.described for table in state.tables]
         return all(
@@ -145,13 +145,15 @@ class StatePlan:
         return self.tables.index(table)
 
 
-def state_of(rows: pl.LazyFrame, recipe: Recipe, kinds: Mapping[str, str], lookups: Joined = (), as_of: datetime | None = None) -> State:
+def state_of(
+    rows: pl.LazyFrame, recipe: Recipe, kinds: Mapping[str, str], lookups: Joined = (), as_of: datetime | None = None
+) -> FeatureState:
     """The state that a table's typed rows make; ``kinds`` are those of its columns.
 
     ``as_of`` (UTC) is by default the newest row's moment.
     """
     plan = StatePlan(recipe, kinds, lookups)
-    return State.of(plan.tables, plan.parts(rows, lookups), plan.columns, as_of or newest(rows, recipe))
+    return FeatureState.of(plan.tables, plan.parts(rows, lookups), plan.columns, as_of or newest(rows, recipe))
 
 
 def newest(rows: pl.LazyFrame, recipe: Recipe) -> datetime:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Known(Protocol):
-    """What is known of keys at moments (``features.state.State``)."""
+    """What is known of keys at moments (``features.state.FeatureState``)."""
 
     def values(self, name: str, keys: Sequence[pl.Series], moments: pl.Series | None) -> pl.Series: ...
 
@@ -49,7 +49,7 @@ SEVERAL = 64
 _EPOCH = datetime(1970, 1, 1)  # moments are in UTC, without a zone
 
 
-class Features:
+class OnlineFeatures:
     """How a model's features are made of raw rows, with a state as it is; use :func:`features_of`."""
 
     def __init__(self, contract: Contract, state: Known | None, names: Sequence[str]) -> None:
@@ -113,7 +113,7 @@ class Features:
         return values.alias(name)
 
 
-def features_of(contract: Contract, state: Known | None, names: Iterable[str] | None = None) -> Features:
+def features_of(contract: Contract, state: Known | None, names: Iterable[str] | None = None) -> OnlineFeatures:
     """How a model's features are made; ``names`` are the columns to give, in order (default: the contract's).
 
     Raises :class:`PipelineError` if they need a state and there is none, or Polars and it is not installed.
@@ -121,7 +121,7 @@ def features_of(contract: Contract, state: Known | None, names: Iterable[str] | 
     kept = [name for name in (*given_by_lookups(contract.recipe), *contract.recipe.late) if name in contract.made]
     if kept and state is None:
         raise PipelineError(f"'{kept[0]}' is looked up in the features' state, and there is none: run `mlops features refresh`")
-    features = Features(contract, state, tuple(contract.columns if names is None else names))
+    features = OnlineFeatures(contract, state, tuple(contract.columns if names is None else names))
     if not features.is_quick and find_spec("polars") is None:
         alone = next(name for name in contract.recipe.derive if name in contract.made and name not in contract.expressions)
         raise PipelineError(

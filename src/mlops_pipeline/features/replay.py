@@ -16,7 +16,7 @@ from mlops_pipeline.config.pipeline import feature_columns
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.needs import needed
 from mlops_pipeline.features.rows import Origins, recipe_of
-from mlops_pipeline.features.state import State, open_state, write_state
+from mlops_pipeline.features.state import FeatureState, open_state, write_state
 from mlops_pipeline.files import replacing_folder
 from mlops_pipeline.tables.cast import as_text
 
@@ -78,7 +78,7 @@ class Drawing:
         assert self._drawn is not None  # noqa: S101  # a source without a row has been refused
         return self._drawn.bottom_k(min(DRAWN, self._drawn.height), by=_DRAW).sort(PLACE).drop(_DRAW)
 
-    def write(self, place: Path, state: State | None) -> None:
+    def write(self, place: Path, state: FeatureState | None) -> None:
         """Write the rows and a state as a folder, which appears whole or not at all."""
         with replacing_folder(place) as folder:
             self.rows().write_parquet(folder / "rows.parquet", compression="zstd")
@@ -100,7 +100,7 @@ class Replay:
     """Rows of the source with their numbers and places, and the state of then; None where no column needs one."""
 
     rows: pl.DataFrame
-    state: State | None
+    state: FeatureState | None
 
 
 def read_replay(folder: Path) -> Replay:

@@ -337,7 +337,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class State:
+class FeatureState:
     """The tables, and what each column is made of. ``as_of`` is the moment (UTC) of the newest row in it.
 
     Of a row before ``since`` (µs since 1970) it knows nothing, and says null for what depends on the moment.
@@ -587,7 +587,7 @@ def digest_of(tables: Sequence[Table], columns: Mapping[str, Made]) -> str:
     return found.hexdigest()
 
 
-def write_state(state: State, folder: Path) -> None:
+def write_state(state: FeatureState, folder: Path) -> None:
     """Write a state into an empty folder: ``state.json``, and a file for each part; all is on the disk when it returns.
 
     The files of parts that were read from another version's folder, which never change, are linked.
@@ -635,7 +635,7 @@ def _linked(old: Path, new: Path) -> bool:
     return True
 
 
-def open_state(folder: Path) -> State:
+def open_state(folder: Path) -> FeatureState:
     """Open a state, memory-mapped: a version's folder, or a folder of versions, whose current one is meant.
 
     Raises :class:`PipelineError`.
@@ -653,7 +653,7 @@ def open_state(folder: Path) -> State:
         Table(described, [_mapped(place, part) for part in parts], salt)
         for described, parts in zip(content.tables, content.parts, strict=True)
     )
-    return State(datetime.fromisoformat(content.as_of), content.digest, tables, content.columns, content.since)
+    return FeatureState(datetime.fromisoformat(content.as_of), content.digest, tables, content.columns, content.since)
 
 
 def version_folder(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.contract.spec import Recipe
 from mlops_pipeline.features.keyed import state_of
-from mlops_pipeline.features.state import State
+from mlops_pipeline.features.state import FeatureState
 from mlops_pipeline.files import replacing
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 1 << 20
 """So many rows are asked for at once."""
 
 
-def finish(table: Path, recipe: Recipe, kinds: Mapping[str, str], kept: Recipe | None = None, lookups: Joined = ()) -> State | None:
+def finish(table: Path, recipe: Recipe, kinds: Mapping[str, str], kept: Recipe | None = None, lookups: Joined = ()) -> FeatureState | None:
     """Add the recipe's late columns to a Parquet file and drop rows without target, in place; the columns of ``kinds`` are kept, in order.
 
     Gives the state that these were asked of, with the lookups, or that of the recipe to be ``kept``; None where nothing needs one.
@@ -43,7 +43,7 @@ def finish(table: Path, recipe: Recipe, kinds: Mapping[str, str], kept: Recipe |
     return state
 
 
-def late_columns(rows: pl.LazyFrame, state: State, recipe: Recipe) -> pl.DataFrame:
+def late_columns(rows: pl.LazyFrame, state: FeatureState, recipe: Recipe) -> pl.DataFrame:
     """What a state says of each row, strictly before its moment."""
     import polars as pl
 

@@ -24,7 +24,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.journal import Kept, Merged, merged, without
 from mlops_pipeline.features.keyed import StatePlan, newest
 from mlops_pipeline.features.keys import microseconds
-from mlops_pipeline.features.state import CURRENT, DAY_US, State, Table, TablePart, open_state, write_state
+from mlops_pipeline.features.state import CURRENT, DAY_US, FeatureState, Table, TablePart, open_state, write_state
 from mlops_pipeline.features.store import Database, point
 from mlops_pipeline.features.windows import BEGIN
 from mlops_pipeline.files import FOR_ITS_OWNER, durable, sync
@@ -87,7 +87,7 @@ class Current:
     """The current version, with the rows it was made of."""
 
     name: str
-    state: State | None
+    state: FeatureState | None
     """None if it cannot be read; it is made of its rows again."""
     journal: JournalContent
     folder: Path
@@ -104,7 +104,7 @@ class Refreshed:
     """What has become of a state: its version, of how many rows it is, how many of them are new, and how many have changed."""
 
     version: str
-    state: State
+    state: FeatureState
     rows: int
     new: int
     changed: int
@@ -239,7 +239,7 @@ class Versions:
             since = BEGIN if origin.keep_us is None else microseconds(as_of) - origin.keep_us
             made = made if since == BEGIN else plan.pruned(made, since)
             base = [Table(table, parts, plan.salt) for table, parts in zip(plan.tables, made, strict=True)]
-        state = State.of(plan.tables, plan.parts(rows.last.lazy(), lookups, base), plan.columns, as_of, since)
+        state = FeatureState.of(plan.tables, plan.parts(rows.last.lazy(), lookups, base), plan.columns, as_of, since)
         given = rows.given + min(found[0], origin.given)
         content = JournalContent(kept.digest, rows.count, rows.cut, dict(origin.seen), origin.columns, origin.keep_us, given)
         name = f"{self._number() + 1:06d}-{state.digest[:12]}"

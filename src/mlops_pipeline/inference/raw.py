@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mlops_pipeline.config.serving import Inputs
-    from mlops_pipeline.features.online import Features
-    from mlops_pipeline.features.state import State
+    from mlops_pipeline.features.online import OnlineFeatures
+    from mlops_pipeline.features.state import FeatureState
 
 Kind = Literal["raw", "features"]
 
@@ -155,7 +155,7 @@ class RawInput:
         raw, features = (replace(one, max_rows=max_rows, lengths=lengths) for one in (self.signature, self.features))
         return replace(self, signature=raw, features=features)
 
-    def computed(self, raw: RawRows, by: Features) -> Rows:
+    def computed(self, raw: RawRows, by: OnlineFeatures) -> Rows:
         """The features of checked raw rows, checked themselves; in any thread. Raises :class:`Refused`."""
         rows = raw.rows
         try:
@@ -264,7 +264,7 @@ class RawInput:
             columns[name] = series.str.to_datetime(f"{WRITTEN}%.f", time_unit="us") if of_moments else series
         return pl.DataFrame({name: columns[name] for name in self.order})
 
-    def by_row(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def by_row(self, rows: Rows, by: OnlineFeatures) -> tuple[np.ndarray | None, np.ndarray | None]:
         """The features of a few checked raw rows: numbers, float64, and texts, as their signature has them."""
         return self._arrays(by.of_rows(self.values(rows)))
 
@@ -279,7 +279,7 @@ class RawInput:
             categories = np.array([[_as_text(row[place]) for place in wanted] for row in made], dtype=object)
         return numbers, categories
 
-    def by_columns(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def by_columns(self, rows: Rows, by: OnlineFeatures) -> tuple[np.ndarray | None, np.ndarray | None]:
         """The same of many, column by column."""
         given = [self._column(rows, name) for name in self.order]
         made, signature = dict(zip(self.made, by.of_columns(given, rows.count), strict=True)), self.features
@@ -304,7 +304,7 @@ class RawInput:
         meant = datetime.fromisoformat if kind == "datetime" else str
         return columns.Coded([None if text == MISSING else meant(text) for text in texts.values], texts.places)
 
-    def by_frame(self, rows: Rows, by: Features) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def by_frame(self, rows: Rows, by: OnlineFeatures) -> tuple[np.ndarray | None, np.ndarray | None]:
         """The same of many."""
         import polars as pl
 
@@ -343,7 +343,7 @@ class RawInput:
         return fault._replace(detail=told)
 
 
-def check_state(contract: Contract, state: State) -> None:
+def check_state(contract: Contract, state: FeatureState) -> None:
     """Raises :class:`PipelineError` for a state of another recipe, which would say other things by the same names."""
     recipe = contract.recipe
     columns = {**contract.made, **contract.raw}
@@ -352,7 +352,7 @@ def check_state(contract: Contract, state: State) -> None:
             raise PipelineError(f"the features' state does not make '{name}' as this model has it: run `mlops features refresh`")
 
 
-def _is_as_told(name: str, contract: Contract, columns: Mapping[str, Column], state: State) -> bool:
+def _is_as_told(name: str, contract: Contract, columns: Mapping[str, Column], state: FeatureState) -> bool:
     """Whether a state makes a column as a model's recipe has it, of columns of the same kinds."""
     recipe, made = contract.recipe, state.columns.get(name)
     if made is None:

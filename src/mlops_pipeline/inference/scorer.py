@@ -25,7 +25,7 @@ from mlops_pipeline.inference.signature import Signature
 if TYPE_CHECKING:
     import polars as pl
 
-    from mlops_pipeline.features.online import Features
+    from mlops_pipeline.features.online import OnlineFeatures
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class RawScorer:
 
     scorer: Scorer
     taken: RawInput
-    by: Features
+    by: OnlineFeatures
 
     def score(self, table: pl.DataFrame) -> Scored:
         """As :meth:`Scorer.score`, of raw rows."""

@@ -21,7 +21,7 @@ FAR = 1e6
 """The same for the pieces: infinity is a number that is far away."""
 
 
-class Plan(Learning, Protocol):
+class NetworkPlan(Learning, Protocol):
     """What a network is made by (``config.networks``)."""
 
     members: int
@@ -91,7 +91,7 @@ FIXED = ("mean", "inverse_std", "least", "most", "left", "slope", "low", "high",
 """Weights that describe the rows and are not learned."""
 
 
-def first_weights(numbers: np.ndarray | None, codes: np.ndarray | None, said: int, of: Plan) -> dict[str, Any]:
+def first_weights(numbers: np.ndarray | None, codes: np.ndarray | None, said: int, of: NetworkPlan) -> dict[str, Any]:
     """A network that has learned nothing yet: float32 arrays, drawn as TabM's authors draw them (``tabm`` 0.0.3)."""
     draw, size, members = np.random.default_rng(of.seed), of.embedding, of.members
     found: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from mlops_pipeline.contract.moments import WRITTEN
 from mlops_pipeline.contract.spec import AS_TEXT, Column, Contract
 from mlops_pipeline.contract.values import MISSING, category_of
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.online import Features, features_of
+from mlops_pipeline.features.online import OnlineFeatures, features_of
 from mlops_pipeline.features.replay import NUMBER, PLACE, read_replay
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import judged
@@ -61,7 +61,7 @@ def skew_of(contract: Contract, replay: Path, raw: Path, test: Path) -> Skew | N
     return compared(contract, features, kept.rows[chosen], table[chosen])
 
 
-def compared(contract: Contract, features: Features, source: pl.DataFrame, table: pl.DataFrame) -> Skew:
+def compared(contract: Contract, features: OnlineFeatures, source: pl.DataFrame, table: pl.DataFrame) -> Skew:
     """What differs between features made of the ``source``'s rows and the same rows of the ``table``."""
     # A null is no skew where training had none: a request's is refused by itself.
     optional = msgspec.structs.replace(contract, **{part: _nullable(getattr(contract, part)) for part in ("columns", "raw")})

@@ -20,7 +20,7 @@ from mlops_pipeline.modelling import network_training
 from mlops_pipeline.modelling.fitting import Fitting
 from mlops_pipeline.modelling.network_team import ABOUT, COURSE, END, ROWS, Together, Told, end_with_the_leader, meet, team_of
 from mlops_pipeline.modelling.network_training import ALONE, Course, Team, device_of, key_of, learn, parted, steps_of, threads_of
-from mlops_pipeline.modelling.networks import FIXED, Plan, outputs
+from mlops_pipeline.modelling.networks import FIXED, NetworkPlan, outputs
 
 SCORED_ROWS = 2048
 """Rows held back that are looked at together."""
@@ -64,7 +64,7 @@ class InTorch:
 
 
 def learned(
-    of: Plan,
+    of: NetworkPlan,
     weights: Mapping[str, np.ndarray],
     numbers: np.ndarray | None,
     codes: np.ndarray | None,
@@ -99,7 +99,7 @@ def learned(
         return {**weights, **course.best}, course.losses
 
 
-def _team(of: Plan, threads: int, batch: int, rows: TabularRows, taught: np.ndarray) -> AbstractContextManager[Team]:
+def _team(of: NetworkPlan, threads: int, batch: int, rows: TabularRows, taught: np.ndarray) -> AbstractContextManager[Team]:
     if of.processes == 1:
         return nullcontext(ALONE)
     known = {"numbers": rows.numbers, "codes": rows.codes, "target": rows.target}

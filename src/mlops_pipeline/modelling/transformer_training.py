@@ -33,7 +33,7 @@ CODE = (
 )
 
 
-class Plan(Learning, Protocol):
+class TransformerPlan(Learning, Protocol):
     """How an encoder learns."""
 
     time_limit_s: float | None
@@ -115,7 +115,7 @@ class InTorch:
 
 
 def learned(
-    of: Plan,
+    of: TransformerPlan,
     weights: Mapping[str, np.ndarray],
     shape: Shape,
     texts: Sequence[TokensOfTexts],

@@ -10,7 +10,7 @@ from mlops_pipeline.alerts.alert import Alert, alert_of
 from mlops_pipeline.errors import one_line, without_secrets
 from mlops_pipeline.events import AlertFired, AlertResolved, Event, Listener
 from mlops_pipeline.monitoring.judging import EVENTS
-from mlops_pipeline.monitoring.state import State
+from mlops_pipeline.monitoring.state import WatchState
 from mlops_pipeline.monitoring.watched import Watched
 
 CLAIM_S = 30.0
@@ -25,7 +25,7 @@ class Delivered:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def deliver(watch: Watched, state: State, tell: Listener) -> Delivered:
+def deliver(watch: Watched, state: WatchState, tell: Listener) -> Delivered:
     """Send what is due. A channel that fails keeps nothing from the others; what it has not taken stays for the next time."""
     done = Delivered()
     repeating = [name for name, (part, _, _) in watch.channels.items() if part.repeats]

@@ -7,14 +7,14 @@ from typing import Any
 
 from mlops_pipeline.config.monitoring import Rule
 from mlops_pipeline.monitoring.judging import REMEMBERED
-from mlops_pipeline.monitoring.state import State, Window
+from mlops_pipeline.monitoring.state import WatchState, Window
 from mlops_pipeline.monitoring.watched import Watched
 
 FIGURE, BROKEN, RAN = "mlops_monitor_figure", "mlops_monitor_rule_broken", "mlops_monitor_run_seconds"
 """Names that rendered rules ask for, too."""
 
 
-def exposed(watch: Watched, state: State, now: float) -> str:
+def exposed(watch: Watched, state: WatchState, now: float) -> str:
     """All of them in Prometheus's text format."""
     windows = {model: state.windows(model, last=REMEMBERED) for model in watch.models}
     firing = {(row.model, row.rule) for row in state.alerts("firing")}

@@ -18,7 +18,7 @@ from mlops_pipeline.monitoring.job import Ran, run
 from mlops_pipeline.monitoring.judging import STOP
 from mlops_pipeline.monitoring.labels import add_labels
 from mlops_pipeline.monitoring.shown import put_there
-from mlops_pipeline.monitoring.state import State
+from mlops_pipeline.monitoring.state import WatchState
 from mlops_pipeline.monitoring.status import as_json, lines
 from mlops_pipeline.monitoring.watched import Watched, watched
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _opened(config: Path | None) -> Iterator[tuple[Watched, State]]:
+def _opened(config: Path | None) -> Iterator[tuple[Watched, WatchState]]:
     watch = watched(config)
     with closing(watch.state()) as state:
         yield watch, state

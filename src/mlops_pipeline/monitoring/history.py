@@ -15,7 +15,7 @@ from mlops_pipeline import pages
 from mlops_pipeline.files import write_text
 from mlops_pipeline.monitoring.measured import LEAST_EFFECT, Skewed
 from mlops_pipeline.monitoring.skew import said_of
-from mlops_pipeline.monitoring.state import AlertRow, Retraining, State, Window
+from mlops_pipeline.monitoring.state import AlertRow, Retraining, WatchState, Window
 from mlops_pipeline.monitoring.watched import Watched
 
 WINDOWS, COLUMNS, MOST = 120, 40, 50
@@ -74,14 +74,14 @@ class Picture:
     """Labels' coverage of each window: x, width, share, title."""
 
 
-def write_page(watch: Watched, state: State, path: Path) -> Path:
+def write_page(watch: Watched, state: WatchState, path: Path) -> Path:
     """Write the page as one file that opens offline; its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page_of(watch, state))
     return path
 
 
-def page_of(watch: Watched, state: State) -> str:
+def page_of(watch: Watched, state: WatchState) -> str:
     """The page of what is known now."""
     metric = watch.pipeline.evaluate.metric
     known = {model: state.windows(model, last=WINDOWS) for model in watch.models}

@@ -25,7 +25,7 @@ from mlops_pipeline.monitoring.measured import Measured
 from mlops_pipeline.monitoring.recorded import RecordedRows, measured, within
 from mlops_pipeline.monitoring.retraining import carry_out
 from mlops_pipeline.monitoring.skew import skewed, table_now, with_skew
-from mlops_pipeline.monitoring.state import Label, State, Window
+from mlops_pipeline.monitoring.state import Label, WatchState, Window
 from mlops_pipeline.monitoring.waiting import version_waiting
 from mlops_pipeline.monitoring.watched import Watched
 from mlops_pipeline.records.entry import CHALLENGER
@@ -47,7 +47,7 @@ class Ran:
 
 def run(
     watch: Watched,
-    state: State,
+    state: WatchState,
     tell: Listener,
     *,
     close: bool = False,
@@ -74,7 +74,7 @@ def run(
     return done
 
 
-def _deliver(watch: Watched, state: State, tell: Listener, done: Ran) -> None:
+def _deliver(watch: Watched, state: WatchState, tell: Listener, done: Ran) -> None:
     with suppress(PipelineError):  # a registry that is away says nothing new
         version = version_waiting(watch)
         with state.writing():
@@ -86,7 +86,7 @@ def _deliver(watch: Watched, state: State, tell: Listener, done: Ran) -> None:
     done.problems = delivered.problems
 
 
-def _count(watch: Watched, state: State, model: str, tell: Listener, as_of: str | None, *, close: bool) -> list[Window]:
+def _count(watch: Watched, state: WatchState, model: str, tell: Listener, as_of: str | None, *, close: bool) -> list[Window]:
     """Count the windows of a model that have ended since the last run."""
     begin, now, settings = state.ended(model), time.time(), watch.settings.windows
     settled = now if close else now - settings.settle_s
@@ -123,7 +123,7 @@ def _arrived(watch: Watched, model: str, since: float | None, until: float) -> l
     )
 
 
-def _count_late(watch: Watched, state: State, model: str, tell: Listener, as_of: str | None) -> list[Window]:
+def _count_late(watch: Watched, state: WatchState, model: str, tell: Listener, as_of: str | None) -> list[Window]:
     """Measure windows again of which rows were written later than a run waits for them; of a version of which none was there, anew."""
     oldest = span_of(watch.settings.windows.look_back).before(datetime.now(UTC)).timestamp()
     recent = state.windows(model, made_since=oldest)
@@ -187,7 +187,7 @@ def _measured(watch: Watched, model: str, version: str, part: Arrivals, labels: 
     return _Measured(len(requests), figures, keys, numbers)
 
 
-def _add(watch: Watched, state: State, model: str, part: Arrivals, begin: float | None, as_of: str | None) -> list[Window]:
+def _add(watch: Watched, state: WatchState, model: str, part: Arrivals, begin: float | None, as_of: str | None) -> list[Window]:
     """Measure a window and keep it, its end and what follows from it together; by version, none if somebody else has."""
     newest = state.newest_label()
     versions = part.versions or (_last_version(state, model),)
@@ -206,12 +206,12 @@ def _add(watch: Watched, state: State, model: str, part: Arrivals, begin: float 
         return [window for window in state.windows(model, last=len(found)) if window.number in added]
 
 
-def _last_version(state: State, model: str) -> str:
+def _last_version(state: WatchState, model: str) -> str:
     windows = state.windows(model, last=1)
     return windows[0].version if windows else ""
 
 
-def _find_labels(watch: Watched, state: State) -> None:
+def _find_labels(watch: Watched, state: WatchState) -> None:
     """Hold labels that have come since against the rows of windows that are not too old."""
     newest, now = state.newest_label(), datetime.now(UTC)
     oldest = span_of(watch.settings.labels.look_back).before(now).timestamp()
@@ -228,7 +228,7 @@ def _find_labels(watch: Watched, state: State) -> None:
             state.tried(window.number, newest, stale=bool(numbers))
 
 
-def _count_again(watch: Watched, state: State, tell: Listener, as_of: str | None) -> list[Window]:
+def _count_again(watch: Watched, state: WatchState, tell: Listener, as_of: str | None) -> list[Window]:
     """Measure windows again for which labels have come."""
     done: list[Window] = []
     for window in state.windows(stale=True):
@@ -259,7 +259,7 @@ def _count_again(watch: Watched, state: State, tell: Listener, as_of: str | None
     return done
 
 
-def _look_up_again(watch: Watched, state: State, tell: Listener, as_of: str | None) -> list[Window]:
+def _look_up_again(watch: Watched, state: WatchState, tell: Listener, as_of: str | None) -> list[Window]:
     """Look rows up that the pipeline's table had not, where it is another now."""
     oldest, done = span_of(watch.settings.labels.look_back).before(datetime.now(UTC)).timestamp(), list[Window]()
     now = table_now(watch)

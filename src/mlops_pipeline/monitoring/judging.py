@@ -15,7 +15,7 @@ from mlops_pipeline.alerts.alert import Alert, alert_of
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.monitoring import SEVERITIES, Rule
 from mlops_pipeline.monitoring.rules import RELEASE, RELEASED, WAITING, WAITS, Judgement, Seen, judged, rule_named
-from mlops_pipeline.monitoring.state import AlertRow, Retraining, State
+from mlops_pipeline.monitoring.state import AlertRow, Retraining, WatchState
 from mlops_pipeline.monitoring.waiting import judgement
 from mlops_pipeline.monitoring.watched import Watched
 from mlops_pipeline.registry.versions import Version
@@ -28,7 +28,7 @@ STOP = "retraining"
 """The switch by which people stop trainings."""
 
 
-def judge(watch: Watched, state: State, model: str, now: float, as_of: str | None = None) -> None:
+def judge(watch: Watched, state: WatchState, model: str, now: float, as_of: str | None = None) -> None:
     """Hold the windows of the version that answers now against every rule."""
     windows = state.windows(model, last=REMEMBERED)
     if not windows:
@@ -54,7 +54,7 @@ def judge(watch: Watched, state: State, model: str, now: float, as_of: str | Non
     tell_all(watch, state, now)
 
 
-def judge_waiting(watch: Watched, state: State, version: Version | None, now: float) -> None:
+def judge_waiting(watch: Watched, state: WatchState, version: Version | None, now: float) -> None:
     """Let an alert begin for a version that waits for approval, and end when it waits no more."""
     rows = [row for row in state.alerts("firing") if row.rule == WAITS]
     for row in rows:
@@ -65,7 +65,7 @@ def judge_waiting(watch: Watched, state: State, version: Version | None, now: fl
         _fire(watch, state, watch.models[0], str(version.number), (WAITS, rule), judgement(watch, version), None, now)
 
 
-def judge_release(watch: Watched, state: State, model: str, version: str, text: str, now: float) -> None:
+def judge_release(watch: Watched, state: WatchState, model: str, version: str, text: str, now: float) -> None:
     """Let the alert of a release begin that did not make its challenger champion, or that waits for a person; without text, end it."""
     rows = [row for row in state.alerts("firing") if row.rule == RELEASE and row.model == model]
     for row in rows:
@@ -79,7 +79,7 @@ def judge_release(watch: Watched, state: State, model: str, version: str, text: 
     tell_all(watch, state, now)
 
 
-def tell_all(watch: Watched, state: State, now: float) -> None:
+def tell_all(watch: Watched, state: WatchState, now: float) -> None:
     """Put the message of every alert that fires into the outbox of each channel that it is for, unless it is silenced."""
     silenced = {(each.rule, each.model) for each in state.silences(now)}
     for row in state.alerts("firing"):
@@ -98,7 +98,7 @@ def _is_silent(rule: Rule, row: AlertRow, silenced: set[tuple[str, str]], now: f
 
 
 def _fire(
-    watch: Watched, state: State, model: str, version: str, of: tuple[str, Rule], said: Judgement, row: AlertRow | None, now: float
+    watch: Watched, state: WatchState, model: str, version: str, of: tuple[str, Rule], said: Judgement, row: AlertRow | None, now: float
 ) -> None:
     name, rule = of
     is_same = row is not None and row.version == version
@@ -128,7 +128,7 @@ def _fire(
         state.raise_alert(name, model, version, message, alert.began, now)
 
 
-def _resolve(state: State, row: AlertRow, now: float, text: str) -> None:
+def _resolve(state: WatchState, row: AlertRow, now: float, text: str) -> None:
     ended = msgspec.structs.replace(alert_of(row.message), kind="resolved", ended=now, text=text, delivery=str(uuid.uuid4()))
     message = msgspec.json.encode(ended).decode()
     state.change_alert(row.number, message, now)
@@ -142,7 +142,7 @@ def _new_delivery(message: str) -> str:
 
 
 def _ask_for_training(
-    watch: Watched, state: State, model: str, version: str, name: str, said: Judgement, now: float, as_of: str | None
+    watch: Watched, state: WatchState, model: str, version: str, name: str, said: Judgement, now: float, as_of: str | None
 ) -> None:
     """Ask for a training, or keep why none is started: once for each window that breaks a rule, if that training came to its end."""
     policy, window = watch.settings.retraining, said.window
@@ -173,7 +173,7 @@ def _ask_for_training(
     )
 
 
-def held_back(watch: Watched, state: State, model: str, now: float) -> str:
+def held_back(watch: Watched, state: WatchState, model: str, now: float) -> str:
     """Why no training may be started now; empty if one may."""
     if why := stopped(watch, state):
         return why
@@ -181,7 +181,7 @@ def held_back(watch: Watched, state: State, model: str, now: float) -> str:
     return _over_budget(watch, begun, now) or _too_soon(watch, state, [each for each in begun if each.model == model], now)
 
 
-def stopped(watch: Watched, state: State) -> str:
+def stopped(watch: Watched, state: WatchState) -> str:
     """Who stopped trainings, and why; empty if nobody has."""
     value, who, why = state.switched(STOP)
     if watch.settings.retraining.stopped:
@@ -196,7 +196,7 @@ def _over_budget(watch: Watched, begun: Sequence[Retraining], now: float) -> str
     return f"the budget of {policy.budget} in {policy.budget_per} is spent" if is_spent else ""
 
 
-def _too_soon(watch: Watched, state: State, mine: Sequence[Retraining], now: float) -> str:
+def _too_soon(watch: Watched, state: WatchState, mine: Sequence[Retraining], now: float) -> str:
     policy = watch.settings.retraining
     if not mine:
         return ""

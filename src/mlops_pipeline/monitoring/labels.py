@@ -24,7 +24,7 @@ from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, spelled
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import current_user
-from mlops_pipeline.monitoring.state import Label, State, digest
+from mlops_pipeline.monitoring.state import Label, WatchState, digest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -129,7 +129,7 @@ def target_of(settings: Settings) -> Target:
     )
 
 
-def keep_labels(state: State, labels: Sequence[One], origin: str, who: str, *, empty: int = 0, wait_s: float = math.inf) -> Added:
+def keep_labels(state: WatchState, labels: Sequence[One], origin: str, who: str, *, empty: int = 0, wait_s: float = math.inf) -> Added:
     """Keep labels that were read already, all of them or none; ``empty`` more had no value. On return they are on the disk."""
     now, added = time.time(), Added(rows=len(labels) + empty, empty=empty)
     with state.writing():
@@ -141,7 +141,7 @@ def keep_labels(state: State, labels: Sequence[One], origin: str, who: str, *, e
 
 
 def add_labels(
-    state: State,
+    state: WatchState,
     settings: Settings,
     table: Path,
     origin: str,
@@ -177,7 +177,7 @@ def add_labels(
     return added
 
 
-def _remember(state: State, added: Added, origin: str, who: str, now: float) -> None:
+def _remember(state: WatchState, added: Added, origin: str, who: str, now: float) -> None:
     """Keep that labels were added, from where and by whom."""
     state.database.ask(
         "INSERT INTO mlops_monitor_additions (made, who, origin, counts) VALUES (?, ?, ?, ?)", now, who, origin, json.dumps(added.counts)
@@ -207,7 +207,7 @@ def _columns(there: Sequence[str], settings: Settings, target: str | None, origi
 
 
 def _take(
-    state: State, settings: Settings, frame: pl.DataFrame, numbers: pl.Series, columns: Columns, added: Added, classes: Collection[str]
+    state: WatchState, settings: Settings, frame: pl.DataFrame, numbers: pl.Series, columns: Columns, added: Added, classes: Collection[str]
 ) -> Added:
     """Put the labels of some rows among those that have come in; what cannot be read is counted, and the first of it told."""
     import polars as pl
@@ -317,7 +317,7 @@ _KEY = "kind, name, place, moment"
 _INSERT = "INSERT INTO mlops_monitor_incoming VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-def _make_incoming(state: State) -> None:
+def _make_incoming(state: WatchState) -> None:
     state.database.ask("DROP TABLE IF EXISTS mlops_monitor_incoming")
     state.database.ask(
         "CREATE TEMPORARY TABLE mlops_monitor_incoming (turn BIGINT, kind TEXT, name TEXT, place BIGINT, moment DOUBLE PRECISION,"
@@ -325,7 +325,7 @@ def _make_incoming(state: State) -> None:
     )
 
 
-def _keep(state: State, added: Added, now: float, wait_s: float) -> Added:
+def _keep(state: WatchState, added: Added, now: float, wait_s: float) -> Added:
     """Keep what has come in: of several of one prediction the last; one that is kept already with the same value stays as it is."""
     ask = state.database.ask
     ask("CREATE INDEX mlops_monitor_incoming_key ON mlops_monitor_incoming (kind, name, place, moment, turn)")

@@ -24,7 +24,7 @@ from mlops_pipeline.files import make_own_file, make_own_folder
 from mlops_pipeline.lines import span
 from mlops_pipeline.monitoring.background import without_bounds
 from mlops_pipeline.monitoring.judging import stopped
-from mlops_pipeline.monitoring.state import Retraining, State
+from mlops_pipeline.monitoring.state import Retraining, WatchState
 from mlops_pipeline.monitoring.watched import Watched
 
 LEASE_S = 60.0
@@ -33,7 +33,7 @@ WAIT_S = LEASE_S / 4
 EVENT = "mlops.retraining.requested"
 
 
-def carry_out(watch: Watched, state: State, tell: Listener, meanwhile: Callable[[], object] = lambda: None) -> str:
+def carry_out(watch: Watched, state: WatchState, tell: Listener, meanwhile: Callable[[], object] = lambda: None) -> str:
     """Do the training that waits, or go on with one whose starter is gone; what became of it, in words; empty where there is none.
 
     ``meanwhile`` is called every few seconds while a process trains.
@@ -66,7 +66,7 @@ def _decided(watch: Watched, asked: Retraining, held_back: str = "") -> Retraini
     )
 
 
-def _stopped(watch: Watched, state: State, asked: Retraining, tell: Listener) -> str:
+def _stopped(watch: Watched, state: WatchState, asked: Retraining, tell: Listener) -> str:
     """Let go of a training that was not begun, or whose starter is gone, if people have stopped them; what is said of it then."""
     with state.writing():
         why = stopped(watch, state)
@@ -80,7 +80,7 @@ def _stopped(watch: Watched, state: State, asked: Retraining, tell: Listener) ->
     return f"held back: {why}"
 
 
-def _by_process(watch: Watched, state: State, asked: Retraining, tell: Listener, meanwhile: Callable[[], object]) -> str:
+def _by_process(watch: Watched, state: WatchState, asked: Retraining, tell: Listener, meanwhile: Callable[[], object]) -> str:
     with _alone(watch.state_file.with_name("retraining.lock")) as lock:
         if lock is None:
             return "under way, in another process"
@@ -140,7 +140,7 @@ def _waited(child: subprocess.Popen[bytes], watch: Watched, asked: Retraining, m
             raise
 
 
-def _by_prefect(watch: Watched, state: State, asked: Retraining, tell: Listener) -> str:
+def _by_prefect(watch: Watched, state: WatchState, asked: Retraining, tell: Listener) -> str:
     """Post the event until it is taken; then wait, run by run, until the gate has decided."""
     policy, now = watch.settings.retraining, time.time()
     if asked.state == "waiting":
@@ -169,7 +169,7 @@ def _by_prefect(watch: Watched, state: State, asked: Retraining, tell: Listener)
     return "under way, with Prefect"
 
 
-def _reason(state: State, asked: Retraining) -> str:
+def _reason(state: WatchState, asked: Retraining) -> str:
     """Why it was asked for: the rule, what it says, of which version in which window."""
     row = next((row for row in state.alerts("firing") if (row.rule, row.model) == (asked.rule, asked.model)), None)
     of = f"{asked.model} version {asked.version}"
@@ -199,7 +199,7 @@ def _outcome(
     return said or otherwise
 
 
-def _end(watch: Watched, state: State, asked: Retraining, tell: Listener, *, succeeded: bool, outcome: str) -> str:
+def _end(watch: Watched, state: WatchState, asked: Retraining, tell: Listener, *, succeeded: bool, outcome: str) -> str:
     told = without_secrets(one_line(outcome, 500))
     with state.writing():
         state.finish(asked.number, "done" if succeeded else "failed", told, time.time())

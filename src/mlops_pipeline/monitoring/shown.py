@@ -6,14 +6,14 @@ import time
 
 from mlops_pipeline.monitoring.exposed import exposed
 from mlops_pipeline.monitoring.history import page_of
-from mlops_pipeline.monitoring.state import State
+from mlops_pipeline.monitoring.state import WatchState
 from mlops_pipeline.monitoring.watched import Watched
 
 PAGE, METRICS = "monitoring", "metrics"
 """What each is called there: as a server calls its own page that shows it."""
 
 
-def put_there(watch: Watched, state: State) -> str:
+def put_there(watch: Watched, state: WatchState) -> str:
     """Put what is known now in the place of what was shown before; the figures for Prometheus."""
     now = time.time()
     made = {PAGE: page_of(watch, state), METRICS: exposed(watch, state, now)}

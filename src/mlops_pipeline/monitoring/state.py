@@ -126,7 +126,7 @@ def digest(kind: str, name: str) -> int:
     return zlib.crc32(f"{kind}\0{name}".encode("utf-8", "surrogatepass"))
 
 
-class State:
+class WatchState:
     """The job's memory. Reading needs no transaction; what changes is within :meth:`writing`."""
 
     def __init__(self, database: Database) -> None:
@@ -456,9 +456,9 @@ class State:
         return (str(found[0][0]), str(found[0][1]), str(found[0][2])) if found else ("", "", "")
 
 
-def state_at(file: Path, uri: str | None = None) -> State:
+def state_at(file: Path, uri: str | None = None) -> WatchState:
     """The memory in a file, or at PostgreSQL's address; made if it is missing. Raises :class:`PipelineError`."""
-    return State(opened(file, uri))
+    return WatchState(opened(file, uri))
 
 
 def _kept(measured: Measured) -> tuple[int, str, str]:

@@ -15,7 +15,7 @@ from mlops_pipeline.lines import Words, span
 from mlops_pipeline.monitoring.judging import held_back
 from mlops_pipeline.monitoring.rules import WAITS, shown
 from mlops_pipeline.monitoring.skew import said_of as said_of_skew
-from mlops_pipeline.monitoring.state import AlertRow, State, Window
+from mlops_pipeline.monitoring.state import AlertRow, WatchState, Window
 from mlops_pipeline.monitoring.waiting import said_of, version_waiting
 from mlops_pipeline.monitoring.watched import Watched
 
@@ -29,7 +29,7 @@ OF_ROWS = frozenset(
 """Figures, by their first word, of which a training on the rows that they are of may change something."""
 
 
-def status(watch: Watched, state: State) -> dict[str, Any]:
+def status(watch: Watched, state: WatchState) -> dict[str, Any]:
     """What is known, as plain values: the last window of each model, its alerts, labels, deliveries and trainings."""
     now = time.time()
     return {
@@ -56,7 +56,7 @@ def _waiting(watch: Watched) -> dict[str, Any] | None:
     return None if version is None else {"version": version.number, "created": version.created, "text": said_of(watch, version)}
 
 
-def _model(watch: Watched, state: State, model: str, now: float) -> dict[str, Any]:
+def _model(watch: Watched, state: WatchState, model: str, now: float) -> dict[str, Any]:
     windows = state.windows(model)
     last = windows[-1] if windows else None
     metric = f"quality.{watch.pipeline.evaluate.metric}"
@@ -106,12 +106,12 @@ def _window(window: Window) -> dict[str, Any]:
     }
 
 
-def as_json(watch: Watched, state: State) -> str:
+def as_json(watch: Watched, state: WatchState) -> str:
     """The same for a program."""
     return json.dumps(status(watch, state), indent=2)
 
 
-def lines(watch: Watched, state: State) -> list[Line]:
+def lines(watch: Watched, state: WatchState) -> list[Line]:
     """The same for people: at most ten lines for one model."""
     known = status(watch, state)
     metric = watch.pipeline.evaluate.metric

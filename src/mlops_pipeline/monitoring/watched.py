@@ -21,7 +21,7 @@ from mlops_pipeline.inference.texts import FrozenEncoder, frozen_encoders
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.monitoring.reference import reference_at
 from mlops_pipeline.monitoring.rules import Terms
-from mlops_pipeline.monitoring.state import State, state_at
+from mlops_pipeline.monitoring.state import WatchState, state_at
 from mlops_pipeline.parts import METRICS
 from mlops_pipeline.registry.champion import registered_model
 from mlops_pipeline.registry.reader import RegistryUnreachable
@@ -61,7 +61,7 @@ class Watched:
         """Where the memory is, if it is a file."""
         return self.layout.root / self.settings.state.file
 
-    def state(self) -> State:
+    def state(self) -> WatchState:
         """Open the memory; it is made if it is missing."""
         return state_at(self.state_file, self.settings.state.uri)
 

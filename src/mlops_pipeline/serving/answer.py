@@ -38,10 +38,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mlops_pipeline.config.keys import Key
-    from mlops_pipeline.config.serving import Features as FeatureSettings
-    from mlops_pipeline.config.serving import Limits, Serving
-    from mlops_pipeline.features.online import Features
-    from mlops_pipeline.features.state import State
+    from mlops_pipeline.config.serving import FeatureSettings, Limits, Serving
+    from mlops_pipeline.features.online import OnlineFeatures
+    from mlops_pipeline.features.state import FeatureState
     from mlops_pipeline.inference.signature import Rows
     from mlops_pipeline.serving.access import Access
     from mlops_pipeline.serving.computing import Computing
@@ -106,7 +105,7 @@ class Service:
     ) -> None:
         self.settings, self.metrics, self.workers = settings, metrics, workers
         self.models: dict[str, Served] = {}
-        self.state: State | None = None
+        self.state: FeatureState | None = None
         """What is known of the keys of raw rows; None where there is no such thing."""
         self.draining = False
         self.lost = ""
@@ -214,7 +213,7 @@ class Service:
                 request.computed = Computed(as_of, features)
         return rows
 
-    def knowing(self, request: Request, served: Served, count: int) -> tuple[Features, Notice | None]:
+    def knowing(self, request: Request, served: Served, count: int) -> tuple[OnlineFeatures, Notice | None]:
         """What computes so many raw rows now, and what is said of its age. Raises :class:`Refused`; in any thread."""
         now, taken = served.computing, served.loaded.raw
         assert now is not None and taken is not None  # noqa: S101  # else no row is raw
@@ -301,7 +300,7 @@ class Service:
             )
         return Served(loaded, batcher, self.state, only_raw=self.settings.inputs == "raw")
 
-    def know(self, state: State) -> None:
+    def know(self, state: FeatureState) -> None:
         """Compute raw rows with another state, from the next request on; on the loop's own thread."""
         self.state = state
         for name, served in self.models.items():

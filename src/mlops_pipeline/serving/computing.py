@@ -17,8 +17,8 @@ import numpy as np
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.columns import Coded, ColumnValues
-from mlops_pipeline.features.online import Features, features_of
-from mlops_pipeline.features.state import State, open_state
+from mlops_pipeline.features.online import OnlineFeatures, features_of
+from mlops_pipeline.features.state import FeatureState, open_state
 from mlops_pipeline.features.store import StateStore
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.raw import check_state, has_frames
@@ -28,7 +28,7 @@ from mlops_pipeline.serving.problems import RETRY, refused
 if TYPE_CHECKING:
     import polars as pl
 
-    from mlops_pipeline.config.serving import Features as Settings
+    from mlops_pipeline.config.serving import FeatureSettings as Settings
     from mlops_pipeline.contract.spec import Contract
     from mlops_pipeline.features.windows import Ints
     from mlops_pipeline.inference.signature import Rows
@@ -43,9 +43,9 @@ ROW_S = 0.0005
 class Computing:
     """A model's recipe with one state, or why there is none."""
 
-    state: State | None
-    features: Features | None
-    without: Features | None
+    state: FeatureState | None
+    features: OnlineFeatures | None
+    without: OnlineFeatures | None
     """The same where nothing of the state is known."""
     why_not: str = ""
     """Why no raw row can be computed; empty if it can."""
@@ -61,7 +61,7 @@ class Computing:
         return None if self.state is None else self.state.as_of.astimezone(UTC)
 
 
-def computing(contract: Contract, state: State | None, before: Computing | None = None) -> Computing:
+def computing(contract: Contract, state: FeatureState | None, before: Computing | None = None) -> Computing:
     """What computes a model's features with a state; what did ``before`` if the state is of another recipe."""
     try:
         if state is not None:
@@ -79,7 +79,7 @@ def computing(contract: Contract, state: State | None, before: Computing | None 
 class Unknown:
     """A state that says of each key that it knows nothing, with columns of the types that the state has."""
 
-    instead_of: State
+    instead_of: FeatureState
 
     def value(self, name: str, key: tuple[Any, ...], moment: int | None) -> None:
         """Null."""
@@ -167,7 +167,7 @@ class States:
         self._opened: Path | None = None
         self._told = ""
 
-    def newest(self) -> State | None:
+    def newest(self) -> FeatureState | None:
         """The state, if it is another than the last time. Raises :class:`PipelineError`, once for each distinct failure.
 
         Where a database cannot be asked, the first is what was fetched from it last.

@@ -20,7 +20,7 @@ from mlops_pipeline.config.monitoring import load_monitoring
 from mlops_pipeline.contract.label import Target, target_in
 from mlops_pipeline.errors import PipelineError, without_secrets
 from mlops_pipeline.monitoring.labels import Added, One, keep_labels, target_of
-from mlops_pipeline.monitoring.state import Shown, State, state_at
+from mlops_pipeline.monitoring.state import Shown, WatchState, state_at
 from mlops_pipeline.serving.problems import RETRY, refused
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Memory:
         self._writer.close()
         self._reader.close()
 
-    def _keep(self, state: State, labels: Sequence[One], empty: int, who: str) -> Added:
+    def _keep(self, state: WatchState, labels: Sequence[One], empty: int, who: str) -> Added:
         now = datetime.now(UTC)
         wait_s = (now - self._wait.before(now)).total_seconds()
         return keep_labels(state, labels, "POST /labels", who, empty=empty, wait_s=wait_s)
@@ -119,7 +119,7 @@ class Memory:
         """Whether there is anything to read: a look makes no file."""
         return self._uri is not None or self._file.is_file()
 
-    def _open(self) -> State:
+    def _open(self) -> WatchState:
         return state_at(self._file, self._uri)
 
     def _done(self, work: asyncio.Future[Added]) -> None:
@@ -137,9 +137,9 @@ class Memory:
 class _Side:
     """One thread with a connection of its own, which is made anew after any failure."""
 
-    def __init__(self, make: Callable[[], State], name: str, *, may_be_gone: bool) -> None:
+    def __init__(self, make: Callable[[], WatchState], name: str, *, may_be_gone: bool) -> None:
         self._make, self._may_be_gone = make, may_be_gone
-        self._state: State | None = None
+        self._state: WatchState | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def run(self, what: Callable[..., Found], *given: Any) -> asyncio.Future[Found]:
@@ -177,7 +177,7 @@ class _Side:
                 state.close()
 
 
-def _newer(state: State, known: dict[str, float]) -> dict[str, Shown | None]:
+def _newer(state: WatchState, known: dict[str, float]) -> dict[str, Shown | None]:
     """All that is shown, by name; None for what is known as it is."""
     return {name: None if known.get(name) == made else state.shown(name) for name, made in state.shown_names().items()}
 

@@ -17,7 +17,7 @@ from mlops_pipeline.serving.protocol.predict import Predict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlops_pipeline.features.state import State
+    from mlops_pipeline.features.state import FeatureState
     from mlops_pipeline.inference.faults import Notice
     from mlops_pipeline.inference.signature import Signature
     from mlops_pipeline.serving.batching import Batcher
@@ -33,7 +33,7 @@ class Served:
         self,
         loaded: Loaded,
         batcher: Batcher,
-        state: State | None = None,
+        state: FeatureState | None = None,
         *,
         only_raw: bool = False,
         computation: Computation | None = None,
@@ -71,7 +71,7 @@ class Served:
         """What its engine says of what it has read of a batch's categories, for one that reads texts."""
         self.example = loaded.raw.example if loaded.raw is not None else openapi.made_up(signature)
 
-    def compute_with(self, state: State | None) -> None:
+    def compute_with(self, state: FeatureState | None) -> None:
         """Compute raw rows with this state, from the next request on; with the one before if this one is of another recipe."""
         self.computing = computing(self.loaded.contract, state, self.computing)
 
