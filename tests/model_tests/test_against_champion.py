@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from mlops_pipeline.contract.spec import Contract, Recipe
 from mlops_pipeline.files import sha256_of_file, write_json
 from mlops_pipeline.inference.scorer import contract_at
-from mlops_pipeline.modelling.against_champion import _doubt, _fair
+from mlops_pipeline.modelling.against_champion import _doubt, _fair, needs
 from mlops_pipeline.modelling.trained_rows import FILE as TRAINED_ROWS
 from mlops_pipeline.modelling.trained_rows import write_trained_rows
 from tests.conftest import HERE
@@ -122,3 +123,17 @@ def test_where_nothing_tells_what_a_champion_has_seen_that_is_said(folder: Path,
     assert _doubt(folder, TEST, tmp_path / "train.parquet") == ""
     write_json(folder / "training.json", contract("2024-02-29").as_json())
     assert _doubt(folder, TEST, tmp_path / "train.parquet") == ""
+
+
+@pytest.mark.parametrize(
+    ("estimator", "params", "wanted"),
+    [
+        ("torch_tabm", {}, {"torch"}),
+        ("transformer", {}, {"torch"}),
+        ("lightgbm", {}, set()),
+        ("somebodys", {}, set()),
+        ("blend", {"members": [{"estimator": "lightgbm"}, {"estimator": "torch_mlp"}]}, {"torch"}),
+    ],
+)
+def test_a_network_is_known_by_what_its_fit_needs(estimator: str, params: dict[str, Any], wanted: set[str]) -> None:
+    assert needs(msgspec.structs.replace(contract(""), estimator=estimator, params=params)) == wanted

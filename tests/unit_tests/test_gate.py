@@ -74,6 +74,12 @@ RULES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"metric": "rmse", "champion": {**OF_AN_ERROR, "improvement": {"value": 50.0, "low": -340.0, "high": 400.0}}},
         {"metric": "rmse", "champion": {**OF_AN_ERROR, "improvement": {"value": 50.0, "low": -370.0, "high": 400.0}}},
     ),
+    "a network that is no better than trees": (
+        "champion",
+        {"champion_margin": 0.01},
+        {"champion": {**CHAMPION, "simpler": "lightgbm"}},
+        {"champion": {**CHAMPION, "simpler": "lightgbm", "improvement": {"value": -0.001, "low": -0.005, "high": 0.003}}},
+    ),
     "worst slice": ("worst_slice", {"worst_slice": 0.6}, {}, {"worst_slice": {"column": "k", "value": "b", "metric": 0.59}}),
     "worst slice, where lower is better": (
         "worst_slice",

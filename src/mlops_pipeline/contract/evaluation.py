@@ -123,6 +123,8 @@ class AgainstChampion(msgspec.Struct, frozen=True):
     """Those that the champion had not been fitted on, as far as is known."""
     fit: str = ""
     """Of the champion: what is ``served``, or the one that was ``judged`` before it was made on all rows."""
+    simpler: str = ""
+    """The champion's estimator, where it is fitted without a library that the model's needs."""
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):

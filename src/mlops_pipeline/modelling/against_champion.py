@@ -29,18 +29,19 @@ if TYPE_CHECKING:
 
 
 def compare(
-    champion: Version, folder: Path, ours: Predictions, classes: list[Any], test: pl.DataFrame, train: Path, rules: Evaluate, seed: int
+    champion: Version, folder: Path, ours: Predictions, fitted: Contract, test: pl.DataFrame, train: Path, rules: Evaluate, seed: int
 ) -> AgainstChampion:
     """The paired bootstrap of the metric's difference, positive where the challenger is better; ``folder`` holds the champion's files.
 
-    ``train`` are the rows that the challenger is fitted on. Not comparable if the champion wants columns that the table has no more,
+    ``fitted`` tells of the challenger, ``train`` are the rows that it is fitted on. Not comparable
+    if the champion wants columns that the table has no more,
     or predicts other classes, or was fitted on all held-out rows.
     """
     facts = AgainstChampion(champion.number, champion.content_sha256, champion.model_sha256)
     if not (folder / FILE).is_file():
         return replace(facts, reason="it was not registered by this pipeline")
     contract = contract_at(folder / FILE)
-    if reason := _hindrance(contract, ours, classes, test):
+    if reason := _hindrance(contract, ours, fitted.classes, test):
         return replace(facts, reason=reason)
     fair = _fair(folder, contract, test, train)
     if fair is None:
@@ -65,8 +66,16 @@ def compare(
         lower_is_better=direction(rules.metric) < 0,
         rows=test.height,
         fit="judged" if model != folder else "served",
+        simpler=contract.estimator if needs(fitted) - needs(contract) else "",
         reason=_doubt(model, test, train),
     )
+
+
+def needs(contract: Contract) -> set[str]:
+    """The extras without which a model, or a member of it, cannot be fitted."""
+    members = contract.params.get("members", ())
+    names = {contract.estimator, *(str(each.get("estimator", "")) for each in members)}
+    return {part.extra.name for name, part in plugins.parts(plugins.Estimator).items() if name in names and part.extra is not None}
 
 
 def _hindrance(contract: Contract, ours: Predictions, classes: list[Any], test: pl.DataFrame) -> str | None:

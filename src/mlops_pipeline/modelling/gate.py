@@ -116,7 +116,15 @@ def not_worse_than_champion(judged: Judged, gate: Gate) -> Verdict | None:
         least, of_what = least * abs(champion.metric), f"{gate.champion_margin * 100:g} % of its {champion.metric:.4g}; "
     text = f"{against}: gain of at least {least:.4g} ({of_what}{_bound(judged.evaluation.confidence)})"
     passed, told = _gained(judged, champion.improvement, least, text)
-    return passed, f"{told}; {champion.reason}" if champion.reason else told
+    told = f"{told}; {champion.reason}" if champion.reason else told
+    gain = champion.improvement.value
+    if passed and champion.simpler and (gain is None or gain <= 0):
+        # A margin is for the same kind of model on later rows: what costs more to make and to keep has to be worth it.
+        return (
+            False,
+            f"{told}; it is not better by what was measured ({_seen(gain)}), and {champion.simpler}, which the champion is, is simpler",
+        )
+    return passed, told
 
 
 def worst_slice(judged: Judged, gate: Gate) -> Verdict | None:

@@ -263,7 +263,7 @@ def _against_todays_champion(
     if stored is not None and stored.content_sha256 == champion.content_sha256:
         return stored
     test, ours = held_out(settings, layout, training.classes)
-    return compare(champion, folder, ours, training.classes, test, layout.train, settings.evaluate, settings.seed)
+    return compare(champion, folder, ours, training, test, layout.train, settings.evaluate, settings.seed)
 
 
 @dataclass(frozen=True)
