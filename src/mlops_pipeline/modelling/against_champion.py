@@ -33,9 +33,8 @@ def compare(
 ) -> AgainstChampion:
     """The paired bootstrap of the metric's difference, positive where the challenger is better; ``folder`` holds the champion's files.
 
-    ``fitted`` tells of the challenger, ``train`` are the rows that it is fitted on. Not comparable
-    if the champion wants columns that the table has no more,
-    or predicts other classes, or was fitted on all held-out rows.
+    ``fitted`` tells of the challenger, ``train`` are the rows that it is fitted on. Not comparable if the champion wants columns that the
+    table has no more, or predicts other classes, or was fitted on all held-out rows.
     """
     facts = AgainstChampion(champion.number, champion.content_sha256, champion.model_sha256)
     if not (folder / FILE).is_file():
