@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -255,3 +257,27 @@ def test_a_pause_of_the_whole_server_makes_no_worker_stuck() -> None:
     assert not turns.is_stuck(beat=409.9, seconds=10)
     # One that has yet to start has its time in the future.
     assert not turns.is_stuck(beat=1000.0, seconds=10)
+
+
+BURST = """
+import os, signal, threading
+from mlops_pipeline.serving.supervisor import Signals
+
+signals, done = Signals(signal.SIGTERM), threading.Event()
+
+def burst():
+    for _ in range(20_000):
+        os.kill(os.getpid(), signal.SIGTERM)
+    done.set()
+
+threading.Thread(target=burst).start()
+come = 0
+while not done.is_set() or signals.next(0.01) is not None:
+    come += signals.next(0.0001) == signal.SIGTERM
+print(come > 0)
+"""
+
+
+def test_signals_that_come_within_one_another_hold_nothing_up() -> None:
+    done = subprocess.run([sys.executable, "-c", BURST], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "True\n", done.stderr[-2000:]

@@ -111,6 +111,12 @@ UNMEASURED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
+def test_a_margin_in_the_unit_of_an_error_is_no_share_of_it() -> None:
+    rule = decided({"champion_margin": 50}, metric="rmse", champion=OF_AN_ERROR)["champion"]
+    assert not rule.passed
+    assert "write 0.01 for 1 %" in rule.text
+
+
 @pytest.mark.parametrize("case", UNMEASURED)
 def test_what_was_not_measured_never_passes(case: str) -> None:
     name, gate, changes = UNMEASURED[case]

@@ -112,7 +112,12 @@ def not_worse_than_champion(judged: Judged, gate: Gate) -> Verdict | None:
     against = f"{judged.metric} against {_called(champion)}"
     least, of_what = -gate.champion_margin, ""
     if champion.lower_is_better and champion.metric is not None:
-        # An error has the target's unit, in which no number is small in itself.
+        # An error may have the target's unit, in which no number is small in itself.
+        if gate.champion_margin > 1:
+            of_old = (
+                f"gate.champion_margin is {gate.champion_margin:g}, and of {judged.metric} it is a share of the champion's, not a number"
+            )
+            return False, f"{against}: {of_old} of its unit: write 0.01 for 1 %"
         least, of_what = least * abs(champion.metric), f"{gate.champion_margin * 100:g} % of its {champion.metric:.4g}; "
     text = f"{against}: gain of at least {least:.4g} ({of_what}{_bound(judged.evaluation.confidence)})"
     passed, told = _gained(judged, champion.improvement, least, text)

@@ -14,13 +14,13 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing.context import ForkContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from mlops_pipeline.config.serving import Serving, reloaded
@@ -40,6 +40,27 @@ AWAY_S = 1.0
 RECORD_S = 25.0
 """What a worker may need to write the last records and to send the last spans."""
 USER_ERROR = 2
+ENDS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Signals:
+    """Signals as they come, for the loop that waits for them.
+
+    A handler may begin within another, or within a wait: an Event would be set in one that holds the lock which it needs, and both wait
+    for ever. A ``SimpleQueue`` is made for that: its ``put`` may come within itself and within ``get``.
+    """
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self._come: SimpleQueue[int] = SimpleQueue()
+        for number in numbers:
+            signal.signal(number, lambda come, _: self._come.put(come))
+
+    def next(self, seconds: float) -> int | None:
+        """The next one; None if none comes in so many seconds."""
+        try:
+            return self._come.get(timeout=seconds)
+        except Empty:
+            return None
 
 
 class Turns:
@@ -105,12 +126,8 @@ def _supervise(settings: Serving, config: Path, place: Place, listeners: list[so
     """Keep the workers at work until the server is told to stop; the exit code of one that could not start, or end, as it should."""
     context = _context()
     beats = context.Array("d", settings.workers, lock=False)
-    stopping, told = threading.Event(), threading.Event()
-    for end in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(end, lambda *_: stopping.set())
     on_terminal = os.isatty(0) and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
-    if reread is not None:
-        signal.signal(signal.SIGHUP, lambda *_: told.set())
+    signals = Signals(*ENDS, *((signal.SIGHUP,) if reread is not None else ()))
 
     def start(number: int) -> BaseProcess:
         beats[number] = time.monotonic() + START_S
@@ -125,10 +142,9 @@ def _supervise(settings: Serving, config: Path, place: Place, listeners: list[so
 
     workers = [start(number) for number in range(settings.workers)]
     ever_ready, pause, turns = False, 0.2, Turns(time.monotonic())
-    while not stopping.wait(pause):
+    while (come := signals.next(pause)) not in ENDS:
         turns.turn(pause, time.monotonic())
-        if told.is_set() and reread is not None:
-            told.clear()
+        if come == signal.SIGHUP and reread is not None:
             if on_terminal and not os.isatty(0):
                 break  # the terminal was closed: nobody would see a server that goes on
             settings = _told(settings, config, reread, workers)
