@@ -14,6 +14,7 @@ import yaml
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.pipeline.definition import STAGES
+from mlops_pipeline.scaffold import settings_for_table
 from tests.conftest import SMALL_SETTINGS, Project, put_empty_store, wait_for, write_table
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect"), pytest.mark.usefixtures("prefect_api")]
@@ -218,9 +219,11 @@ def test_a_table_that_the_configuration_describes_is_trained_with_its_settings(
 def test_what_a_person_must_mend_fails_at_once_and_what_may_pass_is_tried_three_times(
     flow_file: ModuleType, five_rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output = five_rows.parent / "model"
+    output, config = five_rows.parent / "model", "pipeline.yaml"
+    settings = settings_for_table(five_rows, "target", "five")
+    Path(config).write_text(yaml.safe_dump(settings.model_dump(mode="json", by_alias=True)))
     five_rows.write_text(FIVE_ROWS.replace(",1\n", ",0\n"))
-    ended = flow_file.training_pipeline(str(five_rows), str(output), return_state=True)
+    ended = flow_file.training_pipeline(str(five_rows), str(output), config_path=config, return_state=True)
     assert ended.is_failed()
     with pytest.raises(PipelineError, match="at least two classes"):
         ended.result()
@@ -231,7 +234,7 @@ def test_what_a_person_must_mend_fails_at_once_and_what_may_pass_is_tried_three_
     raw.unlink()
     raw.mkdir()
     monkeypatch.setitem(flow_file.TASKS, "ingest", flow_file.load_data.with_options(retry_delay_seconds=0))
-    ended = flow_file.training_pipeline(str(five_rows), str(output), return_state=True)
+    ended = flow_file.training_pipeline(str(five_rows), str(output), config_path=config, return_state=True)
     assert ended.is_failed()
     runs = task_runs(ended.state_details.flow_run_id, tasks=1)
     assert (runs["load_data"].state.name, runs["load_data"].run_count) == ("Failed", 3)

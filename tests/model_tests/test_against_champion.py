@@ -128,7 +128,7 @@ def test_where_nothing_tells_what_a_champion_has_seen_that_is_said(folder: Path,
 @pytest.mark.parametrize(
     ("estimator", "params", "wanted"),
     [
-        ("torch_tabm", {}, {"torch"}),
+        ("torch_tabm", {"members": 16}, {"torch"}),
         ("transformer", {}, {"torch"}),
         ("lightgbm", {}, set()),
         ("somebodys", {}, set()),

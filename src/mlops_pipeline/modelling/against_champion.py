@@ -72,7 +72,7 @@ def compare(
 
 def needs(contract: Contract) -> set[str]:
     """The extras without which a model, or a member of it, cannot be fitted."""
-    members = contract.params.get("members", ())
+    members = contract.params.get("members", ()) if contract.estimator == "blend" else ()
     names = {contract.estimator, *(str(each.get("estimator", "")) for each in members)}
     return {part.extra.name for name, part in plugins.parts(plugins.Estimator).items() if name in names and part.extra is not None}
 
