@@ -244,7 +244,9 @@ def test_the_controller_throws_a_faulty_challenger_out_of_the_first_step_that_se
     assert arms["fallback"] == 0 if first == "shadow" else 0 < arms["fallback"] < 0.8 * len(answers)
     entries = divided.of(f"{divided.number}-", len(answers))
     assert not entries.filter((pl.col("arm") == "champion") & (pl.col("error").fill_null("") != "")).height
-    assert [event.state for event in told if isinstance(event, ReleaseMoved)] == ["running", "aborted"]
+    # A busy machine may let the lease end between two looks: then it is told once more that the release runs.
+    states = [event.state for event in told if isinstance(event, ReleaseMoved)]
+    assert states[-1] == "aborted" and set(states[:-1]) == {"running"}
 
 
 def test_a_way_back_reaches_every_worker_long_before_the_lease_ends(divided: Divided) -> None:
