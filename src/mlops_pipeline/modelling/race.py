@@ -34,7 +34,7 @@ FIRST_ROWS, MORE_ROWS, MOST_ROWS = 4_000, 20_000, 60_000
 
 NO_FOLD = "no fold"
 
-LEADERS = (4, 2)
+LEADERS = (4, 3)
 """How many go into the second heat, and into the third."""
 
 HEAT_SHARE = 0.5
