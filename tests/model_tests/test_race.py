@@ -18,7 +18,7 @@ from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates, li
 from mlops_pipeline.modelling.estimators import build_model, fit, fit_estimator, predict
 from mlops_pipeline.modelling.folds import folds_of
 from mlops_pipeline.modelling.frame import model_input
-from mlops_pipeline.modelling.race import Entry, _leaders, chosen_of, heats, race
+from mlops_pipeline.modelling.race import LEADERS, Entry, _leaders, chosen_of, heats, race
 from tests.model_tests.workbench import FEATURES, KINDS, PROBLEMS, Problem, make_twin, quiet, raw_table, truth
 from tests.unit_tests.workshop import table_settings
 
@@ -177,6 +177,12 @@ def test_the_best_of_trees_goes_on_with_the_best_linear_models() -> None:
     entries = [Entry(each, 100, [score], 1.0, "scored") for each, score in ((linear, 0.9), (linear, 0.8), (trees, 0.6), (trees, 0.7))]
     assert [each.scores for each in _leaders(entries, 2, 1.0)] == [[0.9], [0.7]]
     assert [each.scores for each in _leaders(entries, 3, -1.0)] == [[0.6], [0.7], [0.8]]
+
+
+def test_the_last_heat_has_the_best_two_and_the_best_linear_model() -> None:
+    linear, trees = Candidate("a", "ridge", "one_hot"), Candidate("b", "lightgbm", "ordinal")
+    entries = [Entry(each, 100, [score], 1.0, "scored") for each, score in ((linear, 0.5), (linear, 0.6), (trees, 0.9), (trees, 0.8))]
+    assert [each.scores for each in _leaders(entries, LEADERS[-1], 1.0)] == [[0.9], [0.8], [0.6]]
 
 
 def test_a_column_of_nulls_alone_stops_no_boosting() -> None:
