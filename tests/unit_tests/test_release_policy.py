@@ -165,6 +165,8 @@ def test_the_committed_schema_and_settings_are_current() -> None:
         ("policy: {steps: [{weight: 1, shadow: 0.5}]}", "leave 'shadow' out"),
         ("policy: {guardrails: {}}", "policy.guardrails is empty"),
         ("policy: {guardrails: {a: {figure: speed, worse_by: 1}}}", "figure 'speed' is none"),
+        ("policy: {guardrails: {a: {figure: refused, worse_by: 1, slices: [b]}}}", "what was refused has no columns on record"),
+        ("policy: {steps: [{weight: 0.5, least_time: 2d}]}", "'50 %' lasts least_time = 2d, and patience = 2d would end the release before"),
         ("unit: cookie", "unit = 'cookie'"),
         ("polcy: {}", "did you mean 'policy'"),
     ],

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,15 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, current_user, kept_for
 from mlops_pipeline.layout import find_project
 from mlops_pipeline.lines import Words, shown_on
+from mlops_pipeline.records.entry import CHALLENGER as ANSWERED_ARM
+from mlops_pipeline.records.reading import arm_in, requests_of
 from mlops_pipeline.registry.versions import CHALLENGER
 from mlops_pipeline.release.controller import Controller, Looked, begin, end, of_fixed, stop, tell_of
 from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import ABORTING
 from mlops_pipeline.release.rendered import TARGETS, rendered, resource_name
 from mlops_pipeline.release.shown import ending_lines, known_of, put_there
-from mlops_pipeline.release.table import LIVE, Release, StateWord, Table
+from mlops_pipeline.release.table import LIVE, Release, Started, StateWord, Table, Transition
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from mlops_pipeline.release.offpolicy import Earned
 
 LIVE_LINES = 8
+NONE_NOW = "no release is under way"
 ALIKE = 5e-5
 """Ends of an estimate that are the same as far as it is written."""
 SHARE = 4.0
@@ -122,7 +125,9 @@ def watch(console: Console, config: Path | None, *, until_over: int | None = Non
                         took = time.monotonic() - began
                         shown = [line for each in found for line in _shown(of, table, each)]
                         if not found:
-                            shown = [_text([Words("no release is under way", "dim")])]
+                            others = bool(table.current())
+                            said = "another controller carries on what is under way: `mlops release status`" if others else NONE_NOW
+                            shown = [_text([Words(said, "dim")])]
                         live.update(Group(*shown), refresh=True)
                         if until_over is not None and (last := table.last(until_over)) is not None and last.state not in LIVE:
                             return
@@ -178,7 +183,10 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
     with _opened(config) as (of, table):
         release = _current(of, table)
         if state == "aborted":
-            _abort(of, table, release, reason, _listener(of, console))
+            started = next(each for each in table.releases() if each.number == release.number)
+            _abort(of, table, started, reason, _listener(of, console))
+            for line in _ended_lines(of, table, started):
+                console.print(_text(line))
             return
         if state == "paused" and release.state == "paused":
             raise PipelineError(f"release {release.number}: is paused already: `mlops release resume` lets it go on")
@@ -213,26 +221,80 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
         put_there(of, table, {})
 
 
-def _abort(of: Opened, table: Table, release: Release, reason: str, tell: Listener) -> None:
+def _abort(of: Opened, table: Table, started: Started, reason: str, tell: Listener) -> None:
     """Throw a challenger out, whatever is decided meanwhile. Raises :class:`PipelineError` if it is champion by then."""
-    started = next(each for each in table.releases() if each.number == release.number)
     try:
-        while (last := table.last(release.number)) is not None and last.state in LIVE:
+        while (last := table.last(started.number)) is not None and last.state in LIVE:
             if end(of, table, started, last, "aborted", reason or "aborted by hand", {}, current_user(), tell):
                 break
     except PipelineError as error:
         raise PipelineError(
-            f"release {release.number}: goes no further; which version is champion cannot be settled now, "
+            f"release {started.number}: goes no further; which version is champion cannot be settled now, "
             f"`mlops release watch` does it once it can, or this command again: {error}"
         ) from error
     finally:
         tell_of(of, table, tell)
         put_there(of, table, {})
-    if (last := table.last(release.number)) is not None and last.state == "promoted":
+    if (last := table.last(started.number)) is not None and last.state == "promoted":
         raise PipelineError(
-            f"release {release.number}: was over before, version {release.challenger} is champion: "
+            f"release {started.number}: was over before, version {started.challenger} is champion: "
             "`mlops models rollback` brings the former back"
         )
+
+
+def _ended_lines(of: Opened, table: Table, started: Started) -> Iterator[Sequence[Words]]:
+    """What has become of a release that was thrown out: who answers now, since when, what the challenger said, where to look."""
+    challenger, turns = started.challenger, table.transitions(started.number)
+    champion = _champion_now(of) or started.champion
+    if not of.divides:
+        said = f"requests are divided elsewhere: give version {challenger} none there, nobody here can"
+    elif any(turn.weight > 0 for turn in turns):
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(_back_since(table, started, turns)))
+        said = f"version {champion} answers everything since {when}; servers look at the table every {of.look_ms} ms"
+    else:
+        said = f"version {champion} answers everything, as all the while: version {challenger} was only asked besides"
+    yield [Words("serves     ", "bold"), Words(said)]
+    yield [Words("answered   ", "bold"), Words(_answered_by(of, started))]
+    look = f"`mlops release status`: what was decided, and on what; `mlops records show --version {challenger}`: what it said"
+    yield [Words("look       ", "bold"), Words(look)]
+    yield [
+        Words("next       ", "bold"),
+        Words(f"`mlops release start {challenger}` tries it again; `mlops models reject {challenger} --reason …` keeps it out"),
+    ]
+
+
+def _back_since(table: Table, started: Started, turns: Sequence[Transition]) -> float:
+    """Since when a release's challenger answers nothing any more."""
+    since = turns[-1].made
+    if turns[-1].step == ABORTING:
+        return since  # it was champion until the alias was moved back, just before
+    for turn in reversed(turns):
+        if turn.weight > 0:
+            break
+        since = turn.made
+    return min(since, table.lease_until(started.number) or since, *(each.made for each in table.breakers(started.number)))
+
+
+def _champion_now(of: Opened) -> str:
+    """What the registry calls champion; empty where it does not answer."""
+    try:
+        champion = of.registry().champion()
+    except PipelineError:
+        return ""
+    return "" if champion is None else str(champion.number)
+
+
+def _answered_by(of: Opened, started: Started) -> str:
+    """How much a release's challenger has answered since it began, by the record."""
+    requests = rows = 0
+    try:
+        since = datetime.fromtimestamp(started.made, UTC)
+        for each in requests_of(of.watch.store, since=since, model=of.model, version=started.challenger):
+            if not each.error and (not of.divides or arm_in(each) == ANSWERED_ARM):
+                requests, rows = requests + 1, rows + each.rows
+    except PipelineError as error:
+        return f"nobody can tell how much by version {started.challenger}, since the record cannot be read: {error}"
+    return f"{requests:,} requests of {rows:,} rows by version {started.challenger}, as far as they are on record now"
 
 
 def promote(console: Console, config: Path | None, reason: str, by: str) -> None:

@@ -89,6 +89,8 @@ class Learned(msgspec.Struct, frozen=True):
     """Figures outside of the reward's bounds, which count as these."""
     unlike: tuple[float, float] | None = None
     """The shares of both arms' units whose reward is known, where they differ more than chance would have it: then nothing follows."""
+    wanted: int = 0
+    """So many ``fresh`` ones before the shares change, if that is more than the policy says."""
 
     @property
     def text(self) -> str:
@@ -213,7 +215,7 @@ def _of_bandit(bandit: Bandit, standing: Standing, evidence: Evidence, now: floa
             return Decision("abort", f"the challenger earns less: {learned.text}")
     if standing.lasts(now) > seconds_of(bandit.most_time):
         return Decision("give up", f"nobody can tell after {bandit.most_time} who earns more: {learned.text}")
-    if learned.unlike is None and learned.fresh >= bandit.batch_units and abs(learned.weight - standing.weight) >= LEAST_CHANGE:
+    if learned.unlike is None and learned.fresh >= max(bandit.batch_units, learned.wanted) and abs(learned.weight - standing.weight) >= LEAST_CHANGE:
         share = f"{learned.weight:.1%}"
         return Decision("advance", f"gets {share} of the units: {learned.text}", Turn(BANDIT, learned.weight))
     return Decision("stay", learned.text)
