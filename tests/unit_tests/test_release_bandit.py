@@ -152,7 +152,8 @@ def test_shares_of_many_units_change_seldom_so_that_what_is_kept_of_them_stays_s
         told = seen(arm)
         found = with_learned(Evidence(), POLICY, 1, turns, told, divides=True).learned
         assert found is not None
-        made = decide(POLICY, Standing(BANDIT, "running", 0.0, weight=weight), Evidence(learned=msgspec.structs.replace(found, p=1.0)), 60.0)
+        undecided = Evidence(learned=msgspec.structs.replace(found, p=1.0))
+        made = decide(POLICY, Standing(BANDIT, "running", 0.0, weight=weight), undecided, 60.0)
         if made.step is not None:
             changes, weight = changes + 1, made.step.weight
             turns.append(Transition(len(turns) + 1, 1, BANDIT, "running", weight, 0.0, "", {}, float(unit) - 1.0, ""))

@@ -164,7 +164,12 @@ def test_nor_does_any_other_address_that_a_pipeline_is_told(address: str, sectio
 
 @pytest.mark.parametrize(
     "address",
-    ["https://host/mlflow?owner=anna@example.com", "https://host:5000/@anna/x", "http://[::1]:5000?a=b@c", "postgresql://host:5432/db?user=a@b"],
+    [
+        "https://host/mlflow?owner=anna@example.com",
+        "https://host:5000/@anna/x",
+        "http://[::1]:5000?a=b@c",
+        "postgresql://host:5432/db?user=a@b",
+    ],
 )
 def test_an_at_sign_behind_the_host_names_nobody(address: str) -> None:
     assert settings_of(content_with(tracking={"uri": address}), "pipeline.yaml").tracking.uri == address

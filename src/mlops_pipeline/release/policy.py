@@ -215,7 +215,8 @@ def _of_bandit(bandit: Bandit, standing: Standing, evidence: Evidence, now: floa
             return Decision("abort", f"the challenger earns less: {learned.text}")
     if standing.lasts(now) > seconds_of(bandit.most_time):
         return Decision("give up", f"nobody can tell after {bandit.most_time} who earns more: {learned.text}")
-    if learned.unlike is None and learned.fresh >= max(bandit.batch_units, learned.wanted) and abs(learned.weight - standing.weight) >= LEAST_CHANGE:
+    is_due = learned.unlike is None and learned.fresh >= max(bandit.batch_units, learned.wanted)
+    if is_due and abs(learned.weight - standing.weight) >= LEAST_CHANGE:
         share = f"{learned.weight:.1%}"
         return Decision("advance", f"gets {share} of the units: {learned.text}", Turn(BANDIT, learned.weight))
     return Decision("stay", learned.text)
