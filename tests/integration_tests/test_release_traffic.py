@@ -243,7 +243,8 @@ def test_the_controller_throws_a_faulty_challenger_out_of_the_first_step_that_se
     entries = divided.of(f"{divided.number}-", len(answers))
     assert not entries.filter((pl.col("arm") == "champion") & (pl.col("error").fill_null("") != "")).height
     # A busy machine may let the lease end between two looks: then it is told once more that the release runs.
-    states = [event.state for event in told if isinstance(event, ReleaseMoved)]
+    # What other tests have written into the table is told, too.
+    states = [event.state for event in told if isinstance(event, ReleaseMoved) and event.release == divided.number]
     assert states[-1] == "aborted" and set(states[:-1]) == {"running"}
 
 

@@ -430,21 +430,23 @@ def tell_of(of: Opened, table: Table, tell: Listener) -> None:
     finally:
         state.close()
     for each in new:
-        release = started[each.release]
-        tell(
-            ReleaseMoved(
-                user=current_user() if each.who == CONTROLLER else each.who,
-                pipeline=of.watch.pipeline.name,
-                model=release.model,
-                release=each.release,
-                transition=each.number,
-                champion=release.champion,
-                challenger=release.challenger,
-                step=each.step,
-                state=each.state,
-                weight=each.weight,
-                shadow=each.shadow,
-                reason=each.reason,
-            )
-        )
+        tell(moved(of, started[each.release], each))
         table.told(each.number)
+
+
+def moved(of: Opened, release: Started, made: Transition) -> ReleaseMoved:
+    """A transition as an event."""
+    return ReleaseMoved(
+        user=current_user() if made.who == CONTROLLER else made.who,
+        pipeline=of.watch.pipeline.name,
+        model=release.model,
+        release=made.release,
+        transition=made.number,
+        champion=release.champion,
+        challenger=release.challenger,
+        step=made.step,
+        state=made.state,
+        weight=made.weight,
+        shadow=made.shadow,
+        reason=made.reason,
+    )

@@ -16,13 +16,13 @@ from mlops_pipeline.config.experiment import load_experiment
 from mlops_pipeline.config.finding import release_config
 from mlops_pipeline.config.release import TEST, load_releases
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import Listener, current_user, kept_for
+from mlops_pipeline.events import Event, Listener, ReleaseMoved, current_user, kept_for
 from mlops_pipeline.layout import find_project
 from mlops_pipeline.lines import Words, shown_on
 from mlops_pipeline.records.entry import CHALLENGER as ANSWERED_ARM
 from mlops_pipeline.records.reading import arm_in, requests_of
 from mlops_pipeline.registry.versions import CHALLENGER
-from mlops_pipeline.release.controller import Controller, Looked, begin, end, of_fixed, stop, tell_of
+from mlops_pipeline.release.controller import Controller, Looked, begin, end, moved, of_fixed, stop, tell_of
 from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import ABORTING
 from mlops_pipeline.release.rendered import TARGETS, rendered, resource_name
@@ -114,11 +114,19 @@ def watch(console: Console, config: Path | None, *, until_over: int | None = Non
 
     of = opened(config)
     shown: list[Text] = []
+    announced = set[int]()
     with Live(console=console, auto_refresh=False, transient=True) as live:
+        show = shown_on(live.console)
+
+        def tell(event: Event) -> None:
+            if isinstance(event, ReleaseMoved):
+                announced.add(event.transition)
+            show(event)
+
         while True:
             problem = ""
             try:
-                with _opened(config) as (of, table), Controller(of, table, _listener(of, live.console)) as controller:
+                with _opened(config) as (of, table), Controller(of, table, _kept(of, tell)) as controller:
                     while True:
                         began = time.monotonic()
                         found = controller.look()
@@ -130,6 +138,8 @@ def watch(console: Console, config: Path | None, *, until_over: int | None = Non
                             shown = [_text([Words(said, "dim")])]
                         live.update(Group(*shown), refresh=True)
                         if until_over is not None and (last := table.last(until_over)) is not None and last.state not in LIVE:
+                            if last.number not in announced:  # by whoever ended it elsewhere
+                                show(moved(of, next(each for each in table.releases() if each.number == until_over), last))
                             return
                         # A long record takes long to read: it is not all that this machine does.
                         controller.rest(max(of.settings.look_s, SHARE * took))
@@ -493,10 +503,12 @@ def _lines(of: Opened, looked: Looked) -> list[Sequence[Words]]:
         [Words("step       ", "bold"), Words(f"{last.step}, {last.state}, answers {last.weight:.0%}{asked}: {looked.decision.reason}")],
     ]
     lines += [[Words("           "), Words(line)] for line in ending_lines(evidence.as_json())]
-    worst = sorted((each for each in evidence.findings if each.estimate is not None), key=lambda each: each.holds)
-    for found in worst[:LIVE_LINES]:
+    known = sorted((each for each in evidence.findings if each.estimate is not None), key=lambda each: (not each.is_broken, each.holds))
+    for found in known[:LIVE_LINES]:
         style = "red" if found.is_broken else "green" if found.holds else ""
         lines.append([Words("           "), Words(found.text, style)])
+    if len(known) > LIVE_LINES:
+        lines.append([Words("           "), Words(f"and {len(known) - LIVE_LINES} more, on the page /release", "dim")])
     lines.append(
         [Words("looked     ", "bold"), Words(time.strftime("%H:%M:%S UTC", time.gmtime()) + f", {of.settings.look_s:g} s apart", "dim")]
     )
@@ -504,7 +516,11 @@ def _lines(of: Opened, looked: Looked) -> list[Sequence[Words]]:
 
 
 def _listener(of: Opened, console: Console) -> Listener:
-    return kept_for(of.watch.pipeline, of.watch.layout, shown_on(console))
+    return _kept(of, shown_on(console))
+
+
+def _kept(of: Opened, show: Listener) -> Listener:
+    return kept_for(of.watch.pipeline, of.watch.layout, show)
 
 
 def _text(words: Sequence[Words]) -> Text:

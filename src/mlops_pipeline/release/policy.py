@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Move = Literal["stay", "advance", "promote", "abort", "give up"]
 PROMOTING = "promoting"
 """The step between the last one and the alias in the registry, which a controller that goes on finds."""
+SHOWN = 3
+"""Of what is broken, in a reason."""
 LEAST_CHANGE = 0.01
 """Shares of a bandit that would change by less stay."""
 ABORTING = "aborting"
@@ -263,7 +265,9 @@ def _wrong(policy: Policy, standing: Standing, evidence: Evidence, *, is_known: 
     if not is_known:
         return f"step '{standing.step}' is none of its policy's"
     if standing.breakers or evidence.broken:
-        return "; ".join([*(f"a worker tripped: {why}" for why in standing.breakers[:1]), *(each.text for each in evidence.broken[:3])])
+        said = [*(f"a worker tripped: {why}" for why in standing.breakers[:1]), *(each.text for each in evidence.broken[:SHOWN])]
+        more = len(evidence.broken) - SHOWN
+        return "; ".join(said) + (f"; and {more} more guardrails or slices" if more > 0 else "")
     if evidence.p_of_split is not None and evidence.p_of_split < policy.srm_alpha:
         counts = "{:,} and {:,}".format(*evidence.counts)
         return f"the arms did not get their shares ({counts}, p {evidence.p_of_split:.2g}): no figure is to be believed"
