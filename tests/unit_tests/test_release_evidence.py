@@ -1,5 +1,6 @@
 """What answers of two arms say of a challenger."""
 
+import json
 from itertools import pairwise
 from typing import Any
 
@@ -214,6 +215,19 @@ def test_arms_that_did_not_get_their_shares_are_found() -> None:
     assert (evidence_of(POLICY, HALF, 0.0, made, splits_evenly=True).p_of_split or 1) < POLICY.srm_alpha
     fair = answered(np.random.default_rng(3), 3000, 0.5)
     assert (evidence_of(POLICY, HALF, 0.0, fair, splits_evenly=True).p_of_split or 0) > POLICY.srm_alpha
+
+
+def test_what_nothing_is_known_of_beyond_one_end_is_told_so_and_is_json() -> None:
+    few = answered(np.random.default_rng(3), 20_000, 0.05, worse=slower)
+    policy = POLICY.model_copy(update={"guardrails": {"slowest": Guardrail(figure="latency.p99", worse_by=1)}})
+    [found] = evidence_of(policy, FIVE, 0.0, few, splits_evenly=True).findings
+    assert found.high is None
+    assert found.low is not None
+    assert " or more ms; limit +1 ms)" in found.text
+    assert not found.holds
+    json.dumps(evidence_of(policy, FIVE, 0.0, few, splits_evenly=True).as_json(), allow_nan=False)
+    [unknown] = evidence_of(policy, FIVE, 0.0, few.of(few.time < 12), splits_evenly=True).findings
+    assert unknown.estimate is None
 
 
 def test_what_servers_that_look_seldom_still_divided_as_before_is_left_out() -> None:

@@ -671,9 +671,10 @@ class _Question:
         self, found: Interval, limit: float, label: str, sides: tuple[float, float], rows: tuple[int, int], source: str
     ) -> Finding:
         estimate, low, high = (float(ends[0]) for ends in found)
-        if np.isnan(low) or np.isnan(high):
+        if np.isnan(low) or np.isnan(high) or not (np.isfinite(low) or np.isfinite(high)):
             return self._unknown(label, rows, source)
-        return Finding(self._name, self.guardrail.figure, estimate, low, high, limit, *sides, rows, label, source)
+        ends = (end if np.isfinite(end) else None for end in (low, high))
+        return Finding(self._name, self.guardrail.figure, estimate, *ends, limit, *sides, rows, label, source)
 
     def _unknown(self, label: str, rows: tuple[int, int], source: str) -> Finding:
         limit = self.guardrail.worse_by

@@ -114,15 +114,8 @@ def watch(console: Console, config: Path | None, *, until_over: int | None = Non
 
     of = opened(config)
     shown: list[Text] = []
-    announced = set[int]()
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        show = shown_on(live.console)
-
-        def tell(event: Event) -> None:
-            if isinstance(event, ReleaseMoved):
-                announced.add(event.transition)
-            show(event)
-
+        tell, announced = _announcing(live.console)
         while True:
             problem = ""
             try:
@@ -138,8 +131,9 @@ def watch(console: Console, config: Path | None, *, until_over: int | None = Non
                             shown = [_text([Words(said, "dim")])]
                         live.update(Group(*shown), refresh=True)
                         if until_over is not None and (last := table.last(until_over)) is not None and last.state not in LIVE:
-                            if last.number not in announced:  # by whoever ended it elsewhere
-                                show(moved(of, next(each for each in table.releases() if each.number == until_over), last))
+                            _say_end(
+                                live.console, of, table, next(each for each in table.releases() if each.number == until_over), announced
+                            )
                             return
                         # A long record takes long to read: it is not all that this machine does.
                         controller.rest(max(of.settings.look_s, SHARE * took))
@@ -194,7 +188,9 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
         release = _current(of, table)
         if state == "aborted":
             started = next(each for each in table.releases() if each.number == release.number)
-            _abort(of, table, started, reason, _listener(of, console))
+            tell, announced = _announcing(console)
+            _abort(of, table, started, reason, _kept(of, tell))
+            _say_end(console, of, table, started, announced)
             for line in _ended_lines(of, table, started):
                 console.print(_text(line))
             return
@@ -517,6 +513,24 @@ def _lines(of: Opened, looked: Looked) -> list[Sequence[Words]]:
 
 def _listener(of: Opened, console: Console) -> Listener:
     return _kept(of, shown_on(console))
+
+
+def _announcing(console: Console) -> tuple[Listener, set[int]]:
+    """A listener that says on a console what happens, and the numbers of the transitions that it has said."""
+    show, announced = shown_on(console), set[int]()
+
+    def tell(event: Event) -> None:
+        if isinstance(event, ReleaseMoved):
+            announced.add(event.transition)
+        show(event)
+
+    return tell, announced
+
+
+def _say_end(console: Console, of: Opened, table: Table, started: Started, announced: set[int]) -> None:
+    """How a release ended, unless that was said here: whichever process looks first tells of it."""
+    if (last := table.last(started.number)) is not None and last.number not in announced:
+        shown_on(console)(moved(of, started, last))
 
 
 def _kept(of: Opened, show: Listener) -> Listener:

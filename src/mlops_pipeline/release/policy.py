@@ -24,7 +24,10 @@ ABORTING = "aborting"
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A guardrail's figure, the challenger's less the champion's (more is worse), with an interval that holds at every look."""
+    """A guardrail's figure, the challenger's less the champion's (more is worse), with an interval that holds at every look.
+
+    An end that nothing is known of is None: a quantile of few answers may be anything beyond the largest.
+    """
 
     guardrail: str
     figure: str
@@ -56,10 +59,12 @@ class Finding(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """In words, with its interval."""
         where = (f" where {self.slice}" if self.slice else "") + (f" in {self.window}" if self.window else "")
-        if self.estimate is None or self.low is None or self.high is None:
+        if self.estimate is None or (self.low is None and self.high is None):
             return f"{self.figure}{where}: nothing can be said yet of {self.requests[0]:,} and {self.requests[1]:,} requests"
         unit = " ms" if self.figure.startswith("latency") else ""
-        span = f"{self.low:+.4g} to {self.high:+.4g}{unit}"
+        ends = [f"{end:+.4g}" for end in (self.low, self.high) if end is not None]
+        span = " to ".join(ends) if len(ends) > 1 else f"{ends[0]} or {'more' if self.high is None else 'less'}"
+        span += unit
         of_both, of_each = f"{self.requests[1]:,} requests of both", "{:,} and {:,} requests".format(*self.requests)
         requests = of_both if self.source == "pairs" else of_each
         return f"{self.figure}{where} {self.estimate:+.4g} ({span}; limit {self.limit:+.4g}{unit}), {requests}"
