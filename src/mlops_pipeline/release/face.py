@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from mlops_pipeline.release.offpolicy import Earned
 
 LIVE_LINES = 8
+LAST_TURNS = 5
+"""Of a bandit's changes of shares that are told one by one."""
 NONE_NOW = "no release is under way"
 ALIKE = 5e-5
 """Ends of an estimate that are the same as far as it is written."""
@@ -109,6 +111,19 @@ def _begun(of: Opened, table: Table, registry: RegistryWriter, champion: int, ve
 
 def watch(console: Console, config: Path | None, *, until_over: int | None = None) -> None:
     """`mlops release watch`: carry releases on until it is stopped, or until one is over."""
+    try:
+        _watch(console, config, until_over)
+    except KeyboardInterrupt:
+        with suppress(PipelineError), _opened(config) as (of, table):
+            for release in table.current().values():
+                console.print(
+                    f"release {release.number} is left without this controller: unless another goes on, all traffic is the champion's in "
+                    f"{of.settings.lease_s:g} s; `mlops release watch` carries it on, `mlops release abort` ends it"
+                )
+        raise
+
+
+def _watch(console: Console, config: Path | None, until_over: int | None) -> None:
     from rich.console import Group
     from rich.live import Live
 
@@ -175,11 +190,26 @@ def status(console: Console, config: Path | None, *, as_json: bool) -> None:
             console.print(_text([Words("looked     ", "bold"), Words(f"{looked}: {rows}")]))
         for line in ending_lines(newest["evidence"]):
             console.print(_text([Words("           "), Words(line)]))
-        for each in newest["transitions"]:
-            when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(each["made"]))
-            console.print(
-                _text([Words(f"  {when}  ", "dim"), Words(f"{each['step']:<10} {each['state']:<12} {each['reason']} ({each['who']})")])
-            )
+        for line in _turns_told(newest["transitions"]):
+            console.print(_text(line))
+
+
+def _turns_told(turns: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Words]]:
+    """A line for each transition; of shares that changed within a step, the first and the last few."""
+    within = [place for place in range(1, len(turns)) if _is_same(turns[place - 1], turns[place])]
+    left_out = set(within[:-LAST_TURNS])
+    for place, each in enumerate(turns):
+        if place in left_out:
+            if place - 1 not in left_out:
+                count = next(end for end in range(place, len(turns) + 1) if end not in left_out) - place
+                yield [Words(f"  … {count:,} more changes of its share, all in `mlops release status --json`", "dim")]
+            continue
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(each["made"]))
+        yield [Words(f"  {when}  ", "dim"), Words(f"{each['step']:<10} {each['state']:<12} {each['reason']} ({each['who']})")]
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return (one["step"], one["state"]) == (other["step"], other["state"])
 
 
 def change(console: Console, config: Path | None, state: StateWord, reason: str) -> None:
