@@ -673,8 +673,8 @@ class _Question:
         estimate, low, high = (float(ends[0]) for ends in found)
         if np.isnan(low) or np.isnan(high) or not (np.isfinite(low) or np.isfinite(high)):
             return self._unknown(label, rows, source)
-        ends = (end if np.isfinite(end) else None for end in (low, high))
-        return Finding(self._name, self.guardrail.figure, estimate, *ends, limit, *sides, rows, label, source)
+        least, most = (end if np.isfinite(end) else None for end in (low, high))
+        return Finding(self._name, self.guardrail.figure, estimate, least, most, limit, *sides, rows, label, source)
 
     def _unknown(self, label: str, rows: tuple[int, int], source: str) -> Finding:
         limit = self.guardrail.worse_by

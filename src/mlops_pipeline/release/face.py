@@ -188,8 +188,8 @@ def status(console: Console, config: Path | None, *, as_json: bool) -> None:
             looked = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(newest["evidence_made"]))
             rows = f"{newest['evidence'].get('rows', 0):,} rows of the challenger's in step {newest['evidence_step']}"
             console.print(_text([Words("looked     ", "bold"), Words(f"{looked}: {rows}")]))
-        for line in ending_lines(newest["evidence"]):
-            console.print(_text([Words("           "), Words(line)]))
+        for text in ending_lines(newest["evidence"]):
+            console.print(_text([Words("           "), Words(text)]))
         for line in _turns_told(newest["transitions"]):
             console.print(_text(line))
 

@@ -24,7 +24,7 @@ class Aside(Executor):
         self._name = name
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         self._thread: Thread | None = None
-        finalize(self, self._work.put, None).atexit = False
+        finalize(self, self._work.put, None)
 
     def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
         """Do it after what was given before."""
