@@ -1,5 +1,5 @@
 """A model format whose engine does what a file beside it says: `ok`, `throw`, `nan`, `sleep SECONDS`, `slow SECONDS`,
-`flip` or `flip KIND` (of rows whose first category is that).
+`wait` (until the file says something else), `flip` or `flip KIND` (of rows whose first category is that).
 
 A project names this file under ``plugins``, and its challenger is saved in it.
 """
@@ -15,6 +15,12 @@ from mlops_pipeline.modelling.formats.skops import TRUSTED_TYPES, SkopsEngine
 from mlops_pipeline.plugins import model_format
 
 BEHAVIOUR = Path(__file__).with_name("behaviour")
+
+
+def told() -> tuple[str, str]:
+    """The file's word, and what stands behind it."""
+    word, _, more = (BEHAVIOUR.read_text() if BEHAVIOUR.exists() else "ok").strip().partition(" ")
+    return word, more
 
 
 def save(folder: Path, fitted: Any, contract: Contract) -> None:
@@ -38,7 +44,10 @@ class Faulty:
 
     def predict(self, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:
         """Class probabilities, (rows, classes), or values, (rows,)."""
-        word, _, more = (BEHAVIOUR.read_text() if BEHAVIOUR.exists() else "ok").strip().partition(" ")
+        word, more = told()
+        while word == "wait":
+            time.sleep(0.02)
+            word, more = told()
         if word == "throw":
             raise ZeroDivisionError("it was told to")
         if word in ("sleep", "slow"):

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from mlops_pipeline.monitoring.labels import add_labels
 from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.release.controller import Controller, begin, promote, stop, tell_of
 from mlops_pipeline.release.evidence import SETTLE_S
-from mlops_pipeline.release.opened import opened
+from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import ABORTING, PROMOTING
 from mlops_pipeline.release.table import open_table
 from tests.conftest import Project, wait_for, write_table
@@ -162,10 +163,11 @@ def test_a_challenger_becomes_champion_by_what_the_record_says_and_people_bring_
 
 def test_a_person_stops_a_release_for_every_worker_at_once_and_alertmanager_knows(released: Released, tmp_path: Path) -> None:
     words = ("--config", str(released.config))
-    assert "is champion: name another" in released.mlops("release", "start", "1", *words, check=False).stderr
-    released.mlops("release", "start", "2", "--no-wait", *words)
     of = opened(released.config)
-    with closing(of.table()) as table:
+    # Alertmanager first: where there is none, nothing is begun.
+    with receiver() as hook, alertmanager(tmp_path, hook.url) as url, closing(of.table()) as table:
+        assert "is champion: name another" in released.mlops("release", "start", "1", *words, check=False).stderr
+        released.mlops("release", "start", "2", "--no-wait", *words)
         last = table.last(table.current()["champion"].number)
         assert last is not None
         assert table.advance(
@@ -180,15 +182,20 @@ def test_a_person_stops_a_release_for_every_worker_at_once_and_alertmanager_know
         assert "a worker tripped (raised 5 times" in released.mlops("release", "resume", *words, check=False).stderr
         assert of.watch.origin is not None
         before = of.watch.origin.read_text()
-        with receiver() as hook, alertmanager(tmp_path, hook.url) as url:
-            channels = {"alertmanager": {"settings": {"url": url}}}
-            of.watch.origin.write_text(yaml.safe_dump({**yaml.safe_load(before), "channels": channels}))
-            released.mlops("release", "abort", "--reason", "enough seen", *words)
-            answers_with(released, "1")
-            of.watch.origin.write_text(before)
-            ended = [each for each in alerts_at(url) if each["labels"]["alertname"] == "release_ended"]
-            assert [each["annotations"]["version"] for each in ended] == ["2"]
-            assert "aborted at 100 %: enough seen" in ended[0]["annotations"]["description"]
+        channels = {"alertmanager": {"settings": {"url": url}}}
+        of.watch.origin.write_text(yaml.safe_dump({**yaml.safe_load(before), "channels": channels}))
+        said = released.mlops("release", "abort", "--reason", "enough seen", *words).stdout
+        answers_with(released, "1")
+        of.watch.origin.write_text(before)
+        [tripped] = table.breakers(last.release)
+        since = datetime.fromtimestamp(tripped.made, UTC)
+        assert "version 2, aborted at 100 %: enough seen" in said
+        assert f"version 1 answers everything since {since:%Y-%m-%d %H:%M:%S} UTC; servers look at the table every 250 ms" in said
+        assert int(re.search(r"answered   ([\d,]+) requests of \1 rows by version 2", said)[1]) >= 20  # type: ignore[index]
+        assert "`mlops release status`" in said
+        ended = [each for each in alerts_at(url) if each["labels"]["alertname"] == "release_ended"]
+        assert [each["annotations"]["version"] for each in ended] == ["2"]
+        assert "aborted at 100 %: enough seen" in ended[0]["annotations"]["description"]
         assert "no release is under way" in released.mlops("release", "abort", *words, check=False).stderr
     moved = [event for event in read_events(of.watch.layout.events) if isinstance(event, ReleaseMoved)]
     assert (moved[-1].state, moved[-1].reason) == ("aborted", "enough seen")
@@ -257,6 +264,15 @@ def test_what_is_refused_changes_nothing_and_what_is_away_for_a_moment_loses_not
         # Nobody can go back from the first champion, so nothing ends.
         assert "there is none to roll back to" in elsewhere.mlops("models", "rollback", *pipeline(released), check=False).stderr
         assert table.current()["champion"].number == number
+        # A record that is away, when a step has lasted longer than it may: nothing is lacking that was not looked for.
+        with closing(sqlite3.connect(of.where)) as raw, raw:
+            raw.execute("UPDATE mlops_release_transitions SET made = made - 1e7 WHERE release = ?", (number,))
+        with monkeypatch.context() as away, Controller(of, table, lambda _: None) as controller:
+            away.setattr(Opened, "ledger", lambda *_, **__: (_ for _ in ()).throw(PipelineError("is locked")))
+            away.setattr(Controller, "_registered", lambda *_: ("1", ""))
+            [looked] = controller.look()
+            assert (looked.decision.move, table.current()["champion"].number) == ("stay", number)
+            assert "the record cannot be read, so the lease is not renewed: is locked" in looked.decision.reason
         # A memory that is away when a release ends: its alert comes with the next look.
         tell_of(of, table, lambda _: None)
         stop(of, table, "a guardrail broke", "test")

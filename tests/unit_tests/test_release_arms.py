@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from mlops_pipeline.records.encoding import read_blob, read_rows
 from mlops_pipeline.records.entry import RecordLayout
 from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.serving.arms import Breaker, are_read_alike, header_of, id_of, reason_of, value_of, why_of, why_unfit
+from mlops_pipeline.serving.aside import Aside
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.protocol.predict import Predict
 from mlops_pipeline.serving.record import Recorder
@@ -310,3 +312,13 @@ def test_the_switch_is_taken_at_once_and_another_table_at_a_restart() -> None:
     assert (moved.release.enabled, moved.release.file, others) == (False, "one.sqlite", ["release"])
     with pytest.raises(ValueError, match="must be postgresql"):
         Serving.model_validate({"release": {"uri": "mysql://x"}})
+
+
+def test_a_thread_ends_with_who_had_it_so_that_no_release_leaves_one_behind() -> None:
+    aside = Aside("challenger of a release that is over")
+    assert aside.submit(threading.current_thread).result(60).name == "challenger of a release that is over"
+    [thread] = [each for each in threading.enumerate() if each.name == "challenger of a release that is over"]
+    del aside
+    gc.collect()
+    thread.join(60)
+    assert not thread.is_alive()

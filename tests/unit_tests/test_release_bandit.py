@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -143,6 +144,32 @@ def answers(rows: list[tuple[float, str, str, float]]) -> Observations:
     ))  # fmt: skip
 
 
+def test_shares_of_many_units_change_seldom_so_that_what_is_kept_of_them_stays_small() -> None:
+    rng, changes, weight, turns = np.random.default_rng(8), 0, 0.5, [Transition(1, 1, BANDIT, "running", 0.5, 0.0, "", {}, -5.0, "")]
+    arm = np.empty(0, dtype=bool)
+    for unit in range(200, 60_001, 200):
+        arm = np.concatenate([arm, rng.random(200) < weight])
+        told = seen(arm)
+        found = with_learned(Evidence(), POLICY, 1, turns, told, divides=True).learned
+        assert found is not None
+        undecided = Evidence(learned=msgspec.structs.replace(found, p=1.0))
+        made = decide(POLICY, Standing(BANDIT, "running", 0.0, weight=weight), undecided, 60.0)
+        if made.step is not None:
+            changes, weight = changes + 1, made.step.weight
+            turns.append(Transition(len(turns) + 1, 1, BANDIT, "running", weight, 0.0, "", {}, float(unit) - 1.0, ""))
+    assert changes < 50 + np.log(60_000 / 10_000) / np.log(50 / 49)
+
+
+def seen(arm: Any) -> Observations:
+    """A unit a second, each of its own, of which every fourth earns something."""
+    count = len(arm)
+    place = np.arange(count)
+    return Observations(
+        place.astype(float), place, np.zeros(count, np.int64), place, arm.astype(np.int8), np.zeros(count, bool), np.full(count, 5.0),
+        np.tile([0.4, 0.6], (count, 1)), (place % 4 == 0).astype(float), {}, {},
+    )  # fmt: skip
+
+
 def test_a_unit_counts_once_where_it_came_first_and_as_whose_it_was() -> None:
     batches = [Batch(0.0, 100.0, 0.5), Batch(100.0, float("inf"), 0.1)]
     told = answers([
@@ -185,6 +212,7 @@ KNOWN = Learned((500, 500), (0.2, 0.3), 0.1, 0.05, 0.15, 0.999, 0.001, 0.95, 300
         ({"p": 0.2}, 60.0, "advance"),
         ({"p": 0.2, "fresh": 30}, 60.0, "stay"),
         ({"p": 0.2, "weight": 0.505}, 60.0, "stay"),
+        ({"p": 0.2, "wanted": 301}, 60.0, "stay"),
         ({"units": (500, 100), "fresh": 30}, 60.0, "stay"),
         ({"p": 0.2}, 86_400.0 * 31, "give up"),
     ],

@@ -1,5 +1,6 @@
 """What answers of two arms say of a challenger."""
 
+import json
 from itertools import pairwise
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from mlops_pipeline.config.release import Guardrail, Policy, Step
-from mlops_pipeline.release.evidence import ARMS, SETTLE_S, Answers, Observations, evidence_of, joined, windows_in
+from mlops_pipeline.release.evidence import ARMS, SETTLE_S, Answers, Observations, evidence_of, joined, settled_after, windows_in
 
 SHADOW, FIVE, HALF = Step(shadow=1), Step(weight=0.05), Step(weight=0.5)
 POLICY = Policy(
@@ -61,6 +62,20 @@ def failing(columns: dict[str, Any], mine: Any, _: Any) -> None:
     columns["arm"][mine] = "fallback"
 
 
+def failing_on_one(columns: dict[str, Any], mine: Any, carrier: Any) -> None:
+    columns["arm"][mine & (carrier == "B6")] = "fallback"
+
+
+def slower_on_one(columns: dict[str, Any], mine: Any, carrier: Any) -> None:
+    columns["latency"][mine & (carrier == "B6")] += 30
+
+
+def silent_on_one(columns: dict[str, Any], mine: Any, carrier: Any) -> None:
+    """In the shadow: an entry of what failed has no columns."""
+    chosen = mine & (carrier == "B6")
+    columns["failed"][chosen], columns["row"][chosen], carrier[chosen] = True, -1, "(missing)"
+
+
 def silent(columns: dict[str, Any], mine: Any, _: Any) -> None:
     columns["failed"][mine] = True
 
@@ -89,6 +104,44 @@ def flipped(columns: dict[str, Any], mine: Any, _: Any) -> None:
 def test_each_fault_breaks_the_guardrail_that_can_see_it(worse: Any, step: Step, rows: int, said: str) -> None:
     made = answered(np.random.default_rng(7), rows, step.weight, shadow=step.shadow > 0, worse=worse)
     assert said in broken(made, step)
+
+
+BY_CARRIER = POLICY.model_copy(
+    update={
+        "guardrails": {
+            "failures": Guardrail(figure="failures", worse_by=0.4, slices=("carrier",)),
+            "slow": Guardrail(figure="latency.p50", worse_by=10, slices=("carrier",)),
+        }
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("worse", "step", "said"),
+    [
+        (failing_on_one, HALF, "failures carrier = B6"),
+        (failing_on_one, Step(weight=1), "failures carrier = B6"),
+        (silent_on_one, SHADOW, "failures carrier = B6"),
+        (slower_on_one, HALF, "slow carrier = B6"),
+    ],
+)
+def test_a_fault_of_one_kind_of_rows_is_seen_among_these_though_all_rows_dilute_it(worse: Any, step: Step, said: str) -> None:
+    made = answered(np.random.default_rng(7), 4000, step.weight, shadow=step.shadow > 0, worse=worse)
+    assert broken(made, step, BY_CARRIER) == {said}
+    good = answered(np.random.default_rng(7), 4000, step.weight, shadow=step.shadow > 0)
+    assert not broken(good, step, BY_CARRIER)
+
+
+def test_a_request_is_of_each_slice_that_one_of_its_rows_has_and_counts_once() -> None:
+    rng, count = np.random.default_rng(2), 3000
+    made = answered(rng, count, 0.5, worse=failing_on_one)
+    place = np.repeat(np.arange(count), 3)
+    rows = made.of(place)._replace(row=np.tile(np.arange(3), count))
+    carriers = np.where(rows.row == 1, rows.slices["carrier"], "UA").astype(object)
+    found = evidence_of(BY_CARRIER, HALF, 0.0, rows._replace(slices={"carrier": carriers}), splits_evenly=True)
+    by_slice = {each.slice: each for each in found.findings if each.guardrail == "failures"}
+    assert sum(by_slice["carrier = UA"].requests) == sum(by_slice[""].requests) > 2 * sum(by_slice["carrier = B6"].requests)
+    assert [each.slice for each in found.broken] == ["carrier = B6"]
 
 
 def test_an_equal_challenger_is_thrown_out_no_more_often_than_alpha_however_often_one_looks() -> None:
@@ -164,6 +217,28 @@ def test_arms_that_did_not_get_their_shares_are_found() -> None:
     assert (evidence_of(POLICY, HALF, 0.0, fair, splits_evenly=True).p_of_split or 0) > POLICY.srm_alpha
 
 
+def test_what_nothing_is_known_of_beyond_one_end_is_told_so_and_is_json() -> None:
+    few = answered(np.random.default_rng(3), 20_000, 0.05, worse=slower)
+    policy = POLICY.model_copy(update={"guardrails": {"slowest": Guardrail(figure="latency.p99", worse_by=1)}})
+    [found] = evidence_of(policy, FIVE, 0.0, few, splits_evenly=True).findings
+    assert found.high is None
+    assert found.low is not None
+    assert " or more ms; limit +1 ms)" in found.text
+    assert not found.holds
+    json.dumps(evidence_of(policy, FIVE, 0.0, few, splits_evenly=True).as_json(), allow_nan=False)
+    [unknown] = evidence_of(policy, FIVE, 0.0, few.of(few.time < 12), splits_evenly=True).findings
+    assert unknown.estimate is None
+
+
+def test_what_servers_that_look_seldom_still_divided_as_before_is_left_out() -> None:
+    made = Observations.of_answers(answered(np.random.default_rng(3), 4000, 0.5))
+    late = made._replace(arm=np.where(made.time < 10.0 + 10, ARMS.index("champion"), made.arm).astype(np.int8))  # of the step before
+    assert (evidence_of(POLICY, HALF, 10.0, late, splits_evenly=True).p_of_split or 1) < POLICY.srm_alpha
+    assert settled_after(250) == SETTLE_S
+    settled = late._replace(settle_s=settled_after(10_000))
+    assert (evidence_of(POLICY, HALF, 10.0, settled, splits_evenly=True).p_of_split or 0) > POLICY.srm_alpha
+
+
 def test_without_labels_or_rows_nothing_is_said() -> None:
     made = answered(np.random.default_rng(3), 1000, 0.5)
     bare = made._replace(truth=np.full(1000, np.nan))
@@ -199,6 +274,18 @@ def test_hours_in_which_a_challenger_had_most_of_its_units_are_no_fault_of_its()
     # The same by plain means, as if shares had been the same all the time.
     plain = evidence_of(policy, HALF, 0.0, answers, splits_evenly=False, batches=batches[:1])
     assert {each.guardrail for each in plain.broken} == {"drift", "quality"}
+
+
+@pytest.mark.parametrize(("slower_by", "is_broken"), [(0.0, False), (60.0, True)])
+def test_hours_in_which_all_answers_were_slow_are_no_fault_of_who_had_most_units_then(slower_by: float, is_broken: bool) -> None:
+    hours = np.sin(np.arange(12) / 2)
+    answers, batches = in_batches(np.full(12, 0.2), 0.5 + 0.4 * hours, np.ones(12))
+    slow = answers._replace(latency=answers.latency + np.repeat(40 + 40 * hours, 1000) + slower_by * (answers.arm == "challenger"))
+    policy = Policy(guardrails={name: Guardrail(figure=f"latency.{name}", worse_by=15) for name in ("p50", "p90")}, expected_rows=100_000)
+    found = evidence_of(policy, HALF, 0.0, slow, splits_evenly=False, batches=batches)
+    assert bool(found.broken) is is_broken
+    # By plain quantiles, as if shares had been the same all the time, it is broken even without.
+    assert evidence_of(policy, HALF, 0.0, slow, splits_evenly=False, batches=batches[:1]).broken
 
 
 def test_what_turns_bad_late_is_not_made_up_for_by_what_was_good_before() -> None:

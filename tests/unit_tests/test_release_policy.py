@@ -1,16 +1,19 @@
 """What follows from what is known of a release: the policy is a pure function."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_pipeline.config.release import Guardrail, Policy, Step, load_releases, release_schema
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.release.policy import PROMOTING, Evidence, Finding, Standing, covered, decide
-from mlops_pipeline.release.rendered import rendered, resource_name
+from mlops_pipeline.release.rendered import TARGETS, Target, rendered, resource_name
 from tests.conftest import REPOSITORY
 
 POLICY = Policy(
@@ -165,6 +168,8 @@ def test_the_committed_schema_and_settings_are_current() -> None:
         ("policy: {steps: [{weight: 1, shadow: 0.5}]}", "leave 'shadow' out"),
         ("policy: {guardrails: {}}", "policy.guardrails is empty"),
         ("policy: {guardrails: {a: {figure: speed, worse_by: 1}}}", "figure 'speed' is none"),
+        ("policy: {guardrails: {a: {figure: refused, worse_by: 1, slices: [b]}}}", "what was refused has no columns on record"),
+        ("policy: {steps: [{weight: 0.5, least_time: 2d}]}", "'50 %' lasts least_time = 2d, and patience = 2d would end"),
         ("unit: cookie", "unit = 'cookie'"),
         ("polcy: {}", "did you mean 'policy'"),
     ],
@@ -183,3 +188,43 @@ def test_manifests_are_called_as_the_pipeline_is_and_say_where_the_policy_stands
     assert "name: churn" in rendered("kserve", policy, policy.steps[1], None, name="churn")
     assert "write configs/release_config.yaml" in rendered("httproute", policy, policy.steps[1], None, name="churn").splitlines()[0]
     assert "the policy in mine.yaml" in rendered("httproute", policy, policy.steps[1], Path("mine.yaml"), name="churn").splitlines()[0]
+
+
+def closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema of Kubernetes' kind that takes no field which it does not name: an API server would drop that without a word."""
+    made = {key: value for key, value in schema.items() if key != "format"}
+    if "properties" in schema:
+        made |= {"properties": {name: closed(each) for name, each in schema["properties"].items()}, "additionalProperties": False}
+    elif isinstance(schema.get("additionalProperties"), dict):
+        made["additionalProperties"] = closed(schema["additionalProperties"])
+    if "items" in schema:
+        made["items"] = closed(schema["items"])
+    if schema.get("x-kubernetes-int-or-string"):
+        made["type"] = ["integer", "string"]
+    return made
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_rendered_are_fields_that_the_cluster_knows(target: Target) -> None:
+    """crds.json holds of each kind's CustomResourceDefinition the fields that we write; a new field is to be taken over from there."""
+    known = json.loads((Path(__file__).parent / "crds.json").read_text())
+    steps = (Step(shadow=0.5), Step(weight=0.05, shadow=0.2, least_time="1h"), Step(weight=0.5, approval=True), Step(weight=1))
+    for step in steps:
+        for made in yaml.safe_load_all(rendered(target, Policy(steps=steps), step, None, name="flights")):
+            assert made["apiVersion"] == known[made["kind"]]["apiVersion"]
+            jsonschema.validate(made["spec"], closed(known[made["kind"]]["spec"]))
+            if target == "kserve":
+                assert made["spec"]["predictor"]["canaryTrafficPercent"] == round(100 * step.weight)
+                assert made["metadata"]["annotations"] == {"serving.kserve.io/deploymentMode": "Knative"}
+    wrong = {"predictor": {"canaryTrafficPercents": 5}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, closed(known["InferenceService"]["spec"]))
+
+
+def test_so_are_the_fields_of_our_own_inference_service_beside_its_pod() -> None:
+    known = json.loads((Path(__file__).parent / "crds.json").read_text())["InferenceService"]
+    made = yaml.safe_load((REPOSITORY / "k8s/kserve/inference-service.yaml").read_text())
+    own = {key: value for key, value in made["spec"]["predictor"].items() if key.startswith(("min", "max", "scale"))}
+    assert made["apiVersion"] == known["apiVersion"]
+    assert len(own) == 4
+    jsonschema.validate({"predictor": own}, closed(known["spec"]))

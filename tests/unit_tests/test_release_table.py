@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.release.face import _turns_told
 from mlops_pipeline.release.policy import Decision, Evidence
 from mlops_pipeline.release.shown import last_known, verdict_of
 from mlops_pipeline.release.table import Table, open_table
@@ -180,3 +181,21 @@ def test_a_release_is_healthy_only_while_somebody_judges_what_is_answered(tmp_pa
         table.add_breaker(number, "worker", "failed")
         assert verdict_of(table, seen, good) == "unknown"
         assert verdict_of(table, moved(table, number, state="aborted"), good) == "failed"
+
+
+def test_a_long_bandits_status_leaves_changes_of_its_share_out_and_says_how_many() -> None:
+    steps = [
+        ("shadow", "running"),
+        *[("bandit", "running")] * 40,
+        ("bandit", "paused"),
+        *[("bandit", "running")] * 3,
+        ("bandit", "aborted"),
+    ]
+    turns = [
+        {"step": step, "state": state, "made": 0.0, "reason": f"turn {place}", "who": "ada"} for place, (step, state) in enumerate(steps)
+    ]
+    told = ["".join(words.text for words in line) for line in _turns_told(turns)]
+    assert told[1].endswith("turn 1 (ada)"), "where the bandit began"
+    assert told[2] == "  … 36 more changes of its share, all in `mlops release status --json`"
+    assert [line.rpartition("turn ")[2] for line in told[3:]] == [f"{place} (ada)" for place in range(38, 46)]
+    assert len(list(_turns_told(turns[:6]))) == 6

@@ -119,7 +119,7 @@ def test_a_long_message_takes_no_long_time(unit: str) -> None:
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_mlops_config_prints_none(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content = content_with(tracking={"uri": address, "artifacts": address})
+    content = content_with(tracking={"artifacts": address})
     content["dataset"]["source"] = {"path": address}
     (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(content))
     main_ended_with(0, ["config", "--config", str(tmp_path / "pipeline.yaml")])
@@ -149,10 +149,10 @@ def test_where_the_features_state_is_holds_no_password_since_stages_settings_are
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("section", ["registry", "tuning"])
+@pytest.mark.parametrize("section", ["registry", "tracking", "tuning"])
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_nor_does_any_other_address_that_a_stage_is_told(address: str, section: str) -> None:
-    content = content_with(**{section: {"uri" if section == "registry" else "storage": address}})
+def test_nor_does_any_other_address_that_a_pipeline_is_told(address: str, section: str) -> None:
+    content = content_with(**{section: {"storage" if section == "tuning" else "uri": address}})
     if SECRET not in address:
         settings_of(content, "pipeline.yaml")
         return
@@ -160,6 +160,25 @@ def test_nor_does_any_other_address_that_a_stage_is_told(address: str, section: 
         settings_of(content, "pipeline.yaml")
     assert_one_line(caught.value, f"pipeline.yaml: {section}", "holds a password", "${ITS_NAME}")
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://host/mlflow?owner=anna@example.com",
+        "https://host:5000/@anna/x",
+        "http://[::1]:5000?a=b@c",
+        "postgresql://host:5432/db?user=a@b",
+    ],
+)
+def test_an_at_sign_behind_the_host_names_nobody(address: str) -> None:
+    assert settings_of(content_with(tracking={"uri": address}), "pipeline.yaml").tracking.uri == address
+
+
+@pytest.mark.parametrize("address", [f"postgresql://anna:a?{SECRET}@host/db", f"postgresql://anna:a/{SECRET}@host/db?b=c@d"])
+def test_one_behind_a_password_of_whatever_letters_does(address: str) -> None:
+    with pytest.raises(PipelineError, match=r"tracking\.uri holds a password"):
+        settings_of(content_with(tracking={"uri": address}), "pipeline.yaml")
 
 
 def test_what_an_address_names_is_taken_from_the_environment_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

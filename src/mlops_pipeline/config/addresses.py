@@ -10,6 +10,9 @@ from mlops_pipeline.errors import PipelineError, is_secret_name, without_secrets
 
 _POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_BEHIND_HOST = re.compile(r"[/?#]")
+_NO_PORT = re.compile(r"[^:\[\]]*:(?!\d{0,5}$).*")
+"""What stands before the first slash where that is no host and its port: a user and what a password begins with."""
 
 _PLAIN = frozenset({"passfile", "sslkey", "require_auth"})
 """Parameters of an address that are called like secrets, and hold a path or a word."""
@@ -48,7 +51,19 @@ def holds_password(address: str) -> bool:
     scheme, is_address, parts = bare.partition("://")
     if not is_address:
         return without_secrets(bare) != bare
-    account, _, place = parts.rpartition("@")
+    account, place = _account(parts)
     given = parse_qsl(place.partition("?")[2].replace(";", "&"))
     is_secret = bool(account.strip(":")) if scheme.lower().startswith("http") else bool(account.partition(":")[2])
     return is_secret or any(is_secret_name(name) and name.lower() not in _PLAIN and value for name, value in given)
+
+
+def _account(parts: str) -> tuple[str, str]:
+    """Who is named before a host, and the rest: an ``@`` in a path or a query is none of theirs, but one behind a password is.
+
+    Nothing keeps a password from having a slash or a question mark in it, as long as no port is meant.
+    """
+    host = _BEHIND_HOST.split(parts, maxsplit=1)[0]
+    if "@" not in host and not _NO_PORT.fullmatch(host):
+        return "", parts
+    account, _, place = parts.rpartition("@")
+    return account, place

@@ -107,7 +107,7 @@ class Split(Frozen):
 
 
 def _refuse_a_password(address: str | None, key: str) -> None:
-    """Settings of a stage stand in ``dvc.lock``, which is in Git, and in what tells of a run."""
+    """Settings stand in Git, those of a stage also in ``dvc.lock`` and in what tells of a run."""
     if address is not None and holds_password(address):
         raise ValueError(f"{key} holds a password: put it into an environment variable and write ${{ITS_NAME}} in its place")
 
@@ -244,6 +244,11 @@ class Tracking(Frozen):
     uri: str | None = Field(None, description="${NAME} in it is taken from the environment; default: SQLite in mlflow/mlflow.db")
     experiment: Name | None = Field(None, description="default: the pipeline's name")
     artifacts: str | None = Field(None, description="artifact root; default: mlflow/artifacts, or the server's own")
+
+    @model_validator(mode="after")
+    def _without_password(self) -> Self:
+        _refuse_a_password(self.uri, "tracking.uri")
+        return self
 
 
 class Card(Frozen):

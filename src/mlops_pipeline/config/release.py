@@ -37,7 +37,9 @@ class Guardrail(Frozen):
         "(and of numbers' disagreement) standard deviations of the champion's predictions",
     )
     loss: Loss | None = Field(None, description="of quality: brier or error of classes, absolute or squared of numbers; default: the first")
-    slices: tuple[str, ...] = Field((), description="columns by whose values it is looked at, too")
+    slices: tuple[str, ...] = Field(
+        (), description="columns by whose values it is looked at, too; not of refused, since what was refused has no columns on record"
+    )
     must_hold: bool = Field(
         False, description="a step that compares both is left only when it is known to hold; else when it is not known to be broken"
     )
@@ -48,8 +50,8 @@ class Guardrail(Frozen):
             raise ValueError(f"figure '{self.figure}' is none: use one of {', '.join(FIGURES)}")
         if self.loss is not None and self.figure != "quality":
             raise ValueError("'loss' is quality's")
-        if self.slices and self.figure not in ("quality", "drift", "disagreement"):
-            raise ValueError(f"'{self.figure}' is not told by slice: leave 'slices' out")
+        if self.slices and self.figure == "refused":
+            raise ValueError("'refused' is not told by slice, since what was refused has no columns on record: leave 'slices' out")
         return self
 
 
@@ -121,7 +123,11 @@ class Bandit(Frozen):
 
     floor: float = Field(0.05, gt=0, lt=0.5, description="each gets at least this share of units, however it does")
     start: float = Field(0.5, gt=0, lt=1, description="the challenger's share in the first batch")
-    batch_units: int = Field(200, ge=20, description="so many more units that have earned something before the shares change again")
+    batch_units: int = Field(
+        200,
+        ge=20,
+        description="so many more units that have earned something before the shares change again, and a fiftieth of all if that is more",
+    )
     sure: float = Field(0.99, gt=0.5, lt=1, description="the probability of being better that ends it, promoted or thrown out")
     alpha: Level = Field(0.05, description="and only so many releases of an equal challenger end so, however often one looks")
     least_units: int = Field(200, ge=20, description="of each, that have earned something, before it may end")
@@ -287,6 +293,17 @@ class Releases(Frozen):
     def _guards_something(self) -> Self:
         if not self.policy.guardrails:
             raise ValueError("policy.guardrails is empty, so nothing would throw a challenger out: name one, or leave the key out")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_left(self) -> Self:
+        patience = self.policy.patience
+        for step in self.policy.steps:
+            if step.least_time is not None and seconds_of(step.least_time) >= seconds_of(patience):
+                raise ValueError(
+                    f"policy.steps: '{step.name}' lasts least_time = {step.least_time}, and patience = {patience} would end the release "
+                    "before: raise policy.patience"
+                )
         return self
 
 

@@ -247,9 +247,11 @@ def news(
         yield News(frames, withdrawn, getattr(source.records, "read_to", None))
 
 
-def requests_of(where: str | Path | RecordStore, *, since: datetime | None = None, model: str | None = None) -> Iterator[Recorded]:
+def requests_of(
+    where: str | Path | RecordStore, *, since: datetime | None = None, model: str | None = None, version: str | None = None
+) -> Iterator[Recorded]:
     """The requests themselves, in no order, each once. Raises :class:`PipelineError` like :func:`read`."""
-    with _opened(where, wanted_by(since, None, model, None)) as source:
+    with _opened(where, wanted_by(since, None, model, version)) as source:
         yield from source.requests(None, shadows=False)
 
 

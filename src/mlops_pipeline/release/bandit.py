@@ -25,12 +25,14 @@ from mlops_pipeline.experiments.sequences import (
     p_of_means,
     together,
 )
-from mlops_pipeline.release.evidence import ARMS, CHAMPION, SETTLE_S, Observations, part_of_alpha
+from mlops_pipeline.release.evidence import ARMS, CHAMPION, Observations, part_of_alpha
 from mlops_pipeline.release.policy import Evidence, Learned
 from mlops_pipeline.release.reward import ANSWERED, earned_by
 from mlops_pipeline.release.table import Transition
 
 DRAWS = 4_000
+GROWS = 50
+"""Shares change after a part of all units at the least, so that there are some hundred changes of millions of units, not some thousand."""
 SURELY, MATTERS = 4.5, 0.05
 """Standard errors, and the difference of shares, from which arms differ in whose reward is known."""
 LEAST_SPREAD = 1e-4
@@ -69,7 +71,12 @@ def with_learned(
     return msgspec.structs.replace(
         evidence,
         # Every p-value is over its part of alpha, so that it may be held against the whole.
-        learned=msgspec.structs.replace(known, p=min(1.0, known.p / part), fresh=known.fresh << answers.halved_units),
+        learned=msgspec.structs.replace(
+            known,
+            p=min(1.0, known.p / part),
+            fresh=known.fresh << answers.halved_units,
+            wanted=max(policy.bandit.batch_units, (sum(known.units) << answers.halved_units) // GROWS),
+        ),
         counts=counts,
         p_of_split=None if p is None else min(1.0, p / part),
     )
@@ -90,10 +97,10 @@ def earnings_of(answers: Observations, reward: Floats, batches: Sequence[Batch])
 
     A request that the champion answered for a challenger that failed is the challenger's: that is whom it was given to.
     """
-    made = np.full(len(answers.time), -1)
-    for place, batch in enumerate(batches):
-        made[(answers.time >= batch.since + SETTLE_S) & (answers.time < batch.until)] = place
-    there = (made >= 0) & (answers.unit >= 0) & np.isin(answers.arm, ANSWERED)
+    since, until = (np.array(ends) for ends in zip(*((batch.since, batch.until) for batch in batches), strict=True))
+    made = np.searchsorted(since, answers.time, "right") - 1
+    settled = (made >= 0) & (answers.time >= since[made] + answers.settle_s) & (answers.time < until[made])
+    there = settled & (answers.unit >= 0) & np.isin(answers.arm, ANSWERED)
     arm, batch_of, reward = (answers.arm[there] != ARMS.index(CHAMPION)).astype(np.int64), made[there], reward[there]
     order = np.argsort(answers.time[there], kind="stable")
     _, first, unit = np.unique(answers.unit[there][order], return_index=True, return_inverse=True)
@@ -109,7 +116,7 @@ def p_of_split(earnings: Earnings, batches: Sequence[Batch]) -> float | None:
     """Of «in each batch the arms got their shares of the units that were new», valid at every look; None before any came."""
     if not len(earnings.arm):
         return None
-    counts = [[int(((earnings.batch == place) & (earnings.arm == arm)).sum()) for arm in (0, 1)] for place in range(len(batches))]
+    counts = np.array([np.bincount(earnings.batch[earnings.arm == arm], minlength=len(batches)) for arm in (0, 1)]).T.tolist()
     return p_of_changing_shares(counts, [(1 - batch.weight, batch.weight) for batch in batches])
 
 

@@ -140,9 +140,10 @@ class Controller:
             last.weight,
         )
         decision = decide(policy, standing, evidence, now)
-        if problem and decision.move in ("stay", "advance", "promote"):
+        if problem and decision.move != "abort":  # what is not seen is not lacking, however late it is
             decision = Decision("stay", f"the record cannot be read, so the lease is not renewed: {problem}")
-        self._do(started, last, decision, evidence)
+        if cannot := self._do(started, last, decision, evidence):
+            decision = decision._replace(reason=f"{decision.reason}, but {cannot}")
         return Looked(started, self._table.last(release.number) or last, evidence, decision)
 
     def _evidence(self, started: Started, policy: Policy, step: Step, last: Transition, seen: Observations) -> Evidence:
@@ -170,32 +171,35 @@ class Controller:
         lapses = [*self._table.lapses(last.release), (self._table.lease_until(last.release), now)]
         return covered([*pauses, *lapses], self._since(last), now)
 
-    def _do(self, started: Started, last: Transition, decision: Decision, evidence: Evidence) -> None:
+    def _do(self, started: Started, last: Transition, decision: Decision, evidence: Evidence) -> str:
+        """Carry a decision out; why that cannot be done now, else empty."""
         match decision.move:
             case "advance" if decision.step is not None:
                 self._write(last, "running", decision.reason, evidence, decision.step.name, decision.step.weight, decision.step.shadow)
             case "promote":
-                self._promote(started, last, decision, evidence)
+                return self._promote(started, last, decision, evidence)
             case "abort":
                 self._end(started, last, "aborted", decision.reason, evidence)
             case "give up":
                 self._end(started, last, "inconclusive", decision.reason, evidence)
             case _:
                 pass
+        return ""
 
-    def _promote(self, started: Started, last: Transition, decision: Decision, evidence: Evidence) -> None:
+    def _promote(self, started: Started, last: Transition, decision: Decision, evidence: Evidence) -> str:
         """The table first, then the alias, then the table: whoever is killed between finds ``promoting`` and does the rest."""
         if last.step != PROMOTING:
             made = self._write(last, "running", decision.reason, evidence, PROMOTING, last.weight, 0.0)
             if made is None:
-                return
+                return ""
             last = made
         try:
             refused = promote(self._of, self._table, started, last, self._tell)
-        except (RegistryUnreachable, ServiceAway, Unfit):
-            return  # the next look tries again
+        except (RegistryUnreachable, ServiceAway, Unfit) as error:
+            return f"that cannot be done now, and each look tries again: {error}"
         if refused:
             self._end(started, last, "aborted", refused, evidence)
+        return ""
 
     def _end(self, started: Started, last: Transition, state: StateWord, reason: str, evidence: Evidence) -> None:
         end(self._of, self._table, started, last, state, reason, evidence.as_json(), CONTROLLER, self._tell)
@@ -426,21 +430,23 @@ def tell_of(of: Opened, table: Table, tell: Listener) -> None:
     finally:
         state.close()
     for each in new:
-        release = started[each.release]
-        tell(
-            ReleaseMoved(
-                user=current_user() if each.who == CONTROLLER else each.who,
-                pipeline=of.watch.pipeline.name,
-                model=release.model,
-                release=each.release,
-                transition=each.number,
-                champion=release.champion,
-                challenger=release.challenger,
-                step=each.step,
-                state=each.state,
-                weight=each.weight,
-                shadow=each.shadow,
-                reason=each.reason,
-            )
-        )
+        tell(moved(of, started[each.release], each))
         table.told(each.number)
+
+
+def moved(of: Opened, release: Started, made: Transition) -> ReleaseMoved:
+    """A transition as an event."""
+    return ReleaseMoved(
+        user=current_user() if made.who == CONTROLLER else made.who,
+        pipeline=of.watch.pipeline.name,
+        model=release.model,
+        release=made.release,
+        transition=made.number,
+        champion=release.champion,
+        challenger=release.challenger,
+        step=made.step,
+        state=made.state,
+        weight=made.weight,
+        shadow=made.shadow,
+        reason=made.reason,
+    )

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER, SHADOW, FALLBACK = "champion", "challenger", "shadow", "fallback"
 SETTLE_S = 1.0
-"""So long after a transition requests may still have been split as before: they are not counted."""
+"""So long after a transition requests may still have been split as before, by servers that look often: they are not counted."""
 MOST_SLICES = 10
 """Values of a column that are looked at: the commonest."""
 ARMS = (CHAMPION, CHALLENGER, SHADOW, FALLBACK)
@@ -100,6 +100,8 @@ class Observations(NamedTuple):
     """How often half of them were left out at random: each stands for two to the power of that."""
     halved_units: int = 0
     """How often half of the units were: of many requests of few units, all units may still be there."""
+    settle_s: float = SETTLE_S
+    """So long after a transition they may still have been split as before."""
 
     def of(self, mask: npt.NDArray[Any]) -> Observations:
         """Those rows alone, or in that order."""
@@ -279,11 +281,11 @@ def evidence_of(
     what was good before.
     """
     seen = Observations.of_answers(answers) if isinstance(answers, Answers) else answers
-    begun = seen.of(seen.time >= since + SETTLE_S)
+    begun = seen.of(seen.time >= since + seen.settle_s)
     if batches:
         starts = np.asarray(batches)
         began = starts[np.maximum(np.searchsorted(starts, begun.time, "right") - 1, 0)]
-        begun = begun.of(begun.time >= began + SETTLE_S)
+        begun = begun.of(begun.time >= began + seen.settle_s)
     mine = _in(begun, _CHALLENGER, _SHADOW) & ~begun.failed
     theirs = _in(begun, _CHAMPION, _FALLBACK) & ~begun.failed
     requests = [_different(begun.request[answered]) << seen.thinned for answered in (theirs, mine)]
@@ -302,6 +304,11 @@ def evidence_of(
         p_of_split = min(1.0, p / part)  # so that it may be held against the whole of alpha
     rows, labels = (int(chosen.sum()) << seen.thinned for chosen in (mine, labelled))
     return Evidence(rows, (requests[0], requests[1]), labels, tuple(findings), counts, p_of_split)
+
+
+def settled_after(look_ms: int) -> float:
+    """Seconds after a transition in which servers that look so often may still divide as before."""
+    return max(SETTLE_S, look_ms / 1000 + SETTLE_S / 2)
 
 
 def part_of_alpha(thinned: int) -> float:
@@ -393,24 +400,51 @@ def _place_of(marks: npt.NDArray[np.bool_], wanted: int) -> int | None:
 
 def _findings(question: _Question, step: Step, begun: Observations, answers: Observations, pairs: _Pairs | None) -> Iterator[Finding]:
     """A guardrail's figures, without ``pairs`` those of arms alone. Alpha is parted among guardrails, sources, steps and slices."""
-    policy, guardrail = question.policy, question.guardrail
+    policy, figure = question.policy, question.guardrail.figure
     share = policy.alpha / max(1, len(policy.guardrails)) / 2
     by_arms = share / max(1, policy.divided)
     begun = begun.of(begun.unit >= 0)  # of others nobody can say how many witnesses they are
-    if guardrail.figure in ("failures", "refused"):
-        yield from question.of_requests(begun, step, by_arms)
-        if guardrail.figure == "failures" and pairs is not None:
-            yield from question.of_shadows(answers, share)
-        return
-    if guardrail.figure.startswith("latency"):
-        if 0 < step.weight < 1:
-            yield question.of_latency(begun, by_arms)
-        return
-    for label, chosen, pair, part in question.parts(begun, answers, pairs):
-        if 0 < step.weight < 1 and guardrail.figure != "disagreement":
-            yield question.of_arms(begun.of(chosen), by_arms * part, label)
-        if pairs is not None and len(pairs.shadow):
-            yield question.of_pairs(_Pairs(pairs.champion[pair], pairs.shadow[pair]), share * part, label)
+    for part in question.parts(answers):
+        if figure in ("failures", "refused"):
+            yield from question.of_requests(part.requests(begun), step, by_arms * part.share, part.label)
+            if figure == "failures" and pairs is not None:
+                yield from question.of_shadows(part, share * part.share)
+        elif figure.startswith("latency"):
+            if 0 < step.weight < 1:
+                yield question.of_latency(part.requests(begun), by_arms * part.share, part.label)
+        else:
+            if 0 < step.weight < 1 and figure != "disagreement":
+                yield question.of_arms(part.rows(begun), by_arms * part.share, part.label)
+            if pairs is not None and len(pairs.shadow):
+                there = part.has(answers)[pairs.champion]
+                yield question.of_pairs(_Pairs(pairs.champion[there], pairs.shadow[there]), share * part.share, part.label)
+
+
+class _Part(NamedTuple):
+    """All rows, or those of a slice, and their part of alpha."""
+
+    share: float
+    label: str = ""
+    column: str = ""
+    place: int = -1
+    """Among the column's values."""
+
+    def has(self, rows: Observations) -> npt.NDArray[np.bool_]:
+        """Which rows belong to it; what has failed is on record without its columns, so it belongs to no slice."""
+        return (rows.slices[self.column] == self.place) & (rows.row >= 0) if self.column else np.ones(len(rows.time), dtype=bool)
+
+    def rows(self, rows: Observations) -> Observations:
+        """Those of some rows."""
+        return rows.of(self.has(rows)) if self.column else rows
+
+    def requests(self, rows: Observations) -> Observations:
+        """One row of each request that has one: its first, here of those that belong to this part."""
+        if not self.column:
+            return rows.of(rows.row <= 0)
+        mine = self.rows(rows)
+        first = np.ones(len(mine.time), dtype=bool)
+        first[1:] = (np.diff(mine.request) != 0) | (np.diff(mine.time) != 0)  # rows of a request stand together
+        return mine.of(first)
 
 
 class _Sample(NamedTuple):
@@ -440,30 +474,21 @@ class _Question:
         made.policy = self.policy.model_copy(update={"alpha": alpha})
         return made
 
-    def parts(
-        self, begun: Observations, answers: Observations, pairs: _Pairs | None
-    ) -> Iterator[tuple[str, npt.NDArray[np.bool_], npt.NDArray[np.bool_], float]]:
-        """All rows, and those of each slice: rows of the step, pairs, and their part of alpha."""
+    def parts(self, answers: Observations) -> Iterator[_Part]:
+        """All rows, and each slice of them."""
         columns = [name for name in self.guardrail.slices if name in answers.slices]
         half = 0.5 if columns else 1.0
-        paired = pairs.champion if pairs is not None else np.empty(0, dtype=np.int64)
-        yield "", np.ones(len(begun.time), dtype=bool), np.ones(len(paired), dtype=bool), half
+        yield _Part(half)
         for column in columns:
-            counts = np.bincount(answers.slices[column], minlength=len(answers.values[column]))
+            counts = np.bincount(answers.slices[column][answers.row >= 0], minlength=len(answers.values[column]))
             commonest = [int(place) for place in np.argsort(-counts, kind="stable")[:MOST_SLICES] if counts[place]]
             for place in commonest:
-                part = half / len(columns) / len(commonest)
-                yield (
-                    f"{column} = {answers.values[column][place]}",
-                    begun.slices[column] == place,
-                    answers.slices[column][paired] == place,
-                    part,
-                )
+                label = f"{column} = {answers.values[column][place]}"
+                yield _Part(half / len(columns) / len(commonest), label, column, place)
 
-    def of_requests(self, begun: Observations, step: Step, alpha: float) -> Iterator[Finding]:
+    def of_requests(self, heads: Observations, step: Step, alpha: float, label: str) -> Iterator[Finding]:
         """Shares of each unit's requests: those that the champion had to answer instead, or those that were refused."""
-        heads = begun.of(begun.row <= 0)
-        is_failure = self.guardrail.figure == "failures"
+        is_failure, limit = self.guardrail.figure == "failures", self.guardrail.worse_by
         sides = [heads.of(_in(heads, *arms)) for arms in ((_CHAMPION,), (_CHALLENGER, _FALLBACK) if is_failure else (_CHALLENGER,))]
         champion, challenger = (
             self._sample(side, (side.arm == _FALLBACK if is_failure else side.failed).astype(np.float64)) for side in sides
@@ -471,30 +496,40 @@ class _Question:
         if step.weight == 0 or not len(challenger.values):
             return
         if step.weight < 1:
-            yield self._unpaired(champion, challenger, alpha, self.guardrail.worse_by, "", is_share=True)
-        elif self.guardrail.figure == "failures":
+            yield self._unpaired(champion, challenger, alpha, limit, label, is_share=True)
+        elif is_failure:
             failed = challenger.values
-            yield self._paired(failed, alpha, self.guardrail.worse_by, "", (0.0, float(failed.mean())), is_share=True)
+            yield self._paired(failed, alpha, limit, label, (0.0, float(failed.mean())), is_share=True)
 
-    def of_shadows(self, answers: Observations, alpha: float) -> Iterator[Finding]:
-        """Shares of those in which the challenger, asked in the shadow, gave no answer."""
-        failed = answers.failed[(answers.arm == _SHADOW) & (answers.row <= 0)].astype(np.float64)
+    def of_shadows(self, part: _Part, alpha: float) -> Iterator[Finding]:
+        """Shares of those in which the challenger, asked in the shadow, gave no answer; the champion's rows say of which slice they are."""
+        answers = self._answers
+        heads = answers.of((answers.arm == _SHADOW) & (answers.row <= 0))
+        if part.column and len(heads.time):
+            behind = np.zeros(int(answers.request.max()) + 1, dtype=bool)
+            behind[answers.request[part.has(answers) & (answers.arm == _CHAMPION)]] = True
+            heads = heads.of(behind[heads.request])
+        failed = heads.failed.astype(np.float64)
         if len(failed):
-            yield self._paired(failed, alpha, self.guardrail.worse_by, "", (0.0, float(failed.mean())), is_share=True)
+            yield self._paired(failed, alpha, self.guardrail.worse_by, part.label, (0.0, float(failed.mean())), is_share=True)
 
-    def of_latency(self, begun: Observations, alpha: float) -> Finding:
-        """A quantile of the time that answers took."""
+    def of_latency(self, heads: Observations, alpha: float, label: str) -> Finding:
+        """A quantile of the time that answers took, of both arms over the same mixture of batches."""
         share = float(self.guardrail.figure.removeprefix("latency.p")) / 100
-        heads = begun.of((begun.row <= 0) & ~begun.failed & np.isfinite(begun.latency))
+        heads = heads.of(~heads.failed & np.isfinite(heads.latency) & _in(heads, _CHAMPION, _CHALLENGER, _FALLBACK))
         _, first = np.unique(heads.unit, return_index=True)
         heads = heads.of(np.sort(first))  # one answer of each unit
-        sides = [heads.latency[_in(heads, *arms)] for arms in ((_CHAMPION,), (_CHALLENGER, _FALLBACK))]
-        if min(map(len, sides)) < self.policy.least_units:
-            return self._unknown("", (len(sides[0]), len(sides[1])), "arms")
+        arm = (heads.arm != _CHAMPION).astype(np.int64)
+        units = (int((arm == 0).sum()), int((arm == 1).sum()))
+        if min(units) < max(self.policy.least_units, TOGETHER):
+            return self._unknown(label, units, "arms")
+        group = together(self._batch_of(heads.time), arm)
+        part = np.bincount(group) / len(group)
+        sides = [_as_drawn(heads.latency[arm == side], group[arm == side], part) for side in (0, 1)]
         bounds = [quantile_bounds(side, np.array([len(side)]), share, alpha / 2) for side in sides]
         found = difference_of_quantiles(bounds[0], bounds[1])
         made = (float(bounds[0].estimate[0]), float(bounds[1].estimate[0]))
-        return self._finding(found, self.guardrail.worse_by, "", made, (len(sides[0]), len(sides[1])), "arms")
+        return self._finding(found, self.guardrail.worse_by, label, made, units, "arms")
 
     def of_arms(self, begun: Observations, alpha: float, label: str) -> Finding:
         """A mean over units of each arm."""
@@ -597,10 +632,16 @@ class _Question:
         means = _mean_of_each(rows.unit, values)
         if len(self._batches) <= 1:
             return _Sample(means, np.zeros(len(means), dtype=np.int64))
-        known, starts = np.isfinite(values), np.asarray(self._batches)
+        known = np.isfinite(values)
         _, first = np.unique(rows.unit[known], return_index=True)
-        batch = np.maximum(np.searchsorted(starts, rows.time[known][first], "right") - 1, 0)
-        return _Sample(means, batch.astype(np.int64))
+        return _Sample(means, self._batch_of(rows.time[known][first]))
+
+    def _batch_of(self, time: Floats) -> npt.NDArray[np.int64]:
+        """In which of the step's shares each moment lies."""
+        if len(self._batches) <= 1:
+            return np.zeros(len(time), dtype=np.int64)
+        made: npt.NDArray[np.int64] = np.maximum(np.searchsorted(np.asarray(self._batches), time, "right") - 1, 0).astype(np.int64)
+        return made
 
     def _unpaired(
         self, champion: _Sample, challenger: _Sample, alpha: float, limit: float, label: str, *, is_share: bool = False
@@ -630,13 +671,26 @@ class _Question:
         self, found: Interval, limit: float, label: str, sides: tuple[float, float], rows: tuple[int, int], source: str
     ) -> Finding:
         estimate, low, high = (float(ends[0]) for ends in found)
-        if np.isnan(low) or np.isnan(high):
+        if np.isnan(low) or np.isnan(high) or not (np.isfinite(low) or np.isfinite(high)):
             return self._unknown(label, rows, source)
-        return Finding(self._name, self.guardrail.figure, estimate, low, high, limit, *sides, rows, label, source)
+        least, most = (end if np.isfinite(end) else None for end in (low, high))
+        return Finding(self._name, self.guardrail.figure, estimate, least, most, limit, *sides, rows, label, source)
 
     def _unknown(self, label: str, rows: tuple[int, int], source: str) -> Finding:
         limit = self.guardrail.worse_by
         return Finding(self._name, self.guardrail.figure, None, None, None, limit, None, None, rows, label, source)
+
+
+def _as_drawn(values: Floats, group: npt.NDArray[np.int64], part: Floats) -> Floats:
+    """Values as if they had been drawn of that mixture of groups: its quantiles, evenly spread, as many as they count for (Kish's size)."""
+    if len(part) == 1:
+        return values
+    weight = (part / np.bincount(group, minlength=len(part)))[group]
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weight[order])
+    count = int(weight.sum() ** 2 / (weight**2).sum())
+    made: Floats = values[order][np.searchsorted(reached / reached[-1], (np.arange(count) + 0.5) / count)]
+    return made
 
 
 def _said(scores: Floats) -> Floats:

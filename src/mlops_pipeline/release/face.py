@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,16 +16,18 @@ from mlops_pipeline.config.experiment import load_experiment
 from mlops_pipeline.config.finding import release_config
 from mlops_pipeline.config.release import TEST, load_releases
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import Listener, current_user, kept_for
+from mlops_pipeline.events import Event, Listener, ReleaseMoved, current_user, kept_for
 from mlops_pipeline.layout import find_project
 from mlops_pipeline.lines import Words, shown_on
+from mlops_pipeline.records.entry import CHALLENGER as ANSWERED_ARM
+from mlops_pipeline.records.reading import arm_in, requests_of
 from mlops_pipeline.registry.versions import CHALLENGER
-from mlops_pipeline.release.controller import Controller, Looked, begin, end, of_fixed, stop, tell_of
+from mlops_pipeline.release.controller import Controller, Looked, begin, end, moved, of_fixed, stop, tell_of
 from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import ABORTING
 from mlops_pipeline.release.rendered import TARGETS, rendered, resource_name
 from mlops_pipeline.release.shown import ending_lines, known_of, put_there
-from mlops_pipeline.release.table import LIVE, Release, StateWord, Table
+from mlops_pipeline.release.table import LIVE, Release, Started, StateWord, Table, Transition
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from mlops_pipeline.release.offpolicy import Earned
 
 LIVE_LINES = 8
+LAST_TURNS = 5
+"""Of a bandit's changes of shares that are told one by one."""
+NONE_NOW = "no release is under way"
 ALIKE = 5e-5
 """Ends of an estimate that are the same as far as it is written."""
 SHARE = 4.0
@@ -106,25 +111,44 @@ def _begun(of: Opened, table: Table, registry: RegistryWriter, champion: int, ve
 
 def watch(console: Console, config: Path | None, *, until_over: int | None = None) -> None:
     """`mlops release watch`: carry releases on until it is stopped, or until one is over."""
+    try:
+        _watch(console, config, until_over)
+    except KeyboardInterrupt:
+        with suppress(PipelineError), _opened(config) as (of, table):
+            for release in table.current().values():
+                console.print(
+                    f"release {release.number} is left without this controller: unless another goes on, all traffic is the champion's in "
+                    f"{of.settings.lease_s:g} s; `mlops release watch` carries it on, `mlops release abort` ends it"
+                )
+        raise
+
+
+def _watch(console: Console, config: Path | None, until_over: int | None) -> None:
     from rich.console import Group
     from rich.live import Live
 
     of = opened(config)
     shown: list[Text] = []
     with Live(console=console, auto_refresh=False, transient=True) as live:
+        tell, announced = _announcing(live.console)
         while True:
             problem = ""
             try:
-                with _opened(config) as (of, table), Controller(of, table, _listener(of, live.console)) as controller:
+                with _opened(config) as (of, table), Controller(of, table, _kept(of, tell)) as controller:
                     while True:
                         began = time.monotonic()
                         found = controller.look()
                         took = time.monotonic() - began
                         shown = [line for each in found for line in _shown(of, table, each)]
                         if not found:
-                            shown = [_text([Words("no release is under way", "dim")])]
+                            others = bool(table.current())
+                            said = "another controller carries on what is under way: `mlops release status`" if others else NONE_NOW
+                            shown = [_text([Words(said, "dim")])]
                         live.update(Group(*shown), refresh=True)
                         if until_over is not None and (last := table.last(until_over)) is not None and last.state not in LIVE:
+                            _say_end(
+                                live.console, of, table, next(each for each in table.releases() if each.number == until_over), announced
+                            )
                             return
                         # A long record takes long to read: it is not all that this machine does.
                         controller.rest(max(of.settings.look_s, SHARE * took))
@@ -164,13 +188,28 @@ def status(console: Console, config: Path | None, *, as_json: bool) -> None:
             looked = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(newest["evidence_made"]))
             rows = f"{newest['evidence'].get('rows', 0):,} rows of the challenger's in step {newest['evidence_step']}"
             console.print(_text([Words("looked     ", "bold"), Words(f"{looked}: {rows}")]))
-        for line in ending_lines(newest["evidence"]):
-            console.print(_text([Words("           "), Words(line)]))
-        for each in newest["transitions"]:
-            when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(each["made"]))
-            console.print(
-                _text([Words(f"  {when}  ", "dim"), Words(f"{each['step']:<10} {each['state']:<12} {each['reason']} ({each['who']})")])
-            )
+        for text in ending_lines(newest["evidence"]):
+            console.print(_text([Words("           "), Words(text)]))
+        for line in _turns_told(newest["transitions"]):
+            console.print(_text(line))
+
+
+def _turns_told(turns: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Words]]:
+    """A line for each transition; of shares that changed within a step, the first and the last few."""
+    within = [place for place in range(1, len(turns)) if _is_same(turns[place - 1], turns[place])]
+    left_out = set(within[:-LAST_TURNS])
+    for place, each in enumerate(turns):
+        if place in left_out:
+            if place - 1 not in left_out:
+                count = next(end for end in range(place, len(turns) + 1) if end not in left_out) - place
+                yield [Words(f"  … {count:,} more changes of its share, all in `mlops release status --json`", "dim")]
+            continue
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(each["made"]))
+        yield [Words(f"  {when}  ", "dim"), Words(f"{each['step']:<10} {each['state']:<12} {each['reason']} ({each['who']})")]
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return (one["step"], one["state"]) == (other["step"], other["state"])
 
 
 def change(console: Console, config: Path | None, state: StateWord, reason: str) -> None:
@@ -178,7 +217,12 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
     with _opened(config) as (of, table):
         release = _current(of, table)
         if state == "aborted":
-            _abort(of, table, release, reason, _listener(of, console))
+            started = next(each for each in table.releases() if each.number == release.number)
+            tell, announced = _announcing(console)
+            _abort(of, table, started, reason, _kept(of, tell))
+            _say_end(console, of, table, started, announced)
+            for line in _ended_lines(of, table, started):
+                console.print(_text(line))
             return
         if state == "paused" and release.state == "paused":
             raise PipelineError(f"release {release.number}: is paused already: `mlops release resume` lets it go on")
@@ -213,26 +257,80 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
         put_there(of, table, {})
 
 
-def _abort(of: Opened, table: Table, release: Release, reason: str, tell: Listener) -> None:
+def _abort(of: Opened, table: Table, started: Started, reason: str, tell: Listener) -> None:
     """Throw a challenger out, whatever is decided meanwhile. Raises :class:`PipelineError` if it is champion by then."""
-    started = next(each for each in table.releases() if each.number == release.number)
     try:
-        while (last := table.last(release.number)) is not None and last.state in LIVE:
+        while (last := table.last(started.number)) is not None and last.state in LIVE:
             if end(of, table, started, last, "aborted", reason or "aborted by hand", {}, current_user(), tell):
                 break
     except PipelineError as error:
         raise PipelineError(
-            f"release {release.number}: goes no further; which version is champion cannot be settled now, "
+            f"release {started.number}: goes no further; which version is champion cannot be settled now, "
             f"`mlops release watch` does it once it can, or this command again: {error}"
         ) from error
     finally:
         tell_of(of, table, tell)
         put_there(of, table, {})
-    if (last := table.last(release.number)) is not None and last.state == "promoted":
+    if (last := table.last(started.number)) is not None and last.state == "promoted":
         raise PipelineError(
-            f"release {release.number}: was over before, version {release.challenger} is champion: "
+            f"release {started.number}: was over before, version {started.challenger} is champion: "
             "`mlops models rollback` brings the former back"
         )
+
+
+def _ended_lines(of: Opened, table: Table, started: Started) -> Iterator[Sequence[Words]]:
+    """What has become of a release that was thrown out: who answers now, since when, what the challenger said, where to look."""
+    challenger, turns = started.challenger, table.transitions(started.number)
+    champion = _champion_now(of) or started.champion
+    if not of.divides:
+        said = f"requests are divided elsewhere: give version {challenger} none there, nobody here can"
+    elif any(turn.weight > 0 for turn in turns):
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(_back_since(table, started, turns)))
+        said = f"version {champion} answers everything since {when}; servers look at the table every {of.look_ms} ms"
+    else:
+        said = f"version {champion} answers everything, as all the while: version {challenger} was only asked besides"
+    yield [Words("serves     ", "bold"), Words(said)]
+    yield [Words("answered   ", "bold"), Words(_answered_by(of, started))]
+    look = f"`mlops release status`: what was decided, and on what; `mlops records show --version {challenger}`: what it said"
+    yield [Words("look       ", "bold"), Words(look)]
+    yield [
+        Words("next       ", "bold"),
+        Words(f"`mlops release start {challenger}` tries it again; `mlops models reject {challenger} --reason …` keeps it out"),
+    ]
+
+
+def _back_since(table: Table, started: Started, turns: Sequence[Transition]) -> float:
+    """Since when a release's challenger answers nothing any more."""
+    since = turns[-1].made
+    if turns[-1].step == ABORTING:
+        return since  # it was champion until the alias was moved back, just before
+    for turn in reversed(turns):
+        if turn.weight > 0:
+            break
+        since = turn.made
+    return min(since, table.lease_until(started.number) or since, *(each.made for each in table.breakers(started.number)))
+
+
+def _champion_now(of: Opened) -> str:
+    """What the registry calls champion; empty where it does not answer."""
+    try:
+        champion = of.registry().champion()
+    except PipelineError:
+        return ""
+    return "" if champion is None else str(champion.number)
+
+
+def _answered_by(of: Opened, started: Started) -> str:
+    """How much a release's challenger has answered since it began, by the record."""
+    requests = rows = 0
+    try:
+        since = datetime.fromtimestamp(started.made, UTC)
+        for each in requests_of(of.watch.store, since=since, model=of.model, version=started.challenger):
+            if not each.error and (not of.divides or arm_in(each) == ANSWERED_ARM):
+                requests, rows = requests + 1, rows + each.rows
+    except PipelineError as error:
+        return f"nobody can tell how much by version {started.challenger}, since the record cannot be read: {error}"
+    return f"{requests:,} requests of {rows:,} rows by version {started.challenger}, as far as they are on record now"
 
 
 def promote(console: Console, config: Path | None, reason: str, by: str) -> None:
@@ -431,10 +529,12 @@ def _lines(of: Opened, looked: Looked) -> list[Sequence[Words]]:
         [Words("step       ", "bold"), Words(f"{last.step}, {last.state}, answers {last.weight:.0%}{asked}: {looked.decision.reason}")],
     ]
     lines += [[Words("           "), Words(line)] for line in ending_lines(evidence.as_json())]
-    worst = sorted((each for each in evidence.findings if each.estimate is not None), key=lambda each: each.holds)
-    for found in worst[:LIVE_LINES]:
+    known = sorted((each for each in evidence.findings if each.estimate is not None), key=lambda each: (not each.is_broken, each.holds))
+    for found in known[:LIVE_LINES]:
         style = "red" if found.is_broken else "green" if found.holds else ""
         lines.append([Words("           "), Words(found.text, style)])
+    if len(known) > LIVE_LINES:
+        lines.append([Words("           "), Words(f"and {len(known) - LIVE_LINES} more, on the page /release", "dim")])
     lines.append(
         [Words("looked     ", "bold"), Words(time.strftime("%H:%M:%S UTC", time.gmtime()) + f", {of.settings.look_s:g} s apart", "dim")]
     )
@@ -442,7 +542,29 @@ def _lines(of: Opened, looked: Looked) -> list[Sequence[Words]]:
 
 
 def _listener(of: Opened, console: Console) -> Listener:
-    return kept_for(of.watch.pipeline, of.watch.layout, shown_on(console))
+    return _kept(of, shown_on(console))
+
+
+def _announcing(console: Console) -> tuple[Listener, set[int]]:
+    """A listener that says on a console what happens, and the numbers of the transitions that it has said."""
+    show, announced = shown_on(console), set[int]()
+
+    def tell(event: Event) -> None:
+        if isinstance(event, ReleaseMoved):
+            announced.add(event.transition)
+        show(event)
+
+    return tell, announced
+
+
+def _say_end(console: Console, of: Opened, table: Table, started: Started, announced: set[int]) -> None:
+    """How a release ended, unless that was said here: whichever process looks first tells of it."""
+    if (last := table.last(started.number)) is not None and last.number not in announced:
+        shown_on(console)(moved(of, started, last))
+
+
+def _kept(of: Opened, show: Listener) -> Listener:
+    return kept_for(of.watch.pipeline, of.watch.layout, show)
 
 
 def _text(words: Sequence[Words]) -> Text:

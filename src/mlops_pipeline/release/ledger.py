@@ -19,7 +19,7 @@ from mlops_pipeline.contract.label import prediction_name
 from mlops_pipeline.contract.reference import Reference
 from mlops_pipeline.monitoring.labels import ID, REQUEST
 from mlops_pipeline.records.reading import UNIT
-from mlops_pipeline.release.evidence import ARMS, CHALLENGER, CHAMPION, SHADOW, Observations, scores_in, slice_texts, truth_of
+from mlops_pipeline.release.evidence import ARMS, CHALLENGER, CHAMPION, SETTLE_S, SHADOW, Observations, scores_in, slice_texts, truth_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -49,12 +49,13 @@ class Ledger:
         within: timedelta = timedelta(),
         elsewhere: bool = False,
         most: int = MOST_ROWS,
+        settle_s: float = SETTLE_S,
     ) -> None:
         self.reference = reference
         self.read_to: Mapping[str, int] = {}
         self.labels_to = 0
         self._champion, self._challenger, self._slices = champion, challenger, tuple(slices)
-        self._sticks, self._within, self._elsewhere, self._most = sticks, within, elsewhere, most
+        self._sticks, self._within, self._elsewhere, self._most, self._settle_s = sticks, within, elsewhere, most, settle_s
         self._width = max(1, len(reference.classes)) if reference is not None else 1
         self._by_units = self._by_requests = 0
         self._values: dict[str, dict[str, int]] = {name: {} for name in self._slices}
@@ -141,6 +142,7 @@ class Ledger:
             {name: list(values) for name, values in self._values.items()},
             self._by_units + self._by_requests,
             self._by_units if self._sticks else self._by_units + self._by_requests,
+            self._settle_s,
         )
 
     def _arms(self, rows: Columns, mirrored: Sequence[tuple[float, float]]) -> npt.NDArray[np.int8]:

@@ -21,7 +21,7 @@ from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.measuring import truths_of
 from mlops_pipeline.monitoring.recorded import within
 from mlops_pipeline.records.reading import UNIT, batches, features_in
-from mlops_pipeline.release.evidence import CHALLENGER, CHAMPION, FALLBACK, SETTLE_S
+from mlops_pipeline.release.evidence import CHALLENGER, CHAMPION, FALLBACK
 from mlops_pipeline.release.offpolicy import Earned, Logged, earned
 from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.release.reward import refuse_untold, scaled
@@ -102,7 +102,7 @@ def earned_on_record(of: Opened, version: int, since: datetime | None, until: da
     for frame in batches(of.watch.store, since=since, until=until, model=of.model, units=True):
         rows = frame.filter(pl.col("prediction").is_not_null() & (pl.col("error").fill_null("") == ""))
         dropped += rows.height
-        for part, span in _parts(rows, spans):
+        for part, span in _parts(rows, spans, of.settle_s):
             earns, outside = scaled(reward, _truth(reference, known, part))
             decided, answered = _logged(part, span, str(version), reference, scorer, earns, units)
             fit = decided.propensity > 0
@@ -149,7 +149,7 @@ def _joined(parts: Sequence[Logged]) -> Logged:
     return Logged.of(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
-def _parts(rows: pl.DataFrame, spans: Sequence[Span]) -> Iterator[tuple[pl.DataFrame, Span | None]]:
+def _parts(rows: pl.DataFrame, spans: Sequence[Span], settle_s: float) -> Iterator[tuple[pl.DataFrame, Span | None]]:
     """Rows by the rule that decided them: those of no release (None), and those of each of its spans."""
     import polars as pl
 
@@ -161,7 +161,7 @@ def _parts(rows: pl.DataFrame, spans: Sequence[Span]) -> Iterator[tuple[pl.DataF
     moment = pl.col("time").dt.epoch("us") / 1e6
     for span in spans if divided.height else ():
         part = divided.filter(
-            (moment >= span.since + SETTLE_S)
+            (moment >= span.since + settle_s)
             & (moment < span.until)
             & pl.when(arm == CHALLENGER).then(pl.col("version") == span.challenger).otherwise(pl.col("version") == span.champion)
         )

@@ -23,6 +23,7 @@ from mlops_pipeline.monitoring.recorded import within
 from mlops_pipeline.monitoring.watched import Watched, watched
 from mlops_pipeline.records.reading import news
 from mlops_pipeline.registry.champion import RegistryWriter
+from mlops_pipeline.release.evidence import settled_after
 from mlops_pipeline.release.ledger import Ledger
 from mlops_pipeline.release.reward import refuse_untold
 from mlops_pipeline.release.table import Started, Table, open_table
@@ -52,6 +53,16 @@ class Opened:
     def divides(self) -> bool:
         """Whether servers of ours divide, as the table says, so that shares may be held against it."""
         return self.settings.split == "server"
+
+    @property
+    def look_ms(self) -> int:
+        """How often the servers look at the table."""
+        return self.watch.serving.release.look_ms
+
+    @property
+    def settle_s(self) -> float:
+        """So long after a transition they may still divide as before."""
+        return settled_after(self.look_ms)
 
     def table(self) -> Table:
         """Open the table; it is made if it is missing."""
@@ -150,6 +161,7 @@ class Opened:
                 sticks=started.unit != "request",
                 within=within(self.watch),
                 elsewhere=not self.divides,
+                settle_s=self.settle_s,
             )
         state = self.watch.state()
         try:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Move = Literal["stay", "advance", "promote", "abort", "give up"]
 PROMOTING = "promoting"
 """The step between the last one and the alias in the registry, which a controller that goes on finds."""
+SHOWN = 3
+"""Of what is broken, in a reason."""
 LEAST_CHANGE = 0.01
 """Shares of a bandit that would change by less stay."""
 ABORTING = "aborting"
@@ -22,7 +24,10 @@ ABORTING = "aborting"
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A guardrail's figure, the challenger's less the champion's (more is worse), with an interval that holds at every look."""
+    """A guardrail's figure, the challenger's less the champion's (more is worse), with an interval that holds at every look.
+
+    An end that nothing is known of is None: a quantile of few answers may be anything beyond the largest.
+    """
 
     guardrail: str
     figure: str
@@ -54,10 +59,12 @@ class Finding(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """In words, with its interval."""
         where = (f" where {self.slice}" if self.slice else "") + (f" in {self.window}" if self.window else "")
-        if self.estimate is None or self.low is None or self.high is None:
+        if self.estimate is None or (self.low is None and self.high is None):
             return f"{self.figure}{where}: nothing can be said yet of {self.requests[0]:,} and {self.requests[1]:,} requests"
         unit = " ms" if self.figure.startswith("latency") else ""
-        span = f"{self.low:+.4g} to {self.high:+.4g}{unit}"
+        ends = [f"{end:+.4g}" for end in (self.low, self.high) if end is not None]
+        span = " to ".join(ends) if len(ends) > 1 else f"{ends[0]} or {'more' if self.high is None else 'less'}"
+        span += unit
         of_both, of_each = f"{self.requests[1]:,} requests of both", "{:,} and {:,} requests".format(*self.requests)
         requests = of_both if self.source == "pairs" else of_each
         return f"{self.figure}{where} {self.estimate:+.4g} ({span}; limit {self.limit:+.4g}{unit}), {requests}"
@@ -89,6 +96,8 @@ class Learned(msgspec.Struct, frozen=True):
     """Figures outside of the reward's bounds, which count as these."""
     unlike: tuple[float, float] | None = None
     """The shares of both arms' units whose reward is known, where they differ more than chance would have it: then nothing follows."""
+    wanted: int = 0
+    """So many ``fresh`` ones before the shares change, if that is more than the policy says."""
 
     @property
     def text(self) -> str:
@@ -213,7 +222,8 @@ def _of_bandit(bandit: Bandit, standing: Standing, evidence: Evidence, now: floa
             return Decision("abort", f"the challenger earns less: {learned.text}")
     if standing.lasts(now) > seconds_of(bandit.most_time):
         return Decision("give up", f"nobody can tell after {bandit.most_time} who earns more: {learned.text}")
-    if learned.unlike is None and learned.fresh >= bandit.batch_units and abs(learned.weight - standing.weight) >= LEAST_CHANGE:
+    is_due = learned.unlike is None and learned.fresh >= max(bandit.batch_units, learned.wanted)
+    if is_due and abs(learned.weight - standing.weight) >= LEAST_CHANGE:
         share = f"{learned.weight:.1%}"
         return Decision("advance", f"gets {share} of the units: {learned.text}", Turn(BANDIT, learned.weight))
     return Decision("stay", learned.text)
@@ -260,7 +270,9 @@ def _wrong(policy: Policy, standing: Standing, evidence: Evidence, *, is_known: 
     if not is_known:
         return f"step '{standing.step}' is none of its policy's"
     if standing.breakers or evidence.broken:
-        return "; ".join([*(f"a worker tripped: {why}" for why in standing.breakers[:1]), *(each.text for each in evidence.broken[:3])])
+        said = [*(f"a worker tripped: {why}" for why in standing.breakers[:1]), *(each.text for each in evidence.broken[:SHOWN])]
+        more = len(evidence.broken) - SHOWN
+        return "; ".join(said) + (f"; and {more} more guardrails or slices" if more > 0 else "")
     if evidence.p_of_split is not None and evidence.p_of_split < policy.srm_alpha:
         counts = "{:,} and {:,}".format(*evidence.counts)
         return f"the arms did not get their shares ({counts}, p {evidence.p_of_split:.2g}): no figure is to be believed"

@@ -68,12 +68,15 @@ def _route(step: Step, service: str) -> list[dict[str, Any]]:
 
 
 def _inference_service(step: Step, name: str) -> list[dict[str, Any]]:
-    """A patch of the InferenceService: its newest revision gets so much, the one before the rest; 100 promotes it, 0 goes back."""
+    """A patch of the InferenceService: its newest revision gets so much, the one before the rest; 100 promotes it, 0 goes back.
+
+    In the deployment mode Knative alone; KServe lets nobody change the mode, so a patch that names it is refused in another.
+    """
     return [
         {
             "apiVersion": "serving.kserve.io/v1beta1",
             "kind": "InferenceService",
-            "metadata": {"name": name},
+            "metadata": {"name": name, "annotations": {"serving.kserve.io/deploymentMode": "Knative"}},
             "spec": {"predictor": {"canaryTrafficPercent": percent(step.weight)}},
         }
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -33,7 +34,7 @@ def put_there(of: Opened, table: Table, latest: Latest) -> None:
     try:
         with state.writing():
             state.show(PAGE, page_of(of, known).replace("\0", "\ufffd"), now)
-            state.show(JSON, json.dumps(known), now)
+            state.show(JSON, json.dumps(known, allow_nan=False), now)
     finally:
         state.close()
 
@@ -46,15 +47,27 @@ def known_of(of: Opened, table: Table, latest: Latest) -> dict[str, Any]:
     shown = _last_shown(of)
     releases = [_release(of, table, each, latest, shown.get(each.number)) for each in reversed(table.releases(of.model)[-MOST:])]
     newest = releases[0] if releases else None
-    return {
-        "pipeline": of.watch.pipeline.name,
-        "model": of.model,
-        "made": time.time(),
-        "verdict": "none" if newest is None else newest["verdict"],
-        "reason": "" if newest is None else newest["reason"],
-        "verdicts": {each["challenger"]: each["verdict"] for each in reversed(releases)},
-        "releases": releases,
-    }
+    known: dict[str, Any] = _finite(
+        {
+            "pipeline": of.watch.pipeline.name,
+            "model": of.model,
+            "made": time.time(),
+            "verdict": "none" if newest is None else newest["verdict"],
+            "reason": "" if newest is None else newest["reason"],
+            "verdicts": {each["challenger"]: each["verdict"] for each in reversed(releases)},
+            "releases": releases,
+        }
+    )
+    return known
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for numbers that JSON has no word for, which older controllers have written beside transitions."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 VERDICTS = {"promoted": "promoted", "aborted": "failed", "inconclusive": "inconclusive", "paused": "paused"}
@@ -255,9 +268,10 @@ def _bar(found: Finding) -> dict[str, Any]:
     }
     made["word"] = "broken" if found.is_broken else "holds" if found.holds else "open"
     made["champion"], made["challenger"] = found.champion, found.challenger
-    if found.estimate is None or found.low is None or found.high is None:
+    if found.estimate is None or (found.low is None and found.high is None):
         return {**made, "low": None}
-    finite = [value for value in (found.low, found.high) if abs(value) != float("inf")]
+    low, high = (end if value is None else value for value, end in ((found.low, -math.inf), (found.high, math.inf)))
+    finite = [value for value in (low, high) if math.isfinite(value)]
     reach: float = max([abs(found.limit) * 2, abs(found.estimate) * 1.2, *(abs(value) * 1.05 for value in finite)]) or 1.0
     reach = float(min(float(reach), max(abs(found.limit) * 8, abs(found.estimate) * 2, 1e-9)))
 
@@ -266,4 +280,4 @@ def _bar(found: Finding) -> dict[str, Any]:
         place: float = (inside + 1) / 2 * (BAR_WIDTH - 12) + 6
         return round(place, 1)
 
-    return {**made, "low": x(found.low), "high": x(found.high), "estimate": x(found.estimate), "limit": x(found.limit), "zero": x(0.0)}
+    return {**made, "low": x(low), "high": x(high), "estimate": x(found.estimate), "limit": x(found.limit), "zero": x(0.0)}

@@ -17,7 +17,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.experiments.face import facts_of
 from mlops_pipeline.experiments.judging import judged
 from mlops_pipeline.experiments.units import Units, units_in
-from mlops_pipeline.release.evidence import ARMS, CHALLENGER, CHAMPION, FALLBACK, SETTLE_S, Observations, part_of_alpha
+from mlops_pipeline.release.evidence import ARMS, CHALLENGER, CHAMPION, FALLBACK, Observations, part_of_alpha
 from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.release.policy import Evidence
 from mlops_pipeline.release.reward import ANSWERED, figure_of
@@ -99,7 +99,7 @@ def _of_record(experiment: Experiment, answers: Observations) -> Experiment:
 def _frame(answers: Observations, experiment: Experiment, transitions: Sequence[Transition]) -> pl.DataFrame:
     """The rows of the test's own step, each of the arm that its unit was given, whoever answered it in the end."""
     mine = [place for place, each in enumerate(transitions) if each.step == TEST and each.weight > 0]
-    since = transitions[mine[0]].made + SETTLE_S if mine else np.inf
+    since = transitions[mine[0]].made + answers.settle_s if mine else np.inf
     until = transitions[mine[-1] + 1].made if mine and mine[-1] + 1 < len(transitions) else np.inf
     there = (answers.time >= since) & (answers.time < until) & (answers.unit >= 0) & np.isin(answers.arm, ANSWERED)
     return _columns(answers.of(there), experiment)
