@@ -161,8 +161,9 @@ def _units(parts: Sequence[pl.DataFrame], experiment: Experiment, table: Path, n
     if "unit" in rows.columns:
         torn = rows.group_by("unit").agg(pl.col("arm").n_unique().alias("arms")).filter(pl.col("arms") > 1)["unit"]
         if len(torn):
-            notes.append(f"{len(torn):,} units are in more than one arm and are left out: assignment was not sticky")
-            rows = rows.filter(~pl.col("unit").is_in(torn.implode()))
+            there, rows = rows.height, rows.filter(~pl.col("unit").is_in(torn.implode()))
+            left = f"are left out with their {there - rows.height:,} rows"
+            notes.append(f"{len(torn):,} units are in more than one arm and {left}: assignment was not sticky")
         rows = rows.group_by("unit", maintain_order=True).agg(
             *(_of_unit(name, metric) for name, metric in experiment.metrics.items()),
             *(pl.col(name).drop_nulls().first() for name in rows.columns if name.startswith(("before ", "slice "))),

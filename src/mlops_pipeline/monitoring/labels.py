@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -405,6 +406,7 @@ class Known:
     by_request: dict[tuple[str, int], Label]
     by_id: dict[str, Label]
     by_entity: dict[str, list[Label]]
+    """In order of time."""
     within: timedelta
 
     @classmethod
@@ -421,6 +423,8 @@ class Known:
                 ids[name] = label
             else:
                 entities.setdefault(name, []).append(label)
+        for each in entities.values():
+            each.sort(key=_moment_of)
         return cls(requests, ids, entities, within)
 
     def of_rows(self, frame: pl.DataFrame) -> list[Label | None]:
@@ -441,8 +445,13 @@ class Known:
     def _of_entity(self, name: str | None, arrived: float | None) -> Label | None:
         """The first label of an entity that happened after a prediction, and not too long after it."""
         there = self.by_entity.get(name or "", ())
-        after = [label for label in there if arrived is not None and 0 <= label.moment - arrived <= self.within.total_seconds()]
-        return min(after, key=lambda label: label.moment, default=None)
+        if arrived is None or (place := bisect_left(there, arrived, key=_moment_of)) == len(there):
+            return None
+        return there[place] if there[place].moment - arrived <= self.within.total_seconds() else None
+
+
+def _moment_of(label: Label) -> float:
+    return label.moment
 
 
 def matched(labels: Sequence[Label], frames: Iterator[pl.DataFrame], within: timedelta) -> set[int]:
