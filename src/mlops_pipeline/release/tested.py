@@ -62,6 +62,8 @@ def units_on_record(of: Opened, experiment: Experiment, since: datetime) -> tupl
 
     Raises :class:`PipelineError` where the record has none.
     """
+    import polars as pl
+
     champion = of.registry().champion()
     if champion is None:
         raise PipelineError(f"{of.model}: there is no champion, so there is nothing to plan a test by")
@@ -78,7 +80,8 @@ def units_on_record(of: Opened, experiment: Experiment, since: datetime) -> tupl
             + (f": {why}" if sticks and len(given.time) else ": ask for a longer time with --since")
         )
     made = _of_record(experiment, rows).model_copy(update={"slices": ()})
-    frame = _columns(rows, made)
+    # Whoever was meant to be asked, the champion answered: one that was on both arms is one unit all the same.
+    frame = _columns(rows, made).with_columns(pl.lit(CHAMPION).alias("arm"))
     return made, units_in(frame, made, Path("the record")), 1 << rows.halved_units
 
 
