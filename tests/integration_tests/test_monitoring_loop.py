@@ -463,8 +463,9 @@ def test_the_memory_may_be_in_postgresql(recorded: Recorded, tmp_path: Path) -> 
         assert tables[0][1:] == tables[1][1:]
         assert "postgresql://" in recorded.project.mlops("monitor", "status", "--json", "--config", str(there)).stdout
         other = yaml.safe_load(recorded.project.config.read_text()) | {"name": "another"}
-        (recorded.project.folder / "another.yaml").write_text(yaml.safe_dump(other))
-        settings_in(tmp_path / "there", recorded, state={"uri_file": str(tmp_path / "uri")}, pipeline=str(recorded.project.folder / "another.yaml"))
+        renamed = recorded.project.folder / "another.yaml"
+        renamed.write_text(yaml.safe_dump(other))
+        settings_in(tmp_path / "there", recorded, state={"uri_file": str(tmp_path / "uri")}, pipeline=str(renamed))
         refused = recorded.project.mlops("monitor", "status", "--config", str(there), check=False)
         assert refused.returncode == 2
         assert "holds the watch of the pipeline 'small', and this is 'another'" in refused.stderr

@@ -166,6 +166,13 @@ def table(folder: Path, count: int = 4000, lift: float = 0.1, lost: float = 0.0)
     return path
 
 
+def ended(folder: Path, command: str, source: str, *options: str) -> object:
+    """How a command on a folder's test ended."""
+    with pytest.raises(SystemExit) as ended:
+        main(["experiment", command, "-c", str(folder / "test.yaml"), "--input", str(folder / source), *options])
+    return ended.value.code
+
+
 def test_a_better_arm_that_keeps_its_guardrail_is_to_be_taken(tmp_path: Path) -> None:
     test = settings(
         metrics={
@@ -254,7 +261,7 @@ def test_a_test_of_which_one_arm_alone_has_come_is_told_without_a_figure(tmp_pat
     (tmp_path / "test.yaml").write_text(settings(metrics=metrics, slices=("land",)).model_dump_json())
     rows = pl.read_csv(table(tmp_path, count=60), separator=";").filter(pl.col("arm") == "A")
     rows.with_columns(earlier=pl.when(pl.col("seconds") > 12).then(pl.col("seconds")), land=pl.lit(None)).write_csv(tmp_path / "t.csv")
-    main(["experiment", "report", "-c", str(tmp_path / "test.yaml"), "--input", str(tmp_path / "t.csv"), "--output", str(tmp_path / "r.html")])
+    assert ended(tmp_path, "report", "t.csv", "--output", str(tmp_path / "r.html")) == 0
     said = capsys.readouterr().out
     assert "too few units" in said
     assert "'earlier' is not known of" in said
@@ -269,9 +276,7 @@ def test_a_report_never_takes_the_place_of_the_table_that_it_is_of(tmp_path: Pat
     source = tmp_path / "outcomes.json"
     pl.read_csv(table(tmp_path), separator=";").write_ndjson(source)
     before = source.read_bytes()
-    with pytest.raises(SystemExit) as ended:
-        main(["experiment", "report", "-c", str(tmp_path / "test.yaml"), "--input", str(source), "--output", str(tmp_path / "outcomes.html")])
-    assert ended.value.code == 2
+    assert ended(tmp_path, "report", "outcomes.json", "--output", str(tmp_path / "outcomes.html")) == 2
     assert "would take the place of the table" in capsys.readouterr().err
     assert source.read_bytes() == before
 
@@ -281,7 +286,7 @@ def test_a_table_of_whole_days_has_as_many_units_a_day_as_days_it_names(tmp_path
     (tmp_path / "test.yaml").write_text(test.model_dump_json())
     days = pl.Series([f"2024-03-0{1 + place % 2}" for place in range(4000)])
     pl.read_csv(table(tmp_path), separator=";").with_columns(at=days).write_csv(tmp_path / "t.csv")
-    main(["experiment", "plan", "-c", str(tmp_path / "test.yaml"), "--input", str(tmp_path / "t.csv"), "--json"])
+    assert ended(tmp_path, "plan", "t.csv", "--json") == 0
     [plan] = json.loads(capsys.readouterr().out)
     assert plan["days"] == pytest.approx(plan["units"] / 2000)
 

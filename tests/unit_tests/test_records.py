@@ -332,7 +332,8 @@ def test_a_feature_is_read_back_by_its_owners_name_whatever_that_is(tmp_path: Pa
     """One of ours, one that begins as ours do, and one that another would be given in a table."""
     names = ("time", "feature_time", "feature_feature_time", "probability_of_rain", "probability_yes", "feature_probability_yes", "id")
     layout = replace(BINARY, numbers=names, categories=("model",))
-    written(tmp_path, [entry(layout=layout, numbers=np.arange(len(names), dtype=np.float32)[None], categories=np.array([["golf"]], object))])
+    numbers = np.arange(len(names), dtype=np.float32)[None]
+    written(tmp_path, [entry(layout=layout, numbers=numbers, categories=np.array([["golf"]], object))])
     table = read(tmp_path)
     assert table.select("model", "prediction", "probability_yes").row(0) == ("champion", "yes", 0.75)
     found = features_in(table, [*names, "model", "version"])

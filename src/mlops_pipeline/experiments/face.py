@@ -65,8 +65,9 @@ def _plan_lines(plan: SamplePlan, experiment: Experiment, looks: int) -> list[st
     metric = experiment.metrics[plan.metric]
     what = f"the {metric.quantile:g} quantile" if metric.quantile is not None else "the mean"
     days = "" if plan.days is None else f", {plan.days:,.1f} days"
+    wanted = f"{plan.effect:+g} in {100 * experiment.power:g}% of tests"
     lines = [
-        f"{plan.metric}: {what} of '{metric.column}' is {_told(plan.base)}; to find {plan.effect:+g} in {100 * experiment.power:g}% of tests",
+        f"{plan.metric}: {what} of '{metric.column}' is {_told(plan.base)}; to find {wanted}",
         f"  looked at as often as you like  {_count(plan.units, plan.tried_units)}{days}",
         f"  looked at once, at the end      {plan.fixed_units:,} units",
     ]
@@ -103,9 +104,7 @@ def report(console: Console, config: Path, table: Path, output: Path | None, *, 
     return tell(console, experiment, read_units(table, experiment, str(config)), output, as_json=as_json, table=table)
 
 
-def tell(
-    console: Console, experiment: Experiment, units: Units, output: Path | None, *, as_json: bool, table: Path | None = None
-) -> bool:
+def tell(console: Console, experiment: Experiment, units: Units, output: Path | None, *, as_json: bool, table: Path | None = None) -> bool:
     """Write a test's page and figures, and say five lines of them; whether the test can be judged at all. ``table``: what was read."""
     done = judged(experiment, units)
     target = output or Path(f"{experiment.name}.html")
@@ -141,9 +140,7 @@ def _headline(done: Findings) -> str:
 def _line(each: Comparison, experiment: Experiment) -> str:
     estimate, low, high = each.now
     many = f" [{each.treatment}]" if len(experiment.arms) > 2 else ""
-    figures = (
-        "" if each.word in UNTOLD else f"  {_told(estimate, signed=True)} ({_told(low, signed=True)} to {_told(high, signed=True)})"
-    )
+    figures = "" if each.word in UNTOLD else f"  {_told(estimate, signed=True)} ({_told(low, signed=True)} to {_told(high, signed=True)})"
     return f"{each.metric}{many}  {_told(each.levels[0])} → {_told(each.levels[1])}{figures}  {WORDS[each.word]}"
 
 

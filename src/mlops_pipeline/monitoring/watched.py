@@ -74,7 +74,7 @@ class Watched:
             state.close()
             raise PipelineError(
                 f"{state.database.place}: holds the watch of the pipeline '{owner}', and this is '{name}': give each a database of its own "
-                f"(or, if it was renamed: UPDATE mlops_monitor_switches SET value = '{name}' WHERE name = '{OWNER}')"
+                f"(or, if it was renamed, write so into mlops_monitor_switches, where name is '{OWNER}')"
             )
         return state
 
