@@ -15,7 +15,7 @@ from mlops_pipeline.cli import main
 from mlops_pipeline.config.experiment import Experiment, Metric, experiment_schema
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.experiments import sequences
-from mlops_pipeline.experiments.judging import judged
+from mlops_pipeline.experiments.judging import Findings, judged
 from mlops_pipeline.experiments.planning import planned
 from mlops_pipeline.experiments.sequences import (
     adjusted,
@@ -242,6 +242,26 @@ def test_p_values_of_goals_are_corrected_for_those_goals_too_that_have_none(tmp_
     units = read_units(source, beside, "")
     sides = [moments(units.values["bought"][units.arm == arm], np.array([(units.arm == arm).sum()]), is_share=True) for arm in (0, 1)]
     assert two[0].p_value[-1] == pytest.approx(2 * p_of_means(sides[0], sides[1], rho2, 100)[-1])
+
+
+def test_what_was_known_before_is_taken_off_alike_in_all_arms_and_a_figure_of_after_is_told(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    arm, before = random.integers(0, 3, 3000), random.normal(50, 10, 3000)
+    spend = before + random.normal(0, 5, 3000) + 4.0 * (arm == 1)
+    frame = pl.DataFrame({"arm": np.array(["A", "B", "C"])[arm], "spend": spend, "before": before, "after": spend * 0.9})
+    frame.write_csv(tmp_path / "t.csv")
+
+    def done(name: str) -> Findings:
+        metrics = {"spend": {"column": "spend", "before": name}}
+        test = settings(arms={"A": 1, "B": 1, "C": 1}, metrics=metrics, unit=None, time=None)
+        return judged(test, read_units(tmp_path / "t.csv", test, ""))
+
+    honest = done("before")
+    assert [each.word for each in honest.comparisons] == ["better", "not_decided"]
+    assert len({each.levels[0] for each in honest.comparisons}) == 1
+    assert not honest.notes
+    [note] = done("after").notes
+    assert note.startswith("'after' differs between A and B more than chance would have it")
 
 
 def test_a_figure_that_does_not_vary_is_not_said_to_have_too_few_units(tmp_path: Path) -> None:

@@ -59,9 +59,17 @@ def curve(each: Comparison, looks: npt.NDArray[np.int64], units: Units, metric: 
     edge = [(frame.x(k), frame.y(_capped(high[k], top))) for k in range(len(looks)) if fit[k]]
     back = [(frame.x(k), frame.y(_capped(low[k], bottom))) for k in reversed(range(len(looks))) if fit[k]]
     words = sorted(zip(map(frame.y, lines), ("no difference", "still borne"), strict=False))
-    # Above its line; the lower of two below its own, so that they never meet.
-    levels = tuple((y, word, y + BELOW if place else y - ABOVE) for place, (y, word) in enumerate(words))
-    return Curve(_path([*edge, *back]) + " Z", (Line(_path(inside), ""),), levels, frame.heights(), _places(frame, looks, units))
+    return Curve(
+        _path([*edge, *back]) + " Z", (Line(_path(inside), ""),), _levels(words, inside), frame.heights(), _places(frame, looks, units)
+    )
+
+
+def _levels(words: Sequence[tuple[float, str]], curve: Sequence[tuple[float, float]]) -> tuple[tuple[float, str, float], ...]:
+    """Each line's word where the curve does not end; of two lines' words, from the top, each on the side that is not the other's."""
+    end = [y for x, y in curve if x > WIDTH * 0.8] or [curve[-1][1]]
+    is_above = sum(end) / len(end) <= words[0][0]
+    below = [is_above] if len(words) == 1 else [False, True]
+    return tuple((y, word, y + BELOW if under else y - ABOVE) for (y, word), under in zip(words, below, strict=True))
 
 
 def exposure(done: Findings, units: Units, experiment: Experiment) -> Curve:

@@ -131,7 +131,22 @@ def _unknown(experiment: Experiment, units: Units) -> list[str]:
         notes += _gone(experiment, units, units.values[name], name, "they are in no figure of it")
         if name in units.before:
             notes += _gone(experiment, units, units.before[name], f"'{metric.before}'", "they count as its mean")
+            notes += _not_of_before(experiment, units, units.before[name], str(metric.before))
     return notes
+
+
+def _not_of_before(experiment: Experiment, units: Units, before: Floats, name: str) -> list[str]:
+    """That a figure of before the test is not alike in the arms: chance alone has divided it."""
+    arms, known = list(experiment.arms), ~np.isnan(before)
+    alpha = experiment.alpha / (len(arms) - 1)
+    rho2 = best_at(experiment.expected_units, alpha)
+    sides = [before[known & (units.arm == place)] for place in range(len(arms))]
+    control, *others = (moments(side, np.array([len(side)])) for side in sides)
+    differ = [
+        arm for arm, other in zip(arms[1:], others, strict=True) if p_of_means(control, other, rho2, experiment.least_units)[-1] < alpha
+    ]
+    said = f"'{name}' differs between {experiment.control} and {' and '.join(differ)} more than chance would have it"
+    return [f"{said}: if it was not known before, what the arm did is taken off with it"] if differ else []
 
 
 def _gone(experiment: Experiment, units: Units, values: Floats, name: str, what: str) -> list[str]:
@@ -158,9 +173,8 @@ def _compared(
     sides = [known & (units.arm == each) for each in (0, place)]
     narrowed = None
     if name in units.before:
-        both = sides[0] | sides[1]
-        less = values.copy()
-        less[both] = adjusted(values[both], units.before[name][both])
+        less = values.copy()  # by all arms, so that the control has one figure beside each of the others
+        less[known] = adjusted(values[known], units.before[name][known])
         raw, shrunk = (sum(float(np.var(each[side])) for side in sides if side.any()) for each in (values, less))
         narrowed = 1 - shrunk / raw if raw else None
         values = less
