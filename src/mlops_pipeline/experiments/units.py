@@ -140,7 +140,7 @@ def _numbers(frame: pl.DataFrame, metric: str, settings: Metric, name: str, tabl
             f"{table}: row {row_numbers[at]}: '{name}' is '{str(values[at])[:40]}', which is no number, nor yes or no: mend it, leave the "
             f"cell empty, or say by metrics.{metric}.format how 1234.5 is written, such as '1234,5'"
         )
-    if (largest := read.abs().max()) is not None and largest > LARGEST:
+    if isinstance(largest := read.abs().max(), float) and largest > LARGEST:
         raise PipelineError(f"{table}: '{name}': values as great as {largest:.3g} have no variance that a number holds: scale them")
     return read
 
