@@ -16,6 +16,13 @@ from mlops_pipeline.files import make_own_file, make_own_folder
 LOCKED_S = 30.0
 """How long a statement waits for another process that is writing."""
 STATEMENT_MS = 60_000
+_REMEDIES = {
+    "SQLITE_FULL": "make room on the disk",
+    "SQLITE_BUSY": "another process is writing to it: try again when that is done",
+    "SQLITE_CORRUPT": "put a copy of it from before in its place, or move it away to begin anew",
+    "SQLITE_NOTADB": "put a copy of it from before in its place, or move it away to begin anew",
+}
+"""By how SQLite calls what is wrong."""
 
 Row = tuple[Any, ...]
 
@@ -131,10 +138,10 @@ class SQLite:
         self._connection.close()
 
     def _told(self, error: Exception) -> PipelineError:
-        remedy = (
-            "make room on the disk"
-            if "full" in str(error)
-            else f"let this user write to its folder, or name another under {self._section}.file"
+        name = getattr(error, "sqlite_errorname", "")
+        remedy = next(
+            (text for start, text in _REMEDIES.items() if name.startswith(start)),
+            f"let this user write to its folder, or name another under {self._section}.file",
         )
         return PipelineError(f"{self.place}: {one_line(error)}: {remedy}")
 

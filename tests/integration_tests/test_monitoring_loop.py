@@ -462,3 +462,10 @@ def test_the_memory_may_be_in_postgresql(recorded: Recorded, tmp_path: Path) -> 
         assert tables[0][0].equals(tables[1][0], null_equal=True)
         assert tables[0][1:] == tables[1][1:]
         assert "postgresql://" in recorded.project.mlops("monitor", "status", "--json", "--config", str(there)).stdout
+        other = yaml.safe_load(recorded.project.config.read_text()) | {"name": "another"}
+        renamed = recorded.project.folder / "another.yaml"
+        renamed.write_text(yaml.safe_dump(other))
+        settings_in(tmp_path / "there", recorded, state={"uri_file": str(tmp_path / "uri")}, pipeline=str(renamed))
+        refused = recorded.project.mlops("monitor", "status", "--config", str(there), check=False)
+        assert refused.returncode == 2
+        assert "holds the watch of the pipeline 'small', and this is 'another'" in refused.stderr

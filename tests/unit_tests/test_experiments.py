@@ -15,7 +15,7 @@ from mlops_pipeline.cli import main
 from mlops_pipeline.config.experiment import Experiment, Metric, experiment_schema
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.experiments import sequences
-from mlops_pipeline.experiments.judging import judged
+from mlops_pipeline.experiments.judging import Findings, judged
 from mlops_pipeline.experiments.planning import planned
 from mlops_pipeline.experiments.sequences import (
     adjusted,
@@ -166,6 +166,13 @@ def table(folder: Path, count: int = 4000, lift: float = 0.1, lost: float = 0.0)
     return path
 
 
+def ended(folder: Path, command: str, source: str, *options: str) -> object:
+    """How a command on a folder's test ended."""
+    with pytest.raises(SystemExit) as ended:
+        main(["experiment", command, "-c", str(folder / "test.yaml"), "--input", str(folder / source), *options])
+    return ended.value.code
+
+
 def test_a_better_arm_that_keeps_its_guardrail_is_to_be_taken(tmp_path: Path) -> None:
     test = settings(
         metrics={
@@ -215,8 +222,93 @@ def test_units_count_once_torn_ones_not_at_all_and_what_is_not_known_is_told(tmp
     units = read_units(tmp_path / "t.csv", test, "")
     assert units.arm.tolist() == [0, 1, 1]
     assert np.array_equal(units.values["bought"], [3.5, np.nan, 3.0], equal_nan=True)  # in order of each unit's first time
-    assert any("1 units are in more than one arm" in note for note in units.notes)
+    assert any("1 units are in more than one arm and are left out with their 2 rows" in note for note in units.notes)
     assert any("1 of 7 rows have no 'who'" in note for note in units.notes)
+
+
+def test_p_values_of_goals_are_corrected_for_those_goals_too_that_have_none(tmp_path: Path) -> None:
+    """Interval and p-value of a goal are of the same family: a quantile beside it is asked as well."""
+    source, bought = table(tmp_path, lift=0.06), {"bought": {"column": "bought"}}
+    alone, beside = (
+        settings(metrics=bought),
+        settings(metrics={**bought, "slow": {"column": "seconds", "quantile": 0.5, "better": "lower"}}),
+    )
+    one, two = (judged(test, read_units(source, test, "")).comparisons for test in (alone, beside))
+    assert one[0].p_value is not None
+    assert two[0].p_value is not None
+    assert two[1].p_value is None
+    assert 0 < one[0].p_value[-1] < 0.5
+    rho2 = best_at(10_000, 0.025)  # at half of alpha the sequence is tuned otherwise
+    units = read_units(source, beside, "")
+    sides = [moments(units.values["bought"][units.arm == arm], np.array([(units.arm == arm).sum()]), is_share=True) for arm in (0, 1)]
+    assert two[0].p_value[-1] == pytest.approx(2 * p_of_means(sides[0], sides[1], rho2, 100)[-1])
+
+
+def test_what_was_known_before_is_taken_off_alike_in_all_arms_and_a_figure_of_after_is_told(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    arm, before = random.integers(0, 3, 3000), random.normal(50, 10, 3000)
+    spend = before + random.normal(0, 5, 3000) + 4.0 * (arm == 1)
+    frame = pl.DataFrame({"arm": np.array(["A", "B", "C"])[arm], "spend": spend, "before": before, "after": spend * 0.9})
+    frame.write_csv(tmp_path / "t.csv")
+
+    def done(name: str) -> Findings:
+        metrics = {"spend": {"column": "spend", "before": name}}
+        test = settings(arms={"A": 1, "B": 1, "C": 1}, metrics=metrics, unit=None, time=None)
+        return judged(test, read_units(tmp_path / "t.csv", test, ""))
+
+    honest = done("before")
+    assert [each.word for each in honest.comparisons] == ["better", "not_decided"]
+    assert len({each.levels[0] for each in honest.comparisons}) == 1
+    assert not honest.notes
+    [note] = done("after").notes
+    assert note.startswith("'after' differs between A and B more than chance would have it")
+
+
+def test_a_figure_that_does_not_vary_is_not_said_to_have_too_few_units(tmp_path: Path) -> None:
+    test = settings(metrics={"bought": {"column": "bought"}, "price": {"column": "price", "role": "guardrail", "no_worse_by": 1}})
+    pl.read_csv(table(tmp_path), separator=";").with_columns(price=pl.lit(5)).write_csv(tmp_path / "t.csv")
+    done = judged(test, read_units(tmp_path / "t.csv", test, ""))
+    assert (done.verdict, [each.word for each in done.comparisons]) == ("go_on", ["better", "alike"])
+    assert done.why == "not decided yet: price of B"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_test_of_which_one_arm_alone_has_come_is_told_without_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {
+        "slow": {"column": "seconds", "before": "earlier"},
+        "late": {"column": "seconds", "quantile": 0.9, "better": "lower"},
+    }
+    (tmp_path / "test.yaml").write_text(settings(metrics=metrics, slices=("land",)).model_dump_json())
+    rows = pl.read_csv(table(tmp_path, count=60), separator=";").filter(pl.col("arm") == "A")
+    rows.with_columns(earlier=pl.when(pl.col("seconds") > 12).then(pl.col("seconds")), land=pl.lit(None)).write_csv(tmp_path / "t.csv")
+    assert ended(tmp_path, "report", "t.csv", "--output", str(tmp_path / "r.html")) == 0
+    said = capsys.readouterr().out
+    assert "too few units" in said
+    assert "'earlier' is not known of" in said
+    assert f"'land' is not known of {rows.height} units" in said
+    assert "nan" not in said + (tmp_path / "r.html").read_text().partition("</style>")[2]
+    facts = json.loads((tmp_path / "r.json").read_text())
+    assert [(each["value"], each["difference"], each["variance_taken_off"]) for each in facts["metrics"]][1] == (None, None, None)
+
+
+def test_a_report_never_takes_the_place_of_the_table_that_it_is_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "test.yaml").write_text(settings().model_dump_json())
+    source = tmp_path / "outcomes.json"
+    pl.read_csv(table(tmp_path), separator=";").write_ndjson(source)
+    before = source.read_bytes()
+    assert ended(tmp_path, "report", "outcomes.json", "--output", str(tmp_path / "outcomes.html")) == 2
+    assert "would take the place of the table" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
+def test_a_table_of_whole_days_has_as_many_units_a_day_as_days_it_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test = settings(metrics={"slow": {"column": "seconds", "least_effect": 3.0, "better": "lower"}})
+    (tmp_path / "test.yaml").write_text(test.model_dump_json())
+    days = pl.Series([f"2024-03-0{1 + place % 2}" for place in range(4000)])
+    pl.read_csv(table(tmp_path), separator=";").with_columns(at=days).write_csv(tmp_path / "t.csv")
+    assert ended(tmp_path, "plan", "t.csv", "--json") == 0
+    [plan] = json.loads(capsys.readouterr().out)
+    assert plan["days"] == pytest.approx(plan["units"] / 2000)
 
 
 def test_a_guardrail_that_nobody_has_touched_holds(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_the_same_table_by_either_way_is_there_already(tmp_path: Path) -> None:
     assert (by_file.rows, by_file.new, by_file.known, by_file.empty, by_file.late) == (4, 0, 3, 1, 0)
     [changed], _ = read(text.splitlines()[0] + "\nN,7,1970-01-02,1\n", target_of(SHOPS))
     assert keep_labels(state, [changed], "x", "anna", wait_s=1).counts | {"rows": 0} == {
-        "rows": 0, "new": 0, "known": 0, "contradicting": 1, "empty": 0, "late": 1, "early": 0, "unseen": 0, "refused": 0,
+        "rows": 0, "new": 0, "known": 0, "contradicting": 1, "empty": 0, "late": 1, "early": 0, "untimed": 0, "unseen": 0, "refused": 0,
     }  # fmt: skip
     state.close()
 
@@ -216,7 +216,7 @@ def test_blanks_are_no_part_of_a_class_where_they_are_none_in_the_table(tmp_path
     keep_labels(state, labels, "POST /labels", "anna", empty=empty)
     (tmp_path / "labels.csv").write_text(text.replace(",", ";"))
     assert add_labels(state, settings, tmp_path / "labels.csv", "labels.csv", classes=["red", "blue"]).counts | {"rows": 0} == {
-        "rows": 0, "new": 0, "known": 2, "contradicting": 0, "empty": 1, "late": 0, "early": 0, "unseen": 0, "refused": 0,
+        "rows": 0, "new": 0, "known": 2, "contradicting": 0, "empty": 1, "late": 0, "early": 0, "untimed": 0, "unseen": 0, "refused": 0,
     }  # fmt: skip
     state.close()
 

@@ -69,6 +69,9 @@ def test_a_time_to_come_and_a_class_that_no_model_knows_are_kept_and_said(state:
     assert (added.new, added.early, added.unseen) == (3, 1, 2)
     assert "1 with a time that is still to come" in str(added)
     assert "2 of a class that the model has never seen" in str(added)
+    untimed = add(state, tmp_path, "id,late,time\n4,1,1362096000\n5,0, \n6,,soon\n7,maybe,soon\n8,1,2013-01-01\n")
+    assert (untimed.new, untimed.untimed, untimed.empty, untimed.refused) == (3, 1, 1, 1)
+    assert "1 with a time that is no moment" in str(untimed)
 
 
 def test_every_row_is_accounted_for(state: WatchState, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from mlops_pipeline.records import sqlite
 from mlops_pipeline.records.encoding import NO_FORM, Columns, Row, encode, form_of, read_rows, recorded_columns
 from mlops_pipeline.records.entry import WITHDRAWN, Entry, RecordLayout
 from mlops_pipeline.records.process import open_store
-from mlops_pipeline.records.reading import UNIT, batches, export, read, requests_of, sources
+from mlops_pipeline.records.reading import UNIT, batches, export, features_in, read, requests_of, sources
 from mlops_pipeline.records.show import show
 from mlops_pipeline.records.store import Database, Store, StoreError
 from mlops_pipeline.records.writer import open_database
@@ -326,6 +326,21 @@ def test_no_name_of_a_feature_is_taken_by_the_reader(tmp_path: Path) -> None:
     layout = replace(BINARY, numbers=("_place", "of"), categories=("kind",))
     written(tmp_path, [entry(layout=layout)])
     assert read(tmp_path).select("_place", "of", "kind").rows() == [(1, 2, "x")]
+
+
+def test_a_feature_is_read_back_by_its_owners_name_whatever_that_is(tmp_path: Path) -> None:
+    """One of ours, one that begins as ours do, and one that another would be given in a table."""
+    names = ("time", "feature_time", "feature_feature_time", "probability_of_rain", "probability_yes", "feature_probability_yes", "id")
+    layout = replace(BINARY, numbers=names, categories=("model",))
+    numbers = np.arange(len(names), dtype=np.float32)[None]
+    written(tmp_path, [entry(layout=layout, numbers=numbers, categories=np.array([["golf"]], object))])
+    table = read(tmp_path)
+    assert table.select("model", "prediction", "probability_yes").row(0) == ("champion", "yes", 0.75)
+    found = features_in(table, [*names, "model", "version"])
+    assert found.columns == [*names, "model"]
+    assert found.row(0) == (*range(len(names)), "golf")
+    assert export(tmp_path, tmp_path / "out.parquet") == 1
+    assert features_in(pl.read_parquet(tmp_path / "out.parquet"), names).row(0) == tuple(range(len(names)))
 
 
 def test_the_probability_of_the_positive_class_alone_is_enough(tmp_path: Path) -> None:

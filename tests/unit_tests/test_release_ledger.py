@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from mlops_pipeline.release.ledger import Ledger
 from mlops_pipeline.release.policy import Evidence, Standing, decide
 from mlops_pipeline.release.table import Transition
 from mlops_pipeline.release.tested import with_tested
-from tests.unit_tests.test_records import NOON, database, entry, write, written
+from tests.unit_tests.test_records import BINARY, NOON, database, entry, write, written
 
 WITHIN = timedelta(seconds=30)
 BEGAN = datetime.fromtimestamp(NOON, UTC)
@@ -173,6 +174,40 @@ def test_an_online_test_ends_by_all_its_units_though_a_part_of_them_is_looked_at
     assert "a random 1/4 of the units is looked at" in str(evidence.tested["notes"])
     made = decide(policy, Standing(TEST, "running", 0.0, weight=0.5), evidence, 60.0)
     assert (made.move, made.reason[:15]) == ("give up", "undecided after"), made.reason
+
+
+def test_slices_are_by_the_users_columns_though_these_have_names_of_ours(tmp_path: Path) -> None:
+    """A table of cars has a model; a test's own rows an arm, a unit and a time."""
+    layout = replace(BINARY, categories=("model", "unit"), numbers=("time", "correct"))
+    given = [
+        entry(
+            f"r{place}", layout=layout, time=NOON + place, version="12"[place % 2], arm=("champion", "challenger")[place % 2],
+            unit=f"u{place}", numbers=np.array([[place // 2 % 2, 7]], np.float32),
+            categories=np.array([["golf" if place % 4 < 2 else "polo", "piece"]], object),
+        )
+        for place in range(80)
+    ]  # fmt: skip
+    written(tmp_path, given)
+    names = ("model", "unit", "time", "correct")
+    frames = list(batches(tmp_path, since=BEGAN, shadows=True, units=True))
+    ledger = Ledger("1", "2", REFERENCE, names, sticks=True)
+    ledger.read(frames, (), {})
+    read = ledger.observations()
+    every = answers_in(iter(frames), REFERENCE, "1", "2", None, names, sticks=True)
+    for name, values in {"model": {"golf", "polo"}, "unit": {"piece"}, "time": {"0", "1"}, "correct": {"7"}}.items():
+        assert set(read.values[name]) == set(every.slices[name]) == values
+    told = {
+        "arms": {"champion": 1, "challenger": 1}, "metrics": {"fast": {"column": "latency"}, "right": {"column": "correct"}},
+        "slices": names, "least_units": 20,
+    }  # fmt: skip
+    policy = Policy(experiment=tree_of(Experiment, told, "test.yaml"))
+    turn = [Transition(1, 1, TEST, "running", 0.5, 0.0, "", {}, NOON - 5, "")]
+    tested = with_tested(Evidence(), policy, turn, read).tested
+    assert tested is not None
+    assert tested["units"] == 80
+    assert {(each["column"], each["slice"]) for each in tested["slices"]} == {
+        ("model", "golf"), ("model", "polo"), ("unit", "piece"), ("time", "0"), ("time", "1"), ("correct", "7"),
+    }  # fmt: skip
 
 
 def test_what_a_mesh_mirrors_is_a_shadow_and_what_it_divides_is_an_arm() -> None:

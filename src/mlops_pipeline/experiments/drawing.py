@@ -16,6 +16,8 @@ from mlops_pipeline.pages import figure, round_values
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 270, 70, 16, 14, 44
 TICKS = 5
+ABOVE, BELOW = 5, 14
+"""How far from its line a word stands, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Curve:
 
     band: str
     lines: tuple[Line, ...]
-    levels: tuple[tuple[float, str], ...]
+    levels: tuple[tuple[float, str, float], ...]
+    """y, word, and where the word stands."""
     heights: tuple[tuple[float, str], ...]
     places: tuple[tuple[float, str, str], ...]
     """x, how many units, since which day."""
@@ -55,10 +58,18 @@ def curve(each: Comparison, looks: npt.NDArray[np.int64], units: Units, metric: 
     inside = [(frame.x(k), frame.y(value)) for k, value in enumerate(estimate) if fit[k]]
     edge = [(frame.x(k), frame.y(_capped(high[k], top))) for k in range(len(looks)) if fit[k]]
     back = [(frame.x(k), frame.y(_capped(low[k], bottom))) for k in reversed(range(len(looks))) if fit[k]]
-    levels = [(frame.y(0.0), "no difference")]
-    if metric.no_worse_by:
-        levels.append((frame.y(lines[1]), "still borne"))
-    return Curve(_path([*edge, *back]) + " Z", (Line(_path(inside), ""),), tuple(levels), frame.heights(), _places(frame, looks, units))
+    words = sorted(zip(map(frame.y, lines), ("no difference", "still borne"), strict=False))
+    return Curve(
+        _path([*edge, *back]) + " Z", (Line(_path(inside), ""),), _levels(words, inside), frame.heights(), _places(frame, looks, units)
+    )
+
+
+def _levels(words: Sequence[tuple[float, str]], curve: Sequence[tuple[float, float]]) -> tuple[tuple[float, str, float], ...]:
+    """Each line's word where the curve does not end; of two lines' words, from the top, each on the side that is not the other's."""
+    end = [y for x, y in curve if x > WIDTH * 0.8] or [curve[-1][1]]
+    is_above = sum(end) / len(end) <= words[0][0]
+    below = [is_above] if len(words) == 1 else [False, True]
+    return tuple((y, word, y + BELOW if under else y - ABOVE) for (y, word), under in zip(words, below, strict=True))
 
 
 def exposure(done: Findings, units: Units, experiment: Experiment) -> Curve:
@@ -70,7 +81,7 @@ def exposure(done: Findings, units: Units, experiment: Experiment) -> Curve:
         Line(_path([(frame.x(k), frame.y(float(value))) for k, value in enumerate(share)]), arm, place)
         for place, (arm, share) in enumerate(shares.items())
     )
-    levels = tuple((frame.y(share), "") for share in sorted(set(experiment.shares.values())))
+    levels = tuple((frame.y(share), "", 0.0) for share in sorted(set(experiment.shares.values())))
     return Curve("", lines, levels, frame.heights(percent=True), _places(frame, done.looks, units))
 
 

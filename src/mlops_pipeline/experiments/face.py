@@ -13,7 +13,7 @@ from mlops_pipeline import pages
 from mlops_pipeline.config.experiment import Experiment, Metric, load_experiment
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.experiments.drawing import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, curve, exposure
-from mlops_pipeline.experiments.judging import Comparison, Findings, Word, judged
+from mlops_pipeline.experiments.judging import UNTOLD, Comparison, Findings, Word, judged
 from mlops_pipeline.experiments.units import Units, read_units
 from mlops_pipeline.files import write_text
 
@@ -28,6 +28,7 @@ WORDS: dict[Word, str] = {
     "as_good": "as good, to within the least effect",
     "not_decided": "not decided",
     "too_few": "too few units",
+    "alike": "does not vary within an arm",
     "holds": "holds",
     "broken": "broken",
 }
@@ -64,8 +65,9 @@ def _plan_lines(plan: SamplePlan, experiment: Experiment, looks: int) -> list[st
     metric = experiment.metrics[plan.metric]
     what = f"the {metric.quantile:g} quantile" if metric.quantile is not None else "the mean"
     days = "" if plan.days is None else f", {plan.days:,.1f} days"
+    wanted = f"{plan.effect:+g} in {100 * experiment.power:g}% of tests"
     lines = [
-        f"{plan.metric}: {what} of '{metric.column}' is {_told(plan.base)}; to find {plan.effect:+g} in {experiment.power:.0%} of tests",
+        f"{plan.metric}: {what} of '{metric.column}' is {_told(plan.base)}; to find {wanted}",
         f"  looked at as often as you like  {_count(plan.units, plan.tried_units)}{days}",
         f"  looked at once, at the end      {plan.fixed_units:,} units",
     ]
@@ -75,7 +77,7 @@ def _plan_lines(plan: SamplePlan, experiment: Experiment, looks: int) -> list[st
         )
     lines.append(
         f"  without a difference, {plan.false_alarms:.1%} of {plan.tests} tests on your rows, looked at {looks} times, found one "
-        f"({plan.false_alarms_low:.1%} to {plan.false_alarms_high:.1%}; asked for: at most {experiment.alpha:.0%})"
+        f"({plan.false_alarms_low:.1%} to {plan.false_alarms_high:.1%}; asked for: at most {100 * experiment.alpha:g}%)"
     )
     if plan.narrowed is not None:
         lines.append(f"  '{metric.before}' takes {plan.narrowed:.0%} off the variance")
@@ -87,30 +89,35 @@ def _count(units: int | None, tried: int) -> str:
 
 
 def _rate(units: Units) -> float | None:
-    """Units a day, by the table's own times."""
+    """Units a day, by the table's own times; where these are whole days, the last of them is one, too."""
     if units.moments is None or units.count < 2:
         return None
-    days = float((units.moments.max() - units.moments.min()) / np.timedelta64(1, "D"))
+    first, last = units.moments.min(), units.moments.max()
+    are_days = bool((units.moments == units.moments.astype("datetime64[D]")).all())
+    days = float((last - first) / np.timedelta64(1, "D")) + are_days
     return units.count / days if days > 0 else None
 
 
 def report(console: Console, config: Path, table: Path, output: Path | None, *, as_json: bool) -> bool:
     """`mlops experiment report`; whether the test can be judged at all."""
     experiment = load_experiment(config)
-    return tell(console, experiment, read_units(table, experiment, str(config)), output, as_json=as_json)
+    return tell(console, experiment, read_units(table, experiment, str(config)), output, as_json=as_json, table=table)
 
 
-def tell(console: Console, experiment: Experiment, units: Units, output: Path | None, *, as_json: bool) -> bool:
-    """Write a test's page and figures, and say five lines of them; whether the test can be judged at all."""
+def tell(console: Console, experiment: Experiment, units: Units, output: Path | None, *, as_json: bool, table: Path | None = None) -> bool:
+    """Write a test's page and figures, and say five lines of them; whether the test can be judged at all. ``table``: what was read."""
     done = judged(experiment, units)
     target = output or Path(f"{experiment.name}.html")
     if target.suffix.lower() not in (".html", ".htm"):
         raise PipelineError(f"--output {target}: the report is a page: give a name that ends in .html")
     if not target.parent.is_dir():
         raise PipelineError(f"--output {target}: there is no folder {target.parent}: make it, or name another")
+    figures = target.with_suffix(".json")
+    if table is not None and figures.exists() and figures.samefile(table):
+        raise PipelineError(f"--output {target}: its figures would take the place of the table, {figures}: give another name")
     facts = facts_of(experiment, units, done)
     write_text(target, page(experiment, units, done))
-    write_text(target.with_suffix(".json"), json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(figures, json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     if as_json:
         print(json.dumps(facts, ensure_ascii=False, allow_nan=False))
         return done.verdict != "cannot_judge"
@@ -133,9 +140,7 @@ def _headline(done: Findings) -> str:
 def _line(each: Comparison, experiment: Experiment) -> str:
     estimate, low, high = each.now
     many = f" [{each.treatment}]" if len(experiment.arms) > 2 else ""
-    figures = (
-        "" if each.word == "too_few" else f"  {_told(estimate, signed=True)} ({_told(low, signed=True)} to {_told(high, signed=True)})"
-    )
+    figures = "" if each.word in UNTOLD else f"  {_told(estimate, signed=True)} ({_told(low, signed=True)} to {_told(high, signed=True)})"
     return f"{each.metric}{many}  {_told(each.levels[0])} → {_told(each.levels[1])}{figures}  {WORDS[each.word]}"
 
 
@@ -144,7 +149,8 @@ def _told(value: float, *, signed: bool = False) -> str:
         return "+∞" if value > 0 else "-∞"
     if math.isnan(value):
         return "–"
-    return f"{value:+.4g}" if signed else f"{value:.4g}"
+    form = ",.0f" if 1e4 <= abs(value) < 1e15 else ".4g"
+    return format(value, f"+{form}" if signed else form)
 
 
 def facts_of(experiment: Experiment, units: Units, done: Findings) -> dict[str, Any]:
@@ -221,6 +227,7 @@ def page(experiment: Experiment, units: Units, done: Findings) -> str:
         exposure=exposure(done, units, experiment),
         slices=[(each, WORDS[each.comparison.word]) for each in done.slices],
         told=_told,
+        untold=UNTOLD,
         size=(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM),
         many_arms=len(experiment.arms) > 2,
     )

@@ -28,7 +28,9 @@ LOOKS = 60
 """Points of a curve; what is said holds at every unit, and is worked out at these."""
 
 Floats = npt.NDArray[np.float64]
-Word = Literal["better", "worse", "as_good", "not_decided", "too_few", "holds", "broken"]
+Word = Literal["better", "worse", "as_good", "not_decided", "too_few", "alike", "holds", "broken"]
+UNTOLD: tuple[Word, ...] = ("too_few", "alike")
+"""Of which there is no interval."""
 
 
 @dataclass(frozen=True)
@@ -124,21 +126,42 @@ def _looks(count: int, least: int) -> npt.NDArray[np.int64]:
 
 def _unknown(experiment: Experiment, units: Units) -> list[str]:
     """Units whose figure is not known, and whether one arm has more of them: they may be lost because of what the arm did."""
+    notes = []
+    for name, metric in experiment.metrics.items():
+        notes += _gone(experiment, units, units.values[name], name, "they are in no figure of it")
+        if name in units.before:
+            notes += _gone(experiment, units, units.before[name], f"'{metric.before}'", "they count as its mean")
+            notes += _not_of_before(experiment, units, units.before[name], str(metric.before))
+    return notes
+
+
+def _not_of_before(experiment: Experiment, units: Units, before: Floats, name: str) -> list[str]:
+    """That a figure of before the test is not alike in the arms: chance alone has divided it."""
+    arms, known = list(experiment.arms), ~np.isnan(before)
+    alpha = experiment.alpha / (len(arms) - 1)
+    rho2 = best_at(experiment.expected_units, alpha)
+    sides = [before[known & (units.arm == place)] for place in range(len(arms))]
+    control, *others = (moments(side, np.array([len(side)])) for side in sides)
+    differ = [
+        arm for arm, other in zip(arms[1:], others, strict=True) if p_of_means(control, other, rho2, experiment.least_units)[-1] < alpha
+    ]
+    said = f"'{name}' differs between {experiment.control} and {' and '.join(differ)} more than chance would have it"
+    return [f"{said}: if it was not known before, what the arm did is taken off with it"] if differ else []
+
+
+def _gone(experiment: Experiment, units: Units, values: Floats, name: str, what: str) -> list[str]:
     from scipy.stats import chi2_contingency
 
-    notes = []
-    for name, values in units.values.items():
-        gone = [int(np.isnan(values[units.arm == place]).sum()) for place in range(len(experiment.arms))]
-        there = [int((units.arm == place).sum()) for place in range(len(experiment.arms))]
-        if not sum(gone):
-            continue
-        told = ", ".join(f"{arm} {lost:,} of {all_:,}" for arm, lost, all_ in zip(experiment.arms, gone, there, strict=True))
-        note = f"{name} is not known of {sum(gone):,} units ({told}): they are in no figure of it"
-        table = np.array([[lost, all_ - lost] for lost, all_ in zip(gone, there, strict=True) if all_])
-        if len(table) > 1 and (table.sum(axis=0) > 0).all() and chi2_contingency(table).pvalue < experiment.srm_alpha:
-            note += ". That differs between the arms more than chance would have it: what is compared may be whom it is known of"
-        notes.append(note)
-    return notes
+    gone = [int(np.isnan(values[units.arm == place]).sum()) for place in range(len(experiment.arms))]
+    there = [int((units.arm == place).sum()) for place in range(len(experiment.arms))]
+    if not sum(gone):
+        return []
+    told = ", ".join(f"{arm} {lost:,} of {all_:,}" for arm, lost, all_ in zip(experiment.arms, gone, there, strict=True))
+    note = f"{name} is not known of {sum(gone):,} units ({told}): {what}"
+    table = np.array([[lost, all_ - lost] for lost, all_ in zip(gone, there, strict=True) if all_])
+    if len(table) > 1 and (table.sum(axis=0) > 0).all() and chi2_contingency(table).pvalue < experiment.srm_alpha:
+        note += ". That differs between the arms more than chance would have it: what is compared may be whom it is known of"
+    return [note]
 
 
 def _compared(
@@ -150,14 +173,14 @@ def _compared(
     sides = [known & (units.arm == each) for each in (0, place)]
     narrowed = None
     if name in units.before:
-        both = sides[0] | sides[1]
-        less = values.copy()
-        less[both] = adjusted(values[both], units.before[name][both])
-        raw = [float(np.var(values[side])) for side in sides]
-        narrowed = 1 - sum(float(np.var(less[side])) for side in sides) / sum(raw) if sum(raw) else None
+        less = values.copy()  # by all arms, so that the control has one figure beside each of the others
+        less[known] = adjusted(values[known], units.before[name][known])
+        raw, shrunk = (sum(float(np.var(each[side])) for side in sides if side.any()) for each in (values, less))
+        narrowed = 1 - shrunk / raw if raw else None
         values = less
     seen = [np.cumsum(side)[looks - 1] for side in sides]
     least, p_value = experiment.least_units, None
+    few = (seen[0] < least) | (seen[1] < least)
     if metric.quantile is None:
         is_share = name in units.shares and narrowed is None
         arms = [moments(values[side], at, is_share=is_share) for side, at in zip(sides, seen, strict=True)]
@@ -167,22 +190,21 @@ def _compared(
         levels = (float(arms[0].mean[-1]), float(arms[1].mean[-1]))
     else:
         bounds = [quantile_bounds(values[side], at, metric.quantile, alpha / 2) for side, at in zip(sides, seen, strict=True)]
-        few = (seen[0] < least) | (seen[1] < least)
         interval = Interval(*(np.where(few, np.nan, each) for each in difference_of_quantiles(bounds[0], bounds[1])))
         levels = (float(bounds[0].estimate[-1]), float(bounds[1].estimate[-1]))
     counts = (int(sides[0].sum()), int(sides[1].sum()))
     treatment = list(experiment.arms)[place]
-    return Comparison(name, treatment, _word(metric, interval), interval, p_value, levels, counts, narrowed)
+    return Comparison(name, treatment, _word(metric, interval, has_few=bool(few[-1])), interval, p_value, levels, counts, narrowed)
 
 
-def _word(metric: Metric, interval: Interval) -> Word:
+def _word(metric: Metric, interval: Interval, *, has_few: bool) -> Word:
     """What one interval says; an end that is not finite says nothing of its side.
 
     The sequence holds at all looks at once, so their intersection would too; the last one is used, which needs no explanation.
     """
     low, high = float(interval.low[-1]), float(interval.high[-1])
     if np.isnan(low) or np.isnan(high):
-        return "too_few"
+        return "too_few" if has_few else "alike"
     good, bad = (low, high) if metric.better == "higher" else (-high, -low)  # the gain lies between
     if metric.role == "guardrail":
         return "holds" if good >= -metric.no_worse_by else "broken" if bad < -metric.no_worse_by else "not_decided"
@@ -196,12 +218,13 @@ def _word(metric: Metric, interval: Interval) -> Word:
 
 
 def _holm(experiment: Experiment, comparisons: list[Comparison]) -> list[Comparison]:
-    """Goals' p-values, corrected for their number at each look."""
-    goals = [each for each in comparisons if each.metric in experiment.goals and each.p_value is not None]
+    """Goals' p-values, corrected at each look for the number of all goals: a quantile, which has none, counts as one that found nothing."""
+    goals = [each for each in comparisons if each.metric in experiment.goals]
     if len(goals) < 2:
         return comparisons
-    at_looks = np.array([holm(list(row)) for row in np.array([each.p_value for each in goals]).T]).T
-    new = {id(each): replace(each, p_value=row) for each, row in zip(goals, at_looks, strict=True)}
+    given = np.array([np.ones(len(each.interval.low)) if each.p_value is None else each.p_value for each in goals])
+    at_looks = np.array([holm(list(row)) for row in given.T]).T
+    new = {id(each): replace(each, p_value=row) for each, row in zip(goals, at_looks, strict=True) if each.p_value is not None}
     return [new.get(id(each), each) for each in comparisons]
 
 
@@ -212,10 +235,14 @@ def _sliced(experiment: Experiment, units: Units) -> tuple[tuple[Sliced, ...], l
     made: list[Sliced] = []
     notes = []
     for column, texts in units.slices.items():
-        given = np.array([text if text is not None else "" for text in texts], dtype=object)
-        small = 0
-        for value in sorted({text for text in texts if text is not None}):
-            inside = given == value
+        values = sorted({text for text in texts if text is not None})
+        place_of, arms = {value: place for place, value in enumerate(values)}, len(experiment.arms)
+        given = np.array([-1 if text is None else place_of[text] for text in texts], dtype=np.int64)
+        known = given >= 0
+        counts = np.bincount(given[known] * arms + units.arm[known], minlength=len(values) * arms).reshape(-1, arms)
+        large = np.flatnonzero(counts.min(axis=1) >= experiment.least_units)
+        for at in large:
+            value, inside = values[at], given == at
             part = Units(
                 units.arm[inside],
                 {name: each[inside] for name, each in units.values.items()},
@@ -224,16 +251,14 @@ def _sliced(experiment: Experiment, units: Units) -> tuple[tuple[Sliced, ...], l
                 None,
                 units.shares,
             )
-            per_arm = [(part.arm == place).sum() for place in range(len(experiment.arms))]
-            if min(per_arm) < experiment.least_units:
-                small += 1
-                continue
             own = _looks(part.count, experiment.least_units)
             for place, _ in enumerate(list(experiment.arms)[1:], start=1):
                 for name, metric in experiment.goals.items():
                     made.append(Sliced(column, value, _compared(experiment, part, name, metric, place, own, experiment.alpha), None))
-        if small:
+        if small := len(values) - len(large):
             notes.append(f"not looked at: values of '{column}' that fewer than {experiment.least_units:,} units in an arm have ({small:,})")
+        if not known.all():
+            notes.append(f"'{column}' is not known of {int((~known).sum()):,} units: they are in no slice of it")
     tested = [each for each in made if each.comparison.p_value is not None]
     if tested:
         found = false_discovery_control([float(each.comparison.p_value[-1]) for each in tested if each.comparison.p_value is not None])
@@ -268,7 +293,7 @@ def _verdict(
         return "treatment", best, f"{best} is better by {won}{kept}"
     if len(out) == len(treatments):
         return "control", experiment.control, "; ".join(out)
-    waiting = [f"{each.metric} of {each.treatment}" for each in comparisons if each.word in ("not_decided", "too_few")]
+    waiting = [f"{each.metric} of {each.treatment}" for each in comparisons if each.word in ("not_decided", *UNTOLD)]
     more = f"; {'; '.join(out)}" if out else ""
     return "go_on", None, f"not decided yet: {', '.join(waiting)}{more}"
 

@@ -73,12 +73,6 @@ def _plan(experiment: Experiment, units: Units, name: str, metric: Metric, per_d
     values, narrowed = units.values[name][known], None
     if len(values) < experiment.least_units:
         raise PipelineError(f"metrics.{name}: {len(values):,} units have a value, of at least {experiment.least_units:,}: give more rows")
-    with np.errstate(over="ignore"):
-        is_finite = bool(np.isfinite(np.var(values)))
-    if not is_finite:
-        raise PipelineError(
-            f"metrics.{name}: values as great as {np.abs(values).max():.3g} have no variance that a number holds: scale them"
-        )
     if float(np.var(values)) == 0:
         raise PipelineError(f"metrics.{name}: every unit has the value {values[0]:g}: there is no chance in it to plan for")
     is_share = name in units.shares and metric.quantile is None

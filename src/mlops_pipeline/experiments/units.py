@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 CHUNK_MB = 64
+LARGEST = 1e150
+"""Of numbers beyond it no variance is a number."""
 Floats = npt.NDArray[np.float64]
 
 
@@ -138,6 +140,8 @@ def _numbers(frame: pl.DataFrame, metric: str, settings: Metric, name: str, tabl
             f"{table}: row {row_numbers[at]}: '{name}' is '{str(values[at])[:40]}', which is no number, nor yes or no: mend it, leave the "
             f"cell empty, or say by metrics.{metric}.format how 1234.5 is written, such as '1234,5'"
         )
+    if isinstance(largest := read.abs().max(), float) and largest > LARGEST:
+        raise PipelineError(f"{table}: '{name}': values as great as {largest:.3g} have no variance that a number holds: scale them")
     return read
 
 
@@ -161,8 +165,9 @@ def _units(parts: Sequence[pl.DataFrame], experiment: Experiment, table: Path, n
     if "unit" in rows.columns:
         torn = rows.group_by("unit").agg(pl.col("arm").n_unique().alias("arms")).filter(pl.col("arms") > 1)["unit"]
         if len(torn):
-            notes.append(f"{len(torn):,} units are in more than one arm and are left out: assignment was not sticky")
-            rows = rows.filter(~pl.col("unit").is_in(torn.implode()))
+            there, rows = rows.height, rows.filter(~pl.col("unit").is_in(torn.implode()))
+            left = f"are left out with their {there - rows.height:,} rows"
+            notes.append(f"{len(torn):,} units are in more than one arm and {left}: assignment was not sticky")
         rows = rows.group_by("unit", maintain_order=True).agg(
             *(_of_unit(name, metric) for name, metric in experiment.metrics.items()),
             *(pl.col(name).drop_nulls().first() for name in rows.columns if name.startswith(("before ", "slice "))),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -53,6 +54,8 @@ class Added:
     """Of those that are new or say otherwise, those that happened longer ago than labels are waited for."""
     early: int = 0
     """Those that happen later than tomorrow, by their own time."""
+    untimed: int = 0
+    """Those whose own time is no moment, though they can do without: it is left out."""
     unseen: int = 0
     """Those of a class that the model has never seen: they are kept, and count as wrong answers."""
     refused: int = 0
@@ -72,6 +75,7 @@ class Added:
         parts += [f"{self.empty:,} without a value"] if self.empty else []
         parts += [f"{self.late:,} late"] if self.late else []
         parts += [f"{self.early:,} with a time that is still to come (UTC where no zone is given)"] if self.early else []
+        parts += [f"{self.untimed:,} with a time that is no moment, and is left out"] if self.untimed else []
         parts += [f"{self.unseen:,} of a class that the model has never seen"] if self.unseen else []
         parts += [f"{self.refused:,} refused ({self.why})"] if self.refused else []
         return ", ".join(parts)
@@ -235,10 +239,12 @@ def _take(
     kept = (~refused & ~empty).arg_true().to_list()
     soon = time.time() + DAY_S
     early = sum((moment[at] or 0.0) > soon for at in kept)
+    untimed = int((~refused & ~empty & bad_moment & _is_written(frame, columns, settings)).sum())
     unseen = sum(str(spelled(values[at])) not in classes for at in kept) if classes else 0
     rows = (One(columns.by, name[at], place[at], values[at], moment[at]).row(added.rows + at) for at in kept)
     state.database.many(_INSERT, rows)
-    return _counted(added, rows=frame.height, refused=int(refused.sum()), empty=int(empty.sum()), early=early, unseen=unseen, why=why)
+    counts = {"refused": int(refused.sum()), "empty": int(empty.sum()), "early": early, "untimed": untimed, "unseen": unseen}
+    return _counted(added, rows=frame.height, why=why, **counts)
 
 
 def _values(given: pl.Series, settings: Settings, name: str) -> tuple[list[Any], pl.Series]:
@@ -311,6 +317,19 @@ def _moments(frame: pl.DataFrame, columns: Columns, settings: Settings) -> tuple
     read = cast_columns(frame.select(columns.when), {columns.when: wanted}, settings.dataset.source.null_values)[columns.when]
     seconds = (read.cast(pl.Datetime("us")).dt.epoch("us") / 1e6).to_list()
     return seconds, read.is_null()
+
+
+def _is_written(frame: pl.DataFrame, columns: Columns, settings: Settings) -> pl.Series:
+    """Whether each label says anything of when it happened."""
+    import polars as pl
+
+    from mlops_pipeline.tables.cast import are_there
+
+    if columns.when is None:
+        return pl.repeat(value=False, n=frame.height, eager=True)
+    values = frame[columns.when]
+    there = are_there(values, "datetime", settings.dataset.source.null_values)
+    return there & (values.str.strip_chars(BLANKS) != "").fill_null(value=False) if values.dtype == pl.String else there
 
 
 _KEY = "kind, name, place, moment"
@@ -405,6 +424,7 @@ class Known:
     by_request: dict[tuple[str, int], Label]
     by_id: dict[str, Label]
     by_entity: dict[str, list[Label]]
+    """In order of time."""
     within: timedelta
 
     @classmethod
@@ -421,6 +441,8 @@ class Known:
                 ids[name] = label
             else:
                 entities.setdefault(name, []).append(label)
+        for each in entities.values():
+            each.sort(key=_moment_of)
         return cls(requests, ids, entities, within)
 
     def of_rows(self, frame: pl.DataFrame) -> list[Label | None]:
@@ -441,8 +463,13 @@ class Known:
     def _of_entity(self, name: str | None, arrived: float | None) -> Label | None:
         """The first label of an entity that happened after a prediction, and not too long after it."""
         there = self.by_entity.get(name or "", ())
-        after = [label for label in there if arrived is not None and 0 <= label.moment - arrived <= self.within.total_seconds()]
-        return min(after, key=lambda label: label.moment, default=None)
+        if arrived is None or (place := bisect_left(there, arrived, key=_moment_of)) == len(there):
+            return None
+        return there[place] if there[place].moment - arrived <= self.within.total_seconds() else None
+
+
+def _moment_of(label: Label) -> float:
+    return label.moment
 
 
 def matched(labels: Sequence[Label], frames: Iterator[pl.DataFrame], within: timedelta) -> set[int]:

@@ -115,6 +115,9 @@ class Shown:
     content: str
 
 
+OWNER = "pipeline"
+"""The switch that says whose memory it is."""
+
 _WINDOW = "number, model, version, since, until, requests, labels_until, stale, enough, figures, measured"
 _ALERT = "number, rule, model, version, state, message, began, made, ended"
 _RETRAINING = "number, part, evidence, rule, model, version, as_of, state, made, due, ended, identity, outcome"
@@ -445,6 +448,14 @@ class WatchState:
         """What there is to show under a name."""
         found = self._ask("SELECT made, content FROM mlops_monitor_shown WHERE name = ?", name)
         return Shown(float(found[0][0]), str(found[0][1])) if found else None
+
+    def owner(self, pipeline: str, who: str, now: float) -> str:
+        """The pipeline whose memory this is: the one that asks, if it was nobody's before."""
+        if not self.switched(OWNER)[0]:
+            with self.writing():
+                if not self.switched(OWNER)[0]:
+                    self.switch(OWNER, pipeline, who, "", now)
+        return self.switched(OWNER)[0]
 
     def switch(self, name: str, value: str, who: str, why: str, now: float) -> None:
         """Set a switch."""

@@ -61,7 +61,7 @@ def _model(watch: Watched, state: WatchState, model: str, now: float) -> dict[st
     last = windows[-1] if windows else None
     metric = f"quality.{watch.pipeline.evaluate.metric}"
     judged = next((each for each in reversed(windows) if each.figures.get(metric) is not None), None)
-    looked_up = [each for each in windows if each.detail.skew is not None]
+    looked_up = [each for each in windows if "skew.rows" in each.figures]
     compared = next((each for each in reversed(looked_up) if each.figures.get("skew.rows")), looked_up[-1] if looked_up else None)
     return {
         "windows": len(windows),

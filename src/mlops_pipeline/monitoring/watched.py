@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,12 +17,13 @@ from mlops_pipeline.contract.reference import FILE, Reference
 from mlops_pipeline.contract.spec import FILE as CONTRACT
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import current_user
 from mlops_pipeline.inference.scorer import contract_at
 from mlops_pipeline.inference.texts import FrozenEncoder, frozen_encoders
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.monitoring.reference import reference_at
 from mlops_pipeline.monitoring.rules import Terms
-from mlops_pipeline.monitoring.state import WatchState, state_at
+from mlops_pipeline.monitoring.state import OWNER, WatchState, state_at
 from mlops_pipeline.parts import METRICS
 from mlops_pipeline.registry.champion import registered_model
 from mlops_pipeline.registry.reader import RegistryUnreachable
@@ -62,8 +64,19 @@ class Watched:
         return self.layout.root / self.settings.state.file
 
     def state(self) -> WatchState:
-        """Open the memory; it is made if it is missing."""
-        return state_at(self.state_file, self.settings.state.uri)
+        """Open the memory; it is made if it is missing. Raises :class:`PipelineError`, also for a database that is another pipeline's."""
+        state = state_at(self.state_file, self.settings.state.uri)
+        if self.settings.state.uri is None:
+            return state
+        # Models of two pipelines have the same names: their windows, labels and trainings would be taken for one another's.
+        name = self.pipeline.name
+        if (owner := state.owner(name, current_user(), time.time())) != name:
+            state.close()
+            raise PipelineError(
+                f"{state.database.place}: holds the watch of the pipeline '{owner}', and this is '{name}': give each a database of its own "
+                f"(or, if it was renamed, write so into mlops_monitor_switches, where name is '{OWNER}')"
+            )
+        return state
 
     def reference(self, model: str, version: str) -> Reference:
         """The summary beside a version.

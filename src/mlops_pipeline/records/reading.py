@@ -2,8 +2,9 @@
 
 Columns: ``time`` (arrival, UTC), ``request_id``, ``row`` (from 0; null for a request without rows), ``id`` (the client's own),
 ``model``, ``version``, ``latency_ms``, ``error``, ``key_name`` (of the API key), ``arm`` and ``why`` (of a release; empty without one),
-``prediction``, ``probability_`` and the class, and the features by name (``feature_`` and the name where one of the others has it);
-behind them, where rows came raw, those of their columns that are no features. What a layout does not have is null in its rows.
+``prediction``, ``probability_`` and the class, and the features by name (``feature_`` and the name where it could be one of the others:
+:func:`shown_as`); behind them, where rows came raw, those of their columns that are no features. What a layout does not have is null in
+its rows.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import msgspec
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.serving import RecordStore
-from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.contract.task import PROBABILITY, has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import replacing
@@ -43,6 +44,7 @@ UNIT = "\0unit"
 """The column of what sticks to a release's arm, for those who judge it."""
 OWN = ("time", "request_id", "row", "id", "model", "version", "latency_ms", "error", "key_name", "arm", "why", "prediction")
 """Columns that every table of records has; beside them those that begin with ``probability_``."""
+FEATURE = "feature_"
 
 
 def read(
@@ -257,9 +259,22 @@ def requests_of(
 
 def features_in(frame: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
     """The features of some rows under the names that the model has for them; those that were not recorded are left out."""
-    own = {*OWN, *(name for name in frame.columns if name.startswith("probability_"))}
-    found = {name: next((column for column in (_feature(name, own), name) if column in frame.columns), None) for name in names}
-    return frame.select(frame[column].alias(name) for name, column in found.items() if column is not None)
+    found = {name: column_in(frame, name) for name in names}
+    return frame.select(column.alias(name) for name, column in found.items() if column is not None)
+
+
+def column_in(frame: pl.DataFrame, name: str) -> pl.Series | None:
+    """A feature of some rows, or what came raw of them, by the name that their owner has for it; None where it was not recorded."""
+    shown = shown_as(name)
+    return frame[shown] if shown in frame.columns else None
+
+
+def shown_as(name: str) -> str:
+    """What a table of records calls a feature or a raw column: never as one of its own, and no two of them alike."""
+    bare = name
+    while bare.startswith(FEATURE):
+        bare = bare.removeprefix(FEATURE)
+    return f"{FEATURE}{name}" if bare in OWN or bare.startswith(PROBABILITY) else name
 
 
 @contextmanager
@@ -343,15 +358,14 @@ def _schema(layouts: list[Columns], *, features: bool = True) -> _Schema:
     }
     for name in dict.fromkeys(name for layout in layouts for name in _probabilities(layout)):
         schema[name] = pl.Float32
-    own = set(schema)
     for layout in layouts if features else ():
         for name, kind in (*((name, pl.Float32) for name in layout.numbers), *((name, pl.String) for name in layout.categories)):
-            shown = _feature(name, own)
+            shown = shown_as(name)
             schema[shown] = _wider(schema.get(shown, kind), kind)
     for layout in layouts if features else ():
         for name, kind in _raw_types(layout).items():
             if name not in {*layout.numbers, *layout.categories}:
-                shown = _feature(name, own)
+                shown = shown_as(name)
                 schema[shown] = _wider(schema.get(shown, kind), kind)
     return schema
 
@@ -389,13 +403,7 @@ def _prediction_type(layouts: list[Columns]) -> Any:
 
 
 def _probabilities(layout: Columns) -> list[str]:
-    return [f"probability_{label}" for label in layout.classes]
-
-
-def _feature(name: str, own: set[str]) -> str:
-    while name in own:
-        name = f"feature_{name}"
-    return name
+    return [f"{PROBABILITY}{label}" for label in layout.classes]
 
 
 def _chunks(requests: Iterator[Recorded]) -> Iterator[list[Recorded]]:
@@ -429,10 +437,9 @@ def _frame(requests: list[Recorded], schema: _Schema) -> pl.DataFrame:
         places, blobs = alike.setdefault(shape, ([], []))
         places.append(place)
         blobs.append(blob)
-    own = {*OWN, *(name for name in schema if name.startswith("probability_"))}
     parts, order = [], []
     for shape, (places, blobs) in alike.items():
-        part, of = _part([requests[place] for place in places], blobs, shape[3], own, schema)
+        part, of = _part([requests[place] for place in places], blobs, shape[3], schema)
         parts.append(part)
         order.append(np.array(places)[of])
     if not parts:
@@ -440,9 +447,7 @@ def _frame(requests: list[Recorded], schema: _Schema) -> pl.DataFrame:
     return pl.concat(parts)[np.argsort(np.concatenate(order), kind="stable")]
 
 
-def _part(
-    requests: list[Recorded], blobs: list[Blob], width: int, own: set[str], schema: _Schema
-) -> tuple[pl.DataFrame, np.ndarray[Any, Any]]:
+def _part(requests: list[Recorded], blobs: list[Blob], width: int, schema: _Schema) -> tuple[pl.DataFrame, np.ndarray[Any, Any]]:
     """The rows of requests whose blobs hold the same things, and which of the requests each row is of."""
     import numpy as np
     import polars as pl
@@ -472,11 +477,11 @@ def _part(
         columns["id"] = _texts([text for blob in blobs for text in blob.ids or ()])
     if layout is not None:
         for name, series in _features(layout, blobs, len(of)):
-            columns[_feature(name, own)] = series
+            columns[shown_as(name)] = series
         for name, series in _raw(layout, blobs, len(of)):
             columns[RAW + name] = series
             if name not in {*layout.numbers, *layout.categories}:
-                columns[_feature(name, own)] = series
+                columns[shown_as(name)] = series
         if width:
             columns |= _outputs(layout, np.frombuffer(b"".join(blob.outputs or b"" for blob in blobs), "<f4").reshape(len(of), -1))
     frame = pl.DataFrame(

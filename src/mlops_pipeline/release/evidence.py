@@ -33,7 +33,7 @@ from mlops_pipeline.experiments.sequences import (
     quantile_bounds,
     together,
 )
-from mlops_pipeline.records.reading import UNIT
+from mlops_pipeline.records.reading import UNIT, column_in
 from mlops_pipeline.release.policy import Evidence, Finding
 
 if TYPE_CHECKING:
@@ -218,10 +218,8 @@ def _part(
         scores,
         truth,
         {
-            name: (
-                slice_texts(frame[name]).to_numpy().astype(object) if name in frame.columns else np.full(height, "(missing)", dtype=object)
-            )
-            for name in slices
+            name: np.full(height, "(missing)", dtype=object) if column is None else slice_texts(column).to_numpy().astype(object)
+            for name, column in ((name, column_in(frame, name)) for name in slices)
         },
     )
 

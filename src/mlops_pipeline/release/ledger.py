@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mlops_pipeline.contract.label import prediction_name
 from mlops_pipeline.contract.reference import Reference
 from mlops_pipeline.monitoring.labels import ID, REQUEST
-from mlops_pipeline.records.reading import UNIT
+from mlops_pipeline.records.reading import UNIT, column_in
 from mlops_pipeline.release.evidence import ARMS, CHALLENGER, CHAMPION, SETTLE_S, SHADOW, Observations, scores_in, slice_texts, truth_of
 
 if TYPE_CHECKING:
@@ -217,10 +217,10 @@ class Ledger:
         """The places of a column's values among those that have come."""
         import polars as pl
 
-        known = self._values[name]
-        if name not in frame.columns:
+        known, column = self._values[name], column_in(frame, name)
+        if column is None:
             return np.full(frame.height, known.setdefault("(missing)", len(known)), dtype=np.int32)
-        texts = slice_texts(frame[name])
+        texts = slice_texts(column)
         for value in texts.unique(maintain_order=True).to_list():
             known.setdefault(value, len(known))
         return texts.replace_strict(list(known), list(known.values()), return_dtype=pl.Int32).to_numpy().astype(np.int32)

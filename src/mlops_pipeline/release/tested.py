@@ -26,6 +26,9 @@ from mlops_pipeline.release.table import LIVE, Started, Transition
 if TYPE_CHECKING:
     import polars as pl
 
+SLICE = "slice "
+"""Before the name of a user's column, which may be ``arm``, ``time`` or that of a figure."""
+
 
 def with_tested(evidence: Evidence, policy: Policy, transitions: Sequence[Transition], answers: Observations) -> Evidence:
     """The evidence of a test's step, with what its report says now."""
@@ -59,6 +62,8 @@ def units_on_record(of: Opened, experiment: Experiment, since: datetime) -> tupl
 
     Raises :class:`PipelineError` where the record has none.
     """
+    import polars as pl
+
     champion = of.registry().champion()
     if champion is None:
         raise PipelineError(f"{of.model}: there is no champion, so there is nothing to plan a test by")
@@ -75,13 +80,16 @@ def units_on_record(of: Opened, experiment: Experiment, since: datetime) -> tupl
             + (f": {why}" if sticks and len(given.time) else ": ask for a longer time with --since")
         )
     made = _of_record(experiment, rows).model_copy(update={"slices": ()})
-    frame = _columns(rows, made)
+    # Whoever was meant to be asked, the champion answered: one that was on both arms is one unit all the same.
+    frame = _columns(rows, made).with_columns(pl.lit(CHAMPION).alias("arm"))
     return made, units_in(frame, made, Path("the record")), 1 << rows.halved_units
 
 
 def _units(frame: pl.DataFrame, experiment: Experiment, answers: Observations) -> Units:
     """The units of a test's rows, with a note where they are not all."""
-    units = units_in(frame, experiment, Path("the record"))
+    named = experiment.model_copy(update={"slices": tuple(f"{SLICE}{name}" for name in experiment.slices)})
+    units = units_in(frame, named, Path("the record"))
+    units = replace(units, slices={name.removeprefix(SLICE): values for name, values in units.slices.items()})
     if not answers.halved_units:
         return units
     note = f"a random 1/{1 << answers.halved_units} of the units is looked at: the release has more rows than are kept"
@@ -117,5 +125,5 @@ def _columns(rows: Observations, experiment: Experiment) -> pl.DataFrame:
     for name in {metric.column for metric in experiment.metrics.values()}:
         columns[name] = figure_of(name, rows)
     for name in experiment.slices:
-        columns[name] = np.array(rows.values[name], dtype=object)[rows.slices[name]].astype(str)
+        columns[f"{SLICE}{name}"] = np.array(rows.values[name], dtype=object)[rows.slices[name]].astype(str)
     return pl.DataFrame(columns).with_columns(pl.col(name).fill_nan(None) for name in columns if columns[name].dtype.kind == "f")
