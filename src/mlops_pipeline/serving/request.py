@@ -88,14 +88,18 @@ class Request(msgspec.Struct, gc=False):
             what = f"has {len(self.given_id):,} bytes: give printable ASCII of at most {longest:,}, or none"
             raise refused(400, reason, f"the header X-Request-Id {what}")
 
-    def must_be(self, *types: bytes) -> bytes:
-        """The content type without its parameters; raises :class:`Refused` (415) if it is none of those given."""
+    def must_be(self, *types: bytes, csv_at: str = "") -> bytes:
+        """The content type without its parameters; raises :class:`Refused` (415) if it is none of those given.
+
+        ``csv_at`` is the path beside this one that takes CSV.
+        """
         given = self.content_type
         if given not in types:
             given = given.split(b";")[0].strip().lower()
             if given not in types:
                 shown, allowed = given.decode("latin-1")[:60] or "missing", " or ".join(kind.decode() for kind in types if kind)
-                raise refused(415, "content_type", f"the content type is {shown}: send {allowed}")
+                elsewhere = f", or CSV to {self.path.rpartition('/')[0]}/{csv_at}" if csv_at and given == CSV else ""
+                raise refused(415, "content_type", f"the content type is {shown}: send {allowed}{elsewhere}")
         return given
 
 
