@@ -168,11 +168,41 @@ def test_a_tables_own_moments_lie_in_the_same_years() -> None:
         assert as_moments(values, InContract("datetime"), ()).to_list() == [None, "1970-01-01 00:00:00", None]
 
 
+@pytest.mark.parametrize(
+    ("form", "number", "moment"),
+    [
+        ("%Y%m%d", 20240131, "2024-01-31 00:00:00"),
+        ("%Y%m%d%H%M", 202401311345, "2024-01-31 13:45:00"),
+        ("%Y%m%d", 20240231, None),
+        ("%d%m%Y", 1112024, None),  # the first of November without its zero, and no eleventh of December
+        (None, 20240131, None),
+    ],
+)
+def test_a_number_is_a_moment_by_every_way_where_its_year_comes_first(form: str | None, number: int, moment: str | None) -> None:
+    made = Signature.of(Contract(task="regression", columns={"v": InContract("datetime", format=form)}))
+    wanted = [] if moment is None else [[moment]]
+    for value in (number, float(number)):
+        try:
+            asked = made.from_columns({"v": [value]}).categories
+        except Refused as refused:
+            assert (refused.reason, moment) == ("wrong_type", None)
+        else:
+            assert asked is not None and asked.tolist() == wanted
+    for held in (pl.Int64(), pl.Float64(), pl.Decimal(38, 2)):
+        table = pl.DataFrame({"v": pl.Series([number]).cast(held)})
+        found = judged(table, made)
+        assert [fault.reason for fault in found.faults] == (["wrong_type"] if moment is None else [])
+        assert found.rows.categories is not None and found.rows.categories.tolist() == wanted
+        trained = cast_columns(table, {"v": Column(kind="datetime", format=form)})["v"]
+        assert trained.dt.to_string(WRITTEN).to_list() == [moment]
+
+
 SAID = {
     # what a cell holds; what it means as text and as a moment: the value, None for null, or why it is refused
     "": (None, None),
     "NA": (None, None),
     " NA ": (" NA ", None),
+    " nan": (" nan", None),
     "1900-01-01": (None, None),
     MISSING: (MISSING, "wrong_type"),
     "2024-01-31": ("2024-01-31", "2024-01-31 00:00:00"),

@@ -13,7 +13,7 @@ from mlops_pipeline.contract.spec import Column
 from mlops_pipeline.contract.values import MISSING, category_of
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature, null_fault, wrong_type
-from mlops_pipeline.tables.cast import are_there, as_numbers, as_text, cast_columns
+from mlops_pipeline.tables.cast import are_there, as_numbers, as_text, cast_columns, spelled_moments, without_words
 from mlops_pipeline.tables.source import without_blanks
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def judged(table: pl.DataFrame, signature: Signature) -> TakenRows:
 
     Raises :class:`Refused` if a column is missing that has to be there, or if none of the model's columns is there.
     """
+    import polars as pl
+
     given = set(table.columns)
     absent = tuple(name for name in signature.names if name not in given)
     needed = [name for name in absent if not signature.columns[name].nullable]
@@ -76,13 +78,16 @@ def judged(table: pl.DataFrame, signature: Signature) -> TakenRows:
             read = as_numbers(values, column.kind, words, column.format)
             wrong[:, place] = (are_there(values, column.kind, words) & read.is_null()).to_numpy()
             numbers[:, place] = read.to_numpy()
+            if values.dtype == pl.Float32:
+                numbers[:, place] = signature.widened(place, numbers[:, place].astype(np.float32))
         elif categories is not None and column.kind == "datetime":
+            values = spelled_moments(values, column.format)
             moments = as_moments(values, column, words, EXACTLY if signature.wide else WRITTEN)
             wrong[:, place] = (are_there(values, column.kind, words) & moments.is_null()).to_numpy()
             broken[:, place] = moments.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = moments.fill_null(MISSING).to_numpy()
         elif categories is not None and (column.kind == "text" or name not in signature.seen) and _has_text(values):
-            texts = as_kind(values, column, words)
+            texts = without_words(as_text(values), words)
             broken[:, place] = texts.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = texts.fill_null(MISSING).to_numpy()
         elif categories is not None and _has_text(values):
