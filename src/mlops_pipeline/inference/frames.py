@@ -54,8 +54,6 @@ def judged(table: pl.DataFrame, signature: Signature) -> TakenRows:
 
     Raises :class:`Refused` if a column is missing that has to be there, or if none of the model's columns is there.
     """
-    import polars as pl
-
     given = set(table.columns)
     absent = tuple(name for name in signature.names if name not in given)
     needed = [name for name in absent if not signature.columns[name].nullable]
@@ -75,11 +73,7 @@ def judged(table: pl.DataFrame, signature: Signature) -> TakenRows:
         values, column, words = table[name], signature.columns[name], signature.words_for_null(name)
         values = without_blanks(values) if name in signature.trimmed else values
         if numbers is not None and place < split:
-            read = as_numbers(values, column.kind, words, column.format)
-            wrong[:, place] = (are_there(values, column.kind, words) & read.is_null()).to_numpy()
-            numbers[:, place] = read.to_numpy()
-            if values.dtype == pl.Float32:
-                numbers[:, place] = signature.widened(place, numbers[:, place].astype(np.float32))
+            numbers[:, place], wrong[:, place] = _numbers(values, signature, place)
         elif categories is not None and column.kind == "datetime":
             values = spelled_moments(values, column.format)
             moments = as_moments(values, column, words, EXACTLY if signature.wide else WRITTEN)
@@ -111,6 +105,18 @@ def judged(table: pl.DataFrame, signature: Signature) -> TakenRows:
         None if categories is None else categories[taken],
     )
     return TakenRows(rows, taken, faults, {name: new for name, new in unseen.items() if new.count}, absent, _far(numbers, taken, signature))
+
+
+def _numbers(values: pl.Series, signature: Signature, place: int) -> tuple[np.ndarray, np.ndarray]:
+    """A column of numbers as float64, NaN for null, and where it has a value that is none."""
+    import polars as pl
+
+    name = signature.numbers[place]
+    column, words = signature.columns[name], signature.words_for_null(name)
+    read = as_numbers(values, column.kind, words, column.format)
+    wrong = (are_there(values, column.kind, words) & read.is_null()).to_numpy()
+    numbers = read.to_numpy()
+    return (signature.widened(place, numbers.astype(np.float32)) if values.dtype == pl.Float32 else numbers), wrong
 
 
 def _far(numbers: np.ndarray | None, taken: np.ndarray, signature: Signature) -> dict[str, int]:

@@ -33,8 +33,10 @@ def described_columns(features: dict[str, Feature], table: pl.DataFrame) -> dict
     }
 
 
-def with_own_words(columns: dict[str, Column], table: pl.DataFrame, null_words: Sequence[str], levels: Collection[str]) -> dict[str, Column]:
-    """The columns, each category that has no list of ``levels`` with its own words for null where one of them is a value in training.
+def with_own_words(
+    columns: dict[str, Column], table: pl.DataFrame, null_words: Sequence[str], levels: Collection[str]
+) -> dict[str, Column]:
+    """The columns; a category without a list of ``levels`` has its own words for null where one of the usual is a value in training.
 
     A source with types has ``NA`` as a text, and nulls beside it: as a key it is what it says.
     """
