@@ -499,6 +499,11 @@ def test_texts_are_bounded_in_characters_and_in_bytes() -> None:
         open_inference.parse(served, json.dumps({"id": "i" * 7, "inputs": [tensor]}).encode())
 
 
+@pytest.mark.parametrize(("said", "length"), [(b"12", 12), (b"0", 0), (b"0" * 5000 + b"12", 12), (b"9" * 5000, 0), (b"", 0), (b"-1", 0)])
+def test_a_length_of_any_number_of_digits_is_read(said: bytes, length: int) -> None:
+    assert request_of({"path": "/predict", "headers": [(b"content-length", said)]}, "ours", "predict", "m", 9).length == length
+
+
 @pytest.mark.parametrize(
     ("given_id", "reason"),
     [(b"", None), (b"i" * 9, None), (b"i" * 10, "too_long"), (b"\xe2\x82\xac", "malformed"), (b"a\tb", "malformed")],

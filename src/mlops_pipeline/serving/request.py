@@ -116,7 +116,7 @@ def request_of(scope: Scope, request_id: str, protocol: str, model: str, longest
         if key == b"content-type":
             request.content_type = value
         elif key == b"content-length":
-            request.length = int(value) if value.isdigit() else 0
+            request.length = _length(value)
         elif key == b"host":
             request.host = value
         elif key in _RARE:
@@ -126,6 +126,12 @@ def request_of(scope: Scope, request_id: str, protocol: str, model: str, longest
         if text.isascii() and text.isprintable():
             request.request_id, request.given_id = text, NONE
     return request
+
+
+def _length(value: bytes) -> int:
+    """A body's length as its header says it, whose zeros may be more digits than Python reads; 0 where it says none."""
+    digits = value.lstrip(b"0")
+    return int(digits) if digits.isdigit() and len(digits) < 20 else 0
 
 
 def _request_id(request: Request, value: bytes) -> None:
