@@ -69,11 +69,6 @@ def moment_in(text: str) -> datetime | None:
     return moment
 
 
-def is_of_numbers(form: str | None) -> bool:
-    """Whether a number may be a moment written so, as 20240131: only where the year comes first, so that it has lost no zero before it."""
-    return form is not None and form.startswith("%Y")
-
-
 def moment_of(text: str, form: str | None = None) -> str | None:
     """A text as a moment, written as models take it; None if it is none.
 

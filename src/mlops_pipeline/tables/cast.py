@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
-from mlops_pipeline.contract.moments import is_of_numbers
 from mlops_pipeline.contract.privacy import told_cells
 from mlops_pipeline.contract.spec import Column as ContractColumn
 from mlops_pipeline.contract.values import (
@@ -18,6 +17,7 @@ from mlops_pipeline.contract.values import (
     LARGEST_INTEGER,
     TRUE_WORDS,
     bounds,
+    is_of_numbers,
     number_of,
     spelled,
     truth_of,
