@@ -265,6 +265,18 @@ def test_what_is_no_moment_is_refused_alike(when: str | None, reason: str) -> No
     assert found.faults == [fault]
 
 
+@pytest.mark.parametrize("when", ["soon", 20240231, True, None])
+def test_of_two_faults_of_a_row_the_first_is_the_same_by_a_request_and_by_a_table(when: Any) -> None:
+    columns = {"size": InContract("number", max=3), "when": InContract("datetime", nullable=False, format="%Y%m%d")}
+    made = Signature.of(Contract(task="regression", columns=columns))
+    for size in (9, "high"):
+        with pytest.raises(Refused) as refused:
+            made.from_columns({"size": [size], "when": [when]})
+        found = judged(pl.DataFrame({"size": [size], "when": [when]}, schema_overrides={"when": pl.String} if when is None else {}), made)
+        fault = refused.value.faults[0]
+        assert [(one.reason, one.column) for one in found.faults] == [(fault.reason, fault.column)]
+
+
 def test_parts_of_the_calendar_count_once_training_has_seen_them_turn() -> None:
     days = Moments().fit([["2024-01-01"], ["2024-01-05"]])
     assert days.parts_ == [[]]

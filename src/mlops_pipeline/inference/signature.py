@@ -637,7 +637,9 @@ def _texts(name: str, values: Sequence[Any], column: Column, faults: list[Fault]
 def _has_spelling(value: Any, column: Column) -> bool:
     if isinstance(value, dict | list):
         return False
-    return column.kind != "datetime" or isinstance(value, str) or spelled(value) is None or is_of_numbers(column.format)
+    if column.kind != "datetime" or isinstance(value, str) or spelled(value) is None:
+        return True
+    return is_of_numbers(column.format) and not isinstance(value, bool)
 
 
 def _spelled(value: Any, known: Collection[str] | None) -> str | None:
