@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import inspect
 import io
 import json
 import shutil
@@ -85,7 +84,7 @@ def input_digest(_context: Any, arguments: dict[str, Any]) -> str | None:
         return None
     if not all(file.is_file() for file in sources):  # a database that has not been asked yet
         return None
-    code = source_files(inspect.getmodule(stage.run).__name__)  # type: ignore[union-attr]
+    code = source_files(stage.module)
     files = [*sources, *code, *([layout.lock] if layout.lock.exists() else [])]
     content = settings.model_dump(mode="json", by_alias=True)
     named = {key: content[key] for key in stage.settings}

@@ -38,6 +38,7 @@ from mlops_pipeline.inference.raw import FEW, RawInput, RawRows, RowKinds, check
 from mlops_pipeline.inference.scorer import Scorer, load_scorer
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.layout import StatePlace
+from mlops_pipeline.modelling.described import with_own_words
 from mlops_pipeline.modelling.skew import beside_table
 from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.computing import computing, is_stale
@@ -71,6 +72,7 @@ ROWS: dict[str, tuple[Row, Row | tuple[str, str]]] = {
     "a category with blanks": ({"plan": " pro "}, {"plan": "pro"}),
     "an unseen category": ({"plan": "gold"}, {"plan": "unseen"}),
     "a null category": ({"plan": None}, {"plan": None}),
+    "a key that is a word for null": ({"house": "NA"}, ("null", "house")),
     "a raw column is null": ({"house": None}, ("null", "house")),
     "a raw column out of bounds": ({"half": 1000.0}, ("out_of_bounds", "half")),
     "a raw column of the wrong type": ({"half": "high"}, ("wrong_type", "half")),
@@ -294,6 +296,29 @@ def test_a_category_of_the_source_is_kept_as_it_is_written_as_keys_are_in_traini
     assert judged(table, raw).rows.categories.tolist() == asked.categories.tolist()  # type: ignore[union-attr]
     assert asked.unseen == 0
     assert model.taken.computed(RawRows(asked), model.features).unseen == 1  # gold; others mean a category of the model
+
+
+@pytest.mark.parametrize(("own", "means"), [(None, MISSING), (("", "null"), "NA")])
+def test_a_key_that_is_a_word_for_null_is_null_by_every_way_unless_training_had_it(
+    own: tuple[str, ...] | None, means: str, model: Model
+) -> None:
+    """Of a key's column no values are known but those that are looked up: the contract says which words are none for null."""
+    house = Column("category", null_values=own)
+    raw = replace(model.taken.signature, columns={**model.taken.signature.columns, "house": house}, no_null_categories=())
+    row, place = row_of({"house": "NA"}), raw.categories.index("house")
+    for read in (raw.from_records([row]), judged(pl.DataFrame([row]), raw).rows, Invocations(raw).rows_of_csv(as_csv(row).encode())):
+        assert read.categories is not None
+        assert read.categories[0, place] == means
+
+
+def test_a_word_for_null_that_training_had_as_a_key_is_none() -> None:
+    """A table with types has the country `NA` as a text, and nulls beside it; one of text has nulls alone."""
+    keys = {name: Column("category") for name in ("country", "town", "plan")} | {"half": Column("number")}
+    table = pl.DataFrame({"country": ["NA", None, "DE"], "town": [None, "a", "b"], "plan": ["NA", "a", "b"], "half": [1.0, 2.0, 3.0]})
+    made = with_own_words(keys, table, ("", "NA"), ("plan",))
+    assert {name: column.null_values for name, column in made.items()} == {"country": ("",), "town": None, "plan": None, "half": None}
+    own = {"country": Column("category", null_values=("-", "NA"))}
+    assert with_own_words(own, table, ("", "NA"), ())["country"].null_values == ("-",)
 
 
 def test_both_kinds_in_one_request_are_refused_in_one_line(model: Model) -> None:

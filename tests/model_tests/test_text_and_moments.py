@@ -168,11 +168,41 @@ def test_a_tables_own_moments_lie_in_the_same_years() -> None:
         assert as_moments(values, InContract("datetime"), ()).to_list() == [None, "1970-01-01 00:00:00", None]
 
 
+@pytest.mark.parametrize(
+    ("form", "number", "moment"),
+    [
+        ("%Y%m%d", 20240131, "2024-01-31 00:00:00"),
+        ("%Y%m%d%H%M", 202401311345, "2024-01-31 13:45:00"),
+        ("%Y%m%d", 20240231, None),
+        ("%d%m%Y", 1112024, None),  # the first of November without its zero, and no eleventh of December
+        (None, 20240131, None),
+    ],
+)
+def test_a_number_is_a_moment_by_every_way_where_its_year_comes_first(form: str | None, number: int, moment: str | None) -> None:
+    made = Signature.of(Contract(task="regression", columns={"v": InContract("datetime", format=form)}))
+    wanted = [] if moment is None else [[moment]]
+    for value in (number, float(number)):
+        try:
+            asked = made.from_columns({"v": [value]}).categories
+        except Refused as refused:
+            assert (refused.reason, moment) == ("wrong_type", None)
+        else:
+            assert asked is not None and asked.tolist() == wanted
+    for held in (pl.Int64(), pl.Float64(), pl.Decimal(38, 2)):
+        table = pl.DataFrame({"v": pl.Series([number]).cast(held)})
+        found = judged(table, made)
+        assert [fault.reason for fault in found.faults] == (["wrong_type"] if moment is None else [])
+        assert found.rows.categories is not None and found.rows.categories.tolist() == wanted
+        trained = cast_columns(table, {"v": Column(kind="datetime", format=form)})["v"]
+        assert trained.dt.to_string(WRITTEN).to_list() == [moment]
+
+
 SAID = {
     # what a cell holds; what it means as text and as a moment: the value, None for null, or why it is refused
     "": (None, None),
     "NA": (None, None),
     " NA ": (" NA ", None),
+    " nan": (" nan", None),
     "1900-01-01": (None, None),
     MISSING: (MISSING, "wrong_type"),
     "2024-01-31": ("2024-01-31", "2024-01-31 00:00:00"),
@@ -233,6 +263,18 @@ def test_what_is_no_moment_is_refused_alike(when: str | None, reason: str) -> No
     assert (fault.reason, fault.column) == (reason, "when")
     found = judged(pl.DataFrame([record], schema_overrides={"when": pl.String}), signature())
     assert found.faults == [fault]
+
+
+@pytest.mark.parametrize("when", ["soon", 20240231, True, None])
+def test_of_two_faults_of_a_row_the_first_is_the_same_by_a_request_and_by_a_table(when: Any) -> None:
+    columns = {"size": InContract("number", max=3), "when": InContract("datetime", nullable=False, format="%Y%m%d")}
+    made = Signature.of(Contract(task="regression", columns=columns))
+    for size in (9, "high"):
+        with pytest.raises(Refused) as refused:
+            made.from_columns({"size": [size], "when": [when]})
+        found = judged(pl.DataFrame({"size": [size], "when": [when]}, schema_overrides={"when": pl.String} if when is None else {}), made)
+        fault = refused.value.faults[0]
+        assert [(one.reason, one.column) for one in found.faults] == [(fault.reason, fault.column)]
 
 
 def test_parts_of_the_calendar_count_once_training_has_seen_them_turn() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.pipeline import code_graph
-from mlops_pipeline.pipeline.definition import STAGES
+from mlops_pipeline.pipeline.definition import STAGES, Stage
 
 HOME = Path(code_graph.__file__).parents[1]
 
@@ -105,8 +105,8 @@ def test_templates_belong_to_the_pages_that_use_them() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
-def test_every_stage_depends_on_files_that_exist_and_on_no_face(stage: object) -> None:
-    files = code_graph.source_files(stage.run.__module__)  # type: ignore[attr-defined]
+def test_every_stage_depends_on_files_that_exist_and_on_no_face(stage: Stage) -> None:
+    files = code_graph.source_files(stage.module)
     assert all(path.is_file() for path in files)
     assert not {"cli.py", "pipeline/runner.py", "pipeline/cache.py", "pipeline/definition.py", "__main__.py"} & {
         path.relative_to(HOME).as_posix() for path in files

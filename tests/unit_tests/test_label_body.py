@@ -177,6 +177,12 @@ def test_a_moment_is_the_same_to_the_microsecond(text: str) -> None:
     assert seconds_of(text) == wanted
 
 
+def test_a_number_says_when_only_where_its_form_has_the_year_first() -> None:
+    day = seconds_of("2024-01-31")
+    assert day == seconds_of(20240131, "%Y%m%d") == seconds_of(20240131.0, "%Y%m%d")
+    assert seconds_of(20240131) is seconds_of(1112024, "%d%m%Y") is seconds_of(20240231, "%Y%m%d") is seconds_of(True, "%Y%m%d") is None
+
+
 def test_the_same_table_by_either_way_is_there_already(tmp_path: Path) -> None:
     text = "shop,item,day,y\nN,7,1970-01-02,0\nN,7,1970-01-03 12:30:00.25,1\nS,1,1970-01-03,yes\nS,2,1970-01-03,\n"
     (tmp_path / "labels.csv").write_text(text)

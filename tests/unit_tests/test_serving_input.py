@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.frames import judged
 from mlops_pipeline.inference.signature import Length, Lengths, Rows, Signature
 from mlops_pipeline.serving.protocol import open_inference
 from mlops_pipeline.serving.protocol.invocations import Invocations
@@ -192,6 +194,36 @@ def test_a_float32_at_a_bound_is_inside() -> None:
         made.checked(np.nextafter(edges, np.float32(1)), None)
 
 
+@pytest.mark.parametrize(("beyond", "reason"), [(False, None), (True, "out_of_bounds")])
+def test_a_float32_at_a_bound_is_inside_whatever_stands_beside_it(beyond: bool, reason: str | None) -> None:
+    """As a column of a table, or as a tensor among others: as a float64 it would be further out than its bound."""
+    columns = {"low": Column("number", max=0.1), "high": Column("number", min=0.7), "count": Column("integer", max=2**24 + 1)}
+    made = Signature.of(Contract(task="regression", columns=columns), reject_unseen=False, max_rows=9)
+    low, high = np.float32(0.1), np.float32(0.7)
+    if beyond:
+        low = np.nextafter(low, np.float32(1))
+    tensors = {"low": ("FP32", low.tobytes()), "high": ("FP32", high.tobytes()), "count": ("INT64", np.int64(2**24 + 1).tobytes())}
+    inputs = [
+        {"name": name, "shape": [1], "datatype": datatype, "parameters": {"binary_data_size": len(block)}}
+        for name, (datatype, block) in tensors.items()
+    ]
+    header = json.dumps({"inputs": inputs}).encode()
+    body = header + b"".join(block for _, block in tensors.values())
+    table = pl.DataFrame({"low": [low], "high": [high], "count": [2**24 + 1]}, schema_overrides={"low": pl.Float32, "high": pl.Float32})
+    found = judged(table, made)
+    assert [fault.reason for fault in found.faults] == ([] if reason is None else [reason])
+    if reason is not None:
+        with pytest.raises(Refused) as refused:
+            open_inference.parse(made, body, len(header))
+        assert refused.value.reason == reason
+        return
+    asked = made.from_columns({"low": [0.1], "high": [0.7], "count": [2**24 + 1]}).numbers
+    assert asked is not None and found.rows.numbers is not None
+    sent = open_inference.parse(made, body, len(header)).rows.numbers
+    assert sent is not None
+    assert asked.tobytes() == found.rows.numbers.tobytes() == sent.tobytes()
+
+
 def test_a_number_above_the_only_bound_is_told_which() -> None:
     made = Signature.of(Contract(task="regression", columns={"depth": Column("number", max=0)}), reject_unseen=False, max_rows=9)
     assert made.checked(np.array([[-1e30]]), None).count == 1
@@ -263,7 +295,8 @@ def test_a_misshapen_body_is_told_what_is_wrong(body: bytes, status: int, said: 
     ("body", "said"),
     [
         (b"", "the body is empty"),
-        (b"\xff", "not CSV in UTF-8"),
+        (b"\xff", "not CSV in UTF-8: line 1 has a byte that is none"),
+        (b"\xef\xbb\xbfkind,colour\na,red\nb,gr\xfcn\n", "line 3 has a byte that is none: write it in UTF-8"),
         (b"kind,size (cm)\n", "holds no row"),
         (b"kind,kind\na,b\n", "given twice"),
         (b"kind,size (cm)\na\n", "row 0 has 1 cells under a header of 2"),
@@ -273,6 +306,15 @@ def test_a_misshapen_body_is_told_what_is_wrong(body: bytes, status: int, said: 
 )
 def test_misshapen_csv_is_told_what_is_wrong(body: bytes, said: str) -> None:
     assert said in str(refusal(body, "csv"))
+
+
+@pytest.mark.parametrize("path", ["/predict", "/models/m/predict"])
+def test_csv_where_json_is_taken_is_told_where_it_goes(path: str) -> None:
+    request = request_of({"path": path, "headers": [(b"content-type", b"text/csv; charset=utf-8")]}, "ours", "predict", "m", 9)
+    with pytest.raises(Refused) as refused:
+        Predict(signature(), "m", "1").read(request, b"kind\na\n")
+    wanted = f"the content type is text/csv: send application/json, or CSV to {path.replace('predict', 'invocations')}"
+    assert (refused.value.status, str(refused.value)) == (415, wanted)
 
 
 json_values = st.recursive(
@@ -455,6 +497,11 @@ def test_texts_are_bounded_in_characters_and_in_bytes() -> None:
     tensor = {"name": "kind", "shape": [1], "datatype": "BYTES", "data": ["a"]}
     with pytest.raises(Refused, match="the id has 7 characters, more than 6 characters and 8 bytes"):
         open_inference.parse(served, json.dumps({"id": "i" * 7, "inputs": [tensor]}).encode())
+
+
+@pytest.mark.parametrize(("said", "length"), [(b"12", 12), (b"0", 0), (b"0" * 5000 + b"12", 12), (b"9" * 5000, 0), (b"", 0), (b"-1", 0)])
+def test_a_length_of_any_number_of_digits_is_read(said: bytes, length: int) -> None:
+    assert request_of({"path": "/predict", "headers": [(b"content-length", said)]}, "ours", "predict", "m", 9).length == length
 
 
 @pytest.mark.parametrize(

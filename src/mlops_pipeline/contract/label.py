@@ -15,7 +15,7 @@ from typing import Any
 
 from mlops_pipeline.contract.moments import read_moment
 from mlops_pipeline.contract.spec import Contract
-from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, number_of, spelled, truth_of
+from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, is_of_numbers, number_of, spelled, truth_of
 
 _ODD_NAME = re.compile(r"\s|\.0(?:/|\Z)")
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0")
@@ -108,5 +108,7 @@ def seconds_of(given: Any, form: str | None = None) -> float | None:
     """A moment in seconds since 1970, UTC where it names no zone, to the microsecond; None if it is none."""
     if isinstance(given, datetime | date):
         given = given.isoformat()
+    elif type(given) in (int, float) and is_of_numbers(form):
+        given = spelled(given)
     moment = read_moment(given, form) if isinstance(given, str) else None
     return None if moment is None else (timegm(moment.timetuple()) * 1_000_000 + moment.microsecond) / 1e6

@@ -31,6 +31,7 @@ LARGEST_INTEGER = 2.0**53 - 1
 """The largest integer up to which a 64-bit float tells every one from the next (IEEE 754 binary64)."""
 
 _NUMBER = re.compile(r"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|inf|infinity|nan)", re.ASCII | re.IGNORECASE)
+_NAN = re.compile(r"[+-]?nan", re.ASCII | re.IGNORECASE)
 _WHOLE = re.compile(r"(-?\d+)\.0+", re.ASCII)
 _INTEGER = re.compile(r"-?\d+", re.ASCII)
 
@@ -105,6 +106,16 @@ def number_of(text: str, form: str | None = None) -> float | None:
     if form is not None and (written := written_as(form)) is not None:
         text = written.plain(text) or ""
     return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def is_nothing(bare: str, null_words: Collection[str]) -> bool:
+    """Whether a text without blanks around it stands for null where numbers and moments are due: a word for it, or NaN."""
+    return bare in null_words or (len(bare) <= 4 and _NAN.fullmatch(bare) is not None)
+
+
+def is_of_numbers(form: str | None) -> bool:
+    """Whether a number may be a moment written so, as 20240131: only where the year comes first, so that it has lost no zero before it."""
+    return form is not None and form.startswith("%Y")
 
 
 def truth_of(text: str) -> float | None:

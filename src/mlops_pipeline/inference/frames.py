@@ -13,7 +13,7 @@ from mlops_pipeline.contract.spec import Column
 from mlops_pipeline.contract.values import MISSING, category_of
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature, null_fault, wrong_type
-from mlops_pipeline.tables.cast import are_there, as_numbers, as_text, cast_columns
+from mlops_pipeline.tables.cast import are_there, as_numbers, as_text, cast_columns, spelled_moments, without_words
 from mlops_pipeline.tables.source import without_blanks
 
 if TYPE_CHECKING:
@@ -73,16 +73,16 @@ def judged(table: pl.DataFrame, signature: Signature) -> TakenRows:
         values, column, words = table[name], signature.columns[name], signature.words_for_null(name)
         values = without_blanks(values) if name in signature.trimmed else values
         if numbers is not None and place < split:
-            read = as_numbers(values, column.kind, words, column.format)
-            wrong[:, place] = (are_there(values, column.kind, words) & read.is_null()).to_numpy()
-            numbers[:, place] = read.to_numpy()
+            numbers[:, place], wrong[:, place] = _numbers(values, signature, place)
         elif categories is not None and column.kind == "datetime":
-            moments = as_moments(values, column, words, EXACTLY if signature.wide else WRITTEN)
-            wrong[:, place] = (are_there(values, column.kind, words) & moments.is_null()).to_numpy()
-            broken[:, place] = moments.is_null().to_numpy() & (not column.nullable)
+            values = spelled_moments(values, column.format)
+            moments, lost = _moments(values, signature, column, words)
+            # What a text means is looked at after the bounds of numbers, as a request's is.
+            (broken if _is_text(values) else wrong)[:, place] = lost
+            broken[:, place] |= moments.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = moments.fill_null(MISSING).to_numpy()
         elif categories is not None and (column.kind == "text" or name not in signature.seen) and _has_text(values):
-            texts = as_kind(values, column, words)
+            texts = without_words(as_text(values), words)
             broken[:, place] = texts.is_null().to_numpy() & (not column.nullable)
             categories[:, place - split] = texts.fill_null(MISSING).to_numpy()
         elif categories is not None and _has_text(values):
@@ -108,6 +108,30 @@ def judged(table: pl.DataFrame, signature: Signature) -> TakenRows:
     return TakenRows(rows, taken, faults, {name: new for name, new in unseen.items() if new.count}, absent, _far(numbers, taken, signature))
 
 
+def _numbers(values: pl.Series, signature: Signature, place: int) -> tuple[np.ndarray, np.ndarray]:
+    """A column of numbers as float64, NaN for null, and where it has a value that is none."""
+    import polars as pl
+
+    name = signature.numbers[place]
+    column, words = signature.columns[name], signature.words_for_null(name)
+    read = as_numbers(values, column.kind, words, column.format)
+    wrong = (are_there(values, column.kind, words) & read.is_null()).to_numpy()
+    numbers = read.to_numpy()
+    return (signature.widened(place, numbers.astype(np.float32)) if values.dtype == pl.Float32 else numbers), wrong
+
+
+def _moments(values: pl.Series, signature: Signature, column: Column, words: Collection[str]) -> tuple[pl.Series, np.ndarray]:
+    """A column of moments as text, null for what is none, and where it has a value that is none."""
+    moments = as_moments(values, column, words, EXACTLY if signature.wide else WRITTEN)
+    return moments, (are_there(values, column.kind, words) & moments.is_null()).to_numpy()
+
+
+def _is_text(values: pl.Series) -> bool:
+    import polars as pl
+
+    return values.dtype in (pl.String, pl.Categorical, pl.Enum)
+
+
 def _far(numbers: np.ndarray | None, taken: np.ndarray, signature: Signature) -> dict[str, int]:
     if numbers is None or not signature.ranges:
         return {}
@@ -130,12 +154,10 @@ def meant_by(texts: pl.Series, seen: Collection[str], null_words: Collection[str
 
 def _meant(values: pl.Series, signature: Signature, name: str) -> tuple[pl.Series, Unseen]:
     """The categories that values mean; texts of a source's rows mean what they say, as the recipe finds keys by it in training, too."""
-    import polars as pl
-
     seen, words, texts = signature.seen[name], signature.words_for_null(name), as_text(values)
     if not signature.wide:
         return meant_by(texts, seen, words, signature.least_told)
-    if values.dtype not in (pl.String, pl.Categorical, pl.Enum):
+    if not _is_text(values):
         return meant_by(texts, seen, words)[0], Unseen()
     return texts.set(texts.is_in([word for word in words if word not in seen]), None), Unseen()
 
@@ -159,7 +181,9 @@ def _fault(table: pl.DataFrame, signature: Signature, row: int, numbers: np.ndar
         value = (as_text(table[name].gather([row])) if table[name].dtype.is_temporal() else table[name].gather([row]))[0]
         return wrong_type(row, name, value.to_list() if hasattr(value, "to_list") else value, signature.columns[name])
     if numbers is None or place >= len(signature.numbers):
-        return null_fault(row, name)
+        column, value = signature.columns[name], table[name].gather([row])
+        is_there = column.kind == "datetime" and are_there(value, column.kind, signature.words_for_null(name))[0]
+        return wrong_type(row, name, value[0], column) if is_there else null_fault(row, name)
     return signature.fault(row, place, numbers[row, place])
 
 

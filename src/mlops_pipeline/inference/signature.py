@@ -22,7 +22,19 @@ from mlops_pipeline.contract.moments import exact_moment_of, moment_of
 from mlops_pipeline.contract.privacy import private_names, told_value
 from mlops_pipeline.contract.spec import AS_TEXT, Column, Contract
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.contract.values import BLANKS, LARGEST, LARGEST_INTEGER, MISSING, bounds, category_of, number_of, spelled, truth_of
+from mlops_pipeline.contract.values import (
+    BLANKS,
+    LARGEST,
+    LARGEST_INTEGER,
+    MISSING,
+    bounds,
+    category_of,
+    is_nothing,
+    is_of_numbers,
+    number_of,
+    spelled,
+    truth_of,
+)
 from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, SHOWN_FAULTS, UNSEEN_CATEGORY, Fault, Notice, Reason, Refused
 
 FAR = 0.25
@@ -326,6 +338,12 @@ class Signature:
         """Which numbers, float32 or float64 (rows, numbers) with NaN for null, the model does not take."""
         return self._breaks(numbers, self._limits(numbers, usual=False))
 
+    def widened(self, place: int, values: np.ndarray) -> np.ndarray:
+        """A column of 32-bit floats in 64 bits: what is a bound to so many bits, as 0.1 is in neither, is that bound."""
+        wide, (low, high) = values.astype(np.float64), self.bounds64
+        within = (values >= self.bounds32[0][place]) & (values <= self.bounds32[1][place])
+        return np.where(within, np.clip(wide, low[place], high[place]), wide)
+
     def far(self, numbers: np.ndarray) -> np.ndarray:
         """Which numbers, float32 or float64 (rows, numbers) with NaN for null, are far outside what training saw, or out of bounds."""
         low, high = self._limits(numbers, usual=True)
@@ -430,7 +448,7 @@ class Signature:
                 values[:] = [plain[text] for text in given]
                 return
         for row, value in enumerate(values):
-            if value is None or value in words or (moments and value.strip(BLANKS) in words):
+            if value is None or value in words or (moments and is_nothing(value.strip(BLANKS), words)):
                 meant: str | None = MISSING
                 if not nullable:
                     faults.append(null_fault(row, name))
@@ -451,7 +469,7 @@ class Signature:
     @staticmethod
     def _is_odd(moment: str | None, words: Collection[str], longest: Length) -> bool:
         """Whether there is more to be said of a moment's text than what it means."""
-        return moment is None or moment in words or moment.strip(BLANKS) in words or longest.is_passed_by(moment)
+        return moment is None or moment in words or is_nothing(moment.strip(BLANKS), words) or longest.is_passed_by(moment)
 
     def _look_closer(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> int:
         unseen, seen, words = 0, self.seen[name], self.words_for_null(name)
@@ -609,11 +627,19 @@ def _texts(name: str, values: Sequence[Any], column: Column, faults: list[Fault]
     if _TEXT.issuperset(map(type, values)):
         return values
     for row, value in enumerate(values):
-        if isinstance(value, dict | list):
-            faults.append(Fault("wrong_type", f"row {row}, column '{name}' is {told_value(column, shown(value), 'not text')}", row, name))
+        if not _has_spelling(value, column):
+            faults.append(wrong_type(row, name, value, column))
             if len(faults) >= SHOWN_FAULTS:
                 break
     return [value if value is None or isinstance(value, str | dict | list) else _spelled(value, known) for value in values]
+
+
+def _has_spelling(value: Any, column: Column) -> bool:
+    if isinstance(value, dict | list):
+        return False
+    if column.kind != "datetime" or isinstance(value, str) or spelled(value) is None:
+        return True
+    return is_of_numbers(column.format) and not isinstance(value, bool)
 
 
 def _spelled(value: Any, known: Collection[str] | None) -> str | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from mlops_pipeline.config.dataset import Column as Feature
 from mlops_pipeline.config.moments import shown_moment
@@ -28,6 +31,25 @@ def described_columns(features: dict[str, Feature], table: pl.DataFrame) -> dict
         )
         for name, column in features.items()
     }
+
+
+def with_own_words(
+    columns: dict[str, Column], table: pl.DataFrame, null_words: Sequence[str], levels: Collection[str]
+) -> dict[str, Column]:
+    """The columns; a category without a list of ``levels`` has its own words for null where one of the usual is a value in training.
+
+    A source with types has ``NA`` as a text, and nulls beside it: as a key it is what it says.
+    """
+    import polars as pl
+
+    found = dict(columns)
+    for name, column in columns.items():
+        if column.kind == "category" and name not in levels:
+            words = null_words if column.null_values is None else column.null_values
+            values = set(table.select(pl.col(name).filter(pl.col(name).is_in(list(words))).unique()).to_series())
+            if values:
+                found[name] = msgspec.structs.replace(column, null_values=tuple(word for word in words if word not in values))
+    return found
 
 
 def ranges_of(columns: dict[str, Column], table: pl.DataFrame) -> dict[str, tuple[float, float]]:

@@ -5,21 +5,15 @@ This list is the only place where they stand. The command line, DVC, Prefect and
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.pipeline import Settings, files_read
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Cause, Listener, stage_told
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.modelling.kept_embeddings import kept_embeddings
-from mlops_pipeline.pipeline.stages.evaluate import evaluate
-from mlops_pipeline.pipeline.stages.ingest import ingest
-from mlops_pipeline.pipeline.stages.register import register
-from mlops_pipeline.pipeline.stages.split import split
-from mlops_pipeline.pipeline.stages.train import train
-from mlops_pipeline.pipeline.stages.validate import validate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,21 +21,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step: what it reads and writes (names of :class:`Layout` paths), the settings it names, and its function.
+    """One step: what it reads and writes (names of :class:`Layout` paths), and the settings it names. Its function is that of its module.
 
     ``owns`` are outputs that people edit too: they are kept in Git, and the stage reads them before it writes them.
     A stage that ``acts`` changes something besides its files, so its outputs are never restored in place of running it.
     One that ``fits`` reads what its parts read besides rows.
     The function of one that ``tells`` takes a listener too, for what happens within it.
     ``parts`` says for what it uses parts (names of :func:`parts_used`): the files of a project's own are code of the stage.
-    What else a stage depends on follows from this: the modules its function imports, and the lock file.
+    What else a stage depends on follows from this: the modules that its own imports, and the lock file.
 
     Every orchestrator gives one try ``hours``, and after a failure waits ``retry_delay_s`` seconds, then ``retry_factor`` times as long.
     """
 
     name: str
     summary: str
-    run: Callable[..., None]
     settings: tuple[str, ...]
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
@@ -57,6 +50,15 @@ class Stage:
     retry_delay_s: ClassVar[int] = 30
     retry_factor: ClassVar[int] = 2
 
+    @property
+    def module(self) -> str:
+        """The module of its function, both of its own name."""
+        return f"{__package__}.stages.{self.name}"
+
+    def run(self, *arguments: Any) -> None:
+        """Call its function, whose module is imported now: whoever only asks about a stage needs nothing of what it does."""
+        getattr(import_module(self.module), self.name)(*arguments)
+
     def carry_out(
         self,
         settings: Settings,
@@ -67,6 +69,8 @@ class Stage:
         then: Callable[[], None] = lambda: None,
     ) -> None:
         """Run the stage and what belongs to it, and tell of it: that it begins, why, and how it ended."""
+        from mlops_pipeline.modelling.kept_embeddings import kept_embeddings
+
         settings.use_parts()
         with stage_told(settings.name, self.name, tuple(causes), tell), kept_embeddings(layout.embeddings):
             self.run(settings, layout, console, *([tell] if self.tells else []))
@@ -95,14 +99,12 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="ingest",
         summary="Read the source into typed Parquet; keep broken rows aside with the reason",
-        run=ingest,
         settings=("name", "dataset", "ingest"),
         writes=("raw", "quarantine", "ingest_report", "target_words", "origins", "replay"),
     ),
     Stage(
         name="validate",
         summary="Enforce the committed schema; look for leakage, duplicates and imbalance",
-        run=validate,
         settings=("name", "seed", "dataset", "features", "validate"),
         reads=("raw", "ingest_report"),
         writes=("validation_json", "validation_html", "columns"),
@@ -113,7 +115,6 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="split",
         summary="Hold rows out, by time or at random within each class",
-        run=split,
         settings=("name", "seed", "dataset", "features", "split"),
         reads=("raw", "ingest_report", "validation_json", "columns"),
         writes=("train", "test", "split_report"),
@@ -122,7 +123,6 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="train",
         summary="Fit the estimator, with its preprocessing inside, on the training rows alone",
-        run=train,
         settings=("name", "seed", "dataset", "features", "split", "train", "tuning"),
         reads=("train", "target_words", "origins", "columns"),
         writes=("model", "training"),
@@ -133,7 +133,6 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="evaluate",
         summary="Score the held-out rows against the baseline and today's champion",
-        run=evaluate,
         settings=("name", "seed", "dataset", "features", "evaluate", "onnx"),
         reads=("ingest_report", "validation_json", "train", "test", "split_report", "model", "training", "columns"),
         writes=("evaluation",),
@@ -143,7 +142,6 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="register",
         summary="Put the version in the registry; make it champion if it passes the gate",
-        run=register,
         settings=("name", "seed", "dataset", "evaluate", "gate", "registry"),
         reads=("raw", "replay", "train", "test", "model", "training", "evaluation", "metrics"),
         writes=("registration",),

@@ -16,11 +16,9 @@ from mlops_pipeline.config.moments import NEWEST, shown_moment
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Cause, Listener, StageBegan, StageRestored, StageSkipped, Warned, kept_for
-from mlops_pipeline.features.refresh import send_first
 from mlops_pipeline.files import write_text
-from mlops_pipeline.layout import Layout
+from mlops_pipeline.layout import Layout, address_of_state
 from mlops_pipeline.lines import shown_on
-from mlops_pipeline.modelling.estimators import parts_of_model
 from mlops_pipeline.pipeline.cache import Cache
 from mlops_pipeline.pipeline.definition import STAGES, Stage, stage_named
 from mlops_pipeline.pipeline.render import outdated
@@ -90,12 +88,16 @@ def run(
         if settings.as_of is not None:
             moment = shown_moment(settings.as_of)
             console.print(f"as of {moment}: rows from then on are not seen, now and by later runs, until `--as-of {NEWEST}`", markup=False)
-        send_first(settings, layout, console)
+        if address_of_state(settings) is not None:
+            from mlops_pipeline.features.refresh import send_first
+
+            send_first(settings, layout, console)
         first_forced = STAGES.index(stage_named(start)) if start else 0 if force else len(STAGES)
         outcomes: dict[str, Outcome] = {}
         causes = cache.causes()
         last = STAGES.index(stage_named(stop)) if stop else len(STAGES) - 1
         if last >= STAGES.index(stage_named("train")) and (first_forced <= last or any(causes.values())):
+            from mlops_pipeline.modelling.estimators import parts_of_model
             from mlops_pipeline.registry.runs import refuse_what_is_known_to_fail
 
             for part in parts_of_model(settings.train.estimator, settings.train.encoder):

@@ -75,16 +75,17 @@ class Bodies:
     async def _long(self, receive: Receive, message: Mapping[str, Any], request: Request) -> bytes:
         """A body in several pieces."""
         parts, size, limit = [message.get("body", b"")], len(message.get("body", b"")), self._max_body
-        if self._under_way + request.length > self._all_bodies:
-            raise refused(429, "queue_full", "too much is being received already: send again later", (*RETRY, (b"connection", b"close")))
-        held = max(request.length, size)
-        self._under_way += held
+        held = max(request.length, min(size, limit))
+        self._take(held)
         try:
             while message.get("more_body") and size <= limit:
                 message = await receive()
                 part = message.get("body", b"")
                 size += len(part)
                 parts.append(part)
+                if held < size <= limit:  # in chunks, of which nobody says beforehand how many come
+                    self._take(size - held)
+                    held = size
         finally:
             self._under_way -= held
         if message["type"] == "http.disconnect":
@@ -92,6 +93,12 @@ class Bodies:
         if size > limit:
             raise self._too_large((b"connection", b"close"))
         return b"".join(parts)
+
+    def _take(self, size: int) -> None:
+        """Count so many bytes more among those of all bodies; raises :class:`Refused` where these are too many."""
+        if self._under_way + size > self._all_bodies:
+            raise refused(429, "queue_full", "too much is being received already: send again later", (*RETRY, (b"connection", b"close")))
+        self._under_way += size
 
     def _too_large(self, *headers: tuple[bytes, bytes]) -> Refused:
         return refused(413, "body_too_large", f"the body is larger than {self._limits.max_body_mb:g} MB: send fewer rows", headers)

@@ -88,14 +88,18 @@ class Request(msgspec.Struct, gc=False):
             what = f"has {len(self.given_id):,} bytes: give printable ASCII of at most {longest:,}, or none"
             raise refused(400, reason, f"the header X-Request-Id {what}")
 
-    def must_be(self, *types: bytes) -> bytes:
-        """The content type without its parameters; raises :class:`Refused` (415) if it is none of those given."""
+    def must_be(self, *types: bytes, csv_at: str = "") -> bytes:
+        """The content type without its parameters; raises :class:`Refused` (415) if it is none of those given.
+
+        ``csv_at`` is the path beside this one that takes CSV.
+        """
         given = self.content_type
         if given not in types:
             given = given.split(b";")[0].strip().lower()
             if given not in types:
                 shown, allowed = given.decode("latin-1")[:60] or "missing", " or ".join(kind.decode() for kind in types if kind)
-                raise refused(415, "content_type", f"the content type is {shown}: send {allowed}")
+                elsewhere = f", or CSV to {self.path.rpartition('/')[0]}/{csv_at}" if csv_at and given == CSV else ""
+                raise refused(415, "content_type", f"the content type is {shown}: send {allowed}{elsewhere}")
         return given
 
 
@@ -112,7 +116,7 @@ def request_of(scope: Scope, request_id: str, protocol: str, model: str, longest
         if key == b"content-type":
             request.content_type = value
         elif key == b"content-length":
-            request.length = int(value) if value.isdigit() else 0
+            request.length = _length(value)
         elif key == b"host":
             request.host = value
         elif key in _RARE:
@@ -122,6 +126,12 @@ def request_of(scope: Scope, request_id: str, protocol: str, model: str, longest
         if text.isascii() and text.isprintable():
             request.request_id, request.given_id = text, NONE
     return request
+
+
+def _length(value: bytes) -> int:
+    """A body's length as its header says it, whose zeros may be more digits than Python reads; 0 where it says none."""
+    digits = value.lstrip(b"0")
+    return int(digits) if digits.isdigit() and len(digits) < 20 else 0
 
 
 def _request_id(request: Request, value: bytes) -> None:

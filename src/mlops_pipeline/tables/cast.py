@@ -17,6 +17,7 @@ from mlops_pipeline.contract.values import (
     LARGEST_INTEGER,
     TRUE_WORDS,
     bounds,
+    is_of_numbers,
     number_of,
     spelled,
     truth_of,
@@ -159,6 +160,11 @@ def _means_null(text: pl.Series, kind: str, null_words: Collection[str]) -> pl.S
     return said if kind in ("category", "text") else said | text.str.strip_chars(BLANKS).is_in(words)
 
 
+def without_words(text: pl.Series, null_words: Collection[str]) -> pl.Series:
+    """Texts, null where they are a word for it as they stand."""
+    return text.set(text.is_in(list(null_words)), None) if null_words else text
+
+
 def _without(text: pl.Series, kind: str, null_words: Collection[str]) -> pl.Series:
     return text.set(_means_null(text, kind, null_words), None) if null_words else text
 
@@ -182,6 +188,7 @@ def _cast(frame: pl.DataFrame, name: str, column: Column | ContractColumn, null_
     if column.null_values is not None:
         null_words = column.null_values
     if column.kind == "datetime":
+        values = spelled_moments(values, column.format)
         text = _without(values.cast(pl.String), column.kind, null_words) if _is_text(values.dtype) else values
         return as_moments(text, column.format)
     if column.kind == "text":
@@ -237,6 +244,11 @@ def as_moments(values: pl.Series, form: str | None = None) -> pl.Series:
     if isinstance(held, pl.Datetime) and held.time_zone is not None:
         value = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     return _of_four_digits(values.to_frame().select(value.cast(pl.Datetime("us"), strict=False)).to_series())
+
+
+def spelled_moments(values: pl.Series, form: str | None) -> pl.Series:
+    """A column of moments with numbers such as 20240131 as texts, where these may be moments; another as it is."""
+    return as_text(values) if values.dtype.is_numeric() and is_of_numbers(form) else values
 
 
 def _usual_form(text: pl.Series) -> str:

@@ -1,6 +1,5 @@
 """The pipeline as ``dvc.yaml``, which the cache runs by."""
 
-import inspect
 import os
 import shlex
 from datetime import datetime
@@ -112,12 +111,12 @@ def with_as_of(settings: Settings, layout: Layout, given: str | None = None) -> 
 
 
 def code_of(stage: Stage, settings: Settings, layout: Layout) -> list[str]:
-    """Source files in the project that the stage runs: of ours, what its function imports; of others, the parts that it uses."""
+    """Source files in the project that the stage runs: of ours, what its module imports; of others, the parts that it uses."""
     used = parts_used(settings) if stage.parts else {}
     parts = [part for purpose in stage.parts for part in used[purpose]]
     ours: list[Path] = []
     if not is_installed(layout):
-        modules = {inspect.getmodule(stage.run).__name__, *plugins.our_modules(parts)}  # type: ignore[union-attr]
+        modules = {stage.module, *plugins.our_modules(parts)}
         ours = sorted({file for module in modules for file in source_files(module)})
     return [layout.relative(path) for path in dict.fromkeys((*ours, *plugins.files(parts))) if path.is_relative_to(layout.project)]
 

@@ -18,7 +18,7 @@ from mlops_pipeline.features.rows import Origins, recipe_of
 from mlops_pipeline.features.translated import translated
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of, usual_row
+from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of, usual_row, with_own_words
 from mlops_pipeline.modelling.estimators import all_parts_of, build_model, check_answers, fit, without_extremes
 from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
@@ -115,10 +115,8 @@ def _computed(settings: Settings, recipe: Recipe, table: pl.DataFrame) -> dict[s
     """The contract's fields about columns that are computed of a source's rows: the recipe, what it needs and what it makes."""
     data, features = settings.dataset, feature_columns(settings)
     needs, makes = needed(features, recipe, data.columns)
-    raw, made = (
-        as_of_source(described_columns(needs, table), recipe),
-        as_finished(described_columns(makes, table), recipe, data.source.number_format),
-    )
+    raw = with_own_words(as_of_source(described_columns(needs, table), recipe), table, data.source.null_values, features)
+    made = as_finished(described_columns(makes, table), recipe, data.source.number_format)
     return {
         "recipe": recipe,
         "raw": raw,

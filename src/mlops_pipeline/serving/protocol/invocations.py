@@ -30,7 +30,7 @@ from mlops_pipeline.serving.protocol.decoders import (
     values_of,
     whole_columns,
 )
-from mlops_pipeline.serving.protocol.predict import not_json
+from mlops_pipeline.serving.protocol.predict import not_json, text_of_csv
 from mlops_pipeline.serving.protocol.python_json import check_keys, null_for_nan, python_json
 from mlops_pipeline.serving.request import CSV, JSON, Request
 
@@ -117,13 +117,13 @@ class Invocations:
 
     def rows_of_csv(self, body: bytes) -> Rows:
         """Checked rows of a CSV body with a header, plain or with the signs of the training data; raises :class:`Refused`."""
+        text, dialect = text_of_csv(body), self._signature.dialect
         try:
-            text, dialect = body.decode("utf-8-sig"), self._signature.dialect
             names = next(csv.reader(text.lstrip().splitlines()[:1]), [])
             is_plain = dialect.delimiter == PLAIN.delimiter or bool(set(names) & set(self._names))
             lines = self._lines(text, PLAIN if is_plain else dialect)
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise Refused(400, [Fault("malformed", f"the body is not CSV in UTF-8: {error}")]) from error
+        except csv.Error as error:
+            raise Refused(400, [Fault("malformed", f"the body is not CSV: {error}")]) from error
         if not lines:
             raise Refused(400, [Fault("malformed", "the body is empty: give a header of column names and rows")])
         header, rows = (numbered(lines[0]) if dialect.numbered else lines[0]), lines[1:]

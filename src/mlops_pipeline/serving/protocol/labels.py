@@ -16,7 +16,7 @@ from mlops_pipeline.inference.faults import Fault, Reason, Refused
 from mlops_pipeline.inference.signature import Lengths
 from mlops_pipeline.monitoring.labels import ENTITY, ID, ID_COLUMN, REQUEST, REQUEST_COLUMN, ROW_COLUMN, TARGET_COLUMN, TIME_COLUMN, One
 from mlops_pipeline.serving.problems import refused
-from mlops_pipeline.serving.protocol.predict import not_json
+from mlops_pipeline.serving.protocol.predict import not_json, text_of_csv
 from mlops_pipeline.serving.protocol.python_json import check_keys, python_json
 from mlops_pipeline.serving.request import CSV, JSON, Request
 
@@ -78,11 +78,11 @@ class LabelBody:
         return _rows_of_columns(given["columns"]) if "columns" in given else _rows_of_records(given["labels"])
 
     def _of_csv(self, body: bytes) -> list[Row]:
+        lines = csv.reader(io.StringIO(text_of_csv(body), newline=""), strict=True)
         try:
-            lines = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
             read = list(islice((line for line in lines if line), self._max_rows + 2))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise refused(400, "malformed", f"the body is not CSV in UTF-8: {error}") from error
+        except csv.Error as error:
+            raise refused(400, "malformed", f"the body is not CSV: {error}") from error
         if not read:
             raise refused(400, "malformed", "the body is empty: give a header of column names and rows")
         header = [name.strip() for name in read[0]]

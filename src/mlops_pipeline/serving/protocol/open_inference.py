@@ -419,7 +419,8 @@ def _numbers(signature: Signature, given: dict[str, _Input], count: int, blocks:
         return np.array(columns, dtype=np.float64).T, used
     together = np.empty((count, len(names)), np.float32 if all(_is_float32(values) for values in columns) else np.float64)
     for place, values in enumerate(columns):
-        together[:, place] = values
+        is_widened = together.dtype == np.float64 and _is_float32(values)
+        together[:, place] = signature.widened(place, np.asarray(values)) if is_widened else values
     return together, used
 
 

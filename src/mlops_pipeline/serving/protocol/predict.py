@@ -47,7 +47,7 @@ class Predict:
 
     def read(self, request: Request, body: bytes) -> tuple[Rows, None]:
         """Checked rows; raises :class:`Refused`."""
-        request.must_be(JSON)
+        request.must_be(JSON, csv_at="invocations")
         return self.rows(body), None
 
     def rows(self, body: bytes) -> Rows:
@@ -156,3 +156,13 @@ def not_json(error: Exception, form: str) -> Refused:
         "nested too deeply" if isinstance(error, RecursionError) else "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
     )
     return Refused(400, [Fault("malformed", f"the body is not {form}: {said}")])
+
+
+def text_of_csv(body: bytes) -> str:
+    """The text of a CSV body; raises :class:`Refused` (400) that names the line of the first byte that is none."""
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        what = f"the body is not CSV in UTF-8: line {line} has a byte that is none: write it in UTF-8 (pandas: to_csv(encoding='utf-8'))"
+        raise Refused(400, [Fault("malformed", what)]) from error
