@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.contract.values import BLANKS, LARGEST, number_of
+from mlops_pipeline.contract.values import BLANKS, BOUNDS, CLOCKS, LARGEST, SPACES, number_of, with_sign_before
 from mlops_pipeline.tables.cast import as_moments, as_numbers, as_text, written_moments
 from mlops_pipeline.tables.source import Chunk
 
@@ -36,26 +36,35 @@ THREADS = 2
 SKETCH = 1 << 16
 """So many hashes of a column are kept: enough to tell its different values to half a percent."""
 
-MARKERS = ("NA", "NaN", "nan", "null", "NULL", "None", "N/A", "n/a", "#N/A", "<NA>", "na", "NaT", "\\N", "?", "-", "--", ".", "nil", "Null")
-"""Texts that may stand for null; what else stands in a column says whether they do."""
+_WORDS = "NA NaN nan null NULL None N/A n/a #N/A <NA> na NaT \\N ? - -- . nil Null"
+MARKERS = ("", *_WORDS.split())
+"""Texts that may stand for null, blanks alone among them; what else stands in a column says whether they do."""
 
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
 _SHORT = ("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y")
-_WORDY = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%b %d %Y")
+_WORDY = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%b %d %Y", "%B %d %Y", "%d%b%Y", "%Y-%b-%d")
 _HOURS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
+MONTH_FORMS = ("%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%YM%m", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y", "%Y-%b", "%G-W%V", "%GW%V")
+COMPACT_DAY = "%Y%m%d"
 MOMENT_FORMS = tuple(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS))
 
 _SPACELESS = ((r"[\p{Han}\p{Hiragana}\p{Katakana}]", 2), (r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]", 5))
 """Letters of languages that write no blanks between words, and about how many of them are a word."""
 
 _ISO = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
+_DATED = r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b|^[0-9]{1,2}[A-Za-z]{3}[0-9]{4}"
+_MONTHLY = (
+    r"^(?:[0-9]{4}(?:[-/][0-9]{1,2}|-[A-Za-z]{3,9}|-?W[0-9]{2}|M[0-9]{2})|[0-9]{1,2}[-/][0-9]{4}"
+    r"|[A-Za-z]{3,9}[ -][0-9]{4}|[A-Za-z]{3}-[0-9]{2})$"
+)
+_DAY_NUMBER = "^(?:19|20)[0-9]{6}$"
 _UNITS = r"(?:[$€£¥₹₽₩₺]|US\$|R\$|USD|EUR|GBP|CHF|JPY|kr\.?|zł|Kč|Ft|lei)"
-_BLANK = "[ \u00a0\u202f]"
-_DIGITS = "(?P<digits>[0-9.,'’ \u00a0\u202f]*[0-9])"
-_BEFORE = f"(?P<before>{_UNITS})?{_BLANK}?[+-]?"
-_AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|{_UNITS})|{_BLANK}[^\W\d_]{{1,6}}[²³]?|{_BLANK}?°[CF]?)?"
+_BLANK = f"[{SPACES}]"
+_DIGITS = f"(?P<digits>[0-9.,'’{SPACES}]*[0-9])(?:[eE][+-]?[0-9]+)?"
+_BEFORE = f"(?P<before>{_UNITS}|[{BOUNDS}]=?)?{_BLANK}?[+-]?"
+_AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|\+|{_UNITS})|{_BLANK}[^\W\d_]{{1,6}}[²³]?|{_BLANK}?°[CF]?)?"
 _AMOUNT = re.compile(f"[+-]?{_BEFORE}{_DIGITS}{_AFTER}")
-_SPELLINGS = ("1234.5", "1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5")
+_SPELLINGS = ("1234.5", "1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")
 
 
 @dataclass
@@ -64,7 +73,7 @@ class ColumnProfile:
 
     name: str
     held: str = "nothing"
-    """How it is stored: text, integer, float, truth, moment, other, nothing."""
+    """How it is stored: text, integer, float, truth, moment, clock (a time of day or a duration), other, nothing."""
     rows: int = 0
     nulls: int = 0
     few: dict[str, int] | None = field(default_factory=dict)
@@ -88,6 +97,10 @@ class ColumnProfile:
     """Differences of numbers in neighbouring rows, two of them at most."""
     forms: dict[str, int] = field(default_factory=dict)
     """In which ways numbers or moments may be written, with how many values are."""
+    colons: set[int] = field(default_factory=set)
+    """How many colons a time of day or a duration has, where values may be such."""
+    longest: float = 0.0
+    """Seconds of the longest of them, read as hours and minutes."""
     moments: int = 0
     """Values that are moments by ISO 8601."""
     words: float = 0.0
@@ -112,6 +125,17 @@ class ColumnProfile:
     def distinct(self) -> int:
         """How many different values there are, to half a percent where there are many."""
         return len(self.few) if self.few is not None else min(len(self._hashes) * self._kept, self.there)
+
+    @property
+    def bare(self) -> dict[str, int]:
+        """Its few values without the blanks around them, or what is no plain number where there are many, each with its count."""
+        if self.few is None:
+            return self.odd
+        counts: dict[str, int] = {}
+        for text, count in self.few.items():
+            bare = text.strip(BLANKS)
+            counts[bare] = counts.get(bare, 0) + count
+        return counts
 
     @property
     def ways(self) -> list[str | None]:
@@ -146,6 +170,8 @@ class ColumnProfile:
         elif self.held in ("integer", "float"):
             self._numbers(present.cast(pl.Float64, strict=False), None)
             self.pointed |= self.held == "float"
+            if self.held == "integer":
+                self._days(present)
         if len(self.steps) < 2 and self.held in ("text", "integer", "float"):
             self._step((values.cast(pl.String) if self.held == "text" else values).cast(pl.Float64, strict=False))
 
@@ -188,10 +214,8 @@ class ColumnProfile:
         sample = _without_markers(text.head(50 * SAMPLE).unique(maintain_order=True)).head(SAMPLE)
         first = not self.looked and len(sample) > 0
         if first:
-            self.looked = True
-            self.words = _words(sample)
-            if as_numbers(sample, "number").null_count():
-                self.forms |= dict.fromkeys([*number_forms(sample.to_list()), *moment_forms(sample)], 0)
+            self.looked, self.words = True, _words(sample)
+            self.forms |= dict.fromkeys(_forms(sample), 0)
         if self.numbers or first or not self.looked:
             odd = self._plain(text, counts)
             if not first and len(odd) and self.numbers and not self.forms:
@@ -206,6 +230,8 @@ class ColumnProfile:
             self.forms[form] += _weight(read.is_not_null(), counts)
             if counts is None and form.startswith("%"):
                 self.read[form] = read
+            if form == "h:mm":
+                self._clock(text.filter(read.is_not_null()), read.drop_nulls())
             if read.null_count() * 2 > len(read):
                 del self.forms[form]
         if self.moments or (first and bool(sample.str.contains(_ISO).any())):
@@ -213,6 +239,22 @@ class ColumnProfile:
             self.moments += _weight(read.is_not_null(), counts)
             if counts is None:
                 self.read[None] = read
+
+    def _clock(self, text: pl.Series, seconds: pl.Series) -> None:
+        """Look at times of day or durations, and at their seconds."""
+        self.colons |= set(text.str.count_matches(":").unique().to_list())
+        self.longest = max(self.longest, float(seconds.abs().max() or 0))  # type: ignore[arg-type]  # of numbers
+
+    def _days(self, numbers: pl.Series) -> None:
+        """Count whole numbers that may be days, 20240131; where one of them is none, they are not."""
+        if not self.looked:
+            self.looked, self.forms[COMPACT_DAY] = True, 0
+        if COMPACT_DAY in self.forms:
+            text = as_text(numbers)
+            count = int(written_moments(text, COMPACT_DAY).count()) if text.str.contains(_DAY_NUMBER).all() else 0
+            self.forms[COMPACT_DAY] += count
+            if count < len(text):
+                del self.forms[COMPACT_DAY]
 
     def _plain(self, text: pl.Series, counts: pl.Series | None) -> pl.Series:
         """Count the plain numbers; gives the texts that are none."""
@@ -292,30 +334,46 @@ def _profile(
     return columns
 
 
+def _forms(sample: pl.Series) -> list[str]:
+    """The ways in which texts may be numbers or moments that are not plain; of digits alone, whether they may be days."""
+    if as_numbers(sample, "number").null_count():
+        return [*number_forms(sample.to_list()), *moment_forms(sample)]
+    return [COMPACT_DAY] if sample.str.contains(_DAY_NUMBER).all() else []
+
+
 def number_forms(sample: list[str]) -> list[str]:
     """The ways in which numbers that are not plain may be written, told by how 1234.5 is; each reads most of the sample."""
-    amounts = [match for text in sample if (match := _AMOUNT.fullmatch(text)) is not None]
-    before = {match["before"] or "" for match in amounts}
+    most = max(MOST * len(sample), 1)
+    if sum(number_of(text, CLOCKS[-1]) is not None for text in sample) >= most:
+        return [form for form in CLOCKS if form != "h:mm:ss"]
+    amounts = [match for text in sample if (match := _AMOUNT.fullmatch(with_sign_before(text))) is not None]
+    before = {BOUNDS[0] if (match["before"] or " ")[0] in BOUNDS else match["before"] or "" for match in amounts}
     after = {match["after"] or "" for match in amounts}
     if not amounts or len(before - {""}) > 1 or len({unit.strip(BLANKS) for unit in after} - {""}) > 1:
         return []
     marked = any(not match["digits"].isdigit() for match in amounts)
     forms = [f"{max(before, key=len)}{number}{max(after, key=len)}" for number in (_SPELLINGS if marked else _SPELLINGS[:1])]
-    most = max(MOST * len(sample), 1)
-    return [form for form in forms if form != "1234.5" and sum(number_of(text, form) is not None for text in sample) >= most]
+    return [
+        form
+        for form in forms
+        if sum(number_of(text, form) is not None for text in sample) >= most
+        and (form != "1234.5" or any(number_of(text) is None and number_of(text, form) is not None for text in sample))
+    ]
 
 
 def moment_forms(sample: pl.Series) -> list[str]:
     """The ways in which texts may be moments; each reads most of the sample."""
-    dated = sample.str.contains(r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b")
-    if not dated.sum() or int(dated.sum()) < MOST * len(sample):
+    most = max(MOST * len(sample), 1)
+    if sample.str.contains(_MONTHLY).sum() >= most:
+        return [form for form in MONTH_FORMS if written_moments(sample, form).is_not_null().sum() >= most]
+    if sample.str.contains(_DATED).sum() < most:
         return []
     # A year of two digits would be one of the first century.
     long = sample.str.contains(r"[0-9]{4}").sum() >= MOST * len(sample)
     forms = [form for form in MOMENT_FORMS if ("%Y" in form) == long]
     if long and sample.str.contains(r"^[0-9]{4}").any():
         forms = [form for form in forms if form.startswith("%Y")]
-    return [form for form in forms if written_moments(sample, form).is_not_null().sum() >= MOST * len(sample)]
+    return [form for form in forms if written_moments(sample, form).is_not_null().sum() >= most]
 
 
 def _held(held: pl.DataType) -> str:
@@ -329,6 +387,8 @@ def _held(held: pl.DataType) -> str:
         return "float"
     if held == pl.Date or isinstance(held, pl.Datetime):
         return "moment"
+    if held in (pl.Time, pl.Duration):
+        return "clock"
     return "text" if held in (pl.String, pl.Categorical, pl.Enum) or isinstance(held, pl.Enum) else "other"
 
 
