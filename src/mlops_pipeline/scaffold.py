@@ -16,6 +16,7 @@ import yaml
 from mlops_pipeline.config.dataset import Column, Source
 from mlops_pipeline.config.finding import FOLDER
 from mlops_pipeline.config.pipeline import USUAL_METRICS, Ingest, Settings, feature_columns, project_of, settings_of
+from mlops_pipeline.contract.values import BLANKS
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.inference.ngrams import words_of
 from mlops_pipeline.layout import files_of
@@ -44,9 +45,7 @@ HELD_OUT_AT_MOST = 0.4
 SET_ASIDE_AT_MOST = 0.05
 """What `init` writes for the share of rows that may be broken, where some are and that is enough."""
 
-TOTALS = frozenset(
-    ("total", "totals", "grand total", "sum", "summe", "gesamt", "insgesamt", "somme", "suma", "totale", "合计", "总计")
-)
+TOTALS = frozenset(("total", "totals", "grand total", "sum", "summe", "gesamt", "insgesamt", "somme", "suma", "totale", "合计", "总计"))
 
 CHUNK_MB = 4
 
@@ -144,6 +143,7 @@ def starter(
         name = name_from(output.stem)
         root = f"pipelines/{name}"
     written = _written(source, target, given)
+    target = target.strip(BLANKS) if written.settings.get("bare_names") else target
     table = described(source, path or in_project(source, output), target, name, root, written)
     content = table.content
     by_time, why = _by_time(source, content["dataset"], table.days)
@@ -218,7 +218,9 @@ def in_project(source: Path, output: Path) -> str:
 
 def settings_for_table(source: Path, target: str, name: str, **changes: Any) -> Settings:
     """Settings for a table as :func:`starter` would describe it, with some sections replaced."""
-    content = described(source, str(source.resolve()), target, name, ".", _written(source, target)).content
+    written = _written(source, target)
+    target = target.strip(BLANKS) if written.settings.get("bare_names") else target
+    content = described(source, str(source.resolve()), target, name, ".", written).content
     return settings_of({**content, **changes}, str(source))
 
 

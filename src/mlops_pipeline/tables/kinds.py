@@ -8,7 +8,7 @@ it cannot be read as one thing: numbers that no model's 32 bits hold, dates of w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -276,7 +276,10 @@ def written_by_source(
 
 def _has_points(one: Described, held: Mapping[str, ColumnProfile]) -> bool:
     """Whether a column is of plain numbers that are texts with points."""
-    return one.kind in _NUMBERS and one.format is None and one.name in held and held[one.name].held == "text" and held[one.name].pointed
+    column = held.get(one.name)
+    if column is None or one.kind not in _NUMBERS or one.format is not None or column.held != "text" or not column.pointed:
+        return False
+    return column.few is None or any("." in text for text in column.bare)  # and not of 1e5 alone
 
 
 def _pointed(one: Described, column: ColumnProfile, signs: Mapping[str, str], *, has_commas: bool) -> Described:
@@ -421,22 +424,25 @@ def _written_number(column: ColumnProfile) -> Described | None:
 
 def _read_otherwise(column: ColumnProfile, form: str) -> str:
     """What a number is read as that stands behind a sign of bounds, before a plus, or has its minus elsewhere."""
-    for text in column.odd:
-        number = number_of(text, form)
-        if number is not None and (text[0] in BOUNDS or text[-1] == "+" or with_sign_before(text) != text):
-            return f"'{text}' is read as {number:g}"
-    return ""
+    odd = (text for text in column.odd if text and (text[0] in BOUNDS or text[-1] == "+" or with_sign_before(text) != text))
+    text = _shortest(text for text in odd if number_of(text, form) is not None)
+    return f"'{text}' is read as {number_of(text, form):g}" if text else ""
+
+
+def _shortest(texts: Iterable[str]) -> str:
+    """The first of the shortest, whatever order they come in; empty if there are none."""
+    return min(texts, key=lambda text: (len(text), text), default="")
 
 
 def _clock(column: ColumnProfile, nothing: tuple[tuple[str, int], ...], there: int) -> Described:
     """A column of times of day or of durations; of figures that may be hours and minutes, or minutes and seconds, one is asked for."""
-    odd = there - column.forms["m:ss"]
-    if column.colons == {1, 2} and column.forms.get("h:mm") == column.forms["m:ss"]:
+    odd, is_either = there - column.forms["m:ss"], column.forms.get("h:mm") == column.forms["m:ss"]
+    if is_either and column.colons == {1, 2}:
         ask = "nothing tells whether '12:34' is hours and minutes or minutes and seconds: write kind: number, format: 'h:mm' or 'm:ss'"
         return Described(column.name, "text", left_out=f"{ask}, and take it out of features.exclude")
-    form = "h:mm:ss" if column.colons == {2} else "h:mm" if column.colons == {1} and column.longest < DAY else "m:ss"
+    form = "m:ss" if not is_either else "h:mm:ss" if column.colons == {2} else "h:mm" if column.longest < DAY else "m:ss"
     other = {"h:mm": "; for minutes and seconds write format: 'm:ss'", "m:ss": "; for hours and minutes write format: 'h:mm'"}
-    what = f"{SECONDS}{other.get(form, '')}"
+    what = f"{SECONDS}{other.get(form, '') if is_either else ''}"
     return Described(
         column.name, "number", format=form, nothing=nothing, note="; ".join(filter(None, (what, _set_aside(column, odd)))), odd=odd
     )
@@ -499,7 +505,7 @@ def _nearly_numbers(texts: list[str]) -> str:
     near = [text for text in odd if _NEARLY_NUMBER.fullmatch(text)]
     if len(odd) < 2 or len(near) < 0.9 * len(odd):
         return ""
-    return f"values such as '{near[0][:20]}' are read as text: if they are numbers, write them as such"
+    return f"values such as '{_shortest(near)[:20]}' are read as text, not as numbers"
 
 
 def _markers(column: ColumnProfile) -> tuple[tuple[tuple[str, int], ...], int]:
@@ -513,7 +519,7 @@ def _set_aside(column: ColumnProfile, odd: int) -> str:
     if not odd:
         return ""
     nothing = {word for word, _ in _markers(column)[0]}
-    example = next((word for word in column.odd if word not in nothing), "")
+    example = _shortest(word for word in column.odd if word not in nothing)
     such = f" (such as '{example[:20]}')" if example else ""
     return (
         f"{odd:,} value{' is' if odd == 1 else 's are'} none of its kind{such}: {'its row is' if odd == 1 else 'their rows are'} set aside"

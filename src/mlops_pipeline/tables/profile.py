@@ -62,7 +62,8 @@ _UNITS = r"(?:[$€£¥₹₽₩₺]|US\$|R\$|USD|EUR|GBP|CHF|JPY|kr\.?|zł|Kč|
 _BLANK = f"[{SPACES}]"
 _DIGITS = f"(?P<digits>[0-9.,'’{SPACES}]*[0-9])(?:[eE][+-]?[0-9]+)?"
 _BEFORE = f"(?P<before>{_UNITS}|[{BOUNDS}]=?)?{_BLANK}?[+-]?"
-_AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|\+|{_UNITS})|{_BLANK}[^\W\d_]{{1,6}}[²³]?|{_BLANK}?°[CF]?)?"
+_GLUED = "(?:[kcmµ]?[gml]|lbs?|oz|ft|in|mi|[kMGT]?[BW]|hrs?|h|min|m?s|px|x|[kKM])"
+_AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|\+|{_UNITS}|{_GLUED}[²³]?)|{_BLANK}[^\W\d_]{{1,6}}[²³]?|{_BLANK}?°[CF]?)?"
 _AMOUNT = re.compile(f"[+-]?{_BEFORE}{_DIGITS}{_AFTER}")
 _SPELLINGS = ("1234.5", "1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")
 
@@ -351,6 +352,8 @@ def number_forms(sample: list[str]) -> list[str]:
     after = {match["after"] or "" for match in amounts}
     if not amounts or len(before - {""}) > 1 or len({unit.strip(BLANKS) for unit in after} - {""}) > 1:
         return []
+    if "" in after and any(re.fullmatch(rf"{_GLUED}[²³]?", unit) for unit in after):
+        return []  # 12m beside 12 may be another thing
     marked = any(not match["digits"].isdigit() for match in amounts)
     forms = [f"{max(before, key=len)}{number}{max(after, key=len)}" for number in (_SPELLINGS if marked else _SPELLINGS[:1])]
     return [
@@ -365,14 +368,16 @@ def moment_forms(sample: pl.Series) -> list[str]:
     """The ways in which texts may be moments; each reads most of the sample."""
     most = max(MOST * len(sample), 1)
     if sample.str.contains(_MONTHLY).sum() >= most:
-        return [form for form in MONTH_FORMS if written_moments(sample, form).is_not_null().sum() >= most]
-    if sample.str.contains(_DATED).sum() < most:
+        forms = MONTH_FORMS
+    elif sample.str.contains(_DATED).sum() >= most:
+        forms = MOMENT_FORMS
+    else:
         return []
     # A year of two digits would be one of the first century.
     long = sample.str.contains(r"[0-9]{4}").sum() >= MOST * len(sample)
-    forms = [form for form in MOMENT_FORMS if ("%Y" in form) == long]
+    forms = tuple(form for form in forms if ("%y" not in form) == long)
     if long and sample.str.contains(r"^[0-9]{4}").any():
-        forms = [form for form in forms if form.startswith("%Y")]
+        forms = tuple(form for form in forms if form.startswith(("%Y", "%G")))
     return [form for form in forms if written_moments(sample, form).is_not_null().sum() >= most]
 
 
