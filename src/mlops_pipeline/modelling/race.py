@@ -423,7 +423,7 @@ class _Track:
         if len(fitted) < 3 * PILOT_ROWS or time.monotonic() >= self.deadline:
             return 0.0
         first, few = self._pilot(entry, fitted, PILOT_ROWS)
-        expected = first * float(len(fitted) / few) ** entry.growth
+        expected = float(first * (len(fitted) / few) ** entry.growth)
         if expected * folds <= self._left() or 3 * first >= self._left():
             return expected
         second, more = self._pilot(entry, fitted, 3 * PILOT_ROWS)

@@ -44,7 +44,21 @@ _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d",
 _SHORT = ("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y")
 _WORDY = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%b %d %Y", "%B %d %Y", "%d%b%Y", "%Y-%b-%d")
 _HOURS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
-MONTH_FORMS = ("%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%YM%m", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y", "%Y-%b", "%G-W%V", "%GW%V")
+MONTH_FORMS: tuple[str, ...] = (
+    "%Y-%m",
+    "%Y/%m",
+    "%m/%Y",
+    "%m-%Y",
+    "%YM%m",
+    "%b %Y",
+    "%B %Y",
+    "%b-%Y",
+    "%B-%Y",
+    "%b-%y",
+    "%Y-%b",
+    "%G-W%V",
+    "%GW%V",
+)
 COMPACT_DAY = "%Y%m%d"
 MOMENT_FORMS = tuple(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS))
 
@@ -368,16 +382,16 @@ def moment_forms(sample: pl.Series) -> list[str]:
     """The ways in which texts may be moments; each reads most of the sample."""
     most = max(MOST * len(sample), 1)
     if sample.str.contains(_MONTHLY).sum() >= most:
-        forms = MONTH_FORMS
+        candidates = MONTH_FORMS
     elif sample.str.contains(_DATED).sum() >= most:
-        forms = MOMENT_FORMS
+        candidates = MOMENT_FORMS
     else:
         return []
     # A year of two digits would be one of the first century.
     long = sample.str.contains(r"[0-9]{4}").sum() >= MOST * len(sample)
-    forms = tuple(form for form in forms if ("%y" not in form) == long)
+    forms = [form for form in candidates if ("%y" not in form) == long]
     if long and sample.str.contains(r"^[0-9]{4}").any():
-        forms = tuple(form for form in forms if form.startswith(("%Y", "%G")))
+        forms = [form for form in forms if form.startswith(("%Y", "%G"))]
     return [form for form in forms if written_moments(sample, form).is_not_null().sum() >= most]
 
 
