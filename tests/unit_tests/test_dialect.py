@@ -8,6 +8,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -403,6 +404,18 @@ def test_blanks_around_the_columns_names_are_no_part_of_them(tmp_path: Path) -> 
     done = predict_file(HERE / "models_made_before/stays/model", path, tmp_path / "out.parquet", quiet())
     assert pl.read_parquet(tmp_path / "out.parquet")["age"].to_list() == ["40"] * 3
     assert done.notes == ("table.csv is written otherwise than the training data: read with bare_names: True",)
+
+
+def test_durations_of_a_sheet_are_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    with xlsxwriter.Workbook(path) as book:
+        sheet, form = book.add_worksheet("data"), book.add_format({"num_format": "[h]:mm:ss"})
+        sheet.write_row(0, 0, ["took", "y"])
+        for place in range(1, 31):
+            sheet.write_datetime(place, 0, timedelta(hours=place), form)
+            sheet.write(place, 1, "ab"[place % 2])
+    assert read(path, {})["took"].to_list() == [3600.0 * place for place in range(1, 31)]
+    assert {use.name: use.kind for use in starter(path, "y", tmp_path / "s.yaml").columns} == {"took": "number", "y": "category"}
 
 
 def test_the_sheet_is_that_in_which_the_target_stands(tmp_path: Path) -> None:

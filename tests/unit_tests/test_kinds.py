@@ -283,6 +283,20 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "fractions": (cycle("1/2", "3/4"), ("category", None), "values such as '1/2' are read as text", "3/4"),
     "ranges": (cycle("0-9", "10-19"), ("category", None), "values such as '0-9' are read as text", "10-19"),
     "codes": (cycle("1E5", "1B5", "7A2"), ("category", None), "", "1B5"),
+    "a word beside decimal commas": (
+        [f"{n * 7 % 113},5" if n % 9 else "k.A." for n in range(1, ROWS + 1)],
+        ("number", "1234,5"),
+        "'k.A.' (26) is taken for null",
+        14.5,
+    ),
+    "a word beside days": (
+        [f"{n % 28 + 1:02}.{n % 12 + 1:02}.2024" if n % 9 else "unknown" for n in range(1, ROWS + 1)],
+        ("datetime", "%d.%m.%Y"),
+        "'unknown' (26) is taken for null",
+        datetime(2024, 3, 3),
+    ),
+    "proportions": (cycle("16:9", "4:3"), ("category", None), "", "4:3"),
+    "part numbers": (cycle("4711-01", "4711-12"), ("category", None), "read as text", "4711-12"),
     "one odd of few": (["seven", *map(str, range(11, 51))], ("integer", None), "'seven' (1) is taken for null", 11),
 }
 

@@ -103,7 +103,7 @@ def with_sign_before(text: str) -> str:
 CLOCKS = ("h:mm", "h:mm:ss", "m:ss")
 """Ways of writing a time of day, or how long something took, as a number of seconds. Two figures are hours and minutes but in the last."""
 
-CLOCK = r"([+-]?)(?:([0-9]+) ?d(?:ays?)?,? ?)?([0-9]+):([0-5]?[0-9](?:\.[0-9]+)?)(?::([0-5]?[0-9](?:\.[0-9]+)?))?(?: ?([aApP])\.?[mM]\.?)?"
+CLOCK = r"([+-]?)(?:([0-9]+) ?d(?:ays?)?,? ?)?([0-9]+):([0-5][0-9](?:\.[0-9]+)?)(?::([0-5][0-9](?:\.[0-9]+)?))?(?: ?([aApP])\.?[mM]\.?)?"
 """Its sign, days, three figures and the half of the day: one pattern for Python and for Polars. A fraction is one of seconds."""
 
 _CLOCK = re.compile(CLOCK)

@@ -153,6 +153,8 @@ def as_text(values: pl.Series) -> pl.Series:
         return values.cast(pl.String)
     if values.dtype.is_integer():
         return values.cast(pl.String)
+    if values.dtype == pl.Duration:
+        values = as_numbers(values, "number")  # its seconds
     if values.dtype.is_temporal():
         return values.cast(pl.String).str.replace(r"\.0+$", "")
     known = values.drop_nulls().unique()

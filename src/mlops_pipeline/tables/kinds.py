@@ -8,11 +8,12 @@ it cannot be read as one thing: numbers that no model's 32 bits hold, dates of w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mlops_pipeline.config.dataset import Kind
+from mlops_pipeline.contract.moments import read_moment
 from mlops_pipeline.contract.values import (
     BLANKS,
     BOUNDS,
@@ -326,7 +327,7 @@ def _described(column: ColumnProfile) -> Described:
 def _number(column: ColumnProfile) -> Described | None:
     """A column of plain numbers, or of digits that are none; None if it holds other things."""
     nothing, rest = _markers(column)
-    words = _words_beside_numbers(column, rest)
+    words = _words_beside(column, column.numbers, rest, number_of)
     nothing, rest = (*nothing, *words), rest - sum(count for _, count in words)
     there = column.there - sum(count for _, count in nothing)
     if not column.numbers or rest > _odd_at_most(there) or column.zero_led:
@@ -338,7 +339,7 @@ def _number(column: ColumnProfile) -> Described | None:
         what = f"numbers up to {widest:.3g}, beyond a 32-bit float's 3.4e38" if column.beyond else "infinite numbers"
         return Described(column.name, "text", nothing=nothing, left_out=f"{what}: derive its logarithm")
     kind: Kind = "integer" if column.whole and not column.pointed and widest <= LARGEST_INTEGER else "number"
-    notes = [f"'{word}' ({count:,}) is taken for null" for word, count in words]
+    notes = [_taken_for_null(words)]
     notes += [_may_be_moments(column)] if kind == "integer" else []
     odd = rest + column.beyond + column.infinite
     note = "; ".join(filter(None, (*notes, _set_aside(column, odd))))
@@ -396,30 +397,49 @@ def _is_day(number: float) -> bool:
     return True
 
 
-def _words_beside_numbers(column: ColumnProfile, odd: int) -> tuple[tuple[str, int], ...]:
-    """The one or two words that stand, each often, in a column of otherwise many different numbers: they say that there is none."""
-    words = tuple((word, count) for word, count in column.odd.items() if word not in MARKERS)
+def _words_beside(column: ColumnProfile, read: int, odd: int, reads: Callable[[str], object]) -> tuple[tuple[str, int], ...]:
+    """The one or two words among the ``odd`` values beside those that are ``read``, many different ones: they say that there is none."""
+    unread = sorted((word, count) for word, count in column.bare.items() if reads(word) is None)
+    words = tuple((word, count) for word, count in unread if word not in MARKERS)
     is_worded = 0 < len(words) <= WORDS_FOR_NOTHING and all(_NO_NUMBER.fullmatch(word) for word, _ in words)
-    numbers = column.distinct - len(column.odd)
-    is_measured = numbers >= LEAST_NUMBERS and numbers > min(FEW_CATEGORIES, column.numbers / 2) and column.numbers > odd
+    values = column.distinct - len(unread)
+    is_measured = values >= LEAST_NUMBERS and values > min(FEW_CATEGORIES, read / 2) and read > odd
     return words if is_worded and is_measured and sum(count for _, count in words) == odd > ODD_SHARE * column.there else ()
+
+
+def _taken_for_null(words: tuple[tuple[str, int], ...]) -> str:
+    return "; ".join(f"'{word}' ({count:,}) is taken for null" for word, count in words)
+
+
+def _forms_of(
+    column: ColumnProfile, forms: Mapping[str, int], there: int, reads: Callable[[str, str], object]
+) -> tuple[list[str], tuple[tuple[str, int], ...]]:
+    """The ways of writing by which all but a few odd values are read, and the words beside these that stand for null."""
+    most = max(forms.values(), default=0)
+    best = [form for form, count in forms.items() if count == most and most]
+    words = _words_beside(column, most, there - most, lambda text: reads(text, best[0])) if best else ()
+    least = there - sum(count for _, count in words) - _odd_at_most(there)
+    return [form for form, count in forms.items() if count >= least], words
 
 
 def _written_number(column: ColumnProfile) -> Described | None:
     """A column of numbers with marks for thousands, a decimal comma, a unit or a clock's colons; None if it holds other things."""
     nothing, _ = _markers(column)
     there = column.there - sum(count for _, count in nothing)
-    forms = [form for form, count in column.forms.items() if not form.startswith("%") and there - count <= _odd_at_most(there)]
+    counts = {form: count for form, count in column.forms.items() if not form.startswith("%")}
+    forms, words = _forms_of(column, counts, there, number_of)
     if not forms or column.zero_led:
         return None
+    nothing, there = (*nothing, *words), there - sum(count for _, count in words)
     if "m:ss" in forms:
-        return _clock(column, nothing, there)
+        return _clock(column, nothing, words, there)
     grouped = [form for form in forms if "1,234.5" in form]
     form = (grouped or forms)[0]
     odd = there - column.forms[form]
-    note = "; ".join(filter(None, (_read_otherwise(column, form), _set_aside(column, odd))))
+    note = "; ".join(filter(None, (_read_otherwise(column, form), _taken_for_null(words), _set_aside(column, odd, words))))
     other = next((one for one in forms if "1234,5" in one), None) if grouped else None
-    return Described(column.name, "number", format=form, nothing=nothing, note=note, or_else=other, odd=odd)
+    here_alone = frozenset(dict(words))
+    return Described(column.name, "number", format=form, nothing=nothing, here_alone=here_alone, note=note, or_else=other, odd=odd)
 
 
 def _read_otherwise(column: ColumnProfile, form: str) -> str:
@@ -434,7 +454,7 @@ def _shortest(texts: Iterable[str]) -> str:
     return min(texts, key=lambda text: (len(text), text), default="")
 
 
-def _clock(column: ColumnProfile, nothing: tuple[tuple[str, int], ...], there: int) -> Described:
+def _clock(column: ColumnProfile, nothing: tuple[tuple[str, int], ...], words: tuple[tuple[str, int], ...], there: int) -> Described:
     """A column of times of day or of durations; of figures that may be hours and minutes, or minutes and seconds, one is asked for."""
     odd, is_either = there - column.forms["m:ss"], column.forms.get("h:mm") == column.forms["m:ss"]
     if is_either and column.colons == {1, 2}:
@@ -443,9 +463,8 @@ def _clock(column: ColumnProfile, nothing: tuple[tuple[str, int], ...], there: i
     form = "m:ss" if not is_either else "h:mm:ss" if column.colons == {2} else "h:mm" if column.longest < DAY else "m:ss"
     other = {"h:mm": "; for minutes and seconds write format: 'm:ss'", "m:ss": "; for hours and minutes write format: 'h:mm'"}
     what = f"{SECONDS}{other.get(form, '') if is_either else ''}"
-    return Described(
-        column.name, "number", format=form, nothing=nothing, note="; ".join(filter(None, (what, _set_aside(column, odd)))), odd=odd
-    )
+    note = "; ".join(filter(None, (what, _taken_for_null(words), _set_aside(column, odd, words))))
+    return Described(column.name, "number", format=form, nothing=nothing, here_alone=frozenset(dict(words)), note=note, odd=odd)
 
 
 def _truth(column: ColumnProfile) -> Described | None:
@@ -462,11 +481,8 @@ def _moment(column: ColumnProfile) -> Described | None:
     """A column of moments; None if it holds other things."""
     nothing, _ = _markers(column)
     there = column.there - sum(count for _, count in nothing)
-    enough = there - _odd_at_most(there)
-    if column.moments and column.moments >= enough:
-        odd = there - column.moments
-        return Described(column.name, "datetime", nothing=nothing, note=_set_aside(column, odd), odd=odd)
-    forms = [form for form, count in column.forms.items() if form.startswith("%") and count >= enough]
+    counts = {"": column.moments} if column.moments else {form: count for form, count in column.forms.items() if form.startswith("%")}
+    forms, words = _forms_of(column, counts, there, lambda text, form: read_moment(text, form or None))
     if not forms or (forms[0] in ("%Y-%m", "%Y/%m") and all(map(_is_season, column.bare))):
         return None
     day_first = [form for form in forms if form.startswith(("%d/%m", "%d-%m"))]
@@ -474,9 +490,10 @@ def _moment(column: ColumnProfile) -> Described | None:
     if day_first and month_first:
         ask = f"no value tells the day from the month: write kind: datetime, format: '{day_first[0]}' or '{month_first[0]}'"
         return Described(column.name, "text", left_out=ask)
-    odd = there - column.forms[forms[0]]
-    note = "; ".join(filter(None, (TWO_DIGITS if "%y" in forms[0] else "", _set_aside(column, odd))))
-    return Described(column.name, "datetime", format=forms[0], nothing=nothing, note=note, odd=odd)
+    nothing, odd = (*nothing, *words), there - sum(count for _, count in words) - counts[forms[0]]
+    note = "; ".join(filter(None, (TWO_DIGITS if "%y" in forms[0] else "", _taken_for_null(words), _set_aside(column, odd, words))))
+    here_alone = frozenset(dict(words))
+    return Described(column.name, "datetime", format=forms[0] or None, nothing=nothing, here_alone=here_alone, note=note, odd=odd)
 
 
 def _is_season(text: str) -> bool:
@@ -515,10 +532,10 @@ def _markers(column: ColumnProfile) -> tuple[tuple[tuple[str, int], ...], int]:
     return nothing, column.odd_rows - sum(column.odd.get(word, 0) for word, _ in nothing)
 
 
-def _set_aside(column: ColumnProfile, odd: int) -> str:
+def _set_aside(column: ColumnProfile, odd: int, words: tuple[tuple[str, int], ...] = ()) -> str:
     if not odd:
         return ""
-    nothing = {word for word, _ in _markers(column)[0]}
+    nothing = {*dict(_markers(column)[0]), *dict(words)}
     example = _shortest(word for word in column.odd if word not in nothing)
     such = f" (such as '{example[:20]}')" if example else ""
     return (
@@ -536,7 +553,7 @@ def _distinct(column: ColumnProfile, one: Described) -> int:
     if column.few is not None and column.held == "text" and one.kind == "boolean":
         # Yes and « yes » are one value.
         return len({truth_of(text) for text in column.bare if text not in dict(one.nothing)})
-    if column.few is not None and one.kind in ("number", "integer"):
+    if column.few is not None and one.kind in ("number", "integer") and column.held != "clock":
         # 1 and 1.0 are one value.
         return len({number_of(text.strip(BLANKS), one.format) for text in column.few} - {None})
     return column.distinct - (len(one.nothing) if column.few is not None else 0)

@@ -22,6 +22,9 @@ FEW = 1000
 ODD = 200
 """Up to this many different texts that are no numbers are kept, each with its count."""
 
+FEW_WORDS = 5
+"""Up to so many different texts without a digit are counted beside any number of others."""
+
 SAMPLE = 300
 """So many different values tell in which ways a column may be written; all values tell in which it is."""
 
@@ -44,21 +47,8 @@ _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d",
 _SHORT = ("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y")
 _WORDY = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%b %d %Y", "%B %d %Y", "%d%b%Y", "%Y-%b-%d")
 _HOURS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
-MONTH_FORMS: tuple[str, ...] = (
-    "%Y-%m",
-    "%Y/%m",
-    "%m/%Y",
-    "%m-%Y",
-    "%YM%m",
-    "%b %Y",
-    "%B %Y",
-    "%b-%Y",
-    "%B-%Y",
-    "%b-%y",
-    "%Y-%b",
-    "%G-W%V",
-    "%GW%V",
-)
+_YEARLY = ("%Y-%m", "%Y/%m", "%YM%m", "%Y-%b", "%G-W%V", "%GW%V")
+MONTH_FORMS = (*_YEARLY, "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y")
 COMPACT_DAY = "%Y%m%d"
 MOMENT_FORMS = tuple(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS))
 
@@ -67,10 +57,12 @@ _SPACELESS = ((r"[\p{Han}\p{Hiragana}\p{Katakana}]", 2), (r"[\p{Thai}\p{Lao}\p{K
 
 _ISO = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
 _DATED = r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b|^[0-9]{1,2}[A-Za-z]{3}[0-9]{4}"
+_YEAR = "(?:1[89]|2[01])[0-9]{2}"
 _MONTHLY = (
-    r"^(?:[0-9]{4}(?:[-/][0-9]{1,2}|-[A-Za-z]{3,9}|-?W[0-9]{2}|M[0-9]{2})|[0-9]{1,2}[-/][0-9]{4}"
-    r"|[A-Za-z]{3,9}[ -][0-9]{4}|[A-Za-z]{3}-[0-9]{2})$"
+    rf"^(?:{_YEAR}(?:[-/][0-9]{{1,2}}|-[A-Za-z]{{3,9}}|-?W[0-9]{{2}}|M[0-9]{{2}})|[0-9]{{1,2}}[-/]{_YEAR}"
+    rf"|[A-Za-z]{{3,9}}[ -]{_YEAR}|[A-Za-z]{{3}}-[0-9]{{2}})$"
 )
+"""What is no part number: 4711-12."""
 _DAY_NUMBER = "^(?:19|20)[0-9]{6}$"
 _UNITS = r"(?:[$€£¥₹₽₩₺]|US\$|R\$|USD|EUR|GBP|CHF|JPY|kr\.?|zł|Kč|Ft|lei)"
 _BLANK = f"[{SPACES}]"
@@ -123,6 +115,8 @@ class ColumnProfile:
     content: int = 0
     """Equal for columns that are equal in every row."""
     looked: bool = False
+    many_words: bool = False
+    """Whether more than a few texts of a chunk have no digit."""
     late: bool = False
     """Whether ways of writing showed after the first chunk: another pass would count them."""
     read: dict[str | None, pl.Series] = field(default_factory=dict)
@@ -239,7 +233,7 @@ class ColumnProfile:
         else:
             self.odd_rows += len(text) if counts is None else int(counts.sum())
             if self.forms or self.moments:
-                self._markers(text, counts)
+                self._words_alone(text, counts)
         for form in list(self.forms):
             read = written_moments(text, form) if form.startswith("%") else as_numbers(text, "number", (), form)
             self.forms[form] += _weight(read.is_not_null(), counts)
@@ -279,10 +273,9 @@ class ColumnProfile:
         odd = text.filter(numbers.is_null())
         how_often = counts.filter(numbers.is_null()) if counts is not None else None
         self.odd_rows += len(odd) if how_often is None else int(how_often.sum())
-        if len(odd):
-            self._markers(odd, how_often)
-        if len(self.odd) <= ODD and len(odd):
-            others = ~odd.is_in(list(MARKERS))
+        counted = self._words_alone(odd, how_often) if len(odd) else None
+        if len(self.odd) <= ODD and counted is not None:
+            others = ~counted
             for word, count in _counted(odd.filter(others), how_often.filter(others) if how_often is not None else None):
                 if len(self.odd) > ODD:
                     break
@@ -297,12 +290,17 @@ class ColumnProfile:
             self._numbers(numbers.filter(good), None if counts is None else counts.filter(good))
         return odd
 
-    def _markers(self, text: pl.Series, counts: pl.Series | None) -> None:
-        """Count the texts that may stand for null, however many others there are."""
+    def _words_alone(self, text: pl.Series, counts: pl.Series | None) -> pl.Series:
+        """Count the texts that may stand for null, however many others there are, and say which these are: markers, and a few words."""
         marked = text.is_in(list(MARKERS))
+        if not self.many_words:
+            words = ~marked & ~text.str.contains("[0-9]")
+            self.many_words = text.filter(words).n_unique() > FEW_WORDS
+            marked = marked if self.many_words else marked | words
         if marked.any():
             for word, count in _counted(text.filter(marked), counts.filter(marked) if counts is not None else None):
                 self.odd[word] = self.odd.get(word, 0) + count
+        return marked
 
     def _numbers(self, numbers: pl.Series, counts: pl.Series | None) -> None:
         """Look at plain numbers without null."""
