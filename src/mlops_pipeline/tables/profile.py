@@ -48,7 +48,7 @@ _SHORT = ("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y"
 _WORDY = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%b %d %Y", "%B %d %Y", "%d%b%Y", "%Y-%b-%d")
 _HOURS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
 _YEARLY = ("%Y-%m", "%Y/%m", "%YM%m", "%Y-%b", "%G-W%V", "%GW%V")
-MONTH_FORMS = (*_YEARLY, "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y")
+MONTH_FORMS: tuple[str, ...] = (*_YEARLY, "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y")
 COMPACT_DAY = "%Y%m%d"
 MOMENT_FORMS = tuple(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS))
 
