@@ -70,7 +70,8 @@ SPREADSHEET_DAYS = (20_000, 80_000)
 """What the days of 1954 to 2119 are in a spreadsheet."""
 
 _NEARLY_NUMBER = re.compile(
-    r"[<>≤≥~≈]?\s?[-+−]?\d[\d.,]*\s?(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|[^\W\d_]{1,4}[²³]?|%|(?:\d*\s?[^\W\d_]{1,4}\s?)+)|P(?:\d+[YMWD])*(?:T(?:[\d.]+[HMS])+)?"
+    r"[<>≤≥~≈]?\s?[-+−]?\d[\d.,]*\s?(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3})"
+    r"|P(?:\d+[YMWD]){0,4}(?:T(?:[\d.]+[HMS]){1,3})?"
 )
 """What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank."""
 
