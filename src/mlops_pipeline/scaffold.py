@@ -15,7 +15,8 @@ import yaml
 
 from mlops_pipeline.config.dataset import Column, Source
 from mlops_pipeline.config.finding import FOLDER
-from mlops_pipeline.config.pipeline import USUAL_METRICS, Settings, feature_columns, project_of, settings_of
+from mlops_pipeline.config.pipeline import USUAL_METRICS, Ingest, Settings, feature_columns, project_of, settings_of
+from mlops_pipeline.contract.values import BLANKS
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.inference.ngrams import words_of
 from mlops_pipeline.layout import files_of
@@ -40,6 +41,11 @@ HELD_OUT = 0.2
 """The share of the rows, the last ones, that a split by time holds out."""
 
 HELD_OUT_AT_MOST = 0.4
+
+SET_ASIDE_AT_MOST = 0.05
+"""What `init` writes for the share of rows that may be broken, where some are and that is enough."""
+
+TOTALS = frozenset(("total", "totals", "grand total", "sum", "summe", "gesamt", "insgesamt", "somme", "suma", "totale", "合计", "总计"))
 
 CHUNK_MB = 4
 
@@ -137,6 +143,7 @@ def starter(
         name = name_from(output.stem)
         root = f"pipelines/{name}"
     written = _written(source, target, given)
+    target = target.strip(BLANKS) if written.settings.get("bare_names") else target
     table = described(source, path or in_project(source, output), target, name, root, written)
     content = table.content
     by_time, why = _by_time(source, content["dataset"], table.days)
@@ -211,7 +218,9 @@ def in_project(source: Path, output: Path) -> str:
 
 def settings_for_table(source: Path, target: str, name: str, **changes: Any) -> Settings:
     """Settings for a table as :func:`starter` would describe it, with some sections replaced."""
-    content = described(source, str(source.resolve()), target, name, ".", _written(source, target)).content
+    written = _written(source, target)
+    target = target.strip(BLANKS) if written.settings.get("bare_names") else target
+    content = described(source, str(source.resolve()), target, name, ".", written).content
     return settings_of({**content, **changes}, str(source))
 
 
@@ -243,10 +252,13 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     days = Days(target)
     is_text = form_of(_first_of(source)) == "text"
     said: dict[str, None] = {}
+    misshapen, last = set[int](), dict[str, Any]()
 
     def read() -> Iterator[Chunk]:
         for chunk in one_ahead(read_files(files_of(source), plainly, CHUNK_MB, used=(target,))):
             said.update(dict.fromkeys(chunk.notes))
+            misshapen.update(row.row for row in chunk.broken)
+            last.update(chunk.frame.row(-1, named=True) if chunk.frame.height else {})
             yield chunk
 
     held = profile.profiled(read, days.count if is_text else None)
@@ -276,14 +288,18 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     nothing = kinds.null_values(columns)
     signs = written.signs or kinds.signs_of(columns, held)
     columns = kinds.written_by_source(columns, held, signs)
+    said.update(dict.fromkeys(_of_last_row(last, held)))
+    # A line of units, or remarks at the end, in a table of a few rows.
+    lost = (len(misshapen) + max(one.odd for one in columns.values())) / (rows + len(misshapen))
     given = {"path": path, **written.settings, **signs} | ({"null_values": list(nothing)} if nothing != read_as.null_values else {})
-    named = {name: _column(one, nothing) for name, one in columns.items() if name and name in held}
+    named = {name: _column(one, nothing) for name, one in columns.items() if name.strip() and name in held}
     left_out = [name for name in named if columns[name].left_out]
     if not any(column for column in named if column not in (target, *left_out)):
         left_out = []
     content = {
         "name": name,
         "dataset": {"source": given, "target": target, "task": task, **_positive(held[target], task, columns[target]), "columns": named},
+        **({"ingest": {"max_broken_share": SET_ASIDE_AT_MOST}} if Ingest().max_broken_share < lost <= SET_ASIDE_AT_MOST else {}),
         # In a table of a few rows, equal ones are chance and no mistake.
         **({"validate": {"max_duplicate_share": 1.0}} if rows < FEW_ROWS else {}),
         "split": {"kind": "stratified", "test_share": 0.25},
@@ -293,6 +309,14 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
         **({"paths": {"root": root}} if root != "." else {}),
     }
     return DescribedTable(content, columns, days, (*written.notes, *said))
+
+
+def _of_last_row(row: Mapping[str, Any], held: Mapping[str, profile.ColumnProfile]) -> Iterator[str]:
+    """What to say of a last row that may be a sum of the others: a word for that stands nowhere else in its column."""
+    for name, value in row.items():
+        word = value.strip(" :.").casefold() if isinstance(value, str) else ""
+        if word in TOTALS and (few := held[name].few) is not None and few.get(str(value)) == 1:
+            yield f"the last row has '{value}' in '{name}': if it sums up the others, take it out, for it is no row to learn from"
 
 
 def _positive(target: profile.ColumnProfile, task: str, one: kinds.Described) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import math
 import shutil
 import struct
 from collections.abc import Callable
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_pipeline.contract.spec import Column, Contract
+from mlops_pipeline.contract.values import CLOCKS
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.batch import predict_file
 from mlops_pipeline.inference.engine import score
@@ -36,6 +38,7 @@ from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import open_inference
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.serving.protocol.predict import Predict
+from mlops_pipeline.tables.cast import as_numbers
 from tests.conftest import HERE
 from tests.unit_tests.workshop import quiet
 
@@ -135,6 +138,16 @@ WRITTEN: dict[str, tuple[Row, Row | str]] = {
     "a unit": ({"score": " -1.234,50 € "}, {"score": -1234.5}),
     "a unit without a blank": ({"score": "+12€"}, {"score": 12.0}),
     "an exponent": ({"score": "1,5e3"}, {"score": 1500.0}),
+    "an accountant's minus": ({"score": "(1.234,50)"}, {"score": -1234.5}),
+    "the same around a unit": ({"score": "(1.234,50 €)"}, {"score": -1234.5}),
+    "the same before a unit": ({"score": "(1.234,50) €"}, {"score": -1234.5}),
+    "a minus behind": ({"score": "1.234,50-"}, {"score": -1234.5}),
+    "a true minus": ({"score": "−1.234,50"}, {"score": -1234.5}),
+    "a dash for no cents": ({"score": "1.234,-"}, {"score": 1234.0}),
+    "two minuses": ({"score": "-(5)"}, "wrong_type"),
+    "a minus before and behind": ({"score": "-5-"}, "wrong_type"),
+    "a remark in brackets": ({"score": "5 (2)"}, "wrong_type"),
+    "a span": ({"score": "3–5"}, "wrong_type"),
     "another unit": ({"score": "12 $"}, "wrong_type"),
     "a decimal point": ({"score": "0.25"}, "wrong_type"),
     "thousands of two digits": ({"score": "1.23.456"}, "wrong_type"),
@@ -367,6 +380,43 @@ def test_numbers_in_their_owners_writing_mean_the_same_by_every_way(way: str, tm
     assert_same(way, load_scorer(tmp_path / "model"), tmp_path, rows, {"score": "0,25"})
 
 
+CLOCK: dict[str, tuple[Row, Row | str]] = {
+    # the same, where `score` is a time of day, or how long something took, as seconds
+    "hours and minutes": ({"score": "7:05"}, {"score": 25500.0}),
+    "a zero before": ({"score": " 07:05 "}, {"score": 25500.0}),
+    "seconds too": ({"score": "07:05:30.5"}, {"score": 25530.5}),
+    "the afternoon": ({"score": "7:05 PM"}, {"score": 68700.0}),
+    "midnight": ({"score": "12:00 a.m."}, {"score": 0.0}),
+    "noon": ({"score": "12:00pm"}, {"score": 43200.0}),
+    "no hour of a half day": ({"score": "13:00 PM"}, "wrong_type"),
+    "days": ({"score": "2 days 03:00:00"}, {"score": 183600.0}),
+    "longer than a day": ({"score": "100:00"}, {"score": 360000.0}),
+    "a minus": ({"score": "-0:30"}, {"score": -1800.0}),
+    "no minute": ({"score": "7:60"}, "wrong_type"),
+    "a fraction of a minute": ({"score": "7:05.5"}, "wrong_type"),
+    **{f"a number is a number, {number}": ({"score": number}, {"score": number}) for number in (25500.0, 60, 0)},
+    "a number as text": ({"score": "25500"}, "wrong_type"),
+    "nothing": ({"score": ""}, {"score": None}),
+    "no number": ({"score": "nan"}, {"score": None}),
+}
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way not in STORED_AS_NUMBERS])
+def test_times_of_day_and_durations_mean_the_same_by_every_way(way: str, tmp_path: Path) -> None:
+    shutil.copytree(MODEL, tmp_path / "model")
+    contract = json.loads((tmp_path / "model/training.json").read_text())
+    contract["columns"]["score"] |= {"format": "h:mm"}
+    (tmp_path / "model/training.json").write_text(json.dumps(contract))
+    texts = way in ("a request's CSV", "a CSV file", "Parquet, String")
+    rows = {name: row for name, row in CLOCK.items() if not (texts and not isinstance(row[0]["score"], str))}
+    assert_same(way, load_scorer(tmp_path / "model"), tmp_path, rows, {"score": "0:25"})
+
+
+def test_typed_times_of_day_and_durations_are_seconds() -> None:
+    assert as_numbers(pl.Series("score", [time(7, 5, 30, 500_000), None]), "number").to_list() == [25530.5, None]
+    assert as_numbers(pl.Series("score", [timedelta(hours=30), timedelta(seconds=-1)]), "number").to_list() == [108000.0, -1.0]
+
+
 OWN_WORDS: dict[str, tuple[Row, Row | str]] = {
     # the same, where null is `-` in the column `plan`, and nothing else; a file of text has no other empty cell than an empty text
     "a plain row": ({}, {}),
@@ -431,13 +481,15 @@ def test_a_row_means_the_same_in_company(scorer: Scorer) -> None:
 texts = st.one_of(
     st.text("0123456789+-.eE \t\x1c\u00a0\u3000", max_size=8),
     st.text("0123+-.,' \u00a0’$%krE", max_size=9),
+    st.text("012−–()-+<>≤=,.$ \u2009", max_size=7),
+    st.from_regex(r"\A-?([0-2] days? )?[0-2]{1,3}:[0-6]?[0-9](:[0-5]?[0-9])?(\.5)?( ?[aApP]\.?M)?\Z"),
     st.sampled_from(["inf", "-Infinity", "nan", "+NaN", "1_000", "１", "٣", "0x10", "1d5", "1,5", "yes", "F", "NA", "1e999", "5e-324"]),
     st.floats().map(repr),
     st.integers(-(10**25), 10**25).map(str),
 )
 
 
-FORMS = [None, "1,234.5", "$1,234.5", "1.234,5", "1 234,5 kr.", "1'234.5", "1234.5 %"]
+FORMS = [None, "1,234.5", "$1,234.5", "1.234,5", "1 234,5 kr.", "1'234.5", "1234.5 %", "1234.5", "<1234.5", "1,234.5+", *CLOCKS]
 
 
 @pytest.mark.parametrize("kind", ["number", "integer", "boolean"])

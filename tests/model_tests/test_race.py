@@ -74,6 +74,37 @@ def test_the_time_is_kept_by_what_fits_take(monkeypatch: pytest.MonkeyPatch) -> 
     assert 0.5 - 5 * max(fitted_for) < now[0] <= 0.5
 
 
+def test_a_fit_that_takes_as_long_on_few_rows_as_on_many_is_not_left_out_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that fits alone move: a linear model takes a second on any number of rows, which 300 do not tell."""
+    now, fold = [0.0], race_of._Track._fold
+
+    def timed(track: Any, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
+        _, value, said = fold(track, candidate, place, fitted, scored)
+        seconds = 1.0 if candidate.linear else len(fitted) / 50_000
+        now[0] += seconds
+        return seconds, value, said
+
+    monkeypatch.setattr(race_of, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(race_of._Track, "_fold", timed)
+    told = raced(PROBLEMS["binary"], rows=3000, time_budget_s=20).summary
+    assert {each["state"] for each in told["candidates"]} == {"scored"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ((300, 1.0), (900, 1.0), 1.0),
+        ((300, 9.0), (900, 2.0), 2.0),
+        ((300, 1.0), (900, 3.0), 10.0),
+        ((300, 2.0), (900, 3.0), 6.5),
+        ((300, 1.0), (900, 9.0), 100.0),
+        ((300, 0.0), (900, 0.6), 2.7),
+    ],
+)
+def test_what_many_rows_take_is_told_by_two_fits_on_few(first: tuple[int, float], second: tuple[int, float], expected: float) -> None:
+    assert race_of.seconds_by_two(3000, first, second) == pytest.approx(expected)
+
+
 def test_who_time_cut_off_is_told() -> None:
     found = raced(PROBLEMS["multiclass"], rows=3000, time_budget_s=0.5)
     assert "out of time" in {each["state"] for each in found.summary["candidates"]}

@@ -26,7 +26,7 @@ from mlops_pipeline.modelling.formats.skops import load_model, save_model
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.tables.cast import as_moments as cast_moments
 from mlops_pipeline.tables.cast import cast_columns, first_reason, unparsed
-from mlops_pipeline.tables.profile import MOMENT_FORMS
+from mlops_pipeline.tables.profile import MOMENT_FORMS, MONTH_FORMS
 from tests.model_tests.workbench import make_twin
 
 FEATURES = {
@@ -120,6 +120,41 @@ def test_a_moment_in_its_owners_writing_lies_in_the_same_years(text: str, form: 
     assert as_moments(pl.Series("when", [text]), InContract("datetime", format=form), ()).to_list() == [moment]
 
 
+@pytest.mark.parametrize(
+    ("given", "form", "moment"),
+    [
+        ("2021-03", "%Y-%m", "2021-03-01 00:00:00"),
+        ("Mar 2021", "%b %Y", "2021-03-01 00:00:00"),
+        ("2021-W05", "%G-W%V", "2021-02-01 00:00:00"),
+        ("2021-W53", "%G-W%V", None),
+        ("2020-W53", "%G-W%V", "2020-12-28 00:00:00"),
+        ("20210315", "%Y%m%d", "2021-03-15 00:00:00"),
+        (20210315, "%Y%m%d", "2021-03-15 00:00:00"),
+        (20210230, "%Y%m%d", None),
+        ("1615766400", "%s", "2021-03-15 00:00:00"),
+        (1615766400, "%s", "2021-03-15 00:00:00"),
+        (1615766400.5, "%s", "2021-03-15 00:00:00"),
+        (1615766400123, "%Q", "2021-03-15 00:00:00"),
+        ("-1", "%s", "1969-12-31 23:59:59"),
+        ("1e400", "%s", None),
+        (10**17, "%s", None),
+        ("2021-03-15", "%s", "2021-03-15 00:00:00"),
+        ("soon", "%s", None),
+        (2021, None, None),
+    ],
+)
+def test_months_weeks_and_numbers_are_moments_alike_in_a_request_and_a_table(given: Any, form: str | None, moment: str | None) -> None:
+    column = InContract("datetime", format=form)
+    assert as_moments(pl.Series("when", [given]), column, ()).to_list() == [moment]
+    signature = Signature.of(Contract(task="regression", columns={"when": column}))
+    try:
+        rows = signature.from_records([{"when": given}])
+    except Refused as refusal:
+        assert moment is None and [fault.reason for fault in refusal.faults] == ["wrong_type"]
+    else:
+        assert rows.categories is not None and rows.categories.tolist() == [[moment]]
+
+
 PARTS = {
     "%Y": ["2024", "987", "0987", "1", "+2024", "12024", " 2024"],
     "%y": ["24", "5", "69", "70", "00", "1999"],
@@ -132,6 +167,8 @@ PARTS = {
     "%.f": ["", ".5", ".123456789", ".1234567891", ".", "0.5"],
     "%z": ["+02:00", "-0530", "+25:00", "Z", " +01:00", "+0160", "+2", "+02 :00"],
     "%p": ["am", "PM", "Pm", "x"],
+    "%G": ["2024", "987", "1", "+2024", "12024", " 2024"],
+    "%V": ["1", "05", "52", "53", "54", "0", " 7"],
     "%b": ["Jan", "feb", "MAR", "January", "Sept"],
     "%B": ["Jan", "february", "MARCH", "Sept", "may"],
 }
@@ -143,7 +180,7 @@ ISO = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%
 @st.composite
 def written(draw: st.DrawFn) -> tuple[str | None, list[str]]:
     """A form, or None, with texts that are nearly of it."""
-    form = draw(st.sampled_from([*MOMENT_FORMS, *ISO, "%d.%m.%Y %H:%M:%S%.f", "%d.%m.%Y %H:%M %z", "%Y%m%d%H%M%S", "%F %T"]))
+    form = draw(st.sampled_from([*MOMENT_FORMS, *MONTH_FORMS, *ISO, "%d.%m.%Y %H:%M:%S%.f", "%d.%m.%Y %H:%M %z", "%Y%m%d%H%M%S", "%F %T"]))
     plain = form.replace("%F", "%Y-%m-%d").replace("%T", "%H:%M:%S")
     parts = re.findall(r"%\.f|%.|.", plain)
     cells = [st.sampled_from(PARTS[part]) if part in PARTS else st.sampled_from([part] * 9 + ["", " "]) for part in parts]

@@ -8,6 +8,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -374,6 +375,47 @@ def test_a_lone_record_is_a_table_of_one_row(tmp_path: Path) -> None:
     for indent in (None, 1):
         path.write_text(json.dumps({"a": 1, "who": {"age": 3}}, indent=indent))
         assert read(path, {}).rows(named=True) == [{"a": 1, "who.age": 3}]
+
+
+def test_a_list_that_comes_late_is_no_less_one(tmp_path: Path) -> None:
+    path = tmp_path / "table.jsonl"
+    long = "x" * 100_000
+    path.write_text("".join(json.dumps({"a": n % 7, "text": long, "tags": [n] if n > 55 else None, "y": n % 2}) + "\n" for n in range(60)))
+    why = {use.name: use.why for use in starter(path, "y", tmp_path / "s.yaml").columns}
+    assert why == {"a": "", "text": "constant", "tags": "each value holds several: store one value a cell", "y": ""}
+
+
+def test_blanks_around_the_columns_names_are_no_part_of_them(tmp_path: Path) -> None:
+    rows = [[40, 0.5, "true", "pro", "2"]] * 3
+    names = ["age ", " score", " member", "\u00a0plan", "floor"]
+    path = tmp_path / "table.csv"
+    path.write_text(",".join(names) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    with xlsxwriter.Workbook(tmp_path / "table.xlsx") as book:
+        sheet = book.add_worksheet("data")
+        for place, row in enumerate((names, *rows)):
+            sheet.write_row(place, 0, row)
+    for file in (path, tmp_path / "table.xlsx"):
+        seen = found(file, ["member"])
+        assert seen.settings == {"bare_names": True}
+        assert seen.notes[0].startswith("blanks around the columns' names are no part of them")
+        assert read(file, seen.settings).columns == ["age", "score", "member", "plan", "floor"]
+    assert found(path, ["member"], {"bare_names": False}).settings == {}
+    # A file to predict may have them, whatever the training data had.
+    done = predict_file(HERE / "models_made_before/stays/model", path, tmp_path / "out.parquet", quiet())
+    assert pl.read_parquet(tmp_path / "out.parquet")["age"].to_list() == ["40"] * 3
+    assert done.notes == ("table.csv is written otherwise than the training data: read with bare_names: True",)
+
+
+def test_durations_of_a_sheet_are_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    with xlsxwriter.Workbook(path) as book:
+        sheet, form = book.add_worksheet("data"), book.add_format({"num_format": "[h]:mm:ss"})
+        sheet.write_row(0, 0, ["took", "y"])
+        for place in range(1, 31):
+            sheet.write_datetime(place, 0, timedelta(hours=place), form)
+            sheet.write(place, 1, "ab"[place % 2])
+    assert read(path, {})["took"].to_list() == [3600.0 * place for place in range(1, 31)]
+    assert {use.name: use.kind for use in starter(path, "y", tmp_path / "s.yaml").columns} == {"took": "number", "y": "category"}
 
 
 def test_the_sheet_is_that_in_which_the_target_stands(tmp_path: Path) -> None:

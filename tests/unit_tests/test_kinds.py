@@ -10,11 +10,13 @@ import polars as pl
 import pytest
 import yaml
 
+from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.scaffold import starter
 from mlops_pipeline.tables import kinds
-from mlops_pipeline.tables.profile import profiled
+from mlops_pipeline.tables.cast import cast_columns
+from mlops_pipeline.tables.profile import profile_of, profiled
 from mlops_pipeline.tables.source import Chunk
 from tests.unit_tests.workshop import assert_one_line, ingested
 
@@ -219,19 +221,132 @@ def test_the_task_follows_from_all_values_of_the_target(values: list[str], task:
     assert kinds.task_of(columns["x"], kinds.described(columns, "x")["x"])[0] == task
 
 
-def test_days_written_as_numbers_are_named_as_such() -> None:
+def test_days_written_as_numbers_are_days_where_all_are_and_else_named_as_such() -> None:
     days = [f"2024{n % 12 + 1:02}{n % 28 + 1:02}" for n in range(100)]
     asked = "if these are days, write kind: datetime, format: '%Y%m%d'"
-    assert (kind_of(days).kind, kind_of(days).note) == ("integer", asked)
+    for held in (days, [int(day) for day in days]):
+        one = kind_of(held[:40], held[40:])
+        assert (one.kind, one.format) == ("datetime", "%Y%m%d")
+        assert one.note.startswith("read as days; if they are numbers")
+    assert (kind_of(days[:3] * 20).kind, kind_of(days[:3] * 20).note) == ("integer", asked)
+    assert (kind_of([*days, "20241231", "20241299"]).kind, kind_of([20240230, *map(int, days)]).kind) == ("integer", "integer")
     assert kind_of([str(20240000 + n * 37) for n in range(100)]).note == ""
+
+
+def test_numbers_are_moments_since_1970_by_name_and_range_alone() -> None:
+    seconds, milliseconds = ([str((1_600_000_000 + n * 98_765) * unit + n) for n in range(100)] for unit in (1, 1000))
+
+    def described(name: str, values: list[str]) -> kinds.Described:
+        return kinds.described(profile_of(pl.DataFrame({name: values})), "y")[name]
+
+    assert [described(name, seconds).format for name in ("created_at", "eventTime", "ts")] == ["%s"] * 3
+    assert described("ts_ms", milliseconds).format == "%Q"
+    one = described("amount", seconds)
+    assert (one.kind, one.note) == ("integer", "if these are seconds since 1970, write kind: datetime, format: '%s'")
+    assert described("timestamp", [str(n * 98_765) for n in range(100)]).kind == "integer"
+    serial = described("date", [str(44_200 + n * 3) for n in range(100)])
+    assert (serial.kind, serial.note) == ("integer", "if these are days as a spreadsheet counts them, write them as dates")
+    assert described("price", [str(44_200 + n * 3) for n in range(100)]).note == ""
+
+
+MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
+    # values; kind and format; what is said; what the second value is read as
+    "accounting": (cycle("7", "(1,234.50)", "2,000"), ("number", "1,234.5"), "'(1,234.50)' is read as -1234.5", -1234.5),
+    "accounting, plain": (cycle("7", "(5)", "12"), ("number", "1234.5"), "'(5)' is read as -5", -5.0),
+    "with a unit": (cycle("$ 7.5", "$ (1,234.50)"), ("number", "$1,234.5"), "'$ (1,234.50)' is read as -1234.5", -1234.5),
+    "true minus": (cycle("7", "−5.5", "12"), ("number", "1,234.5"), "'−5.5' is read as -5.5", -5.5),
+    "minus behind": (cycle("7", "5-", "12"), ("number", "1234.5"), "'5-' is read as -5", -5.0),
+    "no cents": (cycle("7,-", "500,-"), ("number", "1234.5"), "'7,-' is read as 7", 500.0),
+    "no-break blanks": (cycle("1\u00a0000,5", "2\u202f500,5"), ("number", "1 234,5"), "", 2500.5),
+    "thin blanks": (cycle("1\u2009000", "2\u2009500"), ("number", "1 234,5"), "", 2500.0),
+    "apostrophes": (cycle("1'000.5", "2’500.5"), ("number", "1'234.5"), "", 2500.5),
+    "apostrophes and commas": (cycle("1'000,5", "2’500,5"), ("number", "1'234,5"), "", 2500.5),
+    "exponents and commas": (cycle("1,5E+02", "1,2E+03"), ("number", "1234,5"), "", 1200.0),
+    "percent and commas": (cycle("12,5 %", "7,25%"), ("number", "1234,5 %"), "", 7.25),
+    "a glued unit": (cycle("180cm", "165cm"), ("number", "1234.5cm"), "", 165.0),
+    "bounds": (cycle("7", "<5", "9", ">100"), ("number", "<1234.5"), "'<5' is read as 5", 5.0),
+    "and more": (cycle("3", "5+", "4"), ("number", "1234.5+"), "'5+' is read as 5", 5.0),
+    "blanks beside": (cycle("3", "4", "  "), ("integer", None), "", 4),
+    "truths and numbers": (cycle("0", "TRUE", "FALSE", "1"), ("boolean", None), "", 1),
+    "time of day": (cycle("7:30", "23:15"), ("number", "h:mm"), "as seconds; for minutes and seconds", 83700.0),
+    "with seconds": (cycle("7:30:00", "23:15:30"), ("number", "h:mm:ss"), "as seconds", 83730.0),
+    "longer than a day": (cycle("27:30", "33:15"), ("number", "m:ss"), "for hours and minutes write format: 'h:mm'", 1995.0),
+    "days and hours": (cycle("0 days 01:00:00", "2 days 03:00:00"), ("number", "h:mm:ss"), "as seconds", 183600.0),
+    "months": (cycle("2021-03", "2022-11"), ("datetime", "%Y-%m"), "", datetime(2022, 11, 1)),
+    "seasons": (cycle("2009-10", "2010-11", "2011-12"), ("category", None), "read as text", "2010-11"),
+    "weeks": (cycle("2021-W05", "2021-W52"), ("datetime", "%G-W%V"), "", datetime(2021, 12, 27)),
+    "months in words": (cycle("Mar 2021", "May 2022"), ("datetime", "%b %Y"), "", datetime(2022, 5, 1)),
+    "months in full": (cycle("March 2021", "May 2022"), ("datetime", "%B %Y"), "", datetime(2022, 5, 1)),
+    "days in words": (cycle("15 March 2021", "1 May 2022"), ("datetime", "%d %B %Y"), "", datetime(2022, 5, 1)),
+    "a short year": (cycle("3/15/21", "12/31/99"), ("datetime", "%m/%d/%y"), "read as 1970 to 2069", datetime(1999, 12, 31)),
+    "a month and a short year": (cycle("Mar-21", "May-99"), ("datetime", "%b-%y"), "read as 1970 to 2069", datetime(1999, 5, 1)),
+    "fractions": (cycle("1/2", "3/4"), ("category", None), "values such as '1/2' are read as text", "3/4"),
+    "ranges": (cycle("0-9", "10-19"), ("category", None), "values such as '0-9' are read as text", "10-19"),
+    "codes": (cycle("1E5", "1B5", "7A2"), ("category", None), "", "1B5"),
+    "a word beside decimal commas": (
+        [f"{n * 7 % 113},5" if n % 9 else "k.A." for n in range(1, ROWS + 1)],
+        ("number", "1234,5"),
+        "'k.A.' (26) is taken for null",
+        14.5,
+    ),
+    "a word beside days": (
+        [f"{n % 28 + 1:02}.{n % 12 + 1:02}.2024" if n % 9 else "unknown" for n in range(1, ROWS + 1)],
+        ("datetime", "%d.%m.%Y"),
+        "'unknown' (26) is taken for null",
+        datetime(2024, 3, 3),
+    ),
+    "proportions": (cycle("16:9", "4:3"), ("category", None), "", "4:3"),
+    "part numbers": (cycle("4711-01", "4711-12"), ("category", None), "read as text", "4711-12"),
+    "one odd of few": (["seven", *map(str, range(11, 51))], ("integer", None), "'seven' (1) is taken for null", 11),
+}
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_what_a_person_takes_for_a_number_or_a_moment_is_read_as_one_or_said_to_be_text(name: str) -> None:
+    values, described, said, second = MEANT[name]
+    one = kind_of(values)
+    assert (one.kind, one.format) == described
+    assert said in one.note
+    assert bool(one.note) == bool(said)
+    column = Column(kind=one.kind, format=one.format, null_values=("", *one.here_alone))
+    assert cast_columns(pl.DataFrame({"x": values}), {"x": column})["x"][1] == second
+
+
+def test_figures_that_may_be_hours_or_minutes_are_asked_for() -> None:
+    why = kind_of(cycle("58:12", "1:02:33")).left_out
+    assert why.startswith("nothing tells whether '12:34' is hours and minutes or minutes and seconds: write kind: number, format: 'h:mm'")
+    assert kind_of(cycle("58:12.5", "1:02:33")).format == "m:ss"
+
+
+def test_a_line_of_units_and_remarks_at_the_end_do_not_make_text_of_a_small_tables_numbers(tmp_path: Path) -> None:
+    source, config = tmp_path / "table.csv", tmp_path / "new.yaml"
+    rows = [f"{n * 37 % 101},{n % 9 / 2},{n % 2}\n" for n in range(60)]
+    source.write_text("size,weight,y\n(cm),kg,\n" + "".join(rows) + "\nSource: the ministry\n")
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    settings = load_settings(config)
+    assert {use.name: use.kind for use in made.columns} == {"size": "integer", "weight": "number", "y": "integer"}
+    assert settings.ingest.max_broken_share == 0.05
+    report = ingested(tmp_path, settings)[1]
+    assert (report["rows_kept"], report["rows_broken"]) == (60, 2)
+
+
+def test_a_last_row_that_may_be_a_sum_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    rows = "".join(f"{'NS'[n % 2]},{n * 37 % 101},{n % 9}\n" for n in range(60))
+    source.write_text("region,size,y\n" + rows + "Total:,2980,234\n")
+    assert "the last row has 'Total:' in 'region': if it sums up the others" in starter(source, "y", tmp_path / "new.yaml").split
+    source.write_text("region,size,y\nTotal:,2980,234\n" + rows)
+    assert "Total" not in starter(source, "y", tmp_path / "new.yaml").split
 
 
 def test_a_column_without_a_name_and_a_target_of_another_spelling_are_told(tmp_path: Path) -> None:
     source = tmp_path / "table.csv"
     source.write_text("x,, Sold \n" + "".join(f"{n % 7},{n % 5},{n % 2}\n" for n in range(60)))
-    why = {use.name: use.why for use in starter(source, " Sold ", tmp_path / "new.yaml").columns}
-    assert why[""] == "it has no name: give it one"
-    with pytest.raises(PipelineError, match=r"has no column 'sold' \(is ' Sold ' meant\?\): its columns are x, ,  Sold "):
+    for target in (" Sold ", "Sold"):
+        why = {use.name: use.why for use in starter(source, target, tmp_path / "new.yaml").columns}
+        assert why == {"x": "", "": "it has no name: give it one", "Sold": ""}
+    with pytest.raises(PipelineError, match=r"has no column 'sold' \(is 'Sold' meant\?\): its columns are x, , Sold"):
         starter(source, "sold", tmp_path / "new.yaml")
 
 

@@ -179,6 +179,16 @@ def test_columns_of_one_name_are_told_apart_as_in_training() -> None:
     assert rows.numbers.tolist() == [[1, 2]]
 
 
+def test_blanks_around_names_are_no_part_of_them_as_in_training() -> None:
+    columns = {"price": Column("number"), "size": Column("number")}
+    bare = Signature.of(Contract(task="regression", columns=columns, dialect=Dialect(bare_names=True)))
+    rows = Invocations(bare).rows_of_csv(b"price, size\n1,2\n")
+    assert rows.numbers is not None
+    assert rows.numbers.tolist() == [[1, 2]]
+    with pytest.raises(Refused, match="is none of the model's"):
+        Invocations(Signature.of(Contract(task="regression", columns=columns), refuse_extra=True)).rows_of_csv(b"price, size\n1,2\n")
+
+
 def test_every_fault_is_listed_in_the_order_of_rows() -> None:
     with pytest.raises(Refused) as refused:
         predicted({**GOOD, "kind": "z", "count": -1}, GOOD, {**GOOD, "size (cm)": -9})

@@ -11,7 +11,7 @@ from mlops_pipeline.config.tree import Frozen, tree_of
 from mlops_pipeline.contract.dialect import Dialect
 from mlops_pipeline.contract.privacy import MIN_LEVEL_ROWS, private_names
 from mlops_pipeline.contract.task import TaskName, has_classes
-from mlops_pipeline.contract.values import spelled, truth_of, written_as
+from mlops_pipeline.contract.values import CLOCKS, is_number_form, spelled, truth_of
 from mlops_pipeline.errors import PipelineError, without_secrets
 
 Task = TaskName
@@ -59,6 +59,7 @@ class Source(Frozen):
     closed: bool = Field(False, description="whether a delimiter also stands at the end of each row, though not of the header")
     row_names: bool = Field(False, description="whether each row begins with its name, for which the header has no cell, as R writes")
     numbered: bool = Field(False, description="whether columns of one name are told apart by a number (price, price_2), and not refused")
+    bare_names: bool = Field(False, description="whether blanks around the columns' names are no part of them")
     trim: bool = Field(False, description="whether blanks around a cell are no part of it, as where a database pads its texts")
     encoding: Encoding = Field("utf-8", description="of a file of text, as Python calls it: utf-8, cp1252, latin-1, utf-16")
     header: bool = Field(True, description="whether a line names the columns; else they are column_1, column_2 and so on")
@@ -71,7 +72,7 @@ class Source(Frozen):
     )
     sheet: str | None = Field(None, description="of an Excel file: the sheet's name; default: the first that holds rows")
     decimal: Literal[".", ","] = Field(".", description="the decimal sign of numbers in columns that have no `format` of their own")
-    thousands: Literal[".", ",", " ", "\u00a0", "\u202f", "'", "’"] | None = Field(
+    thousands: Literal[".", ",", " ", "\u00a0", "\u2009", "\u202f", "'", "’"] | None = Field(
         None, description="the sign that may part the thousands of such numbers"
     )
 
@@ -126,7 +127,7 @@ class Lookup(Source):
         return self
 
 
-MOMENT_PARTS = "YmdyHMSfpIbBjzTe"
+MOMENT_PARTS = "YmdyHMSfpIbBjzTeGVsQ"
 """Parts of a moment that a column's ``format`` may name."""
 
 
@@ -140,7 +141,8 @@ class Column(Frozen):
     private: bool = Field(False, description="its values are told to nobody: in no record, report, page, schema, example, log or answer")
     format: str | None = Field(
         None,
-        description="how texts are written: of numbers as 1234.5 is ('1.234,5', '$1,234.5', '1234.5 %'), of moments '%d.%m.%Y'",
+        description="how texts are written: of numbers as 1234.5 is ('1.234,5', '$1,234.5', '1234.5 %'), or 'h:mm', 'h:mm:ss', 'm:ss' for "
+        "seconds; of moments '%d.%m.%Y', '%Y-%m', '%G-W%V', or '%s' and '%Q' for seconds and milliseconds since 1970",
     )
     null_values: tuple[str, ...] | None = Field(None, description="texts that mean null in this column; default: the source's")
 
@@ -149,8 +151,11 @@ class Column(Frozen):
         if self.format is None:
             return self
         if self.kind in ("number", "integer"):
-            if written_as(self.format) is None:
-                raise ValueError(f"format '{self.format}' does not say how 1234.5 is written, such as '1.234,5', '$1,234.5' or '1234.5 %'")
+            if not is_number_form(self.format):
+                raise ValueError(
+                    f"format '{self.format}' does not say how 1234.5 is written, such as '1.234,5', '$1,234.5' or '1234.5 %', "
+                    f"and is none of {', '.join(CLOCKS)}"
+                )
         elif self.kind == "datetime":
             parts = set(re.findall("%[.]?(.)", self.format))
             if not parts or not parts <= set(MOMENT_PARTS):

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from mlops_pipeline.contract.values import BLANKS
+
 
 class Dialect(msgspec.Struct, frozen=True):
     """A file's way of writing; without a word it is RFC 4180 in UTF-8 with a header."""
@@ -23,6 +25,8 @@ class Dialect(msgspec.Struct, frozen=True):
     """Whether each row begins with its name, for which the header has no cell (R writes so): a first column without a name."""
     numbered: bool = False
     """Whether columns of one name are told apart by a number: price, price_2. Without it such a header is refused."""
+    bare_names: bool = False
+    """Whether blanks around the columns' names are no part of them."""
     trim: bool = False
     """Whether blanks around a cell are no part of it, as where a database pads its texts to one length."""
     encoding: str = "utf-8"
@@ -52,6 +56,11 @@ PLAIN = Dialect()
 def column_names(count: int) -> list[str]:
     """What the columns of a file without a header are called."""
     return [f"column_{number}" for number in range(1, count + 1)]
+
+
+def bare_names(names: Sequence[str], dialect: Dialect) -> list[str]:
+    """The names without the blanks around them, where these are no part of them."""
+    return [name.strip(BLANKS) for name in names] if dialect.bare_names else list(names)
 
 
 def numbered(names: Sequence[str]) -> list[str]:

@@ -6,10 +6,10 @@ Tables read whole columns at a time by the same forms (``tables.cast``).
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
-from mlops_pipeline.contract.values import BLANKS
+from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, number_of
 
 WRITTEN = "%Y-%m-%d %H:%M:%S"
 """How a model is given a moment: in UTC, to the second."""
@@ -36,6 +36,8 @@ _PARTS = {
     "%m": r"\s*+(?P<month>[0-9]{1,2}+)",
     "%b": rf"(?P<word>(?i:{_SHORT_MONTHS}))",
     "%B": rf"(?P<word>(?>(?i:{'|'.join(_MONTHS)}|{_SHORT_MONTHS})))",
+    "%G": r"\s*+(?P<year>\+[0-9]++|[0-9]{1,4}+)",
+    "%V": r"\s*+(?P<week>[0-9]{1,2}+)",
     "%d": r"\s*+(?P<day>[0-9]{1,2}+)",
     "%e": r"\s*+(?P<day>[0-9]{1,2}+)",
     "%H": r"\s*+(?P<hour>[0-9]{1,2}+)",
@@ -47,6 +49,18 @@ _PARTS = {
     "%z": r"\s*+(?P<sign>[+-])(?P<away>[0-9]{2})[\s:]*+(?P<minutes_away>[0-9]{2})",
 }
 """How tables read each part of a form (the strftime of Rust's chrono): a number with fewer digits or blanks before it, too."""
+
+
+EPOCHS = {"%s": 1_000_000, "%Q": 1_000}
+"""Forms of a number of seconds, or of milliseconds, since 1970 in UTC, and how many microseconds each of them is."""
+
+
+def day_of_none(form: str) -> tuple[str, str] | None:
+    """The day that is meant by a form without one, and how it is written: a week's Monday, a month's first; None if a form has a day."""
+    parts = set(re.findall(r"%\.?(.)", form))
+    if parts & set("dejDF"):
+        return None
+    return ("1", "%u") if "V" in parts else ("1", "%d") if parts & set("mbB") else None
 
 
 def moment_in(text: str) -> datetime | None:
@@ -105,7 +119,8 @@ def exact_moment_of(text: str, form: str | None = None) -> str | None:
 
 def read_moment(text: str, form: str | None = None) -> datetime | None:
     """A text as a moment in UTC to the microsecond, as ``tables.cast.as_moments`` reads it; None if it is none."""
-    said = None if form is None else _in_form(text.strip(BLANKS), form)
+    bare = text.strip(BLANKS)
+    said = None if form is None else _since_1970(bare, EPOCHS[form]) if form in EPOCHS else _in_form(bare, form)
     return moment_in(text) if said is None else said
 
 
@@ -149,10 +164,22 @@ def _in_form(bare: str, form: str) -> datetime | None:
         return None
     micros = int(parts.get("fraction", "").ljust(6, "0")[:6])
     try:
-        moment = datetime(year, month, int(parts.get("day", 1)), hour, int(parts.get("minute", 0)), min(second, 59), micros)
+        day = date.fromisocalendar(year, int(parts["week"]), 1) if "week" in parts else date(year, month, int(parts.get("day", 1)))
+        moment = datetime(day.year, day.month, day.day, hour, int(parts.get("minute", 0)), min(second, 59), micros)
         ahead = timedelta(hours=away, minutes=minutes_away)
         return moment + timedelta(seconds=second // 60) - (-ahead if parts.get("sign") == "-" else ahead)
     except (ValueError, OverflowError):
+        return None
+
+
+def _since_1970(bare: str, unit: int) -> datetime | None:
+    """A number of seconds or milliseconds, each so many microseconds, as a moment."""
+    number = number_of(bare)
+    if number is None or not abs(number * unit) < LARGEST_INTEGER:
+        return None
+    try:
+        return datetime(1970, 1, 1) + timedelta(microseconds=round(number * unit))
+    except OverflowError:
         return None
 
 

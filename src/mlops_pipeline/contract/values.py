@@ -56,6 +56,7 @@ class Written(NamedTuple):
 
     def plain(self, text: str) -> str | None:
         """The same number as everybody writes it; None if it is not written so."""
+        text = with_sign_before(text)
         match = re.fullmatch(self.pattern, text)
         if match is None:
             return text if _NOT_FINITE.fullmatch(text) else None
@@ -63,28 +64,92 @@ class Written(NamedTuple):
         return re.sub(self.thousands, "", bare).replace(self.decimal, ".") if self.thousands else bare.replace(self.decimal, ".")
 
 
-_FORM = re.compile(r"(?P<before>[^0-9.,+()-]*)1(?P<thousands>[.,'’ \u00a0\u202f]?)234(?P<decimal>[.,])5(?P<after>[^0-9.,+()-]*)")
-_NOT_FINITE = re.compile(r"[+-]?(?:inf|infinity|nan)", re.ASCII | re.IGNORECASE)
-_SPACES = " \u00a0\u202f"
+SPACES = " \u00a0\u2007\u2009\u202f"
+"""Blanks that may part thousands, or stand before a unit."""
+
+BOUNDS = "<>≤≥"
+"""Before a number they say that it is a bound: less than 5 is read as 5."""
+
 _APOSTROPHES = "'’"
+_FORM = re.compile(rf"(?P<before>[^0-9.,+()-]*)1(?P<thousands>[.,{_APOSTROPHES}{SPACES}]?)234(?P<decimal>[.,])5(?P<after>[^0-9.,+()-]*|\+)")
+NOT_FINITE = "(?i)^[+-]?(?:inf|infinity|nan)$"
+_NOT_FINITE = re.compile(NOT_FINITE, re.ASCII)
+
+SIGNS = (
+    ("[−–]", "-"),
+    (r"^([^()0-9]*)\(([^()]*[0-9][^()]*)\)([^()0-9]*)$", "-${1}${2}${3}"),
+    (r"[.,]-$", ""),
+    (rf"^((?:[^+-].*)?[^.,+{SPACES}-])[{SPACES}]*-$", "-${1}"),
+)
+"""How a number's sign may be written elsewhere than before it, and the same with a minus before: ``−5``, ``(5)``, ``5-``; ``5,-`` has none.
+
+Patterns for Python and for Polars, to be replaced one after the other.
+"""
+
+ODD_SIGN = r"[−–(]|-$"
+"""What a number has whose sign is written so."""
+
+_ODD_SIGN = re.compile(ODD_SIGN)
+_SIGNS = tuple((re.compile(pattern), re.sub(r"\$\{(\d)\}", r"\\g<\1>", made)) for pattern, made in SIGNS)
+
+
+def with_sign_before(text: str) -> str:
+    """A number in its owner's writing, its minus before it."""
+    if _ODD_SIGN.search(text) is not None:
+        for pattern, made in _SIGNS:
+            text = pattern.sub(made, text)
+    return text
+
+
+CLOCKS = ("h:mm", "h:mm:ss", "m:ss")
+"""Ways of writing a time of day, or how long something took, as a number of seconds. Two figures are hours and minutes but in the last."""
+
+CLOCK = r"([+-]?)(?:([0-9]+) ?d(?:ays?)?,? ?)?([0-9]+):([0-5][0-9](?:\.[0-9]+)?)(?::([0-5][0-9](?:\.[0-9]+)?))?(?: ?([aApP])\.?[mM]\.?)?"
+"""Its sign, days, three figures and the half of the day: one pattern for Python and for Polars. A fraction is one of seconds."""
+
+_CLOCK = re.compile(CLOCK)
+
+
+def seconds_in(text: str, form: str) -> float | None:
+    """The seconds that a time of day or a duration says, by a way of ``CLOCKS``; None if it is none."""
+    match = _CLOCK.fullmatch(text)
+    if match is None or ("." in match[4] and (match[5] is not None or form != "m:ss")):
+        return None
+    first, second = float(match[3]), float(match[4])
+    if match[6] is not None:
+        if not 1 <= first <= 12:
+            return None
+        first = first % 12 + (12 if match[6] in "pP" else 0)
+    if match[5] is not None:
+        seconds = first * 3600 + second * 60 + float(match[5])
+    else:
+        seconds = first * 60 + second if form == "m:ss" else first * 3600 + second * 60
+    seconds += float(match[2] or 0) * 86_400
+    return -seconds if match[1] == "-" else seconds
+
+
+def is_number_form(form: str) -> bool:
+    """Whether a text says how a column's numbers are written."""
+    return form in CLOCKS or written_as(form) is not None
 
 
 @lru_cache(maxsize=256)
 def written_as(form: str) -> Written | None:
     """How numbers are written, told by how 1234.5 is: ``1.234,5``, ``$1,234.5``, ``1234.5 %``; None if the text does not tell it.
 
-    What stands before or after a number may be left out, and so may the marks between thousands.
+    What stands before or after a number may be left out, and so may the marks between thousands. A sign of ``BOUNDS`` stands for each.
     """
     match = _FORM.fullmatch(form)
     if match is None or match["thousands"] == match["decimal"]:
         return None
     mark = match["thousands"]
-    same = next((f"[{group}]" for group in (_SPACES, _APOSTROPHES) if mark and mark in group), re.escape(mark))
+    same = next((f"[{group}]" for group in (SPACES, _APOSTROPHES) if mark and mark in group), re.escape(mark))
     point = re.escape(match["decimal"])
     # Nobody parts thousands behind a zero: 0.361 is no 361.
     whole = f"[1-9][0-9]{{0,2}}(?:{same}[0-9]{{3}})+|[0-9]+" if mark else "[0-9]+"
     before, after = (re.escape(match[side].strip(BLANKS)) for side in ("before", "after"))
-    blank = f"[{_SPACES}]*"
+    before = f"[{BOUNDS}]=?" if before and before in BOUNDS else before
+    blank = f"[{SPACES}]*"
     start = f"([+-]?)(?:{before}{blank})?([+-]?)" if before else "([+-]?)"
     end = f"(?:{blank}{after})?" if after else ""
     return Written(f"{start}((?:{whole})(?:{point}[0-9]*)?|{point}[0-9]+)((?:[eE][+-]?[0-9]+)?){end}", same, match["decimal"])
@@ -102,7 +167,9 @@ def bounds(column: DescribedColumn) -> tuple[float, float]:
 
 
 def number_of(text: str, form: str | None = None) -> float | None:
-    """A text as a number, which may be infinite or NaN, written as ``form`` tells (see :func:`written_as`); None if it is none."""
+    """A text as a number, which may be infinite or NaN, written as ``form`` tells (:func:`written_as`, ``CLOCKS``); None if it is none."""
+    if form in CLOCKS:
+        return float(text) if _NOT_FINITE.fullmatch(text) else seconds_in(text, form)
     if form is not None and (written := written_as(form)) is not None:
         text = written.plain(text) or ""
     return float(text) if _NUMBER.fullmatch(text) else None

@@ -245,6 +245,17 @@ def chosen_of(scored: list[Entry], sign: float, repeats: int) -> Entry:
     return best
 
 
+def seconds_by_two(rows: int, first: tuple[int, float], second: tuple[int, float]) -> float:
+    """Seconds that a fit on so many rows takes, by those on few and on more rows: on their line, or above it where they grow faster.
+
+    A fit that was faster on more rows, as one that hardly converges on few, is expected to take no longer on all.
+    """
+    (few, short), (more, long) = first, second
+    slope = max(long - short, 0.0) / (more - few)
+    power = float(np.log(long / short) / np.log(more / few)) if 0 < short < long else 0.0
+    return float(max(long + slope * (rows - more), long * (rows / more) ** power if power > 1 else 0.0))
+
+
 @dataclass
 class _Track:
     """Where the race is run: the rows, the folds of each heat, and the time that is left."""
@@ -364,14 +375,14 @@ class _Track:
         return sorted_classes(self.y) if has_classes(self.settings.dataset.task) else []
 
     def _score(self, entry: Entry, folds: Folds, rows: int) -> bool:
-        expected = entry.expected(rows) if entry.seconds else self._tried_on_few(entry, folds.pairs[0][0])
+        expected = entry.expected(rows) if entry.seconds else self._tried_on_few(entry, folds.pairs[0][0], len(folds.pairs))
         scores: list[float] = []
         entry.said = []
         for place, (fitted, scored) in enumerate(folds.pairs):
-            left = min(self.deadline - self.reserve, self.until) - time.monotonic()
+            left = self._left()
             due = expected * (len(folds.pairs) - place)
             if left <= 0 or due > left:
-                entry.state, entry.why = "out of time", f"{due:.0f} s would be needed, {max(left, 0):.0f} s were left"
+                entry.state, entry.why = "out of time", f"about {due:.0f} s would be needed, {max(left, 0):.0f} s were left"
                 return False
             try:
                 seconds, value, said = self._fold(entry.candidate, place, fitted, scored)
@@ -400,18 +411,34 @@ class _Track:
         self.reserve = max(self.reserve, entry.expected(len(self.y)))
         return True
 
-    def _tried_on_few(self, entry: Entry, fitted: Any) -> float:
-        """Seconds that a first fit is expected to take, by one on a few of its rows; 0 if they are few themselves, or tell nothing."""
+    def _left(self) -> float:
+        """Seconds of this heat that may still be spent."""
+        return min(self.deadline - self.reserve, self.until) - time.monotonic()
+
+    def _tried_on_few(self, entry: Entry, fitted: Any, folds: int) -> float:
+        """Seconds that a first fit is expected to take, by one on a few of its rows; 0 if they are few themselves, or tell nothing.
+
+        Where time would not do for all folds, three times as many rows tell how much of it grows with the rows at all.
+        """
         if len(fitted) < 3 * PILOT_ROWS or time.monotonic() >= self.deadline:
             return 0.0
-        few = fitted[:: len(fitted) // PILOT_ROWS]
+        first, few = self._pilot(entry, fitted, PILOT_ROWS)
+        expected = float(first * (len(fitted) / few) ** entry.growth)
+        if expected * folds <= self._left() or 3 * first >= self._left():
+            return expected
+        second, more = self._pilot(entry, fitted, 3 * PILOT_ROWS)
+        return seconds_by_two(len(fitted), (few, first), (more, second)) if second and more > few else expected
+
+    def _pilot(self, entry: Entry, fitted: Any, rows: int) -> tuple[float, int]:
+        """Seconds of a fit on about so many of the rows, and on how many; no seconds if it failed."""
+        few = fitted[:: max(len(fitted) // rows, 1)]
         try:
             seconds, _, _ = self._fold(entry.candidate, -1, few, few[:2])
         except Exception:  # noqa: BLE001  # a few rows may lack a class; the whole fit will tell
-            return 0.0
+            return 0.0, len(few)
         finally:
             self.matrices.pop((entry.candidate.encoder, entry.candidate.without, -1), None)
-        return float(seconds * (len(fitted) / len(few)) ** entry.growth)
+        return seconds, len(few)
 
     def _fold(self, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
         """Seconds of the fit, the score, and what was said of the rows that were scored, of every class."""

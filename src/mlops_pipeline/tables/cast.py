@@ -9,12 +9,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
+from mlops_pipeline.contract.moments import EPOCHS, day_of_none
 from mlops_pipeline.contract.privacy import told_cells
 from mlops_pipeline.contract.spec import Column as ContractColumn
 from mlops_pipeline.contract.values import (
     BLANKS,
+    CLOCK,
+    CLOCKS,
     FALSE_WORDS,
     LARGEST_INTEGER,
+    NOT_FINITE,
+    ODD_SIGN,
+    SIGNS,
     TRUE_WORDS,
     bounds,
     is_of_numbers,
@@ -71,7 +77,7 @@ def cast_columns(frame: pl.DataFrame, columns: Mapping[str, Column | ContractCol
 def as_numbers(values: pl.Series, kind: str, null_words: Collection[str] = (), form: str | None = None) -> pl.Series:
     """A column of numbers or truths as Float64, infinity among them; null for NaN, for a word for null and for what is none of the kind.
 
-    ``form`` is how texts are written (``contract.values.written_as``).
+    ``form`` is how texts are written (``contract.values.number_of``). Times of day and durations are numbers of seconds.
     """
     import polars as pl
 
@@ -92,6 +98,8 @@ def as_numbers(values: pl.Series, kind: str, null_words: Collection[str] = (), f
             number = pl.select(pl.when(yes).then(1.0).when(no).then(0.0).otherwise(number).alias(values.name)).to_series()
     elif held.is_numeric():
         number = values.cast(pl.Float64, strict=False)
+    elif kind != "boolean" and held in (pl.Time, pl.Duration):
+        number = (values.cast(pl.Duration("us")).dt.total_microseconds() / 1_000_000).cast(pl.Float64)
     else:
         return _nulls(values, pl.Float64())
     return number.fill_nan(None)
@@ -107,15 +115,35 @@ def _plain(text: pl.Series, form: str) -> pl.Series:
     import polars as pl
 
     written = written_as(form)
-    if written is None:
-        return text
+    if form in CLOCKS or written is None:
+        return _seconds(text, form) if form in CLOCKS else text
+    if text.str.contains(ODD_SIGN).any():
+        for pattern, made in SIGNS:
+            text = text.str.replace_all(pattern, made)
     value = pl.col(text.name)
     whole = f"^(?:{written.pattern})$"
     bare = value.str.replace(whole, "${1}${2}${3}${4}" if written.pattern.count("([+-]?)") == 2 else "${1}${2}${3}")
     bare = (bare.str.replace_all(written.thousands, "") if written.thousands else bare).str.replace(written.decimal, ".", literal=True)
-    not_finite = value.str.contains("(?i)^[+-]?(?:inf|infinity|nan)$")
+    not_finite = value.str.contains(NOT_FINITE)
     read = pl.when(value.str.contains(whole)).then(bare).when(not_finite).then(value)
     return text.to_frame().select(read.alias(text.name)).to_series()
+
+
+def _seconds(text: pl.Series, form: str) -> pl.Series:
+    """The seconds that times of day or durations say (``contract.values.seconds_in``)."""
+    import polars as pl
+
+    found = pl.col(text.name).str.extract_groups(f"^(?:{CLOCK})$").struct
+    first, second, third = (found.field(place).cast(pl.Float64) for place in "345")
+    half, has_fraction = found.field("6").str.to_lowercase(), found.field("4").str.contains(".", literal=True)
+    noon = pl.when(half == "p").then(12.0).otherwise(0.0)
+    first = pl.when(half.is_null()).then(first).when(first.is_between(1, 12)).then(first % 12 + noon)
+    of_two = first * 60 + second if form == "m:ss" else pl.when(~has_fraction).then(first * 3600 + second * 60)
+    of_three = pl.when(~has_fraction).then(first * 3600 + second * 60 + third)
+    seconds = pl.when(third.is_null()).then(of_two).otherwise(of_three) + found.field("2").cast(pl.Float64).fill_null(0) * 86_400
+    signed = pl.when(found.field("1") == "-").then(-seconds).otherwise(seconds)
+    not_finite = pl.when(pl.col(text.name).str.contains(NOT_FINITE)).then(pl.col(text.name)).cast(pl.Float64)
+    return text.to_frame().select(pl.coalesce(signed, not_finite).alias(text.name)).to_series()
 
 
 def as_text(values: pl.Series) -> pl.Series:
@@ -126,6 +154,8 @@ def as_text(values: pl.Series) -> pl.Series:
         return values.cast(pl.String)
     if values.dtype.is_integer():
         return values.cast(pl.String)
+    if values.dtype == pl.Duration:
+        values = as_numbers(values, "number")  # its seconds
     if values.dtype.is_temporal():
         return values.cast(pl.String).str.replace(r"\.0+$", "")
     known = values.drop_nulls().unique()
@@ -238,8 +268,10 @@ def as_moments(values: pl.Series, form: str | None = None) -> pl.Series:
                 zoned = left.str.replace(r" ([+-][0-9]{2}:?[0-9]{2})$", "${1}") if "%z" in other else left
                 read = pl.select(pl.coalesce(read, written_moments(zoned, other)).alias(values.name)).to_series()
         return read
+    if form is not None and held.is_numeric():
+        return written_moments(as_text(values), form)
     if held != pl.Date and not isinstance(held, pl.Datetime):
-        # A number is no moment: of which unit, and since when?
+        # A number is no moment, unless its form says of which unit, and since when.
         return _nulls(values, pl.Datetime("us"))
     if isinstance(held, pl.Datetime) and held.time_zone is not None:
         value = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
@@ -263,9 +295,17 @@ def _of_four_digits(moments: pl.Series) -> pl.Series:
 
 
 def written_moments(text: pl.Series, form: str) -> pl.Series:
-    """Texts written in one way as moments in UTC; null for what is not written so."""
+    """Texts written in one way as moments in UTC; null for what is not written so. A month is its first day, a week its Monday."""
+    import polars as pl
+
+    if form in EPOCHS:
+        moments = (as_numbers(text, "number") * EPOCHS[form]).round()
+        return _of_four_digits(_only(moments, moments.abs() < LARGEST_INTEGER).cast(pl.Int64).cast(pl.Datetime("us")))
     if form.endswith("%y"):  # of which Polars reads 5Z as 5
         text = text.set(~text.str.contains("[0-9]$"), None)
+    day = day_of_none(form)
+    if day is not None:
+        text, form = text + f"|{day[0]}", f"{form}|{day[1]}"
     if "%z" in form:
         return _of_four_digits(text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC").dt.replace_time_zone(None))
     return _of_four_digits(text.str.to_datetime(form, strict=False, time_unit="us"))

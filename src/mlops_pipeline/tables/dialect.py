@@ -25,6 +25,7 @@ from typing import IO, Any
 import msgspec
 
 from mlops_pipeline.contract.dialect import Dialect, numbered
+from mlops_pipeline.contract.values import BLANKS
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.tables.excel import excel_rows, sheet_names
 from mlops_pipeline.tables.packing import form_of, opened
@@ -84,7 +85,9 @@ _WORTH = {
 """How much a cell of a kind speaks for the way in which it was read."""
 
 _TYPED = ("number", "time", "address")
-_NUMBER = re.compile(r"[-+(]?(?:[$€£¥]\s?)?[-+]?(?:\d{1,3}(?:[,.'’ \u00a0\u202f]\d{3})+|\d+)?(?:[.,]\d+)?(?:[eE][-+]?\d+)?\)?\s?[%€$£]?")
+_NUMBER = re.compile(
+    r"[-+−<>(]?(?:[$€£¥]\s?)?[-+−]?(?:\d{1,3}(?:[,.'’ \u00a0\u2009\u202f]\d{3})+|\d+)?(?:[.,]\d+)?(?:[eE][-+]?\d+)?\)?\s?[%€$£]?"
+)
 _TIME = re.compile(
     r"(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ./]?[A-Za-z]{3,9}[- ./,]*\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4})?"
     r"[T ,]*(?:\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?\s?(?:[aApP]\.?[mM]\.?)?)?\s?(?:Z|UTC|GMT|[-+]\d{2}:?\d{2})?"
@@ -199,23 +202,45 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
             f"{'the first line is' if before == 1 else f'the first {before} lines are'} no part of the table ({_shown(lines[:before])})"
         )
     first = next((row for row, end in zip(best.rows, best.ends, strict=True) if end + start > before), [])
-    nameless = [f"column_{place}" for place, name in enumerate(first, 1) if not name.strip()]
-    if header and len(nameless) > 1:
-        notes.append(
-            f"columns without a name are called by their place: {', '.join(nameless[:SHOWN_ROWS])}{' …' * (len(nameless) > SHOWN_ROWS)}"
-        )
-    called = [name if name.strip() else f"column_{place}" for place, name in enumerate(first, 1)]
-    repeated = [f"'{name}' is '{one}'" for name, one in zip(called, numbered(called), strict=True) if name != one] if header else []
-    if repeated:
-        notes.append(f"columns of one name are told apart by a number: the next {', the next '.join(repeated[:SHOWN_ROWS])}")
+    named, said = _named(first, known) if header else ({}, [])
+    notes += said
     if best.dialect.row_names:
         notes.append("each row begins with its name, for which the header has no cell: the first column has no name")
     if not header:
         notes.append(f"no line names the columns: they are column_1 to column_{best.width}")
     dialect = msgspec.structs.replace(
-        best.dialect, encoding=encoding, header=header, skip_lines=before, comment=known.get("comment"), numbered=bool(repeated)
+        best.dialect,
+        encoding=encoding,
+        header=header,
+        skip_lines=before,
+        comment=known.get("comment"),
+        **named,
     )
     return Found(dialect.unusual, tuple(notes))
+
+
+def _named(first: list[str], known: dict[str, Any]) -> tuple[dict[str, bool], list[str]]:
+    """How a header's names are to be read, and a line for each thing to know of them."""
+    notes = []
+    nameless = [f"column_{place}" for place, name in enumerate(first, 1) if not name.strip()]
+    if len(nameless) > 1:
+        notes.append(
+            f"columns without a name are called by their place: {', '.join(nameless[:SHOWN_ROWS])}{' …' * (len(nameless) > SHOWN_ROWS)}"
+        )
+    padded = [name for name in first if _has_blanks_around(name)]
+    is_bare = bool(known.get("bare_names", padded))
+    if is_bare and "bare_names" not in known:
+        notes.append(f"blanks around the columns' names are no part of them (such as {padded[0]!r})")
+    bare = [name.strip(BLANKS) if is_bare else name for name in first]
+    called = [name if name.strip() else f"column_{place}" for place, name in enumerate(bare, 1)]
+    repeated = [f"'{name}' is '{one}'" for name, one in zip(called, numbered(called), strict=True) if name != one]
+    if repeated:
+        notes.append(f"columns of one name are told apart by a number: the next {', the next '.join(repeated[:SHOWN_ROWS])}")
+    return {"numbered": bool(repeated), "bare_names": is_bare}, notes
+
+
+def _has_blanks_around(name: str) -> bool:
+    return name != name.strip(BLANKS) != ""
 
 
 def _comments(best: Candidate, before: int) -> int:
@@ -288,6 +313,10 @@ def _found_in_excel(path: Path, names: Collection[str], known: dict[str, Any]) -
     if sheet is not None and len(sheets) > 1:
         settings["sheet"] = sheet
     notes = [f"of the sheets {', '.join(sheets)} the table is {sheet}"] if len(sheets) > 1 else []
+    named = rows[before] if header and before < len(rows) else []
+    if "bare_names" not in known and any(map(_has_blanks_around, named)):
+        settings["bare_names"] = True
+        notes.append("blanks around the columns' names are no part of them")
     if before:
         notes.append(
             f"the first {before} rows are no part of the table ({_shown([', '.join(filter(None, row)) for row in rows[:before]])})"

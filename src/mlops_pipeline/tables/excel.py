@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Source
+from mlops_pipeline.contract.dialect import bare_names, numbered
 from mlops_pipeline.tables.packing import seekable
 
 if TYPE_CHECKING:
@@ -18,11 +19,15 @@ UNNAMED = re.compile(r"__UNNAMED__(\d+)")
 
 
 def excel_table(path: Path, source: Source, n_rows: int | None = None) -> pl.DataFrame:
-    """The table of a sheet, or its first rows, typed as its cells are; raises :class:`ValueError`."""
+    """The table of a sheet, or its first rows, typed as its cells are, durations in seconds; raises :class:`ValueError`."""
+    import polars as pl
+
     first = {"header_row": source.skip_lines} if source.header else {"header_row": None, "skip_rows": source.skip_lines}
     table: pl.DataFrame = _sheet(path, source.sheet, schema_sample_rows=None, n_rows=n_rows, **first).to_polars()
-    names = {name: f"column_{int(found[1]) + 1}" for name in table.columns if (found := UNNAMED.fullmatch(name))}
-    return table.rename(names)
+    names = [f"column_{int(found[1]) + 1}" if (found := UNNAMED.fullmatch(name)) else name for name in table.columns]
+    table.columns = numbered(bare_names(names, source.dialect))
+    took = [name for name, held in table.schema.items() if held == pl.Duration]
+    return table.with_columns(pl.col(name).dt.total_milliseconds() / 1000 for name in took)  # of which a CSV file has no type
 
 
 def excel_header(path: Path, source: Source) -> list[str]:

@@ -29,10 +29,7 @@ def json_tables(path: Path, used: Collection[str] | None, block_bytes: int) -> I
             table = pl.read_json(io.BytesIO(records), infer_schema_length=None)
             yield table.select(_plain(dict(table.schema), used))
             return
-        types: dict[str, Any] = {}
-        for block in _blocks(path, block_bytes):
-            for name, held in _types(block).items():
-                types[name] = _both(types.get(name, held), held)
+        types = _types_of_all(path, block_bytes)
         plain = _plain(types, used)
         for block in _blocks(path, block_bytes):
             yield pl.read_ndjson(io.BytesIO(block), schema=types).select(plain)
@@ -41,17 +38,26 @@ def json_tables(path: Path, used: Collection[str] | None, block_bytes: int) -> I
 
 
 def listing_columns(path: Path, block_bytes: int) -> list[str]:
-    """The columns that hold lists, which are in no table, by the first ``block_bytes``. Raises :class:`ValueError`."""
+    """The columns that hold lists in any record, and so are in no table. Raises :class:`ValueError`."""
     import polars as pl
 
     try:
-        records = _whole(path)
-        types = pl.read_json(io.BytesIO(records), infer_schema_length=None).schema if records is not None else {}
-        if records is None:
-            types = _types(next(_blocks(path, block_bytes), b"{}"))
+        if (records := _whole(path)) is not None:
+            types = dict(pl.read_json(io.BytesIO(records), infer_schema_length=None).schema)
+        else:
+            types = _types_of_all(path, block_bytes)
     except (pl.exceptions.PolarsError, json.JSONDecodeError) as error:
         raise ValueError(f"its JSON cannot be read: {one_line(error)}") from error
     return [name for name, held, _ in _flat(types) if held.is_nested()]
+
+
+def _types_of_all(path: Path, block_bytes: int) -> dict[str, Any]:
+    """The type of each column that any line has."""
+    types: dict[str, Any] = {}
+    for block in _blocks(path, block_bytes):
+        for name, held in _types(block).items():
+            types[name] = _both(types.get(name, held), held)
+    return types
 
 
 def _types(block: bytes) -> dict[str, Any]:

@@ -8,17 +8,30 @@ it cannot be read as one thing: numbers that no model's 32 bits hold, dates of w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mlops_pipeline.config.dataset import Kind
-from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, number_of, written_as
+from mlops_pipeline.contract.moments import read_moment
+from mlops_pipeline.contract.values import (
+    BLANKS,
+    BOUNDS,
+    LARGEST_INTEGER,
+    NULL_WORDS,
+    number_of,
+    truth_of,
+    with_sign_before,
+    written_as,
+)
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.tables.profile import MARKERS, ColumnProfile
+from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, ColumnProfile
 
 ODD_SHARE = 0.005
 """Up to this share of a column's values may be none of its kind: their rows are set aside, and that is said."""
+
+ODD_ROWS, ROWS_FOR_ONE = 2, 20
+"""So may that many values, such as a line of units and one of remarks, if there are so many others for each."""
 
 FEW_CATEGORIES = 50
 """A text column with at most this many values, or half as many as rows, is a category; with more it is free text."""
@@ -38,10 +51,29 @@ FEW_CLASSES = 20
 MANY_CLASSES, RARE = 7, 0.01
 """With more whole numbers than these, of which one is as rare as that, a target counts something."""
 
+DAYS_FOR_SURE = 10
+"""So many different numbers that are days when read as 20240131 are days."""
+
 WORDS_FOR_NOTHING, LEAST_NUMBERS = 2, 10
 """Up to so many words among at least so many different numbers may stand for null."""
 
 DAYS_AS_NUMBERS = "if these are days, write kind: datetime, format: '%Y%m%d'"
+
+OF_DAYS = f"read as days; if they are numbers, write kind: integer, without format: '{COMPACT_DAY}'"
+TWO_DIGITS = "years of two digits are read as 1970 to 2069"
+SECONDS = "a time of day, or how long something took, is read as seconds"
+
+EPOCHS_WITHIN = (datetime(1990, 1, 1, tzinfo=UTC).timestamp(), datetime(2100, 1, 1, tzinfo=UTC).timestamp())
+"""Seconds since 1970 between which a column may tell moments."""
+
+SPREADSHEET_DAYS = (20_000, 80_000)
+"""What the days of 1954 to 2119 are in a spreadsheet."""
+
+_NEARLY_NUMBER = re.compile(
+    r"[<>≤≥~≈]?\s?[-+−]?\d[\d.,]*\s?(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3})"
+    r"|P(?:\d+[YMWD]){0,4}(?:T(?:[\d.]+[HMS]){1,3})?"
+)
+"""What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank."""
 
 _NO_NUMBER = re.compile(r"[^\d]{0,30}[^\W\d_][^\d]{0,30}")
 
@@ -51,6 +83,7 @@ _NULL_EVERYWHERE = frozenset({"NA", "NaN", "nan", "null", "NULL", "Null", "N/A",
 
 _INDEX = re.compile(r"|Unnamed: \d+|rownames|row\.names|row_names|\.\.\.1|__index_level_\d+__|index", re.IGNORECASE)
 _IDENTIFIER = set(re.findall(r"\w+", "id ids uuid guid key index rownames rowname rownum row nr no number nummer identifier recordid obs"))
+_MOMENT = set(re.findall(r"\w+", "timestamp ts epoch unix utc time datetime date moment created updated zeit datum"))
 _TIME = set(re.findall(r"\w+", "year month week day date time period quarter age hour minute jahr monat woche tag"))
 _STATES = (
     "AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR PA RI SC SD "
@@ -65,11 +98,13 @@ NAMES_ROWS = (RUNNING, IDENTIFIER)
 
 _NUMBERS = ("number", "integer")
 
-_BARE = {form: form[1:-5] for form in ("1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5")}
+_BARE = {form: form[1:-5] for form in ("1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")}
 """Ways of writing numbers without a unit, and their sign for thousands."""
 
 _WITH_POINTS = ("$", "US$", "£", "USD", "GBP", "¥", "JPY")
 """Before an amount, they say that commas part its thousands."""
+
+DAY = 86_400
 
 THOUSAND = 1000
 """Who parts thousands writes no plain number from this on."""
@@ -92,6 +127,8 @@ class Described:
     note: str = ""
     or_else: str | None = None
     """How its numbers may be written as well, with another value, by all that the column holds."""
+    odd: int = 0
+    """Values that are none of its kind, whose rows are set aside."""
 
 
 def described(columns: Mapping[str, ColumnProfile], target: str) -> dict[str, Described]:
@@ -102,7 +139,7 @@ def described(columns: Mapping[str, ColumnProfile], target: str) -> dict[str, De
         one = _described(column)
         if name != target:
             twin = first.setdefault(column.content, name)
-            why = _no_feature(column, one, place) or ("" if name else "it has no name: give it one")
+            why = _no_feature(column, one, place) or ("" if name.strip() else "it has no name: give it one")
             if not why and twin != name:
                 why = f"equal to '{twin}' in every row"
             one = _with(one, left_out=one.left_out or why)
@@ -144,7 +181,7 @@ def _counts_as_classes(column: ColumnProfile, one: Described, distinct: int, the
 
 def is_padded(column: ColumnProfile) -> bool:
     """Whether blanks stand around some of a category's values; numbers, moments and truths are read without them anyway."""
-    around = any(text != text.strip(BLANKS) and text.strip(BLANKS) for text in column.few or ())
+    around = any(text != text.strip(BLANKS) for text in column.few or ())
     return around and column.held == "text" and _described(column).kind == "category"
 
 
@@ -164,7 +201,8 @@ def decided(
     that is written with points, or a file whose cells end at commas. Else the column is left out and asks. Raises :class:`PipelineError`
     for such a target.
     """
-    points = {_decimal(str(one.format)) for one in columns.values() if one.kind in _NUMBERS and one.format and not one.or_else}
+    told = [written_as(one.format) for one in columns.values() if one.kind in _NUMBERS and one.format and not one.or_else]
+    points = {written.decimal for written in told if written is not None}
     points |= {"."} if any(_has_points(one, held) for one in columns.values()) else set()
     made = dict(columns)
     for name, one in columns.items():
@@ -194,11 +232,6 @@ def decided(
         note = f"'1,234' is read as {'1.234' if comma else '1234'}, {why}"
         made[name] = _with(one, format=one.or_else if comma else one.format, note="; ".join(filter(None, (one.note, note))), or_else=None)
     return made
-
-
-def _decimal(form: str) -> str:
-    written = written_as(form)
-    return written.decimal if written is not None else "."
 
 
 def signs_of(columns: Mapping[str, Described], held: Mapping[str, ColumnProfile]) -> dict[str, str]:
@@ -245,7 +278,10 @@ def written_by_source(
 
 def _has_points(one: Described, held: Mapping[str, ColumnProfile]) -> bool:
     """Whether a column is of plain numbers that are texts with points."""
-    return one.kind in _NUMBERS and one.format is None and one.name in held and held[one.name].held == "text" and held[one.name].pointed
+    column = held.get(one.name)
+    if column is None or one.kind not in _NUMBERS or one.format is not None or column.held != "text" or not column.pointed:
+        return False
+    return column.few is None or any("." in text for text in column.bare)  # and not of 1e5 alone
 
 
 def _pointed(one: Described, column: ColumnProfile, signs: Mapping[str, str], *, has_commas: bool) -> Described:
@@ -266,7 +302,7 @@ def _may_be_written(column: ColumnProfile, signs: Mapping[str, str]) -> bool:
         return True
     form = f"1{signs.get('thousands', '')}234{signs['decimal']}5"
     nothing = {word for word, _ in _markers(column)[0]}
-    return column.few is not None and all(number_of(text.strip(BLANKS), form) is not None for text in column.few if text not in nothing)
+    return column.few is not None and all(number_of(text, form) is not None for text in column.bare if text not in nothing)
 
 
 def _with(one: Described, **changes: object) -> Described:
@@ -278,26 +314,24 @@ def _described(column: ColumnProfile) -> Described:
     name = column.name
     if not column.there:
         return Described(name, "text", left_out="every value is missing")
-    if column.held in ("truth", "moment"):
-        return Described(name, "boolean" if column.held == "truth" else "datetime")
+    typed = {"truth": Described(name, "boolean"), "moment": Described(name, "datetime"), "clock": Described(name, "number", "h:mm:ss")}
+    if column.held in typed:
+        return _with(typed[column.held], note=SECONDS if column.held == "clock" else "")
     if column.held in ("integer", "float", "text"):
-        one = _number(column) or _written_number(column)
-        if one is not None:
-            return one
-    if column.held == "text":
-        one = _truth(column) or _moment(column)
-        if one is not None:
-            return one
+        one, written = _moments_as_numbers(column) or _number(column), _written_number(column)
+        if written is not None and (one is None or written.odd < one.odd):
+            return written
+        return one or (_truth(column) or _moment(column) if column.held == "text" else None) or _text(column)
     return _text(column)
 
 
 def _number(column: ColumnProfile) -> Described | None:
     """A column of plain numbers, or of digits that are none; None if it holds other things."""
     nothing, rest = _markers(column)
-    words = _words_beside_numbers(column, rest)
+    words = _words_beside(column, column.numbers, rest, number_of)
     nothing, rest = (*nothing, *words), rest - sum(count for _, count in words)
     there = column.there - sum(count for _, count in nothing)
-    if not column.numbers or rest > ODD_SHARE * there or column.zero_led:
+    if not column.numbers or rest > _odd_at_most(there) or column.zero_led:
         return None
     widest = max(-column.low, column.high)
     if column.whole and not column.pointed and widest > LARGEST_INTEGER and not column.beyond:
@@ -306,10 +340,51 @@ def _number(column: ColumnProfile) -> Described | None:
         what = f"numbers up to {widest:.3g}, beyond a 32-bit float's 3.4e38" if column.beyond else "infinite numbers"
         return Described(column.name, "text", nothing=nothing, left_out=f"{what}: derive its logarithm")
     kind: Kind = "integer" if column.whole and not column.pointed and widest <= LARGEST_INTEGER else "number"
-    notes = [f"'{word}' ({count:,}) is taken for null" for word, count in words]
-    notes += [DAYS_AS_NUMBERS] if kind == "integer" and column.held == "text" and _is_day(column.low) and _is_day(column.high) else []
-    note = "; ".join(filter(None, (*notes, _set_aside(column, rest + column.beyond + column.infinite))))
-    return Described(column.name, kind, nothing=nothing, here_alone=frozenset(dict(words)), note=note)
+    notes = [_taken_for_null(words)]
+    notes += [_may_be_moments(column)] if kind == "integer" else []
+    odd = rest + column.beyond + column.infinite
+    note = "; ".join(filter(None, (*notes, _set_aside(column, odd))))
+    return Described(column.name, kind, nothing=nothing, here_alone=frozenset(dict(words)), note=note, odd=odd)
+
+
+def _odd_at_most(there: int) -> float:
+    """How many of so many values may be none of the column's kind."""
+    return max(ODD_SHARE * there, min(ODD_ROWS, there // ROWS_FOR_ONE))
+
+
+def _moments_as_numbers(column: ColumnProfile) -> Described | None:
+    """A column of days as 20240131, or, by its name and range, of seconds or milliseconds since 1970; None if it is not surely one."""
+    nothing, rest = _markers(column)
+    there = column.there - sum(count for _, count in nothing)
+    if column.forms.get(COMPACT_DAY) == there and column.distinct - len(nothing) >= DAYS_FOR_SURE:
+        return Described(column.name, "datetime", format=COMPACT_DAY, nothing=nothing, note=OF_DAYS)
+    form = _epoch(column)
+    if form is None or rest or not _name_words(column.name) & _MOMENT:
+        return None
+    what = f"read as {_EPOCHS[form][1]} since 1970; if they are numbers, write kind: integer, without format: '{form}'"
+    return Described(column.name, "datetime", format=form, nothing=nothing, note=what)
+
+
+_EPOCHS = {"%s": (1, "seconds"), "%Q": (1000, "milliseconds")}
+
+
+def _epoch(column: ColumnProfile) -> str | None:
+    """By which form all numbers are moments since 1970, those of one unit that there may be."""
+    low, high = EPOCHS_WITHIN
+    is_within = (form for form, (unit, _) in _EPOCHS.items() if low * unit <= column.low <= column.high <= high * unit)
+    return next(is_within, None) if column.numbers else None
+
+
+def _may_be_moments(column: ColumnProfile) -> str:
+    """What to say of whole numbers that may be days or moments."""
+    if _is_day(column.low) and _is_day(column.high):
+        return DAYS_AS_NUMBERS
+    if (form := _epoch(column)) is not None:
+        return f"if these are {_EPOCHS[form][1]} since 1970, write kind: datetime, format: '{form}'"
+    least, most = SPREADSHEET_DAYS
+    is_named = bool(_name_words(column.name) & (_MOMENT | {"day", "tag"}))
+    is_counted = is_named and least <= column.low <= column.high <= most
+    return "if these are days as a spreadsheet counts them, write them as dates" if is_counted else ""
 
 
 def _is_day(number: float) -> bool:
@@ -323,54 +398,108 @@ def _is_day(number: float) -> bool:
     return True
 
 
-def _words_beside_numbers(column: ColumnProfile, odd: int) -> tuple[tuple[str, int], ...]:
-    """The one or two words that stand, each often, in a column of otherwise many different numbers: they say that there is none."""
-    words = tuple((word, count) for word, count in column.odd.items() if word not in MARKERS)
+def _words_beside(column: ColumnProfile, read: int, odd: int, reads: Callable[[str], object]) -> tuple[tuple[str, int], ...]:
+    """The one or two words among the ``odd`` values beside those that are ``read``, many different ones: they say that there is none."""
+    unread = sorted((word, count) for word, count in column.bare.items() if reads(word) is None)
+    words = tuple((word, count) for word, count in unread if word not in MARKERS)
     is_worded = 0 < len(words) <= WORDS_FOR_NOTHING and all(_NO_NUMBER.fullmatch(word) for word, _ in words)
-    numbers = column.distinct - len(column.odd)
-    is_measured = numbers >= LEAST_NUMBERS and numbers > min(FEW_CATEGORIES, column.numbers / 2) and column.numbers > odd
+    values = column.distinct - len(unread)
+    is_measured = values >= LEAST_NUMBERS and values > min(FEW_CATEGORIES, read / 2) and read > odd
     return words if is_worded and is_measured and sum(count for _, count in words) == odd > ODD_SHARE * column.there else ()
 
 
+def _taken_for_null(words: tuple[tuple[str, int], ...]) -> str:
+    return "; ".join(f"'{word}' ({count:,}) is taken for null" for word, count in words)
+
+
+def _forms_of(
+    column: ColumnProfile, forms: Mapping[str, int], there: int, reads: Callable[[str, str], object]
+) -> tuple[list[str], tuple[tuple[str, int], ...]]:
+    """The ways of writing by which all but a few odd values are read, and the words beside these that stand for null."""
+    most = max(forms.values(), default=0)
+    best = [form for form, count in forms.items() if count == most and most]
+    words = _words_beside(column, most, there - most, lambda text: reads(text, best[0])) if best else ()
+    least = there - sum(count for _, count in words) - _odd_at_most(there)
+    return [form for form, count in forms.items() if count >= least], words
+
+
 def _written_number(column: ColumnProfile) -> Described | None:
-    """A column of numbers with marks for thousands, a decimal comma or a unit; None if it holds other things."""
+    """A column of numbers with marks for thousands, a decimal comma, a unit or a clock's colons; None if it holds other things."""
     nothing, _ = _markers(column)
     there = column.there - sum(count for _, count in nothing)
-    forms = [form for form, count in column.forms.items() if not form.startswith("%") and count >= (1 - ODD_SHARE) * there]
+    counts = {form: count for form, count in column.forms.items() if not form.startswith("%")}
+    forms, words = _forms_of(column, counts, there, number_of)
     if not forms or column.zero_led:
         return None
+    nothing, there = (*nothing, *words), there - sum(count for _, count in words)
+    if "m:ss" in forms:
+        return _clock(column, nothing, words, there)
     grouped = [form for form in forms if "1,234.5" in form]
     form = (grouped or forms)[0]
-    note = _set_aside(column, there - column.forms[form])
+    odd = there - column.forms[form]
+    note = "; ".join(filter(None, (_read_otherwise(column, form), _taken_for_null(words), _set_aside(column, odd, words))))
     other = next((one for one in forms if "1234,5" in one), None) if grouped else None
-    return Described(column.name, "number", format=form, nothing=nothing, note=note, or_else=other)
+    here_alone = frozenset(dict(words))
+    return Described(column.name, "number", format=form, nothing=nothing, here_alone=here_alone, note=note, or_else=other, odd=odd)
+
+
+def _read_otherwise(column: ColumnProfile, form: str) -> str:
+    """What a number is read as that stands behind a sign of bounds, before a plus, or has its minus elsewhere."""
+    odd = (text for text in column.odd if text and (text[0] in BOUNDS or text[-1] == "+" or with_sign_before(text) != text))
+    text = _shortest(text for text in odd if number_of(text, form) is not None)
+    return f"'{text}' is read as {number_of(text, form):g}" if text else ""
+
+
+def _shortest(texts: Iterable[str]) -> str:
+    """The first of the shortest, whatever order they come in; empty if there are none."""
+    return min(texts, key=lambda text: (len(text), text), default="")
+
+
+def _clock(column: ColumnProfile, nothing: tuple[tuple[str, int], ...], words: tuple[tuple[str, int], ...], there: int) -> Described:
+    """A column of times of day or of durations; of figures that may be hours and minutes, or minutes and seconds, one is asked for."""
+    odd, is_either = there - column.forms["m:ss"], column.forms.get("h:mm") == column.forms["m:ss"]
+    if is_either and column.colons == {1, 2}:
+        ask = "nothing tells whether '12:34' is hours and minutes or minutes and seconds: write kind: number, format: 'h:mm' or 'm:ss'"
+        return Described(column.name, "text", left_out=f"{ask}, and take it out of features.exclude")
+    form = "m:ss" if not is_either else "h:mm:ss" if column.colons == {2} else "h:mm" if column.longest < DAY else "m:ss"
+    other = {"h:mm": "; for minutes and seconds write format: 'm:ss'", "m:ss": "; for hours and minutes write format: 'h:mm'"}
+    what = f"{SECONDS}{other.get(form, '') if is_either else ''}"
+    note = "; ".join(filter(None, (what, _taken_for_null(words), _set_aside(column, odd, words))))
+    return Described(column.name, "number", format=form, nothing=nothing, here_alone=frozenset(dict(words)), note=note, odd=odd)
 
 
 def _truth(column: ColumnProfile) -> Described | None:
-    """A column of two words for true and false that belong together; None if it holds other things."""
+    """A column of words for true and false that belong together, numbers for them beside these or not; None if it holds other things."""
     if column.few is None:
         return None
     nothing, _ = _markers(column)
-    words = {word.strip().lower() for word in column.few} - {word.lower() for word, _ in nothing}
-    return Described(column.name, "boolean", nothing=nothing) if words in _PAIRS else None
+    words = {word.lower() for word in column.bare} - {word.lower() for word, _ in nothing} - {"0", "1", "0.0", "1.0"}
+    pairs = [pair for pair in _PAIRS if pair <= words]
+    return Described(column.name, "boolean", nothing=nothing) if pairs and words == set().union(*pairs) else None
 
 
 def _moment(column: ColumnProfile) -> Described | None:
     """A column of moments; None if it holds other things."""
     nothing, _ = _markers(column)
     there = column.there - sum(count for _, count in nothing)
-    enough = (1 - ODD_SHARE) * there
-    if column.moments and column.moments >= enough:
-        return Described(column.name, "datetime", nothing=nothing, note=_set_aside(column, there - column.moments))
-    forms = [form for form, count in column.forms.items() if form.startswith("%") and count >= enough]
-    if not forms:
+    counts = {"": column.moments} if column.moments else {form: count for form, count in column.forms.items() if form.startswith("%")}
+    forms, words = _forms_of(column, counts, there, lambda text, form: read_moment(text, form or None))
+    if not forms or (forms[0] in ("%Y-%m", "%Y/%m") and all(map(_is_season, column.bare))):
         return None
     day_first = [form for form in forms if form.startswith(("%d/%m", "%d-%m"))]
     month_first = [form for form in forms if form.startswith(("%m/%d", "%m-%d"))]
     if day_first and month_first:
         ask = f"no value tells the day from the month: write kind: datetime, format: '{day_first[0]}' or '{month_first[0]}'"
         return Described(column.name, "text", left_out=ask)
-    return Described(column.name, "datetime", format=forms[0], nothing=nothing, note=_set_aside(column, there - column.forms[forms[0]]))
+    nothing, odd = (*nothing, *words), there - sum(count for _, count in words) - counts[forms[0]]
+    note = "; ".join(filter(None, (TWO_DIGITS if "%y" in forms[0] else "", _taken_for_null(words), _set_aside(column, odd, words))))
+    here_alone = frozenset(dict(words))
+    return Described(column.name, "datetime", format=forms[0] or None, nothing=nothing, here_alone=here_alone, note=note, odd=odd)
+
+
+def _is_season(text: str) -> bool:
+    """Whether a text such as 2010-11 may be two years: it is then no month for sure, unless others are."""
+    return not text[:4].isdecimal() or not text[5:].isdecimal() or (int(text[:4]) + 1) % 100 == int(text[5:])
 
 
 def _text(column: ColumnProfile) -> Described:
@@ -384,21 +513,31 @@ def _text(column: ColumnProfile) -> Described:
     distinct = column.distinct - len(nothing)
     there = column.there - sum(count for _, count in nothing)
     free = distinct > FEW_CATEGORIES and (column.words >= WORDS or distinct * 2 > there)
-    return Described(column.name, "text" if free else "category", nothing=nothing, values=frozenset(values))
+    note = _nearly_numbers([text for text in column.bare if text not in MARKERS])
+    return Described(column.name, "text" if free else "category", nothing=nothing, values=frozenset(values), note=note)
+
+
+def _nearly_numbers(texts: list[str]) -> str:
+    """What to say of texts that a person may take for numbers; nothing where they are not."""
+    odd = [text for text in texts if number_of(text) is None]
+    near = [text for text in odd if _NEARLY_NUMBER.fullmatch(text)]
+    if len(odd) < 2 or len(near) < 0.9 * len(odd):
+        return ""
+    return f"values such as '{_shortest(near)[:20]}' are read as text, not as numbers"
 
 
 def _markers(column: ColumnProfile) -> tuple[tuple[tuple[str, int], ...], int]:
     """What stands for null in a column where most is something else, and how many other odd values there are."""
-    held = column.few if column.few is not None else column.odd
+    held = column.bare
     nothing = tuple((word, held[word]) for word in MARKERS if word in held)
     return nothing, column.odd_rows - sum(column.odd.get(word, 0) for word, _ in nothing)
 
 
-def _set_aside(column: ColumnProfile, odd: int) -> str:
+def _set_aside(column: ColumnProfile, odd: int, words: tuple[tuple[str, int], ...] = ()) -> str:
     if not odd:
         return ""
-    nothing = {word for word, _ in _markers(column)[0]}
-    example = next((word for word in column.odd if word not in nothing), "")
+    nothing = {*dict(_markers(column)[0]), *dict(words)}
+    example = _shortest(word for word in column.odd if word not in nothing)
     such = f" (such as '{example[:20]}')" if example else ""
     return (
         f"{odd:,} value{' is' if odd == 1 else 's are'} none of its kind{such}: {'its row is' if odd == 1 else 'their rows are'} set aside"
@@ -414,8 +553,8 @@ def _country_codes(words: set[str]) -> bool:
 def _distinct(column: ColumnProfile, one: Described) -> int:
     if column.few is not None and column.held == "text" and one.kind == "boolean":
         # Yes and « yes » are one value.
-        return len({text.strip(BLANKS).lower() for text in column.few} - {word.lower() for word, _ in one.nothing})
-    if column.few is not None and one.kind in ("number", "integer"):
+        return len({truth_of(text) for text in column.bare if text not in dict(one.nothing)})
+    if column.few is not None and one.kind in ("number", "integer") and column.held != "clock":
         # 1 and 1.0 are one value.
         return len({number_of(text.strip(BLANKS), one.format) for text in column.few} - {None})
     return column.distinct - (len(one.nothing) if column.few is not None else 0)
@@ -435,7 +574,7 @@ def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
     words = _name_words(column.name)
     all_differ = column.distinct >= 0.99 * column.there and there > 1
     is_index = place == 0 and _INDEX.fullmatch(column.name) is not None
-    if column.steps in ({1.0}, {-1.0}) and not words & _TIME:
+    if column.steps in ({1.0}, {-1.0}) and not words & _TIME and one.kind != "datetime":
         return f"{RUNNING}, the table's index" if is_index else RUNNING
     if is_index and all_differ:
         return "the table's index"

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.contract.values import BLANKS, LARGEST, number_of
+from mlops_pipeline.contract.values import BLANKS, BOUNDS, CLOCKS, LARGEST, SPACES, number_of, with_sign_before
 from mlops_pipeline.tables.cast import as_moments, as_numbers, as_text, written_moments
 from mlops_pipeline.tables.source import Chunk
 
@@ -21,6 +21,9 @@ FEW = 1000
 
 ODD = 200
 """Up to this many different texts that are no numbers are kept, each with its count."""
+
+FEW_WORDS = 5
+"""Up to so many different texts without a digit are counted beside any number of others."""
 
 SAMPLE = 300
 """So many different values tell in which ways a column may be written; all values tell in which it is."""
@@ -36,26 +39,39 @@ THREADS = 2
 SKETCH = 1 << 16
 """So many hashes of a column are kept: enough to tell its different values to half a percent."""
 
-MARKERS = ("NA", "NaN", "nan", "null", "NULL", "None", "N/A", "n/a", "#N/A", "<NA>", "na", "NaT", "\\N", "?", "-", "--", ".", "nil", "Null")
-"""Texts that may stand for null; what else stands in a column says whether they do."""
+_WORDS = "NA NaN nan null NULL None N/A n/a #N/A <NA> na NaT \\N ? - -- . nil Null"
+MARKERS = ("", *_WORDS.split())
+"""Texts that may stand for null, blanks alone among them; what else stands in a column says whether they do."""
 
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
 _SHORT = ("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y")
-_WORDY = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%b %d %Y")
+_WORDY = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%b %d %Y", "%B %d %Y", "%d%b%Y", "%Y-%b-%d")
 _HOURS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
+_YEARLY = ("%Y-%m", "%Y/%m", "%YM%m", "%Y-%b", "%G-W%V", "%GW%V")
+MONTH_FORMS: tuple[str, ...] = (*_YEARLY, "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y")
+COMPACT_DAY = "%Y%m%d"
 MOMENT_FORMS = tuple(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS))
 
 _SPACELESS = ((r"[\p{Han}\p{Hiragana}\p{Katakana}]", 2), (r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]", 5))
 """Letters of languages that write no blanks between words, and about how many of them are a word."""
 
 _ISO = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
+_DATED = r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b|^[0-9]{1,2}[A-Za-z]{3}[0-9]{4}"
+_YEAR = "(?:1[89]|2[01])[0-9]{2}"
+_MONTHLY = (
+    rf"^(?:{_YEAR}(?:[-/][0-9]{{1,2}}|-[A-Za-z]{{3,9}}|-?W[0-9]{{2}}|M[0-9]{{2}})|[0-9]{{1,2}}[-/]{_YEAR}"
+    rf"|[A-Za-z]{{3,9}}[ -]{_YEAR}|[A-Za-z]{{3}}-[0-9]{{2}})$"
+)
+"""What is no part number: 4711-12."""
+_DAY_NUMBER = "^(?:19|20)[0-9]{6}$"
 _UNITS = r"(?:[$€£¥₹₽₩₺]|US\$|R\$|USD|EUR|GBP|CHF|JPY|kr\.?|zł|Kč|Ft|lei)"
-_BLANK = "[ \u00a0\u202f]"
-_DIGITS = "(?P<digits>[0-9.,'’ \u00a0\u202f]*[0-9])"
-_BEFORE = f"(?P<before>{_UNITS})?{_BLANK}?[+-]?"
-_AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|{_UNITS})|{_BLANK}[^\W\d_]{{1,6}}[²³]?|{_BLANK}?°[CF]?)?"
+_BLANK = f"[{SPACES}]"
+_DIGITS = f"(?P<digits>[0-9.,'’{SPACES}]*[0-9])(?:[eE][+-]?[0-9]+)?"
+_BEFORE = f"(?P<before>{_UNITS}|[{BOUNDS}]=?)?{_BLANK}?[+-]?"
+_GLUED = "(?:[kcmµ]?[gml]|lbs?|oz|ft|in|mi|[kMGT]?[BW]|hrs?|h|min|m?s|px|x|[kKM])"
+_AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|\+|{_UNITS}|{_GLUED}[²³]?)|{_BLANK}[^\W\d_]{{1,6}}[²³]?|{_BLANK}?°[CF]?)?"
 _AMOUNT = re.compile(f"[+-]?{_BEFORE}{_DIGITS}{_AFTER}")
-_SPELLINGS = ("1234.5", "1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5")
+_SPELLINGS = ("1234.5", "1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")
 
 
 @dataclass
@@ -64,7 +80,7 @@ class ColumnProfile:
 
     name: str
     held: str = "nothing"
-    """How it is stored: text, integer, float, truth, moment, other, nothing."""
+    """How it is stored: text, integer, float, truth, moment, clock (a time of day or a duration), other, nothing."""
     rows: int = 0
     nulls: int = 0
     few: dict[str, int] | None = field(default_factory=dict)
@@ -88,6 +104,10 @@ class ColumnProfile:
     """Differences of numbers in neighbouring rows, two of them at most."""
     forms: dict[str, int] = field(default_factory=dict)
     """In which ways numbers or moments may be written, with how many values are."""
+    colons: set[int] = field(default_factory=set)
+    """How many colons a time of day or a duration has, where values may be such."""
+    longest: float = 0.0
+    """Seconds of the longest of them, read as hours and minutes."""
     moments: int = 0
     """Values that are moments by ISO 8601."""
     words: float = 0.0
@@ -95,6 +115,8 @@ class ColumnProfile:
     content: int = 0
     """Equal for columns that are equal in every row."""
     looked: bool = False
+    many_words: bool = False
+    """Whether more than a few texts of a chunk have no digit."""
     late: bool = False
     """Whether ways of writing showed after the first chunk: another pass would count them."""
     read: dict[str | None, pl.Series] = field(default_factory=dict)
@@ -112,6 +134,17 @@ class ColumnProfile:
     def distinct(self) -> int:
         """How many different values there are, to half a percent where there are many."""
         return len(self.few) if self.few is not None else min(len(self._hashes) * self._kept, self.there)
+
+    @property
+    def bare(self) -> dict[str, int]:
+        """Its few values without the blanks around them, or what is no plain number where there are many, each with its count."""
+        if self.few is None:
+            return self.odd
+        counts: dict[str, int] = {}
+        for text, count in self.few.items():
+            bare = text.strip(BLANKS)
+            counts[bare] = counts.get(bare, 0) + count
+        return counts
 
     @property
     def ways(self) -> list[str | None]:
@@ -146,6 +179,8 @@ class ColumnProfile:
         elif self.held in ("integer", "float"):
             self._numbers(present.cast(pl.Float64, strict=False), None)
             self.pointed |= self.held == "float"
+            if self.held == "integer":
+                self._days(present)
         if len(self.steps) < 2 and self.held in ("text", "integer", "float"):
             self._step((values.cast(pl.String) if self.held == "text" else values).cast(pl.Float64, strict=False))
 
@@ -188,10 +223,8 @@ class ColumnProfile:
         sample = _without_markers(text.head(50 * SAMPLE).unique(maintain_order=True)).head(SAMPLE)
         first = not self.looked and len(sample) > 0
         if first:
-            self.looked = True
-            self.words = _words(sample)
-            if as_numbers(sample, "number").null_count():
-                self.forms |= dict.fromkeys([*number_forms(sample.to_list()), *moment_forms(sample)], 0)
+            self.looked, self.words = True, _words(sample)
+            self.forms |= dict.fromkeys(_forms(sample), 0)
         if self.numbers or first or not self.looked:
             odd = self._plain(text, counts)
             if not first and len(odd) and self.numbers and not self.forms:
@@ -200,12 +233,14 @@ class ColumnProfile:
         else:
             self.odd_rows += len(text) if counts is None else int(counts.sum())
             if self.forms or self.moments:
-                self._markers(text, counts)
+                self._words_alone(text, counts)
         for form in list(self.forms):
             read = written_moments(text, form) if form.startswith("%") else as_numbers(text, "number", (), form)
             self.forms[form] += _weight(read.is_not_null(), counts)
             if counts is None and form.startswith("%"):
                 self.read[form] = read
+            if form == "h:mm":
+                self._clock(text.filter(read.is_not_null()), read.drop_nulls())
             if read.null_count() * 2 > len(read):
                 del self.forms[form]
         if self.moments or (first and bool(sample.str.contains(_ISO).any())):
@@ -213,6 +248,22 @@ class ColumnProfile:
             self.moments += _weight(read.is_not_null(), counts)
             if counts is None:
                 self.read[None] = read
+
+    def _clock(self, text: pl.Series, seconds: pl.Series) -> None:
+        """Look at times of day or durations, and at their seconds."""
+        self.colons |= set(text.str.count_matches(":").unique().to_list())
+        self.longest = max(self.longest, float(seconds.abs().max() or 0))  # type: ignore[arg-type]  # of numbers
+
+    def _days(self, numbers: pl.Series) -> None:
+        """Count whole numbers that may be days, 20240131; where one of them is none, they are not."""
+        if not self.looked:
+            self.looked, self.forms[COMPACT_DAY] = True, 0
+        if COMPACT_DAY in self.forms:
+            text = as_text(numbers)
+            count = int(written_moments(text, COMPACT_DAY).count()) if text.str.contains(_DAY_NUMBER).all() else 0
+            self.forms[COMPACT_DAY] += count
+            if count < len(text):
+                del self.forms[COMPACT_DAY]
 
     def _plain(self, text: pl.Series, counts: pl.Series | None) -> pl.Series:
         """Count the plain numbers; gives the texts that are none."""
@@ -222,10 +273,9 @@ class ColumnProfile:
         odd = text.filter(numbers.is_null())
         how_often = counts.filter(numbers.is_null()) if counts is not None else None
         self.odd_rows += len(odd) if how_often is None else int(how_often.sum())
-        if len(odd):
-            self._markers(odd, how_often)
-        if len(self.odd) <= ODD and len(odd):
-            others = ~odd.is_in(list(MARKERS))
+        counted = self._words_alone(odd, how_often) if len(odd) else None
+        if len(self.odd) <= ODD and counted is not None:
+            others = ~counted
             for word, count in _counted(odd.filter(others), how_often.filter(others) if how_often is not None else None):
                 if len(self.odd) > ODD:
                     break
@@ -240,12 +290,17 @@ class ColumnProfile:
             self._numbers(numbers.filter(good), None if counts is None else counts.filter(good))
         return odd
 
-    def _markers(self, text: pl.Series, counts: pl.Series | None) -> None:
-        """Count the texts that may stand for null, however many others there are."""
+    def _words_alone(self, text: pl.Series, counts: pl.Series | None) -> pl.Series:
+        """Count the texts that may stand for null, however many others there are, and say which these are: markers, and a few words."""
         marked = text.is_in(list(MARKERS))
+        if not self.many_words:
+            words = ~marked & ~text.str.contains("[0-9]")
+            self.many_words = text.filter(words).n_unique() > FEW_WORDS
+            marked = marked if self.many_words else marked | words
         if marked.any():
             for word, count in _counted(text.filter(marked), counts.filter(marked) if counts is not None else None):
                 self.odd[word] = self.odd.get(word, 0) + count
+        return marked
 
     def _numbers(self, numbers: pl.Series, counts: pl.Series | None) -> None:
         """Look at plain numbers without null."""
@@ -292,30 +347,50 @@ def _profile(
     return columns
 
 
+def _forms(sample: pl.Series) -> list[str]:
+    """The ways in which texts may be numbers or moments that are not plain; of digits alone, whether they may be days."""
+    if as_numbers(sample, "number").null_count():
+        return [*number_forms(sample.to_list()), *moment_forms(sample)]
+    return [COMPACT_DAY] if sample.str.contains(_DAY_NUMBER).all() else []
+
+
 def number_forms(sample: list[str]) -> list[str]:
     """The ways in which numbers that are not plain may be written, told by how 1234.5 is; each reads most of the sample."""
-    amounts = [match for text in sample if (match := _AMOUNT.fullmatch(text)) is not None]
-    before = {match["before"] or "" for match in amounts}
+    most = max(MOST * len(sample), 1)
+    if sum(number_of(text, CLOCKS[-1]) is not None for text in sample) >= most:
+        return [form for form in CLOCKS if form != "h:mm:ss"]
+    amounts = [match for text in sample if (match := _AMOUNT.fullmatch(with_sign_before(text))) is not None]
+    before = {BOUNDS[0] if (match["before"] or " ")[0] in BOUNDS else match["before"] or "" for match in amounts}
     after = {match["after"] or "" for match in amounts}
     if not amounts or len(before - {""}) > 1 or len({unit.strip(BLANKS) for unit in after} - {""}) > 1:
         return []
+    if "" in after and any(re.fullmatch(rf"{_GLUED}[²³]?", unit) for unit in after):
+        return []  # 12m beside 12 may be another thing
     marked = any(not match["digits"].isdigit() for match in amounts)
     forms = [f"{max(before, key=len)}{number}{max(after, key=len)}" for number in (_SPELLINGS if marked else _SPELLINGS[:1])]
-    most = max(MOST * len(sample), 1)
-    return [form for form in forms if form != "1234.5" and sum(number_of(text, form) is not None for text in sample) >= most]
+    return [
+        form
+        for form in forms
+        if sum(number_of(text, form) is not None for text in sample) >= most
+        and (form != "1234.5" or any(number_of(text) is None and number_of(text, form) is not None for text in sample))
+    ]
 
 
 def moment_forms(sample: pl.Series) -> list[str]:
     """The ways in which texts may be moments; each reads most of the sample."""
-    dated = sample.str.contains(r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b")
-    if not dated.sum() or int(dated.sum()) < MOST * len(sample):
+    most = max(MOST * len(sample), 1)
+    if sample.str.contains(_MONTHLY).sum() >= most:
+        candidates = MONTH_FORMS
+    elif sample.str.contains(_DATED).sum() >= most:
+        candidates = MOMENT_FORMS
+    else:
         return []
     # A year of two digits would be one of the first century.
     long = sample.str.contains(r"[0-9]{4}").sum() >= MOST * len(sample)
-    forms = [form for form in MOMENT_FORMS if ("%Y" in form) == long]
+    forms = [form for form in candidates if ("%y" not in form) == long]
     if long and sample.str.contains(r"^[0-9]{4}").any():
-        forms = [form for form in forms if form.startswith("%Y")]
-    return [form for form in forms if written_moments(sample, form).is_not_null().sum() >= MOST * len(sample)]
+        forms = [form for form in forms if form.startswith(("%Y", "%G"))]
+    return [form for form in forms if written_moments(sample, form).is_not_null().sum() >= most]
 
 
 def _held(held: pl.DataType) -> str:
@@ -329,6 +404,8 @@ def _held(held: pl.DataType) -> str:
         return "float"
     if held == pl.Date or isinstance(held, pl.Datetime):
         return "moment"
+    if held in (pl.Time, pl.Duration):
+        return "clock"
     return "text" if held in (pl.String, pl.Categorical, pl.Enum) or isinstance(held, pl.Enum) else "other"
 
 

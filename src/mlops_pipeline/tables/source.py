@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Source
-from mlops_pipeline.contract.dialect import PLAIN, Dialect, column_names, numbered
+from mlops_pipeline.contract.dialect import PLAIN, Dialect, bare_names, column_names, numbered
 from mlops_pipeline.contract.values import BLANKS
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
@@ -40,8 +40,8 @@ _UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, lzma.LZM
 COMMENTED = "comment as wide as a row"
 """Why a row is set aside that begins with the sign of comments and may be none."""
 
-FIRST_MB = 4
-"""By so much of a file of JSON it is told which columns hold lists."""
+BLOCK_MB = 4
+"""So much of a file of JSON is looked at at a time for columns that hold lists."""
 
 NESTED = "each value holds several: store one value a cell"
 DURATION = "how long something took is read as a number only: store its seconds"
@@ -218,8 +218,9 @@ def _as_it_looks(
         if names and len(usual_misses) == len(set(names)):
             raise Unclear(f"{str(error).partition(': say it ')[0]}: write it as {whose} is written") from error
         return given, ()
-    # Which of two columns of one name is meant, and whether blanks are, the table's owner says.
-    other = plain.model_copy(update=seen.settings | {"numbered": given.numbered, "trim": given.trim})
+    # Which of two columns of one name is meant, and whether blanks around a cell are, the table's owner says.
+    owners = {"numbered": given.numbered, "trim": given.trim} | ({"bare_names": True} if given.bare_names else {})
+    other = plain.model_copy(update=seen.settings | owners)
     gains = len(_missing(path, other, names)) - _is_even(path, other) < len(usual_misses) - is_even
     if not gains and (not names or len(usual_misses) < len(set(names))):
         return given, ()
@@ -302,7 +303,7 @@ def torn_columns(path: Path) -> dict[str, str]:
     try:
         form = form_of(path)
         if form == "json":
-            return dict.fromkeys(listing_columns(path, FIRST_MB << 20), NESTED)
+            return dict.fromkeys(listing_columns(path, BLOCK_MB << 20), NESTED)
     except _UNREADABLE as error:
         raise PipelineError(f"{path}: cannot be read as a table: {one_line(error)}") from error
     if form != "parquet":
@@ -466,7 +467,7 @@ def namesakes(path: Path, dialect: Dialect, name: str) -> list[str]:
     if not (dialect.numbered and dialect.header):
         return []
     row = _first_row(path, dialect)
-    return [made for one, made in zip(row, _named(row, dialect), strict=True) if one == name != made]
+    return [made for one, made in zip(bare_names(row, dialect), _named(row, dialect), strict=True) if one == name != made]
 
 
 def _first_row(path: Path, dialect: Dialect) -> list[str]:
@@ -487,6 +488,7 @@ def _named(names: list[str], dialect: Dialect) -> list[str]:
     """The columns' names by a first row."""
     if not dialect.header:
         return column_names(len(names))
+    names = bare_names(names, dialect)
     if names and not any(name.strip() for name in names):
         raise ValueError("its first line names no column: take it out, or write the names there")
     if sum(not name.strip() for name in names) > 1:

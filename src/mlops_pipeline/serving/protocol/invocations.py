@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from mlops_pipeline.contract.dialect import PLAIN, Dialect, numbered
+from mlops_pipeline.contract.dialect import PLAIN, Dialect, bare_names, numbered
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
@@ -126,7 +126,8 @@ class Invocations:
             raise Refused(400, [Fault("malformed", f"the body is not CSV: {error}")]) from error
         if not lines:
             raise Refused(400, [Fault("malformed", "the body is empty: give a header of column names and rows")])
-        header, rows = (numbered(lines[0]) if dialect.numbered else lines[0]), lines[1:]
+        names, rows = bare_names(lines[0], dialect), lines[1:]
+        header = numbered(names) if dialect.numbered else names
         _check_names(header)
         self._signature.check_names(header)
         for index, row in enumerate(rows):
