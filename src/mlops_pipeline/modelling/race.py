@@ -21,6 +21,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.calendar_columns import calendar_columns
 from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates, mean_of
 from mlops_pipeline.modelling.estimators import build_model, encoded, fit_estimator, native_categories, predict
+from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.folds import FEW_ROWS, Folds, folds_of
 from mlops_pipeline.modelling.frame import positive_index, sorted_classes
 from mlops_pipeline.modelling.metrics import direction, score
@@ -430,8 +431,9 @@ class _Track:
             warnings.simplefilter("ignore")
             columns, matrix, held, encoding = self._encoded(model.named_steps["columns"], candidate, place, fitted, scored, threads)
             estimator = model.named_steps["model"]
+            during = fitting_of(settings, self.table[fitted], self.y[fitted])
             began = time.monotonic()
-            estimator = fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator))
+            estimator = fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator), during)
             seconds = encoding + time.monotonic() - began
             said = predict(estimator, held, data.task)
         if not has_classes(data.task):

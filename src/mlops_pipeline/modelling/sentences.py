@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from mlops_pipeline.inference.sentences import SentenceEncoder, save
+from mlops_pipeline.inference.sentences import REMEMBERED, SentenceEncoder, save
 from mlops_pipeline.modelling.kept_embeddings import embedded_once, threads_to_use, told
 
 if TYPE_CHECKING:
@@ -50,8 +50,12 @@ class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _made(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         encoder = self._encoder()
-        made = encoder.embedded(texts)
-        return made, np.array([hash(text) in encoder.cut for text in texts], dtype=bool)
+        made, cut = [np.empty((0, self.size_), dtype=np.float32)], list[bool]()
+        for start in range(0, len(texts), REMEMBERED):
+            part = texts[start : start + REMEMBERED]
+            made.append(encoder.embedded(part))
+            cut += [hash(text) in encoder.cut for text in part]
+        return np.concatenate(made), np.array(cut, dtype=bool)
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """A name for each number."""
