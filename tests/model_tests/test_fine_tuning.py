@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,67 @@ def test_it_ends_when_its_time_is_over_and_says_so(folder: Path) -> None:
     told: list[str] = []
     fit(unfitted("binary", folder, time_limit_s=1e-9), x, y, 1, Fitting(tell=told.append))
     assert told[1].startswith("stopped in pass 1 of 6, as 1e-09 s were over (train.params.time_limit_s)")
+
+
+@needs_pytorch
+def test_processes_that_learn_together_come_to_the_same_bits_each_time_and_leave_nothing(
+    folder: Path, started: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    x, y = rows("binary", 120)
+    x = x.assign(kind=[f"level {place}" for place in range(120)])  # a sparse table beside the texts
+    heard: list[str] = []
+
+    def until_the_first_pass(line: str) -> None:
+        if line.startswith("pass 1,"):
+            raise Killed
+
+    def learned(processes: int, **during: Any) -> Any:
+        model = unfitted("binary", folder, layers=None, dropout=0.0, epochs=3, patience=3, processes=processes)
+        return predict(fit(model, x, y, 2, Fitting(**during)), x, "binary")
+
+    alone, together = learned(1), learned(2)
+    assert np.allclose(together, alone, atol=1e-3)
+    file = tmp_path / "fit.npz"
+    with pytest.raises(Killed):
+        learned(2, checkpoint=file, say=until_the_first_pass)
+    assert np.array_equal(learned(2, checkpoint=file, say=heard.append), together)
+    assert heard[0].startswith("pass 2,") and not file.exists()
+    assert not list((tmp_path / "temporary").iterdir())
+    assert len(started) == 3 and all(process.returncode is not None for process in started)
+
+
+@needs_pytorch
+def test_processes_that_learn_together_end_when_the_time_of_the_first_is_over(
+    folder: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    x, y = rows("binary", 120)
+    told: list[str] = []
+    fit(unfitted("binary", folder, time_limit_s=1e-9, processes=2), x, y, 2, Fitting(tell=told.append))
+    assert told[1].startswith("stopped in pass 1 of 6, as 1e-09 s were over (train.params.time_limit_s)")
+    assert [process.returncode is not None for process in started] == [True]
+
+
+@needs_pytorch
+@pytest.mark.parametrize(
+    ("worth", "measure", "lower", "said"),
+    [
+        (0.75, "roc_auc", False, "roc_auc 0.7500 on "),
+        (-0.25, "correlation", False, "correlation -0.2500 on "),
+        (-0.25, "log_loss", True, "log_loss 0.2500 on "),
+        (float("nan"), "roc_auc", False, "loss "),
+    ],
+)
+def test_what_was_gained_is_told_by_what_passes_were_compared_by(
+    worth: float, measure: str, said: str, folder: Path, *, lower: bool
+) -> None:
+    x, y = rows("binary", 60)
+    told: list[str] = []
+    during = Fitting(worth=lambda _rows, _said: worth, measure=measure, lower_is_better=lower, tell=told.append)
+    fit(unfitted("binary", folder, epochs=1, layers=0), x, y, 1, during)
+    line = told[-1].removeprefix("no pass was better than the encoder as it came (")
+    assert line.startswith(said) and ("roc_auc" in line) is (said.startswith("roc_auc"))
 
 
 @needs_pytorch

@@ -80,13 +80,13 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
 
     def _learned(self, matrix: Any, target: Any, said: int, categories: Sequence[int], during: Fitting) -> None:
         """Keep the weights that the rows teach, and the loss after each pass."""
-        from mlops_pipeline.modelling.tabular_training import learned
-
         if hasattr(matrix, "toarray"):
             raise PipelineError(
                 f"train.encoder: a network takes no {matrix.shape[1]:,} columns that are mostly 0: use native, `beside: native` with "
                 "sentences, or `numbers` with tfidf"
             )
+        from mlops_pipeline.modelling.tabular_training import learned
+
         matrix = np.asarray(matrix, dtype=np.float64)
         self.n_features_in_ = matrix.shape[1]
         self.categories_ = [int(place) for place in categories]

@@ -38,14 +38,17 @@ CODE = (Path(__file__),)
 
 
 @contextmanager
-def threads_of(asked: int | None, processes: int = 1) -> Iterator[int]:
-    """PyTorch with its share of so many threads, None: one a core; what is drawn meanwhile moves nobody else's seed."""
+def threads_of(asked: int | None, device: Any, processes: int = 1) -> Iterator[int]:
+    """PyTorch with its share of so many threads, None: one a core; what is drawn meanwhile moves nobody else's seed.
+
+    Of GPUs that are not learned on nothing is asked, which would take some of the memory of each.
+    """
     before = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0))
     threads = max(1, min(asked or cores, cores) // processes)
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
             yield threads
     finally:
         torch.set_num_threads(before)

@@ -70,8 +70,8 @@ def learned(
     ``weights`` are those it begins with, ``target`` the places of the classes (int64) or scaled values (float32). Raises
     :class:`PipelineError` if there is no row to learn from, or the loss is no number.
     """
-    with threads_of(during.threads, of.processes) as threads:
-        device = device_of(of.device, of.processes)
+    device = device_of(of.device, of.processes)
+    with threads_of(during.threads, device, of.processes) as threads:
         taught, held = parted(of, target, during)
         fixed = {name: torch.tensor(each, device=device) for name, each in weights.items() if name in FIXED}
         if numbers is not None:

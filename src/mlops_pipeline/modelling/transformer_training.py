@@ -135,8 +135,8 @@ def learned(
     classes (int64) or scaled values (float32), ``parts`` the rows to learn from and those held back. Raises
     :class:`PipelineError` if the loss is no number.
     """
-    with threads_of(during.threads, of.processes) as threads:
-        device = device_of(of.device, of.processes)
+    device = device_of(of.device, of.processes)
+    with threads_of(during.threads, device, of.processes) as threads:
         taught, held = parts
         learning = {name: each for name, each in weights.items() if of.learns(name, shape.layers)}
         fixed = {name: torch.tensor(each, device=device) for name, each in weights.items() if name not in learning}
