@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_pipeline import examples
+import mlops_pipeline
 from mlops_pipeline.modelling.network_estimators import NetworkClassifier
 from mlops_pipeline.modelling.networks import InNumpy, first_weights, outputs
 
@@ -137,7 +137,7 @@ def in_processes(folder: str | None) -> None:
         print(f"| TabM, {rows:,} rows | {processes} | {of_a_pass(build_model('torch_tabm', 'binary', features, params, 0), x, y)} |", flush=True)
     if folder is None:
         return
-    table = pd.read_csv(Path(examples.__file__).parent / "reviews/reviews.csv", dtype={"review": object}).head(1_000)
+    table = pd.read_csv(Path(mlops_pipeline.__file__).parent / "examples/reviews/reviews.csv", dtype={"review": object}).head(1_000)
     for processes in (1, 2) * 2:
         params = {"epochs": 3, "patience": 3, "device": "cpu", "processes": processes}
         given = ("transformer", "regression", {"review": Column(kind="text")}, params, 0, None, {"folder": folder, "max_tokens": 128})
