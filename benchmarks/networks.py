@@ -134,7 +134,8 @@ def in_processes(folder: str | None) -> None:
     features = {name: Column(kind="number" if name in names else "category") for name in x}
     for processes in (1, 2) * 2:
         params = {"epochs": 4, "patience": 4, "device": "cpu", "processes": processes}
-        print(f"| TabM, {rows:,} rows | {processes} | {of_a_pass(build_model('torch_tabm', 'binary', features, params, 0), x, y)} |", flush=True)
+        said = of_a_pass(build_model("torch_tabm", "binary", features, params, 0), x, y)
+        print(f"| TabM, {rows:,} rows | {processes} | {said} |", flush=True)
     if folder is None:
         return
     table = pd.read_csv(Path(mlops_pipeline.__file__).parent / "examples/reviews/reviews.csv", dtype={"review": object}).head(1_000)

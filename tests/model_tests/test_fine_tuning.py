@@ -194,9 +194,7 @@ def test_processes_that_learn_together_come_to_the_same_bits_each_time_and_leave
 
 
 @needs_pytorch
-def test_processes_that_learn_together_end_when_the_time_of_the_first_is_over(
-    folder: Path, started: list[subprocess.Popen[bytes]]
-) -> None:
+def test_processes_that_learn_together_end_when_the_time_of_the_first_is_over(folder: Path, started: list[subprocess.Popen[bytes]]) -> None:
     x, y = rows("binary", 120)
     told: list[str] = []
     fit(unfitted("binary", folder, time_limit_s=1e-9, processes=2), x, y, 2, Fitting(tell=told.append))

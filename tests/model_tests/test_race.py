@@ -75,6 +75,23 @@ def test_the_time_is_kept_by_what_fits_take(monkeypatch: pytest.MonkeyPatch) -> 
     assert 0.5 - 5 * max(fitted_for) < now[0] <= 0.5
 
 
+def test_loading_pytorch_is_no_part_of_what_a_fit_is_expected_to_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, fits = [0.0], list[int]()
+
+    def fold(_: object, _candidate: Candidate, _place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
+        seconds = len(fitted) / 1000 + (0 if fits else 10)
+        fits.append(len(fitted))
+        now[0] += seconds
+        return seconds, 0.5, np.zeros((len(scored), 2))
+
+    monkeypatch.setattr(race_of, "candidates", lambda *_: (Candidate("TabM", "torch_tabm", "native"),))
+    monkeypatch.setattr(race_of, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(race_of._Track, "_fold", fold)
+    told = raced(PROBLEMS["binary"], rows=2000, time_budget_s=60).summary
+    assert [each["state"] for each in told["candidates"]] == ["scored"]
+    assert len(fits) == 2 + 5
+
+
 def test_who_time_cut_off_is_told() -> None:
     found = raced(PROBLEMS["multiclass"], rows=3000, time_budget_s=0.5)
     assert "out of time" in {each["state"] for each in found.summary["candidates"]}

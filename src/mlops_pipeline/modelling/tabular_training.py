@@ -84,9 +84,7 @@ def learned(
         course = Course.begun(of, {name: each for name, each in weights.items() if name not in FIXED}, device)
         key = key_of(of, CODE, numbers, codes, target, taught, during.measure, device)
         batch = of.batch_rows or _batch_of(len(taught))
-        told = _Told(
-            of.processes, threads, of.seed, of.dropout, of.learning_rate, of.weight_decay, batch, is_limited=False, depth=of.depth
-        )
+        told = _Told(of.processes, threads, of.seed, of.dropout, of.learning_rate, of.weight_decay, batch, is_limited=False, depth=of.depth)
         with team_of(told, lambda: rows.arrays() | {TAUGHT: taught}, "mlops_pipeline.modelling.tabular_training") as team:
             learn(of, rows, course, taught, held, batch, during, key, team=team)
         return {**weights, **course.best}, course.losses

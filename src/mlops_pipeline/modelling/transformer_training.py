@@ -25,8 +25,8 @@ TOKENS_AT_ONCE = 2048
 ALIKE = 8
 """Rows of so many steps are sorted by length before they are shared out: texts of equally many tokens go together."""
 
-SPARSE = ("data", "indices", "indptr", "shape")
-"""What a sparse table (CSR) is made of."""
+OF_TEXTS, SPARSE = ("flat", "starts", "of_row"), ("data", "indices", "indptr", "shape")
+"""What a column's tokens, and a sparse table (CSR), are made of."""
 
 FASTER = dict.fromkeys(("head", "head bias"), 20.0)
 """Times the learning rate that the head goes by: it takes numbers of another size."""
@@ -182,7 +182,7 @@ class _Rows:
 
     def texts_and_table(self) -> dict[str, np.ndarray]:
         """What is given of the rows, as arrays; a sparse table in three."""
-        found = {f"text {place} {name}": getattr(one, name) for place, one in enumerate(self.texts) for name in ("flat", "starts", "of_row")}
+        found = {f"text {place} {name}": getattr(one, name) for place, one in enumerate(self.texts) for name in OF_TEXTS}
         if isinstance(self.table, np.ndarray):
             found["table"] = self.table
         elif self.table is not None:
@@ -197,7 +197,7 @@ class _Rows:
     @classmethod
     def of(cls, told: _Told, arrays: Mapping[str, np.ndarray]) -> _Rows:
         """What :meth:`arrays` are of."""
-        texts = [TokensOfTexts(*(arrays[f"text {place} {name}"] for name in ("flat", "starts", "of_row"))) for place in range(told.texts)]
+        texts = [TokensOfTexts(*(arrays[f"text {place} {name}"] for name in OF_TEXTS)) for place in range(told.texts)]
         table: Any = arrays.get("table")
         if "table data" in arrays:
             from scipy.sparse import csr_matrix
