@@ -122,10 +122,12 @@ def in_processes(folder: str | None) -> None:
     import pandas as pd
 
     from mlops_pipeline.config.dataset import Column
+    from mlops_pipeline.environment import prepare
     from mlops_pipeline.modelling.estimators import build_model
 
+    prepare()  # as every command does: threads that spin while they wait would be measured
     print("| | processes | s a pass | s in all | CPU s in all |\n|---|--:|--:|--:|--:|")
-    draw, rows = np.random.default_rng(0), 60_000
+    draw, rows = np.random.default_rng(0), 30_000
     names = [f"number {place}" for place in range(12)]
     x = pd.DataFrame(draw.normal(size=(rows, len(names))), columns=names)
     for place, levels in enumerate((3, 12, 16, 100)):
@@ -133,12 +135,12 @@ def in_processes(folder: str | None) -> None:
     y = (x[names].sum(axis=1) + draw.normal(size=rows) > 0).astype(int).to_numpy()
     features = {name: Column(kind="number" if name in names else "category") for name in x}
     for processes in (1, 2) * 2:
-        params = {"epochs": 4, "patience": 4, "device": "cpu", "processes": processes}
+        params = {"epochs": 3, "patience": 3, "device": "cpu", "processes": processes}
         said = of_a_pass(build_model("torch_tabm", "binary", features, params, 0), x, y)
         print(f"| TabM, {rows:,} rows | {processes} | {said} |", flush=True)
     if folder is None:
         return
-    table = pd.read_csv(Path(mlops_pipeline.__file__).parent / "examples/reviews/reviews.csv", dtype={"review": object}).head(1_000)
+    table = pd.read_csv(Path(mlops_pipeline.__file__).parent / "examples/reviews/reviews.csv", dtype={"review": object}).head(500)
     for processes in (1, 2) * 2:
         params = {"epochs": 3, "patience": 3, "device": "cpu", "processes": processes}
         given = ("transformer", "regression", {"review": Column(kind="text")}, params, 0, None, {"folder": folder, "max_tokens": 128})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mlops_pipeline.contract.spec import Column as InContract
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import load_engine
+from mlops_pipeline.inference.sentences import SentenceEncoder
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.fine_tuning import FineTuning
 from mlops_pipeline.modelling.fitting import Fitting
@@ -129,6 +131,27 @@ def test_it_learns_from_texts_and_from_the_columns_beside_them(made: Made) -> No
         assert right.mean() > (0.8 if made.task == "binary" else 0.7)
     without = predict(made.model, made.x.assign(size=0.0, kind="b"), made.task)
     assert not np.allclose(without, said)
+
+
+@needs_pytorch
+def test_texts_that_were_read_just_now_are_not_read_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluation shuffles the columns one by one, and a text takes milliseconds."""
+    read, embedded = list[str](), SentenceEncoder.embedded
+
+    def noted(encoder: SentenceEncoder, texts: Sequence[str]) -> np.ndarray:
+        read.extend(texts)
+        return embedded(encoder, texts)
+
+    monkeypatch.setattr(SentenceEncoder, "embedded", noted)
+    x = made.x.head(60).assign(review=[f"{text} once" for text in made.x["review"].head(60)])
+    said = predict(made.model, x, made.task)
+    assert len(read) >= x["review"].nunique()
+    read.clear()
+    order = np.random.default_rng(0).permutation(60)
+    other = predict(made.model, x.assign(size=0.0), made.task)
+    shuffled = predict(made.model, x.iloc[order], made.task)
+    assert not read
+    assert np.allclose(shuffled, said[order], atol=1e-9) and not np.allclose(other, said)
 
 
 class Killed(Exception):

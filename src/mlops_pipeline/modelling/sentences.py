@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+AGAIN = 10_000
+"""Of so many texts of a call at most it is known in the next one what was made of them."""
+
+
 class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A column of text to numbers: each text's embedding.
 
@@ -68,8 +72,8 @@ class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return "sentences", self.size_ if weights is None else weights.shape[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the loaded encoder."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_loaded"}
+        """All but the loaded encoder, and what it has read."""
+        return {name: value for name, value in super().__getstate__().items() if name not in ("_loaded", "_before")}
 
     def _encoder(self) -> SentenceEncoder:
         if not hasattr(self, "_loaded"):
@@ -90,4 +94,12 @@ class FineTunedEmbeddings(SentenceEmbeddings):
         return made
 
     def _embedded(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        return self._made(texts)
+        """What the call before has read is not read again: evaluation shuffles a column at a time, and the texts stay the same."""
+        before: dict[str, tuple[np.ndarray, bool]] = self.__dict__.get("_before", {})
+        read = zip(*self._made([text for text in texts if text not in before]), strict=True)
+        found = {text: before[text] if text in before else next(read) for text in texts}
+        self._before = found if len(found) <= AGAIN else {}
+        made, cut = np.empty((len(found), self.size_), dtype=np.float32), np.zeros(len(found), dtype=bool)
+        for place, (embedding, is_cut) in enumerate(found.values()):
+            made[place], cut[place] = embedding, is_cut
+        return made, cut
