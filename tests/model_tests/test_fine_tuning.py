@@ -134,7 +134,7 @@ def test_it_learns_from_texts_and_from_the_columns_beside_them(made: Made) -> No
 
 
 @needs_pytorch
-def test_texts_that_were_read_just_now_are_not_read_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_that_were_read_lately_are_not_read_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluation shuffles the columns one by one, and a text takes milliseconds."""
     read, embedded = list[str](), SentenceEncoder.embedded
 

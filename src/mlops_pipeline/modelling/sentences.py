@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 AGAIN = 10_000
-"""Of so many texts of a call at most it is known in the next one what was made of them."""
+"""Of so many texts that were read lately it is known what was made of them."""
 
 
 class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -94,12 +94,13 @@ class FineTunedEmbeddings(SentenceEmbeddings):
         return made
 
     def _embedded(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """What the call before has read is not read again: evaluation shuffles a column at a time, and the texts stay the same."""
+        """What was read lately is not read again: evaluation shuffles a column at a time, and the texts stay the same."""
         before: dict[str, tuple[np.ndarray, bool]] = self.__dict__.get("_before", {})
         read = zip(*self._made([text for text in texts if text not in before]), strict=True)
         found = {text: before[text] if text in before else next(read) for text in texts}
-        self._before = found if len(found) <= AGAIN else {}
         made, cut = np.empty((len(found), self.size_), dtype=np.float32), np.zeros(len(found), dtype=bool)
         for place, (embedding, is_cut) in enumerate(found.values()):
             made[place], cut[place] = embedding, is_cut
+        lately = [*(text for text in before if text not in found), *found][-AGAIN:]
+        self._before = {text: before[text] if text in before else (found[text][0].copy(), found[text][1]) for text in lately}
         return made, cut
