@@ -1,12 +1,15 @@
-"""Networks beside the packages of TabM's authors, and their twin's speed.
+"""Networks beside the packages of TabM's authors, their twin's speed, and what it gains to learn in several processes.
 
-pip install tabm==0.0.3 rtdl_num_embeddings==0.0.12   (beside the extra torch)
-python -m benchmarks.networks                         (the outputs of both, of the same weights)
-python -m benchmarks.networks models/artifacts/model  (one row and 32 through a version's ONNX twin)
+pip install tabm==0.0.3 rtdl_num_embeddings==0.0.12       (beside the extra torch)
+python -m benchmarks.networks                             (the outputs of both, of the same weights)
+python -m benchmarks.networks models/artifacts/model      (one row and 32 through a version's ONNX twin)
+python -m benchmarks.networks --processes [FOLDER]        (a pass by one process with two threads, and by two with one each: of TabM,
+                                                           and of the pretrained encoder in a folder, on the reviews of the example)
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+import mlops_pipeline
 from mlops_pipeline.modelling.network_estimators import NetworkClassifier
 from mlops_pipeline.modelling.networks import InNumpy, first_weights, outputs
 
@@ -95,8 +99,59 @@ def microseconds(content: bytes, rows: int, times: int = 3000) -> float:
     return float(np.median(taken)) * 1e6
 
 
+def of_a_pass(unfitted: Any, x: Any, y: Any) -> str:
+    """The median seconds of a pass but the first, those of the whole fit, and of this process's and its children's cores."""
+    from mlops_pipeline.modelling.estimators import fit
+    from mlops_pipeline.modelling.fitting import Fitting
+
+    ended = []
+
+    def hear(line: str) -> None:
+        if line.startswith("pass ") and ", loss" in line:
+            ended.append(time.perf_counter())
+
+    began, spent = time.perf_counter(), os.times()
+    fit(unfitted, x, y, 2, Fitting(say=hear))
+    whole, now = time.perf_counter() - began, os.times()
+    cores = sum(now[:4]) - sum(spent[:4])
+    return f"{np.median(np.diff(ended)):.2f} | {whole:.1f} | {cores:.1f}"
+
+
+def in_processes(folder: str | None) -> None:
+    """A line for each way: TabM on rows as many columns wide as the flights, and the encoder of a folder on reviews."""
+    import pandas as pd
+
+    from mlops_pipeline.config.dataset import Column
+    from mlops_pipeline.environment import prepare
+    from mlops_pipeline.modelling.estimators import build_model
+
+    prepare()  # as every command does: threads that spin while they wait would be measured
+    print("| | processes | s a pass | s in all | CPU s in all |\n|---|--:|--:|--:|--:|")
+    draw, rows = np.random.default_rng(0), 30_000
+    names = [f"number {place}" for place in range(12)]
+    x = pd.DataFrame(draw.normal(size=(rows, len(names))), columns=names)
+    for place, levels in enumerate((3, 12, 16, 100)):
+        x[f"category {place}"] = draw.integers(0, levels, rows).astype(str)
+    y = (x[names].sum(axis=1) + draw.normal(size=rows) > 0).astype(int).to_numpy()
+    features = {name: Column(kind="number" if name in names else "category") for name in x}
+    for processes in (1, 2) * 2:
+        params = {"epochs": 3, "patience": 3, "device": "cpu", "processes": processes}
+        said = of_a_pass(build_model("torch_tabm", "binary", features, params, 0), x, y)
+        print(f"| TabM, {rows:,} rows | {processes} | {said} |", flush=True)
+    if folder is None:
+        return
+    table = pd.read_csv(Path(mlops_pipeline.__file__).parent / "examples/reviews/reviews.csv", dtype={"review": object}).head(500)
+    for processes in (1, 2) * 2:
+        params = {"epochs": 3, "patience": 3, "device": "cpu", "processes": processes}
+        given = ("transformer", "regression", {"review": Column(kind="text")}, params, 0, None, {"folder": folder, "max_tokens": 128})
+        said = of_a_pass(build_model(*given), table[["review"]], table["rating"].to_numpy(dtype=np.float64))
+        print(f"| an encoder of text, {len(table):,} reviews | {processes} | {said} |", flush=True)
+
+
 if __name__ == "__main__":
-    if sys.argv[1:]:
+    if sys.argv[1:2] == ["--processes"]:
+        in_processes(next(iter(sys.argv[2:]), None))
+    elif sys.argv[1:]:
         content = next(Path(sys.argv[1]).rglob("model.onnx")).read_bytes()
         print(f"one row {microseconds(content, 1):.0f} µs, 32 rows {microseconds(content, 32):.0f} µs")
     else:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from mlops_pipeline.contract.spec import Column as InContract
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import load_engine
+from mlops_pipeline.inference.sentences import SentenceEncoder
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.fine_tuning import FineTuning
 from mlops_pipeline.modelling.fitting import Fitting
@@ -129,6 +133,27 @@ def test_it_learns_from_texts_and_from_the_columns_beside_them(made: Made) -> No
     assert not np.allclose(without, said)
 
 
+@needs_pytorch
+def test_texts_that_were_read_lately_are_not_read_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluation shuffles the columns one by one, and a text takes milliseconds."""
+    read, embedded = list[str](), SentenceEncoder.embedded
+
+    def noted(encoder: SentenceEncoder, texts: Sequence[str]) -> np.ndarray:
+        read.extend(texts)
+        return embedded(encoder, texts)
+
+    monkeypatch.setattr(SentenceEncoder, "embedded", noted)
+    x = made.x.head(60).assign(review=[f"{text} once" for text in made.x["review"].head(60)])
+    said = predict(made.model, x, made.task)
+    assert len(read) >= x["review"].nunique()
+    read.clear()
+    order = np.random.default_rng(0).permutation(60)
+    other = predict(made.model, x.assign(size=0.0), made.task)
+    shuffled = predict(made.model, x.iloc[order], made.task)
+    assert not read
+    assert np.allclose(shuffled, said[order], atol=1e-9) and not np.allclose(other, said)
+
+
 class Killed(Exception):
     """A fit is stopped here."""
 
@@ -160,6 +185,65 @@ def test_it_ends_when_its_time_is_over_and_says_so(folder: Path) -> None:
     told: list[str] = []
     fit(unfitted("binary", folder, time_limit_s=1e-9), x, y, 1, Fitting(tell=told.append))
     assert told[1].startswith("stopped in pass 1 of 6, as 1e-09 s were over (train.params.time_limit_s)")
+
+
+@needs_pytorch
+def test_processes_that_learn_together_come_to_the_same_bits_each_time_and_leave_nothing(
+    folder: Path, started: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    x, y = rows("binary", 120)
+    x = x.assign(kind=[f"level {place}" for place in range(120)])  # a sparse table beside the texts
+    heard: list[str] = []
+
+    def until_the_first_pass(line: str) -> None:
+        if line.startswith("pass 1,"):
+            raise Killed
+
+    def learned(processes: int, **during: Any) -> Any:
+        model = unfitted("binary", folder, layers=None, dropout=0.0, epochs=3, patience=3, processes=processes)
+        return predict(fit(model, x, y, 2, Fitting(**during)), x, "binary")
+
+    alone, together = learned(1), learned(2)
+    assert np.allclose(together, alone, atol=1e-3)
+    file = tmp_path / "fit.npz"
+    with pytest.raises(Killed):
+        learned(2, checkpoint=file, say=until_the_first_pass)
+    assert np.array_equal(learned(2, checkpoint=file, say=heard.append), together)
+    assert heard[0].startswith("pass 2,") and not file.exists()
+    assert not list((tmp_path / "temporary").iterdir())
+    assert len(started) == 3 and all(process.returncode is not None for process in started)
+
+
+@needs_pytorch
+def test_processes_that_learn_together_end_when_the_time_of_the_first_is_over(folder: Path, started: list[subprocess.Popen[bytes]]) -> None:
+    x, y = rows("binary", 120)
+    told: list[str] = []
+    fit(unfitted("binary", folder, time_limit_s=1e-9, processes=2), x, y, 2, Fitting(tell=told.append))
+    assert told[1].startswith("stopped in pass 1 of 6, as 1e-09 s were over (train.params.time_limit_s)")
+    assert [process.returncode is not None for process in started] == [True]
+
+
+@needs_pytorch
+@pytest.mark.parametrize(
+    ("worth", "measure", "lower", "said"),
+    [
+        (0.75, "roc_auc", False, "roc_auc 0.7500 on "),
+        (-0.25, "correlation", False, "correlation -0.2500 on "),
+        (-0.25, "log_loss", True, "log_loss 0.2500 on "),
+        (float("nan"), "roc_auc", False, "loss "),
+    ],
+)
+def test_what_was_gained_is_told_by_what_passes_were_compared_by(
+    worth: float, measure: str, said: str, folder: Path, *, lower: bool
+) -> None:
+    x, y = rows("binary", 60)
+    told: list[str] = []
+    during = Fitting(worth=lambda _rows, _said: worth, measure=measure, lower_is_better=lower, tell=told.append)
+    fit(unfitted("binary", folder, epochs=1, layers=0), x, y, 1, during)
+    line = told[-1].removeprefix("no pass was better than the encoder as it came (")
+    assert line.startswith(said) and ("roc_auc" in line) is (said.startswith("roc_auc"))
 
 
 @needs_pytorch

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.pipeline import Pipeline
 
@@ -137,6 +139,51 @@ def test_a_fit_that_was_killed_goes_on_where_it_was_and_ends_at_the_same_bits(pa
 
 
 @pytest.mark.parametrize("part", [pytest.param("torch_mlp", marks=NEEDS_PYTORCH)])
+def test_a_fit_whose_file_is_damaged_near_its_end_begins_anew(part: str, tmp_path: Path) -> None:
+    table, heard, file = raw_table(200), list[str](), tmp_path / "fit.npz"
+    x, y = model_input(table, FEATURES), truth(table, PROBLEMS["binary"])
+
+    def until_the_second_pass(line: str) -> None:
+        if line.startswith("pass 2,"):
+            raise Killed
+
+    def learned(**during: Any) -> Any:
+        model = build_model(part, "binary", FEATURES, {"epochs": 4, "patience": 4, "width": 8}, 1)
+        return fit(model, x, y, 1, Fitting(checkpoint=file, **during)).named_steps["model"]
+
+    whole = learned()
+    with pytest.raises(Killed):
+        learned(say=until_the_second_pass)
+    with zipfile.ZipFile(file) as kept:
+        last = kept.infolist()[-1]
+    content = bytearray(file.read_bytes())
+    content[last.header_offset + last.file_size] ^= 0xFF  # within the last array's numbers
+    file.write_bytes(content)
+    again = learned(say=heard.append)
+    assert heard[0].startswith("pass 1,") and again.losses_ == whole.losses_
+    assert all(np.array_equal(each, whole.weights_[name]) for name, each in again.weights_.items())
+
+
+def test_numbers_far_from_zero_are_cut_where_they_are() -> None:
+    """A number such as an account's: 32-bit floats there lie thousands of standard deviations apart."""
+    values = 1.7e12 + np.arange(400.0)
+    weights = first_weights(values[:, None], None, 2, NetworkClassifier(bins=8))
+    scaled = (values - weights["mean"].astype(np.float64)) * weights["inverse_std"].astype(np.float64)
+    pieces = np.clip((scaled[:, None] - weights["left"][0]) * weights["slope"][0], weights["low"][0], weights["high"][0])
+    within = ((pieces > 0) & (pieces < 1))[:, 1:7]  # the first and the last are narrower
+    assert within.sum(axis=0) == pytest.approx(50, abs=3)
+
+
+@pytest.mark.parametrize("part", [pytest.param("torch_mlp", marks=NEEDS_PYTORCH)])
+def test_columns_that_are_mostly_zero_are_refused_in_one_line(part: str) -> None:
+    table = raw_table(200).with_columns(kind=pl.int_range(200).cast(pl.String))
+    x, y = model_input(table, FEATURES), truth(table, PROBLEMS["binary"])
+    with pytest.raises(PipelineError, match=r"^train.encoder: a network takes no \d+ columns that are mostly 0: use native, ") as caught:
+        fit(build_model(part, "binary", FEATURES, {}, 1, "one_hot"), x, y, 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", [pytest.param("torch_mlp", marks=NEEDS_PYTORCH)])
 def test_the_last_rows_by_time_say_when_to_end(part: str) -> None:
     """They are the opposite of what there is to learn: no pass is better than the first, wherever they stand in the table."""
     table = raw_table(400)
@@ -174,20 +221,6 @@ def test_a_network_in_a_mean_ends_by_the_last_rows_as_it_would_alone_and_finds_i
         of_mean(checkpoint=tmp_path / "mean.fit.npz", say=until_the_second_pass)
     assert of_mean(checkpoint=tmp_path / "mean.fit.npz", say=heard.append).losses_ == alone.losses_
     assert heard[0].startswith("pass 3,") and not list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    """The processes that are started meanwhile."""
-    found: list[subprocess.Popen[bytes]] = []
-
-    class Noted(subprocess.Popen[bytes]):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            found.append(self)
-
-    monkeypatch.setattr(subprocess, "Popen", Noted)
-    return found
 
 
 @pytest.mark.parametrize("part", [pytest.param("torch_tabm", marks=NEEDS_PYTORCH)])

@@ -16,6 +16,7 @@ from mlops_pipeline.modelling import race as race_of
 from mlops_pipeline.modelling.calendar_columns import calendar_columns
 from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates, lightgbm_params
 from mlops_pipeline.modelling.estimators import build_model, fit, fit_estimator, predict
+from mlops_pipeline.modelling.fitting import Fitting
 from mlops_pipeline.modelling.folds import folds_of
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.race import LEADERS, Entry, _leaders, chosen_of, heats, race
@@ -105,6 +106,23 @@ def test_what_many_rows_take_is_told_by_two_fits_on_few(first: tuple[int, float]
     assert race_of.seconds_by_two(3000, first, second) == pytest.approx(expected)
 
 
+def test_loading_pytorch_is_no_part_of_what_a_fit_is_expected_to_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, fits = [0.0], list[int]()
+
+    def fold(_: object, _candidate: Candidate, _place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
+        seconds = len(fitted) / 1000 + (0 if fits else 10)
+        fits.append(len(fitted))
+        now[0] += seconds
+        return seconds, 0.5, np.zeros((len(scored), 2))
+
+    monkeypatch.setattr(race_of, "candidates", lambda *_: (Candidate("TabM", "torch_tabm", "native"),))
+    monkeypatch.setattr(race_of, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(race_of._Track, "_fold", fold)
+    told = raced(PROBLEMS["binary"], rows=2000, time_budget_s=60).summary
+    assert [each["state"] for each in told["candidates"]] == ["scored"]
+    assert len(fits) == 2 + 5
+
+
 def test_who_time_cut_off_is_told() -> None:
     found = raced(PROBLEMS["multiclass"], rows=3000, time_budget_s=0.5)
     assert "out of time" in {each["state"] for each in found.summary["candidates"]}
@@ -121,6 +139,14 @@ def test_the_simplest_within_one_standard_error_of_the_best_is_chosen() -> None:
     behind = entry(0.80, -0.02, 0.02, 0.0)  # by the same on every fold
     assert chosen_of([behind, best], 1.0, 1) is best
     assert chosen_of([best, behind], -1.0, 1) is behind
+
+
+def test_a_network_that_folds_do_not_tell_from_boosting_does_not_take_its_place() -> None:
+    boosting, network = Candidate("LightGBM", "lightgbm", "ordinal"), Candidate("TabM", "torch_tabm", "native")
+    entries = [Entry(each, 100, scores, 1.0) for each, scores in ((boosting, [0.80, 0.78, 0.79]), (network, [0.79, 0.80, 0.79]))]
+    leaders = race_of.leaders_of_families(entries, 1.0)
+    assert [each.candidate for each in leaders] == [network, boosting]
+    assert chosen_of([each for each in entries if each in leaders], 1.0, 1).candidate == boosting
 
 
 def test_a_fold_without_a_score_is_left_out_of_the_comparison_and_of_no_other() -> None:
@@ -336,6 +362,20 @@ def test_a_calendar_is_given_to_the_model_only_if_folds_in_time_say_that_it_help
     assert found.summary["moments"]["kept"] is helps
     assert found.left_out == (() if helps else ("when",))
     assert found.summary["left_out"] == list(found.left_out)
+
+
+def test_rows_that_are_held_back_of_a_fold_are_its_last_by_time_as_of_a_fit_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, (table, _), seen = by_time(), daily(400, 0), list[tuple[Any, Any]]()
+    table, y = table[::-1], np.arange(400)[::-1].astype(float)
+
+    def noted(estimator: Any, matrix: Any, y: Any, threads: Any, categories: Any, during: Fitting) -> Any:
+        seen.append((y, during.moments))
+        return fit_estimator(estimator, matrix, y, threads, categories, during)
+
+    monkeypatch.setattr(race_of, "fit_estimator", noted)
+    race(settings, table, model_input(table, feature_columns(settings)), y, quiet())
+    assert seen
+    assert all(np.array_equal(np.argsort(moments), np.argsort(days)) for days, moments in seen)
 
 
 def test_numbers_that_say_the_calendar_again_are_left_out_with_it_and_no_others() -> None:

@@ -19,8 +19,10 @@ from mlops_pipeline.contract.spec import Column as InContract
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.inference import sentences as inference_of_sentences
 from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.inference.texts import frozen_encoders
+from mlops_pipeline.modelling import sentences
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.fitting import Fitting
 from mlops_pipeline.modelling.formats import twin
@@ -136,6 +138,16 @@ def test_a_fit_says_of_how_many_rows_no_more_than_the_first_tokens_are_read(fold
             predict(fit(model, x, good, 1, Fitting(tell=told.append)), x, "binary")
         read = "the first 8 tokens are read of a text, and no more of 3 of 30 rows (train.encoder_params.max_tokens)"
         assert told == [f"column 'review': {read}"]
+
+
+def test_every_row_whose_text_is_cut_is_counted_however_many_there_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (inference_of_sentences, sentences):
+        monkeypatch.setattr(module, "REMEMBERED", 4)
+    (x, good), told = rows(30), list[str]()
+    x.loc[:9, "review"] = ["bad " * (20 + k) for k in range(10)]
+    model = build_model("logistic_regression", "binary", FEATURES, {}, 0, "sentences", {"folder": str(folder)})
+    fit(model, x, good, 1, Fitting(tell=told.append))
+    assert [line.split("no more of ")[1] for line in told] == ["10 of 30 rows (train.encoder_params.max_tokens)"]
 
 
 def test_columns_and_versions_of_one_encoder_share_it_and_readers_of_before_hold_their_own(folder: Path, tmp_path: Path) -> None:

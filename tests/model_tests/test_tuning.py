@@ -119,8 +119,10 @@ def test_other_settings_begin_another_search(tmp_path: Path) -> None:
     search(tmp_path, tuning_settings(1))
     search(tmp_path, tuning_settings(1, params={"n_estimators": 6}))
     search(tmp_path, tuning_settings(1, metric="log_loss"))
+    other = tuning_settings(1)
+    search(tmp_path, other.model_copy(update={"dataset": other.dataset.model_copy(update={"positive": 0})}))
     storage = f"sqlite:///{next((tmp_path / 'models/tuning').glob('*.db'))}"
-    assert len(optuna.get_all_study_names(storage)) == 3
+    assert len(optuna.get_all_study_names(storage)) == 4
 
 
 def test_the_best_parameters_can_be_built_and_beat_the_median_trial(tmp_path: Path) -> None:

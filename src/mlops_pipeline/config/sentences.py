@@ -39,3 +39,4 @@ class FineTuned(Frozen):
     held_back: float = Field(0.1, gt=0, le=0.5, description="share of the training rows that say when to end: the last ones by time")
     time_limit_s: float | None = Field(3600, gt=0, description="seconds of passes after which it ends, and says so; null: no limit")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
+    processes: int = Field(1, ge=1, le=64, description="that learn together, each from its part of a step's rows; they share train.threads")

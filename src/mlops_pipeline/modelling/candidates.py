@@ -39,7 +39,9 @@ class Candidate:
     @property
     def family(self) -> str:
         """Of candidates that go wrong alike, one is enough for a mean."""
-        return "linear" if self.linear else "forest" if self.estimator == "random_forest" else "boosting"
+        if self.linear:
+            return "linear"
+        return {"random_forest": "forest", "torch_tabm": "network"}.get(self.estimator, "boosting")
 
     def without_features(self, names: tuple[str, ...]) -> Candidate:
         """The same, not given some features."""

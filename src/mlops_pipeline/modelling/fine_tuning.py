@@ -60,11 +60,12 @@ class FineTuning(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         held_back: float = 0.1,
         time_limit_s: float | None = None,
         device: str = "auto",
+        processes: int = 1,
     ) -> None:
         self.task, self.seed, self.layers, self.dropout = task, seed, layers, dropout
         self.learning_rate, self.weight_decay, self.batch_rows = learning_rate, weight_decay, batch_rows
         self.epochs, self.patience, self.held_back = epochs, patience, held_back
-        self.time_limit_s, self.device = time_limit_s, device
+        self.time_limit_s, self.device, self.processes = time_limit_s, device, processes
 
     def learns(self, name: str, layers: int) -> bool:
         """Whether a weight of an encoder of so many layers, or of the head, learns."""
@@ -100,8 +101,8 @@ class FineTuning(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         parts = self._parts(target, during)
         weights, bias = head.first(matrix, target, parts[0], self.seed)
         given = {**found.weights, "head": weights[places].astype(np.float32), "head bias": bias.astype(np.float32)}
-        made, costs = learned(self, given, found.shape, texts, matrix[:, of_table] if len(of_table) else None, target, parts, during)
-        during.tell(_told(costs, len(parts[1]), during.measure))
+        made, course = learned(self, given, found.shape, texts, matrix[:, of_table] if len(of_table) else None, target, parts, during)
+        during.tell(_told(course.costs, len(parts[1]), None if course.costs == course.losses else during))
         coefficients = np.empty_like(weights)
         coefficients[places] = made.pop("head")
         linear = head.model(coefficients, made.pop("head bias").astype(np.float64))
@@ -187,10 +188,11 @@ def _some(rows: np.ndarray, seed: int) -> np.ndarray:
     return rows if len(rows) <= FIRST_ROWS else np.sort(np.random.default_rng(seed).permutation(rows)[:FIRST_ROWS])
 
 
-def _told(costs: list[float], held: int, measure: str) -> str:
+def _told(costs: list[float], held: int, by: Fitting | None) -> str:
+    """What the passes gained ``by`` the metric that they were compared by; None: by the loss, as where that metric is not defined."""
     best = costs.index(min(costs))
-    measure = measure or "loss"
-    began, ended = abs(costs[0]), abs(costs[best])
+    measure = "loss" if by is None else by.measure
+    began, ended = (each if by is None else by.measured(-each) for each in (costs[0], costs[best]))
     if not best:
         return f"no pass was better than the encoder as it came ({measure} {began:.4f} on {held:,} training rows held back)"
     return f"{measure} {began:.4f} → {ended:.4f} on {held:,} training rows held back, by pass {best} of {len(costs) - 1}"

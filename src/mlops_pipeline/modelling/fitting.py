@@ -42,7 +42,8 @@ class Fitting:
     """``threads``: at most so many, None: every core. ``moments``: of the rows, int64 (rows,), where they were split by time.
 
     ``worth``: of probabilities (rows, classes) that are said of some rows, whose places in the table it is given first; the more the
-    better, NaN if it is not defined. It is called ``measure``. None: the estimator goes by its own loss.
+    better, NaN if it is not defined. It is the metric ``measure``, or less than nothing by as much where of that less is better
+    (``lower_is_better``). None: the estimator goes by its own loss.
 
     ``checkpoint``: a file in which a fit that was killed finds itself again, None: it begins anew. ``say``: hears how far it is,
     ``tell``: what is to be remembered of it.
@@ -52,9 +53,14 @@ class Fitting:
     moments: np.ndarray | None = None
     worth: Callable[[np.ndarray, np.ndarray], float] | None = None
     measure: str = ""
+    lower_is_better: bool = False
     checkpoint: Path | None = None
     say: Callable[[str], None] = _untold
     tell: Callable[[str], None] = _untold
+
+    def measured(self, worth: float) -> float:
+        """The metric that is of such ``worth``."""
+        return -worth if self.lower_is_better else worth
 
     def of_member(self, place: int) -> Fitting:
         """The same for one of several models that are fitted to the same rows: it finds itself in a file of its own."""
@@ -80,4 +86,4 @@ def fitting_of(settings: Settings, table: pl.DataFrame, y: np.ndarray, **more: A
     def worth(rows: np.ndarray, said: np.ndarray) -> float:
         return sign * score(metric, data.task, y[rows], said, classes, positive)
 
-    return Fitting(moments=moments, worth=worth, measure=metric, **more)
+    return Fitting(moments=moments, worth=worth, measure=metric, lower_is_better=sign < 0, **more)

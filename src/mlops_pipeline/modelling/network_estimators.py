@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
+from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.fitting import ALONE, Fitting
 from mlops_pipeline.modelling.networks import InNumpy, first_weights, outputs
 
@@ -79,6 +80,11 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
 
     def _learned(self, matrix: Any, target: Any, said: int, categories: Sequence[int], during: Fitting) -> None:
         """Keep the weights that the rows teach, and the loss after each pass."""
+        if hasattr(matrix, "toarray"):
+            raise PipelineError(
+                f"train.encoder: a network takes no {matrix.shape[1]:,} columns that are mostly 0: use native, `beside: native` with "
+                "sentences, or `numbers` with tfidf"
+            )
         from mlops_pipeline.modelling.tabular_training import learned
 
         matrix = np.asarray(matrix, dtype=np.float64)

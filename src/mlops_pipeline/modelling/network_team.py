@@ -16,9 +16,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -26,10 +26,16 @@ import torch
 from torch import distributed
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.modelling.network_training import Course, Rows, Team
+from mlops_pipeline.modelling.network_training import ALONE, Course, Rows, Team, steps_of
 
 ABOUT, ROWS, COURSE, MEETING, SAID = "about.json", "rows.npz", "course.npz", "meeting", "said"
 """What lies in the folder that a team shares: what all are told, what is learned from, where it begins, where they meet, what one said."""
+
+TAUGHT = "taught"
+"""Of what is learned from, the places of the rows that steps are drawn from."""
+
+OF_FIXED = "fixed "
+"""What stands there before the names of weights that do not learn."""
 
 END = 0
 """Said in place of a pass when there is no other."""
@@ -42,16 +48,20 @@ PATIENCE = datetime.timedelta(days=7)
 
 
 class Told(msgspec.Struct):
-    """What everyone of a team goes by."""
+    """What everyone of a team goes by, whatever the rows are."""
 
     size: int
     threads: int
     seed: int
-    depth: int
     dropout: float
     learning_rate: float
     weight_decay: float
     batch: int
+    is_limited: bool
+    """In time: after each step the leader says whether the pass stops there."""
+
+
+Kind = TypeVar("Kind", bound=Told)
 
 
 class Together(Team):
@@ -73,11 +83,14 @@ class Together(Team):
         for each, summed in zip(weights, whole.split([each.numel() for each in weights]), strict=True):
             each.grad = summed.view_as(each)
 
-    def agreed(self, turn: int) -> int:
-        """The pass that the leader says is next; :data:`END` if there is none."""
-        said = torch.tensor(turn)
+    def agreed(self, number: int) -> int:
+        """The leader's number, whatever the others'."""
+        said = torch.tensor(number)
         distributed.broadcast(said, 0)
         return int(said)
+
+    def stops(self, *, is_late: bool) -> bool:
+        return bool(self.agreed(int(is_late)))
 
 
 class _Leader(Together):
@@ -96,7 +109,7 @@ class _Leader(Together):
             words = [sys.executable, "-P", "-m", self._module, str(self._folder), str(rank)]
             with (self._folder / f"{SAID} {rank}").open("wb") as said:
                 self.processes.append(subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=said, stderr=said))
-        meet(self._folder, 0, self._size, self._look)
+        _meet(self._folder, 0, self._size, self._look)
         for name in (ROWS, COURSE):  # all have read them: a kill leaves no rows behind
             (self._folder / name).unlink()
 
@@ -125,15 +138,18 @@ class _Leader(Together):
 
 
 @contextlib.contextmanager
-def team_of(told: Told, rows: Mapping[str, np.ndarray], module: str) -> Iterator[Team]:
-    """So many as are told, this process the first; ``rows`` are what the others make theirs of, and ``module`` is what they run.
+def team_of(told: Told, rows: Callable[[], Mapping[str, np.ndarray]], module: str) -> Iterator[Team]:
+    """So many as are told, this process the first; ``rows`` gives what the others make theirs of, and ``module`` is what they run.
 
     They are gone afterwards. Raises :class:`PipelineError` if one of them ends early.
     """
+    if told.size == 1:
+        yield ALONE
+        return
     with tempfile.TemporaryDirectory(prefix="mlops-team-") as temporary:
         folder = Path(temporary)
         (folder / ABOUT).write_bytes(msgspec.json.encode(told))
-        np.savez(folder / ROWS, **rows)  # type: ignore[arg-type]  # its other arguments are no arrays
+        np.savez(folder / ROWS, **rows())  # type: ignore[arg-type]  # its other arguments are no arrays
         leader = _Leader(folder, told.size, module)
         try:
             yield leader
@@ -152,7 +168,35 @@ def team_of(told: Told, rows: Mapping[str, np.ndarray], module: str) -> Iterator
                 distributed.destroy_process_group()
 
 
-def meet(folder: Path, rank: int, size: int, look: Callable[[], None] = lambda: None) -> None:
+def follow(
+    words: Sequence[str],
+    kind: type[Kind],
+    rows_of: Callable[[Kind, Mapping[str, np.ndarray]], Rows],
+    faster: Mapping[str, float] | None = None,
+) -> None:
+    """Take the steps that the leader takes, until it says that there are no more; or end when it does.
+
+    ``words`` are the folder and this one's number, ``rows_of`` makes rows of what all are told and of the leader's arrays.
+    """
+    _end_with_the_leader()
+    folder, rank = Path(words[0]), int(words[1])
+    told = msgspec.json.decode((folder / ABOUT).read_bytes(), type=kind)
+    torch.set_num_threads(told.threads)
+    with np.load(folder / ROWS, allow_pickle=False) as kept:
+        known = {name: kept[name] for name in kept.files}
+    taught, rows = known.pop(TAUGHT), rows_of(told, known)
+    with np.load(folder / COURSE, allow_pickle=False) as kept:
+        course = Course.begun(told, Course.weights_in(kept), torch.device("cpu"), faster)
+        course.restore(kept)
+    _meet(folder, rank, told.size)
+    team = Together(rank, told.size)
+    while (turn := team.agreed(END)) != END:
+        for _ in steps_of(told, rows, course, taught, told.batch, turn, team):
+            if told.is_limited and team.stops(is_late=False):
+                break
+
+
+def _meet(folder: Path, rank: int, size: int, look: Callable[[], None] = lambda: None) -> None:
     """Join the team that meets in a folder; ``look`` is called again and again until all have come."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     store = distributed.FileStore(str(folder / MEETING), size)
@@ -172,7 +216,7 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
     return process.returncode is not None
 
 
-def end_with_the_leader() -> None:
+def _end_with_the_leader() -> None:
     """End this process when the one that started it does, whatever it waits for."""
 
     def wait() -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,19 +30,25 @@ LONGEST_STEP = 1.0
 SAY_EVERY_S = 2.0
 """How often it is said how far a pass is."""
 
+OF_WEIGHT = "weight "
+"""What stands before the names of weights where a fit is kept."""
+
 CODE = (Path(__file__),)
 """A fit by other code does not go on where this one was stopped."""
 
 
 @contextmanager
-def threads_of(asked: int | None, processes: int = 1) -> Iterator[int]:
-    """PyTorch with its share of so many threads, None: one a core; what is drawn meanwhile moves nobody else's seed."""
+def threads_of(asked: int | None, device: Any, processes: int = 1) -> Iterator[int]:
+    """PyTorch with its share of so many threads, None: one a core; what is drawn meanwhile moves nobody else's seed.
+
+    Of GPUs that are not learned on nothing is asked, which would take some of the memory of each.
+    """
     before = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0))
     threads = max(1, min(asked or cores, cores) // processes)
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
             yield threads
     finally:
         torch.set_num_threads(before)
@@ -80,6 +87,10 @@ class Team:
 
     def add_up(self, weights: list[Any]) -> None:
         """Give the weights the sum of all gradients."""
+
+    def stops(self, *, is_late: bool) -> bool:
+        """Whether a pass stops after this step, since for the one that leads it is late."""
+        return is_late
 
 
 ALONE = Team()
@@ -137,7 +148,7 @@ def learn(
         worth = during.worth(held, said) if during.worth is not None and said is not None else math.nan
         course.end_pass(loss, -worth if math.isfinite(worth) else loss)
         kept.keep(course)
-        during.say(f"pass {turn}, loss {loss:.4f}" + (f", {during.measure} {abs(worth):.4f}" if math.isfinite(worth) else ""))
+        during.say(f"pass {turn}, loss {loss:.4f}" + (f", {during.measure} {during.measured(worth):.4f}" if math.isfinite(worth) else ""))
 
     if knows and not course.losses:
         end_pass(0)
@@ -152,7 +163,7 @@ def learn(
             if now - told > SAY_EVERY_S:
                 told = now
                 during.say(f"pass {turn}: {taken:,} of {most_steps:,} steps")
-            if course.is_late(limit_s):
+            if limit_s is not None and team.stops(is_late=course.is_late(limit_s)):
                 during.tell(
                     f"stopped in pass {turn} of {of.epochs}, as {limit_s:g} s were over (train.params.time_limit_s): "
                     "on another machine it may learn more"
@@ -228,7 +239,7 @@ class Course:
             # There is none before the first step.
             state = self.optimizer.state.get(each) or {"exp_avg": torch.zeros_like(each), "exp_avg_sq": torch.zeros_like(each)}
             found |= {
-                f"weight {name}": each.detach().cpu().numpy(),
+                f"{OF_WEIGHT}{name}": each.detach().cpu().numpy(),
                 f"mean {name}": self.mean[name].cpu().numpy(),
                 f"best {name}": self.best.get(name, np.zeros(0)),
                 f"first moment {name}": state["exp_avg"].cpu().numpy(),
@@ -236,12 +247,17 @@ class Course:
             }
         return found
 
+    @staticmethod
+    def weights_in(kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The weights among :meth:`arrays`, by name."""
+        return {name.removeprefix(OF_WEIGHT): kept[name] for name in kept if name.startswith(OF_WEIGHT)}
+
     def restore(self, kept: Mapping[str, np.ndarray]) -> None:
         self.losses, self.costs = kept["losses"].tolist(), kept["costs"].tolist()
         self.steps, self.seconds = int(kept["steps"]), float(kept["seconds"])
         with torch.no_grad():
             for name, each in self.weights.items():
-                each.copy_(torch.tensor(kept[f"weight {name}"]))
+                each.copy_(torch.tensor(kept[f"{OF_WEIGHT}{name}"]))
                 self.mean[name].copy_(torch.tensor(kept[f"mean {name}"]))
                 self.best[name] = kept[f"best {name}"]
                 self.optimizer.state[each] = {
@@ -270,10 +286,12 @@ class _Kept:
             return
         try:
             with np.load(self.file, allow_pickle=False) as kept:
-                if str(kept["key"]) == self.key:
-                    course.restore(kept)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                # All of it before any of it is taken: a fit half restored would be another.
+                found = {name: kept[name] for name in kept.files} if str(kept["key"]) == self.key else {}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return  # what cannot be read is learned again
+        if found:
+            course.restore(found)
 
     def remove(self) -> None:
         if self.file is not None:
@@ -288,11 +306,14 @@ def key_of(of: Learning, code: Iterable[Path], *made_of: Any) -> str:
     return digest.hexdigest()
 
 
-def device_of(asked: str) -> Any:
-    """The device that is asked for. Raises :class:`PipelineError` if there is no such one."""
+def device_of(asked: str, processes: int = 1) -> Any:
+    """The device that is asked for. Raises :class:`PipelineError` if there is no such one, or so many processes do not learn on it."""
     if asked == "cuda" and not torch.cuda.is_available():
         raise PipelineError("train.params.device = 'cuda': PyTorch sees no GPU here: use auto, or install a build for yours")
-    return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
+    if processes > 1 and device.type != "cpu":
+        raise PipelineError(f"train.params.processes = {processes}: there is a GPU, which one process learns on: use 1, or device: cpu")
+    return device
 
 
 def parted(of: Learning, target: np.ndarray, during: Fitting) -> tuple[np.ndarray, np.ndarray]:

@@ -139,7 +139,7 @@ def _pieces(numbers: np.ndarray, bins: int) -> dict[str, Any]:
     count = numbers.shape[1]
     shares = np.linspace(0, 1, bins + 1)
     shares[0], shares[-1] = 0.25 / bins, 1 - 0.25 / bins
-    mean, std = np.zeros(count), np.ones(count)
+    mean, inverse_std = np.zeros(count), np.ones(count)
     left, slope = np.zeros((count, 1, bins + 1)), np.zeros((count, 1, bins + 1))
     low, high = np.zeros_like(left), np.ones_like(left)
     slope[:, 0, -1], low[:, 0, -1], high[:, 0, -1] = 1, -BEYOND, BEYOND
@@ -148,9 +148,10 @@ def _pieces(numbers: np.ndarray, bins: int) -> dict[str, Any]:
         values = values[np.isfinite(values)]
         if not len(values):
             continue
-        mean[place], spread = values.mean(), values.std()
-        std[place] = spread if spread > 1e-12 * max(1.0, abs(mean[place])) else 1.0
-        scaled = np.clip((values - mean[place]) / std[place], -FAR, FAR)
+        # In 32 bits, as both are kept: of values far from zero, edges would be those of other numbers.
+        mean[place], spread = np.float32(values.mean()), values.std()
+        inverse_std[place] = np.float32(1 / spread) if spread > 1e-12 * max(1.0, abs(mean[place])) else 1.0
+        scaled = np.clip((values - mean[place]) * inverse_std[place], -FAR, FAR)
         edges = np.unique(np.quantile(scaled, shares).astype(np.float32)).astype(np.float64)
         widths = np.diff(edges)
         used = len(widths)
@@ -158,7 +159,7 @@ def _pieces(numbers: np.ndarray, bins: int) -> dict[str, Any]:
         if used:
             low[place, 0, 0], high[place, 0, used - 1] = -1, 2
     ends = {"least": np.full((1, 1), -FAR), "most": np.full((1, 1), FAR)}
-    return {"mean": mean, "inverse_std": 1 / std, **ends, "left": left, "slope": slope, "low": low, "high": high}
+    return {"mean": mean, "inverse_std": inverse_std, **ends, "left": left, "slope": slope, "low": low, "high": high}
 
 
 class InNumpy:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, Train, feature_columns, without_features
 from mlops_pipeline.contract.privacy import told_error
 from mlops_pipeline.contract.task import has_classes
@@ -21,6 +22,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.calendar_columns import calendar_columns
 from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates, mean_of
 from mlops_pipeline.modelling.estimators import build_model, encoded, fit_estimator, native_categories, predict
+from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.folds import FEW_ROWS, Folds, folds_of
 from mlops_pipeline.modelling.frame import positive_index, sorted_classes
 from mlops_pipeline.modelling.metrics import direction, score
@@ -432,8 +434,10 @@ class _Track:
     def _pilot(self, entry: Entry, fitted: Any, rows: int) -> tuple[float, int]:
         """Seconds of a fit on about so many of the rows, and on how many; no seconds if it failed."""
         few = fitted[:: max(len(fitted) // rows, 1)]
+        has_library = plugins.part(plugins.Estimator, entry.candidate.estimator).extra is not None
         try:
-            seconds, _, _ = self._fold(entry.candidate, -1, few, few[:2])
+            # The first of two fits loads the library, which takes ten times as long as the fit.
+            seconds = [self._fold(entry.candidate, -1, few, few[:2])[0] for _ in range(1 + has_library)][-1]
         except Exception:  # noqa: BLE001  # a few rows may lack a class; the whole fit will tell
             return 0.0, len(few)
         finally:
@@ -457,8 +461,9 @@ class _Track:
             warnings.simplefilter("ignore")
             columns, matrix, held, encoding = self._encoded(model.named_steps["columns"], candidate, place, fitted, scored, threads)
             estimator = model.named_steps["model"]
+            during = fitting_of(settings, self.table[fitted], self.y[fitted])
             began = time.monotonic()
-            estimator = fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator))
+            estimator = fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator), during)
             seconds = encoding + time.monotonic() - began
             said = predict(estimator, held, data.task)
         if not has_classes(data.task):

@@ -71,7 +71,13 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
     model = build_model(judged.estimator, data.task, features, judged.params, judged.seed, judged.encoder, judged.encoder_params)
     what = f"fitting {judged.estimator} again on all {len(x):,} rows"
     with console.status(what) as status:
-        during = fitting_of(settings, table, y, say=lambda line: status.update(f"{what}: {line}"))
+        during = fitting_of(
+            settings,
+            table,
+            y,
+            say=lambda line: status.update(f"{what}: {line}"),
+            tell=lambda line: console.print(f"            {judged.estimator} on all rows: {line}"),
+        )
         try:
             fit(model, x, y, settings.train.threads, during)
         except PipelineError:

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from mlops_pipeline.inference.sentences import SentenceEncoder, save
+from mlops_pipeline.inference.sentences import REMEMBERED, SentenceEncoder, save
 from mlops_pipeline.modelling.kept_embeddings import embedded_once, threads_to_use, told
 
 if TYPE_CHECKING:
     from typing import Self
+
+
+AGAIN = 10_000
+"""Of so many texts that were read lately it is known what was made of them."""
 
 
 class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -50,8 +54,12 @@ class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _made(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         encoder = self._encoder()
-        made = encoder.embedded(texts)
-        return made, np.array([hash(text) in encoder.cut for text in texts], dtype=bool)
+        made, cut = [np.empty((0, self.size_), dtype=np.float32)], list[bool]()
+        for start in range(0, len(texts), REMEMBERED):
+            part = texts[start : start + REMEMBERED]
+            made.append(encoder.embedded(part))
+            cut += [hash(text) in encoder.cut for text in part]
+        return np.concatenate(made), np.array(cut, dtype=bool)
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """A name for each number."""
@@ -64,8 +72,8 @@ class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return "sentences", self.size_ if weights is None else weights.shape[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the loaded encoder."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_loaded"}
+        """All but the loaded encoder, and what it has read."""
+        return {name: value for name, value in super().__getstate__().items() if name not in ("_loaded", "_before")}
 
     def _encoder(self) -> SentenceEncoder:
         if not hasattr(self, "_loaded"):
@@ -86,4 +94,13 @@ class FineTunedEmbeddings(SentenceEmbeddings):
         return made
 
     def _embedded(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        return self._made(texts)
+        """What was read lately is not read again: evaluation shuffles a column at a time, and the texts stay the same."""
+        before: dict[str, tuple[np.ndarray, bool]] = self.__dict__.get("_before", {})
+        read = zip(*self._made([text for text in texts if text not in before]), strict=True)
+        found = {text: before[text] if text in before else next(read) for text in texts}
+        made, cut = np.empty((len(found), self.size_), dtype=np.float32), np.zeros(len(found), dtype=bool)
+        for place, (embedding, is_cut) in enumerate(found.values()):
+            made[place], cut[place] = embedding, is_cut
+        lately = [*(text for text in before if text not in found), *found][-AGAIN:]
+        self._before = {text: before[text] if text in before else (found[text][0].copy(), found[text][1]) for text in lately}
+        return made, cut

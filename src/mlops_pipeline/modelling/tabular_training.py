@@ -5,28 +5,22 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from torch.nn import functional
 
-from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling import network_training
 from mlops_pipeline.modelling.fitting import Fitting
-from mlops_pipeline.modelling.network_team import ABOUT, COURSE, END, ROWS, Together, Told, end_with_the_leader, meet, team_of
-from mlops_pipeline.modelling.network_training import ALONE, Course, Team, device_of, key_of, learn, parted, steps_of, threads_of
+from mlops_pipeline.modelling.network_team import OF_FIXED, TAUGHT, Told, follow, team_of
+from mlops_pipeline.modelling.network_training import Course, device_of, key_of, learn, parted, threads_of
 from mlops_pipeline.modelling.networks import FIXED, NetworkPlan, outputs
 
 SCORED_ROWS = 2048
 """Rows held back that are looked at together."""
-
-OF_WEIGHT, OF_FIXED = "weight ", "fixed "
-"""What stands before the names of weights that learn, and of those that do not, where a team's other processes find them."""
 
 CODE = (*network_training.CODE, *(Path(__file__).with_name(name) for name in ("networks.py", "tabular_training.py", "network_team.py")))
 
@@ -76,12 +70,8 @@ def learned(
     ``weights`` are those it begins with, ``target`` the places of the classes (int64) or scaled values (float32). Raises
     :class:`PipelineError` if there is no row to learn from, or the loss is no number.
     """
-    with threads_of(during.threads, of.processes) as threads:
-        device = device_of(of.device)
-        if of.processes > 1 and device.type != "cpu":
-            raise PipelineError(
-                f"train.params.processes = {of.processes}: there is a GPU, which one process learns on: use 1, or device: cpu"
-            )
+    device = device_of(of.device, of.processes)
+    with threads_of(during.threads, device, of.processes) as threads:
         taught, held = parted(of, target, during)
         fixed = {name: torch.tensor(each, device=device) for name, each in weights.items() if name in FIXED}
         if numbers is not None:
@@ -94,19 +84,16 @@ def learned(
         course = Course.begun(of, {name: each for name, each in weights.items() if name not in FIXED}, device)
         key = key_of(of, CODE, numbers, codes, target, taught, during.measure, device)
         batch = of.batch_rows or _batch_of(len(taught))
-        with _team(of, threads, batch, rows, taught) as team:
+        told = _Told(of.processes, threads, of.seed, of.dropout, of.learning_rate, of.weight_decay, batch, is_limited=False, depth=of.depth)
+        with team_of(told, lambda: rows.arrays() | {TAUGHT: taught}, "mlops_pipeline.modelling.tabular_training") as team:
             learn(of, rows, course, taught, held, batch, during, key, team=team)
         return {**weights, **course.best}, course.losses
 
 
-def _team(of: NetworkPlan, threads: int, batch: int, rows: TabularRows, taught: np.ndarray) -> AbstractContextManager[Team]:
-    if of.processes == 1:
-        return nullcontext(ALONE)
-    known = {"numbers": rows.numbers, "codes": rows.codes, "target": rows.target}
-    known |= {f"{OF_FIXED}{name}": each for name, each in rows.fixed.items()}
-    told = Told(of.processes, threads, of.seed, of.depth, of.dropout, of.learning_rate, of.weight_decay, batch)
-    arrays = {name: each.numpy() for name, each in known.items() if each is not None}
-    return team_of(told, {**arrays, "taught": taught}, "mlops_pipeline.modelling.tabular_training")
+class _Told(Told, kw_only=True):
+    """What everyone of a team goes by that learns a network of a table's columns."""
+
+    depth: int
 
 
 @dataclass
@@ -119,6 +106,19 @@ class TabularRows:
     fixed: dict[str, Any]
     depth: int
     dropout: float
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it that is a number, for a team's other processes."""
+        known = {"numbers": self.numbers, "codes": self.codes, "target": self.target}
+        known |= {f"{OF_FIXED}{name}": each for name, each in self.fixed.items()}
+        return {name: each.numpy() for name, each in known.items() if each is not None}
+
+    @classmethod
+    def of(cls, told: _Told, arrays: Mapping[str, np.ndarray]) -> TabularRows:
+        """What :meth:`arrays` are of."""
+        known = {name: torch.from_numpy(each) for name, each in arrays.items()}
+        fixed = {name.removeprefix(OF_FIXED): each for name, each in known.items() if name.startswith(OF_FIXED)}
+        return cls(known.get("numbers"), known.get("codes"), known["target"], fixed, told.depth, told.dropout)
 
     def batches(self, order: np.ndarray, size: int) -> list[np.ndarray]:
         return [order[start : start + size] for start in range(0, len(order), size)]
@@ -162,25 +162,5 @@ def _batch_of(rows: int) -> int:
     return int(min(1024, max(32, 2 ** round(math.log2(rows / 150)))))
 
 
-def follow(folder: Path, rank: int) -> None:
-    """Take the steps that the leader takes, until it says that there are no more."""
-    told = msgspec.json.decode((folder / ABOUT).read_bytes(), type=Told)
-    torch.set_num_threads(told.threads)
-    with np.load(folder / ROWS, allow_pickle=False) as kept:
-        known = {name: torch.from_numpy(kept[name]) for name in kept.files}
-    fixed = {name.removeprefix(OF_FIXED): each for name, each in known.items() if name.startswith(OF_FIXED)}
-    rows = TabularRows(known.get("numbers"), known.get("codes"), known["target"], fixed, told.depth, told.dropout)
-    with np.load(folder / COURSE, allow_pickle=False) as kept:
-        first = {name.removeprefix(OF_WEIGHT): kept[name] for name in kept.files if name.startswith(OF_WEIGHT)}
-        course = Course.begun(told, first, torch.device("cpu"))
-        course.restore(kept)
-    meet(folder, rank, told.size)
-    team = Together(rank, told.size)
-    while (turn := team.agreed(END)) != END:
-        for _ in steps_of(told, rows, course, known["taught"].numpy(), told.batch, turn, team):
-            pass
-
-
 if __name__ == "__main__":
-    end_with_the_leader()
-    follow(Path(sys.argv[1]), int(sys.argv[2]))
+    follow(sys.argv[1:], _Told, TabularRows.of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch.nn import functional
 from mlops_pipeline.inference.sentences import Tokens
 from mlops_pipeline.modelling import network_training
 from mlops_pipeline.modelling.fitting import Fitting, Learning
+from mlops_pipeline.modelling.network_team import OF_FIXED, TAUGHT, Told, follow, team_of
 from mlops_pipeline.modelling.network_training import Course, device_of, key_of, learn, threads_of
 from mlops_pipeline.modelling.transformer import Shape, embeddings
 
@@ -23,13 +25,15 @@ TOKENS_AT_ONCE = 2048
 ALIKE = 8
 """Rows of so many steps are sorted by length before they are shared out: texts of equally many tokens go together."""
 
-HEAD = ("head", "head bias")
-HEAD_FASTER = 20.0
+OF_TEXTS, SPARSE = ("flat", "starts", "of_row"), ("data", "indices", "indptr", "shape")
+"""What a column's tokens, and a sparse table (CSR), are made of."""
+
+FASTER = dict.fromkeys(("head", "head bias"), 20.0)
 """Times the learning rate that the head goes by: it takes numbers of another size."""
 
 CODE = (
     *network_training.CODE,
-    *(Path(__file__).with_name(name) for name in ("transformer.py", "transformer_training.py", "fine_tuning.py")),
+    *(Path(__file__).with_name(name) for name in ("transformer.py", "transformer_training.py", "fine_tuning.py", "network_team.py")),
 )
 
 
@@ -37,6 +41,7 @@ class TransformerPlan(Learning, Protocol):
     """How an encoder learns."""
 
     time_limit_s: float | None
+    processes: int
 
     def learns(self, name: str, layers: int) -> bool:
         """Whether a weight of an encoder of so many layers, or of the head, learns."""
@@ -123,25 +128,45 @@ def learned(
     target: np.ndarray,
     parts: tuple[np.ndarray, np.ndarray],
     during: Fitting,
-) -> tuple[dict[str, np.ndarray], list[float]]:
-    """The weights, of which the encoder's last layers and the head have learned; what each pass cost, the first: before any.
+) -> tuple[dict[str, np.ndarray], Course]:
+    """The weights, of which the encoder's last layers and the head have learned, and how the passes went, the first: before any.
 
     ``texts`` are the tokens of each column, ``table`` the other columns' numbers, (rows, columns) or None, ``target`` the places of the
     classes (int64) or scaled values (float32), ``parts`` the rows to learn from and those held back. Raises
     :class:`PipelineError` if the loss is no number.
     """
-    with threads_of(during.threads):
-        device = device_of(of.device)
+    device = device_of(of.device, of.processes)
+    with threads_of(during.threads, device, of.processes) as threads:
         taught, held = parts
         learning = {name: each for name, each in weights.items() if of.learns(name, shape.layers)}
         fixed = {name: torch.tensor(each, device=device) for name, each in weights.items() if name not in learning}
         rows = _Rows(texts, table, torch.tensor(target, device=device), fixed, shape, InTorch(of.dropout))
-        course = Course.begun(of, learning, device, dict.fromkeys(HEAD, HEAD_FASTER))
-        tokens = [each for one in texts for each in (one.flat, one.starts, one.of_row)]
-        shown = table if table is None or isinstance(table, np.ndarray) else (table.data, table.indices, table.indptr)
-        key = key_of(of, CODE, *weights.values(), *tokens, *(shown if isinstance(shown, tuple) else (shown,)), target, taught, device)
-        learn(of, rows, course, taught, held, of.batch_rows or 32, during, key, knows=True, limit_s=of.time_limit_s)
-        return {**weights, **course.best}, course.costs
+        course = Course.begun(of, learning, device, FASTER)
+        known = rows.texts_and_table()
+        key = key_of(of, CODE, shape, *weights.values(), *known, *known.values(), target, taught, during.measure, device)
+        batch = of.batch_rows or 32
+        told = _Told(
+            of.processes,
+            threads,
+            of.seed,
+            of.dropout,
+            of.learning_rate,
+            of.weight_decay,
+            batch,
+            is_limited=of.time_limit_s is not None,
+            shape=shape,
+            texts=len(texts),
+        )
+        with team_of(told, lambda: rows.arrays() | {TAUGHT: taught}, "mlops_pipeline.modelling.transformer_training") as team:
+            learn(of, rows, course, taught, held, batch, during, key, knows=True, limit_s=of.time_limit_s, team=team)
+        return {**weights, **course.best}, course
+
+
+class _Told(Told, kw_only=True):
+    """What everyone of a team goes by that learns an encoder of so many columns of ``texts``."""
+
+    shape: Shape
+    texts: int
 
 
 @dataclass
@@ -154,6 +179,33 @@ class _Rows:
     fixed: dict[str, Any]
     shape: Shape
     learning: InTorch
+
+    def texts_and_table(self) -> dict[str, np.ndarray]:
+        """What is given of the rows, as arrays; a sparse table in three."""
+        found = {f"text {place} {name}": getattr(one, name) for place, one in enumerate(self.texts) for name in OF_TEXTS}
+        if isinstance(self.table, np.ndarray):
+            found["table"] = self.table
+        elif self.table is not None:
+            found |= {f"table {name}": np.asarray(getattr(self.table, name)) for name in SPARSE}
+        return found
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it that is a number, for a team's other processes."""
+        known = {"target": self.target, **{f"{OF_FIXED}{name}": each for name, each in self.fixed.items()}}
+        return self.texts_and_table() | {name: each.numpy() for name, each in known.items()}
+
+    @classmethod
+    def of(cls, told: _Told, arrays: Mapping[str, np.ndarray]) -> _Rows:
+        """What :meth:`arrays` are of."""
+        texts = [TokensOfTexts(*(arrays[f"text {place} {name}"] for name in OF_TEXTS)) for place in range(told.texts)]
+        table: Any = arrays.get("table")
+        if "table data" in arrays:
+            from scipy.sparse import csr_matrix
+
+            *parts, shape = (arrays[f"table {name}"] for name in SPARSE)
+            table = csr_matrix(tuple(parts), shape=tuple(shape.tolist()))
+        fixed = {name.removeprefix(OF_FIXED): torch.from_numpy(each) for name, each in arrays.items() if name.startswith(OF_FIXED)}
+        return cls(texts, table, torch.from_numpy(arrays["target"]), fixed, told.shape, InTorch(told.dropout))
 
     def batches(self, order: np.ndarray, size: int) -> list[np.ndarray]:
         """Of rows that lie near each other in the order, those of like length go together."""
@@ -220,3 +272,7 @@ class _Rows:
             places.append(at)
         back = np.argsort(np.concatenate(places))
         return torch.cat(found).index_select(0, torch.as_tensor(back, device=self.target.device))
+
+
+if __name__ == "__main__":
+    follow(sys.argv[1:], _Told, _Rows.of, FASTER)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.addresses import filled
-from mlops_pipeline.config.pipeline import Settings, feature_columns, tuning_metric
+from mlops_pipeline.config.pipeline import Settings, feature_columns, files_read, tuning_metric
 from mlops_pipeline.contract.privacy import told_error
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-CODE = tuple(
-    Path(__file__).with_name(name)
-    for name in ("tuning.py", "estimators.py", "networks.py", "network_training.py", "tabular_training.py", "folds.py")
-)
+CODE = tuple(sorted(Path(__file__).parent.glob("*.py")))
 """A search made by other code is another search."""
 
 
@@ -90,15 +87,19 @@ def _study(settings: Settings, layout: Layout) -> Study:
     """The study of exactly these rows and settings; trials that a kill left running are written off."""
     import optuna
 
+    data, metric = settings.dataset, tuning_metric(settings)
     asked = (
         settings.train,
         settings.tuning.folds,
         settings.seed,
-        tuning_metric(settings),
-        list(feature_columns(settings)),
+        settings.split.kind,
+        (metric, settings.evaluate.metric_params.get(metric)),
+        (data.task, data.target, data.positive, data.time_column, data.min_level_rows),
+        [(name, column.kind, column.private) for name, column in feature_columns(settings).items()],
     )
-    parts = (*parts_of_model(settings.train.estimator, settings.train.encoder), plugins.part(plugins.Metric, tuning_metric(settings)))
-    made_with = [sha256_of_file(path) for path in (layout.train, layout.lock, *CODE, *plugins.files(parts)) if path.exists()]
+    parts = (*parts_of_model(settings.train.estimator, settings.train.encoder), plugins.part(plugins.Metric, metric))
+    files = (layout.train, layout.lock, *CODE, *plugins.files(parts), *files_read(settings))
+    made_with = [sha256_of_file(path) for path in files if path.exists()]
     key = hashlib.sha256(f"{made_with} {asked!r}".encode()).hexdigest()[:16]
     layout.tuning.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
@@ -106,7 +107,7 @@ def _study(settings: Settings, layout: Layout) -> Study:
         if settings.tuning.storage
         else sqlite_uri(layout.tuning / f"{settings.name}.db"),
         study_name=f"{settings.name}-{key}",
-        direction="minimize" if direction(tuning_metric(settings)) < 0 else "maximize",
+        direction="minimize" if direction(metric) < 0 else "maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
         load_if_exists=True,
     )
