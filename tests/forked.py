@@ -1,7 +1,7 @@
 """A process that has imported a pipeline's libraries and forks for each program it is given: imports are half of a small run.
 
 It is run as a program, `python forked.py MODULE …`; each line of its input is programs that are at work side by side, each line it
-prints their exit codes.
+prints their exit codes. A line that is one program has it begun, and its process's number printed.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import json
 import os
 import runpy
 import select
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,15 +54,43 @@ REPORTING = (
     *("evidently.legacy.calculations.stattests", "evidently.legacy.renderers.html_widgets"),
 )
 
-LATE = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "MLFLOW_HTTP_", "MLOPS_", "PYTHONPATH", "PYTEST_CURRENT_TEST", "COLUMNS")
+LATE = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "MLFLOW_HTTP_", "MLOPS_", "PYTHONPATH", "COLUMNS")
 """Variables that are read when they are needed, by nothing that is imported ahead: each program may have its own."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A program at work in a session of its own, asked and told as a :class:`subprocess.Popen` is."""
+
+    pid: int
+    code: Path
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+    def poll(self) -> int | None:
+        return int(self.code.read_text()) if self.code.exists() else None
+
+    def wait(self, timeout: float = 600) -> int:
+        """Raises :class:`subprocess.TimeoutExpired`."""
+        deadline, pause = time.monotonic() + timeout, threading.Event()
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            pause.wait(0.01)
+        return code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
 
 class Forking:
     """A process that forks for each program, in an environment that all of them have."""
 
     def __init__(self, environ: dict[str, str], modules: tuple[str, ...] = (*LIBRARIES, *OURS)) -> None:
-        self.environ, self.at_work = {k: v for k, v in environ.items() if k != "PYTEST_CURRENT_TEST"}, threading.Lock()
+        self.environ, self.at_work = environ, threading.Lock()
         self.output = tempfile.TemporaryDirectory(prefix="mlops-forked-")
         words = (sys.executable, str(Path(__file__)), *modules)
         self.process = subprocess.Popen(words, env=self.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -86,22 +117,33 @@ class Forking:
         with self.at_work:
             return self._run(programs, timeout)
 
+    def begin(self, folder: Path, log: Path, **program: Any) -> Begun:
+        """A program that is at work beside the test, what it says in one file; whoever begins it ends it."""
+        with self.at_work:
+            code = Path(tempfile.mkdtemp(dir=self.output.name)) / "code"
+            return Begun(self._told({"folder": str(folder), "out": str(log), "err": str(log), "code": str(code), **program}, 600), code)
+
     def _run(self, programs: Sequence[dict[str, Any]], timeout: float) -> list[subprocess.CompletedProcess[str]]:
         texts = [{name: str(Path(self.output.name, f"{name}-{place}")) for name in ("out", "err")} for place in range(len(programs))]
+        codes = self._told([{**program, **text} for program, text in zip(programs, texts, strict=True)], timeout)
+        return [
+            subprocess.CompletedProcess(program["arguments"], code, Path(text["out"]).read_text(), Path(text["err"]).read_text())
+            for program, text, code in zip(programs, texts, codes, strict=True)
+        ]
+
+    def _told(self, line: Any, timeout: float) -> Any:
+        """What it prints when it is told something."""
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None
-        stdin.write(json.dumps([{**program, **text} for program, text in zip(programs, texts, strict=True)]) + "\n")
+        stdin.write(json.dumps(line) + "\n")
         stdin.flush()
         if not select.select([stdout], [], [], timeout)[0]:
             self.process.kill()
-            raise subprocess.TimeoutExpired(str(programs), timeout)
-        ended = stdout.readline()
-        assert ended, "the process that forks has ended"
-        return [
-            subprocess.CompletedProcess(program["arguments"], code, Path(text["out"]).read_text(), Path(text["err"]).read_text())
-            for program, text, code in zip(programs, texts, json.loads(ended), strict=True)
-        ]
+            raise subprocess.TimeoutExpired(str(line), timeout)
+        said = stdout.readline()
+        assert said, "the process that forks has ended"
+        return json.loads(said)
 
     def end(self) -> None:
         """Let it end."""
@@ -113,7 +155,8 @@ def become(program: dict[str, Any]) -> None:
     """What a fresh Python does with `-c` or `-m`: the program's folder, arguments and outputs, and its text run as the main module."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(program[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+        shared = number == 2 and program["err"] == program["out"]
+        os.dup2(1 if shared else os.open(program[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     os.chdir(program["folder"])
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ.update(program.get("environ", {}))
@@ -148,6 +191,20 @@ def run_to_its_end(program: dict[str, Any]) -> NoReturn:
     os._exit(code)
 
 
+def begin(program: dict[str, Any]) -> NoReturn:
+    """A program in a session of its own: its number is printed when it is at work, its exit code is written to a file at its end."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        print(os.getpid(), flush=True)
+        run_to_its_end(program)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    place = Path(program["code"])
+    place.with_suffix(".new").write_text(str(code))
+    place.with_suffix(".new").replace(place)
+    os._exit(0)
+
+
 def _warm() -> None:
     """What each run would make anew of what is imported: templates as code, the classes of MLflow's tables, the letters of a picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -171,13 +228,21 @@ def main() -> None:
         importlib.import_module(module)
     if "mlflow.sklearn" in sys.argv:  # what it asks of every installed package when it saves its first model
         importlib.import_module("mlflow.utils.requirements_utils")._init_packages_to_modules_map()
-    if "mlops_pipeline.cli" in sys.argv:
+    if "mlops_pipeline.modelling.plots" in sys.argv:
         _warm()
     gc.collect()
     gc.freeze()  # a program that looks for garbage among all that is imported copies every page of it
+    begun: list[int] = []
     for line in sys.stdin:
-        children = []
-        for program in json.loads(line):
+        begun = [child for child in begun if os.waitpid(child, os.WNOHANG) == (0, 0)]
+        told, children = json.loads(line), list[int]()
+        if isinstance(told, dict):
+            child = os.fork()
+            if child == 0:
+                begin(told)
+            begun.append(child)
+            continue
+        for program in told:
             child = os.fork()
             if child == 0:
                 run_to_its_end(program)
