@@ -168,14 +168,8 @@ def ignored(_: str) -> None:
 @cache
 def forking() -> Forking:
     """What a deployment imports, imported once a test process."""
-    modules = (
-        "kubernetes",
-        "kubernetes.config.kube_config",
-        "kubernetes.watch.watch",
-        "mlops_pipeline.cli",
-        "mlops_pipeline.rollout.deploy",
-    )
-    made = Forking(process_environment(), modules)
+    theirs = ("kubernetes", "kubernetes.config.kube_config", "kubernetes.watch.watch")
+    made = Forking(process_environment(), (*theirs, "mlops_pipeline.cli", "mlops_pipeline.rollout.deploy"))
     atexit.register(made.end)
     return made
 
