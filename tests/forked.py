@@ -41,6 +41,12 @@ LIBRARIES = (
     *("pandera.backends.polars.builtin_checks", "jinja2", "platformdirs", "flufl.lock", "ruamel.yaml"),
     *("pyarrow.pandas_compat", "rich.status", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin"),
     *("matplotlib.figure", "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "matplotlib.style"),
+    *(f"dvc.repo.{part}" for part in ("artifacts", "datasets", "metrics", "params", "plots", "stage")),
+    *("dvc.cachemgr", "dvc.rwlock", "dvc.scm", "dvc_data.hashfile.db.local", "dvc_data.hashfile.status", "fsspec.implementations.memory"),
+    *("dulwich.ignore", "dulwich.index", "dulwich.worktree", "scmrepo.noscm", "configobj", "alembic.command", "filelock"),
+    *("mlflow.tracing.processor.base_mlflow", "mlflow.store.tracking.sqlalchemy_workspace_store"),
+    *("mlflow.store.model_registry.sqlalchemy_workspace_store", "pandera.backends.polars.container", "pandas.api.internals"),
+    *("encodings.cp437", "encodings.utf_8_sig"),
 )
 
 OURS = tuple(
@@ -48,7 +54,9 @@ OURS = tuple(
     for module in (
         *("cli", "pipeline.runner", "pipeline.made", "pipeline.render", "registry.champion", "registry.runs", "inference.scorer"),
         *("modelling.evaluation", "modelling.plots", "modelling.tuning", "modelling.gate", "modelling.parts"),
-        *("parts", "alerts.parts", "inference.batch"),
+        *("modelling.race", "modelling.against_champion", "modelling.blend", "modelling.by_class", "modelling.masked", "modelling.summary"),
+        *("modelling.network_estimators", "modelling.formats.twins", "modelling.formats.int8", "modelling.formats.onnx"),
+        *("parts", "alerts.parts", "inference.batch", "release.face", "monitoring.command", "monitoring.delivery"),
         *(f"pipeline.stages.{stage}" for stage in ("ingest", "validate", "split", "train", "evaluate", "register")),
     )
 )
