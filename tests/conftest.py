@@ -154,8 +154,11 @@ def forking() -> Forking:
 
 
 def process_environment(**changes: str) -> dict[str, str]:
-    """The environment of a process started by a test: the package's source on the path, the environment's programs first."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_", "COV_", "DVC_"))}
+    """The environment of a process started by a test: the package's source on the path, the environment's programs first.
+
+    That a test is under way is not told: MLflow and Evidently would behave otherwise than for a user.
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_", "COV_", "DVC_", "PYTEST_CURRENT_TEST"))}
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     return {**kept, "PATH": path, "PYTHONPATH": str(REPOSITORY / "src"), **environment.QUIET, **changes}
 
@@ -256,6 +259,18 @@ def trained(folder: Path) -> Project:
     project = make_project(folder)
     project.run()
     return project
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run once: it has a champion. Tests must leave it as it is."""
+    return made_once(tmp_path_factory, "registered", trained)
+
+
+def copied(project: Project, folder: Path) -> Project:
+    """A project's copy, which a test may change: it works on its own files (test_copied_project)."""
+    shutil.copytree(project.folder, folder, symlinks=True)
+    return Project(folder, folder / project.config.name)
 
 
 @pytest.fixture

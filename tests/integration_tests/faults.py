@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.conftest import Project, make_project, wait_for
+from tests.conftest import Project, copied, trained, wait_for
 from tests.integration_tests.clients import get, load
 from tests.integration_tests.conftest import Server, mlflow_client, serving
 
 
-def two_versions(folder: Path) -> Project:
-    """A project with two versions that predict differently, the second one champion."""
-    project = make_project(folder)
-    project.run()
+def two_versions(folder: Path, registered: Project | None = None) -> Project:
+    """A project with two versions that predict differently, the second one champion; made of a copy of one that has the first."""
+    project = copied(registered, folder) if registered else trained(folder)
     project.change(train={"estimator": "lightgbm", "params": {"n_estimators": 35, "num_leaves": 7}}, gate={"champion_margin": 1.0})
     project.run()
     return project

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import importlib.util
 import json
 import random
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,8 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.rollout.cluster import Backoff, Clock, connect
 from mlops_pipeline.rollout.deploy import Order, deploy, read_order
 from tests.conftest import BIN, REPOSITORY, lacking, process_environment, unused_port, wait_for
-from tests.integration_tests.conftest import started
+from tests.forked import Begun, Forking
+from tests.integration_tests.conftest import started, stop
 
 if TYPE_CHECKING:
     from tests.integration_tests.kubernetes_api import Api
@@ -79,7 +82,7 @@ def api() -> Iterator[Api]:
 class Deploying:
     """`mlops deploy` at work, and what it has said so far."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Begun
     log: Path
 
     def text(self) -> str:
@@ -113,10 +116,25 @@ class Desk:
 
     @contextmanager
     def deploying(self, *options: str, **environ: str) -> Iterator[Deploying]:
-        log = self.folder / "deploy.log"
-        environ = {"KUBECONFIG": str(self.folder / "kubeconfig"), "HOME": str(self.folder), **environ}
-        with started("mlops", "deploy", "--manifests", "manifests.yaml", *options, cwd=self.folder, log=log, **environ) as process:
+        """At work in a process of its own, forked where its libraries are imported: they are most of what a deployment costs."""
+        environ, log, words = self.given(options, environ)
+        process = forking().begin(self.folder, log, module="mlops_pipeline", arguments=words[1:], environ=process_environment(**environ))
+        try:
             yield Deploying(process, log)
+        finally:
+            stop(process)
+
+    @contextmanager
+    def deploying_afresh(self, *options: str, **environ: str) -> Iterator[Deploying]:
+        """The same, as it is typed: a Python that is started for it."""
+        environ, log, words = self.given(options, environ)
+        with started(*words, cwd=self.folder, log=log, **environ) as process:
+            yield Deploying(process, log)
+
+    def given(self, options: tuple[str, ...], environ: dict[str, str]) -> tuple[dict[str, str], Path, tuple[str, ...]]:
+        """Its environment, where it says what it does, and what is typed."""
+        environ = {"KUBECONFIG": str(self.folder / "kubeconfig"), "HOME": str(self.folder), **environ}
+        return environ, self.folder / "deploy.log", ("mlops", "deploy", "--manifests", "manifests.yaml", *options)
 
     def deploy(self, *options: str, code: int = 0, **environ: str) -> str:
         """Run it to its end."""
@@ -147,6 +165,15 @@ def ignored(_: str) -> None:
     """What a command that only prepares says."""
 
 
+@cache
+def forking() -> Forking:
+    """What a deployment imports, imported once a test process."""
+    theirs = ("kubernetes", "kubernetes.config.kube_config", "kubernetes.watch.watch")
+    made = Forking(process_environment(), (*theirs, "mlops_pipeline.cli", "mlops_pipeline.rollout.deploy"))
+    atexit.register(made.end)
+    return made
+
+
 @pytest.fixture
 def desk(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     made = Desk(api, tmp_path)
@@ -164,7 +191,7 @@ def comes_up(api: Api, image: str) -> None:
 
 
 def test_a_first_deployment_is_applied_in_order_followed_and_reported(desk: Desk, api: Api) -> None:
-    with desk.deploying() as at_work:
+    with desk.deploying_afresh() as at_work:
         comes_up(api, "mlops-pipeline-serve:1")
         api.control(1, updated=1, available=0)
         at_work.says("1 of 2 updated, 0 ready, 0 available")
@@ -591,7 +618,7 @@ def test_a_deployment_that_somebody_deletes_meanwhile_is_no_success(desk: Desk, 
 
 
 def test_stopping_it_says_what_it_leaves_behind(desk: Desk, api: Api) -> None:
-    with desk.deploying() as at_work:
+    with desk.deploying_afresh() as at_work:
         comes_up(api, "mlops-pipeline-serve:1")
         api.control(1, updated=1, available=0)
         at_work.says("1 of 2 updated")

@@ -82,9 +82,9 @@ def podman(serving_image: str, tmp_path_factory: pytest.TempPathFactory) -> Podm
 
 
 @pytest.fixture(scope="module")
-def twice(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def twice(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with two versions that answer differently."""
-    project = faults.two_versions(tmp_path_factory.mktemp("twice") / "project")
+    project = faults.two_versions(tmp_path_factory.mktemp("twice") / "project", registered)
     faults.promote(project, "1")
     return project
 

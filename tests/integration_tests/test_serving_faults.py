@@ -18,8 +18,8 @@ pytestmark = pytest.mark.xdist_group("serving_faults")
 
 
 @pytest.fixture(scope="module")
-def twice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    yield faults.two_versions(tmp_path_factory.mktemp("twice") / "project")
+def twice(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    yield faults.two_versions(tmp_path_factory.mktemp("twice") / "project", registered)
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from mlops_pipeline.registry.versions import CHAMPION, Found, Version, content_d
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch
 from mlops_pipeline.serving.openapi import made_up
 from mlops_pipeline.serving.source import ModelSource
-from tests.conftest import Project, make_project, put_empty_store, wait_for
+from tests.conftest import Project, copied, make_project, put_empty_store, wait_for
 from tests.integration_tests.conftest import is_healthy, postgresql_server, started, stop
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("serving_source")]
@@ -65,6 +65,10 @@ def two_versions(folder: Path, **environ: Any) -> Project:
     """A project whose registry holds two versions, the second one champion."""
     project = make_project(folder)
     project.run(**environ)
+    return with_second_version(project, **environ)
+
+
+def with_second_version(project: Project, **environ: Any) -> Project:
     project.change(train={"params": {"n_estimators": 25}})
     project.run(**environ)
     return project
@@ -80,8 +84,8 @@ def source_of(uri: str, folder: Path) -> ModelSource:
     return ModelSource(uri, "small", folder / "versions", folder / "cache")
 
 
-def test_promotion_and_rollback_reach_the_server(tmp_path: Path) -> None:
-    project = two_versions(tmp_path / "project")
+def test_promotion_and_rollback_reach_the_server(registered: Project, tmp_path: Path) -> None:
+    project = with_second_version(copied(registered, tmp_path / "project"))
     source = source_of(f"sqlite:///{project.folder / 'mlflow/mlflow.db'}", tmp_path)
     with watched(source, main=CHAMPION, first="1") as (served, failures):
         assert {name: loaded.version for name, loaded in served.items()} == {"main": "2", "first": "1"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -89,6 +90,12 @@ IN_PYTHON = {
 BY_POLARS = {"category": "CONCAT(i, f)", "number": "LN(f)", "integer": "TRY_CAST(s AS INTEGER)"}
 
 
+@cache
+def in_python() -> Contract:
+    """A recipe whose every column plain Python can make."""
+    return contract_with(IN_PYTHON)
+
+
 def contract_with(expressions: dict[str, str]) -> Contract:
     derive, made = {}, {}
     for kind, listed in expressions.items():
@@ -98,8 +105,6 @@ def contract_with(expressions: dict[str, str]) -> Contract:
     known = translated(recipe, made, frame_of([], raw))
     return Contract(task="regression", columns=made, raw=raw, made=made, recipe=recipe, expressions=known)
 
-
-PYTHON = contract_with(IN_PYTHON)
 
 NUMBERS = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([0.0, -0.0, 0.5, 1.0, -2.5]))
 WHOLE = st.one_of(st.none(), st.integers(-(2**53) + 1, 2**53 - 1), st.integers(-3, 30))
@@ -111,13 +116,14 @@ ROWS = st.lists(st.tuples(WHOLE, WHOLE, NUMBERS, NUMBERS, TEXTS, TEXTS, st.sampl
 @settings(max_examples=30)
 @given(rows=ROWS)
 def test_derived_columns_of_rows_and_of_columns_are_those_of_a_frame_to_the_bit(rows: list[tuple[Any, ...]]) -> None:
-    features = features_of(PYTHON, None)
-    assert features.is_quick, PYTHON.recipe.derive.keys() - PYTHON.expressions.keys()
+    contract = in_python()
+    features = features_of(contract, None)
+    assert features.is_quick, contract.recipe.derive.keys() - contract.expressions.keys()
     for given_ in (rows, (rows * SEVERAL)[: SEVERAL + len(rows)]):
         frame = features.of_frame(frame_of(given_, features.raw))
         for found, expected in zip(features.of_rows(given_), frame.rows(), strict=True):
             for name, one, other in zip(features.names, found, expected, strict=True):
-                assert same(one, other), (name, PYTHON.recipe.derive[name], one, other)
+                assert same(one, other), (name, contract.recipe.derive[name], one, other)
 
 
 def test_an_expression_that_python_does_not_carry_out_is_served_all_the_same() -> None:

@@ -32,6 +32,8 @@ FAILS_ONCE = "\ndef test_fails_once():\n    assert attempt('once') > 1, 'as it f
 FAILS_ALWAYS = "\ndef test_fails_always():\n    assert attempt('always') < 1, 'as it fails'\n"
 LACKING = "PyTorch, or what reads texts, cannot be had here (why stands above): the tests that need them are not run"
 WORDS = ("-p", "tests.second_try", "--cov=counted", "-ra", "-n", "2", "--dist", "loadgroup")
+BY_ONE = (*WORDS, "-n", "1")
+"""For what is the same whether one worker reports it or two."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def test_what_fails_once_leaves_the_run_green_and_is_told_last(tmp_path: Path) -
 
 def test_what_fails_twice_leaves_the_run_red(tmp_path: Path) -> None:
     write(tmp_path, PASSES, FAILS_ONCE, FAILS_ALWAYS)
-    seen = ran(tmp_path, *WORDS)
+    seen = ran(tmp_path, *BY_ONE)
     assert seen.code == 1, seen.out
     assert seen.last() == ["FAILED TWICE test_it.py::test_fails_always", "FLAKY test_it.py::test_fails_once"]
     assert (seen.attempts("always"), seen.attempts("once")) == (2, 2)
@@ -107,7 +109,7 @@ def test_without_workers_it_is_the_same(tmp_path: Path) -> None:
 
 def test_a_run_in_which_nothing_fails_says_nothing_of_it(tmp_path: Path) -> None:
     write(tmp_path, PASSES)
-    seen = ran(tmp_path, *WORDS)
+    seen = ran(tmp_path, *BY_ONE)
     assert seen.code == 0
     assert not re.search("second try|FLAKY|TWICE", seen.out)
 
@@ -134,7 +136,7 @@ def test_a_fixture_that_fails_is_tried_again_with_its_test(place: str, once: boo
     fails = f"assert attempt('fixture') > {1 if once else 2}"
     body = f"    {fails}\n    yield\n" if place == "before" else f"    yield\n    {fails}\n"
     write(tmp_path, f"\n@pytest.fixture(scope='session')\ndef part():\n{body}", "\ndef test_with_part(part):\n    pass\n", PASSES)
-    seen = ran(tmp_path, *WORDS)
+    seen = ran(tmp_path, *BY_ONE)
     assert seen.code == (0 if once else 1), seen.out
     assert seen.last() == [f"{'FLAKY' if once else 'FAILED TWICE'} test_it.py::test_with_part"]
     assert seen.attempts("fixture") == 2
@@ -143,7 +145,7 @@ def test_a_fixture_that_fails_is_tried_again_with_its_test(place: str, once: boo
 def test_a_test_that_fails_and_whose_fixture_fails_too_is_tried_again_once(tmp_path: Path) -> None:
     part = "\n@pytest.fixture\ndef part():\n    yield\n    assert attempt('fixture') > 1\n"
     write(tmp_path, part, "\ndef test_with_part(part):\n    assert attempt('test') > 1\n")
-    seen = ran(tmp_path, *WORDS)
+    seen = ran(tmp_path, *BY_ONE)
     assert (seen.code, seen.last()) == (0, ["FLAKY test_it.py::test_with_part"]), seen.out
     assert (seen.attempts("fixture"), seen.attempts("test")) == (2, 2)
 
@@ -183,7 +185,7 @@ def test_where_workers_keep_dying_the_run_is_red(tmp_path: Path) -> None:
 
 def test_many_failures_are_not_taken_for_chance(tmp_path: Path) -> None:
     write(tmp_path, f"\n@pytest.mark.parametrize('n', range({MOST + 1}))\ndef test_fails(n):\n    assert attempt('all') < 1\n")
-    seen = ran(tmp_path, *WORDS)
+    seen = ran(tmp_path, *BY_ONE)
     assert seen.code == 1
     assert seen.last()[-1] == f"no second try: {MOST + 1} tests have failed, more than {MOST}"
     assert seen.attempts("all") == MOST + 1
@@ -191,7 +193,7 @@ def test_many_failures_are_not_taken_for_chance(tmp_path: Path) -> None:
 
 def test_being_skipped_is_not_passing(tmp_path: Path) -> None:
     write(tmp_path, "\ndef test_skips():\n    if attempt('skip') > 1:\n        pytest.skip('not this time')\n    assert False\n")
-    seen = ran(tmp_path, *WORDS)
+    seen = ran(tmp_path, *BY_ONE)
     assert (seen.code, seen.last()) == (1, ["FAILED TWICE test_it.py::test_skips"]), seen.out
 
 

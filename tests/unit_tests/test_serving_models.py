@@ -33,15 +33,15 @@ from mlops_pipeline.serving.answer import Service, Workers
 from mlops_pipeline.serving.metrics import Metrics
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch, load
 from mlops_pipeline.serving.source import KEPT, ModelSource
-from tests.conftest import Project, made_once, process_environment, trained
+from tests.conftest import Project, copied, made_once, process_environment
 
 
 @pytest.fixture(scope="session")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pipeline(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a project with two versions in its registry; the second is champion."""
 
     def twice(folder: Path) -> Project:
-        project = trained(folder)
+        project = copied(registered, folder)
         project.change(train={"params": {"n_estimators": 25}})
         project.run()
         return project
