@@ -348,7 +348,7 @@ def parts(
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="print it for a program")] = False,
 ) -> None:
-    """Say what estimators, encoders, metrics, checks, gate rules, formats and stores there are, whose, and which are used here."""
+    """Say what estimators, encoders, metrics, checks, gate rules, formats, stores and channels there are, whose, which are used here."""
     from mlops_pipeline.config.finding import pipeline_here
     from mlops_pipeline.config.pipeline import load_settings, parts_listed
 

@@ -474,6 +474,13 @@ def test_a_narrow_terminal_shows_every_figure_whole(tmp_path: Path) -> None:
     ]
 
 
+def test_ids_that_begin_alike_are_told_apart_on_a_narrow_terminal(tmp_path: Path) -> None:
+    written(tmp_path, [entry(f"6b0d2c0d9f4cefadd4{number}", time=NOON + number) for number in (2, 3, 17)])
+    lines = shown(tmp_path, 80)[2:]
+    assert [line.split()[1] for line in lines] == ["6b0d2c0d9f4cefadd42", "6b0d2c0d9f4cefadd43", "6b0d2c0d9f4cefadd417"]
+    assert all(line.endswith("yes  0.7500") for line in lines)
+
+
 def test_no_records_are_told_in_words(tmp_path: Path) -> None:
     assert shown(tmp_path, 80) == ["no records"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.contract.spec import Column, Contract
@@ -16,7 +18,7 @@ from mlops_pipeline.modelling.by_class import by_class
 from mlops_pipeline.modelling.gate import Rule
 from mlops_pipeline.modelling.metrics import Predictions
 from mlops_pipeline.modelling.plots import draw_all
-from mlops_pipeline.modelling.report import Outcome, looked_at, race_drawn, report, run_note, standing, warnings
+from mlops_pipeline.modelling.report import Outcome, looked_at, next_steps, race_drawn, report, run_note, standing, warnings
 from mlops_pipeline.pages import figure, in_markdown, short
 from mlops_pipeline.registry.runs import described
 from tests.conftest import SMALL_SETTINGS
@@ -122,6 +124,17 @@ def test_the_verdict_comes_first_with_what_to_do_next(tmp_path: Path) -> None:
     assert "<b>worse</b>" in page  # log_loss, where less is better
     waiting = report(settings(), contract(["a", "b"]), evaluation(None), tmp_path, None)
     assert "has not judged yet" in waiting
+
+
+def test_what_to_do_next_is_said_of_every_rule_of_ours_by_keys_and_names_that_there_are() -> None:
+    named = set()
+    for rule in plugins.parts(plugins.GateRule):
+        (step, _) = next_steps(Outcome("m", 1, passed=False, is_champion=False, rules=[Rule(rule, False, "no")]))
+        assert "gate.rules" not in step, rule
+        named |= set(re.findall(r"`([\w.]+)`", step))
+    known = {f"{name}.{key}" for name, field in Settings.model_fields.items() for key in getattr(field.annotation, "model_fields", ())}
+    assert named - known <= set(plugins.parts(plugins.Estimator))
+    assert named & known
 
 
 def test_no_name_is_markup_and_every_picture_is_drawn(tmp_path: Path) -> None:

@@ -35,11 +35,15 @@ NEXT = {
     "held_out": "Hold rows out: raise `split.test_share`, or let `split.test_from` begin earlier.",
     "baseline": "Another estimator (`train.estimator`), columns that know more about the target, or more rows. Where the figure is above "
     "the limit and only its lower bound is below, more held-out rows may be all that is missing.",
-    "champion": "The champion stays. Train on newer or more rows, or allow a small loss with `gate.champion_margin`.",
+    "champion": "The champion stays. Train on newer or more rows. `gate.champion_margin` says how small a loss may pass; where the "
+    "champion is simpler, none does.",
     "worst_slice": "Look at the slices below: the worst has few rows, or differs from the others. Add some, or change `gate.worst_slice`.",
-    "calibration": "The probabilities are off. Try `linear` or more rows, or raise `gate.max_calibration_error` if only the order matters.",
+    "calibration": "The probabilities are off. Try `logistic_regression` or more rows, or raise `gate.max_calibration_error` if only the "
+    "order matters.",
     "latency": "A smaller model: fewer trees or a linear estimator; or raise `gate.max_latency_ms`.",
     "size": "A smaller model: fewer or shallower trees; or raise `gate.max_size_mb`.",
+    "skew": "A server would compute the column above otherwise than the table has it. Mend how it is made (`dataset.derive` and its like), "
+    "or set `gate.skew` to null if only finished features are served.",
     "rolled_back": "A person took this version back. `mlops models promote` brings it back.",
 }
 

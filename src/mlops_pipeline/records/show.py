@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from mlops_pipeline.config.serving import RecordStore
 
-SHORT_ID = 8
-"""Characters of a request's id on a narrow terminal: enough to tell it from its neighbours."""
+SHORT_ID, LONG_ID = 8, 24
+"""Characters of a request's id on a narrow terminal, if they tell it from the others shown: one worker's ids begin alike."""
 WIDE = 120
 """Columns of a terminal from which on ids are shown in full."""
 
@@ -76,8 +76,9 @@ class Shown:
             drawn.add_column("arm", overflow="fold")
         drawn.add_column("ms", justify="right", no_wrap=True)
         drawn.add_column("prediction or error", overflow="fold")
+        length = _telling(self.table["request_id"].drop_nulls().to_list())
         for row in self.table.iter_rows(named=True):
-            request = _plain(row["request_id"] if wide else _short(row["request_id"]))
+            request = _plain(row["request_id"] if wide else _short(row["request_id"], length))
             cells = (
                 f"{row['time']:{clock}}.{row['time'].microsecond // 1000:03}" if row["time"] is not None else "",
                 request,
@@ -105,8 +106,13 @@ def _arm(row: dict[str, Any]) -> str:
     return _plain(row["arm"]) + (f" ({_plain(row['why'])})" if row["why"] else "")
 
 
-def _short(text: str | None) -> str:
-    return "" if text is None else text if len(text) <= SHORT_ID + 1 else f"{text[:SHORT_ID]}…"
+def _telling(ids: list[str]) -> int:
+    """How many first characters tell ids apart, from :data:`SHORT_ID` to :data:`LONG_ID`."""
+    return next((length for length in range(SHORT_ID, LONG_ID) if len({each[:length] for each in ids}) == len(set(ids))), LONG_ID)
+
+
+def _short(text: str | None, length: int) -> str:
+    return "" if text is None else text if len(text) <= length + 1 else f"{text[:length]}…"
 
 
 def _plain(value: Any) -> str:
