@@ -305,10 +305,13 @@ def test_a_broken_file_of_credentials_is_named_and_no_server_is_to_be_started(ca
 
 
 @pytest.mark.parametrize(("status", "words"), [(401, "set MLFLOW_TRACKING_USERNAME"), (403, "ask its administrator for the right")])
-def test_a_refusal_says_what_to_ask_for_and_never_that_a_server_should_be_started(status: int, words: str, tmp_path: Path) -> None:
+def test_a_refusal_says_what_to_ask_for_and_never_that_a_server_should_be_started(
+    status: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHO", "ann:hunter2")
     with answering(lambda _: (status, {}, b"no")) as port:
         uri = f"http://ann:hunter2@127.0.0.1:{port}"
-        settings, layout = pipeline(tmp_path / "project", tracking={"uri": uri})
+        settings, layout = pipeline(tmp_path / "project", tracking={"uri": f"http://${{WHO}}@127.0.0.1:{port}"})
         for ask in (lambda: stored_versions(uri, "small"), lambda: answers(uri), lambda: refuse_what_is_known_to_fail(settings, layout)):
             with pytest.raises(PipelineError, match=f"refuses .HTTP {status}.*{words}") as caught:
                 ask()

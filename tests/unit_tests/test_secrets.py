@@ -175,10 +175,10 @@ def test_an_at_sign_behind_the_host_names_nobody(address: str) -> None:
     assert settings_of(content_with(tracking={"uri": address}), "pipeline.yaml").tracking.uri == address
 
 
-@pytest.mark.parametrize("address", [f"postgresql://anna:a?{SECRET}@host/db", f"postgresql://anna:a/{SECRET}@host/db?b=c@d"])
-def test_one_behind_a_password_of_whatever_letters_does(address: str) -> None:
+@pytest.mark.parametrize("password", [f"a?{SECRET}", f"a/{SECRET}", f"1/{SECRET}", f"12?{SECRET}"])
+def test_one_behind_a_password_of_whatever_letters_does(password: str) -> None:
     with pytest.raises(PipelineError, match=r"tracking\.uri holds a password"):
-        settings_of(content_with(tracking={"uri": address}), "pipeline.yaml")
+        settings_of(content_with(tracking={"uri": f"postgresql://anna:{password}@host/db?b=c@d"}), "pipeline.yaml")
 
 
 def test_what_an_address_names_is_taken_from_the_environment_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

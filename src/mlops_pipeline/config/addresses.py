@@ -51,19 +51,22 @@ def holds_password(address: str) -> bool:
     scheme, is_address, parts = bare.partition("://")
     if not is_address:
         return without_secrets(bare) != bare
-    account, place = _account(parts)
+    is_web = scheme.lower().startswith("http")
+    account, place = _account(parts, is_web=is_web)
     given = parse_qsl(place.partition("?")[2].replace(";", "&"))
-    is_secret = bool(account.strip(":")) if scheme.lower().startswith("http") else bool(account.partition(":")[2])
+    is_secret = bool(account.strip(":")) if is_web else bool(account.partition(":")[2])
     return is_secret or any(is_secret_name(name) and name.lower() not in _PLAIN and value for name, value in given)
 
 
-def _account(parts: str) -> tuple[str, str]:
-    """Who is named before a host, and the rest: an ``@`` in a path or a query is none of theirs, but one behind a password is.
+def _account(parts: str, *, is_web: bool) -> tuple[str, str]:
+    """Who is named before a host, and the rest: an ``@`` in a query, or in a page's path, is none of theirs.
 
-    Nothing keeps a password from having a slash or a question mark in it, as long as no port is meant.
+    Nothing keeps a database's password from having a slash or a question mark in it, even behind what looks like a port.
     """
     host = _BEHIND_HOST.split(parts, maxsplit=1)[0]
     if "@" not in host and not _NO_PORT.fullmatch(host):
-        return "", parts
+        path, _, query = parts[len(host) :].partition("?")
+        if is_web or ":" not in host or not ("@" in path or "@" in query.partition("=")[0]):
+            return "", parts
     account, _, place = parts.rpartition("@")
     return account, place
