@@ -76,7 +76,10 @@ class Outcome:
 def next_steps(outcome: Outcome) -> list[str]:
     """What to do about each rule that did not pass, and the way round them all."""
     if outcome.passed and outcome.then == "challenger":
-        return [f"To make it champion: `mlops models promote {outcome.version}`."]
+        return [
+            f"To try it on a part of the traffic first: `mlops release start {outcome.version}`.",
+            f"To make it champion: `mlops models promote {outcome.version}`.",
+        ]
     if outcome.passed and outcome.then == "approval":
         return [f'To make it champion: `mlops models approve {outcome.version} --reason "why"`; or `mlops models reject` it.']
     if outcome.passed:
