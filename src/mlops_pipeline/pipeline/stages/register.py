@@ -369,8 +369,8 @@ def _say(console: Console, version: Version, outcome: Outcome) -> None:
         console.print(Text.assemble(" " * 12, mark, f" {rule.name}: {rule.text}"))
     verdict: list[tuple[str, str]]
     if outcome.passed and outcome.then == "challenger":
-        next_word = f"`mlops release start {version.number}` tries it on traffic first, `mlops models promote {version.number}` makes it champion"
-        verdict = [("challenger", "bold green"), (f": {next_word}", "")]
+        then = f"`mlops release start {version.number}` tries it on traffic first"
+        verdict = [("challenger", "bold green"), (f": {then}, `mlops models promote {version.number}` makes it champion", "")]
     elif outcome.passed and outcome.then == "approval":
         verdict = [("waits for approval", "bold yellow"), (f": `mlops models approve {version.number} --reason REASON`", "")]
     elif outcome.passed:
