@@ -90,6 +90,8 @@ def test_words_of_marks_do_not_touch_and_stay_in_the_picture(tmp_path: Path) -> 
     ]
     told = page("w", "roc_auc", {"champion": windows}, {"champion": None}, (), (), {"known": 0, "unmatched": 0}, NOW)
     assert told.count("<title>v2</title>") == 1
+    words = [at.start() for at in re.finditer('<text class="word', told)]
+    assert max(at.start() for at in re.finditer("<line|<path|<circle", told)) < min(words)  # what is drawn later crosses what was before
     state.close()
 
 

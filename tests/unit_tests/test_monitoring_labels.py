@@ -158,6 +158,18 @@ def test_an_entitys_rows_take_its_first_label_after_them(state: WatchState, tmp_
     assert found[0].happened == day
 
 
+def test_a_memory_that_is_damaged_or_busy_says_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "damaged.sqlite").write_bytes(b"a letter, and no database at all. " * 100)
+    with pytest.raises(PipelineError, match=r"not a database: put a copy of it from before in its place"):
+        state_at(tmp_path / "damaged.sqlite")
+    monkeypatch.setattr("mlops_pipeline.database.LOCKED_S", 0.01)
+    one, other = (state_at(tmp_path / "state.sqlite") for _ in range(2))
+    with one.writing(), pytest.raises(PipelineError, match=r"another process is writing to it: try again"), other.writing():
+        pass
+    one.close()
+    other.close()
+
+
 def test_a_contradiction_in_an_entity_is_of_its_moment_alone(state: WatchState, tmp_path: Path) -> None:
     settings = table_settings(
         {"y": "boolean", "shop": "category", "day": "datetime", "x": "number"}, task="binary", time_column="day", entity_key=["shop"]
