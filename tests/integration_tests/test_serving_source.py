@@ -49,7 +49,7 @@ def watched(source: ModelSource, **models: str) -> Iterator[tuple[dict[str, Load
         Options(),
         on_loaded=served.__setitem__,
         on_failed=lambda *failure: failures.append(Failure(*failure)),
-        poll_s=0.5,  # each look costs a server of MLflow a fiftieth of a second of a core
+        poll_s=0.5,  # each look asks MLflow's server, on the same cores
     )
     first, at_first = watch.first_load()
     served.update(first)
