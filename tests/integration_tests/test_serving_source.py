@@ -25,8 +25,8 @@ from mlops_pipeline.registry.versions import CHAMPION, Found, Version, content_d
 from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch
 from mlops_pipeline.serving.openapi import made_up
 from mlops_pipeline.serving.source import ModelSource
-from tests.conftest import Project, copied, make_project, put_empty_store, wait_for
-from tests.integration_tests.conftest import is_healthy, postgresql_server, started, stop
+from tests.conftest import Project, copied, forking, make_project, process_environment, put_empty_store, wait_for
+from tests.integration_tests.conftest import is_healthy, postgresql_server, stop
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("serving_source")]
 
@@ -49,7 +49,7 @@ def watched(source: ModelSource, **models: str) -> Iterator[tuple[dict[str, Load
         Options(),
         on_loaded=served.__setitem__,
         on_failed=lambda *failure: failures.append(Failure(*failure)),
-        poll_s=0.1,
+        poll_s=0.5,  # each look asks MLflow's server, on the same cores
     )
     first, at_first = watch.first_load()
     served.update(first)
@@ -98,13 +98,14 @@ def test_promotion_and_rollback_reach_the_server(registered: Project, tmp_path: 
 
 @contextmanager
 def mlflow_server(port: int, folder: Path) -> Iterator[Any]:
-    """MLflow's own server on SQLite, which keeps the artifacts too; ready to answer."""
+    """MLflow's own server on SQLite, which keeps the artifacts too; ready to answer. What starts it is forked: it imports much."""
     if not (folder / "server.db").exists():
         put_empty_store(folder / "server.db", "mlflow-artifacts:")
-    words = ("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+    words = ("server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
     stores = ("--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "artifacts"))
-    log = folder / "server.log"
-    with started(*words, *stores, cwd=folder, log=log, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as server:
+    log, environ = folder / "server.log", process_environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    server = forking().begin(folder, log, module="mlflow", arguments=[*words, *stores], environ=environ)
+    try:
 
         def answers() -> bool:
             assert server.poll() is None, log.read_text()
@@ -113,6 +114,8 @@ def mlflow_server(port: int, folder: Path) -> Iterator[Any]:
 
         wait_for(answers, 120, "an answer of MLflow's server")
         yield server
+    finally:
+        stop(server)
 
 
 def test_an_mlflow_server_is_read_served_from_and_survived(tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ def test_a_fixture_that_fails_is_tried_again_with_its_test(place: str, once: boo
     fails = f"assert attempt('fixture') > {1 if once else 2}"
     body = f"    {fails}\n    yield\n" if place == "before" else f"    yield\n    {fails}\n"
     write(tmp_path, f"\n@pytest.fixture(scope='session')\ndef part():\n{body}", "\ndef test_with_part(part):\n    pass\n", PASSES)
-    seen = ran(tmp_path, *BY_ONE)
+    seen = ran(tmp_path, *WORDS)
     assert seen.code == (0 if once else 1), seen.out
     assert seen.last() == [f"{'FLAKY' if once else 'FAILED TWICE'} test_it.py::test_with_part"]
     assert seen.attempts("fixture") == 2
