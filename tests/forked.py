@@ -150,6 +150,7 @@ class Forking:
         """A program that is at work beside the test, what it says in one file; whoever begins it ends it."""
         with self.at_work:
             code = Path(tempfile.mkdtemp(dir=self.output.name)) / "code"
+            log.write_bytes(b"")  # a test may look before the program opens it
             return Begun(self._told({"folder": str(folder), "out": str(log), "err": str(log), "code": str(code), **program}, 600), code)
 
     def _run(self, programs: Sequence[dict[str, Any]], timeout: float) -> list[subprocess.CompletedProcess[str]]:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from mlops_pipeline.contract.moments import read_moment
+from mlops_pipeline.contract.moments import is_of_numbers, read_moment
 from mlops_pipeline.contract.spec import Contract
-from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, is_of_numbers, number_of, spelled, truth_of
+from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, NULL_WORDS, number_of, spelled, truth_of
 
 _ODD_NAME = re.compile(r"\s|\.0(?:/|\Z)")
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0")

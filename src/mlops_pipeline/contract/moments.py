@@ -55,6 +55,11 @@ EPOCHS = {"%s": 1_000_000, "%Q": 1_000}
 """Forms of a number of seconds, or of milliseconds, since 1970 in UTC, and how many microseconds each of them is."""
 
 
+def is_of_numbers(form: str | None) -> bool:
+    """Whether a number may be a moment written so: since 1970, or as 20240131, the year first, so that it has lost no zero before it."""
+    return form is not None and (form in EPOCHS or form.startswith("%Y"))
+
+
 def day_of_none(form: str) -> tuple[str, str] | None:
     """The day that is meant by a form without one, and how it is written: a week's Monday, a month's first; None if a form has a day."""
     parts = set(re.findall(r"%\.?(.)", form))

@@ -180,11 +180,6 @@ def is_nothing(bare: str, null_words: Collection[str]) -> bool:
     return bare in null_words or (len(bare) <= 4 and _NAN.fullmatch(bare) is not None)
 
 
-def is_of_numbers(form: str | None) -> bool:
-    """Whether a number may be a moment written so, as 20240131: only where the year comes first, so that it has lost no zero before it."""
-    return form is not None and form.startswith("%Y")
-
-
 def truth_of(text: str) -> float | None:
     """A word for true (1) or false (0), or any number; None if it is none of them."""
     word = text.lower()

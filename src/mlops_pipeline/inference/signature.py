@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from mlops_pipeline.contract.dialect import PLAIN, Dialect
-from mlops_pipeline.contract.moments import exact_moment_of, moment_of
+from mlops_pipeline.contract.moments import exact_moment_of, is_of_numbers, moment_of
 from mlops_pipeline.contract.privacy import private_names, told_value
 from mlops_pipeline.contract.spec import AS_TEXT, Column, Contract
 from mlops_pipeline.contract.task import has_classes
@@ -30,7 +30,6 @@ from mlops_pipeline.contract.values import (
     bounds,
     category_of,
     is_nothing,
-    is_of_numbers,
     number_of,
     spelled,
     truth_of,

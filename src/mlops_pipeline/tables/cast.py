@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
-from mlops_pipeline.contract.moments import EPOCHS, day_of_none
+from mlops_pipeline.contract.moments import EPOCHS, day_of_none, is_of_numbers
 from mlops_pipeline.contract.privacy import told_cells
 from mlops_pipeline.contract.spec import Column as ContractColumn
 from mlops_pipeline.contract.values import (
@@ -23,7 +23,6 @@ from mlops_pipeline.contract.values import (
     SIGNS,
     TRUE_WORDS,
     bounds,
-    is_of_numbers,
     number_of,
     spelled,
     truth_of,
@@ -268,7 +267,7 @@ def as_moments(values: pl.Series, form: str | None = None) -> pl.Series:
                 zoned = left.str.replace(r" ([+-][0-9]{2}:?[0-9]{2})$", "${1}") if "%z" in other else left
                 read = pl.select(pl.coalesce(read, written_moments(zoned, other)).alias(values.name)).to_series()
         return read
-    if form is not None and held.is_numeric():
+    if form is not None and held.is_numeric() and is_of_numbers(form):
         return written_moments(as_text(values), form)
     if held != pl.Date and not isinstance(held, pl.Datetime):
         # A number is no moment, unless its form says of which unit, and since when.
