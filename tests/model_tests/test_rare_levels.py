@@ -14,7 +14,7 @@ from mlops_pipeline.contract.privacy import RARE
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.modelling.estimators import build_model, fit, predict, without_extremes
 from mlops_pipeline.modelling.frame import levels_of, model_input, without_rare
-from tests.model_tests.workbench import FEATURES, PROBLEMS, QUICK, raw_table, save, truth
+from tests.model_tests.workbench import FEATURES, KINDS, PROBLEMS, QUICK, make_twin, raw_table, save, truth
 
 LEAST = 5
 UNUSUAL = {"kind": {3: "once", 4: "twice", 5: "twice"}, "place": {7: "nowhere"}}
@@ -48,6 +48,22 @@ def test_a_rare_level_is_predicted_as_one_that_was_never_seen_and_stands_in_no_f
     with zipfile.ZipFile(tmp_path / "model/model.skops") as archive:
         held = b"".join(archive.read(name) for name in archive.namelist())
     assert not [word for word in (b"once", b"twice", b"nowhere") if word in held]
+
+
+def test_a_level_never_seen_means_by_target_what_the_rare_ones_do_and_the_twin_agrees() -> None:
+    rows = table()
+    few = {place: f"r{place % 4}" for place in range(12)}
+    rows = rows.with_columns(kind=pl.Series([few.get(place, kind) for place, kind in enumerate(rows["kind"])]))
+    x, y = without_rare(model_input(rows, FEATURES), FEATURES, LEAST), truth(rows, PROBLEMS["binary"])
+    y[list(few)] = max(y)  # whoever is rare has it
+    model = fitted(x, y, "logistic_regression", "target_mean")
+    asked = model_input(rows, FEATURES).tail(50).assign(kind="never seen")
+    np.testing.assert_array_equal(predict(model, asked, "binary"), predict(model, asked.assign(kind=RARE), "binary"))
+    means = model.named_steps["columns"].named_transformers_
+    encoder = means["categories 0 with rare levels"].named_steps["targetencoder"]
+    assert encoder.target_mean_ > np.mean(y == max(y)) + 0.2
+    twin = make_twin(model, KINDS, asked, predict(model, asked, "binary"), "binary", 1e-6)
+    assert twin.accepted, twin.reason
 
 
 def test_a_table_without_rare_levels_is_fitted_as_ever() -> None:

@@ -403,22 +403,52 @@ def encoded(columns: Any, x: Any, y: Any, threads: int | None) -> Any:
         columns.set_params(**{name: "continuous" for name in columns.get_params() if name.endswith("__target_type")})
     _leave_out_rare(columns, x)
     with threadpool_limits(limits=threads):
-        return columns.fit_transform(x, y) if hasattr(columns, "fit_transform") else columns.fit(x, y).transform(x)
+        matrix = columns.fit_transform(x, y) if hasattr(columns, "fit_transform") else columns.fit(x, y).transform(x)
+    _take_unseen_for_rare(columns)
+    return matrix
 
 
 def _leave_out_rare(columns: Any, x: Any) -> None:
     """Tell our encoders of categories the levels they may learn: to them, a rare one is one that they have never seen.
 
-    ``TargetEncoder`` is not told: it would count unknown rows as the first level's. To it, all rare ones are one level.
+    ``TargetEncoder`` is not told: it would count unknown rows as the first level's. To it, all rare ones are one level; a column
+    that has such rows gets an encoder of its own, which knows one value alone for what it has never seen.
     """
+    from sklearn.base import clone
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
     if not isinstance(columns, ColumnTransformer):
         return
-    for _, step, names in columns.transformers:
-        if isinstance(step, OneHotEncoder | OrdinalEncoder) and any((x[name] == RARE).any() for name in names):
+    steps: list[tuple[str, Any, Any]] = []
+    for label, step, names in columns.transformers:
+        rare = [] if isinstance(names, str) else [name for name in names if (x[name] == RARE).any()]
+        if rare and isinstance(step, OneHotEncoder | OrdinalEncoder):
             step.set_params(categories=[sorted(set(x[name].unique()) - {RARE}) or [MISSING] for name in names])
+        if rare and _target_encoder(step) is not None:
+            others = [name for name in names if name not in rare]
+            steps += [(label, step, others)] if others else []
+            steps += [(f"{label} {place} with rare levels", clone(step), [name]) for place, name in enumerate(rare)]
+        else:
+            steps.append((label, step, names))
+    columns.transformers = steps
+
+
+def _take_unseen_for_rare(columns: Any) -> None:
+    """Let a level that the fitted encoder of a column with rare levels has never seen mean what these mean together, not what all do."""
+    for _, step, names in getattr(columns, "transformers_", ()):
+        encoder = _target_encoder(step)
+        if encoder is not None and len(names) == 1 and RARE in (levels := encoder.categories_[0].tolist()):
+            encoder.target_mean_ = float(encoder.encodings_[0][levels.index(RARE)])
+
+
+def _target_encoder(step: Any) -> Any:
+    """The ``TargetEncoder`` that a step on columns begins with; None if there is none."""
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import TargetEncoder
+
+    first = step.steps[0][1] if isinstance(step, Pipeline) else step
+    return first if isinstance(first, TargetEncoder) else None
 
 
 def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, categories: list[int], during: Fitting = ALONE) -> Any:
