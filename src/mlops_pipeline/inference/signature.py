@@ -435,9 +435,9 @@ class Signature:
                 raise Refused(422, [Fault("too_long", what)])
 
     def _check_texts(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> None:
-        """Free text, or moments as text: there is no list of values to keep to."""
-        moments, words = self.columns[name].kind == "datetime", self.words_for_null(name)
-        form, longest = self.columns[name].format, self.lengths.category if moments else self.lengths.text
+        """Free text, moments as text, or a source's categories that the model does not take: there is no list of values to keep to."""
+        kind, form, words = self.columns[name].kind, self.columns[name].format, self.words_for_null(name)
+        moments, longest = kind == "datetime", self.lengths.text if kind == "text" else self.lengths.category
         as_moment = exact_moment_of if self.wide else moment_of
         if moments and len(values) > 1:
             # Rows that come together are often of the same moments.
@@ -453,7 +453,7 @@ class Signature:
                     faults.append(null_fault(row, name))
             elif longest.is_passed_by(value) or (
                 # Before NFKC a few characters may stand for many.
-                not moments and GROWTH * len(value) > longest.characters and read_characters(value, longest.characters) > longest.characters
+                kind == "text" and GROWTH * len(value) > longest.characters and read_characters(value, longest.characters) > longest.characters
             ):
                 meant = None
                 faults.append(_too_long(row, name, value, longest))

@@ -241,8 +241,8 @@ def _flat(values: list[Any]) -> list[Any]:
 def _python_json(body: bytes, error: Exception) -> Any:
     """JSON as Python writes it, with NaN and Infinity."""
     if b"NaN" not in body and b"Infinity" not in body:
-        raise not_json(error, _FORM) from error
+        raise not_json(error, _FORM, body) from error
     try:
         return python_json(body)
     except (ValueError, RecursionError) as second:
-        raise not_json(second, _FORM) from second
+        raise not_json(second, _FORM, body) from second
