@@ -21,10 +21,11 @@ from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import judged
 from mlops_pipeline.inference.signature import Length, Lengths, Rows, Signature
+from mlops_pipeline.serving.answer import in_header
 from mlops_pipeline.serving.protocol import open_inference
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.serving.protocol.labels import LabelBody
-from mlops_pipeline.serving.protocol.predict import Predict
+from mlops_pipeline.serving.protocol.predict import Predict, told
 from mlops_pipeline.serving.protocol.python_json import check_keys, keys_in
 from mlops_pipeline.serving.request import request_of
 
@@ -358,6 +359,32 @@ def test_a_number_that_never_closes_its_bracket_is_looked_at_once() -> None:
     assert rows.numbers.tolist() == [[-1234.5], [-7]]
     with pytest.raises(Refused, match="row 0, column 'price' is '.1111"):
         read(json.dumps({"records": [{"price": "(" + "1" * 1_000_000}]}).encode())
+
+
+def test_of_many_columns_that_are_none_of_the_models_some_are_named_and_all_are_counted() -> None:
+    """Nor do they hide what is said of values: an answer has room for twenty warnings, its header for ten."""
+    extra = {f"x{number:05}": 1 for number in range(30_000)}
+    training = Contract(task="binary", classes=[0, 1], columns=COLUMNS, categories=SEEN, ranges={"weight": (0.0, 1.0)})
+    taken = Signature.of(training)
+    far = {**GOOD, "weight": 1e6}
+    line = ",".join("" if value is None else str(value) for value in (*far.values(), *extra.values()))
+    tensors = [{"name": name, "shape": [2], "datatype": "BYTES", "data": []} for name in extra]
+    for name, value in far.items():
+        kind = "BYTES" if isinstance(value, str) else "FP64"
+        tensors.append({"name": name, "shape": [2], "datatype": kind, "data": [float(value) if kind == "FP64" else value] * 2})
+    for rows in (
+        Predict(taken, "m", "1").rows(json.dumps({"records": [{**far, **extra}] * 2}).encode()),
+        Invocations(taken).rows(json.dumps({"dataframe_records": [{**far, **extra}] * 2}).encode()),
+        Invocations(taken).rows_of_csv(f"{','.join((*far, *extra))}\n{line}\n{line}\n".encode()),
+        open_inference.parse(taken, json.dumps({"inputs": tensors}).encode()).rows,
+    ):
+        notices = rows.notices or []
+        assert sum(one.rows for one in notices if one.reason == "extra_column") == 60_000
+        said = told(notices)
+        assert (said[0]["reason"], said[0]["column"]) == ("outside_training", "weight")
+        assert (said[1]["rows"], said[1]["detail"]) == (59_962, "29,981 more columns are none of the model's: they were ignored")
+        assert [one["column"] for one in said[2:]] == [f"x{number:05}" for number in range(18)]
+        assert json.loads(in_header(notices))[0] == {"reason": "outside_training", "column": "weight", "rows": 2}
 
 
 def test_a_header_of_one_name_many_times_is_numbered_as_training_numbered_it() -> None:

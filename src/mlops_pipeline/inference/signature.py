@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from itertools import islice
 from typing import Any, NamedTuple
 from unicodedata import is_normalized, normalize
@@ -526,10 +527,14 @@ class Signature:
 
 
 def extra_columns(rows: Mapping[str, int]) -> list[Notice]:
-    """What is said of columns that are none of the model's: in how many rows each came."""
-    return [
-        Notice(EXTRA_COLUMN, name[:100], count, f"column {shown(name)} is none of the model's: it was ignored")
-        for name, count in sorted(rows.items())
+    """What is said of columns that are none of the model's: in how many rows each came. Of very many some alone are named."""
+    named, notices = sorted(rows) if len(rows) <= SHOWN_FAULTS else nsmallest(SHOWN_FAULTS - 1, rows), []
+    if len(named) < len(rows):
+        left = sum(rows.values()) - sum(rows[name] for name in named)
+        what = f"{len(rows) - len(named):,} more columns are none of the model's: they were ignored"
+        notices.append(Notice(EXTRA_COLUMN, "", left, what))
+    return notices + [
+        Notice(EXTRA_COLUMN, name[:100], rows[name], f"column {shown(name)} is none of the model's: it was ignored") for name in named
     ]
 
 

@@ -131,7 +131,10 @@ class Invocations:
             if len(row) != len(header):
                 raise Refused(422, [Fault("malformed", f"row {index} has {len(row)} cells under a header of {len(header)}", index)])
         empty = {name: None if "" in self._signature.words_for_null(name) else "" for name in self._names}
-        return self._signature.from_columns({name: [row[k] or empty.get(name) for row in rows] for k, name in enumerate(header)})
+        known = self._signature.columns
+        return self._signature.from_columns(
+            {name: [row[k] or empty[name] for row in rows] if name in known else () for k, name in enumerate(header)}
+        )
 
     def write(self, request: Request, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
         """The answer's JSON: probabilities a row, or values."""
@@ -196,7 +199,8 @@ class Invocations:
             if not isinstance(row, list) or len(row) != len(columns):
                 what = f"has {len(row)} values" if isinstance(row, list) else "is no list"
                 raise Refused(422, [Fault("malformed", f"row {index} {what}: give a list of {len(columns)} values", index)])
-        return self._signature.from_columns({name: [row[k] for row in data] for k, name in enumerate(columns)})
+        known = self._signature.columns
+        return self._signature.from_columns({name: [row[k] for row in data] if name in known else () for k, name in enumerate(columns)})
 
 
 def csv_header(text: str, dialect: Dialect, known: Collection[str]) -> tuple[list[str], Dialect]:

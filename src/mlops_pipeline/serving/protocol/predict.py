@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Notice, Refused
+from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Notice, Refused, first_of
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
 from mlops_pipeline.serving.protocol.decoders import (
@@ -134,7 +134,7 @@ class Predict:
 
 def told(notices: list[Notice]) -> list[dict[str, Any]]:
     """What is unusual, as an answer says it: the first of many."""
-    return [notice._asdict() for notice in notices[:SHOWN_FAULTS]]
+    return [notice._asdict() for notice in first_of(notices, SHOWN_FAULTS)]
 
 
 def _loosely(body: bytes) -> _Loose:
