@@ -373,6 +373,23 @@ def test_what_is_no_list_of_names_is_refused_in_one_line(names: Any, model: Mode
             model.rows("v2", json.dumps({"inputs": [{"name": names, "shape": [1], "datatype": more, "data": []}]}).encode())
 
 
+@pytest.mark.parametrize("orient", ["records", "split", "index", "columns", "values", "table"])
+def test_a_table_as_pandas_writes_it_is_refused_with_the_forms_that_are_taken(orient: Any, model: Model) -> None:
+    body = pl.DataFrame([PLAIN, PLAIN]).to_pandas().to_json(orient=orient).encode()
+    for protocol, said in (("predict", "records"), ("invocations", "dataframe_split, dataframe_records, instances, inputs"), ("v2", "form")):
+        with pytest.raises(Refused, match=said) as refused:
+            model.rows(protocol, body)
+        assert (refused.value.status, refused.value.reason) == (400, "malformed")
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"5", b'"house"', b"[]", b"{}", b'{"house": 1}', b'[{"house": "north"}]', b'"house\\""'])
+@pytest.mark.parametrize("protocol", ["predict", "invocations", "v2"])
+def test_any_json_that_is_no_request_is_one_line(protocol: str, body: bytes, model: Model) -> None:
+    with pytest.raises(Refused) as refused:
+        model.rows(protocol, body)
+    assert (refused.value.status, refused.value.reason) == (400, "malformed")
+
+
 @pytest.mark.parametrize(
     ("dialect", "made"),
     [
