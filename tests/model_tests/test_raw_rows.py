@@ -10,6 +10,7 @@ import json
 import shutil
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -388,6 +389,30 @@ def test_any_json_that_is_no_request_is_one_line(protocol: str, body: bytes, mod
     with pytest.raises(Refused) as refused:
         model.rows(protocol, body)
     assert (refused.value.status, refused.value.reason) == (400, "malformed")
+
+
+WORDS = ("records", "ids", "dataframe_split", "columns", "data", "index", "dataframe_records", "instances", "inputs", "params", "name",
+         "shape", "datatype", "BYTES", "FP64", "numbers", "categories", "parameters", "binary_data_size", "\\", "NaN", *PLAIN, *FEATURES)  # fmt: skip
+some_word = st.sampled_from(WORDS)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2**70) | st.floats() | some_word,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(some_word, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(anything, st.sampled_from(["predict", "invocations", "v2"]), st.sampled_from([None, 0, 3, 10**6]))
+def test_nothing_but_rows_or_a_refusal_comes_of_any_json_of_either_kind(
+    model: Model, content: Any, protocol: str, length: int | None
+) -> None:
+    with suppress(Refused):
+        assert isinstance(model.rows(protocol, json.dumps(content).encode(), header_length=length), Rows)
+
+
+@given(st.text(st.sampled_from("\"',;\r\n\ufeff \0ahouse1.")), st.sampled_from(["", "house,half,member,plan,floor\n"]))
+def test_nothing_but_rows_or_a_refusal_comes_of_any_csv_of_either_kind(model: Model, text: str, header: str) -> None:
+    with suppress(Refused):
+        assert isinstance(model.rows("invocations", (header + text).encode(), b"text/csv"), Rows)
 
 
 @pytest.mark.parametrize(
