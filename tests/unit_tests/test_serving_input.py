@@ -357,7 +357,7 @@ def test_a_number_that_never_closes_its_bracket_is_looked_at_once() -> None:
     rows = read(json.dumps({"records": [{"price": "(1.234,5)"}, {"price": "(7)"}]}).encode())
     assert rows.numbers is not None
     assert rows.numbers.tolist() == [[-1234.5], [-7]]
-    with pytest.raises(Refused, match="row 0, column 'price' is '.1111"):
+    with pytest.raises(Refused, match=r"row 0, column 'price' is '\(1111"):
         read(json.dumps({"records": [{"price": "(" + "1" * 1_000_000}]}).encode())
 
 

@@ -77,7 +77,7 @@ class OnlineFeatures:
         return self._quick is not None
 
     def of_frame(self, typed: pl.DataFrame) -> pl.DataFrame:
-        """The model's columns of raw rows that have the types of their kinds (``tables.cast.cast_columns``). Raises :class:`Uncomputable`."""
+        """The model's columns of raw rows that have their kinds' types (``tables.cast.cast_columns``). Raises :class:`Uncomputable`."""
         return self.all_of(typed).select(self.names)
 
     def of_rows(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

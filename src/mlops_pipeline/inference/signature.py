@@ -454,7 +454,9 @@ class Signature:
                     faults.append(null_fault(row, name))
             elif longest.is_passed_by(value) or (
                 # Before NFKC a few characters may stand for many.
-                kind == "text" and GROWTH * len(value) > longest.characters and read_characters(value, longest.characters) > longest.characters
+                kind == "text"
+                and GROWTH * len(value) > longest.characters
+                and read_characters(value, longest.characters) > longest.characters
             ):
                 meant = None
                 faults.append(_too_long(row, name, value, longest))

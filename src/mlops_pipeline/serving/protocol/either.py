@@ -158,7 +158,7 @@ def names_of_invocations(body: Any) -> Iterator[Collection[str]]:
     """Of MLflow's forms; rows without names are of finished features."""
     if "dataframe_split" in body:
         return iter([body["dataframe_split"]["columns"]])
-    rows = next((body[form] for form in ("dataframe_records", "instances", "inputs") if form in body), [])
+    rows: Any = next((body[form] for form in ("dataframe_records", "instances", "inputs") if form in body), [])
     return iter([rows.keys()] if isinstance(rows, dict) else [row.keys() for row in rows])
 
 
