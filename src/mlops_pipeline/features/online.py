@@ -19,7 +19,7 @@ import numpy as np
 from mlops_pipeline.contract import spec
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.columns import Coded, ColumnValues, column_of, keyed, told_apart
+from mlops_pipeline.features.columns import Coded, ColumnValues, Uncomputable, column_of, keyed, told_apart
 from mlops_pipeline.features.expressions import as_kind, columns_of, function_of
 from mlops_pipeline.features.needs import given_by_lookups, kept_by
 from mlops_pipeline.features.windows import NEVER
@@ -47,14 +47,6 @@ SEVERAL = 64
 """Rows that are faster as columns."""
 
 _EPOCH = datetime(1970, 1, 1)  # moments are in UTC, without a zone
-
-
-class Uncomputable(Exception):
-    """A recipe's SQL fails on some rows, as a cast does on a text that is no number. ``rows`` are their places, ``name`` the column."""
-
-    def __init__(self, name: str, rows: Sequence[int]) -> None:
-        super().__init__(f"column '{name}' has no value on row {rows[0]}: its SQL fails there")
-        self.name, self.rows = name, tuple(rows)
 
 
 class OnlineFeatures:

@@ -18,7 +18,6 @@ from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features import columns
 from mlops_pipeline.features.needs import derived_for, given_by_lookups, kept_by
-from mlops_pipeline.features.online import Uncomputable
 from mlops_pipeline.features.state import DAY_US
 from mlops_pipeline.inference.faults import EXTRA_COLUMN, SHOWN_FAULTS, Fault, Notice, Refused
 from mlops_pipeline.inference.signature import Lengths, Rows, Signature
@@ -172,7 +171,7 @@ class RawInput:
                     done = self.features.rows(usual, rows.ids, usual=True)
         except Refused as refusal:
             self._refuse(refusal)
-        except Uncomputable as error:
+        except columns.Uncomputable as error:
             raise Refused(422, [self.uncomputed(error.name, row) for row in error.rows[:SHOWN_FAULTS]]) from None
         if rows.notices is None:
             return done

@@ -12,7 +12,7 @@ import numpy as np
 from mlops_pipeline.contract.evaluation import Evaluation, evaluation_of
 from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.features.online import Uncomputable
+from mlops_pipeline.features.columns import Uncomputable
 from mlops_pipeline.files import read_json
 from mlops_pipeline.inference.engine import NotFinite, load_engine, score
 from mlops_pipeline.inference.faults import Fault, Refused
