@@ -138,6 +138,37 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_asked_for(impatient: S
         assert answer(client).startswith(b"HTTP/1.1 200"), "the connection goes on"
 
 
+TRAILERS = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n"
+
+
+def test_what_is_told_behind_a_body_is_no_header(impatient: Server) -> None:
+    """A proxy looks at headers: a trailer may be no key, no type and no id, in however many packets it comes (RFC 9110, 6.5.1)."""
+    body = json.dumps({"records": [impatient.example]}).encode()
+    request = TO_PREDICT + b"X-Request-Id: mine\r\n" + TRAILERS % (len(body), body)
+    trailers = b"Content-Type: text/html\r\nX-Request-Id: another\r\nContent-Encoding: gzip\r\n\r\n"
+    said = raw(impatient, request + trailers + request + b"\r\n", end=True)
+    assert statuses(said) == [200, 200]
+    assert said.count(b"x-request-id: mine") == 2
+
+
+def test_a_request_that_is_answered_gets_no_second_word_for_what_is_wrong_behind_it(impatient: Server) -> None:
+    """It would be taken for the answer to the next request, which may be another client's behind a proxy."""
+    with connected(impatient) as client:
+        client.sendall(TO_PREDICT.replace(b"/predict", b"/nowhere") + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert answer(client).startswith(b"HTTP/1.1 404")
+        client.sendall(b"no number\r\n" + PING)
+        assert client.recv(65536) == b""
+
+
+@pytest.mark.parametrize("name", [b"X-Long: ", b""], ids=["one", "many"])
+@pytest.mark.parametrize("early", [False, True], ids=["of a body that is waited for", "of an answered request"])
+def test_trailers_are_bounded(impatient: Server, name: bytes, early: bool) -> None:
+    head = TO_PREDICT.replace(b"/predict", b"/nowhere") if early else TO_PREDICT
+    trailers = b"X-Long: " + b"x" * 600_000 if name else b"X: y\r\n" * 100_000
+    said = raw(impatient, head + TRAILERS % (2, b"{}") + trailers)
+    assert statuses(said) == [404 if early else 431], "a second word would be taken for the next request's answer"
+
+
 def test_an_answer_goes_out_whole(impatient: Server) -> None:
     """A head that waits for its body is not left behind where there is none, and costs no packet of its own."""
     with connected(impatient) as client:

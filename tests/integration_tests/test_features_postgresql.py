@@ -233,6 +233,22 @@ def test_an_ingest_whose_connection_is_lost_ends_and_loses_no_row(postgresql: An
     assert refresh(own, layout, quiet()).rows == 84
 
 
+def test_a_copy_that_cannot_be_written_is_one_line_told_once(postgresql: Any, tmp_path: Path) -> None:
+    """A server starts all the same, and goes on to look at models: its disk may be full, or its folder another's."""
+    uri = address(postgresql, "unwritable")
+    sent(uri, tmp_path / "0", of_days(21))
+    (tmp_path / "file").write_text("no folder")
+    states = States(StatePlace(tmp_path / "file" / "state", uri, "shops"))
+    with pytest.raises(
+        PipelineError, match=r"file/state: the features' state cannot be put there \(.*\): make room, or let this user"
+    ) as told:
+        states.newest()
+    assert "\n" not in str(told.value)
+    assert states.newest() is None
+    (tmp_path / "file").unlink()
+    assert states.newest() is not None
+
+
 def test_a_server_goes_on_with_what_it_fetched_last(postgresql: Any, tmp_path: Path) -> None:
     uri = address(postgresql, "away")
     done = sent(uri, tmp_path / "0", of_days(20))

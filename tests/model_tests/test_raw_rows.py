@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +38,7 @@ from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import judged
 from mlops_pipeline.inference.raw import FEW, RawInput, RawRows, RowKinds, check_state
 from mlops_pipeline.inference.scorer import Scorer, load_scorer
-from mlops_pipeline.inference.signature import Rows, Signature
+from mlops_pipeline.inference.signature import Length, Lengths, Rows, Signature
 from mlops_pipeline.layout import StatePlace
 from mlops_pipeline.modelling.described import with_own_words
 from mlops_pipeline.modelling.skew import beside_table
@@ -360,6 +362,99 @@ def test_a_raw_row_is_never_read_as_features_that_are_null(model: Model, tmp_pat
         predict_file(free.folder, tmp_path / "raw.parquet", tmp_path / "out.csv", quiet(), state=StatePlace(tmp_path / "none"))
 
 
+@pytest.mark.parametrize("names", [5, None, True, 1.5, "house", [["house"]], [5], {"house": 1}])
+def test_what_is_no_list_of_names_is_refused_in_one_line(names: Any, model: Model) -> None:
+    """Also where the names of rows are looked at to tell raw ones: with an escape, or a column's name where none is due."""
+    for more in ("", "\\", "house"):
+        body = json.dumps({"dataframe_split": {"columns": names, "data": [[more]]}}).encode()
+        with pytest.raises(Refused) as refused:
+            model.rows("invocations", body)
+        assert refused.value.status in (400, 422)
+        with pytest.raises(Refused):
+            model.rows("v2", json.dumps({"inputs": [{"name": names, "shape": [1], "datatype": more, "data": []}]}).encode())
+
+
+@pytest.mark.parametrize("orient", ["records", "split", "index", "columns", "values", "table"])
+def test_a_table_as_pandas_writes_it_is_refused_with_the_forms_that_are_taken(orient: Any, model: Model) -> None:
+    body = pl.DataFrame([PLAIN, PLAIN]).to_pandas().to_json(orient=orient).encode()
+    for protocol, said in (
+        ("predict", "records"),
+        ("invocations", "dataframe_split, dataframe_records, instances, inputs"),
+        ("v2", "form"),
+    ):
+        with pytest.raises(Refused, match=said) as refused:
+            model.rows(protocol, body)
+        assert (refused.value.status, refused.value.reason) == (400, "malformed")
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"5", b'"house"', b"[]", b"{}", b'{"house": 1}', b'[{"house": "north"}]', b'"house\\""'])
+@pytest.mark.parametrize("protocol", ["predict", "invocations", "v2"])
+def test_any_json_that_is_no_request_is_one_line(protocol: str, body: bytes, model: Model) -> None:
+    with pytest.raises(Refused) as refused:
+        model.rows(protocol, body)
+    assert (refused.value.status, refused.value.reason) == (400, "malformed")
+
+
+WORDS = (
+    *("records", "ids", "dataframe_split", "columns", "data", "index", "dataframe_records", "instances", "inputs", "params", "name"),
+    *("shape", "datatype", "BYTES", "FP64", "numbers", "categories", "parameters", "binary_data_size", "\\", "NaN", *PLAIN, *FEATURES),
+)
+some_word = st.sampled_from(WORDS)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2**70) | st.floats() | some_word,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(some_word, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(anything, st.sampled_from(["predict", "invocations", "v2"]), st.sampled_from([None, 0, 3, 10**6]))
+def test_nothing_but_rows_or_a_refusal_comes_of_any_json_of_either_kind(
+    model: Model, content: Any, protocol: str, length: int | None
+) -> None:
+    with suppress(Refused):
+        assert isinstance(model.rows(protocol, json.dumps(content).encode(), header_length=length), Rows)
+
+
+@given(st.text(st.sampled_from("\"',;\r\n\ufeff \0ahouse1.")), st.sampled_from(["", "house,half,member,plan,floor\n"]))
+def test_nothing_but_rows_or_a_refusal_comes_of_any_csv_of_either_kind(model: Model, text: str, header: str) -> None:
+    with suppress(Refused):
+        assert isinstance(model.rows("invocations", (header + text).encode(), b"text/csv"), Rows)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "made"),
+    [
+        (Dialect(), lambda text: text.replace("\r\n", "\n")),
+        (Dialect(), lambda text: text.replace("\r\n", "\r")),  # as Excel for the Mac may write it
+        (Dialect(), lambda text: "\ufeff\r\n" + text),
+        (Dialect(bare_names=True), lambda text: text.replace("house", " house ", 1)),
+        (Dialect(delimiter=";", quote="'"), lambda text: text.replace(",", ";").replace("house", "'house'", 1)),
+        (Dialect(delimiter=";"), lambda text: text),
+    ],
+)
+def test_raw_rows_of_csv_are_told_however_it_is_written(dialect: Dialect, made: Callable[[str], str], model: Model, tmp_path: Path) -> None:
+    written = changed(model, tmp_path / "model", dialect=dialect)
+    text = "\r\n".join(as_csv(PLAIN).splitlines()) + "\r\n"
+    wanted = model.says("predict", json.dumps({"records": [PLAIN]}).encode())
+    assert written.says("invocations", made(text).encode(), b"text/csv") == wanted
+
+
+def test_raw_columns_of_one_name_are_told_apart_as_in_training(model: Model, tmp_path: Path) -> None:
+    raw = {("half_2" if name == "half" else name): column for name, column in model.scorer.contract.raw.items()}
+    recipe = Recipe(derive={"score": "half_2 * 2"}, counts={"age": ("house",)}, target="y")
+    twice = changed(model, tmp_path / "model", dialect=Dialect(numbered=True), raw={**raw, "half": Column("number")}, recipe=recipe)
+    text = f"half,{as_csv(PLAIN).splitlines()[0]}\n9,{as_csv(PLAIN).splitlines()[1]}\n"
+    wanted = model.says("predict", json.dumps({"records": [PLAIN]}).encode())
+    assert twice.says("invocations", text.encode(), b"text/csv") == wanted
+
+
+def test_a_key_of_the_source_may_be_no_longer_than_a_category(model: Model) -> None:
+    taken = model.taken.limited(10, Lengths(category=Length(20, 80)))
+    assert taken.signature.from_records([row_of({"house": "h" * 20})]).count == 1
+    with pytest.raises(Refused, match="row 0, column 'house' has 21 characters, more than 20 characters"):
+        taken.signature.from_records([row_of({"house": "h" * 21})])
+
+
 def test_a_column_that_stands_as_a_value_marks_no_row(model: Model) -> None:
     for name in ("house", "half"):
         row = {**FEATURES, "plan": name}
@@ -523,6 +618,35 @@ def test_a_files_row_that_cannot_be_computed_is_set_aside(model: Model, tmp_path
     assert aside["row"].to_list() == [2, 3]
     assert "null: 'age', which is computed from 'house', is null" in aside["reason"][0]
     assert "out_of_bounds: column 'half'" in aside["reason"][1]
+
+
+def test_a_row_on_which_the_recipes_sql_fails_is_refused_and_no_other(model: Model, tmp_path: Path) -> None:
+    """Polars gives up on all rows where one holds a text that cannot be cast, and shows it; so it may be no other's, nor in a log."""
+    recipe = Recipe(derive={"score": "half * 2 + 0 * CAST(floor AS INTEGER)"}, counts={"age": ("house",)}, target="y")
+    cast = changed(model, tmp_path / "cast", recipe=recipe, made_of={**MADE_OF, "score": ("half", "floor")})
+    assert not cast.features.is_quick
+    attic = row_of({"floor": "attic"})
+    what = "'score', which is computed from 'half' and 'floor', has no value: its SQL fails on what this row holds"
+    for before in (0, 1, 2 * FEW):
+        rows = [PLAIN] * before + [attic, PLAIN, attic]
+        with pytest.raises(Refused) as refused:
+            cast.says("predict", json.dumps({"records": rows}).encode())
+        faults = refused.value.faults
+        assert [fault[::2] for fault in faults] == [("wrong_type", before), ("wrong_type", before + 2)]
+        assert {fault.column for fault in faults} == {"score"}
+        assert faults[0].detail == f"row {before}, {what}"
+        assert "attic" not in "".join(traceback.format_exception(refused.value)), "what a log would have"
+    one = cast.says("predict", json.dumps({"records": [PLAIN]}).encode())
+    assert one == model.says("predict", json.dumps({"records": [PLAIN]}).encode())
+    pl.DataFrame([PLAIN, attic, {**PLAIN, "house": "east"}, PLAIN, attic]).write_csv(tmp_path / "in.csv")
+    done = predict_file(cast.folder, tmp_path / "in.csv", tmp_path / "out.parquet", quiet(), state=StatePlace(model.states))
+    assert (done.rows, done.rejected) == (2, 3)
+    aside = pl.read_csv(tmp_path / "out.rejected.csv")
+    assert aside["row"].to_list() == [2, 3, 5]
+    assert aside["reason"][0] == aside["reason"][2] == f"wrong_type: {what}"
+    assert "null: 'age'" in aside["reason"][1]
+    made = pl.read_parquet(tmp_path / "out.parquet")["probability_1"].cast(pl.Float32).to_numpy()
+    assert made.tobytes() == one[-4:] * 2
 
 
 def test_a_file_with_both_falls_back_to_its_own_features_without_a_state(model: Model, tmp_path: Path) -> None:

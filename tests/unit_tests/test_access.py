@@ -19,7 +19,7 @@ from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.serving import access
 from mlops_pipeline.serving.access import Access, WrongKeys
 from mlops_pipeline.serving.rates import AHEAD_S, BURST_S, Bucket, Rates
-from mlops_pipeline.serving.request import Request
+from mlops_pipeline.serving.request import Request, request_of
 from mlops_pipeline.serving.supervisor import Turns
 
 NAMES = st.from_regex(r"\A[A-Za-z][A-Za-z0-9_.-]{0,20}\Z").filter(
@@ -200,6 +200,24 @@ def test_wrong_keys_are_slowed_down_by_address_and_a_right_one_never(
     for k in range(500):
         wrong.refusal(f"10.2.{k // 250}.{k % 250}")
     assert len(wrong) == 50
+
+
+def test_every_wrong_key_of_a_request_is_one_more() -> None:
+    """Else a request with thousands of them would be one guess."""
+    door = Access({"me": Key(digest=digest("right"))}, Limits(wrong_keys=20, wrong_keys_s=60))
+
+    def tried(*keys: str) -> int:
+        headers = [(b"authorization", b"Bearer " + keys[0].encode()), *((b"x-api-key", key.encode()) for key in keys[1:])]
+        asked = request_of({"path": "/predict", "headers": headers}, "r", "predict", "", 256)
+        try:
+            door.admit(asked, ("10.0.0.1", 1234), "predict")
+        except Refused as refusal:
+            return refusal.status
+        return 200
+
+    assert [tried(*["wrong"] * 5) for _ in range(5)] == [401, 401, 401, 401, 429]
+    assert tried("wrong", "right") == 200, "a proxy may add its own"
+    assert tried(*["wrong"] * 1000, "right") == 429, "no more than a few are looked at"
 
 
 def test_a_running_server_takes_what_it_may_from_new_settings_and_names_the_rest() -> None:

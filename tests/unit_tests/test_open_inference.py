@@ -224,8 +224,8 @@ MATRIX = as_json("numbers", "FP32", [[1, 2, 3, 1], [4, 5, 6, 0]])
 TEXTS = as_json("categories", "BYTES", [["Bern", "a"], ["Bern", "b"]])
 
 REFUSED: list[tuple[bytes, int, str]] = [
-    (b"", 400, "the request is not JSON: Input data was truncated"),
-    (b"\xff\xfe", 400, "the request is not JSON: JSON is malformed"),
+    (b"", 400, "the request is not JSON: it is empty"),
+    (b"\xff\xfe", 400, "the request is not JSON: it is UTF-16 or UTF-32: send UTF-8"),
     (b"[]", 400, "the request has the wrong form: Expected `object`, got `array`"),
     (b"{}", 400, "the request has the wrong form: Object missing required field `inputs`"),
     (b'{"inputs": [], "x": ' + b"[" * 100_000, 400, "the request is not JSON: the JSON is nested too deep"),

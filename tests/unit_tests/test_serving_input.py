@@ -15,14 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_pipeline.contract.dialect import Dialect
+from mlops_pipeline.contract.dialect import Dialect, numbered
+from mlops_pipeline.contract.label import Target
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import judged
 from mlops_pipeline.inference.signature import Length, Lengths, Rows, Signature
+from mlops_pipeline.serving.answer import in_header
 from mlops_pipeline.serving.protocol import open_inference
 from mlops_pipeline.serving.protocol.invocations import Invocations
-from mlops_pipeline.serving.protocol.predict import Predict
+from mlops_pipeline.serving.protocol.labels import LabelBody
+from mlops_pipeline.serving.protocol.predict import Predict, told
 from mlops_pipeline.serving.protocol.python_json import check_keys, keys_in
 from mlops_pipeline.serving.request import request_of
 
@@ -293,6 +296,12 @@ def test_python_writes_nan_and_infinity_into_json() -> None:
         (b'{"instances": [[1, 2]]}', 422, "row 0 has 2 values: give a list of 6 values"),
         (b'{"instances": [[NaN]', 400, "the body is not"),
         (b'{"instances": [{}], "params": {"x": 1}}', 422, "takes no 'params'"),
+        (b" \r\n", 400, "it is empty"),
+        (b'\xef\xbb\xbf{"instances": [{}]}', 400, "it begins with a byte order mark: send UTF-8 without one"),
+        (b'\xef\xbb\xbf{"instances": [[NaN]]}', 400, "it begins with a byte order mark: send UTF-8 without one"),
+        ('{"instances": [{}]}'.encode("utf-16"), 400, "it is UTF-16 or UTF-32: send UTF-8"),
+        ('{"instances": [{}]}'.encode("utf-16-le"), 400, "it is UTF-16 or UTF-32: send UTF-8"),
+        ('{"instances": [{}]}'.encode("utf-32-be"), 400, "it is UTF-16 or UTF-32: send UTF-8"),
     ],
 )
 def test_a_misshapen_body_is_told_what_is_wrong(body: bytes, status: int, said: str) -> None:
@@ -316,6 +325,71 @@ def test_a_misshapen_body_is_told_what_is_wrong(body: bytes, status: int, said: 
 )
 def test_misshapen_csv_is_told_what_is_wrong(body: bytes, said: str) -> None:
     assert said in str(refusal(body, "csv"))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "it is empty"),
+        (b"\xef\xbb\xbf%s", "it begins with a byte order mark: send UTF-8 without one"),
+        ("{}".encode("utf-16"), "it is UTF-16 or UTF-32: send UTF-8"),
+    ],
+)
+def test_every_protocol_says_how_a_body_is_written_that_is_no_json(body: bytes, said: str) -> None:
+    request = request_of({"path": "/", "headers": [(b"content-type", b"application/json")]}, "ours", "predict", "m", 9)
+    labels = LabelBody(Target("y", "boolean", has_classes=True), Lengths(), 9)
+    for read, whole in (
+        (Predict(signature(), "m", "1").read, {"records": [GOOD]}),
+        (Invocations(signature()).read, {"instances": [GOOD]}),
+        (open_inference.OpenInference(signature(), "m", "1").read, {"inputs": []}),
+        (labels.read, {"labels": [{"id": "a", "label": 1}]}),
+    ):
+        with pytest.raises(Refused, match=said) as refused:
+            read(request, body.replace(b"%s", json.dumps(whole).encode()))
+        assert (refused.value.status, refused.value.reason) == (400, "malformed")
+
+
+def test_a_number_that_never_closes_its_bracket_is_looked_at_once() -> None:
+    """A pattern that tried each of its digits again after each other would take hours."""
+    columns = {"price": Column("number", format="1.234,5")}
+    priced = Signature.of(Contract(task="regression", columns=columns))
+    read = Predict(priced, "m", "1").rows
+    rows = read(json.dumps({"records": [{"price": "(1.234,5)"}, {"price": "(7)"}]}).encode())
+    assert rows.numbers is not None
+    assert rows.numbers.tolist() == [[-1234.5], [-7]]
+    with pytest.raises(Refused, match=r"row 0, column 'price' is '\(1111"):
+        read(json.dumps({"records": [{"price": "(" + "1" * 1_000_000}]}).encode())
+
+
+def test_of_many_columns_that_are_none_of_the_models_some_are_named_and_all_are_counted() -> None:
+    """Nor do they hide what is said of values: an answer has room for twenty warnings, its header for ten."""
+    extra = {f"x{number:05}": 1 for number in range(30_000)}
+    training = Contract(task="binary", classes=[0, 1], columns=COLUMNS, categories=SEEN, ranges={"weight": (0.0, 1.0)})
+    taken = Signature.of(training)
+    far = {**GOOD, "weight": 1e6}
+    line = ",".join("" if value is None else str(value) for value in (*far.values(), *extra.values()))
+    tensors = [{"name": name, "shape": [2], "datatype": "BYTES", "data": []} for name in extra]
+    for name, value in far.items():
+        kind = "BYTES" if isinstance(value, str) else "FP64"
+        tensors.append({"name": name, "shape": [2], "datatype": kind, "data": [float(value) if kind == "FP64" else value] * 2})
+    for rows in (
+        Predict(taken, "m", "1").rows(json.dumps({"records": [{**far, **extra}] * 2}).encode()),
+        Invocations(taken).rows(json.dumps({"dataframe_records": [{**far, **extra}] * 2}).encode()),
+        Invocations(taken).rows_of_csv(f"{','.join((*far, *extra))}\n{line}\n{line}\n".encode()),
+        open_inference.parse(taken, json.dumps({"inputs": tensors}).encode()).rows,
+    ):
+        notices = rows.notices or []
+        assert sum(one.rows for one in notices if one.reason == "extra_column") == 60_000
+        said = told(notices)
+        assert (said[0]["reason"], said[0]["column"]) == ("outside_training", "weight")
+        assert (said[1]["rows"], said[1]["detail"]) == (59_962, "29,981 more columns are none of the model's: they were ignored")
+        assert [one["column"] for one in said[2:]] == [f"x{number:05}" for number in range(18)]
+        assert json.loads(in_header(notices))[0] == {"reason": "outside_training", "column": "weight", "rows": 2}
+
+
+def test_a_header_of_one_name_many_times_is_numbered_as_training_numbered_it() -> None:
+    assert numbered(["a", "b", "a", "a_2", "a", "a_2"]) == ["a", "b", "a_3", "a_2", "a_4", "a_2_2"]
+    assert numbered(["a"] * 100_000)[-1] == "a_100000"
 
 
 @pytest.mark.parametrize("path", ["/predict", "/models/m/predict"])

@@ -65,11 +65,13 @@ def bare_names(names: Sequence[str], dialect: Dialect) -> list[str]:
 
 def numbered(names: Sequence[str]) -> list[str]:
     """The names, each that stood there before told apart by a number: price, price_2."""
-    made: list[str] = []
+    there, made, counts = frozenset(names), dict[str, None](), dict[str, int]()
     for name in names:
-        count, one = 1, name
-        while one in made or (count > 1 and one in names):
+        # What was taken stays taken: of many alike each goes on where the one before came to.
+        count = counts.get(name, 1)
+        one = name if count == 1 else f"{name}_{count}"
+        while one in made or (count > 1 and one in there):
             count += 1
             one = f"{name}_{count}"
-        made.append(one)
-    return made
+        counts[name], made[one] = count, None
+    return list(made)

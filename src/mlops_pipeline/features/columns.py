@@ -14,6 +14,14 @@ NARROW = 16
 """Numbers that spread over at most so many times their count are told apart by a table of all that lie between."""
 
 
+class Uncomputable(Exception):
+    """A recipe's SQL fails on some rows, as a cast does on a text that is no number. ``rows`` are their places, ``name`` the column."""
+
+    def __init__(self, name: str, rows: Sequence[int]) -> None:
+        super().__init__(f"column '{name}' has no value on row {rows[0]}: its SQL fails there")
+        self.name, self.rows = name, tuple(rows)
+
+
 class ColumnValues(Protocol):
     """A column's values, None for null."""
 

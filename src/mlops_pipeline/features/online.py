@@ -19,7 +19,7 @@ import numpy as np
 from mlops_pipeline.contract import spec
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.features.columns import Coded, ColumnValues, column_of, keyed, told_apart
+from mlops_pipeline.features.columns import Coded, ColumnValues, Uncomputable, column_of, keyed, told_apart
 from mlops_pipeline.features.expressions import as_kind, columns_of, function_of
 from mlops_pipeline.features.needs import given_by_lookups, kept_by
 from mlops_pipeline.features.windows import NEVER
@@ -69,11 +69,11 @@ class OnlineFeatures:
         return self._quick is not None
 
     def of_frame(self, typed: pl.DataFrame) -> pl.DataFrame:
-        """The model's columns of raw rows that have the types of their kinds (``tables.cast.cast_columns``)."""
+        """The model's columns of raw rows that have their kinds' types (``tables.cast.cast_columns``). Raises :class:`Uncomputable`."""
         return self.all_of(typed).select(self.names)
 
     def of_rows(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """The same of a few rows, each in the order of ``raw``, equal to the bit."""
+        """The same of a few rows, each in the order of ``raw``, equal to the bit. Raises :class:`Uncomputable`."""
         if self._quick is None:
             return self.of_frame(frame_of(rows, self.raw)).rows()
         if len(rows) < SEVERAL:
@@ -88,9 +88,7 @@ class OnlineFeatures:
         return self._quick.columns(columns, count)
 
     def all_of(self, typed: pl.DataFrame) -> pl.DataFrame:
-        """Raw rows with all that is made of them, what the model does not take among it."""
-        import polars as pl
-
+        """Raw rows with all that is made of them, what the model does not take among it. Raises :class:`Uncomputable`."""
         from mlops_pipeline.features.rows import as_described
 
         recipe, frame = self.contract.recipe, typed
@@ -99,7 +97,7 @@ class OnlineFeatures:
                 if name not in self.contract.made:
                     continue
                 if name in recipe.derive and names is recipe.derive:
-                    made = frame.select(pl.sql_expr(recipe.derive[name]).alias(name))
+                    made = _carried_out(frame, name, recipe.derive[name])
                     frame = frame.with_columns(as_described(made, name, self.contract.made[name]))
                 else:
                     frame = frame.with_columns(self._known(frame, name))
@@ -128,6 +126,35 @@ def features_of(contract: Contract, state: Known | None, names: Iterable[str] | 
             f"'{alone}' is derived by SQL that only Polars carries out: `pip install polars`, or ask with finished features"
         )
     return features
+
+
+def _carried_out(frame: pl.DataFrame, name: str, sql: str) -> pl.DataFrame:
+    """A frame of the one column that an expression gives. Raises :class:`Uncomputable`."""
+    import polars as pl
+    from polars.exceptions import PolarsError
+
+    expression = pl.sql_expr(sql).alias(name)
+    try:
+        return frame.select(expression)
+    except PolarsError:
+        rows = _failing(frame, expression)
+        if not rows:
+            raise
+        raise Uncomputable(name, rows) from None  # Polars' own words show values, which may be private
+
+
+def _failing(frame: pl.DataFrame, expression: pl.Expr, first: int = 0) -> list[int]:
+    """The places of the rows on which an expression fails, counted from ``first``: by halves, as few rows do."""
+    from polars.exceptions import PolarsError
+
+    try:
+        frame.select(expression)
+    except PolarsError:
+        if frame.height < 2:
+            return [first] * frame.height
+        half = frame.height // 2
+        return [*_failing(frame[:half], expression, first), *_failing(frame[half:], expression, first + half)]
+    return []
 
 
 def frame_of(rows: Sequence[tuple[Any, ...]], raw: Mapping[str, spec.Column]) -> pl.DataFrame:

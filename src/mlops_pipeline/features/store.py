@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlops_pipeline.config.addresses import resolved
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.features.state import CURRENT, FILE, version_folder
 from mlops_pipeline.files import FOR_ALL, FOR_ITS_OWNER, durable, sha256_of_file, sync
 
@@ -115,12 +115,13 @@ class Database:
                 return None
             version, files, _ = current
             place = folder / version
-            if not place.exists() or version_folder(folder) != place:
-                folder.mkdir(parents=True, exist_ok=True)
-                with FileLock(folder / ".lock"):
-                    self._bring(connection, "files", files, place)
-                    point(folder, version)
-                    _clear_copies(folder, version)
+            with _writing_to(folder):
+                if not place.exists() or version_folder(folder) != place:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    with FileLock(folder / ".lock"):
+                        self._bring(connection, "files", files, place)
+                        point(folder, version)
+                        _clear_copies(folder, version)
         return place
 
     def has_version(self) -> bool:
@@ -147,11 +148,12 @@ class Database:
     def _pull(self, connection: psycopg.Connection[Any], folder: Path, version: str, files: Manifest, rows: Manifest) -> None:
         from filelock import FileLock
 
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            self._bring(connection, "files", files, folder / version)
-            self._bring(connection, "rows", rows, folder / "journal" / version)
-            point(folder, version)
+        with _writing_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".lock"):
+                self._bring(connection, "files", files, folder / version)
+                self._bring(connection, "rows", rows, folder / "journal" / version)
+                point(folder, version)
 
     def _current(self, connection: psycopg.Connection[Any]) -> tuple[str, Manifest, Manifest] | None:
         found = connection.execute(
@@ -246,6 +248,16 @@ class Database:
         from mlops_pipeline.records.postgresql import shown
 
         return f"{KEY}: {shown(self._address)}: the features' state '{self._name}'"
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    """Raises :class:`PipelineError` where a copy cannot be put into a folder: a full disk, or one that others alone may write to."""
+    try:
+        yield
+    except OSError as error:
+        what = f"the features' state cannot be put there ({one_line(error)})"
+        raise PipelineError(f"{folder}: {what}: make room, or let this user write to it") from error
 
 
 class Change:

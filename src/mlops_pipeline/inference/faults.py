@@ -67,6 +67,13 @@ class Notice(NamedTuple):
     detail: str
 
 
+def first_of(notices: list[Notice], count: int) -> list[Notice]:
+    """So many of them: rather those of values that were read than of columns that were not."""
+    if len(notices) <= count:
+        return notices
+    return sorted(notices, key=lambda notice: notice.reason == EXTRA_COLUMN)[:count]
+
+
 class Fault(NamedTuple):
     """One thing wrong with the input. ``reason`` is a word for metrics; ``detail`` may show the value, so it is never logged."""
 

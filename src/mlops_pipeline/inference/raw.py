@@ -19,7 +19,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features import columns
 from mlops_pipeline.features.needs import derived_for, given_by_lookups, kept_by
 from mlops_pipeline.features.state import DAY_US
-from mlops_pipeline.inference.faults import EXTRA_COLUMN, Fault, Notice, Refused
+from mlops_pipeline.inference.faults import EXTRA_COLUMN, SHOWN_FAULTS, Fault, Notice, Refused
 from mlops_pipeline.inference.signature import Lengths, Rows, Signature
 
 if TYPE_CHECKING:
@@ -171,6 +171,8 @@ class RawInput:
                     done = self.features.rows(usual, rows.ids, usual=True)
         except Refused as refusal:
             self._refuse(refusal)
+        except columns.Uncomputable as error:
+            raise Refused(422, [self.uncomputed(error.name, row) for row in error.rows[:SHOWN_FAULTS]]) from None
         if rows.notices is None:
             return done
         notices = [self._told(notice) for notice in rows.notices]
@@ -330,6 +332,10 @@ class RawInput:
     def _refuse(self, refusal: Refused) -> NoReturn:
         """Say of a computed value that it is one, since the client has not sent it."""
         raise Refused(refusal.status, [self.worded(fault) for fault in refusal.faults], refusal.headers) from refusal
+
+    def uncomputed(self, name: str, row: int) -> Fault:
+        """The fault of a row on which the recipe's SQL of a column fails; no value of it is told."""
+        return self.worded(Fault("wrong_type", f"row {row}, column '{name}' has no value: its SQL fails on what this row holds", row, name))
 
     def worded(self, fault: Fault) -> Fault:
         """A fault of a computed value, told as one."""

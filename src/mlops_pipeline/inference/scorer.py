@@ -12,6 +12,7 @@ import numpy as np
 from mlops_pipeline.contract.evaluation import Evaluation, evaluation_of
 from mlops_pipeline.contract.spec import FILE, Contract, Unreadable, contract_of
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.features.columns import Uncomputable
 from mlops_pipeline.files import read_json
 from mlops_pipeline.inference.engine import NotFinite, load_engine, score
 from mlops_pipeline.inference.faults import Fault, Refused
@@ -114,12 +115,24 @@ class RawScorer:
     def score(self, table: pl.DataFrame) -> Scored:
         """As :meth:`Scorer.score`, of raw rows."""
         found = judged(table, self.taken.signature)
-        done = self.scorer.score(self.by.of_frame(self.taken.frame(found.rows)))
-        places, taken = np.flatnonzero(found.taken), found.taken.copy()
-        taken[places[~done.taken]] = False
-        faults = [self.taken.worded(fault)._replace(row=int(places[fault.row or 0])) for fault in done.faults]
+        features, places, faults = self._computed(self.taken.frame(found.rows), np.flatnonzero(found.taken))
+        done, taken = self.scorer.score(features), np.zeros_like(found.taken)
+        taken[places[done.taken]] = True
+        faults += [self.taken.worded(fault)._replace(row=int(places[fault.row or 0])) for fault in done.faults]
         merged = sorted([*found.faults, *faults], key=lambda fault: fault.row or 0)
         return Scored(done.outputs, taken, merged, done.unseen, found.absent, done.far, done.cut)
+
+    def _computed(self, raw: pl.DataFrame, places: np.ndarray) -> tuple[pl.DataFrame, np.ndarray, list[Fault]]:
+        """The features of the rows of which they can be computed, where these stand in the table, and why not of the others."""
+        faults: list[Fault] = []
+        while True:
+            try:
+                return self.by.of_frame(raw), places, faults
+            except Uncomputable as error:
+                failing = list(error.rows)
+                faults += [self.taken.uncomputed(error.name, int(place)) for place in places[failing]]
+                left = np.delete(np.arange(raw.height), failing)
+                raw, places = raw[left], places[left]
 
 
 def load_scorer(folder: Path, threads: int = 0, only: str | None = None) -> Scorer:

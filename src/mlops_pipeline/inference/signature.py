@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from itertools import islice
 from typing import Any, NamedTuple
 from unicodedata import is_normalized, normalize
@@ -435,9 +436,9 @@ class Signature:
                 raise Refused(422, [Fault("too_long", what)])
 
     def _check_texts(self, name: str, values: np.ndarray, faults: list[Fault], *, nullable: bool) -> None:
-        """Free text, or moments as text: there is no list of values to keep to."""
-        moments, words = self.columns[name].kind == "datetime", self.words_for_null(name)
-        form, longest = self.columns[name].format, self.lengths.category if moments else self.lengths.text
+        """Free text, moments as text, or a source's categories that the model does not take: there is no list of values to keep to."""
+        kind, form, words = self.columns[name].kind, self.columns[name].format, self.words_for_null(name)
+        moments, longest = kind == "datetime", self.lengths.text if kind == "text" else self.lengths.category
         as_moment = exact_moment_of if self.wide else moment_of
         if moments and len(values) > 1:
             # Rows that come together are often of the same moments.
@@ -453,7 +454,9 @@ class Signature:
                     faults.append(null_fault(row, name))
             elif longest.is_passed_by(value) or (
                 # Before NFKC a few characters may stand for many.
-                not moments and GROWTH * len(value) > longest.characters and read_characters(value, longest.characters) > longest.characters
+                kind == "text"
+                and GROWTH * len(value) > longest.characters
+                and read_characters(value, longest.characters) > longest.characters
             ):
                 meant = None
                 faults.append(_too_long(row, name, value, longest))
@@ -526,10 +529,14 @@ class Signature:
 
 
 def extra_columns(rows: Mapping[str, int]) -> list[Notice]:
-    """What is said of columns that are none of the model's: in how many rows each came."""
-    return [
-        Notice(EXTRA_COLUMN, name[:100], count, f"column {shown(name)} is none of the model's: it was ignored")
-        for name, count in sorted(rows.items())
+    """What is said of columns that are none of the model's: in how many rows each came. Of very many some alone are named."""
+    named, notices = sorted(rows) if len(rows) <= SHOWN_FAULTS else nsmallest(SHOWN_FAULTS - 1, rows), []
+    if len(named) < len(rows):
+        left = sum(rows.values()) - sum(rows[name] for name in named)
+        what = f"{len(rows) - len(named):,} more columns are none of the model's: they were ignored"
+        notices.append(Notice(EXTRA_COLUMN, "", left, what))
+    return notices + [
+        Notice(EXTRA_COLUMN, name[:100], rows[name], f"column {shown(name)} is none of the model's: it was ignored") for name in named
     ]
 
 

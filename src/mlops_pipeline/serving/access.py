@@ -75,7 +75,7 @@ class Access:
                 break
         else:
             raise (
-                self._wrong.refusal(client[0] if client else "")
+                self._wrong.refusal(client[0] if client else "", len(request.credentials))
                 if request.credentials
                 else _unknown("an API key is needed: send Authorization: Bearer KEY")
             )
@@ -106,14 +106,14 @@ class WrongKeys:
     def __len__(self) -> int:
         return len(self._of)
 
-    def refusal(self, address: str) -> Refused:
-        """What a wrong key from an address gets: 401, or 429 if there were too many. The log is told of the first of these alone."""
+    def refusal(self, address: str, keys: int = 1) -> Refused:
+        """What so many wrong keys from an address get: 401, or 429 if there were too many. The log is told of the first of these alone."""
         network, limits = _network(address), self._limits
         bucket = self._of.pop(network, None) or Bucket(limits.wrong_keys / limits.wrong_keys_s, limits.wrong_keys_s)
         self._of[network] = bucket
         if len(self._of) > ADDRESSES:
             self._slowed.discard(self._of.popitem(last=False)[0])
-        wait = bucket.take(1, time.monotonic())
+        wait = bucket.take(keys, time.monotonic())
         if not wait:
             self._slowed.discard(network)
             return _unknown("the API key is not one of this server's")

@@ -20,7 +20,7 @@ import msgspec
 
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import NotFinite, score
-from mlops_pipeline.inference.faults import STALE_FEATURES, Fault, Notice, Refused
+from mlops_pipeline.inference.faults import STALE_FEATURES, Fault, Notice, Refused, first_of
 from mlops_pipeline.inference.raw import RawRows
 from mlops_pipeline.records.entry import WITHDRAWN, Entry
 from mlops_pipeline.serving.access import WRONG_KEYS
@@ -439,7 +439,7 @@ def _place(refusal: Refused, served: Served | None) -> str:
 
 def in_header(notices: list[Notice]) -> bytes:
     """What is unusual as JSON in ASCII: reason, column and rows of the first of many, for clients whose protocol has no place for it."""
-    said = [{"reason": one.reason, "column": one.column[:60], "rows": one.rows} for one in notices[:SHOWN_IN_HEADER]]
+    said = [{"reason": one.reason, "column": one.column[:60], "rows": one.rows} for one in first_of(notices, SHOWN_IN_HEADER)]
     return json.dumps(said).replace("\x7f", "\\u007f").encode("ascii")
 
 

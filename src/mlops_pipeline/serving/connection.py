@@ -231,7 +231,7 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(*words, **more)
         self._among, self._probes, self._probe_port = among, probes, probe_port
-        self._head, self._discarded = 0, 0
+        self._head, self._discarded = 0, 0  # bytes of a head, or of a body since its last own one
         self._in_head, self._in_body, self._with_body = True, False, False
         self._ended = self._parting = self._half_closed = False
         self._farewell: bytes | None = None
@@ -257,7 +257,7 @@ class Connection(HttpToolsProtocol):
         if self._ended:
             self._discard(len(data))
             return
-        if self._in_head:
+        if self._in_head or self._in_body:
             self._head += len(data)
         try:
             self.parser.feed_data(data)
@@ -267,8 +267,9 @@ class Connection(HttpToolsProtocol):
             if not self._ended:
                 self.refuse(refused(400, "malformed", "this is no HTTP/1.1 request"))
             return
-        if self._in_head and self._head > HEAD_BYTES and not self._ended:
-            self.refuse(refused(431, "head_too_large", f"the request's line and headers are longer than {HEAD_BYTES:,} bytes"))
+        if self._head > HEAD_BYTES and not self._ended:
+            what = "line and headers are" if self._in_head else "trailers, or what else comes with no byte of its body, are"
+            self.refuse(refused(431, "head_too_large", f"the request's {what} longer than {HEAD_BYTES:,} bytes"))
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client that has ended its sending still gets the answers to whole requests; by TLS there is no such half."""
@@ -296,10 +297,12 @@ class Connection(HttpToolsProtocol):
             self.refuse(refusal)
         else:
             super().on_headers_complete()
+            self.headers = []  # what is told behind the body, where nobody looks for it
             self._in_body, self._with_body = True, False
             self.cycle.transport = self._out  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
+        self._head = 0
         if self._ended or self.cycle.response_complete:
             self._discard(len(body))
         else:
@@ -307,7 +310,7 @@ class Connection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_body = False
+        self._head, self._in_body = 0, False
         if not self._ended:
             super().on_message_complete()
 
@@ -425,6 +428,9 @@ class Connection(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is not None and cycle.response_started and not cycle.response_complete:
             self.transport.close()  # nothing can be said in the middle of an answer
+            return
+        if cycle is not None and cycle.response_complete and self._in_body:
+            self.part()  # it is answered: another word would be taken for the answer to what comes next
             return
         self._farewell = farewell
         self.transport.write(farewell)

@@ -28,6 +28,9 @@ OCTETS, NONE = b"application/octet-stream", b""
 WATCH_PATHS = ("/monitoring", "/release")
 """The paths to which a browser may send the key as a password: each shows a page, and changes nothing."""
 
+KEYS = 8
+"""Keys of a request that are looked at: a head has room for thousands, each of them a guess."""
+
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -140,14 +143,15 @@ def _request_id(request: Request, value: bytes) -> None:
 
 def _bearer(request: Request, value: bytes) -> None:
     if value[:7].lower() == b"bearer ":
-        request.credentials += (value[7:].strip(),)
+        _api_key(request, value[7:].strip())
     elif value[:6].lower() == b"basic " and request.path in WATCH_PATHS:
         with suppress(ValueError):
-            request.credentials += (base64.b64decode(value[6:].strip(), validate=True).partition(b":")[2],)
+            _api_key(request, base64.b64decode(value[6:].strip(), validate=True).partition(b":")[2])
 
 
 def _api_key(request: Request, value: bytes) -> None:
-    request.credentials += (value,)
+    if len(request.credentials) < KEYS:
+        request.credentials += (value,)
 
 
 def _header_length(request: Request, value: bytes) -> None:

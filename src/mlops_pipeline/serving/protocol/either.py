@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, KeysView
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.raw import Kind, RawInput, RawRows
 from mlops_pipeline.inference.signature import Rows
 from mlops_pipeline.serving.protocol import Headers, Spoken
+from mlops_pipeline.serving.protocol.invocations import csv_header
+from mlops_pipeline.serving.protocol.predict import text_of_csv
 from mlops_pipeline.serving.protocol.python_json import python_json
 from mlops_pipeline.serving.request import CSV, Request
 
@@ -46,6 +48,7 @@ class Either:
         )
         self._gathers = {NUMBERS, CATEGORIES} - taken.signature.columns.keys() - taken.features.columns.keys()
         self._quoted_gathers = tuple(map(_quoted, self._gathers))
+        self._known = frozenset((*taken.signature.names, *taken.features.names))
         self._is_plain = not any(name.lstrip(_BETWEEN) != name for name in (*taken.signature.names, *taken.kinds.computed))
 
     def read(self, request: Request, body: bytes) -> tuple[Rows | RawRows, Any]:
@@ -113,13 +116,20 @@ class Either:
     def _names_in(self, request: Request, body: bytes) -> list[Collection[str]]:
         """The names of each row's columns, or of all rows' at once; nothing for a body that has none or cannot be read."""
         if request.content_type[: len(CSV)].lower() == CSV:
-            return [_header(body, self._signature.dialect.delimiter)]
+            return self._names_in_csv(body)
         try:
-            found = list(self._names(_decoded(_json_of(request, body))))
+            found = [_as_names(names) for names in self._names(_decoded(_json_of(request, body)))]
             gathers = request.protocol == "v2" and any(name in self._gathers for names in found for name in names)
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
             return []
         return [] if gathers else found
+
+    def _names_in_csv(self, body: bytes) -> list[Collection[str]]:
+        try:
+            header, _ = csv_header(text_of_csv(body), self._signature.dialect, self._known)
+        except (Refused, csv.Error):
+            return []
+        return [header]
 
 
 def _is_named(text: bytes, name: bytes, is_tensor: bool) -> bool:
@@ -148,7 +158,7 @@ def names_of_invocations(body: Any) -> Iterator[Collection[str]]:
     """Of MLflow's forms; rows without names are of finished features."""
     if "dataframe_split" in body:
         return iter([body["dataframe_split"]["columns"]])
-    rows = next(body[form] for form in ("dataframe_records", "instances", "inputs") if form in body)
+    rows: Any = next((body[form] for form in ("dataframe_records", "instances", "inputs") if form in body), [])
     return iter([rows.keys()] if isinstance(rows, dict) else [row.keys() for row in rows])
 
 
@@ -175,13 +185,8 @@ def _decoded(text: bytes) -> Any:
         return python_json(text)
 
 
-def _header(body: bytes, delimiter: str) -> list[str]:
-    """The names in a CSV's first line, by commas and by the training data's own sign."""
-    line = body.decode("utf-8-sig", "replace").lstrip().partition("\n")[0].rstrip("\r")
-    found: list[str] = []
-    for sign in {",", delimiter}:
-        try:
-            found += next(csv.reader([line], delimiter=sign), [])
-        except csv.Error:
-            continue
-    return found
+def _as_names(names: Any) -> Collection[str]:
+    """The names that a client gives a row; raises ``TypeError`` where what stands in their place is none."""
+    if isinstance(names, KeysView) or (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        return names
+    raise TypeError("no names")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import Any
 
@@ -117,35 +117,24 @@ class Invocations:
 
     def rows_of_csv(self, body: bytes) -> Rows:
         """Checked rows of a CSV body with a header, plain or with the signs of the training data; raises :class:`Refused`."""
-        text, dialect = text_of_csv(body), self._signature.dialect
+        text = text_of_csv(body)
         try:
-            names = next(csv.reader(text.lstrip().splitlines()[:1]), [])
-            is_plain = dialect.delimiter == PLAIN.delimiter or bool(set(names) & set(self._names))
-            lines = self._lines(text, PLAIN if is_plain else dialect)
+            header, written = csv_header(text, self._signature.dialect, self._names)
+            rows = list(islice(_lines(text, written), 1, self._signature.max_rows + 2))
         except csv.Error as error:
             raise Refused(400, [Fault("malformed", f"the body is not CSV: {error}")]) from error
-        if not lines:
+        if not header:
             raise Refused(400, [Fault("malformed", "the body is empty: give a header of column names and rows")])
-        names, rows = bare_names(lines[0], dialect), lines[1:]
-        header = numbered(names) if dialect.numbered else names
         _check_names(header)
         self._signature.check_names(header)
         for index, row in enumerate(rows):
             if len(row) != len(header):
                 raise Refused(422, [Fault("malformed", f"row {index} has {len(row)} cells under a header of {len(header)}", index)])
         empty = {name: None if "" in self._signature.words_for_null(name) else "" for name in self._names}
-        return self._signature.from_columns({name: [row[k] or empty.get(name) for row in rows] for k, name in enumerate(header)})
-
-    def _lines(self, text: str, dialect: Dialect) -> list[list[str]]:
-        reader = csv.reader(
-            io.StringIO(text, newline=""),
-            delimiter=dialect.delimiter,
-            quotechar=dialect.quote,
-            escapechar=dialect.escape,
-            skipinitialspace=dialect.skip_blanks,
-            strict=True,
+        known = self._signature.columns
+        return self._signature.from_columns(
+            {name: [row[k] or empty[name] for row in rows] if name in known else () for k, name in enumerate(header)}
         )
-        return list(islice((line for line in reader if line), self._signature.max_rows + 2))
 
     def write(self, request: Request, rows: Rows, wanted: None, outputs: np.ndarray) -> tuple[bytes, Headers]:  # noqa: ARG002  # part of the protocol
         """The answer's JSON: probabilities a row, or values."""
@@ -210,7 +199,33 @@ class Invocations:
             if not isinstance(row, list) or len(row) != len(columns):
                 what = f"has {len(row)} values" if isinstance(row, list) else "is no list"
                 raise Refused(422, [Fault("malformed", f"row {index} {what}: give a list of {len(columns)} values", index)])
-        return self._signature.from_columns({name: [row[k] for row in data] for k, name in enumerate(columns)})
+        known = self._signature.columns
+        return self._signature.from_columns({name: [row[k] for row in data] if name in known else () for k, name in enumerate(columns)})
+
+
+def csv_header(text: str, dialect: Dialect, known: Collection[str]) -> tuple[list[str], Dialect]:
+    """The names in the header of a CSV text, as training told them, none for an empty one, and how the text is written.
+
+    That is plainly, or as the training data is (``dialect``) where no name between commas is ``known``. Raises ``csv.Error``.
+    """
+    written = PLAIN
+    if dialect.delimiter != PLAIN.delimiter:
+        by_commas = next(csv.reader(io.StringIO(text.lstrip(), newline="")), [])
+        written = dialect if set(by_commas).isdisjoint(known) else PLAIN
+    names = bare_names(next(_lines(text, written), []), dialect)
+    return numbered(names) if dialect.numbered else names, written
+
+
+def _lines(text: str, dialect: Dialect) -> Iterator[list[str]]:
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=dialect.delimiter,
+        quotechar=dialect.quote,
+        escapechar=dialect.escape,
+        skipinitialspace=dialect.skip_blanks,
+        strict=True,
+    )
+    return (line for line in reader if line)
 
 
 def _check_names(names: list[str]) -> None:
@@ -230,8 +245,8 @@ def _flat(values: list[Any]) -> list[Any]:
 def _python_json(body: bytes, error: Exception) -> Any:
     """JSON as Python writes it, with NaN and Infinity."""
     if b"NaN" not in body and b"Infinity" not in body:
-        raise not_json(error, _FORM) from error
+        raise not_json(error, _FORM, body) from error
     try:
         return python_json(body)
     except (ValueError, RecursionError) as second:
-        raise not_json(second, _FORM) from second
+        raise not_json(second, _FORM, body) from second

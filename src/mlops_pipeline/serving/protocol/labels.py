@@ -71,7 +71,7 @@ class LabelBody:
             except (ValueError, RecursionError):
                 given = None
             if given is None:
-                raise not_json(error, FORM) from error
+                raise not_json(error, FORM, body) from error
         check_keys(body)
         if not isinstance(given, dict) or len(given) != 1 or not given.keys() <= {"labels", "columns"}:
             raise refused(400, "malformed", f"the body is not {FORM}")

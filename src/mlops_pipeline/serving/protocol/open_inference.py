@@ -25,7 +25,7 @@ from mlops_pipeline.inference.signature import Rows, Signature, extra_columns
 from mlops_pipeline.serving.problems import refused
 from mlops_pipeline.serving.protocol import Headers
 from mlops_pipeline.serving.protocol.predict import told
-from mlops_pipeline.serving.protocol.python_json import check_keys, null_for_nan, whole_as_integers, without_nan
+from mlops_pipeline.serving.protocol.python_json import check_keys, how_written, null_for_nan, whole_as_integers, without_nan
 from mlops_pipeline.serving.request import JSON, NONE, OCTETS, Request
 
 EXTENSIONS = ("binary_tensor_data",)
@@ -331,7 +331,7 @@ def _unreadable(header: bytes, wrong: Exception) -> Refused:
     what = "the JSON is nested too deep" if isinstance(wrong, RecursionError) else str(wrong)
     if not isinstance(wrong, msgspec.ValidationError):
         hint = " (JSON has no NaN or Infinity: send null, or binary data)" if re.search(rb"\b(NaN|Infinity)\b", header) else ""
-        return refused(400, "malformed", f"the request is not JSON: {what}{hint}")
+        return refused(400, "malformed", f"the request is not JSON: {how_written(header) or what}{hint}")
     place = re.search(r"`\$\.inputs\[(\d+)]", what)
     if place:
         try:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Notice, Refused
+from mlops_pipeline.inference.faults import SHOWN_FAULTS, Fault, Notice, Refused, first_of
 from mlops_pipeline.inference.signature import Rows, Signature
 from mlops_pipeline.serving.protocol import Headers
 from mlops_pipeline.serving.protocol.decoders import (
@@ -19,7 +19,7 @@ from mlops_pipeline.serving.protocol.decoders import (
     values_of,
     whole_columns,
 )
-from mlops_pipeline.serving.protocol.python_json import check_keys, null_for_nan, python_json
+from mlops_pipeline.serving.protocol.python_json import check_keys, how_written, null_for_nan, python_json
 from mlops_pipeline.serving.request import JSON, Request
 
 
@@ -90,7 +90,7 @@ class Predict:
         try:
             given = _loosely(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise not_json(error, '{"records": [{column: value, …}, …]}') from error
+            raise not_json(error, '{"records": [{column: value, …}, …]}', body) from error
         check_keys(body)
         self._check_ids(given.ids, len(given.records))
         return self._signature.from_records(given.records, given.ids)
@@ -134,7 +134,7 @@ class Predict:
 
 def told(notices: list[Notice]) -> list[dict[str, Any]]:
     """What is unusual, as an answer says it: the first of many."""
-    return [notice._asdict() for notice in notices[:SHOWN_FAULTS]]
+    return [notice._asdict() for notice in first_of(notices, SHOWN_FAULTS)]
 
 
 def _loosely(body: bytes) -> _Loose:
@@ -150,10 +150,12 @@ def _loosely(body: bytes) -> _Loose:
             raise error from None
 
 
-def not_json(error: Exception, form: str) -> Refused:
+def not_json(error: Exception, form: str, body: bytes) -> Refused:
     """The refusal of a body that has not the protocol's form."""
     said = (
-        "nested too deeply" if isinstance(error, RecursionError) else "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        "nested too deeply"
+        if isinstance(error, RecursionError)
+        else how_written(body) or ("not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error))
     )
     return Refused(400, [Fault("malformed", f"the body is not {form}: {said}")])
 

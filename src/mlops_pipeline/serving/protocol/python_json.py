@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections.abc import Callable
@@ -18,9 +19,18 @@ SHORT = 100_000
 
 def python_json(body: bytes) -> Any:
     """JSON with NaN read as null and Infinity kept; raises ValueError (also for halves of characters) or RecursionError."""
-    read = json.loads(body)
+    read = json.loads(body.decode())  # of bytes it would take UTF-16 too, which no other reader here does
     json.dumps(read, ensure_ascii=False).encode()  # Python reads "\\ud800" as text that no encoding can write
     return _changed(read, lambda number: None if math.isnan(number) else number)
+
+
+def how_written(body: bytes) -> str:
+    """Why a body is no JSON, where its first bytes tell; empty where they do not. JSON is UTF-8 without a mark (RFC 8259, 8.1)."""
+    if not body.strip():
+        return "it is empty"
+    if body.startswith(codecs.BOM_UTF8):
+        return "it begins with a byte order mark: send UTF-8 without one"
+    return "it is UTF-16 or UTF-32: send UTF-8" if body[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in body[:2] else ""
 
 
 def without_nan(body: bytes) -> bytes:
