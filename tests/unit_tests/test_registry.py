@@ -410,6 +410,25 @@ def test_champions_of_before_are_taken_whatever_a_later_gate_said_and_an_alias_s
     assert len(said) == 1
 
 
+def test_the_memory_of_former_champions_fits_into_a_tag_however_many_there_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL refuses more than 5,000 characters, and the alias with them."""
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = (tmp_path / "mlruns").as_uri()
+    registry = RegistryWriter(Tracking(*pipeline(tmp_path / "project", tracking={"uri": uri})))
+    client = MlflowClient(uri, registry_uri=uri)
+    client.create_registered_model("small", tags={HISTORY_TAG: json.dumps(list(range(100_000, 101_500)))})
+    for number in (1, 2):
+        client.create_model_version("small", source=f"/m/{number}", tags={CONTENT_TAG: f"{number:064x}"})
+    client.set_registered_model_alias("small", CHAMPION, "1")
+    registry.make_champion(2)
+    kept = client.get_registered_model("small").tags[HISTORY_TAG]
+    assert len(kept) < 5_000
+    assert json.loads(kept)[-2:] == [101_499, 1]
+    assert registry.get(2).is_champion
+
+
 def test_what_a_killed_writer_left_is_taken_back_before_it_is_read(tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(database)) as connection, connection:

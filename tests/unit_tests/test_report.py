@@ -15,13 +15,15 @@ from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.modelling.by_class import by_class
+from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule
 from mlops_pipeline.modelling.metrics import Predictions
 from mlops_pipeline.modelling.plots import draw_all
 from mlops_pipeline.modelling.report import Outcome, looked_at, next_steps, race_drawn, report, run_note, standing, warnings
-from mlops_pipeline.pages import figure, in_markdown, short
+from mlops_pipeline.pages import as_code, figure, in_markdown, short
 from mlops_pipeline.registry.runs import described
 from tests.conftest import SMALL_SETTINGS
+from tests.unit_tests.workshop import layout_in
 
 HOSTILE = ["<script>alert(1)</script>", "a\0b", "\u202egnp", "x" * 5000, "$x_{1}$ & `tick` | pipe", '" onmouseover="x', "مرحبا"]
 
@@ -175,6 +177,49 @@ def test_no_name_is_markup_and_every_picture_is_drawn(tmp_path: Path) -> None:
     assert "default-src 'none'" in page
     assert "http://" not in page.replace("http://www.w3.org/", "")
     assert len(page) < 2_000_000
+
+
+def test_no_name_is_markup_on_the_card(tmp_path: Path) -> None:
+    rules = [Rule("worst_slice", False, f"accuracy in the worst slice ({name} = {name}) at least 0.6: 0.5") for name in HOSTILE]
+    for name in HOSTILE:
+        worst = {"column": name, "value": name, "rows": 300, "metric": 0.5, "low": 0.4, "high": 0.6}
+        shown = evaluation(None, worst_slice=worst, onnx={"accepted": False, "reason": f"'{name}' is no number"})
+        training = msgspec.structs.replace(contract(HOSTILE), target=name, params={name: name}, estimator="ridge")
+        card = model_card(settings(), layout_in(tmp_path, settings()), training, shown, rules, "0" * 64, {})
+        bare = re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", re.sub(r"\\.", "", card))  # without what is code, or escaped
+        assert "<script" not in bare, bare
+        assert "tick" not in bare.partition("target, ")[2].partition("\n")[0]
+        assert "\0" not in card and "\u202e" not in card and "x" * 401 not in card
+    assert as_code("a `b` c") == "``a `b` c``"
+    assert as_code("`") == "`` ` ``"
+
+
+def test_a_confidence_is_not_rounded_to_certainty(tmp_path: Path) -> None:
+    shown = evaluation(scored([0, 1] * 10, [0, 1] * 10, ["a", "b"]), confidence=0.995)
+    outcome = Outcome("small", 3, True, True, [Rule("held_out", True, "evaluated on 300 held-out rows")])
+    page = report(settings(), contract(["a", "b"]), shown, tmp_path, outcome)
+    card = model_card(settings(), layout_in(tmp_path, settings()), contract(["a"]), shown, [], "0" * 64, {})
+    note = run_note(settings(), contract(["a"]), shown, outcome, config="pipeline.yaml", lock=None, tags={})
+    for text in (page, card, note):
+        assert "99.5 % interval" in text
+        assert "100 % interval" not in text
+
+
+def test_of_one_class_alone_no_curve_is_drawn(tmp_path: Path) -> None:
+    ours = Predictions("binary", np.zeros(12, dtype=int), np.tile([0.7, 0.3], (12, 1)), 1)
+    draw_all(tmp_path, ours, ["no", "yes"], [{"predicted": 0.3, "observed": 0.0, "rows": 12}], [])
+    assert {file.name for file in tmp_path.iterdir()} == {"confusion.png", "calibration.png", "calibration.svg"}
+
+
+def test_a_curve_names_the_area_that_the_table_of_classes_has(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 6_000)
+    said = rng.dirichlet([1, 1, 1], size=6_000) + 0.4 * np.eye(3)[y] * rng.integers(0, 2, (6_000, 1))
+    ours = Predictions("multiclass", y, said / said.sum(axis=1, keepdims=True))
+    draw_all(tmp_path, ours, ["a", "b", "c"], [{"predicted": 0.3, "observed": 0.3, "rows": 12}], [])
+    picture = (tmp_path / "roc.svg").read_text()
+    for row in by_class(ours, y.tolist(), ["a", "b", "c"], np.full(3, 50), 0.95)["scores"]:
+        assert f"{row['label']} ({row['roc_auc']:.3f})" in picture
 
 
 def test_nothing_of_a_private_columns_values_is_shown() -> None:

@@ -34,6 +34,14 @@ def in_markdown(text: Any, most: int = 120) -> str:
     return re.sub(r"([\\`*\[\]<>|~$&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", " ".join(short(text, most).split()))
 
 
+def as_code(text: Any, most: int = 120) -> str:
+    """A user's word as code inside Markdown, whatever backticks it has."""
+    shown = " ".join(short(text, most).split())
+    fence = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
+    gap = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{fence}{gap}{shown}{gap}{fence}"
+
+
 def figure(value: float | None, digits: int = 4) -> str:
     """A figure with as many digits as a reader can use: fewer behind the point where there are thousands before it."""
     if value is None or math.isnan(value):
@@ -81,6 +89,7 @@ def _environment(html: bool) -> Any:
     )
     environment.filters["short"] = short
     environment.filters["md"] = in_markdown
+    environment.filters["code"] = as_code
     environment.filters["figure"] = figure
     environment.filters["count"] = lambda value: f"{value:,}"
     return environment

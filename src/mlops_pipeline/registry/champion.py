@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from mlops_pipeline.registry.runs import Tracking
 
 
+REMEMBERED = 500
+"""So many former champions are kept, the last ones: a registered model's tag has 5,000 characters in PostgreSQL."""
+
+
 def registered_model(settings: Settings, layout: Layout) -> RegisteredModel:
     """The model that a pipeline registers; nothing is read or made yet."""
     default = layout.default_tracking_uri
@@ -329,7 +333,7 @@ class RegistryWriter(RegisteredModel):
         return [int(number) for number in json.loads(text)]
 
     def _write_history(self, history: list[int]) -> None:
-        self._client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history))
+        self._client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history[-REMEMBERED:]))
 
 
 def missing_registration(settings: Settings, layout: Layout) -> str:

@@ -135,7 +135,7 @@ def _say(console: Console, evaluation: Evaluation, ours: Predictions, classes: i
         console.print(f"            [bold]{metric} could not be measured[/bold]: {_only(ours, classes)} among {rows}", markup=True)
     else:
         console.print(
-            f"            [bold]{metric} {main.value:.4f}[/bold] ({evaluation.confidence:.0%} interval {_said(main.low)} to "
+            f"            [bold]{metric} {main.value:.4f}[/bold] ({evaluation.confidence * 100:.4g}% interval {_said(main.low)} to "
             f"{_said(main.high)}) on {rows}; baseline {_said(baseline)}",
             markup=True,
         )
