@@ -54,7 +54,9 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
     rules = settings.evaluate
     figures = metrics_of(settings)
     dummies = _dummies(figures, read_target(layout.train, settings.dataset), ours, classes)
-    intervals, gain = bootstrap_with_gain(figures, rules.metric, ours, dummies[rules.metric], rules.resamples, rules.confidence, settings.seed)
+    intervals, gain = bootstrap_with_gain(
+        figures, rules.metric, ours, dummies[rules.metric], rules.resamples, rules.confidence, settings.seed
+    )
     texts = [name for name, column in feature_columns(settings).items() if column.kind == "text" and not column.private]
     test, lengths = with_lengths(test, texts)
     parts = slices(test, (*rules.slices, *lengths), rules.metric, ours, max(rules.min_slice_rows, settings.dataset.min_level_rows))

@@ -46,10 +46,11 @@ class MeasuredInterval:
     low: float
     high: float
 
-
     def at_least(self, reach: Reach) -> MeasuredInterval:
         """The same value with an interval that reaches at least so far; one that is not known stays so."""
-        return MeasuredInterval(self.value, float(np.minimum(self.low, self.value - reach.below)), float(np.maximum(self.high, self.value + reach.above)))
+        return MeasuredInterval(
+            self.value, float(np.minimum(self.low, self.value - reach.below)), float(np.maximum(self.high, self.value + reach.above))
+        )
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,14 @@ def _precision_recall(ax: Axes, made: Predictions) -> None:
     hits, shown = _by_score(made.predicted[:, made.positive], positive)
     precision, recall = np.cumsum(hits) / np.arange(1, len(hits) + 1), np.cumsum(hits) / max(hits.sum(), 1)
     marker = "o" if len(shown) == 1 else None
-    ax.plot(recall[shown], precision[shown], color=BLUE, marker=marker, drawstyle="steps-pre", label=f"AP {point('average_precision', made):.3f}")
+    ax.plot(
+        recall[shown],
+        precision[shown],
+        color=BLUE,
+        marker=marker,
+        drawstyle="steps-pre",
+        label=f"AP {point('average_precision', made):.3f}",
+    )
     ax.axhline(positive.mean(), color=GREY, linestyle=":", linewidth=1, label=f"share of positives {positive.mean():.2g}")
     ax.set(xlabel="recall", ylabel="precision", title="Precision and recall", xlim=(-0.02, 1.02), ylim=(0, 1.02))
     ax.legend(loc="best", frameon=False)
