@@ -156,11 +156,15 @@ def resampled_weights(rows: int, count: int, seed: tuple[int, int]) -> Array:
 
 
 def _resampled(function: Callable[[Array], Array], rows: int, resamples: int, seed: int) -> Array:
-    """The function of every resample's weights, some resamples at a time on every core; the result depends on the seed alone."""
+    """The function of every resample's weights, some resamples at a time on every core; the result depends on the seed alone.
+
+    NaN of a single row: drawn again and again it tells nothing of others.
+    """
     with ThreadPoolExecutor() as pool:
         sizes = [min(CHUNK, resamples - start) for start in range(0, resamples, CHUNK)]
         parts = pool.map(lambda part: function(resampled_weights(rows, part[1], (seed, part[0]))), enumerate(sizes))
-        return np.concatenate(list(parts), axis=-1)
+        values = np.concatenate(list(parts), axis=-1)
+    return values if rows > 1 else np.full_like(values, np.nan)
 
 
 def weighted(metric: str, made: Predictions, w: Array) -> Array:
@@ -193,8 +197,8 @@ def calibration_curve(made: Predictions, bins: int = 10) -> list[dict[str, float
 
 
 def calibration_error(made: Predictions) -> float | None:
-    """Expected calibration error over equal-count bins (Naeini et al. 2015); None for regression, and of too few rows for a bin."""
-    if not has_classes(made.task) or len(made.y) < BIN_ROWS:
+    """Expected calibration error over equal-count bins (Naeini et al. 2015); None for regression, and of too few rows for two bins."""
+    if not has_classes(made.task) or len(made.y) < 2 * BIN_ROWS:
         return None
     curve = calibration_curve(made)
     rows = sum(point["rows"] for point in curve)
@@ -350,15 +354,19 @@ def _by_rows(metric: str, made: Predictions, confidence: float) -> Reach | None:
     """How far off a share may be where resampling is blind: of few rows, or where all of them agree. None elsewhere.
 
     Of the area under the ROC curve, the share of pairs in the right order: as many pairs as the rarer class has rows share no row, and
-    so are independent. Of several classes each is as far off by itself.
+    so are independent. Of several classes those few alone put their mean as far off (square-and-add, Newcombe 1998).
     """
     shares = SHARES[metric](made) if metric in SHARES else []
-    if not shares or not (any(of < FEW_ROWS for _, of in shares) or len({share for share, _ in shares} | {0.0, 1.0}) == 2):
+    blind = [(share, of) for share, of in shares if of < FEW_ROWS or share in (0.0, 1.0)]
+    if not blind:
         return None
-    as_metric = (lambda share: 2 * share / (1 + share)) if metric == "f1" else float
-    ends = [(as_metric(share), *map(as_metric, wilson(share * of, of, confidence))) for share, of in shares]
-    below, above = ([value - low for value, low, _ in ends], [high - value for value, _, high in ends])
-    return Reach(math.hypot(*below) / len(ends), math.hypot(*above) / len(ends))
+
+    def told(share: float) -> float:
+        return 2 * share / (1 + share) if metric == "f1" else share
+
+    ends = [(told(share), *map(told, wilson(share * of, of, confidence))) for share, of in blind]
+    below, above = [value - low for value, low, _ in ends], [high - value for value, _, high in ends]
+    return Reach(math.hypot(*below) / len(shares), math.hypot(*above) / len(shares))
 
 
 def _right(made: Predictions) -> list[tuple[float, int]]:
@@ -389,7 +397,18 @@ def _ordered(made: Predictions) -> list[tuple[float, int]]:
     return found
 
 
-SHARES = {"accuracy": _right, "f1": _found, "roc_auc": _ordered}
+def _precise(made: Predictions) -> list[tuple[float, int]]:
+    """The mean of as many precisions as a class has rows, which spread at most as right and wrong do; nothing of a class alone."""
+    kinds = [made.positive] if made.task == "binary" else range(made.predicted.shape[1])
+    found = []
+    for k in kinds:
+        ones, scores = made.y == k, made.predicted[:, k]
+        if 0 < ones.sum() < len(ones) and scores.min() < scores.max():
+            found.append((float(_average_precision(scores, ones, np.ones((1, len(ones))))[0]), int(ones.sum())))
+    return found
+
+
+SHARES = {"accuracy": _right, "f1": _found, "roc_auc": _ordered, "average_precision": _precise}
 """Metrics that are shares, or follow from some."""
 
 

@@ -54,7 +54,7 @@ def draw_all(
         curves["residuals"] = lambda ax: _residuals(ax, made)
     if has_classes(made.task):
         others["confusion"] = (lambda ax: _confusion(ax, made, classes), 4.2 + 0.28 * max(0, min(len(classes), MAX_CLASSES) - 6))
-    if has_classes(made.task) or points:
+    if len(curve) > 1 and (has_classes(made.task) or points):
         curves["calibration"] = lambda ax: _calibration(ax, curve, not has_classes(made.task))
     if importance:
         others["importance"] = (lambda ax: _importance(ax, importance), 4.2)
@@ -148,14 +148,9 @@ def _precision_recall(ax: Axes, made: Predictions) -> None:
     positive = made.y == made.positive
     hits, shown = _by_score(made.predicted[:, made.positive], positive)
     precision, recall = np.cumsum(hits) / np.arange(1, len(hits) + 1), np.cumsum(hits) / max(hits.sum(), 1)
-    marker = "o" if len(shown) == 1 else None
-    ax.plot(
-        recall[shown],
-        precision[shown],
-        color=BLUE,
-        marker=marker,
-        drawstyle="steps-pre",
-        label=f"AP {point('average_precision', made):.3f}",
+    # As its area is added up: each threshold's precision holds back to the recall of the one before.
+    ax.step(
+        np.r_[0, recall[shown]], precision[shown][[0, *range(len(shown))]], color=BLUE, label=f"AP {point('average_precision', made):.3f}"
     )
     ax.axhline(positive.mean(), color=GREY, linestyle=":", linewidth=1, label=f"share of positives {positive.mean():.2g}")
     ax.set(xlabel="recall", ylabel="precision", title="Precision and recall", xlim=(-0.02, 1.02), ylim=(0, 1.02))
