@@ -28,7 +28,7 @@ from mlops_pipeline.registry.provenance import environment_facts
 from mlops_pipeline.registry.reader import NotThere, RegisteredModel, RegistryUnreachable, stored_versions
 from mlops_pipeline.registry.rest import is_at, opened, told
 from mlops_pipeline.registry.runs import Tracking, answers, refuse_what_is_known_to_fail
-from mlops_pipeline.registry.versions import CHAMPION, CONTENT_TAG, EVALUATED_TAG, GATE_TAG, HISTORY_TAG, Version
+from mlops_pipeline.registry.versions import CHAMPION, CONTENT_TAG, EVALUATED_TAG, GATE_TAG, HISTORY_TAG, LATENCY_TAG, Version
 from tests.conftest import SMALL_SETTINGS
 from tests.integration_tests.test_serving_source import answering
 
@@ -428,6 +428,9 @@ def test_the_memory_of_former_champions_fits_into_a_tag_however_many_there_were(
     assert len(kept) < 5_000
     assert json.loads(kept)[-2:] == [101_499, 1]
     assert registry.get(2).is_champion
+    client.set_registered_model_tag("small", HISTORY_TAG, "[1, 'two']")
+    with pytest.raises(PipelineError, match=r"small: the registered model's tag mlops.former_champions = .*: mend it in MLflow, or delete"):
+        registry.rollback()
 
 
 def test_what_a_killed_writer_left_is_taken_back_before_it_is_read(tmp_path: Path) -> None:
@@ -454,8 +457,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_tags_that_somebody_spoiled_are_no_digest_and_no_reasons(tmp_path: Path) -> None:
-    version = Version(1, frozenset(), "/m", "", 0.0, {CONTENT_TAG: "../../../etc", GATE_TAG: "[1, {"})
-    assert (version.content_sha256, version.gate) == ("", ())
+    version = Version(1, frozenset(), "/m", "", 0.0, {CONTENT_TAG: "../../../etc", GATE_TAG: "[1, {", LATENCY_TAG: "soon"})
+    assert (version.content_sha256, version.gate, version.latency_ms) == ("", (), None)
 
 
 def test_a_version_of_somebody_else_is_fetched_whole_with_its_folders(tmp_path: Path) -> None:

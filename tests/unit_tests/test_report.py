@@ -102,7 +102,8 @@ def test_classes_that_no_score_can_be_given_for_are_named() -> None:
     ("gain", "word", "how"),
     [
         ((0.3, 0.2), "beaten", "good"),
-        ((0.1, -0.1), "not clearly beaten", "warn"),
+        ((0.1, -0.1), "not clearly beaten: the interval", "warn"),
+        ((0.5, None), "too few for an interval", "warn"),
         ((0.0, 0.0), "not beaten", "bad"),
         ((-0.1, -0.2), "the dummy is better", "bad"),
         ((None, None), "could not be compared", "bad"),
@@ -203,6 +204,13 @@ def test_a_confidence_is_not_rounded_to_certainty(tmp_path: Path) -> None:
     for text in (page, card, note):
         assert "99.5 % interval" in text
         assert "100 % interval" not in text
+
+
+@pytest.mark.parametrize(("split", "word"), [("time", "is the future"), ("stratified", "equal rows on both sides")])
+def test_what_a_random_split_would_have_flattered_by_is_said_of_the_split_that_was_made(split: str, word: str, tmp_path: Path) -> None:
+    page = report(settings(), contract(["a", "b"]), evaluation(None, split=split, random_split=0.9), tmp_path, None)
+    assert word in page
+    assert page.count("the future") == (split == "time")
 
 
 def test_of_one_class_alone_no_curve_is_drawn(tmp_path: Path) -> None:

@@ -329,8 +329,13 @@ class RegistryWriter(RegisteredModel):
         return place
 
     def _history(self) -> list[int]:
+        """The former champions, the last one last. Raises :class:`PipelineError` where somebody has spoiled the tag."""
         text = self._client.get_registered_model(self.name).tags.get(HISTORY_TAG, "[]")
-        return [int(number) for number in json.loads(text)]
+        try:
+            return msgspec.json.decode(text, type=list[int])
+        except msgspec.DecodeError as error:
+            what = f"{self.name}: the registered model's tag {HISTORY_TAG} = {text[:40]!r}"
+            raise PipelineError(f"{what}: is no list of versions: mend it in MLflow, or delete it") from error
 
     def _write_history(self, history: list[int]) -> None:
         self._client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history[-REMEMBERED:]))

@@ -144,7 +144,8 @@ def _say(console: Console, evaluation: Evaluation, ours: Predictions, classes: i
     if worst:
         console.print(f"            worst slice: {worst.column} = {worst.value} with {_said(worst.metric)} on {worst.rows:,} rows")
     if evaluation.random_split is not None:
-        console.print(f"            a random split would have said {evaluation.random_split:.4f}, which is no promise for the future")
+        why = "is no promise for the future" if evaluation.split == "time" else "may put equal rows on both sides"
+        console.print(f"            a random split would have said {evaluation.random_split:.4f}, which {why}")
     for name, twin in {"ONNX": evaluation.onnx, **evaluation.twins}.items():
         console.print(f"            {name} twin{'' if twin.accepted else ', not kept'}: {twin.reason}")
 
