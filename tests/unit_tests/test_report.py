@@ -213,6 +213,19 @@ def test_what_a_random_split_would_have_flattered_by_is_said_of_the_split_that_w
     assert page.count("the future") == (split == "time")
 
 
+def test_an_interval_that_is_not_known_is_called_so(tmp_path: Path) -> None:
+    alone = {"value": 1.0, "low": None, "high": None}
+    shown = evaluation(
+        None, metrics={"accuracy": alone}, improvement_over_baseline=alone, worst_slice={"column": "a", "value": "b", "metric": 1.0}
+    )
+    outcome = Outcome("small", 1, False, False, [])
+    page = report(settings(), contract(["a"]), shown, tmp_path, outcome)
+    card = model_card(settings(), layout_in(tmp_path, settings()), contract(["a"]), shown, [], "0" * 64, {})
+    note = run_note(settings(), contract(["a"]), shown, outcome, config="pipeline.yaml", lock=None, tags={})
+    assert "95 % interval unknown: the rows are too few" in page and "95 % interval unknown: the rows are too few" in note
+    assert not any("– to –" in text for text in (page, card, note))
+
+
 def test_of_one_class_alone_no_curve_is_drawn(tmp_path: Path) -> None:
     ours = Predictions("binary", np.zeros(12, dtype=int), np.tile([0.7, 0.3], (12, 1)), 1)
     draw_all(tmp_path, ours, ["no", "yes"], [{"predicted": 0.3, "observed": 0.0, "rows": 12}], [])
