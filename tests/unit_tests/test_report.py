@@ -20,7 +20,7 @@ from mlops_pipeline.modelling.gate import Rule
 from mlops_pipeline.modelling.metrics import Predictions
 from mlops_pipeline.modelling.plots import draw_all
 from mlops_pipeline.modelling.report import Outcome, looked_at, next_steps, race_drawn, report, run_note, standing, warnings
-from mlops_pipeline.pages import as_code, figure, in_markdown, short
+from mlops_pipeline.pages import as_code, figure, in_markdown, percent, short
 from mlops_pipeline.registry.runs import described
 from tests.conftest import SMALL_SETTINGS
 from tests.unit_tests.workshop import layout_in
@@ -297,6 +297,23 @@ def test_a_race_is_drawn_on_one_scale() -> None:
 )
 def test_figures_have_as_many_digits_as_can_be_used(value: float | None, text: str) -> None:
     assert figure(value) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "digits", "text"),
+    [
+        (0.0, 0, "0 %"), (0.0004, 0, "< 1 %"), (0.006, 0, "1 %"), (0.5, 0, "50 %"), (0.994, 0, "99 %"), (0.9996, 0, "> 99 %"),
+        (1.0, 0, "100 %"), (0.0004, 1, "< 0.1 %"), (0.0006, 1, "0.1 %"), (0.99996, 1, "> 99.9 %"), (0.206, 1, "20.6 %"),
+    ],
+)  # fmt: skip
+def test_a_share_is_not_rounded_to_all_or_nothing(share: float, digits: int, text: str) -> None:
+    assert percent(share, digits) == text
+
+
+def test_a_share_lies_within_its_interval_as_it_is_printed(tmp_path: Path) -> None:
+    y, said = [0] * 998 + [1] * 2, [0] * 1000
+    page = report(settings(), contract(["no", "yes"]), evaluation(scored(y, said, ["no", "yes"])), tmp_path, None)
+    assert "0.998 <small>0.993 to 0.999</small>" in page
 
 
 def test_words_of_others_are_cut_and_harmless() -> None:

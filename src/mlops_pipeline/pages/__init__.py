@@ -53,6 +53,16 @@ def figure(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10**-digits else f"{value:.2g}"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share as people read it; what is not all, or not nothing, is never called so."""
+    least = 10**-digits
+    if 0 < share * 100 < least / 2:
+        return f"< {least:g} %"
+    if least / 2 >= 100 - share * 100 > 0:
+        return f"> {100 - least:g} %"
+    return f"{share * 100:.{digits}f} %"
+
+
 def round_values(low: float, high: float) -> list[float]:
     """Round values between two, for an axis."""
     step = 10 ** math.floor(math.log10((high - low) / 3))
@@ -91,5 +101,6 @@ def _environment(html: bool) -> Any:
     environment.filters["md"] = in_markdown
     environment.filters["code"] = as_code
     environment.filters["figure"] = figure
+    environment.filters["percent"] = percent
     environment.filters["count"] = lambda value: f"{value:,}"
     return environment
