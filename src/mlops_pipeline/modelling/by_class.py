@@ -11,7 +11,7 @@ from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.frame import read_target
-from mlops_pipeline.modelling.metrics import Predictions, class_indices, roc_auc, wilson
+from mlops_pipeline.modelling.metrics import Predictions, auc_of, class_indices, wilson
 
 if TYPE_CHECKING:
     import polars as pl
@@ -76,14 +76,6 @@ def _share(hits: int, of: int, confidence: float) -> dict[str, float] | None:
         return None
     low, high = wilson(hits, of, confidence)
     return {"value": round(hits / of, 6), "low": round(low, 6), "high": round(high, 6)}
-
-
-def auc_of(made: Predictions, k: int) -> float | None:
-    """The class against all others; None where the held-out rows hold only one of the two."""
-    against_all = Predictions("binary", (made.y == k).astype(int), np.c_[1 - made.predicted[:, k], made.predicted[:, k]])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = float(roc_auc(against_all, np.ones((1, len(made.y))))[0])
-    return round(value, 6) if np.isfinite(value) else None
 
 
 def _mistakes(counts: npt.NDArray[np.int64], there: npt.NDArray[np.int64], labels: list[str]) -> list[dict[str, Any]]:

@@ -242,6 +242,14 @@ def roc_auc(made: Predictions, w: Array) -> Array:
     return _ranked(_auc, made, w)
 
 
+def auc_of(made: Predictions, k: int) -> float | None:
+    """The area of one class against all others; None where the rows hold only one of the two."""
+    ones = made.y == k
+    if not 0 < ones.sum() < len(ones):
+        return None
+    return round(float(_auc(made.predicted[:, k], ones, np.ones((1, len(ones))))[0]), 6)
+
+
 def average_precision(made: Predictions, w: Array) -> Array:
     """Average precision; of several classes, the mean over one against the rest."""
     return _ranked(_average_precision, made, w)

@@ -10,8 +10,7 @@ from warnings import catch_warnings, simplefilter
 import numpy as np
 
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.modelling.by_class import auc_of
-from mlops_pipeline.modelling.metrics import Predictions, point
+from mlops_pipeline.modelling.metrics import Predictions, auc_of, point
 from mlops_pipeline.pages import visible
 
 if TYPE_CHECKING:
