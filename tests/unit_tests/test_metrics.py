@@ -89,6 +89,13 @@ def test_classification_metrics_are_scikit_learns(metric: str, made: Predictions
     assert point(metric, made) == pytest.approx(by_sklearn(metric, made), abs=1e-9)
 
 
+@pytest.mark.parametrize("least", [0.0, 1e-300, 1e-12, 1e-8])
+def test_a_model_that_is_all_but_sure_and_wrong_pays_for_it_as_by_scikit_learn(least: float) -> None:
+    ones = [1 - least, least, 0.3, 0.7]
+    made = Predictions("binary", np.array([1, 1, 0, 1]), np.column_stack([1 - np.array(ones), ones]), 1)
+    assert point("log_loss", made) == pytest.approx(by_sklearn("log_loss", made), rel=1e-9)
+
+
 @pytest.mark.parametrize("positive", [0, 1])
 @pytest.mark.parametrize("metric", CLASSIFICATION_METRICS)
 def test_either_class_can_be_the_positive_one(metric: str, positive: int) -> None:
