@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import metrics_of
+from mlops_pipeline.modelling.evaluation import dummies_of
 from mlops_pipeline.modelling.metrics import (
     Predictions,
     bootstrap,
@@ -323,6 +324,17 @@ def test_ranking_one_class_alone_is_undefined_and_not_wrong(metric: str) -> None
 
 def test_r2_of_a_target_that_never_varies_is_undefined() -> None:
     assert np.isnan(point("r2", Predictions("regression", np.full(10, 0.1), np.arange(10.0))))
+
+
+@pytest.mark.parametrize("metric", REGRESSION_METRICS)
+def test_no_one_answer_to_all_rows_is_better_than_the_dummys(metric: str) -> None:
+    """Of a target that is 0 for most rows, the mean is far off by MAE, and easily beaten."""
+    y = np.r_[np.zeros(60), np.random.default_rng(0).lognormal(3, 1, 40)]
+    truth = Predictions("regression", y, y)
+    dummy = point(metric, dummies_of((metric,), y, truth, [])[metric])
+    for said in np.linspace(0, 100, 401):
+        other = point(metric, Predictions("regression", y, np.full(100, said)))
+        assert other <= dummy + 1e-9 if metric == "r2" else other >= dummy - 1e-9
 
 
 def test_every_task_has_its_metrics() -> None:

@@ -53,7 +53,7 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
     """Everything that the truth and the predictions alone can tell."""
     rules = settings.evaluate
     figures = metrics_of(settings)
-    dummies = _dummies(figures, read_target(layout.train, settings.dataset), ours, classes)
+    dummies = dummies_of(figures, read_target(layout.train, settings.dataset), ours, classes)
     intervals, gain = bootstrap_with_gain(
         figures, rules.metric, ours, dummies[rules.metric], rules.resamples, rules.confidence, settings.seed
     )
@@ -239,7 +239,7 @@ def flat(evaluation: Evaluation) -> dict[str, Figure]:
     return figures
 
 
-def _dummies(metrics: Iterable[str], y: Any, ours: Predictions, classes: list[Any]) -> dict[str, Predictions]:
+def dummies_of(metrics: Iterable[str], y: Any, ours: Predictions, classes: list[Any]) -> dict[str, Predictions]:
     """For each metric what a dummy says of the held-out rows: the training rows' class shares, or their mean; by MAE their median.
 
     Each is the best that one and the same answer to all of them can be.
