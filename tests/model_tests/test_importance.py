@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from mlops_pipeline.modelling.estimators import predict
-from mlops_pipeline.modelling.evaluation import saying
+from mlops_pipeline.modelling.evaluation import importance, saying
+from mlops_pipeline.modelling.metrics import Predictions
 from tests.model_tests.workbench import FEATURES, PROBLEMS, Problem, fitted
+from tests.unit_tests.workshop import settings_with
 
 CASES = [("lightgbm", "binary"), ("random_forest", "multiclass"), ("hist_gradient_boosting", "regression"), ("ridge", "regression")]
 
@@ -26,3 +28,12 @@ def test_a_model_says_the_same_to_the_bit_of_rows_that_are_encoded_in_part(name:
             part[column] = shuffled
         assert not part.equals(x)
         assert np.array_equal(say(part), predict(model, part, of.task)), columns
+
+
+def test_of_rows_on_which_the_metric_is_not_defined_nothing_is_said() -> None:
+    model, x, y = fitted("lightgbm", PROBLEMS["binary"])
+    said, settings = predict(model, x, "binary"), settings_with(evaluate={"metric": "roc_auc"})
+    found = importance(model, x, Predictions("binary", y.astype(int), said, 1), settings)
+    assert {each.feature for each in found} == set(FEATURES)
+    alone = y == y[0]
+    assert importance(model, x[alone], Predictions("binary", y[alone].astype(int), said[alone], 1), settings) == []

@@ -14,7 +14,7 @@ from mlops_pipeline.contract.evaluation import TwinReport
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.modelling.estimators import predict
-from mlops_pipeline.modelling.formats.int8 import make_int8, wilson
+from mlops_pipeline.modelling.formats.int8 import make_int8
 from mlops_pipeline.modelling.formats.twin import make_twin
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.metrics import Predictions
@@ -54,8 +54,3 @@ def test_trees_are_not_quantised(tmp_path: Path) -> None:
     report, contract = quantised(tmp_path, model, x, y, "binary")
     assert report.reason == "not quantised, it holds neither a network nor an encoder of text: onnx.quantise is for these"
     assert load_engine(tmp_path, contract).name == "onnx"
-
-
-def test_a_share_has_the_interval_of_wilson() -> None:
-    assert wilson(100, 100)[0] == pytest.approx(0.963, abs=1e-3)
-    assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)

@@ -160,8 +160,14 @@ def test_a_fold_without_a_score_is_left_out_of_the_comparison_and_of_no_other() 
     # Behind on every fold that both have; its own mean would be the better one.
     behind, ahead = entry(0.0, nan, 0.80, 0.80, 0.80), entry(0.0, 0.10, 0.90, 0.90, 0.90)
     assert chosen_of([behind, ahead], 1.0, 1) is ahead
-    told = behind.as_json()
+    told = behind.as_json(1)
     assert (told["scores"], told["mean"], told["standard_error"]) == ([None, 0.8, 0.8, 0.8], 0.8, 0.0)
+
+
+def test_folds_that_are_cut_again_are_no_new_rows_in_the_report_either() -> None:
+    once, again = entry(0.8, -0.02, 0.02), entry(0.8, *([-0.02, 0.02] * 4))
+    assert once.as_json(1)["standard_error"] == pytest.approx(0.02)
+    assert again.as_json(4)["standard_error"] == pytest.approx(np.std([-0.02, 0.02] * 4, ddof=1) / np.sqrt(2), abs=1e-6)
 
 
 def test_where_folds_do_not_tell_families_apart_their_mean_is_chosen_and_served() -> None:

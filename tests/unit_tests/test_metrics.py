@@ -12,16 +12,20 @@ from hypothesis import strategies as st
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import metrics_of
+from mlops_pipeline.modelling.evaluation import dummies_of
 from mlops_pipeline.modelling.metrics import (
     Predictions,
     bootstrap,
+    bootstrap_with_gain,
     calibration_curve,
     calibration_error,
+    calibration_error_by_chance,
     class_indices,
     paired_difference,
     point,
     score,
     weighted,
+    wilson,
 )
 from tests.unit_tests.workshop import settings_with
 
@@ -84,6 +88,13 @@ def by_sklearn(metric: str, made: Predictions) -> float:
 @given(made=st.one_of(classified(2), classified(2, coarse=False), classified(3), classified(4)))
 def test_classification_metrics_are_scikit_learns(metric: str, made: Predictions) -> None:
     assert point(metric, made) == pytest.approx(by_sklearn(metric, made), abs=1e-9)
+
+
+@pytest.mark.parametrize("least", [0.0, 1e-300, 1e-12, 1e-8])
+def test_a_model_that_is_all_but_sure_and_wrong_pays_for_it_as_by_scikit_learn(least: float) -> None:
+    ones = [1 - least, least, 0.3, 0.7]
+    made = Predictions("binary", np.array([1, 1, 0, 1]), np.column_stack([1 - np.array(ones), ones]), 1)
+    assert point("log_loss", made) == pytest.approx(by_sklearn("log_loss", made), rel=1e-9)
 
 
 @pytest.mark.parametrize("positive", [0, 1])
@@ -195,7 +206,96 @@ def test_the_calibration_curve_has_bins_of_equally_many_rows_in_order() -> None:
     assert sum(point["rows"] for point in curve) == 1_003
     assert {point["rows"] for point in curve} == {100, 101}
     assert [point["predicted"] for point in curve] == sorted(point["predicted"] for point in curve)
-    assert len(calibration_curve(random_binary(3, 1))) == 3
+    assert [point["rows"] for point in calibration_curve(random_binary(35, 1))] == [12, 12, 11]
+    assert [point["rows"] for point in calibration_curve(random_binary(3, 1))] == [3]
+
+
+def binary(y: list[int], ones: list[float]) -> Predictions:
+    """Two classes of which the second is the positive one."""
+    return Predictions("binary", np.array(y), np.column_stack([1 - np.array(ones), ones]), 1)
+
+
+@pytest.mark.parametrize("order", ["by class", "mixed"])
+def test_rows_of_which_the_same_is_said_are_one_bin_whatever_order_they_come_in(order: str) -> None:
+    rng = np.random.default_rng(0)
+    rows = np.arange(200) if order == "by class" else rng.permutation(200)
+    y, said = np.repeat([0, 1, 0, 1], [80, 20, 20, 80])[rows], np.repeat([0.2, 0.8], [100, 100])[rows]
+    curve = calibration_curve(binary(y.tolist(), said.tolist()))
+    assert [(each["predicted"], each["observed"], each["rows"]) for each in curve] == [(0.2, 0.2, 100), (0.8, 0.8, 100)]
+    assert calibration_error(binary(y.tolist(), said.tolist())) == 0
+    assert calibration_error(binary([0] * 50 + [1] * 50, [0.5] * 100)) == 0
+
+
+def test_a_calibration_error_of_few_rows_is_told_beside_what_chance_alone_would_make() -> None:
+    rng = np.random.default_rng(0)
+    for rows in (60, 400):
+        ones = rng.uniform(size=rows)
+        by_chance = calibration_error_by_chance(binary([0] * rows, ones.tolist()))
+        drawn = [calibration_error(binary((rng.uniform(size=rows) < ones).astype(int).tolist(), ones.tolist())) for _ in range(300)]
+        assert by_chance == pytest.approx(np.mean([each for each in drawn if each is not None]), rel=0.1)
+    assert calibration_error(random_binary(19, 1)) is None
+    assert calibration_error_by_chance(random_binary(19, 1)) is None
+    assert calibration_error_by_chance(random_numbers(50, 1)) is None
+
+
+def test_a_share_has_the_interval_of_wilson() -> None:
+    assert wilson(100, 100)[0] == pytest.approx(0.963, abs=1e-3)
+    assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+
+
+def test_rows_that_all_agree_do_not_make_a_figure_certain() -> None:
+    """Ten rows of which all are right may be of a model that is right in 72 of 100 (Wilson)."""
+    y, ones = [0, 1] * 5, [0.1, 0.9] * 5
+    for metric, low in (("accuracy", 0.7225), ("f1", 2 * 0.5655 / 1.5655), ("roc_auc", 0.5655), ("average_precision", 0.5655)):
+        found = bootstrap(metric, binary(y, ones), 200, 0.95, 0)
+        assert (found.value, found.high) == (1, 1), metric
+        assert found.low == pytest.approx(low, abs=1e-4), metric
+    several = Predictions("multiclass", np.arange(30) % 3, np.eye(3)[np.arange(30) % 3])
+    assert bootstrap("accuracy", several, 200, 0.95, 0).low == pytest.approx(0.8865, abs=1e-4)
+    assert bootstrap("roc_auc", several, 200, 0.95, 0).low == pytest.approx(1 - (1 - 0.7225) / np.sqrt(3), abs=1e-4)
+
+
+def test_one_positive_row_tells_little_of_how_positives_are_ranked() -> None:
+    """Resampling draws that one again and again, and would have been sure."""
+    ones = np.linspace(0, 1, 200)
+    y = np.zeros(200, dtype=int)
+    y[190] = 1
+    found = bootstrap("roc_auc", binary(y.tolist(), ones.tolist()), 300, 0.95, 0)
+    assert found.value > 0.95
+    assert found.low < 0.3
+
+
+@pytest.mark.parametrize(("rows", "is_sure"), [(1, False), (3, False), (20, True)])
+def test_a_gain_over_a_dummy_is_no_surer_than_the_rows_are_many(rows: int, is_sure: bool) -> None:
+    y = [1, *([0, 1] * rows)][:rows] if rows < 4 else [0, 1] * (rows // 2)
+    ours, dummy = binary(y, [0.1 + 0.8 * each for each in y]), binary(y, [0.4] * rows)
+    intervals, gain = bootstrap_with_gain(("accuracy",), "accuracy", ours, dummy, 200, 0.95, 0)
+    assert intervals["accuracy"].value == 1
+    assert (gain.low > 0) is is_sure
+    assert np.isnan(gain.low) if rows == 1 else gain.low < gain.value <= gain.high
+
+
+def test_a_figure_that_most_resamples_do_not_have_has_no_interval() -> None:
+    """Of eight classes with a row each, hardly a resample has all."""
+    y = np.r_[np.arange(8), np.zeros(12, dtype=int)]
+    made = Predictions("multiclass", y, np.random.default_rng(0).dirichlet(np.ones(8), size=20))
+    assert np.isfinite(point("roc_auc", made))
+    found = bootstrap("roc_auc", made, 300, 0.95, 0)
+    assert np.isnan(found.low) and np.isnan(found.high)
+
+
+def test_f1_is_the_mean_over_classes_that_a_row_has_or_is_given() -> None:
+    said = np.eye(4)[[0, 0, 1, 3]]
+    made = Predictions("multiclass", np.array([0, 0, 1, 1]), said)
+    assert point("f1", made) == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert point("f1", made) == pytest.approx(reference.f1_score(made.y, said.argmax(axis=1), average="macro"))
+    assert np.isnan(point("f1", binary([0, 0, 0], [0.1, 0.2, 0.3])))
+    assert point("f1", binary([0, 0, 1], [0.1, 0.2, 0.3])) == 0
+
+
+def test_r2_is_not_defined_by_what_rounding_leaves() -> None:
+    made = Predictions("regression", np.array([0.1, 0.4, 0.35]), np.array([0.2, 0.3, 0.3]))
+    assert np.isnan(weighted("r2", made, 3 * np.eye(3))).all()
 
 
 def test_a_class_never_seen_in_training_counts_as_wrong() -> None:
@@ -224,6 +324,17 @@ def test_ranking_one_class_alone_is_undefined_and_not_wrong(metric: str) -> None
 
 def test_r2_of_a_target_that_never_varies_is_undefined() -> None:
     assert np.isnan(point("r2", Predictions("regression", np.full(10, 0.1), np.arange(10.0))))
+
+
+@pytest.mark.parametrize("metric", REGRESSION_METRICS)
+def test_no_one_answer_to_all_rows_is_better_than_the_dummys(metric: str) -> None:
+    """Of a target that is 0 for most rows, the mean is far off by MAE, and easily beaten."""
+    y = np.r_[np.zeros(60), np.random.default_rng(0).lognormal(3, 1, 40)]
+    truth = Predictions("regression", y, y)
+    dummy = point(metric, dummies_of((metric,), y, truth, [])[metric])
+    for said in np.linspace(0, 100, 401):
+        other = point(metric, Predictions("regression", y, np.full(100, said)))
+        assert other <= dummy + 1e-9 if metric == "r2" else other >= dummy - 1e-9
 
 
 def test_every_task_has_its_metrics() -> None:

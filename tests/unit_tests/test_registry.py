@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import sqlite3
 import subprocess
@@ -27,7 +28,7 @@ from mlops_pipeline.registry.provenance import environment_facts
 from mlops_pipeline.registry.reader import NotThere, RegisteredModel, RegistryUnreachable, stored_versions
 from mlops_pipeline.registry.rest import is_at, opened, told
 from mlops_pipeline.registry.runs import Tracking, answers, refuse_what_is_known_to_fail
-from mlops_pipeline.registry.versions import CHAMPION, CONTENT_TAG, EVALUATED_TAG, GATE_TAG, HISTORY_TAG, Version
+from mlops_pipeline.registry.versions import CHAMPION, CONTENT_TAG, EVALUATED_TAG, GATE_TAG, HISTORY_TAG, LATENCY_TAG, Version
 from tests.conftest import SMALL_SETTINGS
 from tests.integration_tests.test_serving_source import answering
 
@@ -410,6 +411,28 @@ def test_champions_of_before_are_taken_whatever_a_later_gate_said_and_an_alias_s
     assert len(said) == 1
 
 
+def test_the_memory_of_former_champions_fits_into_a_tag_however_many_there_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL refuses more than 5,000 characters, and the alias with them."""
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = (tmp_path / "mlruns").as_uri()
+    registry = RegistryWriter(Tracking(*pipeline(tmp_path / "project", tracking={"uri": uri})))
+    client = MlflowClient(uri, registry_uri=uri)
+    client.create_registered_model("small", tags={HISTORY_TAG: json.dumps(list(range(100_000, 101_500)))})
+    for number in (1, 2):
+        client.create_model_version("small", source=f"/m/{number}", tags={CONTENT_TAG: f"{number:064x}"})
+    client.set_registered_model_alias("small", CHAMPION, "1")
+    registry.make_champion(2)
+    kept = client.get_registered_model("small").tags[HISTORY_TAG]
+    assert len(kept) < 5_000
+    assert json.loads(kept)[-2:] == [101_499, 1]
+    assert registry.get(2).is_champion
+    client.set_registered_model_tag("small", HISTORY_TAG, "[1, 'two']")
+    with pytest.raises(PipelineError, match=r"small: the registered model's tag mlops.former_champions = .*: mend it in MLflow, or delete"):
+        registry.rollback()
+
+
 def test_what_a_killed_writer_left_is_taken_back_before_it_is_read(tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(database)) as connection, connection:
@@ -434,8 +457,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_tags_that_somebody_spoiled_are_no_digest_and_no_reasons(tmp_path: Path) -> None:
-    version = Version(1, frozenset(), "/m", "", 0.0, {CONTENT_TAG: "../../../etc", GATE_TAG: "[1, {"})
-    assert (version.content_sha256, version.gate) == ("", ())
+    version = Version(1, frozenset(), "/m", "", 0.0, {CONTENT_TAG: "../../../etc", GATE_TAG: "[1, {", LATENCY_TAG: "soon"})
+    assert (version.content_sha256, version.gate, version.latency_ms) == ("", (), None)
 
 
 def test_a_version_of_somebody_else_is_fetched_whole_with_its_folders(tmp_path: Path) -> None:

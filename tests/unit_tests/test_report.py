@@ -15,13 +15,15 @@ from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.modelling.by_class import by_class
+from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule
 from mlops_pipeline.modelling.metrics import Predictions
 from mlops_pipeline.modelling.plots import draw_all
 from mlops_pipeline.modelling.report import Outcome, looked_at, next_steps, race_drawn, report, run_note, standing, warnings
-from mlops_pipeline.pages import figure, in_markdown, short
+from mlops_pipeline.pages import as_code, figure, in_markdown, percent, short
 from mlops_pipeline.registry.runs import described
 from tests.conftest import SMALL_SETTINGS
+from tests.unit_tests.workshop import layout_in
 
 HOSTILE = ["<script>alert(1)</script>", "a\0b", "\u202egnp", "x" * 5000, "$x_{1}$ & `tick` | pipe", '" onmouseover="x', "مرحبا"]
 
@@ -100,7 +102,8 @@ def test_classes_that_no_score_can_be_given_for_are_named() -> None:
     ("gain", "word", "how"),
     [
         ((0.3, 0.2), "beaten", "good"),
-        ((0.1, -0.1), "not clearly beaten", "warn"),
+        ((0.1, -0.1), "not clearly beaten: the interval", "warn"),
+        ((0.5, None), "too few for an interval", "warn"),
         ((0.0, 0.0), "not beaten", "bad"),
         ((-0.1, -0.2), "the dummy is better", "bad"),
         ((None, None), "could not be compared", "bad"),
@@ -143,7 +146,7 @@ def test_no_name_is_markup_and_every_picture_is_drawn(tmp_path: Path) -> None:
     y = rng.integers(0, len(names), 400)
     ours = made(y.tolist(), rng.integers(0, len(names), 400).tolist(), len(names))
     importance = [{"feature": name, "drop": 0.1, "spread": 0.01} for name in HOSTILE]
-    draw_all(tmp_path, ours, names, [{"predicted": 0.2, "observed": 0.3, "rows": 10}], importance)
+    draw_all(tmp_path, ours, names, [{"predicted": 0.2, "observed": 0.3, "rows": 10}] * 2, importance)
     assert {file.name for file in tmp_path.iterdir()} == {
         "roc.png", "roc.svg", "confusion.png", "calibration.png", "calibration.svg", "importance.png",
     }  # fmt: skip
@@ -175,6 +178,69 @@ def test_no_name_is_markup_and_every_picture_is_drawn(tmp_path: Path) -> None:
     assert "default-src 'none'" in page
     assert "http://" not in page.replace("http://www.w3.org/", "")
     assert len(page) < 2_000_000
+
+
+def test_no_name_is_markup_on_the_card(tmp_path: Path) -> None:
+    rules = [Rule("worst_slice", False, f"accuracy in the worst slice ({name} = {name}) at least 0.6: 0.5") for name in HOSTILE]
+    for name in HOSTILE:
+        worst = {"column": name, "value": name, "rows": 300, "metric": 0.5, "low": 0.4, "high": 0.6}
+        shown = evaluation(None, worst_slice=worst, onnx={"accepted": False, "reason": f"'{name}' is no number"})
+        training = msgspec.structs.replace(contract(HOSTILE), target=name, params={name: name}, estimator="ridge")
+        card = model_card(settings(), layout_in(tmp_path, settings()), training, shown, rules, "0" * 64, {})
+        bare = re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", re.sub(r"\\.", "", card))  # without what is code, or escaped
+        assert "<script" not in bare, bare
+        assert "tick" not in bare.partition("target, ")[2].partition("\n")[0]
+        assert "\0" not in card and "\u202e" not in card and "x" * 401 not in card
+    assert as_code("a `b` c") == "``a `b` c``"
+    assert as_code("`") == "`` ` ``"
+
+
+def test_a_confidence_is_not_rounded_to_certainty(tmp_path: Path) -> None:
+    shown = evaluation(scored([0, 1] * 10, [0, 1] * 10, ["a", "b"]), confidence=0.995)
+    outcome = Outcome("small", 3, True, True, [Rule("held_out", True, "evaluated on 300 held-out rows")])
+    page = report(settings(), contract(["a", "b"]), shown, tmp_path, outcome)
+    card = model_card(settings(), layout_in(tmp_path, settings()), contract(["a"]), shown, [], "0" * 64, {})
+    note = run_note(settings(), contract(["a"]), shown, outcome, config="pipeline.yaml", lock=None, tags={})
+    for text in (page, card, note):
+        assert "99.5 % interval" in text
+        assert "100 % interval" not in text
+
+
+@pytest.mark.parametrize(("split", "word"), [("time", "is the future"), ("stratified", "equal rows on both sides")])
+def test_what_a_random_split_would_have_flattered_by_is_said_of_the_split_that_was_made(split: str, word: str, tmp_path: Path) -> None:
+    page = report(settings(), contract(["a", "b"]), evaluation(None, split=split, random_split=0.9), tmp_path, None)
+    assert word in page
+    assert page.count("the future") == (split == "time")
+
+
+def test_an_interval_that_is_not_known_is_called_so(tmp_path: Path) -> None:
+    alone = {"value": 1.0, "low": None, "high": None}
+    shown = evaluation(
+        None, metrics={"accuracy": alone}, improvement_over_baseline=alone, worst_slice={"column": "a", "value": "b", "metric": 1.0}
+    )
+    outcome = Outcome("small", 1, False, False, [])
+    page = report(settings(), contract(["a"]), shown, tmp_path, outcome)
+    card = model_card(settings(), layout_in(tmp_path, settings()), contract(["a"]), shown, [], "0" * 64, {})
+    note = run_note(settings(), contract(["a"]), shown, outcome, config="pipeline.yaml", lock=None, tags={})
+    assert "95 % interval unknown: the rows are too few" in page and "95 % interval unknown: the rows are too few" in note
+    assert not any("– to –" in text for text in (page, card, note))
+
+
+def test_of_one_class_alone_no_curve_is_drawn(tmp_path: Path) -> None:
+    ours = Predictions("binary", np.zeros(12, dtype=int), np.tile([0.7, 0.3], (12, 1)), 1)
+    draw_all(tmp_path, ours, ["no", "yes"], [{"predicted": 0.3, "observed": 0.0, "rows": 12}], [])
+    assert {file.name for file in tmp_path.iterdir()} == {"confusion.png"}
+
+
+def test_a_curve_names_the_area_that_the_table_of_classes_has(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 6_000)
+    said = rng.dirichlet([1, 1, 1], size=6_000) + 0.4 * np.eye(3)[y] * rng.integers(0, 2, (6_000, 1))
+    ours = Predictions("multiclass", y, said / said.sum(axis=1, keepdims=True))
+    draw_all(tmp_path, ours, ["a", "b", "c"], [{"predicted": 0.3, "observed": 0.3, "rows": 12}], [])
+    picture = (tmp_path / "roc.svg").read_text()
+    for row in by_class(ours, y.tolist(), ["a", "b", "c"], np.full(3, 50), 0.95)["scores"]:
+        assert f"{row['label']} ({row['roc_auc']:.3f})" in picture
 
 
 def test_nothing_of_a_private_columns_values_is_shown() -> None:
@@ -231,6 +297,23 @@ def test_a_race_is_drawn_on_one_scale() -> None:
 )
 def test_figures_have_as_many_digits_as_can_be_used(value: float | None, text: str) -> None:
     assert figure(value) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "digits", "text"),
+    [
+        (0.0, 0, "0 %"), (0.0004, 0, "< 1 %"), (0.006, 0, "1 %"), (0.5, 0, "50 %"), (0.994, 0, "99 %"), (0.9996, 0, "> 99 %"),
+        (1.0, 0, "100 %"), (0.0004, 1, "< 0.1 %"), (0.0006, 1, "0.1 %"), (0.99996, 1, "> 99.9 %"), (0.206, 1, "20.6 %"),
+    ],
+)  # fmt: skip
+def test_a_share_is_not_rounded_to_all_or_nothing(share: float, digits: int, text: str) -> None:
+    assert percent(share, digits) == text
+
+
+def test_a_share_lies_within_its_interval_as_it_is_printed(tmp_path: Path) -> None:
+    y, said = [0] * 998 + [1] * 2, [0] * 1000
+    page = report(settings(), contract(["no", "yes"]), evaluation(scored(y, said, ["no", "yes"])), tmp_path, None)
+    assert "0.998 <small>0.993 to 0.999</small>" in page
 
 
 def test_words_of_others_are_cut_and_harmless() -> None:

@@ -20,7 +20,7 @@ from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.stages.validate import validate
 from mlops_pipeline.tables.columns import as_validated
-from mlops_pipeline.tables.leakage import auc, phrase_in, single_feature_aucs
+from mlops_pipeline.tables.leakage import auc, phrase_in, single_feature_aucs, strong_features
 from mlops_pipeline.tables.phrases import telling
 from mlops_pipeline.tables.schema import Failure, failures, infer_schema, read_schema, write_schema
 from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, table_settings
@@ -447,6 +447,24 @@ def test_noise_is_no_leak_however_many_values_it_has(kind: str, values: int) -> 
     rng = np.random.default_rng(3)
     feature = pl.Series(rng.integers(0, values, size=4000)).cast(pl.String if kind == "category" else pl.Float64)
     assert feature_auc(feature, pl.Series(rng.integers(0, 2, size=4000))) < 0.56
+
+
+@pytest.mark.parametrize("rows", [1_000, 130_000], ids=["all rows", "some of many"])
+def test_a_leak_is_seen_where_classes_come_by_turns(rows: int) -> None:
+    """As winner and loser of each game do: of every other row all are of one class."""
+    rng = np.random.default_rng(3)
+    y = np.arange(rows) % 2
+    assert feature_auc(pl.Series(y + rng.normal(scale=0.1, size=rows)), pl.Series(y)) > 0.99
+    assert feature_auc(pl.Series(rng.normal(size=rows)), pl.Series(y)) < 0.56
+
+
+def test_a_leak_is_left_out_where_classes_come_by_turns() -> None:
+    rng = np.random.default_rng(3)
+    y = np.arange(9_000) % 2
+    data = table_settings({"leak": "number", "x": "number", "y": "integer"}, task="binary").dataset
+    table = pl.DataFrame({"leak": y + rng.normal(scale=0.01, size=9_000), "x": rng.normal(size=9_000), "y": y})
+    found = strong_features(table, single_feature_aucs(table, ["leak", "x"], data), data, 0.9, 0)
+    assert [(name, each.suspected) for name, each in found.items()] == [("leak", True)]
 
 
 def test_a_number_that_predicts_in_no_straight_line_is_seen() -> None:

@@ -143,10 +143,12 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     warning: str | None = None
     metrics: dict[str, Interval] = {}
     baseline: dict[str, Figure] = {}
-    """Of the dummy that says the training rows' class shares, or their mean."""
+    """Of the dummy that says the training rows' class shares, or their mean; of ``mae`` their median."""
     improvement_over_baseline: Interval = Interval()
     calibration: list[Bin] = []
     calibration_error: Figure = None
+    calibration_error_by_chance: Figure = None
+    """What it would be about, were every probability right: of few rows, shares are off by chance."""
     slices: list[Slice] = []
     """Worst first."""
     worst_slice: Slice | None = None

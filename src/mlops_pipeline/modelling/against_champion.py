@@ -120,7 +120,7 @@ def _doubt(folder: Path, test: pl.DataFrame, train: Path) -> str:
     contract = contract_at(folder / FILE)
     if _clock(contract, test) is not None or (folder / TRAINED_ROWS).is_file() or contract.train_sha256 == sha256_of_file(train):
         return ""
-    return "it may have been fitted on some of these rows: nothing tells which it was fitted on"
+    return "it may have been fitted on some of these rows, for nothing tells which it was fitted on"
 
 
 def _clock(contract: Contract, test: pl.DataFrame) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +11,7 @@ from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.frame import read_target
-from mlops_pipeline.modelling.metrics import Predictions, class_indices, roc_auc
+from mlops_pipeline.modelling.metrics import Predictions, auc_of, class_indices, wilson
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,7 +56,7 @@ def by_class(
                 "precision": _share(hits, int(told[k]), confidence),
                 "recall": _share(hits, int(there[k]), confidence),
                 "f1": None if f1 is None else round(float(f1), 6),
-                "roc_auc": _auc(made, k),
+                "roc_auc": auc_of(made, k),
             }
         )
     unseen: dict[str, int] = {}
@@ -76,18 +74,8 @@ def by_class(
 def _share(hits: int, of: int, confidence: float) -> dict[str, float] | None:
     if not of:
         return None
-    z, share = NormalDist().inv_cdf((1 + confidence) / 2), hits / of
-    middle, spread = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    low, high = ((middle + side * spread) / (1 + z * z / of) for side in (-1, 1))
-    return {"value": round(share, 6), "low": round(max(low, 0.0), 6), "high": round(min(high, 1.0), 6)}
-
-
-def _auc(made: Predictions, k: int) -> float | None:
-    """The class against all others; None where the held-out rows hold only one of the two."""
-    against_all = Predictions("binary", (made.y == k).astype(int), np.c_[1 - made.predicted[:, k], made.predicted[:, k]])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = float(roc_auc(against_all, np.ones((1, len(made.y))))[0])
-    return round(value, 6) if np.isfinite(value) else None
+    low, high = wilson(hits, of, confidence)
+    return {"value": round(hits / of, 6), "low": round(low, 6), "high": round(high, 6)}
 
 
 def _mistakes(counts: npt.NDArray[np.int64], there: npt.NDArray[np.int64], labels: list[str]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from mlops_pipeline.modelling.metrics import (
     bootstrap_with_gain,
     calibration_curve,
     calibration_error,
+    calibration_error_by_chance,
     class_indices,
     direction,
     point,
@@ -51,9 +52,11 @@ def predictions_of(target: pl.Series, predicted: Any, classes: list[Any], settin
 def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predictions, classes: list[Any]) -> Evaluation:
     """Everything that the truth and the predictions alone can tell."""
     rules = settings.evaluate
-    baseline = _baseline(layout, settings, ours, classes)
     figures = metrics_of(settings)
-    intervals, gain = bootstrap_with_gain(figures, rules.metric, ours, baseline, rules.resamples, rules.confidence, settings.seed)
+    dummies = dummies_of(figures, read_target(layout.train, settings.dataset), ours, classes)
+    intervals, gain = bootstrap_with_gain(
+        figures, rules.metric, ours, dummies[rules.metric], rules.resamples, rules.confidence, settings.seed
+    )
     texts = [name for name, column in feature_columns(settings).items() if column.kind == "text" and not column.private]
     test, lengths = with_lengths(test, texts)
     parts = slices(test, (*rules.slices, *lengths), rules.metric, ours, max(rules.min_slice_rows, settings.dataset.min_level_rows))
@@ -77,13 +80,14 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
         split=split["kind"],
         warning=split["warning"],
         metrics={name: interval_of(interval) for name, interval in intervals.items()},
-        baseline={name: figure(point(name, baseline)) for name in figures},
+        baseline={name: figure(point(name, dummies[name])) for name in figures},
         improvement_over_baseline=interval_of(gain),
         calibration=[
             Bin(figure(part["predicted"]), figure(part["observed"]), int(part["rows"]))
             for part in (calibration_curve(ours) if has_classes(ours.task) or not is_private else ())
         ],
         calibration_error=figure(calibration_error(ours)),
+        calibration_error_by_chance=figure(calibration_error_by_chance(ours)),
         slices=shown,
         worst_slice=worst,
     )
@@ -111,7 +115,10 @@ def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl
 
 
 def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> list[Importance]:
-    """How much of the metric is lost when a column is shuffled (Breiman 2001), three times, on some held-out rows."""
+    """How much of the metric is lost when a column is shuffled (Breiman 2001), three times, on some held-out rows.
+
+    Nothing where the metric is not defined on them, as where one class alone is held out.
+    """
     from sklearn.inspection import permutation_importance
 
     if len(x) < 10 or type(getattr(model, "named_steps", {}).get("model")).__name__.startswith("Dummy"):
@@ -124,8 +131,10 @@ def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> lis
         return sign * point(settings.evaluate.metric, Predictions(ours.task, y, said(part), ours.positive))
 
     found = permutation_importance(model, some, ours.y[rows], scoring=scored, n_repeats=3, random_state=settings.seed)
-    order = np.argsort(-found.importances_mean, kind="stable")
     means, spreads = found.importances_mean, found.importances_std
+    if not np.isfinite(means).all():
+        return []
+    order = np.argsort(-means, kind="stable")
     return [Importance(str(x.columns[i]), figure(float(means[i])), figure(float(spreads[i]))) for i in order]
 
 
@@ -230,11 +239,13 @@ def flat(evaluation: Evaluation) -> dict[str, Figure]:
     return figures
 
 
-def _baseline(layout: Layout, settings: Settings, ours: Predictions, classes: list[Any]) -> Predictions:
-    """What the dummy estimator says: the training rows' class shares, or their mean (scikit-learn's DummyClassifier)."""
+def dummies_of(metrics: Iterable[str], y: Any, ours: Predictions, classes: list[Any]) -> dict[str, Predictions]:
+    """For each metric what a dummy says of the held-out rows: the training rows' class shares, or their mean; by MAE their median.
 
-    y = read_target(layout.train, settings.dataset)
-    if not has_classes(ours.task):
-        return Predictions(ours.task, ours.y, np.full(len(ours.y), y.mean()), ours.positive)
-    shares = np.bincount(class_indices(y, classes), minlength=len(classes)) / len(y)
-    return Predictions(ours.task, ours.y, np.tile(shares, (len(ours.y), 1)), ours.positive)
+    Each is the best that one and the same answer to all of them can be.
+    """
+    if has_classes(ours.task):
+        shares = np.bincount(class_indices(y, classes), minlength=len(classes)) / len(y)
+        return dict.fromkeys(metrics, Predictions(ours.task, ours.y, np.tile(shares, (len(ours.y), 1)), ours.positive))
+    said = {name: float(np.median(y) if name == "mae" else y.mean()) for name in metrics}
+    return {name: Predictions(ours.task, ours.y, np.full(len(ours.y), value), ours.positive) for name, value in said.items()}

@@ -91,7 +91,7 @@ def _sound(part: plugins.GateRule, verdict: Any) -> Verdict:
 
 def held_out(judged: Judged, _gate: Gate) -> Verdict:
     rows = judged.evaluation.test_rows
-    return rows > 0, f"evaluated on {rows:,} held-out rows"
+    return rows > 0, f"evaluated on {rows:,} held-out row{'' if rows == 1 else 's'}"
 
 
 def beats_baseline(judged: Judged, gate: Gate) -> Verdict | None:

@@ -6,9 +6,11 @@ Predictions are class probabilities, shape (rows, classes), or values, shape (ro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -23,14 +25,40 @@ Array = npt.NDArray[np.float64]
 CHUNK = 25
 """Resamples held in memory at a time."""
 
+DEFINED = 0.5
+"""Where the metric is defined on a smaller share of the resamples, they say nothing of how far it may lie off."""
+
+FEW_ROWS = 10
+"""Of fewer rows, or of fewer of a class, resampling does not tell how far off a figure may be: it draws the same ones again."""
+
+BIN_ROWS = 10
+"""There are no more bins of a calibration curve than have so many rows each: what is seen of fewer is mostly chance."""
+
 
 @dataclass(frozen=True)
 class MeasuredInterval:
-    """A value with its bootstrap interval (percentile method, Efron and Tibshirani 1993, chapter 13)."""
+    """A value with its bootstrap interval (percentile method, Efron and Tibshirani 1993, chapter 13).
+
+    A share of few rows, or of rows that all agree, has at least Wilson's.
+    """
 
     value: float
     low: float
     high: float
+
+    def at_least(self, reach: Reach) -> MeasuredInterval:
+        """The same value with an interval that reaches at least so far; one that is not known stays so."""
+        return MeasuredInterval(
+            self.value, float(np.minimum(self.low, self.value - reach.below)), float(np.maximum(self.high, self.value + reach.above))
+        )
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far an interval reaches below and above its value."""
+
+    below: float
+    above: float
 
 
 @dataclass(frozen=True)
@@ -73,13 +101,16 @@ def bootstrap(metric: str, made: Predictions, resamples: int, confidence: float,
 def bootstrap_all(metrics: Sequence[str], made: Predictions, resamples: int, confidence: float, seed: int) -> dict[str, MeasuredInterval]:
     """Several metrics on the same resampled rows, which cost more to draw than to score."""
     values = _resampled(lambda w: np.stack([weighted(metric, made, w) for metric in metrics]), len(made.y), resamples, seed)
-    return {metric: _interval(point(metric, made), row, confidence) for metric, row in zip(metrics, values, strict=True)}
+    return {metric: _interval_of(metric, made, row, confidence) for metric, row in zip(metrics, values, strict=True)}
 
 
 def bootstrap_with_gain(
     metrics: Sequence[str], metric: str, ours: Predictions, theirs: Predictions, resamples: int, confidence: float, seed: int
 ) -> tuple[dict[str, MeasuredInterval], MeasuredInterval]:
-    """:func:`bootstrap_all` of ours and :func:`paired_difference` over theirs, on one set of resampled rows."""
+    """:func:`bootstrap_all` of ours and :func:`paired_difference` over theirs, on one set of resampled rows.
+
+    Where resampling is blind for ours, the difference is as uncertain as both together (square-and-add, Newcombe 1998).
+    """
     sign = direction(metric)
     place = list(metrics).index(metric)
 
@@ -89,8 +120,12 @@ def bootstrap_with_gain(
 
     ours, theirs = _in_order_of_score(ours, theirs)
     *values, differences = _resampled(both, len(ours.y), resamples, seed)
-    intervals = {name: _interval(point(name, ours), row, confidence) for name, row in zip(metrics, values, strict=True)}
-    return intervals, _interval(sign * (point(metric, ours) - point(metric, theirs)), differences, confidence)
+    intervals = {name: _interval_of(name, ours, row, confidence) for name, row in zip(metrics, values, strict=True)}
+    gain = _interval(sign * (point(metric, ours) - point(metric, theirs)), differences, confidence)
+    if (mine := _by_rows(metric, ours, confidence)) is not None:
+        other = _by_rows(metric, theirs, confidence) or Reach(0.0, 0.0)
+        gain = gain.at_least(Reach(math.hypot(mine.below, other.above), math.hypot(mine.above, other.below)))
+    return intervals, gain
 
 
 def paired_difference(
@@ -121,11 +156,15 @@ def resampled_weights(rows: int, count: int, seed: tuple[int, int]) -> Array:
 
 
 def _resampled(function: Callable[[Array], Array], rows: int, resamples: int, seed: int) -> Array:
-    """The function of every resample's weights, some resamples at a time on every core; the result depends on the seed alone."""
+    """The function of every resample's weights, some resamples at a time on every core; the result depends on the seed alone.
+
+    NaN of a single row: drawn again and again it tells nothing of others.
+    """
     with ThreadPoolExecutor() as pool:
         sizes = [min(CHUNK, resamples - start) for start in range(0, resamples, CHUNK)]
         parts = pool.map(lambda part: function(resampled_weights(rows, part[1], (seed, part[0]))), enumerate(sizes))
-        return np.concatenate(list(parts), axis=-1)
+        values = np.concatenate(list(parts), axis=-1)
+    return values if rows > 1 else np.full_like(values, np.nan)
 
 
 def weighted(metric: str, made: Predictions, w: Array) -> Array:
@@ -145,26 +184,49 @@ def weighted(metric: str, made: Predictions, w: Array) -> Array:
 
 
 def calibration_curve(made: Predictions, bins: int = 10) -> list[dict[str, float]]:
-    """Mean predicted against observed in bins of equally many rows.
+    """Mean predicted against observed in bins of about equally many rows: rows of which the same is said are never parted.
 
     Binary: the positive class's probability. Several classes: the probability of the most likely class. Regression:
-    the predicted value against the mean of the truth.
+    the predicted value against the mean of the truth. With few rows there are fewer bins.
     """
     confidence, correct = _confidence(made)
-    order = np.argsort(confidence, kind="stable")
-    parts = [part for part in np.array_split(order, min(bins, len(order))) if len(part)]
     return [
-        {"predicted": round(float(confidence[p].mean()), 6), "observed": round(float(correct[p].mean()), 6), "rows": len(p)} for p in parts
+        {"predicted": round(float(confidence[p].mean()), 6), "observed": round(float(correct[p].mean()), 6), "rows": len(p)}
+        for p in _bins_of(confidence, bins)
     ]
 
 
 def calibration_error(made: Predictions) -> float | None:
-    """Expected calibration error over equal-count bins (Naeini et al. 2015); None for regression."""
-    if not has_classes(made.task):
+    """Expected calibration error over equal-count bins (Naeini et al. 2015); None for regression, and of too few rows for two bins."""
+    if not has_classes(made.task) or len(made.y) < 2 * BIN_ROWS:
         return None
     curve = calibration_curve(made)
     rows = sum(point["rows"] for point in curve)
     return round(sum(point["rows"] * abs(point["predicted"] - point["observed"]) for point in curve) / rows, 6)
+
+
+def calibration_error_by_chance(made: Predictions) -> float | None:
+    """What :func:`calibration_error` would be about, were every probability right: a share of few rows is off by chance.
+
+    The mean distance of a normal variable from its mean, of the variance that the probabilities give each bin's share.
+    """
+    if calibration_error(made) is None:
+        return None
+    confidence, _ = _confidence(made)
+    spreads = [np.sqrt((confidence[p] * (1 - confidence[p])).clip(min=0).sum()) for p in _bins_of(confidence, 10)]
+    return round(float(np.sqrt(2 / np.pi) * sum(spreads) / len(confidence)), 6)
+
+
+def _bins_of(confidence: Array, bins: int) -> list[npt.NDArray[np.int64]]:
+    """Places of rows in rising order of what is said of them, cut where it changes, as near as can be to equal parts."""
+    order = np.argsort(confidence, kind="stable")
+    ends = np.flatnonzero(np.r_[np.diff(confidence[order]) != 0, True]) + 1
+    count = max(1, min(bins, len(order) // BIN_ROWS))
+    wanted = np.cumsum([len(part) for part in np.array_split(order, count)])
+    after = np.searchsorted(ends, wanted)
+    before = np.maximum(after - 1, 0)
+    nearest = np.where(wanted - ends[before] < ends[after] - wanted, ends[before], ends[after])
+    return [part for part in np.split(order, np.unique(nearest)) if len(part)]
 
 
 def _confidence(made: Predictions) -> tuple[Array, Array]:
@@ -178,6 +240,14 @@ def _confidence(made: Predictions) -> tuple[Array, Array]:
 def roc_auc(made: Predictions, w: Array) -> Array:
     """Area under the ROC curve; of several classes, the mean over one against the rest."""
     return _ranked(_auc, made, w)
+
+
+def auc_of(made: Predictions, k: int) -> float | None:
+    """The area of one class against all others; None where the rows hold only one of the two."""
+    ones = made.y == k
+    if not 0 < ones.sum() < len(ones):
+        return None
+    return round(float(_auc(made.predicted[:, k], ones, np.ones((1, len(ones))))[0]), 6)
 
 
 def average_precision(made: Predictions, w: Array) -> Array:
@@ -223,9 +293,10 @@ def _by_threshold(scores: Array, positive: npt.NDArray[np.bool_], w: Array) -> t
 
 
 def log_loss(made: Predictions, w: Array) -> Array:
+    """The mean of −log of what was given the true class, 0 taken for 2e-16 as scikit-learn does."""
     seen = made.y >= 0
     chosen = np.where(seen, made.predicted[np.arange(len(seen)), np.where(seen, made.y, 0)], 0.0)
-    return _mean(-np.log(np.clip(chosen, np.finfo(np.float32).eps, 1)), w)
+    return _mean(-np.log(np.clip(chosen, np.finfo(np.float64).eps, 1)), w)
 
 
 def brier(made: Predictions, w: Array) -> Array:
@@ -239,10 +310,12 @@ def accuracy(made: Predictions, w: Array) -> Array:
 
 
 def f1(made: Predictions, w: Array) -> Array:
-    """The positive class's; of several classes, their mean."""
+    """The positive class's; of several classes, the mean over those that any row has or is given. NaN without any such."""
     said = made.predicted.argmax(axis=1)
     kinds = [made.positive] if made.task == "binary" else range(made.predicted.shape[1])
-    return np.asarray(np.mean([_f1(said == k, made.y == k, w) for k in kinds], axis=0))
+    each = np.stack([_f1(said == k, made.y == k, w) for k in kinds])
+    there = np.isfinite(each)
+    return np.asarray(np.where(there, each, 0.0).sum(axis=0) / there.sum(axis=0))
 
 
 def _mean(loss: Array, w: Array) -> Array:
@@ -251,7 +324,7 @@ def _mean(loss: Array, w: Array) -> Array:
 
 def _f1(said: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_], w: Array) -> Array:
     both, either = w @ (said & true), w @ said.astype(np.float64) + w @ true.astype(np.float64)
-    return np.divide(2 * both, either, out=np.zeros_like(either), where=either > 0)
+    return np.divide(2 * both, either, out=np.full_like(either, np.nan), where=either > 0)
 
 
 def mae(made: Predictions, w: Array) -> Array:
@@ -267,14 +340,90 @@ def r2(made: Predictions, w: Array) -> Array:
     total, y = w.sum(axis=1), made.y.astype(np.float64)
     squared = w @ (y - made.predicted) ** 2
     y = y - np.median(y)  # far from zero the difference of squares below would lose every digit
-    mean = w @ y / total
-    spread = w @ y**2 - total * mean**2
-    return np.where(spread > 0, 1 - squared / spread, np.nan)
+    mean, size = w @ y / total, w @ y**2
+    spread = size - total * mean**2
+    # A resample may hold one value many times over: what is left of the difference then is rounding.
+    return np.where(spread > 1e-12 * size, 1 - squared / spread, np.nan)
+
+
+def wilson(hits: float, of: float, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of a share (Wilson, 1927), which holds for few rows too."""
+    z, share = NormalDist().inv_cdf((1 + confidence) / 2), hits / of
+    middle, spread = share + z * z / (2 * of), z * math.sqrt(max(share * (1 - share), 0.0) / of + z * z / (4 * of * of))
+    low, high = ((middle + side * spread) / (1 + z * z / of) for side in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)
+
+
+def _interval_of(metric: str, made: Predictions, resampled: npt.NDArray[np.float64], confidence: float) -> MeasuredInterval:
+    found, reach = _interval(point(metric, made), resampled, confidence), _by_rows(metric, made, confidence)
+    return found if reach is None else found.at_least(reach)
+
+
+def _by_rows(metric: str, made: Predictions, confidence: float) -> Reach | None:
+    """How far off a share may be where resampling is blind: of few rows, or where all of them agree. None elsewhere.
+
+    Of the area under the ROC curve, the share of pairs in the right order: as many pairs as the rarer class has rows share no row, and
+    so are independent. Of several classes those few alone put their mean as far off (square-and-add, Newcombe 1998).
+    """
+    shares = SHARES[metric](made) if metric in SHARES else []
+    blind = [(share, of) for share, of in shares if of < FEW_ROWS or share in (0.0, 1.0)]
+    if not blind:
+        return None
+
+    def told(share: float) -> float:
+        return 2 * share / (1 + share) if metric == "f1" else share
+
+    ends = [(told(share), *map(told, wilson(share * of, of, confidence))) for share, of in blind]
+    below, above = [value - low for value, low, _ in ends], [high - value for value, _, high in ends]
+    return Reach(math.hypot(*below) / len(shares), math.hypot(*above) / len(shares))
+
+
+def _right(made: Predictions) -> list[tuple[float, int]]:
+    """The share of rows whose class is said, and of how many."""
+    return [(float((made.predicted.argmax(axis=1) == made.y).mean()), len(made.y))]
+
+
+def _found(made: Predictions) -> list[tuple[float, int]]:
+    """Of the rows that have a class or are given it, the share that has it and is: F1 is twice that, by one more than it."""
+    said = made.predicted.argmax(axis=1)
+    kinds = [made.positive] if made.task == "binary" else range(made.predicted.shape[1])
+    pairs = [(said == k, made.y == k) for k in kinds]
+    return [(float((a & b).sum() / (a | b).sum()), int((a | b).sum())) for a, b in pairs if (a | b).any()]
+
+
+def _ordered(made: Predictions) -> list[tuple[float, int]]:
+    """The share of pairs in the right order for each class, and how many of them share no row; nothing of a class alone.
+
+    A model that says the same of all rows has half of them for sure.
+    """
+    kinds = [made.positive] if made.task == "binary" else range(made.predicted.shape[1])
+    found = []
+    for k in kinds:
+        ones, scores = made.y == k, made.predicted[:, k]
+        fewer = int(min(ones.sum(), (~ones).sum()))
+        if fewer and scores.min() < scores.max():
+            found.append((float(_auc(scores, ones, np.ones((1, len(ones))))[0]), fewer))
+    return found
+
+
+def _precise(made: Predictions) -> list[tuple[float, int]]:
+    """The mean of as many precisions as a class has rows, which spread at most as right and wrong do; nothing of a class alone."""
+    kinds = [made.positive] if made.task == "binary" else range(made.predicted.shape[1])
+    found = []
+    for k in kinds:
+        ones, scores = made.y == k, made.predicted[:, k]
+        if 0 < ones.sum() < len(ones) and scores.min() < scores.max():
+            found.append((float(_average_precision(scores, ones, np.ones((1, len(ones))))[0]), int(ones.sum())))
+    return found
+
+
+SHARES = {"accuracy": _right, "f1": _found, "roc_auc": _ordered, "average_precision": _precise}
+"""Metrics that are shares, or follow from some."""
 
 
 def _interval(value: float, resampled: npt.NDArray[np.float64], confidence: float) -> MeasuredInterval:
     kept = resampled[np.isfinite(resampled)]
-    if not len(kept):
+    if len(kept) < DEFINED * len(resampled) or not len(kept):
         return MeasuredInterval(value, float("nan"), float("nan"))
     low, high = np.quantile(kept, [(1 - confidence) / 2, (1 + confidence) / 2])
     return MeasuredInterval(value, float(low), float(high))

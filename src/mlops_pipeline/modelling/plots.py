@@ -10,7 +10,7 @@ from warnings import catch_warnings, simplefilter
 import numpy as np
 
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.modelling.metrics import Predictions, point
+from mlops_pipeline.modelling.metrics import Predictions, auc_of, point
 from mlops_pipeline.pages import visible
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def draw_all(
     """Write the files that fit the task: every picture as PNG, curves as SVG too; those of single rows' values only with ``points``."""
     curves: dict[str, Draw] = {}
     others: dict[str, tuple[Draw, float]] = {}
-    if made.task == "binary":
-        positive = made.y == made.positive
+    positive = made.y == made.positive
+    if made.task == "binary" and 0 < positive.sum() < len(positive):  # of one class there is no curve
         curves["roc"] = lambda ax: _roc(ax, [(made.predicted[:, made.positive], positive, f"AUC {point('roc_auc', made):.3f}")])
         curves["precision_recall"] = lambda ax: _precision_recall(ax, made)
     elif made.task == "multiclass":
@@ -53,7 +53,7 @@ def draw_all(
         curves["residuals"] = lambda ax: _residuals(ax, made)
     if has_classes(made.task):
         others["confusion"] = (lambda ax: _confusion(ax, made, classes), 4.2 + 0.28 * max(0, min(len(classes), MAX_CLASSES) - 6))
-    if has_classes(made.task) or points:
+    if len(curve) > 1 and (has_classes(made.task) or points):
         curves["calibration"] = lambda ax: _calibration(ax, curve, not has_classes(made.task))
     if importance:
         others["importance"] = (lambda ax: _importance(ax, importance), 4.2)
@@ -130,7 +130,7 @@ def _roc_of_each(ax: Axes, made: Predictions, classes: list[str]) -> None:
     """One against the rest. Of many classes only the weakest are named: all the names would hide the curves."""
     seen = [k for k in range(len(classes)) if 0 < (made.y == k).sum() < len(made.y)]
     rates = {k: _rates(made.predicted[:, k], made.y == k) for k in seen}
-    areas = {k: float(np.diff(fpr) @ (tpr[1:] + tpr[:-1]) / 2) for k, (fpr, tpr) in rates.items()}
+    areas = {k: auc_of(made, k) or 0.0 for k in seen}  # of every score, of which the curve shows some
     named = seen if len(seen) <= NAMED else sorted(seen, key=lambda k: areas[k])[: NAMED // 2]
     ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
     for k in seen:
@@ -147,9 +147,11 @@ def _precision_recall(ax: Axes, made: Predictions) -> None:
     positive = made.y == made.positive
     hits, shown = _by_score(made.predicted[:, made.positive], positive)
     precision, recall = np.cumsum(hits) / np.arange(1, len(hits) + 1), np.cumsum(hits) / max(hits.sum(), 1)
-    marker = "o" if len(shown) == 1 else None
-    ax.plot(recall[shown], precision[shown], color=BLUE, marker=marker, label=f"AP {point('average_precision', made):.3f}")
-    ax.axhline(positive.mean(), color=GREY, linestyle=":", linewidth=1, label=f"share of positives {positive.mean():.2f}")
+    # As its area is added up: each threshold's precision holds back to the recall of the one before.
+    ax.step(
+        np.r_[0, recall[shown]], precision[shown][[0, *range(len(shown))]], color=BLUE, label=f"AP {point('average_precision', made):.3f}"
+    )
+    ax.axhline(positive.mean(), color=GREY, linestyle=":", linewidth=1, label=f"share of positives {positive.mean():.2g}")
     ax.set(xlabel="recall", ylabel="precision", title="Precision and recall", xlim=(-0.02, 1.02), ylim=(0, 1.02))
     ax.legend(loc="best", frameon=False)
 

@@ -100,9 +100,10 @@ class Entry:
     def growth(self) -> float:
         return GROWTH_OF.get(self.candidate.estimator, GROWTH)
 
-    def as_json(self) -> dict[str, Any]:
-        defined = [each for each in self.scores if np.isfinite(each)]
-        spread = float(np.std(defined, ddof=1) / np.sqrt(len(defined))) if len(defined) > 1 else None
+    def as_json(self, repeats: int) -> dict[str, Any]:
+        """Ready for JSON; the standard error is that of one round of folds, however many times over they were cut."""
+        defined = np.array([each for each in self.scores if np.isfinite(each)])
+        spread = _mean_and_error(defined, repeats)[1] if len(defined) > 1 else None
         return {
             "name": self.candidate.name,
             "estimator": self.candidate.estimator,
@@ -191,7 +192,7 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
         "repeats": track.repeats,
         "moments": moments,
         "left_out": list(chosen.candidate.without),
-        "candidates": [entry.as_json() for entry in entries],
+        "candidates": [entry.as_json(track.repeats) for entry in entries],
     }
     return Raced(train, summary, chosen.candidate.without)
 

@@ -151,7 +151,9 @@ def standing(evaluation: Evaluation) -> tuple[str, str]:
         return "could not be compared", "bad"
     if gain.value <= 0:
         return "not beaten" if gain.value == 0 else "not beaten: the dummy is better", "bad"
-    if gain.low is None or not gain.low > 0:
+    if gain.low is None:
+        return "not clearly beaten: the rows are too few for an interval", "warn"
+    if not gain.low > 0:
         return "not clearly beaten: the interval of the gain holds 0", "warn"
     return "beaten", "good"
 

@@ -34,6 +34,14 @@ def in_markdown(text: Any, most: int = 120) -> str:
     return re.sub(r"([\\`*\[\]<>|~$&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", " ".join(short(text, most).split()))
 
 
+def as_code(text: Any, most: int = 120) -> str:
+    """A user's word as code inside Markdown, whatever backticks it has."""
+    shown = " ".join(short(text, most).split())
+    fence = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
+    gap = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{fence}{gap}{shown}{gap}{fence}"
+
+
 def figure(value: float | None, digits: int = 4) -> str:
     """A figure with as many digits as a reader can use: fewer behind the point where there are thousands before it."""
     if value is None or math.isnan(value):
@@ -43,6 +51,16 @@ def figure(value: float | None, digits: int = 4) -> str:
     if abs(value) >= 100:
         return f"{value:.{min(digits, 2)}f}"
     return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10**-digits else f"{value:.2g}"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share as people read it; what is not all, or not nothing, is never called so."""
+    least = 10**-digits
+    if 0 < share * 100 < least / 2:
+        return f"< {least:g} %"
+    if least / 2 >= 100 - share * 100 > 0:
+        return f"> {100 - least:g} %"
+    return f"{share * 100:.{digits}f} %"
 
 
 def round_values(low: float, high: float) -> list[float]:
@@ -81,6 +99,8 @@ def _environment(html: bool) -> Any:
     )
     environment.filters["short"] = short
     environment.filters["md"] = in_markdown
+    environment.filters["code"] = as_code
     environment.filters["figure"] = figure
+    environment.filters["percent"] = percent
     environment.filters["count"] = lambda value: f"{value:,}"
     return environment

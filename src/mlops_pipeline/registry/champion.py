@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from mlops_pipeline.registry.runs import Tracking
 
 
+REMEMBERED = 500
+"""So many former champions are kept, the last ones: a registered model's tag has 5,000 characters in PostgreSQL."""
+
+
 def registered_model(settings: Settings, layout: Layout) -> RegisteredModel:
     """The model that a pipeline registers; nothing is read or made yet."""
     default = layout.default_tracking_uri
@@ -325,11 +329,16 @@ class RegistryWriter(RegisteredModel):
         return place
 
     def _history(self) -> list[int]:
+        """The former champions, the last one last. Raises :class:`PipelineError` where somebody has spoiled the tag."""
         text = self._client.get_registered_model(self.name).tags.get(HISTORY_TAG, "[]")
-        return [int(number) for number in json.loads(text)]
+        try:
+            return msgspec.json.decode(text, type=list[int])
+        except msgspec.DecodeError as error:
+            what = f"{self.name}: the registered model's tag {HISTORY_TAG} = {text[:40]!r}"
+            raise PipelineError(f"{what}: is no list of versions: mend it in MLflow, or delete it") from error
 
     def _write_history(self, history: list[int]) -> None:
-        self._client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history))
+        self._client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history[-REMEMBERED:]))
 
 
 def missing_registration(settings: Settings, layout: Layout) -> str:

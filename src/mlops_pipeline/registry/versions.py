@@ -152,9 +152,11 @@ class Version:
 
     @property
     def latency_ms(self) -> float | None:
-        """Median milliseconds for one row, as measured when it was registered."""
-        text = self.tags.get(LATENCY_TAG)
-        return float(text) if text else None
+        """Median milliseconds for one row, as measured when it was registered; None if that cannot be read."""
+        try:
+            return float(self.tags.get(LATENCY_TAG, ""))
+        except ValueError:
+            return None
 
 
 class Found(msgspec.Struct, frozen=True):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 ROWS = 50_000
-"""Rows looked at, evenly spaced: enough to tell an AUC to the second digit."""
+"""Rows looked at, drawn by chance: enough to tell an AUC to the second digit."""
 
 TEXT_ROWS, WORD_ROWS = 20_000, 5
 """Of texts so many rows are looked at, and words of so many rows at least in each half."""
@@ -82,13 +82,13 @@ def strong_features(
     limit = limit if has_classes(data.task) else max(limit, NUMBER_LIMIT)
     following = [name for name in aucs if not has_classes(data.task) and len(aucs) > 1 and _follows(table[name], table[data.target])]
     if following:
-        others = _others(table, aucs, following, data, seed)
+        others = _others(_some(table), aucs, following, data, seed)
         found = {name: Strong(1.0, others, suspected=True) for name in following}
         rest = {name: value for name, value in aucs.items() if name not in following}
         return {**found, **strong_features(table, rest, data, limit, seed, words)}
     if table.height < FEW_ROWS or not any(value > limit for value in aucs.values()):
         return {}
-    table = table.gather_every(-(-table.height // ROWS))
+    table = _some(table)
     labels = _labels(table[data.target], data)
     shares = [float(label.mean() or 0) for label in labels]  # type: ignore[arg-type]  # a mean of truths
     alone = {
@@ -217,14 +217,24 @@ def single_feature_aucs(table: pl.DataFrame, features: list[str], data: Dataset,
     """For each feature, the ROC AUC with which it alone predicts the target, 0.5 to 1.
 
     The feature's score is the target's mean among *other* rows with the same category or quantile bin (two folds, by
-    row parity), so that a column with many values does not score on its own noise. Several classes: the best of one
+    chance), so that a column with many values does not score on its own noise. Several classes: the best of one
     against the rest. Regression: whether the target is above its median. A text scores by its one best word, too, or words in a
     row, or what stands in one place of it, chosen among other rows.
     """
-    table = table.gather_every(max(1, table.height // ROWS))
+    table = _some(table)
     labels = _labels(table[data.target], data)
     texts = {name for name, column in data.columns.items() if column.kind == "text"}
     return {name: max(_aucs(table[name], labels, name in texts, words), default=0.5) for name in features}
+
+
+def _some(table: pl.DataFrame) -> pl.DataFrame:
+    """At most so many rows as are looked at, in an order by chance that is the same each time.
+
+    Of rows that come by turns, as winner and loser do, every other one has one class alone.
+    """
+    import numpy as np
+
+    return table[np.random.default_rng(0).permutation(table.height)[:ROWS]]
 
 
 def _aucs(values: pl.Series, labels: list[pl.Series], are_texts: bool, words: Words, *, of_few: bool = False) -> list[float]:
@@ -252,8 +262,10 @@ def phrase_in(texts: pl.Series, target: pl.Series, data: Dataset, limit: float, 
 
     Measured on rows that it was not chosen on.
     """
-    labels = _labels(target, data)
-    read, fewer = _read(texts, labels, words)
+    import polars as pl
+
+    rows = _some(pl.DataFrame({"text": texts, "target": target}))
+    read, fewer = _read(rows["text"], _labels(rows["target"], data), words)
     if len(read) < FEW_ROWS:
         return None
     shares = [float(label.mean() or 0) for label in fewer]  # type: ignore[arg-type]  # a mean of truths

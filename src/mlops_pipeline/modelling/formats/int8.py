@@ -20,7 +20,7 @@ from mlops_pipeline.inference.formats import folder_of, load
 from mlops_pipeline.inference.int8 import ALONE, NAME
 from mlops_pipeline.inference.sentences import ABOUT, GRAPH, about, encoder_of
 from mlops_pipeline.modelling.formats.twin import NotConvertible, difference_of, predict
-from mlops_pipeline.modelling.metrics import Predictions, score
+from mlops_pipeline.modelling.metrics import Predictions, score, wilson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,14 +68,6 @@ def make_int8(rules: Onnx, version: Path, fitted: Any, contract: Contract, x: pd
     if not accepted:
         shutil.rmtree(target, ignore_errors=True)
     return TwinReport(accepted, round(difference_of(said, judged.predicted, contract), 6), told)
-
-
-def wilson(alike: int, rows: int, z: float = Z) -> tuple[float, float]:
-    """The interval of a share, 95 % (Wilson, 1927)."""
-    share, room = alike / rows, z * z / rows
-    center = share + room / 2
-    spread = z * np.sqrt(share * (1 - share) / rows + room / (4 * rows))
-    return max(0.0, float((center - spread) / (1 + room))), min(1.0, float((center + spread) / (1 + room)))
 
 
 def _quantise(folder: Path, fitted: Any) -> None:

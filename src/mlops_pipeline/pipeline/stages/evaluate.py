@@ -134,16 +134,18 @@ def _say(console: Console, evaluation: Evaluation, ours: Predictions, classes: i
     if main.value is None:
         console.print(f"            [bold]{metric} could not be measured[/bold]: {_only(ours, classes)} among {rows}", markup=True)
     else:
-        console.print(
-            f"            [bold]{metric} {main.value:.4f}[/bold] ({evaluation.confidence:.0%} interval {_said(main.low)} to "
-            f"{_said(main.high)}) on {rows}; baseline {_said(baseline)}",
-            markup=True,
+        told = (
+            f"{evaluation.confidence * 100:.4g}% interval {_said(main.low)} to {_said(main.high)}"
+            if main.low is not None
+            else "too few for an interval"
         )
+        console.print(f"            [bold]{metric} {main.value:.4f}[/bold] ({told}) on {rows}; baseline {_said(baseline)}", markup=True)
     worst = evaluation.worst_slice
     if worst:
         console.print(f"            worst slice: {worst.column} = {worst.value} with {_said(worst.metric)} on {worst.rows:,} rows")
     if evaluation.random_split is not None:
-        console.print(f"            a random split would have said {evaluation.random_split:.4f}, which is no promise for the future")
+        why = "is no promise for the future" if evaluation.split == "time" else "may put equal rows on both sides"
+        console.print(f"            a random split would have said {evaluation.random_split:.4f}, which {why}")
     for name, twin in {"ONNX": evaluation.onnx, **evaluation.twins}.items():
         console.print(f"            {name} twin{'' if twin.accepted else ', not kept'}: {twin.reason}")
 
