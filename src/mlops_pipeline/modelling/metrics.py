@@ -362,8 +362,7 @@ def _interval_of(metric: str, made: Predictions, resampled: npt.NDArray[np.float
 def _by_rows(metric: str, made: Predictions, confidence: float) -> Reach | None:
     """How far off a share may be where resampling is blind: of few rows, or where all of them agree. None elsewhere.
 
-    Of the area under the ROC curve, the share of pairs in the right order: as many pairs as the rarer class has rows share no row, and
-    so are independent. Of several classes those few alone put their mean as far off (square-and-add, Newcombe 1998).
+    Of several classes those few alone put their mean as far off (square-and-add, Newcombe 1998).
     """
     shares = SHARES[metric](made) if metric in SHARES else []
     blind = [(share, of) for share, of in shares if of < FEW_ROWS or share in (0.0, 1.0)]
@@ -378,12 +377,12 @@ def _by_rows(metric: str, made: Predictions, confidence: float) -> Reach | None:
     return Reach(math.hypot(*below) / len(shares), math.hypot(*above) / len(shares))
 
 
-def _right(made: Predictions) -> list[tuple[float, int]]:
+def _right(made: Predictions) -> list[tuple[float, float]]:
     """The share of rows whose class is said, and of how many."""
     return [(float((made.predicted.argmax(axis=1) == made.y).mean()), len(made.y))]
 
 
-def _found(made: Predictions) -> list[tuple[float, int]]:
+def _found(made: Predictions) -> list[tuple[float, float]]:
     """Of the rows that have a class or are given it, the share that has it and is: F1 is twice that, by one more than it."""
     said = made.predicted.argmax(axis=1)
     kinds = [made.positive] if made.task == "binary" else range(made.predicted.shape[1])
@@ -391,8 +390,10 @@ def _found(made: Predictions) -> list[tuple[float, int]]:
     return [(float((a & b).sum() / (a | b).sum()), int((a | b).sum())) for a, b in pairs if (a | b).any()]
 
 
-def _ordered(made: Predictions) -> list[tuple[float, int]]:
-    """The share of pairs in the right order for each class, and how many of them share no row; nothing of a class alone.
+def _ordered(made: Predictions) -> list[tuple[float, float]]:
+    """The share of pairs in the right order for each class, and how many independent ones it is worth; nothing of a class alone.
+
+    So many that it spreads as theirs where scores tell nothing (Mann and Whitney 1947, section 4).
 
     A model that says the same of all rows has half of them for sure.
     """
@@ -400,13 +401,13 @@ def _ordered(made: Predictions) -> list[tuple[float, int]]:
     found = []
     for k in kinds:
         ones, scores = made.y == k, made.predicted[:, k]
-        fewer = int(min(ones.sum(), (~ones).sum()))
-        if fewer and scores.min() < scores.max():
-            found.append((float(_auc(scores, ones, np.ones((1, len(ones))))[0]), fewer))
+        these, others = int(ones.sum()), int((~ones).sum())
+        if these and others and scores.min() < scores.max():
+            found.append((float(_auc(scores, ones, np.ones((1, len(ones))))[0]), 3 * these * others / (these + others + 1)))
     return found
 
 
-def _precise(made: Predictions) -> list[tuple[float, int]]:
+def _precise(made: Predictions) -> list[tuple[float, float]]:
     """The mean of as many precisions as a class has rows, which spread at most as right and wrong do; nothing of a class alone."""
     kinds = [made.positive] if made.task == "binary" else range(made.predicted.shape[1])
     found = []
