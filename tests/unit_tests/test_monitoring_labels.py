@@ -15,6 +15,7 @@ from mlops_pipeline.contract.label import prediction_name
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.labels import Added, Known, add_labels, keys_of, likely, matched
 from mlops_pipeline.monitoring.state import WatchState, state_at
+from mlops_pipeline.tables import source
 from tests.unit_tests.workshop import settings_with, table_settings
 
 YEAR = timedelta(days=365)
@@ -92,6 +93,32 @@ def test_what_says_nothing_is_refused_whole(state: WatchState, tmp_path: Path) -
         assert all(word in str(caught.value) for word in ("labels.csv", *words)), caught.value
     assert not kept(state)
     assert add(state, tmp_path, "id,outcome\n1,1\n", target="outcome").new == 1
+
+
+def test_others_may_write_while_a_file_is_read(state: WatchState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, read = state_at(tmp_path / "state.sqlite"), source.read_file
+    monkeypatch.setattr("mlops_pipeline.database.LOCKED_S", 0.01)
+
+    def slowly(*given: Any) -> Iterator[Any]:
+        yield from read(*given)
+        with other.writing():
+            other.switch("retraining", "stopped", "anna", "", 0)
+
+    monkeypatch.setattr(source, "read_file", slowly)
+    add(other, tmp_path, "id,late\n1,0\n")
+    assert add(state, tmp_path, "id,late\n1,1\n2,0\n").contradicting == 1
+    with pytest.raises(PipelineError, match="no column 'late'"):
+        add(state, tmp_path, "id,other\n1,1\n")
+    assert add(state, tmp_path, "id,late\n3,1\n").new == 1  # what was gathered of the one before is gone
+    assert [name for _, name, *_ in kept(state)] == ["1", "2", "3"]
+    assert state.switched("retraining")[0] == "stopped"
+    other.close()
+
+
+def test_labels_are_handed_over_a_bounded_number_at_a_time(state: WatchState, tmp_path: Path) -> None:
+    add(state, tmp_path, "id,late\n" + "".join(f"{name},1\n" for name in "abcde"))
+    assert [[label.name for label in part] for part in state.labels_in_parts(1, 0, most=2)] == [["b", "c"], ["d", "e"]]
+    assert [label.name for label in state.labels_numbered([1, 3, 9])] == ["a", "c"]
 
 
 def test_labels_of_each_task_are_read_as_the_table_holds_them(state: WatchState, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ FIGURE, BROKEN, RAN = "mlops_monitor_figure", "mlops_monitor_rule_broken", "mlop
 
 def exposed(watch: Watched, state: WatchState, now: float) -> str:
     """All of them in Prometheus's text format."""
-    windows = {model: state.windows(model, last=REMEMBERED) for model in watch.models}
+    windows = {model: state.windows(model, last=REMEMBERED, details=False) for model in watch.models}
     firing = {(row.model, row.rule) for row in state.alerts("firing")}
     waiting = {channel: count for channel, count, _ in state.waiting() if channel[0] != ":"}
     return text_of(watch.pipeline.name, windows, watch.settings.rules, firing, waiting, now)

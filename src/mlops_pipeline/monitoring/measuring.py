@@ -13,12 +13,11 @@ import numpy.typing as npt
 from mlops_pipeline.contract.reference import Levels, Reference
 from mlops_pipeline.contract.task import PREDICTION
 from mlops_pipeline.contract.values import spelled
-from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.texts import FrozenEncoder
 from mlops_pipeline.modelling.metrics import Predictions, bootstrap_all, calibration_error, direction, point
 from mlops_pipeline.modelling.summary import NO_ENCODERS, encoded, scores_of
 from mlops_pipeline.monitoring.estimated import BLIND, estimated, most_rows
-from mlops_pipeline.monitoring.measured import Batch, ColumnDrift, Figure, Limits, Measured, SliceQuality, TextDrift
+from mlops_pipeline.monitoring.measured import Batch, ColumnDrift, Figure, Incomparable, Limits, Measured, SliceQuality, TextDrift
 from mlops_pipeline.monitoring.probe import LEAST_DAYS, domain_auc, probe, unit
 from mlops_pipeline.monitoring.sampled import Sample
 from mlops_pipeline.monitoring.statistics import (
@@ -66,7 +65,7 @@ def measure(
 
     ``refused``: requests that were not answered. ``asks_probe``: whether retraining would help. ``before``: rows that a domain
     classifier shall tell from the window's. ``encoders``: by which the model reads columns of text. ``advance`` is called after each
-    batch. Raises :class:`PipelineError` if scores are of another shape than the reference's.
+    batch. Raises :class:`Incomparable` if scores are of another shape than the reference's.
     """
     window = _Window(reference, limits or Limits(), asks_probe, before, encoders)
     for batch in batches:
@@ -157,7 +156,7 @@ class _Window:
         predicted = np.asarray(batch.scores)
         wanted = (batch.features.height, *([len(self.reference.classes)] if self.reference.classes else []))
         if predicted.shape != wanted:
-            raise PipelineError(
+            raise Incomparable(
                 f"scores of shape {predicted.shape} for rows of which the version says {wanted}: they are another version's"
             )
         return predicted

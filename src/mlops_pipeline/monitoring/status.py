@@ -57,8 +57,8 @@ def _waiting(watch: Watched) -> dict[str, Any] | None:
 
 
 def _model(watch: Watched, state: WatchState, model: str, now: float) -> dict[str, Any]:
-    windows = state.windows(model)
-    last = windows[-1] if windows else None
+    windows = state.windows(model, details=False)
+    last = state.windows(number=windows[-1].number)[0] if windows else None
     metric = f"quality.{watch.pipeline.evaluate.metric}"
     judged = next((each for each in reversed(windows) if each.figures.get(metric) is not None), None)
     looked_up = [each for each in windows if "skew.rows" in each.figures]
@@ -66,9 +66,9 @@ def _model(watch: Watched, state: WatchState, model: str, now: float) -> dict[st
     return {
         "windows": len(windows),
         "last": None if last is None else _window(last),
-        "judged": None if judged is None else _window(judged),
-        "compared": None if compared is None else _window(compared),
-        "reference": dict(watch.terms(model, last.version).reference) if last is not None else {},
+        "judged": None if judged is None else _window(*state.windows(number=judged.number)),
+        "compared": None if compared is None else _window(*state.windows(number=compared.number)),
+        "reference": dict(watch.terms(model, (judged or last).version).reference) if last is not None else {},
         "drifted": [] if last is None else [column.name for column in last.detail.drifted],
         "counted_until": state.ended(model),
         "retraining_held_back": held_back(watch, state, model, now),
@@ -148,10 +148,13 @@ def _of_model(model: str, found: dict[str, Any], metric: str) -> list[Line]:
         values = judged["figures"]
         said = f"{metric} {shown(values[f'quality.{metric}'])}" + _interval(values, f"quality.{metric}")
         said += f", {shown(before)} in the held-out rows" if before is not None else ""
-        when = "" if judged["until"] == last["until"] else f" (window of {_span(judged)})"
+        other = "" if judged["version"] == last["version"] else f"version {judged['version'] or '?'}"
+        parts = [other, "" if judged["until"] == last["until"] else f"window of {_span(judged)}"]
+        when = f" ({', '.join(filter(None, parts))})" if any(parts) else ""
         told.append(_line("quality", f"{said}; {values['labels.share']:.0%} of the rows have labels{when}"))
         if values.get("probe.gain") is not None:
-            told.append(_line("probe", f"retraining would gain {shown(values['probe.gain'])}{_interval(values, 'probe.gain')}"))
+            gain = f"{shown(values['probe.gain'])}{_interval(values, 'probe.gain')}"
+            told.append(_line("probe", f"retraining would gain {gain}" + (f" beside {other}" if other else "")))
     if figures.get(f"estimated.{metric}") is not None:
         told.append(
             _line("estimate", f"{metric} {shown(figures[f'estimated.{metric}'])} without labels; it cannot see that the world changed")
