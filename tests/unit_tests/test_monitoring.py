@@ -186,6 +186,19 @@ def test_columns_are_compared_by_what_they_hold() -> None:
     ]
 
 
+def test_numbers_of_which_the_first_are_alike_are_compared_as_numbers() -> None:
+    """As in a table that is sorted by them, or by time where what is counted begins at 0."""
+    random = np.random.default_rng(3)
+    sides = [pl.Series([0.0] * 1500 + random.uniform(low, low + 1, 1500).tolist()) for low in (1, 4)]
+    found = drift_of(pair_of("spent", *sides))
+    assert found is not None
+    assert found.method == "Wasserstein distance (normed)"
+    assert found.p < 1e-6
+    [decision] = decided([found], 3000)
+    assert decision is not None
+    assert decision.detected
+
+
 def test_a_column_without_values_on_one_side_is_compared_as_the_other_side_has_it() -> None:
     empty = pl.Series([None, None], dtype=pl.String)
     assert pair_of("a", pl.Series([1.0, 2.0]), empty).kind == "number"
