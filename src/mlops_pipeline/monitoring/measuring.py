@@ -348,6 +348,11 @@ class _Window:
         made = Predictions(reference.task, rows["y"], rows["predicted"].astype(np.float64), reference.positive)
         for name, (value, low, high) in self._intervals(metrics, made).items():
             figures |= {f"quality.{name}": value, f"quality.{name}.low": low, f"quality.{name}.high": high}
+        if unknown := [name for name in metrics if not math.isfinite(figures[f"quality.{name}"] or 0.0)]:
+            classes = len(reference.classes)
+            absent = classes - len(np.unique(made.y[made.y >= 0])) if classes else 0
+            why = f"no labelled row is of {absent:,} of the {classes:,} classes" if absent else "it is not defined on these labels"
+            self.notes.append(f"{', '.join(unknown)} cannot be measured: {why}")
         figures["calibration.error"] = calibration_error(made)
         for name, expected in estimated(reference, made.predicted, rows.get("features"), metrics, limits.seed).items():
             truth = figures[f"quality.{name}"]
@@ -364,6 +369,8 @@ class _Window:
             self.notes.append(f"the probe is not asked: labelled rows are of {known} days, and {LEAST_DAYS} are the least")
             return
         found = probe(reference, rows["features"], made, days, resamples=limits.resamples, confidence=limits.confidence, seed=limits.seed)
+        if not math.isfinite(found.value):
+            self.notes.append("the probe has no answer: half of the labelled days have too few rows for it, or lack a class")
         figures |= {"probe.gain": found.value, "probe.gain.low": found.low, "probe.gain.high": found.high}
         if scale := unit(reference):
             ends = {"": found.value, ".low": found.low, ".high": found.high}

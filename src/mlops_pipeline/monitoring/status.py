@@ -143,7 +143,7 @@ def _of_model(model: str, found: dict[str, Any], metric: str) -> list[Line]:
     told = [_line(model, head), _line("rows", rows + (f"; {last['why']}" if last["why"] else ""))]
     before = found["reference"].get(f"quality.{metric}")
     if judged is None:
-        told.append(_line("quality", "not known: no window has labels enough"))
+        told.append(_line("quality", "not known: no window has labels enough, and of every class where the metric asks for it"))
     else:
         values = judged["figures"]
         said = f"{metric} {shown(values[f'quality.{metric}'])}" + _interval(values, f"quality.{metric}")
