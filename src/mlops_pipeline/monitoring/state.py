@@ -255,6 +255,11 @@ class WatchState:
         statement = f"SELECT {_WINDOW}, {measured} FROM mlops_monitor_windows WHERE {' AND '.join(where)} {order}"  # noqa: S608  # our own words
         return [_window(row) for row in reversed(self._ask(statement, *values))]
 
+    def window_counts(self) -> dict[tuple[str, str], int]:
+        """How many windows there are of each model and version."""
+        rows = self._ask("SELECT model, version, count(*) FROM mlops_monitor_windows GROUP BY model, version")
+        return {(str(model), str(version)): int(count) for model, version, count in rows}
+
     def table(self, model: str | None = None) -> pl.DataFrame:
         """Windows × figures, oldest first: ``number``, ``model``, ``version``, ``since``, ``until`` (UTC), ``requests``, ``enough``, and a
         column (Float64) for every figure that any window has.
