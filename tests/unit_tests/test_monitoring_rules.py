@@ -211,6 +211,8 @@ def test_labels_of_few_rows_raise_nothing_where_many_are_wanted() -> None:
         ("rules: {a: {figure: rows, above: 1, channels: [ops]}}", ("ops", "not among 'channels'")),
         ("windows: {every: 1d, rows: 5}", ("windows", "either")),
         ("windows: {every: soon}", ("windows.every = 'soon'", "31d")),
+        ("labels: {look_back: 9999y}", ("labels.look_back = '9999y'", "write 1000y for always")),
+        ("retraining: {budget_per: 999999w}", ("retraining.budget_per", "longer than the calendar")),
         ("rules: {a: {figure: rows, above: 1}}\nretraining: {by: [b]}", ("'b'", "use some of a")),
         ("state: {uri: mysql://x}", ("state", "postgresql://")),
         ("state: {uri_file: none}", ("state.uri_file = 'none'", "name a file")),
