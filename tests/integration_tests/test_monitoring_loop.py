@@ -242,7 +242,9 @@ def test_a_server_without_a_model_ends_no_alert_of_the_version_that_answered(rec
 def test_rows_of_another_model_are_counted_and_the_next_window_is(recorded: Recorded, tmp_path: Path) -> None:
     """As where a folder that is served by its name holds another model now."""
     with copied(recorded, tmp_path) as (store, server):
-        store.execute("insert into layouts select number + 1, 'another', replace(columns, 'classes\":[0,1]', 'classes\":[\"n\",\"y\"]') from layouts")
+        store.execute(
+            "insert into layouts select number + 1, 'another', replace(columns, 'classes\":[0,1]', 'classes\":[\"n\",\"y\"]') from layouts"
+        )
         [(classes,)] = store.execute("select columns from layouts where digest = 'another'")
         assert json.loads(classes)["classes"] == ["n", "y"]
         store.execute("update predictions set layout = layout + 1 where key in (select key from predictions order by time limit 2)")
@@ -258,8 +260,10 @@ def test_rows_of_another_model_are_counted_and_the_next_window_is(recorded: Reco
 
 def test_rows_that_share_an_id_are_told_of(recorded: Recorded, tmp_path: Path) -> None:
     with copied(recorded, tmp_path) as (store, server):
-        store.execute("insert into predictions select key + 1000000, time, request_id || 'a', model, version, rows, latency_us, error, layout, blob"
-                      " from predictions order by time limit 2")
+        store.execute(
+            "insert into predictions select key + 1000000, time, request_id || 'a', model, version, rows, latency_us, error, layout, blob"
+            " from predictions order by time limit 2"
+        )
         config = settings_in(tmp_path / "watch", recorded, serving=server)
         add(config, recorded)
         once(config)

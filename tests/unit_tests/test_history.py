@@ -43,14 +43,25 @@ def test_the_page_shows_quality_drift_alerts_and_trainings_and_needs_nothing_els
     message = json.dumps({"severity": "warning", "text": "roc_auc fell <script>"})
     with state.writing():
         state.raise_alert("quality_fell", "champion", "1", message, BEGIN + 120 * DAY, BEGIN + 120 * DAY)
-    told = page("Watch of flights", "roc_auc", {"champion": windows}, {"champion": {"1": 0.74, "2": 0.71}}, state.alerts(), (), state.label_counts(), NOW)
+    told = page(
+        "Watch of flights",
+        "roc_auc",
+        {"champion": windows},
+        {"champion": {"1": 0.74, "2": 0.71}},
+        state.alerts(),
+        (),
+        state.label_counts(),
+        NOW,
+    )
     assert "quality_fell" in told
     assert "&lt;script&gt;" in told
     assert "<b>wind" not in told
     assert told.count("<circle") == 9
     assert "0.7100 in the held-out rows" in told
     judged = [*windows[:4], *(replace(each, figures={"rows": 10.0}) for each in windows[5:])]
-    told_of_one = page("w", "roc_auc", {"champion": judged}, {"champion": {"1": 0.74, "2": 0.71}}, (), (), {"known": 0, "unmatched": 0}, NOW)
+    told_of_one = page(
+        "w", "roc_auc", {"champion": judged}, {"champion": {"1": 0.74, "2": 0.71}}, (), (), {"known": 0, "unmatched": 0}, NOW
+    )
     assert "0.7400 in the held-out rows; of version 1" in told_of_one
     assert "0.7100 in the held-out rows" not in told_of_one
     assert ">v2<" in told

@@ -104,8 +104,8 @@ def test_others_may_write_while_a_file_is_read(state: WatchState, tmp_path: Path
         with other.writing():
             other.switch("retraining", "stopped", "anna", "", 0)
 
-    monkeypatch.setattr(source, "read_file", slowly)
     add(other, tmp_path, "id,late\n1,0\n")
+    monkeypatch.setattr(source, "read_file", slowly)
     assert add(state, tmp_path, "id,late\n1,1\n2,0\n").contradicting == 1
     with pytest.raises(PipelineError, match="no column 'late'"):
         add(state, tmp_path, "id,other\n1,1\n")

@@ -23,7 +23,7 @@ from mlops_pipeline.errors import PipelineError
 
 def _of_the_calendar(text: str) -> str:
     try:
-        span_of(text).before(datetime(2000, 1, 1))  # noqa: DTZ001  # in no zone
+        span_of(text).before(datetime(2000, 1, 1))  # in no zone
     except ValueError:
         raise ValueError(f"{text} is longer than the calendar reaches back: write 1000y for always") from None
     return text

@@ -150,9 +150,7 @@ def _model(
     }
 
 
-def picture(
-    windows: Sequence[Window], metric: str, before: Mapping[str, float | None], trained: Sequence[float] = ()
-) -> Picture | None:
+def picture(windows: Sequence[Window], metric: str, before: Mapping[str, float | None], trained: Sequence[float] = ()) -> Picture | None:
     """Quality and its estimate of windows in order of time, and what held-out rows said of each version; None where no window has any."""
     quality, estimate = f"quality.{metric}", f"estimated.{metric}"
     values = [

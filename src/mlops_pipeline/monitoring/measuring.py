@@ -156,9 +156,7 @@ class _Window:
         predicted = np.asarray(batch.scores)
         wanted = (batch.features.height, *([len(self.reference.classes)] if self.reference.classes else []))
         if predicted.shape != wanted:
-            raise Incomparable(
-                f"scores of shape {predicted.shape} for rows of which the version says {wanted}: they are another version's"
-            )
+            raise Incomparable(f"scores of shape {predicted.shape} for rows of which the version says {wanted}: they are another version's")
         return predicted
 
     def _add_scores(self, predicted: npt.NDArray[Any]) -> None:
