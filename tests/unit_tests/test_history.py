@@ -57,6 +57,7 @@ def test_the_page_shows_quality_drift_alerts_and_trainings_and_needs_nothing_els
     assert "&lt;script&gt;" in told
     assert "<b>wind" not in told
     assert told.count("<circle") == 9
+    assert ': – (embedding)"' in told  # a column without a distance has none, and says what has changed
     assert "0.7100 in the held-out rows" in told
     judged = [*windows[:4], *(replace(each, figures={"rows": 10.0}) for each in windows[5:])]
     told_of_one = page(

@@ -135,6 +135,7 @@ def test_other_ways_of_writing_are_read_with_a_word(state: WatchState, tmp_path:
     added = add(state, tmp_path, "id;late\n1;1\n2;0\n")
     assert added.new == 2
     assert "otherwise" in added.notes[0]
+    assert add(state, tmp_path, "id,label\n1,1\n").notes == ()  # another name for what came of it is no other way of writing
     pl.DataFrame({"id": [1.0, 5.0], "label": [True, False]}).write_parquet(tmp_path / "labels.parquet")
     assert add_labels(state, settings_with(), tmp_path / "labels.parquet", "x").new == 1  # 1 is there, and was true
     assert ("id", "5", 0, 0) in kept(state)

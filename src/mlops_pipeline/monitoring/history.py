@@ -13,7 +13,7 @@ from typing import Any
 
 from mlops_pipeline import pages
 from mlops_pipeline.files import write_text
-from mlops_pipeline.monitoring.measured import LEAST_EFFECT, Skewed
+from mlops_pipeline.monitoring.measured import LEAST_EFFECT, PROBE, UNMEASURED, ColumnDrift, Skewed
 from mlops_pipeline.monitoring.skew import said_of
 from mlops_pipeline.monitoring.state import AlertRow, Retraining, WatchState, Window
 from mlops_pipeline.monitoring.watched import Watched
@@ -141,6 +141,8 @@ def _model(
         "last": last,
         "judged": judged,
         "before": None if judged is None else before.get(judged.version),
+        "unasked": "not asked" if judged is None else next((note for note in judged.detail.notes if PROBE in note), "not asked"),
+        "unmeasured": next((note for note in detail.notes if UNMEASURED in note), "no window has labels enough"),
         "notes": list(dict.fromkeys(text for text in (detail.why, *detail.notes) if text)),
         "picture": picture(windows, metric, before, trained),
         "drift": heat(windows),
@@ -237,19 +239,26 @@ def _apart(marks: Iterable[tuple[float, str]]) -> tuple[Mark, ...]:
 def heat(windows: Sequence[Window]) -> dict[str, Any] | None:
     """Effect of drift by column and window, the columns that drift most first; None where nothing was compared."""
     details = [window.detail for window in windows]
-    effects: dict[str, list[tuple[float, bool] | None]] = {}
+    effects: dict[str, list[ColumnDrift | None]] = {}
     for place, detail in enumerate(details):
         for column in detail.columns:
             row = effects.setdefault(column.name, [None] * len(windows))
-            row[place] = (column.effect or 0.0, column.drifted)
+            row[place] = column
     if not effects:
         return None
-    ranked = sorted(effects, key=lambda name: -max(cell[0] for cell in effects[name] if cell is not None))
+    ranked = sorted(effects, key=lambda name: -max(cell.effect or 0.0 for cell in effects[name] if cell is not None))
     rows = [
         {
             "name": name,
             "cells": [
-                None if cell is None else {"effect": cell[0], "drifted": cell[1], "depth": round(min(1.0, cell[0] / STRONG), 2)}
+                None
+                if cell is None
+                else {
+                    "effect": cell.effect,
+                    "drifted": cell.drifted,
+                    "why": ", ".join(cell.reasons).replace("_", " "),
+                    "depth": round(min(1.0, (cell.effect or 0.0) / STRONG), 2),
+                }
                 for cell in effects[name]
             ],
         }

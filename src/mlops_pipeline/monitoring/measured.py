@@ -17,6 +17,11 @@ Figure = float | None
 """A number, or None where it could not be measured."""
 
 
+UNMEASURED = "cannot be measured"
+"""In a note on a metric that labels are there for, and do not tell."""
+PROBE = "the probe"
+"""How a note on it begins."""
+
 LEAST_ROWS = 30
 """Of fewer rows nothing is called drift."""
 LEAST_EFFECT = 0.1

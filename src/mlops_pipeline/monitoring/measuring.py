@@ -17,7 +17,18 @@ from mlops_pipeline.inference.texts import FrozenEncoder
 from mlops_pipeline.modelling.metrics import Predictions, bootstrap_all, calibration_error, direction, point
 from mlops_pipeline.modelling.summary import NO_ENCODERS, encoded, scores_of
 from mlops_pipeline.monitoring.estimated import BLIND, estimated, most_rows
-from mlops_pipeline.monitoring.measured import Batch, ColumnDrift, Figure, Incomparable, Limits, Measured, SliceQuality, TextDrift
+from mlops_pipeline.monitoring.measured import (
+    PROBE,
+    UNMEASURED,
+    Batch,
+    ColumnDrift,
+    Figure,
+    Incomparable,
+    Limits,
+    Measured,
+    SliceQuality,
+    TextDrift,
+)
 from mlops_pipeline.monitoring.probe import LEAST_DAYS, domain_auc, probe, unit
 from mlops_pipeline.monitoring.sampled import Sample
 from mlops_pipeline.monitoring.statistics import (
@@ -350,7 +361,7 @@ class _Window:
             classes = len(reference.classes)
             absent = classes - len(np.unique(made.y[made.y >= 0])) if classes else 0
             why = f"no labelled row is of {absent:,} of the {classes:,} classes" if absent else "it is not defined on these labels"
-            self.notes.append(f"{', '.join(unknown)} cannot be measured: {why}")
+            self.notes.append(f"{', '.join(unknown)} {UNMEASURED}: {why}")
         figures["calibration.error"] = calibration_error(made)
         for name, expected in estimated(reference, made.predicted, rows.get("features"), metrics, limits.seed).items():
             truth = figures[f"quality.{name}"]
@@ -364,17 +375,18 @@ class _Window:
         reference, limits = self.reference, self.limits
         days = rows["days"] if self.has_moments else None
         if days is not None and (known := len(np.unique(days))) < LEAST_DAYS:
-            self.notes.append(f"the probe is not asked: labelled rows are of {known} days, and {LEAST_DAYS} are the least")
+            days_known = f"{known} day{'s' if known != 1 else ''}"
+            self.notes.append(f"{PROBE} is not asked: labelled rows are of {days_known}, and {LEAST_DAYS} are the least")
             return
         found = probe(reference, rows["features"], made, days, resamples=limits.resamples, confidence=limits.confidence, seed=limits.seed)
         if not math.isfinite(found.value):
-            self.notes.append("the probe has no answer: half of the labelled days have too few rows for it, or lack a class")
+            self.notes.append(f"{PROBE} has no answer: half of the labelled days have too few rows for it, or lack a class")
         figures |= {"probe.gain": found.value, "probe.gain.low": found.low, "probe.gain.high": found.high}
         if scale := unit(reference):
             ends = {"": found.value, ".low": found.low, ".high": found.high}
             figures |= {f"probe.gain.relative{end}": None if value is None else value / scale for end, value in ends.items()}
         if days is None:
-            self.notes.append("the probe's interval is over rows drawn at random, as nothing tells their days: it is too narrow")
+            self.notes.append(f"{PROBE}'s interval is over rows drawn at random, as nothing tells their days: it is too narrow")
 
     def _intervals(self, metrics: Sequence[str], made: Predictions) -> dict[str, tuple[float, float, float]]:
         rows, limits = len(made.y), self.limits

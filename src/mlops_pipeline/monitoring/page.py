@@ -75,6 +75,9 @@ QUALITY_NAMES = {
 }
 
 
+MAPE_NAME = "Mean Absolute Percentage Error"
+
+
 @dataclass(frozen=True)
 class Quality:
     """What a model is worth on both sides: figures by name, Evidently's JSON of them, and their part of the page."""
@@ -89,10 +92,31 @@ def quality_of(outcomes: Outcomes) -> Quality:
     if has_classes(outcomes.task) and (outcomes.absent(outcomes.reference) or outcomes.absent(outcomes.current)):
         return _with_absent_classes(outcomes)
     snapshot = _measured(outcomes)
-    widgets = list(snapshot._widgets)
+    widgets, metrics = list(snapshot._widgets), _metrics_of_quality(snapshot)
     if not has_classes(outcomes.task) and not outcomes.has_percentages:
         widgets.insert(0, header_text(label=f"Regression Model Performance. Target: '{outcomes.target}'"))
-    return Quality(_both_sides(snapshot), _metrics_of_quality(snapshot), widgets)
+    elif not has_classes(outcomes.task):
+        _spread_in_percent(outcomes, widgets, metrics)
+    return Quality(_both_sides(snapshot), metrics, widgets)
+
+
+def _spread_in_percent(outcomes: Outcomes, widgets: list[BaseWidgetInfo], metrics: list[dict[str, Any]]) -> None:
+    """Evidently tells an error's mean in percent, and beside it its standard deviation as a share, which is a hundredth of that."""
+    spreads = {}
+    for name, side in (("Current", outcomes.current), ("Reference", outcomes.reference)):
+        truth, said = side[outcomes.target], side[outcomes.prediction]
+        spreads[name] = float((100 * (said - truth).abs() / truth).std() or 0.0)
+    for widget in widgets:
+        title, counters = widget.title or "", (widget.params or {}).get("counters", ())
+        name = next((name for name in spreads if title in (f"{name}: Model Quality (+/- std)", f"{MAPE_NAME}: {name}")), None)
+        for counter_of in counters if name is not None else ():
+            if counter_of["label"] == "MAPE":
+                counter_of["value"] = f"{counter_of['value'].partition(' ')[0]} ({spreads[name]:.2f})"
+            elif counter_of["label"] == "Std" and title.startswith(MAPE_NAME):
+                counter_of["value"] = f"{spreads[name]:.2f}"
+    for metric in metrics:
+        if metric["config"]["type"].rpartition(":")[2] == "MAPE":
+            metric["value"]["std"] = spreads["Current"]
 
 
 def _with_absent_classes(outcomes: Outcomes) -> Quality:

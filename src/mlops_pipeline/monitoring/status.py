@@ -13,6 +13,7 @@ from mlops_pipeline.config.pipeline import Split
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.lines import Words, span
 from mlops_pipeline.monitoring.judging import held_back
+from mlops_pipeline.monitoring.measured import UNMEASURED
 from mlops_pipeline.monitoring.rules import WAITS, shown
 from mlops_pipeline.monitoring.skew import said_of as said_of_skew
 from mlops_pipeline.monitoring.state import AlertRow, WatchState, Window
@@ -143,7 +144,8 @@ def _of_model(model: str, found: dict[str, Any], metric: str) -> list[Line]:
     told = [_line(model, head), _line("rows", rows + (f"; {last['why']}" if last["why"] else ""))]
     before = found["reference"].get(f"quality.{metric}")
     if judged is None:
-        told.append(_line("quality", "not known: no window has labels enough, and of every class where the metric asks for it"))
+        why = next((note for note in last["notes"] if UNMEASURED in note), "no window has labels enough")
+        told.append(_line("quality", f"not known: {why}"))
     else:
         values = judged["figures"]
         said = f"{metric} {shown(values[f'quality.{metric}'])}" + _interval(values, f"quality.{metric}")
