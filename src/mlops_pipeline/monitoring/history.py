@@ -190,9 +190,9 @@ def picture(windows: Sequence[Window], metric: str, before: Mapping[str, float |
         edge = [*(f"{at} {top}" for at, _, top in both), *(f"{at} {bottom}" for at, bottom, _ in reversed(both))]
         band += f"M{' L'.join(edge)} Z " if len(both) > 1 else ""
     held_out = ""
-    for version, same in groupby(windows, key=lambda each: each.version):
+    for version, run in groupby(windows, key=lambda each: each.version):
         if version in references:
-            spans = [(each.since, each.until) for each in same]
+            spans = [(each.since, each.until) for each in run]
             held_out += f"M{x(spans[0][0])} {y(references[version])} H{x(spans[-1][1])} "
     changes = [each for former, each in pairwise(windows) if former.version != each.version]
     steps = max(1, len(windows) // 6)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from evidently import BinaryClassification, DataDefinition, Dataset, MulticlassClassification, Regression, Report
 from evidently.core.metric_types import (
     CountValue,
@@ -103,17 +104,18 @@ def quality_of(outcomes: Outcomes) -> Quality:
 def _spread_in_percent(outcomes: Outcomes, widgets: list[BaseWidgetInfo], metrics: list[dict[str, Any]]) -> None:
     """Evidently tells an error's mean in percent, and beside it its standard deviation as a share, which is a hundredth of that."""
     spreads = {}
-    for name, side in (("Current", outcomes.current), ("Reference", outcomes.reference)):
-        truth, said = side[outcomes.target], side[outcomes.prediction]
-        spreads[name] = float((100 * (said - truth).abs() / truth).std() or 0.0)
+    for side_name, side in (("Current", outcomes.current), ("Reference", outcomes.reference)):
+        truth, said = side[outcomes.target].to_numpy(), side[outcomes.prediction].to_numpy()
+        spreads[side_name] = float(np.std(100 * np.abs(said - truth) / truth, ddof=1)) if len(truth) > 1 else 0.0
     for widget in widgets:
         title, counters = widget.title or "", (widget.params or {}).get("counters", ())
-        name = next((name for name in spreads if title in (f"{name}: Model Quality (+/- std)", f"{MAPE_NAME}: {name}")), None)
-        for counter_of in counters if name is not None else ():
-            if counter_of["label"] == "MAPE":
-                counter_of["value"] = f"{counter_of['value'].partition(' ')[0]} ({spreads[name]:.2f})"
-            elif counter_of["label"] == "Std" and title.startswith(MAPE_NAME):
-                counter_of["value"] = f"{spreads[name]:.2f}"
+        for side_name, spread in spreads.items():
+            for said_of_one in counters if title == f"{side_name}: Model Quality (+/- std)" else ():
+                if said_of_one["label"] == "MAPE":
+                    said_of_one["value"] = f"{said_of_one['value'].partition(' ')[0]} ({spread:.2f})"
+            for said_of_one in counters if title == f"{MAPE_NAME}: {side_name}" else ():
+                if said_of_one["label"] == "Std":
+                    said_of_one["value"] = f"{spread:.2f}"
     for metric in metrics:
         if metric["config"]["type"].rpartition(":")[2] == "MAPE":
             metric["value"]["std"] = spreads["Current"]
