@@ -287,6 +287,21 @@ def test_what_is_known_is_told_though_the_record_is_gone(recorded: Recorded, tmp
     assert [body["rule"] for body in back.bodies()] == ["refused"]
 
 
+def test_the_alerts_of_a_name_that_is_served_no_more_end(recorded: Recorded, tmp_path: Path) -> None:
+    """Else they would be told again and again for ever."""
+    with copied(recorded, tmp_path) as (_, server):
+        config = settings_in(tmp_path / "watch", recorded, serving=server)
+    add(config, recorded)
+    once(config)
+    Path(server).write_text(yaml.safe_dump(yaml.safe_load(Path(server).read_text()) | {"models": {"other": "champion"}}))
+    told: list[Event] = []
+    once(config, told)
+    ended = {event.text for event in told if isinstance(event, AlertResolved)}
+    assert ended == {"champion is not served any more"}
+    with watching(config) as (_, state):
+        assert not state.alerts("firing")
+
+
 def test_of_a_window_that_has_not_ended_nothing_is_read(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, read = list[Any](), job.requests_of
     monkeypatch.setattr(job, "requests_of", lambda store, **of: asked.append(of["until"]) or read(store, **of))

@@ -20,7 +20,7 @@ from mlops_pipeline.events import Listener, Warned, WindowCounted
 from mlops_pipeline.lines import span
 from mlops_pipeline.monitoring.cutting import TICK, Arrivals, Arrived, Requests, begun, between, by_count, by_time
 from mlops_pipeline.monitoring.delivery import deliver
-from mlops_pipeline.monitoring.judging import judge, judge_waiting, tell_all
+from mlops_pipeline.monitoring.judging import judge, judge_gone, judge_waiting, tell_all
 from mlops_pipeline.monitoring.labels import digests_of, keys_of, likely, matched
 from mlops_pipeline.monitoring.measured import Measured
 from mlops_pipeline.monitoring.recorded import RecordedRows, measured, within
@@ -84,6 +84,7 @@ def _deliver(watch: Watched, state: WatchState, tell: Listener, done: Ran) -> No
         with state.writing():
             judge_waiting(watch, state, version, time.time())
     with state.writing():
+        judge_gone(watch, state, time.time())
         tell_all(watch, state, time.time())  # a silence may have ended
     delivered = deliver(watch, state, tell)
     done.sent += delivered.count

@@ -54,6 +54,13 @@ def judge(watch: Watched, state: WatchState, model: str, now: float, as_of: str 
     tell_all(watch, state, now)
 
 
+def judge_gone(watch: Watched, state: WatchState, now: float) -> None:
+    """Let the alerts of names end that the server has no more: no window will ever say otherwise."""
+    for row in state.alerts("firing"):
+        if row.model not in watch.references:
+            _resolve(state, row, now, f"{row.model} is not served any more")
+
+
 def judge_waiting(watch: Watched, state: WatchState, version: Version | None, now: float) -> None:
     """Let an alert begin for a version that waits for approval, and end when it waits no more."""
     rows = [row for row in state.alerts("firing") if row.rule == WAITS]
