@@ -93,25 +93,25 @@ class Arrivals:
     before: str = ""
 
     @cached_property
+    def _held(self) -> Requests:
+        return self.arrived if isinstance(self.arrived, Requests) else Requests.of(self.arrived)
+
+    @cached_property
     def versions(self) -> tuple[str, ...]:
         """As they last answered, those first that were only on trial; where none did, all were refused, the one before."""
-        last: dict[str, int] = {}
-        named: dict[str, None] = {}
-        for place, each in enumerate(self.arrived):
-            if each.version:
-                named[each.version] = None
-            if not each.on_trial:
-                last[each.version] = place
-        return tuple(sorted(named, key=lambda version: last.get(version, -1))) or (self.before,) * bool(self.arrived)
+        held = self._held
+        answered = np.where(held.on_trial, -1, np.arange(len(held)))
+        places, firsts = np.unique(held.versions, return_index=True)
+        first = {held.names[place]: at for place, at in zip(places.tolist(), firsts.tolist(), strict=True)}
+        last = {held.names[place]: int(answered[held.versions == place].max()) for place in places.tolist()}
+        named = sorted(filter(None, first), key=lambda version: (last[version], first[version]))
+        return tuple(named) or (self.before,) * bool(self.arrived)
 
     def counted(self, version: str) -> tuple[int, int]:
         """How many requests count to a version, and how many of them were refused: before there was one they count to the last one."""
-        is_last, requests, refused = version == self.versions[-1], 0, 0
-        for each in self.arrived:
-            if each.version == version or (is_last and not each.version):
-                requests += 1
-                refused += not each.rows
-        return requests, refused
+        held, names = self._held, {version, ""} if version == self.versions[-1] else {version}
+        own = np.isin(held.versions, [place for place, name in enumerate(held.names) if name in names])
+        return int(own.sum()), int((own & (held.rows == 0)).sum())
 
 
 def between(arrived: Sequence[Arrived], since: float, until: float) -> Sequence[Arrived]:
