@@ -13,7 +13,7 @@ import pytest
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.label import prediction_name
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.monitoring.labels import Added, Known, add_labels, keys_of, likely, matched
+from mlops_pipeline.monitoring.labels import Added, Known, add_labels, is_for, keys_of, likely, matched
 from mlops_pipeline.monitoring.state import WatchState, state_at
 from mlops_pipeline.tables import source
 from tests.unit_tests.workshop import settings_with, table_settings
@@ -113,6 +113,15 @@ def test_others_may_write_while_a_file_is_read(state: WatchState, tmp_path: Path
     assert [name for _, name, *_ in kept(state)] == ["1", "2", "3"]
     assert state.switched("retraining")[0] == "stopped"
     other.close()
+
+
+def test_a_clock_that_is_late_loses_no_label_that_names_its_row(state: WatchState, tmp_path: Path) -> None:
+    """But one by an id that was there before the window may be of an earlier row of that id."""
+    add(state, tmp_path, "request_id,late\na,1\n")
+    add(state, tmp_path, "id,late\nb,1\n")
+    by_request, by_id = state.labels_after(0, 0)
+    assert [is_for(by_request, by_request.received + late) for late in (0, 600, 86_400)] == [True, True, False]
+    assert [is_for(by_id, by_id.received + late) for late in (0, 600)] == [True, False]
 
 
 def test_labels_are_handed_over_a_bounded_number_at_a_time(state: WatchState, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from mlops_pipeline.lines import span
 from mlops_pipeline.monitoring.cutting import TICK, Arrivals, Arrived, Requests, begun, between, by_count, by_time
 from mlops_pipeline.monitoring.delivery import deliver
 from mlops_pipeline.monitoring.judging import judge, judge_gone, judge_waiting, tell_all
-from mlops_pipeline.monitoring.labels import digests_of, keys_of, likely, matched
+from mlops_pipeline.monitoring.labels import CLOCKS_S, digests_of, is_for, keys_of, likely, matched
 from mlops_pipeline.monitoring.measured import Measured
 from mlops_pipeline.monitoring.recorded import RecordedRows, measured, within
 from mlops_pipeline.monitoring.retraining import carry_out
@@ -183,7 +183,8 @@ def _measured(watch: Watched, state: WatchState, model: str, version: str, part:
     rows = RecordedRows(watch, model, version, part.since, part.until)
     keys = keys_of(rows.frames()) if part.arrived else b""
     digests = np.frombuffer(keys, "<u4")
-    own = [label for labels in state.labels_in_parts(0, part.since) for label in likely(labels, digests)] if keys else []
+    came = state.labels_in_parts(0, part.since - CLOCKS_S) if keys else ()
+    own = [label for labels in came for label in likely(labels, digests) if is_for(label, part.since)]
     numbers = matched(own, rows.frames(), within(watch)) if own else set()
     requests, refused = part.counted(version) if part.arrived else (0, 0)
     figures = measured(rows, [label for label in own if label.number in numbers], requests, refused)
@@ -225,7 +226,7 @@ def _find_labels(watch: Watched, state: WatchState) -> None:
         digests = digests_of(labels)
         for window, there, numbers in zip(windows, keys, own, strict=True):
             some = likely(labels, there, digests)
-            numbers.extend(each.number for each in some if each.number > window.labels_until and each.received >= window.since)
+            numbers.extend(each.number for each in some if each.number > window.labels_until and is_for(each, window.since))
     for window, numbers in zip(windows, own, strict=True):
         rows = _rows_of(watch, window)
         found = matched(state.labels_numbered(numbers), rows.frames(), within(watch)) if numbers else set()

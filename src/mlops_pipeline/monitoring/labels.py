@@ -36,6 +36,8 @@ REQUEST, ID, ENTITY = "request", "id", "entity"
 REQUEST_COLUMN, ROW_COLUMN, ID_COLUMN, TARGET_COLUMN, TIME_COLUMN = "request_id", "row", "id", "label", "time"
 CHUNK_MB = 64
 DAY_S = 86_400.0
+CLOCKS_S = 3600.0
+"""By so much the clocks of a server and of who takes its labels may differ."""
 
 
 @dataclass(frozen=True)
@@ -432,6 +434,15 @@ def likely(labels: Sequence[Label], keys: np.ndarray, digests: np.ndarray | None
         return []
     there = np.isin(digests_of(labels) if digests is None else digests, keys)
     return [labels[place] for place in np.flatnonzero(there).tolist()]
+
+
+def is_for(label: Label, since: float) -> bool:
+    """Whether a label may be of rows that arrived from a moment on.
+
+    One by id that was there before may be of an earlier row, as ids are used again. The others name their row, or say when it was, and
+    are as old as the clock of the machine that took them has it.
+    """
+    return label.received >= (since if label.kind == ID else since - CLOCKS_S)
 
 
 @dataclass(frozen=True)
