@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import sqlite3
 import time
@@ -30,6 +31,7 @@ from mlops_pipeline.monitoring.judging import STOP, judge
 from mlops_pipeline.monitoring.labels import add_labels
 from mlops_pipeline.monitoring.retraining import carry_out
 from mlops_pipeline.monitoring.state import Retraining, WatchState
+from mlops_pipeline.monitoring.status import lines, status
 from mlops_pipeline.monitoring.watched import Watched, watched
 from mlops_pipeline.registry.champion import registered_model
 from tests.conftest import Project, forking, unused_port, write_table
@@ -302,6 +304,26 @@ def test_the_alerts_of_a_name_that_is_served_no_more_end(recorded: Recorded, tmp
         assert not state.alerts("firing")
 
 
+def test_quality_is_told_with_the_version_that_it_is_of(recorded: Recorded, tmp_path: Path) -> None:
+    """And beside what that version's held-out rows said, though another answers now."""
+    pl.read_csv(recorded.labels).filter(~pl.col("id").str.starts_with("2-")).write_csv(tmp_path / "labels.csv")
+    with copied(recorded, tmp_path) as (store, server):
+        store.execute("update predictions set version = '2' where key in (select key from predictions order by time desc limit 6)")
+        config = settings_in(tmp_path / "watch", recorded, serving=server)
+        with watching(config) as (watch, state):
+            add_labels(state, watch.pipeline, tmp_path / "labels.csv", "labels.csv")
+        once(config, close=True)
+    with watching(config) as (watch, state):
+        known = status(watch, state)["models"]["champion"]
+        held_out = watch.reference("champion", "1").quality["roc_auc"].value
+        told = ["".join(words.text for words in line) for line in lines(watch, state)]
+    assert (known["last"]["version"], known["judged"]["version"]) == ("2", "1")
+    assert known["reference"]["quality.roc_auc"] == held_out
+    [quality] = [line for line in told if line.startswith("quality")]
+    assert quality.startswith("quality    of version 1, roc_auc ")
+    assert f"{held_out:.4g} in the held-out rows" in quality
+
+
 def test_of_a_window_that_has_not_ended_nothing_is_read(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, read = list[Any](), job.requests_of
     monkeypatch.setattr(job, "requests_of", lambda store, **of: asked.append(of["until"]) or read(store, **of))
@@ -538,8 +560,11 @@ def test_a_watch_opens_all_anew_each_time_and_goes_on_while_it_trains(
     monkeypatch.setattr(face, "run", run_some)
     monkeypatch.setattr(face, "_seconds", lambda *_: 0.0)
     monkeypatch.setattr(retraining, "WAIT_S", 0.05)
+    screen = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
-        face.keep_watching(Console(file=io.StringIO()), config, "1min")
+        face.keep_watching(Console(file=screen, width=24, force_terminal=True, soft_wrap=True), config, "1min")
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "problem the record is away" in " ".join(drawn.split())  # wrapped, where the screen is narrow, and not cut
     assert trainings == [[], [], ["started"], ["started"]]
     assert len({id(part) for both in rounds for part in both}) == 2 * len(rounds)
 

@@ -151,8 +151,8 @@ def _of_model(model: str, found: dict[str, Any], metric: str) -> list[Line]:
         said = f"{metric} {shown(values[f'quality.{metric}'])}" + _interval(values, f"quality.{metric}")
         said += f", {shown(before)} in the held-out rows" if before is not None else ""
         other = "" if judged["version"] == last["version"] else f"version {judged['version'] or '?'}"
-        parts = [other, "" if judged["until"] == last["until"] else f"window of {_span(judged)}"]
-        when = f" ({', '.join(filter(None, parts))})" if any(parts) else ""
+        said = f"of {other}, {said}" if other else said
+        when = "" if judged["until"] == last["until"] else f" (window of {_span(judged)})"
         told.append(_line("quality", f"{said}; {values['labels.share']:.0%} of the rows have labels{when}"))
         if values.get("probe.gain") is not None:
             gain = f"{shown(values['probe.gain'])}{_interval(values, 'probe.gain')}"
