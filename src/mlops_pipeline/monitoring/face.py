@@ -215,9 +215,9 @@ def _told(console: Console, done: Ran) -> None:
 
 def _wrapped(words: Sequence[Words]) -> Text:
     """A line on a screen that is drawn anew, where what does not fit would be cut."""
-    text = _text(words)
-    text.no_wrap, text.overflow = False, "fold"
-    return text
+    from rich.text import Text
+
+    return Text.assemble(*words, no_wrap=False, overflow="fold")
 
 
 def _text(words: Sequence[Words]) -> Text:
