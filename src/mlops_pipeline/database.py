@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,10 @@ class Tables:
         return [statement for statement in self.statements.format(**types).split(";\n") if statement.strip()]
 
 
+def nothing() -> None:
+    """What is done before others are kept from writing, mostly."""
+
+
 class Database(Protocol):
     """What is asked of it; ``?`` stands for a value. Raises :class:`PipelineError`."""
 
@@ -57,8 +61,11 @@ class Database(Protocol):
         """One statement for each row."""
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """A transaction in which no other process writes; kept whole when the block ends, or not at all."""
+    def writing(self, before: Callable[[], object] = nothing) -> Iterator[None]:
+        """A transaction in which no other process writes; kept whole when the block ends, or not at all.
+
+        What is done ``before`` is in it, too, and others may write meanwhile: it may touch temporary tables alone.
+        """
 
     def close(self) -> None: ...
 
@@ -82,6 +89,7 @@ class SQLite:
         self._write_ahead()
         self.ask("PRAGMA synchronous = FULL")
         [(version,)] = self.ask("PRAGMA user_version")
+        self._version = tables.version
         if version == tables.version:
             return
         if version > tables.version:
@@ -123,10 +131,13 @@ class SQLite:
             raise self._told(error) from error
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """A transaction in which no other process writes."""
-        self.ask("BEGIN IMMEDIATE")
+    def writing(self, before: Callable[[], object] = nothing) -> Iterator[None]:
+        """A transaction in which no other process writes, but while what is done before touches temporary tables."""
+        self.ask("BEGIN IMMEDIATE" if before is nothing else "BEGIN")
         try:
+            if before is not nothing:
+                before()
+                self.ask(f"PRAGMA user_version = {self._version}")  # the same as it was: a write, as of which others wait
             yield
         except BaseException:
             self._connection.rollback()
@@ -189,12 +200,13 @@ class PostgreSQL:
             raise PipelineError(self._described(error)) from error
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """A transaction in which no other process writes."""
+    def writing(self, before: Callable[[], object] = nothing) -> Iterator[None]:
+        """A transaction in which no other process writes, but while what is done before touches temporary tables."""
         import psycopg
 
         try:
             with self._connection.transaction():
+                before()
                 self._connection.execute("SELECT pg_advisory_xact_lock(7216450915)")
                 yield
         except psycopg.Error as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import sqlite3
 import time
@@ -24,12 +25,13 @@ from mlops_pipeline.alerts.alert import moment
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import AlertFired, AlertResolved, Event, RetrainingDecided, RetrainingEnded, Warned, WindowCounted, ignored
 from mlops_pipeline.layout import sqlite_path
-from mlops_pipeline.monitoring import face, retraining
+from mlops_pipeline.monitoring import face, job, retraining
 from mlops_pipeline.monitoring.job import Ran, run
 from mlops_pipeline.monitoring.judging import STOP, judge
 from mlops_pipeline.monitoring.labels import add_labels
 from mlops_pipeline.monitoring.retraining import carry_out
 from mlops_pipeline.monitoring.state import Retraining, WatchState
+from mlops_pipeline.monitoring.status import lines, status
 from mlops_pipeline.monitoring.watched import Watched, watched
 from mlops_pipeline.registry.champion import registered_model
 from tests.conftest import Project, forking, unused_port, write_table
@@ -208,6 +210,128 @@ def test_rows_that_are_written_late_are_counted_in_their_window_once(recorded: R
         assert [window.version for window in last] == ["2", "1"]
         assert (last[0].since, last[0].number > last[1].number) == (last[1].since, True)
         assert state.windows("champion", last=1) == last[1:]
+
+
+@contextmanager
+def copied(recorded: Recorded, folder: Path) -> Iterator[tuple[sqlite3.Connection, str]]:
+    """A record of one's own to change, and its server's settings."""
+    shutil.copytree(recorded.server.parent / "records", folder / "records")
+    served = yaml.safe_load(recorded.server.read_text())
+    (folder / "serving.yaml").write_text(yaml.safe_dump({**served, "record": {"folder": str(folder / "records")}}))
+    [file] = (folder / "records").glob("*.sqlite")
+    with closing(sqlite3.connect(file, isolation_level=None)) as store:
+        yield store, str(folder / "serving.yaml")
+
+
+def test_a_server_without_a_model_ends_no_alert_of_the_version_that_answered(recorded: Recorded, tmp_path: Path) -> None:
+    with copied(recorded, tmp_path) as (store, server):
+        config = settings_in(tmp_path / "watch", recorded, serving=server)
+        add(config, recorded)
+        once(config)
+        store.execute(
+            "insert into predictions select key + 1000000, time + 1, 'x', model, '', 0, 1, 'no model is loaded', null, x'94c0c0c0c0'"
+            " from predictions order by time desc limit 3"
+        )
+    told: list[Event] = []
+    once(config, told, close=True)
+    with watching(config) as (_, state):
+        last = state.windows()[-1]
+        assert (last.version, last.requests, last.figures["rows"], last.figures["refused.share"]) == ("1", 3, 0, 1)
+        assert "fell" in [row.rule for row in state.alerts("firing")]
+    assert not any(isinstance(event, AlertResolved) for event in told)
+
+
+def test_rows_of_another_model_are_counted_and_the_next_window_is(recorded: Recorded, tmp_path: Path) -> None:
+    """As where a folder that is served by its name holds another model now."""
+    with copied(recorded, tmp_path) as (store, server):
+        store.execute(
+            "insert into layouts select number + 1, 'another', replace(columns, 'classes\":[0,1]', 'classes\":[\"n\",\"y\"]') from layouts"
+        )
+        [(classes,)] = store.execute("select columns from layouts where digest = 'another'")
+        assert json.loads(classes)["classes"] == ["n", "y"]
+        store.execute("update predictions set layout = layout + 1 where key in (select key from predictions order by time limit 2)")
+        config = settings_in(tmp_path / "watch", recorded, serving=server)
+        add(config, recorded)
+        once(config)
+    with watching(config) as (_, state):
+        windows = state.windows()
+    assert [window.enough for window in windows] == [False, True, True]
+    assert (windows[0].figures["rows"], windows[0].figures["labels"]) == (ROWS, ROWS)
+    assert "rows of another model are among these" in windows[0].detail.why
+
+
+def test_rows_that_share_an_id_are_told_of(recorded: Recorded, tmp_path: Path) -> None:
+    with copied(recorded, tmp_path) as (store, server):
+        store.execute(
+            "insert into predictions select key + 1000000, time, request_id || 'a', model, version, rows, latency_us, error, layout, blob"
+            " from predictions order by time limit 2"
+        )
+        config = settings_in(tmp_path / "watch", recorded, serving=server)
+        add(config, recorded)
+        once(config)
+    with watching(config) as (_, state):
+        notes = [window.detail.notes for window in state.windows()]
+    assert any(note.startswith("100 rows have the id of another row of the window, and with it its label") for note in notes[0])
+    assert not any("the id of another row" in note for window in notes[1:] for note in window)
+
+
+def test_what_is_known_is_told_though_the_record_is_gone(recorded: Recorded, tmp_path: Path) -> None:
+    with copied(recorded, tmp_path) as (_, server):
+        pass
+    port = unused_port()
+    hook = {"channel": "webhook", "settings": {"url": f"http://127.0.0.1:{port}", "format": "plain"}}
+    config = settings_in(tmp_path / "watch", recorded, serving=server, channels={"hook": hook})
+    assert "hook" in once(config).problems
+    add(config, recorded)
+    shutil.rmtree(tmp_path / "records")
+    with receiver(port) as back, pytest.raises(PipelineError, match="there is no such folder of records"):
+        once(config)
+    assert [body["rule"] for body in back.bodies()] == ["refused"]
+
+
+def test_the_alerts_of_a_name_that_is_served_no_more_end(recorded: Recorded, tmp_path: Path) -> None:
+    """Else they would be told again and again for ever."""
+    with copied(recorded, tmp_path) as (_, server):
+        config = settings_in(tmp_path / "watch", recorded, serving=server)
+    add(config, recorded)
+    once(config)
+    Path(server).write_text(yaml.safe_dump(yaml.safe_load(Path(server).read_text()) | {"models": {"other": "champion"}}))
+    told: list[Event] = []
+    once(config, told)
+    ended = {event.text for event in told if isinstance(event, AlertResolved)}
+    assert ended == {"champion is not served any more"}
+    with watching(config) as (_, state):
+        assert not state.alerts("firing")
+
+
+def test_quality_is_told_with_the_version_that_it_is_of(recorded: Recorded, tmp_path: Path) -> None:
+    """And beside what that version's held-out rows said, though another answers now."""
+    pl.read_csv(recorded.labels).filter(~pl.col("id").str.starts_with("2-")).write_csv(tmp_path / "labels.csv")
+    with copied(recorded, tmp_path) as (store, server):
+        store.execute("update predictions set version = '2' where key in (select key from predictions order by time desc limit 6)")
+        config = settings_in(tmp_path / "watch", recorded, serving=server)
+        with watching(config) as (watch, state):
+            add_labels(state, watch.pipeline, tmp_path / "labels.csv", "labels.csv")
+        once(config, close=True)
+    with watching(config) as (watch, state):
+        known = status(watch, state)["models"]["champion"]
+        held_out = watch.reference("champion", "1").quality["roc_auc"].value
+        told = ["".join(words.text for words in line) for line in lines(watch, state)]
+    assert (known["last"]["version"], known["judged"]["version"]) == ("2", "1")
+    assert known["reference"]["quality.roc_auc"] == held_out
+    [quality] = [line for line in told if line.startswith("quality")]
+    assert quality.startswith("quality    of version 1, roc_auc ")
+    assert f"{held_out:.4g} in the held-out rows" in quality
+
+
+def test_of_a_window_that_has_not_ended_nothing_is_read(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, read = list[Any](), job.requests_of
+    monkeypatch.setattr(job, "requests_of", lambda store, **of: asked.append(of["until"]) or read(store, **of))
+    config = settings_in(tmp_path, recorded, windows={"every": "1y", "settle_s": 0})
+    once(config)
+    assert [(until.month, until.day, until.hour) for until in asked] == [(1, 1, 0)]
+    with watching(config) as (_, state):
+        assert not state.windows()
 
 
 def test_a_registry_that_is_away_for_a_while_costs_no_window(recorded: Recorded, tmp_path: Path) -> None:
@@ -436,8 +560,11 @@ def test_a_watch_opens_all_anew_each_time_and_goes_on_while_it_trains(
     monkeypatch.setattr(face, "run", run_some)
     monkeypatch.setattr(face, "_seconds", lambda *_: 0.0)
     monkeypatch.setattr(retraining, "WAIT_S", 0.05)
+    screen = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
-        face.keep_watching(Console(file=io.StringIO()), config, "1min")
+        face.keep_watching(Console(file=screen, width=24, force_terminal=True, soft_wrap=True), config, "1min")
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "problem the record is away" in " ".join(drawn.split())  # wrapped, where the screen is narrow, and not cut
     assert trainings == [[], [], ["started"], ["started"]]
     assert len({id(part) for both in rounds for part in both}) == 2 * len(rounds)
 

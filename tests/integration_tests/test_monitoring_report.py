@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -10,18 +11,23 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from sklearn import metrics
 
+from mlops_pipeline.monitoring import history
 from mlops_pipeline.monitoring.report import MonitoringReport, create_model_monitoring_report
+from mlops_pipeline.monitoring.state import state_at
 from mlops_pipeline.monitoring.window import current_rows, open_pipeline
 from tests.conftest import REPOSITORY, Project
+from tests.unit_tests.test_history import NOW, kept
 
 ROWS = 1500
 TWO, THREE = ["no", "yes"], ["left", "middle", "right"]
@@ -385,3 +391,33 @@ def test_a_training_window_that_is_not_the_champions_stands_in_and_that_is_said(
     assert done.returncode == 0, done.stderr
     own = "what the last run trained on, for the champion's own training rows are here no more, data/processed/small.train.parquet"
     assert own in " ".join(done.stdout.split())
+
+
+def test_the_spread_of_an_error_in_percent_is_in_percent_too() -> None:
+    """Evidently's own is a share, beside a mean in percent."""
+    sides = [frame(seed, 0.0, "regression").with_columns(pl.col("target", "prediction") + 20) for seed in (0, 1)]
+    report = quietly(*sides)
+    spreads = [(100 * (side["prediction"] - side["target"]).abs() / side["target"]).std() for side in sides]
+    [told] = [metric["value"] for metric in report.dict()["metrics"] if metric["config"]["type"].endswith(":MAPE")]
+    assert told["std"] == pytest.approx(spreads[1])
+    assert told["mean"] == pytest.approx(report.quality["mape"]["current"])
+    page = report.get_html_str()
+    assert all(page.count(f"({round(spread, 2)})") == 1 for spread in spreads)
+    assert all(f'"{round(spread, 2)}"' in page for spread in spreads)
+
+
+def test_every_cell_of_drift_has_its_frame_however_pale_it_is(browser: Browser, tmp_path: Path) -> None:
+    with closing(state_at(tmp_path / "state.sqlite")) as state:
+        windows = kept(state)
+        told = history.page("w", "roc_auc", {"champion": windows}, {"champion": {}}, (), (), {"known": 0, "unmatched": 0}, NOW)
+    (tmp_path / "watch.html").write_text(told, encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.goto((tmp_path / "watch.html").as_uri())
+    cells = page.locator(".heat td.yes").all()
+    assert len(cells) == 6 + 9  # of temp, in the last six windows, and of the note
+    for cell in cells:
+        drawn = Image.open(io.BytesIO(cell.screenshot())).convert("RGB")
+        red, green, blue = drawn.getpixel((drawn.width // 2, 2))
+        assert red > green + 60
+        assert red > blue + 60
+    page.close()

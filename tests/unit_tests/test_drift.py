@@ -280,6 +280,21 @@ def test_quality_is_measured_with_intervals_and_by_slice(reference: Reference) -
     assert any(note.startswith("too few labels: 50") for note in few.notes)
 
 
+def test_a_metric_that_needs_every_class_says_why_it_is_not_known() -> None:
+    """A rare class that no labelled row of the window is of."""
+    reference, rows = made("multiclass", 4000), table(1000, 8)
+    days = pl.Series(np.arange(1000) % 14)
+    two = pl.Series(np.minimum(came(rows, "multiclass", 3), 1))
+    found = measure(reference, [Batch(rows, said(rows, "multiclass"), two, days)], asks_probe=True)
+    assert found.figures["quality.roc_auc"] is None
+    assert found.figures["quality.accuracy"] is not None
+    assert "roc_auc cannot be measured: no labelled row is of 1 of the 3 classes" in found.notes
+    assert found.figures["probe.gain"] is None
+    assert any(note.startswith("the probe has no answer") for note in found.notes)
+    whole = measure(reference, [Batch(rows, said(rows, "multiclass"), pl.Series(came(rows, "multiclass", 3)), days)], asks_probe=True)
+    assert not any("cannot be measured" in note or "no answer" in note for note in whole.notes)
+
+
 def test_labels_may_be_written_as_their_owner_writes_them() -> None:
     fitted = table(2000, 1)
     words = Contract(task="binary", target="y", classes=[0, 1], labels=["no", "yes"], columns=contract(fitted).columns)

@@ -43,11 +43,28 @@ def test_the_page_shows_quality_drift_alerts_and_trainings_and_needs_nothing_els
     message = json.dumps({"severity": "warning", "text": "roc_auc fell <script>"})
     with state.writing():
         state.raise_alert("quality_fell", "champion", "1", message, BEGIN + 120 * DAY, BEGIN + 120 * DAY)
-    told = page("Watch of flights", "roc_auc", {"champion": windows}, {"champion": 0.74}, state.alerts(), (), state.label_counts(), NOW)
+    told = page(
+        "Watch of flights",
+        "roc_auc",
+        {"champion": windows},
+        {"champion": {"1": 0.74, "2": 0.71}},
+        state.alerts(),
+        (),
+        state.label_counts(),
+        NOW,
+    )
     assert "quality_fell" in told
     assert "&lt;script&gt;" in told
     assert "<b>wind" not in told
     assert told.count("<circle") == 9
+    assert ': – (embedding)"' in told  # a column without a distance has none, and says what has changed
+    assert "0.7100 in the held-out rows" in told
+    judged = [*windows[:4], *(replace(each, figures={"rows": 10.0}) for each in windows[5:])]
+    told_of_one = page(
+        "w", "roc_auc", {"champion": judged}, {"champion": {"1": 0.74, "2": 0.71}}, (), (), {"known": 0, "unmatched": 0}, NOW
+    )
+    assert "0.7400 in the held-out rows; of version 1" in told_of_one
+    assert "0.7100 in the held-out rows" not in told_of_one
     assert ">v2<" in told
     assert all(part in told for part in ("1.0% → 40.0%", '<td class="warned">0.31, p 0.0001</td>', "under 8 20% → 100%"))
     assert not re.search(r"(?:src|href)=[\"']http", told)
@@ -57,21 +74,24 @@ def test_the_page_shows_quality_drift_alerts_and_trainings_and_needs_nothing_els
 def test_a_picture_holds_what_is_known_and_no_more(tmp_path: Path) -> None:
     state = state_at(tmp_path / "state.sqlite")
     windows = kept(state)
-    found = picture(windows, "roc_auc", 0.74, [windows[5].since])
+    found = picture(windows, "roc_auc", {"1": 0.74, "2": 0.71}, [windows[5].since])
     assert found is not None
     assert len(found.dots) == 9
     assert [mark.word for mark in found.versions] == ["v2"]
     assert len(found.trainings) == 1
     assert all(0 <= dot.x <= 1040 and 0 <= dot.y <= 260 for dot in found.dots)
-    assert picture(windows, "rmse", None) is None
-    alone = picture(windows[:1], "roc_auc", None)
+    assert picture(windows, "rmse", {}) is None
+    alone = picture(windows[:1], "roc_auc", {})
     assert alone is not None
     assert (alone.band, len(alone.dots)) == ("", 1)
     short = [windows[0], *(replace(windows[1], since=windows[1].since + k, until=windows[1].since + k + 1) for k in range(2))]
-    days = picture(short, "roc_auc", None)
+    days = picture(short, "roc_auc", {})
     assert days is not None
     assert [(mark.x, mark.word) for mark in days.days] == [(542.0, "2013-04-01"), (1000.0, "2013-05-01")]  # neither touches, nor leaves it
     assert found.measured.count("M") == 2  # no line leads from one version to another
+    assert re.findall(r"M(\S+) \S+ H(\S+)", found.held_out) == [("58.0", "595.8"), ("595.8", "1026.0")]  # each version has its own
+    heights = re.findall(r"M\S+ (\S+) H", found.held_out)
+    assert float(heights[0]) < float(heights[1])  # 0.74 stands above 0.71
     state.close()
 
 
@@ -79,7 +99,7 @@ def test_words_of_marks_do_not_touch_and_stay_in_the_picture(tmp_path: Path) -> 
     state = state_at(tmp_path / "state.sqlite")
     windows = kept(state)
     begin, end = windows[0].since, windows[-1].until
-    found = picture(windows, "roc_auc", None, [begin + (end - begin) * share for share in (0.8, 0.5, 0.51, 0.52, 1.0)])
+    found = picture(windows, "roc_auc", {}, [begin + (end - begin) * share for share in (0.8, 0.5, 0.51, 0.52, 1.0)])
     assert found is not None
     assert [(mark.shown, mark.is_left) for mark in found.trainings] == [
         (True, False),
@@ -88,7 +108,7 @@ def test_words_of_marks_do_not_touch_and_stay_in_the_picture(tmp_path: Path) -> 
         (True, False),
         (True, True),
     ]
-    told = page("w", "roc_auc", {"champion": windows}, {"champion": None}, (), (), {"known": 0, "unmatched": 0}, NOW)
+    told = page("w", "roc_auc", {"champion": windows}, {"champion": {}}, (), (), {"known": 0, "unmatched": 0}, NOW)
     assert told.count("<title>v2</title>") == 1
     words = [at.start() for at in re.finditer('<text class="word', told)]
     assert max(at.start() for at in re.finditer("<line|<path|<circle", told)) < min(words)  # what is drawn later crosses what was before
@@ -105,5 +125,5 @@ def test_columns_that_drift_most_stand_first(tmp_path: Path) -> None:
 
 
 def test_before_any_window_the_page_says_what_to_do() -> None:
-    told = page("Watch of flights", "roc_auc", {"champion": []}, {"champion": None}, (), (), {"known": 0, "unmatched": 0}, NOW)
+    told = page("Watch of flights", "roc_auc", {"champion": []}, {"champion": {}}, (), (), {"known": 0, "unmatched": 0}, NOW)
     assert "mlops monitor run --close" in told

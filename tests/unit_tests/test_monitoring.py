@@ -186,6 +186,39 @@ def test_columns_are_compared_by_what_they_hold() -> None:
     ]
 
 
+@pytest.mark.parametrize("classes", ["abc", "ab"])
+def test_probabilities_of_one_prediction_are_not_counted_as_so_many_columns(classes: str) -> None:
+    """Labels or none: else a model of many classes would outvote the table's columns."""
+    random = np.random.default_rng(1)
+
+    def side(sharp: float) -> pl.DataFrame:
+        said = random.dirichlet([sharp] * len(classes), 400)
+        columns = {f"probability_{name}": said[:, place] for place, name in enumerate(classes)}
+        predicted = [classes[place] for place in said.argmax(axis=1)]
+        return pl.DataFrame({"x": random.normal(size=400), "probability_of_rain": "high", "prediction": predicted, **columns})
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        made = create_model_monitoring_report(side(3.0), side(0.5))
+    scored = [column.pair.name for column in made.figures.scored]
+    assert scored == ["x", "probability_of_rain", "prediction", *(["probability_b"] if classes == "ab" else [])]
+    kept = "probability_b" if classes == "ab" else "prediction"
+    assert any(str(each.message).endswith(f"add up to one with the rest, so '{kept}' alone is compared") for each in said)
+
+
+def test_numbers_of_which_the_first_are_alike_are_compared_as_numbers() -> None:
+    """As in a table that is sorted by them, or by time where what is counted begins at 0."""
+    random = np.random.default_rng(3)
+    sides = [pl.Series([0.0] * 1500 + random.uniform(low, low + 1, 1500).tolist()) for low in (1, 4)]
+    found = drift_of(pair_of("spent", *sides))
+    assert found is not None
+    assert found.method == "Wasserstein distance (normed)"
+    assert found.p < 1e-6
+    [decision] = decided([found], 3000)
+    assert decision is not None
+    assert decision.detected
+
+
 def test_a_column_without_values_on_one_side_is_compared_as_the_other_side_has_it() -> None:
     empty = pl.Series([None, None], dtype=pl.String)
     assert pair_of("a", pl.Series([1.0, 2.0]), empty).kind == "number"

@@ -40,7 +40,7 @@ def test_every_sample_reads_back_whatever_names_are_in_it() -> None:
 
     rules = {'a"b\\c': Rule(figure="rows", below=1, severity="info"), "fell": Rule(figure="quality", worsens_by=0.1)}
     windows = [window(1, "1", rows=9.0), window(2, "2", rows=3.0, quality__auc=0.5)]
-    text = text_of("p\nq", {"m": windows, "empty": []}, rules, {("m", "fell")}, {"ops": 2}, 77.5)
+    text = text_of("p\nq", {"m": windows, "empty": []}, {("m", "2"): 9000}, rules, {("m", "fell")}, {"ops": 2}, 77.5)
     samples = {
         (s.name, *(s.labels.get(key, "") for key in ("model", "version", "figure", "rule", "channel"))): s.value
         for family in text_string_to_metric_families(text)
@@ -52,7 +52,7 @@ def test_every_sample_reads_back_whatever_names_are_in_it() -> None:
         ("mlops_monitor_figure", "m", "2", "quality.auc", "", ""): 0.5,
         ("mlops_monitor_window_end_seconds", "m", "2", "", "", ""): 30.0,
         ("mlops_monitor_judged_end_seconds", "m", "2", "", "", ""): 30.0,
-        ("mlops_monitor_windows", "m", "2", "", "", ""): 1.0,
+        ("mlops_monitor_windows", "m", "2", "", "", ""): 9000.0,
         ("mlops_monitor_rule_broken", "m", "", "", 'a"b\\c', ""): 0.0,
         ("mlops_monitor_rule_broken", "m", "", "", "fell", ""): 1.0,
         ("mlops_monitor_rule_broken", "empty", "", "", 'a"b\\c', ""): 0.0,

@@ -13,8 +13,9 @@ import pytest
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.label import prediction_name
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.monitoring.labels import Added, Known, add_labels, keys_of, likely, matched
+from mlops_pipeline.monitoring.labels import Added, Known, add_labels, is_for, keys_of, likely, matched
 from mlops_pipeline.monitoring.state import WatchState, state_at
+from mlops_pipeline.tables import source
 from tests.unit_tests.workshop import settings_with, table_settings
 
 YEAR = timedelta(days=365)
@@ -94,6 +95,41 @@ def test_what_says_nothing_is_refused_whole(state: WatchState, tmp_path: Path) -
     assert add(state, tmp_path, "id,outcome\n1,1\n", target="outcome").new == 1
 
 
+def test_others_may_write_while_a_file_is_read(state: WatchState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, read = state_at(tmp_path / "state.sqlite"), source.read_file
+    monkeypatch.setattr("mlops_pipeline.database.LOCKED_S", 0.01)
+
+    def slowly(*given: Any) -> Iterator[Any]:
+        yield from read(*given)
+        with other.writing():
+            other.switch("retraining", "stopped", "anna", "", 0)
+
+    add(other, tmp_path, "id,late\n1,0\n")
+    monkeypatch.setattr(source, "read_file", slowly)
+    assert add(state, tmp_path, "id,late\n1,1\n2,0\n").contradicting == 1
+    with pytest.raises(PipelineError, match="no column 'late'"):
+        add(state, tmp_path, "id,other\n1,1\n")
+    assert add(state, tmp_path, "id,late\n3,1\n").new == 1  # what was gathered of the one before is gone
+    assert [name for _, name, *_ in kept(state)] == ["1", "2", "3"]
+    assert state.switched("retraining")[0] == "stopped"
+    other.close()
+
+
+def test_a_clock_that_is_late_loses_no_label_that_names_its_row(state: WatchState, tmp_path: Path) -> None:
+    """But one by an id that was there before the window may be of an earlier row of that id."""
+    add(state, tmp_path, "request_id,late\na,1\n")
+    add(state, tmp_path, "id,late\nb,1\n")
+    by_request, by_id = state.labels_after(0, 0)
+    assert [is_for(by_request, by_request.received + late) for late in (0, 600, 86_400)] == [True, True, False]
+    assert [is_for(by_id, by_id.received + late) for late in (0, 600)] == [True, False]
+
+
+def test_labels_are_handed_over_a_bounded_number_at_a_time(state: WatchState, tmp_path: Path) -> None:
+    add(state, tmp_path, "id,late\n" + "".join(f"{name},1\n" for name in "abcde"))
+    assert [[label.name for label in part] for part in state.labels_in_parts(1, 0, most=2)] == [["b", "c"], ["d", "e"]]
+    assert [label.name for label in state.labels_numbered([1, 3, 9])] == ["a", "c"]
+
+
 def test_labels_of_each_task_are_read_as_the_table_holds_them(state: WatchState, tmp_path: Path) -> None:
     numbers = table_settings({"y": "number", "x": "number"})
     words = table_settings({"y": "category", "x": "number"}, task="multiclass")
@@ -108,6 +144,7 @@ def test_other_ways_of_writing_are_read_with_a_word(state: WatchState, tmp_path:
     added = add(state, tmp_path, "id;late\n1;1\n2;0\n")
     assert added.new == 2
     assert "otherwise" in added.notes[0]
+    assert add(state, tmp_path, "id,label\n1,1\n").notes == ()  # another name for what came of it is no other way of writing
     pl.DataFrame({"id": [1.0, 5.0], "label": [True, False]}).write_parquet(tmp_path / "labels.parquet")
     assert add_labels(state, settings_with(), tmp_path / "labels.parquet", "x").new == 1  # 1 is there, and was true
     assert ("id", "5", 0, 0) in kept(state)

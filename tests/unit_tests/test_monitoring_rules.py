@@ -18,7 +18,7 @@ from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.monitoring import Monitoring, Rule, load_monitoring
 from mlops_pipeline.config.pipeline import Split
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.monitoring.cutting import Arrivals, Arrived, by_count, by_time
+from mlops_pipeline.monitoring.cutting import Arrivals, Arrived, Requests, begun, between, by_count, by_time
 from mlops_pipeline.monitoring.measured import Skewed
 from mlops_pipeline.monitoring.rules import Seen, Terms, judged
 from mlops_pipeline.monitoring.skew import figures_of, said_of
@@ -71,6 +71,34 @@ def test_every_request_is_in_one_window_of_rows(given: list[tuple[float, int, st
 def test_the_last_of_a_windows_versions_is_the_one_that_answers_now_and_no_challenger(answered: str, versions: str) -> None:
     said = [Arrived(float(at), word.upper(), 1, on_trial=word.islower()) for at, word in enumerate(answered.split())]
     assert Arrivals(0.0, 9.0, tuple(said)).versions == tuple(versions.upper().split())
+
+
+def test_requests_that_were_all_refused_count_to_the_version_that_answered_before() -> None:
+    """Who is not there to answer has not handed over to a version without a name."""
+    refused = (Arrived(1.0, "", 0), Arrived(2.0, "", 0))
+    assert Arrivals(0.0, 9.0, refused, "3").versions == ("3",)
+    assert Arrivals(0.0, 9.0, refused, "3").counted("3") == (2, 2)
+    assert Arrivals(0.0, 9.0, refused).versions == ("",)
+    assert Arrivals(0.0, 9.0, (), "3").versions == ()
+    part = Arrivals(0.0, 9.0, (*refused, Arrived(3.0, "4", 5), Arrived(4.0, "5", 0), Arrived(5.0, "5", 2)), "3")
+    assert (part.versions, part.counted("4"), part.counted("5")) == (("4", "5"), (1, 0), (4, 3))
+
+
+@given(MOMENTS, st.sampled_from(["90min", "1d"]))
+def test_requests_by_column_are_cut_as_requests_are(given: list[tuple[float, int, str]], every: str) -> None:
+    requests = sorted((Arrived(time, version, rows) for time, rows, version in given), key=lambda each: each.time)
+    held = Requests.of(Arrived(time, version, rows) for time, rows, version in given)
+    assert list(held) == [held[place] for place in range(len(held))] == requests
+    for cut in (
+        lambda some: by_time(some, None, span_of(every), 1.7e9 + 4e5, close=True),
+        lambda some: by_count(some, None, 40, close=True),
+    ):
+        parts = [[(part.since, part.until, list(part.arrived)) for part in cut(some)] for some in (requests, held)]
+        assert parts[0] == parts[1]
+    ended = begun(1.7e9 + 4e5, span_of(every))
+    parts = list(by_time(held, None, span_of(every), 1.7e9 + 4e5, close=False))
+    early = list(by_time(between(held, 0.0, ended), None, span_of(every), 1.7e9 + 4e5, close=False))
+    assert [list(part.arrived) for part in early] == [list(part.arrived) for part in parts]
 
 
 def test_windows_begin_where_people_think_that_they_do() -> None:
@@ -183,6 +211,8 @@ def test_labels_of_few_rows_raise_nothing_where_many_are_wanted() -> None:
         ("rules: {a: {figure: rows, above: 1, channels: [ops]}}", ("ops", "not among 'channels'")),
         ("windows: {every: 1d, rows: 5}", ("windows", "either")),
         ("windows: {every: soon}", ("windows.every = 'soon'", "31d")),
+        ("labels: {look_back: 9999y}", ("labels.look_back = '9999y'", "write 1000y for always")),
+        ("retraining: {budget_per: 999999w}", ("retraining.budget_per", "longer than the calendar")),
         ("rules: {a: {figure: rows, above: 1}}\nretraining: {by: [b]}", ("'b'", "use some of a")),
         ("state: {uri: mysql://x}", ("state", "postgresql://")),
         ("state: {uri_file: none}", ("state.uri_file = 'none'", "name a file")),

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_origin
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.addresses import filled
 from mlops_pipeline.config.dataset import Share
+from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.pipeline import SpanText, Then, part_schema
 from mlops_pipeline.config.serving import scheme_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.errors import PipelineError
+
+
+def _of_the_calendar(text: str) -> str:
+    try:
+        span_of(text).before(datetime(2000, 1, 1))  # in no zone
+    except ValueError:
+        raise ValueError(f"{text} is longer than the calendar reaches back: write 1000y for always") from None
+    return text
+
+
+PastSpan = Annotated[SpanText, AfterValidator(_of_the_calendar)]
+"""A span that lies before any moment of ours."""
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
@@ -41,12 +55,12 @@ class WatchStateSettings(Frozen):
 class Windows(Frozen):
     """How the record is cut: by time or by count; each row is in one window."""
 
-    every: SpanText | None = Field(None, description="so long each: 1d, 12h, 1w, 1mo, in UTC; default: 1w, unless rows is given")
+    every: PastSpan | None = Field(None, description="so long each: 1d, 12h, 1w, 1mo, in UTC; default: 1w, unless rows is given")
     rows: int | None = Field(None, ge=1, description="or so many predicted rows each")
     settle_s: float = Field(
         30, ge=0, description="what arrived in the last so many seconds may still be being written: it is left for later"
     )
-    look_back: SpanText = Field("2h", description="so long after it was counted, a window is measured again if rows of it are written late")
+    look_back: PastSpan = Field("2h", description="so long after it was counted, a window is measured again if rows of it are written late")
     probe: bool = Field(True, description="ask of each window with labels whether retraining would help")
     least_rows: int = Field(100, ge=1, description="a window of fewer rows raises nothing but what counts rows")
     slices: tuple[str, ...] | None = Field(None, description="columns by whose values quality is told; default: the pipeline's")
@@ -74,10 +88,10 @@ class Texts(Frozen):
 class Labels(Frozen):
     """What came of the predictions, which is known later."""
 
-    wait: SpanText = Field("35d", description="labels that come later than this after their prediction count as late")
-    look_back: SpanText = Field("1y", description="windows that ended longer ago are not computed again, whatever label comes")
+    wait: PastSpan = Field("35d", description="labels that come later than this after their prediction count as late")
+    look_back: PastSpan = Field("1y", description="windows that ended longer ago are not computed again, whatever label comes")
     least_share: Share = Field(0.0, description="rules look at quality and the probe from this share of labelled rows on")
-    entity_within: SpanText = Field("35d", description="by entity and time: how long before the label its prediction may lie")
+    entity_within: PastSpan = Field("35d", description="by entity and time: how long before the label its prediction may lie")
 
 
 FIGURES = (
@@ -161,10 +175,10 @@ class Retraining(Frozen):
         "default: as the pipeline's gate.then says",
     )
     see_until: Literal["window", "newest"] = Field("window", description="rows up to the window's end, or all")
-    cool_down: SpanText | None = Field(None, description="none within this time of the last")
+    cool_down: PastSpan | None = Field(None, description="none within this time of the last")
     cool_down_windows: int = Field(1, ge=0, description="nor before so many windows have ended since")
     budget: int | None = Field(4, ge=0, description="at most so many within budget_per; null: no limit")
-    budget_per: SpanText = "30d"
+    budget_per: PastSpan = "30d"
     stopped: bool = Field(False, description="the stop switch of this file; `mlops monitor stop` is another")
     hours: float = Field(6, gt=0, description="one that takes longer has failed")
     prefect_url: str | None = Field(None, description="Prefect's API; default: PREFECT_API_URL of the environment")

@@ -15,8 +15,7 @@ from mlops_pipeline.monitoring.statistics import LEAST_DEVIATION, adjusted, chi_
 
 SIGNIFICANCE = 0.05
 FEW_VALUES = 5
-"""Numbers of so few values (among the first rows) are tested as categories."""
-DISTINCT_ROWS = 1000
+"""Numbers of so few values are tested as categories, as Evidently does."""
 
 LOST = "share of values lost"
 EMBEDDINGS, NEW_WORDS, FORMS = "distance of mean embeddings", "growth of new words", "distance of scripts and lengths"
@@ -73,7 +72,7 @@ def drift_of(pair: Pair) -> Drift | None:
     said = test(reference, current, kind, None)
     found = Drift(test.display_name, float(said.drift_score), float(said.actual_threshold), bool(said.drifted))
     sides = reference.to_numpy(), current.to_numpy()
-    counted = pair.kind == "category" or len(np.unique(sides[0][:DISTINCT_ROWS])) <= FEW_VALUES
+    counted = pair.kind == "category" or len(np.unique(np.concatenate(sides))) <= FEW_VALUES
     # A distance beyond its limit is an effect already.
     return replace(found, p=_p_value(*sides, counted), effect=_effect(*sides, counted) if found.is_p_value else math.inf)
 

@@ -16,25 +16,30 @@ FIGURE, BROKEN, RAN = "mlops_monitor_figure", "mlops_monitor_rule_broken", "mlop
 
 def exposed(watch: Watched, state: WatchState, now: float) -> str:
     """All of them in Prometheus's text format."""
-    windows = {model: state.windows(model, last=REMEMBERED) for model in watch.models}
+    windows = {model: state.windows(model, last=REMEMBERED, details=False) for model in watch.models}
     firing = {(row.model, row.rule) for row in state.alerts("firing")}
     waiting = {channel: count for channel, count, _ in state.waiting() if channel[0] != ":"}
-    return text_of(watch.pipeline.name, windows, watch.settings.rules, firing, waiting, now)
+    return text_of(watch.pipeline.name, windows, state.window_counts(), watch.settings.rules, firing, waiting, now)
 
 
 def text_of(
     pipeline: str,
     windows: Mapping[str, Sequence[Window]],
+    counts: Mapping[tuple[str, str], int],
     rules: Mapping[str, Rule],
     firing: set[tuple[str, str]],
     waiting: Mapping[str, int],
     now: float,
 ) -> str:
-    """The same of plain values; ``windows`` by model, oldest first, ``firing`` pairs of model and rule, ``waiting`` messages by channel."""
+    """The same of plain values.
+
+    ``windows`` by model, oldest first: the newest of so many as ``counts`` has of a model and a version. ``firing``: pairs of model and
+    rule. ``waiting``: messages by channel.
+    """
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry()
-    registry.register(_Families(_families(pipeline, windows, rules, firing, waiting, now)))
+    registry.register(_Families(_families(pipeline, windows, counts, rules, firing, waiting, now)))
     return generate_latest(registry).decode()
 
 
@@ -52,6 +57,7 @@ class _Families:
 def _families(
     pipeline: str,
     windows: Mapping[str, Sequence[Window]],
+    counts: Mapping[tuple[str, str], int],
     rules: Mapping[str, Rule],
     firing: set[tuple[str, str]],
     waiting: Mapping[str, int],
@@ -74,7 +80,7 @@ def _families(
         for name, value in newest(own).items():
             figures.add_metric((pipeline, model, version, name), value)
         ends.add_metric((pipeline, model, version), own[-1].until)
-        count.add_metric((pipeline, model, version), len(own))
+        count.add_metric((pipeline, model, version), counts[model, version])
         known = [window.until for window in own if any(name.startswith("quality.") for name in _there(window))]
         if known:
             judged.add_metric((pipeline, model, version), known[-1])

@@ -73,12 +73,12 @@ def keep_watching(console: Console, config: Path | None, every: str) -> None:
                     problem = "; ".join(f"channel '{name}': {why}" for name, why in done.problems.items())
                     put_there(watch, state)
                 finally:
-                    shown = [_text(line) for line in lines(watch, state)]
+                    shown = [_wrapped(line) for line in lines(watch, state)]
         except PipelineError as error:  # a database that is away comes back
             problem = str(error)
         looked = [Words("looked     ", "bold"), Words(time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()) + f" UTC, again in {every}")]
         live.update(
-            Group(*shown, _text(looked), *([_text([Words("problem    ", "bold"), Words(problem, "red")])] if problem else [])),
+            Group(*shown, _wrapped(looked), *([_wrapped([Words("problem    ", "bold"), Words(problem, "red")])] if problem else [])),
             refresh=True,
         )
 
@@ -211,6 +211,13 @@ def _told(console: Console, done: Ran) -> None:
         console.print(f"{done.sent} messages delivered")
     if done.retraining.startswith(("under way", "waits", "asked")):
         console.print(f"training   {done.retraining}")
+
+
+def _wrapped(words: Sequence[Words]) -> Text:
+    """A line on a screen that is drawn anew, where what does not fit would be cut."""
+    from rich.text import Text
+
+    return Text.assemble(*words, no_wrap=False, overflow="fold")
 
 
 def _text(words: Sequence[Words]) -> Text:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mlops_pipeline import pages
 from mlops_pipeline.files import write_text
-from mlops_pipeline.monitoring.measured import LEAST_EFFECT, Skewed
+from mlops_pipeline.monitoring.measured import LEAST_EFFECT, PROBE, UNMEASURED, ColumnDrift, Skewed
 from mlops_pipeline.monitoring.skew import said_of
 from mlops_pipeline.monitoring.state import AlertRow, Retraining, WatchState, Window
 from mlops_pipeline.monitoring.watched import Watched
@@ -59,13 +59,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class Picture:
-    """Quality over time as paths of SVG: measured with its interval, estimated, and what the held-out rows said."""
+    """Quality over time as paths of SVG: measured with its interval, estimated, and what each version's held-out rows said."""
 
     measured: str
     band: str
     estimated: str
     dots: tuple[Dot, ...]
-    reference: float | None
+    held_out: str
     heights: tuple[tuple[float, str], ...]
     days: tuple[Mark, ...]
     versions: tuple[Mark, ...]
@@ -86,7 +86,7 @@ def page_of(watch: Watched, state: WatchState) -> str:
     metric = watch.pipeline.evaluate.metric
     known = {model: state.windows(model, last=WINDOWS) for model in watch.models}
     before = {
-        model: dict(watch.terms(model, windows[-1].version).reference).get(f"quality.{metric}") if windows else None
+        model: {version: watch.terms(model, version).reference.get(f"quality.{metric}") for version in {each.version for each in windows}}
         for model, windows in known.items()
     }
     return page(
@@ -105,13 +105,13 @@ def page(
     title: str,
     metric: str,
     windows: Mapping[str, Sequence[Window]],
-    before: Mapping[str, float | None],
+    before: Mapping[str, Mapping[str, float | None]],
     alerts: Sequence[AlertRow],
     trainings: Sequence[Retraining],
     labels: Mapping[str, int],
     now: datetime,
 ) -> str:
-    """The page: every model that is watched, one below the other; ``before`` is what held-out rows said of each."""
+    """The page: every model that is watched, one below the other; ``before`` is what held-out rows said of each of its versions."""
     return pages.page(
         "monitoring.html",
         title=title,
@@ -127,17 +127,22 @@ def page(
     )
 
 
-def _model(name: str, windows: Sequence[Window], metric: str, before: float | None, trained: Sequence[float]) -> dict[str, Any]:
+def _model(
+    name: str, windows: Sequence[Window], metric: str, before: Mapping[str, float | None], trained: Sequence[float]
+) -> dict[str, Any]:
     if not windows:
         return {"name": name, "windows": ()}
     last = windows[-1]
     detail = last.detail
+    judged = next((each for each in reversed(windows) if each.figures.get(f"quality.{metric}") is not None), None)
     return {
         "name": name,
         "windows": windows,
         "last": last,
-        "judged": next((each for each in reversed(windows) if each.figures.get(f"quality.{metric}") is not None), None),
-        "before": before,
+        "judged": judged,
+        "before": None if judged is None else before.get(judged.version),
+        "unasked": "not asked" if judged is None else next((note for note in judged.detail.notes if PROBE in note), "not asked"),
+        "unmeasured": next((note for note in detail.notes if UNMEASURED in note), "no window has labels enough"),
         "notes": list(dict.fromkeys(text for text in (detail.why, *detail.notes) if text)),
         "picture": picture(windows, metric, before, trained),
         "drift": heat(windows),
@@ -147,8 +152,8 @@ def _model(name: str, windows: Sequence[Window], metric: str, before: float | No
     }
 
 
-def picture(windows: Sequence[Window], metric: str, reference: float | None, trained: Sequence[float] = ()) -> Picture | None:
-    """Quality and its estimate of windows in order of time; None where no window has either."""
+def picture(windows: Sequence[Window], metric: str, before: Mapping[str, float | None], trained: Sequence[float] = ()) -> Picture | None:
+    """Quality and its estimate of windows in order of time, and what held-out rows said of each version; None where no window has any."""
     quality, estimate = f"quality.{metric}", f"estimated.{metric}"
     values = [
         value
@@ -158,7 +163,8 @@ def picture(windows: Sequence[Window], metric: str, reference: float | None, tra
     ]
     if not values:
         return None
-    values += [] if reference is None else [reference]
+    references = {version: value for version, value in before.items() if value is not None and math.isfinite(value)}
+    values += [references[version] for version in {each.version for each in windows} & references.keys()]
     low, high = min(values), max(values)
     room = (high - low) * 0.08 or abs(high) * 0.05 or 1.0
     low, high = low - room, high + room
@@ -183,14 +189,19 @@ def picture(windows: Sequence[Window], metric: str, reference: float | None, tra
         both = [(middle(each), y(bottom), y(top)) for each, bottom, top in same if bottom is not None and top is not None]
         edge = [*(f"{at} {top}" for at, _, top in both), *(f"{at} {bottom}" for at, bottom, _ in reversed(both))]
         band += f"M{' L'.join(edge)} Z " if len(both) > 1 else ""
-    changes = [each for before, each in pairwise(windows) if before.version != each.version]
+    held_out = ""
+    for version, run in groupby(windows, key=lambda each: each.version):
+        if version in references:
+            spans = [(each.since, each.until) for each in run]
+            held_out += f"M{x(spans[0][0])} {y(references[version])} H{x(spans[-1][1])} "
+    changes = [each for former, each in pairwise(windows) if former.version != each.version]
     steps = max(1, len(windows) // 6)
     return Picture(
         measured=_path([(each.version, middle(each), y(value)) for each, value in seen]),
         band=band,
         estimated=_path([(each.version, middle(each), y(value)) for each, value in known(estimate)]),
         dots=tuple(Dot(middle(each), y(value), _title(each, metric)) for each, value in seen),
-        reference=None if reference is None else y(reference),
+        held_out=held_out,
         heights=tuple((y(value), pages.figure(value, 3)) for value in pages.round_values(low, high)),
         days=_days([(middle(each), each.since) for each in windows[::steps]]),
         versions=_apart((x(each.since), f"v{each.version}") for each in changes),
@@ -228,19 +239,26 @@ def _apart(marks: Iterable[tuple[float, str]]) -> tuple[Mark, ...]:
 def heat(windows: Sequence[Window]) -> dict[str, Any] | None:
     """Effect of drift by column and window, the columns that drift most first; None where nothing was compared."""
     details = [window.detail for window in windows]
-    effects: dict[str, list[tuple[float, bool] | None]] = {}
+    effects: dict[str, list[ColumnDrift | None]] = {}
     for place, detail in enumerate(details):
         for column in detail.columns:
             row = effects.setdefault(column.name, [None] * len(windows))
-            row[place] = (column.effect or 0.0, column.drifted)
+            row[place] = column
     if not effects:
         return None
-    ranked = sorted(effects, key=lambda name: -max(cell[0] for cell in effects[name] if cell is not None))
+    ranked = sorted(effects, key=lambda name: -max(cell.effect or 0.0 for cell in effects[name] if cell is not None))
     rows = [
         {
             "name": name,
             "cells": [
-                None if cell is None else {"effect": cell[0], "drifted": cell[1], "depth": round(min(1.0, cell[0] / STRONG), 2)}
+                None
+                if cell is None
+                else {
+                    "effect": cell.effect,
+                    "drifted": cell.drifted,
+                    "why": ", ".join(cell.reasons).replace("_", " "),
+                    "depth": round(min(1.0, (cell.effect or 0.0) / STRONG), 2),
+                }
                 for cell in effects[name]
             ],
         }

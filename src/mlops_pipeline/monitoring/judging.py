@@ -30,7 +30,7 @@ STOP = "retraining"
 
 def judge(watch: Watched, state: WatchState, model: str, now: float, as_of: str | None = None) -> None:
     """Hold the windows of the version that answers now against every rule."""
-    windows = state.windows(model, last=REMEMBERED)
+    windows = state.windows(model, last=REMEMBERED, details=False)
     if not windows:
         return
     version = windows[-1].version
@@ -52,6 +52,13 @@ def judge(watch: Watched, state: WatchState, model: str, now: float, as_of: str 
             if name in watch.settings.retraining.by:
                 _ask_for_training(watch, state, model, version, name, said, now, as_of)
     tell_all(watch, state, now)
+
+
+def judge_gone(watch: Watched, state: WatchState, now: float) -> None:
+    """Let the alerts of names end that the server has no more: no window will ever say otherwise."""
+    for row in state.alerts("firing"):
+        if row.model not in watch.references:
+            _resolve(state, row, now, f"{row.model} is not served any more")
 
 
 def judge_waiting(watch: Watched, state: WatchState, version: Version | None, now: float) -> None:
@@ -157,7 +164,7 @@ def _ask_for_training(
     state.ask_retraining(
         Retraining(
             number=0,
-            part=state.windows(model, last=1)[0].number,
+            part=state.windows(model, last=1, details=False)[0].number,
             evidence=window.number,
             rule=name,
             model=model,
@@ -203,7 +210,7 @@ def _too_soon(watch: Watched, state: WatchState, mine: Sequence[Retraining], now
     if policy.cool_down is not None and mine[-1].made > span_of(policy.cool_down).before(datetime.fromtimestamp(now, UTC)).timestamp():
         return f"the last was less than {policy.cool_down} ago"
     wanted = policy.cool_down_windows
-    windows = state.windows(mine[-1].model, last=REMEMBERED)
+    windows = state.windows(mine[-1].model, last=REMEMBERED, details=False)
     before = next((each.until for each in windows if each.number == mine[-1].part), float("-inf"))
     since_then = len({each.until for each in windows if each.until > before})
     return f"{since_then} of {wanted} windows have ended since the last" if since_then < wanted else ""

@@ -36,6 +36,8 @@ REQUEST, ID, ENTITY = "request", "id", "entity"
 REQUEST_COLUMN, ROW_COLUMN, ID_COLUMN, TARGET_COLUMN, TIME_COLUMN = "request_id", "row", "id", "label", "time"
 CHUNK_MB = 64
 DAY_S = 86_400.0
+CLOCKS_S = 3600.0
+"""By so much the clocks of a server and of who takes its labels may differ."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def keep_labels(state: WatchState, labels: Sequence[One], origin: str, who: str,
     with state.writing():
         _make_incoming(state)
         state.database.many(_INSERT, (label.row(turn) for turn, label in enumerate(labels)))
+        _sort_incoming(state)
         added = _keep(state, added, now, wait_s)
         _remember(state, added, origin, who, now)
     return added
@@ -164,8 +167,12 @@ def add_labels(
     usual = settings.dataset.source.model_copy(update={"null_values": (), "sql": None, "uri": None})
     written, notes = as_written(table, usual, [target or settings.dataset.target])
     chunks = read_file(table, written, CHUNK_MB)
-    now, added, columns = time.time(), Added(notes=notes), None
-    with state.writing():
+    added, known = Added(notes=notes), {str(spelled(each)) for each in classes}
+    columns: Columns | None = None
+
+    def gather() -> None:
+        """Read all of it, while others may write: a large file takes minutes."""
+        nonlocal added, columns
         _make_incoming(state)
         for chunk in chunks:
             if columns is None:
@@ -173,9 +180,13 @@ def add_labels(
                 added = _with(added, by=columns.told)
             broken = [f"row {row.row}: {row.reason}" for row in chunk.broken]
             added = _counted(added, rows=len(broken), refused=len(broken), why=broken[0] if broken else "")
-            added = _take(state, settings, chunk.frame, chunk.row_numbers, columns, added, {str(spelled(each)) for each in classes})
+            added = _take(state, settings, chunk.frame, chunk.row_numbers, columns, added, known)
         if columns is None:
             raise PipelineError(f"{origin}: is empty: give a table with a header and rows")
+        _sort_incoming(state)
+
+    with state.writing(gather):
+        now = time.time()
         added = _keep(state, added, now, wait_s)
         _remember(state, added, origin, current_user(), now)
     return added
@@ -337,17 +348,20 @@ _INSERT = "INSERT INTO mlops_monitor_incoming VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 def _make_incoming(state: WatchState) -> None:
-    state.database.ask("DROP TABLE IF EXISTS mlops_monitor_incoming")
+    """What a transaction gathers; it drops it in the end, or it was never made."""
     state.database.ask(
         "CREATE TEMPORARY TABLE mlops_monitor_incoming (turn BIGINT, kind TEXT, name TEXT, place BIGINT, moment DOUBLE PRECISION,"
         " value TEXT, happened DOUBLE PRECISION)"
     )
 
 
+def _sort_incoming(state: WatchState) -> None:
+    state.database.ask(f"CREATE INDEX mlops_monitor_incoming_key ON mlops_monitor_incoming ({_KEY}, turn)")
+
+
 def _keep(state: WatchState, added: Added, now: float, wait_s: float) -> Added:
     """Keep what has come in: of several of one prediction the last; one that is kept already with the same value stays as it is."""
     ask = state.database.ask
-    ask("CREATE INDEX mlops_monitor_incoming_key ON mlops_monitor_incoming (kind, name, place, moment, turn)")
     same = " AND ".join(f"other.{column} = incoming.{column}" for column in _KEY.split(", "))
     later = f"SELECT 1 FROM mlops_monitor_incoming AS other WHERE {same} AND other.turn > incoming.turn"  # noqa: S608  # our own words
     otherwise = f"{later} AND other.value <> incoming.value"
@@ -407,14 +421,28 @@ def names_in(frame: pl.DataFrame) -> set[int]:
     return requests | {digest(ID, prediction_name(name)) for name in ids}
 
 
-def likely(labels: Sequence[Label], keys: np.ndarray) -> list[Label]:
+def digests_of(labels: Sequence[Label]) -> np.ndarray:
+    """The digests of what labels name, as a window's keys have them: uint32."""
+    # Those that an older release has kept are as they came.
+    names = ((REQUEST if label.kind == REQUEST else ID, prediction_name(label.name)) for label in labels)
+    return np.array([digest(*name) for name in names], dtype=np.uint32)
+
+
+def likely(labels: Sequence[Label], keys: np.ndarray, digests: np.ndarray | None = None) -> list[Label]:
     """Those labels that may be of a window's rows, by the digests of their names."""
     if not labels or not len(keys):
         return []
-    # Those that an older release has kept are as they came.
-    names = ((REQUEST if label.kind == REQUEST else ID, prediction_name(label.name)) for label in labels)
-    asked = np.array([digest(*name) for name in names], dtype=np.uint32)
-    return [label for label, is_there in zip(labels, np.isin(asked, keys), strict=True) if is_there]
+    there = np.isin(digests_of(labels) if digests is None else digests, keys)
+    return [labels[place] for place in np.flatnonzero(there).tolist()]
+
+
+def is_for(label: Label, since: float) -> bool:
+    """Whether a label may be of rows that arrived from a moment on.
+
+    One by id that was there before may be of an earlier row, as ids are used again. The others name their row, or say when it was, and
+    are as old as the clock of the machine that took them has it.
+    """
+    return label.received >= (since if label.kind == ID else since - CLOCKS_S)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mlops_pipeline.errors import PipelineError
+
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
@@ -15,10 +17,19 @@ Figure = float | None
 """A number, or None where it could not be measured."""
 
 
+UNMEASURED = "cannot be measured"
+"""In a note on a metric that labels are there for, and do not tell."""
+PROBE = "the probe"
+"""How a note on it begins."""
+
 LEAST_ROWS = 30
 """Of fewer rows nothing is called drift."""
 LEAST_EFFECT = 0.1
 """Normed Wasserstein distance of numbers, Jensen-Shannon distance of categories: what Evidently's limits are too."""
+
+
+class Incomparable(PipelineError):
+    """Rows of another model than the reference is of: they can be counted, and no more."""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,22 @@ import numpy.typing as npt
 from mlops_pipeline.contract.reference import Levels, Reference
 from mlops_pipeline.contract.task import PREDICTION
 from mlops_pipeline.contract.values import spelled
-from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.texts import FrozenEncoder
 from mlops_pipeline.modelling.metrics import Predictions, bootstrap_all, calibration_error, direction, point
 from mlops_pipeline.modelling.summary import NO_ENCODERS, encoded, scores_of
 from mlops_pipeline.monitoring.estimated import BLIND, estimated, most_rows
-from mlops_pipeline.monitoring.measured import Batch, ColumnDrift, Figure, Limits, Measured, SliceQuality, TextDrift
+from mlops_pipeline.monitoring.measured import (
+    PROBE,
+    UNMEASURED,
+    Batch,
+    ColumnDrift,
+    Figure,
+    Incomparable,
+    Limits,
+    Measured,
+    SliceQuality,
+    TextDrift,
+)
 from mlops_pipeline.monitoring.probe import LEAST_DAYS, domain_auc, probe, unit
 from mlops_pipeline.monitoring.sampled import Sample
 from mlops_pipeline.monitoring.statistics import (
@@ -66,7 +76,7 @@ def measure(
 
     ``refused``: requests that were not answered. ``asks_probe``: whether retraining would help. ``before``: rows that a domain
     classifier shall tell from the window's. ``encoders``: by which the model reads columns of text. ``advance`` is called after each
-    batch. Raises :class:`PipelineError` if scores are of another shape than the reference's.
+    batch. Raises :class:`Incomparable` if scores are of another shape than the reference's.
     """
     window = _Window(reference, limits or Limits(), asks_probe, before, encoders)
     for batch in batches:
@@ -157,9 +167,7 @@ class _Window:
         predicted = np.asarray(batch.scores)
         wanted = (batch.features.height, *([len(self.reference.classes)] if self.reference.classes else []))
         if predicted.shape != wanted:
-            raise PipelineError(
-                f"scores of shape {predicted.shape} for rows of which the version says {wanted}: they are another version's"
-            )
+            raise Incomparable(f"scores of shape {predicted.shape} for rows of which the version says {wanted}: they are another version's")
         return predicted
 
     def _add_scores(self, predicted: npt.NDArray[Any]) -> None:
@@ -349,6 +357,11 @@ class _Window:
         made = Predictions(reference.task, rows["y"], rows["predicted"].astype(np.float64), reference.positive)
         for name, (value, low, high) in self._intervals(metrics, made).items():
             figures |= {f"quality.{name}": value, f"quality.{name}.low": low, f"quality.{name}.high": high}
+        if unknown := [name for name in metrics if not math.isfinite(figures[f"quality.{name}"] or 0.0)]:
+            classes = len(reference.classes)
+            absent = classes - len(np.unique(made.y[made.y >= 0])) if classes else 0
+            why = f"no labelled row is of {absent:,} of the {classes:,} classes" if absent else "it is not defined on these labels"
+            self.notes.append(f"{', '.join(unknown)} {UNMEASURED}: {why}")
         figures["calibration.error"] = calibration_error(made)
         for name, expected in estimated(reference, made.predicted, rows.get("features"), metrics, limits.seed).items():
             truth = figures[f"quality.{name}"]
@@ -362,15 +375,18 @@ class _Window:
         reference, limits = self.reference, self.limits
         days = rows["days"] if self.has_moments else None
         if days is not None and (known := len(np.unique(days))) < LEAST_DAYS:
-            self.notes.append(f"the probe is not asked: labelled rows are of {known} days, and {LEAST_DAYS} are the least")
+            days_known = f"{known} day{'s' if known != 1 else ''}"
+            self.notes.append(f"{PROBE} is not asked: labelled rows are of {days_known}, and {LEAST_DAYS} are the least")
             return
         found = probe(reference, rows["features"], made, days, resamples=limits.resamples, confidence=limits.confidence, seed=limits.seed)
+        if not math.isfinite(found.value):
+            self.notes.append(f"{PROBE} has no answer: half of the labelled days have too few rows for it, or lack a class")
         figures |= {"probe.gain": found.value, "probe.gain.low": found.low, "probe.gain.high": found.high}
         if scale := unit(reference):
             ends = {"": found.value, ".low": found.low, ".high": found.high}
             figures |= {f"probe.gain.relative{end}": None if value is None else value / scale for end, value in ends.items()}
         if days is None:
-            self.notes.append("the probe's interval is over rows drawn at random, as nothing tells their days: it is too narrow")
+            self.notes.append(f"{PROBE}'s interval is over rows drawn at random, as nothing tells their days: it is too narrow")
 
     def _intervals(self, metrics: Sequence[str], made: Predictions) -> dict[str, tuple[float, float, float]]:
         rows, limits = len(made.y), self.limits

@@ -75,6 +75,9 @@ QUALITY_NAMES = {
 }
 
 
+MAPE_NAME = "Mean Absolute Percentage Error"
+
+
 @dataclass(frozen=True)
 class Quality:
     """What a model is worth on both sides: figures by name, Evidently's JSON of them, and their part of the page."""
@@ -89,10 +92,37 @@ def quality_of(outcomes: Outcomes) -> Quality:
     if has_classes(outcomes.task) and (outcomes.absent(outcomes.reference) or outcomes.absent(outcomes.current)):
         return _with_absent_classes(outcomes)
     snapshot = _measured(outcomes)
-    widgets = list(snapshot._widgets)
+    widgets, metrics = list(snapshot._widgets), _metrics_of_quality(snapshot)
     if not has_classes(outcomes.task) and not outcomes.has_percentages:
         widgets.insert(0, header_text(label=f"Regression Model Performance. Target: '{outcomes.target}'"))
-    return Quality(_both_sides(snapshot), _metrics_of_quality(snapshot), widgets)
+    elif not has_classes(outcomes.task):
+        _spread_in_percent(snapshot, widgets, metrics)
+    return Quality(_both_sides(snapshot), metrics, widgets)
+
+
+def _spread_in_percent(snapshot: Snapshot, widgets: list[BaseWidgetInfo], metrics: list[dict[str, Any]]) -> None:
+    """Evidently tells an error's mean in percent, and beside it its standard deviation as a share, which is a hundredth of that."""
+    spreads: dict[str, float] = {}
+    for identity, result in snapshot.metric_results.items():
+        if _type_of(result.metric_value_location.metric.params["type"]) == "MAPE":
+            sides = {"Current": result, "Reference": snapshot.context.get_reference_metric_result(identity)}
+            spreads = {side_name: 100 * float(value.get_std().value) for side_name, value in sides.items()}
+    for widget in widgets:
+        title, counters = widget.title or "", (widget.params or {}).get("counters", ())
+        for side_name, spread in spreads.items():
+            for said_of_one in counters if title == f"{side_name}: Model Quality (+/- std)" else ():
+                if said_of_one["label"] == "MAPE":
+                    said_of_one["value"] = f"{said_of_one['value'].partition(' ')[0]} ({round(spread, 2)})"
+            for said_of_one in counters if title == f"{MAPE_NAME}: {side_name}" else ():
+                if said_of_one["label"] == "Std":
+                    said_of_one["value"] = str(round(spread, 2))
+    for metric in metrics:
+        if _type_of(metric["config"]["type"]) == "MAPE":
+            metric["value"]["std"] = spreads["Current"]
+
+
+def _type_of(name: str) -> str:
+    return name.rpartition(":")[2]
 
 
 def _with_absent_classes(outcomes: Outcomes) -> Quality:
@@ -156,7 +186,7 @@ def _both_sides(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
     """Each quality figure on both sides; a mean stands for the errors whose spread Evidently gives too."""
     found = {}
     for identity, result in snapshot.metric_results.items():
-        name = QUALITY_NAMES.get(result.metric_value_location.metric.params["type"].rpartition(":")[2])
+        name = QUALITY_NAMES.get(_type_of(result.metric_value_location.metric.params["type"]))
         if name is not None:
             sides = {"reference": snapshot.context.get_reference_metric_result(identity), "current": result}
             found[name] = {side: float(value.get_mean().value if hasattr(value, "mean") else value.value) for side, value in sides.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -13,9 +13,10 @@ import numpy as np
 
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.contract.reference import Reference
+from mlops_pipeline.contract.task import PROBABILITY
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.monitoring.labels import Known
-from mlops_pipeline.monitoring.measured import Batch, Limits, Measured
+from mlops_pipeline.monitoring.labels import ID, Known
+from mlops_pipeline.monitoring.measured import Batch, Incomparable, Limits, Measured
 from mlops_pipeline.monitoring.skew import skewed, with_skew
 from mlops_pipeline.monitoring.state import Label
 from mlops_pipeline.monitoring.watched import Watched
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 DAY_S = 86_400
+SHOWN_CLASSES = 8
+"""In a message."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,16 @@ class _Counted:
     rows: int = 0
     labels: int = 0
     late: int = 0
+    by_id: int = 0
+    ids: set[int] = field(default_factory=set)
+    """The numbers of the labels that rows have by their id."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of it."""
+        shared = self.by_id - len(self.ids)
+        said = f"{shared:,} rows have the id of another row of the window, and with it its label: label such rows by request_id and row"
+        return (said,) if shared else ()
 
 
 def within(watch: Watched) -> timedelta:
@@ -71,11 +84,13 @@ def measured(rows: RecordedRows, labels: Sequence[Label], requests: int, refused
     except RegistryUnreachable:
         raise
     except PipelineError as error:
-        for frame in rows.frames():
-            _labelled(frame, known, watch, counted)
-        made = Measured(rows=counted.rows, labels=counted.labels, enough=False, why=str(error))
+        made = _counted_alone(rows, known, counted, str(error))
     else:
-        made = _beside(reference, rows, known, counted, refused)
+        try:
+            made = _beside(reference, rows, known, counted, refused)
+        except Incomparable as error:
+            counted = _Counted()
+            made = _counted_alone(rows, known, counted, str(error))
     try:
         registered = watch.registered(rows.version)
     except RegistryUnreachable:  # a model whose folder is named can do without
@@ -89,9 +104,15 @@ def measured(rows: RecordedRows, labels: Sequence[Label], requests: int, refused
         "labels.late": float(counted.late),
         "model.age_days": None if registered is None else max(0.0, rows.until - registered.created) / DAY_S,
     }
-    return with_skew(
-        msgspec.structs.replace(made, figures={**made.figures, **more}), skewed(watch, rows.model, rows.version, rows.since, rows.until)
-    )
+    made = msgspec.structs.replace(made, figures={**made.figures, **more}, notes=(*made.notes, *counted.notes))
+    return with_skew(made, skewed(watch, rows.model, rows.version, rows.since, rows.until))
+
+
+def _counted_alone(rows: RecordedRows, known: Known, counted: _Counted, why: str) -> Measured:
+    """Rows that there is nothing to compare with."""
+    for frame in rows.frames():
+        _labelled(frame, known, rows.watch, counted)
+    return Measured(rows=counted.rows, labels=counted.labels, enough=False, why=why)
 
 
 def _beside(reference: Reference, rows: RecordedRows, known: Known, counted: _Counted, refused: int) -> Measured:
@@ -133,13 +154,20 @@ def _batch(frame: pl.DataFrame, reference: Reference, known: Known, watch: Watch
 
 
 def _scores(frame: pl.DataFrame, reference: Reference) -> np.ndarray:
+    """What the model said. Raises :class:`Incomparable` where some of the rows, as a folder's contents change, are another model's."""
+    import polars as pl
+
     if not reference.classes:
-        return frame["prediction"].to_numpy()
+        values = frame["prediction"].cast(pl.Float64, strict=False)
+        if frame["prediction"].dtype == pl.Boolean or values.null_count():
+            raise Incomparable("rows of another model are among these, which says classes: counted, not compared")
+        return values.to_numpy()
     for classes in (reference.answered, reference.classes):
-        names = [f"probability_{each}" for each in classes]
-        if set(names) <= set(frame.columns):
+        names = [f"{PROBABILITY}{each}" for each in classes]
+        if set(names) <= set(frame.columns) and not sum(frame.select(names).null_count().row(0)):
             return frame.select(names).to_numpy()
-    raise PipelineError(f"the record has no probabilities of {', '.join(map(str, reference.answered))}: it is of another model")
+    missing = ", ".join(map(str, reference.answered[:SHOWN_CLASSES])) + (" …" if len(reference.answered) > SHOWN_CLASSES else "")
+    raise Incomparable(f"rows of another model are among these, without probabilities of {missing}: counted, not compared")
 
 
 def _labelled(frame: pl.DataFrame, known: Known, watch: Watched, counted: _Counted) -> tuple[pl.Series | None, pl.Series]:
@@ -150,6 +178,9 @@ def _labelled(frame: pl.DataFrame, known: Known, watch: Watched, counted: _Count
     there = [label for label in found if label is not None]
     counted.rows += frame.height
     counted.labels += len(there)
+    by_id = [label.number for label in there if label.kind == ID]
+    counted.by_id += len(by_id)
+    counted.ids.update(by_id)
     if not there:
         return None, frame["time"].dt.replace_time_zone(None)
     arrived = (frame["time"].dt.epoch("us") / 1e6).to_list()

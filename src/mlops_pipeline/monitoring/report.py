@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 QUANTILE_COLUMN = "feature_1"
+ROUNDED = 0.001
+"""By so much probabilities that were written with few digits may miss one in sum."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def create_model_monitoring_report(
         warnings.simplefilter("ignore")
         _load_evidently()
         found = outcomes(judged, current, notes, target=target, prediction=prediction, task=task, positive=positive)
-        mirrored = _mirrored(current, found)
+        mirrored = _mirrored(current, prediction, found, notes)
         seen = [_with_labels(table, found).drop(mirrored, strict=False) for table in (reference, judged, current)]
         reading = reading or Reading()
         shared = _shared(seen[0], seen[1], seen[2], notes, reading.columns)
@@ -174,12 +176,22 @@ def _shared(reference: pl.DataFrame, judged: pl.DataFrame, current: pl.DataFrame
     return made
 
 
-def _mirrored(table: pl.DataFrame, found: Outcomes | None) -> list[str]:
-    """Of two probabilities that add up to one, the other class's: it would count the same drift twice."""
-    if found is None or found.probability is None:
+def _mirrored(table: pl.DataFrame, prediction: str, found: Outcomes | None, notes: list[str]) -> list[str]:
+    """Of two probabilities that add up to one, the other class's, of more all: they would count the same drift again and again."""
+    if found is not None and found.probability is not None:
+        classes = {f"{PROBABILITY}{label}" for label in found.classes}
+        others = [name for name in table.columns if name != found.probability and name in classes]
+        return others if found.probability in table.columns and len(others) == 1 else []
+    names = [name for name in table.columns if name.startswith(PROBABILITY) and table[name].dtype.is_float()]
+    if prediction not in table.columns or len(names) < 2:
         return []
-    others = [name for name in table.columns if name != found.probability and name in {f"{PROBABILITY}{label}" for label in found.classes}]
-    return others if found.probability in table.columns and len(others) == 1 else []
+    total = table.select(names).drop_nulls().sum_horizontal()
+    if not len(total) or not total.is_between(1 - ROUNDED, 1 + ROUNDED).all():
+        return []
+    kept = names[-1] if len(names) == 2 else prediction
+    others = [name for name in names if name != kept]
+    notes.append(f"{listed(others)}: add up to one with the rest, so '{kept}' alone is compared")
+    return others
 
 
 def _with_labels(table: pl.DataFrame, found: Outcomes | None) -> pl.DataFrame:

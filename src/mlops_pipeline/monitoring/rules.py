@@ -144,7 +144,7 @@ def _told(rule: Rule, name: str, there: Sequence[Seen], terms: Terms) -> str:
     low, high = last.figures.get(f"{name}.low"), last.figures.get(f"{name}.high")
     if low is not None and high is not None:
         said += f" ({shown(low)} to {shown(high)})"
-    times = f" in {rule.windows} windows in a row" if rule.windows > 1 else ""
+    times = (", by the whole of its interval" if rule.surely else "") + (f" in {rule.windows} windows in a row" if rule.windows > 1 else "")
     if rule.above is not None or rule.below is not None:
         limit = f"above {rule.above:g}" if rule.above is not None else f"below {rule.below:g}"
         surely = "" if rule.and_surely is None else f", surely {'above' if rule.above is not None else 'below'} {rule.and_surely:g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlops_pipeline.database import Database
+from mlops_pipeline.database import Database, nothing
 from mlops_pipeline.monitoring.database import opened
 from mlops_pipeline.monitoring.measured import Measured, measured_of
 
@@ -37,6 +37,7 @@ class Window:
     enough: bool
     figures: Mapping[str, float | None]
     measured: str
+    """Empty where only figures were asked for."""
 
     @property
     def detail(self) -> Measured:
@@ -115,10 +116,14 @@ class Shown:
     content: str
 
 
+LABELS_AT_ONCE = 100_000
+"""As many are held in memory where all are looked through."""
+ASKED_AT_ONCE = 1000
+
 OWNER = "pipeline"
 """The switch that says whose memory it is."""
 
-_WINDOW = "number, model, version, since, until, requests, labels_until, stale, enough, figures, measured"
+_WINDOW = "number, model, version, since, until, requests, labels_until, stale, enough, figures"
 _ALERT = "number, rule, model, version, state, message, began, made, ended"
 _RETRAINING = "number, part, evidence, rule, model, version, as_of, state, made, due, ended, identity, outcome"
 _LABEL = "number, kind, name, place, moment, value, happened, received"
@@ -137,9 +142,9 @@ class WatchState:
         self._ask = database.ask
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """A transaction in which no other process writes."""
-        with self.database.writing():
+    def writing(self, before: Callable[[], object] = nothing) -> Iterator[None]:
+        """A transaction in which no other process writes; what is done ``before`` may touch temporary tables alone."""
+        with self.database.writing(before):
             yield
 
     def close(self) -> None:
@@ -214,16 +219,31 @@ class WatchState:
         model: str | None = None,
         *,
         version: str | None = None,
+        number: int | None = None,
         stale: bool | None = None,
         made_since: float | None = None,
+        ended_since: float | None = None,
+        ended_by: float | None = None,
+        labels_before: int | None = None,
         last: int = 0,
+        details: bool = True,
     ) -> list[Window]:
-        """Windows, oldest first, those computed from a moment on; only the ``last`` so many if it is not 0.
+        """Windows, oldest first, those computed or ended from a moment on, or that labels up to a number were not all held against;
+        only the ``last`` so many if it is not 0. Without ``details`` they have their figures alone: of a year's windows the rest is large.
 
         Of one time they are in the order in which their versions last answered, whenever each was counted.
         """
         where, values = ["1 = 1"], []
-        wanted = {"model = ?": model, "version = ?": version, "stale = ?": None if stale is None else int(stale), "made >= ?": made_since}
+        wanted = {
+            "model = ?": model,
+            "version = ?": version,
+            "number = ?": number,
+            "stale = ?": None if stale is None else int(stale),
+            "made >= ?": made_since,
+            "until >= ?": ended_since,
+            "until <= ?": ended_by,
+            "labels_until < ?": labels_before,
+        }
         for term, value in wanted.items():
             if value is not None:
                 where.append(term)
@@ -231,8 +251,14 @@ class WatchState:
         limit = f" LIMIT {last}" if last else ""
         place = "COALESCE((SELECT place FROM mlops_monitor_places AS late WHERE late.number = mlops_monitor_windows.number), number)"
         order = f"ORDER BY until DESC, {place} DESC{limit}"
-        statement = f"SELECT {_WINDOW} FROM mlops_monitor_windows WHERE {' AND '.join(where)} {order}"  # noqa: S608  # our own words
+        measured = "measured" if details else "''"
+        statement = f"SELECT {_WINDOW}, {measured} FROM mlops_monitor_windows WHERE {' AND '.join(where)} {order}"  # noqa: S608  # our own words
         return [_window(row) for row in reversed(self._ask(statement, *values))]
+
+    def window_counts(self) -> dict[tuple[str, str], int]:
+        """How many windows there are of each model and version."""
+        rows = self._ask("SELECT model, version, count(*) FROM mlops_monitor_windows GROUP BY model, version")
+        return {(str(model), str(version)): int(count) for model, version, count in rows}
 
     def table(self, model: str | None = None) -> pl.DataFrame:
         """Windows × figures, oldest first: ``number``, ``model``, ``version``, ``since``, ``until`` (UTC), ``requests``, ``enough``, and a
@@ -240,7 +266,7 @@ class WatchState:
         """
         import polars as pl
 
-        windows = self.windows(model)
+        windows = self.windows(model, details=False)
         names = list(dict.fromkeys(name for window in windows for name in window.figures))
         moments = {
             name: pl.Series([round(getattr(window, name) * 1e6) for window in windows], dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
@@ -266,8 +292,23 @@ class WatchState:
 
     def labels_after(self, number: int, received: float) -> list[Label]:
         """Labels with a higher number, that came from a moment on."""
-        asked = f"SELECT {_LABEL} FROM mlops_monitor_labels WHERE number > ? AND received >= ? ORDER BY number"  # noqa: S608  # our own words
-        return [_label(row) for row in self._ask(asked, number, received)]
+        return [label for labels in self.labels_in_parts(number, received) for label in labels]
+
+    def labels_in_parts(self, number: int, received: float, most: int = LABELS_AT_ONCE) -> Iterator[list[Label]]:
+        """The same, in the order of their numbers, at most so many at a time."""
+        asked = f"SELECT {_LABEL} FROM mlops_monitor_labels WHERE number > ? AND received >= ? ORDER BY number LIMIT {most}"  # noqa: S608  # our own words
+        while labels := [_label(row) for row in self._ask(asked, number, received)]:
+            yield labels
+            number = labels[-1].number
+
+    def labels_numbered(self, numbers: Sequence[int]) -> list[Label]:
+        """Those of these rising numbers that are kept still."""
+        found: list[Label] = []
+        for place in range(0, len(numbers), ASKED_AT_ONCE):
+            some = numbers[place : place + ASKED_AT_ONCE]
+            asked = f"SELECT {_LABEL} FROM mlops_monitor_labels WHERE number IN ({', '.join('?' for _ in some)}) ORDER BY number"  # noqa: S608  # our own words
+            found += [_label(row) for row in self._ask(asked, *some)]
+        return found
 
     def labels_of(self, part: int) -> list[Label]:
         """Labels of a window's rows."""

@@ -13,6 +13,7 @@ from mlops_pipeline.config.pipeline import Split
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.lines import Words, span
 from mlops_pipeline.monitoring.judging import held_back
+from mlops_pipeline.monitoring.measured import UNMEASURED
 from mlops_pipeline.monitoring.rules import WAITS, shown
 from mlops_pipeline.monitoring.skew import said_of as said_of_skew
 from mlops_pipeline.monitoring.state import AlertRow, WatchState, Window
@@ -57,8 +58,8 @@ def _waiting(watch: Watched) -> dict[str, Any] | None:
 
 
 def _model(watch: Watched, state: WatchState, model: str, now: float) -> dict[str, Any]:
-    windows = state.windows(model)
-    last = windows[-1] if windows else None
+    windows = state.windows(model, details=False)
+    last = state.windows(number=windows[-1].number)[0] if windows else None
     metric = f"quality.{watch.pipeline.evaluate.metric}"
     judged = next((each for each in reversed(windows) if each.figures.get(metric) is not None), None)
     looked_up = [each for each in windows if "skew.rows" in each.figures]
@@ -66,9 +67,9 @@ def _model(watch: Watched, state: WatchState, model: str, now: float) -> dict[st
     return {
         "windows": len(windows),
         "last": None if last is None else _window(last),
-        "judged": None if judged is None else _window(judged),
-        "compared": None if compared is None else _window(compared),
-        "reference": dict(watch.terms(model, last.version).reference) if last is not None else {},
+        "judged": None if judged is None else _window(*state.windows(number=judged.number)),
+        "compared": None if compared is None else _window(*state.windows(number=compared.number)),
+        "reference": dict(watch.terms(model, (judged or last).version).reference) if last is not None else {},
         "drifted": [] if last is None else [column.name for column in last.detail.drifted],
         "counted_until": state.ended(model),
         "retraining_held_back": held_back(watch, state, model, now),
@@ -143,15 +144,19 @@ def _of_model(model: str, found: dict[str, Any], metric: str) -> list[Line]:
     told = [_line(model, head), _line("rows", rows + (f"; {last['why']}" if last["why"] else ""))]
     before = found["reference"].get(f"quality.{metric}")
     if judged is None:
-        told.append(_line("quality", "not known: no window has labels enough"))
+        why = next((note for note in last["notes"] if UNMEASURED in note), "no window has labels enough")
+        told.append(_line("quality", f"not known: {why}"))
     else:
         values = judged["figures"]
         said = f"{metric} {shown(values[f'quality.{metric}'])}" + _interval(values, f"quality.{metric}")
         said += f", {shown(before)} in the held-out rows" if before is not None else ""
+        other = "" if judged["version"] == last["version"] else f"version {judged['version'] or '?'}"
+        said = f"of {other}, {said}" if other else said
         when = "" if judged["until"] == last["until"] else f" (window of {_span(judged)})"
         told.append(_line("quality", f"{said}; {values['labels.share']:.0%} of the rows have labels{when}"))
         if values.get("probe.gain") is not None:
-            told.append(_line("probe", f"retraining would gain {shown(values['probe.gain'])}{_interval(values, 'probe.gain')}"))
+            gain = f"{shown(values['probe.gain'])}{_interval(values, 'probe.gain')}"
+            told.append(_line("probe", f"retraining would gain {gain}" + (f" beside {other}" if other else "")))
     if figures.get(f"estimated.{metric}") is not None:
         told.append(
             _line("estimate", f"{metric} {shown(figures[f'estimated.{metric}'])} without labels; it cannot see that the world changed")

@@ -250,10 +250,15 @@ def news(
 
 
 def requests_of(
-    where: str | Path | RecordStore, *, since: datetime | None = None, model: str | None = None, version: str | None = None
+    where: str | Path | RecordStore,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model: str | None = None,
+    version: str | None = None,
 ) -> Iterator[Recorded]:
     """The requests themselves, in no order, each once. Raises :class:`PipelineError` like :func:`read`."""
-    with _opened(where, wanted_by(since, None, model, version)) as source:
+    with _opened(where, wanted_by(since, until, model, version)) as source:
         yield from source.requests(None, shadows=False)
 
 

@@ -224,6 +224,8 @@ def _as_it_looks(
     gains = len(_missing(path, other, names)) - _is_even(path, other) < len(usual_misses) - is_even
     if not gains and (not names or len(usual_misses) < len(set(names))):
         return given, ()
+    if other == given:
+        return given, ()  # the names are others, and nothing else
     what = ", ".join(f"{key}: {value!r}" for key, value in seen.settings.items()) or "plain CSV"
     return other, (f"{path.name} is written otherwise than {whose}: read with {what}",)
 
