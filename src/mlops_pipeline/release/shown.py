@@ -14,6 +14,7 @@ import msgspec
 
 from mlops_pipeline import pages
 from mlops_pipeline.config.release import Step, Turn
+from mlops_pipeline.files import in_json
 from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.release.policy import PROMOTING, Decision, Evidence, Finding, Learned
 from mlops_pipeline.release.table import LIVE, Started, Table, Transition
@@ -47,7 +48,8 @@ def known_of(of: Opened, table: Table, latest: Latest) -> dict[str, Any]:
     shown = _last_shown(of)
     releases = [_release(of, table, each, latest, shown.get(each.number)) for each in reversed(table.releases(of.model)[-MOST:])]
     newest = releases[0] if releases else None
-    known: dict[str, Any] = _finite(
+    # Older controllers have written numbers beside transitions that JSON has no word for.
+    known: dict[str, Any] = in_json(
         {
             "pipeline": of.watch.pipeline.name,
             "model": of.model,
@@ -59,15 +61,6 @@ def known_of(of: Opened, table: Table, latest: Latest) -> dict[str, Any]:
         }
     )
     return known
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for numbers that JSON has no word for, which older controllers have written beside transitions."""
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 VERDICTS = {"promoted": "promoted", "aborted": "failed", "inconclusive": "inconclusive", "paused": "paused"}
