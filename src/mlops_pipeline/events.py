@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from mlops_pipeline.config.addresses import for_psycopg
 from mlops_pipeline.config.pipeline import registry_uri
 from mlops_pipeline.errors import one_line, without_secrets
 
@@ -454,7 +455,7 @@ class _Table:
     """The table in PostgreSQL: a connection an event, since there are few and a server waits months between them."""
 
     def __init__(self, uri: str) -> None:
-        self._address = f"postgresql://{uri.partition('://')[2]}"
+        self._address = for_psycopg(uri)
         self._is_made = False
 
     def __call__(self, event: Event) -> None:

@@ -11,10 +11,9 @@ from typing import Annotated, Any, Literal, Self, get_origin
 from pydantic import AwareDatetime, Field, model_validator
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import filled
+from mlops_pipeline.config.addresses import filled, is_postgresql
 from mlops_pipeline.config.dataset import Share
 from mlops_pipeline.config.pipeline import SpanText, Then, part_schema
-from mlops_pipeline.config.serving import scheme_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.errors import PipelineError
 
@@ -204,11 +203,6 @@ class Monitoring(Frozen):
             if name not in self.rules:
                 raise ValueError(f"retraining.by names '{name}', which is not among 'rules': use some of {', '.join(self.rules)}")
         return self
-
-
-def is_postgresql(address: str) -> bool:
-    """Whether an address is PostgreSQL's."""
-    return scheme_of(address) in ("postgresql", "postgres", "postgresql+psycopg")
 
 
 def load_monitoring(path: Path | None) -> Monitoring:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.addresses import is_postgresql
 from mlops_pipeline.config.keys import DIGEST, KEYS_REMEDY, Key, ambiguous, check_models, keys_in
 from mlops_pipeline.config.pipeline import PIPELINE_KEYS, SpanText, part_schema, project_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
@@ -243,7 +244,7 @@ class Release(Frozen):
     def _one_address(self) -> Self:
         if self.uri is not None and self.uri_file is not None:
             raise ValueError("give either release.uri or release.uri_file")
-        if self.uri is not None and scheme_of(self.uri) not in ("postgres", "postgresql"):
+        if self.uri is not None and not is_postgresql(self.uri):
             raise ValueError("release.uri must be postgresql://…: leave it out for the SQLite file")
         return self
 

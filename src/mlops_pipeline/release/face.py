@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mlops_pipeline.config.addresses import is_postgresql
 from mlops_pipeline.config.experiment import load_experiment
 from mlops_pipeline.config.finding import release_config
 from mlops_pipeline.config.release import TEST, load_releases
@@ -487,7 +488,7 @@ def champion_moves(pipeline: Path, console: Console, version: int | None, why: s
         if version is None:
             console.print(f"no release was looked at: the server that the settings of {project} name has another pipeline", soft_wrap=True)
         return
-    if not of.where.startswith("postgres") and not Path(of.where).is_file():
+    if not is_postgresql(of.where) and not Path(of.where).is_file():
         return
     table = of.table()
     try:
