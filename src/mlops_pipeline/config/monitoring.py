@@ -14,7 +14,7 @@ from mlops_pipeline import plugins
 from mlops_pipeline.config.addresses import filled, is_postgresql
 from mlops_pipeline.config.dataset import Share
 from mlops_pipeline.config.pipeline import SpanText, Then, part_schema
-from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
+from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, text_beside, tree_of
 from mlops_pipeline.errors import PipelineError
 
 Severity = Literal["info", "warning", "critical"]
@@ -252,12 +252,7 @@ def _from_environment(value: Any, key: str, own: str) -> Any:
 
 
 def _filed(path: Path, key: str, name: str) -> str:
-    """The text of a file that the settings name."""
-    try:
-        return (path.parent / name).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
-        raise PipelineError(f"{path}: {key} = '{name}': {why}: name a file that this user may read, relative to {path.name}") from error
+    return text_beside(path, key, name, f"name a file that this user may read, relative to {path.name}").strip()
 
 
 def _pairs(text: str, origin: str) -> dict[str, str]:
