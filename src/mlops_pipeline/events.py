@@ -26,6 +26,7 @@ import msgspec
 from mlops_pipeline.config.addresses import for_psycopg
 from mlops_pipeline.config.pipeline import registry_uri
 from mlops_pipeline.errors import one_line, without_secrets
+from mlops_pipeline.files import sync
 
 if TYPE_CHECKING:
     from mlops_pipeline.config.pipeline import Settings
@@ -399,7 +400,7 @@ def append(path: Path, event: Event) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(file)
         if not size:
-            _sync_folder(path.parent)
+            sync(path.parent)
     finally:
         os.close(file)
 
@@ -492,12 +493,3 @@ def _locked(file: int) -> bool:
             return False
         else:
             return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """See a new file's name on the disk too."""
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -75,15 +75,7 @@ class RegistryWriter(RegisteredModel):
         champion, (told, passed) = self.champion(), champion_told(self._layout.events, self.name)
         if champion is None or champion.number == told or champion.number not in passed:
             return None
-        return ChampionChanged(
-            pipeline=self._tracking.settings.name,
-            model=self.name,
-            version=champion.number,
-            former=told,
-            content_sha256=champion.content_sha256,
-            run_id=champion.run_id,
-            how="passed the gate",
-        )
+        return self.changed(champion, told, "passed the gate")
 
     def champion_besides(self, model_sha256: str) -> tuple[Version, Path] | None:
         """The champion and its folder on this machine; None if there is none, or if it is this very model."""
@@ -237,13 +229,13 @@ class RegistryWriter(RegisteredModel):
             reason=decision.reason,
         )
 
-    def changed(self, version: Version, former: Version | None, how: How, reason: str = "") -> ChampionChanged:
-        """That a version is champion now, as an event."""
+    def changed(self, version: Version, former: Version | int | None, how: How, reason: str = "") -> ChampionChanged:
+        """That a version is champion now, as an event; ``former`` is the one before, or its number."""
         return ChampionChanged(
             pipeline=self._tracking.settings.name,
             model=self.name,
             version=version.number,
-            former=former.number if former else None,
+            former=former.number if isinstance(former, Version) else former,
             content_sha256=version.content_sha256,
             run_id=version.run_id,
             how=how,
