@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
-from rich.console import Console
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Task
@@ -185,7 +183,3 @@ def version_folder(folder: Path, name: str, problem: Problem, *, onnx: bool) -> 
     facts = {"classes": list(problem.labels), "task": problem.task, "columns": columns, "categories": seen}
     write_json(folder / "training.json", facts)
     return model
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=200)
