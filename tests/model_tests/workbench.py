@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,22 @@ from mlops_pipeline.modelling.requirements import model_requirements
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
+
+class Killed(Exception):
+    """A fit is stopped here."""
+
+
+def killed_in(turn: int, heard: list[str] | None = None) -> Callable[[str], None]:
+    """What hears the lines of a fit, and stops it after so many passes."""
+
+    def hear(line: str) -> None:
+        if heard is not None:
+            heard.append(line)
+        if line.startswith(f"pass {turn},"):
+            raise Killed
+
+    return hear
+
 
 FEATURES = {
     "size": Column(kind="number"),
