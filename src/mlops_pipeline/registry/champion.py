@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from mlops_pipeline.config.moments import rfc3339
 from mlops_pipeline.config.pipeline import Settings, registry_uri, tracking_uri
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError
@@ -207,7 +208,7 @@ class RegistryWriter(RegisteredModel):
             raise PipelineError(f"the reason has {len(reason):,} characters: give one of 1 to {LONGEST_REASON:,}, for those who ask later")
         if word == "rejected" and version.is_champion:
             raise PipelineError(f"{self.name} version {number}: is champion: promote another first, or `mlops models rollback`")
-        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        when = rfc3339(datetime.now(UTC))
         made = Decision(word, by, reason, when, version.content_sha256)
         self.retag(number, {next_decision(version.tags): msgspec.json.encode(made).decode()})
         return made
@@ -258,7 +259,7 @@ class RegistryWriter(RegisteredModel):
         current, history = self._to_roll_back()
         former = self.get(history[-1])
         self.fetch(former)
-        self.retag(current.number, {ROLLED_BACK_TAG: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+        self.retag(current.number, {ROLLED_BACK_TAG: rfc3339(datetime.now(UTC))})
         self._client.set_registered_model_alias(self.name, CHAMPION, str(former.number))
         self._write_history(history[:-1])
         return current, self.get(former.number)
