@@ -8,8 +8,6 @@ found done, or done again, by the next run.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +19,10 @@ from mlops_pipeline.config.pipeline import Settings, registry_uri, tracking_uri
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import ChampionChanged, How, Listener, VersionDecided, Warned, champion_told, current_user, ignored
-from mlops_pipeline.files import read_json, swap, write_text
+from mlops_pipeline.files import read_json, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.admission import LONGEST_REASON, WAITS_TAG, Decision, Word, next_decision, was_champion_before
-from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete
+from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete, put_copy
 from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.reader import RegisteredModel, RegistryUnreachable
 from mlops_pipeline.registry.runs import described
@@ -307,11 +305,7 @@ class RegistryWriter(RegisteredModel):
         folder = self.fetch(champion)
         if not _is(place, champion.content_sha256):
             # A folder and no link, since MLflow refuses to read a model through one.
-            staging = place.with_name(f".{place.name}.{os.getpid()}")
-            shutil.rmtree(staging, ignore_errors=True)
-            shutil.copytree(folder, staging)
-            swap(staging, place)
-            shutil.rmtree(staging, ignore_errors=True)
+            put_copy(folder, place)
         card = folder / "MODEL_CARD.md"
         if card.exists():
             write_text(self._layout.model_card, card.read_text(encoding="utf-8"))
