@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,11 +51,8 @@ SHARE = 4.0
 @contextmanager
 def _opened(config: Path | None) -> Iterator[tuple[Opened, Table]]:
     of = opened(config)
-    table = of.table()
-    try:
+    with closing(of.table()) as table:
         yield of, table
-    finally:
-        table.close()
 
 
 def start(console: Console, config: Path | None, version: int, reason: str, *, wait: bool, experiment: Experiment | None = None) -> None:
@@ -490,16 +487,13 @@ def champion_moves(pipeline: Path, console: Console, version: int | None, why: s
         return
     if not is_postgresql(of.where) and not Path(of.where).is_file():
         return
-    table = of.table()
-    try:
+    with closing(of.table()) as table:
         if version is not None:
             table.champion_moved(of.model, str(version))
             return
         stop(of, table, why, current_user())
         tell_of(of, table, _listener(of, console))
         put_there(of, table, {})
-    finally:
-        table.close()
 
 
 def _current(of: Opened, table: Table) -> Release:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,9 +47,8 @@ class Span(NamedTuple):
 
 def spans_of(of: Opened) -> list[Span]:
     """How units were divided, by the table's transitions, in order of time."""
-    table = of.table()
-    try:
-        made = list[Span]()
+    made = list[Span]()
+    with closing(of.table()) as table:
         for started in table.releases(of.model):
             turns = table.transitions(started.number)
             ends = [*(each.made for each in turns[1:]), math.inf]
@@ -57,9 +57,7 @@ def spans_of(of: Opened) -> list[Span]:
                 for turn, end in zip(turns, ends, strict=True)
                 if turn.state in LIVE
             ]
-        return made
-    finally:
-        table.close()
+    return made
 
 
 def earned_on_record(of: Opened, version: int, since: datetime | None, until: datetime | None) -> tuple[list[Earned], list[str]]:
@@ -83,11 +81,8 @@ def earned_on_record(of: Opened, version: int, since: datetime | None, until: da
         raise PipelineError(f"{registry.name}: has no champion")
     reference = of.watch.reference(of.model, str(champion.number))
     refuse_untold(of.settings.policy, reference, str(of.origin or "the usual policy"))
-    state = of.watch.state()
-    try:
+    with closing(of.watch.state()) as state:
         labels = state.labels_after(0, 0.0)
-    finally:
-        state.close()
     known = Known.of(labels, within(of.watch))
     scorers: dict[str, Scorer] = {}
 

@@ -5,6 +5,7 @@ A label does not depend on who predicted here, so each row is scored again and c
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +41,8 @@ def replayed(of: Opened, version: int, since: datetime | None, until: datetime |
     reference = of.watch.reference(of.model, number)
     if list(reference.answered) != list(scorer.contract.answers or ()):
         raise PipelineError(f"{registry.name} version {version}: answers otherwise than version {number}: the two cannot be compared")
-    state = of.watch.state()
-    try:
+    with closing(of.watch.state()) as state:
         labels = state.labels_after(0, 0.0)
-    finally:
-        state.close()
     known = Known.of(labels, within(of.watch)) if labels else None
     policy = of.settings.policy
     policy = policy.model_copy(update={"guardrails": {name: one for name, one in policy.guardrails.items() if one.figure in COMPARED}})

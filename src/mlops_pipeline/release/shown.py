@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -31,13 +32,9 @@ def put_there(of: Opened, table: Table, latest: Latest) -> None:
     """Put what is known now in the place of what was shown before."""
     known = known_of(of, table, latest)
     now = time.time()
-    state = of.watch.state()
-    try:
-        with state.writing():
-            state.show(PAGE, page_of(of, known).replace("\0", "\ufffd"), now)
-            state.show(JSON, json.dumps(known, allow_nan=False), now)
-    finally:
-        state.close()
+    with closing(of.watch.state()) as state, state.writing():
+        state.show(PAGE, page_of(of, known).replace("\0", "\ufffd"), now)
+        state.show(JSON, json.dumps(known, allow_nan=False), now)
 
 
 def known_of(of: Opened, table: Table, latest: Latest) -> dict[str, Any]:
@@ -72,11 +69,8 @@ GOOD_S = 120.0
 
 def _last_shown(of: Opened) -> dict[int, dict[str, Any]]:
     """Each release as it was shown last, for those who do not look themselves."""
-    state = of.watch.state()
-    try:
+    with closing(of.watch.state()) as state:
         shown = state.shown(JSON)
-    finally:
-        state.close()
     told = [] if shown is None else json.loads(shown.content)["releases"]
     return {each["release"]: each for each in told}
 
