@@ -28,6 +28,7 @@ from mlops_pipeline.modelling.requirements import model_requirements
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
+
 class Killed(Exception):
     """A fit is stopped here."""
 

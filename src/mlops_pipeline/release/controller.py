@@ -260,10 +260,10 @@ class Controller:
         while not self._leaving.wait(pause):
             if time.monotonic() > self._stuck_at:
                 continue
-            with suppress(PipelineError):  # a database that is away: the lease ends, and all traffic is the champion's
-                with closing(self._of.table()) as table:
-                    for number in {each.number for each in table.current().values()} - self._blind:
-                        table.renew(number, self._holder, lease_end(self._of.settings))
+            # A database that is away: the lease ends, and all traffic is the champion's.
+            with suppress(PipelineError), closing(self._of.table()) as table:
+                for number in {each.number for each in table.current().values()} - self._blind:
+                    table.renew(number, self._holder, lease_end(self._of.settings))
 
 
 def of_fixed(of: Opened) -> str:
