@@ -14,10 +14,10 @@ from mlops_pipeline.contract.evaluation import TwinReport
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.inference.engine import load_engine
 from mlops_pipeline.modelling.estimators import predict
-from mlops_pipeline.modelling.formats.int8 import Z, make_int8
+from mlops_pipeline.modelling.formats.int8 import make_int8, wilson
 from mlops_pipeline.modelling.formats.twin import make_twin
 from mlops_pipeline.modelling.frame import model_input
-from mlops_pipeline.modelling.metrics import Predictions, wilson
+from mlops_pipeline.modelling.metrics import Predictions
 from tests.model_tests.test_networks import unlearned
 from tests.model_tests.workbench import FEATURES, KINDS, PROBLEMS, fitted, raw_table, truth
 
@@ -57,5 +57,5 @@ def test_trees_are_not_quantised(tmp_path: Path) -> None:
 
 
 def test_a_share_has_the_interval_of_wilson() -> None:
-    assert wilson(100, 100, Z)[0] == pytest.approx(0.963, abs=1e-3)
-    assert wilson(50, 100, Z) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert wilson(100, 100)[0] == pytest.approx(0.963, abs=1e-3)
+    assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)

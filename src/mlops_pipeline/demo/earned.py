@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlops_pipeline.modelling.metrics import Array, MeasuredInterval, Predictions, percentile_interval, weighted
+from mlops_pipeline.modelling.metrics import Array, MeasuredInterval, Predictions, weighted
 
 METRIC = "roc_auc"
 CONFIDENCE = 0.95
@@ -67,4 +67,8 @@ def earned(months: Sequence[Month], *, never: str, loop: str, monthly: str, resa
 
 
 def _interval(values: Array) -> MeasuredInterval:
-    return percentile_interval(float(values[0]), values[1:], CONFIDENCE)
+    drawn = values[1:][np.isfinite(values[1:])]
+    if not len(drawn):
+        return MeasuredInterval(float(values[0]), float("nan"), float("nan"))
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return MeasuredInterval(float(values[0]), float(low), float(high))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.frame import read_target
-from mlops_pipeline.modelling.metrics import Predictions, class_indices, roc_auc, wilson
+from mlops_pipeline.modelling.metrics import Predictions, class_indices, roc_auc
 
 if TYPE_CHECKING:
     import polars as pl
@@ -75,8 +76,10 @@ def by_class(
 def _share(hits: int, of: int, confidence: float) -> dict[str, float] | None:
     if not of:
         return None
-    low, high = wilson(hits, of, NormalDist().inv_cdf((1 + confidence) / 2))
-    return {"value": round(hits / of, 6), "low": round(low, 6), "high": round(high, 6)}
+    z, share = NormalDist().inv_cdf((1 + confidence) / 2), hits / of
+    middle, spread = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    low, high = ((middle + side * spread) / (1 + z * z / of) for side in (-1, 1))
+    return {"value": round(share, 6), "low": round(max(low, 0.0), 6), "high": round(min(high, 1.0), 6)}
 
 
 def _auc(made: Predictions, k: int) -> float | None:

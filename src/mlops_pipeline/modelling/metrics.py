@@ -73,7 +73,7 @@ def bootstrap(metric: str, made: Predictions, resamples: int, confidence: float,
 def bootstrap_all(metrics: Sequence[str], made: Predictions, resamples: int, confidence: float, seed: int) -> dict[str, MeasuredInterval]:
     """Several metrics on the same resampled rows, which cost more to draw than to score."""
     values = _resampled(lambda w: np.stack([weighted(metric, made, w) for metric in metrics]), len(made.y), resamples, seed)
-    return {metric: percentile_interval(point(metric, made), row, confidence) for metric, row in zip(metrics, values, strict=True)}
+    return {metric: _interval(point(metric, made), row, confidence) for metric, row in zip(metrics, values, strict=True)}
 
 
 def bootstrap_with_gain(
@@ -89,8 +89,8 @@ def bootstrap_with_gain(
 
     ours, theirs = _in_order_of_score(ours, theirs)
     *values, differences = _resampled(both, len(ours.y), resamples, seed)
-    intervals = {name: percentile_interval(point(name, ours), row, confidence) for name, row in zip(metrics, values, strict=True)}
-    return intervals, percentile_interval(sign * (point(metric, ours) - point(metric, theirs)), differences, confidence)
+    intervals = {name: _interval(point(name, ours), row, confidence) for name, row in zip(metrics, values, strict=True)}
+    return intervals, _interval(sign * (point(metric, ours) - point(metric, theirs)), differences, confidence)
 
 
 def paired_difference(
@@ -100,7 +100,7 @@ def paired_difference(
     sign = direction(metric)
     differences = _resampled(lambda w: sign * (weighted(metric, ours, w) - weighted(metric, theirs, w)), len(ours.y), resamples, seed)
     value = sign * (point(metric, ours) - point(metric, theirs))
-    return percentile_interval(value, differences, confidence), differences
+    return _interval(value, differences, confidence), differences
 
 
 def _in_order_of_score(ours: Predictions, theirs: Predictions) -> tuple[Predictions, Predictions]:
@@ -272,18 +272,9 @@ def r2(made: Predictions, w: Array) -> Array:
     return np.where(spread > 0, 1 - squared / spread, np.nan)
 
 
-def percentile_interval(value: float, resampled: npt.NDArray[np.float64], confidence: float) -> MeasuredInterval:
-    """A value with the percentile interval of what resamples gave; NaN bounds where none of them gave a finite number."""
+def _interval(value: float, resampled: npt.NDArray[np.float64], confidence: float) -> MeasuredInterval:
     kept = resampled[np.isfinite(resampled)]
     if not len(kept):
         return MeasuredInterval(value, float("nan"), float("nan"))
     low, high = np.quantile(kept, [(1 - confidence) / 2, (1 + confidence) / 2])
     return MeasuredInterval(value, float(low), float(high))
-
-
-def wilson(hits: int, of: int, z: float) -> tuple[float, float]:
-    """The interval of a share, ``z`` standard errors to each side (Wilson, 1927)."""
-    share, room = hits / of, z * z / of
-    center = share + room / 2
-    spread = z * np.sqrt(share * (1 - share) / of + room / (4 * of))
-    return max(0.0, float((center - spread) / (1 + room))), min(1.0, float((center + spread) / (1 + room)))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_pipeline.contract.reference import Reference
-from mlops_pipeline.modelling.metrics import Array, MeasuredInterval, Predictions, direction, percentile_interval, weighted
+from mlops_pipeline.modelling.metrics import Array, MeasuredInterval, Predictions, direction, weighted
 from mlops_pipeline.modelling.summary import logit
 
 TREES = 40
@@ -62,7 +62,11 @@ def probe(
     value = float(gain(np.ones((1, len(made.y))))[0])
     drawn = random.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
     values = np.concatenate([gain(drawn[start : start + CHUNK][:, place]) for start in range(0, resamples, CHUNK)])
-    return percentile_interval(value, values, confidence)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return MeasuredInterval(value, float("nan"), float("nan"))
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return MeasuredInterval(value, float(low), float(high))
 
 
 def unit(reference: Reference) -> float | None:

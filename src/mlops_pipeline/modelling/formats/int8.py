@@ -20,7 +20,7 @@ from mlops_pipeline.inference.formats import folder_of, load
 from mlops_pipeline.inference.int8 import ALONE, NAME
 from mlops_pipeline.inference.sentences import ABOUT, GRAPH, about, encoder_of
 from mlops_pipeline.modelling.formats.twin import NotConvertible, difference_of, predict
-from mlops_pipeline.modelling.metrics import Predictions, score, wilson
+from mlops_pipeline.modelling.metrics import Predictions, score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ def make_int8(rules: Onnx, version: Path, fitted: Any, contract: Contract, x: pd
         return TwinReport(False, None, f"not quantised: {type(error).__name__}: {first_sentences(error)}")
     before, after = (_megabytes(each) for each in (source, target))
     alike = _alike(judged.predicted, said, contract)
-    low, high = wilson(int(alike.sum()), len(alike), Z)
+    low, high = wilson(int(alike.sum()), len(alike))
     metric = "roc_auc" if contract.kind.has_classes else "rmse"
     figures = [
         score(metric, contract.kind.name, judged.y, each, list(range(len(contract.classes))), judged.positive)
@@ -63,11 +63,19 @@ def make_int8(rules: Onnx, version: Path, fitted: Any, contract: Contract, x: pd
         f"decides as the model does in {alike.mean():.2%} ({low:.2%} to {high:.2%}) of {len(x):,} held-out rows, at least "
         f"{rules.int8_decisions:.0%} asked; {metric} {figures[1]:.4g} against {figures[0]:.4g}; {after:.1f} MB against {before:.1f}"
     )
-    if wilson(len(x), len(x), Z)[0] < rules.int8_decisions < 1:
+    if wilson(len(x), len(x))[0] < rules.int8_decisions < 1:
         told += f"; it takes {math.ceil(Z * Z * rules.int8_decisions / (1 - rules.int8_decisions)):,} held-out rows to be so sure"
     if not accepted:
         shutil.rmtree(target, ignore_errors=True)
     return TwinReport(accepted, round(difference_of(said, judged.predicted, contract), 6), told)
+
+
+def wilson(alike: int, rows: int, z: float = Z) -> tuple[float, float]:
+    """The interval of a share, 95 % (Wilson, 1927)."""
+    share, room = alike / rows, z * z / rows
+    center = share + room / 2
+    spread = z * np.sqrt(share * (1 - share) / rows + room / (4 * rows))
+    return max(0.0, float((center - spread) / (1 + room))), min(1.0, float((center + spread) / (1 + room)))
 
 
 def _quantise(folder: Path, fitted: Any) -> None:
