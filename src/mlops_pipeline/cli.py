@@ -646,7 +646,7 @@ def reject(version: int, reason: Reason, by: By = "", as_json: AsJson = False, c
 @models.command()
 def rollback(config: Config = None) -> None:
     """Make the former champion champion again."""
-    from mlops_pipeline.events import ChampionChanged, kept_for
+    from mlops_pipeline.events import kept_for
     from mlops_pipeline.lines import shown_on
 
     settings, layout, console = _opened(config)
@@ -660,17 +660,7 @@ def rollback(config: Config = None) -> None:
         champion_moves(layout.config, console, None, "`mlops models rollback`")
         gone, back = registry.rollback()
         champion_moves(layout.config, console, back.number)
-        tell(
-            ChampionChanged(
-                pipeline=settings.name,
-                model=registry.name,
-                version=back.number,
-                former=gone.number,
-                content_sha256=back.content_sha256,
-                run_id=back.run_id,
-                how="rolled back",
-            )
-        )
+        tell(registry.changed(back, gone, "rolled back"))
         registry.publish()
     console.print(f"{registry.name} version {back.number} is champion again; version {gone.number} stays out until it is promoted by hand")
 

@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from mlops_pipeline.config.addresses import for_psycopg
 from mlops_pipeline.config.pipeline import registry_uri
 from mlops_pipeline.errors import one_line, without_secrets
+from mlops_pipeline.files import sync
 
 if TYPE_CHECKING:
     from mlops_pipeline.config.pipeline import Settings
@@ -398,7 +400,7 @@ def append(path: Path, event: Event) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(file)
         if not size:
-            _sync_folder(path.parent)
+            sync(path.parent)
     finally:
         os.close(file)
 
@@ -454,7 +456,7 @@ class _Table:
     """The table in PostgreSQL: a connection an event, since there are few and a server waits months between them."""
 
     def __init__(self, uri: str) -> None:
-        self._address = f"postgresql://{uri.partition('://')[2]}"
+        self._address = for_psycopg(uri)
         self._is_made = False
 
     def __call__(self, event: Event) -> None:
@@ -491,12 +493,3 @@ def _locked(file: int) -> bool:
             return False
         else:
             return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """See a new file's name on the disk too."""
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -39,18 +39,23 @@ def replacing(path: Path, mode: int = FOR_ALL) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
+def replacing_folder(folder: Path, *, on_disk: bool = False) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``folder`` that takes its place when the block ends without an error.
 
     The old folder goes first, so a kill between the two steps leaves none: a missing output makes its stage run again.
+    ``on_disk``: the names of the folder and of what lies in it are on the disk then, as files are that :func:`durable` wrote.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
     try:
         yield temporary
         temporary.chmod(0o755)
+        if on_disk:
+            sync(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
+        if on_disk:
+            sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -82,6 +87,24 @@ def durable(path: Path, mode: int = FOR_ALL) -> Iterator[BinaryIO]:
         yield stream
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def replace_durably(path: Path, content: bytes, mode: int = FOR_ALL) -> None:
+    """Write a file so that a reader sees the old or the new one, the new on the disk; its name is when its folder is (:func:`sync`)."""
+    new = path.with_name(f".{path.name}")
+    new.unlink(missing_ok=True)
+    with durable(new, mode) as stream:
+        stream.write(content)
+    new.replace(path)
+
+
+def linked(old: Path, new: Path) -> bool:
+    """Give a file a second name; False on another file system, or one without links."""
+    try:
+        new.hardlink_to(old)
+    except OSError:
+        return False
+    return True
 
 
 def sync(folder: Path) -> None:
@@ -125,6 +148,17 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def in_json(value: Any) -> Any:
+    """A value as JSON has it: keys as text, NumPy's numbers as Python's, None for a number that is not finite."""
+    if isinstance(value, dict):
+        return {str(key): in_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [in_json(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _without_nan(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,7 @@ from mlops_pipeline.events import (
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 INDENT = " " * 12
 """What sets a line under its stage's name."""
@@ -91,13 +93,18 @@ def span(first: datetime, last: datetime) -> str:
     return f"{first:%Y-%m-%d} to {last:%Y-%m-%d}" if are_days else f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
 
 
+def text_of(line: Iterable[Words]) -> Text:
+    """The line for a console; nothing in it is markup."""
+    from rich.text import Text
+
+    return Text.assemble(*line)
+
+
 def shown_on(console: Console) -> Listener:
     """A listener that says on a console what happens."""
 
     def show(event: Event) -> None:
-        from rich.text import Text
-
         if line := words(event):
-            console.print(Text.assemble(*line))
+            console.print(text_of(line))
 
     return show

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import is_postgresql
+from mlops_pipeline.config.addresses import is_or_holds_postgresql
 from mlops_pipeline.config.pipeline import Settings, load_settings, project_of, registry_uri, tracking_uri
 from mlops_pipeline.config.serving import RecordStore, Serving, is_folder, store_at
 from mlops_pipeline.errors import PipelineError
@@ -91,6 +91,6 @@ def _state_of(settings: Serving, base: Path, name: str, known: StatePlace) -> St
     given, asked = settings.features.state or known.address, settings.features.name
     if given is None:
         return known
-    if not is_postgresql(given):
+    if not is_or_holds_postgresql(given):
         return StatePlace(base / given)
     return StatePlace(base / settings.registry.cache / "features", given, asked or known.name or name)

@@ -115,6 +115,13 @@ def postgresql_server() -> Iterator[Any]:
         server.cleanup()
 
 
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[Any]:
+    """PostgreSQL for the tests of one file, each in a database of its own."""
+    with postgresql_server() as server:
+        yield server
+
+
 def put_empty_cluster(folder: Path) -> None:
     """What PostgreSQL makes of an empty folder, in more time than it takes to start. Made once, it is copied, with its files' owner."""
     import pgserver

@@ -14,7 +14,7 @@ import pytest
 from mlops_pipeline.layout import sqlite_uri
 from mlops_pipeline.registry.versions import CHAMPION, content_digest
 from mlops_pipeline.serving.source import ModelSource
-from tests.conftest import Project
+from tests.conftest import Project, copied
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("copied_project")]
 
@@ -25,11 +25,6 @@ NOTED = """
 select artifact_location from experiments where name = 'small' union select artifact_uri from runs
 union select artifact_location from logged_models union select storage_location from model_versions
 """
-
-
-def copied(project: Project, folder: Path) -> Project:
-    shutil.copytree(project.folder, folder, symlinks=True)
-    return Project(folder, folder / project.config.name)
 
 
 def content(folder: Path) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from mlops_pipeline.events import (
 )
 from mlops_pipeline.pipeline.definition import STAGES
 from tests.conftest import Project, make_project, wait_for
-from tests.integration_tests.conftest import mlflow_client, postgresql_server, serving
+from tests.integration_tests.conftest import mlflow_client, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("events")]
 
@@ -161,12 +160,6 @@ def test_a_server_tells_what_it_loads_and_what_it_refuses(twice: Project, tmp_pa
         wait_for(lambda: len(told()) == 3, 120, "the word of another version")
         assert [event.version for event in told() if isinstance(event, ModelLoaded)] == ["2", "1"]
     twice.mlops("models", "promote", "2", "--config", str(twice.config))
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[Any]:
-    with postgresql_server() as server:
-        yield server
 
 
 def test_events_stand_in_a_table_too_where_the_registry_is_postgresqls(postgresql: Any, tmp_path: Path) -> None:

@@ -25,17 +25,10 @@ from mlops_pipeline.layout import FEATURES_STATE, StatePlace
 from mlops_pipeline.pipeline import runner
 from mlops_pipeline.pipeline.runner import run
 from mlops_pipeline.serving.computing import States
-from tests.integration_tests.conftest import postgresql_server
 from tests.unit_tests.test_features_refresh import HEADER, KEPT, OWN, PLAN, Killed, line, of_day, of_days, shops, taken, told, typed
 from tests.unit_tests.workshop import ingested, layout_in, quiet
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[Any]:
-    with postgresql_server() as server:
-        yield server
 
 
 def address(server: Any, database: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,11 @@ from mlops_pipeline.errors import PipelineError, ServiceAway
 from mlops_pipeline.layout import layout_of
 from mlops_pipeline.tables.database import tables_of
 from tests.conftest import Project, make_project
-from tests.integration_tests.conftest import postgresql_server, prefect_server
+from tests.integration_tests.conftest import prefect_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]
 
 AT_ONCE = 4
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[Any]:
-    with postgresql_server() as server:
-        yield server
 
 
 def address(server: Any, database: str, driver: str) -> str:

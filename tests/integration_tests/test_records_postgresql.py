@@ -18,8 +18,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records import postgresql as store_module
 from mlops_pipeline.records.entry import Entry
 from mlops_pipeline.records.process import open_store
-from mlops_pipeline.records.reading import export, news, read
-from mlops_pipeline.records.show import show
+from mlops_pipeline.records.reading import news, read
 from mlops_pipeline.records.store import StoreError
 from mlops_pipeline.serving.record import Recorder
 from tests.conftest import Project, wait_for
@@ -68,37 +67,6 @@ def test_who_reads_on_is_handed_what_each_writer_has_added(address: str) -> None
         assert list(found.frames) == []
     for store in stores:
         store.close()
-
-
-def test_what_is_written_reads_back_equal_and_as_from_sqlite(address: str, tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    many = rng.normal(size=(1000, 2)).astype(np.float32)
-    many[::3] = np.nan
-    entries = [
-        entry("one", time=NOON + 0.123457),
-        entry("thousand", time=NOON + 1, rows=1000, numbers=many, categories=np.full((1000, 1), "é\U0001f600", object),
-              outputs=rng.random((1000, 2)).astype(np.float32), ids=[f"row {k}" for k in range(1000)]),
-        entry("refused", time=NOON + 2, rows=0, numbers=None, categories=None, outputs=None, error="size: not a number"),
-        entry("nul\0", time=NOON + 3, layout=None, numbers=None, categories=None, outputs=None, error="no \ud800 model"),
-        entry("next day", time=NOON + 86400, version="4"),
-    ]  # fmt: skip
-    for where in (address, tmp_path):
-        store = database(where)
-        store.open()
-        write(store, entries)
-        write(store, entries)
-        store.close()
-    table = read(address)
-    assert table.height == 1004
-    in_files = read(tmp_path).with_columns(pl.col("request_id").str.replace_all("\0", "\N{REPLACEMENT CHARACTER}", literal=True))
-    assert table.equals(in_files)
-    picked = {"since": datetime(2026, 11, 24, 12, 0, 1), "until": datetime(2026, 11, 24, 12, 0, 3, tzinfo=UTC)}
-    assert read(address, **picked).equals(read(tmp_path, **picked))
-    assert read(address, version="4")["request_id"].to_list() == ["next day"]
-    assert read(address, limit=3).equals(table.tail(3))
-    assert export(address, tmp_path / "out.parquet") == 1004
-    assert pl.read_parquet(tmp_path / "out.parquet").equals(table)
-    assert show(address, limit=2).table.height == 2
 
 
 def test_a_private_value_is_nowhere_in_the_database(server: Any, address: str) -> None:

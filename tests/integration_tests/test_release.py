@@ -35,7 +35,7 @@ from mlops_pipeline.release.policy import ABORTING, PROMOTING
 from mlops_pipeline.release.table import open_table
 from tests.conftest import Project, wait_for, write_table
 from tests.integration_tests.clients import load
-from tests.integration_tests.conftest import Server, postgresql_server, serving, started
+from tests.integration_tests.conftest import Server, serving, started
 from tests.integration_tests.receivers import alertmanager, alerts_at, receiver
 from tests.unit_tests.test_release_table import begun, moved
 
@@ -394,12 +394,6 @@ def test_a_bandits_shares_follow_what_is_earned_and_a_replay_tells_of_them(relea
         assert abs(each["estimates"][1]["least"] - each["logged"]) < 0.3  # no label depends on who predicted here
     assert by["answer"]["uncovered"] == 0
     released.config.write_text(before)
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[Any]:
-    with postgresql_server() as server:
-        yield server
 
 
 def test_the_table_may_be_in_postgresql_for_servers_on_several_machines(postgresql: Any) -> None:

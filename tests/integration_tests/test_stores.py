@@ -20,19 +20,12 @@ from mlops_pipeline.records.reading import export, read
 from mlops_pipeline.records.show import show
 from mlops_pipeline.serving.record import Recorder
 from tests.conftest import REPOSITORY
-from tests.integration_tests.conftest import postgresql_server
 from tests.unit_tests.test_records import BINARY, NOON, database, entry, on_a_loop, until, write, written
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]
 
 OF_ONES_OWN = ("lines",)
 _numbers = iter(range(1000))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    with postgresql_server() as started:
-        yield started
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +41,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
 
 
 def new_database(request: pytest.FixtureRequest, _folder: Path) -> str:
-    server, name = request.getfixturevalue("server"), f"stores{next(_numbers)}"
+    server, name = request.getfixturevalue("postgresql"), f"stores{next(_numbers)}"
     server.psql(f"create database {name};")
     return str(server.get_uri(name))
 

@@ -30,6 +30,7 @@ from mlops_pipeline.modelling.formats.int8 import make_int8
 from mlops_pipeline.modelling.formats.skops import load_model, save_model
 from mlops_pipeline.modelling.metrics import Predictions
 from tests.encoders import WORDS, needs_tokenizers, write_encoder
+from tests.model_tests.workbench import Killed, killed_in
 
 pytestmark = needs_tokenizers
 needs_pytorch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed: make torch")
@@ -154,18 +155,10 @@ def test_texts_that_were_read_lately_are_not_read_again(made: Made, monkeypatch:
     assert np.allclose(shuffled, said[order], atol=1e-9) and not np.allclose(other, said)
 
 
-class Killed(Exception):
-    """A fit is stopped here."""
-
-
 @needs_pytorch
 def test_a_fit_that_was_killed_goes_on_where_it_was_and_ends_at_the_bits_that_one_seed_gives(folder: Path, tmp_path: Path) -> None:
     x, y = rows("binary", 120)
     heard: list[str] = []
-
-    def until_the_second_pass(line: str) -> None:
-        if line.startswith("pass 2,"):
-            raise Killed
 
     def learned(**during: Any) -> bytes:
         model = fit(unfitted("binary", folder, layers=None), x, y, 1, Fitting(**during))
@@ -173,7 +166,7 @@ def test_a_fit_that_was_killed_goes_on_where_it_was_and_ends_at_the_bits_that_on
 
     whole, file = learned(), tmp_path / "fit.npz"
     with pytest.raises(Killed):
-        learned(checkpoint=file, say=until_the_second_pass)
+        learned(checkpoint=file, say=killed_in(2))
     assert file.is_file()
     assert learned(checkpoint=file, say=heard.append) == whole
     assert heard[0].startswith("pass 3,") and not file.exists()
@@ -197,10 +190,6 @@ def test_processes_that_learn_together_come_to_the_same_bits_each_time_and_leave
     x = x.assign(kind=[f"level {place}" for place in range(120)])  # a sparse table beside the texts
     heard: list[str] = []
 
-    def until_the_first_pass(line: str) -> None:
-        if line.startswith("pass 1,"):
-            raise Killed
-
     def learned(processes: int, **during: Any) -> Any:
         model = unfitted("binary", folder, layers=None, dropout=0.0, epochs=3, patience=3, processes=processes)
         return predict(fit(model, x, y, 2, Fitting(**during)), x, "binary")
@@ -209,7 +198,7 @@ def test_processes_that_learn_together_come_to_the_same_bits_each_time_and_leave
     assert np.allclose(together, alone, atol=1e-3)
     file = tmp_path / "fit.npz"
     with pytest.raises(Killed):
-        learned(2, checkpoint=file, say=until_the_first_pass)
+        learned(2, checkpoint=file, say=killed_in(1))
     assert np.array_equal(learned(2, checkpoint=file, say=heard.append), together)
     assert heard[0].startswith("pass 2,") and not file.exists()
     assert not list((tmp_path / "temporary").iterdir())

@@ -18,7 +18,7 @@ from mlops_pipeline.pipeline.stages.ingest import ingest
 from mlops_pipeline.pipeline.stages.split import split
 from mlops_pipeline.pipeline.stages.validate import validate
 from tests.conftest import SMALL_SETTINGS, put_empty_store, python, write_table
-from tests.model_tests.workbench import quiet
+from tests.unit_tests.workshop import quiet
 
 IN_OPEN, IN_NONBLOCK = 0x20, 0o4000
 HEADER = struct.Struct("iIII")

@@ -24,7 +24,21 @@ from mlops_pipeline.modelling.formats.skops import load_model
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.network_estimators import NetworkClassifier, NetworkRegressor
 from mlops_pipeline.modelling.networks import first_weights
-from tests.model_tests.workbench import FEATURES, KINDS, LACKING, PROBLEMS, Problem, build_model, case, make_twin, raw_table, save, truth
+from tests.model_tests.workbench import (
+    FEATURES,
+    KINDS,
+    LACKING,
+    PROBLEMS,
+    Killed,
+    Problem,
+    build_model,
+    case,
+    killed_in,
+    make_twin,
+    raw_table,
+    save,
+    truth,
+)
 
 NEEDS_PYTORCH = case("torch_tabm").marks
 
@@ -104,19 +118,10 @@ def test_a_gpu_that_is_not_there_is_told_in_one_line_and_auto_does_without(part:
     assert np.array_equal(*(predict(each, x, "binary") for each in alike))
 
 
-class Killed(Exception):
-    """A fit is stopped here."""
-
-
 @pytest.mark.parametrize("part", [pytest.param("torch_tabm", marks=NEEDS_PYTORCH)])
 def test_a_fit_that_was_killed_goes_on_where_it_was_and_ends_at_the_same_bits(part: str, tmp_path: Path) -> None:
     table, heard = raw_table(300), list[str]()
     x, y = model_input(table, FEATURES), truth(table, PROBLEMS["binary"])
-
-    def until_the_third_pass(line: str) -> None:
-        heard.append(line)
-        if line.startswith("pass 3,"):
-            raise Killed
 
     def learned(during: Fitting) -> Any:
         params = {"epochs": 6, "patience": 6, "batch_rows": 64, "members": 3, "width": 16}
@@ -126,7 +131,7 @@ def test_a_fit_that_was_killed_goes_on_where_it_was_and_ends_at_the_same_bits(pa
     whole = learned(Fitting(say=heard.append))
     assert [line.split(",")[0] for line in heard] == [f"pass {turn}" for turn in range(1, 7)]
     with pytest.raises(Killed):
-        learned(Fitting(checkpoint=file, say=until_the_third_pass))
+        learned(Fitting(checkpoint=file, say=killed_in(3, heard)))
     assert file.is_file()
     heard.clear()
     resumed = learned(Fitting(checkpoint=file, say=heard.append))
@@ -143,17 +148,13 @@ def test_a_fit_whose_file_is_damaged_near_its_end_begins_anew(part: str, tmp_pat
     table, heard, file = raw_table(200), list[str](), tmp_path / "fit.npz"
     x, y = model_input(table, FEATURES), truth(table, PROBLEMS["binary"])
 
-    def until_the_second_pass(line: str) -> None:
-        if line.startswith("pass 2,"):
-            raise Killed
-
     def learned(**during: Any) -> Any:
         model = build_model(part, "binary", FEATURES, {"epochs": 4, "patience": 4, "width": 8}, 1)
         return fit(model, x, y, 1, Fitting(checkpoint=file, **during)).named_steps["model"]
 
     whole = learned()
     with pytest.raises(Killed):
-        learned(say=until_the_second_pass)
+        learned(say=killed_in(2))
     with zipfile.ZipFile(file) as kept:
         last = kept.infolist()[-1]
     content = bytearray(file.read_bytes())
@@ -212,13 +213,9 @@ def test_a_network_in_a_mean_ends_by_the_last_rows_as_it_would_alone_and_finds_i
         mean = build_model("blend", "binary", FEATURES, {"members": members}, 1)
         return fit(mean, x, y, 1, Fitting(moments=moments, **during)).named_steps["model"].members[1].named_steps["model"]
 
-    def until_the_second_pass(line: str) -> None:
-        if line.startswith("pass 2,"):
-            raise Killed
-
     assert of_mean().losses_ == alone.losses_
     with pytest.raises(Killed):
-        of_mean(checkpoint=tmp_path / "mean.fit.npz", say=until_the_second_pass)
+        of_mean(checkpoint=tmp_path / "mean.fit.npz", say=killed_in(2))
     assert of_mean(checkpoint=tmp_path / "mean.fit.npz", say=heard.append).losses_ == alone.losses_
     assert heard[0].startswith("pass 3,") and not list(tmp_path.iterdir())
 
@@ -237,15 +234,11 @@ def test_processes_that_learn_together_come_to_the_same_bits_each_time_and_leave
         model = build_model(part, "binary", FEATURES, {**params, "processes": processes}, 1)
         return fit(model, x, y, 2, Fitting(**during)).named_steps["model"]
 
-    def until_the_first_pass(line: str) -> None:
-        if line.startswith("pass 1,"):
-            raise Killed
-
     alone, together = learned(1), learned(2)
     assert together.losses_ == pytest.approx(alone.losses_, rel=1e-3)
     assert all(np.allclose(each, alone.weights_[name], atol=1e-3) for name, each in together.weights_.items())
     with pytest.raises(Killed):
-        learned(2, checkpoint=tmp_path / "fit.npz", say=until_the_first_pass)
+        learned(2, checkpoint=tmp_path / "fit.npz", say=killed_in(1))
     again = learned(2, checkpoint=tmp_path / "fit.npz", say=heard.append)
     assert heard[0].startswith("pass 2,")
     assert all(np.array_equal(each, together.weights_[name]) for name, each in again.weights_.items())

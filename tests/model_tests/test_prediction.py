@@ -12,7 +12,8 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.batch import Predicted, predict_file
 from mlops_pipeline.modelling.estimators import predict
 from mlops_pipeline.modelling.frame import model_input
-from tests.model_tests.workbench import FEATURES, PROBLEMS, quiet, raw_table, version_folder
+from tests.model_tests.workbench import FEATURES, PROBLEMS, raw_table, version_folder
+from tests.unit_tests.workshop import quiet
 
 
 @pytest.fixture(scope="module")

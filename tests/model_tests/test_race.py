@@ -20,8 +20,8 @@ from mlops_pipeline.modelling.fitting import Fitting
 from mlops_pipeline.modelling.folds import folds_of
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.race import LEADERS, Entry, _leaders, chosen_of, heats, race
-from tests.model_tests.workbench import FEATURES, KINDS, PROBLEMS, Problem, make_twin, quiet, raw_table, truth
-from tests.unit_tests.workshop import table_settings
+from tests.model_tests.workbench import FEATURES, KINDS, PROBLEMS, Problem, make_twin, raw_table, truth
+from tests.unit_tests.workshop import quiet, table_settings
 
 METRICS = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}
 

@@ -17,7 +17,7 @@ from mlops_pipeline.pipeline.definition import STAGES
 from mlops_pipeline.pipeline.stages.validate import validate
 from mlops_pipeline.scaffold import settings_for_table
 from tests.conftest import put_empty_store
-from tests.model_tests.workbench import quiet
+from tests.unit_tests.workshop import quiet
 
 ROWS = 200
 FAIR = {

@@ -20,8 +20,7 @@ from mlops_pipeline.modelling.estimators import build_model
 from mlops_pipeline.modelling.frame import model_input, read_target
 from mlops_pipeline.modelling.tuning import Tuned, _folds, tune
 from tests.conftest import SMALL_SETTINGS, process_environment, wait_for, write_table
-from tests.model_tests.workbench import quiet
-from tests.unit_tests.workshop import table_settings
+from tests.unit_tests.workshop import quiet, table_settings
 
 
 def tuning_settings(trials: int, estimator: str = "lightgbm", params: dict[str, Any] | None = None, **tuning: Any) -> Settings:

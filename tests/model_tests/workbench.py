@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
-from rich.console import Console
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column, Task
@@ -29,6 +27,23 @@ from mlops_pipeline.modelling.requirements import model_requirements
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
+
+
+class Killed(Exception):
+    """A fit is stopped here."""
+
+
+def killed_in(turn: int, heard: list[str] | None = None) -> Callable[[str], None]:
+    """What hears the lines of a fit, and stops it after so many passes."""
+
+    def hear(line: str) -> None:
+        if heard is not None:
+            heard.append(line)
+        if line.startswith(f"pass {turn},"):
+            raise Killed
+
+    return hear
+
 
 FEATURES = {
     "size": Column(kind="number"),
@@ -185,7 +200,3 @@ def version_folder(folder: Path, name: str, problem: Problem, *, onnx: bool) -> 
     facts = {"classes": list(problem.labels), "task": problem.task, "columns": columns, "categories": seen}
     write_json(folder / "training.json", facts)
     return model
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=200)

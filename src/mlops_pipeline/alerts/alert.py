@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from mlops_pipeline.config.moments import rfc3339
+
 Kind = Literal["firing", "resolved"]
 
 
@@ -55,4 +57,4 @@ def alert_of(content: bytes | str) -> Alert:
 
 def moment(seconds: float) -> str:
     """Seconds since 1970 as RFC 3339 writes them."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(datetime.fromtimestamp(seconds, UTC), "milliseconds")

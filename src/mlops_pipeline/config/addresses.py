@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl
 
 from mlops_pipeline.errors import PipelineError, is_secret_name, without_secrets
 
-_POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
+_POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://", re.IGNORECASE)
+_SCHEME = re.compile(r"^[A-Za-z0-9+.-]+://")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _BEHIND_HOST = re.compile(r"[/?#]")
 _NO_PORT = re.compile(r"[^:\[\]]*:(?!\d{0,5}$).*")
@@ -18,9 +19,19 @@ _PLAIN = frozenset({"passfile", "sslkey", "require_auth"})
 """Parameters of an address that are called like secrets, and hold a path or a word."""
 
 
-def is_postgresql(where: str) -> bool:
+def is_postgresql(address: str) -> bool:
+    """Whether an address is PostgreSQL's, and no path or another's."""
+    return _POSTGRESQL.match(address) is not None
+
+
+def is_or_holds_postgresql(where: str) -> bool:
     """Whether words that say where something lies are PostgreSQL's address, or a variable that holds it."""
-    return _POSTGRESQL.match(where) is not None or _VARIABLE.fullmatch(where) is not None
+    return is_postgresql(where) or _VARIABLE.fullmatch(where) is not None
+
+
+def for_psycopg(address: str) -> str:
+    """PostgreSQL's address as its own library takes it, which knows no driver in the scheme as SQLAlchemy does (``postgresql+psycopg``)."""
+    return _SCHEME.sub("postgresql://", address)
 
 
 def filled(text: str, key: str, remedy: str = "set it") -> str:
@@ -37,7 +48,7 @@ def filled(text: str, key: str, remedy: str = "set it") -> str:
 def resolved(address: str, key: str) -> str:
     """PostgreSQL's address with what it takes from the environment; raises :class:`PipelineError`."""
     made = filled(address, key)
-    if _POSTGRESQL.match(made) is None:
+    if not is_postgresql(made):
         raise PipelineError(f"{key}: is no address of PostgreSQL: write postgresql://user:password@host:port/database")
     return made
 

@@ -66,12 +66,7 @@ def monitoring_config(given: Path | None, project: Path | None = None) -> Path |
 
     Raises :class:`PipelineError` if there are several.
     """
-    if given is not None:
-        return given
-    project = project or project_here()
-    if (project / MONITORING).is_file():
-        return _shown(project / MONITORING)
-    return _only(_files(project, _IS_MONITORING, but=_IS_PIPELINE), "")
+    return given or _here(project, MONITORING, _IS_MONITORING)
 
 
 def release_config(given: Path | None, project: Path | None = None) -> Path | None:
@@ -79,12 +74,7 @@ def release_config(given: Path | None, project: Path | None = None) -> Path | No
 
     Raises :class:`PipelineError` if there are several.
     """
-    if given is not None:
-        return given
-    project = project or project_here()
-    if (project / RELEASE).is_file():
-        return _shown(project / RELEASE)
-    return _only(_files(project, _IS_RELEASE, but=_IS_PIPELINE), "")
+    return given or _here(project, RELEASE, _IS_RELEASE)
 
 
 def option_for(config: Path) -> str:
@@ -125,6 +115,13 @@ def _files(project: Path, kind: re.Pattern[str], *, but: re.Pattern[str]) -> lis
     paths = sorted(path for ending in ("yaml", "yml") for path in (project / FOLDER).glob(f"*.{ending}"))
     texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()}
     return [path for path, text in texts.items() if kind.search(text) and not but.search(text)]
+
+
+def _here(project: Path | None, usual: str, kind: re.Pattern[str]) -> Path | None:
+    project = project or project_here()
+    if (project / usual).is_file():
+        return _shown(project / usual)
+    return _only(_files(project, kind, but=_IS_PIPELINE), "")
 
 
 def _is_monitoring(path: Path) -> bool:

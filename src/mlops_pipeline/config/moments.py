@@ -67,6 +67,11 @@ def moment_of(text: str) -> datetime:
         raise ValueError("is no moment: write a date, 2013-10-01, or a moment, 2013-10-01T12:00 (UTC, or with a zone: +02:00)") from error
 
 
+def rfc3339(moment: datetime, timespec: str = "seconds") -> str:
+    """A moment in UTC as RFC 3339 writes it, ``Z`` at its end; what is finer than ``timespec`` is left out."""
+    return moment.isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
 def shown_moment(moment: datetime) -> str:
     """A moment as it is written: a midnight as its date."""
     return moment.isoformat().removesuffix("T00:00:00")

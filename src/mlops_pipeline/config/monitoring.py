@@ -12,12 +12,11 @@ from typing import Annotated, Any, Literal, Self, get_origin
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import filled
+from mlops_pipeline.config.addresses import filled, is_postgresql
 from mlops_pipeline.config.dataset import Share
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.pipeline import SpanText, Then, part_schema
-from mlops_pipeline.config.serving import scheme_of
-from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
+from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, text_beside, tree_of
 from mlops_pipeline.errors import PipelineError
 
 
@@ -220,11 +219,6 @@ class Monitoring(Frozen):
         return self
 
 
-def is_postgresql(address: str) -> bool:
-    """Whether an address is PostgreSQL's."""
-    return scheme_of(address) in ("postgresql", "postgres", "postgresql+psycopg")
-
-
 def load_monitoring(path: Path | None) -> Monitoring:
     """Read the file; None means every default. Secrets that lie in files or in the environment are put in their places.
 
@@ -272,12 +266,7 @@ def _from_environment(value: Any, key: str, own: str) -> Any:
 
 
 def _filed(path: Path, key: str, name: str) -> str:
-    """The text of a file that the settings name."""
-    try:
-        return (path.parent / name).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
-        raise PipelineError(f"{path}: {key} = '{name}': {why}: name a file that this user may read, relative to {path.name}") from error
+    return text_beside(path, key, name, f"name a file that this user may read, relative to {path.name}").strip()
 
 
 def _pairs(text: str, origin: str) -> dict[str, str]:

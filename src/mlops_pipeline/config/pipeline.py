@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, NaiveDatetime, PrivateAttr, model_validator
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import filled, holds_password, is_postgresql
+from mlops_pipeline.config.addresses import filled, holds_password, is_or_holds_postgresql
 from mlops_pipeline.config.dataset import Column, Dataset, Length, Share
 from mlops_pipeline.config.moments import Span, shown_moment, span_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
@@ -128,7 +128,7 @@ class Features(Frozen):
 
     @model_validator(mode="after")
     def _known_state(self) -> Self:
-        if self.state is not None and not is_postgresql(self.state):
+        if self.state is not None and not is_or_holds_postgresql(self.state):
             raise ValueError("features.state must be an address such as postgresql://…: leave it out to keep the state under data/state")
         _refuse_a_password(self.state, "features.state")
         return self

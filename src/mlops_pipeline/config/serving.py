@@ -11,9 +11,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.addresses import is_postgresql
 from mlops_pipeline.config.keys import DIGEST, KEYS_REMEDY, Key, ambiguous, check_models, keys_in
 from mlops_pipeline.config.pipeline import PIPELINE_KEYS, SpanText, part_schema, project_of
-from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
+from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, text_beside, tree_of
 from mlops_pipeline.errors import PipelineError
 
 
@@ -243,7 +244,7 @@ class Release(Frozen):
     def _one_address(self) -> Self:
         if self.uri is not None and self.uri_file is not None:
             raise ValueError("give either release.uri or release.uri_file")
-        if self.uri is not None and scheme_of(self.uri) not in ("postgres", "postgresql"):
+        if self.uri is not None and not is_postgresql(self.uri):
             raise ValueError("release.uri must be postgresql://…: leave it out for the SQLite file")
         return self
 
@@ -401,7 +402,7 @@ def keys_of(settings: Serving, path: Path) -> dict[str, Key]:
     keys = settings.api_keys
     if settings.api_keys_file is not None:
         origin = str(path.parent / settings.api_keys_file)
-        more = keys_in(_secret(path, "api_keys_file", settings.api_keys_file, KEYS_REMEDY), origin)
+        more = keys_in(text_beside(path, "api_keys_file", settings.api_keys_file, KEYS_REMEDY), origin)
         for name in sorted(more.keys() & keys.keys()):
             raise PipelineError(f"{path}: api_keys.{name}: stands in api_keys_file = '{settings.api_keys_file}' too: take one of them out")
         keys = {**keys, **more}
@@ -444,37 +445,21 @@ def tls_settings(settings: Serving) -> dict[str, str]:
 
 def _with_secrets(settings: Serving, path: Path) -> Serving:
     """The settings with what lies in files of its own, so that it need not stand in this one."""
-    if settings.record.uri_file is not None:
-        remedy = "put the address there, such as postgresql://…"
-        uri = _secret(path, "record.uri_file", settings.record.uri_file, remedy).strip()
-        if scheme_of(uri) is None or "\n" in uri:
-            raise PipelineError(f"{path}: record.uri_file = '{settings.record.uri_file}': holds no address: {remedy}")
-        settings = settings.model_copy(update={"record": settings.record.model_copy(update={"uri": uri, "uri_file": None})})
-    if settings.release.uri_file is not None:
-        remedy = "put the address there, postgresql://…"
-        uri = _secret(path, "release.uri_file", settings.release.uri_file, remedy).strip()
-        if scheme_of(uri) not in ("postgres", "postgresql") or "\n" in uri:
-            raise PipelineError(f"{path}: release.uri_file = '{settings.release.uri_file}': holds no address: {remedy}")
-        settings = settings.model_copy(update={"release": settings.release.model_copy(update={"uri": uri, "uri_file": None})})
-    if settings.features.state_file is not None:
-        remedy = "put the address there, such as postgresql://…"
-        state = _secret(path, "features.state_file", settings.features.state_file, remedy).strip()
-        if scheme_of(state) is None or "\n" in state:
-            raise PipelineError(f"{path}: features.state_file = '{settings.features.state_file}': holds no address: {remedy}")
-        settings = settings.model_copy(update={"features": settings.features.model_copy(update={"state": state, "state_file": None})})
+    for section, key, is_address, example in (
+        ("record", "uri", scheme_of, "such as postgresql://…"),
+        ("release", "uri", is_postgresql, "postgresql://…"),
+        ("features", "state", scheme_of, "such as postgresql://…"),
+    ):
+        own, filed = getattr(settings, section), f"{key}_file"
+        name = getattr(own, filed)
+        if name is None:
+            continue
+        remedy = f"put the address there, {example}"
+        address = text_beside(path, f"{section}.{filed}", name, remedy).strip()
+        if not is_address(address) or "\n" in address:
+            raise PipelineError(f"{path}: {section}.{filed} = '{name}': holds no address: {remedy}")
+        settings = settings.model_copy(update={section: own.model_copy(update={key: address, filed: None})})
     return settings
-
-
-def _secret(path: Path, key: str, name: str, remedy: str) -> str:
-    """The text of a file that the settings name."""
-    try:
-        return (path.parent / name).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise PipelineError(f"{path}: {key} = '{name}': there is no such file: {remedy}") from error
-    except OSError as error:
-        raise PipelineError(f"{path}: {key} = '{name}': {error.strerror}: make it a file that this user may read") from error
-    except UnicodeDecodeError as error:
-        raise PipelineError(f"{path}: {key} = '{name}': is no UTF-8 text: {remedy}") from error
 
 
 def _beside(path: Path, reference: str) -> str:

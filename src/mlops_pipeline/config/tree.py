@@ -39,6 +39,18 @@ def read_yaml(path: Path, remedy: str) -> dict[str, Any]:
     return mapping_of(text, str(path), remedy)
 
 
+def text_beside(path: Path, key: str, name: str, remedy: str) -> str:
+    """The text of a file that the settings at ``path`` name under a key; raises :class:`PipelineError` in one line."""
+    try:
+        return (path.parent / name).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise PipelineError(f"{path}: {key} = '{name}': there is no such file: {remedy}") from error
+    except OSError as error:
+        raise PipelineError(f"{path}: {key} = '{name}': {error.strerror}: make it a file that this user may read") from error
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path}: {key} = '{name}': is no UTF-8 text: {remedy}") from error
+
+
 def mapping_of(text: str, origin: str, remedy: str) -> dict[str, Any]:
     """The mapping that YAML text holds; raises :class:`PipelineError` in one line that names ``origin``."""
     try:

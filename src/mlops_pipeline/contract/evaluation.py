@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mlops_pipeline.contract.spec import Unreadable
+from mlops_pipeline.contract.spec import read_as
 
 FORMAT = 1
 """The structure's version. Files of before it was one have 0, and the same fields, no ``twins``."""
@@ -181,11 +181,5 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evaluation_of(content: bytes) -> Evaluation:
-    """Read an evaluation, also one of an earlier version; raises :class:`Unreadable`."""
-    try:
-        evaluation = msgspec.json.decode(content, type=Evaluation)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreadable(f"is no evaluation of a model ({error})") from error
-    if evaluation.format > FORMAT:
-        raise Unreadable(f"has the format {evaluation.format}, newer than {FORMAT}: install a newer mlops-pipeline")
-    return evaluation
+    """Read an evaluation, also one of an earlier version; raises :class:`mlops_pipeline.contract.spec.Unreadable`."""
+    return read_as(Evaluation, content, "evaluation of a model", FORMAT)

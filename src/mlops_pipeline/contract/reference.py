@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from mlops_pipeline.contract.evaluation import Interval
-from mlops_pipeline.contract.spec import Unreadable
+from mlops_pipeline.contract.spec import read_as
 from mlops_pipeline.contract.task import TaskName
 
 FORMAT = 1
@@ -164,11 +164,5 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decoded(content: bytes) -> Reference:
-    """Read a summary; raises :class:`Unreadable`."""
-    try:
-        reference = msgspec.json.decode(content, type=Reference)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreadable(f"is no summary of a model's rows ({error})") from error
-    if reference.format > FORMAT:
-        raise Unreadable(f"has the format {reference.format}, newer than {FORMAT}: install a newer mlops-pipeline")
-    return reference
+    """Read a summary; raises :class:`mlops_pipeline.contract.spec.Unreadable`."""
+    return read_as(Reference, content, "summary of a model's rows", FORMAT)

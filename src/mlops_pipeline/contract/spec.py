@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -192,14 +192,28 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
         return content
 
 
+class _Versioned(Protocol):
+    @property
+    def format(self) -> int: ...
+
+
+Of = TypeVar("Of", bound=_Versioned)
+
+
+def read_as(kind: type[Of], content: bytes, what: str, newest: int) -> Of:
+    """Read what travels with a model, also as an earlier version wrote it; raises :class:`Unreadable`."""
+    try:
+        found = msgspec.json.decode(content, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(f"is no {what} ({error})") from error
+    if found.format > newest:
+        raise Unreadable(f"has the format {found.format}, newer than {newest}: install a newer mlops-pipeline")
+    return found
+
+
 def contract_of(content: bytes) -> Contract:
     """Read a contract, also one of an earlier version; raises :class:`Unreadable`."""
-    try:
-        contract = msgspec.json.decode(content, type=Contract)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreadable(f"is no contract of a model ({error})") from error
-    if contract.format > FORMAT:
-        raise Unreadable(f"has the format {contract.format}, newer than {FORMAT}: install a newer mlops-pipeline")
+    contract = read_as(Contract, content, "contract of a model", FORMAT)
     if contract.task not in TASKS:
         raise Unreadable(f"names the unknown task '{contract.task}': train again, or install the version that knows it")
     if contract.kind.has_classes and not contract.classes:

@@ -15,7 +15,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.experiments.drawing import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, curve, exposure
 from mlops_pipeline.experiments.judging import UNTOLD, Comparison, Findings, Word, judged
 from mlops_pipeline.experiments.units import Units, read_units
-from mlops_pipeline.files import write_text
+from mlops_pipeline.files import in_json, write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,7 +52,7 @@ def tell_plan(
     rate = _rate(units)
     made = planned(experiment, units, per_day if per_day is not None or rate is None else rate * each_stands_for)
     if as_json:
-        print(json.dumps([_plain(vars(each)) for each in made]))
+        print(json.dumps([in_json(vars(each)) for each in made]))
         return
     for note in units.notes:
         console.print(note, style="yellow", markup=False)
@@ -172,7 +172,7 @@ def facts_of(experiment: Experiment, units: Units, done: Findings) -> dict[str, 
         ],
         "notes": list(done.notes),
     }
-    return dict(_plain(content))
+    return dict(in_json(content))
 
 
 def _fact(each: Comparison, metric: Metric) -> dict[str, Any]:
@@ -191,16 +191,6 @@ def _fact(each: Comparison, metric: Metric) -> dict[str, Any]:
         "units": list(each.units),
         "variance_taken_off": each.narrowed,
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
 
 
 def page(experiment: Experiment, units: Units, done: Findings) -> str:

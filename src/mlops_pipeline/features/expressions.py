@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from mlops_pipeline.contract.moments import moment_in
@@ -111,18 +112,12 @@ def _joined(*each: Function) -> Function:
     return lambda row: "".join(str(value) for one in each if (value := one(row)) is not None)
 
 
-def _and(one: Function, other: Function) -> Function:
+def _settled(by: bool, one: Function, other: Function) -> Function:
+    """AND, which one false side settles, and OR, which a true one does: whatever the other is, null too."""
+
     def made(row: Row) -> Any:
         left, right = one(row), other(row)
-        return False if left is False or right is False else None if left is None or right is None else True
-
-    return made
-
-
-def _or(one: Function, other: Function) -> Function:
-    def made(row: Row) -> Any:
-        left, right = one(row), other(row)
-        return True if left is True or right is True else None if left is None or right is None else False
+        return by if left is by or right is by else None if left is None or right is None else not by
 
     return made
 
@@ -142,8 +137,8 @@ _OF_NULLS: dict[str, Callable[..., Function]] = {
     "if": _if,
     "first": _first,
     "joined": _joined,
-    "and": _and,
-    "or": _or,
+    "and": partial(_settled, False),
+    "or": partial(_settled, True),
     "greatest": _extreme(max),
     "least": _extreme(min),
     "is null": lambda one: lambda row: one(row) is None,

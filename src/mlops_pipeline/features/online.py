@@ -21,6 +21,7 @@ from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.columns import Coded, ColumnValues, Uncomputable, column_of, keyed, told_apart
 from mlops_pipeline.features.expressions import as_kind, columns_of, function_of
+from mlops_pipeline.features.keys import microseconds
 from mlops_pipeline.features.needs import given_by_lookups, kept_by
 from mlops_pipeline.features.windows import NEVER
 
@@ -259,7 +260,7 @@ def _looked_up(contract: Contract, group: Sequence[str], state: Known | None, pl
     def parted(key: tuple[Any, ...]) -> tuple[tuple[Any, ...], int | None]:
         if moment is None:
             return key, None
-        return key[:-1], None if key[-1] is None else _instant(key[-1])
+        return key[:-1], None if key[-1] is None else microseconds(key[-1])
 
     @lru_cache(maxsize=REMEMBERED)
     def known(key: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -279,18 +280,12 @@ def _looked_up(contract: Contract, group: Sequence[str], state: Known | None, pl
         keys, places = keyed(by, count)
         moments, times = when.coded().values, when.coded().places
         rows, places_of_rows = told_apart(places * len(moments) + times)
-        instants = np.array([NEVER if moment is None else _instant(moment) for moment in moments], dtype=np.int64)
+        instants = np.array([NEVER if moment is None else microseconds(moment) for moment in moments], dtype=np.int64)
         for name, of in zip(group, typed, strict=True):
             found = many_of(name, keys, places[rows], instants[times[rows]])
             columns.append((Coded(list(map(of, found.values)), found.places) if isinstance(found, Coded) else found).taken(places_of_rows))
 
     return _Step(one, many if moment is None else many_at)
-
-
-def _instant(moment: datetime) -> int:
-    """A moment in µs since 1970."""
-    since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _typed(contract: Contract, name: str) -> Callable[[Any], Any]:

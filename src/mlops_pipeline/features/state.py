@@ -28,7 +28,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.columns import Coded, ColumnValues, Numbers, told_apart
 from mlops_pipeline.features.keys import Keys
 from mlops_pipeline.features.windows import BEGIN, END, NEVER, Floats, Ints, bisect, count_below, extremes
-from mlops_pipeline.files import durable, sync
+from mlops_pipeline.files import durable, linked, sync
 
 if TYPE_CHECKING:
     import polars as pl
@@ -618,21 +618,13 @@ def _write_part(part: TablePart, file: Path) -> PartContent:
     for name, array in part.arrays.items():
         stored.append(Stored(name, array.dtype.str, array.size, end))
         end += -(-array.nbytes // ALIGNED) * ALIGNED
-    if part.file is None or not _linked(part.file, file):
+    if part.file is None or not linked(part.file, file):
         with durable(file) as stream:
             for each in stored:
                 stream.seek(each.begin)
                 stream.write(np.ascontiguousarray(part.arrays[each.name]).data)
             stream.truncate(end)
     return PartContent(file.name, part.digest, tuple(stored))
-
-
-def _linked(old: Path, new: Path) -> bool:
-    try:
-        new.hardlink_to(old)
-    except OSError:  # another file system, or one without links: it is written
-        return False
-    return True
 
 
 def open_state(folder: Path) -> FeatureState:

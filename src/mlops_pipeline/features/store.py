@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -21,7 +20,7 @@ import msgspec
 from mlops_pipeline.config.addresses import resolved
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.features.state import CURRENT, FILE, version_folder
-from mlops_pipeline.files import FOR_ALL, FOR_ITS_OWNER, durable, sha256_of_file, sync
+from mlops_pipeline.files import FOR_ALL, FOR_ITS_OWNER, durable, linked, replace_durably, replacing_folder, sha256_of_file, sync
 
 if TYPE_CHECKING:
     import psycopg
@@ -172,21 +171,12 @@ class Database:
         if manifest_in(place) == manifest:
             return
         mode = FOR_ALL if table == "files" else FOR_ITS_OWNER
-        place.parent.mkdir(parents=True, exist_ok=True)
         known = _known(place.parent)
-        temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix="."))
-        try:
+        with replacing_folder(place, on_disk=True) as temporary:
             for file, (digest, _) in manifest.items():
-                if digest not in known or not _linked(known[digest], temporary / file):
+                if digest not in known or not linked(known[digest], temporary / file):
                     self._fetch(connection, table, digest, temporary / file, mode)
             write_manifest(temporary, manifest)
-            temporary.chmod(0o755)
-            sync(temporary)
-            shutil.rmtree(place, ignore_errors=True)
-            temporary.rename(place)
-            sync(place.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _fetch(self, connection: psycopg.Connection[Any], table: str, digest: str, path: Path, mode: int) -> None:
         found, piece = hashlib.sha256(), 0
@@ -356,20 +346,12 @@ def manifest_in(place: Path) -> Manifest:
 
 def write_manifest(place: Path, manifest: Mapping[str, tuple[str, int]]) -> None:
     """Note what a folder's files are."""
-    new = place / f".{MANIFEST}"
-    new.unlink(missing_ok=True)
-    with durable(new) as stream:
-        stream.write(msgspec.json.encode(manifest))
-    new.replace(place / MANIFEST)
+    replace_durably(place / MANIFEST, msgspec.json.encode(manifest))
 
 
 def point(folder: Path, version: str) -> None:
     """Make a version the current one of a folder."""
-    new = folder / f".{CURRENT}"
-    new.unlink(missing_ok=True)
-    with durable(new) as stream:
-        stream.write(f"{version}\n".encode())
-    new.replace(folder / CURRENT)
+    replace_durably(folder / CURRENT, f"{version}\n".encode())
     sync(folder)
 
 
@@ -381,11 +363,3 @@ def _clear_copies(folder: Path, current: str) -> None:
     for place in folder.glob(".*"):
         if place.is_dir():
             shutil.rmtree(place, ignore_errors=True)
-
-
-def _linked(old: Path, new: Path) -> bool:
-    try:
-        new.hardlink_to(old)
-    except OSError:  # a file system without links
-        return False
-    return True

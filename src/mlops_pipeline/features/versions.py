@@ -11,9 +11,8 @@ the next. Files that are the same in both are linked.
 from __future__ import annotations
 
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ from mlops_pipeline.features.keys import microseconds
 from mlops_pipeline.features.state import CURRENT, DAY_US, FeatureState, Table, TablePart, open_state, write_state
 from mlops_pipeline.features.store import Database, point
 from mlops_pipeline.features.windows import BEGIN
-from mlops_pipeline.files import FOR_ITS_OWNER, durable, sync
+from mlops_pipeline.files import FOR_ITS_OWNER, durable, linked, replace_durably, replacing_folder
 from mlops_pipeline.layout import Layout, address_of_state
 
 if TYPE_CHECKING:
@@ -243,7 +242,7 @@ class Versions:
         given = rows.given + min(found[0], origin.given)
         content = JournalContent(kept.digest, rows.count, rows.cut, dict(origin.seen), origin.columns, origin.keep_us, given)
         name = f"{self._number() + 1:06d}-{state.digest[:12]}"
-        with self._folder(self.folder / JOURNAL / name) as place:
+        with replacing_folder(self.folder / JOURNAL / name, on_disk=True) as place:
             if rows.old is not None:
                 _write_rows(rows.old, place / OLD_ROWS)
             elif before is not None:
@@ -251,7 +250,7 @@ class Versions:
             _write_rows(rows.last, place / LAST_ROWS)
             with durable(place / JOURNAL_FILE, FOR_ITS_OWNER) as stream:
                 stream.write(msgspec.json.encode(content))
-        with self._folder(self.folder / name) as place:
+        with replacing_folder(self.folder / name, on_disk=True) as place:
             write_state(state, place)
         point(self.folder, name)
         self._clear()
@@ -259,23 +258,8 @@ class Versions:
 
     def _note(self, current: Current, seen: Seen) -> None:
         """Remember files that hold nothing new."""
-        new = current.folder / f".{JOURNAL_FILE}"
-        new.unlink(missing_ok=True)
-        with durable(new, FOR_ITS_OWNER) as stream:
-            stream.write(msgspec.json.encode(msgspec.structs.replace(current.journal, seen=dict(seen))))
-        new.replace(current.folder / JOURNAL_FILE)
-
-    @contextmanager
-    def _folder(self, place: Path) -> Iterator[Path]:
-        """A new folder that is on the disk, under its name, when the block ends without an error."""
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix="."))
-        yield temporary
-        temporary.chmod(0o755)
-        sync(temporary)
-        shutil.rmtree(place, ignore_errors=True)  # of one that was interrupted before it was current
-        temporary.rename(place)
-        sync(place.parent)
+        content = msgspec.json.encode(msgspec.structs.replace(current.journal, seen=dict(seen)))
+        replace_durably(current.folder / JOURNAL_FILE, content, FOR_ITS_OWNER)
 
     def names(self) -> list[str]:
         """The versions' names, the newest last."""
@@ -404,8 +388,6 @@ def _write_rows(rows: pl.DataFrame, path: Path) -> None:
 
 
 def _link(old: Path, new: Path) -> None:
-    try:
-        new.hardlink_to(old)
-    except OSError:  # a file system without links
+    if not linked(old, new):
         shutil.copyfile(old, new)
         new.chmod(FOR_ITS_OWNER)

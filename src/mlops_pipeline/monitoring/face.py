@@ -13,7 +13,7 @@ from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, current_user, kept_for
 from mlops_pipeline.files import write_text
-from mlops_pipeline.lines import Words, shown_on
+from mlops_pipeline.lines import Words, shown_on, text_of
 from mlops_pipeline.monitoring.job import Ran, run
 from mlops_pipeline.monitoring.judging import STOP
 from mlops_pipeline.monitoring.labels import add_labels
@@ -95,7 +95,7 @@ def show_status(console: Console, config: Path | None, *, as_json: bool) -> None
             print(_as_json(watch, state))
             return
         for line in lines(watch, state):
-            console.print(_text(line))
+            console.print(text_of(line))
 
 
 _as_json = as_json
@@ -164,7 +164,7 @@ def take_labels(console: Console, config: Path | None, table: Path | None, given
             with queried(given_of_source(given, with_place=True), watch.layout.project) as rows:
                 added = add_labels(state, watch.pipeline, rows, "--source", target, wait_s=wait_s, classes=classes)
         for note in added.notes:
-            console.print(_text([Words("note", "yellow"), Words(f" {note}")]))
+            console.print(text_of([Words("note", "yellow"), Words(f" {note}")]))
         console.print(str(added))
 
 
@@ -218,9 +218,3 @@ def _wrapped(words: Sequence[Words]) -> Text:
     from rich.text import Text
 
     return Text.assemble(*words, no_wrap=False, overflow="fold")
-
-
-def _text(words: Sequence[Words]) -> Text:
-    from rich.text import Text
-
-    return Text.assemble(*words)

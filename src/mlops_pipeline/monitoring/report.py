@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from mlops_pipeline import environment
 from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.contract.task import PROBABILITY, TASKS, has_classes
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.files import write_text
+from mlops_pipeline.files import in_json, write_text
 from mlops_pipeline.monitoring.drawing import Sample
 from mlops_pipeline.monitoring.figures import Figures, figures_of, quantile_of
 from mlops_pipeline.monitoring.labelled import Outcomes, outcomes
@@ -55,7 +54,7 @@ class MonitoringReport:
 
     def dict(self) -> dict[str, Any]:
         """Evidently's ``metrics`` and ``tests``, and the summary beside them; a number that is not finite is None."""
-        told: dict[str, Any] = _plain({"metrics": self._metrics, "tests": [], "summary": self.summary})
+        told: dict[str, Any] = in_json({"metrics": self._metrics, "tests": [], "summary": self.summary})
         return told
 
     def json(self) -> str:
@@ -211,17 +210,6 @@ def _sampled(figures: Figures, most: int, seed: int) -> list[str]:
         if rows > most:
             lines.append(f"pictures of {name} are drawn from {most:,} of its {rows:,} rows (seed {seed}); every figure is from all rows")
     return lines
-
-
-def _plain(value: Any) -> Any:
-    """Values that JSON has: keys as text, None for what is not finite."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

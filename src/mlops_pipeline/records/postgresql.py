@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mlops_pipeline.config.addresses import for_psycopg
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.records.entry import WITHDRAWN
 from mlops_pipeline.records.query import FETCH, Filter, Recorded, columns_of, recorded
@@ -158,7 +159,7 @@ def connect(address: str, key: str = "record.uri", application: str = "mlops rec
         )
     try:
         return psycopg.connect(
-            _plain(address),
+            for_psycopg(address),
             autocommit=True,
             prepare_threshold=None,  # poolers between us and the server may not carry prepared statements
             connect_timeout=CONNECT_S,
@@ -185,17 +186,13 @@ def shown(address: str) -> str:
     return f"postgresql://…@{place}/{parts.get('dbname', '')}"
 
 
-def _plain(address: str) -> str:
-    return f"postgresql://{address.partition('://')[2]}"
-
-
 def _parts(address: str) -> dict[str, Any] | None:
     """Host, port, database and so on; None if it cannot be read, or was read wrongly: then one of them is part of the password."""
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
     try:
-        parts = conninfo_to_dict(_plain(address))
+        parts = conninfo_to_dict(for_psycopg(address))
     except psycopg.ProgrammingError:
         return None
     wrong = any("@" in str(parts.get(key, "")) for key in ("host", "dbname")) or not re.fullmatch(r"[\d,]*", str(parts.get("port", "")))

@@ -8,22 +8,21 @@ found done, or done again, by the next run.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from mlops_pipeline.config.moments import rfc3339
 from mlops_pipeline.config.pipeline import Settings, registry_uri, tracking_uri
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import ChampionChanged, How, Listener, VersionDecided, Warned, champion_told, current_user, ignored
-from mlops_pipeline.files import read_json, swap, write_text
+from mlops_pipeline.files import read_json, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.admission import LONGEST_REASON, WAITS_TAG, Decision, Word, next_decision, was_champion_before
-from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete
+from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete, put_copy
 from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.reader import RegisteredModel, RegistryUnreachable
 from mlops_pipeline.registry.runs import described
@@ -79,15 +78,7 @@ class RegistryWriter(RegisteredModel):
         champion, (told, passed) = self.champion(), champion_told(self._layout.events, self.name)
         if champion is None or champion.number == told or champion.number not in passed:
             return None
-        return ChampionChanged(
-            pipeline=self._tracking.settings.name,
-            model=self.name,
-            version=champion.number,
-            former=told,
-            content_sha256=champion.content_sha256,
-            run_id=champion.run_id,
-            how="passed the gate",
-        )
+        return self.changed(champion, told, "passed the gate")
 
     def champion_besides(self, model_sha256: str) -> tuple[Version, Path] | None:
         """The champion and its folder on this machine; None if there is none, or if it is this very model."""
@@ -219,7 +210,7 @@ class RegistryWriter(RegisteredModel):
             raise PipelineError(f"the reason has {len(reason):,} characters: give one of 1 to {LONGEST_REASON:,}, for those who ask later")
         if word == "rejected" and version.is_champion:
             raise PipelineError(f"{self.name} version {number}: is champion: promote another first, or `mlops models rollback`")
-        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        when = rfc3339(datetime.now(UTC))
         made = Decision(word, by, reason, when, version.content_sha256)
         self.retag(number, {next_decision(version.tags): msgspec.json.encode(made).decode()})
         return made
@@ -241,13 +232,13 @@ class RegistryWriter(RegisteredModel):
             reason=decision.reason,
         )
 
-    def changed(self, version: Version, former: Version | None, how: How, reason: str = "") -> ChampionChanged:
-        """That a version is champion now, as an event."""
+    def changed(self, version: Version, former: Version | int | None, how: How, reason: str = "") -> ChampionChanged:
+        """That a version is champion now, as an event; ``former`` is the one before, or its number."""
         return ChampionChanged(
             pipeline=self._tracking.settings.name,
             model=self.name,
             version=version.number,
-            former=former.number if former else None,
+            former=former.number if isinstance(former, Version) else former,
             content_sha256=version.content_sha256,
             run_id=version.run_id,
             how=how,
@@ -270,7 +261,7 @@ class RegistryWriter(RegisteredModel):
         current, history = self._to_roll_back()
         former = self.get(history[-1])
         self.fetch(former)
-        self.retag(current.number, {ROLLED_BACK_TAG: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+        self.retag(current.number, {ROLLED_BACK_TAG: rfc3339(datetime.now(UTC))})
         self._client.set_registered_model_alias(self.name, CHAMPION, str(former.number))
         self._write_history(history[:-1])
         return current, self.get(former.number)
@@ -318,11 +309,7 @@ class RegistryWriter(RegisteredModel):
         folder = self.fetch(champion)
         if not _is(place, champion.content_sha256):
             # A folder and no link, since MLflow refuses to read a model through one.
-            staging = place.with_name(f".{place.name}.{os.getpid()}")
-            shutil.rmtree(staging, ignore_errors=True)
-            shutil.copytree(folder, staging)
-            swap(staging, place)
-            shutil.rmtree(staging, ignore_errors=True)
+            put_copy(folder, place)
         card = folder / "MODEL_CARD.md"
         if card.exists():
             write_text(self._layout.model_card, card.read_text(encoding="utf-8"))

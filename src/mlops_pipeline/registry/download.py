@@ -106,7 +106,13 @@ def keep(folder: Path, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     for old in place.parent.glob(f".{place.name}.*"):
         shutil.rmtree(old, ignore_errors=True)
+    put_copy(folder, place)
+
+
+def put_copy(folder: Path, place: Path) -> None:
+    """Put a copy of a folder in its place in one step; several processes may do so at once."""
     staging = place.with_name(f".{place.name}.{os.getpid()}")
+    shutil.rmtree(staging, ignore_errors=True)
     shutil.copytree(folder, staging)
     swap(staging, place)
     shutil.rmtree(staging, ignore_errors=True)

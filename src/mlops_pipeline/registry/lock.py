@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mlops_pipeline.config.addresses import for_psycopg
 from mlops_pipeline.errors import ServiceAway, one_line
 
 if TYPE_CHECKING:
@@ -23,9 +24,8 @@ def store_lock(uri: str, layout: Layout, purpose: str = "store") -> Iterator[Non
     if uri.startswith("postgresql"):
         import psycopg
 
-        address = "postgresql://" + uri.split("://", 1)[1]
         try:
-            connection = psycopg.connect(address, autocommit=True)
+            connection = psycopg.connect(for_psycopg(uri), autocommit=True)
         except psycopg.OperationalError as error:
             raise ServiceAway(
                 f"PostgreSQL does not answer at the tracking address ({one_line(error)}): check tracking.uri or MLFLOW_TRACKING_URI"

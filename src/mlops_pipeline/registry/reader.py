@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mlops_pipeline.config.addresses import for_psycopg
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import SQLITE, sqlite_path
@@ -277,9 +278,8 @@ def _of_sqlite(uri: str, read: Callable[[Query], Answer]) -> Answer:
 def _of_postgresql(uri: str, read: Callable[[Query], Answer]) -> Answer:
     import psycopg
 
-    address = "postgresql://" + uri.split("://", 1)[1]
     try:
-        with psycopg.connect(address, connect_timeout=TIMEOUT_S, tcp_user_timeout=TIMEOUT_S * 1000) as connection:
+        with psycopg.connect(for_psycopg(uri), connect_timeout=TIMEOUT_S, tcp_user_timeout=TIMEOUT_S * 1000) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             connection.execute(f"set local statement_timeout = '{TIMEOUT_S}s'")

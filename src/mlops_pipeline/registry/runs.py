@@ -101,7 +101,9 @@ class Tracking:
         self.client.log_batch(run_id, metrics, [Param(k, str(v)) for k, v in params.items()])
         rows = json.dumps({"uri": self.layout.relative(self.layout.train)})
         data = Dataset(self.settings.name, training.train_sha256[:16], "local", rows, profile=json.dumps({"num_rows": training.train_rows}))
-        self.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+        # Another pipeline's run on the same rows would note the same dataset at once, and MLflow looks before it writes.
+        with store_lock(self.uri, self.layout):
+            self.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
         self.client.log_text(run_id, yaml.safe_dump(shown_settings(self.settings), sort_keys=False, allow_unicode=True), "settings.yaml")
         if self.layout.lock.exists():
             self.client.log_artifact(run_id, str(self.layout.lock), "environment")

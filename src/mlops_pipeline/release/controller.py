@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -260,13 +260,10 @@ class Controller:
         while not self._leaving.wait(pause):
             if time.monotonic() > self._stuck_at:
                 continue
-            with suppress(PipelineError):  # a database that is away: the lease ends, and all traffic is the champion's
-                table = self._of.table()
-                try:
-                    for number in {each.number for each in table.current().values()} - self._blind:
-                        table.renew(number, self._holder, lease_end(self._of.settings))
-                finally:
-                    table.close()
+            # A database that is away: the lease ends, and all traffic is the champion's.
+            with suppress(PipelineError), closing(self._of.table()) as table:
+                for number in {each.number for each in table.current().values()} - self._blind:
+                    table.renew(number, self._holder, lease_end(self._of.settings))
 
 
 def of_fixed(of: Opened) -> str:
@@ -420,15 +417,12 @@ def tell_of(of: Opened, table: Table, tell: Listener) -> None:
     last = new[-1]
     release = started[last.release]
     text = f"release {last.release} of version {release.challenger} {last.state} at {last.step}: {last.reason}"
-    state = of.watch.state()
-    try:
+    with closing(of.watch.state()) as state:
         with state.writing():
             judge_release(
                 of.watch, state, release.model, release.challenger, text if last.state in ("aborted", "inconclusive") else "", time.time()
             )
         deliver(of.watch, state, tell)
-    finally:
-        state.close()
     for each in new:
         tell(moved(of, started[each.release], each))
         table.told(each.number)

@@ -33,12 +33,13 @@ from mlops_pipeline.experiments.sequences import (
     quantile_bounds,
     together,
 )
-from mlops_pipeline.records.reading import UNIT, column_in
+from mlops_pipeline.records.reading import UNIT, column_in, features_in
 from mlops_pipeline.release.policy import Evidence, Finding
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from mlops_pipeline.inference.scorer import Scorer
     from mlops_pipeline.monitoring.labels import Known
 
 CHAMPION, CHALLENGER, SHADOW, FALLBACK = "champion", "challenger", "shadow", "fallback"
@@ -461,7 +462,7 @@ class _Question:
         self._is_classes = answers.scores.shape[1] > 1
         usual = answers.of((answers.arm == _CHAMPION) & ~answers.failed)
         with np.errstate(invalid="ignore"):
-            self._spread = float(np.nanstd(_said(usual.scores))) if len(usual.time) else float("nan")
+            self._spread = float(np.nanstd(figures_of(usual.scores))) if len(usual.time) else float("nan")
         losses = self._losses(usual.scores, usual.truth)
         known = losses[np.isfinite(losses)]
         self._usual_loss = float(known.mean()) if len(known) else float("nan")
@@ -532,7 +533,7 @@ class _Question:
     def of_arms(self, begun: Observations, alpha: float, label: str) -> Finding:
         """A mean over units of each arm."""
         rows = begun.of(~begun.failed & (begun.row >= 0))
-        figure = self._losses(rows.scores, rows.truth) if self.guardrail.figure == "quality" else _said(rows.scores)
+        figure = self._losses(rows.scores, rows.truth) if self.guardrail.figure == "quality" else figures_of(rows.scores)
         one, other = (self._sample(rows.of(chosen), figure[chosen]) for chosen in (rows.arm == _CHAMPION, rows.arm == _CHALLENGER))
         made = self._unpaired(one, other, alpha, self._limit, label)
         return made if self.guardrail.figure == "quality" else _either_way(made)
@@ -544,7 +545,7 @@ class _Question:
         if figure == "quality":
             return self._of_losses(pairs, alpha, label)
         if figure == "drift":
-            before, after = _said(answers.scores[one]), _said(answers.scores[other])
+            before, after = figures_of(answers.scores[one]), figures_of(answers.scores[other])
         else:
             before, after = np.zeros(len(one)), self._differs(answers.scores[one], answers.scores[other])
         kept = np.isfinite(before) & np.isfinite(after)
@@ -691,7 +692,13 @@ def _as_drawn(values: Floats, group: npt.NDArray[np.int64], part: Floats) -> Flo
     return made
 
 
-def _said(scores: Floats) -> Floats:
+def scored(scorer: Scorer, rows: pl.DataFrame) -> Floats:
+    """What a version says of rows on record, as :class:`Answers` have it: (rows, classes), or (rows, 1)."""
+    made = scorer.predict(features_in(rows, scorer.signature.names))
+    return made if made.ndim == 2 else made.reshape(-1, 1)
+
+
+def figures_of(scores: Floats) -> Floats:
     """One number for what was said of a row: the last class's probability, of several classes the likeliest one's, or the value."""
     made: Floats = scores.max(axis=1) if scores.shape[1] > 2 else scores[:, -1]
     return made

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mlops_pipeline.config.addresses import is_postgresql
 from mlops_pipeline.config.experiment import load_experiment
 from mlops_pipeline.config.finding import release_config
 from mlops_pipeline.config.release import TEST, load_releases
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Event, Listener, ReleaseMoved, current_user, kept_for
 from mlops_pipeline.layout import find_project
-from mlops_pipeline.lines import Words, shown_on
+from mlops_pipeline.lines import Words, shown_on, text_of
 from mlops_pipeline.records.entry import CHALLENGER as ANSWERED_ARM
 from mlops_pipeline.records.reading import arm_in, requests_of
 from mlops_pipeline.registry.versions import CHALLENGER
@@ -50,11 +51,8 @@ SHARE = 4.0
 @contextmanager
 def _opened(config: Path | None) -> Iterator[tuple[Opened, Table]]:
     of = opened(config)
-    table = of.table()
-    try:
+    with closing(of.table()) as table:
         yield of, table
-    finally:
-        table.close()
 
 
 def start(console: Console, config: Path | None, version: int, reason: str, *, wait: bool, experiment: Experiment | None = None) -> None:
@@ -143,7 +141,7 @@ def _watch(console: Console, config: Path | None, until_over: int | None) -> Non
                         if not found:
                             others = bool(table.current())
                             said = "another controller carries on what is under way: `mlops release status`" if others else NONE_NOW
-                            shown = [_text([Words(said, "dim")])]
+                            shown = [text_of([Words(said, "dim")])]
                         live.update(Group(*shown), refresh=True)
                         if until_over is not None and (last := table.last(until_over)) is not None and last.state not in LIVE:
                             _say_end(
@@ -157,7 +155,7 @@ def _watch(console: Console, config: Path | None, until_over: int | None) -> Non
 
                 if (problem := str(error) if isinstance(error, PipelineError) else told(error) or "") == "":
                     raise
-            live.update(Group(*shown, _text([Words("problem    ", "bold"), Words(problem, "red")])), refresh=True)
+            live.update(Group(*shown, text_of([Words("problem    ", "bold"), Words(problem, "red")])), refresh=True)
             time.sleep(min(of.settings.look_s, of.settings.lease_s / 3))
 
 
@@ -175,23 +173,23 @@ def status(console: Console, config: Path | None, *, as_json: bool) -> None:
         newest = known["releases"][0]
         now = time.time()
         share = f"answers {newest['weight']:.0%}" + (f", asked besides in {newest['shadow']:.0%}" if newest["shadow"] else "")
-        console.print(_text([Words("release    ", "bold"), Words(f"{newest['release']}, {newest['model']}, unit {newest['unit']}")]))
-        console.print(_text([Words("version    ", "bold"), Words(f"{newest['challenger']} beside {newest['champion']}: {share}")]))
-        console.print(_text([Words("step       ", "bold"), Words(f"{newest['step']}, {newest['state']}: {newest['reason']}")]))
+        console.print(text_of([Words("release    ", "bold"), Words(f"{newest['release']}, {newest['model']}, unit {newest['unit']}")]))
+        console.print(text_of([Words("version    ", "bold"), Words(f"{newest['challenger']} beside {newest['champion']}: {share}")]))
+        console.print(text_of([Words("step       ", "bold"), Words(f"{newest['step']}, {newest['state']}: {newest['reason']}")]))
         if newest["lease_until"] is not None:
             left = newest["lease_until"] - now
             said = f"{left:.0f} s" if left > 0 else "over: all traffic is the champion's until `mlops release watch` goes on"
-            console.print(_text([Words("lease      ", "bold"), Words(said, "" if left > 0 else "yellow")]))
+            console.print(text_of([Words("lease      ", "bold"), Words(said, "" if left > 0 else "yellow")]))
         for reason in unable:
             console.print(_unable_text(reason))
         if newest["evidence_made"]:
             looked = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(newest["evidence_made"]))
             rows = f"{newest['evidence'].get('rows', 0):,} rows of the challenger's in step {newest['evidence_step']}"
-            console.print(_text([Words("looked     ", "bold"), Words(f"{looked}: {rows}")]))
+            console.print(text_of([Words("looked     ", "bold"), Words(f"{looked}: {rows}")]))
         for text in ending_lines(newest["evidence"]):
-            console.print(_text([Words("           "), Words(text)]))
+            console.print(text_of([Words("           "), Words(text)]))
         for line in _turns_told(newest["transitions"]):
-            console.print(_text(line))
+            console.print(text_of(line))
 
 
 def _turns_told(turns: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Words]]:
@@ -222,7 +220,7 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
             _abort(of, table, started, reason, _kept(of, tell))
             _say_end(console, of, table, started, announced)
             for line in _ended_lines(of, table, started):
-                console.print(_text(line))
+                console.print(text_of(line))
             return
         if state == "paused" and release.state == "paused":
             raise PipelineError(f"release {release.number}: is paused already: `mlops release resume` lets it go on")
@@ -363,18 +361,18 @@ def replay(console: Console, config: Path | None, version: int, since: datetime 
         print(json.dumps({**found.as_json(), **earnings}, indent=2))
         return not found.broken
     console.print(
-        _text(
+        text_of(
             [Words("replayed   ", "bold"), Words(f"{found.rows:,} rows of the record by version {version}, {found.labels:,} with labels")]
         )
     )
     for each in found.findings:
         word, style = ("broken", "red") if each.is_broken else ("holds", "green") if each.holds else ("open", "")
-        console.print(_text([Words(f"{word:<11}", style), Words(f"{each.guardrail}: {each.text}")]))
+        console.print(text_of([Words(f"{word:<11}", style), Words(f"{each.guardrail}: {each.text}")]))
     for earned in told:
         for line in _earned_lines(earned):
-            console.print(_text(line))
+            console.print(text_of(line))
     for note in notes:
-        console.print(_text([Words("           "), Words(note, "yellow")]))
+        console.print(text_of([Words("           "), Words(note, "yellow")]))
     return not found.broken
 
 
@@ -487,18 +485,15 @@ def champion_moves(pipeline: Path, console: Console, version: int | None, why: s
         if version is None:
             console.print(f"no release was looked at: the server that the settings of {project} name has another pipeline", soft_wrap=True)
         return
-    if not of.where.startswith("postgres") and not Path(of.where).is_file():
+    if not is_postgresql(of.where) and not Path(of.where).is_file():
         return
-    table = of.table()
-    try:
+    with closing(of.table()) as table:
         if version is not None:
             table.champion_moved(of.model, str(version))
             return
         stop(of, table, why, current_user())
         tell_of(of, table, _listener(of, console))
         put_there(of, table, {})
-    finally:
-        table.close()
 
 
 def _current(of: Opened, table: Table) -> Release:
@@ -510,12 +505,12 @@ def _current(of: Opened, table: Table) -> Release:
 
 def _shown(of: Opened, table: Table, looked: Looked) -> list[Text]:
     """A look at one release, under what workers say of themselves."""
-    lines = [_text(line) for line in _lines(of, looked)]
+    lines = [text_of(line) for line in _lines(of, looked)]
     return [*lines, *(_unable_text(reason) for reason in table.unable(looked.started.number))]
 
 
 def _unable_text(reason: str) -> Text:
-    return _text([Words("problem    ", "bold"), Words(f"servers do not ask the challenger: {reason}", "red")])
+    return text_of([Words("problem    ", "bold"), Words(f"servers do not ask the challenger: {reason}", "red")])
 
 
 def _lines(of: Opened, looked: Looked) -> list[Sequence[Words]]:
@@ -565,9 +560,3 @@ def _say_end(console: Console, of: Opened, table: Table, started: Started, annou
 
 def _kept(of: Opened, show: Listener) -> Listener:
     return kept_for(of.watch.pipeline, of.watch.layout, show)
-
-
-def _text(words: Sequence[Words]) -> Text:
-    from rich.text import Text
-
-    return Text.assemble(*words)

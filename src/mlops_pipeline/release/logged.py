@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,8 +21,8 @@ from mlops_pipeline.experiments.sequences import Floats
 from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.measuring import truths_of
 from mlops_pipeline.monitoring.recorded import within
-from mlops_pipeline.records.reading import UNIT, batches, features_in
-from mlops_pipeline.release.evidence import CHALLENGER, CHAMPION, FALLBACK
+from mlops_pipeline.records.reading import UNIT, batches
+from mlops_pipeline.release.evidence import CHALLENGER, CHAMPION, FALLBACK, figures_of, scored
 from mlops_pipeline.release.offpolicy import Earned, Logged, earned
 from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.release.reward import refuse_untold, scaled
@@ -46,9 +47,8 @@ class Span(NamedTuple):
 
 def spans_of(of: Opened) -> list[Span]:
     """How units were divided, by the table's transitions, in order of time."""
-    table = of.table()
-    try:
-        made = list[Span]()
+    made = list[Span]()
+    with closing(of.table()) as table:
         for started in table.releases(of.model):
             turns = table.transitions(started.number)
             ends = [*(each.made for each in turns[1:]), math.inf]
@@ -57,9 +57,7 @@ def spans_of(of: Opened) -> list[Span]:
                 for turn, end in zip(turns, ends, strict=True)
                 if turn.state in LIVE
             ]
-        return made
-    finally:
-        table.close()
+    return made
 
 
 def earned_on_record(of: Opened, version: int, since: datetime | None, until: datetime | None) -> tuple[list[Earned], list[str]]:
@@ -83,11 +81,8 @@ def earned_on_record(of: Opened, version: int, since: datetime | None, until: da
         raise PipelineError(f"{registry.name}: has no champion")
     reference = of.watch.reference(of.model, str(champion.number))
     refuse_untold(of.settings.policy, reference, str(of.origin or "the usual policy"))
-    state = of.watch.state()
-    try:
+    with closing(of.watch.state()) as state:
         labels = state.labels_after(0, 0.0)
-    finally:
-        state.close()
     known = Known.of(labels, within(of.watch))
     scorers: dict[str, Scorer] = {}
 
@@ -173,7 +168,7 @@ def _logged(
     rows: pl.DataFrame, span: Span | None, version: str, reference: Reference, scorer: Any, earns: Floats, units: dict[str, int]
 ) -> tuple[Logged, Logged]:
     """The rows by what was decided, and by who answered."""
-    said = _said(scorer(version), rows)
+    said = scored(scorer(version), rows)
     wanted = said.argmax(axis=1) if reference.classes else np.zeros(rows.height, dtype=np.int64)
     arm = rows["arm"].fill_null("").to_numpy().astype(str)
     taken = truths_of(reference, rows["prediction"]).astype(np.int64) if reference.classes else np.zeros(rows.height, dtype=np.int64)
@@ -186,14 +181,13 @@ def _logged(
         if reference.classes:
             for answered, other in ((mine, span.champion), (~mine, span.challenger)):
                 if answered.any():
-                    others[answered] = _said(scorer(other), rows.filter(answered)).argmax(axis=1)
+                    others[answered] = scored(scorer(other), rows.filter(answered)).argmax(axis=1)
     elif span is not None:
         weight = span.weight
         lost = (arm == FALLBACK).astype(np.float64)
     own = np.where(mine, weight, 1 - weight)  # of the version that answered
     names = rows[UNIT].fill_null("").to_list() if span is not None and span.sticks else rows["request_id"].fill_null("").to_list()
     unit = np.array([units.setdefault(name, len(units)) for name in names], dtype=np.int64)
-    figure = said[:, -1] if said.shape[1] <= 2 else said.max(axis=1)
     by_decision = Logged(
         unit,
         taken,
@@ -201,7 +195,7 @@ def _logged(
         own + np.where(others == taken, 1 - own, 0.0),
         np.where(taken == wanted, own, 0.0) + np.where(others == wanted, 1 - own, 0.0),
         earns,
-        figure,
+        figures_of(said),
         lost,
     )
     answered_by = rows["version"].cast(int, strict=False).fill_null(-1).to_numpy().astype(np.int64)
@@ -213,8 +207,3 @@ def _logged(
     )
     by_answer = by_decision._replace(taken=answered_by, wanted=np.full(rows.height, target), propensity=own, overlap=weight_of)
     return by_decision, by_answer
-
-
-def _said(scorer: Scorer, rows: pl.DataFrame) -> npt.NDArray[np.float64]:
-    made = scorer.predict(features_in(rows, scorer.signature.names))
-    return made if made.ndim == 2 else made.reshape(-1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -163,11 +164,8 @@ class Opened:
                 elsewhere=not self.divides,
                 settle_s=self.settle_s,
             )
-        state = self.watch.state()
-        try:
+        with closing(self.watch.state()) as state:
             made.label(state.labels_after(made.labels_to, started.made))
-        finally:
-            state.close()
         since = datetime.fromtimestamp(started.made, UTC)
         with news(self.watch.store, made.read_to, since=since, until=until, model=started.model) as found:
             made.read(found.frames, found.withdrawn, found.read_to)
@@ -176,11 +174,8 @@ class Opened:
     def answers_of(self, version: str, since: datetime, *, sticks: bool) -> Observations:
         """What the record and the labels say of a version since a moment, whether a release was under way or not."""
         made = Ledger(version, "\0", self._reference_of(version), (), sticks=sticks, within=within(self.watch), elsewhere=True)
-        state = self.watch.state()
-        try:
+        with closing(self.watch.state()) as state:
             made.label(state.labels_after(0, since.timestamp()))
-        finally:
-            state.close()
         with news(self.watch.store, {}, since=since, model=self.model) as found:
             made.read(found.frames, found.withdrawn, found.read_to)
         return made.observations()
@@ -189,11 +184,8 @@ class Opened:
         """When the challenger of a release that a mesh divides was to answer nobody."""
         if self.divides:
             return []
-        table = self.table()
-        try:
+        with closing(self.table()) as table:
             turns = table.transitions(started.number)
-        finally:
-            table.close()
         ends = [*(each.made for each in turns[1:]), math.inf]
         return [(each.made, end) for each, end in zip(turns, ends, strict=True) if each.weight == 0]
 

@@ -5,6 +5,7 @@ A label does not depend on who predicted here, so each row is scored again and c
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from mlops_pipeline.config.release import Step
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.recorded import within
-from mlops_pipeline.records.reading import batches, features_in
-from mlops_pipeline.release.evidence import CHAMPION, SHADOW, answers_in, evidence_of, joined
+from mlops_pipeline.records.reading import batches
+from mlops_pipeline.release.evidence import CHAMPION, SHADOW, answers_in, evidence_of, joined, scored
 from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.release.policy import Evidence
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import polars as pl
-
-    from mlops_pipeline.inference.scorer import Scorer
 
 COMPARED = frozenset({"quality", "drift", "disagreement"})
 """Figures that a replay can say: it takes no time of a server, and refuses nothing."""
@@ -42,11 +41,8 @@ def replayed(of: Opened, version: int, since: datetime | None, until: datetime |
     reference = of.watch.reference(of.model, number)
     if list(reference.answered) != list(scorer.contract.answers or ()):
         raise PipelineError(f"{registry.name} version {version}: answers otherwise than version {number}: the two cannot be compared")
-    state = of.watch.state()
-    try:
+    with closing(of.watch.state()) as state:
         labels = state.labels_after(0, 0.0)
-    finally:
-        state.close()
     known = Known.of(labels, within(of.watch)) if labels else None
     policy = of.settings.policy
     policy = policy.model_copy(update={"guardrails": {name: one for name, one in policy.guardrails.items() if one.figure in COMPARED}})
@@ -59,7 +55,7 @@ def replayed(of: Opened, version: int, since: datetime | None, until: datetime |
         for frame in batches(of.watch.store, since=since, until=until, model=of.model, version=number):
             rows = frame.filter(pl.col("prediction").is_not_null() & (pl.col("error").fill_null("") == ""))
             if rows.height:
-                said.append(_scores(scorer, rows))
+                said.append(scored(scorer, rows))
                 yield rows.with_columns(pl.lit(CHAMPION).alias("arm"))
 
     answers = answers_in(frames(), reference, number, str(version), known, slices, in_order=False)
@@ -67,8 +63,3 @@ def replayed(of: Opened, version: int, since: datetime | None, until: datetime |
         raise PipelineError(f"{of.watch.store.where}: holds no answer of version {number} in that time: nothing can be compared")
     again = answers._replace(arm=np.full(len(answers.time), SHADOW), scores=np.concatenate(said))
     return evidence_of(policy, Step(shadow=1.0), 0.0, joined([answers, again]), splits_evenly=False)
-
-
-def _scores(scorer: Scorer, rows: pl.DataFrame) -> Any:
-    made = scorer.predict(features_in(rows, scorer.signature.names))
-    return made if made.ndim == 2 else made.reshape(-1, 1)

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import msgspec
 
 from mlops_pipeline import pages
 from mlops_pipeline.config.release import Step, Turn
+from mlops_pipeline.files import in_json
 from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.release.policy import PROMOTING, Decision, Evidence, Finding, Learned
 from mlops_pipeline.release.table import LIVE, Started, Table, Transition
@@ -30,13 +32,9 @@ def put_there(of: Opened, table: Table, latest: Latest) -> None:
     """Put what is known now in the place of what was shown before."""
     known = known_of(of, table, latest)
     now = time.time()
-    state = of.watch.state()
-    try:
-        with state.writing():
-            state.show(PAGE, page_of(of, known).replace("\0", "\ufffd"), now)
-            state.show(JSON, json.dumps(known, allow_nan=False), now)
-    finally:
-        state.close()
+    with closing(of.watch.state()) as state, state.writing():
+        state.show(PAGE, page_of(of, known).replace("\0", "\ufffd"), now)
+        state.show(JSON, json.dumps(known, allow_nan=False), now)
 
 
 def known_of(of: Opened, table: Table, latest: Latest) -> dict[str, Any]:
@@ -47,7 +45,8 @@ def known_of(of: Opened, table: Table, latest: Latest) -> dict[str, Any]:
     shown = _last_shown(of)
     releases = [_release(of, table, each, latest, shown.get(each.number)) for each in reversed(table.releases(of.model)[-MOST:])]
     newest = releases[0] if releases else None
-    known: dict[str, Any] = _finite(
+    # Older controllers have written numbers beside transitions that JSON has no word for.
+    known: dict[str, Any] = in_json(
         {
             "pipeline": of.watch.pipeline.name,
             "model": of.model,
@@ -61,15 +60,6 @@ def known_of(of: Opened, table: Table, latest: Latest) -> dict[str, Any]:
     return known
 
 
-def _finite(value: Any) -> Any:
-    """The same with null for numbers that JSON has no word for, which older controllers have written beside transitions."""
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 VERDICTS = {"promoted": "promoted", "aborted": "failed", "inconclusive": "inconclusive", "paused": "paused"}
 
 
@@ -79,11 +69,8 @@ GOOD_S = 120.0
 
 def _last_shown(of: Opened) -> dict[int, dict[str, Any]]:
     """Each release as it was shown last, for those who do not look themselves."""
-    state = of.watch.state()
-    try:
+    with closing(of.watch.state()) as state:
         shown = state.shown(JSON)
-    finally:
-        state.close()
     told = [] if shown is None else json.loads(shown.content)["releases"]
     return {each["release"]: each for each in told}
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from mlops_pipeline import database
+from mlops_pipeline.config.addresses import is_postgresql
 from mlops_pipeline.database import PostgreSQL, Row
 from mlops_pipeline.errors import PipelineError
 
@@ -117,9 +118,8 @@ class Table:
 
     def __init__(self, where: str | Path) -> None:
         address = str(where)
-        is_server = address.startswith("postgres")
         tables = database.Tables(TABLES, VERSION, "releases")
-        self._database = database.opened(Path(address), address if is_server else None, tables)
+        self._database = database.opened(Path(address), address if is_postgresql(address) else None, tables)
         self._lock = threading.RLock()
         self._seen: Row | None = None
         self.place = self._database.place

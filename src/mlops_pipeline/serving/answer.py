@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from mlops_pipeline.config.moments import rfc3339
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import NotFinite, score
 from mlops_pipeline.inference.faults import STALE_FEATURES, Fault, Notice, Refused, first_of
@@ -209,7 +210,7 @@ class Service:
             asked = request.asks_as_of or asked_for(request.query, "features_as_of")
             features = taken.told(raw) if asked_for(request.query, "features") else None
             if asked or features is not None:
-                as_of = now.as_of.isoformat(timespec="seconds").replace("+00:00", "Z") if asked and now.as_of is not None else None
+                as_of = rfc3339(now.as_of) if asked and now.as_of is not None else None
                 request.computed = Computed(as_of, features)
         return rows
 
@@ -461,7 +462,7 @@ def _log(level: int, event: str, request: Request, status: int, **more: Any) -> 
 
 def _aged(now: Computing, settings: FeatureSettings) -> str:
     """What is said of a state that is older than it may be."""
-    as_of = "" if now.as_of is None else now.as_of.isoformat(timespec="seconds").replace("+00:00", "Z")
+    as_of = "" if now.as_of is None else rfc3339(now.as_of)
     nothing = ", so that what comes from it is null" if settings.policy == "null" else ""
     return f"the features' state is of {as_of}, older than {settings.max_age}{nothing}"
 

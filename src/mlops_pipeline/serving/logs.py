@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from mlops_pipeline.config.moments import rfc3339
+
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
@@ -54,4 +56,4 @@ def _printable(value: Any) -> str:
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(datetime.fromtimestamp(record.created, UTC), "milliseconds")

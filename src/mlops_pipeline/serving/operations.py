@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.moments import rfc3339
 from mlops_pipeline.contract.privacy import told_levels
 from mlops_pipeline.serving import openapi
 from mlops_pipeline.serving.answer import NO_WATCH
@@ -199,7 +200,7 @@ class Operations:
 
 
 def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))
 
 
 def _described(served: Served) -> dict[str, Any]:
@@ -235,7 +236,7 @@ def _raw(served: Served) -> dict[str, Any] | None:
         "example": raw.example,
         "computed": list(raw.kinds.computed),
         "important": _important_sources(served.loaded.evaluation, raw),
-        "features_as_of": None if now.as_of is None else now.as_of.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "features_as_of": None if now.as_of is None else rfc3339(now.as_of),
         "why_not": now.why_not,
         "only": served.only_raw,
     }

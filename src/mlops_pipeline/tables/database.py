@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config.addresses import filled
+from mlops_pipeline.config.addresses import filled, for_psycopg, is_postgresql
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.tree import tree_of
 from mlops_pipeline.errors import PipelineError, ServiceAway, one_line, without_secrets
@@ -28,8 +28,6 @@ ROWS = 50_000
 """Rows that are fetched at a time."""
 
 CONNECT_S = 10
-
-_POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
 
 
 def take_snapshot(source: Source, project: Path, snapshot: Path) -> bool:
@@ -85,8 +83,8 @@ def tables_of(source: Source, project: Path) -> Iterator[pl.DataFrame]:
     address, named = filled(str(source.uri), "dataset.source.uri"), f"dataset.source.uri = '{source.uri}'"
     if address.startswith(SQLITE):
         yield from _of_sqlite(str(source.sql), project / sqlite_path(address), named)
-    elif _POSTGRESQL.match(address):
-        yield from _of_postgresql(str(source.sql), _POSTGRESQL.sub("postgresql://", address), named)
+    elif is_postgresql(address):
+        yield from _of_postgresql(str(source.sql), for_psycopg(address), named)
     else:
         raise PipelineError(f"dataset.source.uri: names no database that is read: write {SQLITE}FILE or postgresql://HOST/NAME")
 

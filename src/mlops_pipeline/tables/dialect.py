@@ -136,15 +136,20 @@ class Candidate:
     score: float
 
 
+def refuse_no_file(path: Path) -> None:
+    """Raise :class:`PipelineError` where no file of rows is."""
+    if path.is_dir():
+        raise PipelineError(f"{path}: is a folder: name a file in it")
+    if not path.is_file():
+        raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
+
+
 def found(path: Path, names: Collection[str] = (), given: Mapping[str, Any] | None = None) -> Found:
     """How a file is written, from its first rows, from ``names`` of columns that it should have, and from what is ``given``.
 
     Raises :class:`Unclear` where that cannot be told, and :class:`PipelineError` for a file that cannot be read.
     """
-    if path.is_dir():
-        raise PipelineError(f"{path}: is a folder: name a file in it")
-    if not path.is_file():
-        raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
+    refuse_no_file(path)
     known = dict(given or {})
     signs = {key: str(known.pop(key)) for key in ("decimal", "thousands") if known.get(key) is not None}
     return replace(_found(path, names, known), signs=signs)

@@ -25,7 +25,7 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.spreadsheet import harmless_text
 from mlops_pipeline.tables.database import take_snapshot
-from mlops_pipeline.tables.dialect import COMMENT, LOOKED_AT, Unclear, csv_reader, encoding_of, found
+from mlops_pipeline.tables.dialect import COMMENT, LOOKED_AT, Unclear, csv_reader, encoding_of, found, refuse_no_file
 from mlops_pipeline.tables.excel import excel_header, excel_table, sheet_names
 from mlops_pipeline.tables.json_lines import json_tables, listing_columns
 from mlops_pipeline.tables.packing import Form, form_of, opened, seekable
@@ -157,10 +157,7 @@ def read_file(path: Path, source: Source, chunk_mb: int, used: Collection[str] |
     ``used`` names the columns that somebody asks for: one of Parquet's or JSON's that holds lists, bytes and the like is refused if
     it is among them (None: all are), else left out. Raises :class:`PipelineError`.
     """
-    if path.is_dir():
-        raise PipelineError(f"{path}: is a folder: name a file in it")
-    if not path.is_file():
-        raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
+    refuse_no_file(path)
     try:
         form = form_of(path)
         if form == "parquet":
