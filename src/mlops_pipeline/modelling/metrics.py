@@ -410,7 +410,7 @@ def _ordered(made: Predictions) -> list[tuple[float, float]]:
 def _precise(made: Predictions) -> list[tuple[float, float]]:
     """The mean of as many precisions as a class has rows, which spread at most as right and wrong do; nothing of a class alone."""
     kinds = [made.positive] if made.task == "binary" else range(made.predicted.shape[1])
-    found = []
+    found: list[tuple[float, float]] = []
     for k in kinds:
         ones, scores = made.y == k, made.predicted[:, k]
         if 0 < ones.sum() < len(ones) and scores.min() < scores.max():
