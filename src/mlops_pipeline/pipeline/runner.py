@@ -156,7 +156,7 @@ def bring_up_to_date(
     before = cache.dependencies(stage)
 
     def record() -> None:
-        edited = [path for path, state in cache.dependencies(stage).items() if state != before.get(path)]
+        edited = cache.edited(stage, before)
         if edited:
             tell(Warned(**name, text=f"{edited[0]} was edited meanwhile: not recorded, the next run does it again"))
         else:
