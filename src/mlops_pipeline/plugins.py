@@ -214,6 +214,7 @@ def estimator(
     format: str = "skops",  # noqa: A002  # as the setting is called
 ) -> Callable[[Function], Estimator]:
     """Make an :class:`Estimator` of a function."""
+    _refuse_a_bare("estimator", name)
     return lambda function: Estimator(name, function, _summary(function), settings, tasks, encoder, search, trusted, requirements, format)
 
 
@@ -221,6 +222,7 @@ def encoder(
     name: str, *, settings: type[Any] | None = None, trusted: tuple[str, ...] = (), requirements: tuple[str, ...] = ()
 ) -> Callable[[Function], Encoder]:
     """Make an :class:`Encoder` of a function."""
+    _refuse_a_bare("encoder", name)
     return lambda function: Encoder(name, function, _summary(function), settings, trusted, requirements)
 
 
@@ -228,16 +230,19 @@ def metric(
     name: str, *, tasks: tuple[str, ...] = TASKS, lower_is_better: bool = False, settings: type[Any] | None = None
 ) -> Callable[[Function], Metric]:
     """Make a :class:`Metric` of a function."""
+    _refuse_a_bare("metric", name)
     return lambda function: Metric(name, function, _summary(function), settings, tasks, lower_is_better)
 
 
 def check(name: str, *, settings: type[Any] | None = None) -> Callable[[Function], Check]:
     """Make a :class:`Check` of a function."""
+    _refuse_a_bare("check", name)
     return lambda function: Check(name, function, _summary(function), settings)
 
 
 def gate_rule(name: str, *, settings: type[Any] | None = None) -> Callable[[Function], GateRule]:
     """Make a :class:`GateRule` of a function."""
+    _refuse_a_bare("gate_rule", name)
     return lambda function: GateRule(name, function, _summary(function), settings)
 
 
@@ -252,17 +257,26 @@ def model_format(
     settings: type[Any] | None = None,
 ) -> Callable[[Function], ModelFormat]:
     """Make a :class:`ModelFormat` of the function that loads it, or of a class that is its engine."""
+    _refuse_a_bare("model_format", name)
     return lambda function: ModelFormat(name, function, _summary(function), settings, save, twin, exports, requirements, platform)
 
 
 def store(name: str, *, reader: Place, schemes: tuple[str, ...] = (), settings: type[Any] | None = None) -> Callable[[Function], Store]:
     """Make a :class:`Store` of a function, or of a class that is a store's writing end."""
+    _refuse_a_bare("store", name)
     return lambda function: Store(name, function, _summary(function), settings, reader, schemes)
 
 
 def channel(name: str, *, settings: type[Any] | None = None, repeats: bool = False) -> Callable[[Function], Channel]:
     """Make a :class:`Channel` of a function."""
+    _refuse_a_bare("channel", name)
     return lambda function: Channel(name, function, _summary(function), settings, repeats)
+
+
+def _refuse_a_bare(decorator: str, name: object) -> None:
+    """Raise TypeError for a decorator without its parentheses, which would declare nothing and say nothing of it."""
+    if not isinstance(name, str):
+        raise TypeError(f'@{decorator} is given no name: write @{decorator}("NAME")')
 
 
 @dataclass(frozen=True)
@@ -447,13 +461,18 @@ def not_ours(parts: Iterable[Kind]) -> list[Kind]:
 
 
 def sought(part: Estimator, trial: Any) -> dict[str, Any]:
-    """The parameters that an estimator's search asks a trial for; none if it has no search."""
+    """The parameters that an estimator's search asks a trial for; none if it has no search. What Optuna itself raises is for Optuna."""
     if part.search is None:
         return {}
     try:
-        return dict(loaded(part.search)(trial))
-    except (TypeError, ValueError, KeyError, AttributeError, SystemExit) as error:
+        said = loaded(part.search)(trial)
+    except FAILURES as error:
+        if isinstance(error, PipelineError) or type(error).__module__.partition(".")[0] == "optuna":
+            raise
         raise broken(part, error) from error
+    if not isinstance(said, Mapping):
+        raise broken(part, f"its search gives a {type(said).__name__}, not a mapping of parameters")
+    return dict(said)
 
 
 def broken(part: Part, error: object) -> PipelineError:
@@ -647,11 +666,13 @@ def _check_declaration(part: Part, who: Owner) -> None:
         raise PipelineError(f"{what}: it has a folder of its own, formats/{part.name}: take at and file out")
     if isinstance(part, Store) and not part.reader:
         raise PipelineError(f"{what}: nothing reads what it keeps: name the function that does, reader=...")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", part.name):
+    if not isinstance(part.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", part.name):
         raise PipelineError(f"{what}: use letters, digits, '.', '_' and '-' for its name, a letter or digit first")
-    unknown = [task for task in getattr(part, "tasks", ()) if task not in TASKS]
-    if unknown or getattr(part, "tasks", TASKS) == ():
-        raise PipelineError(f"{what}: tasks = {getattr(part, 'tasks', ())}: use some of {', '.join(TASKS)}")
+    tasks = getattr(part, "tasks", TASKS)
+    if not isinstance(tasks, tuple | list):
+        raise PipelineError(f"{what}: tasks = {tasks!r}: write a tuple, such as tasks=('binary',)")
+    if not tasks or any(task not in TASKS for task in tasks):
+        raise PipelineError(f"{what}: tasks = {tasks}: use some of {', '.join(TASKS)}")
     if part.settings is not None and not (
         getattr(part.settings, "model_config", {}).get("frozen") and part.settings.model_config.get("extra") == "forbid"
     ):
@@ -676,8 +697,23 @@ def _local_files(path: Path, project: Path) -> tuple[Path, ...]:
         for name in _imported(tree, file, project):
             if name.split(".")[0] == PACKAGE:
                 continue  # what a stage needs of this package is known from the stage
-            waiting += [each for folder in (path.parent, project) for each in _files_of_module(folder, name)]
+            folders = dict.fromkeys((path.parent, project, *_installed_in(project, name)))
+            waiting += [each for folder in folders for each in _files_of_module(folder, name)]
     return tuple(sorted(found))
+
+
+def _installed_in(project: Path, name: str) -> Iterator[Path]:
+    """The folder of the project from which a module is imported that is none of its top: ``src``, of a package installed in place."""
+    try:
+        spec = importlib.util.find_spec(name.partition(".")[0])
+    except (ImportError, ValueError):
+        return
+    if spec is None:
+        return
+    for place in spec.submodule_search_locations or filter(None, [spec.origin]):
+        folder = Path(place).resolve().parent
+        if folder.is_relative_to(project) and not {"site-packages", "dist-packages"} & set(folder.parts):
+            yield folder
 
 
 def _imported(tree: ast.AST, file: Path, project: Path) -> Iterator[str]:

@@ -72,7 +72,12 @@ def tune(settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any
 
 
 def _result(study: Study, settings: Settings, console: Console) -> Tuned:
-    """The best of the first ``tuning.trials`` trials: a study that has more does not change what fewer would have found."""
+    """The best of the first ``tuning.trials`` trials: a study that has more does not change what fewer would have found.
+
+    Its parameters are what the search makes of the trial's values, not the values: it may ask for an exponent.
+    """
+    import optuna
+
     asked = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")][: settings.tuning.trials]
     complete = [trial for trial in asked if trial.state.name == "COMPLETE"]
     if not complete:
@@ -80,7 +85,9 @@ def _result(study: Study, settings: Settings, console: Console) -> Tuned:
     sign = -1 if study.direction.name == "MINIMIZE" else 1
     best = max(complete, key=lambda trial: sign * float(trial.value or 0))
     console.print(f"            {len(asked)} trials, best cross-validated {tuning_metric(settings)} {best.value:.4f}")
-    return Tuned(dict(best.params), {"trials": len(asked), "pruned": len(asked) - len(complete), "best": round(float(best.value or 0), 6)})
+    estimator, _ = parts_of_model(settings.train.estimator, settings.train.encoder)
+    params = plugins.sought(estimator, optuna.trial.FixedTrial(best.params, best.number))
+    return Tuned(params, {"trials": len(asked), "pruned": len(asked) - len(complete), "best": round(float(best.value or 0), 6)})
 
 
 def _study(settings: Settings, layout: Layout) -> Study:
