@@ -375,6 +375,15 @@ def files(parts: Iterable[Part]) -> tuple[Path, ...]:
     return tuple(sorted({file for part in parts for file in owner(part).files}))
 
 
+def distributions(part: Part) -> list[str]:
+    """What a part needs of others that are installed: whose it is, and what it says that loading and fitting need."""
+    whose, extra = owner(part), getattr(part, "extra", None)
+    # Of a module that is named with dots, the first of them is mostly what is installed.
+    named = [] if whose.files or whose.name == DISTRIBUTION else [whose.name, whose.name.partition(".")[0]]
+    named += [re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in getattr(part, "requirements", ()) if each != DISTRIBUTION]
+    return [*named, *([] if extra is None else [extra.module])]
+
+
 def our_modules(parts: Iterable[Part]) -> set[str]:
     """The modules of this package that hold the functions of these parts."""
     return {part.function.partition(":")[0] for part in parts if isinstance(part.function, str) and is_ours(part)}

@@ -266,6 +266,18 @@ FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
         "mine.py",
         ("mine.py: metric 'mine'", "ranking", "multiclass"),
     ),
+    "tasks that are a word": (
+        METRIC.format(arguments='"mine", tasks="binary"', body="return 0"),
+        ("mine.py",),
+        "mine.py",
+        ("mine.py: metric 'mine'", "tasks = 'binary'", "write a tuple, such as tasks=('binary',)"),
+    ),
+    "a decorator without a name": (
+        METRIC.replace("({arguments})", "").format(body="return 0"),
+        ("mine.py",),
+        "mine.py",
+        ("plugins.0 = 'mine.py'", '@metric is given no name: write @metric("NAME")', "(line 3)", "mend it"),
+    ),
     "a name that YAML would not keep": (
         METRIC.format(arguments='"my one"', body="return 0"),
         ("mine.py",),
@@ -584,6 +596,18 @@ def test_a_package_of_the_project_may_be_named_with_dots(tmp_path: Path) -> None
     settings = load_settings(folder / "pipeline.yaml")
     assert plugins.owner(plugins.part(plugins.Metric, "cost")).name == "shop_parts/money.py"
     assert code(folder, settings)["evaluate"] == ["shop_parts/money.py"]
+
+
+def test_a_package_that_is_installed_in_place_is_code_with_what_it_imports_by_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = IMPORTING.format(how="from shop_in_src.money import gained", call="gained(weights)")
+    folder = made(tmp_path / "p", text, ("shop_in_src.parts",), "src/shop_in_src/parts.py", evaluate={"metrics": ["gain"]})
+    (folder / "src/shop_in_src/__init__.py").write_text("")
+    (folder / "src/shop_in_src/money.py").write_text(HELPER)
+    monkeypatch.syspath_prepend(str(folder / "src"))
+    settings = load_settings(folder / "pipeline.yaml")
+    assert code(folder, settings)["evaluate"] == [f"src/shop_in_src/{name}.py" for name in ("__init__", "money", "parts")]
 
 
 def test_what_a_model_needs_and_is_not_here_is_named(folder: Path) -> None:

@@ -649,13 +649,24 @@ def own_format(settings: Settings) -> plugins.ModelFormat:
     return plugins.part(plugins.ModelFormat, train.format or plugins.part(plugins.Estimator, train.estimator).format, "train.format")
 
 
+def _models(settings: Settings) -> list[tuple[plugins.Estimator, plugins.Encoder, dict[str, Any]]]:
+    """The estimator with its encoder and the encoder's own settings; then those of the models that it is the mean of, if it is."""
+    train = settings.train
+    named = [(train.estimator, train.encoder, train.encoder_params)]
+    members = train.params.get("members")
+    if plugins.part(plugins.Estimator, train.estimator).settings is Members and isinstance(members, list | tuple):
+        named += [(one["estimator"], one.get("encoder"), one.get("encoder_params", {})) for one in members]
+    estimators = [(plugins.part(plugins.Estimator, name), encoder, params) for name, encoder, params in named]
+    return [(made, plugins.part(plugins.Encoder, encoder or made.encoder), params) for made, encoder, params in estimators]
+
+
 def files_read(settings: Settings) -> list[Path]:
     """The files that a fit reads besides rows. Raises :class:`PipelineError` if one is not there."""
-    encoder = parts_used(settings)["model"][1]
-    if not isinstance(encoder, plugins.Encoder) or not encoder.reads:
-        return []
-    found: list[Path] = plugins.run_at(encoder, encoder.reads, part_settings(encoder, settings.train.encoder_params, "train"))
-    return found
+    found: list[Path] = []
+    for _, encoder, params in _models(settings):
+        if encoder.reads:
+            found += plugins.run_at(encoder, encoder.reads, part_settings(encoder, params, "train"))
+    return list(dict.fromkeys(found))
 
 
 def twins_of(settings: Settings) -> tuple[plugins.ModelFormat, ...]:
@@ -666,9 +677,9 @@ def twins_of(settings: Settings) -> tuple[plugins.ModelFormat, ...]:
 
 def parts_used(settings: Settings) -> dict[str, tuple[plugins.Part, ...]]:
     """The parts that the settings use, by what for: ``model``, ``twins``, ``search``, ``metrics``, ``checks`` and ``gate``."""
-    estimator = plugins.part(plugins.Estimator, settings.train.estimator)
+    models = [part for estimator, encoder, _ in _models(settings) for part in (estimator, encoder)]
     return {
-        "model": (estimator, plugins.part(plugins.Encoder, settings.train.encoder or estimator.encoder), own_format(settings)),
+        "model": (*dict.fromkeys(models), own_format(settings)),
         "twins": twins_of(settings),
         "search": (plugins.part(plugins.Metric, tuning_metric(settings)),) if settings.tuning.trials else (),
         "metrics": tuple(plugins.part(plugins.Metric, name) for name in metrics_of(settings)),

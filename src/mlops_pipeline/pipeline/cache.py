@@ -275,8 +275,10 @@ def _changed_lock(state: Any, recorded: dict[str, Any], current: dict[str, Any],
     for key in state:
         section = key.removeprefix(f"{DEFAULTS}.")
         if section == key:
-            old, new = recorded.get(LOCK, {}).get(key, {}), current.get(key, _UNSET)
-            causes += [Cause("environment", line.removeprefix(f"{key}.")) for line in _differences(key, old, new)]
+            group, _, name = key.partition(".")
+            new = current.get(group, {}).get(name, _UNSET) if name else current.get(group, _UNSET)
+            old = recorded.get(LOCK, {}).get(key, _UNSET if name else {})
+            causes += [Cause("environment", line.removeprefix(f"{group}.")) for line in _differences(key, old, new)]
         else:
             old = recorded.get(LOCK, {}).get(key, recorded.get(config, {}).get(section, _UNSET))
             lines = _differences(section, old, current.get(DEFAULTS, {}).get(section, _UNSET))

@@ -58,7 +58,7 @@ def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) ->
     entry: dict[str, Any] = {"desc": stage.summary, "cmd": _command(stage, settings, config)}
     entry |= _working_folder(layout)
     entry["deps"] = [*map(layout.relative, stage.inputs(settings, layout)), *code_of(stage, settings, layout), *_lock(layout)]
-    entry["params"] = named_settings(stage.settings, settings, layout, fits=stage.fits)
+    entry["params"] = named_settings(stage, settings, layout)
     entry["outs"] = outs
     if stage.metrics:
         entry["metrics"] = [{path: {"cache": False}} for path in spelled(stage.metrics)]
