@@ -100,25 +100,26 @@ def test_what_is_edited_while_another_stage_runs_is_recorded_for_none_that_ran_b
     assert causes(project)["split"] == []
 
 
-EDITS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
-    "a share for a count": ({"chunk_mb": 1}, {"chunk_mb": 1.0}, ["ingest.chunk_mb: 1 → 1.0"]),
-    "a count for a share": ({"max_broken_share": 1.0}, {"max_broken_share": 1}, ["ingest.max_broken_share: 1.0 → 1"]),
-    "nothing": ({"max_broken_share": 1e-5}, {"max_broken_share": 1e-5}, []),
+EDITS: dict[str, tuple[str, dict[str, Any], dict[str, Any], list[str]]] = {
+    "a share for a count": ("ingest", {"chunk_mb": 1}, {"chunk_mb": 1.0}, ["ingest.chunk_mb: 1 → 1.0"]),
+    "a count for a share": ("ingest", {"max_broken_share": 1.0}, {"max_broken_share": 1}, ["ingest.max_broken_share: 1.0 → 1"]),
+    "nothing": ("validate", {"min_class_share": 1e-5}, {"min_class_share": 1e-5}, []),
     "one of two": (
-        {"max_broken_share": 1e-5, "chunk_mb": 8},
-        {"max_broken_share": 1e-5, "chunk_mb": 9},
-        ["ingest.chunk_mb: 8 → 9"],
+        "validate",
+        {"min_class_share": 1e-5, "max_categories": 9},
+        {"min_class_share": 1e-5, "max_categories": 8},
+        ["validate.max_categories: 9 → 8"],
     ),
 }
 
 
 @pytest.mark.parametrize("case", EDITS)
 def test_an_edit_is_named_and_nothing_else(project: Project, case: str) -> None:
-    before, after, lines = EDITS[case]
-    project.change(ingest=before)
-    run(project, "ingest")
-    project.change(ingest=after)
-    assert causes(project)["ingest"] == [Cause("settings", line) for line in lines]
+    stage, before, after, lines = EDITS[case]
+    project.change(**{stage: before})
+    run(project, stage)
+    project.change(**{stage: after})
+    assert causes(project)[stage] == [Cause("settings", line) for line in lines]
 
 
 def test_null_where_nothing_stood_is_an_edit(project: Project) -> None:

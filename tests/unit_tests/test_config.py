@@ -188,7 +188,9 @@ def test_keys_of_another_mapping_are_merged_as_yaml_has_it(tmp_path: Path) -> No
         load_settings(config)
 
 
-@pytest.mark.parametrize(("written", "meant"), [("1e-3", 1e-3), ("5E4", 5e4), ("-.5e+1", -5.0), ("1.5e3", 1500.0), ("e3", "e3"), ("l1", "l1")])
+@pytest.mark.parametrize(
+    ("written", "meant"), [("1e-3", 1e-3), ("5E4", 5e4), ("-.5e+1", -5.0), ("1.5e3", 1500.0), ("e3", "e3"), ("l1", "l1")]
+)
 def test_a_parameter_is_the_number_that_it_looks_like_to_every_other_reader(written: str, meant: float | str, tmp_path: Path) -> None:
     """YAML 1.1, by which PyYAML reads, takes 1e-3 for a text, and scikit-learn does not take that."""
     config = tmp_path / "pipeline.yaml"

@@ -40,6 +40,7 @@ from mlops_pipeline.pipeline import runner
 from mlops_pipeline.pipeline.artifacts import run_stage
 from mlops_pipeline.pipeline.definition import STAGES, stage_named
 from mlops_pipeline.pipeline.render import code_of
+from mlops_pipeline.pipeline.render.dvc import dvc_files
 from mlops_pipeline.tables.checks import Examined
 from mlops_pipeline.tables.schema import Failure, infer_schema
 from tests.conftest import REPOSITORY, Project, make_project
@@ -213,6 +214,13 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("evaluate.metric = 'cost': does not fit a regression task: use one of rmse, mae, r2",),
     ),
 }
+
+
+def test_the_members_of_a_mean_are_used_and_their_files_are_code(folder: Path) -> None:
+    for one in ({"estimator": "extra_trees"}, {"estimator": "lightgbm", "encoder": "quantiles"}):
+        settings = settings_in(folder, train={"estimator": "blend", "params": {"members": [one]}})
+        assert {name for name, files in code(folder, settings).items() if files == ["mine.py"]} == {"train", "evaluate", "register"}
+        assert {"blend", *one.values()} <= {part["name"] for part in parts_listed(settings) if part["used"]}
 
 
 @pytest.mark.parametrize("case", SETTINGS)
@@ -578,6 +586,32 @@ def test_an_installed_distribution_brings_parts_by_its_entry_point(tmp_path: Pat
     assert code(folder, settings)["evaluate"] == []
     both = made(tmp_path / "q", example("metric"))
     assert_one_line(refusal(both), "metric 'cost' is declared by both their-parts and mine.py")
+
+
+def test_the_version_of_what_brings_a_part_or_ships_a_source_is_what_the_stages_that_use_it_depend_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    for name, version in (("their-parts", "1.0"), ("their-table", "2.0")):
+        info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (site / "their_parts-1.0.dist-info/entry_points.txt").write_text("[mlops_pipeline.parts]\nours = their_parts\n")
+    (site / "their_parts.py").write_text(example("metric"))
+    monkeypatch.syspath_prepend(str(site))
+    folder = made(tmp_path / "p", "a = 1\n", evaluate={"metrics": ["cost"]}, dataset={"source": {"package": "their_table", "member": "t"}})
+    settings = load_settings(folder / "pipeline.yaml")
+    layout = layout_of(settings, folder / "pipeline.yaml", folder)
+    (folder / "mlops.lock").write_text("packages: {pytest: '0', gone: '1'}\n")  # of another pipeline
+    files = {path.name: yaml.safe_load(text) for path, text in dvc_files(settings, layout).items()}
+    named = {
+        (name, key.removeprefix("packages."))
+        for name, stage in files["dvc.yaml"]["stages"].items()
+        for key in stage["params"][1]["mlops.lock"]
+        if key.startswith("packages.")
+    }
+    assert named == {("ingest", "their-table"), ("evaluate", "their-parts"), ("register", "their-parts")}
+    assert files["mlops.lock"]["packages"] == {"pytest": pytest.__version__, "their-parts": "1.0", "their-table": "2.0"}
 
 
 def test_a_distribution_whose_parts_leave_the_process_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -282,22 +282,22 @@ def test_dvc_is_refused_when_it_works_by_an_old_definition_and_others_are_not(pr
     assert "399 rows kept of 400" in project.mlops(*stage).stdout
 
 
+HEAD = "# Rendered by `mlops render` from pipeline.py and pipeline.yaml: edit those, not this file.\n"
 OTHERS = {
     "one of their own": (
         "stages:\n  theirs:\n    cmd: make theirs\n",
         "pipeline.yaml: paths.root: dvc.yaml is not of `mlops render`, which would write over it: give this one a folder of its own",
     ),
     "another pipeline's": (
-        "# Rendered by `mlops render` from pipeline.py and other.yaml: edit those, not this file.\nstages: {}\n",
+        f"{HEAD.replace('pipeline.yaml', 'other.yaml')}stages: {{}}\n",
         "pipeline.yaml: paths.root: dvc.yaml belongs to another configuration, other.yaml: give this one a folder of its own",
     ),
     "a stage beside ours": (
-        "# Rendered by `mlops render` from pipeline.py and pipeline.yaml: edit those, not this file.\n"
-        "stages:\n  split: {cmd: mlops stage split}\n  theirs: {cmd: make theirs}\n",
+        f"{HEAD}stages:\n  split: {{cmd: mlops stage split}}\n  theirs: {{cmd: make theirs}}\n",
         "dvc.yaml: stage 'theirs' is not of `mlops render`, which writes the file anew: move it into a dvc.yaml in another folder",
     ),
     "a section beside ours": (
-        "# Rendered by `mlops render` from pipeline.py and pipeline.yaml: edit those, not this file.\nstages: {}\nplots: [a.csv]\n",
+        f"{HEAD}stages: {{}}\nplots: [a.csv]\n",
         "dvc.yaml: section 'plots' is not of `mlops render`",
     ),
 }
@@ -319,8 +319,8 @@ def test_what_others_have_put_into_dvcs_file_is_never_written_over(case: str, wo
     "text",
     [
         "",
-        "# Rendered by `mlops render` from pipeline.py and before.yaml: edit those, not this file.\nstages: {}\n",
-        "# Rendered by `mlops render` from pipeline.py and pipeline.yaml: edit those, not this file.\nstages:\n<<<<<<< HEAD\n",
+        f"{HEAD.replace('pipeline.yaml', 'before.yaml')}stages: {{}}\n",
+        f"{HEAD}stages:\n<<<<<<< HEAD\n",
     ],
     ids=["an empty one", "of a configuration that was renamed", "half a merge"],
 )
