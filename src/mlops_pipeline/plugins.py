@@ -16,7 +16,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -490,13 +490,24 @@ def broken(part: Part, error: object) -> PipelineError:
     return PipelineError(f"{owner(part).name}: {part.KIND} '{part.name}' fails: {raised}{_line_in(part, error)}: mend it there")
 
 
+def place_in(parts: Iterable[Part], error: BaseException) -> str:
+    """Where in the project's own files an error comes from, of all that these parts are made of; empty if in none."""
+    passed = _passed(error, {str(file) for part in parts for file in owner(part).files})
+    return f"{Path(passed[-1][0]).name}, line {passed[-1][1]}" if passed else ""
+
+
 def _line_in(part: Part, error: object) -> str:
     """The last line of the part's own files that an error passed through."""
-    if not isinstance(error, BaseException):
+    passed = _passed(error, {str(file) for file in owner(part).files}) if isinstance(error, BaseException) else []
+    if not passed:
         return ""
-    own = {str(file) for file in owner(part).files}
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
-    return f" (line {lines[-1]})" if lines else ""
+    file, line = passed[-1]
+    return f" (line {line})" if file.endswith(owner(part).name) else f" ({Path(file).name}, line {line})"
+
+
+def _passed(error: BaseException, files: Collection[str]) -> list[tuple[str, int]]:
+    """The places in these files that an error passed through, the innermost last."""
+    return [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
 
 
 def _table() -> Table:

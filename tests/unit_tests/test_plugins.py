@@ -33,7 +33,7 @@ from mlops_pipeline.contract.task import TASKS, Task
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import ignored
 from mlops_pipeline.layout import layout_of
-from mlops_pipeline.modelling.estimators import build_model, check_answers
+from mlops_pipeline.modelling.estimators import build_model, check_answers, parts_of_model, why_not_fitted
 from mlops_pipeline.modelling.gate import Judged, decide
 from mlops_pipeline.modelling.metrics import Predictions, point
 from mlops_pipeline.pipeline import runner
@@ -457,6 +457,8 @@ BROKEN: dict[str, tuple[str, tuple[str, ...]]] = {
     "leaves": ("raise SystemExit(0)", ("mine.py: metric 'mine' fails: SystemExit: 0", "(line 5)")),
     "wrong shape": ("return weights", ("mine.py: metric 'mine' fails", "shape (1, 2)", "not (1,)")),
     "infinite": ("return weights.sum(axis=1) * float('inf')", ("mine.py: metric 'mine' fails", "infinite", "NaN where it is undefined")),
+    "changes what it is given": ("made.predicted[:] = 0", ("mine.py: metric 'mine' fails: ValueError", "read-only", "(line 5)")),
+    "changes the weights": ("weights += 1", ("mine.py: metric 'mine' fails: ValueError", "read-only", "(line 5)")),
     "no number": ("return ['many']", ("mine.py: metric 'mine' fails: ValueError",)),
 }
 
@@ -468,6 +470,45 @@ def test_a_metric_that_does_not_work_is_named_with_its_line(tmp_path: Path, case
     with pytest.raises(PipelineError) as caught:
         point("mine", Predictions("binary", np.array([0, 1]), np.full((2, 2), 0.5)))
     assert_one_line(caught.value, *words)
+
+
+NONE_OF_THEM: dict[str, tuple[str, str]] = {
+    "an estimator's class": ("estimator 'mine' fails: it gives the class Ridge itself: call it, Ridge()", "mine, one_hot, Ridge"),
+    "an encoder's class": ("encoder 'mine' fails: it gives the class Ridge itself: call it, Ridge()", "ridge, mine, Ridge"),
+    "no encoder": ("encoder 'mine' fails: it made a NoneType, which has no fit, as an encoder needs", "ridge, mine, None"),
+    "a model for an encoder": ("encoder 'mine' fails: it made a Ridge, which has no transform", "ridge, mine, Ridge()"),
+}
+
+
+@pytest.mark.parametrize("case", NONE_OF_THEM)
+def test_what_is_no_estimator_or_encoder_is_named_before_anything_is_fitted(tmp_path: Path, case: str) -> None:
+    told, words = NONE_OF_THEM[case]
+    name, columns, answer = words.split(", ")
+    text = (
+        "from sklearn.linear_model import Ridge\nfrom mlops_pipeline.plugins import encoder, estimator\n\n"
+        f"@estimator('mine')\ndef made(task, seed):\n    return {answer}\n\n@encoder('mine')\ndef columns(features):\n    return {answer}\n"
+    )
+    load_settings(made(tmp_path / "p", text) / "pipeline.yaml")
+    with pytest.raises(PipelineError) as caught:
+        build_model(name, "regression", {"a": Column(kind="number")}, {}, 0, columns)
+    assert_one_line(caught.value, f"mine.py: {told}")
+
+
+def test_where_a_fit_fails_in_a_file_of_ones_own_is_told(tmp_path: Path) -> None:
+    text = (
+        "from sklearn.preprocessing import FunctionTransformer\nfrom mlops_pipeline.plugins import encoder\n"
+        "from beside import looked_up\n\n"
+        "@encoder('mine')\ndef columns(features):\n    return FunctionTransformer(looked_up)\n"
+    )
+    folder = made(tmp_path / "p", text)
+    (folder / "beside.py").write_text("def looked_up(x):\n    return x['nothing']\n")
+    load_settings(folder / "pipeline.yaml")
+    model = build_model("ridge", "regression", {"a": Column(kind="number")}, {}, 0, "mine")
+    with pytest.raises(KeyError) as caught:
+        model.fit(pl.DataFrame({"a": [1.0]}).to_pandas(), [1.0])
+    parts = parts_of_model("ridge", "mine")
+    assert why_not_fitted(caught.value, parts, {"a": Column(kind="number")}) == "KeyError: 'nothing' (beside.py, line 2)"
+    assert why_not_fitted(caught.value, parts, {"a": Column(kind="number", private=True)}) == "KeyError (beside.py, line 2)"
 
 
 @pytest.mark.parametrize(("made_by", "words"), [("return None", "no fit"), ("return {}", "no fit"), ("return 1 / 0", "ZeroDivisionError")])
@@ -524,6 +565,15 @@ def test_a_rule_of_ones_own_decides_with_ours_and_says_why(folder: Path) -> None
         assert set(rules) == {"held_out", "narrow"}
         assert rules["narrow"].passed is passed
         assert rules["narrow"].text == f"interval of roc_auc at most 0.5 wide: {width}"
+
+
+@pytest.mark.parametrize("said", ["'no', 'because'", "None, 'because'", "1, 'because'", "[], 'because'", "True, ''", "True"])
+def test_a_rule_that_says_neither_true_nor_false_is_told_and_lets_nothing_pass(tmp_path: Path, said: str) -> None:
+    text = f"from mlops_pipeline.plugins import gate_rule\n\n@gate_rule('mine')\ndef mine(judged, settings):\n    return {said}\n"
+    settings = load_settings(made(tmp_path / "p", text, gate={"rules": {"mine": None}}) / "pipeline.yaml")
+    with pytest.raises(PipelineError) as caught:
+        decide(settings.gate, evaluation(0.1), latency_ms=None, size_mb=1)
+    assert_one_line(caught.value, "mine.py: gate rule 'mine' fails: it gives", "not whether the version passes and why in words")
 
 
 def test_a_rule_that_gives_no_verdict_does_not_let_a_version_pass(tmp_path: Path) -> None:

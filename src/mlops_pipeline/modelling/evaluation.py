@@ -111,7 +111,10 @@ def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl
 
 
 def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> list[Importance]:
-    """How much of the metric is lost when a column is shuffled (Breiman 2001), three times, on some held-out rows."""
+    """How much of the metric is lost when a column is shuffled (Breiman 2001), three times, on some held-out rows.
+
+    Of columns where that can be said: some rows may all be of one class, for which the metric is not defined.
+    """
     from sklearn.inspection import permutation_importance
 
     if len(x) < 10 or type(getattr(model, "named_steps", {}).get("model")).__name__.startswith("Dummy"):
@@ -126,7 +129,7 @@ def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> lis
     found = permutation_importance(model, some, ours.y[rows], scoring=scored, n_repeats=3, random_state=settings.seed)
     order = np.argsort(-found.importances_mean, kind="stable")
     means, spreads = found.importances_mean, found.importances_std
-    return [Importance(str(x.columns[i]), figure(float(means[i])), figure(float(spreads[i]))) for i in order]
+    return [Importance(str(x.columns[i]), figure(float(means[i])), figure(float(spreads[i]))) for i in order if np.isfinite(means[i])]
 
 
 def inspected(engine: Engine, contract: Contract) -> Any:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline import plugins
 from mlops_pipeline.config.addresses import filled
 from mlops_pipeline.config.pipeline import Settings, feature_columns, files_read, tuning_metric
-from mlops_pipeline.contract.privacy import told_error
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout, sqlite_uri
-from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, predict
+from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, predict, why_not_fitted
 from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.folds import cutter, groups_of_equal_rows
 from mlops_pipeline.modelling.frame import positive_index
@@ -184,9 +183,8 @@ def _trial(trial: Trial, settings: Settings, x: Any, y: Any, table: pl.DataFrame
         try:
             fit(model, x.iloc[fitted], y[fitted], settings.train.threads, fitting_of(settings, table[fitted], y[fitted]))
         except Exception as error:  # the libraries raise types of their own for parameters out of range
-            raise PipelineError(
-                f"train.params = {params}: {estimator.name} refuses to fit: {told_error(error, feature_columns(settings))}"
-            ) from error
+            why = why_not_fitted(error, parts_of_model(settings.train.estimator, settings.train.encoder), feature_columns(settings))
+            raise PipelineError(f"train.params = {params}: {estimator.name} refuses to fit: {why}") from error
         classes = [] if not has_classes(data.task) else sorted(set(y[fitted].tolist()), key=lambda value: (str(type(value)), value))
         check_answers(estimator, model, x.iloc[scored].head(5), data.task, classes)
         predicted = predict(model, x.iloc[scored], data.task)
