@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a list of derived columns": ({"dataset": {"derive": [{"double": "size * 2"}]}}, ("dataset.derive", "give a mapping: KEY: VALUE")),
     "a number of aggregates": ({"dataset": {"aggregates": 3}}, ("dataset.aggregates = 3", "give a mapping: KEY: VALUE")),
     "a list of tasks": ({"dataset": {"task": ["binary"]}, "evaluate": None}, ("dataset.task", "'binary'")),
+    "a date as a key": ({"validate": {"checks": {date(2024, 3, 10): {}}}}, ("validate.checks: the key 2024-03-10: put it in quotes",)),
+    "a truth as a key": ({"gate": {"rules": {True: {}}}}, ("gate.rules: the key True: put it in quotes: YAML takes yes, no",)),
     "absolute root": ({"paths": {"root": "/data"}}, ("paths", "inside the project")),
 }
 
@@ -159,6 +162,8 @@ TEXTS = {
     "bare date in a list": ("a: [1, 2024-03-10]\n", ("a.1 = 2024-03-10", "in quotes")),
     "key given twice": ("seed: 1\nname: x\nseed: 2\n", ("key 'seed' is given twice", "line 3")),
     "nested key given twice": ("gate: {worst_slice: 1, worst_slice: 2}\n", ("key 'worst_slice' is given twice", "line 1")),
+    "a tab": ("name: x\ngate:\n\tskew: true\n", ("is not valid YAML: line 3, column 1: ", "indent it by blanks, not by a tab")),
+    "what holds itself": ("gate: &g {rules: *g}\n", ("is not valid YAML", "holds itself", "*NAME")),
     "not YAML": ("a: [1,\nb: {\n", ("is not valid YAML", "line")),
     "a list": ("- 1\n- 2\n", ("holds no mapping", "mlops init")),
     "empty": ("", ("holds no mapping", "mlops init")),
@@ -213,7 +218,7 @@ def test_a_file_that_is_not_text_is_told_in_one_line(tmp_path: Path) -> None:
     config.write_bytes(b"name: caf\xe9\n")
     with pytest.raises(PipelineError) as caught:
         load_settings(config)
-    assert_one_line(caught.value, str(config), "is not valid YAML")
+    assert_one_line(caught.value, str(config), "is not valid YAML", "at byte 9: save it as UTF-8")
 
 
 def test_a_missing_file_is_told_with_the_option_that_names_another(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from mlops_pipeline.pipeline.artifacts import run_stage
 from mlops_pipeline.pipeline.definition import STAGES, stage_named
 from mlops_pipeline.pipeline.render import code_of
 from mlops_pipeline.pipeline.render.dvc import dvc_files
+from mlops_pipeline.pipeline.stages.validate import _sound
 from mlops_pipeline.tables.checks import Examined
 from mlops_pipeline.tables.schema import Failure, infer_schema
 from tests.conftest import REPOSITORY, Project, make_project
@@ -556,6 +557,25 @@ def evaluation(width: float) -> Evaluation:
         "metrics": {"roc_auc": {"value": 0.7, "low": 0.6, "high": 0.6 + width}},
     }
     return msgspec.convert(content, Evaluation)
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (Failure(None, "r", 1, "s"), "column of its Failure is None, not text"),  # type: ignore[arg-type]
+        (Failure("size", "r", 1, 3.5), "seen of its Failure is 3.5, not text"),  # type: ignore[arg-type]
+        (Failure("size", "r", "many", "s"), "rows of its Failure is 'many', not a whole number"),  # type: ignore[arg-type]
+        (Failure("size", "r", np.int64(3), "s"), ""),  # type: ignore[arg-type]
+    ],
+)
+def test_a_failure_of_wrong_types_is_named(failure: Failure, told: str) -> None:
+    check = plugins.Check("mine", "mine:check")
+    if not told:
+        assert type(_sound(check, failure).rows) is int
+        return
+    with pytest.raises(PipelineError) as caught:
+        _sound(check, failure)
+    assert_one_line(caught.value, f"check 'mine' fails: {told}: mend it there")
 
 
 def test_a_rule_of_ones_own_decides_with_ours_and_says_why(folder: Path) -> None:
