@@ -127,3 +127,12 @@ def test_null_where_nothing_stood_is_an_edit(project: Project) -> None:
     run(project, "ingest")
     project.change(dataset={"positive": None})
     assert causes(project)["ingest"] == [Cause("settings", "dataset.positive: unset → null")]
+
+
+def test_of_a_section_that_is_taken_out_only_what_it_said_is_an_edit(project: Project) -> None:
+    project.change(ingest={"chunk_mb": 9})
+    run(project, "ingest")
+    content = project.settings()
+    content.pop("ingest")
+    project.config.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert causes(project)["ingest"] == [Cause("settings", "ingest.chunk_mb: 9 → 8")]

@@ -229,7 +229,7 @@ class Cache:
             return [Cause("never run")]
         causes = [Cause("data", f"{path} (gone)") for path in self._gone(stage, recorded)]
         code = set(code_of(stage, self._settings, self._layout))
-        config, before = self._layout.relative(self._layout.config), self._recorded_settings(stage)
+        config, before = self._layout.relative(self._layout.config), self._recorded_settings(stage, recorded)
         for entry in status:
             if not isinstance(entry, dict):
                 causes.append(self._of_command(stage, str(entry), recorded))
@@ -253,9 +253,11 @@ class Cache:
         equal = {key: old for key, old in before.get(config, {}).items() if key in current and current[key] == old}
         return causes + [Cause("settings", line) for key, old in equal.items() for line in _differences(key, old, current[key])]
 
-    def _recorded_settings(self, stage: Stage) -> dict[str, dict[str, Any]]:
-        """The sections that a stage was last run by, by file."""
-        return {self._layout.relative(Path(dep.fs_path)): dep.hash_info.value or {} for dep in self._stages[stage.name].params}
+    def _recorded_settings(self, stage: Stage, recorded: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The sections that a stage was last run by, by file: as DVC has read them, and those that it asks for no more."""
+        read = {self._layout.relative(Path(dep.fs_path)): dep.hash_info.value or {} for dep in self._stages[stage.name].params}
+        written = recorded.get(stage.name, {}).get("params", {})
+        return {path: {**written.get(path, {}), **read.get(path, {})} for path in {*written, *read}}
 
     def _of_command(self, stage: Stage, said: str, recorded: dict[str, Any]) -> Cause:
         """Why a stage's command is another one: the as-of is an argument of it."""
@@ -280,8 +282,11 @@ def _changed_lock(state: Any, recorded: dict[str, Any], current: dict[str, Any],
             old = recorded.get(LOCK, {}).get(key, _UNSET if name else {})
             causes += [Cause("environment", line.removeprefix(f"{group}.")) for line in _differences(key, old, new)]
         else:
+            new = current.get(DEFAULTS, {}).get(section, _UNSET)
             old = recorded.get(LOCK, {}).get(key, recorded.get(config, {}).get(section, _UNSET))
-            lines = _differences(section, old, current.get(DEFAULTS, {}).get(section, _UNSET))
+            if isinstance(old, dict) and isinstance(new, dict):
+                old = {**new, **old}  # what the file left out of a section was by default before, too
+            lines = _differences(section, old, new)
             causes += [Cause("settings", line) for line in lines or (f"{section}: now by default",)]
     return causes
 
