@@ -149,7 +149,7 @@ def weighted(metric: str, made: Predictions, w: Array) -> Array:
 def _for_reading(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The same values, which nobody can change by this name."""
     view = values.view()
-    view.flags.writeable = False
+    view.setflags(write=False)
     return view
 
 

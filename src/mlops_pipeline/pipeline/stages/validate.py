@@ -194,8 +194,9 @@ def _sound(check: plugins.Check, failure: Any) -> Failure:
     for key in ("column", "rule", "seen", "remedy"):
         if not isinstance(getattr(failure, key), str):
             raise plugins.broken(check, f"{key} of its Failure is {getattr(failure, key)!r}, not text")
-    if not isinstance(failure.rows, Integral):
-        raise plugins.broken(check, f"rows of its Failure is {failure.rows!r}, not a whole number")
+    rows: Any = failure.rows
+    if not isinstance(rows, Integral):
+        raise plugins.broken(check, f"rows of its Failure is {rows!r}, not a whole number")
     # Who names a check of one's own asks for it to be kept.
     return replace(
         failure, rows=int(failure.rows), stops=True, remedy=failure.remedy or f"mend the data, or change validate.checks.{check.name}"
