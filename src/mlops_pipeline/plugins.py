@@ -688,9 +688,11 @@ def _check_declaration(part: Part, who: Owner) -> None:
         raise PipelineError(f"{what}: nothing reads what it keeps: name the function that does, reader=...")
     if not isinstance(part.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", part.name):
         raise PipelineError(f"{what}: use letters, digits, '.', '_' and '-' for its name, a letter or digit first")
+    for key in ("tasks", "trusted", "requirements", "schemes"):
+        value = getattr(part, key, ())
+        if not isinstance(value, tuple | list):
+            raise PipelineError(f"{what}: {key} = {value!r}: write a tuple: ({value!r},)")
     tasks = getattr(part, "tasks", TASKS)
-    if not isinstance(tasks, tuple | list):
-        raise PipelineError(f"{what}: tasks = {tasks!r}: write a tuple, such as tasks=('binary',)")
     if not tasks or any(task not in TASKS for task in tasks):
         raise PipelineError(f"{what}: tasks = {tasks}: use some of {', '.join(TASKS)}")
     if part.settings is not None and not (

@@ -27,6 +27,7 @@ from mlops_pipeline.config.pipeline import (
     metrics_of,
     part_settings,
     parts_listed,
+    parts_used,
 )
 from mlops_pipeline.contract.evaluation import Evaluation, Interval, Slice
 from mlops_pipeline.contract.task import TASKS, Task
@@ -217,6 +218,12 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 }
 
 
+def test_tasks_may_be_a_list(tmp_path: Path) -> None:
+    text = example("estimator").replace("search=search", 'tasks=["binary"]')
+    settings = load_settings(made(tmp_path / "p", text, train={"estimator": "extra_trees", "params": {}}) / "pipeline.yaml")
+    assert plugins.part(plugins.Estimator, "extra_trees") in parts_used(settings)["model"]
+
+
 def test_the_members_of_a_mean_are_used_and_their_files_are_code(folder: Path) -> None:
     for one in ({"estimator": "extra_trees"}, {"estimator": "lightgbm", "encoder": "quantiles"}):
         settings = settings_in(folder, train={"estimator": "blend", "params": {"members": [one]}})
@@ -279,7 +286,13 @@ FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
         METRIC.format(arguments='"mine", tasks="binary"', body="return 0"),
         ("mine.py",),
         "mine.py",
-        ("mine.py: metric 'mine'", "tasks = 'binary'", "write a tuple, such as tasks=('binary',)"),
+        ("mine.py: metric 'mine': tasks = 'binary': write a tuple: ('binary',)",),
+    ),
+    "a trusted type that is no tuple": (
+        example("estimator").replace("search=search", 'trusted="mine.Trees"'),
+        ("mine.py",),
+        "mine.py",
+        ("mine.py: estimator 'extra_trees': trusted = 'mine.Trees': write a tuple: ('mine.Trees',)",),
     ),
     "a decorator without a name": (
         METRIC.replace("({arguments})", "").format(body="return 0"),

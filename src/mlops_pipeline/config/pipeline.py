@@ -677,9 +677,9 @@ def twins_of(settings: Settings) -> tuple[plugins.ModelFormat, ...]:
 
 def parts_used(settings: Settings) -> dict[str, tuple[plugins.Part, ...]]:
     """The parts that the settings use, by what for: ``model``, ``twins``, ``search``, ``metrics``, ``checks`` and ``gate``."""
-    models = [part for estimator, encoder, _ in _models(settings) for part in (estimator, encoder)]
+    models = {(type(part), part.name): part for estimator, encoder, _ in _models(settings) for part in (estimator, encoder)}
     return {
-        "model": (*dict.fromkeys(models), own_format(settings)),
+        "model": (*models.values(), own_format(settings)),
         "twins": twins_of(settings),
         "search": (plugins.part(plugins.Metric, tuning_metric(settings)),) if settings.tuning.trials else (),
         "metrics": tuple(plugins.part(plugins.Metric, name) for name in metrics_of(settings)),
