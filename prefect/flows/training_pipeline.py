@@ -275,24 +275,23 @@ def describe(table: Path, config: Path, target: str, folder: Path, output: Path)
     import yaml
 
     from mlops_pipeline.scaffold import settings_for_table
-    from mlops_pipeline.tables.source import read_file
+    from mlops_pipeline.tables.dialect import found
 
     logger = get_run_logger()
-    chunk = next(iter(read_file(table, Source(path=str(table)), 1)), None)
-    columns = chunk.frame.columns if chunk is not None else []
     settings = load_settings(config) if config.is_file() else None
     if settings is not None:
-        lacking = lacking_columns(settings, columns, layout_of(settings, config, enclosing_project(Path.cwd(), otherwise=folder)))
-        if lacking:
-            logger.info("%s does not describe %s (no column %s): described from its first rows", config, table, ", ".join(lacking[:5]))
+        source = source_at(table, settings)
+        layout = layout_of(settings, config, enclosing_project(Path.cwd(), otherwise=folder))
+        unlike = unlike_described(settings, source, table, layout)
+        if unlike:
+            logger.info("%s does not describe %s (%s): described from its first rows", config, table, unlike)
             settings = None
-    if settings is not None:
-        elsewhere = dict.fromkeys(("package", "member", "sql", "uri"))
-        source = settings.dataset.source.model_copy(update={"path": str(table.resolve()), **elsewhere})
-        # A table by itself is registered under a name of its own: it must not take the place of the project's champion.
-        apart = settings.registry.model_copy(update={"model": f"{settings.registry.model or settings.name}-by-itself"})
-        settings = settings.model_copy(update={"registry": apart, "dataset": settings.dataset.model_copy(update={"source": source})})
-    else:
+        else:
+            # A table by itself is registered under a name of its own: it must not take the place of the project's champion.
+            apart = settings.registry.model_copy(update={"model": f"{settings.registry.model or settings.name}-by-itself"})
+            settings = settings.model_copy(update={"registry": apart, "dataset": settings.dataset.model_copy(update={"source": source})})
+    if settings is None:
+        columns = columns_of(table, Source(path=str(table), **found(table, (target,), {}).settings))
         if columns and target not in columns:
             raise PipelineError(f'{table}: has no column {target!r}: pass target="NAME", one of {", ".join(columns)}')
         name = "".join(c if c.isalnum() and c.isascii() else "_" for c in table.stem).strip("_") or "table"
@@ -306,12 +305,35 @@ def describe(table: Path, config: Path, target: str, folder: Path, output: Path)
     write_text(output, yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True))
 
 
+def source_at(table: Path, settings: Settings) -> Source:
+    """The settings' source, but for where it lies: a table by itself is written as theirs is."""
+    elsewhere = dict.fromkeys(("package", "member", "sql", "uri"))
+    return settings.dataset.source.model_copy(update={"path": str(table.resolve()), **elsewhere})
+
+
+def columns_of(table: Path, source: Source) -> list[str]:
+    """The names of a table's columns; none where it has no rows. Raises :class:`PipelineError` if it cannot be read so."""
+    from mlops_pipeline.tables.source import read_file
+
+    chunk = next(iter(read_file(table, source, 1)), None)
+    return chunk.frame.columns if chunk is not None else []
+
+
+def unlike_described(settings: Settings, source: Source, table: Path, layout: Layout) -> str:
+    """Why the settings are not of the table, in words: it is written otherwise, or lacks columns; empty if they are."""
+    try:
+        lacking = lacking_columns(settings, columns_of(table, source), layout)
+    except PipelineError as error:
+        return str(error)
+    return f"no column {', '.join(lacking[:5])}" if lacking else ""
+
+
 def lacking_columns(settings: Settings, columns: list[str], layout: Layout) -> list[str]:
     """Columns the settings describe that are neither in the table nor made from it."""
     from mlops_pipeline.tables.lookups import lookup_table
 
     data = settings.dataset
-    made = {*data.derive, *data.counts, *data.history, *columns}
+    made = {*data.derive, *data.counts, *data.history, *data.aggregates, *columns}
     lacking = [name for name in data.columns if name not in made]
     looked_up = {
         name for lookup in data.lookups if lacking for name in lookup_table(lookup, data, layout).columns if name not in lookup.keys

@@ -200,8 +200,10 @@ def stage(
     from mlops_pipeline.pipeline.artifacts import run_stage
     from mlops_pipeline.pipeline.definition import stage_named
     from mlops_pipeline.pipeline.render import refuse_an_old_definition, with_as_of
+    from mlops_pipeline.pipeline.runner import refuse_beside_a_run
 
     settings, layout, console = _opened(config)
+    refuse_beside_a_run(layout)
     if as_of and stage_named(name).reads:
         raise PipelineError(f"--as-of {as_of}: is for the stage that reads the sources: leave it out for '{name}'")
     settings = with_as_of(settings, layout, as_of)

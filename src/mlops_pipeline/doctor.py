@@ -14,6 +14,7 @@ from mlops_pipeline.config.finding import pipeline_config
 from mlops_pipeline.config.pipeline import Settings, load_settings, tracking_uri
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import text_of
 from mlops_pipeline.layout import Layout, find_project, layout_of
 from mlops_pipeline.pipeline.render import LOCK, is_installed
 
@@ -75,7 +76,7 @@ def _lock(layout: Layout) -> Finding:
                 "libraries", True, f"as installed: the project pins none in a requirements.txt; {LOCK} notes what results depend on"
             )
         return Finding("libraries", False, "requirements.txt is missing", "restore it with git checkout", optional=True)
-    pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)( *;[^\\\n]*)?", layout.lock.read_text(encoding="utf-8"), re.MULTILINE)
+    pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)( *;[^\\\n]*)?", text_of(layout.lock), re.MULTILINE)
     wrong, missing = [], []
     for name, pinned, marker in pins:
         try:

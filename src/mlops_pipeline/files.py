@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mlops_pipeline.errors import PipelineError
+
 
 def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
@@ -132,6 +134,23 @@ def make_own_file(path: Path) -> None:
         # One of before may be another's, whom it is left to.
         with suppress(FileNotFoundError, PermissionError):
             file.chmod(FOR_ITS_OWNER)
+
+
+def text_of(path: Path) -> str:
+    """What a text file holds. Raises :class:`PipelineError` if it is not UTF-8, as what PowerShell writes is not."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path}: is not text in UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from None
+
+
+def time_and_size(path: Path) -> tuple[int, int] | None:
+    """By what an edit of a file is noticed: when it was written, in ns, and how many bytes it has; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def write_text(path: Path, text: str) -> None:

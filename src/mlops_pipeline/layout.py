@@ -16,6 +16,10 @@ EVENTS = "events.jsonl"
 """What happened, a line each: in a pipeline's ``data`` folder, and beside a server's record, which by default is the same file."""
 
 
+DVC_FILE = "dvc.yaml"
+"""What DVC works by, at a pipeline's root."""
+
+
 @dataclass(frozen=True)
 class StatePlace:
     """Where a features' state is asked of: a folder of versions; or, with PostgreSQL's ``address``, the state ``name`` there.
@@ -180,7 +184,7 @@ class Layout:
 
     @property
     def dvc_file(self) -> Path:
-        return self.root / "dvc.yaml"
+        return self.root / DVC_FILE
 
     @property
     def default_tracking_uri(self) -> str:
@@ -237,9 +241,12 @@ def sqlite_path(uri: str) -> Path:
 
 
 def layout_of(settings: Settings, config: Path, project: Path) -> Layout:
-    """The layout of a pipeline whose project folder is known."""
+    """The layout of a pipeline whose project folder is known. Raises :class:`PipelineError` if its root is a link out of that."""
     project = project.resolve()
-    return Layout(project=project, root=(project / settings.paths.root).resolve(), name=settings.name, config=config.resolve())
+    root = (project / settings.paths.root).resolve()
+    if not root.is_relative_to(project):
+        raise PipelineError(f"{config}: paths.root = '{settings.paths.root}': leads outside the project, to {root}: name a folder in it")
+    return Layout(project=project, root=root, name=settings.name, config=config.resolve())
 
 
 def find_project(config: Path) -> Path:

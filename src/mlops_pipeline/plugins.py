@@ -16,7 +16,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -214,6 +214,7 @@ def estimator(
     format: str = "skops",  # noqa: A002  # as the setting is called
 ) -> Callable[[Function], Estimator]:
     """Make an :class:`Estimator` of a function."""
+    _refuse_a_bare("estimator", name)
     return lambda function: Estimator(name, function, _summary(function), settings, tasks, encoder, search, trusted, requirements, format)
 
 
@@ -221,6 +222,7 @@ def encoder(
     name: str, *, settings: type[Any] | None = None, trusted: tuple[str, ...] = (), requirements: tuple[str, ...] = ()
 ) -> Callable[[Function], Encoder]:
     """Make an :class:`Encoder` of a function."""
+    _refuse_a_bare("encoder", name)
     return lambda function: Encoder(name, function, _summary(function), settings, trusted, requirements)
 
 
@@ -228,16 +230,19 @@ def metric(
     name: str, *, tasks: tuple[str, ...] = TASKS, lower_is_better: bool = False, settings: type[Any] | None = None
 ) -> Callable[[Function], Metric]:
     """Make a :class:`Metric` of a function."""
+    _refuse_a_bare("metric", name)
     return lambda function: Metric(name, function, _summary(function), settings, tasks, lower_is_better)
 
 
 def check(name: str, *, settings: type[Any] | None = None) -> Callable[[Function], Check]:
     """Make a :class:`Check` of a function."""
+    _refuse_a_bare("check", name)
     return lambda function: Check(name, function, _summary(function), settings)
 
 
 def gate_rule(name: str, *, settings: type[Any] | None = None) -> Callable[[Function], GateRule]:
     """Make a :class:`GateRule` of a function."""
+    _refuse_a_bare("gate_rule", name)
     return lambda function: GateRule(name, function, _summary(function), settings)
 
 
@@ -252,17 +257,26 @@ def model_format(
     settings: type[Any] | None = None,
 ) -> Callable[[Function], ModelFormat]:
     """Make a :class:`ModelFormat` of the function that loads it, or of a class that is its engine."""
+    _refuse_a_bare("model_format", name)
     return lambda function: ModelFormat(name, function, _summary(function), settings, save, twin, exports, requirements, platform)
 
 
 def store(name: str, *, reader: Place, schemes: tuple[str, ...] = (), settings: type[Any] | None = None) -> Callable[[Function], Store]:
     """Make a :class:`Store` of a function, or of a class that is a store's writing end."""
+    _refuse_a_bare("store", name)
     return lambda function: Store(name, function, _summary(function), settings, reader, schemes)
 
 
 def channel(name: str, *, settings: type[Any] | None = None, repeats: bool = False) -> Callable[[Function], Channel]:
     """Make a :class:`Channel` of a function."""
+    _refuse_a_bare("channel", name)
     return lambda function: Channel(name, function, _summary(function), settings, repeats)
+
+
+def _refuse_a_bare(decorator: str, name: object) -> None:
+    """Raise TypeError for a decorator without its parentheses, which would declare nothing and say nothing of it."""
+    if not isinstance(name, str):
+        raise TypeError(f'@{decorator} is given no name: write @{decorator}("NAME")')
 
 
 @dataclass(frozen=True)
@@ -361,6 +375,15 @@ def files(parts: Iterable[Part]) -> tuple[Path, ...]:
     return tuple(sorted({file for part in parts for file in owner(part).files}))
 
 
+def distributions(part: Part) -> list[str]:
+    """What a part needs of others that are installed: whose it is, and what it says that loading and fitting need."""
+    whose, extra = owner(part), getattr(part, "extra", None)
+    # Of a module that is named with dots, the first of them is mostly what is installed.
+    named = [] if whose.files or whose.name == DISTRIBUTION else [whose.name, whose.name.partition(".")[0]]
+    named += [re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in getattr(part, "requirements", ()) if each != DISTRIBUTION]
+    return [*named, *([] if extra is None else [extra.module])]
+
+
 def our_modules(parts: Iterable[Part]) -> set[str]:
     """The modules of this package that hold the functions of these parts."""
     return {part.function.partition(":")[0] for part in parts if isinstance(part.function, str) and is_ours(part)}
@@ -447,13 +470,18 @@ def not_ours(parts: Iterable[Kind]) -> list[Kind]:
 
 
 def sought(part: Estimator, trial: Any) -> dict[str, Any]:
-    """The parameters that an estimator's search asks a trial for; none if it has no search."""
+    """The parameters that an estimator's search asks a trial for; none if it has no search. What Optuna itself raises is for Optuna."""
     if part.search is None:
         return {}
     try:
-        return dict(loaded(part.search)(trial))
-    except (TypeError, ValueError, KeyError, AttributeError, SystemExit) as error:
+        said = loaded(part.search)(trial)
+    except FAILURES as error:
+        if isinstance(error, PipelineError) or type(error).__module__.partition(".")[0] == "optuna":
+            raise
         raise broken(part, error) from error
+    if not isinstance(said, Mapping):
+        raise broken(part, f"its search gives a {type(said).__name__}, not a mapping of parameters")
+    return dict(said)
 
 
 def broken(part: Part, error: object) -> PipelineError:
@@ -462,13 +490,24 @@ def broken(part: Part, error: object) -> PipelineError:
     return PipelineError(f"{owner(part).name}: {part.KIND} '{part.name}' fails: {raised}{_line_in(part, error)}: mend it there")
 
 
+def place_in(parts: Iterable[Part], error: BaseException) -> str:
+    """Where in the project's own files an error comes from, of all that these parts are made of; empty if in none."""
+    passed = _passed(error, {str(file) for part in parts for file in owner(part).files})
+    return f"{Path(passed[-1][0]).name}, line {passed[-1][1]}" if passed else ""
+
+
 def _line_in(part: Part, error: object) -> str:
     """The last line of the part's own files that an error passed through."""
-    if not isinstance(error, BaseException):
+    passed = _passed(error, {str(file) for file in owner(part).files}) if isinstance(error, BaseException) else []
+    if not passed:
         return ""
-    own = {str(file) for file in owner(part).files}
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
-    return f" (line {lines[-1]})" if lines else ""
+    file, line = passed[-1]
+    return f" (line {line})" if file.endswith(owner(part).name) else f" ({Path(file).name}, line {line})"
+
+
+def _passed(error: BaseException, files: Collection[str]) -> list[tuple[str, int]]:
+    """The places in these files that an error passed through, the innermost last."""
+    return [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
 
 
 def _table() -> Table:
@@ -647,11 +686,15 @@ def _check_declaration(part: Part, who: Owner) -> None:
         raise PipelineError(f"{what}: it has a folder of its own, formats/{part.name}: take at and file out")
     if isinstance(part, Store) and not part.reader:
         raise PipelineError(f"{what}: nothing reads what it keeps: name the function that does, reader=...")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", part.name):
+    if not isinstance(part.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", part.name):
         raise PipelineError(f"{what}: use letters, digits, '.', '_' and '-' for its name, a letter or digit first")
-    unknown = [task for task in getattr(part, "tasks", ()) if task not in TASKS]
-    if unknown or getattr(part, "tasks", TASKS) == ():
-        raise PipelineError(f"{what}: tasks = {getattr(part, 'tasks', ())}: use some of {', '.join(TASKS)}")
+    for key in ("tasks", "trusted", "requirements", "schemes"):
+        value = getattr(part, key, ())
+        if not isinstance(value, tuple | list):
+            raise PipelineError(f"{what}: {key} = {value!r}: write a tuple: ({value!r},)")
+    tasks = getattr(part, "tasks", TASKS)
+    if not tasks or any(task not in TASKS for task in tasks):
+        raise PipelineError(f"{what}: tasks = {tasks}: use some of {', '.join(TASKS)}")
     if part.settings is not None and not (
         getattr(part.settings, "model_config", {}).get("frozen") and part.settings.model_config.get("extra") == "forbid"
     ):
@@ -676,8 +719,23 @@ def _local_files(path: Path, project: Path) -> tuple[Path, ...]:
         for name in _imported(tree, file, project):
             if name.split(".")[0] == PACKAGE:
                 continue  # what a stage needs of this package is known from the stage
-            waiting += [each for folder in (path.parent, project) for each in _files_of_module(folder, name)]
+            folders = dict.fromkeys((path.parent, project, *_installed_in(project, name)))
+            waiting += [each for folder in folders for each in _files_of_module(folder, name)]
     return tuple(sorted(found))
+
+
+def _installed_in(project: Path, name: str) -> Iterator[Path]:
+    """The folder of the project from which a module is imported that is none of its top: ``src``, of a package installed in place."""
+    try:
+        spec = importlib.util.find_spec(name.partition(".")[0])
+    except (ImportError, ValueError):
+        return
+    if spec is None:
+        return
+    for place in spec.submodule_search_locations or filter(None, [spec.origin]):
+        folder = Path(place).resolve().parent
+        if folder.is_relative_to(project) and not {"site-packages", "dist-packages"} & set(folder.parts):
+            yield folder
 
 
 def _imported(tree: ast.AST, file: Path, project: Path) -> Iterator[str]:

@@ -10,7 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ from mlops_pipeline.config.pipeline import json_schema, load_settings
 from mlops_pipeline.config.release import release_schema
 from mlops_pipeline.config.serving import serving_schema
 from mlops_pipeline.errors import PipelineError, one_line, without_secrets
-from mlops_pipeline.files import write_text
-from mlops_pipeline.layout import files_of, fixed_part, layout_of
+from mlops_pipeline.files import text_of, write_text
+from mlops_pipeline.layout import DVC_FILE, files_of, fixed_part, layout_of
 from mlops_pipeline.pages import text as rendered_page
-from mlops_pipeline.pipeline.render import rendered
+from mlops_pipeline.pipeline.render import LOCK, in_the_way, rendered
 from mlops_pipeline.plugins import DISTRIBUTION
 from mlops_pipeline.scaffold import SCHEMA_LINE, name_from, starter
 from mlops_pipeline.tables.columns import ColumnUse
@@ -92,22 +93,38 @@ def new(folder: Path, data: Path | None, target: str | None, example: str | None
     files, split, columns = _files(folder, name, data, target, example, given or {})
     if example is not None and _table_of(example):
         data = _example(example) / f"{example}.csv"
-    in_the_way = [path for path in files if (folder / path).exists()]
+    there = [path for path in (*files, *([DVC_FILE] if PIPELINE in files else [])) if (folder / path).exists()]
     if data is not None and (place := folder / _place_of(data, folder)).exists() and not place.samefile(data):
-        in_the_way.append(_place_of(data, folder))
-    if in_the_way or (folder.exists() and not folder.is_dir()):
-        raise PipelineError(f"{folder}: {in_the_way[0] if in_the_way else 'a file'} is there already: name another folder")
-    is_new = not folder.exists()
-    try:
+        there.append(_place_of(data, folder))
+    if there or (folder.exists() and not folder.is_dir()):
+        raise PipelineError(f"{folder}: {there[0] if there else 'a file'} is there already: name another folder")
+    beside = (".git", ".dvc", ".dvcignore", DVC_FILE, LOCK, *(_kept_by_dvc(_place_of(data, folder)) if data is not None else ()))
+    with _whole_or_not_at_all(folder, [folder / path for path in (*files, *beside)]):
         notes = _make(folder, files, data)
-    except BaseException:
-        if is_new:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
     here = Path(sys.executable).with_name("mlops")
     if here.exists() and shutil.which("mlops") is None:
         notes += (f"mlops is not on your path: activate its environment first, `. {here.with_name('activate')}`",)
     return Made(folder, name if example is None else example, split, columns, notes)
+
+
+@contextmanager
+def _whole_or_not_at_all(folder: Path, paths: Iterable[Path]) -> Iterator[None]:
+    """Take the folder, or these paths in it, away again if the block ends in an error; what was there before stays."""
+    made = [path for path in (folder, *paths) if not path.exists()]
+    around = {parent for path in made for parent in path.parents if not parent.exists()}
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                if path.is_file():
+                    path.unlink()
+                else:
+                    shutil.rmtree(path)
+        for parent in sorted(around, reverse=True):  # those within others first
+            with suppress(OSError):
+                parent.rmdir()
+        raise
 
 
 def _files(
@@ -175,9 +192,7 @@ def _make(folder: Path, files: dict[str, str], data: Path | None) -> tuple[str, 
                 for part in files_of(data):
                     shutil.copyfile(part, place / part.name)
         _keep_by_dvc(folder, place)
-        beside += [
-            f"{path.relative_to(folder).as_posix()}" for path in (place.with_name(f"{place.name}.dvc"), place.with_name(".gitignore"))
-        ]
+        beside += _kept_by_dvc(_place_of(data, folder))[1:]
     if (folder / PIPELINE).is_file():
         settings = load_settings(folder / PIPELINE)
         for file in rendered(settings, layout_of(settings, folder / PIPELINE, folder), "dvc"):
@@ -192,16 +207,17 @@ def upgrade(project: Path) -> tuple[list[Change], list[str]]:
         raise PipelineError(f"{project}: is no project: go to one, or make one with `mlops new DIR`")
     if (project / "src/mlops_pipeline").is_dir():
         raise PipelineError(f"{project}: is the package's own project: `mlops render` keeps its files current")
-    written = _written(project)
+    written, others = _written(project), _others(project)
     changes, notes = [], []
-    for path, after in _current(project, bool(written)):
+    for path, after in _current(project, is_made_by_us=_is_made_by_us(written)):
         shown, place = path, project / path
-        before = place.read_text(encoding="utf-8") if place.is_file() else ""
+        before = text_of(place) if place.is_file() else ""
         if not before and path in written and not place.exists():
             notes.append(f"{shown} was taken away since: it is left out")
         elif before != after:
             is_whole = path in OURS or path.endswith(".schema.json")
-            changes.append(Change(place, shown, before, after, bool(is_whole and before and _digest(before) != written.get(path))))
+            mine = path in others or bool(is_whole and before and _digest(before) != written.get(path))
+            changes.append(Change(place, shown, before, after, mine))
     return changes, notes
 
 
@@ -213,13 +229,20 @@ def write(project: Path, changes: list[Change]) -> None:
     marker = project / MARKER
     if marker.is_file():
         known = [*OURS, *_schemas(), RELEASE]
-        ours = {path: _digest((project / path).read_text(encoding="utf-8")) for path in known if (project / path).is_file()}
-        taken = {change.shown for change in changes}
-        kept = {path: digest if path in taken or path not in written else written[path] for path, digest in ours.items()}
-        write_text(marker, _marked_with(marker.read_text(encoding="utf-8"), {**written, **kept}))
+        there = {path: text_of(project / path) for path in known if (project / path).is_file()}
+        taken, now = {change.shown for change in changes}, dict(_current(project, is_made_by_us=_is_made_by_us(written)))
+        # What somebody else has put where one of ours would be stays theirs; settings are never written over.
+        ours = {path for path, text in there.items() if path in taken or path == RELEASE or text == now.get(path)}
+        kept = {path: _digest(there[path]) for path in ours if path in taken or path not in written}
+        write_text(marker, _marked_with(text_of(marker), {**written, **kept}))
 
 
-def _current(project: Path, is_made_by_us: bool) -> Iterator[tuple[str, str]]:
+def _is_made_by_us(written: Mapping[str, str]) -> bool:
+    """Whether `mlops new` has made the project: the marker of one that it has not may name schemas that an upgrade wrote."""
+    return not written.keys().isdisjoint(OURS)
+
+
+def _current(project: Path, *, is_made_by_us: bool) -> Iterator[tuple[str, str]]:
     """The files that are kept up to date, as they should be now; what a user adds to those that both write stays."""
     for path, template in OURS.items():
         if is_made_by_us:
@@ -232,15 +255,15 @@ def _current(project: Path, is_made_by_us: bool) -> Iterator[tuple[str, str]]:
             (path, text) for path, text in _schemas(project / PIPELINE).items() if is_made_by_us or path.startswith(f"{FOLDER}/training")
         )
     ignored = project / ".gitignore"
-    yield ".gitignore", _with_lines(ignored.read_text(encoding="utf-8") if ignored.is_file() else "", _template("gitignore.txt"))
+    yield ".gitignore", _with_lines(text_of(ignored) if ignored.is_file() else "", _template("gitignore.txt"))
     requirements = project / "requirements.txt"
     if requirements.is_file():
         pattern = rf"^{re.escape(DISTRIBUTION)}(\[[^\]]*\])?==\S+"
         version = importlib.metadata.version(DISTRIBUTION)
-        text = requirements.read_text(encoding="utf-8")
+        text = text_of(requirements)
         yield "requirements.txt", re.sub(pattern, rf"{DISTRIBUTION}\1=={version}", text, flags=re.MULTILINE)
     for config in described:
-        text = config.read_text(encoding="utf-8")
+        text = text_of(config)
         shown = config.relative_to(project).as_posix()
         if "yaml-language-server" not in text.partition("\n")[0]:
             yield shown, f"{SCHEMA_LINE}\n{text}"
@@ -249,6 +272,12 @@ def _current(project: Path, is_made_by_us: bool) -> Iterator[tuple[str, str]]:
         if layout.dvc_file.is_file():
             for file in rendered(settings, layout, "dvc"):
                 yield layout.relative(file.path or project), file.text
+
+
+def _others(project: Path) -> set[str]:
+    """The files of DVC's that hold what is not of `mlops render`."""
+    layouts = (layout_of(load_settings(config), config, project) for config in pipeline_files(project))
+    return {layout.relative(layout.dvc_file) for layout in layouts if in_the_way(layout)}
 
 
 def _with_lines(text: str, wanted: str) -> str:
@@ -326,7 +355,7 @@ def _marked_with(text: str, digests: dict[str, str]) -> str:
 
 def _written(project: Path) -> dict[str, str]:
     try:
-        content = yaml.safe_load((project / MARKER).read_text(encoding="utf-8"))
+        content = yaml.safe_load(text_of(project / MARKER))
     except FileNotFoundError:
         return {}
     except yaml.YAMLError as error:
@@ -343,6 +372,11 @@ def _init_dvc(folder: Path) -> None:
         return
     with Repo.init(str(folder)) as repo, repo.config.edit() as settings:
         settings["core"] |= {"analytics": False, "check_update": False, "autostage": True}
+
+
+def _kept_by_dvc(table: str) -> list[str]:
+    """A table's place in the project, and what DVC writes beside it."""
+    return [table, f"{table}.dvc", (Path(table).parent / ".gitignore").as_posix()]
 
 
 def _keep_by_dvc(folder: Path, table: Path) -> None:

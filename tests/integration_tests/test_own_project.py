@@ -21,8 +21,8 @@ import yaml
 from mlops_pipeline.config.finding import PIPELINE
 from mlops_pipeline.config.release import Releases, load_releases
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.project import new
-from tests.conftest import BIN, REPOSITORY, lacking, unused_port, wait_for
+from mlops_pipeline.project import new, upgrade, write
+from tests.conftest import BIN, REPOSITORY, lacking, make_project, unused_port, wait_for
 from tests.integration_tests.clients import post
 from tests.integration_tests.conftest import is_healthy, started
 
@@ -272,3 +272,64 @@ def test_a_pattern_of_files_and_a_query_are_tables_of_a_new_project(tmp_path: Pa
     with pytest.raises(PipelineError, match="--data is missing: --data FILE and --target COLUMN go together"):
         new(tmp_path / "none", None, "bought", None)
     assert not (tmp_path / "none").exists()
+
+
+def mine(folder: Path) -> dict[str, bool]:
+    """What an upgrade would write, and whether it takes that for the user's; it writes the rest."""
+    changes, _ = upgrade(folder)
+    write(folder, [change for change in changes if not change.mine])
+    return {change.shown: change.mine for change in changes}
+
+
+def test_what_the_user_had_before_ours_stays_the_users_however_often_an_upgrade_comes(tmp_path: Path) -> None:
+    folder = new(tmp_path / "shop", None, None, None).folder
+    makefile, marker, pins = folder / "Makefile", folder / ".mlops.yaml", folder / "requirements.txt"
+    makefile.write_text("run:\n\techo mine\n")  # of a project that was made before ours had one
+    marker.write_text("".join(line for line in marker.read_text().splitlines(keepends=True) if "Makefile" not in line))
+    for version in ("0.0.1", "0.0.2"):
+        pins.write_text(f"mlops-pipeline=={version}\n")
+        assert mine(folder) == {"Makefile": True, "requirements.txt": False}
+    assert makefile.read_text() == "run:\n\techo mine\n"
+
+
+def test_a_project_that_is_not_ours_gets_no_makefile_and_keeps_its_own_stages(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "theirs")
+    (project.folder / "configs").mkdir()
+    project.config.rename(project.folder / PIPELINE)
+    (project.folder / ".mlops.yaml").write_text(f"configuration: {PIPELINE}\n")
+    (project.folder / "Makefile").write_text("run:\n\techo mine\n")
+    (project.folder / "dvc.yaml").write_text("stages: {theirs: {cmd: make theirs}}\n")
+    ours = ("configs/training_config.schema.json", ".gitignore", PIPELINE, "mlops.lock")
+    assert mine(project.folder) == {**dict.fromkeys(ours, False), "dvc.yaml": True}
+    assert mine(project.folder) == {"dvc.yaml": True}
+    assert "theirs" in (project.folder / "dvc.yaml").read_text()
+
+
+def test_a_file_that_is_not_in_utf_8_is_told_in_one_line(tmp_path: Path) -> None:
+    folder = new(tmp_path / "shop", None, None, None).folder
+    (folder / "requirements.txt").write_text("mlops-pipeline==0.0.1\n", encoding="utf-16")
+    with pytest.raises(PipelineError, match=r"requirements\.txt: is not text in UTF-8 \(.*\): save it as UTF-8$"):
+        upgrade(folder)
+
+
+def test_nothing_is_left_of_a_project_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = tmp_path / "there"
+    (there / "data").mkdir(parents=True)
+    write_visits(there / "data/visits.csv", 60)
+
+    def refuse(*_: object) -> tuple[str, ...]:
+        raise PipelineError("no room")
+
+    monkeypatch.setattr("mlops_pipeline.project._committed", refuse)
+    for folder in (there, tmp_path / "deep/er/shop"):
+        with pytest.raises(PipelineError, match="no room"):
+            new(folder, there / "data/visits.csv", "bought", None)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["there", "there/data", "there/data/visits.csv"]
+
+
+def test_a_folder_with_a_file_of_dvcs_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    write_visits(tmp_path / "visits.csv", 60)
+    with pytest.raises(PipelineError, match=r"dvc\.yaml is there already: name another folder"):
+        new(tmp_path, tmp_path / "visits.csv", "bought", None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dvc.yaml", "visits.csv"]

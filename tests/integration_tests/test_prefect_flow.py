@@ -171,6 +171,31 @@ def test_a_table_by_itself_is_read_where_the_configuration_asks_a_database(flow_
     assert load_settings(made).dataset.source.path == str(five_rows)
 
 
+def test_a_table_by_itself_is_read_as_the_configuration_says_and_may_lack_what_that_makes(flow_file: ModuleType, five_rows: Path) -> None:
+    from prefect.logging import disable_run_logger
+
+    from mlops_pipeline.config.pipeline import load_settings
+
+    config, made = five_rows.with_name("shop.yaml"), five_rows.with_name("made.yaml")
+    five_rows.write_text("day;feature_1;target\n" + "".join(f"2024-01-0{day};{day},5;{day % 2}\n" for day in range(1, 6)))
+    columns = {
+        "day": {"kind": "datetime"},
+        "feature_1": {"kind": "number"},
+        "seen": {"kind": "integer"},
+        "target": {"kind": "integer"},
+    }
+    source = {"path": "shop.csv", "delimiter": ";", "decimal": ","}
+    dataset = {"source": source, "target": "target", "task": "binary", "time_column": "day", "columns": columns}
+    dataset["aggregates"] = {"seen": {"how": "count", "window": "7d"}}
+    split = {"kind": "time", "test_last": "2d"}
+    config.write_text(yaml.safe_dump({**SMALL_SETTINGS, "dataset": dataset, "split": split, "evaluate": {}}))
+    with disable_run_logger():
+        flow_file.describe(five_rows, config, "target", five_rows.parent / "folder", made)
+        assert load_settings(made).train.params == {"n_estimators": 20}
+        flow_file.describe(five_rows, five_rows.with_name("none.yaml"), "target", five_rows.parent / "folder", made)
+    assert load_settings(made).dataset.source.delimiter == ";"
+
+
 def test_after_a_flow_over_the_configuration_dvc_has_nothing_to_do(
     flow_file: ModuleType, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,13 @@ def test_a_changed_setting_is_named_with_its_old_and_new_value(ran: Project) -> 
     assert stale(run(ran)) == {"train", "evaluate", "register"}
 
 
+def test_a_rule_of_the_gate_that_is_switched_off_is_noticed(ran: Project) -> None:
+    ran.change(gate={"champion_margin": None})
+    said = status(ran)
+    assert stale(said) == {"register"}
+    assert "settings: gate.champion_margin: unset → null" in said
+
+
 def test_where_something_is_kept_makes_no_stage_stale(ran: Project) -> None:
     before = (ran.folder / "dvc.lock").read_text()
     ran.change(tuning={"storage": "sqlite:///trials.db"}, features={"state": "postgresql://host/db"})

@@ -13,6 +13,7 @@ import optuna
 import polars as pl
 import pytest
 
+from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns, settings_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import Layout, layout_of
@@ -20,7 +21,7 @@ from mlops_pipeline.modelling.estimators import build_model
 from mlops_pipeline.modelling.frame import model_input, read_target
 from mlops_pipeline.modelling.tuning import Tuned, _folds, tune
 from tests.conftest import SMALL_SETTINGS, process_environment, wait_for, write_table
-from tests.unit_tests.workshop import quiet, table_settings
+from tests.unit_tests.workshop import assert_one_line, quiet, table_settings
 
 
 def tuning_settings(trials: int, estimator: str = "lightgbm", params: dict[str, Any] | None = None, **tuning: Any) -> Settings:
@@ -150,6 +151,47 @@ def test_hopeless_trials_are_cut_after_a_fold(tmp_path: Path) -> None:
 def test_the_time_budget_ends_the_search(tmp_path: Path) -> None:
     tuned = search(tmp_path, tuning_settings(100_000, time_budget_s=1.5))
     assert 0 < tuned.summary["trials"] < 1_000
+
+
+OWN = """from mlops_pipeline.plugins import estimator
+
+def search(trial):
+    return BODY
+
+@estimator("forest", tasks=("binary",), search=search, encoder="ordinal_imputed")
+def forest(task, seed):
+    from sklearn.ensemble import RandomForestClassifier
+    return RandomForestClassifier(n_estimators=3, random_state=seed)
+"""
+
+
+def search_of_ones_own(folder: Path, body: str) -> Tuned:
+    (folder / "mine.py").write_text(OWN.replace("BODY", body))
+    plugins.use(plugins.NamedParts(folder, ("mine.py",), "pipeline.yaml"))
+    try:
+        return search(folder, tuning_settings(2, "forest", {}, folds=2))
+    finally:
+        plugins.use(plugins.NamedParts())
+
+
+def test_what_is_fitted_is_what_a_search_of_ones_own_makes_of_the_values_that_it_asks_for(tmp_path: Path) -> None:
+    found = search_of_ones_own(tmp_path, "{'n_estimators': 2 ** trial.suggest_int('exponent', 1, 3)}").params
+    assert list(found) == ["n_estimators"]
+    assert found["n_estimators"] in (2, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("{'n_estimators': trial.suggest_int('trees', 1, most)}", "NameError: name 'most' is not defined (line 4)"),
+        ("1 / 0", "ZeroDivisionError: division by zero (line 4)"),
+        ("None", "its search gives a NoneType, not a mapping of parameters"),
+    ],
+)
+def test_a_search_of_ones_own_that_fails_is_told_in_one_line(tmp_path: Path, body: str, words: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        search_of_ones_own(tmp_path, body)
+    assert_one_line(caught.value, f"mine.py: estimator 'forest' fails: {words}: mend it there")
 
 
 @pytest.mark.parametrize("settings", [tuning_settings(0), tuning_settings(5, "dummy", {})], ids=["no trials", "the baseline"])

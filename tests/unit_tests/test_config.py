@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mlops_pipeline.config.pipeline import Settings, feature_columns, json_schem
 from mlops_pipeline.config.serving import load_serving
 from mlops_pipeline.errors import PipelineError
 from tests.conftest import REPOSITORY, SMALL_SETTINGS
-from tests.unit_tests.workshop import assert_one_line, content_with, settings_with
+from tests.unit_tests.workshop import assert_one_line, content_with, layout_in, settings_with
 
 
 def columns_with(**changes: dict[str, Any]) -> dict[str, Any]:
@@ -101,6 +102,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "metric of another task": ({"evaluate": {"metric": "rmse"}}, ("evaluate.metric = 'rmse'", "binary", "roc_auc")),
     "tuning metric of another task": ({"tuning": {"metric": "mae"}}, ("tuning.metric = 'mae'", "binary", "roc_auc")),
     "root outside the project": ({"paths": {"root": "../elsewhere"}}, ("paths", "inside the project")),
+    "a list of derived columns": ({"dataset": {"derive": [{"double": "size * 2"}]}}, ("dataset.derive", "give a mapping: KEY: VALUE")),
+    "a number of aggregates": ({"dataset": {"aggregates": 3}}, ("dataset.aggregates = 3", "give a mapping: KEY: VALUE")),
+    "a list of tasks": ({"dataset": {"task": ["binary"]}, "evaluate": None}, ("dataset.task", "'binary'")),
+    "a date as a key": ({"validate": {"checks": {date(2024, 3, 10): {}}}}, ("validate.checks: the key 2024-03-10: put it in quotes",)),
+    "a truth as a key": ({"gate": {"rules": {True: {}}}}, ("gate.rules: the key True: put it in quotes: YAML takes yes, no",)),
     "absolute root": ({"paths": {"root": "/data"}}, ("paths", "inside the project")),
 }
 
@@ -156,6 +162,8 @@ TEXTS = {
     "bare date in a list": ("a: [1, 2024-03-10]\n", ("a.1 = 2024-03-10", "in quotes")),
     "key given twice": ("seed: 1\nname: x\nseed: 2\n", ("key 'seed' is given twice", "line 3")),
     "nested key given twice": ("gate: {worst_slice: 1, worst_slice: 2}\n", ("key 'worst_slice' is given twice", "line 1")),
+    "a tab": ("name: x\ngate:\n\tskew: true\n", ("is not valid YAML: line 3, column 1: ", "indent it by blanks, not by a tab")),
+    "what holds itself": ("gate: &g {rules: *g}\n", ("is not valid YAML", "holds itself", "*NAME")),
     "not YAML": ("a: [1,\nb: {\n", ("is not valid YAML", "line")),
     "a list": ("- 1\n- 2\n", ("holds no mapping", "mlops init")),
     "empty": ("", ("holds no mapping", "mlops init")),
@@ -174,12 +182,43 @@ def test_a_file_that_is_no_settings_tree_is_told_in_one_line(case: str, tmp_path
     assert_one_line(caught.value, str(config), *words)
 
 
+def test_keys_of_another_mapping_are_merged_as_yaml_has_it(tmp_path: Path) -> None:
+    config = tmp_path / "pipeline.yaml"
+    columns = "{size: &figure {kind: number, min: 0}, weight: {<<: *figure, min: 1}, late: {kind: boolean}}"
+    config.write_text(f"name: small\ndataset: {{source: {{path: table.csv}}, target: late, task: binary, columns: {columns}}}\n")
+    described = load_settings(config).dataset.columns
+    assert (described["size"].min, described["weight"].kind, described["weight"].min) == (0, "number", 1)
+    config.write_text(config.read_text().replace("min: 1", "min: 1, min: 2"))
+    with pytest.raises(PipelineError, match="key 'min' is given twice"):
+        load_settings(config)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("1e-3", 1e-3), ("5E4", 5e4), ("-.5e+1", -5.0), ("1.5e3", 1500.0), ("e3", "e3"), ("l1", "l1")]
+)
+def test_a_parameter_is_the_number_that_it_looks_like_to_every_other_reader(written: str, meant: float | str, tmp_path: Path) -> None:
+    """YAML 1.1, by which PyYAML reads, takes 1e-3 for a text, and scikit-learn does not take that."""
+    config = tmp_path / "pipeline.yaml"
+    content = yaml.safe_dump(content_with(train={"params": {"learning_rate": "HERE"}}))
+    config.write_text(content.replace("HERE", written))
+    found = load_settings(config).train.params["learning_rate"]
+    assert (found, type(found)) == (meant, type(meant))
+
+
+def test_a_root_that_is_a_link_out_of_the_project_is_told(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/big").symlink_to(tmp_path)
+    with pytest.raises(PipelineError) as caught:
+        layout_in(tmp_path / "project", settings_with(paths={"root": "big"}))
+    assert_one_line(caught.value, "pipeline.yaml: paths.root = 'big': leads outside the project, to ", "name a folder in it")
+
+
 def test_a_file_that_is_not_text_is_told_in_one_line(tmp_path: Path) -> None:
     config = tmp_path / "pipeline.yaml"
     config.write_bytes(b"name: caf\xe9\n")
     with pytest.raises(PipelineError) as caught:
         load_settings(config)
-    assert_one_line(caught.value, str(config), "is not valid YAML")
+    assert_one_line(caught.value, str(config), "is not valid YAML", "at byte 9: save it as UTF-8")
 
 
 def test_a_missing_file_is_told_with_the_option_that_names_another(tmp_path: Path) -> None:

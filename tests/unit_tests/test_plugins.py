@@ -27,19 +27,22 @@ from mlops_pipeline.config.pipeline import (
     metrics_of,
     part_settings,
     parts_listed,
+    parts_used,
 )
 from mlops_pipeline.contract.evaluation import Evaluation, Interval, Slice
 from mlops_pipeline.contract.task import TASKS, Task
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import ignored
 from mlops_pipeline.layout import layout_of
-from mlops_pipeline.modelling.estimators import build_model, check_answers
+from mlops_pipeline.modelling.estimators import build_model, check_answers, parts_of_model, why_not_fitted
 from mlops_pipeline.modelling.gate import Judged, decide
 from mlops_pipeline.modelling.metrics import Predictions, point
 from mlops_pipeline.pipeline import runner
 from mlops_pipeline.pipeline.artifacts import run_stage
 from mlops_pipeline.pipeline.definition import STAGES, stage_named
 from mlops_pipeline.pipeline.render import code_of
+from mlops_pipeline.pipeline.render.dvc import dvc_files
+from mlops_pipeline.pipeline.stages.validate import _sound
 from mlops_pipeline.tables.checks import Examined
 from mlops_pipeline.tables.schema import Failure, infer_schema
 from tests.conftest import REPOSITORY, Project, make_project
@@ -215,6 +218,19 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 }
 
 
+def test_tasks_may_be_a_list(tmp_path: Path) -> None:
+    text = example("estimator").replace("search=search", 'tasks=["binary"]')
+    settings = load_settings(made(tmp_path / "p", text, train={"estimator": "extra_trees", "params": {}}) / "pipeline.yaml")
+    assert plugins.part(plugins.Estimator, "extra_trees") in parts_used(settings)["model"]
+
+
+def test_the_members_of_a_mean_are_used_and_their_files_are_code(folder: Path) -> None:
+    for one in ({"estimator": "extra_trees"}, {"estimator": "lightgbm", "encoder": "quantiles"}):
+        settings = settings_in(folder, train={"estimator": "blend", "params": {"members": [one]}})
+        assert {name for name, files in code(folder, settings).items() if files == ["mine.py"]} == {"train", "evaluate", "register"}
+        assert {"blend", *one.values()} <= {part["name"] for part in parts_listed(settings) if part["used"]}
+
+
 @pytest.mark.parametrize("case", SETTINGS)
 def test_a_mistake_in_a_parts_settings_is_one_line_like_any_other(folder: Path, case: str) -> None:
     sections, words = SETTINGS[case]
@@ -265,6 +281,24 @@ FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
         ("mine.py",),
         "mine.py",
         ("mine.py: metric 'mine'", "ranking", "multiclass"),
+    ),
+    "tasks that are a word": (
+        METRIC.format(arguments='"mine", tasks="binary"', body="return 0"),
+        ("mine.py",),
+        "mine.py",
+        ("mine.py: metric 'mine': tasks = 'binary': write a tuple: ('binary',)",),
+    ),
+    "a trusted type that is no tuple": (
+        example("estimator").replace("search=search", 'trusted="mine.Trees"'),
+        ("mine.py",),
+        "mine.py",
+        ("mine.py: estimator 'extra_trees': trusted = 'mine.Trees': write a tuple: ('mine.Trees',)",),
+    ),
+    "a decorator without a name": (
+        METRIC.replace("({arguments})", "").format(body="return 0"),
+        ("mine.py",),
+        "mine.py",
+        ("plugins.0 = 'mine.py'", '@metric is given no name: write @metric("NAME")', "(line 3)", "mend it"),
     ),
     "a name that YAML would not keep": (
         METRIC.format(arguments='"my one"', body="return 0"),
@@ -437,6 +471,8 @@ BROKEN: dict[str, tuple[str, tuple[str, ...]]] = {
     "leaves": ("raise SystemExit(0)", ("mine.py: metric 'mine' fails: SystemExit: 0", "(line 5)")),
     "wrong shape": ("return weights", ("mine.py: metric 'mine' fails", "shape (1, 2)", "not (1,)")),
     "infinite": ("return weights.sum(axis=1) * float('inf')", ("mine.py: metric 'mine' fails", "infinite", "NaN where it is undefined")),
+    "changes what it is given": ("made.predicted[:] = 0", ("mine.py: metric 'mine' fails: ValueError", "read-only", "(line 5)")),
+    "changes the weights": ("weights += 1", ("mine.py: metric 'mine' fails: ValueError", "read-only", "(line 5)")),
     "no number": ("return ['many']", ("mine.py: metric 'mine' fails: ValueError",)),
 }
 
@@ -448,6 +484,45 @@ def test_a_metric_that_does_not_work_is_named_with_its_line(tmp_path: Path, case
     with pytest.raises(PipelineError) as caught:
         point("mine", Predictions("binary", np.array([0, 1]), np.full((2, 2), 0.5)))
     assert_one_line(caught.value, *words)
+
+
+NONE_OF_THEM: dict[str, tuple[str, str]] = {
+    "an estimator's class": ("estimator 'mine' fails: it gives the class Ridge itself: call it, Ridge()", "mine, one_hot, Ridge"),
+    "an encoder's class": ("encoder 'mine' fails: it gives the class Ridge itself: call it, Ridge()", "ridge, mine, Ridge"),
+    "no encoder": ("encoder 'mine' fails: it made a NoneType, which has no fit, as an encoder needs", "ridge, mine, None"),
+    "a model for an encoder": ("encoder 'mine' fails: it made a Ridge, which has no transform", "ridge, mine, Ridge()"),
+}
+
+
+@pytest.mark.parametrize("case", NONE_OF_THEM)
+def test_what_is_no_estimator_or_encoder_is_named_before_anything_is_fitted(tmp_path: Path, case: str) -> None:
+    told, words = NONE_OF_THEM[case]
+    name, columns, answer = words.split(", ")
+    text = (
+        "from sklearn.linear_model import Ridge\nfrom mlops_pipeline.plugins import encoder, estimator\n\n"
+        f"@estimator('mine')\ndef made(task, seed):\n    return {answer}\n\n@encoder('mine')\ndef columns(features):\n    return {answer}\n"
+    )
+    load_settings(made(tmp_path / "p", text) / "pipeline.yaml")
+    with pytest.raises(PipelineError) as caught:
+        build_model(name, "regression", {"a": Column(kind="number")}, {}, 0, columns)
+    assert_one_line(caught.value, f"mine.py: {told}")
+
+
+def test_where_a_fit_fails_in_a_file_of_ones_own_is_told(tmp_path: Path) -> None:
+    text = (
+        "from sklearn.preprocessing import FunctionTransformer\nfrom mlops_pipeline.plugins import encoder\n"
+        "from beside import looked_up\n\n"
+        "@encoder('mine')\ndef columns(features):\n    return FunctionTransformer(looked_up)\n"
+    )
+    folder = made(tmp_path / "p", text)
+    (folder / "beside.py").write_text("def looked_up(x):\n    return x['nothing']\n")
+    load_settings(folder / "pipeline.yaml")
+    model = build_model("ridge", "regression", {"a": Column(kind="number")}, {}, 0, "mine")
+    with pytest.raises(KeyError) as caught:
+        model.fit(pl.DataFrame({"a": [1.0]}).to_pandas(), [1.0])
+    parts = parts_of_model("ridge", "mine")
+    assert why_not_fitted(caught.value, parts, {"a": Column(kind="number")}) == "KeyError: 'nothing' (beside.py, line 2)"
+    assert why_not_fitted(caught.value, parts, {"a": Column(kind="number", private=True)}) == "KeyError (beside.py, line 2)"
 
 
 @pytest.mark.parametrize(("made_by", "words"), [("return None", "no fit"), ("return {}", "no fit"), ("return 1 / 0", "ZeroDivisionError")])
@@ -497,6 +572,25 @@ def evaluation(width: float) -> Evaluation:
     return msgspec.convert(content, Evaluation)
 
 
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (Failure(None, "r", 1, "s"), "column of its Failure is None, not text"),  # type: ignore[arg-type]
+        (Failure("size", "r", 1, 3.5), "seen of its Failure is 3.5, not text"),  # type: ignore[arg-type]
+        (Failure("size", "r", "many", "s"), "rows of its Failure is 'many', not a whole number"),  # type: ignore[arg-type]
+        (Failure("size", "r", np.int64(3), "s"), ""),  # type: ignore[arg-type]
+    ],
+)
+def test_a_failure_of_wrong_types_is_named(failure: Failure, told: str) -> None:
+    check = plugins.Check("mine", "mine:check")
+    if not told:
+        assert type(_sound(check, failure).rows) is int
+        return
+    with pytest.raises(PipelineError) as caught:
+        _sound(check, failure)
+    assert_one_line(caught.value, f"check 'mine' fails: {told}: mend it there")
+
+
 def test_a_rule_of_ones_own_decides_with_ours_and_says_why(folder: Path) -> None:
     gate = settings_in(folder, gate={**OWN["gate"], "beat_baseline_by": None, "champion_margin": None}).gate
     for width, passed in ((0.3, True), (0.6, False)):
@@ -504,6 +598,15 @@ def test_a_rule_of_ones_own_decides_with_ours_and_says_why(folder: Path) -> None
         assert set(rules) == {"held_out", "narrow"}
         assert rules["narrow"].passed is passed
         assert rules["narrow"].text == f"interval of roc_auc at most 0.5 wide: {width}"
+
+
+@pytest.mark.parametrize("said", ["'no', 'because'", "None, 'because'", "1, 'because'", "[], 'because'", "True, ''", "True"])
+def test_a_rule_that_says_neither_true_nor_false_is_told_and_lets_nothing_pass(tmp_path: Path, said: str) -> None:
+    text = f"from mlops_pipeline.plugins import gate_rule\n\n@gate_rule('mine')\ndef mine(judged, settings):\n    return {said}\n"
+    settings = load_settings(made(tmp_path / "p", text, gate={"rules": {"mine": None}}) / "pipeline.yaml")
+    with pytest.raises(PipelineError) as caught:
+        decide(settings.gate, evaluation(0.1), latency_ms=None, size_mb=1)
+    assert_one_line(caught.value, "mine.py: gate rule 'mine' fails: it gives", "not whether the version passes and why in words")
 
 
 def test_a_rule_that_gives_no_verdict_does_not_let_a_version_pass(tmp_path: Path) -> None:
@@ -568,6 +671,32 @@ def test_an_installed_distribution_brings_parts_by_its_entry_point(tmp_path: Pat
     assert_one_line(refusal(both), "metric 'cost' is declared by both their-parts and mine.py")
 
 
+def test_the_version_of_what_brings_a_part_or_ships_a_source_is_what_the_stages_that_use_it_depend_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    for name, version in (("their-parts", "1.0"), ("their-table", "2.0")):
+        info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (site / "their_parts-1.0.dist-info/entry_points.txt").write_text("[mlops_pipeline.parts]\nours = their_parts\n")
+    (site / "their_parts.py").write_text(example("metric"))
+    monkeypatch.syspath_prepend(str(site))
+    folder = made(tmp_path / "p", "a = 1\n", evaluate={"metrics": ["cost"]}, dataset={"source": {"package": "their_table", "member": "t"}})
+    settings = load_settings(folder / "pipeline.yaml")
+    layout = layout_of(settings, folder / "pipeline.yaml", folder)
+    (folder / "mlops.lock").write_text("packages: {pytest: '0', gone: '1'}\n")  # of another pipeline
+    files = {path.name: yaml.safe_load(text) for path, text in dvc_files(settings, layout).items()}
+    named = {
+        (name, key.removeprefix("packages."))
+        for name, stage in files["dvc.yaml"]["stages"].items()
+        for key in stage["params"][1]["mlops.lock"]
+        if key.startswith("packages.")
+    }
+    assert named == {("ingest", "their-table"), ("evaluate", "their-parts"), ("register", "their-parts")}
+    assert files["mlops.lock"]["packages"] == {"pytest": pytest.__version__, "their-parts": "1.0", "their-table": "2.0"}
+
+
 def test_a_distribution_whose_parts_leave_the_process_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site, info = tmp_path / "site", tmp_path / "site/leaving_parts-1.0.dist-info"
     info.mkdir(parents=True)
@@ -584,6 +713,18 @@ def test_a_package_of_the_project_may_be_named_with_dots(tmp_path: Path) -> None
     settings = load_settings(folder / "pipeline.yaml")
     assert plugins.owner(plugins.part(plugins.Metric, "cost")).name == "shop_parts/money.py"
     assert code(folder, settings)["evaluate"] == ["shop_parts/money.py"]
+
+
+def test_a_package_that_is_installed_in_place_is_code_with_what_it_imports_by_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = IMPORTING.format(how="from shop_in_src.money import gained", call="gained(weights)")
+    folder = made(tmp_path / "p", text, ("shop_in_src.parts",), "src/shop_in_src/parts.py", evaluate={"metrics": ["gain"]})
+    (folder / "src/shop_in_src/__init__.py").write_text("")
+    (folder / "src/shop_in_src/money.py").write_text(HELPER)
+    monkeypatch.syspath_prepend(str(folder / "src"))
+    settings = load_settings(folder / "pipeline.yaml")
+    assert code(folder, settings)["evaluate"] == [f"src/shop_in_src/{name}.py" for name in ("__init__", "money", "parts")]
 
 
 def test_what_a_model_needs_and_is_not_here_is_named(folder: Path) -> None:

@@ -19,7 +19,7 @@ from hera.workflows.models import CronWorkflow, WorkflowTemplate
 from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import layout_of
-from mlops_pipeline.pipeline import artifacts
+from mlops_pipeline.pipeline import artifacts, runner
 from mlops_pipeline.pipeline import definition as pipeline
 from mlops_pipeline.pipeline.artifacts import is_folder, needs, outputs_of, run_stage
 from mlops_pipeline.pipeline.definition import STAGES, Stage, stage_named
@@ -280,6 +280,62 @@ def test_dvc_is_refused_when_it_works_by_an_old_definition_and_others_are_not(pr
     assert refused.returncode == 2
     assert refused.stderr == "error: dvc.yaml: is not what pipeline.yaml asks for any more: run `mlops render`\n"
     assert "399 rows kept of 400" in project.mlops(*stage).stdout
+
+
+HEAD = "# Rendered by `mlops render` from pipeline.py and pipeline.yaml: edit those, not this file.\n"
+OTHERS = {
+    "one of their own": (
+        "stages:\n  theirs:\n    cmd: make theirs\n",
+        "pipeline.yaml: paths.root: dvc.yaml is not of `mlops render`, which would write over it: give this one a folder of its own",
+    ),
+    "another pipeline's": (
+        f"{HEAD.replace('pipeline.yaml', 'other.yaml')}stages: {{}}\n",
+        "pipeline.yaml: paths.root: dvc.yaml belongs to another configuration, other.yaml: give this one a folder of its own",
+    ),
+    "a stage beside ours": (
+        f"{HEAD}stages:\n  split: {{cmd: mlops stage split}}\n  theirs: {{cmd: make theirs}}\n",
+        "dvc.yaml: stage 'theirs' is not of `mlops render`, which writes the file anew: move it into a dvc.yaml in another folder",
+    ),
+    "a section beside ours": (
+        f"{HEAD}stages: {{}}\nplots: [a.csv]\n",
+        "dvc.yaml: section 'plots' is not of `mlops render`",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+@pytest.mark.parametrize("words", [("run", "--to", "ingest"), ("status",), ("render",)], ids=lambda words: words[0])
+def test_what_others_have_put_into_dvcs_file_is_never_written_over(case: str, words: tuple[str, ...], project: Project) -> None:
+    text, told = OTHERS[case]
+    (project.folder / "dvc.yaml").write_text(text)
+    (project.folder / "other.yaml").write_text("")
+    said = project.mlops(*words, "--config", str(project.config), check=False)
+    assert (said.returncode, said.stderr.count("\n")) == (2, 1), said.stderr
+    assert told in said.stderr
+    assert (project.folder / "dvc.yaml").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        f"{HEAD.replace('pipeline.yaml', 'before.yaml')}stages: {{}}\n",
+        f"{HEAD}stages:\n<<<<<<< HEAD\n",
+    ],
+    ids=["an empty one", "of a configuration that was renamed", "half a merge"],
+)
+def test_a_file_of_dvcs_that_holds_nothing_of_others_is_written_anew(text: str, project: Project) -> None:
+    (project.folder / "dvc.yaml").write_text(text)
+    assert "dvc.yaml written" in project.mlops("render", "--config", str(project.config)).stdout
+    assert "<<<" not in (project.folder / "dvc.yaml").read_text()
+
+
+def test_a_stage_that_dvc_starts_beside_a_run_is_refused(project: Project) -> None:
+    with runner.alone(project.folder / ".dvc/tmp"):
+        said = project.mlops("stage", "ingest", "--config", str(project.config), check=False)
+    assert (said.returncode, said.stderr.count("\n")) == (2, 1), said.stderr
+    assert "another run is at work in this project: wait for it to end" in said.stderr
+    assert not (project.folder / "data").exists()
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,8 @@ class Dataset(Frozen):
             form = source.number_format if isinstance(source, Source) else Source(path=".", **signs).number_format
         except ValueError:
             return content  # said of the source itself
-        made = {name for key in ("derive", "counts", "history", "aggregates") for name in content.get(key) or ()}
+        sections = [content.get(key) for key in ("derive", "counts", "history", "aggregates")]
+        made = {name for section in sections if isinstance(section, dict) for name in section}
         columns = {
             name: {**column, "format": form}
             if form is not None

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import text_of
 
 MARKER = ".mlops.yaml"
 """A file at a project's top; its line ``configuration: configs/mine.yaml`` says which of several is meant."""
@@ -100,7 +101,7 @@ def pipeline_files(project: Path) -> list[Path]:
 
 def _marked(project: Path) -> Path | None:
     try:
-        named = _NAMED.search((project / MARKER).read_text(encoding="utf-8"))
+        named = _NAMED.search(text_of(project / MARKER))
     except FileNotFoundError:
         return None
     if named is None:

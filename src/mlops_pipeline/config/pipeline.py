@@ -6,6 +6,7 @@ The file says *what* is done. The environment says only *where* services are (``
 
 import json
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from itertools import pairwise
@@ -21,6 +22,7 @@ from mlops_pipeline.config.moments import Span, shown_moment, span_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
 from mlops_pipeline.contract.spec import AS_TEXT
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.files import time_and_size
 from mlops_pipeline.plugins import NamedParts
 
 
@@ -134,13 +136,23 @@ class Features(Frozen):
         return self
 
 
+_FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
+
+
+def _numbers(value: Any) -> Any:
+    """What is a number to everybody but YAML 1.1, for which 1e-3 is a text."""
+    if not isinstance(value, dict):
+        return value
+    return {name: float(item) if isinstance(item, str) and _FLOAT.fullmatch(item) else item for name, item in value.items()}
+
+
 class Member(Frozen):
     """One model of a blend, named as under ``train``."""
 
     estimator: str
     encoder: str | None = None
     encoder_params: dict[str, Any] = Field(default_factory=dict, description="the encoder's own settings")
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: Annotated[dict[str, Any], BeforeValidator(_numbers)] = Field(default_factory=dict)
 
 
 class Members(Frozen):
@@ -155,7 +167,9 @@ class Train(Frozen):
     estimator: Name = "lightgbm"
     encoder: Name | None = Field(None, description="how columns become numbers; default: the estimator's own")
     encoder_params: dict[str, Any] = Field(default_factory=dict, description="the encoder's own settings")
-    params: dict[str, bool | int | float | str | list[dict[str, Any]] | None] = Field(default_factory=dict)
+    params: Annotated[dict[str, bool | int | float | str | list[dict[str, Any]] | None], BeforeValidator(_numbers)] = Field(
+        default_factory=dict
+    )
     format: Name | None = Field(None, description="how the fitted model is saved; default: the estimator's own, mostly skops")
     format_params: dict[str, Any] = Field(default_factory=dict, description="the format's own settings")
     threads: int | None = Field(None, ge=1, description="default: every core of the machine")
@@ -313,6 +327,7 @@ class Settings(Frozen):
     plugins: tuple[str, ...] = Field((), description="files (src/mine.py, relative to the project) and modules that declare parts")
     _source: NamedParts | None = PrivateAttr(None)
     _left_out: tuple[str, ...] = PrivateAttr(())
+    _read_as: tuple[int, int] | None = PrivateAttr(None)
     _as_of: datetime | None = PrivateAttr(None)
     _then_is_told: bool = PrivateAttr(False)
     _reason: str = PrivateAttr("")
@@ -322,10 +337,16 @@ class Settings(Frozen):
         """The sections that the file does not have, of which every default is taken."""
         return self._left_out
 
-    def written_in(self, content: dict[str, Any]) -> Self:
-        """The same settings, which keep what of them stands in the file."""
+    @property
+    def read_as(self) -> tuple[int, int] | None:
+        """By what an edit of the file is noticed since it was read (:func:`mlops_pipeline.files.time_and_size`); None without a file."""
+        return self._read_as
+
+    def written_in(self, content: dict[str, Any], read_as: tuple[int, int] | None = None) -> Self:
+        """The same settings, which keep what of them stands in the file, and how that was when it was read."""
         settings = self.model_copy()
         settings._left_out = tuple(name for name in SECTIONS if name not in content)
+        settings._read_as = read_as
         return settings
 
     def read_from(self, source: NamedParts) -> Self:
@@ -384,7 +405,7 @@ class Settings(Frozen):
             return content
         dataset, evaluate = content.get("dataset"), content.get("evaluate", {})
         task = dataset.get("task") if isinstance(dataset, dict) else None
-        if not isinstance(evaluate, dict) or "metric" in evaluate or task not in USUAL_METRICS:
+        if not isinstance(evaluate, dict) or "metric" in evaluate or not isinstance(task, str) or task not in USUAL_METRICS:
             return content
         return {**content, "evaluate": {**evaluate, "metric": USUAL_METRICS[task]}}
 
@@ -474,6 +495,7 @@ def load_settings(path: Path, *, with_parts: bool = True) -> Settings:
     Without parts their files are not read and no name of one is checked, for who only asks where things are. Raises
     :class:`PipelineError` in one line that names the file, the key, the value and the remedy.
     """
+    read_as = time_and_size(path)
     content = read_yaml(path, "start from `mlops init`")
     if content.keys() & _SERVER_KEYS and not content.keys() & PIPELINE_KEYS:
         pipeline = content.get("pipeline")
@@ -481,7 +503,7 @@ def load_settings(path: Path, *, with_parts: bool = True) -> Settings:
         raise PipelineError(f"{path}: holds a server's settings, not a pipeline's: {other} with --config")
     for key, value in _bare_dates(content, ""):
         raise PipelineError(f"{path}: {key} = {value}: put the date in quotes, DVC cannot record a bare one")
-    settings = tree_of(Settings, content, str(path)).written_in(content)
+    settings = tree_of(Settings, content, str(path)).written_in(content, read_as)
     settings = settings.read_from(plugins.NamedParts(project_of(path), settings.plugins, str(path)))
     settings.use_parts()
     return with_known_parts(settings, str(path)) if with_parts else settings
@@ -627,13 +649,24 @@ def own_format(settings: Settings) -> plugins.ModelFormat:
     return plugins.part(plugins.ModelFormat, train.format or plugins.part(plugins.Estimator, train.estimator).format, "train.format")
 
 
+def _models(settings: Settings) -> list[tuple[plugins.Estimator, plugins.Encoder, dict[str, Any]]]:
+    """The estimator with its encoder and the encoder's own settings; then those of the models that it is the mean of, if it is."""
+    train = settings.train
+    named = [(train.estimator, train.encoder, train.encoder_params)]
+    members = train.params.get("members")
+    if plugins.part(plugins.Estimator, train.estimator).settings is Members and isinstance(members, list | tuple):
+        named += [(one["estimator"], one.get("encoder"), one.get("encoder_params", {})) for one in members]
+    estimators = [(plugins.part(plugins.Estimator, name), encoder, params) for name, encoder, params in named]
+    return [(made, plugins.part(plugins.Encoder, encoder or made.encoder), params) for made, encoder, params in estimators]
+
+
 def files_read(settings: Settings) -> list[Path]:
     """The files that a fit reads besides rows. Raises :class:`PipelineError` if one is not there."""
-    encoder = parts_used(settings)["model"][1]
-    if not isinstance(encoder, plugins.Encoder) or not encoder.reads:
-        return []
-    found: list[Path] = plugins.run_at(encoder, encoder.reads, part_settings(encoder, settings.train.encoder_params, "train"))
-    return found
+    found: list[Path] = []
+    for _, encoder, params in _models(settings):
+        if encoder.reads:
+            found += plugins.run_at(encoder, encoder.reads, part_settings(encoder, params, "train"))
+    return list(dict.fromkeys(found))
 
 
 def twins_of(settings: Settings) -> tuple[plugins.ModelFormat, ...]:
@@ -644,9 +677,9 @@ def twins_of(settings: Settings) -> tuple[plugins.ModelFormat, ...]:
 
 def parts_used(settings: Settings) -> dict[str, tuple[plugins.Part, ...]]:
     """The parts that the settings use, by what for: ``model``, ``twins``, ``search``, ``metrics``, ``checks`` and ``gate``."""
-    estimator = plugins.part(plugins.Estimator, settings.train.estimator)
+    models = {(type(part), part.name): part for estimator, encoder, _ in _models(settings) for part in (estimator, encoder)}
     return {
-        "model": (estimator, plugins.part(plugins.Encoder, settings.train.encoder or estimator.encoder), own_format(settings)),
+        "model": (*models.values(), own_format(settings)),
         "twins": twins_of(settings),
         "search": (plugins.part(plugins.Metric, tuning_metric(settings)),) if settings.tuning.trials else (),
         "metrics": tuple(plugins.part(plugins.Metric, name) for name in metrics_of(settings)),

@@ -35,7 +35,7 @@ def read_yaml(path: Path, remedy: str) -> dict[str, Any]:
     except OSError as error:
         raise PipelineError(f"{path}: cannot be read ({error.strerror}): name an existing file with --config") from error
     except UnicodeDecodeError as error:
-        raise PipelineError(f"{path}: is not valid YAML: {one_line(error)}") from error
+        raise PipelineError(f"{path}: is not valid YAML: {error.reason} at byte {error.start}: save it as UTF-8") from error
     return mapping_of(text, str(path), remedy)
 
 
@@ -56,10 +56,30 @@ def mapping_of(text: str, origin: str, remedy: str) -> dict[str, Any]:
     try:
         content = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  # a safe loader, with one check more
     except yaml.YAMLError as error:
-        raise PipelineError(f"{origin}: is not valid YAML: {one_line(error)}") from error
+        raise PipelineError(f"{origin}: is not valid YAML: {_of_yaml(error, text)}") from error
     if not isinstance(content, dict):
         raise PipelineError(f"{origin}: holds no mapping: {remedy}")
+    if _holds_itself(content):
+        raise PipelineError(
+            f"{origin}: is not valid YAML: something in it holds itself: take the alias (*NAME) out of what it names (&NAME)"
+        )
     return content
+
+
+def _of_yaml(error: yaml.YAMLError, text: str) -> str:
+    """What is wrong with a YAML text, and where."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return one_line(error)
+    mark = error.problem_mark
+    line = text.splitlines()[mark.line : mark.line + 1]
+    tab = ": indent it by blanks, not by a tab" if line and "\t" in line[0][: len(line[0]) - len(line[0].lstrip())] else ""
+    problem = one_line(" ".join(filter(None, (error.context, error.problem))))
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}{tab}"
+
+
+def _holds_itself(value: Any, above: frozenset[int] = frozenset()) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return id(value) in above or any(_holds_itself(item, above | {id(value)}) for item in inner if isinstance(item, dict | list))
 
 
 def tree_of(tree: type[Tree], content: dict[str, Any], origin: str, at: tuple[str, ...] = ()) -> Tree:
@@ -91,6 +111,8 @@ class _UniqueKeyLoader(yaml.CSafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue  # the keys of another mapping, which its own ones go before
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
@@ -104,6 +126,9 @@ def _one_line(error: ValidationError, origin: str, tree: type[Frozen], at: tuple
     # A misspelt key is also a missing one: the misspelling is what the user wants to hear of.
     problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
+    if first["loc"][-1:] == ("[key]",) and first["type"] == "string_type":
+        where, what = _key({"loc": first["loc"][:-2]}, at), _unquoted(first) or "put it in quotes: a key is text"
+        return f"{origin}: {where}: the key {first['input']}: {what}"
     key = _key(first, at)
     value = first["input"]
     # What stands under an unknown key may be meant for a secret one.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from mlops_pipeline.config.pipeline import Member, Members
 from mlops_pipeline.config.sentences import Sentences
 from mlops_pipeline.config.text import Tfidf
 from mlops_pipeline.config.tree import Frozen, tree_of
-from mlops_pipeline.contract.privacy import MIN_LEVEL_ROWS, RARE
+from mlops_pipeline.contract.privacy import MIN_LEVEL_ROWS, RARE, told_error
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
@@ -196,7 +196,24 @@ def build_model(
         for need in ("fit", "predict", *(() if not has_classes(task) else ("predict_proba",))):
             if not hasattr(estimator, need):
                 raise plugins.broken(part, f"it made a {type(estimator).__name__}, which has no {need}, as a {task} task needs")
-    return Pipeline([("columns", plugins.run(encodes, features, *own)), ("model", estimator)])
+    columns = plugins.run(encodes, features, *own)
+    _refuse_a_class(encodes, columns)
+    for need in ("fit", "transform"):
+        if not hasattr(columns, need):
+            raise plugins.broken(encodes, f"it made a {type(columns).__name__}, which has no {need}, as an encoder needs")
+    return Pipeline([("columns", columns), ("model", estimator)])
+
+
+def _refuse_a_class(part: plugins.Part, made: Any) -> None:
+    if isinstance(made, type):
+        raise plugins.broken(part, f"it gives the class {made.__name__} itself: call it, {made.__name__}()")
+
+
+def why_not_fitted(error: Exception, parts: Iterable[plugins.Part], features: Mapping[str, Column]) -> str:
+    """Why a model refuses to fit, in one line; of what comes from a file of the project's own, its kind and the place too."""
+    why, place = told_error(error, features), plugins.place_in(parts, error)
+    kind = "" if not place or why == type(error).__name__ else f"{type(error).__name__}: "
+    return f"{kind}{why} ({place})" if place else why
 
 
 def _check_fine_tuned(encodes: plugins.Encoder, *own: Any) -> None:
@@ -217,6 +234,7 @@ def _member(name: str) -> str:
 
 def _with_params(part: plugins.Estimator, estimator: Any, params: dict[str, Any]) -> Any:
     """The estimator with its own parameters set."""
+    _refuse_a_class(part, estimator)
     if not hasattr(estimator, "get_params"):
         raise plugins.broken(part, f"it made a {type(estimator).__name__}, which is no estimator of scikit-learn's")
     _check_known(part, params, estimator.get_params())
@@ -235,7 +253,9 @@ def _with_settings(part: plugins.Estimator, task: Task, seed: int, params: dict[
     """The estimator made from settings of its own, which a search may have changed."""
     if plugins.is_ours(part):
         _check_known(part, params, (part.settings or Frozen).model_fields)
-    return plugins.run(part, task, seed, tree_of(part.settings or Frozen, params, part.name, ("train", "params")))
+    made = plugins.run(part, task, seed, tree_of(part.settings or Frozen, params, part.name, ("train", "params")))
+    _refuse_a_class(part, made)
+    return made
 
 
 def ordinal(features: dict[str, Column]) -> Any:

@@ -117,7 +117,7 @@ def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl
 def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> list[Importance]:
     """How much of the metric is lost when a column is shuffled (Breiman 2001), three times, on some held-out rows.
 
-    Nothing where the metric is not defined on them, as where one class alone is held out.
+    Of columns where that can be said: some rows may all be of one class, for which the metric is not defined.
     """
     from sklearn.inspection import permutation_importance
 
@@ -132,10 +132,8 @@ def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> lis
 
     found = permutation_importance(model, some, ours.y[rows], scoring=scored, n_repeats=3, random_state=settings.seed)
     means, spreads = found.importances_mean, found.importances_std
-    if not np.isfinite(means).all():
-        return []
     order = np.argsort(-means, kind="stable")
-    return [Importance(str(x.columns[i]), figure(float(means[i])), figure(float(spreads[i]))) for i in order]
+    return [Importance(str(x.columns[i]), figure(float(means[i])), figure(float(spreads[i]))) for i in order if np.isfinite(means[i])]
 
 
 def inspected(engine: Engine, contract: Contract) -> Any:

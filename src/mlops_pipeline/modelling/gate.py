@@ -84,9 +84,14 @@ def _rules(gate: Gate, judged: Judged) -> Iterator[Rule]:
 
 def _sound(part: plugins.GateRule, verdict: Any) -> Verdict:
     """A verdict that says yes or no, and why."""
-    if not (isinstance(verdict, tuple) and len(verdict) == 2 and isinstance(verdict[1], str) and verdict[1]):
+    if not (isinstance(verdict, tuple) and len(verdict) == 2 and _is_truth(verdict[0]) and isinstance(verdict[1], str) and verdict[1]):
         raise plugins.broken(part, f"it gives {verdict!r}, not whether the version passes and why in words")
     return bool(verdict[0]), " ".join(verdict[1].split())
+
+
+def _is_truth(value: Any) -> bool:
+    """Whether a value is true or false, NumPy's too: any other, such as the word "no", would count as true."""
+    return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
 
 
 def held_out(judged: Judged, _gate: Gate) -> Verdict:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -170,6 +170,8 @@ def _resampled(function: Callable[[Array], Array], rows: int, resamples: int, se
 def weighted(metric: str, made: Predictions, w: Array) -> Array:
     """The metric under each row of weights. Raises :class:`PipelineError` if another's part does not give numbers of this shape."""
     part = plugins.part(plugins.Metric, metric)
+    if not plugins.is_ours(part):  # whose function may change what it is given, which all others are given too
+        made, w = replace(made, y=_for_reading(made.y), predicted=_for_reading(made.predicted)), _for_reading(w)
     with np.errstate(invalid="ignore", divide="ignore"):
         values = plugins.run(part, made, w, *plugins.settings_of(part))
     try:
@@ -181,6 +183,13 @@ def weighted(metric: str, made: Predictions, w: Array) -> Array:
     if np.isinf(found).any() and not plugins.is_ours(part):
         raise plugins.broken(part, "it gives an infinite value: give NaN where it is undefined")
     return found
+
+
+def _for_reading(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same values, which nobody can change by this name."""
+    view = values.view()
+    view.setflags(write=False)
+    return view
 
 
 def calibration_curve(made: Predictions, bins: int = 10) -> list[dict[str, float]]:

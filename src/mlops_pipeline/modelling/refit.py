@@ -12,7 +12,7 @@ import msgspec
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.contract.evaluation import SWITCHED_OFF, OnAllRows
-from mlops_pipeline.contract.privacy import private_names, told_error
+from mlops_pipeline.contract.privacy import private_names
 from mlops_pipeline.contract.reference import FILE as REFERENCE
 from mlops_pipeline.contract.reference import decoded
 from mlops_pipeline.contract.spec import FILE, JUDGED, Contract
@@ -23,7 +23,7 @@ from mlops_pipeline.inference.scorer import scorer_of
 from mlops_pipeline.inference.texts import frozen_encoders
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of
-from mlops_pipeline.modelling.estimators import all_parts_of, build_model, check_answers, fit, without_extremes
+from mlops_pipeline.modelling.estimators import all_parts_of, build_model, check_answers, fit, why_not_fitted, without_extremes
 from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.frame import levels_of, model_input, read_target, without_rare
 from mlops_pipeline.modelling.requirements import requirements_of
@@ -83,9 +83,8 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
         except PipelineError:
             raise
         except Exception as error:  # the libraries raise types of their own
-            raise PipelineError(
-                f"registry.refit_on_all: {judged.estimator} refuses to fit all rows: {told_error(error, features)}"
-            ) from error
+            why = why_not_fitted(error, parts, features)
+            raise PipelineError(f"registry.refit_on_all: {judged.estimator} refuses to fit all rows: {why}") from error
     if private_names(features):
         without_extremes(model)
     columns = described_columns(features, table)

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline import plugins
 from mlops_pipeline.config.addresses import filled
 from mlops_pipeline.config.pipeline import Settings, feature_columns, files_read, tuning_metric
-from mlops_pipeline.contract.privacy import told_error
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout, sqlite_uri
-from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, predict
+from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, predict, why_not_fitted
 from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.folds import cutter, groups_of_equal_rows
 from mlops_pipeline.modelling.frame import positive_index
@@ -72,7 +71,12 @@ def tune(settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any
 
 
 def _result(study: Study, settings: Settings, console: Console) -> Tuned:
-    """The best of the first ``tuning.trials`` trials: a study that has more does not change what fewer would have found."""
+    """The best of the first ``tuning.trials`` trials: a study that has more does not change what fewer would have found.
+
+    Its parameters are what the search makes of the trial's values, not the values: it may ask for an exponent.
+    """
+    import optuna
+
     asked = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")][: settings.tuning.trials]
     complete = [trial for trial in asked if trial.state.name == "COMPLETE"]
     if not complete:
@@ -80,7 +84,9 @@ def _result(study: Study, settings: Settings, console: Console) -> Tuned:
     sign = -1 if study.direction.name == "MINIMIZE" else 1
     best = max(complete, key=lambda trial: sign * float(trial.value or 0))
     console.print(f"            {len(asked)} trials, best cross-validated {tuning_metric(settings)} {best.value:.4f}")
-    return Tuned(dict(best.params), {"trials": len(asked), "pruned": len(asked) - len(complete), "best": round(float(best.value or 0), 6)})
+    estimator, _ = parts_of_model(settings.train.estimator, settings.train.encoder)
+    params = plugins.sought(estimator, optuna.trial.FixedTrial(best.params, best.number))
+    return Tuned(params, {"trials": len(asked), "pruned": len(asked) - len(complete), "best": round(float(best.value or 0), 6)})
 
 
 def _study(settings: Settings, layout: Layout) -> Study:
@@ -177,9 +183,8 @@ def _trial(trial: Trial, settings: Settings, x: Any, y: Any, table: pl.DataFrame
         try:
             fit(model, x.iloc[fitted], y[fitted], settings.train.threads, fitting_of(settings, table[fitted], y[fitted]))
         except Exception as error:  # the libraries raise types of their own for parameters out of range
-            raise PipelineError(
-                f"train.params = {params}: {estimator.name} refuses to fit: {told_error(error, feature_columns(settings))}"
-            ) from error
+            why = why_not_fitted(error, parts_of_model(settings.train.estimator, settings.train.encoder), feature_columns(settings))
+            raise PipelineError(f"train.params = {params}: {estimator.name} refuses to fit: {why}") from error
         classes = [] if not has_classes(data.task) else sorted(set(y[fitted].tolist()), key=lambda value: (str(type(value)), value))
         check_answers(estimator, model, x.iloc[scored].head(5), data.task, classes)
         predicted = predict(model, x.iloc[scored], data.task)

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import datetime
@@ -19,7 +19,7 @@ from mlops_pipeline.config.pipeline import PLACES, Settings
 from mlops_pipeline.config.tree import shown
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.events import Cause
-from mlops_pipeline.files import FOR_ITS_OWNER, replacing
+from mlops_pipeline.files import FOR_ITS_OWNER, replacing, time_and_size
 from mlops_pipeline.layout import Layout, fixed_part
 from mlops_pipeline.pipeline.definition import STAGES, Stage
 from mlops_pipeline.pipeline.render import CHECK, DEFAULTS, LOCK, as_of_in, code_of
@@ -65,19 +65,39 @@ class Cache:
             raise PipelineError(f"{layout.project}: is no project of DVC's: run `dvc init`") from error
         except DvcException as error:
             raise PipelineError(f"{layout.project}: DVC cannot read this project ({one_line(error)}): {_remedy(error)}") from error
+        self._begun = self._as_begun()
+
+    def _as_begun(self) -> dict[str, tuple[int, int] | None]:
+        """What no stage makes, as it is at the run's beginning, and the settings as they were when they were read."""
+        made = {self._layout.relative(Path(out.fs_path)) for stage in self._stages.values() for out in stage.outs}
+        read = {path: state for stage in STAGES for path, state in self._now(stage).items() if path not in made}
+        config = self._layout.relative(self._layout.config)
+        return {**read, config: self._settings.read_as} if self._settings.read_as is not None else read
+
+    def _now(self, stage: Stage) -> dict[str, tuple[int, int] | None]:
+        paths = sorted({Path(dep.fs_path) for dep in self._stages[stage.name].deps})
+        return {self._layout.relative(path): time_and_size(path) for path in paths}
 
     def causes(self, stages: Sequence[Stage] = STAGES) -> dict[str, list[Cause]]:
         """Why each of the stages is stale, by name; an empty list for a stage that is up to date."""
+        from dvc.utils.serialize import load_yaml
+
         recorded = self._recorded()
-        current = yaml.load(self._layout.config.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
         with self._asking():
+            current = load_yaml(str(self._layout.config))  # by the version of YAML that what is recorded was read by
             status: dict[str, list[Any]] = {stage.name: next(iter(self._stages[stage.name].status().values()), []) for stage in stages}
         return {stage.name: self._explain(stage, status[stage.name], recorded, current) for stage in stages}
 
     def dependencies(self, stage: Stage) -> dict[str, tuple[int, int] | None]:
-        """The files that the stage depends on, with time and size, to tell whether one is edited while it runs."""
-        paths = sorted({Path(dep.fs_path) for dep in self._stages[stage.name].deps})
-        return {self._layout.relative(path): _time_and_size(path) for path in paths}
+        """The files that a stage which now begins depends on, with time and size, by which :meth:`edited` notices an edit.
+
+        A process works by the settings and the code that it began with: of these it is how they were then.
+        """
+        return {path: self._begun.get(path, state) for path, state in self._now(stage).items()}
+
+    def edited(self, stage: Stage, before: Mapping[str, tuple[int, int] | None]) -> list[str]:
+        """Those of the files that are not what they were."""
+        return [path for path, state in self._now(stage).items() if state != before.get(path)]
 
     def commit(self, stage: Stage) -> None:
         """Take in what the stage has left on disk, as ``dvc repro`` does; :meth:`write` then puts it into ``dvc.lock``."""
@@ -113,7 +133,7 @@ class Cache:
         from dvc.utils.serialize import dump_yaml, load_yaml
 
         lock = self._lock
-        if self._content is None or _time_and_size(lock) != self._drafted:
+        if self._content is None or time_and_size(lock) != self._drafted:
             self._content = load_yaml(str(lock)) if lock.exists() else {}
         self._content.setdefault("schema", "2.0")
         stages = self._content.setdefault("stages", {})
@@ -126,7 +146,7 @@ class Cache:
             else:
                 dump_yaml(str(temporary), self._content)
         self._unwritten = []
-        self._drafted = _time_and_size(lock) if draft else None
+        self._drafted = time_and_size(lock) if draft else None
 
     def restore(self, stage: Stage) -> bool:
         """Bring back outputs that are gone from disk but stored; False if they are not stored."""
@@ -209,21 +229,20 @@ class Cache:
             return [Cause("never run")]
         causes = [Cause("data", f"{path} (gone)") for path in self._gone(stage, recorded)]
         code = set(code_of(stage, self._settings, self._layout))
-        config = self._layout.relative(self._layout.config)
+        config, before = self._layout.relative(self._layout.config), self._recorded_settings(stage, recorded)
         for entry in status:
             if not isinstance(entry, dict):
                 causes.append(self._of_command(stage, str(entry), recorded))
                 continue
             for path, state in entry.get("changed deps", {}).items():
-                before = recorded[stage.name].get("params", {})
                 if isinstance(state, dict) and (moved := _moved(state, before, config, current)):
                     self._moved.add(stage.name)
                     state = {key: what for key, what in state.items() if key not in moved}  # noqa: PLW2901
                 if path == LOCK:
                     causes += _changed_lock(state, before, self._locked(), config)
                 elif isinstance(state, dict):
-                    old = before.get(config, {})
-                    causes += [Cause("settings", line) for key in state for line in _differences(key, old.get(key), current.get(key))]
+                    sides = ((key, before.get(config, {}).get(key, _UNSET), current.get(key, _UNSET)) for key in state)
+                    causes += [Cause("settings", line) for side in sides for line in _differences(*side)]
                 elif path == self._layout.relative(self._layout.lock):
                     causes.append(Cause("environment", path))
                 else:
@@ -231,7 +250,14 @@ class Cache:
             for path in entry.get("changed outs", {}):
                 there = (self._layout.project / path).exists()
                 causes.append(Cause("output changed" if there else "output missing", path))
-        return causes
+        equal = {key: old for key, old in before.get(config, {}).items() if key in current and current[key] == old}
+        return causes + [Cause("settings", line) for key, old in equal.items() for line in _differences(key, old, current[key])]
+
+    def _recorded_settings(self, stage: Stage, recorded: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The sections that a stage was last run by, by file: as DVC has read them, and those that it asks for no more."""
+        read = {self._layout.relative(Path(dep.fs_path)): dep.hash_info.value or {} for dep in self._stages[stage.name].params}
+        written = recorded.get(stage.name, {}).get("params", {})
+        return {path: {**written.get(path, {}), **read.get(path, {})} for path in {*written, *read}}
 
     def _of_command(self, stage: Stage, said: str, recorded: dict[str, Any]) -> Cause:
         """Why a stage's command is another one: the as-of is an argument of it."""
@@ -251,11 +277,16 @@ def _changed_lock(state: Any, recorded: dict[str, Any], current: dict[str, Any],
     for key in state:
         section = key.removeprefix(f"{DEFAULTS}.")
         if section == key:
-            old, new = recorded.get(LOCK, {}).get(key, {}), current.get(key)
-            causes += [Cause("environment", line.removeprefix(f"{key}.")) for line in _differences(key, old, new)]
+            group, _, name = key.partition(".")
+            new = current.get(group, {}).get(name, _UNSET) if name else current.get(group, _UNSET)
+            old = recorded.get(LOCK, {}).get(key, _UNSET if name else {})
+            causes += [Cause("environment", line.removeprefix(f"{group}.")) for line in _differences(key, old, new)]
         else:
-            old = recorded.get(LOCK, {}).get(key, recorded.get(config, {}).get(section))
-            lines = _differences(section, old, current.get(DEFAULTS, {}).get(section))
+            new = current.get(DEFAULTS, {}).get(section, _UNSET)
+            old = recorded.get(LOCK, {}).get(key, recorded.get(config, {}).get(section, _UNSET))
+            if isinstance(old, dict) and isinstance(new, dict):
+                old = {**new, **old}  # what the file left out of a section was by default before, too
+            lines = _differences(section, old, new)
             causes += [Cause("settings", line) for line in lines or (f"{section}: now by default",)]
     return causes
 
@@ -267,14 +298,6 @@ def _remedy(error: Exception) -> str:
         return "mend what it names"
     effect = "runs every stage of its pipeline" if path.endswith(".lock") else "writes it anew"
     return f"restore it with `git checkout {path}`, or delete it and `mlops run` {effect}"
-
-
-def _time_and_size(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
 
 
 def _moved(changed: Iterable[str], recorded: dict[str, Any], config: str, current: dict[str, Any]) -> list[str]:
@@ -291,13 +314,26 @@ def _moved(changed: Iterable[str], recorded: dict[str, Any], config: str, curren
     return found
 
 
+_UNSET = object()
+"""A key that is not there: null can say something else, such as that a rule of the gate is off."""
+
+
 def _differences(key: str, old: Any, new: Any) -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(k for k in new if k not in old)]
-        return [line for k in keys if old.get(k) != new.get(k) for line in _differences(f"{key}.{k}", old.get(k), new.get(k))]
-    return [f"{key}: {_shown(old)} → {_shown(new)}"]
+        return [line for k in keys for line in _differences(f"{key}.{k}", old.get(k, _UNSET), new.get(k, _UNSET))]
+    return [] if _is_same(old, new) else [f"{key}: {_shown(old)} → {_shown(new)}"]
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    """Whether two values say the same: 1, 1.0 and true are equal, for DVC too, but to a library a count, a share and a truth."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(_is_same(value, new[key]) for key, value in old.items())
+    if isinstance(old, list | tuple) and isinstance(new, list | tuple):
+        return len(old) == len(new) and all(map(_is_same, old, new))
+    return type(old) is type(new) and bool(old == new)
 
 
 def _shown(value: Any) -> str:
-    text = "unset" if value is None else str(shown(value))
+    text = "unset" if value is _UNSET else "null" if value is None else str(shown(value))
     return text if len(text) <= 60 else text[:57] + "…"

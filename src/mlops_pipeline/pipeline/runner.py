@@ -21,7 +21,7 @@ from mlops_pipeline.layout import Layout, address_of_state
 from mlops_pipeline.lines import shown_on
 from mlops_pipeline.pipeline.cache import Cache
 from mlops_pipeline.pipeline.definition import STAGES, Stage, stage_named
-from mlops_pipeline.pipeline.render import outdated
+from mlops_pipeline.pipeline.render import in_the_way, outdated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,8 +56,8 @@ def prepare(settings: Settings, layout: Layout, console: Console) -> Cache:
         changed = take_snapshot(settings.dataset.source, layout.project, layout.snapshot)
         console.print(f"the query was asked again: {'its rows are new' if changed else 'its rows are the same'}", style="dim", markup=False)
     files = outdated(settings, layout)
-    if layout.dvc_file in files:
-        _refuse_another_pipelines_file(layout)
+    if layout.dvc_file in files and (others := in_the_way(layout)):
+        raise PipelineError(others)
     for path, text in files.items():
         write_text(path, text)
         if path == layout.dvc_file:
@@ -83,7 +83,7 @@ def run(
     tell = kept_for(settings, layout, shown_on(console), *listeners)
     if start and stop and STAGES.index(stage_named(stop)) < STAGES.index(stage_named(start)):
         raise PipelineError(f"--to {stop}: comes before --from {start}: name {start} or a stage after it")
-    with alone(layout.project / ".dvc/tmp"):
+    with alone(_shared(layout)):
         cache = prepare(settings, layout, console)
         if settings.as_of is not None:
             moment = shown_moment(settings.as_of)
@@ -130,6 +130,17 @@ def alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def refuse_beside_a_run(layout: Layout) -> None:
+    """Raise :class:`PipelineError` if a run is at work in the project, whose stages would write the same files; DVC knows nothing of it."""
+    with alone(_shared(layout)):
+        pass
+
+
+def _shared(layout: Layout) -> Path:
+    """The folder that stands for what all runs in a project share."""
+    return layout.project / ".dvc/tmp"
+
+
 def bring_up_to_date(
     stage: Stage, because: list[Cause], cache: Cache, settings: Settings, layout: Layout, console: Console, tell: Listener
 ) -> Outcome:
@@ -156,7 +167,7 @@ def bring_up_to_date(
     before = cache.dependencies(stage)
 
     def record() -> None:
-        edited = [path for path, state in cache.dependencies(stage).items() if state != before.get(path)]
+        edited = cache.edited(stage, before)
         if edited:
             tell(Warned(**name, text=f"{edited[0]} was edited meanwhile: not recorded, the next run does it again"))
         else:
@@ -221,18 +232,3 @@ def importing_ahead(*, wanted: bool) -> Iterator[None]:
         stop.set()
         if wanted:
             thread.join()
-
-
-def _refuse_another_pipelines_file(layout: Layout) -> None:
-    if not layout.dvc_file.exists():
-        return
-    head = layout.dvc_file.read_text(encoding="utf-8").splitlines()[:1]
-    mine = layout.relative(layout.config)
-    if head and head[0].startswith("# Rendered by") and f" {mine}:" not in head[0]:
-        free = f"pipelines/{layout.name}"
-        while (layout.project / free).exists():
-            free += "_2"
-        raise PipelineError(
-            f"{mine}: paths.root: {layout.relative(layout.dvc_file)} belongs to another configuration: "
-            f"give this one a folder of its own, such as paths: {{root: {free}}}"
-        )

@@ -54,7 +54,9 @@ def write_version(
         raise
     except Exception as error:
         raise plugins.broken(form, error) from error
-    difference = twin.difference_of(loaded, said, contract) if loaded.shape == said.shape else float("inf")
+    if loaded.shape != said.shape:
+        raise plugins.broken(form, f"what it loads predicts shape {loaded.shape} for {len(sample)} rows, not {said.shape}")
+    difference = twin.difference_of(loaded, said, contract)
     if not difference <= tolerance:
         raise plugins.broken(form, f"what it loads differs from the fitted model by {difference:.2g} on the training rows")
     true_size(folder)

@@ -6,11 +6,21 @@ from pathlib import Path
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.files import write_text
+from mlops_pipeline.files import text_of, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.render.airflow import airflow_dag
 from mlops_pipeline.pipeline.render.argo import FOLDER, argo_files
-from mlops_pipeline.pipeline.render.dvc import CHECK, as_of_in, code_of, dvc_files, dvc_yaml, outdated, refuse_an_old_definition, with_as_of
+from mlops_pipeline.pipeline.render.dvc import (
+    CHECK,
+    as_of_in,
+    code_of,
+    dvc_files,
+    dvc_yaml,
+    in_the_way,
+    outdated,
+    refuse_an_old_definition,
+    with_as_of,
+)
 from mlops_pipeline.pipeline.render.kubeflow import kubeflow_pipeline
 from mlops_pipeline.pipeline.render.lock import DEFAULTS, is_installed
 from mlops_pipeline.pipeline.render.lock import FILE as LOCK
@@ -26,6 +36,7 @@ __all__ = [
     "as_of_in",
     "code_of",
     "dvc_yaml",
+    "in_the_way",
     "is_installed",
     "outdated",
     "refuse_an_old_definition",
@@ -40,17 +51,23 @@ _SINGLE: dict[str, Callable[[Settings, Layout], str]] = {"airflow": airflow_dag,
 
 @dataclass(frozen=True)
 class Rendered:
-    """A file as the definition gives it now; without a path it is for the reader of standard output."""
+    """A file as the definition gives it now; without a path it is for the reader of standard output.
+
+    ``in_the_way`` says what of others' stands in its place.
+    """
 
     path: Path | None
     text: str
+    in_the_way: str = ""
 
     def is_current(self) -> bool:
         """Whether the file on disk is this one."""
-        return self.path is not None and self.path.is_file() and self.path.read_text(encoding="utf-8") == self.text
+        return self.path is not None and self.path.is_file() and text_of(self.path) == self.text
 
     def write(self) -> None:
-        """Put it on disk."""
+        """Put it on disk. Raises :class:`PipelineError` if something of others' would be lost."""
+        if self.in_the_way:
+            raise PipelineError(self.in_the_way)
         if self.path is not None:
             write_text(self.path, self.text)
 
@@ -74,7 +91,7 @@ def rendered(settings: Settings, layout: Layout, target: str | None = None, outp
         if output is not None:
             raise PipelineError(f"--output {output}: {layout.relative(path)} has its place already: leave --output out")
         files = dvc_files(settings, layout) if target == "dvc" else {path: metadata(settings, layout)}
-        return [Rendered(*file) for file in files.items()]
+        return [Rendered(file, text, in_the_way(layout) if file == layout.dvc_file else "") for file, text in files.items()]
     if target == "argo":
         return [Rendered((output or folder).resolve() / name, text) for name, text in argo_files(settings, layout).items()]
     if target not in _SINGLE:

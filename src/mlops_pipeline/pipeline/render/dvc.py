@@ -1,6 +1,7 @@
 """The pipeline as ``dvc.yaml``, which the cache runs by."""
 
 import os
+import re
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from mlops_pipeline import plugins
 from mlops_pipeline.config.moments import NEWEST, moment_of, shown_moment
 from mlops_pipeline.config.pipeline import Settings, parts_used
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import text_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.code_graph import source_files
 from mlops_pipeline.pipeline.definition import STAGES, Stage
@@ -56,7 +58,7 @@ def _dvc_stage(stage: Stage, settings: Settings, layout: Layout, config: str) ->
     entry: dict[str, Any] = {"desc": stage.summary, "cmd": _command(stage, settings, config)}
     entry |= _working_folder(layout)
     entry["deps"] = [*map(layout.relative, stage.inputs(settings, layout)), *code_of(stage, settings, layout), *_lock(layout)]
-    entry["params"] = named_settings(stage.settings, settings, layout, fits=stage.fits)
+    entry["params"] = named_settings(stage, settings, layout)
     entry["outs"] = outs
     if stage.metrics:
         entry["metrics"] = [{path: {"cache": False}} for path in spelled(stage.metrics)]
@@ -74,7 +76,7 @@ def _command(stage: Stage, settings: Settings, config: str) -> str:
 def stored_as_of(layout: Layout) -> datetime | None:
     """The as-of in ``dvc.yaml``, where the last run that was given one has left it; None: all rows are seen."""
     try:
-        text = layout.dvc_file.read_text(encoding="utf-8")
+        text = text_of(layout.dvc_file)
     except OSError:
         return None
     if AS_OF not in text:
@@ -134,7 +136,50 @@ def dvc_files(settings: Settings, layout: Layout) -> dict[Path, str]:
 def outdated(settings: Settings, layout: Layout) -> dict[Path, str]:
     """Those of :func:`dvc_files` that are not on disk as they would be written now."""
     files = dvc_files(settings, layout)
-    return {path: text for path, text in files.items() if not (path.exists() and path.read_text(encoding="utf-8") == text)}
+    return {path: text for path, text in files.items() if not (path.exists() and text_of(path) == text)}
+
+
+_RENDERED = re.compile(r"# Rendered by (`mlops render` from pipeline\.py and (?P<config>.+): edit those, not this file\.)?")
+
+
+def in_the_way(layout: Layout) -> str:
+    """What of others' stands in ``dvc.yaml`` and would be lost with it, and what to do, in one line; empty if nothing does."""
+    if not layout.dvc_file.exists():
+        return ""
+    file, mine, text = layout.relative(layout.dvc_file), layout.relative(layout.config), text_of(layout.dvc_file)
+    head = _RENDERED.match(text)
+    if text.strip() and head is None:
+        return f"{mine}: paths.root: {file} is not of `mlops render`, which would write over it: {_apart(layout)}"
+    other = head["config"] if head else None
+    if other not in (None, mine) and (layout.project / str(other)).is_file():
+        return f"{mine}: paths.root: {file} belongs to another configuration, {other}: {_apart(layout)}"
+    added = _added(text)
+    where = f"move it into a {layout.dvc_file.name} in another folder"
+    return f"{file}: {added} is not of `mlops render`, which writes the file anew: {where}" if added else ""
+
+
+def _apart(layout: Layout) -> str:
+    free = f"pipelines/{layout.name}"
+    while (layout.project / free).exists():
+        free += "_2"
+    return f"give this one a folder of its own, such as paths: {{root: {free}}}"
+
+
+def _added(text: str) -> str:
+    """What somebody has put into a rendered file: another section, or a stage that is no command of ours."""
+    try:
+        content = yaml.load(text, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError:
+        return ""  # such as half a merge, which is mended so
+    sections = content if isinstance(content, dict) else {}
+    stages = sections.get("stages")
+    theirs = [f"section '{name}'" for name in sections if name != "stages"]
+    theirs += [f"stage '{name}'" for name, stage in (stages if isinstance(stages, dict) else {}).items() if not _is_ours(stage)]
+    return theirs[0] if theirs else ""
+
+
+def _is_ours(stage: Any) -> bool:
+    return isinstance(stage, dict) and str(stage.get("cmd", "")).startswith("mlops ")
 
 
 def refuse_an_old_definition(settings: Settings, layout: Layout) -> None:

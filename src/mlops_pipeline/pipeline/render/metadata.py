@@ -9,6 +9,7 @@ from typing import Any, get_args
 from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.files import text_of
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.definition import STAGES
 
@@ -94,6 +95,6 @@ def _tested(about: dict[str, Any], project: Path) -> dict[str, list[str]]:
     names = sorted({re.split(r"[^A-Za-z0-9._-]", each, maxsplit=1)[0].lower().replace("_", "-") for each in wanted})
     locked: dict[str, dict[str, None]] = {}
     for lock in sorted(project.glob("requirements*.txt")):
-        for name, version in re.findall(r"^([A-Za-z0-9_.-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE):
+        for name, version in re.findall(r"^([A-Za-z0-9_.-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", text_of(lock), re.MULTILINE):
             locked.setdefault(name.lower(), {})[version] = None
     return {name: list(locked[name]) for name in names if name in locked}

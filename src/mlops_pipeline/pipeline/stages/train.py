@@ -9,7 +9,7 @@ import msgspec
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns, own_format, without_features
-from mlops_pipeline.contract.privacy import private_names, told_error
+from mlops_pipeline.contract.privacy import private_names
 from mlops_pipeline.contract.spec import FORMAT, Contract, Recipe
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
@@ -19,7 +19,7 @@ from mlops_pipeline.features.translated import translated
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.described import described_columns, fitted_until, ranges_of, sample_of, usual_row, with_own_words
-from mlops_pipeline.modelling.estimators import all_parts_of, build_model, check_answers, fit, without_extremes
+from mlops_pipeline.modelling.estimators import all_parts_of, build_model, check_answers, fit, why_not_fitted, without_extremes
 from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.formats.version import model_digest, size_in_bytes, write_version
 from mlops_pipeline.modelling.frame import class_named, levels_of, model_input, read_target, sorted_classes, without_rare
@@ -145,7 +145,8 @@ def _fit(model: Any, settings: Settings, layout: Layout, table: pl.DataFrame, x:
         except PipelineError:
             raise
         except Exception as error:  # the libraries raise types of their own for parameters out of range
-            why = told_error(error, feature_columns(settings))
+            _, parts = all_parts_of(train.estimator, train.encoder, train.params)
+            why = why_not_fitted(error, parts, feature_columns(settings))
             raise PipelineError(f"train.params = {train.params}: {train.estimator} refuses to fit: {why}") from error
     return time.perf_counter() - began
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
@@ -178,7 +179,8 @@ def _failures(settings: Settings, examined: Examined) -> dict[str, list[Failure]
     found: dict[str, list[Failure]] = {}
     for check in checks_of(settings):
         own = part_settings(check, rules.checks.get(check.name, {}), "validate", "checks")
-        said = plugins.run(check, examined, own if check.name in rules.checks else rules)
+        given = examined if plugins.is_ours(check) else replace(examined, table=examined.table.clone())
+        said = plugins.run(check, given, own if check.name in rules.checks else rules)
         found[check.name] = [_shown(_sound(check, failure), settings) for failure in plugins.run_through(check, said)]
     return found
 
@@ -189,8 +191,16 @@ def _sound(check: plugins.Check, failure: Any) -> Failure:
         raise plugins.broken(check, f"it gives a {type(failure).__name__}, not Failures (mlops_pipeline.tables.schema)")
     if plugins.is_ours(check):
         return failure
+    for key in ("column", "rule", "seen", "remedy"):
+        if not isinstance(getattr(failure, key), str):
+            raise plugins.broken(check, f"{key} of its Failure is {getattr(failure, key)!r}, not text")
+    rows: Any = failure.rows
+    if not isinstance(rows, Integral):
+        raise plugins.broken(check, f"rows of its Failure is {rows!r}, not a whole number")
     # Who names a check of one's own asks for it to be kept.
-    return replace(failure, stops=True, remedy=failure.remedy or f"mend the data, or change validate.checks.{check.name}")
+    return replace(
+        failure, rows=int(failure.rows), stops=True, remedy=failure.remedy or f"mend the data, or change validate.checks.{check.name}"
+    )
 
 
 def _shown(failure: Failure, settings: Settings) -> Failure:
