@@ -138,6 +138,7 @@ def described(columns: Mapping[str, ColumnProfile], target: str) -> dict[str, De
     for place, (name, column) in enumerate(columns.items()):
         one = _described(column)
         if name != target:
+            one = _text(column) if _has_words_among_levels(column, one) else one
             twin = first.setdefault(column.content, name)
             why = _no_feature(column, one, place) or ("" if name.strip() else "it has no name: give it one")
             if not why and twin != name:
@@ -154,10 +155,10 @@ def task_of(column: ColumnProfile, one: Described) -> tuple[str, Described]:
         raise PipelineError(f"--target {one.name}: holds one value alone: name a column of which there is something to learn")
     if one.kind in ("number", "integer"):
         if not _counts_as_classes(column, one, distinct, there):
-            note = f"taken as a quantity of {distinct} values: for classes write task: multiclass" if distinct <= FEW_CLASSES else one.note
-            return "regression", _with(one, left_out="", note=note)
+            note = f"taken as a quantity of {distinct} values: for classes write task: multiclass" if distinct <= FEW_CLASSES else ""
+            return "regression", _noted(_with(one, left_out=""), note)
         if distinct > 2:
-            one = _with(one, note=f"its {distinct} numbers are taken as classes: for a quantity write task: regression")
+            one = _noted(one, f"its {distinct} numbers are taken as classes: for a quantity write task: regression")
         kind: Kind = "integer" if column.whole else "category"
         return ("binary" if distinct <= 2 else "multiclass"), _with(one, kind=kind, left_out="")
     if column.beyond + column.infinite > 0:
@@ -305,6 +306,11 @@ def _may_be_written(column: ColumnProfile, signs: Mapping[str, str]) -> bool:
     return column.few is not None and all(number_of(text, form) is not None for text in column.bare if text not in nothing)
 
 
+def _noted(one: Described, note: str) -> Described:
+    """The description with one more thing to know."""
+    return _with(one, note="; ".join(filter(None, (note, one.note))))
+
+
 def _with(one: Described, **changes: object) -> Described:
     return replace(one, **changes)  # type: ignore[arg-type]  # each is a field
 
@@ -319,6 +325,8 @@ def _described(column: ColumnProfile) -> Described:
         return _with(typed[column.held], note=SECONDS if column.held == "clock" else "")
     if column.held in ("integer", "float", "text"):
         one, written = _moments_as_numbers(column) or _number(column), _written_number(column)
+        if written is not None and (same := _bound_of_a_level(column, written)):
+            return _noted(_text(column), same)
         if written is not None and (one is None or written.odd < one.odd):
             return written
         return one or (_truth(column) or _moment(column) if column.held == "text" else None) or _text(column)
@@ -423,6 +431,29 @@ def _forms_of(
     return [form for form, count in forms.items() if count >= least], words
 
 
+def _has_words_among_levels(column: ColumnProfile, one: Described) -> bool:
+    """Whether a column that is read as numbers has but a few of them, and beside them words that come again: grades, and «other»."""
+    if one.kind not in _NUMBERS or not one.odd or column.few is None:
+        return False
+    words = {text: count for text, count in column.bare.items() if number_of(text, one.format) is None and text not in dict(one.nothing)}
+    # A header that stands in the table again is no level.
+    is_level = (_NO_NUMBER.fullmatch(text) and count > ODD_ROWS and text != column.name.strip() for text, count in words.items())
+    return bool(words) and len(column.bare) - len(words) <= FEW_CLASSES and all(is_level)
+
+
+def _bound_of_a_level(column: ColumnProfile, written: Described) -> str:
+    """What to say of a bound such as ``<5`` among a few values, if 5 is another one of them; empty if no two would become one."""
+    if column.few is None or len(column.few) > FEW_CLASSES:
+        return ""
+    plain = {number_of(text) for text in column.bare}
+    both = (text for text in column.bare if text and (text[0] in BOUNDS or text[-1] == "+") and number_of(text, written.format) in plain)
+    text = _shortest(both)
+    if not text:
+        return ""
+    number = f"{number_of(text, written.format):g}"
+    return f"'{text}' and '{number}' are two values: read as text; for numbers, in which they are one, write format: '{written.format}'"
+
+
 def _written_number(column: ColumnProfile) -> Described | None:
     """A column of numbers with marks for thousands, a decimal comma, a unit or a clock's colons; None if it holds other things."""
     nothing, _ = _markers(column)
@@ -513,7 +544,7 @@ def _text(column: ColumnProfile) -> Described:
     distinct = column.distinct - len(nothing)
     there = column.there - sum(count for _, count in nothing)
     free = distinct > FEW_CATEGORIES and (column.words >= WORDS or distinct * 2 > there)
-    note = _nearly_numbers([text for text in column.bare if text not in MARKERS])
+    note = _nearly_numbers([text for text in column.bare if text not in MARKERS]) or _mostly_numbers(column, there)
     return Described(column.name, "text" if free else "category", nothing=nothing, values=frozenset(values), note=note)
 
 
@@ -524,6 +555,16 @@ def _nearly_numbers(texts: list[str]) -> str:
     if len(odd) < 2 or len(near) < 0.9 * len(odd):
         return ""
     return f"values such as '{_shortest(near)[:20]}' are read as text, not as numbers"
+
+
+def _mostly_numbers(column: ColumnProfile, there: int) -> str:
+    """What to say of texts of which most are many different plain numbers; nothing where they are not, or are codes with zeros before."""
+    plain = there - _markers(column)[1]
+    if column.zero_led or column.numbers * 2 <= there or not column.odd_rows or column.distinct <= FEW_CATEGORIES:
+        return ""
+    text = _shortest(text for text in column.odd if text not in MARKERS and number_of(text) is None)
+    remedy = "mend them, or write kind: number, and the rows of those that are none are set aside"
+    return f"{plain:,} of {there:,} values are numbers, others (such as '{text[:20]}') are not: read as text; {remedy}" if text else ""
 
 
 def _markers(column: ColumnProfile) -> tuple[tuple[tuple[str, int], ...], int]:
