@@ -536,7 +536,7 @@ def test_a_column_of_lists_that_nobody_describes_is_in_no_report_with_a_word(tmp
     rows = current_rows(str(path), None, None, pipeline)
     assert rows.table.columns == ["size", "y"]
     assert "column 'tags' is left out: each value holds several" in rows.origin
-    with pytest.raises(PipelineError, match="'tags' holds .*list"):
+    with pytest.raises(PipelineError, match=r"'tags' holds .*list"):
         read_table(path)
 
 

@@ -83,6 +83,7 @@ _NULL_EVERYWHERE = frozenset({"NA", "NaN", "nan", "null", "NULL", "Null", "N/A",
 
 _INDEX = re.compile(r"|Unnamed: \d+|rownames|row\.names|row_names|\.\.\.1|__index_level_\d+__|index", re.IGNORECASE)
 _IDENTIFIER = set(re.findall(r"\w+", "id ids uuid guid key index rownames rowname rownum row nr no number nummer identifier recordid obs"))
+_THINGS = set(re.findall(r"\w+", "subject patient participant person customer client user student pupil household family kunde"))
 _MOMENT = set(re.findall(r"\w+", "timestamp ts epoch unix utc time datetime date moment created updated zeit datum"))
 _TIME = set(re.findall(r"\w+", "year month week day date time period quarter age hour minute jahr monat woche tag"))
 _STATES = (
@@ -622,6 +623,12 @@ def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
     named = one.kind != "number" and bool(words & _IDENTIFIER) and all_differ
     coded = one.kind == "text" and (column.words < WORDS) and distinct >= UNIQUE * there
     return f"{IDENTIFIER}: {distinct:,} different values in {there:,} rows" if named or coded else ""
+
+
+def names_things(name: str) -> bool:
+    """Whether a column's name says that its values name what several rows may belong to: patients, customers."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z]+", " ", name).lower().split()
+    return bool(words) and (words[-1] in _THINGS or "id" in _name_words(name))
 
 
 def _name_words(name: str) -> set[str]:
