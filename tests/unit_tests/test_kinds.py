@@ -300,7 +300,7 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "a bound beside its number": (
         cycle("5", "<5", "6", "10+"),
         ("category", None),
-        "'<5' and '5' are two values: read as text; for numbers, in which they are one, write format: '<1234.5+'",
+        "'<5' and '5' are two values: read as text; to make one number of them write kind: number, format: '<1234.5+'",
         "<5",
     ),
     "blanks beside": (cycle("3", "4", "  "), ("integer", None), "", 4),

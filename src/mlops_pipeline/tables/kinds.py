@@ -452,7 +452,7 @@ def _bound_of_a_level(column: ColumnProfile, written: Described) -> str:
     if not text:
         return ""
     number = f"{number_of(text, written.format):g}"
-    return f"'{text}' and '{number}' are two values: read as text; for numbers, in which they are one, write format: '{written.format}'"
+    return f"'{text}' and '{number}' are two values: read as text; to make one number of them write kind: number, format: '{written.format}'"
 
 
 def _written_number(column: ColumnProfile) -> Described | None:
