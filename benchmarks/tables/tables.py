@@ -99,7 +99,7 @@ def births() -> Any:
 def metro() -> Any:
     """Stations with lists in cells, accents, and points between thousands."""
     table = r("gt", "metro")()
-    table["passengers"] = [f"{int(n):,}".replace(",", ".") if n == n else "" for n in table["passengers"]]
+    table["passengers"] = table["passengers"].map("{:,.0f}".format, na_action="ignore").str.replace(",", ".")
     return table
 
 

@@ -451,8 +451,8 @@ def _bound_of_a_level(column: ColumnProfile, written: Described) -> str:
     text = _shortest(both)
     if not text:
         return ""
-    number = f"{number_of(text, written.format):g}"
-    return f"'{text}' and '{number}' are two values: read as text; to make one number of them write kind: number, format: '{written.format}'"
+    remedy = f"to make one number of them write kind: number, format: '{written.format}'"
+    return f"'{text}' and '{number_of(text, written.format):g}' are two values: read as text; {remedy}"
 
 
 def _written_number(column: ColumnProfile) -> Described | None:
