@@ -473,7 +473,7 @@ def test_rows_of_one_patient_on_both_sides_of_a_random_split_are_said_with_what_
     note = {use.name: use.note for use in starter(source, "y", config).columns}["patient"]
     assert note.startswith("rows of one 'patient' are on both sides of the split, which flatters")
     assert note.endswith("then write split: {kind: stratified, together: [patient]}")
-    pl.DataFrame({**rows, "patient": list(range(0, 600, 2))}).write_csv(source)
+    pl.DataFrame({**rows, "paid": rows["patient"], "patient": list(range(0, 600, 2))}).write_csv(source)
     assert all("both sides" not in use.note for use in starter(source, "y", config).columns)
     pl.DataFrame({**rows, "day": [datetime(2024, 1, 1) + timedelta(days=n) for n in range(300)]}).write_csv(source)
     assert all("both sides" not in use.note for use in starter(source, "y", config).columns), "later rows of the same are what is asked for"
