@@ -7,6 +7,7 @@ Prints one JSON line a table: name, target, file, rows.
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -86,6 +87,22 @@ def rossi() -> Any:
     return load_rossi().drop(columns="week")  # how long until arrest: known only afterwards
 
 
+def births() -> Any:
+    """A row a day, its date as letters have it."""
+    import pandas as pd
+
+    table = r("mosaicData", "BirthsSSA")()
+    table["date"] = pd.to_datetime(table["date"]).dt.strftime("%a, %d %b %Y")
+    return table
+
+
+def metro() -> Any:
+    """Stations with lists in cells, accents, and points between thousands."""
+    table = r("gt", "metro")()
+    table["passengers"] = table["passengers"].map("{:,.0f}".format, na_action="ignore").str.replace(",", ".")
+    return table
+
+
 def flights() -> Any:
     """300,000 flights: how long they were in the air, by what is known on the ground."""
     table = r("nycflights13", "flights")()
@@ -101,6 +118,7 @@ TABLES = (
     Table("wine", "target", sk("wine"), INDEXED),
     Table("hitters", "Salary", r("ISLR", "Hitters"), GERMAN),
     Table("penguins", "species", r("modeldata", "penguins"), INDEXED),
+    Table("metro", "passengers", metro, GERMAN),
     Table("diabetes", "target", sk_numbers, PLAIN),
     Table("rossi", "arrest", rossi, INDEXED),
     Table("cars", "Miles_per_Gallon", vega("cars"), PLAIN),
@@ -119,8 +137,11 @@ TABLES = (
     Table("churn", "churn", r("modeldata", "wa_churn"), PLAIN),
     Table("loans", "interest_rate", r("openintro", "loans_full_schema"), PLAIN),
     Table("attrition", "Attrition", r("modeldata", "attrition"), INDEXED),
+    Table("wages", "wage", r("AER", "PSID7682"), {"sep": "\t", "index": False}),
+    Table("births", "births", births, INDEXED),
     Table("cells", "class", r("modeldata", "cells", ("rownames", "case")), PLAIN),
     Table("caravan", "Purchase", r("ISLR", "Caravan"), PLAIN),
+    Table("sleep", "school_night_hours_sleep", r("openintro", "yrbss"), {"index": False, "quoting": csv.QUOTE_ALL}),
     Table("pets", "species", r("openintro", "seattlepets"), PLAIN),
     Table("diamonds", "price", r("ggplot2", "diamonds"), GERMAN),
     Table("flights", "air_time", flights, PLAIN),

@@ -55,6 +55,9 @@ NOTE = 400
 TELLING = 0.7
 """From this ROC AUC on, a number that names rows is said to tell the target."""
 
+FEW_THINGS, SEVERAL = 10, 0.9
+"""A column names things of several rows each, if there are so many of them, and no more than this share of the rows."""
+
 TIMELESS = 0.01
 """With a larger share of rows without a time, or far after all others, the column is not the one that orders the rows."""
 
@@ -158,6 +161,8 @@ def starter(
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
     first = _first_rows(source, settings)
     table = replace(table, columns=_with_telling_names(table.columns, first, settings))
+    if by_time is None:
+        table = replace(table, columns=_with_things(table.columns, first, settings))
     uses = table.uses(settings, _strong(first, settings), first)
     for key, comment in (("  source", table.notes), ("  columns", table.said(uses)), ("split", [why])):
         indent = key[: len(key) - len(key.lstrip())]
@@ -187,6 +192,19 @@ def _with_telling_names(columns: dict[str, kinds.Described], rows: pl.DataFrame,
         for name, auc in told.items()
     }
     return {**columns, **more}
+
+
+def _with_things(columns: dict[str, kinds.Described], rows: pl.DataFrame, settings: Settings) -> dict[str, kinds.Described]:
+    """The columns; of one that names patients, say, of several rows each, it is said that a random split parts these."""
+    made = dict(columns)
+    for name in feature_columns(settings):
+        if columns[name].kind == "number" or not kinds.names_things(name):
+            continue
+        if FEW_THINGS <= rows[name].n_unique() <= SEVERAL * rows.height:
+            flatters = f"rows of one '{name}' are on both sides of the split, which flatters if others are to be predicted"
+            note = f"{flatters}: then write split: {{kind: stratified, together: [{name}]}}"
+            made[name] = replace(columns[name], note="; ".join(filter(None, (columns[name].note, note))))
+    return made
 
 
 def _strong(rows: pl.DataFrame, settings: Settings) -> dict[str, Strong]:

@@ -215,6 +215,14 @@ def test_a_large_table_is_raced_on_some_of_its_rows_first() -> None:
     assert heats(300_000) == [4_000, 20_000, 60_000]
 
 
+@pytest.mark.parametrize(("task", "rows", "is_tried"), [("regression", 499, False), ("regression", 4_000, True), ("binary", 4_000, False)])
+def test_a_number_of_enough_rows_is_also_predicted_with_more_rounds(task: Any, rows: int, *, is_tried: bool) -> None:
+    found = {one.name: one.params for one in candidates(task, Shape(rows, 2 if task == "binary" else 0))}
+    assert ("LightGBM, more rounds" in found) is is_tried
+    if is_tried:
+        assert found["LightGBM, more rounds"]["n_estimators"] == 2 * found["LightGBM"]["n_estimators"]
+
+
 def test_equal_rows_are_never_on_both_sides_of_a_fold() -> None:
     settings = settings_for(PROBLEMS["binary"])
     table = pl.concat([raw_table(60)] * 3)
@@ -223,6 +231,19 @@ def test_equal_rows_are_never_on_both_sides_of_a_fold() -> None:
     assert "equal rows together" in found.kind
     for fitted, scored in found.pairs:
         assert not set(fitted % 60) & set(scored % 60)
+
+
+def test_rows_of_one_thing_are_never_on_both_sides_of_a_fold() -> None:
+    settings = settings_for(PROBLEMS["binary"])
+    table = raw_table(180).with_columns(who=pl.int_range(pl.len()) * 7 % 40)
+    settings = settings.model_copy(update={"split": settings.split.model_copy(update={"together": ("who",)})})
+    x, y = model_input(table, feature_columns(settings)), truth(table, PROBLEMS["binary"])
+    found = folds_of(settings, table, x, y, len(y))
+    assert "rows of one 'who' together" in found.kind
+    who = table["who"].to_numpy()
+    assert found.pairs
+    for fitted, scored in found.pairs:
+        assert not set(who[fitted]) & set(who[scored])
 
 
 def test_by_time_folds_are_fitted_on_what_came_before() -> None:

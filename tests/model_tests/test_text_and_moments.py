@@ -26,7 +26,7 @@ from mlops_pipeline.modelling.formats.skops import load_model, save_model
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.tables.cast import as_moments as cast_moments
 from mlops_pipeline.tables.cast import cast_columns, first_reason, unparsed
-from mlops_pipeline.tables.profile import MOMENT_FORMS, MONTH_FORMS
+from mlops_pipeline.tables.profile import MOMENT_FORMS, MONTH_FORMS, WEEKDAY_FORMS
 from tests.model_tests.workbench import make_twin
 
 FEATURES = {
@@ -171,6 +171,8 @@ PARTS = {
     "%V": ["1", "05", "52", "53", "54", "0", " 7"],
     "%b": ["Jan", "feb", "MAR", "January", "Sept"],
     "%B": ["Jan", "february", "MARCH", "Sept", "may"],
+    "%a": ["Mon", "tue", "WED", "Thu", "Fri", "Sat", "Sun", "Monday", "Xyz"],
+    "%A": ["Mon", "tuesday", "WEDNESDAY", "Thurs", "Friday", "sat", "Sunday"],
 }
 """What may stand for each part of a form, right or wrong."""
 
@@ -180,7 +182,8 @@ ISO = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%
 @st.composite
 def written(draw: st.DrawFn) -> tuple[str | None, list[str]]:
     """A form, or None, with texts that are nearly of it."""
-    form = draw(st.sampled_from([*MOMENT_FORMS, *MONTH_FORMS, *ISO, "%d.%m.%Y %H:%M:%S%.f", "%d.%m.%Y %H:%M %z", "%Y%m%d%H%M%S", "%F %T"]))
+    ours = [*MOMENT_FORMS, *MONTH_FORMS, *WEEKDAY_FORMS, *ISO]
+    form = draw(st.sampled_from([*ours, "%d.%m.%Y %H:%M:%S%.f", "%d.%m.%Y %H:%M %z", "%Y%m%d%H%M%S", "%F %T"]))
     plain = form.replace("%F", "%Y-%m-%d").replace("%T", "%H:%M:%S")
     parts = re.findall(r"%\.f|%.|.", plain)
     cells = [st.sampled_from(PARTS[part]) if part in PARTS else st.sampled_from([part] * 9 + ["", " "]) for part in parts]

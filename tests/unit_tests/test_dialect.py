@@ -406,6 +406,16 @@ def test_blanks_around_the_columns_names_are_no_part_of_them(tmp_path: Path) -> 
     assert done.notes == ("table.csv is written otherwise than the training data: read with bare_names: True",)
 
 
+def test_a_column_of_lists_that_the_model_does_not_take_is_left_out_of_predictions_with_a_word(tmp_path: Path) -> None:
+    row = {"age": 40, "score": 0.5, "member": True, "plan": "pro", "floor": "2", "note": "a"}
+    (tmp_path / "new.jsonl").write_text(f"{json.dumps({**row, 'tags': ['a', 'b']})}\n{json.dumps(row)}\n")
+    pl.DataFrame([{**row, "tags": ["a", "b"]}] * 2).write_parquet(tmp_path / "new.parquet")
+    for name in ("new.jsonl", "new.parquet"):
+        done = predict_file(HERE / "models_made_before/stays/model", tmp_path / name, tmp_path / "out.csv", quiet())
+        assert pl.read_csv(tmp_path / "out.csv").columns[: len(row) + 1] == [*row, "prediction"]
+        assert done.notes[0] == "column 'tags' is left out: each value holds several: store one value a cell"
+
+
 def test_durations_of_a_sheet_are_seconds(tmp_path: Path) -> None:
     path = tmp_path / "table.xlsx"
     with xlsxwriter.Workbook(path) as book:

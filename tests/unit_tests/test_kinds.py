@@ -171,6 +171,37 @@ def test_a_few_odd_values_are_set_aside_with_a_word_and_many_make_it_text() -> N
     assert kind_of([*numbers, *["six", "seven", "eight"] * 6]).kind == "text"
 
 
+def test_a_word_that_comes_again_among_a_few_numbers_is_a_level_and_no_row_is_lost_for_it() -> None:
+    grades = [str(9 + n % 4) for n in range(1000)]
+
+    def kind(values: list[str]) -> str:
+        return kinds.described(profiled(as_chunks(values)), "y")["x"].kind
+
+    assert kind([*grades, *["other"] * 4]) == "category"
+    assert kind([*grades, *["x"] * 4]) == "integer", "the header once more"
+    assert kind([*grades, "9b"]) == "integer"
+    assert kind([*map(str, range(1000)), *["other"] * 4]) == "integer"
+    columns = profiled(as_chunks([*grades, *["other"] * 4]))
+    assert kinds.task_of(columns["x"], kinds.described(columns, "x")["x"])[1].note == (
+        "its 4 numbers are taken as classes: for a quantity write task: regression; "
+        "4 values are none of its kind (such as 'other'): their rows are set aside"
+    )
+
+
+def test_texts_among_many_numbers_are_said_to_make_text_of_them() -> None:
+    heights = [*[str(150 + n / 10) for n in range(400)], *[f"5' {n}\"" for n in range(11)] * 4]
+    one = kind_of(heights)
+    assert one.kind in ("category", "text")
+    assert one.note.startswith("""400 of 444 values are numbers, others (such as '5' 0"') are not: read as text; mend them""")
+    assert kind_of([f"{n:05}" for n in range(400)] + ["none", "some", "any"] * 10).note == ""
+
+
+def test_what_is_said_of_a_column_is_said_of_a_target_too() -> None:
+    columns = profiled(as_chunks([*[str(n) for n in range(3, 18)] * 20, *["18+"] * 20]))
+    note = kinds.task_of(columns["x"], kinds.described(columns, "x")["x"])[1].note
+    assert note == "taken as a quantity of 16 values: for classes write task: multiclass; '18+' is read as 18"
+
+
 def test_what_stands_for_null_is_counted_beyond_the_first_chunk_however_many_values_there_are() -> None:
     amounts = ["NA" if n % 10 == 0 else f"{n},25" for n in range(1, 3001)]
     moments = ["-" if n % 10 == 0 else f"2024-01-{n % 28 + 1:02}T{n % 24:02}:{n // 60:02}:{n % 60:02}" for n in range(1, 3001)]
@@ -266,6 +297,12 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "a glued unit": (cycle("180cm", "165cm"), ("number", "1234.5cm"), "", 165.0),
     "bounds": (cycle("7", "<5", "9", ">100"), ("number", "<1234.5"), "'<5' is read as 5", 5.0),
     "and more": (cycle("3", "5+", "4"), ("number", "1234.5+"), "'5+' is read as 5", 5.0),
+    "a bound beside its number": (
+        cycle("5", "<5", "6", "10+"),
+        ("category", None),
+        "'<5' and '5' are two values: read as text; to make one number of them write kind: number, format: '<1234.5+'",
+        "<5",
+    ),
     "blanks beside": (cycle("3", "4", "  "), ("integer", None), "", 4),
     "truths and numbers": (cycle("0", "TRUE", "FALSE", "1"), ("boolean", None), "", 1),
     "time of day": (cycle("7:30", "23:15"), ("number", "h:mm"), "as seconds; for minutes and seconds", 83700.0),
@@ -278,6 +315,27 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "months in words": (cycle("Mar 2021", "May 2022"), ("datetime", "%b %Y"), "", datetime(2022, 5, 1)),
     "months in full": (cycle("March 2021", "May 2022"), ("datetime", "%B %Y"), "", datetime(2022, 5, 1)),
     "days in words": (cycle("15 March 2021", "1 May 2022"), ("datetime", "%d %B %Y"), "", datetime(2022, 5, 1)),
+    "a weekday before": (cycle("Sat, 01 Jan 2000", "Sun, 02 Jan 2000"), ("datetime", "%a, %d %b %Y"), "", datetime(2000, 1, 2)),
+    "in full": (cycle("Saturday, January 1, 2000", "Sunday, January 2, 2000"), ("datetime", "%A, %B %d, %Y"), "", datetime(2000, 1, 2)),
+    "of a letter": (
+        cycle("Sat, 01 Jan 2000 10:00:00 +0200", "Sun, 02 Jan 2000 10:00:00 +0200"),
+        ("datetime", "%a, %d %b %Y %H:%M:%S %z"),
+        "",
+        datetime(2000, 1, 2, 8),
+    ),
+    "of a server": (
+        cycle("Sat, 01 Jan 2000 10:00:00 GMT", "Sun, 02 Jan 2000 10:00:00 GMT"),
+        ("datetime", "%a, %d %b %Y %H:%M:%S GMT"),
+        "",
+        datetime(2000, 1, 2, 10),
+    ),
+    "of a clock": (
+        cycle("Sat Jan  1 10:00:00 2000", "Sun Jan  2 10:00:00 2000"),
+        ("datetime", "%a %b %d %H:%M:%S %Y"),
+        "",
+        datetime(2000, 1, 2, 10),
+    ),
+    "wrong weekdays": (cycle("Sun, 01 Jan 2000", "Mon, 02 Jan 2000"), ("category", None), "", "Mon, 02 Jan 2000"),
     "a short year": (cycle("3/15/21", "12/31/99"), ("datetime", "%m/%d/%y"), "read as 1970 to 2069", datetime(1999, 12, 31)),
     "a month and a short year": (cycle("Mar-21", "May-99"), ("datetime", "%b-%y"), "read as 1970 to 2069", datetime(1999, 5, 1)),
     "fractions": (cycle("1/2", "3/4"), ("category", None), "values such as '1/2' are read as text", "3/4"),
@@ -406,3 +464,16 @@ def test_a_suspected_leak_is_named_when_the_table_is_described(tmp_path: Path) -
         made.text.replace("\n# ", " ").split()
     )
     assert "exclude" not in made.text, "the run decides, on all rows"
+
+
+def test_rows_of_one_patient_on_both_sides_of_a_random_split_are_said_with_what_keeps_them_together(tmp_path: Path) -> None:
+    source, config = tmp_path / "table.csv", tmp_path / "new.yaml"
+    rows = {"patient": [n % 60 for n in range(300)], "size": [n * 37 % 101 for n in range(300)], "y": [n % 7 / 2 for n in range(300)]}
+    pl.DataFrame(rows).write_csv(source)
+    note = {use.name: use.note for use in starter(source, "y", config).columns}["patient"]
+    assert note.startswith("rows of one 'patient' are on both sides of the split, which flatters")
+    assert note.endswith("then write split: {kind: stratified, together: [patient]}")
+    pl.DataFrame({**rows, "paid": rows["patient"], "patient": list(range(0, 600, 2))}).write_csv(source)
+    assert all("both sides" not in use.note for use in starter(source, "y", config).columns)
+    pl.DataFrame({**rows, "day": [datetime(2024, 1, 1) + timedelta(days=n) for n in range(300)]}).write_csv(source)
+    assert all("both sides" not in use.note for use in starter(source, "y", config).columns), "later rows of the same are what is asked for"

@@ -562,6 +562,17 @@ def test_without_a_pipeline_the_missing_names_are_asked_for(tmp_path: Path, monk
             call()
 
 
+def test_a_column_of_lists_that_nobody_describes_is_in_no_report_with_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pl.DataFrame({"size": [1.0, 2.0], "tags": [["a"], ["b"]], "y": [1.0, 2.0]}).write_parquet(path)
+    pipeline = Pipeline(settings := table_settings({"size": "number", "y": "number"}), layout_in(tmp_path, settings), None)
+    rows = current_rows(str(path), None, None, pipeline)
+    assert rows.table.columns == ["size", "y"]
+    assert "column 'tags' is left out: each value holds several" in rows.origin
+    with pytest.raises(PipelineError, match=r"'tags' holds .*list"):
+        read_table(path)
+
+
 def test_a_file_has_its_gaps_where_training_has_them(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("words,region,size,more,y\nNA,,1,,1\n,-,,2.5,2\ngood,NA,NA,3,3\n")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.config.pipeline import Settings, Split
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json, write_json
 from mlops_pipeline.layout import Layout
@@ -212,6 +212,31 @@ def test_rows_that_repeat_are_held_out_in_the_same_share_of_every_class(tmp_path
         table = pl.DataFrame({"row": [n // 2 for n in range(80)], "y": [["a", "a", "b", "c"][n // 2 % 4] for n in range(80)]})
         _, test, _ = run_split(tmp_path / str(seed), table, at_random(0.25, seed=seed))
         assert test["y"].value_counts().sort("y").rows() == [("a", 10), ("b", 6), ("c", 6)]
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_all_rows_of_one_thing_are_on_one_side_and_the_share_is_kept(task: str, tmp_path: Path) -> None:
+    y = ["a", "b", "b"] if task == "multiclass" else [1.0, 2.0, 3.0]
+    table = pl.DataFrame({"row": range(600), "who": [None if n > 590 else n % 85 for n in range(600)], "y": [y[n % 3] for n in range(600)]})
+    settings = table_settings({"row": "number", "who": "integer", "y": "category" if task == "multiclass" else "number"}, task=task)
+    settings = settings.model_copy(update={"split": Split(test_share=0.2, together=("who",))})
+    train, test, _ = run_split(tmp_path, table, settings)
+    assert not sides(train.drop_nulls(), test.drop_nulls(), ["who"])
+    assert 0 < test["who"].null_count() < 9, "rows that name nobody are no group"
+    assert test.height == pytest.approx(120, abs=12)
+    assert set(train["y"]) == set(test["y"])
+    more = pl.concat([table, table.with_columns(pl.col("row") + 600)])
+    later = run_split(tmp_path / "later", more, settings)[1]
+    assert set(test["who"]) - {None} <= set(later["who"])
+
+
+def test_one_thing_of_all_rows_cannot_be_split(tmp_path: Path) -> None:
+    table = pl.DataFrame({"row": range(60), "who": [1] * 60, "y": [float(n) for n in range(60)]})
+    settings = table_settings({"row": "number", "who": "integer", "y": "number"})
+    settings = settings.model_copy(update={"split": Split(together=("who",))})
+    with pytest.raises(PipelineError) as caught:
+        run_split(tmp_path, table, settings)
+    assert_one_line(caught.value, "no held-out row is left of 60 with all rows of one who together")
 
 
 def test_a_class_of_equal_rows_is_trained_on(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ class Lookup(Source):
         return self
 
 
-MOMENT_PARTS = "YmdyHMSfpIbBjzTeGVsQ"
+MOMENT_PARTS = "YmdyHMSfpIbBaAjzTeGVsQ"
 """Parts of a moment that a column's ``format`` may name."""
 
 

@@ -78,6 +78,10 @@ class Split(Frozen):
     )
     train_last: SpanText | None = Field(None, description="instead of train_from: train on the span before what is held out")
     test_share: float = Field(0.25, gt=0, lt=1)
+    together: tuple[str, ...] = Field(
+        (),
+        description="columns that name what rows belong to, such as patients: none of these has rows on both sides, nor in two folds",
+    )
 
     @model_validator(mode="after")
     def _order(self) -> Self:
@@ -86,6 +90,8 @@ class Split(Frozen):
             if given:
                 raise ValueError(f"'{given[0]}' belongs to kind 'time'")
             return self
+        if self.together:
+            raise ValueError("'together' belongs to kind 'stratified'")
         if self.test_last is not None and (self.test_from or self.test_until):
             raise ValueError("'test_last' moves with the rows: leave out 'test_from' and 'test_until'")
         if self.train_last is not None and self.train_from is not None:
@@ -417,9 +423,12 @@ class Settings(Frozen):
             for name in names:
                 if name not in data.columns:
                     raise ValueError(f"{key} names '{name}', which is not among dataset.columns")
-        for name in self.validate_.trusted:
-            if name not in data.columns:
-                raise ValueError(f"validate.trusted names '{name}', which is not among dataset.columns")
+        for key, names in (("validate.trusted", self.validate_.trusted), ("split.together", self.split.together)):
+            for name in names:
+                if name not in data.columns:
+                    raise ValueError(f"{key} names '{name}', which is not among dataset.columns")
+        if data.target in self.split.together:
+            raise ValueError(f"split.together names '{data.target}', which is the target: name what several rows belong to")
         for name in self.features.include or ():
             if name in barred:
                 raise ValueError(f"features.include names '{name}', which is {barred[name]}: take it out")

@@ -29,6 +29,8 @@ _FRACTION = re.compile(r"\.\d+")
 
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december")
 _SHORT_MONTHS = "|".join(month[:3] for month in _MONTHS)
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_SHORT_WEEKDAYS = "|".join(weekday[:3] for weekday in _WEEKDAYS)
 _WHOLES = {"%F": "%Y-%m-%d", "%T": "%H:%M:%S", "%R": "%H:%M", "%D": "%m/%d/%y"}
 _PARTS = {
     "%Y": r"\s*+(?P<year>\+[0-9]++|[0-9]{1,4}+)",
@@ -36,6 +38,8 @@ _PARTS = {
     "%m": r"\s*+(?P<month>[0-9]{1,2}+)",
     "%b": rf"(?P<word>(?i:{_SHORT_MONTHS}))",
     "%B": rf"(?P<word>(?>(?i:{'|'.join(_MONTHS)}|{_SHORT_MONTHS})))",
+    "%a": rf"(?P<weekday>(?i:{_SHORT_WEEKDAYS}))",
+    "%A": rf"(?P<weekday>(?>(?i:{'|'.join(_WEEKDAYS)}|{_SHORT_WEEKDAYS})))",
     "%G": r"\s*+(?P<year>\+[0-9]++|[0-9]{1,4}+)",
     "%V": r"\s*+(?P<week>[0-9]{1,2}+)",
     "%d": r"\s*+(?P<day>[0-9]{1,2}+)",
@@ -170,6 +174,8 @@ def _in_form(bare: str, form: str) -> datetime | None:
     micros = int(parts.get("fraction", "").ljust(6, "0")[:6])
     try:
         day = date.fromisocalendar(year, int(parts["week"]), 1) if "week" in parts else date(year, month, int(parts.get("day", 1)))
+        if not _WEEKDAYS[day.weekday()].startswith(parts.get("weekday", "").lower()[:3]):
+            raise ValueError("another day of the week")
         moment = datetime(day.year, day.month, day.day, hour, int(parts.get("minute", 0)), min(second, 59), micros)
         ahead = timedelta(hours=away, minutes=minutes_away)
         return moment + timedelta(seconds=second // 60) - (-ahead if parts.get("sign") == "-" else ahead)
@@ -189,7 +195,7 @@ def _since_1970(bare: str, unit: int) -> datetime | None:
 
 
 def _by_strptime(bare: str, form: str) -> datetime | None:
-    """A moment in a form with rarer parts, such as the day of the week, which Python and Polars read nearly alike."""
+    """A moment in a form with rarer parts, such as the day of the year, which Python and Polars read nearly alike."""
     fraction = "f" in re.findall(r"%[.\d]*([A-Za-z])", form)
     form = re.sub(r"%\.?\d?f", "", form).rstrip(".")
     try:

@@ -25,7 +25,7 @@ from mlops_pipeline.inference.scorer import RawScorer, Scored, Scorer, load_scor
 from mlops_pipeline.spreadsheet import harmless, said_of
 from mlops_pipeline.tables.cast import as_broken, without_content
 from mlops_pipeline.tables.packing import form_of
-from mlops_pipeline.tables.source import Chunk, as_written, count_rows, one_ahead, read_file
+from mlops_pipeline.tables.source import Chunk, as_written, count_rows, one_ahead, read_file, torn_notes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -65,11 +65,11 @@ def predict_file(
 ) -> Predicted:
     """Predict every row of a file that keeps the model's signature; keep the others aside.
 
-    The output has the input's columns as they came, then ``prediction`` and, for classes, one ``probability_`` column a class, by
-    other names where the input has these. A file with the source's columns that the recipe needs has its features computed, with the
-    ``state`` of that folder, as far as ``inputs`` lets it. A CSV file has no cell that a spreadsheet would run, unless ``raw`` is. It
-    appears whole or not at all. Raises :class:`PipelineError` if a column is missing or
-    nothing could be read.
+    The output has the input's columns as they came, but for those of lists and the like that no table holds, then ``prediction`` and,
+    for classes, one ``probability_`` column a class, by other names where the input has these. A file with the source's columns that
+    the recipe needs has its features computed, with the ``state`` of that folder, as far as ``inputs`` lets it. A CSV file has no cell
+    that a spreadsheet would run, unless ``raw`` is. It appears whole or not at all. Raises :class:`PipelineError` if a column is
+    missing or nothing could be read.
     """
     if target.suffix not in (".csv", ".parquet"):
         raise PipelineError(f"--output {target}: unknown format: end it in .csv or .parquet")
@@ -84,7 +84,8 @@ def predict_file(
     # Words for null are the model's to read; an empty cell alone is nothing in any file.
     usual = Source(path=str(source), null_values=("",), **(scorer.contract.dialect.unusual | AS_THEY_COME))
     written, otherwise = as_written(source, usual, way.names)
-    chunks = one_ahead(read_file(source, written, CHUNK_MB))
+    chunks = one_ahead(read_file(source, written, CHUNK_MB, way.names))
+    left_out: tuple[str, ...] | None = None
     with ExitStack() as stack:
         cells: list[int] = []
         write = stack.enter_context(_writing(target, None if raw else cells))
@@ -94,7 +95,8 @@ def predict_file(
         advance = stack.enter_context(_progress(console, count_rows(source)))
         for chunk in chunks:
             way.choose(chunk.frame.columns, source)
-            otherwise = tuple(dict.fromkeys((*otherwise, *chunk.notes)))
+            left_out = torn_notes(source, chunk.frame.columns) if left_out is None else left_out
+            otherwise = tuple(dict.fromkeys((*otherwise, *left_out, *chunk.notes)))
             scored = _scored(chunk, way, source)
             names = notes.names_beside(chunk.frame.columns)
             notes.add(scored)

@@ -1,4 +1,4 @@
-"""Folds of the training rows: by time where the split is, else at random within each class, and equal rows never apart."""
+"""Folds of the training rows: by time where the split is, else at random within each class, and rows that belong together never apart."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def folds_of(settings: Settings, table: pl.DataFrame, x: Any, y: Any, rows: int)
     else:
         chosen = _drawn(y, rows, settings.seed, classes=classes)
         repeats = max(1, min(MOST_REPEATS, FEW_ROWS // max(rows, 1)))
-        groups = groups_of_equal_rows(x.iloc[chosen])
+        groups = kept_together(settings, table[chosen], x.iloc[chosen])
         pairs = [pair for turn in range(repeats) for pair in _at_random(y, chosen, groups, count, settings.seed + turn, classes=classes)]
-        found = Folds(pairs, f"{count} at random{', equal rows together' if groups is not None else ''}", repeats)
+        found = Folds(pairs, f"{count} at random{_kept(settings) if groups is not None else ''}", repeats)
     if classes:
         found = Folds([pair for pair in found.pairs if len(set(y[pair[0]].tolist())) > 1], found.kind, found.repeats)
     return found
@@ -83,13 +83,28 @@ def _drawn(y: Any, rows: int, seed: int, *, classes: bool) -> Any:
     return np.flatnonzero(wanted)
 
 
-def groups_of_equal_rows(x: Any) -> Any:
-    """A number for each row of a frame that equal rows share; None if all rows differ."""
+def _kept(settings: Settings) -> str:
+    names = " and ".join(map(repr, settings.split.together))
+    return f", rows of one {names} together" if names else ", equal rows together"
+
+
+def kept_together(settings: Settings, table: pl.DataFrame, x: Any) -> Any:
+    """A number for each row, shared by those that are never parted: of equal features, or of one thing; None if none are."""
     import pandas as pd
 
-    hashes = pd.util.hash_pandas_object(x, index=False).to_numpy()
+    hashes = things_of(table, settings) if settings.split.together else pd.util.hash_pandas_object(x, index=False).to_numpy()
     _, groups = np.unique(hashes, return_inverse=True)
-    return groups if groups.max(initial=-1) + 1 < len(x) else None
+    return groups if groups.max(initial=-1) + 1 < len(hashes) else None
+
+
+def things_of(table: pl.DataFrame, settings: Settings) -> Any:
+    """A hash of the thing that each row belongs to by ``split.together``; a row that names none is a thing of its own."""
+    import polars as pl
+
+    named = table.select(settings.split.together)
+    is_named = named.select(pl.all_horizontal(pl.all().is_not_null())).to_series().to_numpy()
+    alone = table.with_row_index("\0row").hash_rows(settings.seed).to_numpy()
+    return np.where(is_named, named.hash_rows(settings.seed).to_numpy(), alone)
 
 
 def cutter(groups: Any, count: int, seed: int, *, classes: bool) -> Any:

@@ -17,7 +17,7 @@ from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout, sqlite_uri
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, predict, why_not_fitted
 from mlops_pipeline.modelling.fitting import fitting_of
-from mlops_pipeline.modelling.folds import cutter, groups_of_equal_rows
+from mlops_pipeline.modelling.folds import cutter, kept_together
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.modelling.metrics import direction, score
 
@@ -133,7 +133,8 @@ def _best(study: Study) -> str:
 
 
 def _folds(settings: Settings, table: pl.DataFrame, x: Any, y: Any) -> list[tuple[Any, Any]]:
-    """Pairs of row indices. By time: train on what came before, score on what came after; else at random, equal rows never apart.
+    """Pairs of row indices. By time: train on what came before, score on what came after; else at random, equal rows, or rows of one
+    thing, never apart.
 
     Raises :class:`PipelineError` if no fold has two classes to train on.
     """
@@ -158,7 +159,7 @@ def _cut(settings: Settings, table: pl.DataFrame, x: Any, y: Any) -> Iterator[tu
     if settings.split.kind == "time":
         order = table[str(settings.dataset.time_column)].arg_sort().to_numpy()
         return ((order[fitted], order[scored]) for fitted, scored in TimeSeriesSplit(count).split(order))
-    groups, classes = groups_of_equal_rows(x), has_classes(settings.dataset.task)
+    groups, classes = kept_together(settings, table, x), has_classes(settings.dataset.task)
     return iter(cutter(groups, count, settings.seed, classes=classes).split(np.zeros(len(y)), y if classes else None, groups))
 
 

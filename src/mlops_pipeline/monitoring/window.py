@@ -26,7 +26,7 @@ from mlops_pipeline.monitoring.period import period_of
 from mlops_pipeline.registry.champion import prove, registered_model
 from mlops_pipeline.tables.cast import are_there, as_numbers, cast_columns
 from mlops_pipeline.tables.packing import form_of
-from mlops_pipeline.tables.source import as_written, read_file
+from mlops_pipeline.tables.source import as_written, read_file, torn_notes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -133,7 +133,8 @@ def _read(path: Path, pipeline: Pipeline | None) -> tuple[pl.DataFrame, tuple[st
     nothing = Source(path=str(path)) if pipeline is None else pipeline.settings.dataset.source
     empty_is_null = pipeline is None or "" in pipeline.settings.dataset.common_null_words
     written, notes = as_written(path, nothing.model_copy(update={"null_values": ("",) if empty_is_null else ()}), described)
-    chunks = list(read_file(path, written, CHUNK_MB))
+    # Beside the pipeline's columns others may hold what no table does.
+    chunks = list(read_file(path, written, CHUNK_MB, None if pipeline is None else described))
     broken = [row for chunk in chunks for row in chunk.broken]
     if broken:
         raise PipelineError(f"{path}: cannot be read as a table: row {broken[0].row} has {broken[0].reason}: mend the file")
@@ -141,6 +142,7 @@ def _read(path: Path, pipeline: Pipeline | None) -> tuple[pl.DataFrame, tuple[st
     if not frames:
         raise PipelineError(f"{path}: is empty: give a table with a header and rows")
     table = pl.concat(frames)
+    notes = (*notes, *torn_notes(path, table.columns))
     return table if form_of(path) != "text" else _typed(table, described, nothing.null_values, path), notes
 
 

@@ -83,6 +83,8 @@ _NULL_EVERYWHERE = frozenset({"NA", "NaN", "nan", "null", "NULL", "Null", "N/A",
 
 _INDEX = re.compile(r"|Unnamed: \d+|rownames|row\.names|row_names|\.\.\.1|__index_level_\d+__|index", re.IGNORECASE)
 _IDENTIFIER = set(re.findall(r"\w+", "id ids uuid guid key index rownames rowname rownum row nr no number nummer identifier recordid obs"))
+_KEYS = {"id", "ids", "uuid", "guid"}
+_THINGS = set(re.findall(r"\w+", "subject patient participant person customer client user student pupil household family kunde"))
 _MOMENT = set(re.findall(r"\w+", "timestamp ts epoch unix utc time datetime date moment created updated zeit datum"))
 _TIME = set(re.findall(r"\w+", "year month week day date time period quarter age hour minute jahr monat woche tag"))
 _STATES = (
@@ -138,6 +140,7 @@ def described(columns: Mapping[str, ColumnProfile], target: str) -> dict[str, De
     for place, (name, column) in enumerate(columns.items()):
         one = _described(column)
         if name != target:
+            one = _text(column) if _has_words_among_levels(column, one) else one
             twin = first.setdefault(column.content, name)
             why = _no_feature(column, one, place) or ("" if name.strip() else "it has no name: give it one")
             if not why and twin != name:
@@ -154,10 +157,10 @@ def task_of(column: ColumnProfile, one: Described) -> tuple[str, Described]:
         raise PipelineError(f"--target {one.name}: holds one value alone: name a column of which there is something to learn")
     if one.kind in ("number", "integer"):
         if not _counts_as_classes(column, one, distinct, there):
-            note = f"taken as a quantity of {distinct} values: for classes write task: multiclass" if distinct <= FEW_CLASSES else one.note
-            return "regression", _with(one, left_out="", note=note)
+            note = f"taken as a quantity of {distinct} values: for classes write task: multiclass" if distinct <= FEW_CLASSES else ""
+            return "regression", _noted(_with(one, left_out=""), note)
         if distinct > 2:
-            one = _with(one, note=f"its {distinct} numbers are taken as classes: for a quantity write task: regression")
+            one = _noted(one, f"its {distinct} numbers are taken as classes: for a quantity write task: regression")
         kind: Kind = "integer" if column.whole else "category"
         return ("binary" if distinct <= 2 else "multiclass"), _with(one, kind=kind, left_out="")
     if column.beyond + column.infinite > 0:
@@ -305,6 +308,11 @@ def _may_be_written(column: ColumnProfile, signs: Mapping[str, str]) -> bool:
     return column.few is not None and all(number_of(text, form) is not None for text in column.bare if text not in nothing)
 
 
+def _noted(one: Described, note: str) -> Described:
+    """The description with one more thing to know."""
+    return _with(one, note="; ".join(filter(None, (note, one.note))))
+
+
 def _with(one: Described, **changes: object) -> Described:
     return replace(one, **changes)  # type: ignore[arg-type]  # each is a field
 
@@ -319,6 +327,8 @@ def _described(column: ColumnProfile) -> Described:
         return _with(typed[column.held], note=SECONDS if column.held == "clock" else "")
     if column.held in ("integer", "float", "text"):
         one, written = _moments_as_numbers(column) or _number(column), _written_number(column)
+        if written is not None and (same := _bound_of_a_level(column, written)):
+            return _noted(_text(column), same)
         if written is not None and (one is None or written.odd < one.odd):
             return written
         return one or (_truth(column) or _moment(column) if column.held == "text" else None) or _text(column)
@@ -423,6 +433,29 @@ def _forms_of(
     return [form for form, count in forms.items() if count >= least], words
 
 
+def _has_words_among_levels(column: ColumnProfile, one: Described) -> bool:
+    """Whether a column that is read as numbers has but a few of them, and beside them words that come again: grades, and «other»."""
+    if one.kind not in _NUMBERS or not one.odd or column.few is None:
+        return False
+    words = {text: count for text, count in column.bare.items() if number_of(text, one.format) is None and text not in dict(one.nothing)}
+    # A header that stands in the table again is no level.
+    is_level = (_NO_NUMBER.fullmatch(text) and count > ODD_ROWS and text != column.name.strip() for text, count in words.items())
+    return bool(words) and len(column.bare) - len(words) <= FEW_CLASSES and all(is_level)
+
+
+def _bound_of_a_level(column: ColumnProfile, written: Described) -> str:
+    """What to say of a bound such as ``<5`` among a few values, if 5 is another one of them; empty if no two would become one."""
+    if column.few is None or len(column.few) > FEW_CLASSES:
+        return ""
+    plain = {number_of(text) for text in column.bare}
+    both = (text for text in column.bare if text and (text[0] in BOUNDS or text[-1] == "+") and number_of(text, written.format) in plain)
+    text = _shortest(both)
+    if not text:
+        return ""
+    remedy = f"to make one number of them write kind: number, format: '{written.format}'"
+    return f"'{text}' and '{number_of(text, written.format):g}' are two values: read as text; {remedy}"
+
+
 def _written_number(column: ColumnProfile) -> Described | None:
     """A column of numbers with marks for thousands, a decimal comma, a unit or a clock's colons; None if it holds other things."""
     nothing, _ = _markers(column)
@@ -513,7 +546,7 @@ def _text(column: ColumnProfile) -> Described:
     distinct = column.distinct - len(nothing)
     there = column.there - sum(count for _, count in nothing)
     free = distinct > FEW_CATEGORIES and (column.words >= WORDS or distinct * 2 > there)
-    note = _nearly_numbers([text for text in column.bare if text not in MARKERS])
+    note = _nearly_numbers([text for text in column.bare if text not in MARKERS]) or _mostly_numbers(column, there)
     return Described(column.name, "text" if free else "category", nothing=nothing, values=frozenset(values), note=note)
 
 
@@ -524,6 +557,16 @@ def _nearly_numbers(texts: list[str]) -> str:
     if len(odd) < 2 or len(near) < 0.9 * len(odd):
         return ""
     return f"values such as '{_shortest(near)[:20]}' are read as text, not as numbers"
+
+
+def _mostly_numbers(column: ColumnProfile, there: int) -> str:
+    """What to say of texts of which most are many different plain numbers; nothing where they are not, or are codes with zeros before."""
+    plain = there - _markers(column)[1]
+    if column.zero_led or column.numbers * 2 <= there or not column.odd_rows or column.distinct <= FEW_CATEGORIES:
+        return ""
+    text = _shortest(text for text in column.odd if text not in MARKERS and number_of(text) is None)
+    remedy = "mend them, or write kind: number, and the rows of those that are none are set aside"
+    return f"{plain:,} of {there:,} values are numbers, others (such as '{text[:20]}') are not: read as text; {remedy}" if text else ""
 
 
 def _markers(column: ColumnProfile) -> tuple[tuple[tuple[str, int], ...], int]:
@@ -581,6 +624,12 @@ def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
     named = one.kind != "number" and bool(words & _IDENTIFIER) and all_differ
     coded = one.kind == "text" and (column.words < WORDS) and distinct >= UNIQUE * there
     return f"{IDENTIFIER}: {distinct:,} different values in {there:,} rows" if named or coded else ""
+
+
+def names_things(name: str) -> bool:
+    """Whether a column's name says that its values name what several rows may belong to: patients, customers."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z]+", " ", name).lower().split()
+    return bool(words) and (words[-1] in _THINGS or not _KEYS.isdisjoint(words))
 
 
 def _name_words(name: str) -> set[str]:

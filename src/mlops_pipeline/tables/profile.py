@@ -51,12 +51,20 @@ _YEARLY = ("%Y-%m", "%Y/%m", "%YM%m", "%Y-%b", "%G-W%V", "%GW%V")
 MONTH_FORMS: tuple[str, ...] = (*_YEARLY, "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y")
 COMPACT_DAY = "%Y%m%d"
 MOMENT_FORMS = tuple(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS))
+_LOGGED = ("%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT")
+"""As clocks, letters and servers write them (RFC 5322, RFC 9110)."""
+WEEKDAY_FORMS: tuple[str, ...] = (
+    *(before + day + hour for before, day, hour in itertools.product(("%a, ", "%a ", "%A, ", "%A "), _WORDY[:4], _HOURS)),
+    *_LOGGED,
+)
+"""Moments that say the day of the week first; one that says a wrong one is none."""
 
 _SPACELESS = ((r"[\p{Han}\p{Hiragana}\p{Katakana}]", 2), (r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]", 5))
 """Letters of languages that write no blanks between words, and about how many of them are a word."""
 
 _ISO = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
 _DATED = r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b|^[0-9]{1,2}[A-Za-z]{3}[0-9]{4}"
+_WEEKDAY = r"^(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6},? "
 _YEAR = "(?:1[89]|2[01])[0-9]{2}"
 _MONTHLY = (
     rf"^(?:{_YEAR}(?:[-/][0-9]{{1,2}}|-[A-Za-z]{{3,9}}|-?W[0-9]{{2}}|M[0-9]{{2}})|[0-9]{{1,2}}[-/]{_YEAR}"
@@ -381,6 +389,8 @@ def moment_forms(sample: pl.Series) -> list[str]:
     most = max(MOST * len(sample), 1)
     if sample.str.contains(_MONTHLY).sum() >= most:
         candidates = MONTH_FORMS
+    elif sample.str.contains(_WEEKDAY).sum() >= most:
+        candidates = WEEKDAY_FORMS
     elif sample.str.contains(_DATED).sum() >= most:
         candidates = MOMENT_FORMS
     else:

@@ -316,6 +316,11 @@ def torn_columns(path: Path) -> dict[str, str]:
     }
 
 
+def torn_notes(path: Path, there: Collection[str]) -> tuple[str, ...]:
+    """What to say of the columns of a file that its table, with the columns that are ``there``, could not have."""
+    return tuple(f"column '{name}' is left out: {why}" for name, why in torn_columns(path).items() if name not in there)
+
+
 def _is_bytes(held: Any) -> bool:
     import pyarrow as pa
 

@@ -13,6 +13,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, Warned, ignored
 from mlops_pipeline.files import read_json, replacing, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
+from mlops_pipeline.modelling.folds import things_of
 from mlops_pipeline.tables.columns import as_validated
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def split(settings: Settings, layout: Layout, console: Console, tell: Listener =
     for part, name in ((train, "training"), (test, "held-out")):
         if not part.height:
             moved = f" ({window.shown})" if window is not None and window.shown else ""
+            moved = f" with all rows of one {' and '.join(rule.together)} together" if rule.together else moved
             raise PipelineError(f"{layout.config}: split: no {name} row is left of {table.height}{moved}: {_span(table, settings)}")
     for part, path in ((train, layout.train), (test, layout.test)):
         with replacing(path) as temporary:
@@ -65,7 +67,8 @@ def split(settings: Settings, layout: Layout, console: Console, tell: Listener =
             "warning": warning,
         },
     )
-    console.print(f"            {train.height:,} rows to train on, {test.height:,} held out ({rule.kind})")
+    apart = f", no {' and '.join(rule.together)} on both sides" if rule.together else ""
+    console.print(f"            {train.height:,} rows to train on, {test.height:,} held out ({rule.kind}{apart})")
     if window is not None and window.shown:
         console.print(f"            {window.shown}")
     if timeless:
@@ -158,6 +161,9 @@ def _stratified(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, 
     """
     import numpy as np
 
+    if settings.split.together:
+        held = _by_thing(table, settings)
+        return table.filter(~held), table.filter(held)
     keys = table.select(list(settings.dataset.entity_key or settings.dataset.columns))
     order = keys.hash_rows(settings.seed).to_numpy().argsort(kind="stable")
     held = np.zeros(table.height, dtype=bool)
@@ -169,6 +175,35 @@ def _stratified(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, 
         held[max(groups, key=len)[0]] = True
     held = _together(held, table, settings)
     return table.filter(~held), table.filter(held)
+
+
+def _by_thing(table: pl.DataFrame, settings: Settings) -> np.ndarray:
+    """Which rows are held out, so that all rows of a thing (``split.together``) are on one side: the same share of each class.
+
+    A thing counts as of its rarest class, so that this is on both sides. Things are drawn by their hashes, and so keep their side as the
+    table grows. A class keeps rows to train on.
+    """
+    import numpy as np
+
+    data = settings.dataset
+    target = table[data.target].to_numpy() if has_classes(data.task) else np.zeros(table.height)
+    # Groups come in the order of their hashes, which is as good as drawn.
+    things, thing, sizes = np.unique(things_of(table, settings), return_inverse=True, return_counts=True)
+    values, counts = np.unique(target, return_counts=True)
+    rarest = np.full(len(things), "", dtype=object)
+    for value in values[counts.argsort(kind="stable")[::-1]]:  # a rarer one later
+        rarest[np.unique(thing[target == value])] = str(value)
+    drawn = np.zeros(len(things), dtype=bool)
+    for value in values:
+        several = np.where(rarest == str(value), sizes, 0)
+        drawn |= (several > 0) & (np.cumsum(several) - several / 2 <= settings.split.test_share * several.sum())
+    if not drawn.any() and len(things) > 1:
+        drawn[sizes.argmin()] = True
+    held: np.ndarray = drawn[thing]
+    for value in values:
+        if held[target == value].all():
+            held &= ~np.isin(thing, thing[target == value])
+    return held
 
 
 def _together(held: np.ndarray, table: pl.DataFrame, settings: Settings) -> np.ndarray:
