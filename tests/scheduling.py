@@ -68,9 +68,9 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
-    """In a new checkout one of xdist's workers collects, then the others: each would compile every test, and the libraries that they import.
+    """In a new checkout one of xdist's workers collects, then the others: each would compile every test, and all that tests import.
 
-    For a new environment, too, that is 18 of 28 seconds of a core, spared by each worker that waits.
+    In a new environment that is 18 of 28 seconds of a core, spared by each worker that waits.
     """
     told = getattr(session.config, "workerinput", {})
     if told.get("compiled", True):
