@@ -31,7 +31,9 @@ from mlops_pipeline import environment
 from tests.forked import LIBRARIES, OURS, REPORTING, Forking
 from tests.scheduling import (  # noqa: F401 - pytest asks for them here
     cores,
+    pytest_collection,
     pytest_collection_modifyitems,
+    pytest_configure_node,
     pytest_xdist_auto_num_workers,
     pytest_xdist_make_scheduler,
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Generator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 
 def cores() -> int:
@@ -51,6 +53,36 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return died_of
 
     return ByFile(config, log)
+
+
+@cache
+def compiled() -> bool:
+    """Whether the tests have been collected in this checkout before, so that what pytest makes of them is there."""
+    return any(Path(__file__).parent.glob(f"*_tests/__pycache__/*-pytest-{pytest.__version__}.pyc"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["compiled"] = compiled()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """In a new checkout one of xdist's workers collects, then the others: each would compile every test, and all that tests import.
+
+    In a new environment that is 18 of 28 seconds of a core, spared by each worker that waits.
+    """
+    told = getattr(session.config, "workerinput", {})
+    if told.get("compiled", True):
+        return (yield)
+    place = session.config.rootpath / ".pytest_cache/collected"
+    place.parent.mkdir(exist_ok=True)
+    with FileLock(place.with_suffix(".lock")):
+        if not place.exists() or place.read_text() != told["testrunuid"]:
+            collected = yield
+            place.write_text(told["testrunuid"])
+            return collected
+    return (yield)
 
 
 LONG = (
