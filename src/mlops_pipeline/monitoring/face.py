@@ -13,7 +13,7 @@ from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, current_user, kept_for
 from mlops_pipeline.files import write_text
-from mlops_pipeline.lines import Words, shown_on, text_of
+from mlops_pipeline.lines import Words, shown_on
 from mlops_pipeline.monitoring.job import Ran, run
 from mlops_pipeline.monitoring.judging import STOP
 from mlops_pipeline.monitoring.labels import add_labels
@@ -73,12 +73,12 @@ def keep_watching(console: Console, config: Path | None, every: str) -> None:
                     problem = "; ".join(f"channel '{name}': {why}" for name, why in done.problems.items())
                     put_there(watch, state)
                 finally:
-                    shown = [text_of(line) for line in lines(watch, state)]
+                    shown = [_text(line) for line in lines(watch, state)]
         except PipelineError as error:  # a database that is away comes back
             problem = str(error)
         looked = [Words("looked     ", "bold"), Words(time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()) + f" UTC, again in {every}")]
         live.update(
-            Group(*shown, text_of(looked), *([text_of([Words("problem    ", "bold"), Words(problem, "red")])] if problem else [])),
+            Group(*shown, _text(looked), *([_text([Words("problem    ", "bold"), Words(problem, "red")])] if problem else [])),
             refresh=True,
         )
 
@@ -95,7 +95,7 @@ def show_status(console: Console, config: Path | None, *, as_json: bool) -> None
             print(_as_json(watch, state))
             return
         for line in lines(watch, state):
-            console.print(text_of(line))
+            console.print(_text(line))
 
 
 _as_json = as_json
@@ -164,7 +164,7 @@ def take_labels(console: Console, config: Path | None, table: Path | None, given
             with queried(given_of_source(given, with_place=True), watch.layout.project) as rows:
                 added = add_labels(state, watch.pipeline, rows, "--source", target, wait_s=wait_s, classes=classes)
         for note in added.notes:
-            console.print(text_of([Words("note", "yellow"), Words(f" {note}")]))
+            console.print(_text([Words("note", "yellow"), Words(f" {note}")]))
         console.print(str(added))
 
 
@@ -211,3 +211,9 @@ def _told(console: Console, done: Ran) -> None:
         console.print(f"{done.sent} messages delivered")
     if done.retraining.startswith(("under way", "waits", "asked")):
         console.print(f"training   {done.retraining}")
+
+
+def _text(words: Sequence[Words]) -> Text:
+    from rich.text import Text
+
+    return Text.assemble(*words)
