@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from rich.console import Console
 
 from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.config.pipeline import load_settings
@@ -16,6 +18,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.scaffold import starter
 from mlops_pipeline.tables import kinds
 from mlops_pipeline.tables.cast import cast_columns
+from mlops_pipeline.tables.columns import ColumnUse, as_table
 from mlops_pipeline.tables.profile import profile_of, profiled
 from mlops_pipeline.tables.source import Chunk
 from tests.unit_tests.workshop import assert_one_line, ingested
@@ -477,3 +480,19 @@ def test_rows_of_one_patient_on_both_sides_of_a_random_split_are_said_with_what_
     assert all("both sides" not in use.note for use in starter(source, "y", config).columns)
     pl.DataFrame({**rows, "day": [datetime(2024, 1, 1) + timedelta(days=n) for n in range(300)]}).write_csv(source)
     assert all("both sides" not in use.note for use in starter(source, "y", config).columns), "later rows of the same are what is asked for"
+
+
+def test_of_many_columns_those_with_something_to_say_come_first_and_each_other_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = [ColumnUse(f"n{place}", "number", "feature") for place in range(300)]
+    said = [
+        ColumnUse("y", "integer", "target"),
+        ColumnUse("id", "integer", "left out", "identifier"),
+        ColumnUse("d", "datetime", "feature", "", "odd"),
+    ]
+    Console(width=100).print(as_table([*plain, *said]))
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) < 60
+    assert printed.index("identifier") < printed.index("300 columns")
+    assert {f"n{place}" for place in range(300)} <= set(re.findall(r"n\d+", printed))
+    Console(width=100).print(as_table([*plain[:20], *said]))
+    assert capsys.readouterr().out.count("number") == 20

@@ -10,6 +10,7 @@ import numpy as np
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.tables.things import things_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -92,19 +93,13 @@ def kept_together(settings: Settings, table: pl.DataFrame, x: Any) -> Any:
     """A number for each row, shared by those that are never parted: of equal features, or of one thing; None if none are."""
     import pandas as pd
 
-    hashes = things_of(table, settings) if settings.split.together else pd.util.hash_pandas_object(x, index=False).to_numpy()
+    hashes = (
+        things_of(table, settings.split.together, settings.seed)
+        if settings.split.together
+        else pd.util.hash_pandas_object(x, index=False).to_numpy()
+    )
     _, groups = np.unique(hashes, return_inverse=True)
     return groups if groups.max(initial=-1) + 1 < len(hashes) else None
-
-
-def things_of(table: pl.DataFrame, settings: Settings) -> Any:
-    """A hash of the thing that each row belongs to by ``split.together``; a row that names none is a thing of its own."""
-    import polars as pl
-
-    named = table.select(settings.split.together)
-    is_named = named.select(pl.all_horizontal(pl.all().is_not_null())).to_series().to_numpy()
-    alone = table.with_row_index("\0row").hash_rows(settings.seed).to_numpy()
-    return np.where(is_named, named.hash_rows(settings.seed).to_numpy(), alone)
 
 
 def cutter(groups: Any, count: int, seed: int, *, classes: bool) -> Any:

@@ -24,6 +24,10 @@ SUSPECTED = "suspected leak"
 """How the reason of a column begins that predicts the target too well alone."""
 
 
+MANY_COLUMNS = 80
+"""With more columns than these, a row each is more than a person reads."""
+
+
 @dataclass(frozen=True)
 class ColumnUse:
     """One column: its kind, what it is used as, why it is left out, and what else there is to know."""
@@ -114,12 +118,19 @@ def as_validated(settings: Settings, path: Path) -> Settings:
 
 
 def as_table(uses: list[ColumnUse]) -> Table:
-    """The columns for a terminal: those with something to say first in full, features without a word in one line."""
+    """The columns for a terminal, a row each; of many those with something to say first, and the features without a word by their kind."""
     from rich.table import Table
 
     table = Table(title="Columns", title_justify="left")
     for heading in ("column", "kind", "used as", "why"):
         table.add_column(heading, overflow="fold")
+    plain = [use for use in uses if use.use == FEATURE and not use.why and not use.note] if len(uses) > MANY_COLUMNS else []
+    gathered: dict[str, list[str]] = {}
+    for use in plain:
+        gathered.setdefault(use.kind, []).append(use.name or "(no name)")
     for use in uses:
-        table.add_row(use.name or "(no name)", use.kind, use.use, "; ".join(text for text in (use.why, use.note) if text))
+        if use not in plain:
+            table.add_row(use.name or "(no name)", use.kind, use.use, "; ".join(text for text in (use.why, use.note) if text))
+    for kind, names in gathered.items():
+        table.add_row(f"{len(names):,} columns" if len(names) > 1 else "1 column", kind, FEATURE, ", ".join(names))
     return table

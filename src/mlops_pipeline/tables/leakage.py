@@ -53,6 +53,9 @@ FOLLOWED_ROWS = 20
 FINER_LEVELS, FINER_TIMES, FINER_ROWS = 30, 10, 5
 """A category names classes more finely from so many levels on, so many for each class, each in so many rows on average."""
 
+MOST_ROWS = 0.95
+"""A model of the others tells apart the classes that so many rows are of, where there are several."""
+
 MODEL_ROWS, MODEL_COLUMNS, JUDGED = 4_000, 50, 6
 """The model of the others looks at so many rows and columns; so many strong columns are judged, the strongest."""
 
@@ -163,7 +166,7 @@ def _others(table: pl.DataFrame, aucs: dict[str, float], without: Collection[str
     rows = table.gather_every(-(-table.height // MODEL_ROWS))
     x = np.stack([_codes(rows[name]) for name in names], axis=1)
     labels = _labels(rows[data.target], data)
-    kept = [label for label in labels if 3 <= int(label.sum()) <= len(label) - 3]
+    kept = [label for label in _most(labels) if 3 <= int(label.sum()) <= len(label) - 3]
     if not kept:
         return 1.0
     shares = [float(label.mean() or 0) for label in kept]  # type: ignore[arg-type]  # a mean of truths
@@ -172,6 +175,18 @@ def _others(table: pl.DataFrame, aucs: dict[str, float], without: Collection[str
         scores = [auc(_out_of_fold(model, x, label.to_numpy(), seed), label) for label in kept]
         best = max(best, _mean(scores, shares))
     return best
+
+
+def _most(labels: list[pl.Series]) -> list[pl.Series]:
+    """The labels that nearly all rows have, the most usual first: rare ones weigh next to nothing, and each costs as many fits."""
+    ranked = sorted(labels, key=lambda label: -int(label.sum()))
+    before, found = 0, list[Any]()
+    for label in ranked:
+        if found and before >= MOST_ROWS * len(label):
+            break
+        found.append(label)
+        before += int(label.sum())
+    return found
 
 
 def _models(seed: int, rows: int) -> list[Any]:

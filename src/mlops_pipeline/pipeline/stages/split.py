@@ -13,8 +13,8 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, Warned, ignored
 from mlops_pipeline.files import read_json, replacing, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
-from mlops_pipeline.modelling.folds import things_of
 from mlops_pipeline.tables.columns import as_validated
+from mlops_pipeline.tables.things import things_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -188,7 +188,7 @@ def _by_thing(table: pl.DataFrame, settings: Settings) -> np.ndarray:
     data = settings.dataset
     target = table[data.target].to_numpy() if has_classes(data.task) else np.zeros(table.height)
     # Groups come in the order of their hashes, which is as good as drawn.
-    things, thing, sizes = np.unique(things_of(table, settings), return_inverse=True, return_counts=True)
+    things, thing, sizes = np.unique(things_of(table, settings.split.together, settings.seed), return_inverse=True, return_counts=True)
     values, counts = np.unique(target, return_counts=True)
     rarest = np.full(len(things), "", dtype=object)
     for value in values[counts.argsort(kind="stable")[::-1]]:  # a rarer one later
