@@ -66,6 +66,14 @@ def test_a_level_never_seen_means_by_target_what_the_rare_ones_do_and_the_twin_a
     assert twin.accepted, twin.reason
 
 
+def test_of_several_classes_too_a_level_never_seen_means_what_the_rare_ones_do() -> None:
+    rows = table()
+    x, y = without_rare(model_input(rows, FEATURES), FEATURES, LEAST), truth(rows, PROBLEMS["multiclass"])
+    model = fit(build_model("logistic_regression", "multiclass", FEATURES, {}, 3, "target_mean"), x, y, 1)
+    asked = model_input(rows, FEATURES).tail(50).assign(kind="never seen")
+    np.testing.assert_array_equal(predict(model, asked, "multiclass"), predict(model, asked.assign(kind=RARE), "multiclass"))
+
+
 def test_a_table_without_rare_levels_is_fitted_as_ever() -> None:
     rows = raw_table(300)
     x = model_input(rows, FEATURES)
