@@ -442,7 +442,9 @@ def _leave_out_rare(columns: Any, x: Any) -> None:
         return
     steps: list[tuple[str, Any, Any]] = []
     for label, step, names in columns.transformers:
-        rare = [] if isinstance(names, str) else [name for name in names if (x[name] == RARE).any()]
+        # Another's encoder may choose its columns by a function, or by their places.
+        several = names if isinstance(names, Iterable) and not isinstance(names, str) else ()
+        rare = [name for name in several if name in x and (x[name] == RARE).any()]
         if rare and isinstance(step, OneHotEncoder | OrdinalEncoder):
             step.set_params(categories=[sorted(set(x[name].unique()) - {RARE}) or [MISSING] for name in names])
         if rare and _target_encoder(step) is not None:
