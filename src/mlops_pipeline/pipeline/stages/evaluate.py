@@ -60,7 +60,8 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
         ours = predictions_of(test[data.target], predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
         champion = RegistryWriter(tracking).champion_besides(contract.model_sha256)
-        against = compare(*champion, ours, contract, test, layout.train, rules, settings.seed) if champion else None
+        things = settings.split.together
+        against = compare(*champion, ours, contract, test, layout.train, rules, settings.seed, things) if champion else None
     with replacing_folder(layout.evaluation) as folder:
         with console.status("making twins"), ThreadPoolExecutor(1) as aside:
             # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
