@@ -125,6 +125,16 @@ def test_where_nothing_tells_what_a_champion_has_seen_that_is_said(folder: Path,
     assert _doubt(folder, TEST, tmp_path / "train.parquet") == ""
 
 
+def test_that_a_champion_may_know_other_rows_of_the_same_things_is_said(folder: Path, tmp_path: Path) -> None:
+    train = tmp_path / "train.parquet"
+    train.write_bytes(b"our training rows")
+    write_json(folder / "training.json", contract("2024-02-29").as_json())
+    assert _doubt(folder, TEST, train, ("patient",)) == "it may have been fitted on other rows of the same 'patient'"
+    same = msgspec.structs.replace(contract("2024-02-29"), train_sha256=sha256_of_file(train))
+    write_json(folder / "training.json", same.as_json())
+    assert _doubt(folder, TEST, train, ("patient",)) == "", "both were fitted on the same side"
+
+
 @pytest.mark.parametrize(
     ("estimator", "params", "wanted"),
     [

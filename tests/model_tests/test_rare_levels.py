@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.compose import ColumnTransformer, make_column_selector
 
 from mlops_pipeline.contract.privacy import RARE
 from mlops_pipeline.contract.values import MISSING
-from mlops_pipeline.modelling.estimators import build_model, fit, predict, without_extremes
+from mlops_pipeline.modelling.estimators import build_model, encoded, fit, predict, without_extremes
 from mlops_pipeline.modelling.frame import levels_of, model_input, without_rare
 from tests.model_tests.workbench import FEATURES, KINDS, PROBLEMS, QUICK, make_twin, raw_table, save, truth
 
@@ -64,6 +65,24 @@ def test_a_level_never_seen_means_by_target_what_the_rare_ones_do_and_the_twin_a
     assert encoder.target_mean_ > np.mean(y == max(y)) + 0.2
     twin = make_twin(model, KINDS, asked, predict(model, asked, "binary"), "binary", 1e-6)
     assert twin.accepted, twin.reason
+
+
+def test_of_several_classes_too_a_level_never_seen_means_what_the_rare_ones_do() -> None:
+    rows = table()
+    x, y = without_rare(model_input(rows, FEATURES), FEATURES, LEAST), truth(rows, PROBLEMS["multiclass"])
+    model = fit(build_model("logistic_regression", "multiclass", FEATURES, {}, 3, "target_mean"), x, y, 1)
+    asked = model_input(rows, FEATURES).tail(50).assign(kind="never seen")
+    np.testing.assert_array_equal(predict(model, asked, "multiclass"), predict(model, asked.assign(kind=RARE), "multiclass"))
+
+
+@pytest.mark.parametrize(
+    "chosen", [make_column_selector(dtype_include="number"), slice(0, 4), [0, 1, 2, 3], ["size", "weight", "count", "flag"]]
+)
+def test_an_encoder_may_choose_its_columns_in_every_way_that_there_is(chosen: Any) -> None:
+    rows = table()
+    x, y = without_rare(model_input(rows, FEATURES), FEATURES, LEAST), truth(rows, PROBLEMS["binary"])
+    matrix = encoded(ColumnTransformer([("numbers", "passthrough", chosen)]), x, y, 1)
+    np.testing.assert_array_equal(matrix, x[["size", "weight", "count", "flag"]].to_numpy())
 
 
 def test_a_table_without_rare_levels_is_fitted_as_ever() -> None:

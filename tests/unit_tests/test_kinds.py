@@ -181,6 +181,10 @@ def test_a_word_that_comes_again_among_a_few_numbers_is_a_level_and_no_row_is_lo
         return kinds.described(profiled(as_chunks(values)), "y")["x"].kind
 
     assert kind([*grades, *["other"] * 4]) == "category"
+    assert kinds.described(profiled(as_chunks([*grades, *["other"] * 4])), "y")["x"].note == (
+        "'other' is a value beside numbers: read as text; "
+        "for numbers write kind: integer, and the rows of those that are none are set aside"
+    )
     assert kind([*grades, *["x"] * 4]) == "integer", "the header once more"
     assert kind([*grades, "9b"]) == "integer"
     assert kind([*map(str, range(1000)), *["other"] * 4]) == "integer"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.pipeline import Settings
+from mlops_pipeline.config.pipeline import Settings, Split
 from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.modelling.by_class import by_class
@@ -211,6 +211,16 @@ def test_what_a_random_split_would_have_flattered_by_is_said_of_the_split_that_w
     page = report(settings(), contract(["a", "b"]), evaluation(None, split=split, random_split=0.9), tmp_path, None)
     assert word in page
     assert page.count("the future") == (split == "time")
+
+
+def test_what_a_random_split_parts_is_what_this_one_keeps_together(tmp_path: Path) -> None:
+    kept = settings().model_copy(update={"split": Split(together=("kind",))})
+    shown = evaluation(None, split="stratified", random_split=0.9)
+    page = report(kept, contract(["a", "b"]), shown, tmp_path, None)
+    card = model_card(kept, layout_in(tmp_path, kept), contract(["a"]), shown, [], "0" * 64, {})
+    for text in (page, card):
+        assert "may put rows of one kind on both sides" in text
+        assert "equal rows" not in text
 
 
 def test_an_interval_that_is_not_known_is_called_so(tmp_path: Path) -> None:

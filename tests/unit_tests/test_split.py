@@ -230,6 +230,18 @@ def test_all_rows_of_one_thing_are_on_one_side_and_the_share_is_kept(task: str, 
     assert set(test["who"]) - {None} <= set(later["who"])
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_thing_of_most_rows_is_trained_on_and_the_share_is_held_out_of_the_others(seed: int, tmp_path: Path) -> None:
+    who = [0] * 700 + [1 + n % 30 for n in range(300)]
+    table = pl.DataFrame({"row": range(1000), "who": who, "y": [float(n) for n in range(1000)]})
+    settings = table_settings({"row": "number", "who": "integer", "y": "number"})
+    settings = settings.model_copy(update={"split": Split(together=("who",)), "seed": seed})
+    train, test, _ = run_split(tmp_path, table, settings)
+    assert not sides(train, test, ["who"])
+    assert test.height == 250
+    assert 0 in set(train["who"])
+
+
 def test_one_thing_of_all_rows_cannot_be_split(tmp_path: Path) -> None:
     table = pl.DataFrame({"row": range(60), "who": [1] * 60, "y": [float(n) for n in range(60)]})
     settings = table_settings({"row": "number", "who": "integer", "y": "number"})

@@ -80,7 +80,8 @@ class Split(Frozen):
     test_share: float = Field(0.25, gt=0, lt=1)
     together: tuple[str, ...] = Field(
         (),
-        description="columns that name what rows belong to, such as patients: none of these has rows on both sides, nor in two folds",
+        description="columns that name what rows belong to, such as patients: none of these has rows on both sides, nor in two folds; "
+        "equal rows of two of them may be parted",
     )
 
     @model_validator(mode="after")

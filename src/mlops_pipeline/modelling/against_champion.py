@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,12 +30,21 @@ if TYPE_CHECKING:
 
 
 def compare(
-    champion: Version, folder: Path, ours: Predictions, fitted: Contract, test: pl.DataFrame, train: Path, rules: Evaluate, seed: int
+    champion: Version,
+    folder: Path,
+    ours: Predictions,
+    fitted: Contract,
+    test: pl.DataFrame,
+    train: Path,
+    rules: Evaluate,
+    seed: int,
+    together: Sequence[str] = (),
 ) -> AgainstChampion:
     """The paired bootstrap of the metric's difference, positive where the challenger is better; ``folder`` holds the champion's files.
 
-    ``fitted`` tells of the challenger, ``train`` are the rows that it is fitted on. Not comparable if the champion wants columns that the
-    table has no more, or predicts other classes, or was fitted on all held-out rows.
+    ``fitted`` tells of the challenger, ``train`` are the rows that it is fitted on, and ``together`` names what rows belong to, as
+    ``split.together``: of these things the champion may know other rows, which is said. Not comparable if the champion wants columns that
+    the table has no more, or predicts other classes, or was fitted on all held-out rows.
     """
     facts = AgainstChampion(champion.number, champion.content_sha256, champion.model_sha256)
     if not (folder / FILE).is_file():
@@ -66,7 +76,7 @@ def compare(
         rows=test.height,
         fit="judged" if model != folder else "served",
         simpler=contract.estimator if needs(fitted) - needs(contract) else "",
-        reason=_doubt(model, test, train),
+        reason=_doubt(model, test, train, together),
     )
 
 
@@ -115,12 +125,15 @@ def _unseen(folder: Path, contract: Contract, test: pl.DataFrame, train: Path) -
     return np.ones(test.height, dtype=bool) if seen is None else ~seen
 
 
-def _doubt(folder: Path, test: pl.DataFrame, train: Path) -> str:
-    """What a comparison cannot rule out; empty if the champion's fit in a folder has surely seen none of the rows."""
+def _doubt(folder: Path, test: pl.DataFrame, train: Path, together: Sequence[str] = ()) -> str:
+    """What a comparison cannot rule out; empty if the champion's fit in a folder has surely seen none of the rows, nor of their things."""
     contract = contract_at(folder / FILE)
-    if _clock(contract, test) is not None or (folder / TRAINED_ROWS).is_file() or contract.train_sha256 == sha256_of_file(train):
+    is_known = _clock(contract, test) is not None or (folder / TRAINED_ROWS).is_file()
+    if (is_known and not together) or contract.train_sha256 == sha256_of_file(train):
         return ""
-    return "it may have been fitted on some of these rows, for nothing tells which it was fitted on"
+    if not is_known:
+        return "it may have been fitted on some of these rows, for nothing tells which it was fitted on"
+    return f"it may have been fitted on other rows of the same {' and '.join(map(repr, together))}"
 
 
 def _clock(contract: Contract, test: pl.DataFrame) -> str | None:

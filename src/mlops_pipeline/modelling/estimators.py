@@ -442,7 +442,9 @@ def _leave_out_rare(columns: Any, x: Any) -> None:
         return
     steps: list[tuple[str, Any, Any]] = []
     for label, step, names in columns.transformers:
-        rare = [] if isinstance(names, str) else [name for name in names if (x[name] == RARE).any()]
+        # Another's encoder may choose its columns by a function, or by their places.
+        several = names if isinstance(names, Iterable) and not isinstance(names, str) else ()
+        rare = [name for name in several if name in x and (x[name] == RARE).any()]
         if rare and isinstance(step, OneHotEncoder | OrdinalEncoder):
             step.set_params(categories=[sorted(set(x[name].unique()) - {RARE}) or [MISSING] for name in names])
         if rare and _target_encoder(step) is not None:
@@ -456,10 +458,13 @@ def _leave_out_rare(columns: Any, x: Any) -> None:
 
 def _take_unseen_for_rare(columns: Any) -> None:
     """Let a level that the fitted encoder of a column with rare levels has never seen mean what these mean together, not what all do."""
+    import numpy as np
+
     for _, step, names in getattr(columns, "transformers_", ()):
         encoder = _target_encoder(step)
         if encoder is not None and len(names) == 1 and RARE in (levels := encoder.categories_[0].tolist()):
-            encoder.target_mean_ = float(encoder.encodings_[0][levels.index(RARE)])
+            means = [float(each[levels.index(RARE)]) for each in encoder.encodings_]  # of several classes there is one for each
+            encoder.target_mean_ = np.array(means) if encoder.target_type_ == "multiclass" else means[0]
 
 
 def _target_encoder(step: Any) -> Any:

@@ -240,7 +240,8 @@ def flat(evaluation: Evaluation) -> dict[str, Figure]:
 def dummies_of(metrics: Iterable[str], y: Any, ours: Predictions, classes: list[Any]) -> dict[str, Predictions]:
     """For each metric what a dummy says of the held-out rows: the training rows' class shares, or their mean; by MAE their median.
 
-    Each is the best that one and the same answer to all of them can be.
+    By our metrics none is better that answers all training rows alike, but by F1 of two classes: there the likelier class is said, and
+    where that is not the positive one F1 is 0.
     """
     if has_classes(ours.task):
         shares = np.bincount(class_indices(y, classes), minlength=len(classes)) / len(y)

@@ -108,6 +108,7 @@ def report(settings: Settings, training: Contract, evaluation: Evaluation, pictu
         shown_classes=SHOWN_CLASSES,
         few=FEW_ROWS,
         lower_is_better={name for name in evaluation.metrics if direction(name) < 0},
+        together=" and ".join(settings.split.together),
         pictures=[(name, _for_page(file.read_text(encoding="utf-8"))) for name in CURVES if (file := pictures / f"{name}.svg").is_file()],
     )
 

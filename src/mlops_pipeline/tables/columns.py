@@ -124,12 +124,12 @@ def as_table(uses: list[ColumnUse]) -> Table:
     table = Table(title="Columns", title_justify="left")
     for heading in ("column", "kind", "used as", "why"):
         table.add_column(heading, overflow="fold")
-    plain = [use for use in uses if use.use == FEATURE and not use.why and not use.note] if len(uses) > MANY_COLUMNS else []
+    are_many = len(uses) > MANY_COLUMNS
     gathered: dict[str, list[str]] = {}
-    for use in plain:
-        gathered.setdefault(use.kind, []).append(use.name or "(no name)")
     for use in uses:
-        if use not in plain:
+        if are_many and use.use == FEATURE and not use.why and not use.note:
+            gathered.setdefault(use.kind, []).append(use.name or "(no name)")
+        else:
             table.add_row(use.name or "(no name)", use.kind, use.use, "; ".join(text for text in (use.why, use.note) if text))
     for kind, names in gathered.items():
         table.add_row(f"{len(names):,} columns" if len(names) > 1 else "1 column", kind, FEATURE, ", ".join(names))

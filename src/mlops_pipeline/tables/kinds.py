@@ -140,7 +140,8 @@ def described(columns: Mapping[str, ColumnProfile], target: str) -> dict[str, De
     for place, (name, column) in enumerate(columns.items()):
         one = _described(column)
         if name != target:
-            one = _text(column) if _has_words_among_levels(column, one) else one
+            worded = _word_among_levels(column, one)
+            one = _noted(_text(column), worded) if worded else one
             twin = first.setdefault(column.content, name)
             why = _no_feature(column, one, place) or ("" if name.strip() else "it has no name: give it one")
             if not why and twin != name:
@@ -433,14 +434,18 @@ def _forms_of(
     return [form for form, count in forms.items() if count >= least], words
 
 
-def _has_words_among_levels(column: ColumnProfile, one: Described) -> bool:
-    """Whether a column that is read as numbers has but a few of them, and beside them words that come again: grades, and «other»."""
+def _word_among_levels(column: ColumnProfile, one: Described) -> str:
+    """What to say of a column of a few numbers, and of words beside them that come again: grades, and «other»; empty if it is none."""
     if one.kind not in _NUMBERS or not one.odd or column.few is None:
-        return False
+        return ""
     words = {text: count for text, count in column.bare.items() if number_of(text, one.format) is None and text not in dict(one.nothing)}
     # A header that stands in the table again is no level.
     is_level = (_NO_NUMBER.fullmatch(text) and count > ODD_ROWS and text != column.name.strip() for text, count in words.items())
-    return bool(words) and len(column.bare) - len(words) <= FEW_CLASSES and all(is_level)
+    if not words or len(column.bare) - len(words) > FEW_CLASSES or not all(is_level):
+        return ""
+    written = f", format: '{one.format}'" if one.format else ""
+    remedy = f"for numbers write kind: {one.kind}{written}, and the rows of those that are none are set aside"
+    return f"'{_shortest(words)}' is a value beside numbers: read as text; {remedy}"
 
 
 def _bound_of_a_level(column: ColumnProfile, written: Described) -> str:

@@ -60,7 +60,8 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
         ours = predictions_of(test[data.target], predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
         champion = RegistryWriter(tracking).champion_besides(contract.model_sha256)
-        against = compare(*champion, ours, contract, test, layout.train, rules, settings.seed) if champion else None
+        things = settings.split.together
+        against = compare(*champion, ours, contract, test, layout.train, rules, settings.seed, things) if champion else None
     with replacing_folder(layout.evaluation) as folder:
         with console.status("making twins"), ThreadPoolExecutor(1) as aside:
             # Conversion is Python, importance is mostly LightGBM: side by side they take as long as the longer one.
@@ -93,7 +94,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     write_json(layout.metrics, flat(evaluation))
     run_id = tracking.record_training(contract, None)
     tracking.record_evaluation(run_id, flat(evaluation), layout.evaluation, sha256_of_file(layout.evaluation / FILE))
-    _say(console, evaluation, ours, len(classes))
+    _say(console, evaluation, ours, len(classes), " and ".join(settings.split.together))
     _say_nulls(console, contract, test)
 
 
@@ -127,7 +128,7 @@ def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classe
     pl.DataFrame(columns).write_parquet(path, compression="zstd")
 
 
-def _say(console: Console, evaluation: Evaluation, ours: Predictions, classes: int) -> None:
+def _say(console: Console, evaluation: Evaluation, ours: Predictions, classes: int, together: str) -> None:
     metric = evaluation.metric
     main, baseline = evaluation.metrics[metric], evaluation.baseline[metric]
     rows = f"{evaluation.test_rows:,} held-out row{'' if evaluation.test_rows == 1 else 's'}"
@@ -144,8 +145,9 @@ def _say(console: Console, evaluation: Evaluation, ours: Predictions, classes: i
     if worst:
         console.print(f"            worst slice: {worst.column} = {worst.value} with {_said(worst.metric)} on {worst.rows:,} rows")
     if evaluation.random_split is not None:
-        why = "is no promise for the future" if evaluation.split == "time" else "may put equal rows on both sides"
-        console.print(f"            a random split would have said {evaluation.random_split:.4f}, which {why}")
+        parted = f"rows of one {together}" if together else "equal rows"
+        why = "is no promise for the future" if evaluation.split == "time" else f"may put {parted} on both sides"
+        console.print(f"            a random split would have said {evaluation.random_split:.4f}, which {why}", markup=False)
     for name, twin in {"ONNX": evaluation.onnx, **evaluation.twins}.items():
         console.print(f"            {name} twin{'' if twin.accepted else ', not kept'}: {twin.reason}")
 

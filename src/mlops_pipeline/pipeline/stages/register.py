@@ -263,7 +263,8 @@ def _against_todays_champion(
     if stored is not None and stored.content_sha256 == champion.content_sha256:
         return stored
     test, ours = held_out(settings, layout, training.classes)
-    return compare(champion, folder, ours, training, test, layout.train, settings.evaluate, settings.seed)
+    rules, things = settings.evaluate, settings.split.together
+    return compare(champion, folder, ours, training, test, layout.train, rules, settings.seed, things)
 
 
 @dataclass(frozen=True)

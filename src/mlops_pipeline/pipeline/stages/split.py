@@ -180,8 +180,9 @@ def _stratified(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, 
 def _by_thing(table: pl.DataFrame, settings: Settings) -> np.ndarray:
     """Which rows are held out, so that all rows of a thing (``split.together``) are on one side: the same share of each class.
 
-    A thing counts as of its rarest class, so that this is on both sides. Things are drawn by their hashes, and so keep their side as the
-    table grows. A class keeps rows to train on.
+    A thing counts as of its rarest class, so that this is on both sides where enough things have it. Things are drawn by their hashes,
+    and so keep their side as the table grows. A class keeps rows to train on, and a thing with more rows than twice the share is trained
+    on.
     """
     import numpy as np
 
@@ -196,7 +197,9 @@ def _by_thing(table: pl.DataFrame, settings: Settings) -> np.ndarray:
     drawn = np.zeros(len(things), dtype=bool)
     for value in values:
         several = np.where(rarest == str(value), sizes, 0)
-        drawn |= (several > 0) & (np.cumsum(several) - several / 2 <= settings.split.test_share * several.sum())
+        wanted = settings.split.test_share * several.sum()
+        several[several / 2 > wanted] = 0  # or none that comes after it would be drawn
+        drawn |= (several > 0) & (np.cumsum(several) - several / 2 <= wanted)
     if not drawn.any() and len(things) > 1:
         drawn[sizes.argmin()] = True
     held: np.ndarray = drawn[thing]
