@@ -16,6 +16,7 @@ import yaml
 from mlops_pipeline.config.dataset import Column, Source
 from mlops_pipeline.config.finding import FOLDER
 from mlops_pipeline.config.pipeline import USUAL_METRICS, Ingest, Settings, feature_columns, project_of, settings_of
+from mlops_pipeline.config.tree import in_yaml
 from mlops_pipeline.contract.values import BLANKS
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.inference.ngrams import words_of
@@ -202,7 +203,7 @@ def _with_things(columns: dict[str, kinds.Described], rows: pl.DataFrame, settin
             continue
         if FEW_THINGS <= rows[name].n_unique() <= SEVERAL * rows.height:
             flatters = f"rows of one '{name}' are on both sides of the split, which flatters if others are to be predicted"
-            note = f"{flatters}: then write split: {{kind: stratified, together: [{name}]}}"
+            note = f"{flatters}: then write split: {{kind: stratified, together: {in_yaml(name)}}}"
             made[name] = replace(columns[name], note="; ".join(filter(None, (columns[name].note, note))))
     return made
 

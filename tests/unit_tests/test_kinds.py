@@ -475,12 +475,13 @@ def test_a_suspected_leak_is_named_when_the_table_is_described(tmp_path: Path) -
 
 def test_rows_of_one_patient_on_both_sides_of_a_random_split_are_said_with_what_keeps_them_together(tmp_path: Path) -> None:
     source, config = tmp_path / "table.csv", tmp_path / "new.yaml"
-    rows = {"patient": [n % 60 for n in range(300)], "size": [n * 37 % 101 for n in range(300)], "y": [n % 7 / 2 for n in range(300)]}
+    numbers = range(300)
+    rows = {"Patient #": [n % 60 for n in numbers], "size": [n * 37 % 101 for n in numbers], "y": [n % 7 / 2 for n in numbers]}
     pl.DataFrame(rows).write_csv(source)
-    note = {use.name: use.note for use in starter(source, "y", config).columns}["patient"]
-    assert note.startswith("rows of one 'patient' are on both sides of the split, which flatters")
-    assert note.endswith("then write split: {kind: stratified, together: [patient]}")
-    pl.DataFrame({**rows, "paid": rows["patient"], "patient": list(range(0, 600, 2))}).write_csv(source)
+    note = {use.name: use.note for use in starter(source, "y", config).columns}["Patient #"]
+    assert note.startswith("rows of one 'Patient #' are on both sides of the split, which flatters")
+    assert note.endswith("then write split: {kind: stratified, together: ['Patient #']}")
+    pl.DataFrame({**rows, "paid": rows["Patient #"], "Patient #": list(range(0, 600, 2))}).write_csv(source)
     assert all("both sides" not in use.note for use in starter(source, "y", config).columns)
     pl.DataFrame({**rows, "day": [datetime(2024, 1, 1) + timedelta(days=n) for n in range(300)]}).write_csv(source)
     assert all("both sides" not in use.note for use in starter(source, "y", config).columns), "later rows of the same are what is asked for"

@@ -39,6 +39,11 @@ def read_yaml(path: Path, remedy: str) -> dict[str, Any]:
     return mapping_of(text, str(path), remedy)
 
 
+def in_yaml(*names: str) -> str:
+    """A list of names as a line of YAML that somebody is told to write: in quotes where YAML would read another thing."""
+    return yaml.safe_dump(list(names), default_flow_style=True, allow_unicode=True, width=10_000).strip()
+
+
 def text_beside(path: Path, key: str, name: str, remedy: str) -> str:
     """The text of a file that the settings at ``path`` name under a key; raises :class:`PipelineError` in one line."""
     try:

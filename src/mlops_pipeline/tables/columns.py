@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.pipeline import Settings, feature_columns, without_features
+from mlops_pipeline.config.tree import in_yaml
 from mlops_pipeline.files import read_json, write_json
 from mlops_pipeline.tables.leakage import Strong, Words, phrase_in
 
@@ -75,7 +76,7 @@ def judged(use: ColumnUse, strong: Strong | None, *, trusted: bool = False) -> C
         finer = f", for {what} name the classes more finely: if known only afterwards, put it under dataset.known_after_outcome"
         text = f"{figures}: kept{finer if strong.finer and not trusted else ''}"
         return replace(use, note="; ".join(each for each in (use.note, text) if each))
-    remedy = f"put it under dataset.known_after_outcome, or write validate: {{trusted: [{use.name}]}}"
+    remedy = f"put it under dataset.known_after_outcome, or write validate: {{trusted: {in_yaml(use.name)}}}"
     return replace(use, use=LEFT_OUT, why=f"{SUSPECTED}: {figures}: {remedy}")
 
 
