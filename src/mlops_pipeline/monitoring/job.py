@@ -272,9 +272,10 @@ def _look_up_again(watch: Watched, state: WatchState, tell: Listener, as_of: str
     now = table_now(watch)
     waiting = state.windows(stale=False, ended_since=oldest, details=False) if now else []
     for number in [each.number for each in waiting if each.figures.get("skew.absent")]:
-        [window] = state.windows(number=number)
-        before = window.detail.skew
-        if before is None or not before.absent or before.table == now:
+        # One for which labels have come meanwhile is another run's to count: what is put in its place has none of them.
+        window = next(iter(state.windows(number=number, stale=False)), None)
+        before = None if window is None else window.detail.skew
+        if window is None or before is None or not before.absent or before.table == now:
             continue
         found = skewed(watch, window.model, window.version, window.since, window.until)
         if found is None or found.came < before.came:  # its rows are gone from the record
