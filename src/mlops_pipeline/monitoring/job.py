@@ -143,7 +143,9 @@ def _count_late(watch: Watched, state: WatchState, model: str, tell: Listener, a
         there = {window.version: window for window in recent if window.since == since}
         part = Arrivals(since, until, between(arrived, since, until), _last_version(state, model, ended_by=since))
         for version in part.versions:
-            known, count = there.get(version), part.counted(version)[0]
+            count, refused = part.counted(version)
+            # Where all were refused an older release had counted them to a version without a name.
+            known = there.get(version) or (there.get("") if count == refused else None)
             late = count - (known.requests if known else 0)
             if late <= 0:
                 continue
