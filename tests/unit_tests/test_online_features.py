@@ -6,6 +6,7 @@ import math
 import re
 from datetime import datetime
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from mlops_pipeline.contract.evaluation import Evaluation
 from mlops_pipeline.contract.moments import moment_in
 from mlops_pipeline.contract.spec import Column, Contract, History, Recipe
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.features.columns import Uncomputable
 from mlops_pipeline.features.needs import as_of_source, needed
 from mlops_pipeline.features.online import SEVERAL, features_of, frame_of
 from mlops_pipeline.features.replay import Drawing, read_replay
@@ -50,6 +52,24 @@ def test_what_a_raw_row_holds_is_what_the_features_need_and_nothing_of_the_outco
     assert list(made) == ["date", "scheduled_minute", "dewp", "late_rate"]
     assert needed(["origin", "carrier"], FLIGHTS, columns) == ({}, {})
     assert list(needed(["scheduled_minute"], FLIGHTS, columns)[0]) == ["hour", "minute"]
+
+
+def test_rows_on_which_sql_fails_are_looked_for_as_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is told of a few: to look for each of its ten thousand would hold the server up."""
+    score = {"score": Column("number")}
+    recipe = Recipe(derive={"score": "CAST(floor AS INTEGER)"})
+    contract = Contract(task="regression", columns=score, raw={"floor": Column("category")}, made=score, recipe=recipe)
+    looks, select = list[int](), pl.DataFrame.select
+
+    def counted(frame: pl.DataFrame, *given: Any, **named: Any) -> pl.DataFrame:
+        looks.append(frame.height)
+        return select(frame, *given, **named)
+
+    monkeypatch.setattr(pl.DataFrame, "select", counted)
+    with pytest.raises(Uncomputable, match="column 'score' has no value on row 0") as failed:
+        features_of(contract, None).of_frame(pl.DataFrame({"floor": ["attic"] * 5_000}))
+    assert list(islice(failed.value.rows, 20)) == list(range(20))
+    assert 20 <= len(looks) < 100
 
 
 def test_a_column_derived_from_itself_is_the_sources_in_a_raw_row() -> None:

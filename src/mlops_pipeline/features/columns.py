@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,11 +16,14 @@ NARROW = 16
 
 
 class Uncomputable(Exception):
-    """A recipe's SQL fails on some rows, as a cast does on a text that is no number. ``rows`` are their places, ``name`` the column."""
+    """A recipe's SQL fails on some rows, as a cast does on a text that is no number.
 
-    def __init__(self, name: str, rows: Sequence[int]) -> None:
-        super().__init__(f"column '{name}' has no value on row {rows[0]}: its SQL fails there")
-        self.name, self.rows = name, tuple(rows)
+    ``name`` is the column, ``rows`` are their places, which are looked for as they are asked for: each costs a try of its own.
+    """
+
+    def __init__(self, name: str, first: int, more: Iterator[int]) -> None:
+        super().__init__(f"column '{name}' has no value on row {first}: its SQL fails there")
+        self.name, self.rows = name, chain((first,), more)
 
 
 class ColumnValues(Protocol):

@@ -7,7 +7,7 @@ column; where it has not, and for a frame, Polars is needed. Both give the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from importlib.util import find_spec
@@ -139,12 +139,13 @@ def _carried_out(frame: pl.DataFrame, name: str, sql: str) -> pl.DataFrame:
         return frame.select(expression)
     except PolarsError:
         rows = _failing(frame, expression)
-        if not rows:
+        first = next(rows, None)
+        if first is None:
             raise
-        raise Uncomputable(name, rows) from None  # Polars' own words show values, which may be private
+        raise Uncomputable(name, first, rows) from None  # Polars' own words show values, which may be private
 
 
-def _failing(frame: pl.DataFrame, expression: pl.Expr, first: int = 0) -> list[int]:
+def _failing(frame: pl.DataFrame, expression: pl.Expr, first: int = 0) -> Iterator[int]:
     """The places of the rows on which an expression fails, counted from ``first``: by halves, as few rows do."""
     from polars.exceptions import PolarsError
 
@@ -152,10 +153,11 @@ def _failing(frame: pl.DataFrame, expression: pl.Expr, first: int = 0) -> list[i
         frame.select(expression)
     except PolarsError:
         if frame.height < 2:
-            return [first] * frame.height
+            yield from range(first, first + frame.height)
+            return
         half = frame.height // 2
-        return [*_failing(frame[:half], expression, first), *_failing(frame[half:], expression, first + half)]
-    return []
+        yield from _failing(frame[:half], expression, first)
+        yield from _failing(frame[half:], expression, first + half)
 
 
 def frame_of(rows: Sequence[tuple[Any, ...]], raw: Mapping[str, spec.Column]) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, cached_property
 from importlib.util import find_spec
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import msgspec
@@ -172,7 +173,7 @@ class RawInput:
         except Refused as refusal:
             self._refuse(refusal)
         except columns.Uncomputable as error:
-            raise Refused(422, [self.uncomputed(error.name, row) for row in error.rows[:SHOWN_FAULTS]]) from None
+            raise Refused(422, [self.uncomputed(error.name, row) for row in islice(error.rows, SHOWN_FAULTS)]) from None
         if rows.notices is None:
             return done
         notices = [self._told(notice) for notice in rows.notices]

@@ -143,7 +143,9 @@ def _count_late(watch: Watched, state: WatchState, model: str, tell: Listener, a
         there = {window.version: window for window in recent if window.since == since}
         part = Arrivals(since, until, between(arrived, since, until), _last_version(state, model, ended_by=since))
         for version in part.versions:
-            known, count = there.get(version), part.counted(version)[0]
+            count, refused = part.counted(version)
+            # Where all were refused an older release had counted them to a version without a name.
+            known = there.get(version) or (there.get("") if count == refused else None)
             late = count - (known.requests if known else 0)
             if late <= 0:
                 continue
@@ -272,9 +274,10 @@ def _look_up_again(watch: Watched, state: WatchState, tell: Listener, as_of: str
     now = table_now(watch)
     waiting = state.windows(stale=False, ended_since=oldest, details=False) if now else []
     for number in [each.number for each in waiting if each.figures.get("skew.absent")]:
-        [window] = state.windows(number=number)
-        before = window.detail.skew
-        if before is None or not before.absent or before.table == now:
+        # One for which labels have come meanwhile is another run's to count: what is put in its place has none of them.
+        window = next(iter(state.windows(number=number, stale=False)), None)
+        before = None if window is None else window.detail.skew
+        if window is None or before is None or not before.absent or before.table == now:
             continue
         found = skewed(watch, window.model, window.version, window.since, window.until)
         if found is None or found.came < before.came:  # its rows are gone from the record
