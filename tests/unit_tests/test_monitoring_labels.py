@@ -96,8 +96,8 @@ def test_what_says_nothing_is_refused_whole(state: WatchState, tmp_path: Path) -
 
 
 def test_others_may_write_while_a_file_is_read(state: WatchState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other, read = state_at(tmp_path / "state.sqlite"), source.read_file
     monkeypatch.setattr("mlops_pipeline.database.LOCKED_S", 0.01)
+    other, read = state_at(tmp_path / "state.sqlite"), source.read_file
 
     def slowly(*given: Any) -> Iterator[Any]:
         yield from read(*given)
