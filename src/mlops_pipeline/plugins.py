@@ -726,8 +726,11 @@ def _local_files(path: Path, project: Path) -> tuple[Path, ...]:
 
 def _installed_in(project: Path, name: str) -> Iterator[Path]:
     """The folder of the project from which a module is imported that is none of its top: ``src``, of a package installed in place."""
+    top = name.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return  # Python's own lie in the project where its environment does, as Conda makes one
     try:
-        spec = importlib.util.find_spec(name.partition(".")[0])
+        spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return
     if spec is None:

@@ -6,11 +6,12 @@ import difflib
 import hashlib
 import importlib.metadata
 import logging
+import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from mlops_pipeline.config.pipeline import json_schema, load_settings
 from mlops_pipeline.config.release import release_schema
 from mlops_pipeline.config.serving import serving_schema
 from mlops_pipeline.errors import PipelineError, one_line, without_secrets
-from mlops_pipeline.files import text_of, write_text
+from mlops_pipeline.files import replacing, text_of, write_text
 from mlops_pipeline.layout import DVC_FILE, files_of, fixed_part, layout_of
 from mlops_pipeline.pages import text as rendered_page
 from mlops_pipeline.pipeline.render import LOCK, in_the_way, rendered
@@ -108,13 +109,15 @@ def new(folder: Path, data: Path | None, target: str | None, example: str | None
 
 
 @contextmanager
-def _whole_or_not_at_all(folder: Path, paths: Iterable[Path]) -> Iterator[None]:
+def _whole_or_not_at_all(folder: Path, paths: Sequence[Path]) -> Iterator[None]:
     """Take the folder, or these paths in it, away again if the block ends in an error; what was there before stays."""
     made = [path for path in (folder, *paths) if not path.exists()]
     around = {parent for path in made for parent in path.parents if not parent.exists()}
+    there = [path for path in paths if path not in made]
     try:
         yield
     except BaseException:
+        _bring_back(there, made)
         for path in made:
             with suppress(OSError):
                 if path.is_file():
@@ -125,6 +128,16 @@ def _whole_or_not_at_all(folder: Path, paths: Iterable[Path]) -> Iterator[None]:
             with suppress(OSError):
                 parent.rmdir()
         raise
+
+
+def _bring_back(there: Iterable[Path], made: Iterable[Path]) -> None:
+    """Make files again of links into what is taken away: where DVC is told to keep tables by links, it has made one of the user's own."""
+    gone = [Path(os.path.realpath(path)) for path in made]
+    for link in [file for path in there for file in (path, *path.rglob("*")) if file.is_symlink()]:
+        kept = Path(os.path.realpath(link))
+        if any(kept.is_relative_to(path) for path in gone):
+            with replacing(link) as file:
+                shutil.copyfile(kept, file)
 
 
 def _files(

@@ -327,6 +327,31 @@ def test_nothing_is_left_of_a_project_that_cannot_be_made(tmp_path: Path, monkey
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["there", "there/data", "there/data/visits.csv"]
 
 
+def test_a_table_of_which_dvc_has_made_a_link_is_a_file_again_where_no_project_comes_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As DVC does where its user's settings say so (cache.type); what the link leads to goes with the rest."""
+    there = tmp_path / "there"
+    there.mkdir()
+    table = there / "visits.csv"
+    write_visits(table, 60)
+    before = table.read_bytes()
+
+    def link(folder: Path, table: Path) -> None:
+        kept = folder / ".dvc/cache/kept"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        table.rename(kept)
+        table.symlink_to(kept)
+        raise PipelineError("no room")
+
+    monkeypatch.setattr("mlops_pipeline.project._keep_by_dvc", link)
+    with pytest.raises(PipelineError, match="no room"):
+        new(there, table, "bought", None)
+    assert [path.name for path in there.iterdir()] == ["visits.csv"]
+    assert not table.is_symlink()
+    assert table.read_bytes() == before
+
+
 def test_a_folder_with_a_file_of_dvcs_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     write_visits(tmp_path / "visits.csv", 60)

@@ -20,6 +20,7 @@ from mlops_pipeline.events import Cause, Event, Listener, StageBegan
 from mlops_pipeline.layout import layout_of
 from mlops_pipeline.pipeline import runner
 from mlops_pipeline.pipeline.cache import _Draft
+from mlops_pipeline.pipeline.render import LOCK
 from tests.conftest import Project
 from tests.unit_tests.workshop import quiet
 
@@ -136,3 +137,16 @@ def test_of_a_section_that_is_taken_out_only_what_it_said_is_an_edit(project: Pr
     content.pop("ingest")
     project.config.write_text(yaml.safe_dump(content, sort_keys=False))
     assert causes(project)["ingest"] == [Cause("settings", "ingest.chunk_mb: 9 → 8")]
+
+
+def test_a_default_that_has_a_key_more_by_now_is_named(project: Project) -> None:
+    """As after an upgrade of this package."""
+    content = project.settings()
+    content.pop("ingest", None)
+    project.config.write_text(yaml.safe_dump(content, sort_keys=False))
+    run(project, "ingest")
+    lock = project.folder / "dvc.lock"
+    recorded = yaml.safe_load(lock.read_text())
+    recorded["stages"]["ingest"]["params"][LOCK]["defaults.ingest"].pop("chunk_mb")
+    lock.write_text(yaml.safe_dump(recorded, sort_keys=False))
+    assert causes(project)["ingest"] == [Cause("settings", "ingest.chunk_mb: unset → 8")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -725,6 +727,20 @@ def test_a_package_that_is_installed_in_place_is_code_with_what_it_imports_by_it
     monkeypatch.syspath_prepend(str(folder / "src"))
     settings = load_settings(folder / "pipeline.yaml")
     assert code(folder, settings)["evaluate"] == [f"src/shop_in_src/{name}.py" for name in ("__init__", "money", "parts")]
+
+
+def test_modules_of_pythons_own_are_no_code_of_a_project_that_holds_its_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of one that Conda has made in the project's folder."""
+    text = IMPORTING.format(how="import colorsys", call="weights.sum(axis=1) * colorsys.ONE_THIRD")
+    folder = made(tmp_path / "p", text, evaluate={"metrics": ["gain"]})
+    home = folder / "env/lib/python3"
+    home.mkdir(parents=True)
+    shutil.copy(colorsys.__file__, home)
+    monkeypatch.syspath_prepend(str(home))
+    monkeypatch.delitem(sys.modules, "colorsys")
+    assert code(folder, load_settings(folder / "pipeline.yaml"))["evaluate"] == ["mine.py"]
 
 
 def test_what_a_model_needs_and_is_not_here_is_named(folder: Path) -> None:

@@ -296,6 +296,10 @@ OTHERS = {
         f"{HEAD}stages:\n  split: {{cmd: mlops stage split}}\n  theirs: {{cmd: make theirs}}\n",
         "dvc.yaml: stage 'theirs' is not of `mlops render`, which writes the file anew: move it into a dvc.yaml in another folder",
     ),
+    "a stage of theirs with a command of ours": (
+        f"{HEAD}stages:\n  split: {{cmd: mlops stage split}}\n  batch: {{cmd: mlops predict --input new.csv --output made.csv}}\n",
+        "dvc.yaml: stage 'batch' is not of `mlops render`",
+    ),
     "a section beside ours": (
         f"{HEAD}stages: {{}}\nplots: [a.csv]\n",
         "dvc.yaml: section 'plots' is not of `mlops render`",

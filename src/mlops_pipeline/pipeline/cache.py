@@ -283,10 +283,10 @@ def _changed_lock(state: Any, recorded: dict[str, Any], current: dict[str, Any],
             causes += [Cause("environment", line.removeprefix(f"{group}.")) for line in _differences(key, old, new)]
         else:
             new = current.get(DEFAULTS, {}).get(section, _UNSET)
-            old = recorded.get(LOCK, {}).get(key, recorded.get(config, {}).get(section, _UNSET))
-            if isinstance(old, dict) and isinstance(new, dict):
-                old = {**new, **old}  # what the file left out of a section was by default before, too
-            lines = _differences(section, old, new)
+            was_default, said = recorded.get(LOCK, {}).get(key, _UNSET), recorded.get(config, {}).get(section, _UNSET)
+            if isinstance(said, dict) and isinstance(new, dict):
+                said = {**new, **said}  # what the file left out of a section was by default before, too
+            lines = _differences(section, said if was_default is _UNSET else was_default, new)
             causes += [Cause("settings", line) for line in lines or (f"{section}: now by default",)]
     return causes
 

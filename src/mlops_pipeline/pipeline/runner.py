@@ -113,6 +113,10 @@ def run(
         return outcomes
 
 
+ASKED_S = 1.0
+"""Whoever only asks whether a run is at work holds its lock for a moment."""
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Keep every other run out of what the folder stands for; raises :class:`PipelineError` if one is at work."""
@@ -121,7 +125,7 @@ def alone(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "mlops-run.lock")
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=ASKED_S)
     except Timeout as error:
         raise PipelineError(f"{lock.lock_file}: another run is at work in this project: wait for it to end") from error
     try:

@@ -166,7 +166,7 @@ def _apart(layout: Layout) -> str:
 
 
 def _added(text: str) -> str:
-    """What somebody has put into a rendered file: another section, or a stage that is no command of ours."""
+    """What somebody has put into a rendered file: another section, or a stage, be its command another of ours."""
     try:
         content = yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError:
@@ -179,7 +179,7 @@ def _added(text: str) -> str:
 
 
 def _is_ours(stage: Any) -> bool:
-    return isinstance(stage, dict) and str(stage.get("cmd", "")).startswith("mlops ")
+    return isinstance(stage, dict) and str(stage.get("cmd", "")).startswith(("mlops stage ", "mlops render "))
 
 
 def refuse_an_old_definition(settings: Settings, layout: Layout) -> None:

@@ -96,7 +96,7 @@ def _versions(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         try:
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+        except (importlib.metadata.PackageNotFoundError, ValueError):  # none by that name, or a name that is empty
             continue
     return found
 
