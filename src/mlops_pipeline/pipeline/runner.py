@@ -39,6 +39,9 @@ HEAVY = (
 )
 """Libraries that training and evaluation import: four seconds of one core, while ingest leaves the other idle."""
 
+ASKED_S = 1.0
+"""Whoever only asks whether a run is at work holds its lock for a moment."""
+
 WORTH_WRITING_S = 3.0
 """A stage quicker than this is written to ``dvc.lock`` with the next one; a kill in between costs no more than doing it again."""
 
@@ -111,10 +114,6 @@ def run(
                     causes |= cache.causes(STAGES[index + 1 : index + 2])
             cache.write()
         return outcomes
-
-
-ASKED_S = 1.0
-"""Whoever only asks whether a run is at work holds its lock for a moment."""
 
 
 @contextmanager
