@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from mlops_pipeline.config.pipeline import Settings, feature_columns, json_schema, load_settings, settings_of, tracking_uri, tuning_metric
 from mlops_pipeline.config.serving import load_serving
+from mlops_pipeline.config.tree import in_yaml
 from mlops_pipeline.errors import PipelineError
 from tests.conftest import REPOSITORY, SMALL_SETTINGS
 from tests.unit_tests.workshop import assert_one_line, content_with, layout_in, settings_with
@@ -310,3 +311,19 @@ def test_keys_that_are_no_mapping_are_told_how_to_write_without_showing_them(key
         load_serving(file)
     assert_one_line(caught.value, f"{file}: api_keys: must be a mapping: write NAME: sha256:…")
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("patient", "[patient]"),
+        ("two words", "[two words]"),
+        ("Patient #", '["Patient #"]'),
+        ("no", '["no"]'),
+        ("1", '["1"]'),
+        ("a: b", '["a: b"]'),
+    ],
+)
+def test_a_name_to_be_written_stands_in_quotes_where_yaml_would_read_another_thing(name: str, written: str) -> None:
+    assert in_yaml(name) == written
+    assert yaml.safe_load(written) == [name]

@@ -480,7 +480,7 @@ def test_rows_of_one_patient_on_both_sides_of_a_random_split_are_said_with_what_
     pl.DataFrame(rows).write_csv(source)
     note = {use.name: use.note for use in starter(source, "y", config).columns}["Patient #"]
     assert note.startswith("rows of one 'Patient #' are on both sides of the split, which flatters")
-    assert note.endswith("then write split: {kind: stratified, together: ['Patient #']}")
+    assert note.endswith('then write split: {kind: stratified, together: ["Patient #"]}')
     pl.DataFrame({**rows, "paid": rows["Patient #"], "Patient #": list(range(0, 600, 2))}).write_csv(source)
     assert all("both sides" not in use.note for use in starter(source, "y", config).columns)
     pl.DataFrame({**rows, "day": [datetime(2024, 1, 1) + timedelta(days=n) for n in range(300)]}).write_csv(source)

@@ -1,6 +1,8 @@
 """Any settings tree: a frozen model of Pydantic's, read from a YAML file; what is wrong is told in one line."""
 
 import difflib
+import json
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -39,9 +41,11 @@ def read_yaml(path: Path, remedy: str) -> dict[str, Any]:
     return mapping_of(text, str(path), remedy)
 
 
-def in_yaml(*names: str) -> str:
-    """A list of names as a line of YAML that somebody is told to write: in quotes where YAML would read another thing."""
-    return yaml.safe_dump(list(names), default_flow_style=True, allow_unicode=True, width=10_000).strip()
+def in_yaml(name: str) -> str:
+    """A list of one name as a line of YAML that somebody is told to write: in quotes where YAML would read another thing."""
+    # A dumper would do what other libraries have told PyYAML.
+    is_plain = re.fullmatch(r"\w+([ -]\w+)*", name) and yaml.load(name, Loader=yaml.CSafeLoader) == name
+    return f"[{name}]" if is_plain else f"[{json.dumps(name, ensure_ascii=False)}]"
 
 
 def text_beside(path: Path, key: str, name: str, remedy: str) -> str:
