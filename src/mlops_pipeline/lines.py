@@ -42,6 +42,11 @@ class Words(NamedTuple):
     style: str = ""
 
 
+def labelled(label: str, text: str, style: str = "") -> list[Words]:
+    """A line that begins with what it is about, in bold; without a label it goes on with the line above."""
+    return [Words(f"{label:<10} ", "bold" if label else ""), Words(text, style)]
+
+
 def words(event: Event) -> list[Words]:
     """The line in pieces; none for what a run's own error or a stage's own lines say already."""
     match event:
@@ -64,16 +69,16 @@ def _of_the_watch(event: Event) -> list[Words]:
         case WindowCounted():
             labels = f", {event.labels:,} with labels" if event.labels else ""
             what = f"{span(event.since, event.until)}: {event.rows:,} rows{labels}{', counted again' if event.again else ''}"
-            return [Words("window     ", "bold"), Words(" ".join(filter(None, (event.model, event.version, what))))]
+            return labelled("window", " ".join(filter(None, (event.model, event.version, what))))
         case AlertResolved():
             return [Words("resolved   ", "green"), Words(f"{event.rule}: {event.text}")]
         case AlertFired():
             return [Words("alert      ", "red"), Words(f"{event.severity} {event.rule}: {event.text}")]
         case RetrainingDecided():
             said = f"{event.rule} asks for a training" + (f" as of {event.as_of}" if event.as_of else "")
-            return [Words("training   ", "bold"), Words(f"{said}{f': held back, {event.held_back}' if event.held_back else ''}")]
+            return labelled("training", f"{said}{f': held back, {event.held_back}' if event.held_back else ''}")
         case RetrainingEnded():
-            return [Words("training   ", "bold"), Words(event.outcome, "" if event.succeeded else "red")]
+            return labelled("training", event.outcome, "" if event.succeeded else "red")
     return _of_a_release(event) if isinstance(event, ReleaseMoved) else []
 
 

@@ -24,6 +24,14 @@ def is_postgresql(address: str) -> bool:
     return _POSTGRESQL.match(address) is not None
 
 
+def check_one_address(section: str, uri: str | None, uri_file: str | None) -> None:
+    """Raise ValueError if a section that may name PostgreSQL in place of a SQLite file names it twice, or something else."""
+    if uri is not None and uri_file is not None:
+        raise ValueError(f"give either {section}.uri or {section}.uri_file")
+    if uri is not None and not is_postgresql(uri):
+        raise ValueError(f"{section}.uri must be postgresql://…: leave it out for the SQLite file")
+
+
 def is_or_holds_postgresql(where: str) -> bool:
     """Whether words that say where something lies are PostgreSQL's address, or a variable that holds it."""
     return is_postgresql(where) or _VARIABLE.fullmatch(where) is not None

@@ -50,6 +50,12 @@ class Span:
         return f"{self.count}{self.unit}"
 
 
+def seconds_of(text: str) -> float:
+    """How long a span is, counted from now back: months and years are not equally long. Raises ValueError as :func:`span_of`."""
+    now = datetime.now(UTC)
+    return (now - span_of(text).before(now)).total_seconds()
+
+
 def span_of(text: str) -> Span:
     """Read a span; raises ValueError, whose message names the remedy."""
     found = _SPAN.fullmatch(text.strip())

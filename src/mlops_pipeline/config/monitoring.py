@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_origin
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import filled, is_postgresql
+from mlops_pipeline.config.addresses import check_one_address, filled, is_postgresql
 from mlops_pipeline.config.dataset import Share
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.pipeline import SpanText, Then, part_schema
@@ -44,10 +44,7 @@ class WatchStateSettings(Frozen):
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
-        if self.uri is not None and self.uri_file is not None:
-            raise ValueError("give either state.uri or state.uri_file")
-        if self.uri is not None and not is_postgresql(self.uri):
-            raise ValueError("state.uri must be postgresql://…: leave it out for the SQLite file")
+        check_one_address("state", self.uri, self.uri_file)
         return self
 
 

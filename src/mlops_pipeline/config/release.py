@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, model_validator
 
 from mlops_pipeline.config.experiment import Experiment
-from mlops_pipeline.config.moments import span_of
+from mlops_pipeline.config.moments import seconds_of
 from mlops_pipeline.config.pipeline import SpanText
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, tree_of
 from mlops_pipeline.errors import PipelineError
@@ -305,12 +304,6 @@ class Releases(Frozen):
                     "before: raise policy.patience"
                 )
         return self
-
-
-def seconds_of(span: str) -> float:
-    """How long a span is, counted from now back."""
-    now = datetime.now(UTC)
-    return (now - span_of(span).before(now)).total_seconds()
 
 
 def load_releases(path: Path | None) -> Releases:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import is_postgresql
+from mlops_pipeline.config.addresses import check_one_address, is_postgresql
 from mlops_pipeline.config.keys import DIGEST, KEYS_REMEDY, Key, ambiguous, check_models, keys_in
 from mlops_pipeline.config.pipeline import PIPELINE_KEYS, SpanText, part_schema, project_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, text_beside, tree_of
@@ -242,10 +242,7 @@ class Release(Frozen):
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
-        if self.uri is not None and self.uri_file is not None:
-            raise ValueError("give either release.uri or release.uri_file")
-        if self.uri is not None and not is_postgresql(self.uri):
-            raise ValueError("release.uri must be postgresql://…: leave it out for the SQLite file")
+        check_one_address("release", self.uri, self.uri_file)
         return self
 
     def at(self, other: Release) -> Release:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import given_of_source
-from mlops_pipeline.config.moments import span_of
+from mlops_pipeline.config.moments import seconds_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, current_user, kept_for
 from mlops_pipeline.files import write_text
-from mlops_pipeline.lines import Words, shown_on, text_of
+from mlops_pipeline.lines import Words, labelled, shown_on, text_of
 from mlops_pipeline.monitoring.job import Ran, run
 from mlops_pipeline.monitoring.judging import STOP
 from mlops_pipeline.monitoring.labels import add_labels
@@ -76,11 +76,9 @@ def keep_watching(console: Console, config: Path | None, every: str) -> None:
                     shown = [_wrapped(line) for line in lines(watch, state)]
         except PipelineError as error:  # a database that is away comes back
             problem = str(error)
-        looked = [Words("looked     ", "bold"), Words(time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()) + f" UTC, again in {every}")]
-        live.update(
-            Group(*shown, _wrapped(looked), *([_wrapped([Words("problem    ", "bold"), Words(problem, "red")])] if problem else [])),
-            refresh=True,
-        )
+        looked = [labelled("looked", time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()) + f" UTC, again in {every}")]
+        looked += [labelled("problem", problem, "red")] if problem else []
+        live.update(Group(*shown, *map(_wrapped, looked)), refresh=True)
 
     with Live(console=console, auto_refresh=False) as live:
         while True:
@@ -109,7 +107,7 @@ def open_page(console: Console, config: Path | None, output: Path | None, *, sho
 
     with _opened(config) as (watch, state):
         path = write_page(watch, state, output or watch.state_file.with_name("watch.html"))
-    console.print(str(path), markup=False, soft_wrap=True)
+    console.print(str(path))
     if show:
         webbrowser.open(path.resolve().as_uri())
 
@@ -181,11 +179,8 @@ def _classes(watch: Watched) -> list[Any]:
 
 
 def _seconds(option: str, length: str) -> float:
-    from datetime import UTC, datetime
-
     try:
-        now = datetime.now(UTC)
-        return (now - span_of(length).before(now)).total_seconds()
+        return seconds_of(length)
     except ValueError as error:
         raise PipelineError(f"{option} {length}: {error}") from error
 

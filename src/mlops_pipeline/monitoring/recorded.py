@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from mlops_pipeline.config.moments import span_of
+from mlops_pipeline.config.moments import seconds_of
 from mlops_pipeline.contract.reference import Reference
 from mlops_pipeline.contract.task import PROBABILITY
 from mlops_pipeline.errors import PipelineError
@@ -69,7 +69,7 @@ class _Counted:
 
 def within(watch: Watched) -> timedelta:
     """How long before its label a prediction of an entity may lie."""
-    return _long(watch.settings.labels.entity_within)
+    return timedelta(seconds=seconds_of(watch.settings.labels.entity_within))
 
 
 def measured(rows: RecordedRows, labels: Sequence[Label], requests: int, refused: int) -> Measured:
@@ -184,13 +184,8 @@ def _labelled(frame: pl.DataFrame, known: Known, watch: Watched, counted: _Count
     if not there:
         return None, frame["time"].dt.replace_time_zone(None)
     arrived = (frame["time"].dt.epoch("us") / 1e6).to_list()
-    wait = _long(watch.settings.labels.wait).total_seconds()
+    wait = seconds_of(watch.settings.labels.wait)
     counted.late += sum(label is not None and label.received - moment > wait for label, moment in zip(found, arrived, strict=True))
     happened = [moment if label is None or label.happened is None else label.happened for label, moment in zip(found, arrived, strict=True)]
     moments = pl.Series([round(moment * 1e6) for moment in happened], dtype=pl.Int64).cast(pl.Datetime("us"))
     return pl.Series([None if label is None else label.value for label in found], strict=False), moments
-
-
-def _long(span: str) -> timedelta:
-    now = datetime.now(UTC)
-    return now - span_of(span).before(now)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from mlops_pipeline.config.release import BANDIT, TEST, Bandit, Guardrail, Policy, Step, Turn, seconds_of
+from mlops_pipeline.config.moments import seconds_of
+from mlops_pipeline.config.release import BANDIT, TEST, Bandit, Guardrail, Policy, Step, Turn
 
 if TYPE_CHECKING:
     from mlops_pipeline.config.experiment import Experiment

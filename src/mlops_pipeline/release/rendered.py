@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import yaml
 
-from mlops_pipeline.config.release import Policy, Step, seconds_of
+from mlops_pipeline.config.moments import seconds_of
+from mlops_pipeline.config.release import Policy, Step
 
 Target = Literal["httproute", "kserve", "rollouts"]
 TARGETS: tuple[Target, ...] = ("httproute", "kserve", "rollouts")

@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlops_pipeline.config.moments import span_of
+from mlops_pipeline.config.moments import seconds_of
 from mlops_pipeline.config.monitoring import load_monitoring
 from mlops_pipeline.contract.label import Target, target_in
 from mlops_pipeline.errors import PipelineError, without_secrets
@@ -47,7 +46,7 @@ class Memory:
 
     def __init__(self, settings: Monitoring, file: Path, about: Target | None) -> None:
         self._file, self._uri, self._about = file, settings.state.uri, about
-        self._wait = span_of(settings.labels.wait)
+        self._wait = settings.labels.wait
         is_server = self._uri is not None
         self._writer = _Side(self._open, "labels", may_be_gone=is_server)
         self._reader = _Side(self._open, "watched", may_be_gone=is_server)
@@ -96,9 +95,7 @@ class Memory:
         self._reader.close()
 
     def _keep(self, state: WatchState, labels: Sequence[One], empty: int, who: str) -> Added:
-        now = datetime.now(UTC)
-        wait_s = (now - self._wait.before(now)).total_seconds()
-        return keep_labels(state, labels, "POST /labels", who, empty=empty, wait_s=wait_s)
+        return keep_labels(state, labels, "POST /labels", who, empty=empty, wait_s=seconds_of(self._wait))
 
     async def _look(self) -> None:
         known = {name: each.made for name, each in self._known.items()}
