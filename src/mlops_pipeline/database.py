@@ -25,6 +25,8 @@ _REMEDIES = {
 """By how SQLite calls what is wrong."""
 
 Row = tuple[Any, ...]
+RETURNING = "RETURNING number"
+"""At the end of what adds a row: its number is given back."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,12 @@ class Database(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+def add_row(ask: Callable[..., list[Row]], table: str, end: str = "", /, **values: Any) -> list[Row]:
+    """Add a row by a database's way to ask; ``end`` is what stands behind the statement, such as :data:`RETURNING`."""
+    signs = ", ".join("?" for _ in values)
+    return ask(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({signs}) {end}", *values.values())  # noqa: S608  # our own words
 
 
 def opened(file: Path, uri: str | None, tables: Tables) -> Database:
@@ -117,14 +125,12 @@ class SQLite:
                 return
 
     def ask(self, statement: str, *values: Any) -> list[Row]:
-        """One statement's rows."""
         try:
             return self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise self._told(error) from error
 
     def many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """One statement for each row."""
         try:
             self._connection.executemany(statement, rows)
         except sqlite3.Error as error:
@@ -132,7 +138,6 @@ class SQLite:
 
     @contextmanager
     def writing(self, before: Callable[[], object] = nothing) -> Iterator[None]:
-        """A transaction in which no other process writes, but while what is done before touches temporary tables."""
         self.ask("BEGIN IMMEDIATE" if before is nothing else "BEGIN")
         try:
             if before is not nothing:
@@ -180,7 +185,6 @@ class PostgreSQL:
                 self.ask(statement)
 
     def ask(self, statement: str, *values: Any) -> list[Row]:
-        """One statement's rows."""
         import psycopg
 
         try:
@@ -190,7 +194,6 @@ class PostgreSQL:
             raise PipelineError(self._described(error)) from error
 
     def many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """One statement for each row."""
         import psycopg
 
         try:
@@ -201,7 +204,6 @@ class PostgreSQL:
 
     @contextmanager
     def writing(self, before: Callable[[], object] = nothing) -> Iterator[None]:
-        """A transaction in which no other process writes, but while what is done before touches temporary tables."""
         import psycopg
 
         try:

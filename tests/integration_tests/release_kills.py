@@ -312,7 +312,7 @@ def _wrong(of: Opened, table: Table, number: int) -> Iterator[str]:
         yield f"release {number}: steps {[each.step for each in transitions]}"
     last = transitions[-1]
     champions = [version.number for version in of.registry().versions() if version.is_champion]
-    started = next(each for each in table.releases() if each.number == number)
+    started = table.started(number)
     expected = started.challenger if last.state == "promoted" else started.champion
     if last.state in LIVE or champions != [int(expected)]:
         yield f"release {number}: {last.state}, champions {champions} and not {expected}: {last.reason}"

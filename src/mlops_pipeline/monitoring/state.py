@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlops_pipeline.database import Database, nothing
+from mlops_pipeline.database import RETURNING, Database, add_row, nothing
 from mlops_pipeline.monitoring.database import opened
 from mlops_pipeline.monitoring.measured import Measured, measured_of
 
@@ -160,11 +160,7 @@ class WatchState:
 
     def end(self, model: str, until: float) -> None:
         """Say until when it is counted now."""
-        self._ask(
-            "INSERT INTO mlops_monitor_ends (model, until) VALUES (?, ?) ON CONFLICT (model) DO UPDATE SET until = excluded.until",
-            model,
-            until,
-        )
+        add_row(self._ask, "mlops_monitor_ends", "ON CONFLICT (model) DO UPDATE SET until = excluded.until", model=model, until=until)
 
     def add(
         self,
@@ -178,30 +174,25 @@ class WatchState:
         now: float,
     ) -> int:
         """Add a window; its number."""
-        [(number,)] = self._ask(
-            "INSERT INTO mlops_monitor_windows (model, version, since, until, made, requests, rows, labels, labels_until, stale, enough,"
-            " figures, measured, keys) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?) RETURNING number",
-            model, version, *span, now, requests, measured.rows, measured.labels, labels_until, *_kept(measured), keys,
-        )  # fmt: skip
+        of = {"model": model, "version": version, "since": span[0], "until": span[1], "requests": requests}
+        found = {"keys": keys, "labels_until": labels_until, **_kept(measured, now)}
+        [(number,)] = add_row(self._ask, "mlops_monitor_windows", RETURNING, **of, **found)
         return int(number)
 
     def replace(self, window: Window, measured: Measured, now: float) -> bool:
         """Put what was computed again in a window's place, if nobody has found more labels for it meanwhile."""
-        done = self._ask(
-            "UPDATE mlops_monitor_windows SET made = ?, rows = ?, labels = ?, stale = 0, enough = ?, figures = ?, measured = ?"
-            " WHERE number = ? AND labels_until = ? RETURNING number",
-            now, measured.rows, measured.labels, *_kept(measured), window.number, window.labels_until,
-        )  # fmt: skip
-        return bool(done)
+        return self._put("labels_until = ?", window, window.labels_until, **_kept(measured, now))
 
     def recount(self, window: Window, requests: int, measured: Measured, keys: bytes, labels_until: int, now: float) -> bool:
         """Put a window's figures with the rows that came late in its place, if nobody else has."""
-        done = self._ask(
-            "UPDATE mlops_monitor_windows SET made = ?, requests = ?, rows = ?, labels = ?, labels_until = ?, stale = 0, enough = ?,"
-            " figures = ?, measured = ?, keys = ? WHERE number = ? AND requests = ? RETURNING number",
-            now, requests, measured.rows, measured.labels, labels_until, *_kept(measured), keys, window.number, window.requests,
-        )  # fmt: skip
-        return bool(done)
+        found = {"requests": requests, "keys": keys, "labels_until": labels_until, **_kept(measured, now)}
+        return self._put("requests = ?", window, window.requests, **found)
+
+    def _put(self, still: str, window: Window, value: int, **columns: Any) -> bool:
+        """Write columns of a window anew, if a condition on it holds still."""
+        terms = ", ".join(f"{name} = ?" for name in columns)
+        statement = f"UPDATE mlops_monitor_windows SET {terms} WHERE number = ? AND {still} RETURNING number"  # noqa: S608  # our own words
+        return bool(self._ask(statement, *columns.values(), window.number, value))
 
     def order(self, numbers: Sequence[int]) -> None:
         """Say in which order windows of one time come, those of whoever answered last at the end."""
@@ -356,11 +347,8 @@ class WatchState:
 
     def raise_alert(self, rule: str, model: str, version: str, message: str, began: float, now: float) -> int:
         """Add an alert; its number."""
-        [(number,)] = self._ask(
-            "INSERT INTO mlops_monitor_alerts (rule, model, version, state, message, began, made)"
-            " VALUES (?, ?, ?, 'firing', ?, ?, ?) RETURNING number",
-            rule, model, version, message, began, now,
-        )  # fmt: skip
+        of = {"rule": rule, "model": model, "version": version, "state": "firing"}
+        [(number,)] = add_row(self._ask, "mlops_monitor_alerts", RETURNING, **of, message=message, began=began, made=now)
         return int(number)
 
     def change_alert(self, number: int, message: str, ended: float | None = None) -> None:
@@ -370,11 +358,8 @@ class WatchState:
 
     def post(self, alert: int, channel: str, kind: str, message: str, now: float) -> None:
         """Put a message into the outbox, once for each alert, channel and kind."""
-        self._ask(
-            "INSERT INTO mlops_monitor_outbox (alert, channel, kind, message, due, attempts, problem)"
-            " VALUES (?, ?, ?, ?, ?, 0, '') ON CONFLICT DO NOTHING",
-            alert, channel, kind, message, now,
-        )  # fmt: skip
+        of = {"alert": alert, "channel": channel, "kind": kind}
+        add_row(self._ask, "mlops_monitor_outbox", "ON CONFLICT DO NOTHING", **of, message=message, due=now, attempts=0, problem="")
 
     def posted_to(self, alert: int) -> list[str]:
         """The channels that are told, or to be told, that an alert fires."""
@@ -427,10 +412,7 @@ class WatchState:
 
     def silence(self, rule: str, model: str, until: float, who: str, why: str, now: float) -> None:
         """Let nobody be told of a rule until then; one that has passed ends those before it."""
-        self._ask(
-            "INSERT INTO mlops_monitor_silences (rule, model, made, until, who, why) VALUES (?, ?, ?, ?, ?, ?)",
-            rule, model, now, until, who, why,
-        )  # fmt: skip
+        add_row(self._ask, "mlops_monitor_silences", rule=rule, model=model, made=now, until=until, who=who, why=why)
 
     def silences(self, now: float) -> list[Silence]:
         """Those that hold: of each rule and model the last one, if it has not passed."""
@@ -442,12 +424,7 @@ class WatchState:
 
     def ask_retraining(self, asked: Retraining) -> None:
         """Keep that a training was asked for; its number is given here."""
-        self._ask(
-            "INSERT INTO mlops_monitor_retrainings"
-            " (part, evidence, rule, model, version, as_of, state, made, due, ended, identity, outcome)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            *[value for name, value in vars(asked).items() if name != "number"],
-        )
+        add_row(self._ask, "mlops_monitor_retrainings", **{name: value for name, value in vars(asked).items() if name != "number"})
 
     def retrainings(self, *states: str, last: int = 0) -> list[Retraining]:
         """Those in these states, or all, oldest first."""
@@ -475,11 +452,8 @@ class WatchState:
 
     def show(self, name: str, content: str, now: float) -> None:
         """Put a text there for others to show, in the place of the one before."""
-        self._ask(
-            "INSERT INTO mlops_monitor_shown (name, made, content) VALUES (?, ?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET made = excluded.made, content = excluded.content",
-            name, now, content,
-        )  # fmt: skip
+        anew = "ON CONFLICT (name) DO UPDATE SET made = excluded.made, content = excluded.content"
+        add_row(self._ask, "mlops_monitor_shown", anew, name=name, made=now, content=content)
 
     def shown_names(self) -> dict[str, float]:
         """What there is to show, and when each was made."""
@@ -500,7 +474,7 @@ class WatchState:
 
     def switch(self, name: str, value: str, who: str, why: str, now: float) -> None:
         """Set a switch."""
-        self._ask("INSERT INTO mlops_monitor_switches (name, value, made, who, why) VALUES (?, ?, ?, ?, ?)", name, value, now, who, why)
+        add_row(self._ask, "mlops_monitor_switches", name=name, value=value, made=now, who=who, why=why)
 
     def switched(self, name: str) -> tuple[str, str, str]:
         """A switch's value, who set it and why; empty where nobody has."""
@@ -513,9 +487,12 @@ def state_at(file: Path, uri: str | None = None) -> WatchState:
     return WatchState(opened(file, uri))
 
 
-def _kept(measured: Measured) -> tuple[int, str, str]:
+def _kept(measured: Measured, now: float) -> dict[str, Any]:
+    """What is kept of a window's figures, by the columns of its row."""
     figures = {name: None if value is None or math.isnan(value) else value for name, value in measured.figures.items()}
-    return int(measured.enough), json.dumps(figures), msgspec.json.encode(measured).decode().replace("\\u0000", "\\ufffd")
+    whole = msgspec.json.encode(measured).decode().replace("\\u0000", "\\ufffd")
+    counts = {"rows": measured.rows, "labels": measured.labels, "enough": int(measured.enough)}
+    return {**counts, "made": now, "stale": 0, "figures": json.dumps(figures), "measured": whole}
 
 
 def _window(row: Sequence[Any]) -> Window:

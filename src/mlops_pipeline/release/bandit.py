@@ -28,7 +28,7 @@ from mlops_pipeline.experiments.sequences import (
 from mlops_pipeline.release.evidence import ARMS, CHAMPION, Observations, part_of_alpha
 from mlops_pipeline.release.policy import Evidence, Learned
 from mlops_pipeline.release.reward import ANSWERED, earned_by
-from mlops_pipeline.release.table import Transition
+from mlops_pipeline.release.table import Transition, with_ends
 
 DRAWS = 4_000
 GROWS = 50
@@ -88,8 +88,7 @@ def batches_of(transitions: Sequence[Transition]) -> list[Batch]:
     for each in transitions:
         if each.step == BANDIT and (not starts or each.weight != starts[-1].weight):
             starts.append(each)
-    ends = [*(each.made for each in starts[1:]), float("inf")]
-    return [Batch(each.made, end, each.weight) for each, end in zip(starts, ends, strict=True)]
+    return [Batch(each.made, end, each.weight) for each, end in with_ends(starts)]
 
 
 def earnings_of(answers: Observations, reward: Floats, batches: Sequence[Batch]) -> Earnings:

@@ -30,7 +30,7 @@ from mlops_pipeline.release.ledger import Ledger
 from mlops_pipeline.release.opened import Opened, lease_end
 from mlops_pipeline.release.policy import ABORTING, PROMOTING, Decision, Evidence, Standing, covered, decide
 from mlops_pipeline.release.shown import put_there
-from mlops_pipeline.release.table import LIVE, Release, Started, StateWord, Table, Transition
+from mlops_pipeline.release.table import LIVE, Release, Started, StateWord, Table, Transition, with_ends
 from mlops_pipeline.release.tested import with_tested
 
 if TYPE_CHECKING:
@@ -166,8 +166,7 @@ class Controller:
     def _stood_still(self, last: Transition, now: float) -> float:
         """For how long of the step nothing was decided: it was paused, or the lease was over."""
         made = self._table.transitions(last.release)
-        ends = [*(each.made for each in made[1:]), now]
-        pauses = [(each.made, end) for each, end in zip(made, ends, strict=True) if each.state == "paused"]
+        pauses = [(each.made, end) for each, end in with_ends(made, now) if each.state == "paused"]
         lapses = [*self._table.lapses(last.release), (self._table.lease_until(last.release), now)]
         return covered([*pauses, *lapses], self._since(last), now)
 

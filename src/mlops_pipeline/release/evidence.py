@@ -200,12 +200,8 @@ def _part(
     frame = frame.filter(there & ((pl.col("version") == own) | (pl.col("version") == "") | pl.col("version").is_null()))
     height = frame.height
     failed = (frame["error"].fill_null("") != "").to_numpy()
-    truth = np.full(height, np.nan)
     scores = scores_in(frame, reference)
-    if known is not None and reference is not None and height:
-        values = [None if label is None else label.value for label in known.of_rows(frame)]
-        if any(value is not None for value in values):
-            truth = truth_of(reference, values)
+    truth = np.full(height, np.nan) if known is None or reference is None or not height else known_truths(known, frame, reference)
     request = frame["request_id"].fill_null("").to_numpy().astype(object)
     units = frame[UNIT].fill_null("").to_numpy().astype(object) if UNIT in frame.columns else np.full(height, "", dtype=object)
     return Answers(
@@ -251,6 +247,12 @@ def scores_in(frame: pl.DataFrame, reference: Reference | None) -> Floats:
         if set(names := [f"probability_{one}" for one in of]) <= set(frame.columns):
             return frame.select(names).cast(pl.Float64).to_numpy().astype(np.float64)
     return np.full((frame.height, len(reference.classes)), np.nan)
+
+
+def known_truths(known: Known, frame: pl.DataFrame, reference: Reference) -> Floats:
+    """What came of each of some rows, as :func:`truth_of` has it; NaN where no label has come."""
+    values = [None if label is None else label.value for label in known.of_rows(frame)]
+    return truth_of(reference, values) if any(value is not None for value in values) else np.full(frame.height, np.nan)
 
 
 def truth_of(reference: Reference, values: Sequence[Any]) -> Floats:

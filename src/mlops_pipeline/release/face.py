@@ -19,7 +19,7 @@ from mlops_pipeline.config.release import TEST, load_releases
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Event, Listener, ReleaseMoved, current_user, kept_for
 from mlops_pipeline.layout import find_project
-from mlops_pipeline.lines import Words, shown_on, text_of
+from mlops_pipeline.lines import Words, labelled, shown_on, text_of
 from mlops_pipeline.records.entry import CHALLENGER as ANSWERED_ARM
 from mlops_pipeline.records.reading import arm_in, requests_of
 from mlops_pipeline.registry.versions import CHALLENGER
@@ -144,9 +144,7 @@ def _watch(console: Console, config: Path | None, until_over: int | None) -> Non
                             shown = [text_of([Words(said, "dim")])]
                         live.update(Group(*shown), refresh=True)
                         if until_over is not None and (last := table.last(until_over)) is not None and last.state not in LIVE:
-                            _say_end(
-                                live.console, of, table, next(each for each in table.releases() if each.number == until_over), announced
-                            )
+                            _say_end(live.console, of, table, table.started(until_over), announced)
                             return
                         # A long record takes long to read: it is not all that this machine does.
                         controller.rest(max(of.settings.look_s, SHARE * took))
@@ -155,7 +153,7 @@ def _watch(console: Console, config: Path | None, until_over: int | None) -> Non
 
                 if (problem := str(error) if isinstance(error, PipelineError) else told(error) or "") == "":
                     raise
-            live.update(Group(*shown, text_of([Words("problem    ", "bold"), Words(problem, "red")])), refresh=True)
+            live.update(Group(*shown, text_of(labelled("problem", problem, "red"))), refresh=True)
             time.sleep(min(of.settings.look_s, of.settings.lease_s / 3))
 
 
@@ -173,22 +171,22 @@ def status(console: Console, config: Path | None, *, as_json: bool) -> None:
         newest = known["releases"][0]
         now = time.time()
         share = f"answers {newest['weight']:.0%}" + (f", asked besides in {newest['shadow']:.0%}" if newest["shadow"] else "")
-        console.print(text_of([Words("release    ", "bold"), Words(f"{newest['release']}, {newest['model']}, unit {newest['unit']}")]))
-        console.print(text_of([Words("version    ", "bold"), Words(f"{newest['challenger']} beside {newest['champion']}: {share}")]))
-        console.print(text_of([Words("step       ", "bold"), Words(f"{newest['step']}, {newest['state']}: {newest['reason']}")]))
+        lines = [
+            labelled("release", f"{newest['release']}, {newest['model']}, unit {newest['unit']}"),
+            labelled("version", f"{newest['challenger']} beside {newest['champion']}: {share}"),
+            labelled("step", f"{newest['step']}, {newest['state']}: {newest['reason']}"),
+        ]
         if newest["lease_until"] is not None:
             left = newest["lease_until"] - now
             said = f"{left:.0f} s" if left > 0 else "over: all traffic is the champion's until `mlops release watch` goes on"
-            console.print(text_of([Words("lease      ", "bold"), Words(said, "" if left > 0 else "yellow")]))
-        for reason in unable:
-            console.print(_unable_text(reason))
+            lines.append(labelled("lease", said, "" if left > 0 else "yellow"))
+        lines += map(_unable, unable)
         if newest["evidence_made"]:
             looked = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(newest["evidence_made"]))
             rows = f"{newest['evidence'].get('rows', 0):,} rows of the challenger's in step {newest['evidence_step']}"
-            console.print(text_of([Words("looked     ", "bold"), Words(f"{looked}: {rows}")]))
-        for text in ending_lines(newest["evidence"]):
-            console.print(text_of([Words("           "), Words(text)]))
-        for line in _turns_told(newest["transitions"]):
+            lines.append(labelled("looked", f"{looked}: {rows}"))
+        lines += [labelled("", text) for text in ending_lines(newest["evidence"])]
+        for line in (*lines, *_turns_told(newest["transitions"])):
             console.print(text_of(line))
 
 
@@ -215,7 +213,7 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
     with _opened(config) as (of, table):
         release = _current(of, table)
         if state == "aborted":
-            started = next(each for each in table.releases() if each.number == release.number)
+            started = table.started(release.number)
             tell, announced = _announcing(console)
             _abort(of, table, started, reason, _kept(of, tell))
             _say_end(console, of, table, started, announced)
@@ -287,14 +285,12 @@ def _ended_lines(of: Opened, table: Table, started: Started) -> Iterator[Sequenc
         said = f"version {champion} answers everything since {when}; servers look at the table every {of.look_ms} ms"
     else:
         said = f"version {champion} answers everything, as all the while: version {challenger} was only asked besides"
-    yield [Words("serves     ", "bold"), Words(said)]
-    yield [Words("answered   ", "bold"), Words(_answered_by(of, started))]
+    yield labelled("serves", said)
+    yield labelled("answered", _answered_by(of, started))
     look = f"`mlops release status`: what was decided, and on what; `mlops records show --version {challenger}`: what it said"
-    yield [Words("look       ", "bold"), Words(look)]
-    yield [
-        Words("next       ", "bold"),
-        Words(f"`mlops release start {challenger}` tries it again; `mlops models reject {challenger} --reason …` keeps it out"),
-    ]
+    yield labelled("look", look)
+    again = f"`mlops release start {challenger}` tries it again; `mlops models reject {challenger} --reason …` keeps it out"
+    yield labelled("next", again)
 
 
 def _back_since(table: Table, started: Started, turns: Sequence[Transition]) -> float:
@@ -335,7 +331,7 @@ def promote(console: Console, config: Path | None, reason: str, by: str) -> None
     """`mlops release promote`: a person lets a release leave its step, where its policy asks for one."""
     with _opened(config) as (of, table):
         release = _current(of, table)
-        started = next(each for each in table.releases() if each.number == release.number)
+        started = table.started(release.number)
         step = next((each for each in of.policy(started).steps if each.name == release.step), None)
         experiment = of.policy(started).experiment
         if not (experiment is not None and experiment.then == "approval" if release.step == TEST else step is not None and step.approval):
@@ -360,19 +356,14 @@ def replay(console: Console, config: Path | None, version: int, since: datetime 
         earnings = {"earned": [msgspec.to_builtins(each) for each in told], "notes": notes} if told or notes else {}
         print(json.dumps({**found.as_json(), **earnings}, indent=2))
         return not found.broken
-    console.print(
-        text_of(
-            [Words("replayed   ", "bold"), Words(f"{found.rows:,} rows of the record by version {version}, {found.labels:,} with labels")]
-        )
-    )
+    lines = [labelled("replayed", f"{found.rows:,} rows of the record by version {version}, {found.labels:,} with labels")]
     for each in found.findings:
         word, style = ("broken", "red") if each.is_broken else ("holds", "green") if each.holds else ("open", "")
-        console.print(text_of([Words(f"{word:<11}", style), Words(f"{each.guardrail}: {each.text}")]))
-    for earned in told:
-        for line in _earned_lines(earned):
-            console.print(text_of(line))
-    for note in notes:
-        console.print(text_of([Words("           "), Words(note, "yellow")]))
+        lines.append([Words(f"{word:<11}", style), Words(f"{each.guardrail}: {each.text}")])
+    lines += [line for earned in told for line in _earned_lines(earned)]
+    lines += [labelled("", note, "yellow") for note in notes]
+    for line in lines:
+        console.print(text_of(line))
     return not found.broken
 
 
@@ -382,31 +373,24 @@ EARNED_BY = {
 }
 
 
-def _earned_lines(found: Earned) -> Iterator[Sequence[Words]]:
+def _earned_lines(found: Earned) -> Iterator[list[Words]]:
     """What the version would have earned, or why nobody can tell."""
-    yield [Words("earned     ", "bold"), Words(EARNED_BY[found.by])]
+    yield labelled("earned", EARNED_BY[found.by])
     logged = "" if found.logged is None else f", which earned {found.logged:.4g} (0: the reward's worst, 1: its best)"
-    yield [Words(f"           {found.labels:,} of {found.rows:,} rows have labels, {found.units:,} units{logged}")]
+    yield labelled("", f"{found.labels:,} of {found.rows:,} rows have labels, {found.units:,} units{logged}")
     if found.why_not:
-        yield [Words("           "), Words(f"nothing is told: {found.why_not}", "yellow")]
+        yield labelled("", f"nothing is told: {found.why_not}", "yellow")
         return
-    yield [
-        Words(
-            f"           {found.alike:.1%} were decided as the version does: they count for {found.effective:,.0f} units; "
-            f"largest weight {found.largest:.3g}"
-        )
-    ]
+    counted = f"they count for {found.effective:,.0f} units; largest weight {found.largest:.3g}"
+    yield labelled("", f"{found.alike:.1%} were decided as the version does: {counted}")
     if found.uncovered > 0:
-        yield [
-            Words("           "),
-            Words(
-                f"in {found.uncovered:.1%} nobody would have decided so: what that earns is on no record, and may be anything from 0 to 1",
-                "yellow",
-            ),
-        ]
+        uncovered = (
+            f"in {found.uncovered:.1%} nobody would have decided so: what that earns is on no record, and may be anything from 0 to 1"
+        )
+        yield labelled("", uncovered, "yellow")
     for each in found.estimates:
         value = f"{each.least:.4g}" if each.most - each.least < ALIKE else f"{each.least:.4g} to {each.most:.4g}"
-        yield [Words(f"           {each.name:<20} {value}  (interval {each.low:.4g} to {each.high:.4g})")]
+        yield labelled("", f"{each.name:<20} {value}  (interval {each.low:.4g} to {each.high:.4g})")
 
 
 def begin_test(console: Console, config: Path | None, settings: Path, version: int, reason: str, *, wait: bool) -> None:
@@ -429,9 +413,7 @@ def report_test(console: Console, config: Path | None, number: int, output: Path
     from mlops_pipeline.release.tested import units_of
 
     with _opened(config) as (of, table):
-        started = next((each for each in table.releases() if each.number == number), None)
-        if started is None:
-            raise PipelineError(f"release {number}: there is none: `mlops release status` shows the last")
+        started = table.started(number)
         experiment, units = units_of(of, started, table.transitions(number))
     return tell(console, experiment, units, output, as_json=as_json)
 
@@ -479,11 +461,11 @@ def champion_moves(pipeline: Path, console: Console, version: int | None, why: s
     try:
         of = opened(None, project)
     except PipelineError as error:
-        console.print(f"no release was looked at, since the settings of {project} do not say where they are: {error}", soft_wrap=True)
+        console.print(f"no release was looked at, since the settings of {project} do not say where they are: {error}")
         return
     if of.watch.config.resolve() != pipeline.resolve():
         if version is None:
-            console.print(f"no release was looked at: the server that the settings of {project} name has another pipeline", soft_wrap=True)
+            console.print(f"no release was looked at: the server that the settings of {project} name has another pipeline")
         return
     if not is_postgresql(of.where) and not Path(of.where).is_file():
         return
@@ -505,35 +487,28 @@ def _current(of: Opened, table: Table) -> Release:
 
 def _shown(of: Opened, table: Table, looked: Looked) -> list[Text]:
     """A look at one release, under what workers say of themselves."""
-    lines = [text_of(line) for line in _lines(of, looked)]
-    return [*lines, *(_unable_text(reason) for reason in table.unable(looked.started.number))]
+    return [text_of(line) for line in (*_lines(of, looked), *map(_unable, table.unable(looked.started.number)))]
 
 
-def _unable_text(reason: str) -> Text:
-    return text_of([Words("problem    ", "bold"), Words(f"servers do not ask the challenger: {reason}", "red")])
+def _unable(reason: str) -> list[Words]:
+    return labelled("problem", f"servers do not ask the challenger: {reason}", "red")
 
 
-def _lines(of: Opened, looked: Looked) -> list[Sequence[Words]]:
+def _lines(of: Opened, looked: Looked) -> list[list[Words]]:
     last, evidence = looked.last, looked.evidence
     asked = f", asked besides in {last.shadow:.0%}" if last.shadow else ""
-    lines: list[Sequence[Words]] = [
-        [
-            Words("release    ", "bold"),
-            Words(f"{looked.started.number}: version {looked.started.challenger} beside {looked.started.champion}"),
-        ],
-        [Words("step       ", "bold"), Words(f"{last.step}, {last.state}, answers {last.weight:.0%}{asked}: {looked.decision.reason}")],
+    lines = [
+        labelled("release", f"{looked.started.number}: version {looked.started.challenger} beside {looked.started.champion}"),
+        labelled("step", f"{last.step}, {last.state}, answers {last.weight:.0%}{asked}: {looked.decision.reason}"),
     ]
-    lines += [[Words("           "), Words(line)] for line in ending_lines(evidence.as_json())]
+    lines += [labelled("", line) for line in ending_lines(evidence.as_json())]
     known = sorted((each for each in evidence.findings if each.estimate is not None), key=lambda each: (not each.is_broken, each.holds))
     for found in known[:LIVE_LINES]:
-        style = "red" if found.is_broken else "green" if found.holds else ""
-        lines.append([Words("           "), Words(found.text, style)])
+        lines.append(labelled("", found.text, "red" if found.is_broken else "green" if found.holds else ""))
     if len(known) > LIVE_LINES:
-        lines.append([Words("           "), Words(f"and {len(known) - LIVE_LINES} more, on the page /release", "dim")])
-    lines.append(
-        [Words("looked     ", "bold"), Words(time.strftime("%H:%M:%S UTC", time.gmtime()) + f", {of.settings.look_s:g} s apart", "dim")]
-    )
-    return lines
+        lines.append(labelled("", f"and {len(known) - LIVE_LINES} more, on the page /release", "dim"))
+    looked_at = time.strftime("%H:%M:%S UTC", time.gmtime())
+    return [*lines, labelled("looked", f"{looked_at}, {of.settings.look_s:g} s apart", "dim")]
 
 
 def _listener(of: Opened, console: Console) -> Listener:

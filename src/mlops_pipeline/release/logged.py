@@ -6,7 +6,6 @@ has none. Where one divided, the rule is a mixture of both versions' decisions, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
@@ -22,11 +21,11 @@ from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.measuring import truths_of
 from mlops_pipeline.monitoring.recorded import within
 from mlops_pipeline.records.reading import UNIT, batches
-from mlops_pipeline.release.evidence import CHALLENGER, CHAMPION, FALLBACK, figures_of, scored
+from mlops_pipeline.release.evidence import CHALLENGER, CHAMPION, FALLBACK, figures_of, known_truths, scored
 from mlops_pipeline.release.offpolicy import Earned, Logged, earned
 from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.release.reward import refuse_untold, scaled
-from mlops_pipeline.release.table import LIVE
+from mlops_pipeline.release.table import LIVE, with_ends
 
 if TYPE_CHECKING:
     import polars as pl
@@ -50,11 +49,9 @@ def spans_of(of: Opened) -> list[Span]:
     made = list[Span]()
     with closing(of.table()) as table:
         for started in table.releases(of.model):
-            turns = table.transitions(started.number)
-            ends = [*(each.made for each in turns[1:]), math.inf]
             made += [
                 Span(turn.made, end, started.champion, started.challenger, turn.weight, started.unit != "request")
-                for turn, end in zip(turns, ends, strict=True)
+                for turn, end in with_ends(table.transitions(started.number))
                 if turn.state in LIVE
             ]
     return made
@@ -98,7 +95,7 @@ def earned_on_record(of: Opened, version: int, since: datetime | None, until: da
         rows = frame.filter(pl.col("prediction").is_not_null() & (pl.col("error").fill_null("") == ""))
         dropped += rows.height
         for part, span in _parts(rows, spans, of.settle_s):
-            earns, outside = scaled(reward, _truth(reference, known, part))
+            earns, outside = scaled(reward, known_truths(known, part, reference))
             decided, answered = _logged(part, span, str(version), reference, scorer, earns, units)
             fit = decided.propensity > 0
             by_decision.append(_of(decided, fit))
@@ -122,18 +119,6 @@ def earned_on_record(of: Opened, version: int, since: datetime | None, until: da
     if beyond:
         notes.append(f"{beyond:,} labels lie outside of {reward.low:g} to {reward.high:g} and count as its ends")
     return found, notes
-
-
-def _truth(reference: Reference, known: Known, rows: pl.DataFrame) -> Floats:
-    """What came of each row: the place of the class, or the value; NaN where it is not known."""
-    import polars as pl
-
-    values = [None if label is None else label.value for label in known.of_rows(rows)]
-    if all(value is None for value in values):
-        return np.full(rows.height, np.nan)
-    read = truths_of(reference, pl.Series(values, strict=False)).astype(np.float64)
-    made: Floats = np.where(read < 0, np.nan, read) if reference.classes else read
-    return made
 
 
 def _of(logged: Logged, mask: npt.NDArray[np.bool_]) -> Logged:

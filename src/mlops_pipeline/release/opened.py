@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.release.evidence import settled_after
 from mlops_pipeline.release.ledger import Ledger
 from mlops_pipeline.release.reward import refuse_untold
-from mlops_pipeline.release.table import Started, Table, open_table
+from mlops_pipeline.release.table import Started, Table, open_table, with_ends
 
 if TYPE_CHECKING:
     from mlops_pipeline.contract.reference import Reference
@@ -186,8 +185,7 @@ class Opened:
             return []
         with closing(self.table()) as table:
             turns = table.transitions(started.number)
-        ends = [*(each.made for each in turns[1:]), math.inf]
-        return [(each.made, end) for each, end in zip(turns, ends, strict=True) if each.weight == 0]
+        return [(each.made, end) for each, end in with_ends(turns) if each.weight == 0]
 
     def _reference_of(self, champion: str) -> Reference | None:
         """What the champion's outputs mean; without a summary of it nothing is said of predictions."""

@@ -6,10 +6,11 @@ Transitions are only ever added. A release is as its last transition says, while
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ import msgspec
 
 from mlops_pipeline import database
 from mlops_pipeline.config.addresses import is_postgresql
-from mlops_pipeline.database import PostgreSQL, Row
+from mlops_pipeline.database import RETURNING, PostgreSQL, Row, add_row
 from mlops_pipeline.errors import PipelineError
 
 StateWord = Literal["running", "paused", "promoted", "aborted", "inconclusive"]
@@ -90,6 +91,11 @@ class Transition(msgspec.Struct, frozen=True):
     who: str
 
 
+def with_ends(transitions: Sequence[Transition], until: float = math.inf) -> Iterator[tuple[Transition, float]]:
+    """Each of a release's transitions, with the moment at which the next took its place: of the last, ``until``."""
+    return zip(transitions, [*(each.made for each in transitions[1:]), until], strict=True)
+
+
 class Breaker(msgspec.Struct, frozen=True):
     """A worker that asks the challenger no more."""
 
@@ -159,27 +165,15 @@ class Table:
         """A worker asks the challenger no more, and no other is to, whatever is decided on the release."""
         with self._writing():
             [(turn,)] = self._ask("SELECT coalesce(max(number), 0) FROM mlops_release_transitions WHERE release = ?", number)
-            self._ask(
-                "INSERT INTO mlops_release_breakers (release, worker, reason, made, turn) VALUES (?, ?, ?, ?, ?)",
-                number,
-                worker,
-                reason,
-                time.time(),
-                turn,
-            )
+            add_row(self._ask, "mlops_release_breakers", release=number, worker=worker, reason=reason, made=time.time(), turn=turn)
 
     def say_unable(self, number: int, worker: str, reason: str) -> None:
         """A worker does not ask the challenger now, for this reason, and tries again; for an empty one it does."""
         with self._writing():
             self._ask("DELETE FROM mlops_release_unable WHERE release = ? AND worker = ?", number, worker)
             if reason:
-                self._ask(
-                    "INSERT INTO mlops_release_unable (release, worker, reason, made) VALUES (?, ?, ?, ?)",
-                    number,
-                    worker,
-                    reason.replace("\0", "\ufffd"),
-                    time.time(),
-                )
+                said = reason.replace("\0", "\ufffd")
+                add_row(self._ask, "mlops_release_unable", release=number, worker=worker, reason=said, made=time.time())
 
     # ------------------------------------------------------------------------------------------- the controller's side
 
@@ -202,20 +196,10 @@ class Table:
         now = time.time()
         with self._writing():
             self.refuse_beside_another(model)
-            [(number,)] = self._ask(
-                "INSERT INTO mlops_release_releases (model, champion, challenger, salt, unit, policy, made, who)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
-                model,
-                champion,
-                challenger,
-                secrets.token_hex(16),
-                unit,
-                policy,
-                now,
-                who,
-            )
-            self._ask("INSERT INTO mlops_release_leases (release, holder, until) VALUES (?, '', ?)", number, lease_until)
-            self._add(number, step, "running", weight, shadow, reason, {}, who, now)
+            begun = {"model": model, "champion": champion, "challenger": challenger, "unit": unit, "policy": policy, "who": who}
+            [(number,)] = add_row(self._ask, "mlops_release_releases", RETURNING, **begun, salt=secrets.token_hex(16), made=now)
+            add_row(self._ask, "mlops_release_leases", release=number, holder="", until=lease_until)
+            self._add(number, step, "running", (weight, shadow), reason, {}, who, now)
         return int(number)
 
     def refuse_beside_another(self, model: str) -> None:
@@ -244,7 +228,7 @@ class Table:
             last = self.last(number)
             if last is None or last.number != after or last.state not in LIVE:
                 return None
-            self._add(number, step, state, weight, shadow, reason, evidence, who, time.time())
+            self._add(number, step, state, (weight, shadow), reason, evidence, who, time.time())
             return self.last(number)
 
     def renew(self, number: int, holder: str, until: float) -> bool:
@@ -255,9 +239,9 @@ class Table:
             if other not in ("", holder) and theirs > now:
                 return False
             if 0 < theirs < now:
-                self._ask("INSERT INTO mlops_release_lapses (release, since, until) VALUES (?, ?, ?)", number, theirs, now)
+                add_row(self._ask, "mlops_release_lapses", release=number, since=theirs, until=now)
             self._ask("DELETE FROM mlops_release_leases WHERE release = ?", number)
-            self._ask("INSERT INTO mlops_release_leases (release, holder, until) VALUES (?, ?, ?)", number, holder, until)
+            add_row(self._ask, "mlops_release_leases", release=number, holder=holder, until=until)
         return True
 
     def release_lease(self, number: int, holder: str) -> None:
@@ -279,6 +263,13 @@ class Table:
             "SELECT number, model, champion, challenger, policy, made, who, salt, unit FROM mlops_release_releases ORDER BY number"
         )
         return [Started(*row) for row in rows if model in (None, row[1])]
+
+    def started(self, number: int) -> Started:
+        """How a release began. Raises :class:`PipelineError` for a number that none has."""
+        found = next((each for each in self.releases() if each.number == number), None)
+        if found is None:
+            raise PipelineError(f"release {number}: there is none: `mlops release status` shows the last")
+        return found
 
     def lease_until(self, number: int) -> float:
         """When the lease of a release ends; 0 without one."""
@@ -303,14 +294,7 @@ class Table:
 
     def approve(self, number: int, step: str, who: str, reason: str) -> None:
         """A person lets a release leave a step."""
-        self._ask(
-            "INSERT INTO mlops_release_approvals (release, step, who, reason, made) VALUES (?, ?, ?, ?, ?)",
-            number,
-            step,
-            who,
-            reason,
-            time.time(),
-        )
+        add_row(self._ask, "mlops_release_approvals", release=number, step=step, who=who, reason=reason, made=time.time())
 
     def approved(self, number: int, step: str) -> str:
         """Who let a release leave a step; empty if nobody has."""
@@ -319,7 +303,7 @@ class Table:
 
     def champion_moved(self, model: str, version: str) -> None:
         """Have workers look at the registry at once: another version is champion there."""
-        self._ask("INSERT INTO mlops_release_champions (model, version, made) VALUES (?, ?, ?)", model, version, time.time())
+        add_row(self._ask, "mlops_release_champions", model=model, version=version, made=time.time())
 
     def untold(self) -> list[Transition]:
         """Transitions of which no event has been told."""
@@ -329,7 +313,7 @@ class Table:
         """All transitions up to this one have been told of."""
         with self._writing():
             self._ask("DELETE FROM mlops_release_told WHERE number < ?", number)
-            self._ask("INSERT INTO mlops_release_told (number) VALUES (?)", number)
+            add_row(self._ask, "mlops_release_told", number=number)
 
     def close(self) -> None:
         """Leave."""
@@ -341,26 +325,15 @@ class Table:
         number: int,
         step: str,
         state: StateWord,
-        weight: float,
-        shadow: float,
+        shares: tuple[float, float],
         reason: str,
         evidence: Mapping[str, Any],
         who: str,
         now: float,
     ) -> None:
-        self._ask(
-            "INSERT INTO mlops_release_transitions (release, step, state, weight, shadow, reason, evidence, made, who)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            number,
-            step,
-            state,
-            float(weight),
-            float(shadow),
-            reason,
-            json.dumps(evidence),
-            now,
-            who,
-        )
+        weight, shadow = map(float, shares)
+        made: dict[str, Any] = {"release": number, "step": step, "state": state, "weight": weight, "shadow": shadow}
+        add_row(self._ask, "mlops_release_transitions", **made, reason=reason, evidence=json.dumps(evidence), made=now, who=who)
 
     def _transitions(self, condition: str, *values: Any) -> list[Transition]:
         rows = self._ask(
