@@ -1,4 +1,4 @@
-"""CSV files that people open: a cell that a spreadsheet would run as a formula gets an apostrophe before it.
+"""Tables that people open: a cell of a CSV file that a spreadsheet would run as a formula gets an apostrophe before it.
 
 Excel, LibreOffice and Google's run what begins with ``=``, ``+``, ``-``, ``@``, a tab or a line's end, whoever wrote it; a client of the
 server is anybody. Some end a cell at ``;`` or a tab, as Excel does in German and French, and then quotes around the whole hold no line's
@@ -9,7 +9,11 @@ end: what follows one of these within a text is a cell too. What is a number, it
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,6 +58,47 @@ def _harmless_names(names: list[str]) -> dict[str, str]:
             taken.add(shown)
             changed[name] = shown
     return changed
+
+
+def check_format(target: Path) -> None:
+    """Raise :class:`PipelineError` where a table is to be written in no format that :class:`TableFile` knows."""
+    if target.suffix not in (".csv", ".parquet"):
+        raise PipelineError(f"--output {target}: unknown format: end it in .csv or .parquet")
+
+
+class TableFile(ExitStack):
+    """A table that is written part by part: CSV or Parquet, by a ``suffix``. Of CSV no cell is run, unless it is to be ``raw``."""
+
+    def __init__(self, path: Path, suffix: str, *, raw: bool) -> None:
+        super().__init__()
+        self._path, self._is_csv, self._raw = path, suffix == ".csv", raw
+        self._writer: Any = None
+        self._cells = 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part was written, if only one without rows."""
+        return self._writer is not None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user has to know of it."""
+        return [said_of(self._cells)] if self._cells else []
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Add rows; all parts have the same columns."""
+        import pyarrow.parquet as pq
+
+        if self._is_csv:
+            shown, cells = (frame, 0) if self._raw else harmless(frame)
+            self._cells += cells
+            is_first, self._writer = not self.has_begun, self._writer or self.enter_context(self._path.open("wb"))
+            shown.write_csv(self._writer, include_header=is_first)
+            return
+        table = frame.to_arrow(compat_level=None)
+        self._writer = self._writer or self.enter_context(pq.ParquetWriter(self._path, table.schema, compression="zstd"))
+        if table.num_rows:
+            self._writer.write_table(table)
 
 
 def said_of(cells: int) -> str:

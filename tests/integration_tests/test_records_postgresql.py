@@ -20,11 +20,10 @@ from mlops_pipeline.records.entry import Entry
 from mlops_pipeline.records.process import open_store
 from mlops_pipeline.records.reading import news, read
 from mlops_pipeline.records.store import StoreError
-from mlops_pipeline.serving.record import Recorder
 from tests.conftest import Project, wait_for
 from tests.integration_tests.clients import load
 from tests.integration_tests.conftest import postgresql_server, serving
-from tests.unit_tests.test_records import BINARY, NOON, PRIVATE, database, entry, on_a_loop, until, write, written
+from tests.unit_tests.test_records import BINARY, NOON, PRIVATE, database, entry, on_a_loop, recorder, until, write, written
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]
 
@@ -100,46 +99,42 @@ def test_commits_are_synchronous_even_where_the_server_is_set_otherwise(server: 
     store.close()
 
 
-def test_a_server_that_is_killed_under_load_loses_and_doubles_nothing(server: Any, address: str) -> None:
+@on_a_loop
+async def test_a_server_that_is_killed_under_load_loses_and_doubles_nothing(server: Any, address: str) -> None:
     """Shut down at once (as by a loss of power) and started again, three times, while eight clients wait for their commits."""
     from pgserver import pg_ctl
 
     acknowledged: list[str] = []
     sent: list[str] = []
+    made = recorder(open_store(address, 0), loss_ms=0, max_bytes=1 << 26)
+    stopping = asyncio.Event()
 
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        made = Recorder(open_store(address, 0), loop, durable=True, loss_ms=0, max_bytes=1 << 26)
-        made.start()
-        stopping = asyncio.Event()
+    async def client(name: int) -> None:
+        while not stopping.is_set():
+            request = f"{name}-{len(sent)}"
+            sent.append(request)
+            committed = made.add(entry(request))
+            assert committed is not None
+            await asyncio.shield(committed)
+            acknowledged.append(request)
 
-        async def client(name: int) -> None:
-            while not stopping.is_set():
-                request = f"{name}-{len(sent)}"
-                sent.append(request)
-                committed = made.add(entry(request))
-                assert committed is not None
-                await asyncio.shield(committed)
-                acknowledged.append(request)
-
-        clients = [loop.create_task(client(name)) for name in range(8)]
-        for _ in range(3):
-            before = len(acknowledged)
-            await until(lambda before=before: len(acknowledged) > before + 200)
-            await asyncio.to_thread(pg_ctl, ["-w", "stop", "-m", "immediate"], pgdata=server.pgdata, user=server.system_user)
-            await until(lambda: made.problem)
-            assert "\n" not in made.problem
-            held = len(acknowledged)
-            assert not any([await asyncio.sleep(0) for _ in range(100)])
-            assert len(acknowledged) == held
-            await asyncio.to_thread(server.ensure_postgres_running)
-            await until(lambda held=held: len(acknowledged) > held)
-            assert made.problem == ""
-        stopping.set()
-        await asyncio.gather(*clients)
-        await made.close()
-        assert made.pending == 0
-
-    on_a_loop(work, 300)
+    clients = [asyncio.create_task(client(name)) for name in range(8)]
+    for _ in range(3):
+        before = len(acknowledged)
+        await until(lambda before=before: len(acknowledged) > before + 200)
+        await asyncio.to_thread(pg_ctl, ["-w", "stop", "-m", "immediate"], pgdata=server.pgdata, user=server.system_user)
+        await until(lambda: made.problem)
+        assert "\n" not in made.problem
+        held = len(acknowledged)
+        assert not any([await asyncio.sleep(0) for _ in range(100)])
+        assert len(acknowledged) == held
+        await asyncio.to_thread(server.ensure_postgres_running)
+        await until(lambda held=held: len(acknowledged) > held)
+        assert made.problem == ""
+    stopping.set()
+    await asyncio.gather(*clients)
+    await made.close()
+    assert made.pending == 0
     stored = read(address)["request_id"].to_list()
     assert len(stored) == len(set(stored))
     assert set(acknowledged) <= set(stored)
@@ -195,20 +190,16 @@ def test_a_database_where_nothing_was_recorded_says_so(address: str) -> None:
         read(address)
 
 
-def test_the_recorder_says_what_is_wrong_before_the_first_request(server: Any, address: str) -> None:
+@on_a_loop
+async def test_the_recorder_says_what_is_wrong_before_the_first_request(server: Any, address: str) -> None:
     elsewhere = address.replace("records", "nowhere")
     database = database_of(elsewhere)
-
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        made = Recorder(open_store(elsewhere, 0), loop, durable=True, loss_ms=0, max_bytes=1 << 20)
-        made.start()
-        await until(lambda: made.problem)
-        assert database in made.problem
-        await asyncio.to_thread(server.psql, f"create database {database};")
-        await until(lambda: made.problem == "")
-        await made.close()
-
-    on_a_loop(work)
+    made = recorder(open_store(elsewhere, 0), loss_ms=0, max_bytes=1 << 20)
+    await until(lambda: made.problem)
+    assert database in made.problem
+    await asyncio.to_thread(server.psql, f"create database {database};")
+    await until(lambda: made.problem == "")
+    await made.close()
 
 
 def test_a_model_server_rides_out_a_database_that_is_killed(server: Any, address: str, registered: Project, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,9 +17,8 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records.process import open_store
 from mlops_pipeline.records.reading import export, read
 from mlops_pipeline.records.show import show
-from mlops_pipeline.serving.record import Recorder
 from tests.conftest import REPOSITORY
-from tests.unit_tests.test_records import BINARY, NOON, database, entry, on_a_loop, until, write, written
+from tests.unit_tests.test_records import BINARY, NOON, database, entry, on_a_loop, recorder, until, write, written
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]
 
@@ -114,25 +112,23 @@ def test_only_columns_that_are_asked_for_stand_in_the_table(store: RecordStore) 
     assert read(store, version="9")["height"].to_list() == [5.0]
 
 
-def test_a_server_writes_there_through_its_writer_process_and_a_killed_one_loses_and_doubles_nothing(store: RecordStore) -> None:
-    async def work(loop: Any) -> None:
-        pipe = open_store(store, 0)
-        made = Recorder(pipe, loop, durable=True, loss_ms=0, max_bytes=1 << 26)
-        made.start()
-        for count in range(60):
-            waiting = made.add(entry(f"r{count}"))
-            if count == 30:
-                pipe._process.kill()  # type: ignore[attr-defined]  # as the system would, out of memory
-            if waiting is not None and count % 10 == 9:
-                await waiting
-        await until(lambda: made.written == 60)
-        await made.close(10)
-
-    on_a_loop(work)
+@on_a_loop
+async def test_a_server_writes_there_through_its_writer_process_and_a_killed_one_loses_and_doubles_nothing(store: RecordStore) -> None:
+    pipe = open_store(store, 0)
+    made = recorder(pipe, loss_ms=0, max_bytes=1 << 26)
+    for count in range(60):
+        waiting = made.add(entry(f"r{count}"))
+        if count == 30:
+            pipe._process.kill()  # type: ignore[attr-defined]  # as the system would, out of memory
+        if waiting is not None and count % 10 == 9:
+            await waiting
+    await until(lambda: made.written == 60)
+    await made.close(10)
     assert sorted(read(store)["request_id"]) == sorted(f"r{count}" for count in range(60))
 
 
-def test_a_store_of_ones_own_that_fails_is_named_with_its_line(project: Path, tmp_path: Path) -> None:
+@on_a_loop
+async def test_a_store_of_ones_own_that_fails_is_named_with_its_line(project: Path, tmp_path: Path) -> None:
     broken = (
         "from mlops_pipeline.plugins import store\n\ndef opened(where, wanted):\n    return 3\n\n"
         "@store('bad', reader=opened)\ndef bad(where, worker, token):\n    raise RuntimeError('no disk')\n"
@@ -142,12 +138,7 @@ def test_a_store_of_ones_own_that_fails_is_named_with_its_line(project: Path, tm
     found = store_at(str(tmp_path), "bad")
     with pytest.raises(PipelineError, match=r"bad_store\.py: store 'bad' fails: .*: mend it there"):
         read(found)
-
-    async def work(loop: Any) -> None:
-        made = Recorder(open_store(found, 0), loop, durable=True, loss_ms=0, max_bytes=1 << 20)
-        made.start()
-        await until(lambda: made.problem)
-        assert made.problem == "bad_store.py: store 'bad' fails: RuntimeError: no disk (line 8): mend it there"
-        await made.close(1)
-
-    on_a_loop(work)
+    made = recorder(open_store(found, 0), loss_ms=0, max_bytes=1 << 20)
+    await until(lambda: made.problem)
+    assert made.problem == "bad_store.py: store 'bad' fails: RuntimeError: no disk (line 8): mend it there"
+    await made.close(1)

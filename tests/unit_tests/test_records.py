@@ -16,9 +16,10 @@ import tempfile
 import time
 import tracemalloc
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,17 @@ def written(where: Path | str, entries: Sequence[Entry], worker: int = 0) -> Non
     store.close()
 
 
-def on_a_loop(work: Any, seconds: float = 120) -> None:
-    """Run ``work(loop)`` with a bound on its time, so that a promise that is not kept fails instead of hanging."""
+LONGEST_S = 300
 
-    async def bounded() -> None:
-        await asyncio.wait_for(work(asyncio.get_running_loop()), seconds)
 
-    asyncio.run(bounded())
+def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A test that is a coroutine, with a bound on its time, so that a promise that is not kept fails instead of hanging."""
+
+    @wraps(test)
+    def bounded(**given: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(**given), LONGEST_S))
+
+    return bounded
 
 
 async def until(condition: Any) -> None:
@@ -380,7 +385,7 @@ def test_an_export_holds_what_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
     assert {row["prediction"] for row in rows} == {"yes"}
     assert export(folder, tmp_path / "none.parquet", model="nobody") == 0
     assert pl.read_parquet(tmp_path / "none.parquet").height == 0
-    with pytest.raises(PipelineError, match=r"out.txt.*\.parquet or \.csv"):
+    with pytest.raises(PipelineError, match=r"out.txt.*\.csv or \.parquet"):
         export(folder, tmp_path / "out.txt")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none.parquet", "out.csv", "out.parquet", "records"]
 
@@ -633,37 +638,36 @@ class Gate:
         self.killed = True
 
 
-def recorder(store: Store, loop: asyncio.AbstractEventLoop, **changes: Any) -> Recorder:
-    made = Recorder(store, loop, **{"durable": True, "loss_ms": 100, "max_bytes": 1 << 24, **changes})
+def recorder(store: Store, **changes: Any) -> Recorder:
+    made = Recorder(store, asyncio.get_running_loop(), **{"durable": True, "loss_ms": 100, "max_bytes": 1 << 24, **changes})
     made.start()
     return made
 
 
-def test_durable_answers_wait_for_their_own_group_and_groups_gather_during_a_commit() -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        store = Gate()
-        made = recorder(store, loop)
-        first = [made.add(entry("0")), made.add(entry("1"))]
-        assert first[0] is first[1] is not None
-        await until(lambda: len(store.sent) == 1)
-        second = [made.add(entry(str(number))) for number in range(2, 50)]
-        assert len(set(second)) == 1
-        assert second[0] is not first[0]
-        assert made.pending == 50
-        assert not first[0].done()
-        store.open()
-        await asyncio.gather(*{*first, *second})  # type: ignore[arg-type]
-        assert [(begin, len(ids)) for begin, ids in store.groups] == [(0, 2), (2, 48)]
-        assert (made.pending, made.written) == (0, 50)
-        await made.close()
-        assert store.finished
-        with pytest.raises(RecordFull, match="stopping"):
-            made.add(entry())
-
-    on_a_loop(work)
+@on_a_loop
+async def test_durable_answers_wait_for_their_own_group_and_groups_gather_during_a_commit() -> None:
+    store = Gate()
+    made = recorder(store)
+    first = [made.add(entry("0")), made.add(entry("1"))]
+    assert first[0] is first[1] is not None
+    await until(lambda: len(store.sent) == 1)
+    second = [made.add(entry(str(number))) for number in range(2, 50)]
+    assert len(set(second)) == 1
+    assert second[0] is not first[0]
+    assert made.pending == 50
+    assert not first[0].done()
+    store.open()
+    await asyncio.gather(*{*first, *second})  # type: ignore[arg-type]
+    assert [(begin, len(ids)) for begin, ids in store.groups] == [(0, 2), (2, 48)]
+    assert (made.pending, made.written) == (0, 50)
+    await made.close()
+    assert store.finished
+    with pytest.raises(RecordFull, match="stopping"):
+        made.add(entry())
 
 
-def test_what_was_answered_in_the_end_takes_the_place_of_what_waits_and_follows_what_is_gone(tmp_path: Path) -> None:
+@on_a_loop
+async def test_what_was_answered_in_the_end_takes_the_place_of_what_waits_and_follows_what_is_gone(tmp_path: Path) -> None:
     nothing = {"rows": 0, "numbers": None, "categories": None, "outputs": None}
     written(tmp_path, [entry("a"), entry("b"), entry("a", time=NOON + 9), entry("a", error=WITHDRAWN, **nothing)])
     told = [(row["request_id"], row["prediction"], row["error"]) for row in read(tmp_path).iter_rows(named=True)]
@@ -671,198 +675,179 @@ def test_what_was_answered_in_the_end_takes_the_place_of_what_waits_and_follows_
     before = read(tmp_path, until=datetime.fromtimestamp(NOON + 9, UTC), model="champion")
     assert before["prediction"].to_list() == ["yes", None]
     assert show(tmp_path, limit=9).table["request_id"].to_list() == ["b", "a", "a"]
-
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        store = Gate()
-        made = recorder(store, loop)
-        made.add(entry("gone"))
-        gone = made.last
-        await until(lambda: len(store.sent) == 1)
-        made.add(entry("kept"))
-        made.add(entry("predicted"))
-        assert made.replace(made.last, entry("refused", error="deadline", **nothing))
-        assert not made.replace(gone, entry("refused", error="deadline", **nothing))
-        assert made.pending == 3
-        store.open()
-        await made.close()
-        assert [names for _, names in store.groups] == [["gone"], ["kept", "refused"]]
-        assert made._held == 0
-
-    on_a_loop(work)
+    store = Gate()
+    made = recorder(store)
+    made.add(entry("gone"))
+    gone = made.last
+    await until(lambda: len(store.sent) == 1)
+    made.add(entry("kept"))
+    made.add(entry("predicted"))
+    assert made.replace(made.last, entry("refused", error="deadline", **nothing))
+    assert not made.replace(gone, entry("refused", error="deadline", **nothing))
+    assert made.pending == 3
+    store.open()
+    await made.close()
+    assert [names for _, names in store.groups] == [["gone"], ["kept", "refused"]]
+    assert made._held == 0
 
 
-def test_relaxed_answers_go_out_at_once_until_the_oldest_is_older_than_the_bound() -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        store = Gate()
-        made = recorder(store, loop, durable=False, loss_ms=1000)
-        before = time.monotonic()
-        assert made.add(entry("0")) is None
-        added = time.monotonic()
-        await until(lambda: len(store.sent) == 1)  # within half of the bound, without another answer
-        free = 0
-        while True:
-            now = time.monotonic()
-            held = made.add(entry("more"))
-            if held is not None:
-                break
-            assert now - added <= 1
-            free += 1
-            await asyncio.sleep(0.001)
-        assert time.monotonic() - before > 1
-        assert free
-        await asyncio.sleep(0)
-        assert not held.done()
-        store.open()
-        await held
-        assert sum(len(ids) for _, ids in store.groups) >= free + 2
-        await until(lambda: made.pending == 0)
-        assert made.add(entry("again")) is None
-        await made.close()
-        assert store.groups[-1][1] == ["again"]
-
-    on_a_loop(work)
+@on_a_loop
+async def test_relaxed_answers_go_out_at_once_until_the_oldest_is_older_than_the_bound() -> None:
+    store = Gate()
+    made = recorder(store, durable=False, loss_ms=1000)
+    before = time.monotonic()
+    assert made.add(entry("0")) is None
+    added = time.monotonic()
+    await until(lambda: len(store.sent) == 1)  # within half of the bound, without another answer
+    free = 0
+    while True:
+        now = time.monotonic()
+        held = made.add(entry("more"))
+        if held is not None:
+            break
+        assert now - added <= 1
+        free += 1
+        await asyncio.sleep(0.001)
+    assert time.monotonic() - before > 1
+    assert free
+    await asyncio.sleep(0)
+    assert not held.done()
+    store.open()
+    await held
+    assert sum(len(ids) for _, ids in store.groups) >= free + 2
+    await until(lambda: made.pending == 0)
+    assert made.add(entry("again")) is None
+    await made.close()
+    assert store.groups[-1][1] == ["again"]
 
 
-def test_relaxed_writes_early_when_much_is_pending() -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        store = Gate()
-        store.open()
-        made = recorder(store, loop, durable=False, loss_ms=3_600_000)
-        for number in range(record.EARLY_ENTRIES):
-            assert made.add(entry(str(number))) is None
-        await until(lambda: made.written == record.EARLY_ENTRIES)
-        big = np.ones((record.EARLY_BYTES // 8, 2), np.float32)
-        made.add(entry("big", rows=len(big), numbers=big, categories=None, outputs=None))
-        await until(lambda: made.written == record.EARLY_ENTRIES + 1)
-        made.add(entry("last"))
-        await made.close()
-        assert store.groups[-1][1] == ["last"]
-
-    on_a_loop(work)
+@on_a_loop
+async def test_relaxed_writes_early_when_much_is_pending() -> None:
+    store = Gate()
+    store.open()
+    made = recorder(store, durable=False, loss_ms=3_600_000)
+    for number in range(record.EARLY_ENTRIES):
+        assert made.add(entry(str(number))) is None
+    await until(lambda: made.written == record.EARLY_ENTRIES)
+    big = np.ones((record.EARLY_BYTES // 8, 2), np.float32)
+    made.add(entry("big", rows=len(big), numbers=big, categories=None, outputs=None))
+    await until(lambda: made.written == record.EARLY_ENTRIES + 1)
+    made.add(entry("last"))
+    await made.close()
+    assert store.groups[-1][1] == ["last"]
 
 
-def test_groups_are_capped_and_nothing_is_lost_or_doubled() -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        store = Gate()
-        made = recorder(store, loop, max_bytes=1 << 30)
-        waiting = {made.add(entry(str(number))) for number in range(3 * record.GROUP_ENTRIES + 5)}
-        store.open()
-        await asyncio.gather(*waiting)  # type: ignore[arg-type]
-        await made.close()
-        assert [len(ids) for _, ids in store.groups] == [
-            record.EARLY_ENTRIES,
-            record.GROUP_ENTRIES,
-            record.GROUP_ENTRIES,
-            record.GROUP_ENTRIES - 495,
-        ]
-        assert [begin for begin, _ in store.groups] == [0, *(record.EARLY_ENTRIES + k * record.GROUP_ENTRIES for k in range(3))]
-        assert [int(one) for _, ids in store.groups for one in ids] == list(range(3 * record.GROUP_ENTRIES + 5))
-
-    on_a_loop(work)
+@on_a_loop
+async def test_groups_are_capped_and_nothing_is_lost_or_doubled() -> None:
+    store = Gate()
+    made = recorder(store, max_bytes=1 << 30)
+    waiting = {made.add(entry(str(number))) for number in range(3 * record.GROUP_ENTRIES + 5)}
+    store.open()
+    await asyncio.gather(*waiting)  # type: ignore[arg-type]
+    await made.close()
+    assert [len(ids) for _, ids in store.groups] == [
+        record.EARLY_ENTRIES,
+        record.GROUP_ENTRIES,
+        record.GROUP_ENTRIES,
+        record.GROUP_ENTRIES - 495,
+    ]
+    assert [begin for begin, _ in store.groups] == [0, *(record.EARLY_ENTRIES + k * record.GROUP_ENTRIES for k in range(3))]
+    assert [int(one) for _, ids in store.groups for one in ids] == list(range(3 * record.GROUP_ENTRIES + 5))
 
 
-def test_memory_is_bounded_whatever_fills_it() -> None:
-    nothing = {"numbers": None, "categories": None, "outputs": None}
-    many = np.zeros((1000, 2), np.float32)
-    for change in (
-        {},
-        {"rows": 1000, **nothing, "numbers": many},
-        {"rows": 1000, **nothing, "outputs": many},
-        {"categories": np.array([["k" * 8000]], object)},
-        {"ids": ["i" * 8000]},
-        {"error": "e" * 8000},
-        {"request_id": "r" * 8000},
-    ):
-
-        async def work(loop: asyncio.AbstractEventLoop, change: dict[str, Any] = change) -> None:
-            store = Gate()
-            made = recorder(store, loop, max_bytes=100_000)
-            taken = 0
-            with pytest.raises(RecordFull):
-                for taken in range(1000):  # noqa: B007
-                    made.add(entry(**change))
-            assert taken == made.pending
-            assert (taken == 12) if change else (taken > 300)
-            store.open()
-            await until(lambda: made.pending == 0)
-            assert made.add(entry()) is not None
-            await made.close()
-            assert made.written == taken + 1
-
-        on_a_loop(work)
+NOTHING: dict[str, Any] = {"numbers": None, "categories": None, "outputs": None}
+FILLING: dict[str, dict[str, Any]] = {
+    "entries": {},
+    "numbers": {"rows": 1000, **NOTHING, "numbers": np.zeros((1000, 2), np.float32)},
+    "outputs": {"rows": 1000, **NOTHING, "outputs": np.zeros((1000, 2), np.float32)},
+    "categories": {"categories": np.array([["k" * 8000]], object)},
+    "ids": {"ids": ["i" * 8000]},
+    "error": {"error": "e" * 8000},
+    "request_id": {"request_id": "r" * 8000},
+}
 
 
-def test_one_client_that_goes_away_does_not_take_the_others_along() -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        store = Gate()
-        made = recorder(store, loop)
-
-        async def answer(name: str) -> str:
-            await asyncio.shield(made.add(entry(name)))  # type: ignore[arg-type]
-            return name
-
-        gone, stays = loop.create_task(answer("gone")), loop.create_task(answer("stays"))
-        await until(lambda: made.pending == 2)
-        gone.cancel()
-        store.open()
-        assert await stays == "stays"
-        careless = made.add(entry("careless"))
-        assert careless is not None
-        careless.cancel()
-        await until(lambda: made.pending == 0)
-        await made.close()
-        assert [one for _, ids in store.groups for one in ids] == ["gone", "stays", "careless"]
-
-    on_a_loop(work)
+@pytest.mark.parametrize("what", FILLING)
+@on_a_loop
+async def test_memory_is_bounded_whatever_fills_it(what: str) -> None:
+    store = Gate()
+    made = recorder(store, max_bytes=100_000)
+    taken = 0
+    with pytest.raises(RecordFull):
+        for taken in range(1000):  # noqa: B007
+            made.add(entry(**FILLING[what]))
+    assert taken == made.pending
+    assert (taken == 12) if FILLING[what] else (taken > 300)
+    store.open()
+    await until(lambda: made.pending == 0)
+    assert made.add(entry()) is not None
+    await made.close()
+    assert made.written == taken + 1
 
 
-def test_a_failing_store_is_told_and_nothing_is_dropped() -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        store = Gate()
-        made = recorder(store, loop, max_bytes=20_000)
-        waiting = made.add(entry("0"))
-        assert waiting is not None
-        await until(lambda: store.sent)
-        store.heard(0, "the disk is full")
-        assert made.problem == "the disk is full"
-        with pytest.raises(RecordFull, match="the disk is full"):
-            for number in range(1, 1000):
-                made.add(entry(str(number)))
-        held = made.pending
-        assert not waiting.done()
-        store.open()
-        await waiting
-        await until(lambda: made.pending == 0)
-        assert made.problem == ""
-        await made.close()
-        assert [one for _, ids in store.groups for one in ids] == [str(number) for number in range(held)]
+@on_a_loop
+async def test_one_client_that_goes_away_does_not_take_the_others_along() -> None:
+    store = Gate()
+    made = recorder(store)
 
-    on_a_loop(work)
+    async def answer(name: str) -> str:
+        await asyncio.shield(made.add(entry(name)))  # type: ignore[arg-type]
+        return name
+
+    gone, stays = asyncio.create_task(answer("gone")), asyncio.create_task(answer("stays"))
+    await until(lambda: made.pending == 2)
+    gone.cancel()
+    store.open()
+    assert await stays == "stays"
+    careless = made.add(entry("careless"))
+    assert careless is not None
+    careless.cancel()
+    await until(lambda: made.pending == 0)
+    await made.close()
+    assert [one for _, ids in store.groups for one in ids] == ["gone", "stays", "careless"]
 
 
-def test_closing_on_a_store_that_stays_away_ends_and_says_what_is_lost() -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        store = Gate()
-        made = recorder(store, loop)
-        store.heard(0, "unreachable")
-        waiting = [made.add(entry(str(number))) for number in range(3)]
-        with pytest.raises(PipelineError, match="3 answers are not on record: unreachable"):
-            await made.close(patience_s=0.1)
-        assert store.killed
-        assert not any(one.done() for one in waiting if one)
+@on_a_loop
+async def test_a_failing_store_is_told_and_nothing_is_dropped() -> None:
+    store = Gate()
+    made = recorder(store, max_bytes=20_000)
+    waiting = made.add(entry("0"))
+    assert waiting is not None
+    await until(lambda: store.sent)
+    store.heard(0, "the disk is full")
+    assert made.problem == "the disk is full"
+    with pytest.raises(RecordFull, match="the disk is full"):
+        for number in range(1, 1000):
+            made.add(entry(str(number)))
+    held = made.pending
+    assert not waiting.done()
+    store.open()
+    await waiting
+    await until(lambda: made.pending == 0)
+    assert made.problem == ""
+    await made.close()
+    assert [one for _, ids in store.groups for one in ids] == [str(number) for number in range(held)]
 
-    on_a_loop(work)
+
+@on_a_loop
+async def test_closing_on_a_store_that_stays_away_ends_and_says_what_is_lost() -> None:
+    store = Gate()
+    made = recorder(store)
+    store.heard(0, "unreachable")
+    waiting = [made.add(entry(str(number))) for number in range(3)]
+    with pytest.raises(PipelineError, match="3 answers are not on record: unreachable"):
+        await made.close(patience_s=0.1)
+    assert store.killed
+    assert not any(one.done() for one in waiting if one)
 
 
-def test_closing_twice_or_before_the_start_ends() -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        idle = Recorder(Gate(), loop, durable=True, loss_ms=1, max_bytes=1000)
-        await idle.close()
-        made = recorder(Gate(), loop)
-        await made.close()
-        await made.close()
-
-    on_a_loop(work)
+@on_a_loop
+async def test_closing_twice_or_before_the_start_ends() -> None:
+    idle = Recorder(Gate(), asyncio.get_running_loop(), durable=True, loss_ms=1, max_bytes=1000)
+    await idle.close()
+    made = recorder(Gate())
+    await made.close()
+    await made.close()
 
 
 # ----------------------------------------------------------------------------------------------- the writer's process
@@ -873,143 +858,127 @@ def writer_of(made: Recorder) -> int:
     return int(made._store._process.pid)  # type: ignore[attr-defined]
 
 
-def test_a_durable_answer_is_never_released_before_its_commit(tmp_path: Path) -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        made = recorder(open_store(tmp_path, 0), loop)
-        for number in range(20):
-            committed = made.add(entry(str(number)))
-            assert committed is not None
-            await committed
-            assert read(tmp_path).height == number + 1
-        await made.close()
-
-    on_a_loop(work)
-
-
-def test_a_writer_that_is_killed_is_started_again_and_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        made = recorder(open_store(tmp_path, 0), loop)
-        stopping = asyncio.Event()
-        answered: list[str] = []
-
-        async def client(name: int) -> None:
-            count = 0
-            while not stopping.is_set():
-                count += 1
-                layout = replace(BINARY, key=str(count // 50 % 10) * 64)  # new layouts come all the time
-                committed = made.add(entry(f"{name}-{count}", layout=layout))
-                assert committed is not None
-                await asyncio.shield(committed)
-                answered.append(f"{name}-{count}")
-
-        clients = [loop.create_task(client(name)) for name in range(4)]
-        for _ in range(4):
-            before = len(answered)
-            await until(lambda before=before: len(answered) > before + 50)
-            os.kill(writer_of(made), signal.SIGKILL)
-            await until(lambda: "ended by itself" in made.problem)
-            await until(lambda: made.problem == "")
-        stopping.set()
-        await asyncio.gather(*clients)
-        await made.close()
-        table = read(tmp_path)
-        assert sorted(table["request_id"]) == sorted(answered)
-        assert set(table.select("size", "kind").rows()) == {(1, "x")}
-
-    on_a_loop(work)
-
-
-def test_a_writer_that_hangs_holds_answers_back_and_memory_stays_bounded(tmp_path: Path) -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        made = recorder(open_store(tmp_path, 0), loop, durable=False, loss_ms=1, max_bytes=10_000_000)
-        made.add(entry("first"))
-        await until(lambda: made.pending == 0)
-        os.kill(writer_of(made), signal.SIGSTOP)
-        large = np.ones((1000, 2), np.float32)
-        with pytest.raises(RecordFull):
-            for number in range(10_000):
-                committed = made.add(entry(str(number), rows=1000, numbers=large, categories=None, outputs=None))
-                await asyncio.sleep(0)
+@on_a_loop
+async def test_a_durable_answer_is_never_released_before_its_commit(tmp_path: Path) -> None:
+    made = recorder(open_store(tmp_path, 0))
+    for number in range(20):
+        committed = made.add(entry(str(number)))
         assert committed is not None
-        assert not committed.done()
-        held = made.pending
-        os.kill(writer_of(made), signal.SIGCONT)
-        await asyncio.shield(committed)
-        await made.close()
-        assert read(tmp_path).filter(row=0).height == held + 1
-
-    on_a_loop(work)
+        await committed
+        assert read(tmp_path).height == number + 1
+    await made.close()
 
 
-def test_a_group_larger_than_the_pipe_arrives_whole(tmp_path: Path) -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        made = recorder(open_store(tmp_path, 0), loop, max_bytes=1 << 27)
-        numbers = np.arange(400_000, dtype=np.float32).reshape(-1, 2)
-        for number in range(3):
-            made.add(entry(str(number), rows=len(numbers), numbers=numbers + number, categories=None, outputs=None))
+@on_a_loop
+async def test_a_writer_that_is_killed_is_started_again_and_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
+    made = recorder(open_store(tmp_path, 0))
+    stopping = asyncio.Event()
+    answered: list[str] = []
+
+    async def client(name: int) -> None:
+        count = 0
+        while not stopping.is_set():
+            count += 1
+            layout = replace(BINARY, key=str(count // 50 % 10) * 64)  # new layouts come all the time
+            committed = made.add(entry(f"{name}-{count}", layout=layout))
+            assert committed is not None
+            await asyncio.shield(committed)
+            answered.append(f"{name}-{count}")
+
+    clients = [asyncio.create_task(client(name)) for name in range(4)]
+    for _ in range(4):
+        before = len(answered)
+        await until(lambda before=before: len(answered) > before + 50)
+        os.kill(writer_of(made), signal.SIGKILL)
+        await until(lambda: "ended by itself" in made.problem)
+        await until(lambda: made.problem == "")
+    stopping.set()
+    await asyncio.gather(*clients)
+    await made.close()
+    table = read(tmp_path)
+    assert sorted(table["request_id"]) == sorted(answered)
+    assert set(table.select("size", "kind").rows()) == {(1, "x")}
+
+
+@on_a_loop
+async def test_a_writer_that_hangs_holds_answers_back_and_memory_stays_bounded(tmp_path: Path) -> None:
+    made = recorder(open_store(tmp_path, 0), durable=False, loss_ms=1, max_bytes=10_000_000)
+    made.add(entry("first"))
+    await until(lambda: made.pending == 0)
+    os.kill(writer_of(made), signal.SIGSTOP)
+    large = np.ones((1000, 2), np.float32)
+    with pytest.raises(RecordFull):
+        for number in range(10_000):
+            committed = made.add(entry(str(number), rows=1000, numbers=large, categories=None, outputs=None))
             await asyncio.sleep(0)
-        await made.close()
-        table = read(tmp_path)
-        assert table.height == 3 * len(numbers)
-        for number in range(3):
-            assert np.array_equal(table.filter(request_id=str(number))["weight"].to_numpy(), numbers[:, 1] + np.float32(number))
+    assert committed is not None
+    assert not committed.done()
+    held = made.pending
+    os.kill(writer_of(made), signal.SIGCONT)
+    await asyncio.shield(committed)
+    await made.close()
+    assert read(tmp_path).filter(row=0).height == held + 1
 
-    on_a_loop(work)
+
+@on_a_loop
+async def test_a_group_larger_than_the_pipe_arrives_whole(tmp_path: Path) -> None:
+    made = recorder(open_store(tmp_path, 0), max_bytes=1 << 27)
+    numbers = np.arange(400_000, dtype=np.float32).reshape(-1, 2)
+    for number in range(3):
+        made.add(entry(str(number), rows=len(numbers), numbers=numbers + number, categories=None, outputs=None))
+        await asyncio.sleep(0)
+    await made.close()
+    table = read(tmp_path)
+    assert table.height == 3 * len(numbers)
+    for number in range(3):
+        assert np.array_equal(table.filter(request_id=str(number))["weight"].to_numpy(), numbers[:, 1] + np.float32(number))
 
 
-def test_the_writer_ends_with_its_recorder_whatever_the_signals(tmp_path: Path) -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        made = recorder(open_store(tmp_path, 0), loop)
-        await made.add(entry("one"))  # type: ignore[misc]
-        writer = writer_of(made)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            os.kill(writer, number)
-        await made.add(entry("two"))  # type: ignore[misc]
-        assert writer_of(made) == writer
-        await made.close()
-        with pytest.raises(ProcessLookupError):
-            os.kill(writer, 0)
-
-    on_a_loop(work)
+@on_a_loop
+async def test_the_writer_ends_with_its_recorder_whatever_the_signals(tmp_path: Path) -> None:
+    made = recorder(open_store(tmp_path, 0))
+    await made.add(entry("one"))  # type: ignore[misc]
+    writer = writer_of(made)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(writer, number)
+    await made.add(entry("two"))  # type: ignore[misc]
+    assert writer_of(made) == writer
+    await made.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(writer, 0)
     assert read(tmp_path)["request_id"].to_list() == ["one", "two"]
     assert {path.suffix for path in tmp_path.iterdir()} == {".sqlite"}
 
 
-def test_closing_ends_a_writer_that_cannot_write(tmp_path: Path) -> None:
+@on_a_loop
+async def test_closing_ends_a_writer_that_cannot_write(tmp_path: Path) -> None:
     folder = tmp_path / "records"
     folder.write_text("in the way")
-
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        made = recorder(open_store(folder, 0), loop)
-        made.add(entry())
-        await until(lambda: made.problem)
-        writer = writer_of(made)
-        with pytest.raises(PipelineError, match="1 answers are not on record"):
-            await made.close(patience_s=0.2)
-        with pytest.raises(ProcessLookupError):
-            os.kill(writer, 0)
-
-    on_a_loop(work)
+    made = recorder(open_store(folder, 0))
+    made.add(entry())
+    await until(lambda: made.problem)
+    writer = writer_of(made)
+    with pytest.raises(PipelineError, match="1 answers are not on record"):
+        await made.close(patience_s=0.2)
+    with pytest.raises(ProcessLookupError):
+        os.kill(writer, 0)
 
 
-def test_a_folder_that_cannot_be_written_recovers_by_itself(tmp_path: Path) -> None:
+@on_a_loop
+async def test_a_folder_that_cannot_be_written_recovers_by_itself(tmp_path: Path) -> None:
     """A file in the folder's place stands for a right that is missing: root may write everywhere."""
     folder = tmp_path / "records"
     folder.write_text("in the way")
-
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        made = recorder(open_store(folder, 0), loop)
-        waiting = made.add(entry("kept"))
-        assert waiting is not None
-        await until(lambda: made.problem)
-        assert str(folder) in made.problem
-        assert "\n" not in made.problem
-        folder.unlink()
-        await waiting
-        assert made.problem == ""
-        await made.close()
-
-    on_a_loop(work)
+    made = recorder(open_store(folder, 0))
+    waiting = made.add(entry("kept"))
+    assert waiting is not None
+    await until(lambda: made.problem)
+    assert str(folder) in made.problem
+    assert "\n" not in made.problem
+    folder.unlink()
+    await waiting
+    assert made.problem == ""
+    await made.close()
     assert read(folder)["request_id"].to_list() == ["kept"]
     if os.geteuid():
         folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -1030,59 +999,53 @@ def test_a_full_database_says_so_and_takes_the_group_when_there_is_room(tmp_path
     assert read(tmp_path).group_by("request_id", maintain_order=True).len().rows() == [("before", 1), ("large", 5000)]
 
 
-def test_a_disk_that_takes_no_more_is_told_and_everything_is_written_when_it_does(tmp_path: Path) -> None:
+@on_a_loop
+async def test_a_disk_that_takes_no_more_is_told_and_everything_is_written_when_it_does(tmp_path: Path) -> None:
     import resource
 
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        made = recorder(open_store(tmp_path, 0), loop)
-        await made.add(entry("before"))  # type: ignore[misc]
-        resource.prlimit(writer_of(made), resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-        waiting = made.add(entry("waits"))
-        assert waiting is not None
-        await until(lambda: made.problem)
-        assert "\n" not in made.problem
-        assert str(tmp_path) in made.problem
-        assert not waiting.done()
-        resource.prlimit(writer_of(made), resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        await waiting
-        assert made.problem == ""
-        await made.close()
-
-    on_a_loop(work)
+    made = recorder(open_store(tmp_path, 0))
+    await made.add(entry("before"))  # type: ignore[misc]
+    resource.prlimit(writer_of(made), resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    waiting = made.add(entry("waits"))
+    assert waiting is not None
+    await until(lambda: made.problem)
+    assert "\n" not in made.problem
+    assert str(tmp_path) in made.problem
+    assert not waiting.done()
+    resource.prlimit(writer_of(made), resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await waiting
+    assert made.problem == ""
+    await made.close()
     assert read(tmp_path)["request_id"].to_list() == ["before", "waits"]
 
 
-def test_a_locked_file_holds_answers_back_and_is_waited_for(tmp_path: Path) -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        made = recorder(open_store(tmp_path, 0), loop)
-        await made.add(entry("one"))  # type: ignore[misc]
-        (path,) = tmp_path.glob("2026-11-24.*.sqlite")
-        other = sqlite3.connect(path, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        waiting = made.add(entry("two"))
-        assert waiting is not None
-        await until(lambda: "locked" in made.problem)
-        assert not waiting.done()
-        other.execute("ROLLBACK")
-        await waiting
-        other.close()
-        await made.close()
-
-    on_a_loop(work)
+@on_a_loop
+async def test_a_locked_file_holds_answers_back_and_is_waited_for(tmp_path: Path) -> None:
+    made = recorder(open_store(tmp_path, 0))
+    await made.add(entry("one"))  # type: ignore[misc]
+    (path,) = tmp_path.glob("2026-11-24.*.sqlite")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waiting = made.add(entry("two"))
+    assert waiting is not None
+    await until(lambda: "locked" in made.problem)
+    assert not waiting.done()
+    other.execute("ROLLBACK")
+    await waiting
+    other.close()
+    await made.close()
     assert read(tmp_path).height == 2
 
 
-def test_two_workers_write_at_once_into_files_of_their_own(tmp_path: Path) -> None:
-    async def work(loop: asyncio.AbstractEventLoop) -> None:
-        workers = [recorder(open_store(tmp_path, number), loop) for number in range(2)]
-        for number in range(3000):
-            for name, made in enumerate(workers):
-                made.add(entry(f"{name}-{number}"))
-            if number % 100 == 0:
-                await asyncio.sleep(0)
-        await asyncio.gather(*(made.close() for made in workers))
-
-    on_a_loop(work)
+@on_a_loop
+async def test_two_workers_write_at_once_into_files_of_their_own(tmp_path: Path) -> None:
+    workers = [recorder(open_store(tmp_path, number)) for number in range(2)]
+    for number in range(3000):
+        for name, made in enumerate(workers):
+            made.add(entry(f"{name}-{number}"))
+        if number % 100 == 0:
+            await asyncio.sleep(0)
+    await asyncio.gather(*(made.close() for made in workers))
     table = read(tmp_path)
     assert table.height == table["request_id"].n_unique() == 6000
     assert len(list(tmp_path.glob("2026-11-24.*.sqlite"))) == 2

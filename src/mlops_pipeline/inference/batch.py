@@ -22,7 +22,7 @@ from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import Unseen
 from mlops_pipeline.inference.raw import RawInput, check_state
 from mlops_pipeline.inference.scorer import RawScorer, Scored, Scorer, load_scorer
-from mlops_pipeline.spreadsheet import harmless, said_of
+from mlops_pipeline.spreadsheet import TableFile, check_format
 from mlops_pipeline.tables.cast import as_broken, without_content
 from mlops_pipeline.tables.packing import form_of
 from mlops_pipeline.tables.source import Chunk, as_written, count_rows, one_ahead, read_file, torn_notes
@@ -71,8 +71,7 @@ def predict_file(
     that a spreadsheet would run, unless ``raw`` is. It appears whole or not at all. Raises :class:`PipelineError` if a column is
     missing or nothing could be read.
     """
-    if target.suffix not in (".csv", ".parquet"):
-        raise PipelineError(f"--output {target}: unknown format: end it in .csv or .parquet")
+    check_format(target)
     scorer = load_scorer(model)
     began, rows, rejected = time.perf_counter(), 0, 0
     rejects = target.with_name(f"{target.stem}.rejected.csv")
@@ -87,8 +86,7 @@ def predict_file(
     chunks = one_ahead(read_file(source, written, CHUNK_MB, way.names))
     left_out: tuple[str, ...] | None = None
     with ExitStack() as stack:
-        cells: list[int] = []
-        write = stack.enter_context(_writing(target, None if raw else cells))
+        file = stack.enter_context(_writing(target, raw=raw))
         aside = stack.enter_context(replacing(rejects, FOR_ITS_OWNER)).open("w", encoding="utf-8")
         stack.enter_context(aside)
         aside.write("row,reason,content\n")
@@ -105,7 +103,7 @@ def predict_file(
                 aside.write(row.as_csv(raw=raw))
             good = chunk.frame.filter(scored.taken)
             if good.height:
-                write(good.with_columns(scorer.columns_of(scored.outputs, names)))
+                file.write(good.with_columns(scorer.columns_of(scored.outputs, names)))
             rows, rejected = rows + good.height, rejected + len(broken)
             advance(good.height + len(broken))
         if not rows and not rejected:
@@ -113,8 +111,8 @@ def predict_file(
     if not rejected:
         rejects.unlink()
     seconds = time.perf_counter() - began
-    run = [said_of(sum(cells))] if any(cells) else []
-    return Predicted(rows, rejected, seconds, scorer.engine.name, rejects if rejected else None, (*otherwise, *notes.lines(), *run))
+    told = (*otherwise, *notes.lines(), *file.notes)
+    return Predicted(rows, rejected, seconds, scorer.engine.name, rejects if rejected else None, told)
 
 
 class _Way:
@@ -252,32 +250,11 @@ class _Notes:
 
 
 @contextmanager
-def _writing(target: Path, cells: list[int] | None) -> Iterator[Any]:
-    """A function that appends a frame to the target, which takes its place at the end.
-
-    ``cells`` takes how many cells of each frame a spreadsheet would have run; None: they are left as they are.
-    """
-    import pyarrow.parquet as pq
-
-    with replacing(target) as temporary, ExitStack() as stack:
-        state: dict[str, Any] = {}
-
-        def write_csv(frame: pl.DataFrame) -> None:
-            state.setdefault("file", stack.enter_context(temporary.open("wb")) if "file" not in state else None)
-            if cells is not None:
-                frame, changed = harmless(frame)
-                cells.append(changed)
-            frame.write_csv(state["file"], include_header=not state.get("started"))
-            state["started"] = True
-
-        def write_parquet(frame: pl.DataFrame) -> None:
-            table = frame.to_arrow(compat_level=None)
-            if "writer" not in state:
-                state["writer"] = stack.enter_context(pq.ParquetWriter(temporary, table.schema, compression="zstd"))
-            state["writer"].write_table(table)
-
-        yield write_csv if target.suffix == ".csv" else write_parquet
-        if not state:
+def _writing(target: Path, *, raw: bool) -> Iterator[TableFile]:
+    """A file that takes the target's place at the end."""
+    with replacing(target) as temporary, TableFile(temporary, target.suffix, raw=raw) as file:
+        yield file
+        if not file.has_begun:
             raise PipelineError(f"{target}: no row could be predicted: see {target.with_name(f'{target.stem}.rejected.csv')}")
 
 

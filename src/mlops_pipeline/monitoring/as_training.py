@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from mlops_pipeline.config.dataset import words_of
 from mlops_pipeline.config.serving import RecordStore
@@ -19,8 +18,9 @@ from mlops_pipeline.files import read_json, replacing
 from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.recorded import within
 from mlops_pipeline.monitoring.watched import Watched
+from mlops_pipeline.records.query import Bounds
 from mlops_pipeline.records.reading import sources
-from mlops_pipeline.spreadsheet import harmless, said_of
+from mlops_pipeline.spreadsheet import TableFile, check_format
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,17 +38,7 @@ class Exported:
     notes: tuple[str, ...]
 
 
-def export_as_training(
-    watch: Watched,
-    store: RecordStore,
-    target: Path,
-    *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    version: str | None = None,
-    raw: bool = False,
-) -> Exported:
+def export_as_training(watch: Watched, store: RecordStore, target: Path, *, raw: bool = False, **bounds: Unpack[Bounds]) -> Exported:
     """Write the answered rows as a table with the pipeline's target, null where no label has come; it appears whole or not at all.
 
     Of raw rows these are the source's columns, of others the features. Private columns are in no record, so not in it. Beside it come the
@@ -56,19 +46,16 @@ def export_as_training(
     :class:`PipelineError`.
     """
     import polars as pl
-    import pyarrow.parquet as pq
 
-    if target.suffix not in (".parquet", ".csv"):
-        raise PipelineError(f"--output {target}: unknown format: end it in .parquet or .csv")
+    check_format(target)
     data = watch.pipeline.dataset
     with closing(watch.state()) as state:
         known = Known.of(state.labels_after(0, 0.0), within(watch))
     words = read_json(watch.layout.target_words) if watch.layout.target_words.is_file() else []
-    rows = labelled = cells = finished = 0
+    rows = labelled = finished = 0
     arrived, there = "", list[str]()
-    with replacing(target) as temporary, ExitStack() as stack:
-        writer: Any = None
-        for frame, own in sources(store, since=since, until=until, model=model, version=version):
+    with replacing(target) as temporary, TableFile(temporary, target.suffix, raw=raw) as file:
+        for frame, own in sources(store, **bounds):
             answered = frame["prediction"].is_not_null() & (frame["error"].fill_null("") == "")
             known_as_came = own.select(pl.any_horizontal(pl.all().is_not_null())).to_series() if own.width else answered & False
             finished += int((answered & ~known_as_came).sum())
@@ -78,16 +65,7 @@ def export_as_training(
                 arrived = data.time_column
                 table = table.with_columns(kept[ARRIVED].dt.replace_time_zone(None).alias(arrived))
             rows, labelled, there = rows + table.height, labelled + table[data.target].count(), table.columns
-            if target.suffix == ".csv":
-                shown, run = (table, 0) if raw else harmless(table)
-                cells += run
-                file = writer or stack.enter_context(temporary.open("wb"))
-                shown.write_csv(file, include_header=writer is None)
-                writer = file
-            else:
-                arrow = table.to_arrow(compat_level=None)
-                writer = writer or stack.enter_context(pq.ParquetWriter(temporary, arrow.schema, compression="zstd"))
-                writer.write_table(arrow)
+            file.write(table)
         if not rows:
             raise PipelineError(f"{target}: the record holds no answered row of these: nothing was written")
     made = {*data.derive, *data.counts, *data.history, *data.aggregates, *chain.from_iterable(_lookups(watch))}
@@ -96,8 +74,7 @@ def export_as_training(
     notes += [f"on no record, so not in it: {', '.join(lost)}"] if lost else []
     notes += [f"column '{arrived}' holds when each row was asked: no row brought it"] if arrived else []
     notes += [f"{finished:,} rows left out: they came as finished features"] if finished else []
-    notes += [said_of(cells)] if cells else []
-    return Exported(rows, labelled, tuple(notes))
+    return Exported(rows, labelled, (*notes, *file.notes))
 
 
 def _write_settings(watch: Watched, table: Path, there: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import msgspec
 
@@ -20,9 +20,18 @@ BRIEF_BYTES = 4_000_000
 TOO_LARGE = f"not shown, its record has more than {BRIEF_BYTES / 1e6:g} MB: `mlops records export` has it"
 
 
+class Bounds(TypedDict, total=False):
+    """Which requests: arrived from ``since`` on and before ``until`` (UTC where no zone is given), of one model, one version; else all."""
+
+    since: datetime | None
+    until: datetime | None
+    model: str | None
+    version: str | None
+
+
 @dataclass(frozen=True)
 class Filter:
-    """Which requests: arrived from ``since`` on and before ``until`` (UTC where no zone is given), of one model, one version."""
+    """The same, and what of them is wanted."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -82,13 +91,13 @@ class Recorded:
     blob: bytes
 
 
-def wanted_by(since: datetime | None, until: datetime | None, model: str | None, version: str | None, request: str = "") -> Filter:
+def wanted_by(**bounds: Unpack[Bounds]) -> Filter:
     """The filter of these bounds; a moment without a zone is UTC."""
 
     def utc(moment: datetime | None) -> datetime | None:
         return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
-    return Filter(utc(since), utc(until), model, version, request=request)
+    return Filter(utc(bounds.get("since")), utc(bounds.get("until")), bounds.get("model"), bounds.get("version"))
 
 
 def recorded(fields: list[Any], layout: Columns | None, blob: bytes | None) -> Recorded:

@@ -10,13 +10,12 @@ its rows.
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
@@ -28,9 +27,9 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import replacing
 from mlops_pipeline.records.encoding import BRIEF_TEXT, NO_BLOB, Blob, Columns, arm_of, brief_blob, read_blob
 from mlops_pipeline.records.entry import SHADOW, WITHDRAWN
-from mlops_pipeline.records.query import BRIEF_BYTES, TOO_LARGE, Filter, Recorded, wanted_by
+from mlops_pipeline.records.query import BRIEF_BYTES, TOO_LARGE, Bounds, Filter, Recorded, wanted_by
 from mlops_pipeline.records.store import Records, located, part_at
-from mlops_pipeline.spreadsheet import harmless, said_of
+from mlops_pipeline.spreadsheet import TableFile, check_format
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,16 +46,7 @@ OWN = ("time", "request_id", "row", "id", "model", "version", "latency_ms", "err
 FEATURE = "feature_"
 
 
-def read(
-    where: str | Path | RecordStore,
-    *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    version: str | None = None,
-    limit: int | None = None,
-    shadows: bool = False,
-) -> pl.DataFrame:
+def read(where: str | Path | RecordStore, *, limit: int | None = None, shadows: bool = False, **bounds: Unpack[Bounds]) -> pl.DataFrame:
     """The answers on record in a folder or at an address, in order of time; with ``limit`` only the newest rows.
 
     With ``shadows`` also what a release's challenger said behind answers, which nobody was told.
@@ -64,11 +54,10 @@ def read(
     """
     import polars as pl
 
-    wanted = wanted_by(since, until, model, version)
     if limit is not None and limit < 1:
         raise PipelineError(f"limit {limit}: must be at least 1")
     asked = limit if limit is None or shadows else 2 * limit + 1  # each answer has one shadow at most
-    with _opened(where, wanted) as source:
+    with _opened(where, wanted_by(**bounds)) as source:
         schema = _schema(source.layouts)
         frames = [_frame(requests, schema) for requests in _chunks(source.requests(asked, shadows=shadows))]
     table = pl.concat(frames) if frames else pl.DataFrame(schema=schema)
@@ -76,22 +65,12 @@ def read(
     return table.tail(limit) if limit is not None else table
 
 
-def newest(
-    where: str | Path | RecordStore,
-    limit: int,
-    *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    version: str | None = None,
-    request: str = "",
-) -> pl.DataFrame:
+def newest(where: str | Path | RecordStore, limit: int, *, request: str = "", **bounds: Unpack[Bounds]) -> pl.DataFrame:
     """The newest rows without their features, texts cut after ``BRIEF_TEXT``: no more of them is ever in memory than a screen wants.
 
     With ``request`` only those of requests whose id begins so. Raises :class:`PipelineError` like :func:`read`.
     """
-    wanted = replace(wanted_by(since, until, model, version, request), brief=True)
-    with _opened(where, wanted) as source:
+    with _opened(where, replace(wanted_by(**bounds), request=request, brief=True)) as source:
         # A store may hand over more than it is asked for, in any order.
         requests = heapq.nlargest(limit, map(_brief, source.requests(limit)), key=lambda request: request.time or 0)
     requests = list(_standing(iter(requests), {(request.request_id, request.time) for request in requests if request.error == WITHDRAWN}))
@@ -123,13 +102,10 @@ def export(
     where: str | Path | RecordStore,
     target: Path,
     *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    version: str | None = None,
     raw: bool = False,
     shadows: bool = False,
     notes: list[str] | None = None,
+    **bounds: Unpack[Bounds],
 ) -> int:
     """Write the answers on record to a Parquet or CSV file, by day and worker (SQLite) or time (PostgreSQL); the number of rows.
 
@@ -138,49 +114,29 @@ def export(
     A CSV file has no cell that a spreadsheet would run, unless ``raw`` is; ``notes`` takes a line if there were any. The file appears whole
     or not at all. Raises :class:`PipelineError` like :func:`read`.
     """
-    import pyarrow.parquet as pq
-
-    if target.suffix not in (".parquet", ".csv"):
-        raise PipelineError(f"--output {target}: unknown format: end it in .parquet or .csv")
-    rows = cells = 0
+    check_format(target)
+    rows = 0
     try:
-        with _opened(where, wanted_by(since, until, model, version)) as source, replacing(target) as temporary, ExitStack() as stack:
+        with (
+            _opened(where, wanted_by(**bounds)) as source,
+            replacing(target) as temporary,
+            TableFile(temporary, target.suffix, raw=raw) as file,
+        ):
             schema = _schema(source.layouts)
-            chunks: Iterator[list[Recorded]] = itertools.chain(
-                [[]], _chunks(source.requests(None, shadows=shadows))
-            )  # the first gives the header
-            if target.suffix == ".csv":
-                file = stack.enter_context(temporary.open("wb"))
-                for number, requests in enumerate(chunks):
-                    frame = _frame(requests, schema)
-                    shown, run = (frame, 0) if raw else harmless(frame)
-                    shown.write_csv(file, include_header=number == 0)
-                    rows, cells = rows + frame.height, cells + run
-            else:
-                writer = None
-                for requests in chunks:
-                    frame = _frame(requests, schema)
-                    part = frame.to_arrow(compat_level=None)
-                    writer = writer or stack.enter_context(pq.ParquetWriter(temporary, part.schema, compression="zstd"))
-                    if frame.height:
-                        writer.write_table(part)
-                    rows += frame.height
+            file.write(_frame([], schema))  # the header, where nothing else comes
+            for requests in _chunks(source.requests(None, shadows=shadows)):
+                frame = _frame(requests, schema)
+                file.write(frame)
+                rows += frame.height
     except OSError as error:
         raise PipelineError(f"--output {target}: cannot be written ({error.strerror or one_line(error)}): name another place") from error
-    if cells and notes is not None:
-        notes.append(said_of(cells))
+    if notes is not None:
+        notes += file.notes
     return rows
 
 
 def batches(
-    where: str | Path | RecordStore,
-    *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    version: str | None = None,
-    shadows: bool = False,
-    units: bool = False,
+    where: str | Path | RecordStore, *, shadows: bool = False, units: bool = False, **bounds: Unpack[Bounds]
 ) -> Iterator[pl.DataFrame]:
     """The rows that were given as answers, a bounded number at a time, in no order; with ``shadows`` also those that nobody was told.
 
@@ -190,27 +146,20 @@ def batches(
     """
     import polars as pl
 
-    with _opened(where, wanted_by(since, until, model, version)) as source:
+    with _opened(where, wanted_by(**bounds)) as source:
         schema = _schema(source.layouts) | ({UNIT: pl.String} if units else {})
         for requests in _chunks(source.requests(None, shadows=shadows)):
             yield _frame(requests, schema)
 
 
-def sources(
-    where: str | Path | RecordStore,
-    *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    version: str | None = None,
-) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+def sources(where: str | Path | RecordStore, **bounds: Unpack[Bounds]) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """The rows of :func:`batches` and, beside them, what their senders know of them: the source's columns of raw rows, else the features.
 
     The second has the same columns in each batch, null in rows that came otherwise. Raises :class:`PipelineError` like :func:`read`.
     """
     import polars as pl
 
-    with _opened(where, wanted_by(since, until, model, version)) as source:
+    with _opened(where, wanted_by(**bounds)) as source:
         schema = _schema(source.layouts)
         raw: _Schema = {}
         for layout in source.layouts:
@@ -242,23 +191,16 @@ def news(
     """What came to a store since ``after``, the ``read_to`` of the last time. Raises :class:`PipelineError` like :func:`read`."""
     import polars as pl
 
-    with _opened(where, replace(wanted_by(since, until, model, None), after=after)) as source:
+    with _opened(where, replace(wanted_by(since=since, until=until, model=model), after=after)) as source:
         schema = _schema(source.layouts) | {UNIT: pl.String}
         frames = (_frame(requests, schema) for requests in _chunks(source.requests(None)))
         withdrawn = frozenset(getattr(source.records, "withdrawn", None) or ())
         yield News(frames, withdrawn, getattr(source.records, "read_to", None))
 
 
-def requests_of(
-    where: str | Path | RecordStore,
-    *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    version: str | None = None,
-) -> Iterator[Recorded]:
+def requests_of(where: str | Path | RecordStore, **bounds: Unpack[Bounds]) -> Iterator[Recorded]:
     """The requests themselves, in no order, each once. Raises :class:`PipelineError` like :func:`read`."""
-    with _opened(where, wanted_by(since, until, model, version)) as source:
+    with _opened(where, wanted_by(**bounds)) as source:
         yield from source.requests(None, shadows=False)
 
 

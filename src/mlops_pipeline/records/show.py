@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from mlops_pipeline.records.encoding import BRIEF_TEXT
+from mlops_pipeline.records.query import Bounds
 from mlops_pipeline.records.reading import newest
 
 if TYPE_CHECKING:
@@ -25,21 +25,12 @@ WIDE = 120
 """Columns of a terminal from which on ids are shown in full."""
 
 
-def show(
-    where: str | Path | RecordStore,
-    *,
-    limit: int = 20,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    model: str | None = None,
-    version: str | None = None,
-    request: str = "",
-) -> Shown:
+def show(where: str | Path | RecordStore, *, limit: int = 20, request: str = "", **bounds: Unpack[Bounds]) -> Shown:
     """The newest rows for the terminal, the last one lowest; the features are left to :func:`~mlops_pipeline.records.reading.export`.
 
     With ``request`` those of requests whose id begins so: what was answered, and what the other arm of a release said, if it was asked.
     """
-    return Shown(newest(where, limit, since=since, until=until, model=model, version=version, request=request))
+    return Shown(newest(where, limit, request=request, **bounds))
 
 
 @dataclass(frozen=True)
