@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
-from rich.console import Console
 
 if importlib.util.find_spec("mlops_pipeline") is None:
     sys.path.append(str(Path(__file__).resolve().parents[2] / "src"))
 
-from mlops_pipeline import environment
+from mlops_pipeline import environment, terminal
 from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.features.refresh import refresh
 from mlops_pipeline.layout import find_project, layout_of
@@ -35,7 +34,7 @@ def features_pipeline(config_path: str = "configs/training_config.yaml", input_p
     logger, config, said = get_run_logger(), Path(config_path), io.StringIO()
     settings = load_settings(config)
     layout = layout_of(settings, config, find_project(config))
-    done = refresh(settings, layout, Console(file=said, width=1000), Path(input_path) if input_path else None)
+    done = refresh(settings, layout, terminal.opened(said, 1000), Path(input_path) if input_path else None)
     for line in said.getvalue().splitlines():
         logger.info("%s", line.strip())
     return {"version": done.version, "as_of": done.state.as_of.isoformat(), "new": done.new, "changed": done.changed}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -13,7 +12,6 @@ import psycopg
 import pytest
 import yaml
 from dvc.repo import Repo
-from rich.console import Console
 
 from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.errors import PipelineError
@@ -183,7 +181,7 @@ def test_a_pipelines_commands_go_there_by_an_address_alone(
 def test_a_run_that_is_up_to_date_sends_what_the_folder_holds_where_the_database_has_none(
     postgresql: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri, more, console = address(postgresql, "moved"), tmp_path / "more.csv", Console(file=io.StringIO(), width=300)
+    uri, more, console = address(postgresql, "moved"), tmp_path / "more.csv", quiet()
     config = tmp_path / "pipeline.yaml"
     config.write_text(yaml.safe_dump(shops().model_dump(mode="json", by_alias=True, exclude_defaults=True)))
     own = load_settings(config)

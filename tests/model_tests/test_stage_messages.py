@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from rich.console import Console
 
+from mlops_pipeline import terminal
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import layout_of
@@ -90,7 +90,7 @@ def run_to_the_evaluation(folder: Path, table: str, target: str, monkeypatch: py
     said = io.StringIO()
     for stage in STAGES[: [stage.name for stage in STAGES].index("evaluate")]:
         stage.run(settings, layout, quiet())
-    STAGES[[stage.name for stage in STAGES].index("evaluate")].run(settings, layout, Console(file=said, width=200))
+    STAGES[[stage.name for stage in STAGES].index("evaluate")].run(settings, layout, terminal.opened(said, 200))
     return said.getvalue()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 import os
 import shutil
@@ -19,7 +18,6 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.spec import Column as ContractColumn
@@ -282,7 +280,7 @@ def test_no_moment_of_death_does_harm(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def said(settings_: Settings, folder: Path, *arguments: Any, **more: Any) -> str:
-    console = Console(file=io.StringIO(), width=300)
+    console = quiet()
     refresh(settings_, layout_in(folder, settings_), console, *arguments, **more)
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
@@ -313,7 +311,7 @@ def test_rows_of_a_file_are_taken_in_once_and_outcomes_when_they_come(tmp_path: 
     with (tmp_path / "table.csv").open("a") as stream:
         stream.write("".join(map(line, of_day(21))))
     assert "84 rows read: 4 new" in said(own, tmp_path)
-    console = Console(file=io.StringIO(), width=300)
+    console = quiet()
     show(own, layout_in(tmp_path, own), console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "as of      2024-02-22T03:00:00 UTC" in shown
@@ -334,7 +332,7 @@ def test_rows_of_a_file_are_taken_in_once_and_outcomes_when_they_come(tmp_path: 
 
 
 def made_by_ingest(settings_: Settings, folder: Path) -> str:
-    console = Console(file=io.StringIO(), width=300)
+    console = quiet()
     ingest(settings_, layout_in(folder, settings_), console)
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
@@ -468,7 +466,7 @@ def test_a_state_that_cannot_be_read_is_made_anew_by_ingest_with_a_word(tmp_path
     else:
         file = journal / version.name / ("journal.json" if harm == "journal" else "old.parquet")
         file.write_bytes(file.read_bytes()[:-9])
-    console = Console(file=io.StringIO(), width=300)
+    console = quiet()
     ingest(own, layout_in(tmp_path, own), console)
     word = console.file.getvalue()  # type: ignore[attr-defined]
     if harm in ("format", "part", "gone"):  # what came beside the source is not lost

@@ -7,8 +7,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
+from mlops_pipeline import terminal
 from mlops_pipeline.config.pipeline import Settings, settings_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json
@@ -18,6 +17,7 @@ from tests.conftest import SMALL_SETTINGS
 
 if TYPE_CHECKING:
     import polars as pl
+    from rich.console import Console
 
 
 def content_with(**sections: Any) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def layout_in(folder: Path, settings: Settings) -> Layout:
 
 
 def quiet() -> Console:
-    return Console(file=io.StringIO(), width=200)
+    return terminal.opened(io.StringIO(), 200)
 
 
 def table_settings(

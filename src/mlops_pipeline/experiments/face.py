@@ -55,10 +55,10 @@ def tell_plan(
         print(json.dumps([in_json(vars(each)) for each in made]))
         return
     for note in units.notes:
-        console.print(note, style="yellow", markup=False)
+        console.print(note, style="yellow")
     for each in made:
         for line in _plan_lines(each, experiment, LOOKS):
-            console.print(line, markup=False, soft_wrap=True, highlight=False)
+            console.print(line)
 
 
 def _plan_lines(plan: SamplePlan, experiment: Experiment, looks: int) -> list[str]:
@@ -122,14 +122,14 @@ def tell(console: Console, experiment: Experiment, units: Units, output: Path | 
         print(json.dumps(facts, ensure_ascii=False, allow_nan=False))
         return done.verdict != "cannot_judge"
     for note in done.notes:
-        console.print(note, style="yellow", markup=False, soft_wrap=True)
+        console.print(note, style="yellow")
     style = {"treatment": "bold green", "control": "bold", "go_on": "bold", "cannot_judge": "bold red"}[done.verdict]
-    console.print(f"{experiment.name}: {_headline(done)}", style=style, markup=False, soft_wrap=True, highlight=False)
-    console.print(done.why, markup=False, soft_wrap=True, highlight=False)
+    console.print(f"{experiment.name}: {_headline(done)}", style=style)
+    console.print(done.why)
     if done.verdict != "cannot_judge":
         for each in done.comparisons:
-            console.print(f"  {_line(each, experiment)}", markup=False, soft_wrap=True, highlight=False)
-    console.print(f"{units.count:,} units; the page: {target}", markup=False, soft_wrap=True, highlight=False)
+            console.print(f"  {_line(each, experiment)}")
+    console.print(f"{units.count:,} units; the page: {target}")
     return done.verdict != "cannot_judge"
 
 

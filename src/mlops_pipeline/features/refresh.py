@@ -78,7 +78,7 @@ def refresh(settings: Settings, layout: Layout, console: Console, given: Path | 
                 f"{layout.config}: {OTHER}; and {_given(current)}: "
                 "make the state anew with `mlops features refresh --anew`, then give these again"
             )
-        console.print(f"            {OTHER}: the state is made anew from the source", markup=False)
+        console.print(f"            {OTHER}: the state is made anew from the source")
         current, asked = None, None
     _tell_unreadable(current, console)
     read, seen = _Read(), _files(settings, layout) if given is None or current is None else {}
@@ -96,7 +96,7 @@ def refresh(settings: Settings, layout: Layout, console: Console, given: Path | 
     origin = Origin(seen, asked.there, _keep_us(settings), read.given)
     done = versions.refresh(asked.plan, asked.kept, rows, asked.lookups, origin, anew=current is None)
     for note in read.notes:
-        console.print(f"            {note}", markup=False)
+        console.print(f"            {note}")
     _told(console, done, read)
     return done
 
@@ -112,10 +112,10 @@ def send_first(settings: Settings, layout: Layout, console: Console) -> None:
     try:
         name = versions.begin()
     except PipelineError as error:
-        console.print(f"the features' state was not sent, if there is none yet: {one_line(error)}", markup=False)
+        console.print(f"the features' state was not sent, if there is none yet: {one_line(error)}")
         return
     if name:
-        console.print(f"the features' state {name} of {layout.relative(layout.state)} was sent to PostgreSQL", markup=False)
+        console.print(f"the features' state {name} of {layout.relative(layout.state)} was sent to PostgreSQL")
 
 
 def seen_before(settings: Settings, layout: Layout) -> Seen:
@@ -143,11 +143,11 @@ def take_ingested(
     try:
         current = versions.current()
     except BrokenRows as error:
-        console.print(f"            {one_line(error)}", markup=False)
-        console.print("            the features' state is made anew from the source: take in again what came by --input", markup=False)
+        console.print(f"            {one_line(error)}")
+        console.print("            the features' state is made anew from the source: take in again what came by --input")
         anew = True
     if current is not None and (why := _stays(current, asked, settings)):
-        console.print(f"            features' state {current.name} stays as it is: {why}", markup=False)
+        console.print(f"            features' state {current.name} stays as it is: {why}")
         return
     if current is not None and current.journal.kept == asked.kept.digest:
         _tell_unreadable(current, console)
@@ -156,12 +156,8 @@ def take_ingested(
     origin = Origin(seen, asked.there, _keep_us(settings), is_whole=_is_whole(settings, layout, current, seen))
     done = versions.refresh(asked.plan, asked.kept, rows, asked.lookups, origin, anew=anew)
     if done.gone:
-        console.print(
-            f"            rows that the source holds no more, or otherwise, go from the features' state: {done.gone:,}", markup=False
-        )
-    console.print(
-        f"            features' state as of {shown_moment(done.state.as_of.replace(tzinfo=None))}: {done.rows:,} rows", markup=False
-    )
+        console.print(f"            rows that the source holds no more, or otherwise, go from the features' state: {done.gone:,}")
+    console.print(f"            features' state as of {shown_moment(done.state.as_of.replace(tzinfo=None))}: {done.rows:,} rows")
 
 
 def _is_whole(settings: Settings, layout: Layout, current: Current | None, seen: Seen) -> bool:
@@ -222,13 +218,13 @@ def show(settings: Settings, layout: Layout, console: Console, *, as_json: bool 
     for table in tables:
         lines.append(f"by {' and '.join(table['by']) or 'all rows'}: {table['keys']:,} keys, {table['rows']:,} rows")
         lines += [f"  {name}" for name in table["columns"]]
-    console.print("\n".join(lines), markup=False, highlight=False)
+    console.print("\n".join(lines))
 
 
 def _tell_unreadable(current: Current | None, console: Console) -> None:
     if current is not None and current.state is None:
         what = "is of another format, or cannot be read: it is made anew of the rows that it was made of"
-        console.print(f"            the features' state {current.name} {what}", markup=False)
+        console.print(f"            the features' state {current.name} {what}")
 
 
 def _without_state(layout: Layout) -> PipelineError:
@@ -310,7 +306,7 @@ def _told(console: Console, done: Refreshed, read: _Read) -> None:
     parts = [f"{read.rows:,} rows read: {done.new:,} new"] if read.rows else ["no file of the source is new, or has changed"]
     parts += [f"{done.changed:,} of which more is known"] if done.changed else []
     parts += [f"{read.broken:,} broken ({read.why})"] if read.broken else []
-    console.print(", ".join(parts), markup=False)
+    console.print(", ".join(parts))
     as_of = shown_moment(done.state.as_of.replace(tzinfo=None))
     what = "is" if done.is_new else "stays"
-    console.print(f"the state {what} {done.version}: as of {as_of} UTC, {done.rows:,} rows, {done.state.size / 1e6:,.1f} MB", markup=False)
+    console.print(f"the state {what} {done.version}: as of {as_of} UTC, {done.rows:,} rows, {done.state.size / 1e6:,.1f} MB")

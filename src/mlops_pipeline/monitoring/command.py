@@ -88,7 +88,7 @@ def report(
     made.save_html(page)
     made.save_json(data)
     _tell(console, made)
-    console.print(f"report     {page} ({page.stat().st_size / 1e6:.1f} MB, opens offline) and {data.name}", highlight=False)
+    console.print(f"report     {page} ({page.stat().st_size / 1e6:.1f} MB, opens offline) and {data.name}")
     return made
 
 
@@ -131,7 +131,7 @@ def _as_the_pipeline_sees(
 
 def _told_rows(console: Console, before: ComparedRows, now: ComparedRows) -> None:
     for name, rows in (("reference", before), ("current", now)):
-        console.print(f"{name:<10} {rows.table.height:,} rows, {rows.table.width} columns: {rows.origin}", highlight=False, markup=False)
+        console.print(f"{name:<10} {rows.table.height:,} rows, {rows.table.width} columns: {rows.origin}")
 
 
 def _tell(console: Console, made: MonitoringReport) -> None:
@@ -143,20 +143,20 @@ def _tell(console: Console, made: MonitoringReport) -> None:
         if column.drift is not None:
             sign = "<" if column.drift.is_p_value else "≥"
             text = f"{column.pair.name:<24} {column.drift.score:.3g} {sign} {column.drift.threshold:g} ({column.drift.method})"
-            console.print(f"           {text}", highlight=False)
+            console.print(f"           {text}")
     if drifted > MOST_LINES:
-        console.print(f"           {listed([c.pair.name for c in figures.drifted[MOST_LINES:]])}", highlight=False)
+        console.print(f"           {listed([c.pair.name for c in figures.drifted[MOST_LINES:]])}")
     changed = sorted(
         (c for c in figures.columns if len(set(c.missing_shares)) > 1), key=lambda c: -abs(c.missing_shares[1] - c.missing_shares[0])
     )
     console.print(f"missing    {len(changed)} of {len(figures.columns)} columns changed" if changed else "missing    no share changed")
     for column in changed[:MOST_LINES]:
         before, now = column.missing_shares
-        console.print(f"           {column.pair.name:<24} {before:.2%} → {now:.2%}", highlight=False)
+        console.print(f"           {column.pair.name:<24} {before:.2%} → {now:.2%}")
     for name, value in made.quality.items():
         head = "quality" if name == next(iter(made.quality)) else ""
-        console.print(f"{head:<10} {name:<24} {value['reference']:.4f} → {value['current']:.4f}", highlight=False)
+        console.print(f"{head:<10} {name:<24} {value['reference']:.4f} → {value['current']:.4f}")
     if figures.quantile is not None:
         found = figures.quantile
         sides = " → ".join("none" if value is None else f"{value:.6g}" for value in (found.reference, found.current))
-        console.print(f"quantile   {found.quantile:g} of {found.column}: {sides}", highlight=False)
+        console.print(f"quantile   {found.quantile:g} of {found.column}: {sides}")

@@ -62,9 +62,9 @@ def write_reference(settings: Settings, layout: Layout, number: int | None, cons
             there = summary_for(settings, layout, folder, what)
             _write(folder, there)
             registry.add_file(version, folder / FILE)
-        console.print(f"reference   written for {what}: {_told(there)}", highlight=False, markup=False)
+        console.print(f"reference   written for {what}: {_told(there)}")
     else:
-        console.print(f"reference   {what} has one: {_told(there)}", highlight=False, markup=False)
+        console.print(f"reference   {what} has one: {_told(there)}")
     _copy_to_champion(layout, version, there)
     return folder / FILE
 

@@ -207,7 +207,7 @@ def _in_words(
 
 
 def _note(console: Console, what: str) -> None:
-    console.print(f"note       {what}", highlight=False, markup=False)
+    console.print(f"note       {what}")
 
 
 def positive_of(pipeline: Pipeline) -> int | str | None:
@@ -327,7 +327,7 @@ def _predicted(table: pl.DataFrame, pipeline: Pipeline, origin: str, prediction:
     import polars as pl
 
     if noted := prove(pipeline.settings, pipeline.layout, pipeline.layout.best_model):
-        console.print(f"note       {noted}", highlight=False, markup=False)
+        console.print(f"note       {noted}")
     scorer = load_scorer(pipeline.model)
     try:
         scored = scorer.score(table.select([name for name in scorer.signature.names if name in table.columns]))
@@ -336,9 +336,7 @@ def _predicted(table: pl.DataFrame, pipeline: Pipeline, origin: str, prediction:
     if not scored.taken.any():
         raise PipelineError(f"{origin}: no row keeps the champion's schema: {scored.faults[0].detail}")
     broken = f"; {len(scored.faults):,} break its schema and have no prediction" if scored.faults else ""
-    console.print(
-        f"predicted  {int(scored.taken.sum()):,} rows of {origin} with {pipeline.predictor}{broken}", highlight=False, markup=False
-    )
+    console.print(f"predicted  {int(scored.taken.sum()):,} rows of {origin} with {pipeline.predictor}{broken}")
     names = [prediction, *scorer.contract.kind.output_names(scorer.contract.answers)[1:]]
     places = pl.Series(np.where(scored.taken, np.cumsum(scored.taken) - 1, 0)).set(pl.Series(~scored.taken), None)
     said = [column.gather(places).alias(column.name) for column in scorer.columns_of(scored.outputs, names)]

@@ -57,14 +57,14 @@ def prepare(settings: Settings, layout: Layout, console: Console) -> Cache:
         from mlops_pipeline.tables.database import take_snapshot
 
         changed = take_snapshot(settings.dataset.source, layout.project, layout.snapshot)
-        console.print(f"the query was asked again: {'its rows are new' if changed else 'its rows are the same'}", style="dim", markup=False)
+        console.print(f"the query was asked again: {'its rows are new' if changed else 'its rows are the same'}", style="dim")
     files = outdated(settings, layout)
     if layout.dvc_file in files and (others := in_the_way(layout)):
         raise PipelineError(others)
     for path, text in files.items():
         write_text(path, text)
         if path == layout.dvc_file:
-            console.print(f"{layout.relative(path)} rendered from {layout.relative(layout.config)}", style="dim", markup=False)
+            console.print(f"{layout.relative(path)} rendered from {layout.relative(layout.config)}", style="dim")
     return Cache(settings, layout)
 
 
@@ -90,7 +90,7 @@ def run(
         cache = prepare(settings, layout, console)
         if settings.as_of is not None:
             moment = shown_moment(settings.as_of)
-            console.print(f"as of {moment}: rows from then on are not seen, now and by later runs, until `--as-of {NEWEST}`", markup=False)
+            console.print(f"as of {moment}: rows from then on are not seen, now and by later runs, until `--as-of {NEWEST}`")
         if address_of_state(settings) is not None:
             from mlops_pipeline.features.refresh import send_first
 

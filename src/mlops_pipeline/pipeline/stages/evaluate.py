@@ -103,7 +103,7 @@ def _say_nulls(console: Console, contract: Contract, test: pl.DataFrame) -> None
     new = {name: test[name].null_count() for name, column in contract.columns.items() if not column.nullable}
     for name, count in ((name, count) for name, count in new.items() if count):
         remedy = f"such rows are refused when they are asked for: nullable: true under dataset.columns.{name} takes them"
-        console.print(f"            {count:,} held-out rows have no '{name}', training rows all have one: {remedy}", markup=False)
+        console.print(f"            {count:,} held-out rows have no '{name}', training rows all have one: {remedy}")
 
 
 def _random_split(settings: Settings, layout: Layout, contract: Contract, console: Console) -> float | None:
@@ -147,7 +147,7 @@ def _say(console: Console, evaluation: Evaluation, ours: Predictions, classes: i
     if evaluation.random_split is not None:
         parted = f"rows of one {together}" if together else "equal rows"
         why = "is no promise for the future" if evaluation.split == "time" else f"may put {parted} on both sides"
-        console.print(f"            a random split would have said {evaluation.random_split:.4f}, which {why}", markup=False)
+        console.print(f"            a random split would have said {evaluation.random_split:.4f}, which {why}")
     for name, twin in {"ONNX": evaluation.onnx, **evaluation.twins}.items():
         console.print(f"            {name} twin{'' if twin.accepted else ', not kept'}: {twin.reason}")
 

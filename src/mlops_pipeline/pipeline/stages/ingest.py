@@ -97,7 +97,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         f"{seen - broken - unlabelled:,} rows kept of {read:,} · {unlabelled:,} without target · {broken:,} broken",
         *where,
     ):
-        console.print(f"            {line}", markup=False)
+        console.print(f"            {line}")
     if as_of is not None:
         console.print(f"            {later:,} rows from {as_of} on, or without a time, are not seen")
 

@@ -80,7 +80,7 @@ def validate(settings: Settings, layout: Layout, console: Console, tell: Listene
     write_text(layout.validation_html, page("validation.html", title=f"Validation of {settings.name}", report=report))
     for check in plugins.not_ours(checks_of(settings)):
         broken = len(by_check[check.name])
-        console.print(f"            check {check.name}: {f'{broken} failed' if broken else 'passed'}", highlight=False, markup=False)
+        console.print(f"            check {check.name}: {f'{broken} failed' if broken else 'passed'}")
     if found:
         console.print(_failure_table(found))
     if stopping:
@@ -92,7 +92,7 @@ def validate(settings: Settings, layout: Layout, console: Console, tell: Listene
         tell(Warned(pipeline=settings.name, stage="validate", text=text))
     kept = " keep the schema" if not by_check["schema"] else ""
     used = sum(use.use == FEATURE for use in columns)
-    console.print(f"            {table.height:,} rows × {table.width} columns{kept} · {used} features", highlight=False)
+    console.print(f"            {table.height:,} rows × {table.width} columns{kept} · {used} features")
 
 
 def _schema(table: pl.DataFrame, settings: Settings, layout: Layout, console: Console) -> tuple[pa.DataFrameSchema, bool]:
