@@ -52,6 +52,14 @@ def at_start() -> None:
         sys.meta_path.insert(0, _OnImport())
 
 
+def beside() -> dict[str, str]:
+    """The environment of a process that runs modules of this very package, wherever it lies."""
+    from pathlib import Path
+
+    package = str(Path(__file__).resolve().parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))}
+
+
 def prepare() -> None:
     """The same in a process of ours, and threads that wait are sent to sleep."""
     at_start()

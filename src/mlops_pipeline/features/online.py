@@ -112,15 +112,15 @@ class OnlineFeatures:
         return values.alias(name)
 
 
-def features_of(contract: Contract, state: Known | None, names: Iterable[str] | None = None) -> OnlineFeatures:
-    """How a model's features are made; ``names`` are the columns to give, in order (default: the contract's).
+def features_of(contract: Contract, state: Known | None) -> OnlineFeatures:
+    """How a model's features are made.
 
     Raises :class:`PipelineError` if they need a state and there is none, or Polars and it is not installed.
     """
     kept = [name for name in (*given_by_lookups(contract.recipe), *contract.recipe.late) if name in contract.made]
     if kept and state is None:
         raise PipelineError(f"'{kept[0]}' is looked up in the features' state, and there is none: run `mlops features refresh`")
-    features = OnlineFeatures(contract, state, tuple(contract.columns if names is None else names))
+    features = OnlineFeatures(contract, state, tuple(contract.columns))
     if not features.is_quick and find_spec("polars") is None:
         alone = next(name for name in contract.recipe.derive if name in contract.made and name not in contract.expressions)
         raise PipelineError(

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import distributed
 
+from mlops_pipeline.environment import beside
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.network_training import ALONE, Course, Rows, Team, steps_of
 
@@ -103,12 +104,10 @@ class _Leader(Together):
 
     def begin(self, course: Course) -> None:
         np.savez(self._folder / COURSE, **course.arrays())
-        package = str(Path(__file__).resolve().parents[2])
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))}
         for rank in range(1, self._size):
             words = [sys.executable, "-P", "-m", self._module, str(self._folder), str(rank)]
             with (self._folder / f"{SAID} {rank}").open("wb") as said:
-                self.processes.append(subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=said, stderr=said))
+                self.processes.append(subprocess.Popen(words, env=beside(), stdin=subprocess.PIPE, stdout=said, stderr=said))
         _meet(self._folder, 0, self._size, self._look)
         for name in (ROWS, COURSE):  # all have read them: a kill leaves no rows behind
             (self._folder / name).unlink()

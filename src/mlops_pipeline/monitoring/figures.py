@@ -62,7 +62,7 @@ class Figures:
     @property
     def drifted(self) -> list[ColumnFigures]:
         """The columns that drifted, the strongest first."""
-        return sorted((c for c in self.columns if c.drift is not None and c.drift.detected), key=_strength)
+        return sorted((c for c in self.columns if c.drift is not None and c.drift.detected), key=by_strength)
 
     @property
     def share_drifted(self) -> float:
@@ -171,7 +171,8 @@ def _quantile(values: pl.Series, quantile: float) -> float | None:
     return None if found is None else float(found)
 
 
-def _strength(column: ColumnFigures) -> float:
+def by_strength(column: ColumnFigures) -> float:
+    """Where a column stands among others: those that moved furthest come first."""
     return -column.drift.strength if column.drift is not None else 0.0
 
 

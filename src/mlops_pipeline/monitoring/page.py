@@ -51,7 +51,7 @@ from evidently.presets import ClassificationPreset, RegressionPreset
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.modelling.text_summary import WORDS
 from mlops_pipeline.monitoring.drawing import CURRENT_COLOR, REFERENCE_COLOR, Bars, Sample, bars_of
-from mlops_pipeline.monitoring.figures import ColumnFigures, Figures, Quantile
+from mlops_pipeline.monitoring.figures import ColumnFigures, Figures, Quantile, by_strength
 from mlops_pipeline.monitoring.labelled import Outcomes
 from mlops_pipeline.monitoring.pairs import Pair
 
@@ -279,7 +279,7 @@ def _drift(figures: Figures, sample: Sample) -> list[BaseWidgetInfo]:
         f"{verdict}: {len(figures.drifted)} of {len(figures.scored)} columns drifted "
         f"({figures.share_drifted:.0%}; the limit is {figures.drift_share:.0%})"
     )
-    order = [*figures.drifted, *sorted((c for c in figures.scored if c not in figures.drifted), key=_by_strength)]
+    order = [*figures.drifted, *sorted((c for c in figures.scored if c not in figures.drifted), key=by_strength)]
     table = rich_table_data(
         title="Drift by column, the strongest first (grey: reference, red: current; open a row to see them in one picture)",
         rows_per_page=20,
@@ -302,10 +302,6 @@ def _drift(figures: Figures, sample: Sample) -> list[BaseWidgetInfo]:
         )
     ]
     return [header_text(label=text), table, *(more if rest else [])]
-
-
-def _by_strength(column: ColumnFigures) -> float:
-    return -column.drift.strength if column.drift is not None else 0.0
 
 
 def _histogram_options(color: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ import msgspec
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.serving import RecordStore
+from mlops_pipeline.environment import beside
 from mlops_pipeline.records.encoding import Columns
 from mlops_pipeline.records.store import Store, located
 
@@ -91,12 +92,10 @@ class WriterProcess:
     def _spawn(self) -> None:
         if self._over:
             return
-        package = str(Path(__file__).resolve().parents[2])
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))}
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "mlops_pipeline.records.writer"],
-                env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True,
+                env=beside(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             self._heard(0, f"the writer of records cannot be started: {error.strerror}")

@@ -170,14 +170,14 @@ _ONE_OUTPUT = {binary: (Wanted("prediction", binary),) for binary in (False, Tru
 _TWO_OUTPUTS = {binary: (Wanted("label", binary), Wanted("probabilities", binary)) for binary in (False, True)}
 
 
-def server_metadata(version: str, name: str = "mlops-pipeline") -> bytes:
+def server_metadata(version: str) -> bytes:
     """The body of ``GET /v2``."""
-    return _ENCODE({"name": name, "version": version, "extensions": EXTENSIONS})
+    return _ENCODE({"name": "mlops-pipeline", "version": version, "extensions": EXTENSIONS})
 
 
-def model_ready(name: str, *, ready: bool = True) -> bytes:
+def model_ready(name: str) -> bytes:
     """The body of ``GET /v2/models/{name}[/versions/{version}]/ready``."""
-    return _ENCODE({"name": name, "ready": ready})
+    return _ENCODE({"name": name, "ready": True})
 
 
 def model_metadata(
