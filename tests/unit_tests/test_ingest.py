@@ -289,22 +289,19 @@ def test_a_key_repeated_in_the_lookup_multiplies_no_rows(tmp_path: Path) -> None
     assert table["temperature"].to_list() == [10, 20, 10]
 
 
-def test_a_key_that_the_lookup_does_not_have_is_told_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "table.csv").write_text("id,y\n1,1\n")
-    (tmp_path / "lookup.csv").write_text("key,temperature\n1,10\n")
-    refuses(tmp_path, table_settings({"id": "integer", "temperature": "number", "y": "number"}, **LOOKUP), "'id'", "key, temperature")
-
-
-def test_a_key_that_the_table_does_not_have_is_told_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "table.csv").write_text("key,y\n1,1\n")
-    (tmp_path / "lookup.csv").write_text("id,temperature\n1,10\n")
-    refuses(tmp_path, table_settings({"id": "integer", "temperature": "number", "y": "number"}, **LOOKUP), "'id'", "key, y")
-
-
-def test_an_empty_lookup_is_told_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "table.csv").write_text("id,y\n1,1\n")
-    (tmp_path / "lookup.csv").write_text("id,temperature\n")
-    refuses(tmp_path, table_settings({"id": "integer", "temperature": "number", "y": "number"}, **LOOKUP), "lookup.csv", "no row")
+@pytest.mark.parametrize(
+    ("table", "lookup", "words"),
+    [
+        ("id,y\n1,1\n", "key,temperature\n1,10\n", ("'id'", "key, temperature")),
+        ("key,y\n1,1\n", "id,temperature\n1,10\n", ("'id'", "key, y")),
+        ("id,y\n1,1\n", "id,temperature\n", ("lookup.csv", "no row")),
+    ],
+    ids=["no key in the lookup", "no key in the table", "an empty lookup"],
+)
+def test_a_lookup_that_cannot_be_joined_is_told_in_one_line(tmp_path: Path, table: str, lookup: str, words: tuple[str, ...]) -> None:
+    (tmp_path / "table.csv").write_text(table)
+    (tmp_path / "lookup.csv").write_text(lookup)
+    refuses(tmp_path, table_settings({"id": "integer", "temperature": "number", "y": "number"}, **LOOKUP), *words)
 
 
 def test_a_column_can_be_derived_from_others_and_from_derived_ones(tmp_path: Path) -> None:
