@@ -125,6 +125,13 @@ class Desk:
             stop(process)
 
     @contextmanager
+    def rolling_out(self, tag: str, *options: str) -> Iterator[Deploying]:
+        """With another image, which the cluster has been told of."""
+        with self.deploying("--image", f"mlops-pipeline-serve:{tag}", *options) as at_work:
+            comes_up(self.api, f"mlops-pipeline-serve:{tag}")
+            yield at_work
+
+    @contextmanager
     def deploying_afresh(self, *options: str, **environ: str) -> Iterator[Deploying]:
         """The same, as it is typed: a Python that is started for it."""
         environ, log, words = self.given(options, environ)
@@ -217,8 +224,7 @@ def test_deploying_the_same_twice_changes_nothing_and_says_so(desk: Desk, api: A
 
 def test_an_image_replaces_the_one_of_the_serving_container_and_kubectl_sees_it(desk: Desk, api: Api) -> None:
     desk.first()
-    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
-        comes_up(api, "mlops-pipeline-serve:2")
+    with desk.rolling_out("2") as at_work:
         api.control(2)
         said = at_work.ends(0)
     assert "spec.template.spec.containers[server].image: mlops-pipeline-serve:1 → mlops-pipeline-serve:2" in said
@@ -297,8 +303,7 @@ def test_a_rollout_past_its_deadline_is_rolled_back(desk: Desk, api: Api) -> Non
     desk.first()
     before = api.deployment()["spec"]["template"]
     desk.change("info", "debug")
-    with desk.deploying("--image", "mlops-pipeline-serve:broken") as at_work:
-        comes_up(api, "mlops-pipeline-serve:broken")
+    with desk.rolling_out("broken") as at_work:
         api.control(2, updated=1, available=0, old=2, reason="ProgressDeadlineExceeded")
         comes_up(api, "mlops-pipeline-serve:1")
         at_work.says("rolling back to mlops-pipeline-serve:1")
@@ -316,8 +321,7 @@ def test_a_rollback_needs_no_old_replica_set(desk: Desk, api: Api) -> None:
 
     desk.first()
     del api.emulator.objects[REPLICA_SETS, "serving", "flights-h1"]  # revisionHistoryLimit: 0
-    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
-        comes_up(api, "mlops-pipeline-serve:2")
+    with desk.rolling_out("2") as at_work:
         api.control(2, updated=1, available=0, reason="ProgressDeadlineExceeded")
         comes_up(api, "mlops-pipeline-serve:1")
         api.control(3)
@@ -339,8 +343,7 @@ def test_a_rollback_removes_what_the_failed_version_had_added(desk: Desk, api: A
 
 def test_a_crash_loop_is_rolled_back_at_once_with_the_last_words_of_the_container(desk: Desk, api: Api) -> None:
     desk.first()
-    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
-        comes_up(api, "mlops-pipeline-serve:2")
+    with desk.rolling_out("2") as at_work:
         api.control(2, updated=1, available=0, old=2)
         crashed = {"terminated": {"reason": "Error", "exitCode": 3}}
         container = {"name": "server", "restartCount": 3, "lastState": crashed, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
@@ -357,8 +360,7 @@ def test_a_crash_loop_is_rolled_back_at_once_with_the_last_words_of_the_containe
 
 def test_a_pod_that_cannot_be_pulled_or_placed_is_named_while_it_waits(desk: Desk, api: Api) -> None:
     desk.first()
-    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
-        comes_up(api, "mlops-pipeline-serve:2")
+    with desk.rolling_out("2") as at_work:
         api.control(2, updated=2, available=0, old=1)
         waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
         api.pod(2, "flights-h2-a", containerStatuses=[{"name": "server", "restartCount": 0, "state": waiting}])
@@ -375,8 +377,7 @@ def test_a_pod_that_cannot_be_pulled_or_placed_is_named_while_it_waits(desk: Des
 
 def test_a_rollout_that_takes_too_long_is_rolled_back(desk: Desk, api: Api) -> None:
     desk.first()
-    with desk.deploying("--image", "mlops-pipeline-serve:2", "--timeout", "6") as at_work:
-        comes_up(api, "mlops-pipeline-serve:2")
+    with desk.rolling_out("2", "--timeout", "6") as at_work:
         api.control(2, updated=1, available=0, old=2)
         running = {"name": "server", "restartCount": 0, "ready": False, "state": {"running": {}}}
         api.pod(2, "flights-h2-a", containerStatuses=[running])
@@ -389,8 +390,7 @@ def test_a_rollout_that_takes_too_long_is_rolled_back(desk: Desk, api: Api) -> N
 
 def test_an_old_version_that_does_not_come_back_is_said_in_plain_words(desk: Desk, api: Api) -> None:
     desk.first()
-    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
-        comes_up(api, "mlops-pipeline-serve:2")
+    with desk.rolling_out("2") as at_work:
         api.control(2, updated=1, available=0, reason="ProgressDeadlineExceeded")
         comes_up(api, "mlops-pipeline-serve:1")
         api.control(3, updated=1, available=0, reason="ReplicaSetUpdated")
@@ -410,8 +410,7 @@ def test_a_first_deployment_that_fails_has_nothing_to_go_back_to(desk: Desk, api
 
 def test_the_same_broken_version_deployed_again_goes_back_to_the_revision_before(desk: Desk, api: Api) -> None:
     desk.first()
-    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
-        comes_up(api, "mlops-pipeline-serve:2")
+    with desk.rolling_out("2") as at_work:
         api.control(2, updated=1, available=0)
         at_work.says("1 of 2 updated")
         at_work.process.send_signal(signal.SIGINT)
@@ -462,8 +461,7 @@ def two_looks(api: Api) -> None:
 def test_the_crash_loop_of_the_version_before_is_not_the_new_ones_while_the_controller_is_late(desk: Desk, api: Api) -> None:
     desk.first()
     crashing(api, 1)
-    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
-        comes_up(api, "mlops-pipeline-serve:2")
+    with desk.rolling_out("2") as at_work:
         two_looks(api)
         api.control(2)
         assert "broken" not in at_work.ends(0)
@@ -471,8 +469,7 @@ def test_the_crash_loop_of_the_version_before_is_not_the_new_ones_while_the_cont
 
 def test_the_crash_loop_of_the_failed_version_is_not_the_old_ones_while_the_controller_is_late(desk: Desk, api: Api) -> None:
     desk.first()
-    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
-        comes_up(api, "mlops-pipeline-serve:2")
+    with desk.rolling_out("2") as at_work:
         api.control(2, updated=1, available=0, old=2)
         crashing(api, 2)
         comes_up(api, "mlops-pipeline-serve:1")
@@ -486,8 +483,7 @@ def test_the_crash_loop_of_the_failed_version_is_not_the_old_ones_while_the_cont
 def test_a_controller_that_is_late_to_the_end_is_not_blamed_on_the_pods_of_the_version_before(desk: Desk, api: Api) -> None:
     desk.first()
     crashing(api, 1)
-    with desk.deploying("--image", "mlops-pipeline-serve:2", "--timeout", "6") as at_work:
-        comes_up(api, "mlops-pipeline-serve:2")
+    with desk.rolling_out("2", "--timeout", "6") as at_work:
         comes_up(api, "mlops-pipeline-serve:1")
         api.control(3)
         assert "failed: not done within 6 s\n" in at_work.ends(1)
@@ -505,8 +501,7 @@ def test_what_somebody_else_rolls_out_meanwhile_is_neither_claimed_nor_overwritt
     from tests.integration_tests.kubernetes_api import DEPLOYMENTS
 
     desk.first()
-    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
-        comes_up(api, "mlops-pipeline-serve:2")
+    with desk.rolling_out("2") as at_work:
         api.wait(api.emulator.store((DEPLOYMENTS, "serving", "flights"), by_somebody(api)))
         api.control(3) if well else api.control(3, updated=1, available=0, old=2, reason="ProgressDeadlineExceeded")
         said = at_work.ends(1)
@@ -525,8 +520,7 @@ def test_what_somebody_else_puts_there_after_the_failure_is_not_overwritten(desk
         return {"kind": "ReplicaSetList", "items": []}
 
     desk.first()
-    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
-        comes_up(api, "mlops-pipeline-serve:2")
+    with desk.rolling_out("2") as at_work:
         api.react("get", "replicasets", meddle, times=1)  # asked for the cause, when the failure is known
         api.control(2, updated=1, available=0, old=2, reason="ProgressDeadlineExceeded")
         said = at_work.ends(1)
@@ -580,8 +574,7 @@ def test_a_rollback_whose_spec_the_cluster_refuses_brings_back_the_template_and_
 def test_the_deadline_that_the_failed_version_exceeded_is_not_the_old_ones(desk: Desk, api: Api, then: dict[str, Any]) -> None:
     exceeded = {"reason": "ProgressDeadlineExceeded", "lastUpdateTime": "2026-01-01T00:00:00Z"}
     desk.first()
-    with desk.deploying("--image", "mlops-pipeline-serve:2") as at_work:
-        comes_up(api, "mlops-pipeline-serve:2")
+    with desk.rolling_out("2") as at_work:
         api.control(2, updated=1, available=1, old=1, **exceeded)
         comes_up(api, "mlops-pipeline-serve:1")
         api.control(3, updated=1, available=1, old=1, **exceeded)  # the controller keeps it until a pod makes progress
@@ -597,8 +590,7 @@ def test_a_version_of_before_that_is_deployed_again_is_not_failed_by_a_stale_dea
     desk.first()
     desk.first(2)
     api.control(2, updated=1, available=1, old=1, **exceeded)
-    with desk.deploying("--image", "mlops-pipeline-serve:1") as at_work:
-        comes_up(api, "mlops-pipeline-serve:1")
+    with desk.rolling_out("1") as at_work:
         api.control(3, updated=1, available=1, old=1, **exceeded)
         at_work.says("1 of 2 updated")
         api.control(3, reason="NewReplicaSetAvailable")

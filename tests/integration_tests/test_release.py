@@ -12,7 +12,6 @@ import shutil
 import signal
 import sqlite3
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import ABORTING, PROMOTING
 from mlops_pipeline.release.table import open_table
 from tests.conftest import Project, wait_for, write_table
-from tests.integration_tests.clients import load
+from tests.integration_tests.clients import get, load, post
 from tests.integration_tests.conftest import Server, serving, started
 from tests.integration_tests.receivers import alertmanager, alerts_at, receiver
 from tests.unit_tests.test_release_table import begun, moved
@@ -62,17 +61,18 @@ class Released:
 
     def version(self) -> str:
         """What answers now."""
-        with urllib.request.urlopen(self.request(self.server.example), timeout=120) as answer:  # loopback
-            return str(answer.headers["mlops-model-version"])
+        return str(self.predict(self.server.example)["mlops-model-version"])
 
-    def request(self, row: dict[str, Any], name: str = "") -> urllib.request.Request:
-        body = {"records": [row], **({"ids": [name]} if name else {})}
-        return urllib.request.Request(f"{self.server.url}/predict", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    def predict(self, row: dict[str, Any], **more: Any) -> Any:
+        """The headers of the answer."""
+        status, said, headers = post(f"{self.server.url}/predict", {"records": [row], **more})
+        assert status == 200, said
+        return headers
 
-    def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"{self.server.url}{path}", timeout=120) as answer:  # loopback
-            content: bytes = answer.read()
-        return content
+    def get(self, path: str) -> Any:
+        status, said, _ = get(f"{self.server.url}{path}")
+        assert status == 200, said
+        return said
 
     def mlops(self, *words: str, **options: Any) -> Any:
         return self.project.mlops(*words, **options)
@@ -100,7 +100,7 @@ def asked(released: Released, seed: int, rows: int = 80) -> None:
     write_table(folder / "table.csv", rows=rows, seed=seed)
     table = pl.read_csv(folder / "table.csv").with_columns(pl.col("weight").abs())
     for place, row in enumerate(table.select("size", "weight", "kind").to_dicts()):
-        urllib.request.urlopen(released.request(row, f"{seed}-{place}"), timeout=120).read()  # loopback
+        released.predict(row, ids=[f"{seed}-{place}"])
     labels = table.select(pl.Series("id", [f"{seed}-{place}" for place in range(rows)]), "late")
     labels.write_csv(folder / "labels.csv")
     of = opened(released.config)
@@ -147,7 +147,7 @@ def test_a_challenger_becomes_champion_by_what_the_record_says_and_people_bring_
         assert {each["guardrail"] for each in evidence["findings"]} == {"failures", "quality"}
         assert min(evidence["counts"]) > 10
     answers_with(released, "2")
-    assert json.loads(released.get("/release.json"))["verdict"] == "promoted"
+    assert released.get("/release.json")["verdict"] == "promoted"
     page = released.get("/release").decode()
     assert "Version 2 champion" in page
     assert "version 2 is champion" in released.mlops("release", "status", "--config", str(released.config)).stdout
@@ -227,7 +227,7 @@ def test_a_release_that_is_ended_after_the_alias_has_moved_has_the_former_champi
         late = table.last(number)
         assert late is not None
         moved(table, number, step=ABORTING, weight=0.0, reason="a worker tripped")
-        assert promote(of, table, next(each for each in table.releases() if each.number == number), late, lambda _: None) == ""
+        assert promote(of, table, table.started(number), late, lambda _: None) == ""
         told = list[Event]()
         with Controller(of, table, told.append) as controller:
             controller.look()
