@@ -151,13 +151,14 @@ def prefect_server(port: int, folder: Path, **environ: str) -> Iterator[dict[str
     log = folder / "server.log"
     words = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
     with started(*words, cwd=folder, log=log, PREFECT_HOME=str(folder), **environ) as server:
-
-        def answers() -> bool:
-            assert server.poll() is None, log.read_text()
-            return is_healthy(f"http://127.0.0.1:{port}/api/health")
-
-        wait_for(answers, 120, "an answer of Prefect's server")
+        until_healthy(server, log, f"http://127.0.0.1:{port}/api/health")
         yield {"PREFECT_HOME": str(folder), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+
+
+def until_healthy(process: subprocess.Popen[bytes] | Begun, log: Path, url: str) -> None:
+    """Wait until a server answers with 200; one that has ended fails the test with what it said."""
+    wait_for(lambda: process.poll() is not None or is_healthy(url), 120, f"an answer of {url}")
+    assert process.poll() is None, log.read_text()
 
 
 def is_healthy(url: str) -> bool:
@@ -207,12 +208,7 @@ def serving(
     with started(*words, cwd=folder, log=log, stdin=stdin, patience_s=LEAST_S, **(environ or {})) as process:
         scheme = "https" if "tls" in settings else "http"
         server = Server(f"{scheme}://127.0.0.1:{port}", folder, expected["rows"][0], expected["outputs"][0], process, log)
-
-        def answers() -> bool:
-            assert process.poll() is None, log.read_text()
-            return is_healthy(f"{server.url}{until}")
-
-        wait_for(answers, 120, "an answer of the model server")
+        until_healthy(process, log, f"{server.url}{until}")
         yield server
 
 

@@ -6,7 +6,6 @@ import json
 import shutil
 import threading
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,8 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import lacking, unused_port, wait_for
-from tests.integration_tests.conftest import is_healthy, started
+from tests.conftest import lacking, unused_port
+from tests.integration_tests.clients import get
+from tests.integration_tests.conftest import started, until_healthy
 
 ALERTMANAGER = """
 route: {receiver: hook, group_by: [alertname], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}
@@ -131,9 +131,9 @@ def alertmanager(folder: Path, hook: str, port: int | None = None, mail: int | N
         f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",
     ]
-    with started(program, *words, cwd=folder, log=folder / "alertmanager.log"):
-        url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: is_healthy(f"{url}/-/ready"), 60, "an answer of Alertmanager")
+    log, url = folder / "alertmanager.log", f"http://127.0.0.1:{port}"
+    with started(program, *words, cwd=folder, log=log) as process:
+        until_healthy(process, log, f"{url}/-/ready")
         yield url
 
 
@@ -152,22 +152,20 @@ def prometheus(folder: Path, server: str, alertmanager: str, rules: str) -> Iter
     config.write_text(text)
     (folder / "rules.yml").write_text(rules)
     words = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]
-    with started(program, *words, cwd=folder, log=folder / "prometheus.log"):
-        url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: is_healthy(f"{url}/-/ready"), 60, "an answer of Prometheus")
+    log, url = folder / "prometheus.log", f"http://127.0.0.1:{port}"
+    with started(program, *words, cwd=folder, log=log) as process:
+        until_healthy(process, log, f"{url}/-/ready")
         yield url
 
 
 def answered_by(prometheus: str, expression: str) -> list[dict[str, Any]]:
     """What a Prometheus says to a query."""
     words = urllib.parse.urlencode({"query": expression})
-    with urllib.request.urlopen(f"{prometheus}/api/v1/query?{words}", timeout=120) as answer:  # our own loopback address
-        found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+    found: list[dict[str, Any]] = get(f"{prometheus}/api/v1/query?{words}")[1]["data"]["result"]
     return found
 
 
 def alerts_at(url: str) -> list[dict[str, Any]]:
     """What an Alertmanager holds."""
-    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=120) as answer:  # our own loopback address
-        found: list[dict[str, Any]] = json.load(answer)
+    found: list[dict[str, Any]] = get(f"{url}/api/v2/alerts")[1]
     return found

@@ -8,7 +8,6 @@ import re
 import shutil
 import sqlite3
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -35,6 +34,7 @@ from mlops_pipeline.monitoring.status import lines, status
 from mlops_pipeline.monitoring.watched import Watched, watched
 from mlops_pipeline.registry.champion import registered_model
 from tests.conftest import Project, forking, unused_port, write_table
+from tests.integration_tests.clients import post
 from tests.integration_tests.conftest import postgresql_server, serving
 from tests.integration_tests.loop_kills import kill_the_loop
 from tests.integration_tests.receivers import receiver
@@ -80,15 +80,14 @@ def record_windows(registered: Project, folder: Path) -> Recorded:
                 late = table["late"][place : place + 50]
                 came += list(zip(names, (1 - late if window == WINDOWS - 1 else late).to_list(), strict=True))
             if window == 1:
-                with pytest.raises(urllib.error.HTTPError):
-                    ask(server.url, {"records": [{"size": "no number"}]})
+                assert post(f"{server.url}/predict", {"records": [{"size": "no number"}]})[0] == 422
     pl.DataFrame(came, schema=["id", "late"], orient="row").write_csv(folder / "labels.csv")
     return Recorded(project, folder / "served/serving.yaml", folder / "labels.csv")
 
 
 def ask(url: str, body: dict[str, Any]) -> None:
-    request = urllib.request.Request(f"{url}/predict", json.dumps(body).encode(), {"Content-Type": "application/json"})  # loopback
-    urllib.request.urlopen(request, timeout=120).read()  # loopback
+    status, said, _ = post(f"{url}/predict", body)
+    assert status == 200, said
 
 
 def settings_in(folder: Path, recorded: Recorded, **sections: Any) -> Path:

@@ -24,7 +24,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.project import new, upgrade, write
 from tests.conftest import BIN, REPOSITORY, lacking, make_project, unused_port, wait_for
 from tests.integration_tests.clients import post
-from tests.integration_tests.conftest import is_healthy, started
+from tests.integration_tests.conftest import started, until_healthy
 
 pytestmark = pytest.mark.slow
 
@@ -110,8 +110,10 @@ def address(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     """Where `mlops serve`, typed in the project, answers."""
     port, log = unused_port(), tmp_path_factory.mktemp("serve") / "log"
     url = f"http://127.0.0.1:{port}"
-    with started(str(shop.programs / "mlops"), "serve", "--port", str(port), cwd=shop.folder, log=log, **shop.environ, PYTHONPATH=""):
-        wait_for(lambda: is_healthy(f"{url}/ready"), 60, "a server")
+    with started(
+        str(shop.programs / "mlops"), "serve", "--port", str(port), cwd=shop.folder, log=log, **shop.environ, PYTHONPATH=""
+    ) as process:
+        until_healthy(process, log, f"{url}/ready")
         yield url
 
 

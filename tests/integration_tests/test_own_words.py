@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 import yaml
 
-from tests.conftest import SMALL_SETTINGS, Project, make_project, unused_port, wait_for
+from tests.conftest import SMALL_SETTINGS, Project, make_project, unused_port
 from tests.integration_tests.clients import post
-from tests.integration_tests.conftest import is_healthy, serving, started
+from tests.integration_tests.conftest import serving, started, until_healthy
 
 COLUMNS = {
     "predicted": {"kind": "boolean"},
@@ -156,9 +156,9 @@ def test_a_model_of_the_version_before_is_served(tmp_path: Path) -> None:
     before = pl.read_csv(folder / "predicted.csv", infer_schema=False, glob=False)
     (tmp_path / "serving.yaml").write_text(yaml.safe_dump({"port": port, "record": {"folder": str(tmp_path / "records")}}))
     words = ("mlops", "serve", "--config", "serving.yaml", "--model", str(folder / "model"))
-    with started(*words, cwd=tmp_path, log=tmp_path / "server.log") as process:
-        url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: process.poll() is not None or is_healthy(f"{url}/ready"), 60, "a server that is ready")
+    log, url = tmp_path / "server.log", f"http://127.0.0.1:{port}"
+    with started(*words, cwd=tmp_path, log=log) as process:
+        until_healthy(process, log, f"{url}/ready")
         records = before.select("age", "score", "plan", "floor", "member").to_dicts()
         status, answer, _ = post(f"{url}/predict", {"records": records})
     assert status == 200, answer

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from mlops_pipeline.registry.versions import content_digest
-from tests.conftest import Project, wait_for
-from tests.integration_tests.conftest import started
+from tests.conftest import Project
+from tests.integration_tests.clients import post
+from tests.integration_tests.conftest import started, until_healthy
 
 pytestmark = pytest.mark.slow
 
@@ -21,21 +19,10 @@ def test_mlflow_models_serve_answers_with_the_champion(project: Project, tmp_pat
     best = project.folder / "models/registry/best_model"
     registered = content_digest(best)
     words = ("mlflow", "models", "serve", "-m", "models/registry/best_model", "-p", str(free_port), "--env-manager", "local")
-    with started(*words, cwd=project.folder, log=tmp_path / "serve.log"):
-        wait_for(lambda: answered(f"http://127.0.0.1:{free_port}/ping"), 120, "an answer from mlflow models serve")
+    log = tmp_path / "serve.log"
+    with started(*words, cwd=project.folder, log=log) as process:
+        until_healthy(process, log, f"http://127.0.0.1:{free_port}/ping")
         body = (best / "serving_input_example.json").read_bytes()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{free_port}/invocations", body, {"Content-Type": "application/json"}
-        )  # fmt: skip
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            predictions = json.load(answer)["predictions"]
+        predictions = post(f"http://127.0.0.1:{free_port}/invocations", body)[1]["predictions"]
     assert [round(sum(row), 6) for row in predictions] == [1.0] * 3
     assert content_digest(best) == registered, "MLflow leaves the files as they were registered"
-
-
-def answered(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=2):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False

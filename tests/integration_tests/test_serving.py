@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import Project, make_project, wait_for
 from tests.integration_tests.bad_states import head_of, raw
 from tests.integration_tests.clients import get, load, metric, post
-from tests.integration_tests.conftest import Server, is_healthy, serving
+from tests.integration_tests.conftest import Server, serving, started, until_healthy
 from tests.integration_tests.faults import children, workers_of
 
 KEY = "a-long-random-key"
@@ -373,11 +373,8 @@ def test_python_runs_it_as_a_container_does(registered: Project, tmp_path: Path,
     config = tmp_path / "serving.yaml"
     config.write_text(f"models: {{small: {registered.folder / 'models/registry/best_model'}}}\nrecord: {{mode: 'off'}}\n")
     words = (sys.executable, "-m", "mlops_pipeline", "serve", "--config", str(config), "--port", str(free_port))
-    from tests.integration_tests.conftest import started
-
     with started(*words, cwd=tmp_path, log=tmp_path / "log") as process:
-        wait_for(lambda: process.poll() is not None or is_healthy(f"http://127.0.0.1:{free_port}/ready"), 120, "an answer")
-        assert process.poll() is None, (tmp_path / "log").read_text()
+        until_healthy(process, tmp_path / "log", f"http://127.0.0.1:{free_port}/ready")
         assert get(f"http://127.0.0.1:{free_port}/v2/models/small")[1]["name"] == "small"
 
 

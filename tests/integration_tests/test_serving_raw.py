@@ -16,7 +16,7 @@ from mlops_pipeline.features.state import CURRENT
 from mlops_pipeline.records.reading import read, sources
 from tests.conftest import unused_port, wait_for
 from tests.integration_tests.clients import get, load, metric, post
-from tests.integration_tests.conftest import is_healthy, started
+from tests.integration_tests.conftest import started, until_healthy
 from tests.model_tests.test_raw_rows import FEATURES, HOUSES, PLAIN, Model, made_in, write_states
 
 BOTH = {"records": [PLAIN, {**PLAIN, "house": "south"}]}
@@ -43,12 +43,7 @@ def server(model: Model) -> Iterator[str]:
     (folder / "serving.yaml").write_text(yaml.safe_dump(settings))
     log = folder / "serve.log"
     with started("mlops", "serve", "--config", str(folder / "serving.yaml"), cwd=folder, log=log) as process:
-
-        def answers() -> bool:
-            assert process.poll() is None, log.read_text()
-            return is_healthy(f"http://127.0.0.1:{port}/ready")
-
-        wait_for(answers, 120, "an answer of the model server")
+        until_healthy(process, log, f"http://127.0.0.1:{port}/ready")
         yield f"http://127.0.0.1:{port}"
 
 

@@ -26,7 +26,7 @@ from mlops_pipeline.serving.models import Failure, Loaded, Options, Watch
 from mlops_pipeline.serving.openapi import made_up
 from mlops_pipeline.serving.source import ModelSource
 from tests.conftest import Project, copied, forking, make_project, process_environment, put_empty_store, wait_for
-from tests.integration_tests.conftest import is_healthy, postgresql_server, stop
+from tests.integration_tests.conftest import postgresql_server, stop, until_healthy
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("serving_source")]
 
@@ -106,13 +106,8 @@ def mlflow_server(port: int, folder: Path) -> Iterator[Any]:
     log, environ = folder / "server.log", process_environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
     server = forking().begin(folder, log, module="mlflow", arguments=[*words, *stores], environ=environ)
     try:
-
-        def answers() -> bool:
-            assert server.poll() is None, log.read_text()
-            # The first question opens its stores, which may take longer than the model server waits for an answer.
-            return is_healthy(f"http://127.0.0.1:{port}/api/2.0/mlflow/registered-models/search?max_results=1")
-
-        wait_for(answers, 120, "an answer of MLflow's server")
+        # The first question opens its stores, which may take longer than the model server waits for an answer.
+        until_healthy(server, log, f"http://127.0.0.1:{port}/api/2.0/mlflow/registered-models/search?max_results=1")
         yield server
     finally:
         stop(server)

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import BIN, REPOSITORY, Project, lacking, unused_port, wait_for
+from tests.conftest import BIN, REPOSITORY, Project, lacking, unused_port
 from tests.integration_tests.clients import post
-from tests.integration_tests.conftest import FLOW_FILE, is_healthy, stop
+from tests.integration_tests.conftest import FLOW_FILE, stop, until_healthy
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect"), pytest.mark.usefixtures("prefect_api")]
 
@@ -99,7 +99,7 @@ def test_no_command_tells_anybody_anything_or_writes_where_nobody_expects_it(reg
         words = traced("serve", "mlops", "serve", "-c", "serving.yaml")
         server = subprocess.Popen(words, cwd=folder, env=environ, stdout=said, stderr=said, start_new_session=True)
     try:
-        wait_for(lambda: is_healthy(f"http://127.0.0.1:{port}/ready"), 60, "an answer of the model server")
+        until_healthy(server, logs / "server", f"http://127.0.0.1:{port}/ready")
         row = {"size": 0.5, "weight": 9.0, "kind": "a"}
         assert post(f"http://127.0.0.1:{port}/predict", {"records": [row]})[0] == 200
     finally:

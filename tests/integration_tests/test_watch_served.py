@@ -7,7 +7,6 @@ import base64
 import hashlib
 import json
 import sqlite3
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
@@ -24,6 +23,7 @@ from mlops_pipeline.monitoring.labels import ID, REQUEST, One
 from mlops_pipeline.monitoring.state import Shown, state_at
 from mlops_pipeline.serving.memory import FRESH_S, Memory
 from tests.conftest import REPOSITORY, Project, unused_port, wait_for, write_table
+from tests.integration_tests.clients import fetched
 from tests.integration_tests.conftest import Server, postgresql_server, serving
 from tests.integration_tests.receivers import alertmanager, alerts_at, answered_by, mail_server, prometheus, receiver
 
@@ -46,13 +46,8 @@ class Watched:
         known = {"Authorization": f"Bearer {scope}-key"} if scope else {}
         data = None if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
         known |= {} if data is None else {"Content-Type": kind}
-        request = urllib.request.Request(self.server.url + path, data, known | headers)
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                said, status, heads = answer.read(), answer.status, answer.headers
-        except urllib.error.HTTPError as error:
-            said, status, heads = error.read(), error.code, error.headers
-        return status, json.loads(said) if "json" in heads["Content-Type"] else said.decode(), heads
+        status, said, heads = fetched(urllib.request.Request(self.server.url + path, data, known | headers))
+        return status, said.decode() if isinstance(said, bytes) else said, heads
 
     @property
     def state(self) -> Path:
