@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mlops_pipeline.config.pipeline import Settings
     from mlops_pipeline.config.serving import RecordStore
+    from mlops_pipeline.events import Listener
     from mlops_pipeline.layout import Layout
     from mlops_pipeline.registry.admission import Word
     from mlops_pipeline.registry.champion import RegistryWriter
@@ -146,7 +147,7 @@ def run(
         from mlops_pipeline.pipeline.made import made
 
         for line in made(settings, layout):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(line)
 
 
 @app.command()
@@ -162,7 +163,7 @@ def status(config: Config = None, as_of: AsOf = None) -> None:
     settings, asked = with_as_of(settings, layout), with_as_of(settings, layout, as_of)
     causes = runner.prepare(settings, layout, console).causes()
     if settings.as_of is not None:
-        console.print(f"as of {shown_moment(settings.as_of)}: rows from then on are not seen", markup=False)
+        console.print(f"as of {shown_moment(settings.as_of)}: rows from then on are not seen")
     if asked.as_of != settings.as_of:  # which this command does not store
         causes[STAGES[0].name].append(Cause("settings", f"as-of: `mlops run --as-of {as_of}` would change it"))
     if not any(causes.values()):
@@ -450,11 +451,11 @@ def new(
         console.print(as_table(made.columns))
     for line in (made.split, *made.notes, f"{folder}: a project with a pipeline called {made.name}"):
         if line:
-            console.print(line, markup=False)
+            console.print(line)
     here = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     described = example is not None or target is not None
     steps = f"{here}mlops run" if described else f"{here}mlops init --input FILE --target COLUMN"
-    console.print(f"next: {steps}{'' if described else ', with your table'}; README.md says what else there is", markup=False)
+    console.print(f"next: {steps}{'' if described else ', with your table'}; README.md says what else there is")
 
 
 @app.command()
@@ -593,13 +594,13 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
     }
     for name, value in facts.items():
         if value:
-            console.print(_line(f"  {name:<13} {value}"), soft_wrap=True)
+            console.print(f"  {name:<13} {value}")
     for rule in found.gate:
         console.print(_line(("  ✓", "green") if rule["passed"] else ("  ✗", "red"), f" {rule['name']}: {rule['text']}"))
     if found.refused:
         console.print(_line(("  not taken", "yellow"), f": {found.refused}"))
     for one in found.decisions:
-        console.print(_line(f"  {one.decision} by {one.by} at {one.time}: {one.reason}"))
+        console.print(f"  {one.decision} by {one.by} at {one.time}: {one.reason}")
 
 
 @models.command()
@@ -609,12 +610,7 @@ def promote(
     config: Config = None,
 ) -> None:
     """Make a version champion by hand."""
-    from mlops_pipeline.events import kept_for
-    from mlops_pipeline.lines import shown_on
-
-    settings, layout, console = _opened(config)
-    registry = _registry_of(settings, layout)
-    tell = kept_for(settings, layout, shown_on(console))
+    registry, layout, console, tell = _decider(config)
     with registry.deciding():
         former = registry.champion()
         promoted = registry.promote(version, override)
@@ -648,14 +644,9 @@ def reject(version: int, reason: Reason, by: By = "", as_json: AsJson = False, c
 @models.command()
 def rollback(config: Config = None) -> None:
     """Make the former champion champion again."""
-    from mlops_pipeline.events import kept_for
-    from mlops_pipeline.lines import shown_on
-
-    settings, layout, console = _opened(config)
-    registry = _registry_of(settings, layout)
-    tell = kept_for(settings, layout, shown_on(console))
     from mlops_pipeline.release.face import champion_moves
 
+    registry, layout, console, tell = _decider(config)
     with registry.deciding():
         registry.admit_champions_of_before(tell)
         registry.former_champion()
@@ -1093,12 +1084,7 @@ def demo_release(
 
 
 def _decide(word: Word, version: int, reason: str, by: str, config: Path | None, *, as_json: bool) -> None:
-    from mlops_pipeline.events import kept_for
-    from mlops_pipeline.lines import shown_on
-
-    settings, layout, console = _opened(config)
-    registry = _registry_of(settings, layout)
-    tell = kept_for(settings, layout, *(() if as_json else (shown_on(console),)))
+    registry, _, console, tell = _decider(config, as_json=as_json)
     with registry.deciding():
         before, former = registry.get(version), registry.champion()
         made = registry.decide(version, word, reason, by)
@@ -1117,12 +1103,10 @@ def _decide(word: Word, version: int, reason: str, by: str, config: Path | None,
         facts = {"decision": made.decision, "by": made.by, "reason": made.reason, "time": made.time, "content_sha256": made.content_sha256}
         print(json.dumps({"model": registry.name, "version": version, **facts, "champion": decided.is_champion}))
         return
-    console.print(
-        _line(f"{registry.name} version {version} is {made.decision} by {made.by}" + ", and champion" * waited * decided.is_champion)
-    )
+    console.print(f"{registry.name} version {version} is {made.decision} by {made.by}" + ", and champion" * waited * decided.is_champion)
     if word == "approved" and not decided.is_champion:
         why = f", since version {former.number} is, with which its gate never compared it" if waited and former else ""
-        console.print(_line(f"it is not champion{why}: `mlops models promote {version}` makes it so"))
+        console.print(f"it is not champion{why}: `mlops models promote {version}` makes it so")
 
 
 def _without(settings: Settings, layout: Layout, model: Path | None) -> str:
@@ -1167,8 +1151,13 @@ def _registered_model(config: Path | None) -> tuple[RegisteredModel, Any]:
     return registered_model(settings, layout), console
 
 
-def _registry_of(settings: Settings, layout: Layout) -> RegistryWriter:
+def _decider(config: Path | None, *, as_json: bool = False) -> tuple[RegistryWriter, Layout, Console, Listener]:
+    """The registry as it is written to, and who is told of it: the console too, unless a program reads there."""
+    from mlops_pipeline.events import kept_for
+    from mlops_pipeline.lines import shown_on
     from mlops_pipeline.registry.champion import RegistryWriter
     from mlops_pipeline.registry.runs import Tracking
 
-    return RegistryWriter(Tracking(settings, layout))
+    settings, layout, console = _opened(config)
+    tell = kept_for(settings, layout, *(() if as_json else (shown_on(console),)))
+    return RegistryWriter(Tracking(settings, layout)), layout, console, tell
