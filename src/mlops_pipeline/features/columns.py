@@ -68,7 +68,6 @@ class Coded:
         return self
 
     def numbers(self) -> Floats:
-        """As float64, NaN for null."""
         return np.array(self.values, dtype=np.float64)[self.places]
 
     def texts(self, as_text: Callable[[Any], str | None]) -> NDArray[Any]:
@@ -78,12 +77,10 @@ class Coded:
         return texts[self.places]
 
     def listed(self) -> list[Any]:
-        """As Python's values."""
         values = self.values
         return [values[place] for place in self.places.tolist()]
 
     def taken(self, places: Ints) -> Coded:
-        """Those of the rows at these places, in order."""
         return Coded(self.values, self.places[places])
 
 
@@ -115,17 +112,14 @@ class Numbers:
         return self._coded
 
     def numbers(self) -> Floats:
-        """As float64, NaN for null."""
         values = self._values.astype(np.float64, copy=False)
         return values if self._null is None else np.where(self._null, np.nan, values)
 
     def listed(self) -> list[Any]:
-        """As Python's values."""
         values = self._values.tolist()
         return values if self._null is None else [None if null else value for value, null in zip(values, self._null.tolist(), strict=True)]
 
     def taken(self, places: Ints) -> Numbers:
-        """Those of the rows at these places, in order."""
         return Numbers(self._values[places], None if self._null is None else self._null[places])
 
 

@@ -292,7 +292,6 @@ class SharedVersions(Versions):
         self._least = ""
 
     def current(self) -> Current | None:
-        """The current version; None if there is none. Raises :class:`BrokenRows` for one whose rows are not whole."""
         with self._database.changing(self.folder):
             return self._current()
 

@@ -113,7 +113,6 @@ class OnnxEngine:
         self._doubled = self._depends_on_neighbours({given.name: given.shape[1] for given in session.get_inputs()})
 
     def predict(self, numbers: np.ndarray | None, categories: np.ndarray | None) -> np.ndarray:
-        """Class probabilities, float32 (rows, classes), or values, float32 (rows,)."""
         feeds: dict[str, np.ndarray] = {}
         if numbers is not None:
             feeds[NUMBERS] = numbers

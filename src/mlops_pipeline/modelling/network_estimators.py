@@ -18,20 +18,15 @@ if TYPE_CHECKING:
     from optuna import Trial
 
     from mlops_pipeline.config.dataset import Task
-    from mlops_pipeline.config.networks import Network, Tabm
+    from mlops_pipeline.config.networks import Network
 
 PART = 1024
 """Rows that are predicted at a time: TabM needs some kilobytes a row."""
 
 
-def torch_mlp(task: Task, seed: int, settings: Network) -> NetworkClassifier | NetworkRegressor:
-    """A network with a few layers."""
-    return _of_task(task)(seed=seed, **settings.model_dump())
-
-
-def torch_tabm(task: Task, seed: int, settings: Tabm) -> NetworkClassifier | NetworkRegressor:
-    """Many networks in one."""
-    return _of_task(task)(seed=seed, **settings.model_dump())
+def network(task: Task, seed: int, settings: Network) -> NetworkClassifier | NetworkRegressor:
+    """A network with a few layers, or many in one."""
+    return (NetworkRegressor if task == "regression" else NetworkClassifier)(seed=seed, **settings.model_dump())
 
 
 def search_network(trial: Trial) -> dict[str, Any]:
@@ -41,10 +36,6 @@ def search_network(trial: Trial) -> dict[str, Any]:
         "width": trial.suggest_int("width", 32, 256, log=True),
         "dropout": trial.suggest_float("dropout", 0.0, 0.4),
     }
-
-
-def _of_task(task: Task) -> type[NetworkClassifier | NetworkRegressor]:
-    return NetworkRegressor if task == "regression" else NetworkClassifier
 
 
 class _Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types

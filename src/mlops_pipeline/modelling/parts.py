@@ -34,7 +34,7 @@ PARTS = (
     Encoder("tfidf", _estimators.tfidf, "Texts as weighted n-grams, with settings; everything else as one_hot", settings=Tfidf),
     Estimator(
         "torch_mlp",
-        _networks.torch_mlp,
+        _networks.network,
         "A network of a few layers, by PyTorch",
         settings=Network,
         encoder="native",
@@ -44,7 +44,7 @@ PARTS = (
     ),
     Estimator(
         "torch_tabm",
-        _networks.torch_tabm,
+        _networks.network,
         "TabM: many networks that share most weights, by PyTorch",
         settings=Tabm,
         encoder="native",
