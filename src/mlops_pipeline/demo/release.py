@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ import yaml
 from mlops_pipeline import project as projects
 from mlops_pipeline.config.finding import MONITORING, PIPELINE, RELEASE, SERVING, project_here
 from mlops_pipeline.demo.release_picture import draw
-from mlops_pipeline.demo.replay import Server, last_line, served, settings_of
+from mlops_pipeline.demo.replay import Server, begun, last_line, served, settings_of
 from mlops_pipeline.demo.year import POSITIVE, YEAR, configure, folder_for, mlops, of_month, rows_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import make_own_folder, write_text
@@ -73,10 +72,7 @@ def tell_release(console: Console, output: Path | None, folder: Path | None) -> 
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         del os.environ[name]  # the user's registry has no part in this
 
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    began, target = time.perf_counter(), output or project_here() / OUTPUT
+    say, began, target = console.print, time.perf_counter(), output or project_here() / OUTPUT
     with folder_for(folder) as place:
         told, page = _told(place, say)
     show(told, page, target, say)
@@ -194,9 +190,7 @@ class _Asking:
 @contextmanager
 def _controller(config: Path, version: int) -> Iterator[subprocess.Popen[bytes]]:
     """`mlops release start`, at work until its release is over."""
-    words = [sys.executable, "-m", "mlops_pipeline", "release", "start", str(version), "--config", str(config)]
-    with _log(config).open("ab") as output:
-        process = subprocess.Popen(words, cwd=config.parent.parent, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    process = begun(config.parent.parent, _log(config), "release", "start", str(version), "--config", str(config))
     try:
         yield process
         process.wait(60)

@@ -134,9 +134,8 @@ class Server:
 def served(project: Path) -> Iterator[Server]:
     """The project's server, ready to answer, until the block ends."""
     log = project / "data/serve.log"
-    words = [sys.executable, "-m", "mlops_pipeline", "serve", "--config", str(project / SERVING), "--port", "0"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(words, cwd=project, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    log.unlink(missing_ok=True)  # an earlier server has said there where it listened
+    process = begun(project, log, "serve", "--config", str(project / SERVING), "--port", "0")
     try:
         deadline = time.monotonic() + WAIT_S
         while (found := _LISTENS.search(log.read_text(errors="replace"))) is None:
@@ -151,6 +150,15 @@ def served(project: Path) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def begun(project: Path, log: Path, *words: str) -> subprocess.Popen[bytes]:
+    """`mlops` at work in a process of its own; what it says goes to the end of a log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mlops_pipeline", *words], cwd=project, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
 
 
 def settings_of(project: Path) -> Path:

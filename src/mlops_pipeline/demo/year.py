@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,7 +26,7 @@ from mlops_pipeline import project as projects
 from mlops_pipeline.config.finding import PIPELINE, project_here
 from mlops_pipeline.demo.earned import Month, earned
 from mlops_pipeline.demo.picture import draw
-from mlops_pipeline.demo.replay import Replayed, last_line, replay
+from mlops_pipeline.demo.replay import Replayed, begun, last_line, replay
 from mlops_pipeline.demo.story import JUNE, LOOP, MONTHLY, NEVER, QUICK, WINTER, Story, Told
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import write_text
@@ -71,10 +69,7 @@ def tell_year(console: Console, output: Path | None, folder: Path | None, *, qui
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         del os.environ[name]  # the user's registry has no part in this
 
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    began, target = time.perf_counter(), output or project_here() / OUTPUT
+    say, began, target = console.print, time.perf_counter(), output or project_here() / OUTPUT
     with folder_for(folder) as place:
         stories = _told(place, say, quick=quick)
     target.mkdir(parents=True, exist_ok=True)
@@ -350,10 +345,7 @@ def _champion_digest(project: Path) -> str:
 def mlops(project: Path, *words: str, stopping: threading.Event) -> None:
     """A command in a process of its own, ended if it is to stop; raises :class:`PipelineError` with its last line if it fails."""
     log = project / "data/mlops.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        command = [sys.executable, "-m", "mlops_pipeline", *words, "--config", str(project / PIPELINE)]
-        process = subprocess.Popen(command, cwd=project, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    process = begun(project, log, *words, "--config", str(project / PIPELINE))
     while process.poll() is None:
         if stopping.wait(0.2):
             process.terminate()
