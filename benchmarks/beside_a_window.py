@@ -24,7 +24,7 @@ from pathlib import Path
 
 import yaml
 from benchmarks.measure import BIN, REPOSITORY, environment, median
-from benchmarks.serving.launch import free_port
+from benchmarks.serving.launch import Command, free_port, running
 from benchmarks.serving.load import measure
 
 MOST = 2.0
@@ -51,27 +51,9 @@ def served(config: Path, folder: Path) -> Iterator[str]:
         "retraining": {"start": "nothing", "by": []},
     }
     (folder / "monitoring_config.yaml").write_text(yaml.safe_dump(watch))
-    with subprocess.Popen(
-        [BIN / "mlops", "serve", "--config", folder / "serving.yaml"], env=environment(), stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            url = f"http://127.0.0.1:{port}"
-            until = time.monotonic() + 120
-            while not _answers(f"{url}/ready"):
-                if process.poll() is not None or time.monotonic() > until:
-                    raise SystemExit("the server does not start: is there a champion? `make run`")
-                time.sleep(0.1)
-            yield url
-        finally:
-            process.terminate()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  # our own loopback address
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+    command = Command.of([BIN / "mlops", "serve", "--config", folder / "serving.yaml"], environment())
+    with running(command, port, "/ready", folder, pinned=False):
+        yield f"http://127.0.0.1:{port}"
 
 
 def _post(url: str, body: bytes) -> None:

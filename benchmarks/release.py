@@ -120,15 +120,6 @@ def end(host: str, table: Table, number: int) -> None:
         time.sleep(0.05)
 
 
-def metric(host: str, name: str, **labels: str) -> float:
-    """The sum of a metric's samples."""
-    from prometheus_client.parser import text_string_to_metric_families
-
-    text = asked(host, "GET", "/metrics")[1].decode()
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
-
-
 def cpu_s(pid: int) -> float:
     """Seconds of a core that a server's processes have taken."""
     total = 0.0
@@ -203,6 +194,8 @@ def costs(config: Path, folder: Path, body: Path, seconds: int, turns: int, per_
     cores: dict[str, list[float]] = {name: [] for name in names}
     tails: dict[str, list[float]] = {"alone": [], "shadow of all": []}
     pairs: list[float] = []
+    from tests.integration_tests.clients import metric
+
     asked_behind = left_out = 0.0
     with served(config, folder / "off", enabled=False) as (off, off_pid), served(config, folder / "on") as (on, pid):
         table = open_table(folder / "on/releases.sqlite")
@@ -223,11 +216,11 @@ def costs(config: Path, folder: Path, body: Path, seconds: int, turns: int, per_
                 tail = {}
                 for name in tails if pair % 2 else reversed(tails):
                     number = begin(on, table, "2", unit="request", shadow=1.0) if "shadow" in name else 0
-                    before = [metric(on, n, **more) for n, more in BEHIND]
+                    before = [metric(f"http://{on}", n, **more) for n, more in BEHIND]
                     taken = steady(on, content, per_second, seconds / 2)
                     if number:
                         time.sleep(0.5)
-                        done = [metric(on, n, **more) - b for (n, more), b in zip(BEHIND, before, strict=True)]
+                        done = [metric(f"http://{on}", n, **more) - b for (n, more), b in zip(BEHIND, before, strict=True)]
                         asked_behind, left_out = asked_behind + done[0], left_out + done[1]
                         end(on, table, number)
                     tail[name] = taken[int(0.99 * len(taken))]

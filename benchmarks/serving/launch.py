@@ -10,7 +10,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +58,14 @@ def cores(*, of_load: bool) -> Iterator[None]:
 
 
 @contextmanager
-def running(command: Command, port: int, ready: str, folder: Path) -> Iterator[str]:
-    """The mark of the server's processes, from its readiness until the block ends; its output goes to a file in its folder."""
+def running(command: Command, port: int, ready: str, folder: Path, *, pinned: bool = True) -> Iterator[str]:
+    """The mark of the server's processes, from its readiness until the block ends; its output goes to a file in its folder.
+
+    ``pinned``: on its own share of the cores.
+    """
     mark, log = uuid.uuid4().hex, folder / "log"
     try:
-        with log.open("wb") as output, cores(of_load=False):
+        with log.open("wb") as output, cores(of_load=False) if pinned else nullcontext():
             process = subprocess.Popen(
                 command.words,
                 cwd=folder,
