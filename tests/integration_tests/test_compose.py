@@ -8,9 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY, lacking, process_environment, unused_port, wait_for
+from tests.integration_tests.clients import get, post
 from tests.integration_tests.conftest import is_healthy
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("compose")]
@@ -66,25 +65,16 @@ class Platform:
         return (self.secrets / name).read_text().strip()
 
     def predict(self, request: str = "", key: str | None = None, **changes: Any) -> tuple[int, dict[str, Any]]:
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key or self.secret('api_key')}"}
+        headers = {"Authorization": f"Bearer {key or self.secret('api_key')}"}
         headers |= {"X-Request-Id": request} if request else {}
-        body = json.dumps({"records": [{**FLIGHT, **changes}]}).encode()
-        try:
-            with urllib.request.urlopen(
-                urllib.request.Request(f"{self.url('MODEL_SERVER')}/predict", body, headers), timeout=120
-            ) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+        status, said, _ = post(f"{self.url('MODEL_SERVER')}/predict", {"records": [{**FLIGHT, **changes}]}, **headers)
+        return status, said
 
     def query(self, expression: str) -> list[Any]:
         """What Prometheus says to an expression; one it does not understand fails the test."""
-        address = f"{self.url('PROMETHEUS')}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
-        try:
-            with urllib.request.urlopen(address, timeout=120) as answer:
-                return list(json.load(answer)["data"]["result"])
-        except urllib.error.HTTPError as error:
-            raise AssertionError(f"{expression}: {error.read().decode()}") from error
+        status, said, _ = get(f"{self.url('PROMETHEUS')}/api/v1/query?{urllib.parse.urlencode({'query': expression})}")
+        assert status == 200, f"{expression}: {said}"
+        return list(said["data"]["result"])
 
     def sql(self, statement: str) -> str:
         words = ("psql", "--username=postgres", "--dbname=records", "--no-psqlrc", "--tuples-only", "--no-align", "--command", statement)
@@ -132,8 +122,8 @@ def test_a_deployment_run_on_the_worker_becomes_a_champion_that_is_served(platfo
     status, answer = platform.predict()
     assert (status, answer["model"]) == (200, {"name": "champion", "version": "1"})
     assert 0 < answer["predictions"][0]["probabilities"]["1"] < 1
-    with urllib.request.urlopen(f"{platform.url('MLFLOW')}/api/2.0/mlflow/registered-models/alias?name=flights&alias=champion") as found:
-        assert json.load(found)["model_version"]["version"] == "1"
+    found = get(f"{platform.url('MLFLOW')}/api/2.0/mlflow/registered-models/alias?name=flights&alias=champion")[1]
+    assert found["model_version"]["version"] == "1"
 
 
 def test_artifacts_lie_in_the_bucket_and_clients_need_no_keys(platform: Platform) -> None:
@@ -215,12 +205,11 @@ def test_prometheus_evaluates_every_rule_on_metrics_that_exist(platform: Platfor
     expected = {rule["alert"] for group in written for rule in group["rules"]}
 
     def rules() -> dict[str, str]:
-        with urllib.request.urlopen(f"{platform.url('PROMETHEUS')}/api/v1/rules", timeout=120) as answer:
-            return {rule["name"]: rule["health"] for group in json.load(answer)["data"]["groups"] for rule in group["rules"]}
+        groups = get(f"{platform.url('PROMETHEUS')}/api/v1/rules")[1]["data"]["groups"]
+        return {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
 
     wait_for(lambda: rules() == dict.fromkeys(expected, "ok"), 120, f"good health of {expected}")
-    with urllib.request.urlopen(f"{platform.url('MODEL_SERVER')}/metrics", timeout=120) as answer:
-        families = set(re.findall(r"^# TYPE (\w+)", answer.read().decode(), re.MULTILINE))
+    families = set(re.findall(r"^# TYPE (\w+)", get(f"{platform.url('MODEL_SERVER')}/metrics")[1].decode(), re.MULTILINE))
     used = {name for group in written for rule in group["rules"] for name in re.findall(r"\bmlops_\w+", rule["expr"])}
     assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in used} <= families
 
@@ -255,8 +244,6 @@ def test_everything_is_still_there_after_down_and_up(platform: Platform) -> None
     assert (status, answer["model"]["version"]) == (200, "1")
     assert platform.sql(kept) == "1"
     wait_for(lambda: is_healthy(f"{platform.url('PREFECT')}/api/health"), 120, "Prefect's server")
-    filtered = urllib.request.Request(f"{platform.url('PREFECT')}/api/flow_runs/filter", b"{}", {"Content-Type": "application/json"})
-    with urllib.request.urlopen(filtered, timeout=120) as found:
-        assert [run["state_type"] for run in json.load(found)] == ["COMPLETED"]
+    assert [run["state_type"] for run in post(f"{platform.url('PREFECT')}/api/flow_runs/filter", {})[1]] == ["COMPLETED"]
     wait_for(lambda: is_healthy(f"{platform.url('PROMETHEUS')}/-/ready"), 120, "Prometheus")
     assert platform.query(f'up{{job="model-server"}} @ {scraped}') != []
