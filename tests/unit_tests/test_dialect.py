@@ -8,7 +8,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.pipeline.definition import STAGES
 from mlops_pipeline.scaffold import starter
 from mlops_pipeline.serving.protocol.invocations import Invocations
+from mlops_pipeline.tables.cast import cast_columns
 from mlops_pipeline.tables.dialect import Unclear, found
 from mlops_pipeline.tables.json_lines import json_tables
 from mlops_pipeline.tables.source import as_written, read_file, read_source
@@ -416,16 +417,21 @@ def test_a_column_of_lists_that_the_model_does_not_take_is_left_out_of_predictio
         assert done.notes[0] == "column 'tags' is left out: each value holds several: store one value a cell"
 
 
-def test_durations_of_a_sheet_are_seconds(tmp_path: Path) -> None:
+def test_durations_and_times_of_day_of_a_sheet_are_seconds(tmp_path: Path) -> None:
     path = tmp_path / "table.xlsx"
     with xlsxwriter.Workbook(path) as book:
-        sheet, form = book.add_worksheet("data"), book.add_format({"num_format": "[h]:mm:ss"})
-        sheet.write_row(0, 0, ["took", "y"])
+        sheet, took, at = book.add_worksheet("data"), *(book.add_format({"num_format": form}) for form in ("[h]:mm:ss", "hh:mm"))
+        sheet.write_row(0, 0, ["took", "at", "y"])
         for place in range(1, 31):
-            sheet.write_datetime(place, 0, timedelta(hours=place), form)
-            sheet.write(place, 1, "ab"[place % 2])
-    assert read(path, {})["took"].to_list() == [3600.0 * place for place in range(1, 31)]
-    assert {use.name: use.kind for use in starter(path, "y", tmp_path / "s.yaml").columns} == {"took": "number", "y": "category"}
+            sheet.write_datetime(place, 0, timedelta(hours=place), took)
+            if place > 1:
+                sheet.write_datetime(place, 1, time(place % 24, place), at)
+            sheet.write(place, 2, "ab"[place % 2])
+    table, columns = read(path, {}), {name: Column(kind="number", format="h:mm:ss") for name in ("took", "at")}
+    seconds = cast_columns(table, columns)
+    assert seconds["took"].to_list() == [3600.0 * place for place in range(1, 31)]
+    assert seconds["at"].to_list() == [None, *(place % 24 * 3600.0 + place * 60 for place in range(2, 31))]
+    assert {use.name: use.kind for use in starter(path, "y", tmp_path / "s.yaml").columns} == {"took": "number", "at": "number", "y": "category"}
 
 
 def test_the_sheet_is_that_in_which_the_target_stands(tmp_path: Path) -> None:

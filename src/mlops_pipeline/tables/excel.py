@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +17,28 @@ if TYPE_CHECKING:
     import polars as pl
 
 UNNAMED = re.compile(r"__UNNAMED__(\d+)")
+FIRST_DAYS = (datetime(1899, 12, 30), datetime(1900, 1, 1))
+"""Between these lie the moments of cells that hold a time of day alone."""
 
 
 def excel_table(path: Path, source: Source, n_rows: int | None = None) -> pl.DataFrame:
-    """The table of a sheet, or its first rows, typed as its cells are, durations in seconds; raises :class:`ValueError`."""
+    """The table of a sheet, or its first rows, typed as its cells are, times of day too; raises :class:`ValueError`."""
     import polars as pl
 
     first = {"header_row": source.skip_lines} if source.header else {"header_row": None, "skip_rows": source.skip_lines}
     table: pl.DataFrame = _sheet(path, source.sheet, schema_sample_rows=None, n_rows=n_rows, **first).to_polars()
     names = [f"column_{int(found[1]) + 1}" if (found := UNNAMED.fullmatch(name)) else name for name in table.columns]
     table.columns = numbered(bare_names(names, source.dialect))
-    took = [name for name, held in table.schema.items() if held == pl.Duration]
-    return table.with_columns(pl.col(name).dt.total_milliseconds() / 1000 for name in took)  # of which a CSV file has no type
+    return table.with_columns(pl.col(values.name).dt.time() for values in table if _is_time_of_day(values))
+
+
+def _is_time_of_day(values: pl.Series) -> bool:
+    """Whether every value of a column of moments lies in the days before a sheet's first: its cells hold no day."""
+    import polars as pl
+
+    if not isinstance(values.dtype, pl.Datetime) or not values.count():
+        return False
+    return bool(values.is_between(*FIRST_DAYS, closed="left").all())
 
 
 def excel_header(path: Path, source: Source) -> list[str]:

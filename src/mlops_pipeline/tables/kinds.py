@@ -25,7 +25,7 @@ from mlops_pipeline.contract.values import (
     written_as,
 )
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, ColumnProfile
+from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, SHEET_ERRORS, UNITS, ColumnProfile
 
 ODD_SHARE = 0.005
 """Up to this share of a column's values may be none of its kind: their rows are set aside, and that is said."""
@@ -60,6 +60,7 @@ WORDS_FOR_NOTHING, LEAST_NUMBERS = 2, 10
 DAYS_AS_NUMBERS = "if these are days, write kind: datetime, format: '%Y%m%d'"
 
 OF_DAYS = f"read as days; if they are numbers, write kind: integer, without format: '{COMPACT_DAY}'"
+ONE_OR_NONE = "holds one value or none: what it tells is whether there is one"
 TWO_DIGITS = "years of two digits are read as 1970 to 2069"
 SECONDS = "a time of day, or how long something took, is read as seconds"
 
@@ -70,7 +71,8 @@ SPREADSHEET_DAYS = (20_000, 80_000)
 """What the days of 1954 to 2119 are in a spreadsheet."""
 
 _NEARLY_NUMBER = re.compile(
-    r"[<>≤≥~≈]?\s?[-+−]?\d[\d.,]*\s?(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3})"
+    r"[<>≤≥~≈]?\s?[-+−]?\d[\d.,]*\s?(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3}|[^\W\d_]{1,3}\.)"
+    rf"|{UNITS}\s?[-+−]?\d[\d.,]*"
     r"|P(?:\d+[YMWD]){0,4}(?:T(?:[\d.]+[HMS]){1,3})?"
 )
 """What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank."""
@@ -78,7 +80,9 @@ _NEARLY_NUMBER = re.compile(
 _NO_NUMBER = re.compile(r"[^\d]{0,30}[^\W\d_][^\d]{0,30}")
 
 _PAIRS = ({"true", "false"}, {"t", "f"}, {"yes", "no"}, {"y", "n"})
-_NULL_EVERYWHERE = frozenset({"NA", "NaN", "nan", "null", "NULL", "Null", "N/A", "n/a", "#N/A", "<NA>", "na", "NaT", "\\N"})
+_NULL_EVERYWHERE = frozenset(
+    {"NA", "NaN", "nan", "null", "NULL", "Null", "N/A", "n/a", "<NA>", "na", "NaT", "\\N", "(null)", "<null>", "[NULL]", *SHEET_ERRORS}
+)
 """Markers that are null in a column of categories too."""
 
 _INDEX = re.compile(r"|Unnamed: \d+|rownames|row\.names|row_names|\.\.\.1|__index_level_\d+__|index", re.IGNORECASE)
@@ -103,7 +107,7 @@ _NUMBERS = ("number", "integer")
 _BARE = {form: form[1:-5] for form in ("1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")}
 """Ways of writing numbers without a unit, and their sign for thousands."""
 
-_WITH_POINTS = ("$", "US$", "£", "USD", "GBP", "¥", "JPY")
+_WITH_POINTS = ("$", "US$", "£", "USD", "GBP", "¥", "JPY", "₹", "Rs", "INR", "A$", "AU$", "AUD", "NZ$", "NZD", "HK$", "HKD", "S$", "SGD", "CNY", "₩")
 """Before an amount, they say that commas part its thousands."""
 
 DAY = 86_400
@@ -146,6 +150,7 @@ def described(columns: Mapping[str, ColumnProfile], target: str) -> dict[str, De
             why = _no_feature(column, one, place) or ("" if name.strip() else "it has no name: give it one")
             if not why and twin != name:
                 why = f"equal to '{twin}' in every row"
+            one = _noted(one, ONE_OR_NONE if not why and _distinct(column, one) == 1 and not _is_constant(column, one) else "")
             one = _with(one, left_out=one.left_out or why)
         made[name] = one
     return made
@@ -617,7 +622,7 @@ def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
     distinct, there = _distinct(column, one), _there(column, one)
     if there < (1 - MISSING) * column.rows:
         return f"{1 - there / column.rows:.0%} missing"
-    if distinct <= 1:
+    if _is_constant(column, one):
         return "constant"
     words = _name_words(column.name)
     all_differ = column.distinct >= 0.99 * column.there and there > 1
@@ -629,6 +634,11 @@ def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
     named = one.kind != "number" and bool(words & _IDENTIFIER) and all_differ
     coded = one.kind == "text" and (column.words < WORDS) and distinct >= UNIQUE * there
     return f"{IDENTIFIER}: {distinct:,} different values in {there:,} rows" if named or coded else ""
+
+
+def _is_constant(column: ColumnProfile, one: Described) -> bool:
+    """Whether a column has the same value in nearly every row; one of a value and of nulls says which rows have it."""
+    return _distinct(column, one) <= 1 and _there(column, one) >= MISSING * column.rows
 
 
 def names_things(name: str) -> bool:
