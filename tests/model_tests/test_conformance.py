@@ -434,6 +434,20 @@ def test_a_typed_duration_or_time_of_day_means_the_same_in_a_file_and_in_a_frame
                 assert of_frame(scorer, pl.DataFrame(frame)) == wanted
 
 
+def test_a_duration_comes_back_in_a_csv_file_as_it_is_read_again(tmp_path: Path) -> None:
+    took = [timedelta(hours=30), timedelta(seconds=-1.5), None, timedelta(days=-1, seconds=3600), timedelta(microseconds=7)]
+    rows = pl.DataFrame([PLAIN] * len(took)).with_columns(took=pl.Series(took), age=pl.Series([41] * 4 + [1]))
+    rows.write_parquet(tmp_path / "in.parquet")
+    predict_file(MODEL, tmp_path / "in.parquet", tmp_path / "out.csv", quiet())
+    again = pl.read_csv(tmp_path / "out.csv", infer_schema=False)["took"]
+    assert again.to_list() == ["30:00:00", "-0:00:01.5", None, "-23:00:00"]
+    seconds = [None if each is None else each.total_seconds() for each in took]
+    assert as_numbers(again, "number", (), "h:mm:ss").to_list() == seconds[:-1]
+    aside = pl.read_csv(tmp_path / "out.rejected.csv", infer_schema=False)["content"]
+    cells = pl.Series([next(csv.reader([row]))[-1] for row in aside])
+    assert as_numbers(cells, "number", (), "h:mm:ss").to_list() == seconds[-1:]
+
+
 OWN_WORDS: dict[str, tuple[Row, Row | str]] = {
     # the same, where null is `-` in the column `plan`, and nothing else; a file of text has no other empty cell than an empty text
     "a plain row": ({}, {}),

@@ -352,7 +352,7 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "rupees in letters": (cycle("Rs. 500", "Rs 1,25,000", "Rs.7.50"), ("number", "Rs.1,234.5"), "", 125000.0),
     "kroner": (cycle("100 kr.", "2.500,50 kr.", "7 kr"), ("number", "1.234,5 kr."), "", 2500.5),
     "dollars of others": (cycle("CA$12.50", "CA$1,200"), ("number", "CA$1,234.5"), "", 1200.0),
-    "a currency's code": (cycle("SEK 12.50", "SEK 7"), ("number", "SEK1234.5"), "", 7.0),
+    "a currency's code": (cycle("SEK 12.50", "SEK 7"), ("number", "SEK1,234.5"), "", 7.0),
     "two currencies": (cycle("EUR 12", "USD 15"), ("category", None), "values such as 'EUR 12' are read as text", "USD 15"),
     "versions": (cycle("1.2.3", "1.10.0"), ("category", None), "", "1.10.0"),
     "less than nothing": (cycle("0 days 01:00:00", "-1 days +23:00:00"), ("number", "h:mm:ss"), "as seconds", -3600.0),

@@ -25,7 +25,7 @@ from mlops_pipeline.contract.values import (
     written_as,
 )
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, SHEET_ERRORS, UNITS, ColumnProfile
+from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, SHEET_ERRORS, UNITS, ColumnProfile, is_of_moments
 
 ODD_SHARE = 0.005
 """Up to this share of a column's values may be none of its kind: their rows are set aside, and that is said."""
@@ -470,7 +470,7 @@ def _written_number(column: ColumnProfile) -> Described | None:
     """A column of numbers with marks for thousands, a decimal comma, a unit or a clock's colons; None if it holds other things."""
     nothing, _ = _markers(column)
     there = column.there - sum(count for _, count in nothing)
-    counts = {form: count for form, count in column.forms.items() if not form.startswith("%")}
+    counts = {form: count for form, count in column.forms.items() if not is_of_moments(form)}
     forms, words = _forms_of(column, counts, there, number_of)
     if not forms or column.zero_led:
         return None
@@ -525,7 +525,7 @@ def _moment(column: ColumnProfile) -> Described | None:
     """A column of moments; None if it holds other things."""
     nothing, _ = _markers(column)
     there = column.there - sum(count for _, count in nothing)
-    counts = {"": column.moments} if column.moments else {form: count for form, count in column.forms.items() if form.startswith("%")}
+    counts = {"": column.moments} if column.moments else {form: count for form, count in column.forms.items() if is_of_moments(form)}
     forms, words = _forms_of(column, counts, there, lambda text, form: read_moment(text, form or None))
     if not forms or (forms[0] in ("%Y-%m", "%Y/%m") and all(map(_is_season, column.bare))):
         return None

@@ -164,7 +164,7 @@ class ColumnProfile:
     @property
     def ways(self) -> list[str | None]:
         """In which ways the values may be moments: None for ISO 8601."""
-        return [*([None] if self.moments else []), *(form for form in self.forms if form.startswith("%"))]
+        return [*([None] if self.moments else []), *filter(is_of_moments, self.forms)]
 
     def add(self, values: pl.Series) -> None:
         """Take one chunk's values into account."""
@@ -250,9 +250,9 @@ class ColumnProfile:
             if self.forms or self.moments:
                 self._words_alone(text, counts)
         for form in list(self.forms):
-            read = written_moments(text, form) if form.startswith("%") else as_numbers(text, "number", (), form)
+            read = written_moments(text, form) if is_of_moments(form) else as_numbers(text, "number", (), form)
             self.forms[form] += _weight(read.is_not_null(), counts)
-            if counts is None and form.startswith("%"):
+            if counts is None and is_of_moments(form):
                 self.read[form] = read
             if form == "h:mm":
                 self._clock(text.filter(read.is_not_null()), read.drop_nulls())
@@ -367,6 +367,11 @@ def _forms(sample: pl.Series) -> list[str]:
     if as_numbers(sample, "number").null_count():
         return [*number_forms(sample.to_list()), *moment_forms(sample)]
     return [COMPACT_DAY] if sample.str.contains(_DAY_NUMBER).all() else []
+
+
+def is_of_moments(form: str) -> bool:
+    """Whether a form says how moments are written, and not numbers."""
+    return re.search("%[A-Za-z]", form) is not None
 
 
 def number_forms(sample: list[str]) -> list[str]:
