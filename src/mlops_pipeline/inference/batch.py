@@ -22,8 +22,8 @@ from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.frames import Unseen
 from mlops_pipeline.inference.raw import RawInput, check_state
 from mlops_pipeline.inference.scorer import RawScorer, Scored, Scorer, load_scorer
-from mlops_pipeline.spreadsheet import harmless, said_of
-from mlops_pipeline.tables.cast import as_broken, as_clock, without_content
+from mlops_pipeline.spreadsheet import as_clock, harmless, said_of
+from mlops_pipeline.tables.cast import as_broken, without_content
 from mlops_pipeline.tables.packing import form_of
 from mlops_pipeline.tables.source import Chunk, as_written, count_rows, one_ahead, read_file, torn_notes
 
@@ -268,7 +268,7 @@ def _writing(target: Path, cells: list[int] | None) -> Iterator[Any]:
             if cells is not None:
                 frame, changed = harmless(frame)
                 cells.append(changed)
-            frame = frame.with_columns([as_clock(values) for values in frame if values.dtype == pl.Duration])  # of which CSV has no type
+            frame = frame.with_columns([as_clock(values) for values in frame if values.dtype == pl.Duration])
             frame.write_csv(state["file"], include_header=not state.get("started"))
             state["started"] = True
 

@@ -148,20 +148,6 @@ def _seconds(text: pl.Series, form: str) -> pl.Series:
     return text.to_frame().select(pl.coalesce(signed, not_finite).alias(text.name)).to_series()
 
 
-def as_clock(values: pl.Series) -> pl.Series:
-    """A column of durations as texts, hours first, that are read as the same seconds again (``h:mm:ss``): ``30:00:00``, ``-0:00:01.5``."""
-    import polars as pl
-
-    whole = pl.col(values.name).cast(pl.Duration("us")).dt.total_microseconds()
-    micros = whole.abs()
-    parts = (micros // 3_600_000_000, micros // 60_000_000 % 60, micros // 1_000_000 % 60, micros % 1_000_000)
-    hours, minutes, seconds, rest = (part.cast(pl.String) for part in parts)
-    fraction = pl.when(parts[3] > 0).then("." + rest.str.zfill(6).str.strip_chars_end("0")).otherwise(pl.lit(""))
-    sign = pl.when(whole < 0).then(pl.lit("-")).otherwise(pl.lit(""))
-    clock = pl.concat_str(sign, hours, pl.lit(":"), minutes.str.zfill(2), pl.lit(":"), seconds.str.zfill(2), fraction)
-    return values.to_frame().select(clock.alias(values.name)).to_series()
-
-
 def as_text(values: pl.Series) -> pl.Series:
     """A column as text, whatever type it is stored in; NaN is null."""
     import polars as pl
