@@ -25,7 +25,7 @@ from mlops_pipeline.contract.values import (
     written_as,
 )
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, SHEET_ERRORS, UNITS, ColumnProfile, is_of_moments
+from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, NANS, SHEET_ERRORS, UNITS, ColumnProfile, is_of_moments
 
 ODD_SHARE = 0.005
 """Up to this share of a column's values may be none of its kind: their rows are set aside, and that is said."""
@@ -57,7 +57,8 @@ DAYS_FOR_SURE = 10
 WORDS_FOR_NOTHING, LEAST_NUMBERS = 2, 10
 """Up to so many words among at least so many different numbers may stand for null."""
 
-DAYS_AS_NUMBERS = "if these are days, write kind: datetime, format: '%Y%m%d'"
+MOMENTS_AS_NUMBERS = {"%Y%m%d": "days", "%Y%m": "months", "%Y%m%d%H%M": "moments", "%Y%m%d%H%M%S": "moments"}
+"""How numbers may tell moments, the year first, and what they are then."""
 
 OF_DAYS = f"read as days; if they are numbers, write kind: integer, without format: '{COMPACT_DAY}'"
 ONE_OR_NONE = "holds one value or none: what it tells is whether there is one"
@@ -72,10 +73,16 @@ SPREADSHEET_DAYS = (20_000, 80_000)
 
 _NEARLY_NUMBER = re.compile(
     r"[<>≤≥~≈]?\s?[-+−]?\d[\d.,]*\s?(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3}|[^\W\d_]{1,3}\.)"
-    rf"|{UNITS}\s?[-+−]?\d[\d.,]*"
+    rf"|(?:{UNITS}|[~≈])\s?[-+−]?\d[\d.,]*"
     r"|P(?:\d+[YMWD]){0,4}(?:T(?:[\d.]+[HMS]){1,3})?"
 )
 """What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank."""
+
+_NEARLY_MOMENT = re.compile(
+    r"(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d{1,2}\.?[ /-](?:de )?[^\W\d_]{3,10}\.?,?[ /-](?:de )?\d{4}|\d{8}T\d{4,6})"
+    r"(?!\d).{0,40}"
+)
+"""What a person may take for a day, or for a moment."""
 
 _NO_NUMBER = re.compile(r"[^\d]{0,30}[^\W\d_][^\d]{0,30}")
 
@@ -393,8 +400,9 @@ def _epoch(column: ColumnProfile) -> str | None:
 
 def _may_be_moments(column: ColumnProfile) -> str:
     """What to say of whole numbers that may be days or moments."""
-    if _is_day(column.low) and _is_day(column.high):
-        return DAYS_AS_NUMBERS
+    for form, what in MOMENTS_AS_NUMBERS.items():
+        if _is_written(column.low, form) and _is_written(column.high, form) and (form != "%Y%m" or _are_months(column)):
+            return f"if these are {what}, write kind: datetime, format: '{form}'"
     if (form := _epoch(column)) is not None:
         return f"if these are {_EPOCHS[form][1]} since 1970, write kind: datetime, format: '{form}'"
     least, most = SPREADSHEET_DAYS
@@ -403,15 +411,16 @@ def _may_be_moments(column: ColumnProfile) -> str:
     return "if these are days as a spreadsheet counts them, write them as dates" if is_counted else ""
 
 
-def _is_day(number: float) -> bool:
-    """Whether a number is a day of the last or of this century, written as 20240131."""
-    if not 19_000_101 <= number <= 20_991_231:
-        return False
-    try:
-        datetime.strptime(f"{number:.0f}", "%Y%m%d").replace(tzinfo=UTC)
-    except ValueError:
-        return False
-    return True
+def _is_written(number: float, form: str) -> bool:
+    """Whether a number is a moment of the last or of this century, written so."""
+    moment = read_moment(f"{number:.0f}", form)
+    return moment is not None and 1900 <= moment.year < 2100 and moment.strftime(form) == f"{number:.0f}"
+
+
+def _are_months(column: ColumnProfile) -> bool:
+    """Whether all of a few different numbers are months, as 202401 is one: others count something."""
+    few = [number_of(text.strip(BLANKS)) for text in column.few or ()]
+    return len(few) > 2 and all(number is not None and _is_written(number, "%Y%m") for number in few)
 
 
 def _words_beside(column: ColumnProfile, read: int, odd: int, reads: Callable[[str], object]) -> tuple[tuple[str, int], ...]:
@@ -552,12 +561,22 @@ def _text(column: ColumnProfile) -> Described:
     if "NA" in few and _country_codes(set(few) - {"NA"}):
         values.add("NA")
     nothing = tuple((word, few[word]) for word in MARKERS if word in few and word in _NULL_EVERYWHERE and word not in values)
-    values |= {word for word in NULL_WORDS if word in few and word not in dict(nothing)}
+    values |= {word for word in (*NULL_WORDS, *NANS) if word in few and word not in dict(nothing)}
     distinct = column.distinct - len(nothing)
     there = column.there - sum(count for _, count in nothing)
     free = distinct > FEW_CATEGORIES and (column.words >= WORDS or distinct * 2 > there)
-    note = _nearly_numbers([text for text in column.bare if text not in MARKERS]) or _mostly_numbers(column, there)
+    texts = [text for text in column.bare if text not in MARKERS]
+    note = _nearly_moments(texts) or _nearly_numbers(texts) or _mostly_numbers(column, there)
     return Described(column.name, "text" if free else "category", nothing=nothing, values=frozenset(values), note=note)
+
+
+def _nearly_moments(texts: list[str]) -> str:
+    """What to say of texts that a person may take for moments; nothing where they are not."""
+    near = [text for text in texts if _NEARLY_MOMENT.fullmatch(text)]
+    if len(near) < max(2, 0.9 * len(texts)):
+        return ""
+    remedy = "write them as 2024-01-31, or kind: datetime with a format that reads them"
+    return f"values such as '{_shortest(near)[:30]}' are read as text, not as moments: {remedy}"
 
 
 def _nearly_numbers(texts: list[str]) -> str:

@@ -42,7 +42,9 @@ SKETCH = 1 << 16
 SHEET_ERRORS = ("#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")
 """What stands in a cell of a spreadsheet that could not be computed."""
 _WORDS = "NA NaN nan null NULL None N/A n/a <NA> na NaT \\N ? - -- . nil Null (null) <null> [NULL]"
-MARKERS = ("", *_WORDS.split(), *SHEET_ERRORS)
+NANS = ("NAN", "Nan", "-nan", "-NaN")
+"""NaN as some programs write it: null where a number is due, whatever else it is."""
+MARKERS = ("", *_WORDS.split(), *SHEET_ERRORS, *NANS)
 """Texts that may stand for null, blanks alone among them; what else stands in a column says whether they do."""
 
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
@@ -53,7 +55,9 @@ _YEARLY = ("%Y-%m", "%Y/%m", "%YM%m", "%Y-%b", "%G-W%V", "%GW%V", "%Y-Q%q", "%YQ
 _QUARTERLY = ("Q%q %Y", "Q%q-%Y", "Q%q/%Y", "Q%q%Y", "%qQ%Y", "%qQ %Y", "%qQ%y")
 MONTH_FORMS: tuple[str, ...] = (*_YEARLY, "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y", *_QUARTERLY)
 COMPACT_DAY = "%Y%m%d"
-MOMENT_FORMS = tuple(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS))
+_RARER = ("%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M", "%d/%b/%Y", "%d/%b/%Y:%H:%M:%S %z", "%d/%b/%Y:%H:%M:%S")
+"""ISO 8601 without signs between, and as web servers log."""
+MOMENT_FORMS = (*(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS)), *_RARER)
 _LOGGED = ("%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT")
 """As clocks, letters and servers write them (RFC 5322, RFC 9110)."""
 WEEKDAY_FORMS: tuple[str, ...] = (
@@ -66,7 +70,7 @@ _SPACELESS = ((r"[\p{Han}\p{Hiragana}\p{Katakana}]", 2), (r"[\p{Thai}\p{Lao}\p{K
 """Letters of languages that write no blanks between words, and about how many of them are a word."""
 
 _ISO = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
-_DATED = r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b|^[0-9]{1,2}[A-Za-z]{3}[0-9]{4}"
+_DATED = r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b|^[0-9]{1,2}[A-Za-z]{3}[0-9]{4}|^[0-9]{8}T[0-9]"
 _WEEKDAY = r"^(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6},? "
 _YEAR = "(?:1[89]|2[01])[0-9]{2}"
 _MONTHLY = (
@@ -242,9 +246,10 @@ class ColumnProfile:
             self.forms |= dict.fromkeys(_forms(sample), 0)
         if self.numbers or first or not self.looked:
             odd = self._plain(text, counts)
-            if not first and len(odd) and self.numbers and not self.forms:
-                fresh = _without_markers(odd.unique(maintain_order=True)).head(SAMPLE)
-                self.late |= bool(number_forms(fresh.to_list()))
+            if len(odd) and self.numbers and not self.forms:
+                fresh = number_forms(_without_markers(odd.unique(maintain_order=True)).head(SAMPLE).to_list())
+                self.late |= bool(fresh) and not first
+                self.forms |= dict.fromkeys(fresh if first else (), 0)
         else:
             self.odd_rows += len(text) if counts is None else int(counts.sum())
             if self.forms or self.moments:
