@@ -431,7 +431,11 @@ def test_durations_and_times_of_day_of_a_sheet_are_seconds(tmp_path: Path) -> No
     seconds = cast_columns(table, columns)
     assert seconds["took"].to_list() == [3600.0 * place for place in range(1, 31)]
     assert seconds["at"].to_list() == [None, *(place % 24 * 3600.0 + place * 60 for place in range(2, 31))]
-    assert {use.name: use.kind for use in starter(path, "y", tmp_path / "s.yaml").columns} == {"took": "number", "at": "number", "y": "category"}
+    assert {use.name: use.kind for use in starter(path, "y", tmp_path / "s.yaml").columns} == {
+        "took": "number",
+        "at": "number",
+        "y": "category",
+    }
 
 
 def test_a_sheets_column_of_durations_and_other_things_is_text_and_no_year_1900(tmp_path: Path) -> None:
@@ -464,7 +468,11 @@ def test_a_sheets_column_of_durations_and_other_things_is_text_and_no_year_1900(
 
 def test_a_nan_of_pythons_json_is_null_and_one_in_a_text_is_none(tmp_path: Path) -> None:
     rows = [{"x": float("nan"), "t": 'NaN, "NaN" \\'}, {"x": 1.5, "t": "-Infinity"}]
-    for name, text in (("a.jsonl", "".join(json.dumps(row) + "\n" for row in rows)), ("a.json", json.dumps(rows)), ("b.json", json.dumps({"d": rows}))):
+    for name, text in (
+        ("a.jsonl", "".join(json.dumps(row) + "\n" for row in rows)),
+        ("a.json", json.dumps(rows)),
+        ("b.json", json.dumps({"d": rows})),
+    ):
         (tmp_path / name).write_text(text)
         assert read(tmp_path / name, {}).rows(named=True) == [{**rows[0], "x": None}, rows[1]]
         (tmp_path / name).write_text(text.replace("1.5", "-Infinity"))

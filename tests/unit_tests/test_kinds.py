@@ -403,7 +403,12 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
         "",
         datetime(2024, 1, 31, 23, 59, 59),
     ),
-    "without signs between": (cycle("20240101T101500Z", "20240131T235959Z"), ("datetime", "%Y%m%dT%H%M%SZ"), "", datetime(2024, 1, 31, 23, 59, 59)),
+    "without signs between": (
+        cycle("20240101T101500Z", "20240131T235959Z"),
+        ("datetime", "%Y%m%dT%H%M%SZ"),
+        "",
+        datetime(2024, 1, 31, 23, 59, 59),
+    ),
     "months of another language": (
         cycle("1. März 2024", "12. Mai 2024"),
         ("category", None),
@@ -411,7 +416,12 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
         "12. Mai 2024",
     ),
     "a zone's name": (cycle("2024-01-01 10:00 EST", "2024-01-02 10:00 EST"), ("category", None), "not as moments", "2024-01-02 10:00 EST"),
-    "months as numbers": (cycle("202401", "202402", "202312"), ("integer", None), "if these are months, write kind: datetime, format: '%Y%m'", 202402),
+    "months as numbers": (
+        cycle("202401", "202402", "202312"),
+        ("integer", None),
+        "if these are months, write kind: datetime, format: '%Y%m'",
+        202402,
+    ),
     "numbers near months": (cycle("202401", "202402", "202399"), ("integer", None), "", 202402),
     "moments as numbers": (cycle("20240101100000", "20240131235959"), ("integer", None), "if these are moments", 20240131235959),
     "NaN of other programs": (cycle("0.5", "NAN", "1.5"), ("number", None), "", None),

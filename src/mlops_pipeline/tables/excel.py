@@ -32,7 +32,6 @@ _TIME_ALONE = f"^{NO_DAY:%Y-%m-%d} "
 
 def excel_table(path: Path, source: Source, n_rows: int | None = None) -> pl.DataFrame:
     """The table of a sheet, or its first rows, typed as its cells are, times of day too; raises :class:`ValueError`."""
-    import polars as pl
 
     first = {"header_row": source.skip_lines} if source.header else {"header_row": None, "skip_rows": source.skip_lines}
     table, spelled = _typed(path, source.sheet, schema_sample_rows=None, n_rows=n_rows, **first)

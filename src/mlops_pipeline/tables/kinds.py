@@ -72,15 +72,16 @@ SPREADSHEET_DAYS = (20_000, 80_000)
 """What the days of 1954 to 2119 are in a spreadsheet."""
 
 _NEARLY_NUMBER = re.compile(
-    r"[<>≤≥~≈]?\s?[-+−]?\d[\d.,]*\s?(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3}|[^\W\d_]{1,3}\.)"
+    r"[<>≤≥~≈]?\s?[-+−]?\d[\d.,]*\s?"
+    r"(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3}|[^\W\d_]{1,3}\.)"
     rf"|(?:{UNITS}|[~≈])\s?[-+−]?\d[\d.,]*"
     r"|P(?:\d+[YMWD]){0,4}(?:T(?:[\d.]+[HMS]){1,3})?"
 )
 """What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank."""
 
 _NEARLY_MOMENT = re.compile(
-    r"(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d{1,2}\.?[ /-](?:de )?[^\W\d_]{3,10}\.?,?[ /-](?:de )?\d{4}|\d{8}T\d{4,6})"
-    r"(?!\d).{0,40}"
+    r"(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d{8}T\d{4,6}"
+    r"|\d{1,2}\.?[ /-](?:de )?[^\W\d_]{3,10}\.?,?[ /-](?:de )?\d{4})(?!\d).{0,40}"
 )
 """What a person may take for a day, or for a moment."""
 
@@ -114,7 +115,29 @@ _NUMBERS = ("number", "integer")
 _BARE = {form: form[1:-5] for form in ("1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")}
 """Ways of writing numbers without a unit, and their sign for thousands."""
 
-_WITH_POINTS = ("$", "US$", "£", "USD", "GBP", "¥", "JPY", "₹", "Rs", "INR", "A$", "AU$", "AUD", "NZ$", "NZD", "HK$", "HKD", "S$", "SGD", "CNY", "₩")
+_WITH_POINTS = (
+    "$",
+    "US$",
+    "£",
+    "USD",
+    "GBP",
+    "¥",
+    "JPY",
+    "₹",
+    "Rs",
+    "INR",
+    "A$",
+    "AU$",
+    "AUD",
+    "NZ$",
+    "NZD",
+    "HK$",
+    "HKD",
+    "S$",
+    "SGD",
+    "CNY",
+    "₩",
+)
 """Before an amount, they say that commas part its thousands."""
 
 DAY = 86_400
