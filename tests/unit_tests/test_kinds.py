@@ -429,6 +429,12 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "about": (cycle("~5", "~7"), ("category", None), "values such as '~5' are read as text", "~7"),
     "decimals after many whole numbers": ([*map(str, range(1000)), *(f"{n},5" for n in range(200))], ("number", "1234,5"), "", 1.0),
     "dollars after many numbers": ([*map(str, range(1000)), *(f"${n}" for n in range(200))], ("number", "$1234.5"), "", 1.0),
+    "up to midnight": (cycle("07:00", "24:00"), ("number", "h:mm"), "for minutes and seconds write", 86400.0),
+    "no moment of MySQL": (cycle("2024-01-01 10:00:00", "0000-00-00 00:00:00", "2024-01-02 10:00:00"), ("datetime", None), "", None),
+    "half days": (cycle("2024-01-31 01:05 AM", "2024-01-31 01:05 PM"), ("datetime", "%Y-%m-%d %I:%M %p"), "", datetime(2024, 1, 31, 13, 5)),
+    "ordinals": (cycle("1st January 2024", "2nd May 2024"), ("category", None), "not as moments", "2nd May 2024"),
+    "a minus and a blank": (cycle("- 7", "- 5.5", "3"), ("number", "1,234.5"), "'- 7' is read as -7", -5.5),
+    "a comma's fraction": (cycle("07:05:05,123", "08:05:05,123"), ("category", None), "not as numbers", "08:05:05,123"),
     "proportions": (cycle("16:9", "4:3"), ("category", None), "", "4:3"),
     "part numbers": (cycle("4711-01", "4711-12"), ("category", None), "read as text", "4711-12"),
     "one odd of few": (["seven", *map(str, range(11, 51))], ("integer", None), "'seven' (1) is taken for null", 11),
@@ -442,7 +448,7 @@ def test_what_a_person_takes_for_a_number_or_a_moment_is_read_as_one_or_said_to_
     assert (one.kind, one.format) == described
     assert said in one.note
     assert bool(one.note) == bool(said)
-    column = Column(kind=one.kind, format=one.format, null_values=("", *one.here_alone))
+    column = Column(kind=one.kind, format=one.format, null_values=("", *one.here_alone, *dict(one.nothing)))
     assert cast_columns(pl.DataFrame({"x": values}), {"x": column})["x"][1] == second
 
 

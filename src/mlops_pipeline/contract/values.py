@@ -78,16 +78,18 @@ _NOT_FINITE = re.compile(NOT_FINITE, re.ASCII)
 
 SIGNS = (
     ("[−–]", "-"),
+    (rf"^-[{SPACES}]+([0-9])", "-${1}"),
     (r"^([^()0-9]*)\(([^()0-9]*[0-9][^()]*)\)([^()0-9]*)$", "-${1}${2}${3}"),
     (r"[.,]-$", ""),
     (rf"^((?:[^+-].*)?[^.,+{SPACES}-])[{SPACES}]*-$", "-${1}"),
 )
-"""How a number's sign may be written elsewhere than before it, and the same with a minus before: ``−5``, ``(5)``, ``5-``; ``5,-`` has none.
+"""How a number's sign may be written elsewhere than before it, and the same with a minus before: ``−5``, ``- 5``, ``(5)``, ``5-``;
+``5,-`` has none.
 
 Patterns for Python and for Polars, to be replaced one after the other.
 """
 
-ODD_SIGN = r"[−–(]|-$"
+ODD_SIGN = rf"[−–(]|-$|^-[{SPACES}]"
 """What a number has whose sign is written so."""
 
 _ODD_SIGN = re.compile(ODD_SIGN)

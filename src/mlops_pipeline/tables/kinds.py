@@ -25,7 +25,7 @@ from mlops_pipeline.contract.values import (
     written_as,
 )
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, NANS, SHEET_ERRORS, UNITS, ColumnProfile, is_of_moments
+from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, NANS, SHEET_ERRORS, UNITS, ZERO_DATES, ColumnProfile, is_of_moments
 
 ODD_SHARE = 0.005
 """Up to this share of a column's values may be none of its kind: their rows are set aside, and that is said."""
@@ -72,16 +72,16 @@ SPREADSHEET_DAYS = (20_000, 80_000)
 """What the days of 1954 to 2119 are in a spreadsheet."""
 
 _NEARLY_NUMBER = re.compile(
-    r"[<>≤≥~≈]?\s?[-+−]?\d[\d.,]*\s?"
+    r"[<>≤≥~≈]?\s?[-+−]?\s?\d[\d.,]*\s?"
     r"(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3}|[^\W\d_]{1,3}\.)"
-    rf"|(?:{UNITS}|[~≈])\s?[-+−]?\d[\d.,]*"
+    rf"|(?:{UNITS}|[~≈])\s?[-+−]?\d[\d.,]*|\d{{1,2}}:\d\d:\d\d[^\d:].{{0,12}}"
     r"|P(?:\d+[YMWD]){0,4}(?:T(?:[\d.]+[HMS]){1,3})?"
 )
 """What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank."""
 
 _NEARLY_MOMENT = re.compile(
     r"(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d{8}T\d{4,6}"
-    r"|\d{1,2}\.?[ /-](?:de )?[^\W\d_]{3,10}\.?,?[ /-](?:de )?\d{4})(?!\d).{0,40}"
+    r"|\d{1,2}(?:\.|er|st|nd|rd|th)?[ /-](?:de )?[^\W\d_]{3,10}\.?,?[ /-](?:de )?\d{4})(?!\d).{0,40}"
 )
 """What a person may take for a day, or for a moment."""
 
@@ -89,7 +89,25 @@ _NO_NUMBER = re.compile(r"[^\d]{0,30}[^\W\d_][^\d]{0,30}")
 
 _PAIRS = ({"true", "false"}, {"t", "f"}, {"yes", "no"}, {"y", "n"})
 _NULL_EVERYWHERE = frozenset(
-    {"NA", "NaN", "nan", "null", "NULL", "Null", "N/A", "n/a", "<NA>", "na", "NaT", "\\N", "(null)", "<null>", "[NULL]", *SHEET_ERRORS}
+    {
+        "NA",
+        "NaN",
+        "nan",
+        "null",
+        "NULL",
+        "Null",
+        "N/A",
+        "n/a",
+        "<NA>",
+        "na",
+        "NaT",
+        "\\N",
+        "(null)",
+        "<null>",
+        "[NULL]",
+        *SHEET_ERRORS,
+        *ZERO_DATES,
+    }
 )
 """Markers that are null in a column of categories too."""
 
@@ -536,7 +554,7 @@ def _clock(column: ColumnProfile, nothing: tuple[tuple[str, int], ...], words: t
     if is_either and column.colons == {1, 2}:
         ask = "nothing tells whether '12:34' is hours and minutes or minutes and seconds: write kind: number, format: 'h:mm' or 'm:ss'"
         return Described(column.name, "text", left_out=f"{ask}, and take it out of features.exclude")
-    form = "m:ss" if not is_either else "h:mm:ss" if column.colons == {2} else "h:mm" if column.longest < DAY else "m:ss"
+    form = "m:ss" if not is_either else "h:mm:ss" if column.colons == {2} else "h:mm" if column.longest <= DAY else "m:ss"
     other = {"h:mm": "; for minutes and seconds write format: 'm:ss'", "m:ss": "; for hours and minutes write format: 'h:mm'"}
     what = f"{SECONDS}{other.get(form, '') if is_either else ''}"
     note = "; ".join(filter(None, (what, _taken_for_null(words), _set_aside(column, odd, words))))

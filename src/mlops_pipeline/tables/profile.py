@@ -44,7 +44,9 @@ SHEET_ERRORS = ("#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL
 _WORDS = "NA NaN nan null NULL None N/A n/a <NA> na NaT \\N ? - -- . nil Null (null) <null> [NULL]"
 NANS = ("NAN", "Nan", "-nan", "-NaN")
 """NaN as some programs write it: null where a number is due, whatever else it is."""
-MARKERS = ("", *_WORDS.split(), *SHEET_ERRORS, *NANS)
+ZERO_DATES = ("0000-00-00", "0000-00-00 00:00:00")
+"""What MySQL writes where there is no moment."""
+MARKERS = ("", *_WORDS.split(), *SHEET_ERRORS, *NANS, *ZERO_DATES)
 """Texts that may stand for null, blanks alone among them; what else stands in a column says whether they do."""
 
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
@@ -55,8 +57,9 @@ _YEARLY = ("%Y-%m", "%Y/%m", "%YM%m", "%Y-%b", "%G-W%V", "%GW%V", "%Y-Q%q", "%YQ
 _QUARTERLY = ("Q%q %Y", "Q%q-%Y", "Q%q/%Y", "Q%q%Y", "%qQ%Y", "%qQ %Y", "%qQ%y")
 MONTH_FORMS: tuple[str, ...] = (*_YEARLY, "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y", *_QUARTERLY)
 COMPACT_DAY = "%Y%m%d"
-_RARER = ("%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M", "%d/%b/%Y", "%d/%b/%Y:%H:%M:%S %z", "%d/%b/%Y:%H:%M:%S")
-"""ISO 8601 without signs between, and as web servers log."""
+_COMPACT = ("%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M")
+_RARER = (*_COMPACT, "%Y-%m-%d %I:%M %p", "%Y-%m-%d %I:%M:%S %p", "%d/%b/%Y", "%d/%b/%Y:%H:%M:%S %z", "%d/%b/%Y:%H:%M:%S")
+"""ISO 8601 without signs between, or with a half of the day, and as web servers log."""
 MOMENT_FORMS = (*(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS)), *_RARER)
 _LOGGED = ("%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT")
 """As clocks, letters and servers write them (RFC 5322, RFC 9110)."""
