@@ -83,10 +83,9 @@ SIGNS = (
     (r"[.,]-$", ""),
     (rf"^((?:[^+-].*)?[^.,+{SPACES}-])[{SPACES}]*-$", "-${1}"),
 )
-"""How a number's sign may be written elsewhere than before it, and the same with a minus before: ``−5``, ``- 5``, ``(5)``, ``5-``;
-``5,-`` has none.
+"""How a number's sign may be written elsewhere than right before it, and the same with a minus there.
 
-Patterns for Python and for Polars, to be replaced one after the other.
+``−5``, ``- 5``, ``(5)``, ``5-``; ``5,-`` has none. Patterns for Python and for Polars, to be replaced one after the other.
 """
 
 ODD_SIGN = rf"[−–(]|-$|^-[{SPACES}]"
