@@ -441,9 +441,9 @@ def _epoch(column: ColumnProfile) -> str | None:
 
 def _may_be_moments(column: ColumnProfile) -> str:
     """What to say of whole numbers that may be days or moments."""
-    for form, what in MOMENTS_AS_NUMBERS.items():
-        if _is_written(column.low, form) and _is_written(column.high, form) and (form != "%Y%m" or _are_months(column)):
-            return f"if these are {what}, write kind: datetime, format: '{form}'"
+    for dated, what in MOMENTS_AS_NUMBERS.items():
+        if _is_written(column.low, dated) and _is_written(column.high, dated) and (dated != "%Y%m" or _are_months(column)):
+            return f"if these are {what}, write kind: datetime, format: '{dated}'"
     if (form := _epoch(column)) is not None:
         return f"if these are {_EPOCHS[form][1]} since 1970, write kind: datetime, format: '{form}'"
     least, most = SPREADSHEET_DAYS
