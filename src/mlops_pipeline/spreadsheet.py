@@ -3,7 +3,7 @@
 Excel, LibreOffice and Google's run what begins with ``=``, ``+``, ``-``, ``@``, a tab or a line's end, whoever wrote it; a client of the
 server is anybody. Some end a cell at ``;`` or a tab, as Excel does in German and French, and then quotes around the whole hold no line's
 end: what follows one of these within a text is a cell too. What is a number, its signs and separators alone, stays one, and signs alone, as
-``-`` for nothing, run nothing.
+``-`` for nothing, run nothing. How long something took, of which such a file has no type, is written as a clock.
 """
 
 from __future__ import annotations
@@ -29,6 +29,20 @@ def harmless_text(text: str) -> str:
     """A text as a cell that is not run, nor any piece of it that may become a cell."""
     begin = "'" if re.match(_RUN, text) and not re.fullmatch(_PLAIN, text) else ""
     return begin + _PIECE.sub(lambda piece: piece[0] if re.fullmatch(_PLAIN, piece[2]) else f"{piece[1]}'{piece[2]}", text)
+
+
+def as_clock(values: pl.Series) -> pl.Series:
+    """A column of durations as texts, hours first, that are read as the same seconds again (``h:mm:ss``): ``30:00:00``, ``-0:00:01.5``."""
+    import polars as pl
+
+    whole = pl.col(values.name).cast(pl.Duration("us")).dt.total_microseconds()
+    micros = whole.abs()
+    parts = (micros // 3_600_000_000, micros // 60_000_000 % 60, micros // 1_000_000 % 60, micros % 1_000_000)
+    hours, minutes, seconds, rest = (part.cast(pl.String) for part in parts)
+    fraction = pl.when(parts[3] > 0).then("." + rest.str.zfill(6).str.strip_chars_end("0")).otherwise(pl.lit(""))
+    sign = pl.when(whole < 0).then(pl.lit("-")).otherwise(pl.lit(""))
+    clock = pl.concat_str(sign, hours, pl.lit(":"), minutes.str.zfill(2), pl.lit(":"), seconds.str.zfill(2), fraction)
+    return values.to_frame().select(clock.alias(values.name)).to_series()
 
 
 def harmless(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
@@ -87,11 +101,13 @@ class TableFile(ExitStack):
 
     def write(self, frame: pl.DataFrame) -> None:
         """Add rows; all parts have the same columns."""
+        import polars as pl
         import pyarrow.parquet as pq
 
         if self._is_csv:
             shown, cells = (frame, 0) if self._raw else harmless(frame)
             self._cells += cells
+            shown = shown.with_columns([as_clock(values) for values in shown if values.dtype == pl.Duration])
             is_first, self._writer = not self.has_begun, self._writer or self.enter_context(self._path.open("wb"))
             shown.write_csv(self._writer, include_header=is_first)
             return

@@ -74,6 +74,12 @@ def test_the_flights_settings_lose_what_no_request_holds() -> None:
     }  # fmt: skip
     assert list(data["history"]) == list(content["dataset"]["history"])
     assert "known_after_outcome" not in data
+    content["dataset"]["source"] |= {"delimiter": ";", "decimal": ",", "null_values": ["", "?"]}
+    content["dataset"]["columns"]["distance"] = {"kind": "number", "format": "1.234,5 km", "min": 0}
+    typed, text = (settings_for(content, f"asked.{kind}", raw, [weather])["dataset"] for kind in ("parquet", "csv"))
+    assert typed["source"] == {"path": "asked.parquet", "decimal": ",", "null_values": ["", "?"]}
+    assert typed["columns"]["distance"]["format"] == "1.234,5 km"
+    assert (text["source"], text["columns"]["distance"]) == ({"path": "asked.csv"}, {"kind": "number", "min": 0})
     without_weather = settings_for(content, "asked.parquet", [name for name in raw if name != "time_hour"], [weather])["dataset"]
     assert not set(weather) & set(without_weather["columns"])
     assert "lookups" not in without_weather

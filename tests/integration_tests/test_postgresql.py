@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +110,12 @@ def test_a_querys_rows_are_a_source_typed_as_the_database_has_them(
     postgresql.psql(
         "\\c shop\nCREATE TYPE mood AS ENUM ('good', 'bad');\n"
         "CREATE TABLE sales AS SELECT n AS id, (n / 4.0)::numeric(8, 2) AS price, n % 2 = 0 AS paid, date '2024-01-01' + n AS day, "
-        "timestamptz '2024-01-01 10:00+02' AS at, 'good'::mood AS mood, NULL::text AS note, '{}'::jsonb AS more "
+        "timestamptz '2024-01-01 10:00+02' AS at, 'good'::mood AS mood, NULL::text AS note, '{}'::jsonb AS more, "
+        "time '07:05' AS opened, n * interval '-1 minute' AS took "
         "FROM generate_series(0, 119999) AS n;"
     )
     monkeypatch.setenv("SHOP", uri)
-    source = Source(sql="SELECT id, price, paid, day, at, mood, note FROM sales ORDER BY id", uri="${SHOP}")
+    source = Source(sql="SELECT id, price, paid, day, at, mood, note, opened, took FROM sales ORDER BY id", uri="${SHOP}")
     tables = list(tables_of(source, tmp_path))
     assert [table.height for table in tables] == [50_000, 50_000, 20_000]
     assert [str(held) for held in tables[0].dtypes] == [
@@ -125,8 +126,11 @@ def test_a_querys_rows_are_a_source_typed_as_the_database_has_them(
         "Datetime(time_unit='us', time_zone='UTC')",
         "String",
         "String",
+        "Time",
+        "Duration(time_unit='us')",
     ]
-    assert tables[0].row(1) == (1, 0.25, False, date(2024, 1, 2), datetime(2024, 1, 1, 8, tzinfo=UTC), "good", None)
+    day, at = date(2024, 1, 2), datetime(2024, 1, 1, 8, tzinfo=UTC)
+    assert tables[0].row(1) == (1, 0.25, False, day, at, "good", None, time(7, 5), timedelta(minutes=-1))
     for sql, said in (
         ("SELECT more FROM sales", "column 'more' holds jsonb"),
         ("SELECT nothing FROM sales", 'column "nothing" does not exist: mend the query'),

@@ -143,6 +143,9 @@ WRITTEN: dict[str, tuple[Row, Row | str]] = {
     "the same before a unit": ({"score": "(1.234,50) €"}, {"score": -1234.5}),
     "a minus behind": ({"score": "1.234,50-"}, {"score": -1234.5}),
     "a true minus": ({"score": "−1.234,50"}, {"score": -1234.5}),
+    "a minus and a blank": ({"score": "- 1.234,50 €"}, {"score": -1234.5}),
+    "a true minus and a blank": ({"score": "–\u00a05"}, {"score": -5.0}),
+    "two minuses and a blank": ({"score": "- -5"}, "wrong_type"),
     "a dash for no cents": ({"score": "1.234,-"}, {"score": 1234.0}),
     "two minuses": ({"score": "-(5)"}, "wrong_type"),
     "a minus before and behind": ({"score": "-5-"}, "wrong_type"),
@@ -391,6 +394,11 @@ CLOCK: dict[str, tuple[Row, Row | str]] = {
     "no hour of a half day": ({"score": "13:00 PM"}, "wrong_type"),
     "days": ({"score": "2 days 03:00:00"}, {"score": 183600.0}),
     "longer than a day": ({"score": "100:00"}, {"score": 360000.0}),
+    "less than nothing, as Python has it": ({"score": "-1 day, 23:00:00"}, {"score": -3600.0}),
+    "as pandas has it": ({"score": "-2 days +03:00:00.5"}, {"score": -162000.0 + 0.5}),
+    "as PostgreSQL has it": ({"score": "-1 days -02:00:00"}, {"score": -93600.0}),
+    "a day less an hour": ({"score": "1 day -01:00:00"}, {"score": 82800.0}),
+    "days that are all less than nothing": ({"score": "-2 days 03:00:00"}, {"score": -183600.0}),
     "a minus": ({"score": "-0:30"}, {"score": -1800.0}),
     "no minute": ({"score": "7:60"}, "wrong_type"),
     "a fraction of a minute": ({"score": "7:05.5"}, "wrong_type"),
@@ -415,6 +423,32 @@ def test_times_of_day_and_durations_mean_the_same_by_every_way(way: str, tmp_pat
 def test_typed_times_of_day_and_durations_are_seconds() -> None:
     assert as_numbers(pl.Series("score", [time(7, 5, 30, 500_000), None]), "number").to_list() == [25530.5, None]
     assert as_numbers(pl.Series("score", [timedelta(hours=30), timedelta(seconds=-1)]), "number").to_list() == [108000.0, -1.0]
+
+
+def test_a_typed_duration_or_time_of_day_means_the_same_in_a_file_and_in_a_frame(scorer: Scorer, tmp_path: Path) -> None:
+    for value in (timedelta(milliseconds=250), timedelta(days=1, seconds=-1), time(0, 0, 0, 250_000), None):
+        seconds = None if value is None else value.total_seconds() if isinstance(value, timedelta) else value.microsecond / 1e6
+        wanted = expected(scorer, {"score": seconds})
+        table = as_table(PLAIN).with_columns(pl.Series("score", [value], dtype=pl.Time if isinstance(value, time) else pl.Duration("ms")))
+        assert of_frame(scorer, table) == wanted
+        assert of_file(scorer, tmp_path, "in.parquet", table.write_parquet) == wanted
+        if not isinstance(value, time):
+            for frame in (table.to_pandas(), table.to_arrow()):
+                assert of_frame(scorer, pl.DataFrame(frame)) == wanted
+
+
+def test_a_duration_comes_back_in_a_csv_file_as_it_is_read_again(tmp_path: Path) -> None:
+    took = [timedelta(hours=30), timedelta(seconds=-1.5), None, timedelta(days=-1, seconds=3600), timedelta(microseconds=7)]
+    rows = pl.DataFrame([PLAIN] * len(took)).with_columns(took=pl.Series(took), age=pl.Series([41] * 4 + [1]))
+    rows.write_parquet(tmp_path / "in.parquet")
+    predict_file(MODEL, tmp_path / "in.parquet", tmp_path / "out.csv", quiet())
+    again = pl.read_csv(tmp_path / "out.csv", infer_schema=False)["took"]
+    assert again.to_list() == ["30:00:00", "-0:00:01.5", None, "-23:00:00"]
+    seconds = [None if each is None else each.total_seconds() for each in took]
+    assert as_numbers(again, "number", (), "h:mm:ss").to_list() == seconds[:-1]
+    aside = pl.read_csv(tmp_path / "out.rejected.csv", infer_schema=False)["content"]
+    cells = pl.Series([next(csv.reader([row]))[-1] for row in aside])
+    assert as_numbers(cells, "number", (), "h:mm:ss").to_list() == seconds[-1:]
 
 
 OWN_WORDS: dict[str, tuple[Row, Row | str]] = {
@@ -481,15 +515,29 @@ def test_a_row_means_the_same_in_company(scorer: Scorer) -> None:
 texts = st.one_of(
     st.text("0123456789+-.eE \t\x1c\u00a0\u3000", max_size=8),
     st.text("0123+-.,' \u00a0’$%krE", max_size=9),
+    st.from_regex(r"\A(Rs\.? ?)?[0-2]{1,2}(,[0-2]{2,3}){1,3}(\.5)?\Z"),
     st.text("012−–()-+<>≤=,.$ \u2009", max_size=7),
-    st.from_regex(r"\A-?([0-2] days? )?[0-2]{1,3}:[0-6]?[0-9](:[0-5]?[0-9])?(\.5)?( ?[aApP]\.?M)?\Z"),
+    st.from_regex(r"\A-?([0-2] days?,? [+-]?)?[0-2]{1,3}:[0-6]?[0-9](:[0-5]?[0-9])?(\.5)?( ?[aApP]\.?M)?\Z"),
     st.sampled_from(["inf", "-Infinity", "nan", "+NaN", "1_000", "１", "٣", "0x10", "1d5", "1,5", "yes", "F", "NA", "1e999", "5e-324"]),
     st.floats().map(repr),
     st.integers(-(10**25), 10**25).map(str),
 )
 
 
-FORMS = [None, "1,234.5", "$1,234.5", "1.234,5", "1 234,5 kr.", "1'234.5", "1234.5 %", "1234.5", "<1234.5", "1,234.5+", *CLOCKS]
+FORMS = [
+    None,
+    "1,234.5",
+    "$1,234.5",
+    "1.234,5",
+    "1 234,5 kr.",
+    "1'234.5",
+    "1234.5 %",
+    "1234.5",
+    "<1234.5",
+    "1,234.5+",
+    "Rs.1,234.5",
+    *CLOCKS,
+]
 
 
 @pytest.mark.parametrize("kind", ["number", "integer", "boolean"])

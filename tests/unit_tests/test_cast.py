@@ -16,6 +16,7 @@ def test_a_column_of_nothing_but_numbers_is_read_as_each_of_its_values_is() -> N
 
 def test_moments_are_read_alike_whatever_stands_beside_them() -> None:
     texts = ["2024-01-02", "2024-01-02 03:04:05", "2024-01-02T03:04:05.5Z", "2024-01-02 03:04+02:00", " 2024-01-02 03:04 ", "none", None]
+    texts += ["2024-01-02 03:04:05+02", "2024-01-02t03:04:05.5z", "2024-01-02 03:04:05,250 -07", "2024-01-02", "2024-01-02 03:04:05 +02:00"]
     alone = [as_moments(pl.Series("x", [text], dtype=pl.String))[0] for text in texts]
     assert as_moments(pl.Series("x", texts)).to_list() == alone
     assert as_moments(pl.Series("x", texts[::-1])).to_list() == alone[::-1]

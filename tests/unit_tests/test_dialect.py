@@ -8,7 +8,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from mlops_pipeline.inference.signature import Signature
 from mlops_pipeline.pipeline.definition import STAGES
 from mlops_pipeline.scaffold import starter
 from mlops_pipeline.serving.protocol.invocations import Invocations
+from mlops_pipeline.tables.cast import as_numbers, cast_columns
 from mlops_pipeline.tables.dialect import Unclear, found
 from mlops_pipeline.tables.json_lines import json_tables
 from mlops_pipeline.tables.source import as_written, read_file, read_source
@@ -416,16 +417,67 @@ def test_a_column_of_lists_that_the_model_does_not_take_is_left_out_of_predictio
         assert done.notes[0] == "column 'tags' is left out: each value holds several: store one value a cell"
 
 
-def test_durations_of_a_sheet_are_seconds(tmp_path: Path) -> None:
+def test_durations_and_times_of_day_of_a_sheet_are_seconds(tmp_path: Path) -> None:
     path = tmp_path / "table.xlsx"
     with xlsxwriter.Workbook(path) as book:
-        sheet, form = book.add_worksheet("data"), book.add_format({"num_format": "[h]:mm:ss"})
-        sheet.write_row(0, 0, ["took", "y"])
+        sheet, took, at = book.add_worksheet("data"), *(book.add_format({"num_format": form}) for form in ("[h]:mm:ss", "hh:mm"))
+        sheet.write_row(0, 0, ["took", "at", "y"])
         for place in range(1, 31):
-            sheet.write_datetime(place, 0, timedelta(hours=place), form)
-            sheet.write(place, 1, "ab"[place % 2])
-    assert read(path, {})["took"].to_list() == [3600.0 * place for place in range(1, 31)]
-    assert {use.name: use.kind for use in starter(path, "y", tmp_path / "s.yaml").columns} == {"took": "number", "y": "category"}
+            sheet.write_datetime(place, 0, timedelta(hours=place), took)
+            if place > 1:
+                sheet.write_datetime(place, 1, time(place % 24, place), at)
+            sheet.write(place, 2, "ab"[place % 2])
+    table, columns = read(path, {}), {name: Column(kind="number", format="h:mm:ss") for name in ("took", "at")}
+    seconds = cast_columns(table, columns)
+    assert seconds["took"].to_list() == [3600.0 * place for place in range(1, 31)]
+    assert seconds["at"].to_list() == [None, *(place % 24 * 3600.0 + place * 60 for place in range(2, 31))]
+    assert {use.name: use.kind for use in starter(path, "y", tmp_path / "s.yaml").columns} == {
+        "took": "number",
+        "at": "number",
+        "y": "category",
+    }
+
+
+def test_a_sheets_column_of_durations_and_other_things_is_text_and_no_year_1900(tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    columns: dict[str, list[Any]] = {
+        "number": [timedelta(hours=30), 5, timedelta(minutes=90)],
+        "word": [timedelta(hours=2000), "x", timedelta(seconds=1)],
+        "time": [timedelta(hours=3), time(4), time(5, 30)],
+        "times": [time(7, 5), "noon", time(8)],
+        "long": [time(3), timedelta(hours=26), time(0)],
+        "day": [datetime(2024, 1, 31), datetime(2024, 2, 1, 10), None],
+    }
+    with xlsxwriter.Workbook(path) as book:
+        sheet, took, at = book.add_worksheet("data"), *(book.add_format({"num_format": form}) for form in ("[h]:mm", "hh:mm"))
+        for place, (name, cells) in enumerate(columns.items()):
+            sheet.write(0, place, name)
+            for row, cell in enumerate(cells, 1):
+                form = at if isinstance(cell, time | datetime) or name == "long" else took
+                sheet.write(row, place, cell, form if isinstance(cell, time | timedelta | datetime) else None)
+    table = read(path, {})
+    assert table.select("number", "word", "time", "times").to_dict(as_series=False) == {
+        "number": ["30:00:00", "5", "1:30:00"],
+        "word": ["2000:00:00", "x", "0:00:01"],
+        "time": ["3:00:00", "4:00:00", "5:30:00"],
+        "times": ["07:05:00", "noon", "08:00:00"],
+    }
+    assert as_numbers(table["long"], "number").to_list() == [10800.0, 93600.0, 0.0]
+    assert table["day"].to_list() == columns["day"]
+
+
+def test_a_nan_of_pythons_json_is_null_and_one_in_a_text_is_none(tmp_path: Path) -> None:
+    rows = [{"x": float("nan"), "t": 'NaN, "NaN" \\'}, {"x": 1.5, "t": "-Infinity"}]
+    for name, text in (
+        ("a.jsonl", "".join(json.dumps(row) + "\n" for row in rows)),
+        ("a.json", json.dumps(rows)),
+        ("b.json", json.dumps({"d": rows})),
+    ):
+        (tmp_path / name).write_text(text)
+        assert read(tmp_path / name, {}).rows(named=True) == [{**rows[0], "x": None}, rows[1]]
+        (tmp_path / name).write_text(text.replace("1.5", "-Infinity"))
+        with pytest.raises(PipelineError, match="it holds -Infinity, which is no number in JSON: write null or a number there"):
+            read(tmp_path / name, {})
 
 
 def test_the_sheet_is_that_in_which_the_target_stands(tmp_path: Path) -> None:

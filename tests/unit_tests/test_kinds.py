@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,10 @@ COLUMNS: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "dollars": ([f"${n * 1013:,}.50" for n in range(ROWS)], {"kind": "number", "format": "$1,234.5"}, ""),
     "comma": ([f"{n},5" for n in range(ROWS)], {"kind": "number", "format": "1234,5"}, ""),
     "german": ([f"{n + 1}.{n % 1000:03},5" for n in range(ROWS)], {"kind": "number", "format": "1.234,5"}, ""),
+    "offset of hours": ([f"2024-01-{n % 28 + 1:02} 10:00:00+02" for n in range(ROWS)], {"kind": "datetime"}, ""),
+    "lower case": ([f"2024-01-{n % 28 + 1:02}t10:00:00z" for n in range(ROWS)], {"kind": "datetime"}, ""),
+    "quarter": ([f"{2000 + n % 23}-Q{n % 4 + 1}" for n in range(ROWS)], {"kind": "datetime", "format": "%Y-Q%q"}, ""),
+    "lakhs": ([f"{n % 7 + 1},{n % 90 + 10},{n % 900 + 100}.5" for n in range(ROWS)], {"kind": "number", "format": "1,234.5"}, ""),
     "percent": ([f"{n % 100} %" for n in range(ROWS)], {"kind": "number", "format": "1234.5 %"}, ""),
     "words": ([f"what customer {n} said of it" for n in range(ROWS)], {"kind": "text"}, ""),
     "names": ([f"name{n * 7919 % 1000}" for n in range(ROWS)], {"kind": "text"}, "identifier: 240 different values"),
@@ -122,7 +126,10 @@ def test_no_value_of_the_table_is_set_aside_by_the_ingest(table: Any) -> None:
     assert read["with unknown"].null_count() == 27
     assert read["kind, unknown"].to_list() == COLUMNS["kind, unknown"][0]
     assert read["country"].to_list() == COLUMNS["country"][0]
-    assert read["zone"][0] == datetime(2024, 1, 1, 8)
+    assert read["zone"][0] == read["offset of hours"][0] == datetime(2024, 1, 1, 8)
+    assert read["lower case"][0] == datetime(2024, 1, 1, 10)
+    assert read["quarter"][1] == datetime(2001, 4, 1)
+    assert read["lakhs"][0] == 110100.5
     assert read["month first"][1] == datetime(2024, 2, 2, 9, 5)
     assert read["dollars"][100] == 101300.5
     assert read["german"][2] == 3002.5
@@ -147,6 +154,22 @@ def as_chunks(*parts: list[Any]) -> Any:
 
 def kind_of(*parts: list[Any]) -> kinds.Described:
     return kinds.described(profiled(as_chunks(*parts)), "x")["x"]
+
+
+def test_a_cell_that_a_spreadsheet_could_not_compute_is_null() -> None:
+    for values, kind in ((cycle("1.5", "#DIV/0!", "2.5"), "number"), (cycle("a", "#VALUE!", "b"), "category")):
+        one = kind_of(values)
+        assert (one.kind, dict(one.nothing)) == (kind, {values[1]: 80})
+
+
+def test_a_column_of_one_value_and_of_nulls_tells_which_rows_have_it() -> None:
+    def described(values: list[Any]) -> tuple[str, str]:
+        one = kinds.described(profile_of(pl.DataFrame({"marked": values})), "y")["marked"]
+        return one.left_out, one.note
+
+    for values in (cycle("x", None), cycle(True, None, None), cycle("EUR", "NA"), cycle(7, None)):
+        assert described(values) == ("", "holds one value or none: what it tells is whether there is one")
+    assert described(["x"] * (ROWS - 1) + [None])[0] == "constant"
 
 
 def test_all_rows_decide_not_the_first_chunk() -> None:
@@ -319,6 +342,20 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "months": (cycle("2021-03", "2022-11"), ("datetime", "%Y-%m"), "", datetime(2022, 11, 1)),
     "seasons": (cycle("2009-10", "2010-11", "2011-12"), ("category", None), "read as text", "2010-11"),
     "weeks": (cycle("2021-W05", "2021-W52"), ("datetime", "%G-W%V"), "", datetime(2021, 12, 27)),
+    "quarters": (cycle("2021Q1", "2022Q4"), ("datetime", "%YQ%q"), "", datetime(2022, 10, 1)),
+    "quarters first": (cycle("Q1 2021", "Q2 2022"), ("datetime", "Q%q %Y"), "", datetime(2022, 4, 1)),
+    "short quarters": (cycle("1Q21", "3Q99"), ("datetime", "%qQ%y"), "read as 1970 to 2069", datetime(1999, 7, 1)),
+    "no fifth quarter": (cycle("2021-Q1", "2021-Q5"), ("category", None), "", "2021-Q5"),
+    "quarters alone": (cycle("Q1", "Q4"), ("category", None), "", "Q4"),
+    "questions": (cycle("Q1-01", "Q4-12"), ("category", None), "", "Q4-12"),
+    "rupees": (cycle("₹1,23,456.50", "₹12,34,567"), ("number", "₹1,234.5"), "", 1234567.0),
+    "rupees in letters": (cycle("Rs. 500", "Rs 1,25,000", "Rs.7.50"), ("number", "Rs.1,234.5"), "", 125000.0),
+    "kroner": (cycle("100 kr.", "2.500,50 kr.", "7 kr"), ("number", "1.234,5 kr."), "", 2500.5),
+    "dollars of others": (cycle("CA$12.50", "CA$1,200"), ("number", "CA$1,234.5"), "", 1200.0),
+    "a currency's code": (cycle("SEK 12.50", "SEK 7"), ("number", "SEK1,234.5"), "", 7.0),
+    "two currencies": (cycle("EUR 12", "USD 15"), ("category", None), "values such as 'EUR 12' are read as text", "USD 15"),
+    "versions": (cycle("1.2.3", "1.10.0"), ("category", None), "", "1.10.0"),
+    "less than nothing": (cycle("0 days 01:00:00", "-1 days +23:00:00"), ("number", "h:mm:ss"), "as seconds", -3600.0),
     "months in words": (cycle("Mar 2021", "May 2022"), ("datetime", "%b %Y"), "", datetime(2022, 5, 1)),
     "months in full": (cycle("March 2021", "May 2022"), ("datetime", "%B %Y"), "", datetime(2022, 5, 1)),
     "days in words": (cycle("15 March 2021", "1 May 2022"), ("datetime", "%d %B %Y"), "", datetime(2022, 5, 1)),
@@ -360,6 +397,44 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
         "'unknown' (26) is taken for null",
         datetime(2024, 3, 3),
     ),
+    "a server's log": (
+        cycle("01/Jan/2024:10:00:00 +0200", "31/Jan/2024:23:59:59 +0000"),
+        ("datetime", "%d/%b/%Y:%H:%M:%S %z"),
+        "",
+        datetime(2024, 1, 31, 23, 59, 59),
+    ),
+    "without signs between": (
+        cycle("20240101T101500Z", "20240131T235959Z"),
+        ("datetime", "%Y%m%dT%H%M%SZ"),
+        "",
+        datetime(2024, 1, 31, 23, 59, 59),
+    ),
+    "months of another language": (
+        cycle("1. März 2024", "12. Mai 2024"),
+        ("category", None),
+        "values such as '1. März 2024' are read as text, not as moments: write them as 2024-01-31",
+        "12. Mai 2024",
+    ),
+    "a zone's name": (cycle("2024-01-01 10:00 EST", "2024-01-02 10:00 EST"), ("category", None), "not as moments", "2024-01-02 10:00 EST"),
+    "months as numbers": (
+        cycle("202401", "202402", "202312"),
+        ("integer", None),
+        "if these are months, write kind: datetime, format: '%Y%m'",
+        202402,
+    ),
+    "numbers near months": (cycle("202401", "202402", "202399"), ("integer", None), "", 202402),
+    "moments as numbers": (cycle("20240101100000", "20240131235959"), ("integer", None), "if these are moments", 20240131235959),
+    "NaN of other programs": (cycle("0.5", "NAN", "1.5"), ("number", None), "", None),
+    "a name": (cycle("Nan", "Eva", "Ida"), ("category", None), "", "Eva"),
+    "about": (cycle("~5", "~7"), ("category", None), "values such as '~5' are read as text", "~7"),
+    "decimals after many whole numbers": ([*map(str, range(1000)), *(f"{n},5" for n in range(200))], ("number", "1234,5"), "", 1.0),
+    "dollars after many numbers": ([*map(str, range(1000)), *(f"${n}" for n in range(200))], ("number", "$1234.5"), "", 1.0),
+    "up to midnight": (cycle("07:00", "24:00"), ("number", "h:mm"), "for minutes and seconds write", 86400.0),
+    "no moment of MySQL": (cycle("2024-01-01 10:00:00", "0000-00-00 00:00:00", "2024-01-02 10:00:00"), ("datetime", None), "", None),
+    "half days": (cycle("2024-01-31 01:05 AM", "2024-01-31 01:05 PM"), ("datetime", "%Y-%m-%d %I:%M %p"), "", datetime(2024, 1, 31, 13, 5)),
+    "ordinals": (cycle("1st January 2024", "2nd May 2024"), ("category", None), "not as moments", "2nd May 2024"),
+    "a minus and a blank": (cycle("- 7", "- 5.5", "3"), ("number", "1,234.5"), "'- 7' is read as -7", -5.5),
+    "a comma's fraction": (cycle("07:05:05,123", "08:05:05,123"), ("category", None), "not as numbers", "08:05:05,123"),
     "proportions": (cycle("16:9", "4:3"), ("category", None), "", "4:3"),
     "part numbers": (cycle("4711-01", "4711-12"), ("category", None), "read as text", "4711-12"),
     "one odd of few": (["seven", *map(str, range(11, 51))], ("integer", None), "'seven' (1) is taken for null", 11),
@@ -373,7 +448,7 @@ def test_what_a_person_takes_for_a_number_or_a_moment_is_read_as_one_or_said_to_
     assert (one.kind, one.format) == described
     assert said in one.note
     assert bool(one.note) == bool(said)
-    column = Column(kind=one.kind, format=one.format, null_values=("", *one.here_alone))
+    column = Column(kind=one.kind, format=one.format, null_values=("", *one.here_alone, *dict(one.nothing)))
     assert cast_columns(pl.DataFrame({"x": values}), {"x": column})["x"][1] == second
 
 
@@ -417,16 +492,27 @@ def test_a_column_without_a_name_and_a_target_of_another_spelling_are_told(tmp_p
 
 def test_what_no_table_can_have_of_parquet_is_named_with_its_reason(tmp_path: Path) -> None:
     source = tmp_path / "table.parquet"
-    took = [timedelta(seconds=n) for n in range(60)]
-    columns = {"x": [n % 7 for n in range(60)], "took": took, "raw": [b"\x00"] * 60, "who": [{"a": n} for n in range(60)], "y": [0, 1] * 30}
+    columns = {"x": [n % 7 for n in range(60)], "raw": [b"\x00"] * 60, "who": [{"a": n} for n in range(60)], "y": [0, 1] * 30}
     pl.DataFrame(columns).write_parquet(source)
     why = {use.name: use.why for use in starter(source, "y", tmp_path / "new.yaml").columns if not use.used}
     assert why.pop("y", "") == ""
     assert why == {
-        "took": "how long something took is read as a number only: store its seconds",
         "raw": "bytes are no number, text or truth value",
         "who": "each value holds several: store one value a cell",
     }
+
+
+def test_durations_and_times_of_day_of_parquet_are_seconds(tmp_path: Path) -> None:
+    source, config = tmp_path / "table.parquet", tmp_path / "new.yaml"
+    took, at = [timedelta(seconds=n * 37 - 1) for n in range(60)], [time(n % 24, n) for n in range(60)]
+    pl.DataFrame({"took": took, "at": at, "y": [0, 1] * 30}).write_parquet(source)
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    described = {use.name: (use.kind, use.use, use.note) for use in made.columns}
+    assert described["took"] == described["at"] == ("number", "feature", "a time of day, or how long something took, is read as seconds")
+    table = ingested(tmp_path, load_settings(config))[0]
+    assert table["took"].to_list() == [each.total_seconds() for each in took]
+    assert table["at"].to_list() == [each.hour * 3600.0 + each.minute * 60 for each in at]
 
 
 def test_a_column_of_lists_is_left_out_with_a_word(tmp_path: Path) -> None:

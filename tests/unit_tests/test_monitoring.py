@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,8 @@ def test_columns_are_compared_by_what_they_hold() -> None:
             "word": ["a", "b"] * (rows // 2),
             "identifier": [f"row {i}" for i in range(rows)],
             "moment": [datetime(2024, 1, 1)] * rows,
+            "took": [timedelta(minutes=1)] * rows,
+            "at": [time(12)] * rows,
             "list": [[1]] * rows,
             "nothing": pl.Series([None] * rows, dtype=pl.Null),
         }
@@ -175,6 +177,8 @@ def test_columns_are_compared_by_what_they_hold() -> None:
         "word": "category",
         "identifier": "text",
         "moment": "time",
+        "took": "number",
+        "at": "number",
         "list": "other",
         "nothing": "other",
     }

@@ -157,7 +157,10 @@ def test_an_expression_that_python_does_not_carry_out_is_served_all_the_same() -
 
 def test_a_moment_is_read_of_a_text_as_training_reads_it() -> None:
     parts = [["2024", "24", "0", "10000"], ["-", "/", "- "], ["2", "12", "13", "002"], ["-"], ["29", "30", "5"]]
-    parts += [["", " 1:5", "T23:59:60", " 2:3:4.5", " 24:00", "T01:02:03.123456789"], ["", "Z", " UTC", "+02:00", "-0530", "+25:00", "x"]]
+    parts += [
+        ["", " 1:5", "T23:59:60", " 2:3:4.5", " 24:00", "T01:02:03.123456789"],
+        ["", "Z", " UTC", "+02:00", "-0530", "+25:00", "-07", "x"],
+    ]
     texts = [""]
     for each in parts:
         texts = [text + part for text in texts for part in each]

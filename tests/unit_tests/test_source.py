@@ -23,7 +23,6 @@ NO_COLUMN: dict[str, Any] = {
     "list": pa.array([[1], [2]]),
     "struct": pa.array([{"x": 1}, {"x": 2}]),
     "map": pa.array([[("a", 1)], [("b", 2)]], pa.map_(pa.string(), pa.int64())),
-    "duration": pa.array([1, 2], pa.duration("s")),
     "binary": pa.array([b"\xff", b"b"]),
     "large_binary": pa.array([b"\xff", b"b"], pa.large_binary()),
     "fixed_size_binary": pa.array([b"ab", b"cd"], pa.binary(2)),

@@ -127,7 +127,7 @@ class Lookup(Source):
         return self
 
 
-MOMENT_PARTS = "YmdyHMSfpIbBaAjzTeGVsQ"
+MOMENT_PARTS = "YmdyHMSfpIbBaAjzTeGVsQq"
 """Parts of a moment that a column's ``format`` may name."""
 
 
@@ -142,7 +142,7 @@ class Column(Frozen):
     format: str | None = Field(
         None,
         description="how texts are written: of numbers as 1234.5 is ('1.234,5', '$1,234.5', '1234.5 %'), or 'h:mm', 'h:mm:ss', 'm:ss' for "
-        "seconds; of moments '%d.%m.%Y', '%Y-%m', '%G-W%V', or '%s' and '%Q' for seconds and milliseconds since 1970",
+        "seconds; of moments '%d.%m.%Y', '%Y-%m', '%Y-Q%q', '%G-W%V', or '%s' and '%Q' for seconds and milliseconds since 1970",
     )
     null_values: tuple[str, ...] | None = Field(None, description="texts that mean null in this column; default: the source's")
 
@@ -162,6 +162,8 @@ class Column(Frozen):
                 raise ValueError(
                     f"format '{self.format}' is no date's, such as '%d.%m.%Y %H:%M': its parts are %{', %'.join(MOMENT_PARTS)}"
                 )
+            if "q" in parts and parts & set("mbBdejGVT"):
+                raise ValueError(f"format '{self.format}' has a quarter beside a month, a week or a day: write one of them, '%Y-Q%q'")
         else:
             raise ValueError(f"'format' does not fit kind '{self.kind}'")
         return self

@@ -17,7 +17,17 @@ WRITTEN = "%Y-%m-%d %H:%M:%S"
 EXACTLY = f"{WRITTEN}%.6f"
 """The same to the microsecond, as Polars writes it."""
 
-_ZONE = re.compile(r"(?i) ?(?:Z|UTC|GMT)$")
+ISO_SPELLINGS: tuple[tuple[tuple[str, str], ...], ...] = (
+    ((r"(?i) ?(?:Z|UTC|GMT)$", ""), ("[Tt]", " ")),
+    ((r"(:[0-9]{1,2}),([0-9])", "${1}.${2}"), (r"(:[0-9]{1,2}(?:\.[0-9]+)?) ?([+-][0-9]{2})$", "${1}${2}:00")),
+)
+"""What ISO 8601 may be written with, and the same in one way: UTC told behind it, a T between day and hour; more rarely a comma before a
+second's fraction, and a zone of whole hours, as PostgreSQL has it (``+02``).
+
+Patterns for Python and for Polars, each to be replaced once, one after the other.
+"""
+
+_SPELLINGS = tuple((re.compile(pattern), re.sub(r"\$\{(\d)\}", r"\\g<\1>", made)) for some in ISO_SPELLINGS for pattern, made in some)
 _MOMENT = re.compile(
     r"\s*+(\+\d++|\d{1,4}+)-\s*+(\d{1,2}+)-\s*+(\d{1,2}+)"
     r"(?:\s*+(\d{1,2}+):\s*+(\d{1,2}+)(?::\s*+(\d{1,2}+)(?:\.(\d++))?)?(?:\s*+([+-])(\d{2})[\s:]*+(\d{2}))?)?",
@@ -36,6 +46,7 @@ _PARTS = {
     "%Y": r"\s*+(?P<year>\+[0-9]++|[0-9]{1,4}+)",
     "%y": r"\s*+(?P<short>[0-9]{1,2}+)",
     "%m": r"\s*+(?P<month>[0-9]{1,2}+)",
+    "%q": r"(?P<quarter>[1-4])",
     "%b": rf"(?P<word>(?i:{_SHORT_MONTHS}))",
     "%B": rf"(?P<word>(?>(?i:{'|'.join(_MONTHS)}|{_SHORT_MONTHS})))",
     "%a": rf"(?P<weekday>(?i:{_SHORT_WEEKDAYS}))",
@@ -64,6 +75,10 @@ def is_of_numbers(form: str | None) -> bool:
     return form is not None and (form in EPOCHS or form.startswith("%Y"))
 
 
+QUARTER = "%q"
+"""The part of a form that is a quarter of a year, 1 to 4; its first day is meant."""
+
+
 def day_of_none(form: str) -> tuple[str, str] | None:
     """The day that is meant by a form without one, and how it is written: a week's Monday, a month's first; None if a form has a day."""
     parts = set(re.findall(r"%\.?(.)", form))
@@ -74,7 +89,10 @@ def day_of_none(form: str) -> tuple[str, str] | None:
 
 def moment_in(text: str) -> datetime | None:
     """A text as a moment in UTC to the microsecond, as ``tables.cast.as_moments`` reads it; None if it is none."""
-    match = _MOMENT.fullmatch(_ZONE.sub("", text.strip(BLANKS)).replace("T", " ", 1))
+    text = text.strip(BLANKS)
+    for pattern, made in _SPELLINGS:
+        text = pattern.sub(made, text, count=1)
+    match = _MOMENT.fullmatch(text)
     if match is None:
         return None
     fraction, sign = int((match[7] or "0").ljust(6, "0")[:6]), match[8]
@@ -162,6 +180,7 @@ def _in_form(bare: str, form: str) -> datetime | None:
         year += 2000 if year < 70 else 1900
     word = parts.get("word", "").lower()[:3]
     month = next(number for number, name in enumerate(_MONTHS, 1) if name.startswith(word)) if word else int(parts.get("month", 1))
+    month = int(parts["quarter"]) * 3 - 2 if "quarter" in parts else month
     hour, second = int(parts.get("hour", 0)), int(parts.get("second", 0))
     if "half" in parts:
         hour = int(parts["half"])

@@ -71,22 +71,24 @@ BOUNDS = "<>≤≥"
 """Before a number they say that it is a bound: less than 5 is read as 5."""
 
 _APOSTROPHES = "'’"
-_FORM = re.compile(rf"(?P<before>[^0-9.,+()-]*)1(?P<thousands>[.,{_APOSTROPHES}{SPACES}]?)234(?P<decimal>[.,])5(?P<after>[^0-9.,+()-]*|\+)")
+_UNIT = r"(?:[^0-9.,+()-]|(?<=[^\W\d_])\.)*"  # a point may end an abbreviation: kr.
+_FORM = re.compile(rf"(?P<before>{_UNIT})1(?P<thousands>[.,{_APOSTROPHES}{SPACES}]?)234(?P<decimal>[.,])5(?P<after>{_UNIT}|\+)")
 NOT_FINITE = "(?i)^[+-]?(?:inf|infinity|nan)$"
 _NOT_FINITE = re.compile(NOT_FINITE, re.ASCII)
 
 SIGNS = (
     ("[−–]", "-"),
+    (rf"^-[{SPACES}]+([0-9])", "-${1}"),
     (r"^([^()0-9]*)\(([^()0-9]*[0-9][^()]*)\)([^()0-9]*)$", "-${1}${2}${3}"),
     (r"[.,]-$", ""),
     (rf"^((?:[^+-].*)?[^.,+{SPACES}-])[{SPACES}]*-$", "-${1}"),
 )
-"""How a number's sign may be written elsewhere than before it, and the same with a minus before: ``−5``, ``(5)``, ``5-``; ``5,-`` has none.
+"""How a number's sign may be written elsewhere than right before it, and the same with a minus there.
 
-Patterns for Python and for Polars, to be replaced one after the other.
+``−5``, ``- 5``, ``(5)``, ``5-``; ``5,-`` has none. Patterns for Python and for Polars, to be replaced one after the other.
 """
 
-ODD_SIGN = r"[−–(]|-$"
+ODD_SIGN = rf"[−–(]|-$|^-[{SPACES}]"
 """What a number has whose sign is written so."""
 
 _ODD_SIGN = re.compile(ODD_SIGN)
@@ -104,8 +106,15 @@ def with_sign_before(text: str) -> str:
 CLOCKS = ("h:mm", "h:mm:ss", "m:ss")
 """Ways of writing a time of day, or how long something took, as a number of seconds. Two figures are hours and minutes but in the last."""
 
-CLOCK = r"([+-]?)(?:([0-9]+) ?d(?:ays?)?,? ?)?([0-9]+):([0-5][0-9](?:\.[0-9]+)?)(?::([0-5][0-9](?:\.[0-9]+)?))?(?: ?([aApP])\.?[mM]\.?)?"
-"""Its sign, days, three figures and the half of the day: one pattern for Python and for Polars. A fraction is one of seconds."""
+CLOCK = (
+    r"([+-]?)(?:([0-9]+) ?d(?:ays?)?(,? ?[+-]?))?"
+    r"([0-9]+):([0-5][0-9](?:\.[0-9]+)?)(?::([0-5][0-9](?:\.[0-9]+)?))?(?: ?([aApP])\.?[mM]\.?)?"
+)
+"""Its sign, days, what parts these from the rest, three figures and the half of the day: one pattern for Python and for Polars.
+
+A fraction is one of seconds. Where a comma or a sign stands behind the days, the first sign is theirs alone: ``-1 day, 23:00:00``, as
+Python writes it, and pandas' ``-1 days +23:00:00`` are an hour less than nothing.
+"""
 
 _CLOCK = re.compile(CLOCK)
 
@@ -113,19 +122,21 @@ _CLOCK = re.compile(CLOCK)
 def seconds_in(text: str, form: str) -> float | None:
     """The seconds that a time of day or a duration says, by a way of ``CLOCKS``; None if it is none."""
     match = _CLOCK.fullmatch(text)
-    if match is None or ("." in match[4] and (match[5] is not None or form != "m:ss")):
+    if match is None or ("." in match[5] and (match[6] is not None or form != "m:ss")):
         return None
-    first, second = float(match[3]), float(match[4])
-    if match[6] is not None:
+    first, second = float(match[4]), float(match[5])
+    if match[7] is not None:
         if not 1 <= first <= 12:
             return None
-        first = first % 12 + (12 if match[6] in "pP" else 0)
-    if match[5] is not None:
-        seconds = first * 3600 + second * 60 + float(match[5])
+        first = first % 12 + (12 if match[7] in "pP" else 0)
+    if match[6] is not None:
+        seconds = first * 3600 + second * 60 + float(match[6])
     else:
         seconds = first * 60 + second if form == "m:ss" else first * 3600 + second * 60
-    seconds += float(match[2] or 0) * 86_400
-    return -seconds if match[1] == "-" else seconds
+    days, between = float(match[2] or 0) * 86_400, (match[3] or "").strip()
+    if not between:
+        return -(days + seconds) if match[1] == "-" else days + seconds
+    return (-days if match[1] == "-" else days) + (-seconds if between[-1] == "-" else seconds)
 
 
 def is_number_form(form: str) -> bool:
@@ -147,7 +158,9 @@ def written_as(form: str) -> Written | None:
     point = re.escape(match["decimal"])
     # Nobody parts thousands behind a zero: 0.361 is no 361.
     whole = f"[1-9][0-9]{{0,2}}(?:{same}[0-9]{{3}})+|[0-9]+" if mark else "[0-9]+"
-    before, after = (re.escape(match[side].strip(BLANKS)) for side in ("before", "after"))
+    if mark == ",":  # 12,34,567 as in India
+        whole = f"[1-9][0-9]?(?:,[0-9]{{2}})+,[0-9]{{3}}|{whole}"
+    before, after = (re.sub(r"\\\.$", r"\\.?", re.escape(match[side].strip(BLANKS))) for side in ("before", "after"))
     before = f"[{BOUNDS}]=?" if before and before in BOUNDS else before
     blank = f"[{SPACES}]*"
     start = f"([+-]?)(?:{before}{blank})?([+-]?)" if before else "([+-]?)"

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 ARRIVED = "time"
+NUMBERS = ("number", "integer")
+OF_TEXTS = ("decimal", "thousands", "null_values", "trim")
+"""What of a source says how requests' texts are read, whatever types a table of the record has."""
 HEAD = "# To train on rows of the record, with what came of them. Counts, history and aggregates are made of these rows alone.\n"
 
 
@@ -74,6 +77,9 @@ def export_as_training(watch: Watched, store: RecordStore, target: Path, *, raw:
     notes += [f"on no record, so not in it: {', '.join(lost)}"] if lost else []
     notes += [f"column '{arrived}' holds when each row was asked: no row brought it"] if arrived else []
     notes += [f"{finished:,} rows left out: they came as finished features"] if finished else []
+    plain = [name for name, column in data.columns.items() if name in there and column.kind in NUMBERS and column.format is not None]
+    if plain and _is_text(target.name):
+        notes.append(f"numbers of {', '.join(plain)} are written plainly, without their format: .parquet keeps how texts of them are read")
     return Exported(rows, labelled, (*notes, *file.notes))
 
 
@@ -123,8 +129,8 @@ def settings_for(content: dict[str, Any], table: str, there: Sequence[str], look
                 made[name] = how
         data[kind] = made
         known.update(made)
-    data["source"] = {"path": table}
-    data["columns"] = {name: column for name, column in data["columns"].items() if name in known}
+    data["source"] = {"path": table} | {key: value for key, value in data["source"].items() if key in OF_TEXTS and not _is_text(table)}
+    data["columns"] = {name: _as_kept(column, table) for name, column in data["columns"].items() if name in known}
     data["known_after_outcome"] = [name for name in data.get("known_after_outcome", ()) if name in known]
     features = dict(content.get("features") or {})
     if "exclude" in features:
@@ -133,6 +139,16 @@ def settings_for(content: dict[str, Any], table: str, there: Sequence[str], look
     data = {key: value for key, value in data.items() if key not in empty}
     name = f"{content['name']}_recorded"
     return {**content, "name": name, "dataset": data, "features": features, "paths": {"root": f"pipelines/{name}"}}
+
+
+def _as_kept(column: dict[str, Any], table: str) -> dict[str, Any]:
+    """A column as a table of the record holds it: of numbers that a text file holds as everybody writes them, without another writing."""
+    is_plain = _is_text(table) and column.get("kind") in NUMBERS
+    return {key: value for key, value in column.items() if not (is_plain and key == "format")}
+
+
+def _is_text(table: str) -> bool:
+    return table.endswith(".csv")
 
 
 def _labels(known: Known, rows: pl.DataFrame, watch: Watched, words: Sequence[str | bool]) -> pl.Series:

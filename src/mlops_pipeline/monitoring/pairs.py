@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.tables.cast import as_numbers
 
 if TYPE_CHECKING:
     import polars as pl
@@ -180,6 +181,7 @@ def _from_pandas(frame: Any, name: str) -> pl.DataFrame:
 def _pair(name: str, reference: pl.Series, current: pl.Series, *, is_prose: bool = False) -> Pair:
     import polars as pl
 
+    reference, current = _in_seconds(reference), _in_seconds(current)
     kinds = {_raw_kind(reference), _raw_kind(current)} - {"empty"}
     if kinds == {"number", "boolean"}:
         kinds, reference, current = {"number"}, _as_number(reference), _as_number(current)
@@ -200,6 +202,13 @@ def _pair(name: str, reference: pl.Series, current: pl.Series, *, is_prose: bool
             return Pair(name, "prose", reference, current)
         return Pair(name, "category" if _has_few_values(reference) else "text", reference, current)
     return Pair(name, "time" if kind == "time" else "other", reference, current)
+
+
+def _in_seconds(values: pl.Series) -> pl.Series:
+    """Times of day and durations as numbers of seconds, which is what they are in a pipeline's table; another column as it is."""
+    import polars as pl
+
+    return as_numbers(values, "number") if values.dtype in (pl.Time, pl.Duration) else values
 
 
 def _raw_kind(values: pl.Series) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
-from mlops_pipeline.contract.moments import EPOCHS, day_of_none, is_of_numbers
+from mlops_pipeline.contract.moments import EPOCHS, ISO_SPELLINGS, QUARTER, day_of_none, is_of_numbers
 from mlops_pipeline.contract.privacy import told_cells
 from mlops_pipeline.contract.spec import Column as ContractColumn
 from mlops_pipeline.contract.values import (
@@ -133,14 +133,17 @@ def _seconds(text: pl.Series, form: str) -> pl.Series:
     import polars as pl
 
     found = pl.col(text.name).str.extract_groups(f"^(?:{CLOCK})$").struct
-    first, second, third = (found.field(place).cast(pl.Float64) for place in "345")
-    half, has_fraction = found.field("6").str.to_lowercase(), found.field("4").str.contains(".", literal=True)
+    first, second, third = (found.field(place).cast(pl.Float64) for place in "456")
+    half, has_fraction = found.field("7").str.to_lowercase(), found.field("5").str.contains(".", literal=True)
     noon = pl.when(half == "p").then(12.0).otherwise(0.0)
     first = pl.when(half.is_null()).then(first).when(first.is_between(1, 12)).then(first % 12 + noon)
     of_two = first * 60 + second if form == "m:ss" else pl.when(~has_fraction).then(first * 3600 + second * 60)
     of_three = pl.when(~has_fraction).then(first * 3600 + second * 60 + third)
-    seconds = pl.when(third.is_null()).then(of_two).otherwise(of_three) + found.field("2").cast(pl.Float64).fill_null(0) * 86_400
-    signed = pl.when(found.field("1") == "-").then(-seconds).otherwise(seconds)
+    seconds = pl.when(third.is_null()).then(of_two).otherwise(of_three)
+    days, between = found.field("2").cast(pl.Float64).fill_null(0) * 86_400, found.field("3").fill_null("").str.strip_chars(" ")
+    is_minus = found.field("1") == "-"
+    apart = pl.when(is_minus).then(-days).otherwise(days) + pl.when(between.str.ends_with("-")).then(-seconds).otherwise(seconds)
+    signed = pl.when(between != "").then(apart).when(is_minus).then(-(days + seconds)).otherwise(days + seconds)
     not_finite = pl.when(pl.col(text.name).str.contains(NOT_FINITE)).then(pl.col(text.name)).cast(pl.Float64)
     return text.to_frame().select(pl.coalesce(signed, not_finite).alias(text.name)).to_series()
 
@@ -252,21 +255,7 @@ def as_moments(values: pl.Series, form: str | None = None) -> pl.Series:
             # ISO 8601 means one thing only: a client may send it whatever the owner's table has.
             text = text.str.strip_chars(BLANKS)
             return pl.select(pl.coalesce(written_moments(text, form), as_moments(text)).alias(values.name)).to_series()
-        usual = _usual_form(text)
-        read = written_moments(text, usual)
-        if read.null_count() == text.null_count():
-            return read
-        text = text.str.strip_chars(BLANKS).str.replace(r"(?i) ?(?:Z|UTC|GMT)$", "").str.replace("T", " ", literal=True)
-        usual = _usual_form(text)
-        read = written_moments(text, usual)
-        for other in MOMENTS:
-            left = text.set(read.is_not_null(), None)
-            if left.null_count() == len(left):
-                break
-            if other != usual:
-                zoned = left.str.replace(r" ([+-][0-9]{2}:?[0-9]{2})$", "${1}") if "%z" in other else left
-                read = pl.select(pl.coalesce(read, written_moments(zoned, other)).alias(values.name)).to_series()
-        return read
+        return _iso_moments(text)
     if form is not None and held.is_numeric() and is_of_numbers(form):
         return written_moments(as_text(values), form)
     if held != pl.Date and not isinstance(held, pl.Datetime):
@@ -275,6 +264,33 @@ def as_moments(values: pl.Series, form: str | None = None) -> pl.Series:
     if isinstance(held, pl.Datetime) and held.time_zone is not None:
         value = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     return _of_four_digits(values.to_frame().select(value.cast(pl.Datetime("us"), strict=False)).to_series())
+
+
+def _iso_moments(text: pl.Series) -> pl.Series:
+    """Texts as ISO 8601 has moments: most are written in one way, and read by one; the rest is looked at in every other."""
+    import polars as pl
+
+    usual = _usual_form(text)
+    read = written_moments(text, usual)
+    if read.null_count() == text.null_count():
+        return read
+    left = text.set(read.is_not_null(), None).str.strip_chars(BLANKS)
+    for spellings in ISO_SPELLINGS:
+        if left.null_count() == len(left):
+            return read
+        for pattern, made in spellings:
+            left = left.str.replace(pattern, made)
+        usual = _usual_form(left)
+        read = pl.select(pl.coalesce(read, written_moments(left, usual)).alias(text.name)).to_series()
+        left = left.set(read.is_not_null(), None)
+    for other in MOMENTS:
+        if left.null_count() == len(left):
+            break
+        if other != usual:
+            zoned = left.str.replace(r" ([+-][0-9]{2}:?[0-9]{2})$", "${1}") if "%z" in other else left
+            read = pl.select(pl.coalesce(read, written_moments(zoned, other)).alias(text.name)).to_series()
+            left = left.set(read.is_not_null(), None)
+    return read
 
 
 def spelled_moments(values: pl.Series, form: str | None) -> pl.Series:
@@ -294,7 +310,10 @@ def _of_four_digits(moments: pl.Series) -> pl.Series:
 
 
 def written_moments(text: pl.Series, form: str) -> pl.Series:
-    """Texts written in one way as moments in UTC; null for what is not written so. A month is its first day, a week its Monday."""
+    """Texts written in one way as moments in UTC; null for what is not written so.
+
+    A quarter and a month are their first day, a week its Monday.
+    """
     import polars as pl
 
     if form in EPOCHS:
@@ -302,6 +321,9 @@ def written_moments(text: pl.Series, form: str) -> pl.Series:
         return _of_four_digits(_only(moments, moments.abs() < LARGEST_INTEGER).cast(pl.Int64).cast(pl.Datetime("us")))
     if form.endswith("%y"):  # of which Polars reads 5Z as 5
         text = text.set(~text.str.contains("[0-9]$"), None)
+    if QUARTER in form:  # which no reader of texts knows: each of the four is a month
+        months = [written_moments(text + f"|{3 * n - 2}", f"{form.replace(QUARTER, str(n))}|%m") for n in range(1, 5)]
+        return pl.select(pl.coalesce(months).alias(text.name)).to_series()
     day = day_of_none(form)
     if day is not None:
         text, form = text + f"|{day[0]}", f"{form}|{day[1]}"

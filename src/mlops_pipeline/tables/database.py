@@ -194,6 +194,8 @@ def _postgresql_type(oid: int, name: str) -> Any:
         "float8": pl.Float64,
         "numeric": pl.Float64,
         "date": pl.Date,
+        "time": pl.Time,
+        "interval": pl.Duration("us"),
         "timestamp": pl.Datetime("us"),
         "timestamptz": pl.Datetime("us", "UTC"),
     }.get(known, pl.String)

@@ -4,30 +4,77 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Collection
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.contract.dialect import bare_names, numbered
+from mlops_pipeline.spreadsheet import as_clock
 from mlops_pipeline.tables.packing import seekable
 
 if TYPE_CHECKING:
     import polars as pl
 
+_MIXED = re.compile(r"unsupported column type combination.* for column (.+?)\n?\Z", re.DOTALL)
 UNNAMED = re.compile(r"__UNNAMED__(\d+)")
+NO_DAY, FIRST_DAY, LEAP_DAY = datetime(1899, 12, 31), datetime(1900, 1, 1), datetime(1900, 3, 1)
+"""What a cell without a day holds as its day; the first that there is; and that from which on a sheet counts one too many."""
+
+TOOK_AT_MOST = datetime(1901, 1, 1)
+"""Up to this moment a cell among durations is one, and no moment."""
+
+_SPELLED = "%Y-%m-%d %H:%M:%S%.f"
+_TIME_ALONE = f"^{NO_DAY:%Y-%m-%d} "
 
 
 def excel_table(path: Path, source: Source, n_rows: int | None = None) -> pl.DataFrame:
-    """The table of a sheet, or its first rows, typed as its cells are, durations in seconds; raises :class:`ValueError`."""
-    import polars as pl
+    """The table of a sheet, or its first rows, typed as its cells are, times of day too; raises :class:`ValueError`."""
 
     first = {"header_row": source.skip_lines} if source.header else {"header_row": None, "skip_rows": source.skip_lines}
-    table: pl.DataFrame = _sheet(path, source.sheet, schema_sample_rows=None, n_rows=n_rows, **first).to_polars()
+    table, spelled = _typed(path, source.sheet, schema_sample_rows=None, n_rows=n_rows, **first)
+    table = table.with_columns([_took(values, among_durations=values.name in spelled) for values in table])
     names = [f"column_{int(found[1]) + 1}" if (found := UNNAMED.fullmatch(name)) else name for name in table.columns]
     table.columns = numbered(bare_names(names, source.dialect))
-    took = [name for name, held in table.schema.items() if held == pl.Duration]
-    return table.with_columns(pl.col(name).dt.total_milliseconds() / 1000 for name in took)  # of which a CSV file has no type
+    return table
+
+
+def _typed(path: Path, name: str | None, **options: Any) -> tuple[pl.DataFrame, Collection[str]]:
+    """A sheet, and which of its columns are text since they hold durations beside other things."""
+    spelled: dict[str, str] = {}
+    while True:
+        try:
+            table: pl.DataFrame = _sheet(path, name, dtypes=spelled or None, **options).to_polars()
+        except ValueError as error:
+            found = _MIXED.search(str(error))
+            if found is None or found[1] in spelled:
+                raise
+            spelled[found[1]] = "string"
+        else:
+            return table, spelled
+
+
+def _took(values: pl.Series, *, among_durations: bool) -> pl.Series:
+    """A column of cells that hold a time of day alone, or how long something took, as durations; as clocks where it is text.
+
+    Excel has no day before 1900: what lies there is a time without one.
+    """
+    import polars as pl
+
+    if isinstance(values.dtype, pl.Datetime):
+        low, high = values.min(), values.max()
+        has_none = isinstance(low, datetime) and isinstance(high, datetime) and NO_DAY <= low < FIRST_DAY and high < LEAP_DAY
+        return (values - NO_DAY).alias(values.name) if has_none else values
+    if values.dtype != pl.String:
+        return values
+    if not among_durations:
+        return values.str.replace(_TIME_ALONE, "")
+    moment = values.str.to_datetime(_SPELLED, strict=False, time_unit="ms")
+    first = pl.when(pl.col(values.name) < LEAP_DAY).then(pl.lit(NO_DAY)).otherwise(pl.lit(NO_DAY - timedelta(days=1)))
+    took = moment.to_frame().select(pl.when(pl.col(values.name) < TOOK_AT_MOST).then(pl.col(values.name) - first).alias(values.name))
+    return pl.select(pl.coalesce(as_clock(took.to_series()), values).alias(values.name)).to_series()
 
 
 def excel_header(path: Path, source: Source) -> list[str]:

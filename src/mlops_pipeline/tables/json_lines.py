@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,9 @@ from mlops_pipeline.tables.packing import opened
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+_NO_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"|NaN|-?Infinity', re.DOTALL)
 
 
 def json_tables(path: Path, used: Collection[str] | None, block_bytes: int) -> Iterator[pl.DataFrame]:
@@ -118,6 +122,27 @@ def _plain(types: Mapping[str, Any], used: Collection[str] | None) -> list[pl.Ex
 
 def _whole(path: Path) -> bytes | None:
     """A file that is one value as a list of records; None where each line is a record. Raises :class:`ValueError`."""
+    held = _one_value(path)
+    return None if held is None else _strict(held)
+
+
+def _strict(held: bytes) -> bytes:
+    """JSON with null for the NaN that Python's writer puts there, but for one within a text. Raises :class:`ValueError` for infinity."""
+    if b"NaN" not in held and b"Infinity" not in held:
+        return held
+    return _NO_JSON.sub(_null_for_nan, held)
+
+
+def _null_for_nan(found: re.Match[bytes]) -> bytes:
+    if found[0].startswith(b'"'):
+        return found[0]
+    if found[0] != b"NaN":
+        raise ValueError(f"it holds {found[0].decode()}, which is no number in JSON: write null or a number there")
+    return b"null"
+
+
+def _one_value(path: Path) -> bytes | None:
+    """The same as it is written."""
     with ExitStack() as stack:
         stream = opened(path, stack)
         first = next((line for line in stream if line.strip()), b"").removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -172,6 +197,6 @@ def _blocks(path: Path, size: int) -> Iterator[bytes]:
             whole, end, last = (rest + block).rpartition(b"\n")
             rest = last
             if (whole + end).strip():
-                yield (whole + end).lstrip()
+                yield _strict((whole + end).lstrip())
         if rest.strip():
-            yield rest.lstrip()
+            yield _strict(rest.lstrip())

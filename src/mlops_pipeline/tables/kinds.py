@@ -25,7 +25,7 @@ from mlops_pipeline.contract.values import (
     written_as,
 )
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, ColumnProfile
+from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, NANS, SHEET_ERRORS, UNITS, ZERO_DATES, ColumnProfile, is_of_moments
 
 ODD_SHARE = 0.005
 """Up to this share of a column's values may be none of its kind: their rows are set aside, and that is said."""
@@ -57,9 +57,11 @@ DAYS_FOR_SURE = 10
 WORDS_FOR_NOTHING, LEAST_NUMBERS = 2, 10
 """Up to so many words among at least so many different numbers may stand for null."""
 
-DAYS_AS_NUMBERS = "if these are days, write kind: datetime, format: '%Y%m%d'"
+MOMENTS_AS_NUMBERS = {"%Y%m%d": "days", "%Y%m": "months", "%Y%m%d%H%M": "moments", "%Y%m%d%H%M%S": "moments"}
+"""How numbers may tell moments, the year first, and what they are then."""
 
 OF_DAYS = f"read as days; if they are numbers, write kind: integer, without format: '{COMPACT_DAY}'"
+ONE_OR_NONE = "holds one value or none: what it tells is whether there is one"
 TWO_DIGITS = "years of two digits are read as 1970 to 2069"
 SECONDS = "a time of day, or how long something took, is read as seconds"
 
@@ -70,15 +72,43 @@ SPREADSHEET_DAYS = (20_000, 80_000)
 """What the days of 1954 to 2119 are in a spreadsheet."""
 
 _NEARLY_NUMBER = re.compile(
-    r"[<>≤≥~≈]?\s?[-+−]?\d[\d.,]*\s?(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3})"
+    r"[<>≤≥~≈]?\s?[-+−]?\s?\d[\d.,]*\s?"
+    r"(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3}|[^\W\d_]{1,3}\.)"
+    rf"|(?:{UNITS}|[~≈])\s?[-+−]?\d[\d.,]*|\d{{1,2}}:\d\d:\d\d[^\d:].{{0,12}}"
     r"|P(?:\d+[YMWD]){0,4}(?:T(?:[\d.]+[HMS]){1,3})?"
 )
 """What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank."""
 
+_NEARLY_MOMENT = re.compile(
+    r"(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d{8}T\d{4,6}"
+    r"|\d{1,2}(?:\.|er|st|nd|rd|th)?[ /-](?:de )?[^\W\d_]{3,10}\.?,?[ /-](?:de )?\d{4})(?!\d).{0,40}"
+)
+"""What a person may take for a day, or for a moment."""
+
 _NO_NUMBER = re.compile(r"[^\d]{0,30}[^\W\d_][^\d]{0,30}")
 
 _PAIRS = ({"true", "false"}, {"t", "f"}, {"yes", "no"}, {"y", "n"})
-_NULL_EVERYWHERE = frozenset({"NA", "NaN", "nan", "null", "NULL", "Null", "N/A", "n/a", "#N/A", "<NA>", "na", "NaT", "\\N"})
+_NULL_EVERYWHERE = frozenset(
+    {
+        "NA",
+        "NaN",
+        "nan",
+        "null",
+        "NULL",
+        "Null",
+        "N/A",
+        "n/a",
+        "<NA>",
+        "na",
+        "NaT",
+        "\\N",
+        "(null)",
+        "<null>",
+        "[NULL]",
+        *SHEET_ERRORS,
+        *ZERO_DATES,
+    }
+)
 """Markers that are null in a column of categories too."""
 
 _INDEX = re.compile(r"|Unnamed: \d+|rownames|row\.names|row_names|\.\.\.1|__index_level_\d+__|index", re.IGNORECASE)
@@ -103,7 +133,29 @@ _NUMBERS = ("number", "integer")
 _BARE = {form: form[1:-5] for form in ("1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")}
 """Ways of writing numbers without a unit, and their sign for thousands."""
 
-_WITH_POINTS = ("$", "US$", "£", "USD", "GBP", "¥", "JPY")
+_WITH_POINTS = (
+    "$",
+    "US$",
+    "£",
+    "USD",
+    "GBP",
+    "¥",
+    "JPY",
+    "₹",
+    "Rs",
+    "INR",
+    "A$",
+    "AU$",
+    "AUD",
+    "NZ$",
+    "NZD",
+    "HK$",
+    "HKD",
+    "S$",
+    "SGD",
+    "CNY",
+    "₩",
+)
 """Before an amount, they say that commas part its thousands."""
 
 DAY = 86_400
@@ -146,6 +198,7 @@ def described(columns: Mapping[str, ColumnProfile], target: str) -> dict[str, De
             why = _no_feature(column, one, place) or ("" if name.strip() else "it has no name: give it one")
             if not why and twin != name:
                 why = f"equal to '{twin}' in every row"
+            one = _noted(one, ONE_OR_NONE if not why and _distinct(column, one) == 1 and not _is_constant(column, one) else "")
             one = _with(one, left_out=one.left_out or why)
         made[name] = one
     return made
@@ -388,8 +441,9 @@ def _epoch(column: ColumnProfile) -> str | None:
 
 def _may_be_moments(column: ColumnProfile) -> str:
     """What to say of whole numbers that may be days or moments."""
-    if _is_day(column.low) and _is_day(column.high):
-        return DAYS_AS_NUMBERS
+    for dated, what in MOMENTS_AS_NUMBERS.items():
+        if _is_written(column.low, dated) and _is_written(column.high, dated) and (dated != "%Y%m" or _are_months(column)):
+            return f"if these are {what}, write kind: datetime, format: '{dated}'"
     if (form := _epoch(column)) is not None:
         return f"if these are {_EPOCHS[form][1]} since 1970, write kind: datetime, format: '{form}'"
     least, most = SPREADSHEET_DAYS
@@ -398,15 +452,16 @@ def _may_be_moments(column: ColumnProfile) -> str:
     return "if these are days as a spreadsheet counts them, write them as dates" if is_counted else ""
 
 
-def _is_day(number: float) -> bool:
-    """Whether a number is a day of the last or of this century, written as 20240131."""
-    if not 19_000_101 <= number <= 20_991_231:
-        return False
-    try:
-        datetime.strptime(f"{number:.0f}", "%Y%m%d").replace(tzinfo=UTC)
-    except ValueError:
-        return False
-    return True
+def _is_written(number: float, form: str) -> bool:
+    """Whether a number is a moment of the last or of this century, written so."""
+    moment = read_moment(f"{number:.0f}", form)
+    return moment is not None and 1900 <= moment.year < 2100 and moment.strftime(form) == f"{number:.0f}"
+
+
+def _are_months(column: ColumnProfile) -> bool:
+    """Whether all of a few different numbers are months, as 202401 is one: others count something."""
+    few = [number_of(text.strip(BLANKS)) for text in column.few or ()]
+    return len(few) > 2 and all(number is not None and _is_written(number, "%Y%m") for number in few)
 
 
 def _words_beside(column: ColumnProfile, read: int, odd: int, reads: Callable[[str], object]) -> tuple[tuple[str, int], ...]:
@@ -465,7 +520,7 @@ def _written_number(column: ColumnProfile) -> Described | None:
     """A column of numbers with marks for thousands, a decimal comma, a unit or a clock's colons; None if it holds other things."""
     nothing, _ = _markers(column)
     there = column.there - sum(count for _, count in nothing)
-    counts = {form: count for form, count in column.forms.items() if not form.startswith("%")}
+    counts = {form: count for form, count in column.forms.items() if not is_of_moments(form)}
     forms, words = _forms_of(column, counts, there, number_of)
     if not forms or column.zero_led:
         return None
@@ -499,7 +554,7 @@ def _clock(column: ColumnProfile, nothing: tuple[tuple[str, int], ...], words: t
     if is_either and column.colons == {1, 2}:
         ask = "nothing tells whether '12:34' is hours and minutes or minutes and seconds: write kind: number, format: 'h:mm' or 'm:ss'"
         return Described(column.name, "text", left_out=f"{ask}, and take it out of features.exclude")
-    form = "m:ss" if not is_either else "h:mm:ss" if column.colons == {2} else "h:mm" if column.longest < DAY else "m:ss"
+    form = "m:ss" if not is_either else "h:mm:ss" if column.colons == {2} else "h:mm" if column.longest <= DAY else "m:ss"
     other = {"h:mm": "; for minutes and seconds write format: 'm:ss'", "m:ss": "; for hours and minutes write format: 'h:mm'"}
     what = f"{SECONDS}{other.get(form, '') if is_either else ''}"
     note = "; ".join(filter(None, (what, _taken_for_null(words), _set_aside(column, odd, words))))
@@ -520,7 +575,7 @@ def _moment(column: ColumnProfile) -> Described | None:
     """A column of moments; None if it holds other things."""
     nothing, _ = _markers(column)
     there = column.there - sum(count for _, count in nothing)
-    counts = {"": column.moments} if column.moments else {form: count for form, count in column.forms.items() if form.startswith("%")}
+    counts = {"": column.moments} if column.moments else {form: count for form, count in column.forms.items() if is_of_moments(form)}
     forms, words = _forms_of(column, counts, there, lambda text, form: read_moment(text, form or None))
     if not forms or (forms[0] in ("%Y-%m", "%Y/%m") and all(map(_is_season, column.bare))):
         return None
@@ -547,12 +602,22 @@ def _text(column: ColumnProfile) -> Described:
     if "NA" in few and _country_codes(set(few) - {"NA"}):
         values.add("NA")
     nothing = tuple((word, few[word]) for word in MARKERS if word in few and word in _NULL_EVERYWHERE and word not in values)
-    values |= {word for word in NULL_WORDS if word in few and word not in dict(nothing)}
+    values |= {word for word in (*NULL_WORDS, *NANS) if word in few and word not in dict(nothing)}
     distinct = column.distinct - len(nothing)
     there = column.there - sum(count for _, count in nothing)
     free = distinct > FEW_CATEGORIES and (column.words >= WORDS or distinct * 2 > there)
-    note = _nearly_numbers([text for text in column.bare if text not in MARKERS]) or _mostly_numbers(column, there)
+    texts = [text for text in column.bare if text not in MARKERS]
+    note = _nearly_moments(texts) or _nearly_numbers(texts) or _mostly_numbers(column, there)
     return Described(column.name, "text" if free else "category", nothing=nothing, values=frozenset(values), note=note)
+
+
+def _nearly_moments(texts: list[str]) -> str:
+    """What to say of texts that a person may take for moments; nothing where they are not."""
+    near = [text for text in texts if _NEARLY_MOMENT.fullmatch(text)]
+    if len(near) < max(2, 0.9 * len(texts)):
+        return ""
+    remedy = "write them as 2024-01-31, or kind: datetime with a format that reads them"
+    return f"values such as '{_shortest(near)[:30]}' are read as text, not as moments: {remedy}"
 
 
 def _nearly_numbers(texts: list[str]) -> str:
@@ -617,7 +682,7 @@ def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
     distinct, there = _distinct(column, one), _there(column, one)
     if there < (1 - MISSING) * column.rows:
         return f"{1 - there / column.rows:.0%} missing"
-    if distinct <= 1:
+    if _is_constant(column, one):
         return "constant"
     words = _name_words(column.name)
     all_differ = column.distinct >= 0.99 * column.there and there > 1
@@ -629,6 +694,11 @@ def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
     named = one.kind != "number" and bool(words & _IDENTIFIER) and all_differ
     coded = one.kind == "text" and (column.words < WORDS) and distinct >= UNIQUE * there
     return f"{IDENTIFIER}: {distinct:,} different values in {there:,} rows" if named or coded else ""
+
+
+def _is_constant(column: ColumnProfile, one: Described) -> bool:
+    """Whether a column has the same value in nearly every row; one of a value and of nulls says which rows have it."""
+    return _distinct(column, one) <= 1 and _there(column, one) >= MISSING * column.rows
 
 
 def names_things(name: str) -> bool:

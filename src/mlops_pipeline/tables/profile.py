@@ -39,18 +39,28 @@ THREADS = 2
 SKETCH = 1 << 16
 """So many hashes of a column are kept: enough to tell its different values to half a percent."""
 
-_WORDS = "NA NaN nan null NULL None N/A n/a #N/A <NA> na NaT \\N ? - -- . nil Null"
-MARKERS = ("", *_WORDS.split())
+SHEET_ERRORS = ("#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")
+"""What stands in a cell of a spreadsheet that could not be computed."""
+_WORDS = "NA NaN nan null NULL None N/A n/a <NA> na NaT \\N ? - -- . nil Null (null) <null> [NULL]"
+NANS = ("NAN", "Nan", "-nan", "-NaN")
+"""NaN as some programs write it: null where a number is due, whatever else it is."""
+ZERO_DATES = ("0000-00-00", "0000-00-00 00:00:00")
+"""What MySQL writes where there is no moment."""
+MARKERS = ("", *_WORDS.split(), *SHEET_ERRORS, *NANS, *ZERO_DATES)
 """Texts that may stand for null, blanks alone among them; what else stands in a column says whether they do."""
 
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
 _SHORT = ("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y")
 _WORDY = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%b %d %Y", "%B %d %Y", "%d%b%Y", "%Y-%b-%d")
 _HOURS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
-_YEARLY = ("%Y-%m", "%Y/%m", "%YM%m", "%Y-%b", "%G-W%V", "%GW%V")
-MONTH_FORMS: tuple[str, ...] = (*_YEARLY, "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y")
+_YEARLY = ("%Y-%m", "%Y/%m", "%YM%m", "%Y-%b", "%G-W%V", "%GW%V", "%Y-Q%q", "%YQ%q", "%Y Q%q", "%Y/Q%q")
+_QUARTERLY = ("Q%q %Y", "Q%q-%Y", "Q%q/%Y", "Q%q%Y", "%qQ%Y", "%qQ %Y", "%qQ%y")
+MONTH_FORMS: tuple[str, ...] = (*_YEARLY, "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y", *_QUARTERLY)
 COMPACT_DAY = "%Y%m%d"
-MOMENT_FORMS = tuple(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS))
+_COMPACT = ("%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M")
+_RARER = (*_COMPACT, "%Y-%m-%d %I:%M %p", "%Y-%m-%d %I:%M:%S %p", "%d/%b/%Y", "%d/%b/%Y:%H:%M:%S %z", "%d/%b/%Y:%H:%M:%S")
+"""ISO 8601 without signs between, or with a half of the day, and as web servers log."""
+MOMENT_FORMS = (*(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS)), *_RARER)
 _LOGGED = ("%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT")
 """As clocks, letters and servers write them (RFC 5322, RFC 9110)."""
 WEEKDAY_FORMS: tuple[str, ...] = (
@@ -63,21 +73,25 @@ _SPACELESS = ((r"[\p{Han}\p{Hiragana}\p{Katakana}]", 2), (r"[\p{Thai}\p{Lao}\p{K
 """Letters of languages that write no blanks between words, and about how many of them are a word."""
 
 _ISO = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
-_DATED = r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b|^[0-9]{1,2}[A-Za-z]{3}[0-9]{4}"
+_DATED = r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b|^[0-9]{1,2}[A-Za-z]{3}[0-9]{4}|^[0-9]{8}T[0-9]"
 _WEEKDAY = r"^(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6},? "
 _YEAR = "(?:1[89]|2[01])[0-9]{2}"
 _MONTHLY = (
-    rf"^(?:{_YEAR}(?:[-/][0-9]{{1,2}}|-[A-Za-z]{{3,9}}|-?W[0-9]{{2}}|M[0-9]{{2}})|[0-9]{{1,2}}[-/]{_YEAR}"
-    rf"|[A-Za-z]{{3,9}}[ -]{_YEAR}|[A-Za-z]{{3}}-[0-9]{{2}})$"
+    rf"^(?:{_YEAR}(?:[-/][0-9]{{1,2}}|-[A-Za-z]{{3,9}}|-?W[0-9]{{2}}|M[0-9]{{2}}|[-/ ]?Q[1-4])|[0-9]{{1,2}}[-/]{_YEAR}"
+    rf"|[A-Za-z]{{3,9}}[ -]{_YEAR}|[A-Za-z]{{3}}-[0-9]{{2}}|Q[1-4][-/ ]?{_YEAR}|[1-4]Q(?: ?{_YEAR}|[0-9]{{2}}))$"
 )
 """What is no part number: 4711-12."""
 _DAY_NUMBER = "^(?:19|20)[0-9]{6}$"
-_UNITS = r"(?:[$€£¥₹₽₩₺]|US\$|R\$|USD|EUR|GBP|CHF|JPY|kr\.?|zł|Kč|Ft|lei)"
+_CODES = (
+    "AED|ARS|AUD|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EGP|EUR|GBP|HKD|HUF|IDR|ILS|INR|JPY|KRW|MXN|MYR|NGN|NOK|NZD|PHP|PKR|PLN|RMB|RON|RUB|SAR|"
+    "SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
+)
+UNITS = rf"(?:[$€£¥₹₽₩₺₪₫฿₴₦₱]|(?:US|CA|AU|NZ|HK|NT|MX|[ARSC])\$|{_CODES}|Rs\.?|kr\.?|zł|Kč|Ft|lei|元|円|원)"
 _BLANK = f"[{SPACES}]"
 _DIGITS = f"(?P<digits>[0-9.,'’{SPACES}]*[0-9])(?:[eE][+-]?[0-9]+)?"
-_BEFORE = f"(?P<before>{_UNITS}|[{BOUNDS}]=?)?{_BLANK}?[+-]?"
+_BEFORE = f"(?P<before>{UNITS}|[{BOUNDS}]=?)?{_BLANK}?[+-]?"
 _GLUED = "(?:[kcmµ]?[gml]|lbs?|oz|ft|in|mi|[kMGT]?[BW]|hrs?|h|min|m?s|px|x|[kKM])"
-_AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|\+|{_UNITS}|{_GLUED}[²³]?)|{_BLANK}[^\W\d_]{{1,6}}[²³]?|{_BLANK}?°[CF]?)?"
+_AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|\+|{UNITS}|{_GLUED}[²³]?)|{_BLANK}[^\W\d_]{{1,6}}[²³]?|{_BLANK}?°[CF]?)?"
 _AMOUNT = re.compile(f"[+-]?{_BEFORE}{_DIGITS}{_AFTER}")
 _SPELLINGS = ("1234.5", "1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")
 
@@ -157,7 +171,7 @@ class ColumnProfile:
     @property
     def ways(self) -> list[str | None]:
         """In which ways the values may be moments: None for ISO 8601."""
-        return [*([None] if self.moments else []), *(form for form in self.forms if form.startswith("%"))]
+        return [*([None] if self.moments else []), *filter(is_of_moments, self.forms)]
 
     def add(self, values: pl.Series) -> None:
         """Take one chunk's values into account."""
@@ -235,17 +249,18 @@ class ColumnProfile:
             self.forms |= dict.fromkeys(_forms(sample), 0)
         if self.numbers or first or not self.looked:
             odd = self._plain(text, counts)
-            if not first and len(odd) and self.numbers and not self.forms:
-                fresh = _without_markers(odd.unique(maintain_order=True)).head(SAMPLE)
-                self.late |= bool(number_forms(fresh.to_list()))
+            if len(odd) and self.numbers and not self.forms:
+                fresh = number_forms(_without_markers(odd.unique(maintain_order=True)).head(SAMPLE).to_list())
+                self.late |= bool(fresh) and not first
+                self.forms |= dict.fromkeys(fresh if first else (), 0)
         else:
             self.odd_rows += len(text) if counts is None else int(counts.sum())
             if self.forms or self.moments:
                 self._words_alone(text, counts)
         for form in list(self.forms):
-            read = written_moments(text, form) if form.startswith("%") else as_numbers(text, "number", (), form)
+            read = written_moments(text, form) if is_of_moments(form) else as_numbers(text, "number", (), form)
             self.forms[form] += _weight(read.is_not_null(), counts)
-            if counts is None and form.startswith("%"):
+            if counts is None and is_of_moments(form):
                 self.read[form] = read
             if form == "h:mm":
                 self._clock(text.filter(read.is_not_null()), read.drop_nulls())
@@ -362,6 +377,11 @@ def _forms(sample: pl.Series) -> list[str]:
     return [COMPACT_DAY] if sample.str.contains(_DAY_NUMBER).all() else []
 
 
+def is_of_moments(form: str) -> bool:
+    """Whether a form says how moments are written, and not numbers."""
+    return re.search("%[A-Za-z]", form) is not None
+
+
 def number_forms(sample: list[str]) -> list[str]:
     """The ways in which numbers that are not plain may be written, told by how 1234.5 is; each reads most of the sample."""
     most = max(MOST * len(sample), 1)
@@ -370,7 +390,8 @@ def number_forms(sample: list[str]) -> list[str]:
     amounts = [match for text in sample if (match := _AMOUNT.fullmatch(with_sign_before(text))) is not None]
     before = {BOUNDS[0] if (match["before"] or " ")[0] in BOUNDS else match["before"] or "" for match in amounts}
     after = {match["after"] or "" for match in amounts}
-    if not amounts or len(before - {""}) > 1 or len({unit.strip(BLANKS) for unit in after} - {""}) > 1:
+    units = [{unit.strip(BLANKS).rstrip(".") for unit in found} - {""} for found in (before, after)]
+    if not amounts or max(map(len, units)) > 1:
         return []
     if "" in after and any(re.fullmatch(rf"{_GLUED}[²³]?", unit) for unit in after):
         return []  # 12m beside 12 may be another thing

@@ -44,8 +44,8 @@ BLOCK_MB = 4
 """So much of a file of JSON is looked at at a time for columns that hold lists."""
 
 NESTED = "each value holds several: store one value a cell"
-DURATION = "how long something took is read as a number only: store its seconds"
 BYTES = "bytes are no number, text or truth value"
+UNKNOWN = "its type is no number, text, time or truth value: store it as one of them"
 
 ROWS = 65_536
 """Rows of a typed table that are read at a time."""
@@ -311,7 +311,7 @@ def torn_columns(path: Path) -> dict[str, str]:
     import pyarrow.parquet as pq
 
     return {
-        field.name: DURATION if pa.types.is_duration(field.type) else BYTES if _is_bytes(field.type) else NESTED
+        field.name: BYTES if _is_bytes(field.type) else NESTED if pa.types.is_nested(field.type) else UNKNOWN
         for field in pq.read_schema(path)
     }
 
@@ -570,5 +570,5 @@ def _is_plain(kind: Any) -> bool:
         return _is_plain(kind.value_type)
     is_number = types.is_integer(kind) or types.is_floating(kind) or (types.is_decimal(kind) and kind.bit_width <= 128)
     is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    is_time = types.is_date(kind) or types.is_timestamp(kind) or types.is_time(kind)
+    is_time = types.is_date(kind) or types.is_timestamp(kind) or types.is_time(kind) or types.is_duration(kind)
     return bool(is_number or is_text or is_time or types.is_boolean(kind) or types.is_null(kind))
