@@ -80,6 +80,12 @@ def test_a_list_is_taken_apart_and_empty_documents_are_nothing(tmp_path: Path) -
         ("kind: ConfigMap\nmetadata: {name: a}", "m.yaml: document 1: apiVersion is missing: add it"),
         ("apiVersion: v1\nkind: ConfigMap", "m.yaml: document 1: metadata.name is missing"),
         ("a: [", "m.yaml: is not valid YAML"),
+        ("apiVersion: v1\nkind: A\nmetadata: &m {name: a, annotations: *m}", "m.yaml: is not valid YAML: something in it holds itself"),
+        (
+            "apiVersion: v1\nkind: A\nmetadata: {name: a}\nl0: &l0 [a]\n"
+            + "".join(f"l{k}: &l{k} [{', '.join([f'*l{k - 1}'] * 10)}]\n" for k in range(1, 30)),
+            "m.yaml: is not valid YAML: its aliases (*NAME) make more than 100,000 values of it",
+        ),
         ("- 1", "m.yaml: document 1: holds no mapping"),
         ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}}", "document 1: spec.template is missing"),
         ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {template: {spec: {}}}}", "containers is missing"),
