@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.addresses import for_psycopg
 from mlops_pipeline.errors import ServiceAway, one_line
+from mlops_pipeline.registry.rest import TIMEOUT_S
 
 if TYPE_CHECKING:
     from mlops_pipeline.layout import Layout
@@ -25,7 +26,14 @@ def store_lock(uri: str, layout: Layout, purpose: str = "store") -> Iterator[Non
         import psycopg
 
         try:
-            connection = psycopg.connect(for_psycopg(uri), autocommit=True)
+            connection = psycopg.connect(
+                for_psycopg(uri),
+                autocommit=True,
+                connect_timeout=TIMEOUT_S,
+                keepalives_idle=10,  # another may hold the lock for as long as a decision takes: only a server that is gone ends the wait
+                keepalives_interval=5,
+                keepalives_count=3,
+            )
         except psycopg.OperationalError as error:
             raise ServiceAway(
                 f"PostgreSQL does not answer at the tracking address ({one_line(error)}): check tracking.uri or MLFLOW_TRACKING_URI"
