@@ -69,7 +69,7 @@ def test_validation_says_a_class_as_its_owner_writes_it_and_as_the_evaluation_do
     assert settings.dataset.columns["late"].kind == "boolean"
     layout = layout_of(settings, config, tmp_path)
     ingest(settings, layout, quiet())
-    with pytest.raises(PipelineError, match="add rows of class yes, or lower validate.min_class_share"):
+    with pytest.raises(PipelineError, match=r"add rows of class yes, or lower validate\.min_class_share"):
         validate(settings, layout, quiet())
     report = read_json(layout.validation_json)
     assert report["target"] == {"no": ROWS - 1, "yes": 1}

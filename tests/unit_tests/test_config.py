@@ -203,6 +203,11 @@ TEXTS = {
     "key given twice": ("seed: 1\nname: x\nseed: 2\n", ("key 'seed' is given twice", "line 3")),
     "nested key given twice": ("gate: {worst_slice: 1, worst_slice: 2}\n", ("key 'worst_slice' is given twice", "line 1")),
     "a tab": ("name: x\ngate:\n\tskew: true\n", ("is not valid YAML: line 3, column 1: ", "indent it by blanks, not by a tab")),
+    "what is nested too deep": (f"gate: {'[' * 200}{']' * 200}\n", ("is not valid YAML: line 1, column 1", "more than 100 deep")),
+    "what is nested too deep by its names": (
+        "l0: &l0 [a]\n" + "".join(f"l{k}: &l{k} {'[' * 90}*l{k - 1}{']' * 90}\n" for k in range(1, 9)),
+        ("is not valid YAML: line 3, column ", "more than 100 deep"),
+    ),
     "what holds itself": ("gate: &g {rules: *g}\n", ("is not valid YAML", "holds itself", "*NAME")),
     "not YAML": ("a: [1,\nb: {\n", ("is not valid YAML", "line")),
     "a list": ("- 1\n- 2\n", ("holds no mapping", "mlops init")),

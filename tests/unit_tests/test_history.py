@@ -149,15 +149,16 @@ def test_a_page_asks_the_registry_once_however_many_versions_it_shows(has: str, 
         return (503, {}, b"") if has == "no answer" else (404, {}, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}')
 
     with answering(answer) as port, closing(state_at(tmp_path / "state.sqlite")) as state:
+        (tmp_path / ".dvc").mkdir()
         (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(content_with(registry={"uri": f"http://127.0.0.1:{port}"})))
         (tmp_path / "serving.yaml").write_text("pipeline: pipeline.yaml\nmodels: {champion: champion, second: champion}\n")
         (tmp_path / "monitoring.yaml").write_text("serving: serving.yaml\nmodels: [champion, second]\n")
         kept(state)
         with state.writing():
-            state.add("second", "3", (BEGIN, BEGIN + DAY), 1, Measured(rows=1, labels=0), b"", 0, BEGIN)
+            state.add("second", "3", (BEGIN, BEGIN + DAY), 1, Measured(rows=1, labels=0, figures={"rows": 1.0}), b"", 0, BEGIN)
         watch = watched(tmp_path / "monitoring.yaml")
         for times in (1, 2):
-            assert "held-out rows" not in page_of(watch, state)
+            assert " in the held-out rows" not in page_of(watch, state)
             assert len(asked) == times, asked
         asked.clear()
         assert [each["windows"] for each in status(watch, state)["models"].values()] == [9, 1]

@@ -19,6 +19,8 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 MOST_REPEATED = 100_000
 """Values that aliases of a YAML file may add to those that are written in it."""
+DEEPEST = 100
+"""How deep it may be nested: whatever goes through settings calls itself for each level."""
 
 
 class Frozen(BaseModel):
@@ -109,10 +111,10 @@ def shown(value: Any) -> Any:
 
 
 class BoundedLoader(yaml.CSafeLoader):
-    """PyYAML's safe loader, which refuses aliases that come to no end, or to none soon, as any other mistake in a file."""
+    """PyYAML's safe loader, which refuses what comes to no end, or to none soon, by aliases or depth, as any other mistake in a file."""
 
     def construct_document(self, node: yaml.Node) -> Any:
-        _check_aliases(node)
+        _check_size(node)
         return super().construct_document(node)
 
 
@@ -133,9 +135,10 @@ class _UniqueKeyLoader(BoundedLoader):
         return super().construct_mapping(node, deep)
 
 
-def _check_aliases(root: yaml.Node) -> None:
-    """Refuse what holds itself, and what would be read as millions of values; each node is looked at once, whatever repeats it."""
-    values: dict[int, int] = {}  # of how many each node is read as, itself among them
+def _check_size(root: yaml.Node) -> None:
+    """Refuse what holds itself, is read as millions of values or nested without end; each node is looked at once, whatever repeats it."""
+    values: dict[int, int] = {}  # as how many each node is read, itself among them
+    depths: dict[int, int] = {}
     above: set[int] = set()
     waiting = [(root, False)]
     while waiting:
@@ -144,6 +147,10 @@ def _check_aliases(root: yaml.Node) -> None:
         if is_done:
             above.discard(key)
             values[key] = 1 + sum(values[id(each)] for each in within)
+            depths[key] = 1 + max((depths[id(each)] for each in within), default=0)
+            if depths[key] > DEEPEST:
+                what = f"it is nested more than {DEEPEST} deep: write it flatter"
+                raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
             # No fewer have been looked at than a file without aliases has within this node.
             if values[key] > len(values) + MOST_REPEATED:
                 what = f"its aliases (*NAME) make more than {MOST_REPEATED:,} values of it: write out those that are meant"
