@@ -280,6 +280,26 @@ def test_a_value_under_a_telling_name_is_in_no_difference(name: str, twice: bool
     assert changes({"env": plain[:1]}, {"env": plain[1:]}) == ["env[LEVEL].value: info → debug"]
 
 
+def test_a_variable_of_a_telling_name_in_a_config_map_is_in_no_difference() -> None:
+    def config(**data: str) -> dict[str, Any]:
+        return {"kind": "ConfigMap", "data": data}
+
+    old, new = config(DB_PASSWORD="hunter1", LEVEL="info"), config(DB_PASSWORD="hunter2", LEVEL="debug")
+    assert changes(old, new) == ["data.DB_PASSWORD: changed", "data.LEVEL: info → debug"]
+    assert changes({"kind": "ConfigMap"}, new) == ['data: added {"DB_PASSWORD": "…", "LEVEL": "debug"}']
+    assert changes(config(), config(API_TOKEN="hunter1")) == ["data.API_TOKEN: added"]
+    assert changes({"s": {"secretName": "a", "key": "b"}}, {"s": {"secretName": "c", "key": "b"}}) == ["s.secretName: a → c"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_truth_and_a_number_differ_however_deep_they_stand(number: int) -> None:
+    truth = bool(number)
+    for deep, where in ((lambda v: v, "a"), (lambda v: {"b": {"c": v}}, "a.b.c"), (lambda v: [v], "a[0]")):
+        shown = f"{where}: {number} → {json.dumps(truth)}"
+        assert changes({"a": deep(number)}, {"a": deep(truth)}) == [shown]
+        assert changes({"a": deep(truth)}, {"a": deep(truth)}) == []
+
+
 def test_a_login_in_an_address_is_in_no_difference() -> None:
     old, new = "postgresql://me:hunter1@db/flights", "two: postgresql://me:hun/ter@2@db and s3://other:hunter3@host/x"
     expected = "a: postgresql://…@db/flights → two: postgresql://…@db and s3://…@host/x"

@@ -30,8 +30,7 @@ def _plain(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differences(before: Any, after: Any, path: str, hidden: bool) -> Iterator[str]:
-    # A Boolean equals a number in Python, and is another value for Kubernetes.
-    if before == after and isinstance(before, bool) == isinstance(after, bool):
+    if _is_same(before, after):
         return
     if isinstance(before, dict) and isinstance(after, dict):
         confidential = _confidential(before) | _confidential(after)
@@ -54,6 +53,15 @@ def _differences(before: Any, after: Any, path: str, hidden: bool) -> Iterator[s
         yield f"{path}: changed" if hidden else f"{path}: {_shown(before)} → {_shown(after)}"
 
 
+def _is_same(before: Any, after: Any) -> bool:
+    """Whether two values are one for Kubernetes: a Boolean equals a number in Python alone, however deep it stands."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return before.keys() == after.keys() and all(_is_same(value, after[key]) for key, value in before.items())
+    if isinstance(before, list) and isinstance(after, list):
+        return len(before) == len(after) and all(map(_is_same, before, after))
+    return isinstance(before, bool) == isinstance(after, bool) and bool(before == after)
+
+
 def _keyed(items: list[Any]) -> dict[Any, Any]:
     names = [item.get("name") if isinstance(item, dict) else None for item in items]
     named = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
@@ -61,9 +69,13 @@ def _keyed(items: list[Any]) -> dict[Any, Any]:
 
 
 def _confidential(content: dict[str, Any]) -> set[str]:
-    """The keys whose values are nobody's to read: a Secret's content, and the value of an `env` or HTTP header with a telling name."""
+    """The keys whose values are nobody's to read: a Secret's content, and what a variable or HTTP header with a telling name holds.
+
+    Variables stand in a list, by ``name`` and ``value``, or in a ConfigMap's data; no field of Kubernetes' own is in capitals.
+    """
     found = {"data", "stringData"} if content.get("kind") == "Secret" else set()
-    return found | ({"value"} if _TELLING.search(str(content.get("name"))) else set())
+    found |= {"value"} if _TELLING.search(str(content.get("name"))) else set()
+    return found | {key for key in content if isinstance(key, str) and key.isupper() and _TELLING.search(key)}
 
 
 def _redacted(value: Any) -> Any:
