@@ -291,6 +291,15 @@ def test_a_variable_of_a_telling_name_in_a_config_map_is_in_no_difference() -> N
     assert changes({"s": {"secretName": "a", "key": "b"}}, {"s": {"secretName": "c", "key": "b"}}) == ["s.secretName: a → c"]
 
 
+def test_a_password_among_a_containers_arguments_is_in_no_difference() -> None:
+    def container(*args: str) -> dict[str, Any]:
+        return {"containers": [{"name": "server", "args": list(args)}]}
+
+    lines = changes(container("--port=1", "--token=hunter1"), container("--port=2", "--token=hunter2"))
+    assert lines == ["containers[server].args[0]: --port=1 → --port=2", "containers[server].args[1]: --token=… → --token=…"]
+    assert "hunter" not in str(changes({}, container("--api-key=hunter1")))
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_truth_and_a_number_differ_however_deep_they_stand(number: int) -> None:
     truth = bool(number)

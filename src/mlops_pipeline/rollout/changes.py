@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from mlops_pipeline.errors import without_secrets
+
 # The server's own bookkeeping, and kubectl's copy of the whole object (which would repeat a Secret's content).
 _BOOKKEEPING = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
 _COPY = "kubectl.kubernetes.io/last-applied-configuration"
 _MISSING = object()
 
 _TELLING = re.compile(r"PASS|TOKEN|SECRET|KEY|CREDENTIAL|AUTHORIZATION", re.IGNORECASE)
-_LOGIN = re.compile(r"://\S*@")
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -84,7 +85,7 @@ def _redacted(value: Any) -> Any:
         return {key: "…" if key in confidential else _redacted(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_redacted(inner) for inner in value]
-    return _LOGIN.sub("://…@", value) if isinstance(value, str) else value
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def _shown(value: Any, limit: int = 80) -> str:
