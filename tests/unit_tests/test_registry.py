@@ -30,7 +30,7 @@ from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.provenance import environment_facts
 from mlops_pipeline.registry.reader import NotThere, RegisteredModel, RegistryUnreachable, stored_versions
 from mlops_pipeline.registry.rest import is_at, opened, told
-from mlops_pipeline.registry.runs import Tracking, answers, refuse_what_is_known_to_fail
+from mlops_pipeline.registry.runs import Tracking, answers, open_client, refuse_what_is_known_to_fail
 from mlops_pipeline.registry.versions import (
     CHAMPION,
     CONTENT_TAG,
@@ -213,16 +213,28 @@ def test_a_store_that_does_not_answer_yet_stops_no_run(tmp_path: Path) -> None:
         refuse_what_is_known_to_fail(*pipeline(tmp_path / "project", tracking=tracking))
 
 
-def test_a_database_that_is_away_is_told_of_in_seconds_and_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("of", ["tracking", "registry"])
+def test_a_database_that_is_away_is_told_of_in_seconds_and_not_waited_for(of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One behind a firewall takes connections and never says a word."""
     monkeypatch.setattr("mlops_pipeline.registry.lock.TIMEOUT_S", 2)  # the least that the library takes
-    _, layout = pipeline(tmp_path / "project")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"postgresql+psycopg://ann:hunter2@127.0.0.1:{silent.getsockname()[1]}/mlflow"
-        with pytest.raises(ServiceAway, match="PostgreSQL does not answer at the tracking address") as caught, store_lock(address, layout):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI" if of == "tracking" else "MLFLOW_REGISTRY_URI", address)
+        with pytest.raises(ServiceAway, match="PostgreSQL does not answer") as caught:
+            open_client(*pipeline(tmp_path / "project"))
+        with pytest.raises(ServiceAway), store_lock(address, pipeline(tmp_path / "project")[1]):
             pass
-    assert_one_line(caught.value, "check tracking.uri or MLFLOW_TRACKING_URI")
+    assert_one_line(caught.value, "postgresql+psycopg://…@127.0.0.1:", f"{of}.uri (MLFLOW_{of.upper()}_URI)")
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_registry_that_is_another_server_and_away_is_told_of_at_once(tmp_path: Path) -> None:
+    """MLflow would ask it again and again for minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(ServiceAway) as caught:
+        open_client(*pipeline(tmp_path / "project", registry={"uri": f"http://127.0.0.1:{port}"}))
+    assert_one_line(caught.value, f"http://127.0.0.1:{port}: the registry does not answer", "registry.uri or MLFLOW_REGISTRY_URI")
 
 
 # ---------------------------------------------------------------------------------------------------- copies of versions
